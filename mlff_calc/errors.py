@@ -1,0 +1,39 @@
+"""Typed errors. Each message names the value, the place and the cure."""
+
+from __future__ import annotations
+
+
+class MLFFError(Exception):
+    """Base of every error this package raises on purpose; its text is fit to be shown to a user as it is."""
+
+
+class UnknownElementError(MLFFError, ValueError):
+    """A structure holds an element that the potential was not trained for."""
+
+
+class StructureError(MLFFError, ValueError):
+    """A structure cannot be turned into a graph: zero cell with pbc, overlapping atoms, positions that are not finite."""
+
+
+class DatasetError(MLFFError, ValueError):
+    """A data file is missing, unreadable, lacks the labels asked for, or holds labels that are not finite."""
+
+
+class RecipeError(MLFFError, ValueError):
+    """A recipe has an unknown key, a value out of range, or options that contradict each other."""
+
+
+class PotentialFileError(MLFFError, ValueError):
+    """A folder or file is not a potential, is truncated, or was written by a newer version."""
+
+
+class OptionError(MLFFError, ValueError):
+    """An option cannot be honoured: no such device, a precision that is not known, an extra that is not installed."""
+
+
+class TrainingError(MLFFError, RuntimeError):
+    """Training cannot go on: a loss that is not finite, a checkpoint of another recipe."""
+
+
+class SimulationError(MLFFError, RuntimeError):
+    """A run was stopped: values that are not finite, exploding temperature, an extrapolation threshold passed."""
