@@ -1,0 +1,100 @@
+"""The program `mlff`: a table of commands, and the way in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, NamedTuple
+
+import typer
+
+from mlff_calc.cli.console import configure_output, guard, run_cli
+
+
+class Command(NamedTuple):
+    """Where a command lives: a function, or a typer application with commands of its own."""
+
+    name: str
+    module: str
+    attribute: str
+
+
+COMMANDS = (
+    Command("train", "mlff_calc.cli.train", "train"),
+    Command("eval", "mlff_calc.cli.evaluate", "evaluate"),
+    Command("md", "mlff_calc.cli.md", "md"),
+    Command("relax", "mlff_calc.cli.relax", "relax"),
+    Command("compile", "mlff_calc.cli.compile", "compile_"),
+    Command("bench", "mlff_calc.cli.bench", "app"),
+    Command("potentials", "mlff_calc.cli.potentials", "potentials"),
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from mlff_calc import __version__
+
+        typer.echo(f"mlff_calc {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show stack traces and debug messages; MLFF_DEBUG=1 does the same.")
+    ] = False,
+) -> None:
+    """Machine-learned force fields: train, evaluate, compile, relax, run molecular dynamics.
+
+    `mlff COMMAND --help` explains each command.
+    """
+
+
+def build_app() -> typer.Typer:
+    """The typer application with every command of the table.
+
+    Returns:
+        The application, whose commands import torch only when they run.
+    """
+    app = typer.Typer(
+        name="mlff",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for command in COMMANDS:
+        try:
+            found = getattr(import_module(command.module), command.attribute)
+        except ModuleNotFoundError as missing:
+            if missing.name != command.module:
+                raise
+            continue
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=command.name)
+        else:
+            app.command(command.name)(guard(found))
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `mlff` and leave with its exit status.
+
+    Args:
+        arguments: the command line without the program's name; the process's own by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("MLFF_DEBUG", "0") not in {"", "0"}
+    words = [word for word in words if word != "--debug"]  # so that it may stand anywhere
+    configure_output(debug=debug)
+    sys.exit(run_cli(build_app(), words, debug=debug))
+
+
+if __name__ == "__main__":
+    main()

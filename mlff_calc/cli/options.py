@@ -1,0 +1,50 @@
+"""Options that several commands share, each typed once.
+
+Use them as annotations: `def md(potential: Potential, device: Device = "auto") -> None`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class PrecisionName(str, Enum):
+    """The precisions a potential can be evaluated in."""
+
+    float32 = "float32"
+    mixed = "mixed"
+    float64 = "float64"
+
+
+Potential = Annotated[
+    str, typer.Argument(help="Name of a potential that ships (see `mlff potentials`), or a folder.", show_default=False)
+]
+Structure = Annotated[
+    str,
+    typer.Option(
+        "--structure", "-s", help="A file that ASE reads, or the name of a built-in structure.", show_default=False
+    ),
+]
+DataFile = Annotated[
+    Path, typer.Argument(help="Structures with reference values: any file that ASE reads.", show_default=False)
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for everything that is written.")]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.")
+]
+Precision = Annotated[
+    PrecisionName, typer.Option("--precision", help="Arithmetic of the network; energies are summed in float64.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed repeats the run.", min=0)]
+Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout, and nothing else there.")]
+Compile = Annotated[
+    bool,
+    typer.Option("--compile/--no-compile", help="Compile the potential once and use it from the cache afterwards."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that is already there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table; errors still show.")]

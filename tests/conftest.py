@@ -1,0 +1,58 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+_THREADS = os.environ.get("MLFF_TEST_THREADS", "1")
+torch.set_num_threads(int(_THREADS))
+
+
+def _find_data() -> Path | None:
+    """The folder of real data: MLFF_DATA, or shared/data beside the checkout."""
+    named = os.environ.get("MLFF_DATA")
+    if named:
+        return Path(named)
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return beside if beside.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of the data sets (rmd17, condensed, ...); the test is skipped where there is none."""
+    folder = _find_data()
+    if folder is None:
+        pytest.skip("no data sets: set MLFF_DATA, or put shared/data beside the checkout")
+    if not folder.is_dir():
+        pytest.fail(f"MLFF_DATA={folder} is not a folder")
+    return folder
+
+
+def _device_params() -> list:
+    if os.environ.get("MLFF_TEST_DEVICE", "cpu") == "cuda":
+        return [pytest.param("cuda", marks=pytest.mark.gpu)]
+    return ["cpu"]
+
+
+@pytest.fixture(params=_device_params())
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The device to test on: the CPU, or the GPU where MLFF_TEST_DEVICE=cuda."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("MLFF_TEST_DEVICE=cuda, but PyTorch sees no CUDA device")
+    return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def global_state_is_kept() -> object:
+    """No test, and so no library code, may leave another default dtype or number of threads behind."""
+    before = (torch.get_default_dtype(), torch.get_num_threads())
+    yield
+    after = (torch.get_default_dtype(), torch.get_num_threads())
+    if after != before:
+        torch.set_default_dtype(before[0])
+        torch.set_num_threads(before[1])
+        pytest.fail(f"global state of torch changed: (default dtype, threads) {before} -> {after}")
