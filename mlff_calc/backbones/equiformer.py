@@ -1,0 +1,191 @@
+"""`equiformer`: an equivariant graph-attention transformer with SO(2) convolutions in edge frames.
+
+Pre-norm blocks x <- x + attention(norm(x)), x <- x + feed_forward(norm(x)) on features [n_atoms, (l_max+1)^2, channels].
+What depends on geometry only (distances, radial basis, envelope, frames) is computed once per graph, by `EdgeGeometry`, and
+shared by all blocks; a deep-equilibrium backbone shares it over its iterations as well.
+
+Source: Liao et al., "EquiformerV2: improved equivariant transformer for scaling to higher-degree representations" (2023).
+Ours differs in the edge frames (nn/frames.py), in mirror symmetry (features of degree l have parity (-1)^l, so the model is
+equivariant under O(3), not SO(3) alone), in the gate (exactly equivariant, no grid) and in the smooth attention (nn/attention.py).
+"""
+
+from typing import Dict, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.backbones.base import Backbone, register_backbone
+from mlff_calc.errors import RecipeError
+from mlff_calc.nn.attention import GraphAttention
+from mlff_calc.nn.degree import DegreeNorm, FeedForward
+from mlff_calc.nn.frames import EdgeFrames
+from mlff_calc.nn.radial import BesselBasis, PolynomialEnvelope, RadialMLP
+from mlff_calc.nn.scatter import exchange, scatter_sum
+
+
+class Edges(NamedTuple):
+    """Geometry of the edges in the precision of the network.
+
+    `scalars` [n_edges, edge_channels], `envelope` [n_edges], `wigner` [n_edges, n_reduced, (l_max+1)^2].
+    """
+
+    scalars: Tensor
+    envelope: Tensor
+    wigner: Tensor
+
+
+class EdgeGeometry(nn.Module):
+    """Distances, directions and species of edges to the tensors every block reads.
+
+    Args:
+        double: compute distances, basis and frames in float64 before casting (precision `mixed`).
+    """
+
+    def __init__(
+        self, cutoff: float, n_basis: int, edge_channels: int, l_max: int, m_max: int, n_species: int, envelope_exponent: int
+    ) -> None:
+        super().__init__()
+        self.double_geometry = False
+        self.basis = BesselBasis(cutoff, n_basis)
+        self.envelope = PolynomialEnvelope(cutoff, envelope_exponent)
+        self.frames = EdgeFrames(l_max, m_max)
+        self.mlp = RadialMLP([n_basis, edge_channels])
+        self.centre_embedding = nn.Embedding(n_species, edge_channels)
+        self.neighbor_embedding = nn.Embedding(n_species, edge_channels)
+        nn.init.normal_(self.centre_embedding.weight, std=0.5)
+        nn.init.normal_(self.neighbor_embedding.weight, std=0.5)
+
+    def forward(self, edge_vec: Tensor, edge_index: Tensor, species: Tensor) -> Edges:
+        """Return the edge tensors for `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights."""
+        dtype = self.centre_embedding.weight.dtype
+        if not self.double_geometry:
+            edge_vec = edge_vec.to(dtype)
+        distances = torch.sqrt((edge_vec * edge_vec).sum(dim=1))
+        envelope = self.envelope(distances)
+        basis = (self.basis(distances) * envelope.unsqueeze(-1)).to(dtype)
+        wigner = self.frames(edge_vec / distances.unsqueeze(-1)).to(dtype)
+        pair = self.centre_embedding(species).index_select(0, edge_index[0])
+        pair = pair + self.neighbor_embedding(species).index_select(0, edge_index[1])
+        return Edges(nn.functional.silu(self.mlp(basis) + pair), envelope.to(dtype), wigner)
+
+
+class AtomEmbedding(nn.Module):
+    """First features: an embedding of the species, plus the neighbourhood projected on spherical harmonics."""
+
+    def __init__(self, l_max: int, channels: int, edge_channels: int, n_species: int, avg_num_neighbors: float) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.channels = channels
+        self.norm = avg_num_neighbors**-0.5
+        self.species = nn.Embedding(n_species, channels)
+        self.radial = RadialMLP([edge_channels, edge_channels, (l_max + 1) * channels])
+
+    def forward(self, species: Tensor, edge_index: Tensor, edges: Edges) -> Tensor:
+        """Return features [n_atoms, (l_max+1)^2, channels] from `species` [n_atoms]."""
+        weights = self.radial(edges.scalars).view(-1, self.l_max + 1, self.channels)
+        weights = weights * (edges.envelope * self.norm).view(-1, 1, 1)
+        harmonics = edges.wigner[:, : self.l_max + 1].transpose(1, 2)
+        around = scatter_sum(torch.bmm(harmonics, weights), edge_index[0], species.shape[0])
+        return torch.cat([around[:, :1] + self.species(species).unsqueeze(1), around[:, 1:]], dim=1)
+
+
+class EquiformerBlock(nn.Module):
+    """One pre-norm block: graph attention and a per-atom network, each added to its input."""
+
+    def __init__(
+        self, l_max: int, m_max: int, channels: int, attention_channels: int, heads: int, ffn_channels: int, edge_channels: int
+    ) -> None:
+        super().__init__()
+        self.attention_norm = DegreeNorm(l_max, channels)
+        self.attention = GraphAttention(l_max, m_max, channels, attention_channels, heads, edge_channels)
+        self.ffn_norm = DegreeNorm(l_max, channels)
+        self.ffn = FeedForward(l_max, channels, ffn_channels)
+
+    def forward(self, features: Tensor, edge_index: Tensor, edges: Edges) -> Tensor:
+        """Map features [n_atoms, (l_max+1)^2, channels] to the same shape."""
+        message = self.attention(
+            self.attention_norm(features), edge_index, edges.scalars, edges.envelope, edges.wigner
+        )
+        features = features + message
+        return features + self.ffn(self.ffn_norm(features))
+
+
+@register_backbone("equiformer")
+class Equiformer(Backbone):
+    """Equivariant graph-attention transformer.
+
+    Args:
+        n_species: number of elements of the potential.
+        cutoff: radius of the graph, Angstrom. l_max: highest degree. m_max: highest order in edge frames (default l_max).
+        channels: per component. n_layers: blocks. heads: attention heads. attention_channels: channels of messages (default
+            `channels`). ffn_channels: hidden channels of the per-atom network (default 2 * channels).
+        n_basis: Bessel functions. edge_channels: width of edge scalars. envelope_exponent: smoothness at the cutoff.
+        avg_num_neighbors: mean number of neighbours in the training data.
+
+    Raises:
+        RecipeError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        n_species: int,
+        cutoff: float = 5.0,
+        l_max: int = 2,
+        m_max: int = -1,
+        channels: int = 32,
+        n_layers: int = 2,
+        heads: int = 4,
+        attention_channels: int = 0,
+        ffn_channels: int = 0,
+        n_basis: int = 8,
+        edge_channels: int = 32,
+        envelope_exponent: int = 5,
+        avg_num_neighbors: float = 10.0,
+    ) -> None:
+        super().__init__()
+        m_max = l_max if m_max < 0 else m_max
+        attention_channels = attention_channels or channels
+        ffn_channels = ffn_channels or 2 * channels
+        _check_options(cutoff, l_max, m_max, channels, n_layers, heads, attention_channels)
+        self.cutoff = float(cutoff)
+        self.l_max = l_max
+        self.channels = channels
+        self.n_layers = n_layers
+        self.is_fixed_point = False
+        self.geometry = EdgeGeometry(cutoff, n_basis, edge_channels, l_max, m_max, n_species, envelope_exponent)
+        self.embedding = AtomEmbedding(l_max, channels, edge_channels, n_species, avg_num_neighbors)
+        self.blocks = nn.ModuleList(
+            [
+                EquiformerBlock(l_max, m_max, channels, attention_channels, heads, ffn_channels, edge_channels)
+                for _ in range(n_layers)
+            ]
+        )
+        self.norm = DegreeNorm(l_max, channels)
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
+        species, edge_index = graph["species"], graph["edge_index"]
+        edges = self.geometry(graph["edge_vec"], edge_index, species)
+        features = self.embedding(species, edge_index, edges)
+        for block in self.blocks:
+            features = block(exchange(features), edge_index, edges)
+        out = dict(graph)
+        out["node_features"] = self.norm(features)
+        return out
+
+
+def _check_options(
+    cutoff: float, l_max: int, m_max: int, channels: int, n_layers: int, heads: int, attention_channels: int
+) -> None:
+    checks = [
+        (cutoff > 0.0, f"cutoff is {cutoff} Angstrom; it must be positive"),
+        (0 <= l_max <= 6, f"l_max is {l_max}; it must be between 0 and 6"),
+        (m_max <= l_max, f"m_max is {m_max}, above l_max = {l_max}; lower it or leave it out"),
+        (channels > 0, f"channels is {channels}; it must be positive"),
+        (n_layers > 0, f"n_layers is {n_layers}; it must be at least 1"),
+        (heads > 0 and attention_channels % heads == 0,
+         f"attention_channels = {attention_channels} does not divide by heads = {heads}; choose a multiple"),
+    ]  # fmt: skip
+    for valid, message in checks:
+        if not valid:
+            raise RecipeError(f"backbone equiformer: {message}")

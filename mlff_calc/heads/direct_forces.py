@@ -1,0 +1,35 @@
+"""Direct forces: the degree-1 features of an atom, mixed to one vector.
+
+Cheaper than a gradient and not conservative: fit for relaxations and pretraining, not for constant-energy dynamics.
+"""
+
+import math
+from typing import Dict
+
+import torch
+from torch import Tensor, nn
+
+
+class DirectForcesHead(nn.Module):
+    """Adds `forces` [n_atoms, 3] (eV/Angstrom, float64) to the graph; needs features of degree 1.
+
+    Args:
+        channels: per component. scale: eV/Angstrom.
+    """
+
+    provides = {"forces": "eV/Angstrom"}
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__()
+        self.mix = nn.Linear(channels, channels, bias=False)
+        self.gate = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
+        self.last = nn.Parameter(torch.randn(channels) / math.sqrt(channels))
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Return the graph with `forces`."""
+        features = graph["node_features"]
+        vectors = self.mix(features[:, 1:4]) * self.gate(features[:, 0]).unsqueeze(1)
+        out = dict(graph)
+        out["forces"] = (vectors @ self.last).double() * self.scale
+        return out

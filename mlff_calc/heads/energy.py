@@ -1,0 +1,35 @@
+"""Energy head: the energy of each atom from its scalars, with reference energies and a scale.
+
+    E_i = scale * mlp(h_i) + E_ref[species_i]
+
+The network gives numbers of order one; `scale` (eV) and the reference energies (eV) are fixed before training and kept in
+float64, because total energies are thousands of times larger than what is learned.
+"""
+
+from typing import Dict, List
+
+import torch
+from torch import Tensor, nn
+
+
+class EnergyHead(nn.Module):
+    """Adds `energies` [n_atoms] (eV, float64) to the graph.
+
+    Args:
+        channels: scalars per atom. reference_energies: eV, one per species. scale: eV.
+    """
+
+    provides = {"energy": "eV", "energies": "eV"}
+
+    def __init__(self, channels: int, reference_energies: List[float], scale: float) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1))
+        self.register_buffer("reference_energies", torch.tensor(reference_energies, dtype=torch.float64))
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Return the graph with `energies`."""
+        learned = self.mlp(graph["node_features"][:, 0]).squeeze(-1).double()
+        out = dict(graph)
+        out["energies"] = learned * self.scale + self.reference_energies.index_select(0, graph["species"])
+        return out

@@ -1,0 +1,1 @@
+"""Equivariant parts that networks are made of."""

@@ -1,0 +1,95 @@
+"""Equivariant graph attention in edge frames.
+
+For every edge (i, j): linear maps of the two nodes, summed, turned into the frame of the edge, multiplied by radial weights, then
+SO(2) linear, gate, SO(2) linear, turned back, and summed over j with attention weights
+
+    a_ij = u(r_ij) exp(s_ij) / (1 + sum_k u(r_ik) exp(s_ik)),      s_ij = cap * tanh(logit_ij / cap).
+
+The envelope u takes every weight to zero at the cutoff, in the denominator as well, and the 1 there (a null neighbour)
+keeps the weight of an only neighbour from jumping from one to nothing: the energy is smooth as an atom crosses the cutoff.
+The cap bounds the logits, so no maximum over neighbours is needed for a safe exponential.
+
+Source: Liao et al., "EquiformerV2" (2023), Sec. 4.1; the envelope inside the softmax and the null neighbour are our own.
+"""
+
+from typing import Tuple
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.nn.degree import DegreeLinear, Gate
+from mlff_calc.nn.frames import reduced_orders
+from mlff_calc.nn.scatter import scatter_sum
+from mlff_calc.nn.so2 import SO2Linear
+
+
+def modulation_index(l_max: int, m_max: int) -> Tuple[Tensor, int]:
+    """Which radial weight each reduced component uses (+m and -m share one), and how many weights there are."""
+    slots: dict = {}
+    index = [slots.setdefault((degree, abs(m)), len(slots)) for degree, m in reduced_orders(l_max, m_max)]
+    return torch.tensor(index), len(slots)
+
+
+class GraphAttention(nn.Module):
+    """Messages along edges, weighted by attention, to the centre atoms.
+
+    Args:
+        l_max, m_max: highest degree of features, highest order kept in edge frames.
+        channels: channels of node features. hidden: channels of messages (a multiple of `heads`).
+        heads: attention heads. edge_channels: width of the edge scalars given to `forward`.
+        logit_cap: bound of the attention logits.
+    """
+
+    def __init__(
+        self,
+        l_max: int,
+        m_max: int,
+        channels: int,
+        hidden: int,
+        heads: int,
+        edge_channels: int,
+        logit_cap: float = 8.0,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.hidden = hidden
+        self.logit_cap = logit_cap
+        index, self.n_slots = modulation_index(l_max, m_max)
+        self.register_buffer("slots", index, persistent=False)
+        self.source = DegreeLinear(l_max, channels, hidden)
+        self.target = DegreeLinear(l_max, channels, hidden, bias=False)
+        self.modulate = nn.Linear(edge_channels, self.n_slots * hidden)
+        degrees = torch.tensor([degree for degree, _ in reduced_orders(l_max, m_max)])
+        self.gate = Gate(degrees, hidden)
+        self.first = SO2Linear(l_max, m_max, hidden, hidden, extra_scalars=self.gate.n_gates + 2 * heads)
+        self.second = SO2Linear(l_max, m_max, hidden, hidden)
+        self.project = DegreeLinear(l_max, hidden, channels)
+
+    def forward(
+        self, features: Tensor, edge_index: Tensor, edge_scalars: Tensor, envelope: Tensor, wigner: Tensor
+    ) -> Tensor:
+        """Return messages [n_atoms, (l_max+1)^2, channels].
+
+        Args:
+            features: [n_atoms, (l_max+1)^2, channels]. edge_index: [2, n_edges].
+            edge_scalars: [n_edges, edge_channels]. envelope: [n_edges]. wigner: [n_edges, n_reduced, (l_max+1)^2].
+        """
+        centre, neighbor = edge_index[0], edge_index[1]
+        n_atoms, n_edges = features.shape[0], edge_index.shape[1]
+        pair = self.source(features).index_select(0, neighbor) + self.target(features).index_select(0, centre)
+        weights = self.modulate(edge_scalars).view(n_edges, self.n_slots, self.hidden).index_select(1, self.slots)
+        message, extra = self.first(torch.bmm(wigner, pair) * weights)
+        gates, logits = extra[:, : self.gate.n_gates], extra[:, self.gate.n_gates :]
+        message, _ = self.second(self.gate(message, gates))
+        alpha = self.attention(logits, centre, envelope, n_atoms)
+        alpha = alpha.unsqueeze(-1).expand(-1, -1, self.hidden // self.heads).reshape(n_edges, 1, self.hidden)
+        message = torch.bmm(wigner.transpose(1, 2), message * alpha)
+        return self.project(scatter_sum(message, centre, n_atoms))
+
+    def attention(self, logits: Tensor, centre: Tensor, envelope: Tensor, n_atoms: int) -> Tensor:
+        """Weights [n_edges, heads] from logits [n_edges, 2 * heads] (a gated pair per head) and envelope [n_edges]."""
+        score = torch.nn.functional.silu(logits[:, : self.heads]) + logits[:, self.heads :]
+        score = self.logit_cap * torch.tanh(score / self.logit_cap)
+        weight = torch.exp(score) * envelope.unsqueeze(-1)
+        total = 1.0 + scatter_sum(weight, centre, n_atoms)
+        return weight / total.index_select(0, centre)

@@ -1,0 +1,106 @@
+"""Layers on steerable features [n, (l_max + 1)^2, channels]: linear per degree, normalization, gate.
+
+Source: Liao et al., "EquiformerV2" (2023), Sec. 4.2 (separable layer normalization) and Liao and Smidt, "Equiformer" (2022),
+Sec. 4.1 (gate).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def degree_index(l_max: int) -> Tensor:
+    """Degree of each component [(l_max + 1)^2] in e3nn order."""
+    return torch.cat([torch.full((2 * degree + 1,), degree) for degree in range(l_max + 1)])
+
+
+class DegreeLinear(nn.Module):
+    """Linear map of channels with one matrix per degree; a bias on scalars only."""
+
+    def __init__(self, l_max: int, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.weight = nn.Parameter(torch.randn(l_max + 1, in_channels, out_channels) / math.sqrt(in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels), requires_grad=bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [n, (l_max+1)^2, in_channels] to [n, (l_max+1)^2, out_channels]."""
+        parts = [features[:, :1] @ self.weight[0] + self.bias]
+        for degree in range(1, self.l_max + 1):
+            parts.append(features[:, degree * degree : (degree + 1) * (degree + 1)] @ self.weight[degree])
+        return torch.cat(parts, dim=1)
+
+
+class DegreeNorm(nn.Module):
+    """Separable layer normalization: scalars by mean and variance over channels, the rest by one joint norm.
+
+    The norm of the degrees above zero weighs each degree alike and is taken per atom, so it is size-consistent; `eps` keeps
+    small features small and the map smooth at zero.
+    """
+
+    def __init__(self, l_max: int, channels: int, eps: float = 1e-2) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(l_max + 1, channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+        index = degree_index(l_max)
+        self.register_buffer("index", index[1:], persistent=False)
+        balance = 1.0 / (2.0 * index[1:].double() + 1.0) / max(l_max, 1)
+        self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalize [n, (l_max+1)^2, channels]."""
+        scalars = features[:, :1]
+        centred = scalars - scalars.mean(dim=2, keepdim=True)
+        variance = (centred * centred).mean(dim=2, keepdim=True)
+        scalars = centred * torch.rsqrt(variance + self.eps * self.eps) * self.scale[0] + self.shift
+        if self.l_max == 0:
+            return scalars
+        rest = features[:, 1:]
+        power = (rest * rest * self.balance.to(rest.dtype)).sum(dim=1, keepdim=True).mean(dim=2, keepdim=True)
+        rest = rest * torch.rsqrt(power + self.eps * self.eps) * self.scale.index_select(0, self.index)
+        return torch.cat([scalars, rest], dim=1)
+
+
+class Gate(nn.Module):
+    """Exactly equivariant non-linearity: SiLU on scalars, each higher degree times the sigmoid of a scalar of its own.
+
+    Args:
+        degrees: degree of every component the gate will see, the first one being the only component treated as a scalar.
+    """
+
+    def __init__(self, degrees: Tensor, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.l_max = int(degrees.max())
+        self.register_buffer("gate_of", degrees[1:] - 1, persistent=False)
+
+    @property
+    def n_gates(self) -> int:
+        """Number of scalars that `forward` expects as gates."""
+        return self.l_max * self.channels
+
+    def forward(self, features: Tensor, gates: Tensor) -> Tensor:
+        """Gate [n, n_components, channels] by `gates` [n, l_max * channels]."""
+        scalars = nn.functional.silu(features[:, :1])
+        if self.l_max == 0:
+            return scalars
+        opened = torch.sigmoid(gates).view(-1, self.l_max, self.channels).index_select(1, self.gate_of)
+        return torch.cat([scalars, features[:, 1:] * opened], dim=1)
+
+
+class FeedForward(nn.Module):
+    """Per-atom network: linear, gate, linear."""
+
+    def __init__(self, l_max: int, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.expand = DegreeLinear(l_max, channels, hidden)
+        self.gate = Gate(degree_index(l_max), hidden)
+        self.gates = nn.Linear(channels, max(l_max, 1) * hidden)
+        self.contract = DegreeLinear(l_max, hidden, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [n_atoms, (l_max+1)^2, channels] to the same shape."""
+        return self.contract(self.gate(self.expand(features), self.gates(features[:, 0])))

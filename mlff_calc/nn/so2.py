@@ -1,0 +1,92 @@
+"""Linear layers in the frame of an edge: what is left of SO(3) or O(3) equivariance once the edge is the polar axis.
+
+Features in an edge frame have shape [n_edges, n_reduced, channels] in m-major order (frames.reduced_orders). A linear map that
+commutes with rotations about the axis mixes degrees and channels freely at one order m and acts on the pair (+m, -m) as a
+complex number. If it also commutes with the mirror planes through the axis, and features of degree l have parity (-1)^l, the
+imaginary part vanishes: `mirror=True`, which is what a potential needs and which costs half. Hamiltonian blocks couple
+features of both parities and take `mirror=False`.
+
+| symbol | name in code | shape |
+|---|---|---|
+| W_0 | `weight_0` | [(l_max + 1) * in_channels, (l_max + 1) * out_channels + extra_scalars] |
+| W_m (real, imaginary) | `orders[m-1].real`, `.imaginary` | [(l_max + 1 - m) * in_channels, (l_max + 1 - m) * out_channels] |
+
+Source: Passaro and Zitnick (2023), Eqs. 5-8; Liao et al., "EquiformerV2" (2023), Sec. 4.
+"""
+
+import math
+from typing import List, Tuple
+
+import torch
+from torch import Tensor, nn
+
+
+class OrderLinear(nn.Module):
+    """The map at one order m > 0, acting on the pair (+m, -m)."""
+
+    def __init__(self, fan_in: int, fan_out: int, mirror: bool) -> None:
+        super().__init__()
+        self.mirror = mirror
+        scale = 1.0 / math.sqrt(fan_in if mirror else 2 * fan_in)
+        self.real = nn.Parameter(torch.randn(fan_in, fan_out) * scale)
+        self.imaginary = nn.Parameter(torch.randn(0 if mirror else fan_in, fan_out) * scale)
+
+    def forward(self, pair: Tensor) -> Tensor:
+        """Map `pair` [n_edges, 2, fan_in] (first +m, then -m) to [n_edges, 2, fan_out]."""
+        real = pair @ self.real
+        if self.mirror:
+            return real
+        turned = pair @ self.imaginary
+        return real + torch.stack([-turned[:, 1], turned[:, 0]], dim=1)
+
+
+class SO2Linear(nn.Module):
+    """Linear map of features in an edge frame, equivariant under rotations about (and mirrors through) the edge.
+
+    Args:
+        l_max: highest degree. m_max: highest order kept.
+        in_channels, out_channels: channels per component.
+        extra_scalars: further outputs without degree, from order 0 (gates, attention logits).
+        mirror: also commute with mirror planes through the edge (features of parity (-1)^l).
+    """
+
+    def __init__(
+        self,
+        l_max: int,
+        m_max: int,
+        in_channels: int,
+        out_channels: int,
+        extra_scalars: int = 0,
+        mirror: bool = True,
+    ) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.out_channels = out_channels
+        self.extra_scalars = extra_scalars
+        fan_in = (l_max + 1) * in_channels
+        fan_out = (l_max + 1) * out_channels + extra_scalars
+        self.weight_0 = nn.Parameter(torch.randn(fan_in, fan_out) / math.sqrt(fan_in))
+        self.bias_0 = nn.Parameter(torch.zeros(out_channels + extra_scalars))
+        self.orders = nn.ModuleList(
+            [
+                OrderLinear((l_max + 1 - m) * in_channels, (l_max + 1 - m) * out_channels, mirror)
+                for m in range(1, m_max + 1)
+            ]
+        )
+
+    def forward(self, features: Tensor) -> Tuple[Tensor, Tensor]:
+        """Map [n_edges, n_reduced, in_channels] to ([n_edges, n_reduced, out_channels], [n_edges, extra_scalars])."""
+        n_edges = features.shape[0]
+        width = self.l_max + 1
+        zeroth = features[:, :width].reshape(n_edges, -1) @ self.weight_0
+        extra = zeroth[:, : self.extra_scalars] + self.bias_0[: self.extra_scalars]
+        zeroth = zeroth[:, self.extra_scalars :].view(n_edges, width, self.out_channels)
+        scalars = zeroth[:, :1] + self.bias_0[self.extra_scalars :]
+        parts: List[Tensor] = [scalars, zeroth[:, 1:]]
+        start = width
+        for m, order in enumerate(self.orders):
+            width = self.l_max - m
+            pair = features[:, start : start + 2 * width].reshape(n_edges, 2, -1)
+            parts.append(order(pair).view(n_edges, 2 * width, self.out_channels))
+            start += 2 * width
+        return torch.cat(parts, dim=1), extra
