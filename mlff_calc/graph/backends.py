@@ -1,0 +1,115 @@
+"""Neighbour-list libraries by name: each turns an enclosing box into all pairs within the cutoff.
+
+A backend is a function ``(box, cutoff) -> (i, j, shifts)`` with numpy arrays, a full list (both directions), self images
+included, in any order; the callers sort, undo the wrapping and check.
+
+=============  ==========================================================================================
+name           library
+=============  ==========================================================================================
+``matscipy``   matscipy, in C, linear in the number of atoms; the default on CPU
+``ase``        ase.neighborlist, in numpy; slow, the reference in tests
+``vesin``      vesin-torch (extra ``gpu``): linear, on CPU and on CUDA; the default on CUDA
+``auto``       ``vesin`` on CUDA where it is installed, else ``matscipy``
+=============  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+from ase.neighborlist import primitive_neighbor_list
+from matscipy.neighbours import neighbour_list as matscipy_neighbour_list
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from mlff_calc.errors import OptionError
+from mlff_calc.graph.box import Box
+
+IntArray = NDArray[np.int64]
+RawPairs = tuple[IntArray, IntArray, IntArray]
+
+MAX_BINS_PER_ATOM = 1000
+"""Above this a grid of bins is mostly empty, and a tree is used instead."""
+
+
+def matscipy_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
+    """Pairs by matscipy; by scipy's tree for atoms so sparse that a grid of bins would be larger than the system."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(box.cell), axis=0)
+    if not box.periodic.any() and np.prod(heights / cutoff + 1.0) > MAX_BINS_PER_ATOM * (len(box.positions) + 100):
+        return _tree_pairs(box, cutoff)
+    centers, neighbors, shifts = matscipy_neighbour_list(
+        "ijS", positions=box.positions, cell=box.cell, pbc=box.periodic, cutoff=cutoff, cell_origin=np.zeros(3)
+    )
+    return centers, neighbors, shifts
+
+
+def _tree_pairs(box: Box, cutoff: float) -> RawPairs:
+    """Pairs of a system without periodicity by a k-d tree."""
+    half = cKDTree(box.positions).query_pairs(cutoff, output_type="ndarray")
+    gaps = box.positions[half[:, 1]] - box.positions[half[:, 0]]
+    half = half[np.einsum("ij,ij->i", gaps, gaps) < cutoff**2]
+    both = np.concatenate([half, half[:, ::-1]])
+    return both[:, 0], both[:, 1], np.zeros((len(both), 3), dtype=np.int64)
+
+
+def ase_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
+    """Pairs by ase.neighborlist."""
+    return primitive_neighbor_list("ijS", box.periodic, box.cell, box.positions, cutoff, self_interaction=False)
+
+
+def vesin_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
+    """Pairs by vesin-torch on `device`.
+
+    Raises:
+        OptionError: the extra is not installed.
+    """
+    if importlib.util.find_spec("vesin_torch") is None and importlib.util.find_spec("vesin") is None:
+        raise OptionError(
+            "neighbour backend 'vesin' needs vesin-torch, which is not installed: "
+            'pip install "mlff_calc[gpu]", or choose backend="matscipy"'
+        )
+    from vesin.torch import NeighborList as VesinList
+
+    def move(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    calculator = VesinList(cutoff=cutoff, full_list=True)
+    centers, neighbors, shifts = calculator.compute(
+        points=move(box.positions), box=move(box.cell), periodic=torch.from_numpy(box.periodic), quantities="ijS"
+    )
+    return centers.cpu().numpy(), neighbors.cpu().numpy(), shifts.cpu().numpy()
+
+
+BACKENDS: dict[str, Callable[[Box, float, torch.device], RawPairs]] = {
+    "matscipy": matscipy_pairs,
+    "ase": ase_pairs,
+    "vesin": vesin_pairs,
+}
+
+
+def vesin_installed() -> bool:
+    """True where vesin-torch can be imported."""
+    return importlib.util.find_spec("vesin_torch") is not None
+
+
+def resolve_backend(name: str, device: torch.device) -> str:
+    """The backend that `name` stands for on `device`.
+
+    Args:
+        name: a key of BACKENDS, or ``auto``.
+        device: where the model runs.
+
+    Raises:
+        OptionError: unknown name; the message has the known ones.
+    """
+    if name == "auto":
+        return "vesin" if device.type == "cuda" and vesin_installed() else "matscipy"
+    if name not in BACKENDS:
+        near = get_close_matches(name, [*BACKENDS, "auto"], n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        raise OptionError(f"unknown neighbour backend '{name}'{hint}; known: auto, {', '.join(BACKENDS)}")
+    return name

@@ -1,0 +1,193 @@
+"""The box that is handed to a neighbour-list library: whatever the user's cell is, it encloses all atoms.
+
+Libraries that sort atoms into bins are right only where atoms lie inside the box. Here periodic directions keep their
+cell vector and atoms are wrapped along them (the shifts are undone afterwards), and each direction without periodicity
+gets a vector of its own, orthogonal to all others and long enough to enclose the atoms; the user's vector there, a dummy,
+zero or slanted one, has no influence on the pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlff_calc.errors import StructureError
+
+MIN_DISTANCE = 0.1
+"""Angstrom; atoms closer than this are an error (no bond is shorter than 0.7)."""
+MIN_HEIGHT = 0.01
+"""Angstrom; a periodic cell thinner than this is degenerate."""
+SAFETY = 1e-3
+"""Angstrom; empty layers are taken as empty only when they are this much wider than the cutoff, against rounding."""
+
+FloatArray = NDArray[np.float64]
+AXES = ("a (first)", "b (second)", "c (third)")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A parallelepiped that encloses all atoms.
+
+    Attributes:
+        cell: [3, 3] rows are vectors, Angstrom; equal to the user's along periodic directions.
+        positions: [n_atoms, 3] wrapped along periodic directions, inside the box whose corner is at zero, Angstrom.
+        periodic: [3] directions along which pairs with images have to be looked for; a subset of the user's pbc.
+        wraps: [n_atoms, 3] int64, whole cell vectors that were subtracted from the user's positions.
+    """
+
+    cell: FloatArray
+    positions: FloatArray
+    periodic: NDArray[np.bool_]
+    wraps: NDArray[np.int64]
+
+
+def checked_arrays(
+    positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Positions [n_atoms, 3], cell [3, 3] and pbc [3] as contiguous arrays of the right dtype.
+
+    Args:
+        positions: [n_atoms, 3] Angstrom, any strides.
+        cell: [3, 3] rows, or [3] lengths, Angstrom; None for no cell.
+        pbc: one or three booleans.
+
+    Raises:
+        StructureError: wrong shapes, or positions or cell that are not finite.
+    """
+    xyz = np.ascontiguousarray(positions, dtype=np.float64)
+    if xyz.size == 0:
+        xyz = xyz.reshape(0, 3)
+    if xyz.ndim != 2 or xyz.shape[1] != 3:
+        raise StructureError(f"positions have shape {xyz.shape}, expected [n_atoms, 3]")
+    box = np.zeros((3, 3)) if cell is None else np.array(cell, dtype=np.float64)
+    if box.shape == (3,):
+        box = np.diag(box)
+    if box.shape != (3, 3):
+        raise StructureError(f"cell has shape {box.shape}, expected [3, 3] with cell vectors as rows")
+    flags = np.array(pbc, dtype=bool)
+    if flags.shape not in {(), (3,)}:
+        raise StructureError(f"pbc has shape {flags.shape}, expected one or three booleans")
+    flags = np.broadcast_to(flags, (3,)).copy()
+    finite = np.isfinite(xyz)
+    if not finite.all():
+        bad = int(np.flatnonzero(~finite.all(axis=1))[0])
+        raise StructureError(
+            f"position of atom {bad} is not finite: {xyz[bad].tolist()} Angstrom "
+            f"({int((~finite.all(axis=1)).sum())} such atoms); check the step or file it came from"
+        )
+    check_cell(box, flags)
+    return xyz, box, flags
+
+
+def check_cell(cell: FloatArray, pbc: NDArray[np.bool_]) -> None:
+    """Refuse a cell that cannot be periodic.
+
+    Args:
+        cell: [3, 3] Angstrom, rows are vectors.
+        pbc: [3].
+
+    Raises:
+        StructureError: a periodic vector is not finite, zero or too short, or periodic vectors lie in one plane or line.
+    """
+    if not pbc.any():
+        return
+    for direction in np.flatnonzero(pbc):
+        length = float(np.linalg.norm(cell[direction]))
+        if not np.isfinite(length):
+            raise StructureError(f"cell vector {AXES[direction]} is not finite: {cell[direction].tolist()} Angstrom")
+        if length < MIN_DISTANCE:
+            what = "zero" if length == 0.0 else f"only {length:.3g} Angstrom long"
+            raise StructureError(
+                f"the structure is periodic along cell vector {AXES[direction]}, but that vector is {what}. "
+                f"Set the cell (atoms.set_cell), or switch periodicity off there (atoms.pbc[{direction}] = False)"
+            )
+    vectors = cell[pbc]
+    heights = 1.0 / np.linalg.norm(np.linalg.pinv(vectors, rcond=1e-14), axis=0)
+    if np.linalg.matrix_rank(vectors, tol=1e-9 * np.abs(vectors).max()) < len(vectors) or heights.min() < MIN_HEIGHT:
+        raise StructureError(
+            f"the periodic cell vectors {vectors.tolist()} Angstrom lie in one plane or on one line, so the cell has no "
+            "volume. Give linearly independent vectors, or switch periodicity off along one of them (atoms.pbc)"
+        )
+
+
+def spanning_cell(cell: FloatArray, pbc: NDArray[np.bool_]) -> FloatArray:
+    """The cell with vectors of non-periodic directions replaced by unit vectors orthogonal to all others.
+
+    Args:
+        cell: [3, 3] Angstrom.
+        pbc: [3].
+
+    Returns:
+        [3, 3], never singular for a checked cell.
+    """
+    if pbc.all():
+        return cell
+    full = np.eye(3)
+    periodic = cell[pbc]
+    if len(periodic):
+        _, _, basis = np.linalg.svd(periodic)  # rows beyond the rank span the orthogonal complement
+        full[pbc] = periodic
+        full[~pbc] = basis[len(periodic) :]
+    return full
+
+
+def enclosing_box(positions: FloatArray, cell: FloatArray, pbc: NDArray[np.bool_], cutoff: float) -> Box:
+    """The box for checked arrays.
+
+    A periodic direction with an empty layer thicker than the cutoff has no pair across that layer: it is cut there and
+    treated as not periodic. Along directions that are not periodic, empty stretches longer than the cutoff are shortened.
+    Both keep every pair, and keep the number of bins small for molecules in large boxes, slabs and far fragments.
+
+    Args:
+        positions: [n_atoms, 3] Angstrom.
+        cell: [3, 3] Angstrom.
+        pbc: [3].
+        cutoff: Angstrom.
+
+    Returns:
+        The box with wrapped positions.
+    """
+    full = spanning_cell(cell, pbc)
+    inverse = np.linalg.inv(full)
+    fractional = positions @ inverse
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)
+    starts, periodic = np.zeros(3), pbc.copy()
+    for direction in np.flatnonzero(pbc):
+        cut = _empty_layer(fractional[:, direction], (cutoff + SAFETY) / heights[direction])
+        if cut is not None:
+            starts[direction], periodic[direction] = cut, False
+    wraps = np.where(pbc, np.floor(fractional - starts), 0.0)
+    inside = positions - wraps[:, pbc] @ full[pbc]
+    box = spanning_cell(cell, periodic)
+    fractional = inside @ np.linalg.inv(box)
+    for direction in np.flatnonzero(~periodic):
+        squeezed = _squeeze(fractional[:, direction], cutoff + SAFETY)
+        length = float(squeezed.max(initial=0.0)) + 2.0
+        box[direction] *= length
+        fractional[:, direction] = (squeezed + 1.0) / length
+    return Box(box, np.ascontiguousarray(fractional @ box), periodic, wraps.astype(np.int64))
+
+
+def _empty_layer(fractional: FloatArray, thickness: float) -> float | None:
+    """Where an empty layer thicker than `thickness` (both fractional) lies along a periodic direction: its middle, or None."""
+    if thickness >= 1.0 or len(fractional) == 0:
+        return None
+    wrapped = np.sort(fractional - np.floor(fractional))
+    gaps = np.diff(wrapped, append=wrapped[0] + 1.0)
+    widest = int(np.argmax(gaps))
+    return None if gaps[widest] <= thickness else float(wrapped[widest] + 0.5 * gaps[widest])
+
+
+def _squeeze(coordinates: FloatArray, widest: float) -> FloatArray:
+    """Coordinates from zero on, with gaps between consecutive values shortened to `widest`; order is kept."""
+    if len(coordinates) == 0:
+        return coordinates
+    order = np.argsort(coordinates, kind="stable")
+    gaps = np.diff(coordinates[order])
+    if len(gaps) == 0 or gaps.max() <= widest:
+        return coordinates - coordinates[order[0]]
+    result = np.empty_like(coordinates)
+    result[order] = np.concatenate([[0.0], np.cumsum(np.minimum(gaps, widest))])
+    return result
