@@ -1,0 +1,25 @@
+"""Atoms to tensors: the key registry, neighbour lists with a skin, batching."""
+
+from __future__ import annotations
+
+from mlff_calc.graph.batch import collate, split, to_device
+from mlff_calc.graph.from_atoms import graph_from_arrays, graph_from_atoms
+from mlff_calc.graph.keys import KEYS, Graph, Key, register_key, validate_graph
+from mlff_calc.graph.neighbors import NeighborPairs, neighbor_pairs
+from mlff_calc.graph.verlet import NeighborList
+
+__all__ = [
+    "KEYS",
+    "Graph",
+    "Key",
+    "NeighborList",
+    "NeighborPairs",
+    "collate",
+    "graph_from_arrays",
+    "graph_from_atoms",
+    "neighbor_pairs",
+    "register_key",
+    "split",
+    "to_device",
+    "validate_graph",
+]

@@ -1,0 +1,96 @@
+"""Atoms to tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import ArrayLike
+
+from mlff_calc.errors import OptionError, StructureError
+from mlff_calc.graph import keys
+from mlff_calc.graph.box import checked_arrays
+from mlff_calc.graph.keys import Graph
+from mlff_calc.graph.verlet import NeighborList
+
+
+def graph_from_atoms(
+    atoms: Atoms, cutoff: float, neighbors: NeighborList | None = None, device: str | torch.device = "cpu"
+) -> Graph:
+    """The graph of one structure.
+
+    The user's atoms are not changed. `cell` is kept as given, also where it is a dummy: a volume means something only
+    for a structure that is periodic in all three directions (for a slab it includes the vacuum).
+
+    Args:
+        atoms: the structure; periodic in any directions, wrapped or not, of any number of atoms.
+        cutoff: Angstrom.
+        neighbors: a list with a skin to reuse from step to step; its cutoff must equal `cutoff`.
+        device: where the tensors go.
+
+    Returns:
+        A graph with the seven input keys and one system.
+
+    Raises:
+        StructureError: see `neighbor_pairs`.
+        OptionError: `neighbors` is for another cutoff or device.
+    """
+    return graph_from_arrays(
+        atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, cutoff, neighbors=neighbors, device=device
+    )
+
+
+def graph_from_arrays(
+    numbers: ArrayLike,
+    positions: ArrayLike,
+    cell: ArrayLike | None,
+    pbc: ArrayLike,
+    cutoff: float,
+    *,
+    neighbors: NeighborList | None = None,
+    device: str | torch.device = "cpu",
+) -> Graph:
+    """The graph of one structure given as arrays.
+
+    Args:
+        numbers: [n_atoms] atomic numbers.
+        positions: [n_atoms, 3] Angstrom.
+        cell: [3, 3] rows are vectors, Angstrom; None where there is none.
+        pbc: [3] or one boolean.
+        cutoff: Angstrom.
+        neighbors: as in `graph_from_atoms`.
+        device: where the tensors go.
+
+    Returns:
+        A graph with the seven input keys and one system.
+
+    Raises:
+        StructureError: see `neighbor_pairs`; also where there are not as many numbers as positions.
+        OptionError: `neighbors` is for another cutoff or device.
+    """
+    target = torch.device(device)
+    species = np.array(numbers, dtype=np.int64).reshape(-1)
+    xyz, lattice, flags = checked_arrays(positions, cell, pbc)
+    if len(species) != len(xyz):
+        raise StructureError(f"there are {len(species)} atomic numbers but {len(xyz)} positions")
+    if neighbors is None:
+        neighbors = NeighborList(cutoff, skin=0.0, device=target)
+    elif neighbors.cutoff != cutoff:
+        raise OptionError(
+            f"the neighbour list was made for a cutoff of {neighbors.cutoff} Angstrom, the graph needs {cutoff}; "
+            "make it with NeighborList(potential.cutoff)"
+        )
+    neighbors.update(xyz, lattice, flags, ids=species)
+    edge_index, edge_vec = neighbors.edge_tensors()
+    graph = {
+        keys.ATOMIC_NUMBERS: torch.from_numpy(species),
+        keys.SYSTEM_INDEX: torch.zeros(len(species), dtype=torch.int64),
+        keys.POSITIONS: torch.from_numpy(xyz if xyz is not positions else xyz.copy()),
+        keys.EDGE_INDEX: edge_index,
+        keys.EDGE_VEC: edge_vec,
+        keys.CELL: torch.from_numpy(lattice).unsqueeze(0),
+        keys.PBC: torch.from_numpy(flags).unsqueeze(0),
+    }
+    if target.type == "cpu" and neighbors.device.type == "cpu":
+        return graph
+    return {name: tensor.to(target) for name, tensor in graph.items()}
