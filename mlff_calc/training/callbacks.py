@@ -1,0 +1,289 @@
+"""Lightning callbacks: averaged weights, learning rate and budget, checkpoints, metrics, early stop."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from mlff_calc.training.files import write_atomic
+from mlff_calc.training.module import TrainingModule
+from mlff_calc.training.recipe import OptimizerSection
+from mlff_calc.training.schedule import Budget, learning_rate
+
+SYNC_TIME_EVERY = 10  # steps between two agreements of several processes on the time used
+
+
+class AveragedWeights(pl.Callback):
+    """Exponential moving average of the weights; validation and the result use it.
+
+    The decay grows as (1 + n) / (10 + n) with the number n of updates until it reaches `decay`.
+
+    Args:
+        decay: Final decay per step; None turns averaging off.
+    """
+
+    def __init__(self, decay: float | None) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.average: list[Tensor] = []
+        self._kept: list[Tensor] | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Start from the weights as they are, unless a checkpoint has brought an average."""
+        del trainer, stage
+        if self.decay is not None and not self.average:
+            self.average = [p.detach().clone() for p in _parameters(pl_module)]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Follow the weights to their device."""
+        del trainer
+        self.average = [a.to(p.device) for a, p in zip(self.average, _parameters(pl_module), strict=False)]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Average after each optimizer step."""
+        del trainer, args, kwargs
+        if self.decay is None:
+            return
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, [p.detach() for p in _parameters(pl_module)], 1.0 - decay)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the average in place of the weights (same storage, so that compiled code sees it)."""
+        del trainer
+        self.swap_in(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the weights back."""
+        del trainer
+        self.swap_out(pl_module)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Put the weights back where validation was interrupted."""
+        del trainer, exception
+        self.swap_out(pl_module)
+
+    def swap_in(self, module: pl.LightningModule) -> None:
+        """Weights of the module become the average; the module's own are kept aside."""
+        if self.decay is None or self._kept is not None:
+            return
+        parameters = [p.data for p in _parameters(module)]
+        self._kept = [p.clone() for p in parameters]
+        torch._foreach_copy_(parameters, self.average)
+
+    def swap_out(self, module: pl.LightningModule) -> None:
+        """Undo `swap_in`."""
+        if self._kept is not None:
+            torch._foreach_copy_([p.data for p in _parameters(module)], self._kept)
+            self._kept = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and how many steps are in it."""
+        return {"updates": self.updates, "average": list(self.average)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up an average."""
+        self.updates, self.average = state_dict["updates"], list(state_dict["average"])
+
+
+def _parameters(module: pl.LightningModule) -> list[torch.nn.Parameter]:
+    return list(module.potential.parameters())  # type: ignore[union-attr, operator]
+
+
+class BudgetKeeper(pl.Callback):
+    """Sets the learning rate before each step and ends the run when the budget of steps or minutes is used up.
+
+    Time counts from the first step on (set-up and compilation do not), over all resumed parts of a run.
+
+    Args:
+        section: The `optimizer` section of the recipe.
+        budget: What ends the run.
+
+    Attributes:
+        seconds: Time used by earlier parts of the run and by this one up to the last step.
+        rate: Learning rate of the last step.
+    """
+
+    def __init__(self, section: OptimizerSection, budget: Budget) -> None:
+        self.section, self.budget = section, budget
+        self.seconds = 0.0
+        self.rate = 0.0
+        self._started: float | None = None
+        self._before = 0.0
+        self._agreed = 0.0
+
+    def now(self) -> float:
+        """Seconds used so far."""
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Set the learning rate of this step."""
+        del args
+        self._agree(trainer, pl_module)
+        self.rate = learning_rate(self.section, trainer.global_step, self.used(trainer))
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self.rate
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Ask the trainer to stop when nothing is left."""
+        del pl_module, args, kwargs
+        if self._started is None:  # the first step compiles and warms up
+            self._started = time.monotonic()
+        if self.used(trainer) >= 1.0:
+            trainer.should_stop = True
+
+    def used(self, trainer: pl.Trainer) -> float:
+        """Share of the budget that is used."""
+        return self.budget.used(trainer.global_step, self._agreed)
+
+    def _agree(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """All processes take the time of the first one, so that their weights stay the same."""
+        if self.budget.max_seconds is None or trainer.world_size == 1:
+            self._agreed = self.now()
+        elif trainer.global_step % SYNC_TIME_EVERY == 0:
+            del module
+            self._agreed = trainer.strategy.broadcast(self.now())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Time used."""
+        return {"seconds": self.now()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        self._before = self._agreed = state_dict["seconds"]
+
+
+class Checkpoints(pl.Callback):
+    """Writes `last.ckpt` at the end of an epoch, and `best.ckpt` with the averaged weights when validation improved.
+
+    Checkpoints stand at the boundary of epochs: a killed run repeats the epoch it was in, with the same order of frames,
+    and comes to the same weights. `last.ckpt` holds weights, average, optimizer, counters, time used and random states.
+
+    Args:
+        folder: Where they go.
+        every: Epochs between two `last.ckpt`; one is always written at the end.
+        patience: End the run after so many validations without improvement; None for never.
+        averaged: Supplies the averaged weights.
+    """
+
+    def __init__(self, folder: Path, every: int, patience: int | None, averaged: AveragedWeights) -> None:
+        self.folder, self.every, self.patience, self.averaged = folder, every, patience, averaged
+        self.best_loss = math.inf
+        self.best_epoch = -1
+        self.stale = 0
+        self._seen = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
+        """Compare with the best so far."""
+        if pl_module.valid_loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.stale = pl_module.valid_loss, trainer.current_epoch, 0
+            if trainer.is_global_zero:
+                self._save_best(pl_module)
+        else:
+            self.stale += 1
+            if self.patience is not None and self.stale >= self.patience:
+                trainer.should_stop = True
+
+    def _save_best(self, module: TrainingModule) -> None:
+        names = [name for name, _ in module.potential.named_parameters()]
+        averaged = self.averaged.decay is not None
+        weights = self.averaged.average if averaged else [p.detach() for p in module.potential.parameters()]
+        content = {"weights": dict(zip(names, weights, strict=True)), "epoch": self.best_epoch, "loss": self.best_loss}
+        save_tensors(content, self.folder / "best.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
+        """Write `last.ckpt` where it is due; nothing that is not finite is ever written."""
+        pl_module.finite.check()
+        if (trainer.current_epoch + 1) % self.every == 0 or trainer.should_stop:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the states of the random generators."""
+        del trainer, pl_module
+        checkpoint["random"] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            checkpoint["random"]["cuda"] = torch.cuda.get_rng_state_all()
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take the states up."""
+        del trainer, pl_module
+        torch.set_rng_state(checkpoint["random"]["cpu"].cpu())
+        if "cuda" in checkpoint["random"] and torch.cuda.is_available():
+            with suppress(RuntimeError):  # another number of devices
+                torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["random"]["cuda"]])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides about the best and the end."""
+        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "stale": self.stale}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up."""
+        self.best_loss, self.best_epoch = state_dict["best_loss"], state_dict["best_epoch"]
+        self.stale = state_dict["stale"]
+
+
+def save_tensors(content: dict[str, Any], path: Path) -> None:
+    """Write tensors and plain values whole or not at all; read them with `torch.load(..., weights_only=True)`."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+class MetricsFile(pl.Callback):
+    """One row per epoch in `metrics.csv`; after a resume, rows beyond the checkpoint are dropped.
+
+    Args:
+        path: The file.
+        keeper: Knows time and learning rate.
+    """
+
+    COLUMNS = ("epoch", "step", "minutes", "learning_rate", "train_loss", "valid_loss")
+
+    def __init__(self, path: Path, keeper: BudgetKeeper) -> None:
+        self.path, self.keeper = path, keeper
+        self.rows: list[dict[str, str]] = []
+        self._epochs_before = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the rows of the epochs that the checkpoint holds."""
+        del pl_module
+        if trainer.is_global_zero and self.path.is_file() and trainer.current_epoch > 0:
+            with self.path.open(newline="", encoding="utf-8") as stream:
+                self.rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
+        """Add a row."""
+        train_loss = pl_module.take_train_loss()
+        if not trainer.is_global_zero:
+            return
+        row = {
+            "epoch": str(trainer.current_epoch + 1),
+            "step": str(trainer.global_step),
+            "minutes": f"{self.keeper.now() / 60.0:.4f}",
+            "learning_rate": f"{self.keeper.rate:.6g}",
+            "train_loss": f"{train_loss:.8g}",
+            "valid_loss": f"{pl_module.valid_loss:.8g}",
+        }
+        for name, errors in pl_module.validation.errors().items():
+            row[f"valid_{name}_mae"] = f"{errors.mae:.6g}"
+            row[f"valid_{name}_rmse"] = f"{errors.rmse:.6g}"
+        self.rows.append(row)
+        self._write()
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys([*self.COLUMNS, *(key for row in self.rows for key in row)]))
+        stream = io.StringIO(newline="")
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomic(self.path, stream.getvalue())

@@ -1,0 +1,72 @@
+"""The commented recipe that `mlff train --example` writes. It is a valid recipe; a test holds it to that."""
+
+from __future__ import annotations
+
+EXAMPLE_RECIPE = """\
+# Recipe of a training run: `mlff train recipe.yaml`. Keys that are commented out show their defaults.
+# Paths are relative to this file and may hold environment variables: ${MLFF_DATA}/ethanol.npz
+
+potential:
+  backbone:
+    name: equiformer
+    cutoff: 5.0            # Angstrom
+    l_max: 2               # highest degree of the features; higher is more accurate and slower
+    channels: 32
+    n_layers: 2
+  # repulsion: {}          # add the short-range ZBL repulsion: keeps atoms apart where there is no data
+  # elements: auto         # or a list, [H, C, O], to leave room for elements that come with later data
+  # scale: auto            # eV; auto measures it on the training forces
+  # avg_num_neighbors: auto
+
+# fine_tune_from: ethanol  # instead of `potential`: go on from a potential that ships, or from a folder
+
+data:
+  train: {file: structures.extxyz}      # any file ASE reads, or an rMD17 archive (.npz)
+  split: {valid: 0.1, test: 0.1, seed: 0}   # counts (50) or fractions (0.1) of the `train` file
+  # valid: {file: valid.extxyz}         # files of their own instead of a split
+  # test: {file: test.extxyz}
+  # train: {file: ethanol.npz, part: train}   # rMD17 archives hold the parts train and test
+  keys: {energy: energy, forces: forces}      # names of the labels in the file; stress: stress
+  units: {energy: eV, length: Angstrom}
+
+reference_energies: fit    # least squares over the training energies; or given in eV: {H: -13.6, O: -432.0}
+
+loss:
+  energy: 1.0              # weights; energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3
+  forces: 1.0
+  stress: 0.0              # a weight above 0 asks for the label: a recipe whose data lack it is refused
+  form: l2                 # l2 (norm per atom), huber (see huber_delta) or mse
+  # huber_delta: 0.01
+
+optimizer:
+  name: adamw              # or adam
+  learning_rate: 0.002
+  weight_decay: 0.0
+  warmup_steps: 100
+  schedule: cosine         # to `floor` times the learning rate at the end of the budget; or constant
+  # floor: 0.01
+  gradient_clip: 10.0      # null turns it off
+  ema_decay: 0.999         # averaged weights are validated and shipped; null turns averaging off
+  batch_size: 8
+  # valid_batch_size: 8
+  max_epochs: 200          # the budget: epochs, minutes, or both (the first one reached ends the run)
+  # max_minutes: 30
+
+trainer:
+  device: auto             # cpu or cuda
+  n_devices: 1             # more than one trains data-parallel; batch_size is per device
+  precision: float32       # mixed or float64
+  seed: 0
+  compile: false           # true trains on compiled code: a minute to start, then several times faster
+  # early_stop: 50         # end after so many validations without improvement
+  # checkpoint_every: 1    # epochs
+  # validate_every: 1      # epochs
+
+card:                      # goes into the card of the potential
+  title: My potential
+  level_of_theory: PBE/def2-SVP
+  data: where the structures come from
+  not_for: what it should not be used for
+
+output: runs/my-potential
+"""

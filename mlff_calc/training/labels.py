@@ -1,0 +1,61 @@
+"""Which labels each part of the data holds, and whether they are what the loss asks for."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlff_calc.errors import RecipeError
+from mlff_calc.training.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+KINDS = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """Labels read for one part of the data.
+
+    Attributes:
+        part: `train`, `valid` or `test`.
+        path: The file.
+        frames: How many structures.
+        labels: How many of them have an energy, forces, a stress.
+    """
+
+    part: str
+    path: Path
+    frames: int
+    labels: dict[str, int]
+
+
+def label_table(counts: list[LabelCount]) -> str:
+    """The counts as a table of plain text, one line per part."""
+    width = max(len(count.path.name) for count in counts)
+    lines = [f"{'part':<6}  {'file':<{width}}  {'frames':>7}" + "".join(f"  {kind:>7}" for kind in KINDS)]
+    for count in counts:
+        numbers = "".join(f"  {count.labels.get(kind, 0):>7}" for kind in KINDS)
+        lines.append(f"{count.part:<6}  {count.path.name:<{width}}  {count.frames:>7}{numbers}")
+    return "\n".join(lines)
+
+
+def check_labels(recipe: Recipe, counts: list[LabelCount]) -> None:
+    """Refuse a recipe whose loss asks for labels that are not there.
+
+    Raises:
+        RecipeError: A label with a weight is in no frame of the training or validation part; names file, key and cure.
+    """
+    for count in counts:
+        if count.part == "test":
+            continue
+        for kind, weight in recipe.loss.weights().items():
+            if count.labels.get(kind, 0) > 0:
+                continue
+            source = recipe.data.source(count.part) or recipe.data.source("train")
+            keys = source.keys if source is not None else None
+            looked = getattr(keys, kind, None) or kind
+            raise RecipeError(
+                f"{recipe.origin}: loss.{kind} is {weight:g}, but {count.path} ({count.part}) has no {kind} under the key "
+                f"{looked!r}; name the key in data.keys.{kind}, or set loss.{kind} to 0"
+            )

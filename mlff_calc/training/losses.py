@@ -1,0 +1,88 @@
+"""The training loss: weighted sum over energy, forces and stress, each averaged over the labels that are there.
+
+    loss = w_E mean_s f((E_s - E_ref,s) / N_s)  +  w_F mean_a f(F_a - F_ref,a)  +  w_S mean_s f(S_s - S_ref,s)
+
+| form  | f(x), x a number or a vector                                            |
+|-------|-------------------------------------------------------------------------|
+| l2    | Euclidean norm of x (per frame, per atom, per frame), in the label's unit |
+| mse   | mean of the squares of the components                                    |
+| huber | mean over components: x^2/2 below delta, delta (|x| - delta/2) above      |
+
+Energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3. A label that is NaN was not given by the data
+(the reader refuses NaN in a file) and takes no part: in its mean it counts neither above nor below the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mlff_calc.training.recipe import LossSection
+
+_TINY = 1e-24  # under the square root of the norm: its gradient at exactly zero error is 0, not NaN
+
+
+def l2(error: Tensor) -> Tensor:
+    """Euclidean norm of each row of `error` [n, m], minus nothing: shape [n]."""
+    return (error.square().sum(dim=-1) + _TINY).sqrt()
+
+
+def mse(error: Tensor) -> Tensor:
+    """Mean square of each row of `error` [n, m]: shape [n]."""
+    return error.square().mean(dim=-1)
+
+
+def huber(error: Tensor, delta: float) -> Tensor:
+    """Mean Huber function of each row of `error` [n, m]: shape [n]."""
+    size = error.abs()
+    return torch.where(size < delta, 0.5 * error.square(), delta * (size - 0.5 * delta)).mean(dim=-1)
+
+
+def masked_mean(values: Tensor, present: Tensor) -> Tensor:
+    """Mean of `values` [n] where `present` [n] is true; 0 where nothing is."""
+    kept = torch.where(present, values, torch.zeros_like(values))
+    return kept.sum() / present.sum().clamp(min=1)
+
+
+class Loss:
+    """Weighted loss over a batch.
+
+    Args:
+        section: The `loss` section of a recipe.
+    """
+
+    def __init__(self, section: LossSection) -> None:
+        self.weights = section.weights()
+        self.form: Callable[[Tensor], Tensor]
+        if section.form == "huber":
+            self.form = lambda error: huber(error, section.huber_delta)
+        else:
+            self.form = {"l2": l2, "mse": mse}[section.form]
+
+    def __call__(self, outputs: dict[str, Tensor], labels: dict[str, Tensor], n_atoms: Tensor) -> Tensor:
+        """Loss of one batch.
+
+        Args:
+            outputs: What the potential gave; `energy` [n_systems] eV, `forces` [n_atoms, 3] eV/Angstrom, `stress`
+                [n_systems, 3, 3] eV/Angstrom^3, as far as they have weights.
+            labels: The same names and shapes; NaN where a label is missing.
+            n_atoms: Atoms per system [n_systems].
+
+        Returns:
+            A float64 scalar.
+        """
+        total = torch.zeros((), dtype=torch.float64, device=n_atoms.device)
+        for name, weight in self.weights.items():
+            total = total + weight * self._term(name, outputs[name], labels[name], n_atoms)
+        return total
+
+    def _term(self, name: str, output: Tensor, label: Tensor, n_atoms: Tensor) -> Tensor:
+        rows = label.reshape(label.shape[0], -1)
+        present = ~torch.isnan(rows).any(dim=-1)
+        # the missing label is replaced before the subtraction: NaN times zero would still poison the gradient
+        error = output.reshape(rows.shape) - torch.where(present.unsqueeze(-1), rows, torch.zeros_like(rows))
+        if name == "energy":
+            error = error / n_atoms.unsqueeze(-1)
+        return masked_mean(self.form(error), present)

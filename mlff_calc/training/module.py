@@ -1,0 +1,136 @@
+"""The Lightning module: one training step, one validation step, the optimizer. Everything else is a callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.training.data import Batch
+from mlff_calc.training.finite import FiniteGuard
+from mlff_calc.training.losses import Loss
+from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.sums import ErrorSums
+
+Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+class TrainingModule(pl.LightningModule):
+    """A potential in training.
+
+    Args:
+        potential: The potential; its weights are trained in place.
+        recipe: Loss and optimizer are read from it.
+        compile_forward: Takes the potential and a batch, gives the callable that training runs on; None for eager.
+
+    Attributes:
+        loss_sum: Sum of the losses of this epoch, on the device (nobody waits for it before the epoch ends).
+        steps_in_epoch: Batches added to it.
+        validation: Errors of the running or last validation.
+        valid_loss: Loss of the last validation.
+    """
+
+    def __init__(
+        self,
+        potential: nn.Module,
+        recipe: Recipe,
+        compile_forward: Callable[[nn.Module, dict[str, Tensor]], Forward] | None = None,
+    ) -> None:
+        super().__init__()
+        self.potential = potential
+        self.recipe = recipe
+        self.loss = Loss(recipe.loss)
+        self._compile_forward = compile_forward
+        self._forward: Forward | None = None
+        self.loss_sum: Tensor | None = None
+        self.steps_in_epoch = 0
+        self.validation = ErrorSums()
+        self.valid_loss = float("nan")
+        self._valid_loss_sum: Tensor | None = None
+        self._valid_frames = 0
+        self.finite = FiniteGuard()
+
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of the potential; compiled on the first call where the recipe asks for it."""
+        if self._forward is None:
+            compile_forward = self._compile_forward
+            self._forward = self.potential if compile_forward is None else compile_forward(self.potential, graph)
+        return self._forward(graph)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move graph and labels; the frame numbers stay."""
+        del dataloader_idx
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch; the guard raises where it is not finite."""
+        del batch_idx
+        self.finite.new_batch(batch.frames)
+        loss = self.loss(self(batch.graph), batch.labels, batch.n_atoms)
+        self.finite.look("loss", loss)
+        self.loss_sum = loss.detach() if self.loss_sum is None else self.loss_sum + loss.detach()
+        self.steps_in_epoch += 1
+        return loss
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
+        """Scale the gradient to at most `gradient_clip`; a gradient that is not finite ends the run."""
+        del optimizer, args, kwargs
+        gradients = [p.grad for p in self.potential.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        self.finite.look("gradient", norm)
+        clip = self.recipe.optimizer.gradient_clip
+        if clip is not None:
+            torch._foreach_mul_(gradients, (clip / (norm + 1e-6)).clamp(max=1.0))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the errors of one batch to the sums."""
+        del batch_idx
+        with torch.enable_grad():
+            outputs = {name: value.detach() for name, value in self(batch.graph).items()}
+        n_frames = int(batch.n_atoms.shape[0])
+        loss = self.loss(outputs, batch.labels, batch.n_atoms) * n_frames
+        self._valid_loss_sum = loss if self._valid_loss_sum is None else self._valid_loss_sum + loss
+        self._valid_frames += n_frames
+        self.validation.add(outputs, batch.labels, batch.n_atoms)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums anew."""
+        self.validation = ErrorSums()
+        self._valid_loss_sum, self._valid_frames = None, 0
+
+    def on_validation_epoch_end(self) -> None:
+        """Sum over processes, and keep the mean loss."""
+        if self._valid_loss_sum is None:
+            return
+        counted = torch.stack([self._valid_loss_sum, self._valid_loss_sum.new_tensor(float(self._valid_frames))])
+        if self.trainer.world_size > 1:
+            counted = self.trainer.strategy.reduce(counted, reduce_op="sum")
+            self.validation.reduce(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
+        total, frames = counted.tolist()
+        self.valid_loss = total / frames
+
+    def take_train_loss(self) -> float:
+        """Mean loss over the batches since the last call."""
+        if self.loss_sum is None:
+            return float("nan")
+        mean = self.loss_sum / self.steps_in_epoch
+        if self.trainer.world_size > 1:
+            mean = self.trainer.strategy.reduce(mean, reduce_op="mean")
+        self.loss_sum, self.steps_in_epoch = None, 0
+        return float(mean)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam or AdamW; weights decay, biases, norms and embeddings do not."""
+        section = self.recipe.optimizer
+        named = [(name, p) for name, p in self.potential.named_parameters() if p.requires_grad]
+        decayed = [p for name, p in named if p.ndim >= 2 and "embedding" not in name]
+        kept = [p for name, p in named if not (p.ndim >= 2 and "embedding" not in name)]
+        groups = [
+            {"params": decayed, "weight_decay": section.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ]
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[section.name]
+        return kind([g for g in groups if g["params"]], lr=section.learning_rate, betas=(0.9, section.beta2), foreach=True)

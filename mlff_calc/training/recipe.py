@@ -1,0 +1,364 @@
+"""The recipe of a training run: one YAML file, checked as a whole before anything runs or is written.
+
+Every section refuses keys it does not know and names the nearest one it does. Paths of data files are relative to the
+folder of the recipe and may hold environment variables (`${MLFF_DATA}/rmd17/ethanol.npz`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from mlff_calc.errors import RecipeError
+from mlff_calc.training.recipe_errors import describe_validation_error
+
+Form = Literal["l2", "huber", "mse"]
+Precision = Literal["float32", "mixed", "float64"]
+
+
+class Section(BaseModel):
+    """A part of a recipe: keys that are not declared are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NamedOptions(BaseModel):
+    """A registered part by its name, with options that are checked against the part itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: str
+
+    def config(self) -> dict[str, Any]:
+        """The plain dict that `build_potential` takes."""
+        return self.model_dump()
+
+
+class PotentialSection(Section):
+    """Architecture; `auto` values are measured on the training data."""
+
+    backbone: NamedOptions
+    head: NamedOptions = NamedOptions(name="energy")
+    repulsion: dict[str, Any] | None = None
+    elements: Literal["auto"] | list[str] = "auto"
+    scale: Literal["auto"] | float = "auto"
+    avg_num_neighbors: Literal["auto"] | float = "auto"
+
+    @field_validator("scale", "avg_num_neighbors")
+    @classmethod
+    def _positive(cls, value: str | float) -> str | float:
+        if not isinstance(value, str) and value <= 0.0:
+            raise ValueError("give a number greater than 0, or auto")
+        return value
+
+
+class LabelKeys(Section):
+    """Names under which a file holds its labels (`atoms.info` or `atoms.arrays`, or ASE's own results)."""
+
+    energy: str | None = None
+    forces: str | None = None
+    stress: str | None = None
+    virial: str | None = None
+
+
+class Units(Section):
+    """Units in which a file holds its labels and positions."""
+
+    energy: str = "eV"
+    length: str = "Angstrom"
+
+
+class Source(Section):
+    """One data file and how to read it; what is left out is taken from the `data` section."""
+
+    file: str
+    part: str | None = None
+    format: str | None = None
+    keys: LabelKeys | None = None
+    units: Units | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:  # noqa: ANN401
+        return {"file": value} if isinstance(value, str) else value
+
+
+class Split(Section):
+    """How the frames of the `train` file are divided: a count (integer) or a fraction (0 to 1), drawn with a seed."""
+
+    train: int | float | None = None
+    valid: int | float | None = None
+    test: int | float | None = None
+    seed: int = Field(0, ge=0)
+
+    @field_validator("train", "valid", "test")
+    @classmethod
+    def _count_or_fraction(cls, value: float | None) -> float | None:
+        if value is None:
+            return value
+        if isinstance(value, bool) or value < 0 or (isinstance(value, float) and value > 1.0):
+            raise ValueError("give a whole number of frames, or a fraction between 0.0 and 1.0")
+        return value
+
+
+class DataSection(Section):
+    """Training, validation and test frames, from files of their own or from one file that is split."""
+
+    train: Source
+    valid: Source | None = None
+    test: Source | None = None
+    split: Split | None = None
+    format: str | None = None
+    keys: LabelKeys | None = None
+    units: Units | None = None
+
+    @model_validator(mode="after")
+    def _validation_frames_come_from_one_place(self) -> DataSection:
+        for part in ("valid", "test"):
+            given = getattr(self, part) is not None
+            split = self.split is not None and getattr(self.split, part) not in (None, 0)
+            if given and split:
+                raise ValueError(f"both `{part}` and `split.{part}` are given; keep one of them")
+            if part == "valid" and not given and not split:
+                raise ValueError("no validation frames; add `valid: {file: ...}`, or `split: {valid: 0.1}`")
+        return self
+
+    def source(self, part: str) -> Source | None:
+        """The file of `train`, `valid` or `test` with the defaults of the section filled in."""
+        source: Source | None = getattr(self, part)
+        if source is None:
+            return None
+        fill = {name: getattr(self, name) for name in ("format", "keys", "units") if getattr(source, name) is None}
+        return source.model_copy(update=fill)
+
+
+class LossSection(Section):
+    """Weights and form of the loss; energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3."""
+
+    energy: float = Field(1.0, ge=0.0)
+    forces: float = Field(1.0, ge=0.0)
+    stress: float = Field(0.0, ge=0.0)
+    form: Form = "l2"
+    huber_delta: float = Field(0.01, gt=0.0)
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> LossSection:
+        if not self.weights():
+            raise ValueError("all weights are 0; give energy, forces or stress a weight greater than 0")
+        return self
+
+    def weights(self) -> dict[str, float]:
+        """Weights of the labels that take part."""
+        return {name: getattr(self, name) for name in ("energy", "forces", "stress") if getattr(self, name) > 0.0}
+
+
+class OptimizerSection(Section):
+    """Optimizer, schedule, averaging and the budget of the run."""
+
+    name: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    beta2: float = Field(0.999, gt=0.0, lt=1.0)
+    warmup_steps: int = Field(100, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    floor: float = Field(0.01, ge=0.0, le=1.0)
+    gradient_clip: float | None = Field(10.0, gt=0.0)
+    ema_decay: float | None = Field(0.999, gt=0.0, lt=1.0)
+    batch_size: int = Field(8, ge=1)
+    valid_batch_size: int | None = Field(None, ge=1)
+    max_epochs: int | None = Field(None, ge=1)
+    max_minutes: float | None = Field(None, gt=0.0)
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> OptimizerSection:
+        if self.max_epochs is None and self.max_minutes is None:
+            raise ValueError("the run has no end; give max_epochs, max_minutes, or both (the first one reached ends it)")
+        return self
+
+
+class TrainerSection(Section):
+    """Where and how the run is carried out."""
+
+    device: str = "auto"
+    n_devices: int = Field(1, ge=1)
+    precision: Precision = "float32"
+    seed: int = Field(0, ge=0)
+    early_stop: int | None = Field(None, ge=1)
+    compile: bool = False
+    checkpoint_every: int = Field(1, ge=1)
+    validate_every: int = Field(1, ge=1)
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, value: str) -> str:
+        if value not in ("auto", "cpu", "cuda"):
+            raise ValueError("give auto, cpu or cuda")
+        return value
+
+
+class CardSection(Section):
+    """What only the author knows and the card of the potential should say."""
+
+    title: str | None = None
+    level_of_theory: str | None = None
+    data: str | None = None
+    not_for: str | None = None
+    licence: str | None = None
+
+
+class Recipe(Section):
+    """A whole recipe. Build it with `load_recipe` or `parse_recipe`, which know the file it came from."""
+
+    potential: PotentialSection | None = None
+    fine_tune_from: str | None = None
+    data: DataSection
+    reference_energies: Literal["fit"] | dict[str, float] = "fit"
+    loss: LossSection = LossSection()
+    optimizer: OptimizerSection
+    trainer: TrainerSection = TrainerSection()
+    card: CardSection = CardSection()
+    output: str | None = None
+
+    _origin: Path = PrivateAttr(default=Path("recipe"))
+    _raw: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_origin_of_the_architecture(self) -> Recipe:
+        if (self.potential is None) == (self.fine_tune_from is None):
+            raise ValueError("give exactly one of `potential` (a new architecture) and `fine_tune_from` (name or path)")
+        return self
+
+    @property
+    def origin(self) -> Path:
+        """The file the recipe was read from."""
+        return self._origin
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The recipe as written, with overrides applied and before defaults."""
+        return self._raw
+
+    def resolve(self, path: str) -> Path:
+        """Absolute path of a file named in the recipe.
+
+        Args:
+            path: As written; relative to the folder of the recipe, `~` and environment variables allowed.
+
+        Raises:
+            RecipeError: An environment variable in the path is not set.
+        """
+        expanded = os.path.expandvars(os.path.expanduser(path))
+        if "$" in expanded:
+            raise RecipeError(f"{self._origin}: the path {path!r} holds an environment variable that is not set")
+        return (self._origin.parent / expanded).resolve()
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML loader that refuses a key given twice; the standard one keeps the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(text: str, origin: str) -> dict[str, Any]:
+    """Parse YAML text that must hold a mapping.
+
+    Raises:
+        RecipeError: Not YAML, a key given twice, or not a mapping; names the line.
+    """
+    try:
+        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise RecipeError(f"{origin}, line {line}: not readable as YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{origin}: not readable as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{origin}: a recipe is a mapping of sections; `mlff train --example` shows one")
+    return data
+
+
+def apply_overrides(data: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """A copy of `data` with `section.key=value` overrides applied; values are read as YAML.
+
+    Raises:
+        RecipeError: An override is not `key=value`, or leads through something that is not a section.
+    """
+    data = _copy(data)
+    for override in overrides:
+        dotted, sign, text = override.partition("=")
+        if not sign or not dotted.strip():
+            raise RecipeError(f"--set {override!r}: write it as section.key=value, e.g. optimizer.batch_size=4")
+        keys = dotted.strip().split(".")
+        place = data
+        for key in keys[:-1]:
+            if place.get(key) is None:
+                place[key] = {}
+            place = place[key]
+            if not isinstance(place, dict):
+                raise RecipeError(f"--set {override!r}: {key!r} is a value, not a section")
+        place[keys[-1]] = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    return data
+
+
+def _copy(data: Any) -> Any:  # noqa: ANN401
+    if isinstance(data, dict):
+        return {key: _copy(value) for key, value in data.items()}
+    return [_copy(value) for value in data] if isinstance(data, list) else data
+
+
+def parse_recipe(data: dict[str, Any], origin: Path | str) -> Recipe:
+    """Check a recipe given as a dict.
+
+    Args:
+        data: The recipe as read from YAML.
+        origin: The file it belongs to, for messages and relative paths.
+
+    Raises:
+        RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range.
+    """
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(describe_validation_error(error, Recipe, data, str(origin))) from None
+    recipe._origin = Path(origin).absolute()
+    recipe._raw = _copy(data)
+    return recipe
+
+
+def load_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read and check a recipe file.
+
+    Args:
+        path: YAML file.
+        overrides: `section.key=value` strings that replace what the file says.
+
+    Raises:
+        RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{path}: cannot read the recipe: {error}; `mlff train --example --output recipe.yaml` writes one"
+        ) from error
+    return parse_recipe(apply_overrides(read_yaml(text, str(path)), overrides), path)

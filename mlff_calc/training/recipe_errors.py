@@ -1,0 +1,83 @@
+"""Turns pydantic's findings about a recipe into messages that name the file, the key, the value and the cure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """Text that proposes the choice nearest to `word`, and lists them all."""
+    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    listed = ", ".join(choices)
+    return f"did you mean {match[0]!r}? (known here: {listed})" if match else f"known here: {listed}"
+
+
+def describe_validation_error(error: ValidationError, model: type[BaseModel], data: dict[str, Any], origin: str) -> str:
+    """One line per finding: `file: dotted.key: what is wrong; cure`."""
+    lines: list[str] = []
+    for finding in error.errors():
+        path = _path_in_data(finding["loc"], data, missing=finding["type"] in ("missing", "extra_forbidden"))
+        dotted = ".".join(str(part) for part in path)
+        place = f"{origin}: {dotted}" if dotted else origin
+        line = f"{place}: {_explain(finding, path, model)}"
+        if line not in lines:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _path_in_data(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> list[int | str]:  # noqa: ANN401
+    """The keys of a finding that stand in the data; drops the tags pydantic adds for the members of a union."""
+    path: list[int | str] = []
+    place = data
+    for index, part in enumerate(loc):
+        last = index == len(loc) - 1
+        if isinstance(place, dict) and part in place:
+            place = place[part]
+            path.append(part)
+        elif isinstance(place, list) and isinstance(part, int) and part < len(place):
+            place = place[part]
+            path.append(part)
+        elif last and missing:
+            path.append(part)
+    return path
+
+
+def _fields_at(path: list[int | str], model: type[BaseModel]) -> list[str]:
+    """Keys of the section that a dotted path leads to."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        inner = _section_of(field.annotation) if field is not None else None
+        if inner is None:
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _explain(finding: Any, path: list[int | str], model: type[BaseModel]) -> str:  # noqa: ANN401
+    kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _fields_at(path[:-1], model)
+        return f"unknown key {str(path[-1])!r}; " + nearest(str(path[-1]), known)
+    if kind == "missing":
+        return "this key is missing; `mlff train --example` shows a whole recipe"
+    if kind == "literal_error":
+        return f"{value!r} is not a choice; give {context['expected']}"
+    if kind == "value_error":
+        shown = "" if isinstance(value, dict | BaseModel) else f"{value!r}: "
+        return shown + str(context["error"])
+    bounds = {"greater_than": ("gt", ">"), "greater_than_equal": ("ge", ">=")}
+    bounds |= {"less_than": ("lt", "<"), "less_than_equal": ("le", "<=")}
+    if kind in bounds:
+        name, sign = bounds[kind]
+        return f"{value!r} is out of range; give a value {sign} {context[name]:g}"
+    return f"{value!r} does not fit; {finding['msg'][0].lower()}{finding['msg'][1:]}"

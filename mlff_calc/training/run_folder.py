@@ -1,0 +1,197 @@
+"""The folder of a run: who may write into it, and whether a run in it may be resumed.
+
+    recipe.yaml           the recipe as given, with overrides applied
+    run.json              versions, fingerprints of the data files, command, whether the run is finished
+    metrics.csv           one row per epoch
+    learning_curve.png    the same as a picture
+    checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
+    potential/            the result, in the format of potentials/
+    evaluation.json       errors on the test frames (or the validation frames where there are no test frames)
+    parity.png
+    bad_batch.extxyz      only after a loss that is not finite: the frames that made it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from mlff_calc.errors import RecipeError, TrainingError
+from mlff_calc.training.files import write_atomic
+from mlff_calc.training.recipe import Recipe, parse_recipe, read_yaml
+
+# keys that a resumed run may change: they do not touch what is computed
+FREE_KEYS = ("output", "card", "trainer.checkpoint_every", "trainer.device")
+_OWN = ("recipe.yaml", "run.json", "metrics.csv", "learning_curve.png", "evaluation.json", "parity.png", "bad_batch.extxyz")
+_OWN_FOLDERS = ("checkpoints", "potential")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside the folder of a run."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe as given."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def record(self) -> Path:
+        """Versions, data, state."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """CSV, one row per epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `last.ckpt` and `best.ckpt`."""
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint that a resumed run starts from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """Averaged weights of the best validation."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def potential(self) -> Path:
+        """The result."""
+        return self.path / "potential"
+
+    @property
+    def failure(self) -> Path:
+        """Left by a process that had to stop, read by the one that started it."""
+        return self.path / "failure.txt"
+
+    @property
+    def bad_batch(self) -> Path:
+        """Frames whose loss was not finite."""
+        return self.path / "bad_batch.extxyz"
+
+    def read_record(self) -> dict[str, Any]:
+        """What `run.json` says.
+
+        Raises:
+            TrainingError: It is not there or not readable.
+        """
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{self.record}: cannot be read ({error}); start anew with --overwrite") from error
+        return dict(record)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace `run.json`."""
+        write_atomic(self.record, json.dumps(record, indent=2) + "\n")
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Name, size in bytes and SHA-256 of a data file."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, overwrite: bool) -> bool:
+    """Decide whether a run may use the folder; writes nothing.
+
+    Returns:
+        Whether there is a run to resume.
+
+    Raises:
+        TrainingError: There is a run and neither `resume` nor `overwrite` is set, or nothing to resume, or it is finished.
+        RecipeError: The run to resume had another recipe; names the keys.
+    """
+    if resume and overwrite:
+        raise RecipeError("--resume and --overwrite exclude each other; give one of them")
+    if folder.path.exists() and not folder.path.is_dir():
+        raise TrainingError(f"{folder.path}: is a file; give another --output")
+    there = folder.record.is_file()
+    if not resume:
+        if there and not overwrite:
+            raise TrainingError(f"{folder.path}: holds a run already; go on with --resume, replace it with --overwrite")
+        if not there and folder.path.is_dir() and any(folder.path.iterdir()):
+            raise TrainingError(f"{folder.path}: is not empty and not a run; give another --output")
+        return False
+    if not there:
+        raise TrainingError(f"{folder.path}: there is no run to resume; leave out --resume to start one")
+    _refuse_other_recipe(folder, recipe)
+    if folder.read_record().get("finished"):
+        raise TrainingError(f"{folder.path}: this run is finished; --overwrite starts it anew")
+    return True
+
+
+def _refuse_other_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    before = parse_recipe(read_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), folder.recipe)
+    old, new = _flat(before.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
+    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and not _free(key)]
+    if changed:
+        listed = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in changed)
+        raise RecipeError(
+            f"{recipe.origin}: the run in {folder.path} had another recipe: {listed}. "
+            "Undo the change to resume, or start anew with --overwrite or another --output"
+        )
+
+
+def _free(key: str) -> bool:
+    return any(key == free or key.startswith(free + ".") for free in FREE_KEYS)
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(data, dict):
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat.update(_flat(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def check_data_unchanged(folder: RunFolder, data: dict[str, dict[str, Any]]) -> None:
+    """Refuse to resume on other data.
+
+    Raises:
+        TrainingError: A file differs from the one the run started with.
+    """
+    before = folder.read_record().get("data", {})
+    for part, now in data.items():
+        if before.get(part, {}).get("sha256") != now["sha256"]:
+            raise TrainingError(
+                f"{now['file']}: the data of `{part}` changed since the run in {folder.path} started; "
+                "restore the file, or start anew with --overwrite"
+            )
+
+
+def start_folder(folder: RunFolder, recipe: Recipe, data: dict[str, Any], command: str) -> None:
+    """Make the folder of a new run; files of an older run in it are removed, files that are not of a run are left alone."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    for name in (*_OWN, "failure.txt"):
+        (folder.path / name).unlink(missing_ok=True)
+    for name in _OWN_FOLDERS:
+        if (folder.path / name).is_dir():
+            shutil.rmtree(folder.path / name)
+    folder.checkpoints.mkdir()
+    write_atomic(folder.recipe, yaml.safe_dump(recipe.raw, sort_keys=False, allow_unicode=True))
+    folder.write_record({
+        "command": command,
+        "data": data,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "finished": False,
+    })

@@ -1,0 +1,70 @@
+"""Sums of absolute and squared errors from which MAE and RMSE follow; they stay on the device until they are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+QUANTITIES = ("energy", "energy_per_atom", "forces", "stress")
+UNITS = {"energy": "meV", "energy_per_atom": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Angstrom^3"}
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of one quantity over `count` numbers (frames, components of forces, components of stress).
+
+    Attributes:
+        mae: Mean absolute error, in `unit`.
+        rmse: Root mean square error, in `unit`.
+        count: How many numbers were compared.
+        unit: Thousandths of the unit inside: meV, meV/atom, meV/Angstrom, meV/Angstrom^3.
+    """
+
+    mae: float
+    rmse: float
+    count: int
+    unit: str
+
+
+@dataclass
+class ErrorSums:
+    """Running sums, one row (sum of |x|, sum of x^2, count) for each quantity."""
+
+    rows: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, outputs: dict[str, Tensor], labels: dict[str, Tensor], n_atoms: Tensor) -> None:
+        """Add a batch: energies [n_systems] eV, forces [n_atoms, 3] eV/Angstrom, stress [n_systems, 3, 3] eV/Angstrom^3."""
+        for name in ("energy", "forces", "stress"):
+            if name not in outputs or name not in labels:
+                continue
+            error = outputs[name].detach().double() - labels[name].double()
+            self.add_errors(name, error)
+            if name == "energy":
+                self.add_errors("energy_per_atom", error / n_atoms)
+
+    def add_errors(self, name: str, error: Tensor) -> None:
+        """Add errors of any shape; NaN (no label) does not count."""
+        present = ~torch.isnan(error)
+        error = torch.where(present, error, torch.zeros_like(error))
+        row = torch.stack([error.abs().sum(), error.square().sum(), present.sum().to(error.dtype)])
+        self.rows[name] = self.rows[name] + row if name in self.rows else row
+
+    def reduce(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        """Sum every row over processes."""
+        self.rows = {name: reduce(row) for name, row in self.rows.items()}
+
+    def errors(self) -> dict[str, Errors]:
+        """MAE and RMSE of each quantity that had labels."""
+        found: dict[str, Errors] = {}
+        for name in QUANTITIES:
+            if name not in self.rows:
+                continue
+            absolute, squared, count = self.rows[name].tolist()
+            if count > 0:
+                mae, rmse = absolute / count, math.sqrt(squared / count)
+                found[name] = Errors(1000.0 * mae, 1000.0 * rmse, int(count), UNITS[name])
+        return found
