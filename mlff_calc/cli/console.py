@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlff_calc.errors import MLFFError
@@ -75,17 +75,18 @@ def run_cli(app: Callable[..., Any], arguments: list[str], *, debug: bool = Fals
     except Exception as error:
         if debug:
             traceback.print_exc()
-        say(describe(error))
+        say(describe(error, arguments))
         return int(getattr(error, "exit_code", EXIT_FAILURE))
     status = _status(returned)
     return _say_interrupted("") if status == EXIT_INTERRUPTED else status
 
 
-def describe(error: Exception) -> str:
+def describe(error: Exception, arguments: Sequence[str] = ()) -> str:
     """The message for a person: what went wrong, where, and what helps.
 
     Args:
         error: anything a command raised.
+        arguments: the command line, to quote the value of a wrong option from.
 
     Returns:
         One or a few lines, starting with `mlff: error:`.
@@ -94,7 +95,7 @@ def describe(error: Exception) -> str:
         text = str(error.format_message()).strip()  # empty where typer has already shown the help
         context = getattr(error, "ctx", None)
         hint = f"\nSee '{context.command_path} --help'." if context is not None else ""
-        return f"mlff: error: {text}{hint}" if text else ""
+        return f"mlff: error: {text}{_given(error, text, arguments)}{hint}" if text else ""
     if isinstance(error, MLFFError):
         return f"mlff: error: {error}"
     if isinstance(error, OSError):
@@ -108,6 +109,17 @@ def describe(error: Exception) -> str:
         f"mlff: error: {type(error).__name__}: {error}\n"
         "This was not foreseen. Run again with --debug for the stack trace, and report it with your input."
     )
+
+
+def _given(error: Exception, text: str, arguments: Sequence[str]) -> str:
+    """What stood on the command line for the option that the error is about, where the text does not say it."""
+    names = getattr(getattr(error, "param", None), "opts", [])
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, _, attached = word.partition("=")
+        value = attached or following
+        if name.startswith("-") and name in names and value and value not in text:
+            return f" (given: {value!r})"
+    return ""
 
 
 def say(message: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlff_calc.cli import options
+
+if TYPE_CHECKING:
+    from mlff_calc.potential import PotentialEntry
 
 
 def potentials(
@@ -22,10 +25,11 @@ def potentials(
     """
     from mlff_calc.potential import list_potentials
 
-    entries = list_potentials()
     if name is not None:
         typer.echo(_card(name))
-    elif as_json:
+        return
+    entries = list_potentials()
+    if as_json:
         rows = [{"name": entry.name, "path": str(entry.path), "summary": _summary(entry)} for entry in entries]
         typer.echo(json.dumps(rows, indent=2))
     elif not entries:
@@ -36,24 +40,17 @@ def potentials(
             typer.echo(f"{entry.name:<{width}}  {_summary(entry)}")
 
 
-def _summary(entry: object) -> str:
-    """The first line of the card without its heading mark, whatever the field is called."""
-    return str(getattr(entry, "summary", "")).lstrip("# ").strip()
+def _summary(entry: PotentialEntry) -> str:
+    """The first line of the card without its heading mark."""
+    return entry.summary.lstrip("# ").strip()
 
 
 def _card(name: str) -> str:
-    from difflib import get_close_matches
-    from pathlib import Path
-
     from mlff_calc.errors import PotentialFileError
-    from mlff_calc.potential import list_potentials
+    from mlff_calc.potential.files import find_potential
 
-    folders = {entry.name: Path(entry.path) for entry in list_potentials()}
-    folder = folders.get(name, Path(name))
+    folder = find_potential(name)
     card = folder / "card.md"
-    if card.is_file():
-        return card.read_text(encoding="utf-8").rstrip()
-    close = get_close_matches(name, folders, n=1)
-    cure = f"Did you mean {close[0]!r}?" if close else f"Known names: {', '.join(sorted(folders)) or 'none'}."
-    what = f"the folder {folder} holds no card.md" if folder.is_dir() else f"no potential or folder named {name!r}"
-    raise PotentialFileError(f"{what}. {cure}")
+    if not card.is_file():
+        raise PotentialFileError(f"the folder {folder} holds no card.md; a potential that `mlff train` writes has one")
+    return card.read_text(encoding="utf-8").rstrip()
