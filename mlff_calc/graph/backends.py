@@ -67,12 +67,12 @@ def vesin_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
     Raises:
         OptionError: the extra is not installed.
     """
-    if importlib.util.find_spec("vesin_torch") is None and importlib.util.find_spec("vesin") is None:
+    if not vesin_installed():
         raise OptionError(
             "neighbour backend 'vesin' needs vesin-torch, which is not installed: "
             'pip install "mlff_calc[gpu]", or choose backend="matscipy"'
         )
-    from vesin.torch import NeighborList as VesinList
+    from vesin_torch import NeighborList as VesinList
 
     def move(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)

@@ -46,7 +46,7 @@ class Box:
 def checked_arrays(
     positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike
 ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-    """Positions [n_atoms, 3], cell [3, 3] and pbc [3] as contiguous arrays of the right dtype.
+    """Positions [n_atoms, 3], cell [3, 3] and pbc [3] as contiguous copies of the right dtype.
 
     Args:
         positions: [n_atoms, 3] Angstrom, any strides.
@@ -56,7 +56,7 @@ def checked_arrays(
     Raises:
         StructureError: wrong shapes, or positions or cell that are not finite.
     """
-    xyz = np.ascontiguousarray(positions, dtype=np.float64)
+    xyz = np.array(positions, dtype=np.float64, order="C")
     if xyz.size == 0:
         xyz = xyz.reshape(0, 3)
     if xyz.ndim != 2 or xyz.shape[1] != 3:

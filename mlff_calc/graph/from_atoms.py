@@ -85,7 +85,7 @@ def graph_from_arrays(
     graph = {
         keys.ATOMIC_NUMBERS: torch.from_numpy(species),
         keys.SYSTEM_INDEX: torch.zeros(len(species), dtype=torch.int64),
-        keys.POSITIONS: torch.from_numpy(xyz if xyz is not positions else xyz.copy()),
+        keys.POSITIONS: torch.from_numpy(xyz),
         keys.EDGE_INDEX: edge_index,
         keys.EDGE_VEC: edge_vec,
         keys.CELL: torch.from_numpy(lattice).unsqueeze(0),

@@ -96,8 +96,6 @@ class NeighborList:
             and _same_ids(names, self._ids)
             and self._still_complete(xyz, lattice)
         )
-        if xyz is positions:
-            xyz = xyz.copy()
         if not reusable:
             self._rebuild(xyz, lattice, flags, names)
         elif not np.array_equal(lattice, self._cell):
