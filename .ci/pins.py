@@ -1,6 +1,6 @@
 """Write constraints.txt: the versions, in this environment, of everything that the package and its extras pull in.
 
-    .venv/bin/python .ci/pins.py > constraints.txt
+Run it as `.venv/bin/python .ci/pins.py > constraints.txt`.
 """
 
 from __future__ import annotations

@@ -5,14 +5,14 @@ Use them as annotations: `def md(potential: Potential, device: Device = "auto") 
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-class PrecisionName(str, Enum):
+class PrecisionName(StrEnum):
     """The precisions a potential can be evaluated in."""
 
     float32 = "float32"

@@ -21,9 +21,8 @@ ARGUMENTS = [sys.executable, "-m", "mlff_calc.cli.main"]
 
 
 def _mlff(*words: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*ARGUMENTS, *words], capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "100"} | environment
-    )
+    settings = os.environ | {"COLUMNS": "100"} | environment
+    return subprocess.run([*ARGUMENTS, *words], capture_output=True, text=True, check=False, env=settings)
 
 
 def _app(raised: BaseException | None) -> typer.Typer:
