@@ -1,0 +1,302 @@
+"""`mlff md`: molecular dynamics that can be killed and goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlff_calc.cli import options
+from mlff_calc.errors import MLFFError, OptionError, SimulationError, StructureError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+    from rich.console import Console
+
+    from mlff_calc.dynamics import MDRun, RunResult
+
+_DEFAULT_TIME = "1ps"
+_DEFAULT_INTERVAL = "20fs"
+_EXAMPLES = ("example.extxyz", "structure.xyz")
+
+
+class EnsembleName(StrEnum):
+    """The ensembles of `mlff md`."""
+
+    nve = "nve"
+    langevin = "langevin"
+    bussi = "bussi"
+    nose_hoover = "nose-hoover"
+    npt_iso = "npt-iso"
+    npt = "npt"
+
+
+def _help(text: str, **more: Any) -> Any:
+    return typer.Option(help=text, show_default=False, **more)
+
+
+def md(
+    potential: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a potential that ships, or a folder; several with commas between make a committee."
+        ),
+    ],
+    structure: Annotated[
+        str | None,
+        typer.Option(
+            "--structure",
+            "-s",
+            help="A file that ASE reads (its last frame), or the name of a molecule of ASE's g2 "
+            "set. [the potential's example]",
+            show_default=False,
+        ),
+    ] = None,
+    ensemble: Annotated[EnsembleName | None, _help("What is held constant. [nve]")] = None,
+    temperature: Annotated[float | None, _help("Temperature in K, of the initial velocities as well. [300]")] = None,
+    time: Annotated[str | None, _help(f"Length of the whole run, like 2ps or 500fs. [{_DEFAULT_TIME}]")] = None,
+    steps: Annotated[int | None, _help("Steps of the whole run, instead of --time.")] = None,
+    timestep: Annotated[str | None, _help("Length of a step; a bare number is in fs. [0.5fs]")] = None,
+    pressure: Annotated[str | None, _help("Pressure for npt, like 1bar; a bare number is in GPa. [0]")] = None,
+    friction: Annotated[float | None, _help("Friction of langevin, 1/ps. [5]")] = None,
+    taut: Annotated[str | None, _help("Time constant of the thermostat; a bare number is in fs. [100fs]")] = None,
+    taup: Annotated[str | None, _help("Time constant of the barostat; a bare number is in fs. [1ps]")] = None,
+    output: options.Output = Path("md"),
+    log_interval: Annotated[str | None, _help(f"Steps or time between rows of the log. [{_DEFAULT_INTERVAL}]")] = None,
+    traj_interval: Annotated[str | None, _help(f"Steps or time between frames. [{_DEFAULT_INTERVAL}]")] = None,
+    checkpoint_interval: Annotated[str | None, _help("Steps or time between saved states. [every frame]")] = None,
+    seed: Annotated[int | None, _help("Seed of velocities and thermostat. [0]", min=0)] = None,
+    keep_velocities: Annotated[bool | None, _help("Start with the velocities of the structure.")] = None,
+    max_temperature: Annotated[float | None, _help("Stop above this temperature, K. [ten times the target]")] = None,
+    threshold: Annotated[
+        float | None, _help("Stop where a committee's spread of a force is above this, eV/Angstrom.")
+    ] = None,
+    skin: Annotated[float | None, _help("Skin of the neighbour list, Angstrom. [the calculator's]")] = None,
+    precision: Annotated[
+        options.PrecisionName | None, _help("Arithmetic of the network; energies are summed in float64. [float32]")
+    ] = None,
+    device: options.Device = "auto",
+    compiled: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile the potential once and use it from the cache afterwards. [--no-compile]",
+            show_default=False,
+        ),
+    ] = None,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Run molecular dynamics with a potential.
+
+    The output folder gets trajectory.traj (ASE reads it), log.csv, state.json, energies.png and report.html. A run that was
+    stopped or killed goes on with `--resume`; --steps and --time count from the start of the run. With --resume, options
+    left out are those of the run, and a folder without a run starts one, so that one command serves both.
+    """
+    if steps is not None and time is not None:
+        raise OptionError("--steps and --time both set the length of the run. Give one of them.")
+    if resume and overwrite:
+        raise OptionError("--resume goes on with a run and --overwrite replaces it. Give one of them.")
+    given = _given(
+        ensemble=None if ensemble is None else ensemble.value, timestep_fs=_time(timestep, "--timestep"),
+        temperature_K=temperature, friction_per_ps=friction, taut_fs=_time(taut, "--taut"), taup_fs=_time(taup, "--taup"),
+        pressure_GPa=_pressure(pressure), seed=seed, max_temperature_K=max_temperature, threshold=threshold, skin_A=skin,
+        precision=None if precision is None else precision.value, compiled=compiled,
+        velocities=None if keep_velocities is None else ("keep" if keep_velocities else "maxwell"),
+    )  # fmt: skip
+    intervals = _given(log_interval=log_interval, traj_interval=traj_interval, checkpoint_interval=checkpoint_interval)
+    length = {"steps": steps, "time": time}
+    if resume and (output / "state.json").is_file():
+        run = _resume(potential, structure, output, device, given, intervals, length)
+    else:
+        run = _start(potential, structure, output, device, given, intervals, length, overwrite=overwrite)
+    _carry_out(run, quiet=quiet)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _time(text: str | None, option: str) -> float | None:
+    from mlff_calc.dynamics.quantities import parse_time_fs
+
+    return None if text is None else parse_time_fs(text, option, default_unit="fs")
+
+
+def _pressure(text: str | None) -> float | None:
+    from mlff_calc.dynamics.quantities import parse_pressure_GPa
+
+    return None if text is None else parse_pressure_GPa(text, "--pressure")
+
+
+def _length_and_intervals(
+    timestep_fs: float, intervals: dict[str, str], length: dict[str, Any], *, default_time: str | None
+) -> dict[str, int]:
+    """Steps of the run and of its intervals."""
+    from mlff_calc.dynamics.quantities import parse_steps, parse_time_fs
+
+    steps = {name: parse_steps(text, timestep_fs, "--" + name.replace("_", "-")) for name, text in intervals.items()}
+    time = length["time"] if length["steps"] is not None or length["time"] is not None else default_time
+    if length["steps"] is not None:
+        steps["steps"] = length["steps"]
+    elif time is not None:
+        steps["steps"] = round(parse_time_fs(time, "--time") / timestep_fs)
+    return steps
+
+
+def _start(
+    potential: str,
+    structure: str | None,
+    output: Path,
+    device: str,
+    given: dict[str, Any],
+    intervals: dict[str, str],
+    length: dict[str, Any],
+    *,
+    overwrite: bool,
+) -> MDRun:
+    """A new run."""
+    from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
+    from mlff_calc.dynamics.run import refuse_other_run
+
+    refuse_other_run(output, overwrite=overwrite)
+    held = {name: value for name, value in given.items() if name in EnsembleOptions.__dataclass_fields__}
+    ensemble = EnsembleOptions(**held)
+    intervals = {"log_interval": _DEFAULT_INTERVAL, "traj_interval": _DEFAULT_INTERVAL, **intervals}
+    counts = _length_and_intervals(ensemble.timestep_fs, intervals, length, default_time=_DEFAULT_TIME)
+    made = {"precision": "float32", **{name: value for name, value in given.items() if name not in held}}
+    run = RunOptions(**made, **counts, potential=_identity(potential))
+    atoms = _read_structure(structure, potential)
+    atoms.calc = _calculator(potential, device, run.precision, run.skin_A, compiled=run.compiled)
+    return MDRun.start(atoms, output, ensemble, run, overwrite=overwrite)
+
+
+def _resume(
+    potential: str,
+    structure: str | None,
+    output: Path,
+    device: str,
+    given: dict[str, Any],
+    intervals: dict[str, str],
+    length: dict[str, Any],
+) -> MDRun:
+    """The run in the folder, with its own options where none are given."""
+    from mlff_calc.dynamics import MDRun
+    from mlff_calc.dynamics.options import check_unchanged
+    from mlff_calc.dynamics.run import STATE
+    from mlff_calc.dynamics.state import load_state
+
+    saved = load_state(output / STATE)
+    counts = _length_and_intervals(saved.options["timestep_fs"], intervals, length, default_time=None)
+    steps = counts.pop("steps", None)
+    given = {**given, **counts, "potential": _identity(potential)}
+    check_unchanged(saved.options, given)
+    if structure is not None:
+        atoms = _read_structure(structure, potential)
+        if atoms.get_chemical_formula() != saved.atoms.get_chemical_formula():
+            raise OptionError(
+                f"--structure {structure} is {atoms.get_chemical_formula()}, and this run is of "
+                f"{saved.atoms.get_chemical_formula()}. Leave --structure out to go on, or choose another folder."
+            )
+    made = saved.options
+    calculator = _calculator(potential, device, made["precision"], made["skin_A"], compiled=made["compiled"])
+    return MDRun.resume(output, calculator, steps=steps, **given)
+
+
+def _calculator(potential: str, device: str, precision: str, skin: float | None, *, compiled: bool) -> Calculator:
+    from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
+
+    made: dict[str, Any] = {"device": device, "precision": precision, "compile": compiled}
+    if skin is not None:
+        made["skin"] = skin
+    names = potential.split(",")
+    return MLFFCalculator(names[0], **made) if len(names) == 1 else CommitteeCalculator(names, **made)
+
+
+def _identity(potential: str) -> str:
+    """Names and checksums of the weights, which tell a retrained potential from the one it replaced."""
+    from mlff_calc.potential.files import find_potential, read_header
+
+    folders = [find_potential(name) for name in potential.split(",")]
+    return ", ".join(f"{folder.name} {read_header(folder)['sha256'][:12]}" for folder in folders)
+
+
+def _read_structure(structure: str | None, potential: str) -> Atoms:
+    """The structure to start from: a file, a molecule of ASE's g2 set, or the potential's example."""
+    from mlff_calc.potential.files import find_potential
+
+    if structure is not None:
+        return _read_file(Path(structure)) if Path(structure).exists() else _built_in(structure)
+    folder = find_potential(potential.split(",", 1)[0])
+    for name in _EXAMPLES:
+        if (folder / name).is_file():
+            return _read_file(folder / name)
+    raise StructureError(f"the potential in {folder} has no example structure. Name one with --structure FILE.")
+
+
+def _read_file(path: Path) -> Atoms:
+    from ase.io import read
+
+    try:
+        atoms = read(path)
+    except Exception as error:  # readers of some seventy formats raise whatever they like
+        raise StructureError(
+            f"ASE cannot read {path} ({type(error).__name__}: {error}). Check the file, and that its suffix fits its format."
+        ) from error
+    if isinstance(atoms, list) or len(atoms) == 0:
+        raise StructureError(f"{path} holds no atoms. Give a file with a structure.")
+    return atoms
+
+
+def _built_in(name: str) -> Atoms:
+    from ase.build import molecule
+    from ase.collections import g2
+
+    if name in g2.names:
+        return molecule(name)
+    near = get_close_matches(name, [*g2.names, *(str(path) for path in Path().iterdir())], n=1)
+    cure = f"Did you mean {near[0]}?" if near else "Give a file that ASE reads."
+    raise StructureError(f"--structure {name}: no such file, and no molecule of ASE's g2 set has this name. {cure}")
+
+
+def _carry_out(run: MDRun, *, quiet: bool) -> None:
+    """Make the steps, show them, write the report, and say where everything is."""
+    from rich.console import Console
+
+    from mlff_calc.dynamics.report import write_report
+
+    calculator = run.atoms.calc
+    try:
+        result = _run_and_show(run, Console(), quiet=quiet)
+    except SimulationError as stop:
+        with contextlib.suppress(MLFFError, OSError):
+            write_report(run.folder, timing=_times(calculator), stopped=str(stop))
+        raise
+    report = write_report(run.folder, timing=_times(calculator))
+    if result.interrupted is not None:
+        raise KeyboardInterrupt(
+            f"stopped by {result.interrupted} after step {result.step} of {run.options.steps}; everything is saved in "
+            f"{run.folder}. Go on with the same command and --resume."
+        )
+    typer.echo(f"{result.step} steps done. Trajectory, log and picture are in {run.folder}; report: {report}")
+
+
+def _run_and_show(run: MDRun, console: Console, *, quiet: bool) -> RunResult:
+    from mlff_calc.dynamics.progress import RunProgress
+
+    if quiet:
+        return run.run()
+    title = f"{run.atoms.get_chemical_formula()}, {run.ensemble.ensemble}, {run.options.potential}"
+    with RunProgress(console, title=title, start=run.state.step, steps=run.options.steps) as progress:
+        return run.run(progress)
+
+
+def _times(calculator: Calculator) -> dict[str, float] | None:
+    stats = getattr(calculator, "stats", None)
+    return None if stats is None else stats.as_dict()

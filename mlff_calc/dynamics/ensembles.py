@@ -1,0 +1,224 @@
+"""Ensembles by name, on ASE's integrators, from one dataclass of options."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
+from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
+from ase.md.verlet import VelocityVerlet
+
+from mlff_calc.dynamics.velocities import degrees_of_freedom
+from mlff_calc.errors import OptionError
+
+ENSEMBLES = ("nve", "langevin", "bussi", "nose-hoover", "npt-iso", "npt")
+_CHAINS = ("nose-hoover", "npt-iso", "npt")
+_BAROSTATS = ("npt-iso", "npt")
+
+_THERMOSTAT = ("_thermostat._eta", "_thermostat._p_eta")
+_BAROSTAT = ("_barostat._xi", "_barostat._p_xi")
+# What an integrator remembers beside positions, momenta, cell and random numbers: attributes, in ASE's names.
+_INTERNALS: dict[str, tuple[str, ...]] = {
+    "nve": (),
+    "langevin": (),
+    "bussi": ("transferred_energy",),
+    "nose-hoover": _THERMOSTAT,
+    "npt-iso": (*_THERMOSTAT, *_BAROSTAT, "_eps", "_p_eps", "_volume0", "_cell0"),
+    "npt": (*_THERMOSTAT, *_BAROSTAT, "_p_g", "_h"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleOptions:
+    """What is held constant, and how.
+
+    Attributes:
+        ensemble: nve; langevin, bussi, nose-hoover (NVT); npt-iso (volume), npt (cell shape too), both MTK.
+        timestep_fs: length of a step, fs.
+        temperature_K: target temperature, K; of the initial velocities as well.
+        friction_per_ps: Langevin friction, 1/ps.
+        taut_fs: time constant of the thermostat (Bussi, Nose-Hoover, NPT), fs.
+        taup_fs: time constant of the barostat (NPT), fs.
+        pressure_GPa: target pressure (NPT), GPa, compression positive.
+        seed: seed of initial velocities and of the thermostat.
+    """
+
+    ensemble: str = "nve"
+    timestep_fs: float = 0.5
+    temperature_K: float = 300.0
+    friction_per_ps: float = 5.0
+    taut_fs: float = 100.0
+    taup_fs: float = 1000.0
+    pressure_GPa: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ensemble not in ENSEMBLES:
+            raise OptionError(f"unknown ensemble '{self.ensemble}'. Choose one of: {', '.join(ENSEMBLES)}.")
+        for name in ("timestep_fs", "friction_per_ps", "taut_fs", "taup_fs"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0.0):
+                raise OptionError(f"{name} = {value}: must be a positive number. Give a value above zero.")
+        lowest = 0.0 if self.ensemble == "nve" else np.nextafter(0.0, 1.0)
+        if not (math.isfinite(self.temperature_K) and self.temperature_K >= lowest):
+            raise OptionError(f"temperature_K = {self.temperature_K}: {self.ensemble} needs a temperature above 0 K.")
+        if not math.isfinite(self.pressure_GPa):
+            raise OptionError(f"pressure_GPa = {self.pressure_GPa}: must be finite. Give a pressure in GPa.")
+        if self.seed < 0:
+            raise OptionError(f"seed = {self.seed}: must not be negative. Give 0 or a positive integer.")
+
+    @property
+    def conserves_momentum(self) -> bool:
+        """Whether the total momentum stays what it was; Langevin kicks every atom by itself."""
+        return self.ensemble != "langevin"
+
+    @property
+    def is_npt(self) -> bool:
+        """Whether the cell moves, so that the calculator must give stress."""
+        return self.ensemble in _BAROSTATS
+
+
+def check_structure(atoms: Atoms, options: EnsembleOptions) -> None:
+    """Refuse a structure that the ensemble cannot move.
+
+    Args:
+        atoms: the structure.
+        options: the ensemble.
+
+    Raises:
+        OptionError: no atoms, massless atoms, NPT without a full periodic cell, chains with constraints.
+    """
+    if len(atoms) == 0:
+        raise OptionError("the structure has 0 atoms, and dynamics need at least one. Give another structure.")
+    if not (atoms.get_masses() > 0.0).all():
+        raise OptionError("the structure has atoms without mass. Give every atom a mass (atoms.set_masses).")
+    if options.is_npt and not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise OptionError(
+            f"ensemble {options.ensemble} moves the cell, and this structure has pbc {atoms.pbc.tolist()} and a cell of "
+            f"rank {atoms.cell.rank}. Use nve, langevin, bussi or nose-hoover, or a structure periodic in three directions."
+        )
+    if options.ensemble in _CHAINS and atoms.constraints:
+        raise OptionError(
+            f"ensemble {options.ensemble} cannot hold constraints ({type(atoms.constraints[0]).__name__}). "
+            "Use langevin, or remove the constraints (atoms.set_constraint())."
+        )
+
+
+def build_integrator(atoms: Atoms, options: EnsembleOptions, rng: np.random.Generator) -> MolecularDynamics:
+    """Make ASE's integrator for the ensemble.
+
+    The thermostats aim at the temperature over the degrees of freedom that do move (see `degrees_of_freedom`): ASE's
+    Bussi and Nose-Hoover thermostats count 3N, which would heat a molecule of 9 atoms at rest as a whole by 29 %.
+
+    Args:
+        atoms: the structure, with calculator and momenta.
+        options: the ensemble.
+        rng: random numbers of the stochastic thermostats.
+
+    Returns:
+        The integrator; its `step()` makes one step.
+
+    Raises:
+        OptionError: the structure does not fit the ensemble.
+    """
+    check_structure(atoms, options)
+    timestep = options.timestep_fs * units.fs
+    target: dict[str, float] = {"temperature_K": options.temperature_K}
+    taut, taup = options.taut_fs * units.fs, options.taup_fs * units.fs
+    n_free = degrees_of_freedom(atoms, conserves_momentum=options.conserves_momentum)
+    if options.ensemble == "nve":
+        return VelocityVerlet(atoms, timestep)
+    if options.ensemble == "langevin":
+        friction = options.friction_per_ps / (1000.0 * units.fs)
+        return Langevin(atoms, timestep, friction=friction, fixcm=False, rng=rng, **target)
+    if options.ensemble == "bussi":
+        return _bussi(atoms, timestep, options.temperature_K, taut, n_free, rng)
+    if options.ensemble == "nose-hoover":
+        chain = NoseHooverChainNVT(atoms, timestep, tdamp=taut, **target)
+    else:
+        kind = IsotropicMTKNPT if options.ensemble == "npt-iso" else MTKNPT
+        pressure = options.pressure_GPa * units.GPa
+        chain = kind(atoms, timestep, pressure_au=pressure, tdamp=taut, pdamp=taup, **target)
+    _set_chain_degrees_of_freedom(chain, n_free)
+    return chain
+
+
+def _bussi(
+    atoms: Atoms, timestep: float, temperature_K: float, taut: float, n_free: int, rng: np.random.Generator
+) -> Bussi:
+    if atoms.get_kinetic_energy() < 1e-12:
+        raise OptionError("ensemble bussi scales velocities, and all velocities are zero. Start with new velocities.")
+    dynamics = Bussi(atoms, timestep, temperature_K=temperature_K, taut=taut, rng=rng)
+    dynamics.ndof = n_free
+    dynamics.target_kinetic_energy = 0.5 * units.kB * temperature_K * n_free
+    return dynamics
+
+
+def _set_chain_degrees_of_freedom(chain: MolecularDynamics, n_free: int) -> None:
+    """Tell ASE's chain, which thinks in 3 k_B T per atom, how many degrees of freedom there are."""
+    thermostat = chain._thermostat
+    thermostat._num_atoms_global = n_free / 3
+    thermostat._Q[0] = n_free * thermostat._kT * thermostat._tdamp**2
+
+
+def conserved_energy(dynamics: MolecularDynamics, ensemble: str, total_energy: float) -> float:
+    """The quantity that exact integration would keep constant, eV.
+
+    Args:
+        dynamics: the integrator.
+        ensemble: its name.
+        total_energy: potential plus kinetic energy, eV.
+
+    Returns:
+        Total energy (nve), total energy less the heat given by the thermostat (bussi), the extended system's energy
+        (nose-hoover, npt-iso, npt), NaN for langevin, which has none.
+    """
+    if ensemble == "nve":
+        return total_energy
+    if ensemble == "bussi":
+        return total_energy - float(dynamics.transferred_energy)
+    if ensemble == "langevin":
+        return math.nan
+    energy = total_energy + dynamics._thermostat.get_thermostat_energy()
+    if ensemble == "nose-hoover":
+        return energy
+    barostat = dynamics._barostat
+    energy += dynamics._pressure_au * float(dynamics._get_volume())
+    if ensemble == "npt":
+        return energy + barostat.get_barostat_energy() + dynamics._get_cell_kinetic_energy()
+    return energy + barostat.get_barostat_energy() + float(dynamics._p_eps) ** 2 / (2.0 * barostat.W)
+
+
+def get_internals(dynamics: MolecularDynamics, ensemble: str) -> dict[str, Any]:
+    """What the integrator remembers beside positions, momenta, cell and random numbers; numbers and arrays by name."""
+    return {path: np.copy(attrgetter(path)(dynamics)) for path in _INTERNALS[ensemble]}
+
+
+def set_internals(dynamics: MolecularDynamics, ensemble: str, internals: dict[str, Any]) -> None:
+    """Give the integrator back what `get_internals` took.
+
+    Args:
+        dynamics: a fresh integrator on the restored atoms.
+        ensemble: its name.
+        internals: names and values.
+
+    Raises:
+        OptionError: the names are not those of this ensemble.
+    """
+    if set(internals) != set(_INTERNALS[ensemble]):
+        raise OptionError(
+            f"the state holds {sorted(internals)} for ensemble {ensemble}, expected {sorted(_INTERNALS[ensemble])}. "
+            "It was written by another version: start over in a new folder."
+        )
+    for path, value in internals.items():
+        *parents, name = path.split(".")
+        owner = attrgetter(parents[0])(dynamics) if parents else dynamics
+        array = np.array(value, dtype=float)
+        setattr(owner, name, float(array) if array.ndim == 0 else array)

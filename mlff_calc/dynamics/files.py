@@ -1,0 +1,164 @@
+"""Files that are whole at every moment: replaced atomically, or appended to and cut back."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from mlff_calc.errors import SimulationError
+
+LOCK = ".lock"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between.
+
+    Args:
+        path: the file.
+        content: its new content.
+
+    Raises:
+        SimulationError: the disk refuses (full, read-only, quota); the old content is still there.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise write_failure(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_failure(path: Path, error: OSError) -> SimulationError:
+    """The error for a write that the operating system refused.
+
+    Args:
+        path: what was being written.
+        error: what it said.
+
+    Returns:
+        An error with the cure.
+    """
+    return SimulationError(
+        f"cannot write {path}: {error.strerror or error}. What was written before is whole. "
+        "Free space or choose another disk, then go on with --resume."
+    )
+
+
+class AppendedFile:
+    """A file that grows by whole records and can be cut back to an earlier length.
+
+    Every record goes to the operating system at once, so that killing the process loses none; a record that did not fit
+    on the disk is cut off again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file for appending; it is made where there is none."""
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise write_failure(path, error) from error
+
+    def size(self) -> int:
+        """Length in bytes."""
+        return os.fstat(self._descriptor).st_size
+
+    def append(self, record: bytes) -> None:
+        """Append one record.
+
+        Args:
+            record: its bytes.
+
+        Raises:
+            SimulationError: the disk refuses; the file is as it was before.
+        """
+        before = self.size()
+        rest = memoryview(record)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            os.ftruncate(self._descriptor, before)
+            raise write_failure(self.path, error) from error
+
+    def cut(self, size: int) -> None:
+        """Cut back to an earlier length, bytes.
+
+        Args:
+            size: the length.
+
+        Raises:
+            SimulationError: the file is shorter than that.
+        """
+        if self.size() < size:
+            raise SimulationError(
+                f"{self.path} has {self.size()} bytes, and the saved state says {size}: it was changed since. "
+                "Put the file back, or start over with --overwrite."
+            )
+        os.ftruncate(self._descriptor, size)
+
+    def sync(self) -> None:
+        """Wait until the file is on the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> AppendedFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder for one run; the lock ends with the process, however it ends.
+
+    Args:
+        folder: an existing folder.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SimulationError: another process runs in this folder.
+    """
+    path = folder / LOCK
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SimulationError(
+                f"another process is running in {folder}. Wait until it ends, or choose another output folder."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,65 @@
+"""What stops a run: values that are not finite, exploding temperature, a committee that disagrees."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mlff_calc.errors import OptionError
+
+_SMALLER_STEP = (
+    "Relax the structure first, use a shorter timestep, or look at whether the potential knows such structures."
+)
+
+
+def find_trouble(
+    atoms: Atoms, results: dict[str, Any], temperature_K: float, limit_K: float, threshold: float | None
+) -> str | None:
+    """Say what is wrong with the present step, if anything.
+
+    Args:
+        atoms: the structure.
+        results: the calculator's results for it; `forces_std` [n_atoms] or [n_atoms, 3] is a committee's spread.
+        temperature_K: its temperature, K.
+        limit_K: the temperature that counts as an explosion, K.
+        threshold: largest spread of a force that is let pass, eV/Angstrom; None does not look.
+
+    Returns:
+        A sentence with the cure, or None where all is well.
+
+    Raises:
+        OptionError: a threshold is set, and the calculator gives no `forces_std`.
+    """
+    if not math.isfinite(results.get("energy", 0.0)):
+        return f"the energy is {results['energy']}. {_SMALLER_STEP}"
+    forces = results.get("forces")
+    if forces is not None and not np.isfinite(forces).all():
+        index = int(np.argmin(np.isfinite(forces).all(axis=1)))
+        return f"the force on atom {index} ({atoms.symbols[index]}) is {forces[index].tolist()}. {_SMALLER_STEP}"
+    if not temperature_K <= limit_K:
+        limit = f"the limit of {limit_K:.0f} K (max_temperature_K)"
+        return f"the temperature is {temperature_K:.0f} K, above {limit}. {_SMALLER_STEP}"
+    if threshold is not None:
+        return _find_disagreement(atoms, results, threshold)
+    return None
+
+
+def _find_disagreement(atoms: Atoms, results: dict[str, Any], threshold: float) -> str | None:
+    spread = results.get("forces_std")
+    if spread is None:
+        raise OptionError(
+            f"threshold = {threshold}: this calculator gives no spread of forces (forces_std). "
+            "Use a committee of potentials, or leave the threshold out."
+        )
+    spread = np.asarray(spread, dtype=float)
+    per_atom = np.linalg.norm(spread, axis=1) if spread.ndim == 2 else spread
+    worst = int(np.argmax(per_atom))
+    if per_atom[worst] <= threshold:
+        return None
+    return (
+        f"the committee's spread of the force on atom {worst} ({atoms.symbols[worst]}) is {per_atom[worst]:.3f} eV/Å, above "
+        f"the threshold of {threshold:g}. Label the saved frame and train on it, or raise the threshold."
+    )

@@ -1,0 +1,1 @@
+"""What a trajectory says: structure, diffusion, vibrations, drift."""

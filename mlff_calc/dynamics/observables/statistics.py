@@ -1,0 +1,68 @@
+"""Averages of correlated series, and slopes with errors."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mlff_calc.errors import OptionError
+
+
+class Slope(NamedTuple):
+    """A straight line's slope, its standard error (independent residuals) and its value at zero."""
+
+    slope: float
+    error: float
+    intercept: float
+
+
+def linear_fit(x: np.ndarray, y: np.ndarray) -> Slope:
+    """Least-squares line through points.
+
+    Args:
+        x: abscissae, [n].
+        y: ordinates, [n].
+
+    Returns:
+        Slope, its standard error (NaN for two points) and the intercept.
+
+    Raises:
+        OptionError: fewer than two different abscissae.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    dx = x - x.mean() if len(x) else x
+    spread = float(dx @ dx)
+    if len(x) < 2 or spread == 0.0:
+        raise OptionError(f"a line needs two different points, got {len(x)}. Give a longer series.")
+    slope = float(dx @ (y - y.mean())) / spread
+    residuals = y - y.mean() - slope * dx
+    error = math.sqrt(float(residuals @ residuals) / (len(x) - 2) / spread) if len(x) > 2 else math.nan
+    return Slope(slope, error, float(y.mean() - slope * x.mean()))
+
+
+def mean_with_error(values: np.ndarray, n_blocks: int = 10) -> tuple[float, float]:
+    """Mean of a correlated series and its standard error from block averages.
+
+    Args:
+        values: the series, [n].
+        n_blocks: number of blocks; each should be longer than the correlation time.
+
+    Returns:
+        Mean and standard error; the error is NaN for a series too short for two values a block.
+
+    Raises:
+        OptionError: no values.
+
+    Source:
+        H. Flyvbjerg, H. G. Petersen, J. Chem. Phys. 91, 461 (1989).
+    """
+    values = np.asarray(values, dtype=float)
+    if values.size == 0:
+        raise OptionError("the mean of no values does not exist. Give a longer series.")
+    length = len(values) // n_blocks
+    if length < 2:
+        return float(values.mean()), math.nan
+    blocks = values[len(values) - n_blocks * length :].reshape(n_blocks, length).mean(axis=1)
+    return float(values.mean()), float(blocks.std(ddof=1) / math.sqrt(n_blocks))

@@ -1,0 +1,136 @@
+"""The options of a run, and what may change when it goes on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from mlff_calc.dynamics.ensembles import EnsembleOptions
+from mlff_calc.errors import OptionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How long, and what is written when.
+
+    Attributes:
+        steps: steps of the whole run, counted from its start; a resumed run makes the rest.
+        log_interval: steps between rows of the log.
+        traj_interval: steps between frames of the trajectory.
+        checkpoint_interval: steps between saved states; None saves one with every frame.
+        max_temperature_K: temperature at which the run stops as exploding; None means ten times the larger of the target
+            and 300 K.
+        threshold: the run stops where the committee's spread of a force, eV/Angstrom, passes this; None does not look.
+        potential: what computes the forces, by a name that tells it from others.
+        precision: the calculator's precision; like the next two only kept, so that a resumed run has the same.
+        compiled: whether the potential was compiled.
+        skin_A: skin of the neighbour list, Angstrom; None is the calculator's own choice.
+        velocities: "maxwell" draws new ones, "keep" takes those of the structure.
+    """
+
+    steps: int
+    log_interval: int = 40
+    traj_interval: int = 40
+    checkpoint_interval: int | None = None
+    max_temperature_K: float | None = None
+    threshold: float | None = None
+    potential: str = ""
+    precision: str = ""
+    compiled: bool = False
+    skin_A: float | None = None
+    velocities: str = "maxwell"
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise OptionError(f"steps = {self.steps}: must not be negative. Give the number of steps of the whole run.")
+        for name in ("log_interval", "traj_interval", "checkpoint_interval"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"{name} = {value}: must be at least one step. Give a positive integer.")
+        for name in ("max_temperature_K", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0.0):
+                raise OptionError(
+                    f"{name} = {value}: must be a positive number. Give a value above zero, or leave it out."
+                )
+        if self.velocities not in ("maxwell", "keep"):
+            raise OptionError(f"velocities = '{self.velocities}' is not known. Choose maxwell or keep.")
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Steps between saved states."""
+        return self.checkpoint_interval or self.traj_interval
+
+    def temperature_limit(self, target_K: float) -> float:
+        """The temperature at which the run stops, K."""
+        return self.max_temperature_K or 10.0 * max(target_K, 300.0)
+
+
+def to_dict(ensemble: EnsembleOptions, run: RunOptions) -> dict[str, Any]:
+    """All options by name, as a plain dict."""
+    return {**asdict(ensemble), **asdict(run)}
+
+
+def from_dict(options: dict[str, Any]) -> tuple[EnsembleOptions, RunOptions]:
+    """The two dataclasses from a plain dict.
+
+    Args:
+        options: what `to_dict` gave.
+
+    Returns:
+        Ensemble and run options.
+
+    Raises:
+        OptionError: an option is missing or not known.
+    """
+    names = {field.name for field in fields(EnsembleOptions)} | {field.name for field in fields(RunOptions)}
+    if set(options) != names:
+        odd = ", ".join(sorted(set(options) ^ names))
+        raise OptionError(f"the saved options do not fit this version: {odd}. Start over with --overwrite.")
+    ensemble = {field.name: options[field.name] for field in fields(EnsembleOptions)}
+    return EnsembleOptions(**ensemble), RunOptions(**{key: options[key] for key in names - set(ensemble)})
+
+
+def check_unchanged(saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse options that differ from those a run was started with; only `steps` may.
+
+    Args:
+        saved: the options the run was started with.
+        given: options given now, some or all.
+
+    Raises:
+        OptionError: names the first option that differs.
+    """
+    for name, value in given.items():
+        if name not in saved:
+            raise OptionError(f"{name} is not an option of a run. Options: {', '.join(saved)}.")
+        if name != "steps" and saved[name] != value:
+            raise OptionError(
+                f"{name} = {value!r} differs from {saved[name]!r}, with which this run was started. "
+                f"Leave {name} out to go on, or start a new run in another folder."
+            )
+
+
+def with_steps(run: RunOptions, steps: int | None, step: int) -> RunOptions:
+    """The run options with a new total, which must not lie behind the step already reached.
+
+    Args:
+        run: the options.
+        steps: new total of steps; None keeps the old one.
+        step: steps already made.
+
+    Returns:
+        New options.
+
+    Raises:
+        OptionError: the total is less than what has been made.
+    """
+    if steps is None:
+        return run
+    if steps < step:
+        raise OptionError(
+            f"steps = {steps}: this run has made {step} already, and steps count from its start. "
+            f"Give at least {step}, or start a new run in another folder."
+        )
+    return replace(run, steps=steps)

@@ -1,0 +1,126 @@
+"""One HTML page about a run that opens offline: settings, results, where the time went, a picture."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlff_calc.dynamics.files import write_atomically
+from mlff_calc.dynamics.options import from_dict
+from mlff_calc.dynamics.plot import plot_run
+from mlff_calc.dynamics.run import LOG, PLOT, REPORT, STATE, TRAJECTORY
+from mlff_calc.dynamics.state import RunState, load_state
+from mlff_calc.dynamics.summary import summarize
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c2024; --page: #ffffff; --line: #d9dde2; --dim: #5b6570;
+  --good: #1f7a4d; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e8eb; --page: #15181b; --line: #363c43; --dim: #a0a9b3; --good: #5cc994; --bad: #ff8a80; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
+  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+p.state { margin-top: 0; } .good { color: var(--good); } .bad { color: var(--bad); }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { font-weight: 500; color: var(--dim); width: 45%; } td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+img { max-width: 100%; height: auto; background: #ffffff; border-radius: 6px; }
+footer { margin-top: 2rem; color: var(--dim); font-size: .85rem; }
+"""
+
+
+def write_report(folder: str | Path, *, timing: Mapping[str, float] | None = None, stopped: str | None = None) -> Path:
+    """Write `energies.png` and `report.html` for the run in a folder.
+
+    Args:
+        folder: output folder of a run.
+        timing: the calculator's times and counts by name (`calc.stats.as_dict()`), of the last part of the run.
+        stopped: why the run was stopped, where it was.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        SimulationError: the folder holds no run, or the disk refuses.
+    """
+    from mlff_calc import __version__
+
+    folder = Path(folder)
+    state = load_state(folder / STATE)
+    ensemble, options = from_dict(state.options)
+    target = None if ensemble.ensemble == "nve" else ensemble.temperature_K
+    png = plot_run(folder / LOG, len(state.atoms), target)
+    write_atomically(folder / PLOT, png)
+    numbers = summarize(folder / LOG)
+    formula = state.atoms.get_chemical_formula()
+    how, grade = _how_it_ended(state.step, options.steps, stopped)
+    sections = [
+        f'<h1>{_text(formula)}, {_text(ensemble.ensemble)}</h1><p class="state {grade}">{_text(how)}</p>',
+        _section("Results", _results(numbers, state)),
+        "<h2>Energies and temperature</h2>"
+        f'<img alt="energies and temperature over time" src="data:image/png;base64,{base64.b64encode(png).decode()}">',
+        _section("Where the time went", _timing(state, timing)),
+        _section("Settings", {"atoms": len(state.atoms), "pbc": state.atoms.pbc.tolist(), **state.options}),
+        f"<footer>mlff_calc {_text(__version__)}. Frames: {TRAJECTORY}; rows: {LOG}; the temperature counts the degrees of "
+        "freedom that move; averages leave out the first fifth of the run, errors are from block averages.</footer>",
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_text(formula)} {_text(ensemble.ensemble)}</title><style>{_STYLE}</style></head>\n"
+        f"<body>\n{chr(10).join(sections)}\n</body></html>\n"
+    )
+    write_atomically(folder / REPORT, page.encode())
+    return folder / REPORT
+
+
+def _how_it_ended(step: int, steps: int, stopped: str | None) -> tuple[str, str]:
+    if stopped is not None:
+        return stopped, "bad"
+    if step < steps:
+        return f"Interrupted: {step} of {steps} steps made. Go on with --resume.", "bad"
+    return f"Complete: {steps} steps.", "good"
+
+
+def _results(numbers: Mapping[str, float], state: RunState) -> dict[str, Any]:
+    """The rows of the table of results: name with unit, value with error."""
+    rows: dict[str, Any] = {"simulated time (ps)": f"{numbers.get('time_ps', 0.0):g}"}
+    for key, name, digits in (
+        ("drift_meV_per_atom_ps", "drift of the conserved energy (meV/atom/ps)", 4),
+        ("temperature_K", "mean temperature (K)", 1),
+        ("pressure_GPa", "mean pressure (GPa)", 4),
+        ("volume_A3", "mean volume (Å³)", 3),
+    ):
+        if key in numbers:
+            error = numbers.get(f"{key}_error", math.nan)
+            rows[name] = f"{numbers[key]:.{digits}f}" + ("" if math.isnan(error) else f" ± {error:.{digits}f}")
+    rows["rows in the log"] = int(numbers.get("rows", 0))
+    rows["frames in the trajectory"] = state.trajectory.n_frames
+    return rows
+
+
+def _timing(state: RunState, timing: Mapping[str, float] | None) -> dict[str, str]:
+    rows = {"all steps (s)": f"{state.wall_s:.2f}"}
+    if state.step:
+        rows["mean time per step (ms)"] = f"{1000.0 * state.wall_s / state.step:.3f}"
+    calls = max((timing or {}).get("n_calls", 0), 1)
+    for name, value in (timing or {}).items():
+        if name.endswith("_s"):
+            rows[f"{name[:-2].replace('_', ' ')} (ms per call)"] = f"{1000.0 * value / calls:.3f}"
+        else:
+            rows[name.removeprefix("n_").replace("_", " ")] = f"{value:g}"
+    return rows
+
+
+def _section(title: str, rows: Mapping[str, Any]) -> str:
+    body = "\n".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows.items())
+    return f"<h2>{_text(title)}</h2>\n<table>\n{body}\n</table>"
+
+
+def _text(value: Any) -> str:
+    return html.escape("–" if value is None else str(value))

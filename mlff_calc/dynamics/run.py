@@ -1,0 +1,369 @@
+"""Molecular dynamics that can be killed at any moment and goes on where it was.
+
+An output folder holds
+
+| file | what |
+|---|---|
+| `trajectory.traj` | frames with positions, momenta, energy, forces; `info` has step and time_ps |
+| `log.csv` | one row per logged step, see `LogRow` |
+| `state.json` | the last saved state |
+| `report.html`, `energies.png` | written when a run ends or stops |
+| `stopped.extxyz` | the structure at which a run was stopped by an error |
+
+A saved state holds the lengths of trajectory and log. Resuming cuts both back to them and makes the steps since then
+again: nothing is lost and nothing stands twice. On a CPU these steps come out the same to the last bit. Sums of
+floating-point numbers depend on their order, and so on when a neighbour list was built; therefore a state holds the
+calculator's own state where it can give it (`get_state`, `set_state`), and a calculator that cannot is reset at every
+saved state on the grid of `checkpoint_interval`, in the run that goes on just as in the run that is resumed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.md import MolecularDynamics
+
+from mlff_calc.dynamics.ensembles import (
+    EnsembleOptions,
+    build_integrator,
+    check_structure,
+    conserved_energy,
+    get_internals,
+    set_internals,
+)
+from mlff_calc.dynamics.files import LOCK, folder_lock, write_failure
+from mlff_calc.dynamics.guards import find_trouble
+from mlff_calc.dynamics.log import LogFile, LogRow
+from mlff_calc.dynamics.options import RunOptions, check_unchanged, from_dict, to_dict, with_steps
+from mlff_calc.dynamics.signals import StopRequest
+from mlff_calc.dynamics.state import RunState, generator_state, load_state, restore_generator
+from mlff_calc.dynamics.trajectory import TrajectoryFile
+from mlff_calc.dynamics.velocities import degrees_of_freedom, set_maxwell_velocities
+from mlff_calc.errors import OptionError, SimulationError
+
+logger = logging.getLogger(__name__)
+
+TRAJECTORY, LOG, STATE, STOPPED = "trajectory.traj", "log.csv", "state.json", "stopped.extxyz"
+REPORT, PLOT = "report.html", "energies.png"
+_OWN_FILES = (TRAJECTORY, LOG, STATE, STOPPED, REPORT, PLOT)
+
+Listener = Callable[[LogRow], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        folder: where everything was written.
+        step: steps made in total.
+        completed: whether all steps were made.
+        interrupted: name of the signal that stopped the run, None where none did.
+        wall_s: seconds spent in steps, over all parts of the run.
+    """
+
+    folder: Path
+    step: int
+    completed: bool
+    interrupted: str | None
+    wall_s: float
+
+
+def refuse_other_run(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a run, or files of the names a run would write.
+
+    What a run left that was killed before its first saved state (a lock and no state) is no run and may be replaced.
+
+    Args:
+        folder: output folder of a new run.
+        overwrite: let it pass.
+
+    Raises:
+        OptionError: there is a run.
+    """
+    there = [name for name in _OWN_FILES if (folder / name).exists()]
+    unborn = (folder / LOCK).exists() and STATE not in there
+    if there and not overwrite and not unborn:
+        raise OptionError(
+            f"{folder} holds a run already ({', '.join(there)}). "
+            "Go on with it by --resume, replace it by --overwrite, or choose another folder."
+        )
+
+
+class MDRun:
+    """One run in one folder; made by `start` or `resume`."""
+
+    def __init__(self, folder: Path, state: RunState, *, fresh: bool) -> None:
+        """Use `start` or `resume`."""
+        self.folder = folder
+        self.state = state
+        self.ensemble, self.options = from_dict(state.options)
+        self.atoms = state.atoms
+        self._fresh = fresh
+
+    @classmethod
+    def start(
+        cls,
+        atoms: Atoms,
+        folder: str | Path,
+        ensemble: EnsembleOptions,
+        options: RunOptions,
+        *,
+        overwrite: bool = False,
+    ) -> MDRun:
+        """Prepare a new run; nothing is written before `run`.
+
+        Args:
+            atoms: the structure with its calculator; it is copied and stays as it is.
+            folder: output folder, made where there is none.
+            ensemble: what is held constant.
+            options: how long, and what is written when.
+            overwrite: replace a run that is already there.
+
+        Returns:
+            The run.
+
+        Raises:
+            OptionError: the folder holds a run already, or the structure does not fit the ensemble.
+        """
+        folder = Path(folder)
+        refuse_other_run(folder, overwrite=overwrite)
+        if atoms.calc is None:
+            raise OptionError("the structure has no calculator. Set atoms.calc before a run.")
+        check_structure(atoms, ensemble)
+        moving = atoms.copy()
+        moving.calc = atoms.calc
+        if options.velocities == "maxwell":
+            set_maxwell_velocities(
+                moving, ensemble.temperature_K, seed=ensemble.seed, conserves_momentum=ensemble.conserves_momentum
+            )
+        rng = np.random.default_rng([ensemble.seed, 1])
+        state = RunState(atoms=moving, options=to_dict(ensemble, options), rng=generator_state(rng))
+        return cls(folder, state, fresh=True)
+
+    @classmethod
+    def resume(cls, folder: str | Path, calculator: Any, *, steps: int | None = None, **given: Any) -> MDRun:
+        """Prepare to go on with a run.
+
+        Args:
+            folder: its output folder.
+            calculator: an ASE calculator, made like the one the run was started with.
+            steps: new total of steps, counted from the start of the run; None keeps the old one.
+            **given: options to compare with those of the run, which may not change.
+
+        Returns:
+            The run.
+
+        Raises:
+            SimulationError: the folder has no state, or a damaged one.
+            OptionError: an option differs from that of the run.
+        """
+        folder = Path(folder)
+        if not (folder / STATE).is_file():
+            raise SimulationError(
+                f"{folder} has no {STATE}, so there is no run to go on with. Start one without --resume."
+            )
+        state = load_state(folder / STATE)
+        check_unchanged(state.options, given)
+        _, options = from_dict(state.options)
+        state.options["steps"] = with_steps(options, steps, state.step).steps
+        state.atoms.calc = calculator
+        if state.calculator is not None and hasattr(calculator, "set_state"):
+            calculator.set_state(state.calculator)
+        return cls(folder, state, fresh=False)
+
+    def run(self, listener: Listener | None = None) -> RunResult:
+        """Make the steps that are left, write everything, and say how it ended.
+
+        SIGINT and SIGTERM end the run after the present step with a saved state; the result names the signal.
+
+        Args:
+            listener: called with every row of the log.
+
+        Returns:
+            How the run ended.
+
+        Raises:
+            SimulationError: values that are not finite, exploding temperature, a threshold passed, a full disk. The last
+                saved state stays, and `stopped.extxyz` holds the structure.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_failure(self.folder, error) from error
+        with folder_lock(self.folder), ExitStack() as stack:
+            if self._fresh:
+                self._clear()
+            loop = _Loop(self, stack, listener)
+            with StopRequest() as request:
+                self.dynamics = loop.dynamics
+                loop.go(request)
+        completed = self.state.step >= self.options.steps
+        return RunResult(
+            self.folder, self.state.step, completed, None if completed else request.received, self.state.wall_s
+        )
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left, its state first, so that nothing left over looks like a run."""
+        for name in (STATE, *(name for name in _OWN_FILES if name != STATE)):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+class _Loop:
+    """The steps of a run, with its files open."""
+
+    def __init__(self, run: MDRun, stack: ExitStack, listener: Listener | None) -> None:
+        self.run, self.state, self.listener = run, run.state, listener
+        self.atoms, self.options, self.ensemble = run.atoms, run.options, run.ensemble
+        self.folder = run.folder
+        self.rng = restore_generator(self.state.rng)
+        self.dynamics: MolecularDynamics = build_integrator(self.atoms, self.ensemble, self.rng)
+        if not run._fresh:
+            set_internals(self.dynamics, self.ensemble.ensemble, self.state.internals)
+        self.inverse_masses = 1.0 / self.atoms.get_masses()[:, None]
+        self.n_free = degrees_of_freedom(self.atoms, conserves_momentum=self.ensemble.conserves_momentum)
+        self.limit_K = self.options.temperature_limit(self.ensemble.temperature_K)
+        self.trajectory = TrajectoryFile(self.folder / TRAJECTORY, self.state.trajectory)
+        stack.callback(self.trajectory.close)
+        self.log = LogFile(self.folder / LOG, self.state.log_size)
+        stack.callback(self.log.close)
+        self.row_step, self.row_wall = self.state.step, self.state.wall_s
+        self.saved_step = -1 if run._fresh else self.state.step
+
+    def go(self, request: StopRequest) -> None:
+        """Step until the end or a signal."""
+        state, options = self.state, self.options
+        if self.run._fresh:
+            self._first_look()
+        while state.step < options.steps and request.received is None:
+            begin = time.perf_counter()
+            self._step()
+            state.wall_s += time.perf_counter() - begin
+            if state.step % options.log_interval == 0:
+                self._log()
+            if state.step % options.traj_interval == 0:
+                self._frame()
+            if state.step % options.checkpoint_steps == 0:
+                self._save()
+        if self.saved_step != state.step:
+            self._save()
+
+    def _first_look(self) -> None:
+        """Step 0: evaluate, look, log, save, so that there is something to go on with from the first moment."""
+        try:
+            self.atoms.get_forces()
+            if self.ensemble.is_npt:
+                self.atoms.get_stress()
+        except NotImplementedError as error:
+            raise OptionError(
+                f"ensemble {self.ensemble.ensemble} needs a property that this calculator does not give: {error}. "
+                "Use another ensemble or another potential."
+            ) from error
+        self._look()
+        self._log()
+        self._frame()
+        self._save()
+
+    def _step(self) -> None:
+        try:
+            self.dynamics.step()
+        except Exception as error:
+            self._stop(f"the calculator or the integrator failed: {error}", error)
+        self.state.step += 1
+        self.dynamics.nsteps = self.state.step
+        self._look()
+
+    def _look(self) -> None:
+        results = getattr(self.atoms.calc, "results", {})
+        trouble = find_trouble(self.atoms, results, self._temperature(), self.limit_K, self.options.threshold)
+        if trouble is not None:
+            self._stop(trouble, None)
+
+    def _stop(self, why: str, cause: Exception | None) -> None:
+        """Save the structure and raise."""
+        from ase.io import write
+
+        path = self.folder / STOPPED
+        frame = self.atoms.copy()
+        frame.info.update(step=self.state.step, time_ps=self._time_ps())
+        try:
+            write(path, frame, format="extxyz")
+            saved = f"The structure is in {path}."
+        except OSError as error:
+            saved = f"The structure could not be saved in {path} ({error.strerror or error})."
+        raise SimulationError(f"stopped at step {self.state.step} ({self._time_ps():.4f} ps): {why} {saved}") from cause
+
+    def _kinetic(self) -> float:
+        momenta = self.atoms.arrays["momenta"]
+        return 0.5 * float(np.sum(momenta * momenta * self.inverse_masses))
+
+    def _temperature(self) -> float:
+        return 2.0 * self._kinetic() / (self.n_free * units.kB)
+
+    def _time_ps(self) -> float:
+        return self.state.step * self.ensemble.timestep_fs / 1000.0
+
+    def _log(self) -> None:
+        """Append a row; the energy is read before, so that a failing calculator leaves no half row."""
+        state, kinetic = self.state, self._kinetic()
+        potential = float(self.atoms.get_potential_energy())
+        total = potential + kinetic
+        conserved = conserved_energy(self.dynamics, self.ensemble.ensemble, total)
+        if not math.isnan(conserved):
+            state.fit.add(self._time_ps(), conserved)
+        steps = state.step - self.row_step
+        row = LogRow(
+            step=state.step,
+            time_ps=self._time_ps(),
+            temperature_K=2.0 * kinetic / (self.n_free * units.kB),
+            potential_eV=potential,
+            kinetic_eV=kinetic,
+            total_eV=total,
+            conserved_eV=conserved,
+            drift_meV_per_atom_ps=1000.0 * state.fit.slope() / len(self.atoms),
+            pressure_GPa=self._pressure(kinetic),
+            volume_A3=float(self.atoms.cell.volume) if self.atoms.cell.rank == 3 else math.nan,
+            ms_per_step=1000.0 * (state.wall_s - self.row_wall) / steps if steps else math.nan,
+        )
+        self.row_step, self.row_wall = state.step, state.wall_s
+        self.log.append(row)
+        if self.listener is not None:
+            self.listener(row)
+
+    def _pressure(self, kinetic: float) -> float:
+        """Pressure with the ideal-gas part, GPa, where the calculator has computed stress anyway."""
+        stress = getattr(self.atoms.calc, "results", {}).get("stress")
+        if stress is None or not self.atoms.pbc.all():
+            return math.nan
+        stress = np.asarray(stress, dtype=float)
+        trace = stress[:3].sum() if stress.shape == (6,) else np.trace(stress.reshape(3, 3))
+        return float((2.0 * kinetic / self.atoms.cell.volume - trace) / 3.0 / units.GPa)
+
+    def _frame(self) -> None:
+        self.trajectory.append(self.atoms, self.atoms.calc.results, step=self.state.step, time_ps=self._time_ps())
+
+    def _save(self) -> None:
+        """Write the state, after the files whose lengths it holds."""
+        state, calculator = self.state, self.atoms.calc
+        keeps_state = hasattr(calculator, "get_state")
+        state.calculator = calculator.get_state() if keeps_state else None
+        state.internals = get_internals(self.dynamics, self.ensemble.ensemble)
+        state.rng = generator_state(self.rng)
+        state.trajectory = self.trajectory.mark
+        state.log_size = self.log.size()
+        self.trajectory.sync()
+        self.log.sync()
+        state.save(self.folder / STATE)
+        self.saved_step = state.step
+        on_grid = state.step % self.options.checkpoint_steps == 0
+        if on_grid and not keeps_state and hasattr(calculator, "reset"):
+            calculator.reset()

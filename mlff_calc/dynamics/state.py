@@ -1,0 +1,168 @@
+"""The state of a run: all that is needed to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io.jsonio import decode, encode
+
+from mlff_calc.dynamics.files import write_atomically
+from mlff_calc.dynamics.trajectory import EMPTY, Mark
+from mlff_calc.errors import SimulationError
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class RunningFit:
+    """Straight line through (time, energy) points that come one by one, kept as means and sums about them.
+
+    Welford's update: means and centred sums change with each point, so nothing cancels in long runs.
+
+    Attributes:
+        n: number of points.
+        mean_t: mean time, ps.
+        mean_e: mean energy, eV.
+        s_tt: sum of squared deviations of time.
+        s_te: sum of products of the deviations.
+    """
+
+    n: int = 0
+    mean_t: float = 0.0
+    mean_e: float = 0.0
+    s_tt: float = 0.0
+    s_te: float = 0.0
+
+    def add(self, t: float, e: float) -> None:
+        """Add a point."""
+        self.n += 1
+        dt = t - self.mean_t
+        self.mean_t += dt / self.n
+        self.mean_e += (e - self.mean_e) / self.n
+        self.s_tt += dt * (t - self.mean_t)
+        self.s_te += dt * (e - self.mean_e)
+
+    def slope(self) -> float:
+        """Slope; NaN with fewer than two points."""
+        return self.s_te / self.s_tt if self.n > 1 and self.s_tt > 0.0 else math.nan
+
+
+@dataclass
+class RunState:
+    """Everything about a run between two steps.
+
+    Attributes:
+        step: steps made.
+        wall_s: seconds spent in steps, over all parts of the run.
+        atoms: the structure with momenta, cell, constraints.
+        options: the run's options by name.
+        internals: the integrator's own variables.
+        rng: state of the random numbers.
+        calculator: the calculator's own state, where it has one (`get_state`).
+        fit: the running drift.
+        trajectory: where the trajectory file stood.
+        log_size: where the log file stood, bytes.
+    """
+
+    atoms: Atoms
+    options: dict[str, Any]
+    step: int = 0
+    wall_s: float = 0.0
+    internals: dict[str, Any] = field(default_factory=dict)
+    rng: dict[str, Any] = field(default_factory=dict)
+    calculator: dict[str, Any] | None = None
+    fit: RunningFit = field(default_factory=RunningFit)
+    trajectory: Mark = EMPTY
+    log_size: int = 0
+
+    def save(self, path: Path) -> None:
+        """Write the state atomically; raises SimulationError where the disk refuses."""
+        content = {
+            "format_version": FORMAT_VERSION,
+            "step": self.step,
+            "wall_s": self.wall_s,
+            "atoms": _plain_atoms(self.atoms),
+            "options": self.options,
+            "internals": self.internals,
+            "rng": self.rng,
+            "calculator": self.calculator,
+            "fit": asdict(self.fit),
+            "trajectory": asdict(self.trajectory),
+            "log_size": self.log_size,
+        }
+        write_atomically(path, encode(content).encode())
+
+
+def _plain_atoms(atoms: Atoms) -> dict[str, Any]:
+    """The structure as a dict of arrays; what cannot be written as JSON in its `info` is left out."""
+    plain = atoms.todict()
+    info = {}
+    for key, value in atoms.info.items():
+        try:
+            encode(value)
+        except TypeError:
+            continue
+        info[key] = value
+    plain["info"] = info
+    return plain
+
+
+def load_state(path: Path) -> RunState:
+    """Read a saved state.
+
+    Args:
+        path: the file `state.json`.
+
+    Returns:
+        The state.
+
+    Raises:
+        SimulationError: the file is missing, damaged or of another version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        version = json.loads(text)["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SimulationError(
+            f"{path} is not a saved state of a run ({error}). "
+            "Name the output folder of a run, or start over with --overwrite."
+        ) from error
+    if version != FORMAT_VERSION:
+        raise SimulationError(
+            f"{path} has format version {version}, this version of mlff_calc reads {FORMAT_VERSION}. "
+            "Go on with the version that wrote it, or start over with --overwrite."
+        )
+    content = decode(text, always_array=False)
+    try:
+        return RunState(
+            atoms=Atoms.fromdict(content["atoms"]),
+            options=content["options"],
+            step=content["step"],
+            wall_s=content["wall_s"],
+            internals=content["internals"],
+            rng=content["rng"],
+            calculator=content["calculator"],
+            fit=RunningFit(**content["fit"]),
+            trajectory=Mark(**content["trajectory"]),
+            log_size=content["log_size"],
+        )
+    except (KeyError, TypeError) as error:
+        raise SimulationError(f"{path} lacks {error}: it is damaged. Start over with --overwrite.") from error
+
+
+def generator_state(rng: np.random.Generator) -> dict[str, Any]:
+    """The state of a random generator, as plain numbers."""
+    return dict(rng.bit_generator.state)
+
+
+def restore_generator(state: dict[str, Any]) -> np.random.Generator:
+    """A random generator that goes on where `generator_state` was taken (PCG64, numpy's default)."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = state
+    return rng

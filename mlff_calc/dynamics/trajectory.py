@@ -1,0 +1,117 @@
+"""The trajectory of a run: ASE's binary .traj, appended to and cut back by whole frames.
+
+The format suits a run that may be killed: a frame's data are written first and the count of frames in the header last, so
+`ase.io.read` finds whole frames at every moment. Positions and momenta are stored as doubles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.trajectory import TrajectoryWriter
+
+from mlff_calc.dynamics.files import write_failure
+from mlff_calc.errors import SimulationError
+
+_COUNT_OFFSET = 32  # bytes into the header of ASE's ULM format: number of items, then position of the table of offsets
+_STORED_RESULTS = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place in the trajectory to cut back to: number of frames, bytes, and where the table of offsets stands."""
+
+    n_frames: int
+    size: int
+    table: int
+
+
+EMPTY = Mark(n_frames=0, size=0, table=0)
+
+
+class TrajectoryFile:
+    """Appends frames to a .traj file."""
+
+    def __init__(self, path: Path, mark: Mark = EMPTY) -> None:
+        """Open the file and drop every frame after the mark.
+
+        Args:
+            path: the file.
+            mark: where to go on; `EMPTY` starts a new file.
+
+        Raises:
+            SimulationError: the file is shorter than the mark says, or cannot be written.
+        """
+        self.path = path
+        try:
+            _cut(path, mark)
+            self._writer = TrajectoryWriter(str(path), mode="a" if mark.n_frames else "w")
+        except OSError as error:
+            raise write_failure(path, error) from error
+        self.mark = mark
+
+    def append(self, atoms: Atoms, results: dict[str, Any], **info: float) -> None:
+        """Append a frame with its results.
+
+        Args:
+            atoms: the structure, with momenta.
+            results: a calculator's results; energy, forces and stress are stored.
+            info: numbers to store in the frame's `info`, such as the step.
+
+        Raises:
+            SimulationError: the disk refuses; the file holds the frames it held before.
+        """
+        frame = atoms.copy()
+        frame.info.update(info)
+        frame.calc = SinglePointCalculator(frame, **{key: results[key] for key in _STORED_RESULTS if key in results})
+        try:
+            self._writer.write(frame)
+            self.mark = self._here()
+        except OSError as error:
+            self._abandon()
+            raise write_failure(self.path, error) from error
+
+    def _here(self) -> Mark:
+        backend = self._writer.backend
+        return Mark(int(backend.nitems), os.fstat(backend.fd.fileno()).st_size, int(backend.pos0))
+
+    def _abandon(self) -> None:
+        """Close after a failed write, and cut off what there is of the frame."""
+        with contextlib.suppress(OSError):
+            self._writer.backend.fd.close()
+        with contextlib.suppress(OSError, SimulationError):
+            _cut(self.path, self.mark)
+
+    def sync(self) -> None:
+        """Wait until the frames are on the disk."""
+        os.fsync(self._writer.backend.fd.fileno())
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+        if not self._writer.backend.fd.closed:
+            self._writer.close()
+
+
+def _cut(path: Path, mark: Mark) -> None:
+    if mark.n_frames == 0:
+        if path.exists():
+            os.truncate(path, 0)
+        return
+    size = path.stat().st_size if path.exists() else 0
+    if size < mark.size:
+        raise SimulationError(
+            f"{path} has {size} bytes, and the saved state says {mark.size}: it was changed since. "
+            "Put the file back, or start over with --overwrite."
+        )
+    with path.open("r+b") as file:
+        file.seek(_COUNT_OFFSET)
+        file.write(struct.pack("<qq", mark.n_frames, mark.table))
+        file.flush()
+        file.truncate(mark.size)
