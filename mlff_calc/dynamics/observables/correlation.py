@@ -1,0 +1,24 @@
+"""Autocorrelation by Fourier transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
+
+
+def autocorrelation(series: np.ndarray) -> np.ndarray:
+    """Autocorrelation < x(k) x(k + m) > over all origins k, without bias and without wrapping around.
+
+    Args:
+        series: [n] or [n, columns]; each column by itself, its mean is not subtracted.
+
+    Returns:
+        Values at lags 0 to n - 1, of the same shape.
+    """
+    series = np.asarray(series, dtype=float)
+    n = len(series)
+    size = next_fast_len(2 * n, real=True)
+    spectrum = rfft(series, size, axis=0)
+    sums = irfft(spectrum * spectrum.conj(), size, axis=0)[:n]
+    origins = n - np.arange(n)
+    return sums / (origins if series.ndim == 1 else origins[:, None])

@@ -1,0 +1,88 @@
+"""Velocity autocorrelation and the vibrational spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+from scipy.fft import rfft, rfftfreq
+
+from mlff_calc.dynamics.observables.correlation import autocorrelation
+from mlff_calc.errors import OptionError
+
+PER_FS_IN_PER_CM = 1.0 / 2.99792458e-5
+"""One oscillation per femtosecond in cm^-1: the speed of light is 2.99792458e-5 cm/fs."""
+
+
+def velocities_of(frames: Sequence[Atoms]) -> np.ndarray:
+    """Velocities of a trajectory in ASE's unit, [n_frames, n_atoms, 3].
+
+    Raises:
+        OptionError: no frames, or frames without momenta.
+    """
+    if len(frames) == 0 or not all(atoms.has("momenta") for atoms in frames):
+        raise OptionError("velocities need frames with momenta. Give the trajectory of a run, such as trajectory.traj.")
+    return np.array([atoms.get_velocities() for atoms in frames])
+
+
+def velocity_autocorrelation(velocities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Velocity autocorrelation, averaged over atoms, directions and time origins; 1 at lag zero.
+
+    Args:
+        velocities: any unit, [n_frames, n_atoms, 3].
+        weights: weight of each atom, such as its mass, [n_atoms]; None weighs all alike.
+
+    Returns:
+        C(m) at lags 0 to n_frames - 1, [n_frames].
+
+    Raises:
+        OptionError: all velocities are zero.
+    """
+    velocities = np.asarray(velocities, dtype=float)
+    weights = np.ones(velocities.shape[1]) if weights is None else np.asarray(weights, dtype=float)
+    per_atom = autocorrelation(velocities.reshape(len(velocities), -1)).reshape(velocities.shape).sum(axis=2)
+    correlation = per_atom @ weights
+    if correlation[0] == 0.0:
+        raise OptionError("all velocities are zero, so they have no autocorrelation. Give the trajectory of a run.")
+    return correlation / correlation[0]
+
+
+def vibrational_spectrum(
+    velocities: np.ndarray,
+    interval_fs: float,
+    *,
+    masses: np.ndarray | None = None,
+    max_lag_fs: float | None = None,
+    padding: int = 4,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vibrational density of states: the Fourier transform of the mass-weighted velocity autocorrelation.
+
+    The correlation is taken to `max_lag_fs`, multiplied by a Hann window (its half that falls from 1 to 0) and padded with
+    zeros. Two peaks closer than about 33000 / max_lag_fs cm^-1 run together; nothing is seen above half the sampling rate,
+    16678 / interval_fs cm^-1.
+
+    Args:
+        velocities: any unit, [n_frames, n_atoms, 3].
+        interval_fs: time between frames, fs.
+        masses: masses of the atoms, [n_atoms]; None weighs all alike.
+        max_lag_fs: longest lag used, fs; None takes half the trajectory.
+        padding: how many times its length the correlation is padded to, for a smooth curve.
+
+    Returns:
+        Wave numbers, cm^-1, [n]; density of states, normalized to an integral of one, [n].
+
+    Raises:
+        OptionError: fewer than four lags.
+    """
+    correlation = velocity_autocorrelation(velocities, masses)
+    n_lags = len(correlation) // 2 if max_lag_fs is None else min(len(correlation), round(max_lag_fs / interval_fs))
+    if n_lags < 4:
+        raise OptionError(f"{n_lags} lags are too few for a spectrum. Give a longer trajectory or a longer max_lag_fs.")
+    window = 0.5 * (1.0 + np.cos(np.pi * np.arange(n_lags) / n_lags))
+    decaying = correlation[:n_lags] * window
+    size = 2 * padding * n_lags
+    # The correlation is even in time: its transform is the real part, with the value at zero counted once.
+    density = 2.0 * rfft(decaying, size).real - decaying[0]
+    wave_numbers = rfftfreq(size, interval_fs) * PER_FS_IN_PER_CM
+    return wave_numbers, density / (density.sum() * wave_numbers[1])
