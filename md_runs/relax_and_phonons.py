@@ -1,0 +1,98 @@
+"""Silicon: relax the cell, then phonons along the Brillouin zone's path, by phonopy where installed, else by ASE.
+
+    python md_runs/relax_and_phonons.py            # a 4x4x4 supercell of the primitive cell, 128 atoms
+    python md_runs/relax_and_phonons.py --short    # 2x2x2
+
+Prints the lattice constant and the frequencies at the special points, writes relaxed.extxyz and phonons.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from ase.build import bulk
+from ase.io import write
+from ase.phonons import Phonons
+from ase.units import _e, _hplanck
+
+from mlff_calc import MLFFCalculator
+from mlff_calc.dynamics.relax import relax
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+EV_TO_THZ = _e / _hplanck * 1e-12
+DISPLACEMENT = 0.01  # Angstrom
+
+
+def frequencies_phonopy(atoms, repeat, kpts):
+    from phonopy import Phonopy
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    cell = PhonopyAtoms(symbols=atoms.get_chemical_symbols(), cell=atoms.cell.array, positions=atoms.positions)
+    phonons = Phonopy(cell, supercell_matrix=np.eye(3, dtype=int) * repeat, primitive_matrix=np.eye(3))
+    phonons.generate_displacements(distance=DISPLACEMENT)
+    large = atoms.copy()
+    forces = []
+    for displaced in phonons.supercells_with_displacements:
+        large = type(atoms)(
+            displaced.symbols, displaced.positions, cell=displaced.cell, pbc=True, calculator=atoms.calc
+        )
+        forces.append(large.get_forces())
+    phonons.forces = forces
+    phonons.produce_force_constants()
+    phonons.symmetrize_force_constants()
+    phonons.run_qpoints(kpts)
+    return phonons.get_qpoints_dict()["frequencies"]  # THz
+
+
+def frequencies_ase(atoms, repeat, kpts):
+    with tempfile.TemporaryDirectory() as folder:
+        phonons = Phonons(
+            atoms, atoms.calc, supercell=(repeat,) * 3, delta=DISPLACEMENT, name=str(Path(folder) / "phonons")
+        )
+        phonons.run()
+        phonons.read(acoustic=True)
+        return phonons.band_structure(kpts, verbose=False) * EV_TO_THZ
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--potential", default="silicon", help="name or folder")
+    parser.add_argument("--output", type=Path, default=Path(), help="folder for the results")
+    parser.add_argument("--engine", choices=("auto", "phonopy", "ase"), default="auto")
+    parser.add_argument("--short", action="store_true", help="a smaller supercell")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    atoms = bulk("Si", "diamond", a=5.43)
+    atoms.calc = MLFFCalculator(options.potential, precision="float64")  # phonons need forces without float32's noise
+    result = relax(atoms, fmax=1e-4, cell=True, optimizer="BFGS")
+    print(f"lattice constant {(4.0 * atoms.get_volume()) ** (1 / 3):.4f} Angstrom, converged: {result.converged}")
+    write(options.output / "relaxed.extxyz", atoms)
+
+    path = atoms.cell.bandpath("GXWKGL", npoints=30 if options.short else 120)
+    engine = ("phonopy" if find_spec("phonopy") else "ase") if options.engine == "auto" else options.engine
+    compute = frequencies_phonopy if engine == "phonopy" else frequencies_ase
+    bands = compute(atoms, 2 if options.short else 4, path.kpts)
+    for name in "GXL":
+        at = int(np.argmin(np.linalg.norm(path.kpts - path.special_points[name], axis=1)))
+        print(f"{name}: " + " ".join(f"{frequency:7.3f}" for frequency in bands[at]) + f" THz ({engine})")
+
+    x, ticks, labels = path.get_linear_kpoint_axis()
+    figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    axes.plot(x, bands, color="C0")
+    axes.set(
+        xticks=ticks, xticklabels=labels, ylabel="frequency (THz)", title=f"{options.potential}: phonons ({engine})"
+    )
+    axes.axhline(0.0, color="0.7", linewidth=0.8)
+    figure.savefig(options.output / "phonons.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""ASE calculators for potentials: one, or a committee of several; structures of pymatgen are taken too."""
+
+from __future__ import annotations
+
+from mlff_calc.calculators.checks import IgnoredInputWarning
+from mlff_calc.calculators.committee import CommitteeCalculator, CommitteeWarning
+from mlff_calc.calculators.convert import to_atoms
+from mlff_calc.calculators.mlff import MLFFCalculator
+from mlff_calc.calculators.stats import CalculatorStats
+
+__all__ = [
+    "CalculatorStats",
+    "CommitteeCalculator",
+    "CommitteeWarning",
+    "IgnoredInputWarning",
+    "MLFFCalculator",
+    "to_atoms",
+]

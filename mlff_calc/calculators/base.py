@@ -1,0 +1,269 @@
+"""What all calculators of this package share: ASE's rules around one evaluation of a graph."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+
+from mlff_calc.calculators.checks import ElementCheck, changes_since, ignored_inputs, warn_ignored
+from mlff_calc.calculators.convert import to_atoms
+from mlff_calc.calculators.device import deterministic_sums, resolve_device
+from mlff_calc.calculators.lists import NeighborLists
+from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, to_host
+from mlff_calc.calculators.stats import CalculatorStats
+from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.graph.keys import Graph
+
+PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
+_TRANSIENT = ("_lists", "_models", "_device", "_check_elements")
+
+
+class GraphCalculator(Calculator):
+    """An ASE calculator that turns atoms into a graph, evaluates it, and hands out arrays.
+
+    Subclasses hold `self._potentials` and implement `_load`, `_outputs` and `_results`. What can be made anew (models on
+    a device, neighbour lists) is left out of pickles and deep copies and comes back at the next calculation.
+    """
+
+    implemented_properties: ClassVar[list[str]] = PROPERTIES
+    default_parameters: ClassVar[dict[str, Any]] = {
+        "device": "auto",
+        "precision": "float32",
+        "skin": 0.5,
+        "compile": False,
+        "neighbor_backend": "auto",
+        "deterministic": False,
+    }
+
+    def __init__(self, potentials: Sequence[Any], **parameters: Any) -> None:
+        super().__init__()
+        self._potentials = list(potentials)
+        self.stats = CalculatorStats()
+        self._said_ignored = False
+        self.parameters.update(parameters)
+        self._prepare()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        self._ensure_prepared()
+        return self._device
+
+    @property
+    def cutoff(self) -> float:
+        """Angstrom; the largest of all members."""
+        return max(float(potential.cutoff) for potential in self._potentials)
+
+    def _prepare(self) -> None:
+        """Models, neighbour lists and checks for the present parameters.
+
+        Raises:
+            OptionError: a parameter cannot be honoured.
+        """
+        options = self.parameters
+        device = resolve_device(options["device"])
+        if options["compile"] and options["deterministic"]:
+            raise OptionError(
+                "deterministic=True cannot be promised with compile=True, compiled sums may use atomic operations in any "
+                "order; choose one of the two"
+            )
+        lists = NeighborLists(self.cutoff, options["skin"], options["neighbor_backend"], device)
+        elements = set.intersection(*(set(potential.elements) for potential in self._potentials))
+        self._check_elements = ElementCheck(elements)
+        self._models = [self._load(potential, device) for potential in self._potentials]
+        self._lists, self._device = lists, device
+
+    def _ensure_prepared(self) -> None:
+        """After a pickle or a deep copy: make what was left out."""
+        if getattr(self, "_models", None) is None:
+            self._prepare()
+
+    def _load(self, potential: Any, device: torch.device) -> Any:
+        """What is called with a graph: a copy in the precision asked for, on `device`; the user's object is left alone."""
+        precision = self.parameters["precision"]
+        if self.parameters["compile"]:
+            from mlff_calc.export import compile_potential
+
+            return compile_potential(potential, device=device, precision=precision)
+        return potential.to_precision(precision).to(device).eval().requires_grad_(False)
+
+    @abstractmethod
+    def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
+        """ASE's results from the arrays of all members."""
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Change parameters; results are dropped and the model is made anew where one changed.
+
+        Raises:
+            OptionError: an unknown name, or a value that cannot be honoured (the calculator then stays as it was).
+        """
+        for name in parameters:
+            if name not in self.default_parameters:
+                near = get_close_matches(name, self.default_parameters, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                known = ", ".join(self.default_parameters)
+                raise OptionError(f"{type(self).__name__} has no parameter {name!r}: {hint}choose from {known}")
+        before = dict(self.parameters)
+        changed = super().set(**parameters)
+        if changed:
+            try:
+                self._prepare()
+            except Exception:
+                self.parameters.update(before)
+                raise
+            self.reset()
+        return changed
+
+    def set_atoms(self, atoms: Atoms) -> None:
+        """Called by ASE at `atoms.calc = calculator`: unknown elements are refused there already.
+
+        Raises:
+            UnknownElementError: see `ElementCheck`.
+        """
+        self._ensure_prepared()
+        self._check_elements(atoms.numbers)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation; inputs the potential ignores are warned about here, once."""
+        self._note_ignored(atoms)
+        return changes_since(self.atoms, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """ASE's way to all properties.
+
+        Raises:
+            PropertyNotImplementedError: a stress of a structure that has none, with the cure; or an unknown property.
+        """
+        if name in ("stress", "stresses") and allow_calculation:
+            source = self.atoms if atoms is None else atoms
+            reason = no_stress_reason(source) if source is not None else None
+            if reason is not None:
+                raise PropertyNotImplementedError(reason)
+        if allow_calculation:
+            self._source(atoms)
+        return super().get_property(name, atoms, allow_calculation)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Evaluate the potential once; all properties are then in `results`.
+
+        Args:
+            atoms: the structure, not changed; that of the last calculation by default.
+            properties: looked at only to refuse a stress where there is none.
+            system_changes: not looked at.
+
+        Raises:
+            UnknownElementError, StructureError: the structure cannot be evaluated; said before the model runs.
+            SimulationError: out of memory, or results that are not finite.
+        """
+        source = self._source(atoms)
+        self.results = {}
+        self._ensure_prepared()
+        self._check_elements(source.numbers)
+        self._note_ignored(source)
+        self.atoms = source.copy()  # all that ASE's calculate would do, for a calculator without files
+        outputs = self._evaluate(source)
+        results = self._results(outputs, self.atoms)
+        self.stats.n_calls += 1
+        _check_finite(results, self.atoms)
+        self.results = results
+        if "stress" not in results and not {"stress", "stresses"}.isdisjoint(properties):
+            raise PropertyNotImplementedError(
+                no_stress_reason(self.atoms) or "this potential gives direct forces and no virial, so it has no stress"
+            )
+
+    def evaluate(self, structure: object) -> Results:
+        """All results for a structure of ASE or pymatgen.
+
+        Args:
+            structure: see `to_atoms`.
+
+        Returns:
+            Copies of `results`: energy eV, forces [n, 3] eV/Angstrom, stress [6] eV/Angstrom^3 and the others.
+
+        Raises:
+            StructureError: an object of another kind; otherwise as `calculate`.
+        """
+        atoms = to_atoms(structure)
+        self.get_property("energy", atoms)
+        return {key: np.copy(value) if isinstance(value, np.ndarray) else value for key, value in self.results.items()}
+
+    def _evaluate(self, atoms: Atoms) -> list[Arrays]:
+        """The arrays of every member; times go to `stats`."""
+        if len(atoms) == 0:
+            return [empty_arrays() for _ in self._models]
+        stats = self.stats
+        with stats.timed("neighbors_s"):
+            graph, rebuilt = self._lists.graph(atoms)
+            stats.n_rebuilds += rebuilt
+        try:
+            with (
+                stats.timed("model_s"),
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                deterministic_sums(self.parameters["deterministic"]),
+            ):
+                outputs = self._outputs(graph)
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)
+        except torch.OutOfMemoryError as error:
+            n_edges = graph["edge_index"].shape[1]
+            raise SimulationError(
+                f"out of memory on {self._device} with {len(atoms)} atoms and {n_edges} edges: {error} "
+                "Use a smaller structure, precision='float32', or a device with more memory"
+            ) from error
+        with stats.timed("copies_s"):
+            return [to_host(output) for output in outputs]
+
+    def _outputs(self, graph: Graph) -> list[dict[str, torch.Tensor]]:
+        """The outputs of every member for one graph."""
+        return [model(graph) for model in self._models]
+
+    def _source(self, atoms: Atoms | None) -> Atoms:
+        """The structure to evaluate."""
+        if atoms is not None:
+            return atoms
+        if self.atoms is None:
+            raise StructureError("no structure was given and none was calculated before; call with atoms")
+        return self.atoms
+
+    def _note_ignored(self, atoms: Atoms) -> None:
+        """Warn once per calculator about charges and spins that change nothing."""
+        if self._said_ignored:
+            return
+        found = ignored_inputs(atoms)
+        if found:
+            self._said_ignored = True
+            warn_ignored(found)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without models on a device, compiled code and neighbour lists."""
+        return {**self.__dict__, **dict.fromkeys(_TRANSIENT)}
+
+
+def _check_finite(results: Results, atoms: Atoms) -> None:
+    """Stop the run that asked, instead of handing it numbers that are none.
+
+    Raises:
+        SimulationError: naming the first atom with such a force.
+    """
+    forces = np.asarray(results["forces"])
+    if np.isfinite(results["energy"]) and np.isfinite(forces).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
+    where = f", first at atom {bad[0]} ({atoms.symbols[int(bad[0])]})" if len(bad) else ""
+    raise SimulationError(
+        f"the potential gave an energy of {results['energy']} eV and {len(bad)} forces that are not finite{where}; the "
+        "structure is probably far from what it was trained on. Look at this frame, or try precision='float64'"
+    )

@@ -1,0 +1,154 @@
+"""Several potentials as one calculator, whose disagreement says where they cannot be trusted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
+from mlff_calc.calculators.outputs import Arrays, Results, ase_results
+from mlff_calc.errors import OptionError, SimulationError
+from mlff_calc.graph.keys import ATOMIC_VIRIAL, EDGE_INDEX, EDGE_VEC, ENERGIES, ENERGY, FORCES, Graph
+from mlff_calc.potential import load_potential
+
+if TYPE_CHECKING:
+    from mlff_calc.potential import Potential
+
+ACTIONS = ("warn", "stop")
+
+
+class CommitteeWarning(UserWarning):
+    """The members of a committee disagree about a force by more than the threshold."""
+
+
+class CommitteeCalculator(GraphCalculator):
+    """The mean of several potentials, with their spread.
+
+    All of `MLFFCalculator`'s properties are means over the members. Beside them `results` and `get_property` have
+
+    ==============  ========  ==============  ==============================================================
+    name            shape     unit            what
+    ==============  ========  ==============  ==============================================================
+    energy_std      scalar    eV              standard deviation of the members' energies
+    energies_std    [n]       eV              the same for each atom's energy
+    forces_std      [n, 3]    eV/Angstrom     the same for each component of the forces
+    ==============  ========  ==============  ==============================================================
+
+    Standard deviations divide by the number of members. The spread of the force on an atom is the length of its row in
+    `forces_std`: the root mean square distance of the members' forces from their mean. These names are not ASE's, so
+    select ASE's own where results go into a `SinglePointCalculator`.
+
+    The neighbour list and the edges are made once for all members; a member with a shorter cutoff gets its part of them.
+
+    Args:
+        potentials: at least two names, paths or `Potential` objects.
+        threshold: eV/Angstrom, the largest spread of a force that is let pass; None does not look.
+        action: beyond the threshold ``warn`` (a `CommitteeWarning`, each time a calculation is beyond it) or ``stop``
+            (SimulationError, after the results were stored, so that they can be looked at).
+        device, precision, skin, compile, neighbor_backend, deterministic: see `MLFFCalculator`.
+
+    Raises:
+        PotentialFileError: no such potential. OptionError: an option that cannot be honoured, or fewer than two members.
+    """
+
+    implemented_properties: ClassVar[list[str]] = [*PROPERTIES, "energy_std", "energies_std", "forces_std"]
+    default_parameters: ClassVar[dict[str, Any]] = {
+        **GraphCalculator.default_parameters,
+        "threshold": None,
+        "action": "warn",
+    }
+
+    def __init__(
+        self,
+        potentials: Sequence[str | Path | Potential],
+        *,
+        threshold: float | None = None,
+        action: Literal["warn", "stop"] = "warn",
+        device: str | torch.device = "auto",
+        precision: str = "float32",
+        skin: float = 0.5,
+        compile: bool = False,
+        neighbor_backend: str = "auto",
+        deterministic: bool = False,
+    ) -> None:
+        if isinstance(potentials, str | Path) or len(potentials) < 2:
+            raise OptionError(
+                f"a committee needs a list of at least two potentials, got {potentials!r}; for one use MLFFCalculator"
+            )
+        self._labels = [str(p) if isinstance(p, str | Path) else type(p).__name__ for p in potentials]
+        super().__init__(
+            [load_potential(p) if isinstance(p, str | Path) else p for p in potentials],
+            threshold=threshold,
+            action=action,
+            device=str(device),
+            precision=precision,
+            skin=skin,
+            compile=compile,
+            neighbor_backend=neighbor_backend,
+            deterministic=deterministic,
+        )
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """What was asked for, in plain types."""
+        return {"potentials": list(self._labels), **super().todict(skip_default)}
+
+    def calculate(self, atoms: Atoms | None = None, *arguments: Any, **options: Any) -> None:
+        """As `GraphCalculator.calculate`; then the spread is held against the threshold.
+
+        Raises:
+            SimulationError: beyond the threshold, with action ``stop``; `results` are there.
+        """
+        super().calculate(atoms, *arguments, **options)
+        threshold = self.parameters["threshold"]
+        if threshold is None or len(self.atoms) == 0:
+            return
+        spread = np.linalg.norm(self.results["forces_std"], axis=1)
+        worst = int(np.argmax(spread))
+        if spread[worst] <= threshold:
+            return
+        message = (
+            f"the committee's spread of the force on atom {worst} ({self.atoms.symbols[worst]}) is {spread[worst]:.4f} "
+            f"eV/Angstrom, above the threshold of {threshold}. Label this structure and train on it, or raise the threshold"
+        )
+        if self.parameters["action"] == "stop":
+            raise SimulationError(message)
+        warnings.warn(message, CommitteeWarning, stacklevel=2)
+
+    def _prepare(self) -> None:
+        threshold, action = self.parameters["threshold"], self.parameters["action"]
+        if threshold is not None and not (np.isfinite(threshold) and threshold > 0.0):
+            raise OptionError(f"threshold is {threshold} eV/Angstrom; give a positive number, or None to switch it off")
+        if action not in ACTIONS:
+            raise OptionError(f"unknown action {action!r} beyond the threshold; choose one of {', '.join(ACTIONS)}")
+        known = [set(potential.elements) for potential in self._potentials]
+        if not set.intersection(*known):
+            raise OptionError(f"the members have no element in common: {[sorted(one) for one in known]}")
+        super()._prepare()
+
+    def _outputs(self, graph: Graph) -> list[dict[str, torch.Tensor]]:
+        """Each member on the shared edges, or on those within its own cutoff."""
+        shared = self.cutoff
+        cutoffs = [float(potential.cutoff) for potential in self._potentials]
+        parts = {cutoff: graph if cutoff == shared else _shorter(graph, cutoff) for cutoff in dict.fromkeys(cutoffs)}
+        return [model(parts[cutoff]) for model, cutoff in zip(self._models, cutoffs, strict=True)]
+
+    def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
+        names = [name for name in (ENERGY, ENERGIES, FORCES, ATOMIC_VIRIAL) if all(name in one for one in outputs)]
+        stacked = {name: np.stack([one[name] for one in outputs]) for name in names}
+        results = ase_results({name: array.mean(axis=0) for name, array in stacked.items()}, atoms)
+        results["energy_std"] = float(stacked[ENERGY].std(axis=0)[0])
+        results["energies_std"] = stacked[ENERGIES].std(axis=0)
+        results["forces_std"] = stacked[FORCES].std(axis=0)
+        return results
+
+
+def _shorter(graph: Graph, cutoff: float) -> Graph:
+    """The graph with the edges within a shorter cutoff; their order is kept."""
+    inside = torch.nonzero(graph[EDGE_VEC].square().sum(dim=1) < cutoff**2).squeeze(1)
+    return {**graph, EDGE_INDEX: graph[EDGE_INDEX][:, inside], EDGE_VEC: graph[EDGE_VEC][inside]}

@@ -1,0 +1,54 @@
+"""Structures of other packages, taken where ASE atoms are taken.
+
+pymatgen is imported only when one of its objects arrives: what an object is, is read from the module its class is
+defined in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ase import Atoms
+
+from mlff_calc.errors import StructureError
+
+
+def to_atoms(structure: object) -> Atoms:
+    """ASE atoms for a structure of ASE or pymatgen.
+
+    Args:
+        structure: `ase.Atoms`, or pymatgen's `Structure`, `IStructure` (periodic along all three directions) or
+            `Molecule`, `IMolecule` (no cell).
+
+    Returns:
+        The object itself where it is `ase.Atoms`; otherwise new atoms, without a calculator.
+
+    Raises:
+        StructureError: an object of another kind, or a site that is shared by several elements or partly empty.
+    """
+    if isinstance(structure, Atoms):
+        return structure
+    if not _is_pymatgen(structure):
+        kind = f"{type(structure).__module__}.{type(structure).__qualname__}"
+        raise StructureError(
+            f"cannot take {kind} as a structure; give ase.Atoms (ase.io.read for files), or a pymatgen Structure or Molecule"
+        )
+    sites: Any = structure
+    for index, site in enumerate(sites):
+        if not site.is_ordered:
+            raise StructureError(
+                f"site {index} of the structure is disordered ({site.species_string}), a potential needs one element "
+                "per site; choose an ordered structure, for example with pymatgen's OrderDisorderedStructureTransformation"
+            )
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    adapted = AseAtomsAdaptor.get_atoms(sites)
+    atoms = Atoms(adapted)  # plain atoms: the adaptor returns a class of its own, with a calculator on some inputs
+    atoms.calc = None
+    return atoms
+
+
+def _is_pymatgen(structure: object) -> bool:
+    """Whether a class of pymatgen's structure module, or one derived from it, made the object."""
+    names = {"IStructure", "IMolecule"}
+    return any(cls.__module__.startswith("pymatgen.") and cls.__name__ in names for cls in type(structure).__mro__)

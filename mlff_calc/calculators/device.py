@@ -1,0 +1,78 @@
+"""Where a calculator runs, and whether its sums have a fixed order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from mlff_calc.errors import OptionError
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """The device that `device` stands for.
+
+    Args:
+        device: ``auto`` (the first CUDA device where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or a
+            torch device.
+
+    Raises:
+        OptionError: not a device, or a CUDA device that is not there.
+    """
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise OptionError(f"unknown device {device!r}; choose auto, cpu, cuda or cuda:N") from error
+    if found.type not in {"cpu", "cuda"}:
+        raise OptionError(
+            f"device {str(device)!r} is not supported (energies are summed in float64); choose cpu or cuda"
+        )
+    if found.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (found.index or 0) >= count:
+            raise OptionError(
+                f"device {str(device)!r} was asked for, but PyTorch {torch.__version__} sees {count} CUDA devices; "
+                "choose device='cpu', or install a CUDA build of PyTorch and check the driver with nvidia-smi"
+            )
+    return found
+
+
+@contextmanager
+def deterministic_sums(enabled: bool) -> Iterator[None]:
+    """Inside the block, PyTorch adds numbers in a fixed order; the settings before it come back afterwards.
+
+    On CUDA, messages are added to atoms by atomic operations whose order changes from call to call, so that results
+    differ in the last digits, and trajectories part after some thousand steps. With the switch on, PyTorch sorts the
+    sums instead, which costs time. On the CPU the order is fixed for a given number of threads, with or without it.
+
+    Args:
+        enabled: whether to do anything.
+
+    Raises:
+        OptionError: cuBLAS was not told to use a fixed workspace.
+    """
+    if not enabled:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    debugging: Any = torch.utils.deterministic  # its one attribute is set by a property that type checkers miss
+    fill = debugging.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    debugging.fill_uninitialized_memory = False  # a debugging aid that would cost time
+    try:
+        yield
+    except RuntimeError as error:
+        if "CUBLAS_WORKSPACE_CONFIG" in str(error):
+            raise OptionError(
+                "deterministic=True on CUDA needs the environment variable CUBLAS_WORKSPACE_CONFIG=:4096:8, set before "
+                "Python starts, so that matrix products use a fixed workspace"
+            ) from error
+        raise
+    finally:
+        debugging.fill_uninitialized_memory = fill
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)

@@ -1,0 +1,103 @@
+"""Which neighbour list serves which structure.
+
+One calculator may serve many structures in turn: the images of a band, replicas, displaced copies of a crystal. A single
+list with a skin would be rebuilt at each change of structure, so a few are kept. Which one is used decides on speed
+only, never on results: every `NeighborList` looks at the positions it gets and rebuilds where it must.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlff_calc.graph import Graph, NeighborList, graph_from_atoms
+
+MAX_LISTS = 16
+
+
+@dataclass
+class _Entry:
+    """A list, the object it was made for, and the structure at its last build."""
+
+    neighbors: NeighborList
+    owner: weakref.ref[Atoms]
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    positions: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    cell: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(3, dtype=bool))
+
+    def fits(self, atoms: Atoms) -> bool:
+        """Whether the list could be used for `atoms` as it is."""
+        if not (
+            np.array_equal(self.numbers, atoms.numbers)
+            and np.array_equal(self.pbc, atoms.pbc)
+            and np.array_equal(self.cell, atoms.cell.array)
+        ):
+            return False
+        moved = atoms.positions - self.positions
+        return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) <= (0.5 * self.neighbors.skin) ** 2)
+
+    def remember(self, atoms: Atoms) -> None:
+        """Note the structure the list was just built for."""
+        self.numbers, self.positions = atoms.numbers.copy(), atoms.positions.copy()
+        self.cell, self.pbc = atoms.cell.array.copy(), atoms.pbc.copy()
+
+
+class NeighborLists:
+    """A few neighbour lists, the least recently used of which makes room for a new one.
+
+    Args:
+        cutoff: Angstrom.
+        skin: Angstrom.
+        backend: see `mlff_calc.graph.backends`.
+        device: where the graphs go.
+
+    Raises:
+        OptionError: see `NeighborList`.
+    """
+
+    def __init__(self, cutoff: float, skin: float, backend: str, device: torch.device) -> None:
+        self.cutoff = float(cutoff)
+        self._new_list = partial(NeighborList, self.cutoff, skin, backend, device)
+        self._entries: list[_Entry] = []  # most recently used last
+        self._new_list()  # bad options are refused now, not at the first call
+
+    def graph(self, atoms: Atoms) -> tuple[Graph, bool]:
+        """The graph of `atoms`, and whether a list had to be built for it.
+
+        Raises:
+            StructureError: see `graph_from_atoms`.
+        """
+        entry = self._choose(atoms)
+        before = entry.neighbors.n_rebuilds
+        graph = graph_from_atoms(atoms, self.cutoff, neighbors=entry.neighbors, device=entry.neighbors.device)
+        rebuilt = entry.neighbors.n_rebuilds > before
+        if rebuilt:
+            entry.remember(atoms)
+        return graph, rebuilt
+
+    def _choose(self, atoms: Atoms) -> _Entry:
+        """The structure's own list, else one that fits as it is, else one nobody needs, else a new one."""
+        entries = self._entries
+        if entries and entries[-1].owner() is atoms:  # molecular dynamics: always this one
+            return entries[-1]
+        chosen = next((entry for entry in reversed(entries) if entry.owner() is atoms), None)
+        if chosen is None:
+            chosen = next((entry for entry in reversed(entries) if entry.fits(atoms)), None)
+        if chosen is None:
+            chosen = next((entry for entry in entries if entry.owner() is None), None)
+            if chosen is None and len(entries) == MAX_LISTS:
+                chosen = entries[0]
+            if chosen is None:
+                chosen = _Entry(self._new_list(), weakref.ref(atoms))
+                entries.append(chosen)
+            chosen.owner = weakref.ref(atoms)
+        entries.remove(chosen)
+        entries.append(chosen)
+        return chosen

@@ -1,0 +1,99 @@
+"""From a potential's tensors to the arrays ASE expects.
+
+Units and signs, stated once. Energies are in eV, forces in eV/Angstrom. Stress is in eV/Angstrom^3, positive under
+tension, as six numbers xx yy zz yz xz xy (Voigt); it is minus the virial over the volume of the cell.
+
+==================  ==================================================================================================
+structure           stress
+==================  ==================================================================================================
+periodic in 3       -virial / volume.
+periodic in 1 or 2  -virial / volume of the whole cell, vacuum included, as in plane-wave codes: it depends on the
+(slab, wire)        chosen height. Times the height it is the surface stress in eV/Angstrom^2, which does not.
+                    Components along directions without periodicity are those of the atoms, with no wall holding them.
+not periodic        None: asking is an error, because no volume belongs to a molecule.
+==================  ==================================================================================================
+
+`stresses` are the atoms' shares of the stress, with the whole cell's volume, so that they add up to `stress` (ASE's
+rule). An edge's share goes as the potential splits it (see `atomic_virial`), and the antisymmetric part, which sums to
+zero, is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlff_calc.graph.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
+
+Arrays = dict[str, NDArray[np.float64]]
+Results = dict[str, Any]
+MIN_VOLUME = 1e-6
+"""Angstrom^3; less is a cell with a vector that is zero or in the plane of the others."""
+_WANTED = (ENERGY, ENERGIES, FORCES, ATOMIC_VIRIAL)
+_ROWS, _COLUMNS = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
+
+
+def no_stress_reason(atoms: Atoms) -> str | None:
+    """Why the atoms have no stress, with the cure; None where they have one."""
+    if not atoms.pbc.any():
+        return (
+            "stress of a structure without periodic boundaries is not defined (it has no volume); energy and forces are. "
+            "For a crystal or slab set atoms.pbc and atoms.cell; relax a molecule without a cell filter"
+        )
+    if atoms.cell.volume < MIN_VOLUME:
+        missing = ", ".join("abc"[i] for i in range(3) if not atoms.cell[i].any()) or "one of the vectors"
+        return (
+            f"stress needs a volume, but cell vector {missing} is zero or lies in the plane of the others; "
+            "give the cell a height (atoms.center(vacuum=10.0, axis=2) for a slab). Energy and forces need none"
+        )
+    return None
+
+
+def to_host(outputs: dict[str, torch.Tensor]) -> Arrays:
+    """Energy [1], energies [n], forces [n, 3] and, where given, atomic virials [n, 3, 3] as float64 arrays.
+
+    From a GPU they travel as one block, for each copy costs a wait of its own; on the CPU the arrays share the tensors'
+    memory.
+    """
+    tensors = {name: outputs[name].detach() for name in _WANTED if name in outputs}
+    if outputs[FORCES].device.type == "cpu":
+        return {name: tensor.to(torch.float64).numpy() for name, tensor in tensors.items()}
+    block = torch.cat([tensor.reshape(-1).to(torch.float64) for tensor in tensors.values()]).cpu().numpy()
+    ends = np.cumsum([tensor.numel() for tensor in tensors.values()])[:-1]
+    parts = np.split(block, ends)
+    return {name: part.reshape(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)}
+
+
+def empty_arrays() -> Arrays:
+    """What a potential gives for no atoms at all."""
+    return {ENERGY: np.zeros(1), ENERGIES: np.zeros(0), FORCES: np.zeros((0, 3)), ATOMIC_VIRIAL: np.zeros((0, 3, 3))}
+
+
+def ase_results(arrays: Arrays, atoms: Atoms) -> Results:
+    """The results dictionary of an ASE calculator.
+
+    Args:
+        arrays: what `to_host` gives.
+        atoms: whose periodicity and volume decide on the stress.
+
+    Returns:
+        energy, free_energy (the same: a potential has no electronic entropy), energies [n], forces [n, 3], and where
+        structure and potential have them stress [6] and stresses [n, 6].
+    """
+    energy = float(arrays[ENERGY][0])
+    results: Results = {
+        "energy": energy,
+        "free_energy": energy,
+        "energies": arrays[ENERGIES],
+        "forces": arrays[FORCES],
+    }
+    if ATOMIC_VIRIAL in arrays and no_stress_reason(atoms) is None:
+        virials = arrays[ATOMIC_VIRIAL]
+        voigt = 0.5 * (virials[:, _ROWS, _COLUMNS] + virials[:, _COLUMNS, _ROWS])
+        results["stresses"] = voigt / -atoms.cell.volume
+        results["stress"] = results["stresses"].sum(axis=0)
+    return results

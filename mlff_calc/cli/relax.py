@@ -1,0 +1,171 @@
+"""`mlff relax`: positions, and the cell where asked for, downhill to the nearest minimum."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlff_calc.cli import options
+from mlff_calc.errors import OptionError, SimulationError, StructureError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from mlff_calc.dynamics.relax import RelaxResult
+
+
+def relax(
+    potential: options.Potential,
+    structure: Annotated[Path, typer.Argument(help="Any file that ASE reads; its last frame.", show_default=False)],
+    cell: Annotated[bool, typer.Option("--cell/--no-cell", help="Relax the cell as well.")] = False,
+    fmax: Annotated[float, typer.Option(help="Stop when no force is above this, eV/Angstrom.")] = 0.01,
+    steps: Annotated[int, typer.Option(help="Steps at most.")] = 500,
+    optimizer: Annotated[str, typer.Option(help="FIRE, LBFGS or BFGS.")] = "FIRE",
+    pressure: Annotated[float, typer.Option(help="External pressure in GPa, with --cell.")] = 0.0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Relaxed structure; the suffix chooses the format. [NAME_relaxed.extxyz]"),
+    ] = None,
+    precision: options.Precision = options.PrecisionName.float64,
+    device: options.Device = "auto",
+    compiled: options.Compile = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Relax a structure and write it, with all steps beside it as a trajectory (.traj).
+
+    Where the forces do not get below --fmax, the last frame is written as NAME_not_converged, and the exit status is 1.
+    """
+    from mlff_calc.calculators import MLFFCalculator
+
+    output = structure.with_name(f"{structure.stem}_relaxed.extxyz") if output is None else output
+    atoms = read_structure(structure)
+    unfinished = output.with_name(f"{output.stem}_not_converged{output.suffix}")
+    trajectory = output.with_name(f"{output.stem}.traj")
+    check_output(output, output_files=(output, unfinished, trajectory), overwrite=overwrite)
+    atoms.calc = MLFFCalculator(potential, device=device, precision=precision.value, compile=compiled)
+    settings = {"fmax": fmax, "steps": steps, "optimizer": optimizer, "cell": cell, "pressure": pressure}
+    with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
+        recorded = Path(folder) / trajectory.name
+        try:
+            result = _run(atoms, settings, recorded, quiet=quiet)
+        except (KeyboardInterrupt, SimulationError, StructureError) as stop:
+            _keep(recorded, trajectory)
+            if not trajectory.exists():
+                raise
+            raise type(stop)(f"{stop} The steps taken are in {trajectory}".strip()) from stop
+        _keep(recorded, trajectory)
+    written = output if result.converged else unfinished
+    write_whole(atoms, written)
+    if overwrite:  # the other one is of a run that was replaced
+        (unfinished if result.converged else output).unlink(missing_ok=True)
+    last = result.last
+    summary = f"{last.step} steps, energy {last.energy:.6f} eV, largest force {last.fmax:.5f} eV/Angstrom"
+    if not result.converged:
+        raise SimulationError(
+            f"not converged after {summary} (asked for {fmax}). The last frame is in {written}, the steps in {trajectory}. "
+            "Go on from that frame, with more --steps or another --optimizer"
+        )
+    typer.echo(f"converged: {summary}\nstructure: {written}\ntrajectory: {trajectory}")
+
+
+def read_structure(path: Path) -> Atoms:
+    """The last frame of a file.
+
+    Args:
+        path: any file that ASE reads.
+
+    Raises:
+        StructureError: no such file (the nearest name is given), or not readable, or no atoms in it.
+    """
+    from ase.io import read
+
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path()
+        names = [entry.name for entry in folder.iterdir() if entry.is_file()]
+        near = get_close_matches(path.name, names, n=1)
+        raise StructureError(
+            f"no structure file {path}: " + (f"did you mean {folder / near[0]}?" if near else "check the path")
+        )
+    try:
+        atoms = read(path)
+    except Exception as error:  # readers of some seventy formats raise whatever they like
+        raise StructureError(
+            f"ASE cannot read {path} ({type(error).__name__}: {error}); check the file, and that its suffix fits its format"
+        ) from error
+    if isinstance(atoms, list) or len(atoms) == 0:
+        raise StructureError(f"{path} holds no atoms")
+    return atoms
+
+
+def check_output(output: Path, *, output_files: tuple[Path, ...], overwrite: bool) -> None:
+    """Refuse an output that could not be written in the end, before anything runs.
+
+    Raises:
+        OptionError: a format ASE does not write, a folder that is not there, or a result that would be replaced.
+    """
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+    try:
+        form = ioformats[filetype(str(output), read=False)]
+    except UnknownFileTypeError as error:
+        raise OptionError(
+            f"--output {output}: ASE knows no format for this name; use a suffix like .extxyz or .cif"
+        ) from error
+    if not form.can_write:
+        raise OptionError(
+            f"--output {output}: ASE reads the format {form.name} but does not write it; use .extxyz or .cif"
+        )
+    if output.suffix == ".traj":
+        raise OptionError(
+            f"--output {output}: the steps are written as .traj already; use .extxyz or .cif for the structure"
+        )
+    if not output.parent.is_dir():
+        raise OptionError(f"--output {output}: there is no folder {output.parent}; make it first")
+    there = [str(path) for path in output_files if path.exists()]
+    if there and not overwrite:
+        raise OptionError(f"{', '.join(there)} would be replaced; choose another --output, or give --overwrite")
+
+
+def write_whole(atoms: Atoms, path: Path) -> None:
+    """Write atoms under a temporary name and rename: a file of that name is either whole or absent."""
+    from ase.io import write
+    from ase.io.formats import filetype
+
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        write(temporary, atoms, format=filetype(str(path), read=False))
+        os.replace(temporary, path)
+
+
+def _keep(recorded: Path, trajectory: Path) -> None:
+    """Give the recorded steps their name."""
+    if recorded.exists():
+        os.replace(recorded, trajectory)
+
+
+def _run(atoms: Atoms, settings: dict, trajectory: Path, *, quiet: bool) -> RelaxResult:
+    """The relaxation, with a line that shows step, energy and largest force."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from mlff_calc.dynamics.relax import RelaxStep, relax
+
+    columns = (
+        TextColumn("step {task.completed:>4.0f} of at most {task.total:.0f}"),
+        BarColumn(bar_width=20),
+        TextColumn("energy {task.fields[energy]:.5f} eV  fmax {task.fields[fmax]:.4f} eV/Angstrom"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        bar = progress.add_task("relax", total=max(settings["steps"], 0), energy=float("nan"), fmax=float("nan"))
+
+        def show(step: RelaxStep) -> None:
+            progress.update(bar, completed=step.step, energy=step.energy, fmax=step.fmax)
+
+        return relax(atoms, **settings, trajectory=trajectory, on_step=show)
