@@ -21,7 +21,7 @@ from mlff_calc import MLFFCalculator
 from mlff_calc.dynamics.relax import relax
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 TORSION = (0, 1, 2, 3)  # methyl C, methylene C, O, hydroxyl H
 TRANS, GAUCHE = 180.0, 60.0  # degrees
@@ -58,7 +58,7 @@ def main():
         image.set_dihedral(*TORSION, TRANS + (GAUCHE - TRANS) * index / (n_images - 1), indices=[3])
     for image in images:
         image.calc = calculator
-    band = NEB(images, climb=True, allow_shared_calculator=True)
+    band = NEB(images, climb=True, method="improvedtangent", allow_shared_calculator=True)
     with FIRE(band, logfile=None) as optimizer:
         converged = optimizer.run(fmax=options.fmax, steps=steps)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 from ase.phonons import Phonons
@@ -24,7 +25,7 @@ from mlff_calc import MLFFCalculator
 from mlff_calc.dynamics.relax import relax
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 EV_TO_THZ = _e / _hplanck * 1e-12
 DISPLACEMENT = 0.01  # Angstrom
@@ -37,18 +38,15 @@ def frequencies_phonopy(atoms, repeat, kpts):
     cell = PhonopyAtoms(symbols=atoms.get_chemical_symbols(), cell=atoms.cell.array, positions=atoms.positions)
     phonons = Phonopy(cell, supercell_matrix=np.eye(3, dtype=int) * repeat, primitive_matrix=np.eye(3))
     phonons.generate_displacements(distance=DISPLACEMENT)
-    large = atoms.copy()
     forces = []
     for displaced in phonons.supercells_with_displacements:
-        large = type(atoms)(
-            displaced.symbols, displaced.positions, cell=displaced.cell, pbc=True, calculator=atoms.calc
-        )
+        large = Atoms(displaced.symbols, displaced.positions, cell=displaced.cell, pbc=True, calculator=atoms.calc)
         forces.append(large.get_forces())
     phonons.forces = forces
     phonons.produce_force_constants()
     phonons.symmetrize_force_constants()
     phonons.run_qpoints(kpts)
-    return phonons.get_qpoints_dict()["frequencies"]  # THz
+    return phonons.qpoints.frequencies  # THz
 
 
 def frequencies_ase(atoms, repeat, kpts):
