@@ -22,6 +22,22 @@ if TYPE_CHECKING:
 
 _DEFAULT_TIME = "1ps"
 _DEFAULT_INTERVAL = "20fs"
+_SHOWN_AS = {
+    "timestep_fs": "--timestep (fs)",
+    "temperature_K": "--temperature",
+    "friction_per_ps": "--friction",
+    "taut_fs": "--taut (fs)",
+    "taup_fs": "--taup (fs)",
+    "pressure_GPa": "--pressure (GPa)",
+    "max_temperature_K": "--max-temperature",
+    "skin_A": "--skin",
+    "compiled": "--compile",
+    "velocities": "--keep-velocities",
+    "log_interval": "--log-interval (steps)",
+    "traj_interval": "--traj-interval (steps)",
+    "checkpoint_interval": "--checkpoint-interval (steps)",
+    **{name: f"--{name}" for name in ("ensemble", "seed", "threshold", "precision")},
+}
 _EXAMPLES = ("example.extxyz", "structure.xyz")
 
 
@@ -196,7 +212,7 @@ def _resume(
     counts = _length_and_intervals(saved.options["timestep_fs"], intervals, length, default_time=None)
     steps = counts.pop("steps", None)
     given = {**given, **counts, "potential": _identity(potential)}
-    check_unchanged(saved.options, given)
+    check_unchanged(saved.options, given, _SHOWN_AS)
     if structure is not None:
         atoms = _read_structure(structure, potential)
         if atoms.get_chemical_formula() != saved.atoms.get_chemical_formula():

@@ -14,12 +14,13 @@ from mlff_calc.errors import SimulationError
 LOCK = ".lock"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between.
+def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file so that a reader, or a kill, sees the old content or the new one and nothing between.
 
     Args:
         path: the file.
         content: its new content.
+        sync: wait until it is on the disk, so that it survives a power cut as well.
 
     Raises:
         SimulationError: the disk refuses (full, read-only, quota); the old content is still there.
@@ -29,9 +30,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         partial.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

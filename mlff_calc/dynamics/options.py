@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -92,12 +93,13 @@ def from_dict(options: dict[str, Any]) -> tuple[EnsembleOptions, RunOptions]:
     return EnsembleOptions(**ensemble), RunOptions(**{key: options[key] for key in names - set(ensemble)})
 
 
-def check_unchanged(saved: dict[str, Any], given: dict[str, Any]) -> None:
+def check_unchanged(saved: dict[str, Any], given: dict[str, Any], shown_as: Mapping[str, str] | None = None) -> None:
     """Refuse options that differ from those a run was started with; only `steps` may.
 
     Args:
         saved: the options the run was started with.
         given: options given now, some or all.
+        shown_as: what an option is called in the error text; its own name where it is not there.
 
     Raises:
         OptionError: names the first option that differs.
@@ -106,9 +108,10 @@ def check_unchanged(saved: dict[str, Any], given: dict[str, Any]) -> None:
         if name not in saved:
             raise OptionError(f"{name} is not an option of a run. Options: {', '.join(saved)}.")
         if name != "steps" and saved[name] != value:
+            shown = (shown_as or {}).get(name, name)
             raise OptionError(
-                f"{name} = {value!r} differs from {saved[name]!r}, with which this run was started. "
-                f"Leave {name} out to go on, or start a new run in another folder."
+                f"{shown} = {value!r} differs from {saved[name]!r}, with which this run was started. "
+                f"Leave {shown} out to go on, or start a new run in another folder."
             )
 
 

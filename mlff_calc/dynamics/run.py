@@ -7,14 +7,16 @@ An output folder holds
 | `trajectory.traj` | frames with positions, momenta, energy, forces; `info` has step and time_ps |
 | `log.csv` | one row per logged step, see `LogRow` |
 | `state.json` | the last saved state |
+| `state.synced.json` | a state some seconds older that is surely on the disk, for the day of a power cut |
 | `report.html`, `energies.png` | written when a run ends or stops |
 | `stopped.extxyz` | the structure at which a run was stopped by an error |
 
 A saved state holds the lengths of trajectory and log. Resuming cuts both back to them and makes the steps since then
 again: nothing is lost and nothing stands twice. On a CPU these steps come out the same to the last bit. Sums of
 floating-point numbers depend on their order, and so on when a neighbour list was built; therefore a state holds the
-calculator's own state where it can give it (`get_state`, `set_state`), and a calculator that cannot is reset at every
-saved state on the grid of `checkpoint_interval`, in the run that goes on just as in the run that is resumed.
+calculator's own state where it can give it (`get_state`, `set_state`). A calculator without these is reset at every
+saved state on the grid of `checkpoint_interval`, in the run that goes on just as in the run that is resumed, unless it
+says by an attribute `history_free` that its results depend on the structure alone.
 """
 
 from __future__ import annotations
@@ -53,8 +55,9 @@ from mlff_calc.errors import OptionError, SimulationError
 logger = logging.getLogger(__name__)
 
 TRAJECTORY, LOG, STATE, STOPPED = "trajectory.traj", "log.csv", "state.json", "stopped.extxyz"
-REPORT, PLOT = "report.html", "energies.png"
-_OWN_FILES = (TRAJECTORY, LOG, STATE, STOPPED, REPORT, PLOT)
+SYNCED_STATE, REPORT, PLOT = "state.synced.json", "report.html", "energies.png"
+_OWN_FILES = (STATE, SYNCED_STATE, TRAJECTORY, LOG, STOPPED, REPORT, PLOT)
+SYNC_S = 5.0
 
 Listener = Callable[[LogRow], None]
 
@@ -97,6 +100,25 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds a run already ({', '.join(there)}). "
             "Go on with it by --resume, replace it by --overwrite, or choose another folder."
         )
+
+
+def _load_newest(folder: Path) -> RunState:
+    """The saved state; where a power cut has damaged it or the files it counts on, the synced one."""
+    try:
+        state = load_state(folder / STATE)
+        whole = all(
+            (folder / name).exists() and (folder / name).stat().st_size >= size
+            for name, size in ((TRAJECTORY, state.trajectory.size), (LOG, state.log_size))
+        )
+    except SimulationError:
+        if not (folder / SYNCED_STATE).is_file():
+            raise
+        whole = False
+    if whole or not (folder / SYNCED_STATE).is_file():
+        return state
+    state = load_state(folder / SYNCED_STATE)
+    logger.warning("%s is damaged; going on from %s at step %d", STATE, SYNCED_STATE, state.step)
+    return state
 
 
 class MDRun:
@@ -172,7 +194,7 @@ class MDRun:
             raise SimulationError(
                 f"{folder} has no {STATE}, so there is no run to go on with. Start one without --resume."
             )
-        state = load_state(folder / STATE)
+        state = _load_newest(folder)
         check_unchanged(state.options, given)
         _, options = from_dict(state.options)
         state.options["steps"] = with_steps(options, steps, state.step).steps
@@ -214,7 +236,7 @@ class MDRun:
 
     def _clear(self) -> None:
         """Remove what an earlier run left, its state first, so that nothing left over looks like a run."""
-        for name in (STATE, *(name for name in _OWN_FILES if name != STATE)):
+        for name in _OWN_FILES:
             (self.folder / name).unlink(missing_ok=True)
 
 
@@ -237,7 +259,7 @@ class _Loop:
         self.log = LogFile(self.folder / LOG, self.state.log_size)
         stack.callback(self.log.close)
         self.row_step, self.row_wall = self.state.step, self.state.wall_s
-        self.saved_step = -1 if run._fresh else self.state.step
+        self.synced_at = -math.inf
 
     def go(self, request: StopRequest) -> None:
         """Step until the end or a signal."""
@@ -254,8 +276,7 @@ class _Loop:
                 self._frame()
             if state.step % options.checkpoint_steps == 0:
                 self._save()
-        if self.saved_step != state.step:
-            self._save()
+        self._save(last=True)
 
     def _first_look(self) -> None:
         """Step 0: evaluate, look, log, save, so that there is something to go on with from the first moment."""
@@ -351,7 +372,7 @@ class _Loop:
     def _frame(self) -> None:
         self.trajectory.append(self.atoms, self.atoms.calc.results, step=self.state.step, time_ps=self._time_ps())
 
-    def _save(self) -> None:
+    def _save(self, *, last: bool = False) -> None:
         """Write the state, after the files whose lengths it holds."""
         state, calculator = self.state, self.atoms.calc
         keeps_state = hasattr(calculator, "get_state")
@@ -360,10 +381,16 @@ class _Loop:
         state.rng = generator_state(self.rng)
         state.trajectory = self.trajectory.mark
         state.log_size = self.log.size()
+        state.save(self.folder / STATE, sync=False)
+        if last or time.monotonic() - self.synced_at > SYNC_S:
+            self._sync()
+        history_matters = not (keeps_state or getattr(calculator, "history_free", False))
+        if history_matters and hasattr(calculator, "reset") and state.step % self.options.checkpoint_steps == 0:
+            calculator.reset()
+
+    def _sync(self) -> None:
+        """Put files and state on the disk, where they survive a power cut; this takes long, hence not at every save."""
         self.trajectory.sync()
         self.log.sync()
-        state.save(self.folder / STATE)
-        self.saved_step = state.step
-        on_grid = state.step % self.options.checkpoint_steps == 0
-        if on_grid and not keeps_state and hasattr(calculator, "reset"):
-            calculator.reset()
+        self.state.save(self.folder / SYNCED_STATE)
+        self.synced_at = time.monotonic()

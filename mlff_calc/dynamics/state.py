@@ -81,8 +81,8 @@ class RunState:
     trajectory: Mark = EMPTY
     log_size: int = 0
 
-    def save(self, path: Path) -> None:
-        """Write the state atomically; raises SimulationError where the disk refuses."""
+    def save(self, path: Path, *, sync: bool = True) -> None:
+        """Write the state atomically; `sync` waits for the disk. Raises SimulationError where the disk refuses."""
         content = {
             "format_version": FORMAT_VERSION,
             "step": self.step,
@@ -96,7 +96,7 @@ class RunState:
             "trajectory": asdict(self.trajectory),
             "log_size": self.log_size,
         }
-        write_atomically(path, encode(content).encode())
+        write_atomically(path, encode(content).encode(), sync=sync)
 
 
 def _plain_atoms(atoms: Atoms) -> dict[str, Any]:
