@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version as installed_version
+from typing import Any
 
 project = "mlff_calc"
 author = "The mlff_calc developers"
@@ -25,3 +27,17 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 nitpicky = False
+
+_BAR = re.compile(r"(`[^`]*`)|\|")
+
+
+def escape_bars(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """Keep the bars of |r| and the like in docstrings from being read as substitutions; tables and code stay."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith("|"):
+            lines[number] = _BAR.sub(lambda match: match[1] or r"\|", line)
+
+
+def setup(app: Any) -> None:
+    """Connect the hook."""
+    app.connect("autodoc-process-docstring", escape_bars)
