@@ -1,0 +1,154 @@
+"""Errors of a potential on labelled frames: per property, per element and per kind of configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from mlff_calc.potential.evaluate import check_elements
+from mlff_calc.training.data import Batch, GraphFrames
+from mlff_calc.training.frames import Frames
+from mlff_calc.training.sums import Errors, ErrorSums
+
+
+@dataclass
+class EvaluationReport:
+    """What `evaluate` found.
+
+    Attributes:
+        frames: Number of frames.
+        errors: MAE and RMSE by property (`energy` meV, `energy_per_atom` meV/atom, `forces` meV/Angstrom, `stress`
+            meV/Angstrom^3).
+        by_element: Errors of forces by chemical symbol.
+        by_config_type: Errors by kind of configuration, then by property; empty where the data name no kinds.
+        pairs: Reference and predicted values by property, flat, in eV, eV/atom, eV/Angstrom, eV/Angstrom^3.
+    """
+
+    frames: int
+    errors: dict[str, Errors]
+    by_element: dict[str, Errors]
+    by_config_type: dict[str, dict[str, Errors]]
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the pairs, fit for JSON."""
+        return {
+            "frames": self.frames,
+            "errors": {name: asdict(errors) for name, errors in self.errors.items()},
+            "forces_by_element": {name: asdict(errors) for name, errors in self.by_element.items()},
+            "by_config_type": {
+                kind: {name: asdict(errors) for name, errors in found.items()} for kind, found in self.by_config_type.items()
+            },
+        }
+
+    def as_text(self) -> str:
+        """A table of plain text."""
+        lines = [f"{self.frames} frames", f"{'':<24} {'MAE':>10} {'RMSE':>10}  unit"]
+        lines += [_row(name.replace("_", " "), errors) for name, errors in self.errors.items()]
+        if len(self.by_element) > 1:
+            lines.append("forces by element")
+            lines += [_row(f"  {symbol}", errors) for symbol, errors in self.by_element.items()]
+        for kind, found in self.by_config_type.items():
+            lines.append(kind)
+            lines += [_row(f"  {name.replace('_', ' ')}", errors) for name, errors in found.items()]
+        return "\n".join(lines)
+
+
+def _row(name: str, errors: Errors) -> str:
+    return f"{name:<24} {errors.mae:>10.3f} {errors.rmse:>10.3f}  {errors.unit}"
+
+
+def evaluate(
+    potential: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    frames: Frames,
+    *,
+    batch_size: int = 16,
+    device: str | torch.device = "cpu",
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> EvaluationReport:
+    """Compare a potential with the labels of frames.
+
+    Args:
+        potential: A `Potential` on `device` (or a compiled one, which has the same `elements` and `cutoff`).
+        frames: Structures and labels.
+        batch_size: Frames evaluated at once.
+        device: Where the potential is.
+        progress: Wraps the iteration over batches, for a progress bar.
+
+    Raises:
+        UnknownElementError: A frame holds an element the potential does not know; names file and frame.
+        StructureError: A structure cannot be a graph.
+    """
+    for index, atoms in enumerate(frames.atoms):
+        check_elements(atoms.numbers, potential, frames.place(index))  # type: ignore[arg-type]
+    graphs = GraphFrames(frames, potential.cutoff)  # type: ignore[attr-defined]
+    if isinstance(potential, torch.nn.Module):
+        potential.eval()
+    found = _Collected()
+    for start in progress(range(0, len(frames), batch_size)):
+        batch = graphs.batch(list(range(start, min(start + batch_size, len(frames)))))
+        outputs = potential(batch.to(torch.device(device)).graph)
+        found.add({name: outputs[name].detach().cpu() for name in ("energy", "forces", "stress") if name in outputs}, batch)
+    return found.report(frames)
+
+
+class _Collected:
+    """Sums and pairs over batches."""
+
+    def __init__(self) -> None:
+        self.all = ErrorSums()
+        self.elements: dict[int, ErrorSums] = {}
+        self.per_frame: list[ErrorSums] = []
+        self.pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def add(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+        outputs = {name: value.double() for name, value in outputs.items()}
+        self.all.add(outputs, batch.labels, batch.n_atoms)
+        numbers = batch.graph["atomic_numbers"]
+        error = outputs["forces"] - batch.labels["forces"]
+        for z in numbers.unique().tolist():
+            self.elements.setdefault(z, ErrorSums()).add_errors("forces", error[numbers == z])
+        sizes = batch.n_atoms.tolist()
+        frame_forces = [torch.split(x["forces"], sizes) for x in (outputs, batch.labels)]
+        for i in range(len(sizes)):
+            sums = ErrorSums()
+            one, labels = ({"energy": x["energy"][i : i + 1], "forces": f[i]} for x, f in
+                           zip((outputs, batch.labels), frame_forces, strict=True))  # fmt: skip
+            if "stress" in outputs:
+                one["stress"], labels["stress"] = outputs["stress"][i : i + 1], batch.labels["stress"][i : i + 1]
+            sums.add(one, labels, batch.n_atoms[i : i + 1])
+            self.per_frame.append(sums)
+        self._pair("energy_per_atom", outputs["energy"] / batch.n_atoms, batch.labels["energy"] / batch.n_atoms)
+        for name in ("forces", "stress"):
+            if name in outputs:
+                self._pair(name, outputs[name], batch.labels[name])
+
+    def _pair(self, name: str, predicted: Tensor, reference: Tensor) -> None:
+        present = ~torch.isnan(reference)
+        self.pairs.setdefault(name, []).append((reference[present].numpy(), predicted[present].numpy()))
+
+    def report(self, frames: Frames) -> EvaluationReport:
+        kinds: dict[str, ErrorSums] = {}
+        for kind, sums in zip(frames.config_types, self.per_frame, strict=True):
+            if kind is not None:
+                total = kinds.setdefault(str(kind), ErrorSums())
+                for name, row in sums.rows.items():
+                    total.rows[name] = total.rows[name] + row if name in total.rows else row
+        by_element = {chemical_symbols[z]: s.errors().get("forces") for z, s in sorted(self.elements.items())}
+        pairs = {
+            name: (np.concatenate([r for r, _ in parts]), np.concatenate([p for _, p in parts]))
+            for name, parts in self.pairs.items()
+        }
+        return EvaluationReport(
+            frames=len(frames),
+            errors=self.all.errors(),
+            by_element={symbol: errors for symbol, errors in by_element.items() if errors is not None},
+            by_config_type={kind: sums.errors() for kind, sums in sorted(kinds.items())},
+            pairs={name: pair for name, pair in pairs.items() if pair[0].size},
+        )

@@ -1,0 +1,58 @@
+"""What is left behind when a run must stop: the frames of the batch whose loss was not finite."""
+
+from __future__ import annotations
+
+import io
+
+import ase.io
+import lightning.pytorch as pl
+
+from mlff_calc.errors import MLFFError, TrainingError
+from mlff_calc.training.files import write_atomic
+from mlff_calc.training.finite import NotFiniteError
+from mlff_calc.training.frames import Frames
+from mlff_calc.training.run_folder import RunFolder
+
+
+class FailureReport(pl.Callback):
+    """Saves the bad batch, and turns the exception into one that names it.
+
+    Args:
+        folder: Where the frames go.
+        frames: The training frames.
+    """
+
+    def __init__(self, folder: RunFolder, frames: Frames) -> None:
+        self.folder, self.frames = folder, frames
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Called where the exception arose, in whichever process."""
+        del pl_module
+        error = exception
+        if isinstance(exception, NotFiniteError):
+            error = self._save(exception, trainer.global_step)
+        if trainer.world_size > 1 and isinstance(error, MLFFError):
+            write_atomic(self.folder.failure, str(error))  # exceptions of other processes come home as text
+        if error is not exception:
+            raise error from exception
+
+    def _save(self, error: NotFiniteError, step: int) -> TrainingError:
+        indices = [self.frames.indices[frame] for frame in error.frames]
+        structures = []
+        for frame, index in zip(error.frames, indices, strict=True):
+            atoms = self.frames.atoms[frame].copy()
+            labels = self.frames.labels[frame]
+            atoms.info = {"frame": index, "file": str(self.frames.path)}
+            if "energy" in labels:
+                atoms.info["REF_energy"] = float(labels["energy"])
+            if "forces" in labels:
+                atoms.arrays["REF_forces"] = labels["forces"]
+            structures.append(atoms)
+        stream = io.StringIO()
+        ase.io.write(stream, structures, format="extxyz")
+        write_atomic(self.folder.bad_batch, stream.getvalue())
+        return TrainingError(
+            f"{error} at step {step}, in the batch of frames {', '.join(map(str, indices))} of {self.frames.path}; they are "
+            f"saved in {self.folder.bad_batch}. Look for overlapping atoms or wrong labels there, or lower "
+            "optimizer.learning_rate"
+        )

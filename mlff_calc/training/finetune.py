@@ -1,0 +1,77 @@
+"""Fine-tuning: go on from a potential, with the reference energies of the new data.
+
+The architecture, scale and weights are those of the start. Reference energies are fitted anew, because the new data may come
+from another method, whose total energies differ by thousands of eV: they are fitted to what the start leaves over,
+E - E_start, so that the energies of the start are shifted per element and its learned part is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.potential import Potential, build_potential, load_potential
+from mlff_calc.training.data import GraphFrames
+from mlff_calc.training.frames import Frames, symbol_number
+from mlff_calc.training.recipe import Recipe
+
+_BATCH = 16
+
+
+def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
+    """The potential to go on from, with new reference energies, and the graphs of the training frames.
+
+    Raises:
+        PotentialFileError: There is no such potential.
+        DatasetError: The data hold elements it does not know; names them.
+        RecipeError: The recipe gives reference energies for some of its elements only.
+    """
+    name = str(recipe.fine_tune_from)
+    path = recipe.resolve(name)
+    start = load_potential(path if path.exists() else name)
+    unknown = sorted(frames.elements() - set(start.elements))
+    if unknown:
+        raise DatasetError(
+            f"{frames.path} holds {' '.join(chemical_symbols[z] for z in unknown)}, but the potential {name!r} knows only "
+            f"{' '.join(chemical_symbols[z] for z in start.elements)}; leave those frames out, or train a new potential"
+        )
+    graphs = GraphFrames(frames, start.cutoff)
+    config = dict(start.config)
+    energies = _shifted_references(recipe, start, graphs)
+    config["reference_energies"] = {str(z): energy for z, energy in energies.items()}
+    potential = build_potential(config, seed=recipe.trainer.seed)
+    state = {key: value for key, value in start.state_dict().items() if not key.endswith("reference_energies")}
+    missing, unexpected = potential.load_state_dict(state, strict=False)
+    if unexpected or any(not key.endswith("reference_energies") for key in missing):
+        raise RecipeError(f"{recipe.origin}: fine_tune_from: the weights of {name!r} do not fit its configuration")
+    return potential.to_precision(recipe.trainer.precision), graphs
+
+
+def _shifted_references(recipe: Recipe, start: Potential, graphs: GraphFrames) -> dict[int, float]:
+    before = {z: float(start.config["reference_energies"].get(str(z), 0.0)) for z in start.elements}
+    given = recipe.reference_energies
+    if not isinstance(given, str):
+        changed = {symbol_number(symbol, recipe): energy for symbol, energy in given.items()}
+        missing = [chemical_symbols[z] for z in start.elements if z not in changed]
+        if missing:
+            raise RecipeError(f"{recipe.origin}: reference_energies lacks {' '.join(missing)}; give all, or write `fit`")
+        return {z: changed[z] for z in start.elements}
+    rows, left_over = [], []
+    start.eval()
+    for first in range(0, len(graphs), _BATCH):
+        batch = graphs.batch(list(range(first, min(first + _BATCH, len(graphs)))))
+        predicted = start(batch.graph)["energy"].detach()
+        left_over.append((batch.labels["energy"] - predicted).numpy())
+        counts = torch.zeros(len(batch.frames), len(start.elements), dtype=torch.float64)
+        for column, z in enumerate(start.elements):
+            is_z = (batch.graph["atomic_numbers"] == z).double()
+            counts[:, column] = torch.zeros(len(batch.frames)).double().index_add(0, batch.graph["system_index"], is_z)
+        rows.append(counts.numpy())
+    target, matrix = np.concatenate(left_over), np.concatenate(rows)
+    present = np.isfinite(target)
+    if not present.any():
+        return before
+    shift = np.linalg.lstsq(matrix[present], target[present], rcond=None)[0]
+    return {z: before[z] + float(shift[column]) for column, z in enumerate(start.elements)}

@@ -1,0 +1,268 @@
+"""The Lightning trainer of a run, with everything of Lightning that talks, writes or looks things up turned off.
+
+Lightning is imported here and in the callbacks only; it takes seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
+
+from mlff_calc.errors import OptionError, TrainingError
+from mlff_calc.potential import Potential
+from mlff_calc.training.callbacks import AveragedWeights, BudgetKeeper, Checkpoints, MetricsFile, save_tensors
+from mlff_calc.training.data import EpochLoader, GraphFrames
+from mlff_calc.training.failures import FailureReport
+from mlff_calc.training.frames import Frames
+from mlff_calc.training.module import TrainingModule
+from mlff_calc.training.progress import ProgressReport
+from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.run_folder import RunFolder
+from mlff_calc.training.schedule import Budget
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there, and are read without unpickling code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write to a temporary name, then rename."""
+        del storage_options
+        save_tensors(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read tensors and plain values.
+
+        Raises:
+            TrainingError: The file is damaged.
+        """
+        del weights_only
+        try:
+            return dict(torch.load(path, map_location=map_location or "cpu", weights_only=True))
+        except Exception as error:
+            raise TrainingError(f"{path}: cannot be read as a checkpoint ({error}); start anew with --overwrite") from error
+
+
+class Loaders(pl.LightningDataModule):
+    """Gives every process its share of the frames.
+
+    Args:
+        recipe: Batch sizes and seed.
+        train: Training graphs.
+        valid: Validation graphs.
+    """
+
+    def __init__(self, recipe: Recipe, train: GraphFrames, valid: GraphFrames) -> None:
+        super().__init__()
+        self.section, self.seed = recipe.optimizer, recipe.trainer.seed
+        self.train, self.valid = train, valid
+
+    def _share(self) -> tuple[int, int]:
+        return self._trainer().global_rank, self._trainer().world_size
+
+    def _trainer(self) -> pl.Trainer:
+        if self.trainer is None:
+            raise RuntimeError("the loaders are not attached to a trainer")
+        return self.trainer
+
+    def train_dataloader(self) -> EpochLoader:
+        """Drawn anew in every epoch."""
+        return EpochLoader(
+            self.train, self.section.batch_size, self.seed, *self._share(), epoch=lambda: self._trainer().current_epoch
+        )
+
+    def val_dataloader(self) -> EpochLoader:
+        """In the order of the file."""
+        size = self.section.valid_batch_size or self.section.batch_size
+        return EpochLoader(self.valid, size, None, *self._share())
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What the run came to.
+
+    Attributes:
+        seconds: Time used, over all resumed parts.
+        best_epoch: Epoch (from 1) whose averaged weights did best.
+        epochs: Epochs done.
+    """
+
+    seconds: float
+    best_epoch: int
+    epochs: int
+
+
+def choose_accelerator(recipe: Recipe) -> str:
+    """`cpu` or `cuda`, as the recipe asks and the machine has.
+
+    Raises:
+        OptionError: CUDA is asked for and not there, or fewer devices than asked for.
+    """
+    wanted, n = recipe.trainer.device, recipe.trainer.n_devices
+    there = torch.cuda.device_count() if wanted != "cpu" else 0
+    if wanted == "cuda" and there == 0:
+        raise OptionError(f"{recipe.origin}: trainer.device is cuda, but PyTorch sees no CUDA device; write cpu or auto")
+    if there and n > there:
+        raise OptionError(f"{recipe.origin}: trainer.n_devices is {n}, but there are {there} CUDA devices; lower it")
+    return "cuda" if there else "cpu"
+
+
+def check_batches(recipe: Recipe, train: Frames, valid: Frames) -> None:
+    """Every process needs at least one frame of both parts.
+
+    Raises:
+        OptionError: There are fewer frames than devices.
+    """
+    n = recipe.trainer.n_devices
+    for frames in (train, valid):
+        if len(frames) < n:
+            raise OptionError(
+                f"{recipe.origin}: trainer.n_devices is {n}, but `{frames.part}` has {len(frames)} frames; lower it"
+            )
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's notes and advice, and put everything back afterwards (also the handler of Ctrl-C)."""
+    names = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero",
+             "lightning.fabric.utilities.rank_zero", "lightning.fabric.utilities.seed")  # fmt: skip
+    loggers = [logging.getLogger(name) for name in names]
+    before = [log.level for log in loggers]
+    handler = signal.getsignal(signal.SIGINT) if _main_thread() else None
+    for log in loggers:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", message=r".*(does not have many workers|eval mode|Grad strides).*")
+            yield
+    finally:
+        for log, level in zip(loggers, before, strict=True):
+            log.setLevel(level)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def _strategy(accelerator: str, n_devices: int) -> Any:
+    if n_devices == 1:
+        return "auto"
+    backend = "nccl" if accelerator == "cuda" else "gloo"
+    return DDPStrategy(start_method="spawn", process_group_backend=backend, find_unused_parameters=True)
+
+
+def fit(
+    recipe: Recipe,
+    potential: Potential,
+    train: GraphFrames,
+    valid: GraphFrames,
+    frames: Frames,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    show_bar: bool,
+) -> FitResult:
+    """Train; leaves `best.ckpt`, `last.ckpt` and `metrics.csv` in the folder.
+
+    Args:
+        recipe: The recipe.
+        potential: Trained in place (with one device).
+        train: Training graphs.
+        valid: Validation graphs.
+        frames: The training frames, for the report of a batch that went wrong.
+        folder: Where to write.
+        resume: Go on from `last.ckpt`, where there is one.
+        show_bar: Draw a progress bar on a terminal.
+
+    Raises:
+        TrainingError: A loss or gradient is not finite.
+        KeyboardInterrupt: Ctrl-C; the text says how to go on.
+        OSError: A file cannot be written.
+    """
+    accelerator = choose_accelerator(recipe)
+    n_devices = recipe.trainer.n_devices
+    steps = len(EpochLoader(train, recipe.optimizer.batch_size, 0, 0, n_devices))
+    keeper = BudgetKeeper(recipe.optimizer, Budget.of(recipe.optimizer, steps))
+    averaged = AveragedWeights(recipe.optimizer.ema_decay)
+    checkpoints = Checkpoints(folder.checkpoints, recipe.trainer.checkpoint_every, recipe.trainer.early_stop, averaged)
+    callbacks = [
+        averaged,
+        keeper,
+        MetricsFile(folder.metrics, keeper),
+        checkpoints,
+        ProgressReport(keeper, checkpoints, recipe.optimizer.max_epochs, show_bar=show_bar),
+        FailureReport(folder, frames),
+    ]
+    start = folder.last if resume and folder.last.is_file() else None
+    module = TrainingModule(potential, recipe, _compiler(recipe)).train()
+    with quiet_lightning(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(recipe.trainer.seed)
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=n_devices,
+            strategy=_strategy(accelerator, n_devices),
+            max_epochs=recipe.optimizer.max_epochs or -1,
+            check_val_every_n_epoch=recipe.trainer.validate_every,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpoints()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            inference_mode=False,
+            default_root_dir=str(folder.path),
+        )
+        _run(trainer, module, Loaders(recipe, train, valid), start, folder)
+    last = torch.load(folder.last, map_location="cpu", weights_only=True)
+    best = torch.load(folder.best, map_location="cpu", weights_only=True)
+    return FitResult(last["callbacks"]["BudgetKeeper"]["seconds"], best["epoch"] + 1, last["epoch"] + 1)
+
+
+def _run(trainer: pl.Trainer, module: TrainingModule, data: Loaders, start: Path | None, folder: RunFolder) -> None:
+    """`trainer.fit`, with Lightning's ways of ending turned into ours."""
+    folder.failure.unlink(missing_ok=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=start)
+    except SystemExit:
+        if trainer.interrupted:
+            where = "the last whole epoch" if folder.last.is_file() else "the beginning (no epoch was finished)"
+            text = f"Training stopped; nothing is lost up to {where}. Go on with: mlff train RECIPE --resume"
+            raise KeyboardInterrupt(text) from None
+        raise
+    except torch.multiprocessing.ProcessRaisedException as error:
+        if folder.failure.is_file():
+            text = folder.failure.read_text(encoding="utf-8")
+            folder.failure.unlink()
+            raise TrainingError(text) from None
+        raise TrainingError(f"a training process failed: {error}") from error
+
+
+def _compiler(recipe: Recipe) -> Any:
+    if not recipe.trainer.compile:
+        return None
+    from mlff_calc.export import compile_for_training
+
+    return compile_for_training
+
+
+def n_threads() -> int:
+    """Threads that PyTorch computes with, for the record."""
+    return torch.get_num_threads() if "OMP_NUM_THREADS" not in os.environ else int(os.environ["OMP_NUM_THREADS"])

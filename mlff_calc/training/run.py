@@ -1,0 +1,149 @@
+"""A training run from recipe to potential: check everything, fit, judge, write."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from mlff_calc.errors import RecipeError
+from mlff_calc.potential import Potential
+from mlff_calc.training.build import new_potential
+from mlff_calc.training.data import GraphFrames
+from mlff_calc.training.evaluate import EvaluationReport, evaluate
+from mlff_calc.training.files import write_atomic
+from mlff_calc.training.finetune import start_from
+from mlff_calc.training.frames import Frames, read_frames
+from mlff_calc.training.labels import check_labels, label_table
+from mlff_calc.training.recipe import Recipe, load_recipe
+from mlff_calc.training.run_folder import RunFolder, check_data_unchanged, check_folder, fingerprint, start_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run gave.
+
+    Attributes:
+        folder: Folder of the run.
+        potential: Folder of the potential.
+        report: Errors on the test frames, or on the validation frames where there are no test frames.
+        judged: `test` or `valid`.
+        minutes: Time used for training.
+    """
+
+    folder: Path
+    potential: Path
+    report: EvaluationReport
+    judged: str
+    minutes: float
+
+    def summary(self) -> str:
+        """A few lines for the user."""
+        head = f"trained in {self.minutes:.1f} minutes; errors on the {self.judged} frames:"
+        return f"{head}\n{self.report.as_text()}\npotential: {self.potential}"
+
+
+def train(
+    recipe: Recipe | Path | str,
+    *,
+    overrides: list[str] | tuple[str, ...] = (),
+    output: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
+    show_bar: bool = False,
+) -> TrainingResult:
+    """Train a potential as a recipe says. Everything is checked before anything is written.
+
+    Args:
+        recipe: A recipe or its file.
+        overrides: `section.key=value` replacements (only with a file).
+        output: Folder of the run; the recipe's own `output` by default.
+        resume: Go on with the run in that folder; by epochs and on the CPU it ends with the same weights, bit for bit, as a
+            run that was never interrupted.
+        overwrite: Replace a run that is there.
+        command: Command line for the record.
+        show_bar: Draw a progress bar where standard error is a terminal.
+
+    Raises:
+        RecipeError: The recipe is wrong, or asks for labels or files that are not there.
+        DatasetError: Data that cannot be read, or parts that disagree on elements.
+        TrainingError: A loss that is not finite; a folder that holds another run.
+        KeyboardInterrupt: Ctrl-C; the run can be resumed.
+        OSError: Something cannot be written.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe, overrides)
+    folder = _output(recipe, output)
+    resume = check_folder(folder, recipe, resume=resume, overwrite=overwrite)
+    parts = read_frames(recipe)
+    counts = [frames.count() for frames in parts.values()]
+    check_labels(recipe, counts)
+    from mlff_calc.training.fit import check_batches, choose_accelerator, fit
+
+    choose_accelerator(recipe)
+    check_batches(recipe, parts["train"], parts["valid"])
+    make = new_potential if recipe.fine_tune_from is None else start_from
+    potential, train_graphs = make(recipe, parts["train"])
+    valid_graphs = GraphFrames(parts["valid"], potential.cutoff)
+    data = {part: fingerprint(frames.path) | {"frames": len(frames)} for part, frames in parts.items()}
+    logger.info("%s", label_table(counts))
+    if resume:
+        check_data_unchanged(folder, data)
+    else:
+        start_folder(folder, recipe, data, command)
+    fitted = fit(recipe, potential, train_graphs, valid_graphs, parts["train"], folder, resume=resume, show_bar=show_bar)
+    best = best_potential(potential, folder)
+    return _finish(recipe, best, parts, fitted, folder, command)
+
+
+def _output(recipe: Recipe, output: Path | str | None) -> RunFolder:
+    if output is not None:
+        return RunFolder(Path(output).absolute())
+    if recipe.output is None:
+        raise RecipeError(f"{recipe.origin}: there is no `output`; add it to the recipe, or give --output")
+    return RunFolder(recipe.resolve(recipe.output))
+
+
+def best_potential(potential: Potential, folder: RunFolder) -> Potential:
+    """A copy of the potential, in evaluation mode on the CPU, with the averaged weights of the best validation."""
+    best = potential.to_precision(potential.precision).cpu()
+    weights = torch.load(folder.best, map_location="cpu", weights_only=True)["weights"]
+    with torch.no_grad():
+        for name, parameter in best.named_parameters():
+            parameter.copy_(weights[name])
+    return best.eval()
+
+
+def _finish(
+    recipe: Recipe, best: Potential, parts: dict[str, Frames], fitted: Any, folder: RunFolder, command: str
+) -> TrainingResult:
+    """Judge the result, draw, write the potential."""
+    from mlff_calc.training.card import machine, write_card
+    from mlff_calc.training.plots import learning_curve, parity
+
+    judged = "test" if "test" in parts else "valid"
+    report = evaluate(best, parts[judged], batch_size=recipe.optimizer.valid_batch_size or recipe.optimizer.batch_size)
+    write_atomic(folder.path / "evaluation.json", json.dumps({"part": judged} | report.as_dict(), indent=2) + "\n")
+    learning_curve(folder.metrics, folder.path / "learning_curve.png")
+    parity(report.pairs, folder.path / "parity.png", f"{report.frames} {judged} frames")
+    record = folder.read_record()
+    minutes = fitted.seconds / 60.0
+    record |= {"finished": True, "minutes": round(minutes, 3), "epochs": fitted.epochs, "best_epoch": fitted.best_epoch}
+    best.save(
+        str(folder.potential),
+        card=write_card(recipe, best, parts, fitted, report, command),
+        recipe=yaml.safe_dump(recipe.raw, sort_keys=False, allow_unicode=True),
+        provenance={"data": record["data"], "command": command, "minutes": record["minutes"], "machine": machine(),
+                    "level_of_theory": recipe.card.level_of_theory, "torch": torch.__version__},  # fmt: skip
+        overwrite=True,
+    )
+    folder.write_record(record)
+    return TrainingResult(folder.path, folder.potential, report, judged, minutes)
