@@ -23,13 +23,15 @@ class EnergyHead(nn.Module):
 
     def __init__(self, channels: int, reference_energies: List[float], scale: float) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 1))
+        self.hidden = nn.Linear(channels, channels)
+        self.last = nn.Linear(channels, 1)
         self.register_buffer("reference_energies", torch.tensor(reference_energies, dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Return the graph with `energies`."""
-        learned = self.mlp(graph["node_features"][:, 0]).squeeze(-1).double()
+        scalars = graph["node_features"][:, 0].to(self.hidden.weight.dtype)
+        learned = self.last(nn.functional.silu(self.hidden(scalars))).squeeze(-1).double()
         out = dict(graph)
         out["energies"] = learned * self.scale + self.reference_energies.index_select(0, graph["species"])
         return out

@@ -61,6 +61,7 @@ class SO2Linear(nn.Module):
     ) -> None:
         super().__init__()
         self.l_max = l_max
+        self.in_channels = in_channels
         self.out_channels = out_channels
         self.extra_scalars = extra_scalars
         fan_in = (l_max + 1) * in_channels
@@ -78,7 +79,7 @@ class SO2Linear(nn.Module):
         """Map [n_edges, n_reduced, in_channels] to ([n_edges, n_reduced, out_channels], [n_edges, extra_scalars])."""
         n_edges = features.shape[0]
         width = self.l_max + 1
-        zeroth = features[:, :width].reshape(n_edges, -1) @ self.weight_0
+        zeroth = features[:, :width].reshape(n_edges, width * self.in_channels) @ self.weight_0
         extra = zeroth[:, : self.extra_scalars] + self.bias_0[: self.extra_scalars]
         zeroth = zeroth[:, self.extra_scalars :].view(n_edges, width, self.out_channels)
         scalars = zeroth[:, :1] + self.bias_0[self.extra_scalars :]
@@ -86,7 +87,7 @@ class SO2Linear(nn.Module):
         start = width
         for m, order in enumerate(self.orders):
             width = self.l_max - m
-            pair = features[:, start : start + 2 * width].reshape(n_edges, 2, -1)
+            pair = features[:, start : start + 2 * width].reshape(n_edges, 2, width * self.in_channels)
             parts.append(order(pair).view(n_edges, 2 * width, self.out_channels))
             start += 2 * width
         return torch.cat(parts, dim=1), extra

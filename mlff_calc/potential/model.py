@@ -62,7 +62,6 @@ class Potential(nn.Module):
         self.elements = elements
         self.precision = "float32"
 
-    @torch.jit.unused
     def to_precision(self, precision: str) -> "Potential":
         """Return a copy in precision `float32`, `mixed` or `float64`.
 
@@ -79,10 +78,9 @@ class Potential(nn.Module):
             parameter.data = parameter.data.to(dtype)
         other.backbone.geometry.double_geometry = precision == "mixed"
         if precision == "mixed":
-            other.head.mlp.double()
+            other.head.double()
         return other
 
-    @torch.jit.unused
     def save(self, folder: str, **options: Any) -> "Any":
         """Write the potential to `folder`; see `files.save_potential` for the options and errors."""
         from mlff_calc.potential.files import save_potential

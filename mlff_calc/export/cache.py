@@ -1,0 +1,54 @@
+"""Where compiled potentials are kept, and the key that says when one can be used again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from mlff_calc.potential import Potential
+
+COMPILED_FORMAT = 1
+
+
+def compiled_cache_dir() -> Path:
+    """Folder of compiled potentials: `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
+    if "MLFF_CACHE" in os.environ:
+        return Path(os.environ["MLFF_CACHE"]) / "compiled"
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "mlff_calc" / "compiled"
+
+
+def _processor() -> str:
+    """Model of the processor the code is made for: compiled code uses its vector instructions."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("flags"):
+                return hashlib.sha256(line.encode()).hexdigest()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def cache_key(potential: Potential, device: torch.device, n_threads: int) -> str:
+    """Hex digest over weights, configuration, precision, device, threads, torch version and machine."""
+    digest = hashlib.sha256()
+    facts = {
+        "format": COMPILED_FORMAT,
+        "config": potential.config,
+        "precision": potential.precision,
+        "device": str(torch.cuda.get_device_name(device)) if device.type == "cuda" else "cpu",
+        "threads": n_threads,
+        "torch": torch.__version__,
+        "machine": [platform.system(), platform.machine(), _processor()],
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    for name, value in sorted(potential.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,48 @@
+"""Structures to compile on and to compare with eager on, made from nothing but the elements a potential knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from mlff_calc.errors import MLFFError
+from mlff_calc.graph import graph_from_atoms
+from mlff_calc.potential import Potential
+
+TOLERANCES = {"float32": 2e-4, "mixed": 2e-4, "float64": 1e-9}
+"""Largest difference to eager that is accepted, relative to the largest force (or virial) of the structure."""
+
+
+class ExportError(MLFFError, RuntimeError):
+    """A compiled or exported potential could not be made, or does not agree with eager."""
+
+
+def probe_graph(potential: Potential, n_atoms: int, seed: int, device: torch.device) -> dict[str, Tensor]:
+    """Graph of a periodic jittered grid of `n_atoms` atoms at 2.3 Angstrom, elements drawn at random."""
+    generator = np.random.default_rng(seed)
+    side = int(np.ceil(n_atoms ** (1 / 3)))
+    grid = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:n_atoms]
+    positions = 2.3 * grid + generator.uniform(-0.2, 0.2, size=(n_atoms, 3))
+    numbers = generator.choice(potential.elements, size=n_atoms)
+    atoms = Atoms(numbers, positions=positions, cell=[2.3 * side + 0.3] * 3, pbc=True)
+    return {key: value.to(device) for key, value in graph_from_atoms(atoms, potential.cutoff).items()}
+
+
+def compare(expected: dict[str, Tensor], found: dict[str, Tensor], precision: str, what: str) -> None:
+    """Compare outputs of a compiled potential with eager ones.
+
+    Raises:
+        ExportError: a difference above the tolerance of this precision; names output, difference and tolerance.
+    """
+    for name, reference in expected.items():
+        scale = max(1.0, float(reference.abs().max())) if reference.numel() else 1.0
+        difference = float((reference - found[name]).abs().max()) if reference.numel() else 0.0
+        tolerance = TOLERANCES[precision] * scale
+        if not difference <= tolerance:
+            msg = (
+                f"{what}: {name} differs from eager by {difference:.3g} (tolerance {tolerance:.3g} in {precision}); "
+                "nothing was written. Use the potential without compiling and report this with your torch version"
+            )
+            raise ExportError(msg)

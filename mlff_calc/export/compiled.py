@@ -1,0 +1,136 @@
+"""A potential compiled ahead of time by AOTInductor, cached on disk and checked against eager.
+
+One file serves any number of atoms and edges: sizes are symbolic. Graphs too small for symbolic sizes (fewer than two atoms or edges)
+and batches of several systems go to the eager potential, which a compiled one carries with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlff_calc.errors import OptionError
+from mlff_calc.export.cache import cache_key, compiled_cache_dir
+from mlff_calc.export.check import ExportError, compare, probe_graph
+from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
+from mlff_calc.potential import Potential
+
+logger = logging.getLogger(__name__)
+
+
+class CompiledPotential:
+    """A compiled potential; called like the potential it was made from.
+
+    Attributes:
+        potential: the eager potential. elements, cutoff, precision: as of the potential. path: the compiled file.
+    """
+
+    def __init__(self, potential: Potential, path: Path, device: torch.device) -> None:
+        self.potential = potential
+        self.elements = potential.elements
+        self.cutoff = potential.cutoff
+        self.precision = potential.precision
+        self.path = Path(path)
+        self.device = device
+        self._names = output_names(potential)
+        self._load()
+
+    def _load(self) -> None:
+        with torch.inference_mode(False):
+            self._run = torch._inductor.aoti_load_package(str(self.path))  # noqa: SLF001
+
+    def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs of `Potential.forward` for a graph of one system."""
+        if graph["edge_index"].shape[1] < 2 or graph["atomic_numbers"].shape[0] < 2 or graph["cell"].shape[0] != 1:
+            return self.potential(graph)
+        return dict(zip(self._names, self._run(*[graph[key].contiguous() for key in INPUTS]), strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the loaded library, which `__setstate__` loads again."""
+        return {key: value for key, value in self.__dict__.items() if key != "_run"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore and load the compiled file, compiling again if the cache was emptied meanwhile."""
+        self.__dict__.update(state)
+        if not self.path.is_file():
+            self.path = compile_potential(self.potential, device=self.device).path
+        self._load()
+
+
+def compile_potential(
+    potential: Potential,
+    *,
+    device: str | torch.device = "cpu",
+    precision: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> CompiledPotential:
+    """Compile a potential, or take it from the cache.
+
+    The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is compared with
+    eager on two system sizes before it enters the cache.
+
+    Args:
+        potential: the potential. device: `cpu` or a CUDA device. precision: cast first (default: the potential's own).
+        cache_dir: where compiled files are kept (default: `compiled_cache_dir()`).
+
+    Raises:
+        OptionError: no C++ compiler. ExportError: compilation failed, or the result does not agree with eager.
+    """
+    device = torch.device(device)
+    if precision is not None and precision != potential.precision:
+        potential = potential.to_precision(precision)
+    potential = potential.eval().requires_grad_(False).to(device)
+    folder = Path(cache_dir) if cache_dir is not None else compiled_cache_dir()
+    path = folder / f"{cache_key(potential, device, torch.get_num_threads())}.pt2"
+    if not path.is_file():
+        _compile(potential, device, path)
+    return CompiledPotential(potential, path, device)
+
+
+def _require_compiler() -> None:
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    if not any(shutil.which(name) for name in names):
+        msg = f"compiling needs a C++ compiler and found none ({', '.join(names)}); install g++, or leave compile off"
+        raise OptionError(msg)
+
+
+def _compile(potential: Potential, device: torch.device, path: Path) -> None:
+    """Trace, export, compile, compare with eager and move the file to `path`."""
+    _require_compiler()
+    start = time.monotonic()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    example = probe_graph(potential, 11, seed=1, device=device)
+    with tempfile.TemporaryDirectory(prefix="compile-", dir=path.parent) as folder:
+        file = Path(folder) / path.name
+        try:
+            aoti_package(potential, example, file)
+        except Exception as error:
+            msg = f"AOTInductor could not compile this potential ({type(error).__name__}: {error}); leave compile off"
+            raise ExportError(msg) from error
+        compiled = CompiledPotential(potential, file, device)
+        for n_atoms, seed in ((11, 1), (30, 2)):
+            graph = probe_graph(potential, n_atoms, seed=seed, device=device)
+            compare(potential(graph), compiled(graph), potential.precision, f"compiled potential, {n_atoms} atoms")
+        seconds = time.monotonic() - start
+        facts = {"seconds": round(seconds, 1), "torch": torch.__version__, "precision": potential.precision}
+        path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
+        os.replace(file, path)
+    logger.info("compiled in %.0f s: %s", seconds, path)
+
+
+def aoti_package(potential: Potential, example: dict[str, Tensor], file: Path) -> None:
+    """Write the AOTInductor package of a potential to `file`, traced on `example`."""
+    traced = trace_for_use(potential, example)
+    dynamic = torch.export.Dim.DYNAMIC
+    sizes = ({0: dynamic}, {0: dynamic}, {1: dynamic}, {0: dynamic}, None)
+    exported = torch.export.export(traced, tuple(example[key] for key in INPUTS), dynamic_shapes=sizes, strict=False)
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(file))  # noqa: SLF001

@@ -1,0 +1,69 @@
+"""A potential as one flat graph of tensor operations, backward pass included, with dynamic numbers of atoms and edges.
+
+Compilers cannot see into `torch.autograd.grad`, so the energy and its gradient are traced together: what comes out has no
+autograd in it and can be compiled, exported or differentiated once more (for training) like any forward pass.
+"""
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from mlff_calc.potential import Potential
+
+INPUTS = ("atomic_numbers", "system_index", "edge_index", "edge_vec", "cell")
+GRADIENT_OUTPUTS = ("energy", "energies", "forces", "virial", "atomic_virial", "stress")
+DIRECT_OUTPUTS = ("energy", "energies", "forces")
+
+
+def output_names(potential: Potential) -> tuple[str, ...]:
+    """Names of the outputs of a potential, in the order compiled graphs return them."""
+    return DIRECT_OUTPUTS if potential.direct_forces else GRADIENT_OUTPUTS
+
+
+class _Flat(nn.Module):
+    """A potential as a function of a tuple of tensors, for tracing."""
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.potential = potential
+        self.names = output_names(potential)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        out = self.potential(dict(zip(INPUTS, tensors, strict=True)))
+        return tuple(out[name] for name in self.names)
+
+
+def trace_for_use(potential: Potential, example: dict[str, Tensor]) -> fx.GraphModule:
+    """Graph of `INPUTS` to the outputs of `output_names`, with the weights as constants."""
+    frozen = copy.deepcopy(potential).eval().requires_grad_(False)
+    tensors = [example[key] for key in INPUTS]
+    traced = make_fx(_Flat(frozen), tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+    return _clean(traced)
+
+
+def trace_for_training(
+    potential: Potential, example: dict[str, Tensor]
+) -> tuple[fx.GraphModule, list[nn.Parameter], tuple[str, ...]]:
+    """Graph of (parameters, `INPUTS`) to outputs, the parameters in its order, and the names of the outputs."""
+    named = {name: parameter for name, parameter in potential.named_parameters() if parameter.requires_grad}
+    outputs = output_names(potential)
+
+    def call(*tensors: Tensor) -> tuple[Tensor, ...]:
+        weights = dict(zip(named, tensors[: len(named)], strict=True))
+        graph = dict(zip(INPUTS, tensors[len(named) :], strict=True))
+        out = functional_call(potential, weights, (graph,))
+        return tuple(out[name] for name in outputs)
+
+    stand_ins = [parameter.detach().clone().requires_grad_() for parameter in named.values()]
+    tensors: Sequence[Tensor] = [*stand_ins, *(example[key] for key in INPUTS)]
+    traced = make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+    return _clean(traced), list(named.values()), outputs
+
+
+def _clean(traced: fx.GraphModule) -> fx.GraphModule:
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    return traced

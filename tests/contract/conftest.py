@@ -1,0 +1,69 @@
+"""Potentials over every registered backbone, and structures that bring out what a backbone gets wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from mlff_calc.backbones import available_backbones
+from mlff_calc.potential import Potential, build_potential
+
+ELEMENTS = ["H", "C", "O", "Si"]
+
+
+def make_potential(backbone: str, **options: object) -> Potential:
+    config = {
+        "backbone": {"name": backbone, "cutoff": 4.0},
+        "elements": ELEMENTS,
+        "reference_energies": {1: -3.0, 6: -5.0, 8: -7.0, 14: -11.0},
+        "scale": 1.5,
+        "avg_num_neighbors": 12.0,
+        **options,
+    }
+    potential = build_potential(config, seed=7)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for parameter in potential.parameters():  # biases and shifts that start at zero hide mistakes
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    return potential.eval().to_precision("float64")
+
+
+@pytest.fixture(scope="module", params=available_backbones())
+def backbone(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["plain", "repulsion"])
+def potential(backbone: str, request: pytest.FixtureRequest) -> Potential:
+    repulsion = {"name": "zbl", "reach": 1.5} if request.param == "repulsion" else None
+    return make_potential(backbone, repulsion=repulsion)
+
+
+def ethanol() -> Atoms:
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=3)
+    return atoms
+
+
+def crystal() -> Atoms:
+    """Two atoms in a skewed cell smaller than the cutoff: every neighbour is an image."""
+    atoms = bulk("Si")
+    atoms.rattle(0.1, seed=4)
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.03 * np.random.default_rng(1).normal(size=(3, 3))), scale_atoms=True)
+    return atoms
+
+
+def slab() -> Atoms:
+    atoms = bulk("Si", cubic=True)
+    atoms.center(vacuum=6.0, axis=2)
+    atoms.pbc = (True, True, False)
+    atoms.rattle(0.1, seed=5)
+    return atoms
+
+
+@pytest.fixture(params=[ethanol, crystal, slab], ids=["molecule", "crystal", "slab"])
+def atoms(request: pytest.FixtureRequest) -> Atoms:
+    return request.param()
