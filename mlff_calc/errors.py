@@ -37,3 +37,7 @@ class TrainingError(MLFFError, RuntimeError):
 
 class SimulationError(MLFFError, RuntimeError):
     """A run was stopped: values that are not finite, exploding temperature, an extrapolation threshold passed."""
+
+
+class BenchmarkError(MLFFError, RuntimeError):
+    """A program that is timed could not be installed, built, loaded or run."""

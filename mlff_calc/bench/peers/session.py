@@ -1,0 +1,89 @@
+"""Worker processes, one per program, that take turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from mlff_calc.bench.peers import worker
+from mlff_calc.errors import BenchmarkError
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """This process's environment with every pool of threads limited to `threads`."""
+    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+
+
+class Session:
+    """One worker process; a context manager that ends it.
+
+    Args:
+        python: interpreter of the environment it runs in.
+        threads: number of threads.
+        log: file that takes everything the program prints.
+    """
+
+    def __init__(self, python: Path, *, threads: int, log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = log.open("a", encoding="utf-8")
+        self.log = log
+        self._process = subprocess.Popen(
+            [str(python), str(Path(worker.__file__)), "--threads", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=thread_environment(threads),
+        )
+
+    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer.
+
+        Raises:
+            BenchmarkError: the command failed in the worker, or the worker has died.
+        """
+        to_worker, from_worker = self._process.stdin, self._process.stdout
+        line = ""
+        if to_worker is not None and from_worker is not None:
+            try:
+                to_worker.write(json.dumps({"command": command, **fields}) + "\n")
+                to_worker.flush()
+                line = from_worker.readline()
+            except BrokenPipeError:
+                line = ""
+        if not line:
+            msg = f"the worker died during {command!r} (status {self._process.poll()}); its last words are in {self.log}"
+            raise BenchmarkError(msg)
+        reply = json.loads(line)
+        if not reply["ok"]:
+            msg = f"{command!r} failed in the worker: {reply['error']} (more in {self.log})"
+            raise BenchmarkError(msg)
+        return reply
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker; it gets ten seconds to leave by itself."""
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.close()
+            except BrokenPipeError:
+                pass
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._log.close()

@@ -1,0 +1,173 @@
+"""The process that times one program: the same loop for ours and for every peer.
+
+It runs in the environment of the program it times, so it needs only numpy, ase and that program. It reads one JSON command
+per line and answers each with one JSON line; whatever a program prints goes to stderr. The parent (`session.py`) keeps one
+such process per program and lets them take turns, so that a machine that speeds up or slows down does so for all.
+
+| command | fields | answer |
+|---|---|---|
+| `load` | key, loader, options | versions, and a note on what was loaded |
+| `time` | key, frames, start, steps | `seconds` of each step, `energy` of the last |
+| `errors` | key, frames | `force_mae` meV/Angstrom, `energy_mae` meV |
+| `stop` | | |
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def load_mlff(potential: str, precision: str, compiled: bool, config: dict | None = None) -> tuple[Any, str]:
+    """Our calculator: a potential by name or folder, or random weights where a configuration is given."""
+    from mlff_calc.bench.models import make_calculator
+
+    calculator = make_calculator(potential, config, precision=precision, compiled=compiled, device="cpu")
+    return calculator, "compiled" if compiled else "eager"
+
+
+def load_nequip(path: str, compiled: bool, neighbors: str = "matscipy") -> tuple[Any, str]:
+    """NequIP's calculator on a compiled model, or on a checkpoint without compilation; the same for Allegro."""
+    from nequip.integrations.ase import NequIPCalculator
+
+    make = NequIPCalculator.from_compiled_model if compiled else NequIPCalculator._from_saved_model
+    calculator = make(path, device="cpu", neighborlist_backend=neighbors)
+    return calculator, "AOTInductor" if compiled else "eager"
+
+
+def load_mace(
+    path: str | None = None,
+    elements: list[int] | None = None,
+    hidden_irreps: str = "64x0e + 64x1o",
+    cutoff: float = 5.0,
+    precision: str = "float32",
+    compile_mode: str | None = None,
+) -> tuple[Any, str]:
+    """MACE's calculator on a trained model, or on random weights of a given size."""
+    import torch
+    from mace.calculators import MACECalculator
+
+    chosen = {"compile_mode": compile_mode, "fullgraph": False} if compile_mode else {}
+    if path is not None:
+        found = MACECalculator(model_paths=path, device="cpu", default_dtype=precision, **chosen)
+    else:
+        torch.set_default_dtype(getattr(torch, precision))
+        model = _random_mace(elements or [], hidden_irreps, cutoff)
+        found = MACECalculator(models=model, device="cpu", default_dtype=precision, **chosen)
+    return found, f"torch.compile ({compile_mode})" if compile_mode else "eager"
+
+
+def _random_mace(elements: list[int], hidden_irreps: str, cutoff: float) -> Any:
+    """A two-layer MACE with random weights, correlation 3 and spherical harmonics to l = 3, MACE's defaults."""
+    from e3nn import o3
+    from mace import modules
+
+    block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+    return modules.ScaleShiftMACE(
+        r_max=cutoff,
+        num_bessel=8,
+        num_polynomial_cutoff=5,
+        max_ell=3,
+        interaction_cls=block,
+        interaction_cls_first=block,
+        num_interactions=2,
+        num_elements=len(elements),
+        hidden_irreps=o3.Irreps(hidden_irreps),
+        MLP_irreps=o3.Irreps("16x0e"),
+        atomic_energies=np.zeros(len(elements)),
+        avg_num_neighbors=10.0,
+        atomic_numbers=sorted(elements),
+        correlation=3,
+        gate=__import__("torch").nn.functional.silu,
+        atomic_inter_scale=1.0,
+        atomic_inter_shift=0.0,
+    )
+
+
+LOADERS: dict[str, Callable[..., tuple[Any, str]]] = {"mlff": load_mlff, "nequip": load_nequip, "mace": load_mace}
+
+
+class Worker:
+    """Calculators by key, and what can be asked of them."""
+
+    def __init__(self) -> None:
+        self.calculators: dict[str, Any] = {}
+
+    def answer(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one command."""
+        fields = {name: value for name, value in command.items() if name != "command"}
+        return getattr(self, f"do_{command['command']}")(**fields)
+
+    def do_load(self, key: str, loader: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Make a calculator and keep it under `key`."""
+        self.calculators[key], note = LOADERS[loader](**options)
+        return {"note": note}
+
+    def do_time(self, key: str, frames: str, start: int, steps: int) -> dict[str, Any]:
+        """Seconds of energy and forces of each of `steps` consecutive frames, from number `start` on."""
+        atoms, data = _atoms(frames)
+        atoms.calc = self.calculators[key]
+        seconds = []
+        for index in range(start, start + steps):
+            atoms.positions[:] = data["positions"][index % len(data["positions"])]
+            begin = time.perf_counter()
+            forces = atoms.get_forces()
+            energy = atoms.get_potential_energy()
+            seconds.append(time.perf_counter() - begin)
+            if not np.isfinite(forces).all():
+                raise ValueError(f"forces of frame {index} are not finite")
+        return {"seconds": seconds, "energy": float(energy)}
+
+    def do_errors(self, key: str, frames: str) -> dict[str, Any]:
+        """Mean absolute errors over labelled frames."""
+        atoms, data = _atoms(frames)
+        atoms.calc = self.calculators[key]
+        force_errors, energy_errors = [], []
+        for positions, energy, forces in zip(data["positions"], data["energy"], data["forces"], strict=True):
+            atoms.positions[:] = positions
+            force_errors.append(np.abs(atoms.get_forces() - forces).mean())
+            energy_errors.append(abs(atoms.get_potential_energy() - energy))
+        return {"force_mae": 1e3 * float(np.mean(force_errors)), "energy_mae": 1e3 * float(np.mean(energy_errors))}
+
+
+def _atoms(path: str) -> tuple[Any, dict[str, np.ndarray]]:
+    from ase import Atoms
+
+    with np.load(path) as file:
+        data = {name: file[name] for name in file.files}
+    return Atoms(data["numbers"], data["positions"][0], cell=data["cell"], pbc=data["pbc"]), data
+
+
+def main() -> None:
+    """Answer commands until `stop` or the end of the input."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=1)
+    threads = parser.parse_args().threads
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # programs that print must not disturb the answers
+    import torch
+
+    torch.set_num_threads(threads)
+    worker = Worker()
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["command"] == "stop":
+            break
+        try:
+            reply = {"ok": True, **worker.answer(command)}
+        except Exception as error:  # the parent reports it and goes on with the other programs
+            reply = {"ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
+        torch.set_num_threads(threads)  # loading a program may have changed it
+        answers.write(json.dumps(reply) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

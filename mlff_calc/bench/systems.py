@@ -1,0 +1,113 @@
+"""The structures that are timed, built here so that a benchmark needs no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib.resources import as_file, files
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import read
+
+from mlff_calc.errors import OptionError
+
+SILICON_LATTICE_CONSTANT = 5.43  # Angstrom
+RATTLE = 0.03  # Angstrom, per component
+WATER_BOX = 12.44  # Angstrom; 64 molecules have 1.0 g/cm^3 in it
+
+
+def _ethanol() -> Atoms:
+    return molecule("CH3CH2OH")
+
+
+def _aspirin() -> Atoms:
+    with as_file(files("mlff_calc.bench") / "structures" / "aspirin.xyz") as path:
+        return read(path)
+
+
+def silicon(n_atoms: int) -> Atoms:
+    """A cubic diamond supercell of `n_atoms` silicon atoms, rattled by 0.03 Angstrom.
+
+    Args:
+        n_atoms: 8 n^3 for a whole number n.
+
+    Returns:
+        The structure, periodic in all directions.
+
+    Raises:
+        OptionError: no cubic supercell has that many atoms.
+    """
+    repeats = round((n_atoms / 8) ** (1 / 3))
+    if repeats < 1 or 8 * repeats**3 != n_atoms:
+        near = [8 * n**3 for n in range(max(repeats - 1, 1), max(repeats, 1) + 2)]
+        msg = f"no cubic diamond supercell has {n_atoms} atoms; the nearest have {', '.join(map(str, near))}"
+        raise OptionError(msg)
+    atoms = bulk("Si", "diamond", a=SILICON_LATTICE_CONSTANT, cubic=True).repeat(repeats)
+    atoms.positions += np.random.default_rng(0).normal(0.0, RATTLE, atoms.positions.shape)
+    return atoms
+
+
+def _water192() -> Atoms:
+    """64 molecules with random orientations on a cubic grid; a liquid's density, not a liquid's structure."""
+    rng = np.random.default_rng(0)
+    water = Atoms()
+    grid = (np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) + 0.5) * WATER_BOX / 4
+    for centre in grid:
+        one = molecule("H2O")
+        one.rotate(float(rng.uniform(0, 360)), rng.normal(size=3))
+        one.rotate(float(rng.uniform(0, 360)), rng.normal(size=3))
+        one.positions += centre - one.get_center_of_mass()
+        water += one
+    water.set_cell([WATER_BOX] * 3)
+    water.set_pbc(True)
+    return water
+
+
+SYSTEMS: dict[str, Callable[[], Atoms]] = {
+    "ethanol": _ethanol,
+    "aspirin": _aspirin,
+    "si64": lambda: silicon(64),
+    "si512": lambda: silicon(512),
+    "si8000": lambda: silicon(8000),
+    "water192": _water192,
+}
+DEFAULT_SYSTEMS = ("ethanol", "aspirin", "si64", "si512", "water192")
+
+
+def build_system(name: str) -> Atoms:
+    """Build a structure by name; the same atoms every time.
+
+    Args:
+        name: a key of `SYSTEMS`, or `siN` for a cubic supercell of N silicon atoms (N = 8, 64, 216, 512, 1000 ...).
+
+    Returns:
+        The structure, in Angstrom.
+
+    Raises:
+        OptionError: there is no system of that name.
+    """
+    if name in SYSTEMS:
+        return SYSTEMS[name]()
+    if name.startswith("si") and name[2:].isdigit():
+        return silicon(int(name[2:]))
+    close = get_close_matches(name, SYSTEMS, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    msg = f"unknown system {name!r} to time. {hint}Known systems: {', '.join(SYSTEMS)}, and siN for 8 n^3 silicon atoms"
+    raise OptionError(msg)
+
+
+def parse_systems(text: str) -> list[str]:
+    """Names out of a comma-separated list, each checked to exist.
+
+    Raises:
+        OptionError: the list is empty or a name is unknown.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        msg = f"no system named in {text!r}; give some of {', '.join(SYSTEMS)}"
+        raise OptionError(msg)
+    for name in names:
+        build_system(name)
+    return names
