@@ -171,7 +171,7 @@ def enclosing_box(positions: FloatArray, cell: FloatArray, pbc: NDArray[np.bool_
 
 
 def _empty_layer(fractional: FloatArray, thickness: float) -> float | None:
-    """Where an empty layer thicker than `thickness` (both fractional) lies along a periodic direction: its middle, or None."""
+    """The middle of an empty layer thicker than `thickness` along a periodic direction, or None; all fractional."""
     if thickness >= 1.0 or len(fractional) == 0:
         return None
     wrapped = np.sort(fractional - np.floor(fractional))

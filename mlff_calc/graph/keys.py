@@ -93,7 +93,9 @@ def get_key(name: str) -> Key:
     if key is None:
         near = get_close_matches(name, KEYS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise StructureError(f"graph holds the unknown key '{name}': {hint}Declare new keys with register_key(Key(...))")
+        raise StructureError(
+            f"graph holds the unknown key '{name}': {hint}Declare new keys with register_key(Key(...))"
+        )
     return key
 
 
@@ -174,7 +176,9 @@ def _check_tensor_kind(key: Key, tensor: torch.Tensor) -> None:
     right = tensor.dtype.is_floating_point if key.dtype is None else tensor.dtype == key.dtype
     if not right:
         wanted = "a floating dtype" if key.dtype is None else str(key.dtype)
-        raise StructureError(f"graph key '{key.name}' has dtype {tensor.dtype}, expected {wanted}; convert it with .to()")
+        raise StructureError(
+            f"graph key '{key.name}' has dtype {tensor.dtype}, expected {wanted}; convert it with .to()"
+        )
     if tensor.ndim != len(key.shape) + 1:
         raise StructureError(
             f"graph key '{key.name}' has shape {tuple(tensor.shape)}, expected {len(key.shape) + 1} dimensions "

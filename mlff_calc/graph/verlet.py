@@ -3,8 +3,8 @@
 The list is built for ``cutoff + skin`` and holds pairs ``(i, j, S)`` of the positions as given. It stays complete, that is,
 it contains every pair closer than the cutoff, as long as a bound on the motion holds:
 
-With positions ``x`` and cell ``h`` (rows), and ``x0``, ``h0`` at the last build, let ``F`` map the old cell onto the new one,
-``h0 F = h`` along periodic directions (and the identity across them), and let ``e_i = x_i - x0_i F`` be what an atom moved
+With positions ``x`` and cell ``h`` (rows), and ``x0``, ``h0`` at the last build, let ``F`` map the old cell onto the new
+one, ``h0 F = h`` along periodic directions (and the identity across them), and let ``e_i = x_i - x0_i F`` be what an atom moved
 beside the cell's own strain. The edge vector ``d`` of any pair then was ``d0 = (d - (e_j - e_i)) F^-1`` at the build, so
 ``|d0| <= (|d| + 2 max|e|) ||F^-1||``. Every pair with ``|d| < cutoff`` was inside the list's range if
 
@@ -69,7 +69,9 @@ class NeighborList:
         self._offsets: FloatArray = np.zeros((0, 3))
         self._device_pairs: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def update(self, positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike, ids: ArrayLike | None = None) -> bool:
+    def update(
+        self, positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike, ids: ArrayLike | None = None
+    ) -> bool:
         """Take in new positions.
 
         Args:

@@ -1,0 +1,177 @@
+"""Samples as a torch Dataset of graphs with labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch.utils.data import Dataset
+
+from mlff_calc.datasets.labels import LabelKeys
+from mlff_calc.datasets.readers import read_structures
+from mlff_calc.datasets.sample import KINDS, Kind, Sample
+from mlff_calc.datasets.units import Units
+from mlff_calc.errors import DatasetError, OptionError, StructureError
+from mlff_calc.graph import Graph, graph_from_atoms
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """How many frames of a data set have each label.
+
+    Attributes:
+        frames: all frames.
+        energy: frames with an energy.
+        forces: frames with forces.
+        stress: frames with a stress.
+    """
+
+    frames: int
+    energy: int
+    forces: int
+    stress: int
+
+    def __str__(self) -> str:
+        return f"{self.frames} frames: {self.energy} energies, {self.forces} forces, {self.stress} stresses"
+
+
+def count_labels(samples: Iterable[Sample]) -> dict[str, int]:
+    """How many labels of each kind there are: ``frames``, ``energy``, ``forces``, ``stress``; fits ``LabelCount(**...)``."""
+    counts = {"frames": 0, **dict.fromkeys(KINDS, 0)}
+    for sample in samples:
+        counts["frames"] += 1
+        for kind in sample.labels():
+            counts[kind] += 1
+    return counts
+
+
+class StructureDataset(Dataset[Graph]):
+    """Structures with labels; its items are graphs.
+
+    Every item holds the same label keys: those that at least one sample has. What a sample lacks is NaN.
+
+    Args:
+        samples: from `read_structures`.
+        cutoff: Angstrom, for the graphs; may be left out where only the samples are wanted.
+    """
+
+    def __init__(self, samples: Sequence[Sample], cutoff: float | None = None) -> None:
+        self.samples = list(samples)
+        self.cutoff = cutoff
+        counts = count_labels(self.samples)
+        self.kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if counts[kind] > 0)
+        self._graphs: tuple[float, list[Graph]] | None = None
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        index: str | int | slice = ":",
+        keys: LabelKeys | None = None,
+        *,
+        cutoff: float | None = None,
+        format: str | None = None,
+        part: str | None = None,
+        units: Units | None = None,
+    ) -> StructureDataset:
+        """A data set from one file; arguments and errors as `read_structures`."""
+        return cls(read_structures(path, index, keys, format=format, part=part, units=units), cutoff)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Graph:
+        """Graph number `index`, from the cutoff given at the start; an OptionError where none was."""
+        if self.cutoff is None:
+            raise OptionError("the data set has no cutoff to make graphs with; give StructureDataset(..., cutoff=5.0)")
+        return self.graphs(self.cutoff)[index]
+
+    def subset(self, indices: Iterable[int]) -> StructureDataset:
+        """A data set of the named samples, in that order."""
+        return StructureDataset([self.samples[int(index)] for index in indices], self.cutoff)
+
+    def elements(self) -> list[int]:
+        """Atomic numbers that occur, sorted."""
+        return sorted({int(number) for sample in self.samples for number in np.unique(sample.atoms.numbers)})
+
+    def label_count(self) -> LabelCount:
+        """How many labels of each kind there are."""
+        return LabelCount(**count_labels(self.samples))
+
+    def graphs(self, cutoff: float) -> list[Graph]:
+        """All graphs with labels, made once per cutoff (only the last one is kept).
+
+        Args:
+            cutoff: Angstrom.
+
+        Returns:
+            One graph per sample; memory grows with the number of edges.
+
+        Raises:
+            StructureError: a structure cannot be a graph; file and frame are named.
+        """
+        if self._graphs is None or self._graphs[0] != cutoff:
+            self._graphs = (cutoff, [labelled_graph(sample, cutoff, self.kinds) for sample in self.samples])
+        return self._graphs[1]
+
+
+def labelled_graph(sample: Sample, cutoff: float, kinds: Sequence[Kind] = KINDS) -> Graph:
+    """The graph of a sample with its labels.
+
+    Args:
+        sample: the structure and labels.
+        cutoff: Angstrom.
+        kinds: labels to add, NaN where the sample lacks them.
+
+    Returns:
+        The seven input keys and of `energy` [1] eV, `forces` [n_atoms, 3] eV/Angstrom, `stress` [1, 3, 3] eV/Angstrom^3
+        those asked for, float64.
+
+    Raises:
+        StructureError: the structure cannot be a graph; file and frame are named.
+    """
+    try:
+        graph = graph_from_atoms(sample.atoms, cutoff)
+    except StructureError as error:
+        raise StructureError(f"{sample.place}: {error}") from error
+    shapes: dict[Kind, tuple[int, ...]] = {"energy": (1,), "forces": (len(sample.atoms), 3), "stress": (1, 3, 3)}
+    labels = sample.labels()
+    for kind in kinds:
+        if kind in labels:
+            graph[kind] = torch.as_tensor(labels[kind], dtype=torch.float64).reshape(shapes[kind])
+        else:
+            graph[kind] = torch.full(shapes[kind], float("nan"), dtype=torch.float64)
+    return graph
+
+
+def check_elements(known: Sequence[Sample], other: Sequence[Sample], role: str = "validation") -> None:
+    """Refuse samples with elements that others lack.
+
+    Args:
+        known: the samples to train on.
+        other: samples to validate or test on.
+        role: what `other` is for, for the message.
+
+    Raises:
+        DatasetError: naming the elements and both files.
+    """
+    have = {int(number) for sample in known for number in sample.atoms.numbers}
+    for sample in other:
+        extra = sorted({int(number) for number in sample.atoms.numbers} - have)
+        if extra:
+            raise DatasetError(
+                f"{sample.place} ({role}) holds {_symbols(extra)}, but the training data {_files(known)} hold only "
+                f"{_symbols(sorted(have))}; add structures with {_symbols(extra)} to the training data, or leave them out"
+            )
+
+
+def _symbols(numbers: Sequence[int]) -> str:
+    return " ".join(chemical_symbols[number] for number in numbers)
+
+
+def _files(samples: Sequence[Sample]) -> str:
+    return ", ".join(dict.fromkeys(str(sample.path) for sample in samples))

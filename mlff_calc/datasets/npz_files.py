@@ -1,0 +1,147 @@
+"""Archives of numpy arrays: revised MD17 and arrays under the usual short names.
+
+Layouts, told apart by their keys:
+
+==========================================  =====================================================  ==================
+keys                                        what                                                   units when not given
+==========================================  =====================================================  ==================
+nuclear_charges, coords, energies, forces   revised MD17 as published                              kcal/mol, Angstrom
+z, R_train, E_train, F_train, R_test, ...   a cut of it with parts ``train`` and ``test``          kcal/mol, Angstrom
+z, R, E, F and, if periodic, cell           MD17 as published, and many others                     must be given
+==========================================  =====================================================  ==================
+
+``z`` is [n_atoms], or [n_frames, n_atoms] padded with zeros; energies and forces may be missing in the last layout. A file
+that states ``e_unit`` and ``r_unit`` is taken at its word.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlff_calc.datasets.sample import Sample, number_array
+from mlff_calc.datasets.units import Units
+from mlff_calc.errors import DatasetError
+
+MD17_UNITS = Units(energy="kcal/mol", length="Angstrom")
+ORIGINAL = {"z": "nuclear_charges", "R": "coords", "E": "energies", "F": "forces"}
+SHORT = {"z": "z", "R": "R", "E": "E", "F": "F"}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Names of the arrays in a file, and the units that the layout implies."""
+
+    names: dict[str, str]
+    units: Units | None
+
+
+def read_npz(path: Path, part: str | None, units: Units | None, rmd17: bool = False) -> list[Sample]:
+    """All frames of an archive.
+
+    Args:
+        path: the file.
+        part: ``train`` or ``test`` for files with parts, else None.
+        units: the file's units; None for those that the layout or the file itself implies.
+        rmd17: take MD17's units for granted.
+
+    Returns:
+        The frames in order, in eV and Angstrom.
+
+    Raises:
+        DatasetError: unreadable, unknown layout, a part that is not there, units that nobody states, arrays that do not
+            fit together or are not finite.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path} cannot be read as an npz archive ({error}); is it complete?") from error
+    layout = _find_layout(arrays, path, part)
+    known = units or layout.units or _stated_units(arrays) or (MD17_UNITS if rmd17 else None)
+    if known is None:
+        raise DatasetError(
+            f"{path} does not say its units; give them, for example units: {{energy: kcal/mol, length: Angstrom}} for "
+            "MD17, or units: {energy: eV}"
+        )
+    return _frames(path, arrays, layout.names, known)
+
+
+def _find_layout(arrays: dict[str, NDArray], path: Path, part: str | None) -> _Layout:
+    """Which layout a file has."""
+    if part is not None and part not in ("train", "test"):
+        raise DatasetError(f"{path}: unknown part '{part}'; rMD17 archives have the parts train and test")
+    if {"z", "R_train"} <= arrays.keys():
+        if part is None:
+            raise DatasetError(f"{path} holds the parts train and test; say which one (part: train)")
+        names = {"z": "z", **{short: f"{short}_{part}" for short in "REF"}}
+        if names["R"] not in arrays:
+            raise DatasetError(f"{path} has no part '{part}'; it holds {sorted(arrays)}")
+        return _Layout(names, MD17_UNITS)
+    if part is not None:
+        raise DatasetError(
+            f"{path} has no parts, so part: {part} cannot be chosen; leave `part` out and split the frames"
+        )
+    if {"nuclear_charges", "coords"} <= arrays.keys():
+        return _Layout(ORIGINAL, MD17_UNITS)
+    if {"z", "R"} <= arrays.keys():
+        return _Layout(SHORT, None)
+    raise DatasetError(
+        f"{path} holds the arrays {sorted(arrays)}; expected z, R, E, F (rMD17: nuclear_charges, coords, energies, forces)"
+    )
+
+
+def _stated_units(arrays: dict[str, NDArray]) -> Units | None:
+    """Units that the file itself states, as sGDML's archives do."""
+    if "e_unit" not in arrays or "r_unit" not in arrays:
+        return None
+    energy, length = (
+        value.decode() if isinstance(value := arrays[name].item(), bytes) else str(value)
+        for name in ("e_unit", "r_unit")
+    )
+    return Units(energy=energy, length="Angstrom" if length.lower().startswith("ang") else length)
+
+
+def _frames(path: Path, arrays: dict[str, NDArray], names: dict[str, str], units: Units) -> list[Sample]:
+    """Samples from arrays."""
+    positions = arrays[names["R"]]
+    if positions.ndim != 3 or positions.shape[2] != 3:
+        raise DatasetError(f"{path}: '{names['R']}' has shape {list(positions.shape)}, expected [n_frames, n_atoms, 3]")
+    n_frames, n_atoms = positions.shape[:2]
+    numbers = arrays[names["z"]]
+    if numbers.shape not in {(n_atoms,), (n_frames, n_atoms)}:
+        raise DatasetError(
+            f"{path}: '{names['z']}' has shape {list(numbers.shape)}, expected [{n_atoms}] or [{n_frames}, {n_atoms}]"
+        )
+    energies, forces, cells = arrays.get(names["E"]), arrays.get(names["F"]), arrays.get("cell")
+    for name, array in ((names["E"], energies), (names["F"], forces)):
+        if array is not None and len(np.atleast_1d(array)) != n_frames:
+            raise DatasetError(
+                f"{path}: '{name}' has {len(np.atleast_1d(array))} frames, '{names['R']}' has {n_frames}"
+            )
+    if forces is not None and forces.shape != positions.shape:
+        raise DatasetError(f"{path}: '{names['F']}' has shape {list(forces.shape)}, expected {list(positions.shape)}")
+    to_length, to_energy = units.length_factor, units.energy_factor
+    samples = []
+    for frame in range(n_frames):
+        place = f"{path}, frame {frame}"
+        species = np.asarray(numbers if numbers.ndim == 1 else numbers[frame], dtype=np.int64)
+        real = species > 0
+        xyz = number_array(positions[frame][real], ((int(real.sum()), 3),), place, names["R"]) * to_length
+        atoms = Atoms(species[real], xyz)
+        if cells is not None:
+            cell = number_array(cells if cells.ndim == 2 else cells[frame], ((3, 3), (3,)), place, "cell")
+            atoms.set_cell(cell * to_length)
+            atoms.pbc = True
+        energy = force = None
+        if energies is not None:
+            energy = float(number_array(energies[frame], ((),), place, names["E"])) * to_energy
+        if forces is not None:
+            force = number_array(forces[frame][real], (xyz.shape,), place, names["F"]) * (to_energy / to_length)
+        samples.append(Sample(atoms, energy, force, path=path, frame=frame))
+    return samples

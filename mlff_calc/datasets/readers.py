@@ -1,0 +1,130 @@
+"""Files to samples: any file that ASE reads, extxyz with configurable keys, and npz archives."""
+
+from __future__ import annotations
+
+import logging
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+from ase.io.formats import string2index
+
+from mlff_calc.datasets.labels import LabelKeys, available_names, extract_labels, find_label
+from mlff_calc.datasets.npz_files import read_npz
+from mlff_calc.datasets.sample import Sample
+from mlff_calc.datasets.units import Units
+from mlff_calc.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+
+def read_structures(
+    path: str | os.PathLike[str],
+    index: str | int | slice = ":",
+    keys: LabelKeys | None = None,
+    *,
+    format: str | None = None,
+    part: str | None = None,
+    units: Units | None = None,
+) -> list[Sample]:
+    """Read structures with their labels.
+
+    Args:
+        path: the file; gzipped files are read as they are.
+        index: which frames, as in ASE: ``":"``, ``"10:20"``, ``-1``.
+        keys: names of the labels in files that ASE reads; by default energy, forces and stress, wherever ASE put them.
+        format: ``npz`` or ``rmd17`` for archives, else one of ASE's format names; None to go by the file's name.
+        part: ``train`` or ``test`` for rMD17 archives with parts.
+        units: the file's units; None for eV and Angstrom (kcal/mol for rMD17 archives).
+
+    Returns:
+        The frames in order, in eV and Angstrom.
+
+    Raises:
+        DatasetError: the file is missing (the nearest name is given), unreadable or empty; a label named in `keys` is in
+            no frame; a label has the wrong shape or holds values that are not finite (file, frame and key are named).
+    """
+    file = existing_file(path)
+    if format in ("npz", "rmd17") or (format is None and file.suffix == ".npz"):
+        if keys is not None and keys.named():
+            raise DatasetError(f"{file}: label keys {keys.named()} cannot be chosen for npz archives; leave `keys` out")
+        samples = read_npz(file, part, units, rmd17=format == "rmd17")
+    else:
+        if part is not None:
+            raise DatasetError(f"{file}: only rMD17 archives have parts; leave part: {part} out and split the frames")
+        samples = _read_with_ase(file, keys or LabelKeys(), format, units or Units())
+    return _select(samples, index, file)
+
+
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that is there; a DatasetError with the nearest name where it is not."""
+    file = Path(path).expanduser()
+    if file.is_file():
+        return file
+    if file.is_dir():
+        raise DatasetError(f"{file} is a folder; name a file in it")
+    if not file.parent.is_dir():
+        raise DatasetError(f"there is no file {file}: its folder {file.parent} does not exist; correct the path")
+    near = get_close_matches(file.name, sorted(entry.name for entry in file.parent.iterdir()), n=1, cutoff=0.5)
+    hint = f"did you mean {file.parent / near[0]}?" if near else "correct the path"
+    raise DatasetError(f"there is no file {file}; {hint}")
+
+
+def _read_with_ase(file: Path, keys: LabelKeys, format: str | None, units: Units) -> list[Sample]:
+    """All frames of a file that ASE reads."""
+    try:
+        frames = ase.io.read(file, index=":", format=format)
+    except Exception as error:  # ASE's readers raise whatever they meet in a broken file
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise DatasetError(
+            f"{file} cannot be read by ASE ({reason}); is it complete, and is its format "
+            f"{'known from its name' if format is None else repr(format)}?"
+        ) from error
+    frames = [frames] if isinstance(frames, Atoms) else list(frames)
+    _require_named(frames, keys, file)
+    samples = []
+    for number, atoms in enumerate(frames):
+        labels = extract_labels(atoms, keys, units, f"{file}, frame {number}")
+        bare = Atoms(
+            atoms.numbers,
+            atoms.positions * units.length_factor,
+            cell=atoms.cell.array * units.length_factor,
+            pbc=atoms.pbc,
+        )
+        config_type = str(atoms.info.get(keys.config_type, ""))
+        samples.append(Sample(bare, **labels, config_type=config_type, path=file, frame=number))
+    return samples
+
+
+def _require_named(frames: list[Atoms], keys: LabelKeys, file: Path) -> None:
+    """Refuse a file in which a label that the user named is in no frame."""
+    for kind, name in keys.named().items():
+        if not frames or any(find_label(atoms, name) is not None for atoms in frames):
+            continue
+        have = sorted({entry for atoms in frames[:20] for entry in available_names(atoms)})
+        near = get_close_matches(name, have, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise DatasetError(
+            f"{file}: no frame holds the {kind} label '{name}' that was asked for: {hint}The frames hold {have}; "
+            f"correct keys.{kind}"
+        )
+
+
+def _select(samples: list[Sample], index: str | int | slice, file: Path) -> list[Sample]:
+    """The frames that an ASE index names."""
+    if not samples:
+        raise DatasetError(f"{file} holds no structures; name another file")
+    try:
+        chosen = string2index(index) if isinstance(index, str) else index
+        picked = samples[chosen]
+    except (ValueError, TypeError, IndexError) as error:
+        raise DatasetError(
+            f"{file}: index {index!r} does not fit {len(samples)} frames; write one as in ASE, '10:20'"
+        ) from error
+    result = picked if isinstance(picked, list) else [picked]
+    if not result:
+        raise DatasetError(f"{file}: index {index!r} selects none of the {len(samples)} frames")
+    logger.debug("read %d of %d frames from %s", len(result), len(samples), file)
+    return result

@@ -1,0 +1,87 @@
+"""One structure with its labels, as read from a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlff_calc.errors import DatasetError
+
+Kind = Literal["energy", "forces", "stress"]
+KINDS: tuple[Kind, ...] = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A structure and what is known about it.
+
+    Attributes:
+        atoms: the structure, without calculator and constraints.
+        energy: eV, or None where there is none.
+        forces: [n_atoms, 3] eV/Angstrom, unconstrained, or None.
+        stress: [3, 3] eV/Angstrom^3, tensile positive, or None.
+        config_type: what kind of configuration the file calls it; empty where it does not say.
+        path: the file.
+        frame: number of the frame in the file (in the part, for files with parts), from 0.
+    """
+
+    atoms: Atoms
+    energy: float | None = None
+    forces: NDArray[np.float64] | None = None
+    stress: NDArray[np.float64] | None = None
+    config_type: str = ""
+    path: Path = Path()
+    frame: int = 0
+
+    @property
+    def place(self) -> str:
+        """File and frame, for messages."""
+        return f"{self.path}, frame {self.frame}"
+
+    def labels(self) -> dict[Kind, float | NDArray[np.float64]]:
+        """The labels that are there, by kind."""
+        found: dict[Kind, float | NDArray[np.float64]] = {}
+        if self.energy is not None:
+            found["energy"] = self.energy
+        if self.forces is not None:
+            found["forces"] = self.forces
+        if self.stress is not None:
+            found["stress"] = self.stress
+        return found
+
+
+def number_array(value: object, shapes: tuple[tuple[int, ...], ...], place: str, key: str) -> NDArray[np.float64]:
+    """A label as a float64 array of one of the allowed shapes, every number finite.
+
+    Args:
+        value: what the file holds.
+        shapes: allowed shapes; () for a scalar, which one-element arrays pass as well.
+        place: file and frame, for messages.
+        key: name of the label in the file, for messages.
+
+    Raises:
+        DatasetError: not numbers, another shape, or values that are not finite.
+    """
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{place}: label '{key}' is {value!r}, not numbers; correct the file or name another key"
+        ) from error
+    if () in shapes and array.size == 1:
+        array = array.reshape(())
+    if array.shape not in shapes:
+        wanted = " or ".join(str(list(shape)) for shape in shapes)
+        raise DatasetError(f"{place}: label '{key}' has shape {list(array.shape)}, expected {wanted}; name another key")
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise DatasetError(
+            f"{place}: label '{key}' holds {array.size - int(finite.sum())} of {array.size} values that are not finite "
+            "(NaN or infinity); remove the frame from the file, or remove this label from the frame"
+        )
+    return array

@@ -1,0 +1,80 @@
+"""Which frames are trained on, validated on and tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlff_calc.errors import DatasetError
+
+PARTS = ("train", "valid", "test")
+
+
+def split_indices(
+    n: int,
+    train: int | float | None = None,
+    valid: int | float | None = None,
+    test: int | float | None = None,
+    seed: int = 0,
+) -> dict[str, NDArray[np.int64]]:
+    """Draw disjoint parts of ``range(n)``.
+
+    Args:
+        n: how many frames there are.
+        train: a count (int) or a fraction (float, 0 to 1); None for all that the others leave.
+        valid: the same; None for none.
+        test: the same; None for none.
+        seed: of the draw; the same seed gives the same parts, whatever numpy's global state.
+
+    Returns:
+        ``train``, ``valid`` and ``test``, each sorted.
+
+    Raises:
+        DatasetError: a count or fraction out of range, more frames asked for than there are, nothing left to train on.
+    """
+    sizes = {name: _count(value, n, name) for name, value in (("valid", valid), ("test", test))}
+    sizes["train"] = n - sum(sizes.values()) if train is None else _count(train, n, "train")
+    total = sum(sizes.values())
+    if total > n or sizes["train"] < 1:
+        asked = ", ".join(f"{name} {sizes[name]}" for name in PARTS)
+        why = "nothing is left to train on" if sizes["train"] < 1 else f"that is {total} in all"
+        raise DatasetError(f"the split asks for {asked} of {n} frames: {why}; lower the counts or add frames")
+    order = np.random.default_rng(seed).permutation(n)
+    parts, start = {}, 0
+    for name in PARTS:
+        parts[name] = np.sort(order[start : start + sizes[name]]).astype(np.int64)
+        start += sizes[name]
+    return parts
+
+
+def check_split(n: int, parts: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> None:
+    """Refuse parts given by hand that overlap or point outside.
+
+    Args:
+        n: how many frames there are.
+        parts: frame numbers of each part.
+
+    Raises:
+        DatasetError: a frame in two parts or twice in one, or a number outside 0 .. n-1.
+    """
+    owner: dict[int, str] = {}
+    for name, indices in parts.items():
+        for index in (int(value) for value in indices):
+            if not 0 <= index < n:
+                raise DatasetError(f"split '{name}' names frame {index}, but there are {n} frames (0 to {n - 1})")
+            if index in owner:
+                where = "twice" if owner[index] == name else f"as well as '{owner[index]}'"
+                raise DatasetError(f"split '{name}' names frame {index} {where}; a frame belongs to one part, once")
+            owner[index] = name
+
+
+def _count(value: int | float | None, n: int, name: str) -> int:
+    """A count or fraction as a number of frames."""
+    if value is None:
+        return 0
+    is_fraction = isinstance(value, float)
+    if isinstance(value, bool) or not np.isfinite(value) or value < 0 or (is_fraction and value > 1.0):
+        raise DatasetError(f"split '{name}' is {value}; give a number of frames (50) or a fraction from 0.0 to 1.0")
+    return round(value * n) if is_fraction else int(value)
