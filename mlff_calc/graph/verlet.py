@@ -4,9 +4,9 @@ The list is built for ``cutoff + skin`` and holds pairs ``(i, j, S)`` of the pos
 it contains every pair closer than the cutoff, as long as a bound on the motion holds:
 
 With positions ``x`` and cell ``h`` (rows), and ``x0``, ``h0`` at the last build, let ``F`` map the old cell onto the new
-one, ``h0 F = h`` along periodic directions (and the identity across them), and let ``e_i = x_i - x0_i F`` be what an atom moved
-beside the cell's own strain. The edge vector ``d`` of any pair then was ``d0 = (d - (e_j - e_i)) F^-1`` at the build, so
-``|d0| <= (|d| + 2 max|e|) ||F^-1||``. Every pair with ``|d| < cutoff`` was inside the list's range if
+one, ``h0 F = h`` along periodic directions (and the identity across them), and let ``e_i = x_i - x0_i F`` be what an atom
+moved beside the cell's own strain. The edge vector ``d`` of any pair then was ``d0 = (d - (e_j - e_i)) F^-1`` at the
+build, so ``|d0| <= (|d| + 2 max|e|) ||F^-1||``. Every pair with ``|d| < cutoff`` was inside the list's range if
 
     (cutoff + 2 max|e|) ||F^-1||_2 <= cutoff + skin.
 
