@@ -58,7 +58,7 @@ def read_npz(path: Path, part: str | None, units: Units | None, rmd17: bool = Fa
             fit together or are not finite.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} cannot be read as an npz archive ({error}); is it complete?") from error
