@@ -173,7 +173,8 @@ class GraphCalculator(Calculator):
         self._check_elements(source.numbers)
         self._note_ignored(source)
         self.atoms = source.copy()  # all that ASE's calculate would do, for a calculator without files
-        outputs = self._evaluate(source)
+        with torch.inference_mode(False), torch.enable_grad():  # forces are a gradient, whatever mode the caller is in
+            outputs = self._evaluate(source)
         results = self._results(outputs, self.atoms)
         self.stats.n_calls += 1
         _check_finite(results, self.atoms)
@@ -208,12 +209,7 @@ class GraphCalculator(Calculator):
             graph, rebuilt = self._lists.graph(atoms)
             stats.n_rebuilds += rebuilt
         try:
-            with (
-                stats.timed("model_s"),
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                deterministic_sums(self.parameters["deterministic"]),
-            ):
+            with stats.timed("model_s"), deterministic_sums(self.parameters["deterministic"]):
                 outputs = self._outputs(graph)
                 if self._device.type == "cuda":
                     torch.cuda.synchronize(self._device)

@@ -113,7 +113,7 @@ def check_output(output: Path, *, output_files: tuple[Path, ...], overwrite: boo
 
     try:
         form = ioformats[filetype(str(output), read=False)]
-    except UnknownFileTypeError as error:
+    except (UnknownFileTypeError, KeyError) as error:
         raise OptionError(
             f"--output {output}: ASE knows no format for this name; use a suffix like .extxyz or .cif"
         ) from error

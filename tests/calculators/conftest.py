@@ -12,7 +12,8 @@ from ase.build import bulk, fcc111, molecule
 class PairPotential(torch.nn.Module):
     """A smooth Lennard-Jones-like potential that keeps the Potential contract: the calculator's rules without a network.
 
-    Each pair has depth 0.1 eV and radius 2.4 Angstrom times (1 + 0.01 Z), and is multiplied by (1 - (r/rc)^2)^3.
+    Each pair has depth 0.2 eV and its minimum at 1.1 Angstrom + 0.05 times the mean atomic number (1.8 for silicon, 2.55
+    for copper), and is multiplied by (1 - (r/cutoff)^2)^3.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class PairPotential(torch.nn.Module):
         with torch.enable_grad():
             squared = (vec * vec).sum(1)
             numbers = graph["atomic_numbers"].to(dtype)
-            radius = 2.4 * (1.0 + 0.005 * (numbers[center] + numbers[neighbor]))
+            radius = 1.1 + 0.025 * (numbers[center] + numbers[neighbor])
             sixth = (radius * radius / squared) ** 3
             window = torch.clamp(1.0 - squared / self.cutoff**2, min=0.0) ** 3
             pair = (self.scale * 0.2).to(dtype) * (sixth * sixth - 2.0 * sixth) * window

@@ -1,0 +1,74 @@
+"""Structures of pymatgen are taken where ASE atoms are; it is imported only then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from mlff_calc.calculators import MLFFCalculator, to_atoms
+from mlff_calc.errors import StructureError
+
+from .conftest import PairPotential, rattled_ethanol, rattled_silicon
+
+pymatgen_core = pytest.importorskip("pymatgen.core")
+
+
+def as_structure(atoms, kind="Structure"):
+    return getattr(pymatgen_core, kind)(atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions())
+
+
+@pytest.mark.parametrize("kind", ["Structure", "IStructure"])
+def test_structures(kind):
+    atoms = rattled_silicon(1)
+    converted = to_atoms(as_structure(atoms, kind))
+    assert type(converted) is Atoms
+    assert converted.calc is None
+    assert converted.pbc.all()
+    assert converted.get_chemical_symbols() == atoms.get_chemical_symbols()
+    assert np.allclose(converted.cell, atoms.cell)
+    assert np.allclose(converted.get_scaled_positions(), atoms.get_scaled_positions())
+
+
+@pytest.mark.parametrize("kind", ["Molecule", "IMolecule"])
+def test_molecules(kind):
+    atoms = rattled_ethanol()
+    converted = to_atoms(getattr(pymatgen_core, kind)(atoms.get_chemical_symbols(), atoms.positions))
+    assert not converted.pbc.any()
+    assert np.allclose(converted.positions, atoms.positions)
+
+
+def test_atoms_come_back_as_they_are():
+    atoms = rattled_ethanol()
+    assert to_atoms(atoms) is atoms
+
+
+def test_evaluate_takes_them():
+    calculator = MLFFCalculator(PairPotential(), precision="float64", device="cpu")
+    atoms = rattled_silicon(1)
+    expected, results = calculator.evaluate(atoms), calculator.evaluate(as_structure(atoms))
+    assert results["energy"] == pytest.approx(expected["energy"], rel=1e-11)
+    assert np.allclose(results["stress"], expected["stress"], rtol=1e-9, atol=1e-12)
+
+
+def test_disordered_sites_are_refused():
+    alloy = pymatgen_core.Structure(np.eye(3) * 3.6, ["Cu", {"Cu": 0.5, "Si": 0.5}], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    with pytest.raises(StructureError, match="site 1 of the structure is disordered"):
+        to_atoms(alloy)
+
+
+@pytest.mark.parametrize("thing", [None, "silicon.cif", np.zeros((3, 3)), [rattled_ethanol()]])
+def test_other_objects_are_refused(thing):
+    with pytest.raises(StructureError, match=r"cannot take .* as a structure; give ase\.Atoms"):
+        to_atoms(thing)
+
+
+def test_pymatgen_is_imported_only_for_its_own_objects():
+    code = (
+        "import sys; from ase import Atoms; from mlff_calc.calculators import MLFFCalculator, to_atoms; "
+        "to_atoms(Atoms('H')); sys.exit(any(name.split('.')[0] == 'pymatgen' for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

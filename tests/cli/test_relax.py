@@ -1,0 +1,125 @@
+"""`mlff relax` as a user meets it: a program, files, messages, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import read, write
+
+from mlff_calc import MLFFCalculator
+from mlff_calc.cli.console import run_cli
+from mlff_calc.cli.main import build_app
+from mlff_calc.potential import build_potential
+
+
+@pytest.fixture(scope="module")
+def potentials(tmp_path_factory) -> Path:
+    """Networks of random weights: smooth and weak, with repulsion, so that relaxing is quick."""
+    folder = tmp_path_factory.mktemp("potentials")
+    backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "cutoff": 4.0}
+    common = {"backbone": backbone, "scale": 0.1, "repulsion": {"name": "zbl"}}
+    build_potential({**common, "elements": ["H", "C", "O"]}, seed=0).save(folder / "organic")
+    build_potential({**common, "elements": ["Si"]}, seed=0).save(folder / "si")
+    return folder
+
+
+@pytest.fixture
+def work(tmp_path) -> Path:
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=1)
+    write(tmp_path / "ethanol.xyz", atoms)
+    return tmp_path
+
+
+def mlff(folder: Path, *words: object) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mlff_calc.cli.main", "relax", *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_relaxes_and_writes_structure_and_trajectory(potentials, work):
+    done = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "0.005")
+    assert done.returncode == 0, done.stderr
+    assert "converged" in done.stdout
+    assert sorted(path.name for path in work.iterdir()) == [
+        "ethanol.xyz",
+        "ethanol_relaxed.extxyz",
+        "ethanol_relaxed.traj",
+    ]
+    relaxed, steps = read(work / "ethanol_relaxed.extxyz"), read(work / "ethanol_relaxed.traj", index=":")
+    assert np.linalg.norm(relaxed.get_forces(), axis=1).max() <= 0.005
+    assert len(steps) > 2
+    assert steps[-1].get_potential_energy() < steps[0].get_potential_energy()
+    assert np.allclose(steps[-1].positions, relaxed.positions, atol=1e-6)
+    assert np.allclose(steps[0].positions, read(work / "ethanol.xyz").positions)
+
+
+def test_cell_under_pressure(potentials, tmp_path):
+    write(tmp_path / "si.cif", bulk("Si", "diamond", a=5.2))
+    done = mlff(
+        tmp_path, potentials / "si", "si.cif", "--cell", "--pressure", "2.0", "--fmax", "0.002", "-o", "out.vasp"
+    )
+    assert done.returncode == 0, done.stderr
+    atoms = read(tmp_path / "out.vasp")
+    assert atoms.cell.volume != pytest.approx(5.2**3 / 4, rel=1e-3)
+    atoms.calc = MLFFCalculator(potentials / "si", precision="float64", device="cpu")
+    pressure = -atoms.get_stress()[:3].mean() / 0.0062415091  # eV/Angstrom^3 to GPa
+    assert pressure == pytest.approx(2.0, abs=0.05)
+
+
+def test_not_converged_says_so_in_status_message_and_name(potentials, work):
+    done = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", "--steps", "3", "--quiet")
+    assert done.returncode == 1
+    assert "not converged after 3 steps" in done.stderr
+    assert "ethanol_relaxed_not_converged.extxyz" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (work / "ethanol_relaxed.extxyz").exists()
+    assert len(read(work / "ethanol_relaxed_not_converged.extxyz")) == 9
+    again = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "0.01", "--overwrite")
+    assert again.returncode == 0, again.stderr
+    assert not (work / "ethanol_relaxed_not_converged.extxyz").exists()
+    assert (work / "ethanol_relaxed.extxyz").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ethnol.xyz"], "no structure file ethnol.xyz: did you mean ethanol.xyz?"),
+        (["ethanol.xyz", "--optimizer", "LBFG"], "did you mean LBFGS?"),
+        (["ethanol.xyz", "--cell"], "the cell can only be relaxed where all directions are periodic"),
+        (["ethanol.xyz", "--pressure", "1"], "acts on the cell"),
+        (["ethanol.xyz", "--fmax", "-1"], "fmax is -1.0"),
+        (["ethanol.xyz", "--steps", "-5"], "steps is -5"),
+        (["ethanol.xyz", "-o", "result.unheard"], "ASE knows no format"),
+        (["ethanol.xyz", "-o", "missing/result.xyz"], "there is no folder missing"),
+        (["ethanol.xyz", "-o", "ethanol.xyz"], "would be replaced"),
+        (["xenon.xyz"], "unknown element Xe (Z=54) at atom 1"),
+        (["overlap.xyz"], "atoms 0 and 1 overlap"),
+        (["broken.xyz"], "ASE cannot read broken.xyz"),
+    ],
+)
+def test_bad_input_is_one_message_and_no_file(potentials, work, words, message, monkeypatch, capsys):
+    write(work / "xenon.xyz", Atoms("HXe", [[0, 0, 0], [0, 0, 3]]))
+    write(work / "overlap.xyz", Atoms("HH", [[0, 0, 0], [0, 0, 0.01]]))
+    (work / "broken.xyz").write_text("three\nnothing\n")
+    before = sorted(path.name for path in work.iterdir())
+    monkeypatch.chdir(work)
+    status = run_cli(build_app(), ["relax", str(potentials / "organic"), *words])
+    told = capsys.readouterr().err
+    assert status == 1
+    assert message in told
+    assert "Traceback" not in told
+    assert sorted(path.name for path in work.iterdir()) == before
+
+
+def test_unknown_potential(work, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    assert run_cli(build_app(), ["relax", "no-such-potential", "ethanol.xyz"]) == 1
+    assert "no potential 'no-such-potential'" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+"""The one-page scripts run as they stand, in their short form."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ase.io import read
+
+from mlff_calc.potential import build_potential, list_potentials
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "md_runs"
+
+
+def run(script: str, potential: object, output: Path, *words: str) -> str:
+    command = [sys.executable, str(SCRIPTS / script), "--short", "--potential", str(potential), "--output", str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error:::__main__"}
+    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory) -> Path:
+    """Potentials that every installation can make; the shipped ones are used by the tests below."""
+    folder = tmp_path_factory.mktemp("potentials")
+    common = {"scale": 0.02, "repulsion": {"name": "zbl"}}
+    backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "cutoff": 4.0}
+    build_potential({**common, "backbone": backbone, "elements": ["H", "C", "O"]}, seed=0).save(folder / "ethanol")
+    build_potential(
+        {**common, "backbone": {**backbone, "channels": 16, "cutoff": 5.0}, "elements": ["Si"]}, seed=0
+    ).save(folder / "si")
+    return folder
+
+
+def shipped(name: str) -> str:
+    if name not in {entry.name for entry in list_potentials()}:
+        pytest.skip(f"the potential {name!r} does not ship with this checkout yet")
+    return name
+
+
+def test_band(random_weights, tmp_path):
+    text = run("neb.py", random_weights / "ethanol", tmp_path / "new")
+    assert re.search(r"barrier trans to gauche: -?[\d.]+ meV", text)
+    assert len(read(tmp_path / "new" / "neb.extxyz", index=":")) == 5
+    assert (tmp_path / "new" / "neb.png").stat().st_size > 1000
+
+
+def frequencies(text: str) -> dict[str, list[float]]:
+    found = re.findall(r"^([GXL]): ([-\d. ]+) THz", text, flags=re.MULTILINE)
+    return {name: [float(number) for number in numbers.split()] for name, numbers in found}
+
+
+def test_phonons_of_both_engines_agree(random_weights, tmp_path):
+    pytest.importorskip("phonopy")
+    results = {}
+    for engine in ("phonopy", "ase"):
+        text = run("relax_and_phonons.py", random_weights / "si", tmp_path, "--engine", engine)
+        results[engine] = frequencies(text)
+    assert set(results["ase"]) == {"G", "X", "L"}
+    for point, values in results["phonopy"].items():
+        assert values == pytest.approx(results["ase"][point], abs=5e-3)
+    assert results["ase"]["G"].count(0.0) == 3  # translations
+    assert (tmp_path / "phonons.png").stat().st_size > 1000
+    assert len(read(tmp_path / "relaxed.extxyz")) == 2
+
+
+def test_ethanol_has_a_barrier(tmp_path):
+    text = run("neb.py", shipped("ethanol"), tmp_path)
+    barrier = float(re.search(r"barrier trans to gauche: ([\d.]+) meV", text)[1])
+    assert 20.0 < barrier < 100.0  # measured: about 50 meV (1.2 kcal/mol)
+
+
+def test_silicon_is_stable(tmp_path):
+    text = run("relax_and_phonons.py", shipped("silicon"), tmp_path, "--engine", "ase")
+    assert float(re.search(r"lattice constant ([\d.]+)", text)[1]) == pytest.approx(5.43, abs=0.1)
+    found = frequencies(text)
+    assert min(found["X"] + found["L"]) > 1.0  # no soft mode
+    assert max(found["G"]) == pytest.approx(15.5, abs=2.0)  # measured: 15.5 THz
