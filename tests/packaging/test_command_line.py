@@ -14,7 +14,9 @@ import pytest
 import typer
 
 from mlff_calc.cli import console
+from mlff_calc.cli import main as cli_main
 from mlff_calc.cli.console import describe, guard, run_cli
+from mlff_calc.cli.main import COMMANDS, build_app
 from mlff_calc.errors import OptionError
 
 ARGUMENTS = [sys.executable, "-m", "mlff_calc.cli.main"]
@@ -41,8 +43,6 @@ def _app(raised: BaseException | None) -> typer.Typer:
 
 
 def test_help_lists_every_command() -> None:
-    from mlff_calc.cli.main import COMMANDS
-
     done = _mlff("--help")
     assert done.returncode == 0
     for command in COMMANDS:
@@ -58,13 +58,10 @@ def test_help_does_not_import_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_every_command_explains_itself() -> None:
-    from mlff_calc.cli.main import COMMANDS
-
-    for command in COMMANDS:
-        done = _mlff(command.name, "--help")
-        assert done.returncode == 0, done.stderr
-        assert "Usage: mlff " + command.name in done.stdout
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture) -> None:
+    assert run_cli(build_app(), [name, "--help"]) == 0
+    assert f"Usage: mlff {name}" in capsys.readouterr().out
 
 
 def test_version() -> None:
@@ -88,12 +85,12 @@ def test_misspelt_option_names_the_nearest() -> None:
     assert "mlff potentials --help" in done.stderr
 
 
-def test_unknown_potential_is_one_message() -> None:
-    done = _mlff("potentials", "no-such-potential")
-    assert done.returncode == 1
-    assert "'no-such-potential'" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+def test_unknown_potential_is_one_message(capsys: pytest.CaptureFixture) -> None:
+    assert run_cli(build_app(), ["potentials", "no-such-potential"]) == 1
+    shown = capsys.readouterr()
+    assert "'no-such-potential'" in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
 
 
 @pytest.mark.parametrize(
@@ -135,12 +132,25 @@ def test_wrong_value_of_an_option(capsys: pytest.CaptureFixture) -> None:
     assert "--size" in text
 
 
-def test_debug_may_stand_anywhere() -> None:
-    for words in (["--debug", "potentials", "nothing-here"], ["potentials", "nothing-here", "--debug"]):
-        done = _mlff(*words)
-        assert done.returncode == 1
-        assert "Traceback" in done.stderr
-    assert "Traceback" in _mlff("potentials", "nothing-here", MLFF_DEBUG="1").stderr
+@pytest.mark.parametrize(
+    ("words", "variable", "shown"),
+    [
+        (["--debug", "act"], "0", True),
+        (["act", "--debug"], "0", True),
+        (["act"], "1", True),
+        (["act"], "0", False),
+    ],
+)
+def test_debug_may_stand_anywhere(
+    words: list[str], variable: str, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFF_DEBUG", variable)
+    monkeypatch.setattr(cli_main, "configure_output", lambda debug: None)  # it changes the process's logging
+    monkeypatch.setattr(cli_main, "build_app", lambda: _app(OptionError("wrong")))
+    with pytest.raises(SystemExit) as leaving:
+        cli_main.main(words)
+    assert leaving.value.code == 1
+    assert ("Traceback" in capsys.readouterr().err) is shown
 
 
 def test_closed_pipe_is_quiet() -> None:
