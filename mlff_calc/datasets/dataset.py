@@ -41,7 +41,7 @@ class LabelCount:
 
 def count_labels(samples: Iterable[Sample]) -> dict[str, int]:
     """How many labels of each kind there are: ``frames``, ``energy``, ``forces``, ``stress``; fits ``LabelCount(**...)``."""
-    counts = {"frames": 0, **dict.fromkeys(KINDS, 0)}
+    counts: dict[str, int] = {name: 0 for name in ("frames", *KINDS)}
     for sample in samples:
         counts["frames"] += 1
         for kind in sample.labels():

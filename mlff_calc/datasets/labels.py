@@ -8,6 +8,7 @@ whichever version of ASE read the file.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -71,7 +72,7 @@ def available_names(atoms: Atoms) -> list[str]:
     return sorted({*atoms.info, *atoms.arrays, *getattr(atoms.calc, "results", {})} - hidden)
 
 
-def extract_labels(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> dict[Kind, float | NDArray[np.float64]]:
+def extract_labels(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> dict[Kind, Any]:
     """The labels of one structure in eV and Angstrom.
 
     Args:
@@ -87,7 +88,7 @@ def extract_labels(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> d
     Raises:
         DatasetError: a label has the wrong shape or is not finite.
     """
-    labels: dict[Kind, float | NDArray[np.float64]] = {}
+    labels: dict[Kind, Any] = {}
     energy_name = keys.energy or "energy"
     energy = find_label(atoms, energy_name)
     if energy is not None:

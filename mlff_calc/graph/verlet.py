@@ -161,8 +161,8 @@ class NeighborList:
     def edge_tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """As `edges`, as tensors on the list's device; on CUDA the pairs stay there between rebuilds."""
         if self.device.type == "cpu":
-            edge_index, edge_vec = self.edges()
-            return torch.from_numpy(edge_index), torch.from_numpy(edge_vec)
+            index, edge_vectors = self.edges()
+            return torch.from_numpy(index), torch.from_numpy(edge_vectors)
         self._require_built()
         if self._device_pairs is None:
             shifts = torch.from_numpy(self._shifts).to(self.device)
@@ -173,11 +173,10 @@ class NeighborList:
         vectors = positions[pairs[1]] - positions[pairs[0]] + shifts @ lattice
         squared = vectors.square().sum(dim=1)
         inside = torch.nonzero(squared < self.cutoff**2).squeeze(1)
-        edge_index, edge_vec = pairs[:, inside], vectors[inside]
-        if edge_vec.shape[0] and float(squared.min()) < 1.0:
+        if len(squared) and float(squared.min()) < 1.0:
             close = torch.nonzero(squared < 1.0).squeeze(1).cpu().numpy()
-            check_overlap(*self._pairs[:, close], squared[close].cpu().numpy())
-        return edge_index, edge_vec
+            check_overlap(self._pairs[0, close], self._pairs[1, close], squared.cpu().numpy()[close])
+        return pairs[:, inside], vectors[inside]
 
     def _require_built(self) -> None:
         """Refuse to give edges of a list that holds none."""
