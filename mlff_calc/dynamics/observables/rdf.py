@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
-from ase.neighborlist import primitive_neighbor_list
 
 from mlff_calc.errors import OptionError
+from mlff_calc.graph.neighbors import neighbor_pairs
 
 
 def radial_distribution(
@@ -58,7 +58,8 @@ def _one_frame(atoms: Atoms, cutoff: float, edges: np.ndarray, pair: tuple[str, 
     is_a, is_b = (np.ones(len(atoms), dtype=bool),) * 2
     if pair is not None:
         is_a, is_b = (_select(numbers, element) for element in pair)
-    i, j, distances = primitive_neighbor_list("ijd", atoms.pbc, atoms.cell[:], atoms.positions, cutoff)
+    i, j, shifts = neighbor_pairs(atoms.positions, atoms.cell[:], atoms.pbc, cutoff, min_distance=0.0)
+    distances = np.linalg.norm(atoms.positions[j] - atoms.positions[i] + shifts @ atoms.cell[:], axis=1)
     kept = is_a[i] & is_b[j]
     counts, _ = np.histogram(distances[kept], bins=edges)
     n_pairs = int(is_a.sum()) * int(is_b.sum()) - int((is_a & is_b).sum())

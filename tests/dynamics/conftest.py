@@ -1,0 +1,94 @@
+"""Cheap calculators and structures with known physics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.emt import EMT
+from ase.io import read
+
+
+class Einstein(Calculator):
+    """Every atom on a spring of its own to where it stood: E = k/2 |r - r0|^2, of no history."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
+    history_free = True
+
+    def __init__(self, anchors: np.ndarray, stiffness: float = 5.0) -> None:
+        super().__init__()
+        self.anchors, self.stiffness = np.array(anchors), stiffness
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        moved = self.atoms.positions - self.anchors
+        self.results = {"energy": 0.5 * self.stiffness * float(np.sum(moved**2)), "forces": -self.stiffness * moved}
+
+
+class Bonded(Calculator):
+    """Springs between all pairs, at rest at their first lengths: conserves momentum and angular momentum."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012
+    history_free = True
+
+    def __init__(self, atoms: Atoms, stiffness: float = 5.0) -> None:
+        super().__init__()
+        self.lengths, self.stiffness = atoms.get_all_distances(), stiffness
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        vectors = self.atoms.positions[None] - self.atoms.positions[:, None]
+        distances = np.linalg.norm(vectors, axis=2) + np.eye(len(self.atoms))
+        stretch = distances - self.lengths - np.eye(len(self.atoms))
+        pull = self.stiffness * stretch / distances
+        self.results = {
+            "energy": 0.25 * self.stiffness * float(np.sum(stretch**2)),
+            "forces": np.einsum("ij,ijk->ik", pull, vectors),
+        }
+
+
+def _copper(repeat: int = 2) -> Atoms:
+    atoms = bulk("Cu", cubic=True).repeat(repeat)
+    atoms.rattle(0.02, seed=1)
+    atoms.calc = EMT()
+    return atoms
+
+
+@pytest.fixture
+def copper():
+    """Makes rattled copper on EMT, 4 * repeat^3 atoms."""
+    return _copper
+
+
+@pytest.fixture
+def einstein():
+    """The Einstein crystal's calculator."""
+    return Einstein
+
+
+@pytest.fixture
+def bonded():
+    """The calculator of springs between all atoms."""
+    return Bonded
+
+
+def _same_run(one: Path, other: Path) -> None:
+    """Two folders hold the same run, to the last bit, but for the clock."""
+    frames, others = read(one / "trajectory.traj", ":"), read(other / "trajectory.traj", ":")
+    assert [atoms.info["step"] for atoms in frames] == [atoms.info["step"] for atoms in others]
+    for atoms, twin in zip(frames, others, strict=True):
+        np.testing.assert_array_equal(atoms.positions, twin.positions)
+        np.testing.assert_array_equal(atoms.get_momenta(), twin.get_momenta())
+        np.testing.assert_array_equal(atoms.cell[:], twin.cell[:])
+    rows, twins = ((folder / "log.csv").read_text().splitlines() for folder in (one, other))
+    assert [row.rsplit(",", 1)[0] for row in rows] == [row.rsplit(",", 1)[0] for row in twins]
+
+
+@pytest.fixture
+def same_run():
+    """Asserts that two folders hold the same run."""
+    return _same_run

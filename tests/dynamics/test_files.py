@@ -1,0 +1,146 @@
+"""Files that stay whole: atomic replacement, appending and cutting back, full disks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import read
+
+from mlff_calc.dynamics.files import AppendedFile, write_atomically
+from mlff_calc.dynamics.trajectory import EMPTY, TrajectoryFile
+from mlff_calc.errors import SimulationError
+
+
+def frames(n):
+    atoms = bulk("Cu", cubic=True)
+    rng = np.random.default_rng(0)
+    for step in range(n):
+        moved = atoms.copy()
+        moved.positions += rng.standard_normal((4, 3))
+        moved.set_momenta(rng.standard_normal((4, 3)))
+        yield step, moved, {"energy": float(step), "forces": rng.standard_normal((4, 3)), "forces_std": np.zeros(4)}
+
+
+def test_frames_keep_every_bit(tmp_path):
+    file = TrajectoryFile(tmp_path / "t.traj")
+    for step, atoms, results in frames(3):
+        file.append(atoms, results, step=step)
+        found = read(tmp_path / "t.traj", ":")  # readable while it is open
+        assert len(found) == step + 1
+        np.testing.assert_array_equal(found[-1].positions, atoms.positions)
+        np.testing.assert_array_equal(found[-1].get_momenta(), atoms.get_momenta())
+        np.testing.assert_array_equal(found[-1].get_forces(), results["forces"])
+        assert found[-1].get_potential_energy() == step
+        assert found[-1].info["step"] == step
+    file.close()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 41, 42, 43, 60])
+def test_cutting_back_at_any_frame_then_going_on(tmp_path, kept):
+    """The table of offsets moves at frames 2 and 43, so marks before and after it must work."""
+    path = tmp_path / "t.traj"
+    file, marks = TrajectoryFile(path), [EMPTY]
+    everything = list(frames(60))
+    for step, atoms, results in everything:
+        file.append(atoms, results, step=step)
+        marks.append(file.mark)
+    file.close()
+    with path.open("ab") as raw:
+        raw.write(b"left over from a kill")
+    file = TrajectoryFile(path, marks[kept])
+    for step, atoms, results in everything[kept:]:
+        file.append(atoms, results, step=step)
+    file.close()
+    found = read(path, ":")
+    assert [atoms.info["step"] for atoms in found] == list(range(60))
+    np.testing.assert_array_equal(found[-1].positions, everything[-1][1].positions)
+
+
+def test_a_trajectory_shorter_than_its_mark_is_refused(tmp_path):
+    path = tmp_path / "t.traj"
+    file = TrajectoryFile(path)
+    for step, atoms, results in frames(3):
+        file.append(atoms, results, step=step)
+    mark = file.mark
+    file.close()
+    os.truncate(path, 100)
+    with pytest.raises(SimulationError, match="100 bytes"):
+        TrajectoryFile(path, mark)
+
+
+def test_atomic_writing_leaves_the_old_content_where_the_disk_is_full(tmp_path, monkeypatch):
+    path = tmp_path / "state.json"
+    write_atomically(path, b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SimulationError, match="No space left.*--resume"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_record_that_does_not_fit_is_cut_off_again(tmp_path):
+    file = AppendedFile(tmp_path / "log")
+    file.append(b"0123456789\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        with pytest.raises(SimulationError, match="log: File too large"):
+            file.append(b"0123456789\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    file.close()
+    assert (tmp_path / "log").read_bytes() == b"0123456789\n"
+
+
+@pytest.mark.parametrize("limit", [3000, 9000, 20000])
+def test_a_run_on_a_full_disk_gives_one_message_and_goes_on_later(tmp_path, limit):
+    """Files may not grow beyond `limit` bytes: what is there afterwards is whole, and the run can go on."""
+    script = textwrap.dedent(
+        f"""
+        import resource, sys
+        import numpy as np
+        from ase.build import bulk
+        from ase.calculators.emt import EMT
+        from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
+        from mlff_calc.errors import SimulationError
+        if len(sys.argv) > 1:
+            MDRun.resume("run", EMT()).run()
+            sys.exit(0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+        atoms = bulk("Cu", cubic=True)
+        atoms.calc = EMT()
+        options = RunOptions(steps=60, log_interval=1, traj_interval=1)
+        try:
+            MDRun.start(atoms, "run", EnsembleOptions(timestep_fs=2.0), options).run()
+        except SimulationError as error:
+            print(error)
+            sys.exit(1)
+        """
+    )
+    command = [sys.executable, "-c", script]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert first.returncode == 1, first.stderr
+    assert first.stdout.count("cannot write") == 1
+    assert "File too large" in first.stdout or "written" in first.stdout
+    assert not first.stderr
+    if not (tmp_path / "run/state.json").exists():
+        assert limit == 3000  # not even the first state fitted: no run is there
+        return
+    steps = [atoms.info["step"] for atoms in read(tmp_path / "run/trajectory.traj", ":")]
+    assert steps == list(range(len(steps)))
+    subprocess.run([*command, "resume"], cwd=tmp_path, check=True, capture_output=True)
+    assert [atoms.info["step"] for atoms in read(tmp_path / "run/trajectory.traj", ":")] == list(range(61))
+    rows = (tmp_path / "run/log.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", *map(str, range(61))]

@@ -1,0 +1,207 @@
+"""A run that stops and goes on is the run that never stopped."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.io import read
+
+from mlff_calc.dynamics import ENSEMBLES, EnsembleOptions, MDRun, RunOptions, read_log
+from mlff_calc.dynamics.state import load_state
+from mlff_calc.errors import OptionError, SimulationError
+
+EVERY = {"log_interval": 5, "traj_interval": 10}
+
+
+def options(ensemble):
+    return EnsembleOptions(ensemble=ensemble, timestep_fs=2.0, temperature_K=400.0, seed=3)
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_a_restart_changes_no_bit(copper, tmp_path, same_run, ensemble):
+    MDRun.start(copper(1), tmp_path / "whole", options(ensemble), RunOptions(steps=200, **EVERY)).run()
+    MDRun.start(copper(1), tmp_path / "parts", options(ensemble), RunOptions(steps=100, **EVERY)).run()
+    result = MDRun.resume(tmp_path / "parts", EMT(), steps=200).run()
+    assert (result.step, result.completed, result.interrupted) == (200, True, None)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    assert len(read(tmp_path / "whole/trajectory.traj", ":")) == 21
+    assert len(read_log(tmp_path / "whole/log.csv")["step"]) == 41
+
+
+@pytest.mark.parametrize("ensemble", ["langevin", "bussi"])
+def test_a_restart_off_the_grid_with_a_calculator_without_history(bonded, tmp_path, same_run, ensemble):
+    """97 is on no interval at all: the state saved at the end of a part is used as it is."""
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = bonded(atoms)
+    MDRun.start(atoms, tmp_path / "whole", options(ensemble), RunOptions(steps=200, **EVERY)).run()
+    MDRun.start(atoms, tmp_path / "parts", options(ensemble), RunOptions(steps=97, **EVERY)).run()
+    for steps in (98, 143, 200):
+        MDRun.resume(tmp_path / "parts", bonded(atoms), steps=steps).run()
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_calculator_with_a_state_of_its_own_gets_it_back(einstein, tmp_path):
+    class Counting(einstein):
+        calls = 0
+
+        def calculate(self, *arguments, **more):
+            super().calculate(*arguments, **more)
+            self.calls += 1
+
+        def get_state(self):
+            return {"calls": self.calls}
+
+        def set_state(self, state):
+            self.calls = state["calls"]
+
+    atoms = molecule("H2O")
+    atoms.calc = Counting(atoms.positions)
+    MDRun.start(atoms, tmp_path / "run", options("nve"), RunOptions(steps=20, **EVERY)).run()
+    fresh = Counting(atoms.positions)
+    MDRun.resume(tmp_path / "run", fresh, steps=20)
+    assert fresh.calls == atoms.calc.calls == 21
+
+
+def test_what_was_written_after_the_last_state_is_written_again_and_not_twice(copper, tmp_path, same_run):
+    """As after a kill: an older state beside newer files."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    MDRun.start(copper(1), whole, options("langevin"), RunOptions(steps=60, **EVERY)).run()
+    MDRun.start(copper(1), killed, options("langevin"), RunOptions(steps=30, **EVERY)).run()
+    old = (killed / "state.json").read_bytes()
+    MDRun.resume(killed, EMT(), steps=50).run()
+    (killed / "state.json").write_bytes(old)
+    with (killed / "log.csv").open("a") as log:
+        log.write("55,0.1,3")
+    with (killed / "trajectory.traj").open("ab") as trajectory:
+        trajectory.write(b"half a frame")
+    MDRun.resume(killed, EMT(), steps=60).run()
+    same_run(whole, killed)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "trajectory"])
+def test_a_power_cut_falls_back_to_the_synced_state(copper, tmp_path, same_run, damage):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    MDRun.start(copper(1), whole, options("nve"), RunOptions(steps=40, **EVERY)).run()
+    MDRun.start(copper(1), cut, options("nve"), RunOptions(steps=20, **EVERY)).run()
+    synced = (cut / "state.synced.json").read_bytes()
+    files = {name: (cut / name).read_bytes() for name in ("trajectory.traj", "log.csv")}
+    MDRun.resume(cut, EMT(), steps=30).run()
+    (cut / "state.synced.json").write_bytes(synced)
+    if damage == "trajectory":
+        for name, content in files.items():
+            (cut / name).write_bytes(content)
+    else:
+        state = (cut / "state.json").read_bytes()
+        (cut / "state.json").write_bytes(state[: len(state) // 2] if damage == "half" else b"")
+    run = MDRun.resume(cut, EMT(), steps=40)
+    assert run.state.step == 20
+    run.run()
+    same_run(whole, cut)
+
+
+def test_constraints_masses_and_info_survive(copper, tmp_path, same_run):
+    def start(folder, steps):
+        atoms = copper(1)
+        atoms.set_constraint(FixAtoms([0, 3]))
+        atoms.set_masses(np.linspace(50.0, 70.0, len(atoms)))
+        atoms.info.update(source="test", numbers=[1, 2], thing=object())
+        MDRun.start(atoms, folder, options("langevin"), RunOptions(steps=steps, **EVERY)).run()
+
+    with pytest.warns(UserWarning, match="thing"):
+        start(tmp_path / "whole", 40)
+    with pytest.warns(UserWarning, match="thing"):
+        start(tmp_path / "parts", 20)
+    MDRun.resume(tmp_path / "parts", EMT(), steps=40).run()
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    state = load_state(tmp_path / "parts" / "state.json")
+    assert state.atoms.info == {"source": "test", "numbers": [1, 2]}
+    assert list(state.atoms.constraints[0].index) == [0, 3]
+    np.testing.assert_array_equal(state.atoms.get_masses(), np.linspace(50.0, 70.0, 4))
+
+
+def test_steps_are_counted_from_the_start_of_the_run(copper, tmp_path):
+    folder = tmp_path / "run"
+    assert MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=20, **EVERY)).run().step == 20
+    before = (folder / "log.csv").read_bytes()
+    assert MDRun.resume(folder, EMT()).run().step == 20  # nothing is left to do
+    assert (folder / "log.csv").read_bytes() == before
+    assert MDRun.resume(folder, EMT(), steps=25).run().step == 25
+    with pytest.raises(OptionError, match="steps = 10.*25"):
+        MDRun.resume(folder, EMT(), steps=10)
+
+
+def test_a_folder_with_a_run_is_left_alone(copper, tmp_path):
+    folder = tmp_path / "run"
+    MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=5, **EVERY)).run()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(OptionError, match="--resume"):
+        MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=5, **EVERY))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=3, **EVERY), overwrite=True).run()
+    assert load_state(folder / "state.json").step == 3
+
+
+def test_files_of_others_are_left_alone(copper, tmp_path):
+    (tmp_path / "log.csv").write_text("mine")
+    with pytest.raises(OptionError, match=r"log\.csv"):
+        MDRun.start(copper(1), tmp_path, options("nve"), RunOptions(steps=5, **EVERY))
+    assert (tmp_path / "log.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"temperature_K": 500.0}, {"ensemble": "bussi"}, {"log_interval": 7}, {"potential": "other"}, {"seed": 4}],
+)
+def test_changed_options_are_refused_by_name(copper, tmp_path, changed):
+    MDRun.start(copper(1), tmp_path / "run", options("nve"), RunOptions(steps=5, **EVERY)).run()
+    with pytest.raises(OptionError, match=next(iter(changed))) as caught:
+        MDRun.resume(tmp_path / "run", EMT(), **changed)
+    assert "another folder" in str(caught.value)
+    with pytest.raises(OptionError, match="not an option"):
+        MDRun.resume(tmp_path / "run", EMT(), temprature=3)
+
+
+def test_folders_without_a_run_and_states_of_other_versions(copper, tmp_path):
+    with pytest.raises(SimulationError, match=r"no state\.json"):
+        MDRun.resume(tmp_path, EMT())
+    folder = tmp_path / "run"
+    MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=5, **EVERY)).run()
+    content = json.loads((folder / "state.json").read_text())
+    (folder / "state.synced.json").unlink()
+    (folder / "state.json").write_text(json.dumps({**content, "format_version": 99}))
+    with pytest.raises(SimulationError, match="format version 99"):
+        MDRun.resume(folder, EMT())
+    (folder / "state.json").write_text("{")
+    with pytest.raises(SimulationError, match="not a saved state"):
+        MDRun.resume(folder, EMT())
+
+
+def test_a_second_process_in_the_same_folder_is_refused(copper, tmp_path):
+    from mlff_calc.dynamics.files import folder_lock
+
+    folder = tmp_path / "run"
+    MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=5, **EVERY)).run()
+    with folder_lock(folder), pytest.raises(SimulationError, match="another process"):
+        MDRun.resume(folder, EMT(), steps=9).run()
+
+
+def test_the_structure_given_is_not_changed(copper, tmp_path):
+    atoms = copper(1)
+    before = atoms.positions.copy()
+    MDRun.start(atoms, tmp_path / "run", options("nve"), RunOptions(steps=5, **EVERY)).run()
+    np.testing.assert_array_equal(atoms.positions, before)
+    assert not atoms.has("momenta")
+    assert "step" not in atoms.info
+
+
+def test_velocities_of_the_structure_can_be_kept(copper, tmp_path):
+    atoms = copper(1)
+    momenta = np.random.default_rng(0).standard_normal((4, 3))
+    atoms.set_momenta(momenta)
+    MDRun.start(atoms, tmp_path / "run", options("nve"), RunOptions(steps=1, velocities="keep", **EVERY)).run()
+    np.testing.assert_array_equal(read(tmp_path / "run/trajectory.traj", 0).get_momenta(), momenta)

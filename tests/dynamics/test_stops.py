@@ -1,0 +1,175 @@
+"""What stops a run, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import read
+
+from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
+from mlff_calc.errors import OptionError, SimulationError, StructureError
+
+EVERY = {"log_interval": 2, "traj_interval": 4}
+
+
+@pytest.fixture
+def failing(einstein):
+    """Makes a calculator that runs `what(calculator)` once the given call is reached."""
+
+    def make(atoms, call, what):
+        class Failing(einstein):
+            calls = 0
+
+            def calculate(self, *arguments, **more):
+                super().calculate(*arguments, **more)
+                self.calls += 1
+                if self.calls >= call:
+                    what(self)
+
+        return Failing(atoms.positions)
+
+    return make
+
+
+def start(tmp_path, calc, **more):
+    atoms = molecule("H2O")
+    atoms.calc = calc(atoms)
+    return MDRun.start(atoms, tmp_path / "run", EnsembleOptions(), RunOptions(steps=50, **EVERY, **more))
+
+
+def set_nan(calculator):
+    calculator.results["forces"][1, 2] = np.nan
+
+
+def heat(calculator):
+    calculator.results["forces"] = 1e5 * np.ones((3, 3))
+
+
+def test_forces_that_are_not_finite_stop_with_a_frame(tmp_path, failing):
+    run = start(tmp_path, lambda atoms: failing(atoms, 11, set_nan))
+    with pytest.raises(
+        SimulationError, match=r"step 10 .*force on atom 1 \(H\).*nan.*shorter timestep.*stopped\.extxyz"
+    ):
+        run.run()
+    frame = read(tmp_path / "run/stopped.extxyz")
+    assert frame.info["step"] == 10
+    assert np.isfinite(frame.positions).all()
+    assert [atoms.info["step"] for atoms in read(tmp_path / "run/trajectory.traj", ":")] == [0, 4, 8]
+
+
+def test_an_energy_that_is_not_finite_stops(tmp_path, failing):
+    run = start(tmp_path, lambda atoms: failing(atoms, 4, lambda calc: calc.results.update(energy=np.inf)))
+    with pytest.raises(SimulationError, match="energy is inf"):
+        run.run()
+
+
+def test_bad_forces_at_the_first_step_leave_no_run(tmp_path, failing):
+    run = start(tmp_path, lambda atoms: failing(atoms, 1, set_nan))
+    with pytest.raises(SimulationError, match="step 0"):
+        run.run()
+    assert not (tmp_path / "run/state.json").exists()
+
+
+def test_exploding_temperature_stops_at_the_limit(tmp_path, failing):
+    run = start(tmp_path, lambda atoms: failing(atoms, 6, heat))
+    with pytest.raises(SimulationError, match=r"above the limit of 3000 K \(max_temperature_K\)"):
+        run.run()
+    run = MDRun.resume(tmp_path / "run", failing(molecule("H2O"), 99999, heat))
+    assert run.state.step == 4
+    assert run.run().completed
+
+
+def test_the_limit_of_the_temperature_can_be_set(tmp_path, einstein):
+    with pytest.raises(SimulationError, match="limit of 200 K"):
+        start(tmp_path, lambda atoms: einstein(atoms.positions), max_temperature_K=200.0).run()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 3)])
+def test_a_committee_beyond_the_threshold_stops(tmp_path, failing, shape):
+    spread = np.zeros(shape)
+    spread[2] = 0.5
+
+    def disagree(calculator):
+        calculator.results["forces_std"] = spread if calculator.calls > 7 else 0.1 * spread
+
+    run = start(tmp_path, lambda atoms: failing(atoms, 1, disagree), threshold=0.3)
+    size = "0.500" if shape == (3,) else "0.866"
+    with pytest.raises(SimulationError, match=rf"step 7 .*atom 2 \(H\) is {size} eV.*threshold of 0\.3.*Label"):
+        run.run()
+    assert read(tmp_path / "run/stopped.extxyz").info["step"] == 7
+
+
+def test_a_threshold_without_a_committee_is_refused(tmp_path, einstein):
+    with pytest.raises(OptionError, match="forces_std"):
+        start(tmp_path, lambda atoms: einstein(atoms.positions), threshold=0.3).run()
+
+
+def test_a_failing_calculator_stops_with_a_frame_and_its_own_words(tmp_path, failing):
+    def overlap(_):
+        raise StructureError("atoms 0 and 1 overlap")
+
+    with pytest.raises(SimulationError, match="atoms 0 and 1 overlap") as caught:
+        start(tmp_path, lambda atoms: failing(atoms, 9, overlap)).run()
+    assert isinstance(caught.value.__cause__, StructureError)
+    assert (tmp_path / "run/stopped.extxyz").exists()
+
+
+def test_npt_without_stress_is_refused(tmp_path, copper, einstein):
+    atoms = copper(1)
+    atoms.calc = einstein(atoms.positions)
+    with pytest.raises(OptionError, match="npt.*stress"):
+        MDRun.start(atoms, tmp_path / "run", EnsembleOptions(ensemble="npt"), RunOptions(steps=5)).run()
+    assert not (tmp_path / "run/state.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_the_step_with_a_state(tmp_path, failing, einstein, same_run, number):
+    def interrupt(calculator):
+        if calculator.calls == 14:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    result = start(tmp_path, lambda atoms: failing(atoms, 1, interrupt)).run()
+    assert (result.step, result.completed, result.interrupted) == (13, False, number.name)
+    assert signal.getsignal(number) is before
+    MDRun.resume(tmp_path / "run", einstein(molecule("H2O").positions)).run()
+    start(tmp_path / "whole", lambda atoms: einstein(atoms.positions)).run()
+    same_run(tmp_path / "run", tmp_path / "whole" / "run")
+
+
+def test_a_second_ctrl_c_interrupts_at_once(tmp_path, failing):
+    def twice(calculator):
+        if calculator.calls == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path, lambda atoms: failing(atoms, 1, twice)).run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_options_out_of_range_are_refused_by_name(tmp_path):
+    for name, bad in (
+        ("steps", -1),
+        ("log_interval", 0),
+        ("traj_interval", 0),
+        ("checkpoint_interval", 0),
+        ("max_temperature_K", 0.0),
+        ("threshold", float("nan")),
+        ("velocities", "hot"),
+    ):
+        with pytest.raises(OptionError, match=name):
+            RunOptions(**{"steps": 1, name: bad})
+    with pytest.raises(OptionError, match="no calculator"):
+        MDRun.start(molecule("H2O"), tmp_path / "run", EnsembleOptions(), RunOptions(steps=1))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, copper):
+    (tmp_path / "file").write_text("")
+    run = MDRun.start(copper(1), tmp_path / "file" / "run", EnsembleOptions(), RunOptions(steps=1))
+    with pytest.raises(SimulationError, match="cannot write"):
+        run.run()

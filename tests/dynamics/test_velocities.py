@@ -1,0 +1,70 @@
+"""Initial velocities and degrees of freedom."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
+
+from mlff_calc.dynamics import degrees_of_freedom, set_maxwell_velocities
+from mlff_calc.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    ("atoms", "conserving", "kicked"),
+    [
+        (molecule("CH3CH2OH"), 21, 27),
+        (molecule("CO2"), 4, 9),
+        (molecule("H2"), 1, 6),
+        (bulk("Si", cubic=True), 21, 24),
+        (Atoms("Ar"), 3, 3),
+        (bulk("Cu"), 3, 3),
+    ],
+    ids=["ethanol", "CO2", "H2", "Si8", "Ar", "Cu1"],
+)
+def test_degrees_of_freedom(atoms, conserving, kicked):
+    assert degrees_of_freedom(atoms, conserves_momentum=True) == conserving
+    assert degrees_of_freedom(atoms, conserves_momentum=False) == kicked
+
+
+def test_fixed_atoms_do_not_count():
+    atoms = bulk("Si", cubic=True)
+    atoms.set_constraint(FixAtoms([0, 1]))
+    assert degrees_of_freedom(atoms, conserves_momentum=True) == 18
+
+
+@pytest.mark.parametrize("name", ["CH3CH2OH", "CO2", "H2"])
+def test_molecules_start_at_rest_as_a_whole_at_the_exact_temperature(name):
+    atoms = molecule(name)
+    atoms.rotate(30, (1, 2, 3))
+    atoms.positions += 5.0
+    set_maxwell_velocities(atoms, 300.0, seed=3)
+    np.testing.assert_allclose(atoms.get_momenta().sum(axis=0), 0.0, atol=1e-13)
+    np.testing.assert_allclose(atoms.get_angular_momentum(), 0.0, atol=1e-12)
+    n_free = degrees_of_freedom(atoms, conserves_momentum=True)
+    assert 2.0 * atoms.get_kinetic_energy() / (n_free * units.kB) == pytest.approx(300.0, rel=1e-12)
+
+
+def test_velocities_follow_the_seed_and_the_maxwell_distribution():
+    atoms, again, other = (bulk("NaCl", "rocksalt", a=5.64, cubic=True).repeat(6) for _ in range(3))
+    set_maxwell_velocities(atoms, 500.0, seed=1)
+    set_maxwell_velocities(again, 500.0, seed=1)
+    set_maxwell_velocities(other, 500.0, seed=2)
+    np.testing.assert_array_equal(atoms.get_momenta(), again.get_momenta())
+    assert not np.array_equal(atoms.get_momenta(), other.get_momenta())
+    for symbol in ("Na", "Cl"):
+        chosen = atoms.symbols == symbol
+        scaled = atoms.get_momenta()[chosen] / np.sqrt(atoms.get_masses()[chosen] * units.kB * 500.0)[:, None]
+        n = scaled.size  # standard errors of variance and of the fourth moment of n normal numbers
+        assert np.var(scaled) == pytest.approx(1.0, abs=4 * np.sqrt(2 / n))
+        assert np.mean(scaled**4) == pytest.approx(3.0, abs=4 * np.sqrt(96 / n))
+
+
+def test_zero_and_negative_temperature():
+    atoms = molecule("H2O")
+    set_maxwell_velocities(atoms, 0.0, seed=0)
+    assert not atoms.get_momenta().any()
+    with pytest.raises(OptionError, match=r"-1.0 K"):
+        set_maxwell_velocities(atoms, -1.0, seed=0)
