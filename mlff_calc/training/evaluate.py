@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from mlff_calc.errors import DatasetError, OptionError
+from mlff_calc.potential import load_potential
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.data import Batch, GraphFrames
 from mlff_calc.training.frames import Frames
+from mlff_calc.training.recipe import LabelKeys, Source
 from mlff_calc.training.sums import Errors, ErrorSums
 
 
@@ -152,3 +156,65 @@ class _Collected:
             by_config_type={kind: sums.errors() for kind, sums in sorted(kinds.items())},
             pairs={name: pair for name, pair in pairs.items() if pair[0].size},
         )
+
+
+def evaluate_file(
+    potential: str,
+    data: Path,
+    *,
+    part: str | None = None,
+    keys: dict[str, str | None] | None = None,
+    batch_size: int = 16,
+    device: str = "auto",
+    precision: str = "float32",
+    plot: Path | None = None,
+) -> EvaluationReport:
+    """Evaluate a potential given by name or folder on a file of labelled structures.
+
+    Args:
+        potential: Name of a potential that ships, or a folder.
+        data: Any file ASE reads, or an rMD17 archive.
+        part: `train` or `test` of an rMD17 archive.
+        keys: Names of the labels in the file, by `energy`, `forces`, `stress`.
+        batch_size: Structures evaluated at once.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        precision: `float32`, `mixed`, `float64`.
+        plot: Where to write a parity plot (PNG).
+
+    Raises:
+        DatasetError: The file is missing, unreadable, or holds no labels.
+        OptionError: A device that is not there.
+    """
+    from mlff_calc.training.plots import parity
+    from mlff_calc.training.reading import read_source
+
+    if plot is not None and not plot.absolute().parent.is_dir():
+        raise OptionError(f"--plot {plot}: there is no folder {plot.absolute().parent}; make it first")
+    if not data.is_file():
+        raise DatasetError(f"there is no file {data}; correct the path")
+    target = choose_device(device)
+    model = load_potential(potential).to_precision(precision).to(target).eval()
+    frames = read_source("test", data, Source(file=str(data), part=part, keys=LabelKeys(**(keys or {}))))
+    if not any(frames.count().labels.values()):
+        raise DatasetError(f"{data}: no energies, forces or stresses were found; name their keys with --energy-key and so on")
+    report = evaluate(model, frames, batch_size=batch_size, device=target)
+    if plot is not None:
+        parity(report.pairs, plot, f"{report.frames} frames of {data.name}")
+    return report
+
+
+def choose_device(device: str) -> torch.device:
+    """A device by name; `auto` takes CUDA where there is one.
+
+    Raises:
+        OptionError: There is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise OptionError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:N") from error
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        raise OptionError(f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu")
+    return target

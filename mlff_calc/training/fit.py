@@ -6,7 +6,6 @@ Lightning is imported here and in the callbacks only; it takes seconds.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -209,8 +208,9 @@ def fit(
         ProgressReport(keeper, checkpoints, recipe.optimizer.max_epochs, show_bar=show_bar),
         FailureReport(folder, frames),
     ]
+    example = train.batch([0, len(train) - 1]).graph if recipe.trainer.compile else None  # two systems or more
     start = folder.last if resume and folder.last.is_file() else None
-    module = TrainingModule(potential, recipe, _compiler(recipe)).train()
+    module = TrainingModule(potential, recipe, example).train()
     with quiet_lightning(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(recipe.trainer.seed)
         trainer = pl.Trainer(
@@ -253,16 +253,3 @@ def _run(trainer: pl.Trainer, module: TrainingModule, data: Loaders, start: Path
             folder.failure.unlink()
             raise TrainingError(text) from None
         raise TrainingError(f"a training process failed: {error}") from error
-
-
-def _compiler(recipe: Recipe) -> Any:
-    if not recipe.trainer.compile:
-        return None
-    from mlff_calc.export import compile_for_training
-
-    return compile_for_training
-
-
-def n_threads() -> int:
-    """Threads that PyTorch computes with, for the record."""
-    return torch.get_num_threads() if "OMP_NUM_THREADS" not in os.environ else int(os.environ["OMP_NUM_THREADS"])

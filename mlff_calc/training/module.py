@@ -7,8 +7,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mlff_calc.graph import to_device
+from mlff_calc.potential import Potential
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import FiniteGuard
 from mlff_calc.training.losses import Loss
@@ -24,7 +26,7 @@ class TrainingModule(pl.LightningModule):
     Args:
         potential: The potential; its weights are trained in place.
         recipe: Loss and optimizer are read from it.
-        compile_forward: Takes the potential and a batch, gives the callable that training runs on; None for eager.
+        example: A graph of at least two systems to compile the potential on; None for eager training.
 
     Attributes:
         loss_sum: Sum of the losses of this epoch, on the device (nobody waits for it before the epoch ends).
@@ -35,16 +37,16 @@ class TrainingModule(pl.LightningModule):
 
     def __init__(
         self,
-        potential: nn.Module,
+        potential: Potential,
         recipe: Recipe,
-        compile_forward: Callable[[nn.Module, dict[str, Tensor]], Forward] | None = None,
+        example: dict[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.potential = potential
         self.recipe = recipe
         self.loss = Loss(recipe.loss)
-        self._compile_forward = compile_forward
-        self._forward: Forward | None = None
+        self._example = example
+        self._forward: list[Forward] = []  # in a list: a module as an attribute would count its weights twice
         self.loss_sum: Tensor | None = None
         self.steps_in_epoch = 0
         self.validation = ErrorSums()
@@ -55,10 +57,14 @@ class TrainingModule(pl.LightningModule):
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Outputs of the potential; compiled on the first call where the recipe asks for it."""
-        if self._forward is None:
-            compile_forward = self._compile_forward
-            self._forward = self.potential if compile_forward is None else compile_forward(self.potential, graph)
-        return self._forward(graph)
+        if not self._forward:
+            self._forward.append(self.potential if self._example is None else self._compiled(self._example))
+        return self._forward[0](graph)
+
+    def _compiled(self, example: dict[str, Tensor]) -> Forward:
+        from mlff_calc.export import compile_for_training
+
+        return compile_for_training(self.potential, to_device(example, self.device))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move graph and labels; the frame numbers stay."""

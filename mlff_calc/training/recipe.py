@@ -261,7 +261,7 @@ class Recipe(Section):
         """
         expanded = os.path.expandvars(os.path.expanduser(path))
         if "$" in expanded:
-            raise RecipeError(f"{self._origin}: the path {path!r} holds an environment variable that is not set")
+            raise RecipeError(f"{self._origin}: the path {path!r} holds an environment variable that is not set; set it, or write the path out")
         return (self._origin.parent / expanded).resolve()
 
 

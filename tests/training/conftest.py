@@ -1,0 +1,64 @@
+"""A tiny data set with energies, forces and stress from a classical potential, and recipes for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+
+def copper_frames(n: int, seed: int, *, stress: bool = True) -> list:
+    """Rattled copper cells of 2 atoms with labels from EMT."""
+    generator = np.random.default_rng(seed)
+    frames = []
+    for index in range(n):
+        atoms = bulk("Cu", "fcc", a=3.7, cubic=False).repeat((2, 1, 1))
+        atoms.positions += generator.normal(scale=0.08, size=atoms.positions.shape)
+        atoms.calc = EMT()
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+        if stress:
+            results["stress"] = atoms.get_stress()
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        atoms.info["config_type"] = "even" if index % 2 == 0 else "odd"
+        frames.append(atoms)
+    return frames
+
+
+def tiny_recipe(folder: Path, **changes: Any) -> dict[str, Any]:
+    recipe = {
+        "potential": {"backbone": {"name": "equiformer", "cutoff": 3.2, "l_max": 1, "channels": 4, "n_layers": 1}},
+        "data": {"train": "cu.extxyz", "split": {"train": 12, "valid": 4, "test": 4, "seed": 3}},
+        "loss": {"energy": 1.0, "forces": 1.0},
+        "optimizer": {"batch_size": 4, "max_epochs": 4, "warmup_steps": 3, "learning_rate": 5e-3},
+        "trainer": {"device": "cpu", "seed": 5},
+        "card": {"title": "tiny copper", "level_of_theory": "EMT"},
+        "output": "run",
+    }
+    for dotted, value in changes.items():
+        place = recipe
+        *parents, last = dotted.split("__")
+        for key in parents:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return recipe
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the data set and a recipe; returns the path of the recipe."""
+
+    def make(*, stress: bool = True, **changes: Any) -> Path:
+        ase.io.write(tmp_path / "cu.extxyz", copper_frames(20, 1, stress=stress))
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(tiny_recipe(tmp_path, **changes)))
+        return path
+
+    return make

@@ -1,0 +1,357 @@
+"""Whole runs on a tiny data set: the result, resuming, refusing, stopping."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mlff_calc.errors import DatasetError, RecipeError, TrainingError
+from mlff_calc.potential import load_potential
+from mlff_calc.potential.files import read_header
+from mlff_calc.training.evaluate import evaluate
+from mlff_calc.training.frames import read_frames
+from mlff_calc.training.recipe import load_recipe
+from mlff_calc.training.run import train
+
+Project = Callable[..., Path]
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Weights, averages and moments at the end of a run."""
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    state = dict(last["state_dict"])
+    for index, average in enumerate(last["callbacks"]["AveragedWeights"]["average"]):
+        state[f"average {index}"] = average
+    for index, moments in last["optimizer_states"][0]["state"].items():
+        state[f"moment {index}"] = moments["exp_avg"]
+    return state
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
+def test_a_run_leaves_a_potential_that_loads_and_does_what_the_report_says(project: Project) -> None:
+    path = project()
+    result = train(path, command="mlff train recipe.yaml")
+    rows = (result.folder / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+    assert rows[0].startswith("epoch,step,minutes,learning_rate,train_loss,valid_loss,")
+    potential = load_potential(result.potential)
+    assert potential.elements == [29]
+    test = read_frames(load_recipe(path))["test"]
+    again = evaluate(potential, test, batch_size=2)
+    assert again.errors["forces"].mae == pytest.approx(result.report.errors["forces"].mae, rel=1e-4)
+    assert again.errors["forces"].count == sum(3 * len(atoms) for atoms in test.atoms)
+    header = read_header(result.potential)
+    assert header["provenance"]["data"]["train"]["frames"] == 12
+    card = (result.potential / "card.md").read_text()
+    for text in ("tiny copper", "EMT", "mlff train recipe.yaml", "| train | cu.extxyz | 12 | 12 | 12 | 12 |", "## Not for"):
+        assert text in card
+    assert yaml.safe_load((result.potential / "recipe.yaml").read_text()) == yaml.safe_load(path.read_text())
+    for name in ("learning_curve.png", "parity.png"):
+        assert (result.folder / name).read_bytes()[:4] == b"\x89PNG"
+    assert not list(result.folder.rglob("*.tmp"))
+    assert sorted(p.name for p in path.parent.iterdir()) == ["cu.extxyz", "recipe.yaml", "run"]
+
+
+def test_training_learns(project: Project) -> None:
+    path = project(optimizer__max_epochs=40, loss__stress=1.0)
+    result = train(path)
+    rows = (result.folder / "metrics.csv").read_text().splitlines()
+    first, last = (float(row.split(",")[5]) for row in (rows[1], rows[-1]))
+    assert last < 0.5 * first
+    assert "stress" in result.report.errors
+
+
+def test_the_same_recipe_gives_the_same_weights(project: Project, tmp_path: Path) -> None:
+    path = project()
+    for name in ("a", "b"):
+        train(path, output=tmp_path / name)
+    assert_same(final_weights(tmp_path / "a"), final_weights(tmp_path / "b"))
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [(1, 0), (2, 1), (3, 2), (0, 1)], ids=["early", "middle", "last batch", "first epoch"])
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: tuple[int, int]
+) -> None:
+    from mlff_calc.training.module import TrainingModule
+
+    path = project()
+    train(path, output=tmp_path / "whole")
+    step = TrainingModule.training_step
+
+    def interrupted(self: TrainingModule, batch: object, batch_idx: int) -> torch.Tensor:
+        if (self.trainer.current_epoch, batch_idx) == stop_at:
+            raise _Stop
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", interrupted)
+        with pytest.raises(_Stop):
+            train(path, output=tmp_path / "parts")
+    train(path, output=tmp_path / "parts", resume=True)
+    assert_same(final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts"))
+
+    def losses(name: str) -> list[list[str]]:
+        rows = [row.split(",") for row in (tmp_path / name / "metrics.csv").read_text().splitlines()]
+        return [[row[0], row[1], *row[3:]] for row in rows]
+
+    assert losses("whole") == losses("parts")
+
+
+def test_a_folder_with_a_run_is_kept_unless_told_otherwise(project: Project) -> None:
+    path = project()
+    result = train(path)
+    before = (result.folder / "metrics.csv").read_bytes()
+    with pytest.raises(TrainingError, match="holds a run already; go on with --resume, replace it with --overwrite"):
+        train(path)
+    with pytest.raises(TrainingError, match="this run is finished"):
+        train(path, resume=True)
+    with pytest.raises(RecipeError, match="exclude each other"):
+        train(path, resume=True, overwrite=True)
+    assert (result.folder / "metrics.csv").read_bytes() == before
+    train(path, overwrite=True)
+
+
+def test_resume_refuses_another_recipe_and_other_data(project: Project) -> None:
+    path = project()
+    result = train(path)
+    record = json.loads((result.folder / "run.json").read_text())
+    (result.folder / "run.json").write_text(json.dumps(record | {"finished": False}))
+    with pytest.raises(RecipeError, match=r"had another recipe: optimizer.learning_rate was 0.005, is 0.1"):
+        train(path, resume=True, overrides=["optimizer.learning_rate=0.1"])
+    frames = ase.io.read(path.parent / "cu.extxyz", ":")
+    frames[0].positions += 0.01
+    ase.io.write(path.parent / "cu.extxyz", frames)
+    with pytest.raises(TrainingError, match=r"cu.extxyz: the data of `train` changed"):
+        train(path, resume=True)
+
+
+def test_a_foreign_folder_is_not_touched(project: Project, tmp_path: Path) -> None:
+    path = project()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(TrainingError, match="not empty and not a run"):
+        train(path, output=tmp_path / "mine")
+    with pytest.raises(TrainingError, match="not empty and not a run"):
+        train(path, output=tmp_path / "mine", overwrite=True)
+    with pytest.raises(TrainingError, match="no run to resume"):
+        train(path, output=tmp_path / "mine", resume=True)
+
+
+def assert_nothing_written(path: Path) -> None:
+    assert not (path.parent / "run").exists()
+
+
+def test_missing_file_is_named_before_anything_is_written(project: Project) -> None:
+    path = project(data__train="gone.extxyz")
+    with pytest.raises(RecipeError, match=r"recipe.yaml: data.train.file: there is no file .*gone.extxyz"):
+        train(path)
+    assert_nothing_written(path)
+
+
+def test_a_weight_without_labels_is_refused(project: Project) -> None:
+    path = project(stress=False, loss__stress=1.0)
+    with pytest.raises(RecipeError, match=r"loss.stress is 1, but .*cu.extxyz .* no stress under the key .*data.keys.stress"):
+        train(path)
+    assert_nothing_written(path)
+
+
+def test_split_larger_than_the_file_is_refused(project: Project) -> None:
+    path = project(data__split__train=30)
+    with pytest.raises(RecipeError, match=r"data.split: asks for 30 \+ 4 \+ 4 frames .* has 20"):
+        train(path)
+    assert_nothing_written(path)
+
+
+def test_files_that_disagree_on_elements_are_refused(project: Project) -> None:
+    path = project(data={"train": "cu.extxyz", "valid": "valid.extxyz"})
+    frames = ase.io.read(path.parent / "cu.extxyz", ":4")
+    for atoms in frames:
+        atoms.symbols[0] = "Ag"
+    ase.io.write(path.parent / "valid.extxyz", frames)
+    with pytest.raises(DatasetError, match=r"valid.extxyz \(valid\) holds Ag, but the training data .* hold only Cu"):
+        train(path)
+    assert_nothing_written(path)
+
+
+def test_labels_that_are_nan_are_refused(project: Project) -> None:
+    path = project()
+    frames = ase.io.read(path.parent / "cu.extxyz", ":")
+    frames[3].calc.results["forces"][1, 2] = np.nan
+    ase.io.write(path.parent / "cu.extxyz", frames)
+    with pytest.raises(DatasetError, match=r"cu.extxyz.*3"):
+        train(path)
+    assert_nothing_written(path)
+
+
+def test_wrong_backbone_option_is_refused_with_the_nearest(project: Project) -> None:
+    path = project(potential__backbone__chanels=4)
+    with pytest.raises(RecipeError, match=r"recipe.yaml: potential: .*'chanels'.*did you mean 'channels'"):
+        train(path)
+    assert_nothing_written(path)
+
+
+def test_a_loss_that_is_not_finite_stops_and_saves_the_batch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = project()
+    from mlff_calc.training.data import EpochLoader
+
+    draw = EpochLoader.__iter__
+
+    def poisoned(self: EpochLoader) -> object:
+        for number, batch in enumerate(draw(self)):
+            if self.seed is not None and self.epoch() == 1 and number == 1:
+                batch.graph["edge_vec"][0] = float("inf")
+            yield batch
+
+    monkeypatch.setattr(EpochLoader, "__iter__", poisoned)
+    with pytest.raises(TrainingError, match=r"loss is not finite at step 4, in the batch of frames .*bad_batch.extxyz"):
+        train(path)
+    saved = ase.io.read(path.parent / "run" / "bad_batch.extxyz", ":")
+    frames = ase.io.read(path.parent / "cu.extxyz", ":")
+    assert len(saved) == 4
+    for atoms in saved:
+        assert np.allclose(atoms.positions, frames[atoms.info["frame"]].positions)
+    weights = final_weights(path.parent / "run")
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+    assert not (path.parent / "run" / "potential").exists()
+
+
+def test_early_stop_ends_the_run(project: Project) -> None:
+    path = project(optimizer__max_epochs=50, optimizer__learning_rate=1e-12, optimizer__ema_decay=None, trainer__early_stop=2)
+    train(path, output=path.parent / "run")
+    rows = (path.parent / "run" / "metrics.csv").read_text().splitlines()
+    assert len(rows) - 1 < 50
+
+
+def test_a_budget_of_minutes_ends_at_the_floor(project: Project) -> None:
+    path = project(optimizer__max_epochs=None, optimizer__max_minutes=0.03, optimizer__warmup_steps=0)
+    result = train(path)
+    rows = [row.split(",") for row in (result.folder / "metrics.csv").read_text().splitlines()[1:]]
+    rates = [float(row[3]) for row in rows]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.05 * 5e-3
+    assert 0.03 <= result.minutes < 0.05
+
+
+def test_fine_tuning_starts_from_a_potential(project: Project, tmp_path: Path) -> None:
+    path = project()
+    start = train(path, output=tmp_path / "start")
+    frames = ase.io.read(path.parent / "cu.extxyz", ":")
+    for atoms in frames:  # another method: energies shifted by a constant per atom
+        atoms.calc.results["energy"] += 1000.0 * len(atoms)
+    ase.io.write(path.parent / "cu.extxyz", frames)
+    recipe = yaml.safe_load(path.read_text())
+    del recipe["potential"]
+    recipe |= {"fine_tune_from": str(start.potential), "output": "tuned"}
+    recipe["optimizer"] |= {"learning_rate": 1e-9, "max_epochs": 1}
+    path.write_text(yaml.safe_dump(recipe))
+    tuned = train(path)
+    before, after = load_potential(start.potential), load_potential(tuned.potential)
+    shift = after.config["reference_energies"]["29"] - before.config["reference_energies"]["29"]
+    assert shift == pytest.approx(1000.0, abs=0.5)
+    assert tuned.report.errors["forces"].mae == pytest.approx(start.report.errors["forces"].mae, rel=1e-3)
+
+    for atoms in frames:
+        atoms.symbols[0] = "Ag"
+    ase.io.write(path.parent / "cu.extxyz", frames)
+    with pytest.raises(DatasetError, match=r"cu.extxyz holds Ag, but the potential .* knows only Cu"):
+        train(path, output=tmp_path / "silver")
+    assert not (tmp_path / "silver").exists()
+
+
+def mlff(*arguments: str, **options: object) -> subprocess.Popen:
+    command = [sys.executable, "-m", "mlff_calc.cli.main", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
+    )
+
+
+def wait_for_epochs(folder: Path, n: int) -> None:
+    deadline = time.monotonic() + 60.0
+    while time.monotonic() < deadline:
+        if (folder / "metrics.csv").is_file() and len((folder / "metrics.csv").read_text().splitlines()) > n:
+            return
+        time.sleep(0.02)
+    pytest.fail("the run did not get going")
+
+
+def test_ctrl_c_says_one_thing_and_the_run_goes_on_later(project: Project) -> None:
+    path = project(optimizer__max_epochs=60)
+    process = mlff("train", str(path))
+    wait_for_epochs(path.parent / "run", 3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    lines = [line for line in errors.splitlines() if "interrupted" in line]
+    assert len(lines) == 1
+    assert "--resume" in lines[0]
+    assert not (path.parent / "run" / "potential").exists()
+    train(path, output=path.parent / "whole")
+    train(path, resume=True)
+    assert_same(final_weights(path.parent / "whole"), final_weights(path.parent / "run"))
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing_that_was_finished(project: Project) -> None:
+    path = project(optimizer__max_epochs=60)
+    for epochs in (2, 20):
+        process = mlff("train", str(path), *(["--resume"] if epochs > 2 else []))
+        wait_for_epochs(path.parent / "run", epochs)
+        process.kill()
+        process.communicate(timeout=60)
+    train(path, output=path.parent / "whole")
+    train(path, resume=True)
+    assert_same(final_weights(path.parent / "whole"), final_weights(path.parent / "run"))
+
+
+def test_a_disk_that_refuses_ends_in_one_message_and_leaves_nothing_half_written(project: Project) -> None:
+    path = project()
+
+    def little_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+
+    process = mlff("train", str(path), preexec_fn=little_disk)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert [line for line in errors.splitlines() if line.startswith("mlff: error:")][0].count("ckpt") == 1
+    run = path.parent / "run"
+    assert not list(run.rglob("*.tmp"))
+    assert not list(run.rglob("*.ckpt"))
+    assert not (run / "potential").exists()
+    train(path, resume=True)
+    assert load_potential(run / "potential").elements == [29]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_potential(project: Project) -> None:
+    path = project(trainer__n_devices=2, optimizer__batch_size=2)
+    process = mlff("train", str(path))
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    rows = (path.parent / "run" / "metrics.csv").read_text().splitlines()
+    assert rows[-1].startswith("4,12,")
+    assert load_potential(path.parent / "run" / "potential").elements == [29]
