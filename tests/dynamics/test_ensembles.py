@@ -136,7 +136,7 @@ def test_nve_error_falls_with_the_square_of_the_timestep(einstein):
 
 
 def test_options_out_of_range_are_refused_by_name():
-    with pytest.raises(OptionError, match="nvt.*nose-hoover"):
+    with pytest.raises(OptionError, match=r"nvt.*nose-hoover"):
         EnsembleOptions(ensemble="nvt")
     for name in ("timestep_fs", "friction_per_ps", "taut_fs", "taup_fs"):
         for bad in (0.0, -1.0, float("nan"), float("inf")):

@@ -84,7 +84,7 @@ def test_atomic_writing_leaves_the_old_content_where_the_disk_is_full(tmp_path, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SimulationError, match="No space left.*--resume"):
+    with pytest.raises(SimulationError, match=r"No space left.*--resume"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]

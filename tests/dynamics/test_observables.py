@@ -55,7 +55,7 @@ def test_rdf_of_pairs_of_elements():
         radial_distribution([atoms], 3.5, pair=("Na", "K"))
     with pytest.raises(OptionError, match="pbc"):
         radial_distribution([molecule("H2O")], 3.5)
-    with pytest.raises(OptionError, match="no frames|got none"):
+    with pytest.raises(OptionError, match=r"no frames|got none"):
         radial_distribution([], 3.5)
 
 

@@ -131,7 +131,7 @@ def test_steps_are_counted_from_the_start_of_the_run(copper, tmp_path):
     assert MDRun.resume(folder, EMT()).run().step == 20  # nothing is left to do
     assert (folder / "log.csv").read_bytes() == before
     assert MDRun.resume(folder, EMT(), steps=25).run().step == 25
-    with pytest.raises(OptionError, match="steps = 10.*25"):
+    with pytest.raises(OptionError, match=r"steps = 10.*25"):
         MDRun.resume(folder, EMT(), steps=10)
 
 

@@ -121,7 +121,7 @@ def test_a_failing_calculator_stops_with_a_frame_and_its_own_words(tmp_path, fai
 def test_npt_without_stress_is_refused(tmp_path, copper, einstein):
     atoms = copper(1)
     atoms.calc = einstein(atoms.positions)
-    with pytest.raises(OptionError, match="npt.*stress"):
+    with pytest.raises(OptionError, match=r"npt.*stress"):
         MDRun.start(atoms, tmp_path / "run", EnsembleOptions(ensemble="npt"), RunOptions(steps=5)).run()
     assert not (tmp_path / "run/state.json").exists()
 

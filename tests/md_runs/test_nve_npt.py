@@ -1,0 +1,59 @@
+"""The dynamics scripts run as they stand, in their short form."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import read
+
+from mlff_calc.potential import build_potential
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "md_runs"
+
+
+def run(script: str, *words: object) -> str:
+    command = [sys.executable, str(SCRIPTS / script), "--short", *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def potentials(tmp_path_factory) -> Path:
+    """Random weights of small scale: atoms that barely feel each other, enough to run every line of the scripts."""
+    folder = tmp_path_factory.mktemp("potentials")
+    backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
+    for name, elements in (("ethanol", ["H", "C", "O"]), ("silicon", ["Si"])):
+        config = {"backbone": backbone, "elements": elements, "scale": 0.02}
+        build_potential(config, seed=0).save(folder / name, card="# random", recipe="")
+    return folder
+
+
+def test_nve_ethanol(potentials, tmp_path):
+    output = tmp_path / "run"
+    said = run("nve_ethanol.py", "--potential", potentials / "ethanol", "--output", output)
+    assert abs(float(re.search(r"energy: (\S+) \+-", said).group(1))) < 1.0
+    assert len(read(output / "trajectory.traj", ":")) == 13
+    spectrum = np.loadtxt(output / "spectrum.csv", delimiter=",", skiprows=1)
+    assert spectrum[-1, 0] == pytest.approx(16678.2 / 4.0, rel=1e-4)
+    assert (output / "report.html").exists()
+    assert "mean temperature" in run(
+        "nve_ethanol.py", "--potential", potentials / "ethanol", "--output", output, "--resume"
+    )
+
+
+def test_npt_silicon(potentials, tmp_path):
+    output = tmp_path / "run"
+    said = run("npt_silicon.py", "--potential", potentials / "silicon", "--output", output)
+    printed = float(re.search(r"lattice constant: (\S+) \+-", said).group(1))
+    lengths = [np.cbrt(atoms.cell.volume) for atoms in read(output / "trajectory.traj", ":")]
+    assert len(lengths) == 3
+    assert min(lengths) - 0.01 < printed < max(lengths) + 0.01
+    assert len(set(lengths)) == 3  # the cell moved
