@@ -1,0 +1,12 @@
+"""Recipes, losses, the Lightning run, fine-tuning and evaluation: how a potential comes to be.
+
+`run.train` is the whole road; `evaluate.evaluate` judges a potential. Lightning is imported only when a run starts.
+"""
+
+from __future__ import annotations
+
+from mlff_calc.training.evaluate import EvaluationReport, evaluate
+from mlff_calc.training.recipe import Recipe, load_recipe
+from mlff_calc.training.run import TrainingResult, train
+
+__all__ = ["EvaluationReport", "Recipe", "TrainingResult", "evaluate", "load_recipe", "train"]

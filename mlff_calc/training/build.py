@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from ase.data import chemical_symbols
 
+from mlff_calc.datasets import fit_reference_energies, force_rms
 from mlff_calc.errors import RecipeError
 from mlff_calc.potential import Potential, build_potential
 from mlff_calc.training.data import GraphFrames
@@ -31,18 +31,16 @@ def reference_energies(recipe: Recipe, frames: Frames, elements: list[int]) -> d
                 f"{recipe.origin}: reference_energies lacks {' '.join(missing)}; give all elements, or write `fit`"
             )
         return {z: energies[z] for z in elements}
-    labelled = [(a, x["energy"]) for a, x in zip(frames.atoms, frames.labels, strict=True) if "energy" in x]
-    if not labelled:
-        return dict.fromkeys(elements, 0.0)
-    counts = np.array([[np.count_nonzero(atoms.numbers == z) for z in elements] for atoms, _ in labelled], dtype=float)
-    energies_fit = np.linalg.lstsq(counts, np.array([energy for _, energy in labelled]), rcond=None)[0]
-    return {z: float(energy) for z, energy in zip(elements, energies_fit, strict=True)}
+    if not any(sample.energy is not None for sample in frames.samples):
+        return dict.fromkeys(elements, 0.0)  # nothing to fit, and check_labels has seen that energies have no weight
+    return fit_reference_energies(frames.samples, elements)
 
 
 def force_scale(frames: Frames) -> float:
     """Root mean square of the components of the training forces (eV/Angstrom); 1 where there are none."""
-    parts = [np.ravel(labels["forces"]) for labels in frames.labels if "forces" in labels]
-    rms = float(np.sqrt(np.mean(np.square(np.concatenate(parts))))) if parts else 0.0
+    if not any(sample.forces is not None for sample in frames.samples):
+        return 1.0
+    rms = force_rms(frames.samples)
     return rms if rms > 0.0 else 1.0
 
 
@@ -81,7 +79,7 @@ def new_potential(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrame
         raise RecipeError(f"{recipe.origin}: potential: {error}") from error
     except TypeError as error:
         raise RecipeError(f"{recipe.origin}: potential: {error}; check names and types of the options") from error
-    graphs = GraphFrames(frames, cutoff)
+    graphs = GraphFrames(frames.samples, cutoff)
     if recipe.potential is not None and recipe.potential.avg_num_neighbors == "auto":
         config["avg_num_neighbors"] = max(1.0, round(graphs.average_neighbors(), 3))
     return build_potential(config, seed=recipe.trainer.seed).to_precision(recipe.trainer.precision), graphs

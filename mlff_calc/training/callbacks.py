@@ -207,14 +207,18 @@ class Checkpoints(pl.Callback):
         if (trainer.current_epoch + 1) % self.every == 0 or trainer.should_stop:
             trainer.save_checkpoint(self.folder / "last.ckpt")
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Add the states of the random generators."""
         del trainer, pl_module
         checkpoint["random"] = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             checkpoint["random"]["cuda"] = torch.cuda.get_rng_state_all()
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Take the states up."""
         del trainer, pl_module
         torch.set_rng_state(checkpoint["random"]["cpu"].cpu())

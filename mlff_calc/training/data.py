@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_calc.errors import StructureError
-from mlff_calc.graph import collate, graph_from_atoms, to_device
-from mlff_calc.training.frames import Frames
+from mlff_calc.datasets import Sample, labelled_graph
+from mlff_calc.graph import collate, to_device
 
 LABELS = ("energy", "forces", "stress")
 
@@ -22,8 +21,8 @@ class Batch:
 
     Attributes:
         graph: Input keys of the graph contract.
-        labels: `energy` [n_systems] eV, `forces` [n_atoms, 3] eV/Angstrom, `stress` [n_systems, 3, 3] eV/Angstrom^3, float64;
-            NaN where a frame lacks the label.
+        labels: `energy` [n_systems] eV, `forces` [n_atoms, 3] eV/Angstrom, `stress` [n_systems, 3, 3] eV/Angstrom^3;
+            float64, NaN where a frame lacks the label.
         n_atoms: Atoms per system [n_systems].
         frames: Numbers of the frames within their part of the data.
     """
@@ -46,26 +45,20 @@ class GraphFrames:
     """The graphs and labels of a part of the data, made once.
 
     Args:
-        frames: Structures and labels.
+        samples: Structures and labels.
         cutoff: Angstrom.
 
     Raises:
         StructureError: A structure cannot be a graph; names the file and the frame.
     """
 
-    def __init__(self, frames: Frames, cutoff: float) -> None:
+    def __init__(self, samples: Sequence[Sample], cutoff: float) -> None:
         self.graphs: list[dict[str, Tensor]] = []
         self.labels: list[dict[str, Tensor]] = []
-        for index, (atoms, labels) in enumerate(zip(frames.atoms, frames.labels, strict=True)):
-            try:
-                self.graphs.append(graph_from_atoms(atoms, cutoff))
-            except StructureError as error:
-                raise StructureError(f"{frames.place(index)}: {error}") from error
-            self.labels.append({
-                "energy": _tensor(labels.get("energy"), (1,)),
-                "forces": _tensor(labels.get("forces"), (len(atoms), 3)),
-                "stress": _tensor(labels.get("stress"), (1, 3, 3)),
-            })
+        for sample in samples:
+            graph = labelled_graph(sample, cutoff)
+            self.labels.append({name: graph.pop(name) for name in LABELS})
+            self.graphs.append(graph)
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -81,12 +74,6 @@ class GraphFrames:
         labels = {name: torch.cat([self.labels[index][name] for index in frames]) for name in LABELS}
         n_atoms = torch.tensor([self.graphs[index]["atomic_numbers"].shape[0] for index in frames])
         return Batch(graph, labels, n_atoms, frames)
-
-
-def _tensor(value: np.ndarray | float | None, shape: tuple[int, ...]) -> Tensor:
-    if value is None:
-        return torch.full(shape, float("nan"), dtype=torch.float64)
-    return torch.as_tensor(np.array(value, dtype=np.float64)).reshape(shape)
 
 
 class EpochLoader:

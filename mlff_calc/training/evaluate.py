@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from mlff_calc.datasets import LabelKeys, Sample, StructureDataset, read_structures
 from mlff_calc.errors import DatasetError, OptionError
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.data import Batch, GraphFrames
-from mlff_calc.training.frames import Frames
-from mlff_calc.training.recipe import LabelKeys, Source
 from mlff_calc.training.sums import Errors, ErrorSums
 
 
@@ -47,7 +46,8 @@ class EvaluationReport:
             "errors": {name: asdict(errors) for name, errors in self.errors.items()},
             "forces_by_element": {name: asdict(errors) for name, errors in self.by_element.items()},
             "by_config_type": {
-                kind: {name: asdict(errors) for name, errors in found.items()} for kind, found in self.by_config_type.items()
+                kind: {name: asdict(errors) for name, errors in found.items()}
+                for kind, found in self.by_config_type.items()
             },
         }
 
@@ -70,7 +70,7 @@ def _row(name: str, errors: Errors) -> str:
 
 def evaluate(
     potential: Callable[[dict[str, Tensor]], dict[str, Tensor]],
-    frames: Frames,
+    samples: Sequence[Sample] | StructureDataset,
     *,
     batch_size: int = 16,
     device: str | torch.device = "cpu",
@@ -80,7 +80,7 @@ def evaluate(
 
     Args:
         potential: A `Potential` on `device` (or a compiled one, which has the same `elements` and `cutoff`).
-        frames: Structures and labels.
+        samples: Structures and labels.
         batch_size: Frames evaluated at once.
         device: Where the potential is.
         progress: Wraps the iteration over batches, for a progress bar.
@@ -89,17 +89,20 @@ def evaluate(
         UnknownElementError: A frame holds an element the potential does not know; names file and frame.
         StructureError: A structure cannot be a graph.
     """
-    for index, atoms in enumerate(frames.atoms):
-        check_elements(atoms.numbers, potential, frames.place(index))  # type: ignore[arg-type]
-    graphs = GraphFrames(frames, potential.cutoff)  # type: ignore[attr-defined]
+    samples = samples.samples if isinstance(samples, StructureDataset) else samples
+    for sample in samples:
+        check_elements(sample.atoms.numbers, potential, sample.place)  # type: ignore[arg-type]
+    graphs = GraphFrames(samples, potential.cutoff)  # type: ignore[attr-defined]
     if isinstance(potential, torch.nn.Module):
         potential.eval()
     found = _Collected()
-    for start in progress(range(0, len(frames), batch_size)):
-        batch = graphs.batch(list(range(start, min(start + batch_size, len(frames)))))
+    for start in progress(range(0, len(samples), batch_size)):
+        batch = graphs.batch(list(range(start, min(start + batch_size, len(samples)))))
         outputs = potential(batch.to(torch.device(device)).graph)
-        found.add({name: outputs[name].detach().cpu() for name in ("energy", "forces", "stress") if name in outputs}, batch)
-    return found.report(frames)
+        found.add(
+            {name: outputs[name].detach().cpu() for name in ("energy", "forces", "stress") if name in outputs}, batch
+        )
+    return found.report(samples)
 
 
 class _Collected:
@@ -137,11 +140,11 @@ class _Collected:
         present = ~torch.isnan(reference)
         self.pairs.setdefault(name, []).append((reference[present].numpy(), predicted[present].numpy()))
 
-    def report(self, frames: Frames) -> EvaluationReport:
+    def report(self, samples: Sequence[Sample]) -> EvaluationReport:
         kinds: dict[str, ErrorSums] = {}
-        for kind, sums in zip(frames.config_types, self.per_frame, strict=True):
-            if kind is not None:
-                total = kinds.setdefault(str(kind), ErrorSums())
+        for sample, sums in zip(samples, self.per_frame, strict=True):
+            if sample.config_type:
+                total = kinds.setdefault(sample.config_type, ErrorSums())
                 for name, row in sums.rows.items():
                     total.rows[name] = total.rows[name] + row if name in total.rows else row
         by_element = {chemical_symbols[z]: s.errors().get("forces") for z, s in sorted(self.elements.items())}
@@ -150,7 +153,7 @@ class _Collected:
             for name, parts in self.pairs.items()
         }
         return EvaluationReport(
-            frames=len(frames),
+            frames=len(samples),
             errors=self.all.errors(),
             by_element={symbol: errors for symbol, errors in by_element.items() if errors is not None},
             by_config_type={kind: sums.errors() for kind, sums in sorted(kinds.items())},
@@ -186,18 +189,18 @@ def evaluate_file(
         OptionError: A device that is not there.
     """
     from mlff_calc.training.plots import parity
-    from mlff_calc.training.reading import read_source
 
     if plot is not None and not plot.absolute().parent.is_dir():
         raise OptionError(f"--plot {plot}: there is no folder {plot.absolute().parent}; make it first")
-    if not data.is_file():
-        raise DatasetError(f"there is no file {data}; correct the path")
     target = choose_device(device)
     model = load_potential(potential).to_precision(precision).to(target).eval()
-    frames = read_source("test", data, Source(file=str(data), part=part, keys=LabelKeys(**(keys or {}))))
-    if not any(frames.count().labels.values()):
-        raise DatasetError(f"{data}: no energies, forces or stresses were found; name their keys with --energy-key and so on")
-    report = evaluate(model, frames, batch_size=batch_size, device=target)
+    named = {kind: name for kind, name in (keys or {}).items() if name}
+    samples = read_structures(data, ":", LabelKeys(**named) if named else None, part=part)
+    if not any(sample.labels() for sample in samples):
+        raise DatasetError(
+            f"{data}: no energies, forces or stresses were found; name their keys with --energy-key and so on"
+        )
+    report = evaluate(model, samples, batch_size=batch_size, device=target)
     if plot is not None:
         parity(report.pairs, plot, f"{report.frames} frames of {data.name}")
     return report
@@ -216,5 +219,7 @@ def choose_device(device: str) -> torch.device:
     except RuntimeError as error:
         raise OptionError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:N") from error
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu")
+        raise OptionError(
+            f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu"
+        )
     return target

@@ -37,16 +37,16 @@ class FailureReport(pl.Callback):
             raise error from exception
 
     def _save(self, error: NotFiniteError, step: int) -> TrainingError:
-        indices = [self.frames.indices[frame] for frame in error.frames]
+        samples = [self.frames.samples[frame] for frame in error.frames]
+        indices = [sample.frame for sample in samples]
         structures = []
-        for frame, index in zip(error.frames, indices, strict=True):
-            atoms = self.frames.atoms[frame].copy()
-            labels = self.frames.labels[frame]
-            atoms.info = {"frame": index, "file": str(self.frames.path)}
-            if "energy" in labels:
-                atoms.info["REF_energy"] = float(labels["energy"])
-            if "forces" in labels:
-                atoms.arrays["REF_forces"] = labels["forces"]
+        for sample in samples:
+            atoms = sample.atoms.copy()
+            atoms.info = {"frame": sample.frame, "file": str(sample.path)}
+            if sample.energy is not None:
+                atoms.info["REF_energy"] = sample.energy
+            if sample.forces is not None:
+                atoms.arrays["REF_forces"] = sample.forces
             structures.append(atoms)
         stream = io.StringIO()
         ase.io.write(stream, structures, format="extxyz")

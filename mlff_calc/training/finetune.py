@@ -37,7 +37,7 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
             f"{frames.path} holds {' '.join(chemical_symbols[z] for z in unknown)}, but the potential {name!r} knows only "
             f"{' '.join(chemical_symbols[z] for z in start.elements)}; leave those frames out, or train a new potential"
         )
-    graphs = GraphFrames(frames, start.cutoff)
+    graphs = GraphFrames(frames.samples, start.cutoff)
     config = dict(start.config)
     energies = _shifted_references(recipe, start, graphs)
     config["reference_energies"] = {str(z): energy for z, energy in energies.items()}
@@ -56,7 +56,9 @@ def _shifted_references(recipe: Recipe, start: Potential, graphs: GraphFrames) -
         changed = {symbol_number(symbol, recipe): energy for symbol, energy in given.items()}
         missing = [chemical_symbols[z] for z in start.elements if z not in changed]
         if missing:
-            raise RecipeError(f"{recipe.origin}: reference_energies lacks {' '.join(missing)}; give all, or write `fit`")
+            raise RecipeError(
+                f"{recipe.origin}: reference_energies lacks {' '.join(missing)}; give all, or write `fit`"
+            )
         return {z: changed[z] for z in start.elements}
     rows, left_over = [], []
     start.eval()

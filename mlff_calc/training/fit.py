@@ -50,7 +50,9 @@ class AtomicCheckpoints(TorchCheckpointIO):
         try:
             return dict(torch.load(path, map_location=map_location or "cpu", weights_only=True))
         except Exception as error:
-            raise TrainingError(f"{path}: cannot be read as a checkpoint ({error}); start anew with --overwrite") from error
+            raise TrainingError(
+                f"{path}: cannot be read as a checkpoint ({error}); start anew with --overwrite"
+            ) from error
 
 
 class Loaders(pl.LightningDataModule):
@@ -111,7 +113,9 @@ def choose_accelerator(recipe: Recipe) -> str:
     wanted, n = recipe.trainer.device, recipe.trainer.n_devices
     there = torch.cuda.device_count() if wanted != "cpu" else 0
     if wanted == "cuda" and there == 0:
-        raise OptionError(f"{recipe.origin}: trainer.device is cuda, but PyTorch sees no CUDA device; write cpu or auto")
+        raise OptionError(
+            f"{recipe.origin}: trainer.device is cuda, but PyTorch sees no CUDA device; write cpu or auto"
+        )
     if there and n > there:
         raise OptionError(f"{recipe.origin}: trainer.n_devices is {n}, but there are {there} CUDA devices; lower it")
     return "cuda" if there else "cpu"

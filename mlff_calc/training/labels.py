@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlff_calc.datasets import KINDS
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe import Recipe
 
-logger = logging.getLogger(__name__)
-KINDS = ("energy", "forces", "stress")
-
 
 @dataclass(frozen=True)
-class LabelCount:
+class PartCount:
     """Labels read for one part of the data.
 
     Attributes:
@@ -30,7 +27,7 @@ class LabelCount:
     labels: dict[str, int]
 
 
-def label_table(counts: list[LabelCount]) -> str:
+def label_table(counts: list[PartCount]) -> str:
     """The counts as a table of plain text, one line per part."""
     width = max(len(count.path.name) for count in counts)
     lines = [f"{'part':<6}  {'file':<{width}}  {'frames':>7}" + "".join(f"  {kind:>7}" for kind in KINDS)]
@@ -40,7 +37,7 @@ def label_table(counts: list[LabelCount]) -> str:
     return "\n".join(lines)
 
 
-def check_labels(recipe: Recipe, counts: list[LabelCount]) -> None:
+def check_labels(recipe: Recipe, counts: list[PartCount]) -> None:
     """Refuse a recipe whose loss asks for labels that are not there.
 
     Raises:

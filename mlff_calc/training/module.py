@@ -139,4 +139,6 @@ class TrainingModule(pl.LightningModule):
             {"params": kept, "weight_decay": 0.0},
         ]
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[section.name]
-        return kind([g for g in groups if g["params"]], lr=section.learning_rate, betas=(0.9, section.beta2), foreach=True)
+        return kind(
+            [g for g in groups if g["params"]], lr=section.learning_rate, betas=(0.9, section.beta2), foreach=True
+        )

@@ -28,7 +28,9 @@ class ProgressReport(pl.Callback):
         show_bar: Draw a bar where standard error is a terminal.
     """
 
-    def __init__(self, keeper: BudgetKeeper, checkpoints: Checkpoints, max_epochs: int | None, *, show_bar: bool) -> None:
+    def __init__(
+        self, keeper: BudgetKeeper, checkpoints: Checkpoints, max_epochs: int | None, *, show_bar: bool
+    ) -> None:
         self.keeper, self.checkpoints, self.max_epochs = keeper, checkpoints, max_epochs
         self.show_bar = show_bar
         self._bar: Progress | None = None
@@ -72,7 +74,11 @@ class ProgressReport(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Take up the errors of the validation; log a line where there is no bar."""
         errors = pl_module.validation.errors()
-        parts = [f"{name} {errors[name].mae:.3g} {errors[name].unit}" for name in ("energy", "forces", "stress") if name in errors]
+        parts = [
+            f"{name} {errors[name].mae:.3g} {errors[name].unit}"
+            for name in ("energy", "forces", "stress")
+            if name in errors
+        ]
         self._errors = "valid MAE " + ", ".join(parts) if parts else ""
         now = time.monotonic()
         used = self.keeper.used(trainer)

@@ -7,6 +7,7 @@ folder of the recipe and may hold environment variables (`${MLFF_DATA}/rmd17/eth
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from mlff_calc.errors import RecipeError
+from mlff_calc import datasets
+from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.recipe_errors import describe_validation_error
 
 Form = Literal["l2", "huber", "mse"]
@@ -44,6 +46,14 @@ class NamedOptions(BaseModel):
     def config(self) -> dict[str, Any]:
         """The plain dict that `build_potential` takes."""
         return self.model_dump()
+
+
+def _as_value_error(check: Callable[[], object]) -> None:
+    """Run a check of another room so that pydantic reports its finding with the key."""
+    try:
+        check()
+    except DatasetError as error:
+        raise ValueError(str(error)) from error
 
 
 class PotentialSection(Section):
@@ -71,6 +81,17 @@ class LabelKeys(Section):
     forces: str | None = None
     stress: str | None = None
     virial: str | None = None
+    virial_sign: Literal[1, -1] = 1
+    config_type: str = "config_type"
+
+    @model_validator(mode="after")
+    def _reader_takes_them(self) -> LabelKeys:
+        _as_value_error(self.for_reader)
+        return self
+
+    def for_reader(self) -> datasets.LabelKeys:
+        """The keys as the readers take them."""
+        return datasets.LabelKeys(**self.model_dump())
 
 
 class Units(Section):
@@ -79,11 +100,21 @@ class Units(Section):
     energy: str = "eV"
     length: str = "Angstrom"
 
+    @model_validator(mode="after")
+    def _reader_takes_them(self) -> Units:
+        _as_value_error(self.for_reader)
+        return self
+
+    def for_reader(self) -> datasets.Units:
+        """The units as the readers take them."""
+        return datasets.Units(**self.model_dump())
+
 
 class Source(Section):
     """One data file and how to read it; what is left out is taken from the `data` section."""
 
     file: str
+    index: str = ":"
     part: str | None = None
     format: str | None = None
     keys: LabelKeys | None = None
@@ -184,7 +215,9 @@ class OptimizerSection(Section):
     @model_validator(mode="after")
     def _has_a_budget(self) -> OptimizerSection:
         if self.max_epochs is None and self.max_minutes is None:
-            raise ValueError("the run has no end; give max_epochs, max_minutes, or both (the first one reached ends it)")
+            raise ValueError(
+                "the run has no end; give max_epochs, max_minutes, or both (the first one reached ends it)"
+            )
         return self
 
 
@@ -259,9 +292,12 @@ class Recipe(Section):
         Raises:
             RecipeError: An environment variable in the path is not set.
         """
-        expanded = os.path.expandvars(os.path.expanduser(path))
+        expanded = os.path.expandvars(str(Path(path).expanduser()))
         if "$" in expanded:
-            raise RecipeError(f"{self._origin}: the path {path!r} holds an environment variable that is not set; set it, or write the path out")
+            raise RecipeError(
+                f"{self._origin}: the path {path!r} holds an environment variable that is not set; "
+                "set it, or write the path out"
+            )
         return (self._origin.parent / expanded).resolve()
 
 

@@ -34,10 +34,9 @@ def _path_in_data(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> li
     place = data
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
-        if isinstance(place, dict) and part in place:
-            place = place[part]
-            path.append(part)
-        elif isinstance(place, list) and isinstance(part, int) and part < len(place):
+        if (isinstance(place, dict) and part in place) or (
+            isinstance(place, list) and isinstance(part, int) and part < len(place)
+        ):
             place = place[part]
             path.append(part)
         elif last and missing:

@@ -92,14 +92,16 @@ def train(
     check_batches(recipe, parts["train"], parts["valid"])
     make = new_potential if recipe.fine_tune_from is None else start_from
     potential, train_graphs = make(recipe, parts["train"])
-    valid_graphs = GraphFrames(parts["valid"], potential.cutoff)
+    valid_graphs = GraphFrames(parts["valid"].samples, potential.cutoff)
     data = {part: fingerprint(frames.path) | {"frames": len(frames)} for part, frames in parts.items()}
     logger.info("%s", label_table(counts))
     if resume:
         check_data_unchanged(folder, data)
     else:
         start_folder(folder, recipe, data, command)
-    fitted = fit(recipe, potential, train_graphs, valid_graphs, parts["train"], folder, resume=resume, show_bar=show_bar)
+    fitted = fit(
+        recipe, potential, train_graphs, valid_graphs, parts["train"], folder, resume=resume, show_bar=show_bar
+    )
     best = best_potential(potential, folder)
     return _finish(recipe, best, parts, fitted, folder, command)
 
@@ -130,7 +132,9 @@ def _finish(
     from mlff_calc.training.plots import learning_curve, parity
 
     judged = "test" if "test" in parts else "valid"
-    report = evaluate(best, parts[judged], batch_size=recipe.optimizer.valid_batch_size or recipe.optimizer.batch_size)
+    report = evaluate(
+        best, parts[judged].samples, batch_size=recipe.optimizer.valid_batch_size or recipe.optimizer.batch_size
+    )
     write_atomic(folder.path / "evaluation.json", json.dumps({"part": judged} | report.as_dict(), indent=2) + "\n")
     learning_curve(folder.metrics, folder.path / "learning_curve.png")
     parity(report.pairs, folder.path / "parity.png", f"{report.frames} {judged} frames")
@@ -141,8 +145,14 @@ def _finish(
         str(folder.potential),
         card=write_card(recipe, best, parts, fitted, report, command),
         recipe=yaml.safe_dump(recipe.raw, sort_keys=False, allow_unicode=True),
-        provenance={"data": record["data"], "command": command, "minutes": record["minutes"], "machine": machine(),
-                    "level_of_theory": recipe.card.level_of_theory, "torch": torch.__version__},  # fmt: skip
+        provenance={
+            "data": record["data"],
+            "command": command,
+            "minutes": record["minutes"],
+            "machine": machine(),
+            "level_of_theory": recipe.card.level_of_theory,
+            "torch": torch.__version__,
+        },
         overwrite=True,
     )
     folder.write_record(record)

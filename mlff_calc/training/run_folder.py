@@ -1,14 +1,14 @@
 """The folder of a run: who may write into it, and whether a run in it may be resumed.
 
-    recipe.yaml           the recipe as given, with overrides applied
-    run.json              versions, fingerprints of the data files, command, whether the run is finished
-    metrics.csv           one row per epoch
-    learning_curve.png    the same as a picture
-    checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
-    potential/            the result, in the format of potentials/
-    evaluation.json       errors on the test frames (or the validation frames where there are no test frames)
-    parity.png
-    bad_batch.extxyz      only after a loss that is not finite: the frames that made it
+recipe.yaml           the recipe as given, with overrides applied
+run.json              versions, fingerprints of the data files, command, whether the run is finished
+metrics.csv           one row per epoch
+learning_curve.png    the same as a picture
+checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
+potential/            the result, in the format of potentials/
+evaluation.json       errors on the test frames (or the validation frames where there are no test frames)
+parity.png
+bad_batch.extxyz      only after a loss that is not finite: the frames that made it
 """
 
 from __future__ import annotations
@@ -30,7 +30,15 @@ from mlff_calc.training.recipe import Recipe, parse_recipe, read_yaml
 
 # keys that a resumed run may change: they do not touch what is computed
 FREE_KEYS = ("output", "card", "trainer.checkpoint_every", "trainer.device")
-_OWN = ("recipe.yaml", "run.json", "metrics.csv", "learning_curve.png", "evaluation.json", "parity.png", "bad_batch.extxyz")
+_OWN = (
+    "recipe.yaml",
+    "run.json",
+    "metrics.csv",
+    "learning_curve.png",
+    "evaluation.json",
+    "parity.png",
+    "bad_batch.extxyz",
+)
 _OWN_FOLDERS = ("checkpoints", "potential")
 
 
@@ -188,10 +196,12 @@ def start_folder(folder: RunFolder, recipe: Recipe, data: dict[str, Any], comman
             shutil.rmtree(folder.path / name)
     folder.checkpoints.mkdir()
     write_atomic(folder.recipe, yaml.safe_dump(recipe.raw, sort_keys=False, allow_unicode=True))
-    folder.write_record({
-        "command": command,
-        "data": data,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "finished": False,
-    })
+    folder.write_record(
+        {
+            "command": command,
+            "data": data,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "finished": False,
+        }
+    )

@@ -137,7 +137,7 @@ def test_overrides_leave_the_given_data_alone_and_make_sections() -> None:
     changed = apply_overrides(data, ["card.licence=CC0", "data.train.part=train"])
     assert changed["card"]["licence"] == "CC0"
     assert data == example()
-    with pytest.raises(RecipeError, match="write it as section.key=value"):
+    with pytest.raises(RecipeError, match=r"write it as section\.key=value"):
         apply_overrides(data, ["batch_size"])
     with pytest.raises(RecipeError, match="'output' is a value, not a section"):
         apply_overrides(data, ["output.folder=a"])

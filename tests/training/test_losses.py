@@ -1,0 +1,57 @@
+"""Losses against hand-made numbers, missing labels, and the schedule."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mlff_calc.training.losses import Loss
+from mlff_calc.training.recipe import LossSection, OptimizerSection
+from mlff_calc.training.schedule import Budget, learning_rate
+
+NAN = float("nan")
+N_ATOMS = torch.tensor([2, 1])
+OUTPUTS = {
+    "energy": torch.tensor([4.0, 1.0], dtype=torch.float64),
+    "forces": torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64),
+}
+LABELS = {name: torch.zeros_like(value) for name, value in OUTPUTS.items()}
+
+
+@pytest.mark.parametrize(
+    ("form", "energy", "forces"),
+    [("l2", (2.0 + 1.0) / 2, (5.0 + 0.0 + 1.0) / 3), ("mse", (4.0 + 1.0) / 2, (25.0 / 3 + 0.0 + 1.0 / 3) / 3)],
+)
+def test_values(form: str, energy: float, forces: float) -> None:
+    for weights, expected in (((1.0, 0.0), energy), ((0.0, 1.0), forces), ((2.0, 3.0), 2 * energy + 3 * forces)):
+        loss = Loss(LossSection(energy=weights[0], forces=weights[1], form=form))
+        assert float(loss(OUTPUTS, LABELS, N_ATOMS)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_huber_is_quadratic_then_linear() -> None:
+    loss = Loss(LossSection(energy=1.0, forces=0.0, form="huber", huber_delta=1.5))
+    assert float(loss(OUTPUTS, LABELS, N_ATOMS)) == pytest.approx(0.5 * (1.5 * (2.0 - 0.75) + 0.5))
+
+
+def test_a_missing_label_counts_nowhere_and_leaves_gradients_finite() -> None:
+    outputs = {name: value.clone().requires_grad_() for name, value in OUTPUTS.items()}
+    labels = {"energy": torch.tensor([0.0, NAN]).double(), "forces": LABELS["forces"].clone()}
+    labels["forces"][2] = NAN
+    value = Loss(LossSection(energy=1.0, forces=1.0))(outputs, labels, N_ATOMS)
+    value.backward()
+    assert float(value) == pytest.approx(2.0 + 2.5, abs=1e-9)
+    assert outputs["energy"].grad.tolist() == [0.5, 0.0]
+    assert bool(torch.isfinite(outputs["forces"].grad).all())
+    assert outputs["forces"].grad[2].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_schedule() -> None:
+    section = OptimizerSection(learning_rate=1.0, warmup_steps=10, floor=0.1, max_epochs=10)
+    assert learning_rate(section, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(section, 9, 0.0) == pytest.approx(1.0)
+    assert learning_rate(section, 50, 0.5) == pytest.approx(0.55)
+    assert learning_rate(section, 99, 1.0) == pytest.approx(0.1)
+    budget = Budget.of(OptimizerSection(max_epochs=10, max_minutes=1.0), 5)
+    assert budget.used(25, 6.0) == 0.5
+    assert budget.used(5, 45.0) == 0.75
+    assert budget.used(60, 0.0) == 1.0
