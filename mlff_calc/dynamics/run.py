@@ -102,6 +102,14 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> None:
         )
 
 
+def _forget_history(calculator: Any) -> None:
+    """Make the calculator's next answer depend on the structure alone."""
+    calculator.reset()
+    lists = getattr(calculator, "_lists", None)  # those of MLFFCalculator, which its reset keeps
+    if lists is not None:
+        lists._entries.clear()
+
+
 def _load_newest(folder: Path) -> RunState:
     """The saved state; where a power cut has damaged it or the files it counts on, the synced one."""
     try:
@@ -386,7 +394,7 @@ class _Loop:
             self._sync()
         history_matters = not (keeps_state or getattr(calculator, "history_free", False))
         if history_matters and hasattr(calculator, "reset") and state.step % self.options.checkpoint_steps == 0:
-            calculator.reset()
+            _forget_history(calculator)
 
     def _sync(self) -> None:
         """Put files and state on the disk, where they survive a power cut; this takes long, hence not at every save."""

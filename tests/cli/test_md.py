@@ -1,0 +1,193 @@
+"""`mlff md`, from the command line."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.io import read, write
+
+from mlff_calc.cli.console import run_cli
+from mlff_calc.cli.main import build_app
+from mlff_calc.potential import build_potential
+
+BACKBONE = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    """Two potentials with random weights of small scale, one with an example structure; and a crystal."""
+    folder = tmp_path_factory.mktemp("potentials")
+    for seed, name in enumerate(("one", "two")):
+        config = {"backbone": BACKBONE, "elements": ["H", "C", "O", "Si"], "scale": 0.02}
+        build_potential(config, seed=seed).save(folder / name, card="# random", recipe="")
+    write(folder / "one" / "example.extxyz", molecule("CH3CH2OH"))
+    write(folder / "si.extxyz", bulk("Si", cubic=True))
+    return folder
+
+
+@pytest.fixture
+def mlff(folders, tmp_path, monkeypatch, capsys):
+    """Runs `mlff md` with potential one in this process; returns status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, potential: str = "one"):
+        named = ",".join(str(folders / name) for name in potential.split(","))
+        status = run_cli(build_app(), ["md", named, "--quiet", *map(str, words)])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def frames(folder: Path) -> list:
+    return read(folder / "trajectory.traj", ":")
+
+
+def test_a_run_its_files_and_going_on(mlff, tmp_path):
+    status, said, _ = mlff("--time", "10fs", "--traj-interval", "2fs", "--log-interval", "2", "-o", "run")
+    assert status == 0
+    assert "run/report.html" in said
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {
+        "trajectory.traj", "log.csv", "state.json", "energies.png", "report.html",
+    }  # fmt: skip
+    assert [atoms.info["step"] for atoms in frames(tmp_path / "run")] == [0, 4, 8, 12, 16, 20]
+    with (tmp_path / "run/log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(0, 21, 2))
+    assert float(rows[0]["temperature_K"]) == pytest.approx(300.0)
+    assert mlff("--time", "20fs", "-o", "run", "--resume")[0] == 0
+    assert [atoms.info["step"] for atoms in frames(tmp_path / "run")] == list(range(0, 41, 4))
+
+
+def test_a_resumed_run_is_the_one_that_was_not_interrupted(mlff, folders, tmp_path):
+    common = ("--ensemble", "langevin", "--temperature", 500, "--structure", folders / "si.extxyz", "--seed", 4,
+              "--timestep", "2fs", "--traj-interval", 5, "--log-interval", 5)  # fmt: skip
+    assert mlff(*common, "--steps", 40, "-o", "whole")[0] == 0
+    assert mlff(*common, "--steps", 20, "-o", "parts")[0] == 0
+    assert mlff(*common, "--steps", 40, "-o", "parts", "--resume")[0] == 0
+    whole, parts = frames(tmp_path / "whole"), frames(tmp_path / "parts")
+    assert len(whole) == len(parts) == 9
+    for atoms, twin in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(atoms.positions, twin.positions)
+        np.testing.assert_array_equal(atoms.get_momenta(), twin.get_momenta())
+
+
+def test_resume_starts_a_run_where_there_is_none(mlff, tmp_path):
+    assert mlff("--steps", 2, "-o", "new", "--resume")[0] == 0
+    assert len(frames(tmp_path / "new")) == 1
+
+
+@pytest.mark.parametrize("ensemble", ["bussi", "nose-hoover", "npt-iso", "npt"])
+def test_every_ensemble_runs(mlff, folders, tmp_path, ensemble):
+    words = ("--ensemble", ensemble, "--structure", folders / "si.extxyz", "--pressure", "1bar", "--taut", "50fs",
+             "--taup", "0.5ps")  # fmt: skip
+    assert mlff(*words, "--steps", 3, "-o", "run")[0] == 0
+    assert len(frames(tmp_path / "run")) == 1
+
+
+def test_an_existing_run_is_refused_and_overwritten_only_when_asked(mlff, tmp_path):
+    mlff("--steps", 3, "-o", "run")
+    before = (tmp_path / "run/state.json").read_bytes()
+    status, _, said = mlff("--steps", 5, "-o", "run")
+    assert status == 1
+    assert "--resume" in said
+    assert "--overwrite" in said
+    assert (tmp_path / "run/state.json").read_bytes() == before
+    assert mlff("--steps", 5, "-o", "run", "--overwrite")[0] == 0
+
+
+def test_changed_options_are_named_as_they_are_typed(mlff):
+    mlff("--steps", 3, "-o", "run")
+    for words, named in (
+        (("--temperature", "200"), "--temperature = 200.0 differs from 300.0"),
+        (("--timestep", "1fs"), "--timestep (fs) = 1.0"),
+        (("--precision", "float64"), "--precision"),
+        (("--structure", "H2O"), "--structure H2O is H2O"),
+    ):
+        status, _, said = mlff("--steps", 5, "-o", "run", "--resume", *words)
+        assert status == 1
+        assert named in said
+    status, _, said = mlff("--steps", 5, "-o", "run", "--resume", potential="two")
+    assert status == 1
+    assert "potential = 'two" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--time", "2"), "--time: the unit is missing"),
+        (("--time", "2ps", "--steps", "4"), "--steps and --time"),
+        (("--resume", "--overwrite"), "--resume"),
+        (("--structure", "no.xyz"), "no.xyz"),
+        (("--structure", "CH3CH2OHH"), "Did you mean CH3CH2OH"),
+        (("--structure", "SiH4", "--ensemble", "npt"), "pbc"),
+        (("--structure", "NH3"), "N"),
+        (("--pressure", "1psi"), "--pressure"),
+        (("--timestep", "-1"), "timestep_fs"),
+        (("--threshold", "0.1"), "forces_std"),
+    ],
+)
+def test_bad_input_gives_one_message_and_writes_no_run(mlff, tmp_path, words, named):
+    length = () if {"--time", "--steps"} & set(words) else ("--steps", 3)
+    status, _, said = mlff(*words, *length, "-o", "run")
+    assert status == 1
+    assert named in said
+    assert said.count("error") == 1
+    assert not (tmp_path / "run/state.json").exists()
+
+
+def test_a_potential_without_an_example_needs_a_structure(mlff):
+    status, _, said = mlff("--steps", 3, potential="two")
+    assert status == 1
+    assert "--structure" in said
+
+
+def test_a_committee_runs_and_stops_beyond_its_threshold(mlff, tmp_path):
+    assert mlff("--steps", 3, "-o", "run", "--threshold", 1e3, potential="one,two")[0] == 0
+    status, _, said = mlff("--steps", 3, "-o", "bad", "--threshold", 1e-6, potential="one,two")
+    assert status == 1
+    assert "threshold of 1e-06" in said
+    assert (tmp_path / "bad/stopped.extxyz").exists()
+
+
+def test_an_explosion_is_a_failure_with_frame_and_report(mlff, tmp_path):
+    status, _, said = mlff("--steps", 200, "-o", "run", "--log-interval", 2, "--max-temperature", 299)
+    assert status == 1
+    assert "max_temperature_K" in said
+    assert (tmp_path / "run/stopped.extxyz").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_says_how_to_go_on_and_leaves_with_130(folders, tmp_path, number):
+    command = [sys.executable, "-m", "mlff_calc.cli.main", "md", str(folders / "one"), "-o", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [*command, "--time", "1ns", "--traj-interval", "5", "--log-interval", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run/state.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(number)
+        said, errors = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    assert process.returncode == 130, errors
+    assert "--resume" in errors
+    assert number.name in errors
+    assert "Traceback" not in errors
+    assert "E_tot/eV" in said
+    assert (tmp_path / "run/report.html").exists()
+    assert len(frames(tmp_path / "run")) >= 1
