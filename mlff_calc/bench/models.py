@@ -35,7 +35,9 @@ def random_config(elements: Sequence[int]) -> dict[str, Any]:
     shipped = {entry.name: entry.path for entry in list_potentials()}
     if ARCHITECTURE_OF in shipped:
         config = load_potential(shipped[ARCHITECTURE_OF]).config
-        kept = {key: config[key] for key in ("backbone", "avg_num_neighbors", "repulsion") if config.get(key) is not None}
+        kept = {
+            key: config[key] for key in ("backbone", "avg_num_neighbors", "repulsion") if config.get(key) is not None
+        }
     else:
         kept = {"backbone": dict(FALLBACK_BACKBONE)}
     return {**kept, "elements": sorted({int(z) for z in elements})}

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mlff_calc.bench.peers import worker
 from mlff_calc.errors import BenchmarkError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -34,7 +33,7 @@ class Session:
         self._log = log.open("a", encoding="utf-8")
         self.log = log
         self._process = subprocess.Popen(
-            [str(python), str(Path(worker.__file__)), "--threads", str(threads)],
+            [str(python), str(Path(__file__).with_name("worker.py")), "--threads", str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -58,7 +57,9 @@ class Session:
             except BrokenPipeError:
                 line = ""
         if not line:
-            msg = f"the worker died during {command!r} (status {self._process.poll()}); its last words are in {self.log}"
+            msg = (
+                f"the worker died during {command!r} (status {self._process.poll()}); its last words are in {self.log}"
+            )
             raise BenchmarkError(msg)
         reply = json.loads(line)
         if not reply["ok"]:
@@ -69,7 +70,9 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:

@@ -66,6 +66,7 @@ def load_mace(
 
 def _random_mace(elements: list[int], hidden_irreps: str, cutoff: float) -> Any:
     """A two-layer MACE with random weights, correlation 3 and spherical harmonics to l = 3, MACE's defaults."""
+    import torch
     from e3nn import o3
     from mace import modules
 
@@ -85,7 +86,7 @@ def _random_mace(elements: list[int], hidden_irreps: str, cutoff: float) -> Any:
         avg_num_neighbors=10.0,
         atomic_numbers=sorted(elements),
         correlation=3,
-        gate=__import__("torch").nn.functional.silu,
+        gate=torch.nn.functional.silu,
         atomic_inter_scale=1.0,
         atomic_inter_shift=0.0,
     )
@@ -99,6 +100,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.calculators: dict[str, Any] = {}
+        self.frames: dict[str, tuple[Any, dict[str, np.ndarray]]] = {}
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
         """Carry out one command."""
@@ -112,7 +114,9 @@ class Worker:
 
     def do_time(self, key: str, frames: str, start: int, steps: int) -> dict[str, Any]:
         """Seconds of energy and forces of each of `steps` consecutive frames, from number `start` on."""
-        atoms, data = _atoms(frames)
+        if frames not in self.frames:  # the same Atoms in every turn, as in one run of MD
+            self.frames[frames] = _atoms(frames)
+        atoms, data = self.frames[frames]
         atoms.calc = self.calculators[key]
         seconds = []
         for index in range(start, start + steps):

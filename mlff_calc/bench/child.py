@@ -1,0 +1,111 @@
+"""One measurement in a process of its own, whose peak memory is then its own.
+
+    python -m mlff_calc.bench.child '{"task": "step", ...}'
+
+The answer is one JSON object on stdout. Peak memory is the kernel's high-water mark of the resident set (VmHWM), read after
+the imports and the model, and again after the work; on CUDA it is PyTorch's own peak on the device.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlff_calc.bench.models import random_config
+from mlff_calc.bench.motion import moving_frames
+from mlff_calc.bench.step import time_system
+from mlff_calc.bench.systems import build_system
+
+
+def peak_memory_mib(device: str = "cpu") -> float:
+    """Peak memory of this process so far, MiB; on CUDA that of PyTorch on the device."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(torch.device(device)) / 2**20
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def measure_step(system: str, steps: int, threads: int, **options: Any) -> dict[str, Any]:
+    """Time the steps of a system and note the peak memory before and after.
+
+    Args:
+        system: its name. steps: timed steps. threads: of PyTorch.
+        options: `potential`, `device`, `precision`, `compiled` of `time_system`.
+
+    Returns:
+        The fields of `StepTiming`, `memory_mib` (peak) and `base_mib` (peak after one step of a small system, so that
+        libraries and compilation are in it).
+    """
+    torch.set_num_threads(threads)
+    device = options.get("device", "cpu")
+    small = "si64" if system.startswith("si") else "ethanol"
+    time_system(small, steps=1, threads=threads, **options)
+    base = peak_memory_mib(device)
+    timing = time_system(system, steps=steps, threads=threads, **options)
+    return {**timing.as_dict(), "base_mib": base, "memory_mib": peak_memory_mib(device)}
+
+
+def measure_training(system: str, batch_size: int, steps: int, threads: int, **options: Any) -> dict[str, Any]:
+    """Peak memory of training steps on batches of one system, with a loss on energies and forces.
+
+    Args:
+        system: its name. batch_size: frames per batch. steps: optimizer steps. threads: of PyTorch.
+        options: `potential`, `device`, `precision`, `compiled` as in `time_system`.
+
+    Returns:
+        `n_atoms` and `n_edges` of a batch, `base_mib` before and `memory_mib` after the steps.
+    """
+    from mlff_calc.export import compile_for_training
+    from mlff_calc.graph import collate, graph_from_atoms
+    from mlff_calc.graph.batch import to_device
+    from mlff_calc.potential import build_potential, load_potential
+
+    torch.set_num_threads(threads)
+    device, name = options.get("device", "cpu"), options.get("potential")
+    atoms = build_system(system)
+    source = load_potential(name) if name else build_potential(random_config(atoms.numbers), seed=0)
+    potential = source.to_precision(options.get("precision", "float32")).to(device).train().requires_grad_(True)
+    frames = []
+    for positions in moving_frames(atoms, batch_size):
+        frame = atoms.copy()
+        frame.positions[:] = positions
+        frames.append(graph_from_atoms(frame, potential.cutoff))
+    batch = to_device(collate(frames), device)
+    call = compile_for_training(potential, batch) if options.get("compiled") else potential
+    optimizer = torch.optim.Adam(potential.parameters(), lr=1e-4)
+    base = peak_memory_mib(device)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        outputs = call(batch)
+        (outputs["energy"].square().mean() + outputs["forces"].square().mean()).backward()
+        optimizer.step()
+    n_edges = batch["edge_index"].shape[1]
+    return {
+        "system": system, "potential": name or "random weights", "batch_size": batch_size, "n_atoms": len(atoms) * batch_size,
+        "n_edges": n_edges, "base_mib": base, "memory_mib": peak_memory_mib(device),
+    }  # fmt: skip
+
+
+TASKS = {"step": measure_step, "training": measure_training}
+
+
+def main() -> None:
+    """Carry out the task on the command line."""
+    fields = json.loads(sys.argv[1])
+    result = TASKS[fields.pop("task")](**fields)
+    sys.stdout.write("\n" + json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()

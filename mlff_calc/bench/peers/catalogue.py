@@ -1,0 +1,115 @@
+"""The programs that are timed beside ours, and the models they are timed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from mlff_calc.errors import OptionError
+
+CUTOFF = 5.0  # Angstrom, of every peer
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment: its name, what is installed into it, and what must import."""
+
+    name: str
+    packages: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A program and a model of it.
+
+    Attributes:
+        name: as given to `--only`. environment: where it runs. family: which code builds, trains and loads it.
+        model: options of the model in the program's own words. learning_rate: its tutorial's rate for Adam.
+        what: the model in words, for the table.
+    """
+
+    name: str
+    environment: Environment
+    family: str
+    what: str
+    learning_rate: float
+    model: dict[str, Any] = field(default_factory=dict)
+
+
+_NEQUIP = Environment("nequip", ("nequip", "nequip-allegro"), ("nequip", "allegro"))
+_MACE = Environment("mace", ("mace-torch",), ("mace",))
+
+_NEQUIP_MODEL = {
+    "_target_": "nequip.model.NequIPGNNModel",
+    "num_bessels": 8,
+    "bessel_trainable": False,
+    "polynomial_cutoff_p": 6,
+    "num_layers": 4,
+    "l_max": 1,
+    "parity": True,
+    "num_features": 32,
+    "radial_mlp_depth": 2,
+    "radial_mlp_width": 64,
+}
+_ALLEGRO_MODEL = {
+    "_target_": "allegro.model.AllegroModel",
+    "radial_chemical_embed": {
+        "_target_": "allegro.nn.TwoBodyBesselScalarEmbed",
+        "num_bessels": 8,
+        "bessel_trainable": False,
+        "polynomial_cutoff_p": 6,
+    },
+    "radial_chemical_embed_dim": 64,
+    "scalar_embed_mlp_hidden_layers_depth": 1,
+    "scalar_embed_mlp_hidden_layers_width": 64,
+    "scalar_embed_mlp_nonlinearity": "silu",
+    "l_max": 1,
+    "num_layers": 2,
+    "num_scalar_features": 64,
+    "num_tensor_features": 32,
+    "allegro_mlp_hidden_layers_depth": 1,
+    "allegro_mlp_hidden_layers_width": 64,
+    "allegro_mlp_nonlinearity": "silu",
+    "parity": True,
+    "tp_path_channel_coupling": True,
+    "readout_mlp_hidden_layers_depth": 1,
+    "readout_mlp_hidden_layers_width": 64,
+    "readout_mlp_nonlinearity": "silu",
+}
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer("nequip", _NEQUIP, "nequip", "NequIP, l_max 1, 4 layers, 32 features", 0.01, _NEQUIP_MODEL),
+        Peer("allegro", _NEQUIP, "nequip", "Allegro, l_max 1, 2 layers, 64 scalars, 32 tensors", 0.001, _ALLEGRO_MODEL),
+        Peer("mace-64", _MACE, "mace", "MACE 64x0e+64x1o, 2 layers", 0.01, {"hidden_irreps": "64x0e + 64x1o"}),
+        Peer("mace-128", _MACE, "mace", "MACE 128x0e, 2 layers", 0.01, {"hidden_irreps": "128x0e"}),
+    )
+}
+GROUPS = {"mace": ("mace-64", "mace-128")}
+
+
+def parse_peers(text: str | None) -> list[Peer]:
+    """The peers named in a comma-separated list, or all of them; `mace` stands for both of its sizes.
+
+    Raises:
+        OptionError: a name is unknown, or none is given.
+    """
+    if text is None:
+        return list(PEERS.values())
+    chosen: dict[str, Peer] = {}
+    for word in (word.strip() for word in text.split(",") if word.strip()):
+        names = GROUPS.get(word, (word,))
+        for name in names:
+            if name not in PEERS:
+                close = get_close_matches(name, [*PEERS, *GROUPS], n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                msg = f"unknown peer {name!r}; {hint}known peers: {', '.join([*PEERS, *GROUPS])}"
+                raise OptionError(msg)
+            chosen[name] = PEERS[name]
+    if not chosen:
+        msg = f"no peer named in {text!r}; give some of {', '.join([*PEERS, *GROUPS])}"
+        raise OptionError(msg)
+    return list(chosen.values())

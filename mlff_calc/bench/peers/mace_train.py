@@ -1,0 +1,56 @@
+"""MACE's own training command with a time budget; it runs in MACE's environment.
+
+MACE counts epochs and has no limit of time. Here its training function ends at the first epoch that would start after the
+deadline, upon which MACE goes on as after any training: it takes the best checkpoint and writes the model. Its exponential
+schedule is replaced by the clock-driven cosine that every peer gets (`timed_schedule.py`).
+
+    python mace_train.py MINUTES [arguments of mace_run_train]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import torch
+from timed_schedule import TimedCosine
+
+
+class _BudgetSpentError(Exception):
+    """Raised inside MACE's loop when the time is over."""
+
+
+def main() -> None:
+    """Train, with the budget taken off the command line."""
+    minutes = float(sys.argv.pop(1))
+    import mace.tools
+    from mace.cli.run_train import main as run_train
+
+    loop = sys.modules["mace.tools.train"]
+    train_one_epoch, train = loop.train_one_epoch, loop.train
+    started: list[float] = []
+
+    def one_epoch(*args: Any, **kwargs: Any) -> Any:
+        started.append(time.time())
+        if time.time() - started[0] > 60.0 * minutes:
+            raise _BudgetSpentError
+        return train_one_epoch(*args, **kwargs)
+
+    def whole(*args: Any, **kwargs: Any) -> None:
+        try:
+            train(*args, **kwargs)
+        except _BudgetSpentError:
+            sys.stderr.write(f"budget of {minutes} minutes spent after {len(started) - 1} epochs\n")
+
+    def timed(optimizer: torch.optim.Optimizer, gamma: float) -> TimedCosine:
+        return TimedCosine(optimizer, minutes, warm_up=0.0)
+
+    loop.train_one_epoch = one_epoch
+    mace.tools.train = whole
+    torch.optim.lr_scheduler.ExponentialLR = timed  # type: ignore[misc,assignment]
+    run_train()
+
+
+if __name__ == "__main__":
+    main()

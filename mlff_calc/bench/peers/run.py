@@ -1,0 +1,195 @@
+"""`mlff bench peers`: install, build, train where asked, let all programs take turns, and gather the figures."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlff_calc.bench.machine import describe_machine
+from mlff_calc.bench.peers import mace_build, nequip_build, ours
+from mlff_calc.bench.peers.catalogue import CUTOFF, Peer
+from mlff_calc.bench.peers.environments import ensure_environment, python_of
+from mlff_calc.bench.peers.frames import find_rmd17, write_ethanol, write_motion
+from mlff_calc.bench.peers.paired import Spread, paired_ratio, run_rounds
+from mlff_calc.bench.peers.session import Session
+from mlff_calc.bench.systems import build_system
+from mlff_calc.errors import BenchmarkError, MLFFError
+from mlff_calc.graph import neighbor_pairs
+
+logger = logging.getLogger(__name__)
+
+OURS = "mlff_calc"
+N_FRAMES, N_FRAMES_LARGE, LARGE = 400, 80, 1000
+TRAINED_SYSTEMS = ("ethanol", "aspirin")  # what a potential trained on ethanol is timed on
+
+
+@dataclass
+class PeerRun:
+    """What is compared and how.
+
+    Attributes:
+        peers: programs beside ours. systems: names. threads: numbers of threads, each a run of its own.
+        workdir: environments, models, frames and logs. rounds, turn_seconds: see `paired.run_rounds`.
+        train_minutes: train everything on rMD17 ethanol for so long, or None. data: folder of data sets.
+        potential: ours by name or folder; by default what ships for a system. compiled, precision: of ours.
+    """
+
+    peers: list[Peer]
+    systems: list[str]
+    threads: list[int]
+    workdir: Path
+    rounds: int = 15
+    turn_seconds: float = 1.0
+    train_minutes: float | None = None
+    data: Path | None = None
+    potential: str | None = None
+    compiled: bool = True
+    precision: str = "float32"
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    trained: dict[str, dict[str, Any]] = field(default_factory=dict)
+    training: list[dict[str, Any]] = field(default_factory=list)
+    timings: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    def run(self) -> dict[str, Any]:
+        """Do everything; what fails is recorded with its reason and does not stop the rest.
+
+        Returns:
+            `machine`, `versions`, `training`, `timings` and `failures`, ready for JSON.
+        """
+        self.workdir = self.workdir.resolve()
+        self._install()
+        if self.train_minutes is not None:
+            self._train_all(self.train_minutes)
+        for threads in self.threads:
+            self._time_all(threads)
+        return {
+            "machine": describe_machine(),
+            "versions": self.versions,
+            "train_minutes": self.train_minutes,
+            "training": self.training,
+            "timings": self.timings,
+            "failures": self.failures,
+        }
+
+    def _fail(self, program: str, place: str, error: Exception | str) -> None:
+        logger.warning("%s, %s: %s", program, place, error)
+        self.failures.append({"program": program, "place": place, "reason": str(error)})
+
+    def _install(self) -> None:
+        ready = []
+        for peer in self.peers:
+            try:
+                if peer.environment.name not in self.versions:
+                    self.versions[peer.environment.name] = ensure_environment(peer.environment, self.workdir)
+                ready.append(peer)
+            except (BenchmarkError, OSError) as error:
+                self._fail(peer.name, "installation", error)
+        self.peers = ready
+
+    def _train_all(self, minutes: float) -> None:
+        source = find_rmd17("ethanol", self.data)
+        files = write_ethanol(source, self.workdir / "data")
+        runs = self.workdir / "runs"
+        for peer in self.peers:
+            logger.info("training %s for %g minutes on %d thread(s)", peer.name, minutes, self.threads[0])
+            try:
+                self.trained[peer.name] = self._train_peer(peer, files, runs / peer.name, minutes)
+                self._errors(
+                    peer.name, python_of(peer.environment, self.workdir), peer.family, self.trained[peer.name], files
+                )
+            except (BenchmarkError, OSError) as error:
+                self._fail(peer.name, "training", error)
+        logger.info("training ours for %g minutes on %d thread(s)", minutes, self.threads[0])
+        try:
+            self.potential = self.potential or str(
+                ours.train_ethanol(minutes, source, runs / OURS, threads=self.threads[0])
+            )
+            options = {"potential": self.potential, "compiled": self.compiled, "precision": self.precision}
+            self._errors(OURS, Path(sys.executable), "mlff", options, files)
+        except (MLFFError, OSError) as error:
+            self._fail(OURS, "training", error)
+
+    def _train_peer(self, peer: Peer, files: dict[str, Path], folder: Path, minutes: float) -> dict[str, Any]:
+        threads = self.threads[0]
+        if peer.family == "mace":
+            return mace_build.train(peer, files, folder, self.workdir, minutes, threads=threads)
+        config = nequip_build.training_config(
+            peer, ["H", "C", "O"], files["train"], files["validation"], minutes=minutes
+        )
+        checkpoint = nequip_build.train(peer, config, folder, self.workdir, threads=threads)
+        target = folder / f"model-{threads}.nequip.pt2"
+        return nequip_build.compile_checkpoint(peer, checkpoint, target, self.workdir, threads=threads)
+
+    def _errors(self, name: str, python: Path, loader: str, options: dict[str, Any], files: dict[str, Path]) -> None:
+        with Session(python, threads=self.threads[0], log=self.workdir / "logs" / f"{name}.log") as session:
+            session.ask("load", key="test", loader=loader, options=options)
+            reply = session.ask("errors", key="test", frames=str(files["test"]))
+        row = {"program": name, "force_mae": reply["force_mae"], "energy_mae": reply["energy_mae"]}
+        logger.info("%s: force MAE %.2f meV/Angstrom, energy MAE %.2f meV", name, row["force_mae"], row["energy_mae"])
+        self.training.append(row)
+
+    def _time_all(self, threads: int) -> None:
+        with ExitStack() as stack:
+            sessions = {}
+            for name, python in [(OURS, Path(sys.executable))] + [
+                (peer.name, python_of(peer.environment, self.workdir)) for peer in self.peers
+            ]:
+                log = self.workdir / "logs" / f"{name}.log"
+                sessions[name] = stack.enter_context(Session(python, threads=threads, log=log))
+            for system in self.systems:
+                logger.info("timing %s on %d thread(s)", system, threads)
+                self._time_system(system, threads, sessions)
+
+    def _time_system(self, system: str, threads: int, sessions: dict[str, Session]) -> None:
+        atoms = build_system(system)
+        frames = write_motion(system, self.workdir / "frames", N_FRAMES if len(atoms) < LARGE else N_FRAMES_LARGE)
+        loaded: dict[str, tuple[str, str, float]] = {}
+        for name, session in sessions.items():
+            try:
+                loader, options, what, cutoff = self._model(name, system, threads)
+                note = session.ask("load", key=system, loader=loader, options=options)["note"]
+                loaded[name] = (what, note, cutoff)
+            except (MLFFError, OSError) as error:
+                self._fail(name, f"loading, {system}, {threads} thread(s)", error)
+        seconds, failures = run_rounds(
+            {name: sessions[name].ask for name in loaded},
+            system,
+            frames,
+            rounds=self.rounds,
+            turn_seconds=self.turn_seconds,
+        )
+        for name, reason in failures.items():
+            self._fail(name, f"timing, {system}, {threads} thread(s)", reason)
+        for name, values in seconds.items():
+            what, note, cutoff = loaded[name]
+            n_edges = len(neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, cutoff).centers)
+            spread = Spread.of(1e3 * values)
+            ratio = paired_ratio(seconds[OURS], values) if OURS in seconds and name != OURS else None
+            row = {
+                "threads": threads, "system": system, "program": name, "what": what, "form": note, "n_atoms": len(atoms),
+                "n_edges": n_edges, "steps": int(values.size), "ms": asdict(spread),
+                "us_per_edge": 1e3 * spread.median / max(n_edges, 1), "ratio": asdict(ratio) if ratio else None,
+            }  # fmt: skip
+            self.timings.append(row)
+
+    def _model(self, name: str, system: str, threads: int) -> tuple[str, dict[str, Any], str, float]:
+        """Loader, its options, what it is, and its cutoff."""
+        atoms = build_system(system)
+        if name == OURS:
+            options, what, cutoff = ours.loader_options(
+                system, atoms, potential=self.potential, compiled=self.compiled, precision=self.precision
+            )
+            return "mlff", options, what, cutoff
+        peer = next(peer for peer in self.peers if peer.name == name)
+        if name in self.trained and system in TRAINED_SYSTEMS and threads == self.threads[0]:
+            return peer.family, self.trained[name], f"{peer.what}, trained", CUTOFF
+        if peer.family == "mace":
+            return "mace", mace_build.random_model(peer, atoms.numbers.tolist()), peer.what, CUTOFF
+        versions = self.versions[peer.environment.name]
+        options = nequip_build.random_model(peer, atoms, self.workdir, versions, threads=threads)
+        return "nequip", options, peer.what, CUTOFF

@@ -1,0 +1,91 @@
+"""How time and memory grow with the number of atoms, each size in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mlff_calc.bench.systems import build_system
+from mlff_calc.errors import BenchmarkError, OptionError
+
+logger = logging.getLogger(__name__)
+
+SILICON_SIZES = (512, 1000, 1728, 4096, 8000)
+
+
+def in_child(**fields: Any) -> dict[str, Any]:
+    """Run a task of `mlff_calc.bench.child` in a new process.
+
+    Raises:
+        BenchmarkError: the process failed; the message ends with its last line, or says that it was killed for memory.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", "mlff_calc.bench.child", json.dumps(fields)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        killed = " (killed, most likely for lack of memory)" if done.returncode == -9 else ""
+        msg = f"measuring {fields.get('system')} failed with status {done.returncode}{killed}: {words[0]}"
+        raise BenchmarkError(msg)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def measure_scaling(sizes: Sequence[int] = SILICON_SIZES, *, steps: int = 5, **options: Any) -> list[dict[str, Any]]:
+    """Time per atom and peak memory of silicon supercells.
+
+    Args:
+        sizes: numbers of atoms, each 8 n^3.
+        steps: timed steps of each size.
+        options: `threads`, and `potential`, `device`, `precision`, `compiled` of `time_system`.
+
+    Returns:
+        One dict per size: the fields of `StepTiming`, `base_mib`, `memory_mib`, and `bytes_per_edge`, the growth of the peak
+        over a small system's, per edge.
+
+    Raises:
+        OptionError: a size that no cubic supercell has, or no size at all. BenchmarkError: a measurement failed.
+    """
+    if not sizes:
+        msg = "no sizes to measure; give numbers of silicon atoms such as 512,1000,4096"
+        raise OptionError(msg)
+    for size in sizes:
+        build_system(f"si{size}")
+    rows = []
+    for size in sizes:
+        logger.info("measuring %d silicon atoms", size)
+        row = in_child(task="step", system=f"si{size}", steps=steps, **options)
+        row["bytes_per_edge"] = 2**20 * (row["memory_mib"] - row["base_mib"]) / row["n_edges"]
+        rows.append(row)
+    return rows
+
+
+def flatness(rows: Sequence[dict[str, Any]]) -> float:
+    """Largest over smallest time per atom, minus one; 0.15 means flat within 15 %."""
+    times = [row["ms_per_atom"] for row in rows]
+    return max(times) / min(times) - 1.0
+
+
+def measure_memory(
+    systems: Sequence[str], batch_sizes: Sequence[int], *, steps: int = 2, **options: Any
+) -> list[dict[str, Any]]:
+    """Peak memory of training steps, one row per system and batch size.
+
+    Args:
+        systems: names. batch_sizes: frames per batch. steps: optimizer steps.
+        options: `threads`, and `potential`, `device`, `precision`, `compiled` of `time_system`.
+
+    Raises:
+        OptionError: a batch size below one. BenchmarkError: a measurement failed.
+    """
+    if min(batch_sizes, default=0) < 1:
+        msg = f"batch sizes {list(batch_sizes)}; give numbers of 1 or more"
+        raise OptionError(msg)
+    rows = []
+    for system in systems:
+        for batch_size in batch_sizes:
+            logger.info("measuring training on %d x %s", batch_size, system)
+            rows.append(in_child(task="training", system=system, batch_size=batch_size, steps=steps, **options))
+    return rows

@@ -1,0 +1,288 @@
+"""`mlff bench`: time of a step, scaling and memory, and paired runs with other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlff_calc.cli import options
+from mlff_calc.cli.console import guard
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+app = typer.Typer(
+    invoke_without_command=True,
+    help="Time a step of a calculator; see also `scaling`, `memory` and `peers`.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DEFAULT = "ethanol,aspirin,si64,si512,water192"
+Systems = Annotated[
+    str,
+    typer.Option("--systems", help="Comma-separated: ethanol, aspirin, water192, or siN for N = 8 n^3 silicon atoms."),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")]
+PotentialOption = Annotated[
+    str | None,
+    typer.Option(
+        "--potential",
+        help="A name or folder; by default what ships for a system, else random weights.",
+        show_default=False,
+    ),
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
+]
+
+
+@app.callback()
+def _bench(
+    context: typer.Context,
+    systems: Systems = DEFAULT,
+    potential: PotentialOption = None,
+    threads: Threads = 1,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Timed steps; by default what ten seconds hold.", show_default=False),
+    ] = None,
+    compiled: options.Compile = True,
+    device: options.Device = "cpu",
+    precision: options.Precision = options.PrecisionName.float32,
+    json_file: JsonFile = None,
+) -> None:
+    """Time a calculator's step with moving atoms: neighbours, model, total."""
+    if context.invoked_subcommand is None:
+        guard(_steps)(systems, potential, threads, steps, compiled, device, precision.value, json_file)
+
+
+def _steps(
+    systems: str,
+    potential: str | None,
+    threads: int,
+    steps: int | None,
+    compiled: bool,
+    device: str,
+    precision: str,
+    json_file: Path | None,
+) -> None:
+    from mlff_calc.bench import parse_systems, time_system
+    from mlff_calc.bench.machine import describe_machine
+
+    names = parse_systems(systems)
+    machine = describe_machine(device)
+    rows = []
+    for name in names:
+        timing = time_system(
+            name,
+            potential=potential,
+            steps=steps,
+            threads=threads,
+            device=device,
+            precision=precision,
+            compiled=compiled,
+        )
+        rows.append(timing.as_dict())
+    chosen = {"threads": threads, "device": device, "precision": precision, "compile": compiled}
+    title = f"ms per step, {precision}, {'compiled' if compiled else 'eager'}, {device}, {threads} thread(s)"
+    columns = {
+        "system": "system", "potential": "potential", "atoms": "n_atoms", "edges": "n_edges", "neighbours": "neighbors_ms",
+        "model": "model_ms", "total": "total_ms", "min": "min_ms", "25 %": "low_ms", "75 %": "high_ms",
+        "µs/edge": "us_per_edge", "ms/atom": "ms_per_atom", "steps": "steps", "lists": "rebuilds",
+    }  # fmt: skip
+    _give({"machine": machine, **chosen, "timings": rows}, json_file, [_table(title, columns, rows)])
+
+
+@app.command()
+@guard
+def scaling(
+    sizes: Annotated[
+        str, typer.Option("--sizes", help="Numbers of silicon atoms, each 8 n^3.")
+    ] = "512,1000,1728,4096,8000",
+    potential: PotentialOption = None,
+    threads: Threads = 1,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps of each size.")] = 5,
+    compiled: options.Compile = True,
+    device: options.Device = "cpu",
+    precision: options.Precision = options.PrecisionName.float32,
+    json_file: JsonFile = None,
+) -> None:
+    """Time per atom and peak memory of silicon from 512 to 8000 atoms, each size in a process of its own."""
+    from mlff_calc.bench.machine import describe_machine
+    from mlff_calc.bench.scaling import flatness, measure_scaling
+
+    machine = describe_machine(device)
+    rows = measure_scaling(
+        _numbers(sizes), steps=steps, potential=potential, threads=threads, device=device, precision=precision.value,
+        compiled=compiled,
+    )  # fmt: skip
+    columns = {
+        "atoms": "n_atoms", "edges": "n_edges", "total ms": "total_ms", "neighbours ms": "neighbors_ms",
+        "ms/atom": "ms_per_atom", "µs/edge": "us_per_edge", "peak MiB": "memory_mib", "bytes/edge": "bytes_per_edge",
+    }  # fmt: skip
+    spread = flatness(rows)
+    title = f"silicon, {precision.value}, {threads} thread(s); time per atom flat within {100 * spread:.0f} %"
+    result = {"machine": machine, "threads": threads, "compile": compiled, "flatness": spread, "rows": rows}
+    _give(result, json_file, [_table(title, columns, rows)])
+
+
+@app.command()
+@guard
+def memory(
+    systems: Systems = "ethanol,si64",
+    batch_sizes: Annotated[str, typer.Option("--batch-sizes", help="Frames per batch.")] = "5,20",
+    potential: PotentialOption = None,
+    threads: Threads = 1,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimizer steps of each batch.")] = 2,
+    compiled: options.Compile = False,
+    device: options.Device = "cpu",
+    precision: options.Precision = options.PrecisionName.float32,
+    json_file: JsonFile = None,
+) -> None:
+    """Peak memory of training steps, each batch in a process of its own."""
+    from mlff_calc.bench import parse_systems
+    from mlff_calc.bench.machine import describe_machine
+    from mlff_calc.bench.scaling import measure_memory
+
+    machine = describe_machine(device)
+    rows = measure_memory(
+        parse_systems(systems), _numbers(batch_sizes), steps=steps, potential=potential, threads=threads, device=device,
+        precision=precision.value, compiled=compiled,
+    )  # fmt: skip
+    columns = {
+        "system": "system", "batch": "batch_size", "atoms": "n_atoms", "edges": "n_edges", "before MiB": "base_mib",
+        "peak MiB": "memory_mib",
+    }  # fmt: skip
+    result = {"machine": machine, "threads": threads, "compile": compiled, "rows": rows}
+    _give(result, json_file, [_table("memory of training", columns, rows)])
+
+
+@app.command()
+@guard
+def peers(
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only", help="Some of nequip, allegro, mace, mace-64, mace-128; by default all.", show_default=False
+        ),
+    ] = None,
+    systems: Systems = DEFAULT,
+    threads: Annotated[
+        str, typer.Option("--threads", help="Numbers of threads, each a run of its own, as in 1,2.")
+    ] = "1",
+    workdir: Annotated[
+        Path | None,
+        typer.Option(
+            "--workdir", help="Environments and models; kept.  [default: ~/.cache/mlff_calc/peers]", show_default=False
+        ),
+    ] = None,
+    train_minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--train-minutes", min=0.1, help="Train all on rMD17 ethanol for so long first.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Folder of data sets, for training.", envvar="MLFF_DATA", show_default=False),
+    ] = None,
+    potential: PotentialOption = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the programs take turns.")] = 15,
+    compiled: options.Compile = True,
+    precision: options.Precision = options.PrecisionName.float32,
+    json_file: JsonFile = None,
+) -> None:
+    """Time NequIP, Allegro and MACE beside ours: same frames, same threads, turn by turn; print ratios.
+
+    Each peer is installed into a virtual environment of its own, and compiled where it can be.
+    """
+    from mlff_calc.bench import parse_systems
+    from mlff_calc.bench.peers.catalogue import parse_peers
+    from mlff_calc.bench.peers.environments import default_workdir
+    from mlff_calc.bench.peers.run import PeerRun
+
+    run = PeerRun(
+        peers=parse_peers(only), systems=parse_systems(systems), threads=_numbers(threads), rounds=rounds,
+        workdir=workdir or default_workdir(), train_minutes=train_minutes, data=data, potential=potential, compiled=compiled,
+        precision=precision.value,
+    )  # fmt: skip
+    result = run.run()
+    _give(result, json_file, _peer_tables(result))
+    if not result["timings"]:
+        raise typer.Exit(1)
+
+
+def _peer_tables(result: dict[str, Any]) -> list[Table]:
+    rows = []
+    for timing in result["timings"]:
+        ratio = timing["ratio"]
+        spread = f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio else ""
+        rows.append({**timing, **timing["ms"], "ours": spread})
+    columns = {
+        "threads": "threads", "system": "system", "program": "program", "form": "form", "edges": "n_edges", "ms": "median",
+        "min": "minimum", "25 %": "low", "75 %": "high", "µs/edge": "us_per_edge", "ours / this (quartiles)": "ours",
+    }  # fmt: skip
+    tables = [_table("a step with moving atoms, ms (paired)", columns, rows)]
+    if result["training"]:
+        title = f"errors on rMD17 ethanol test frames after {result['train_minutes']:g} minutes of training"
+        names = {"program": "program", "force MAE meV/Å": "force_mae", "energy MAE meV": "energy_mae"}
+        tables.append(_table(title, names, result["training"]))
+    if result["failures"]:
+        tables.append(_table("failures", {name: name for name in ("program", "place", "reason")}, result["failures"]))
+    return tables
+
+
+def _numbers(text: str) -> list[int]:
+    """Whole numbers out of a comma-separated list."""
+    from mlff_calc.errors import OptionError
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
+        msg = f"{text!r} is no comma-separated list of positive whole numbers, such as 1,2"
+        raise OptionError(msg)
+    return [int(word) for word in words]
+
+
+def _table(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading, field in columns.items():
+        words = any(isinstance(row[field], str) for row in rows)
+        table.add_column(heading, justify="left" if words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*[_cell(row[field]) for field in columns.values()])
+    return table
+
+
+def _cell(value: object) -> str:
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float) and abs(value) < 1e4
+        else f"{value:.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def _give(result: dict[str, Any], json_file: Path | None, tables: list[Table]) -> None:
+    """Tables to stdout, or JSON there for `-`; JSON to a file whole or not at all."""
+    from rich.console import Console
+
+    text = json.dumps(result, indent=2)
+    if json_file is not None and str(json_file) == "-":
+        typer.echo(text)
+        return
+    console = Console(width=None if os.isatty(1) else 160)
+    for table in tables:
+        console.print(table)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        partial = json_file.with_name(f"{json_file.name}.part")
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(json_file)
