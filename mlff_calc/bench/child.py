@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def measure_step(system: str, steps: int, threads: int, **options: Any) -> dict[
     """Time the steps of a system and note the peak memory before and after.
 
     Args:
-        system: its name. steps: timed steps. threads: of PyTorch.
+        system: its name.
+        steps: timed steps.
+        threads: of PyTorch.
         options: `potential`, `device`, `precision`, `compiled` of `time_system`.
 
     Returns:
@@ -60,7 +63,10 @@ def measure_training(system: str, batch_size: int, steps: int, threads: int, **o
     """Peak memory of training steps on batches of one system, with a loss on energies and forces.
 
     Args:
-        system: its name. batch_size: frames per batch. steps: optimizer steps. threads: of PyTorch.
+        system: its name.
+        batch_size: frames per batch.
+        steps: optimizer steps.
+        threads: of PyTorch.
         options: `potential`, `device`, `precision`, `compiled` as in `time_system`.
 
     Returns:
@@ -92,12 +98,13 @@ def measure_training(system: str, batch_size: int, steps: int, threads: int, **o
         optimizer.step()
     n_edges = batch["edge_index"].shape[1]
     return {
-        "system": system, "potential": name or "random weights", "batch_size": batch_size, "n_atoms": len(atoms) * batch_size,
+        "system": system, "potential": name or "random weights", "batch_size": batch_size,
+        "n_atoms": len(atoms) * batch_size,
         "n_edges": n_edges, "base_mib": base, "memory_mib": peak_memory_mib(device),
     }  # fmt: skip
 
 
-TASKS = {"step": measure_step, "training": measure_training}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {"step": measure_step, "training": measure_training}
 
 
 def main() -> None:

@@ -73,7 +73,8 @@ def calculator_for(
     """The calculator that is timed on a system, and what to call it in a table.
 
     Args:
-        system: name of the system. atoms: its structure.
+        system: name of the system.
+        atoms: its structure.
         potential: a name or folder that overrides the choice.
         options: `precision`, `compiled` and `device` of `make_calculator`.
 

@@ -74,7 +74,9 @@ def measure_memory(
     """Peak memory of training steps, one row per system and batch size.
 
     Args:
-        systems: names. batch_sizes: frames per batch. steps: optimizer steps.
+        systems: names.
+        batch_sizes: frames per batch.
+        steps: optimizer steps.
         options: `threads`, and `potential`, `device`, `precision`, `compiled` of `time_system`.
 
     Raises:

@@ -1,0 +1,1 @@
+"""Other programs, installed into environments of their own and timed beside ours."""

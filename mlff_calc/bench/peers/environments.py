@@ -91,7 +91,10 @@ def run_logged(
     """Run a command with its output going to the end of `log`.
 
     Args:
-        command: program and arguments. log: text file. env: environment variables. timeout: seconds.
+        command: program and arguments.
+        log: text file.
+        env: environment variables.
+        timeout: seconds.
 
     Raises:
         BenchmarkError: it failed or took longer than `timeout`; the message ends with its last words.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -28,7 +29,8 @@ def write_motion(system: str, folder: Path, n_frames: int) -> Path:
 
 def save_frames(path: Path, atoms: Atoms, positions: np.ndarray, **labels: np.ndarray) -> None:
     """Write positions [n, n_atoms, 3] (Angstrom) and labels (eV, eV/Angstrom) as the workers read them."""
-    np.savez(path, numbers=atoms.numbers, cell=atoms.cell.array, pbc=atoms.pbc, positions=positions, **labels)
+    arrays: dict[str, Any] = {**labels, "numbers": atoms.numbers, "cell": atoms.cell.array, "pbc": atoms.pbc}
+    np.savez(path, positions=positions, **arrays)
 
 
 def write_random_labels(atoms: Atoms, path: Path, n_frames: int = 4) -> None:
@@ -62,7 +64,8 @@ def write_ethanol(source: Path, folder: Path) -> dict[str, Path]:
     """Split rMD17 ethanol as all programs get it: 950 to fit, 50 to validate, 500 to test.
 
     Args:
-        source: rmd17/ethanol.npz, split 01 (kcal/mol, Angstrom). folder: where the files go.
+        source: rmd17/ethanol.npz, split 01 (kcal/mol, Angstrom).
+        folder: where the files go.
 
     Returns:
         Paths `train` and `validation` (extxyz) and `test` (npz for the workers), all in eV and Angstrom.

@@ -63,8 +63,12 @@ def train(
     """Train for a number of minutes.
 
     Args:
-        peer: which MACE. files: `train` and `validation`, extxyz. folder: emptied, then filled by MACE.
-        workdir: folder of the environments. minutes: budget. threads: of PyTorch.
+        peer: which MACE.
+        files: `train` and `validation`, extxyz.
+        folder: emptied, then filled by MACE.
+        workdir: folder of the environments.
+        minutes: budget.
+        threads: of PyTorch.
 
     Returns:
         Loader options of the model with the best validation error.

@@ -27,7 +27,7 @@ def main() -> None:
     import mace.tools
     from mace.cli.run_train import main as run_train
 
-    loop = sys.modules["mace.tools.train"]
+    loop: Any = sys.modules["mace.tools.train"]
     train_one_epoch, train = loop.train_one_epoch, loop.train
     started: list[float] = []
 

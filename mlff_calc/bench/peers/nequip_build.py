@@ -33,7 +33,10 @@ def training_config(
     Batch, rates, loss and averaging are the tutorial's; the schedule follows the clock (`timed_schedule.py`).
 
     Args:
-        peer: NequIP or Allegro. symbols: elements of the model. train, validation: extxyz files.
+        peer: NequIP or Allegro.
+        symbols: elements of the model.
+        train: extxyz file.
+        validation: extxyz file.
         minutes: budget of a real training, which compiles its model; None takes one batch only, without compilation.
     """
     real = minutes is not None

@@ -21,8 +21,11 @@ def loader_options(
     """How the worker loads our potential for a system.
 
     Args:
-        system: its name. atoms: its structure. compiled, precision: as in `make_calculator`.
+        system: its name.
+        atoms: its structure.
         potential: a name or folder, taken where it knows all elements of the structure.
+        compiled: as in `make_calculator`.
+        precision: as in `make_calculator`.
 
     Returns:
         Options of the worker's loader, what to call it, and its cutoff in Angstrom.
@@ -41,7 +44,9 @@ def train_ethanol(minutes: float, source: Path, folder: Path, *, threads: int) -
     """Train on rMD17 ethanol by the recipe of the shipped potential `ethanol`, in a process of its own.
 
     Args:
-        minutes: budget. source: rmd17/ethanol.npz, whose grandparent holds the data sets. folder: of the run.
+        minutes: budget.
+        source: rmd17/ethanol.npz, whose grandparent holds the data sets.
+        folder: of the run.
         threads: of PyTorch.
 
     Returns:

@@ -47,7 +47,8 @@ def run_rounds(
     """Let programs take turns on one system.
 
     Args:
-        programs: by name, how to ask its worker. key: what the workers have loaded for this system.
+        programs: by name, how to ask its worker.
+        key: what the workers have loaded for this system.
         frames: file of moving frames; they are gone through in a circle.
         rounds: number of rounds.
         turn_seconds: how long the slowest program's turn should take, which sets the steps of everybody's turn.

@@ -32,7 +32,7 @@ class TimedCosine(torch.optim.lr_scheduler.LRScheduler):
         self.started: float | None = None
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | torch.Tensor]:
         """Rates at this moment."""
         if self.last_epoch >= 1 and self.started is None:
             self.started = time.time()
