@@ -186,8 +186,11 @@ def _start(
     ensemble = EnsembleOptions(**held)
     intervals = {"log_interval": _DEFAULT_INTERVAL, "traj_interval": _DEFAULT_INTERVAL, **intervals}
     counts = _length_and_intervals(ensemble.timestep_fs, intervals, length, default_time=_DEFAULT_TIME)
-    made = {"precision": "float32", **{name: value for name, value in given.items() if name not in held}}
-    run = RunOptions(**made, **counts, potential=_identity(potential))
+    made: dict[str, Any] = {
+        "precision": "float32",
+        **{name: value for name, value in given.items() if name not in held},
+    }
+    run = RunOptions(**{**made, **counts, "potential": _identity(potential)})
     atoms = _read_structure(structure, potential)
     atoms.calc = _calculator(potential, device, run.precision, run.skin_A, compiled=run.compiled)
     return MDRun.start(atoms, output, ensemble, run, overwrite=overwrite)
