@@ -32,12 +32,12 @@ class OrderLinear(nn.Module):
         self.imaginary = nn.Parameter(torch.randn(0 if mirror else fan_in, fan_out) * scale)
 
     def forward(self, pair: Tensor) -> Tensor:
-        """Map `pair` [n_edges, 2, fan_in] (first +m, then -m) to [n_edges, 2, fan_out]."""
+        """Map `pair` [n_edges * 2, fan_in] (rows +m, -m of each edge in turn) to [n_edges * 2, fan_out]."""
         real = pair @ self.real
         if self.mirror:
             return real
-        turned = pair @ self.imaginary
-        return real + torch.stack([-turned[:, 1], turned[:, 0]], dim=1)
+        turned = (pair @ self.imaginary).view(-1, 2, real.shape[1])
+        return real + torch.stack([-turned[:, 1], turned[:, 0]], dim=1).view(-1, real.shape[1])
 
 
 class SO2Linear(nn.Module):
@@ -87,7 +87,7 @@ class SO2Linear(nn.Module):
         start = width
         for m, order in enumerate(self.orders):
             width = self.l_max - m
-            pair = features[:, start : start + 2 * width].reshape(n_edges, 2, width * self.in_channels)
+            pair = features[:, start : start + 2 * width].reshape(n_edges * 2, width * self.in_channels)
             parts.append(order(pair).view(n_edges, 2 * width, self.out_channels))
             start += 2 * width
         return torch.cat(parts, dim=1), extra
