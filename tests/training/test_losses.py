@@ -39,7 +39,7 @@ def test_a_missing_label_counts_nowhere_and_leaves_gradients_finite() -> None:
     labels["forces"][2] = NAN
     value = Loss(LossSection(energy=1.0, forces=1.0))(outputs, labels, N_ATOMS)
     value.backward()
-    assert float(value) == pytest.approx(2.0 + 2.5, abs=1e-9)
+    assert value.item() == pytest.approx(2.0 + 2.5, abs=1e-9)
     assert outputs["energy"].grad.tolist() == [0.5, 0.0]
     assert bool(torch.isfinite(outputs["forces"].grad).all())
     assert outputs["forces"].grad[2].tolist() == [0.0, 0.0, 0.0]
