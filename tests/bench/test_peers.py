@@ -1,0 +1,191 @@
+"""The logic of paired runs; workers are real processes, peers that need an installation are not installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase.io import read
+
+from mlff_calc.bench import build_system, random_config
+from mlff_calc.bench.peers import frames, mace_build, nequip_build, timed_schedule
+from mlff_calc.bench.peers.catalogue import PEERS, parse_peers
+from mlff_calc.bench.peers.environments import ensure_environment, installed_versions, run_logged, torch_pin
+from mlff_calc.bench.peers.paired import paired_ratio, run_rounds
+from mlff_calc.bench.peers.run import PeerRun
+from mlff_calc.bench.peers.session import Session
+from mlff_calc.errors import BenchmarkError, OptionError
+
+
+def test_choosing_peers() -> None:
+    assert [peer.name for peer in parse_peers("mace,nequip")] == ["mace-64", "mace-128", "nequip"]
+    assert [peer.name for peer in parse_peers(None)] == list(PEERS)
+    with pytest.raises(OptionError, match=r"unknown peer 'nequib'; did you mean 'nequip'"):
+        parse_peers("nequib")
+
+
+@pytest.mark.parametrize("name", ["nequip", "allegro"])
+def test_training_configuration_survives_yaml(name: str) -> None:
+    config = nequip_build.training_config(PEERS[name], ["H", "C"], Path("/a/t.xyz"), Path("/a/v.xyz"), minutes=90.5)
+    assert yaml.safe_load(yaml.safe_dump(config)) == config
+    assert config["trainer"]["max_time"] == "00:01:30:30"
+    assert config["training_module"]["model"]["compile_mode"] == "compile"
+    assert config["training_module"]["model"]["type_names"] == ["H", "C"]
+    quick = nequip_build.training_config(PEERS[name], ["Si"], Path("t"), Path("t"), minutes=None)
+    assert quick["trainer"]["limit_train_batches"] == 1
+    assert "lr_scheduler" not in quick["training_module"]
+
+
+def test_mace_gets_the_frames_and_the_budget(tmp_path: Path) -> None:
+    words = mace_build.train_command(PEERS["mace-64"], Path("t.xyz"), Path("v.xyz"), tmp_path, tmp_path, 2.5)
+    assert words[words.index("2.5") - 1].endswith("mace_train.py")
+    assert "--hidden_irreps=64x0e + 64x1o" in words
+    assert Path(words[3]).is_file()
+
+
+def fake(milliseconds: float, log: list[tuple[int, int]], fail_at: int | None = None):
+    def ask(command: str, key: str, frames: str, start: int, steps: int) -> dict:
+        if fail_at is not None and start >= fail_at:
+            raise BenchmarkError("it broke")
+        log.append((start, steps))
+        return {"seconds": [1.0] + [1e-3 * milliseconds] * (steps - 1) if log[1:] else [1e-3 * milliseconds] * steps}
+
+    return ask
+
+
+def test_programs_take_turns_on_the_same_frames() -> None:
+    mine: list[tuple[int, int]] = []
+    theirs: list[tuple[int, int]] = []
+    seconds, failures = run_rounds(
+        {"a": fake(2.0, mine), "b": fake(5.0, theirs)}, "x", Path("f"), rounds=4, turn_seconds=0.05
+    )
+    assert not failures
+    assert mine == theirs
+    starts, counts = zip(*mine[1:], strict=True)
+    assert set(counts) == {11}  # ten steps of the slowest fill the turn; one more warms the caches
+    assert np.diff(starts).tolist() == [11, 11, 11]  # no frame twice, none left out
+    assert seconds["a"].shape == (4, 10)  # the slow first step of each turn is gone
+    ratio = paired_ratio(seconds["a"], seconds["b"])
+    assert ratio.median == pytest.approx(0.4)
+
+
+def test_a_ratio_does_not_see_a_drift_that_hits_both() -> None:
+    rng = np.random.default_rng(0)
+    drift = np.linspace(1.0, 3.0, 9)[:, None] * rng.uniform(0.999, 1.001, (9, 5))
+    ratio = paired_ratio(2.0 * drift, 4.0 * drift)
+    assert (ratio.low, ratio.median, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_program_that_breaks_leaves_the_others_running() -> None:
+    seconds, failures = run_rounds(
+        {"good": fake(1.0, []), "bad": fake(1.0, [], fail_at=50), "worse": fake(1.0, [], fail_at=0)},
+        "x",
+        Path("f"),
+        rounds=5,
+        turn_seconds=1.0,
+    )
+    assert set(seconds) == {"good"}
+    assert failures == {"bad": "it broke", "worse": "it broke"}
+
+
+def test_a_worker_times_our_calculator(tmp_path: Path) -> None:
+    path = frames.write_motion("ethanol", tmp_path, 6)
+    options = {"potential": None, "config": random_config([1, 6, 8]), "precision": "float32", "compiled": False}
+    with Session(Path(sys.executable), threads=1, log=tmp_path / "worker.log") as session:
+        assert session.ask("load", key="e", loader="mlff", options=options)["note"] == "eager"
+        reply = session.ask("time", key="e", frames=str(path), start=4, steps=4)  # past the end: in a circle
+        assert len(reply["seconds"]) == 4
+        assert min(reply["seconds"]) > 0.0
+        with pytest.raises(BenchmarkError, match=r"'time' failed in the worker: KeyError: 'nobody'"):
+            session.ask("time", key="nobody", frames=str(path), start=0, steps=1)
+        again = session.ask("time", key="e", frames=str(path), start=4, steps=4)
+        assert again["energy"] == pytest.approx(reply["energy"], abs=1e-4)
+
+
+def test_a_dead_worker_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+    with Session(Path(sys.executable), threads=1, log=tmp_path / "worker.log") as session:
+        session._process.kill()
+        with pytest.raises(BenchmarkError, match="the worker died during 'load'"):
+            session.ask("load", key="e", loader="mlff", options={})
+
+
+def test_a_run_reports_failures_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "nequip").write_text("a file where the environment should be")
+    run = PeerRun(
+        peers=parse_peers("nequip"), systems=["ethanol"], threads=[1], workdir=tmp_path, rounds=2, turn_seconds=0.01,
+        compiled=False,
+    )  # fmt: skip
+    result = json.loads(json.dumps(run.run()))
+    assert [(failure["program"], failure["place"]) for failure in result["failures"]] == [("nequip", "installation")]
+    (timing,) = result["timings"]
+    assert timing["program"] == "mlff_calc"
+    assert timing["steps"] == 2 * 3
+    assert timing["ms"]["minimum"] <= timing["ms"]["median"]
+
+
+def test_ethanol_is_split_as_for_all(data_dir: Path, tmp_path: Path) -> None:
+    source = frames.find_rmd17("ethanol", data_dir)
+    paths = frames.write_ethanol(source, tmp_path)
+    assert [len(read(paths[part], ":")) for part in ("train", "validation")] == [950, 50]
+    last = read(paths["validation"], "-1")
+    with np.load(source) as data, np.load(paths["test"]) as test:
+        assert last.get_potential_energy() == pytest.approx(float(data["E_train"][999]) * 0.0433641, abs=1e-6)
+        np.testing.assert_allclose(last.get_forces(), data["F_train"][999] * 0.0433641, atol=1e-6)
+        assert test["positions"].shape == (500, 9, 3)
+        np.testing.assert_allclose(test["forces"], data["F_test"] * 0.0433641, rtol=1e-6)
+
+
+def test_missing_data_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match=r"ethanol\.npz, which is missing; .*--data"):
+        frames.find_rmd17("ethanol", tmp_path)
+
+
+def test_random_labels_can_be_read(tmp_path: Path) -> None:
+    frames.write_random_labels(build_system("si8"), tmp_path / "r.extxyz")
+    images = read(tmp_path / "r.extxyz", ":")
+    assert len(images) == 4
+    assert images[0].get_forces().shape == (8, 3)
+    assert images[0].pbc.all()
+
+
+def test_commands_that_fail_or_hang(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(BenchmarkError, match="status 3: the reason"):
+        run_logged([sys.executable, "-c", "print('the reason'); raise SystemExit(3)"], log)
+    with pytest.raises(BenchmarkError, match="longer than 1 s"):
+        run_logged([sys.executable, "-c", "import time; time.sleep(60)"], log, timeout=1.0)
+
+
+def test_environments(tmp_path: Path) -> None:
+    nequip = PEERS["nequip"].environment
+    assert installed_versions(nequip, tmp_path) is None
+    assert torch_pin() == f"torch=={torch.__version__.split('+')[0]}"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        ensure_environment(nequip, tmp_path / "file")
+
+
+def test_schedule_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = timed_schedule.TimedCosine(optimizer, minutes=10.0)
+    now[0] += 500.0  # compilation: the clock has not started
+
+    def rate_after(seconds: float) -> float:
+        now[0] += seconds
+        optimizer.step()
+        schedule.step()
+        return optimizer.param_groups[0]["lr"]
+
+    assert rate_after(0.0) == pytest.approx(0.01)
+    assert rate_after(6.0) == pytest.approx(1.0, abs=1e-3)
+    assert rate_after(294.0) == pytest.approx(0.505)
+    assert rate_after(300.0) == pytest.approx(0.01)
+    assert rate_after(1e4) == pytest.approx(0.01)
