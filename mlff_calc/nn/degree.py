@@ -31,14 +31,20 @@ class DegreeLinear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [n, (l_max+1)^2, in_channels] to [n, (l_max+1)^2, out_channels]."""
-        n_rows, n_components, in_channels = features.shape
-        side_by_side = self.weight.permute(1, 0, 2).reshape(in_channels, (self.l_max + 1) * self.out_channels)
-        mixed = features.reshape(n_rows * n_components, in_channels) @ side_by_side
-        mixed = mixed.view(n_rows, n_components, self.l_max + 1, self.out_channels)
-        parts = [mixed[:, :1, 0] + self.bias]
-        for degree in range(1, self.l_max + 1):
-            parts.append(mixed[:, degree * degree : (degree + 1) * (degree + 1), degree])
-        return torch.cat(parts, dim=1)
+        return degree_product(features, self.weight, self.bias)
+
+
+def degree_product(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Product of `features` [n, (l_max+1)^2, in_channels] with `weight` [l_max+1, in_channels, out_channels] by degree."""
+    n_rows, n_components, in_channels = features.shape
+    n_degrees, _, out_channels = weight.shape
+    side_by_side = weight.permute(1, 0, 2).reshape(in_channels, n_degrees * out_channels)
+    mixed = features.reshape(n_rows * n_components, in_channels) @ side_by_side
+    mixed = mixed.view(n_rows, n_components, n_degrees, out_channels)
+    parts = [mixed[:, :1, 0] + bias]
+    for degree in range(1, n_degrees):
+        parts.append(mixed[:, degree * degree : (degree + 1) * (degree + 1), degree])
+    return torch.cat(parts, dim=1)
 
 
 class DegreeNorm(nn.Module):
