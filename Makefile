@@ -33,8 +33,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 demo: $(VENV)/.installed  ## 2 ps NVE and 5 ps Langevin dynamics of ethanol with the potential that ships
 	rm -rf demo
-	$(BIN)/mlff md ethanol --structure CH3CH2OH --ensemble nve --temperature 300 --time 2ps --timestep 0.5 --output demo/nve
-	$(BIN)/mlff md ethanol --structure CH3CH2OH --ensemble langevin --temperature 300 --time 5ps --timestep 0.5 --output demo/langevin
+	$(BIN)/mlff md ethanol --ensemble nve --temperature 300 --time 2ps --timestep 0.5 --output demo/nve
+	$(BIN)/mlff md ethanol --ensemble langevin --temperature 300 --time 5ps --timestep 1.0 --output demo/langevin
 	@echo "Look at demo/nve and demo/langevin: open report.html in a browser."
 
 test: $(VENV)/.installed-dev  ## the tests, without the slow ones

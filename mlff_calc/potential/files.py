@@ -82,6 +82,8 @@ def save_potential(
         if recipe is not None:
             (temporary / "recipe.yaml").write_text(recipe, encoding="utf-8")
         temporary.chmod(0o755)
+        for item in temporary.iterdir():
+            item.chmod(0o644)  # safetensors makes private files, and a shipped potential is for everybody
         if folder.exists():
             for item in temporary.iterdir():
                 os.replace(item, folder / item.name)

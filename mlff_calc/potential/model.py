@@ -140,10 +140,9 @@ def cell_volume(cell: Tensor) -> Tensor:
     return (a * torch.linalg.cross(b, c, dim=1)).sum(dim=1).abs()
 
 
-_TOP_LEVEL = {
-    "backbone": None, "elements": None, "reference_energies": None, "scale": 1.0, "avg_num_neighbors": 10.0,
-    "forces": "gradient", "repulsion": None, "seed": None, "head": None,
-}  # fmt: skip
+_TOP_LEVEL = (
+    "backbone", "elements", "reference_energies", "scale", "avg_num_neighbors", "forces", "repulsion", "head",
+)  # fmt: skip
 
 
 def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Potential:
@@ -162,6 +161,7 @@ def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Poten
         if key not in _TOP_LEVEL:
             msg = f"unknown key {key!r} in a potential's configuration; valid keys: {', '.join(_TOP_LEVEL)}"
             raise RecipeError(msg)
+    _check_parts(config)
     for key in ("backbone", "elements"):
         if not config.get(key):
             msg = f"a potential's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}"
@@ -175,6 +175,29 @@ def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Poten
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Potential(config)
+
+
+def _check_parts(config: Dict[str, Any]) -> None:
+    """Names and options of head and repulsion.
+
+    Raises:
+        RecipeError: names the value and what is valid.
+    """
+    head = (config.get("head") or {}).get("name", "energy")
+    if head != "energy":
+        msg = f"unknown head {head!r} in a potential's configuration; a potential needs the head 'energy'"
+        raise RecipeError(msg)
+    repulsion = config.get("repulsion") or {}
+    if repulsion.get("name", "zbl") != "zbl":
+        msg = f"unknown repulsion {repulsion['name']!r} in a potential's configuration; available: 'zbl'"
+        raise RecipeError(msg)
+    for key in repulsion:
+        if key not in ("name", "reach"):
+            msg = f"unknown option {key!r} of repulsion 'zbl' in a potential's configuration; valid: 'reach'"
+            raise RecipeError(msg)
+    if not float(repulsion.get("reach", 0.8)) > 0.0:
+        msg = f"reach = {repulsion['reach']} of repulsion 'zbl'; it must be positive"
+        raise RecipeError(msg)
 
 
 def atomic_number(element: "int | str") -> int:

@@ -1,0 +1,145 @@
+"""Compiled potentials agree with eager ones at every size, come back from the cache, and refuse what they cannot do."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from mlff_calc import MLFFCalculator
+from mlff_calc.errors import OptionError
+from mlff_calc.export import CompiledPotential, compile_for_training, compile_potential
+from mlff_calc.export.check import ExportError, compare
+from mlff_calc.graph import collate, graph_from_atoms
+from mlff_calc.potential import Potential, build_potential
+
+needs_compiler = pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("g++", "clang++", "c++")), reason="no C++ compiler on this machine"
+)
+
+
+def small_potential() -> Potential:
+    config = {
+        "backbone": {"name": "equiformer", "cutoff": 4.0, "l_max": 1, "channels": 8, "n_layers": 1, "edge_channels": 8},
+        "elements": ["H", "C", "O", "Si"],
+    }
+    return build_potential(config, seed=3).eval()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def compiled(cache: Path) -> CompiledPotential:
+    return compile_potential(small_potential(), cache_dir=cache)
+
+
+STRUCTURES = [
+    Atoms("C", positions=[[0, 0, 0]]),
+    Atoms("CO", positions=[[0, 0, 0], [0, 0, 1.2]]),
+    molecule("CH3CH2OH"),
+    bulk("Si"),
+    bulk("Si", cubic=True).repeat(2),
+    Atoms(),
+]
+
+
+@needs_compiler
+@pytest.mark.parametrize("atoms", STRUCTURES, ids=lambda atoms: f"{len(atoms)} atoms")
+def test_compiled_equals_eager(compiled: CompiledPotential, atoms: Atoms) -> None:
+    atoms = atoms.copy()
+    atoms.rattle(0.05, seed=1) if len(atoms) else None
+    graph = graph_from_atoms(atoms, compiled.cutoff)
+    compare(small_potential()(graph), compiled(graph), "float32", "test")
+
+
+@needs_compiler
+def test_batches_go_to_the_eager_potential(compiled: CompiledPotential) -> None:
+    graph = collate([graph_from_atoms(molecule(name), compiled.cutoff) for name in ("H2O", "CH4")])
+    compare(small_potential()(graph), compiled(graph), "float32", "test")
+
+
+@needs_compiler
+def test_the_cache_is_used_and_keyed_by_weights(compiled: CompiledPotential, cache: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in cache.glob("*.pt2")}
+    again = compile_potential(small_potential(), cache_dir=cache)
+    assert again.path == compiled.path
+    assert {file: file.stat().st_mtime_ns for file in cache.glob("*.pt2")} == before
+    from mlff_calc.export.cache import cache_key
+
+    other = small_potential()
+    with torch.no_grad():
+        other.head.last.bias += 1.0
+    cpu = torch.device("cpu")
+    assert cache_key(other, cpu, 1) != cache_key(small_potential(), cpu, 1)
+    assert cache_key(small_potential(), cpu, 2) != cache_key(small_potential(), cpu, 1)
+    assert cache_key(small_potential().to_precision("mixed"), cpu, 1) != cache_key(small_potential(), cpu, 1)
+
+
+@needs_compiler
+def test_pickled(compiled: CompiledPotential) -> None:
+    graph = graph_from_atoms(molecule("CH3CH2OH"), compiled.cutoff)
+    again = pickle.loads(pickle.dumps(compiled))  # noqa: S301
+    torch.testing.assert_close(again(graph)["forces"], compiled(graph)["forces"], rtol=0, atol=0)
+
+
+@needs_compiler
+def test_calculator_compiles(compiled: CompiledPotential, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlff_calc.export.compiled.compiled_cache_dir", lambda: cache)
+    atoms = molecule("CH3CH2OH")
+    forces = []
+    for compile_ in (False, True):
+        atoms.calc = MLFFCalculator(small_potential(), device="cpu", compile=compile_)
+        forces.append(atoms.get_forces())
+    torch.testing.assert_close(torch.tensor(forces[1]), torch.tensor(forces[0]), rtol=0, atol=1e-5)
+
+
+@needs_compiler
+def test_the_callers_potential_is_left_alone(cache: Path, compiled: CompiledPotential) -> None:
+    potential = small_potential().train()
+    compile_potential(potential, cache_dir=cache)
+    assert potential.training
+    assert all(parameter.requires_grad for parameter in potential.parameters())
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(OptionError, match=r"needs a C\+\+ compiler.*install g\+\+"):
+        compile_potential(small_potential(), cache_dir=tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.pt2"))
+
+
+def test_a_wrong_result_is_refused() -> None:
+    right = {"forces": torch.ones(2, 3)}
+    wrong = {"forces": torch.ones(2, 3) + 1e-3}
+    compare(right, right, "float32", "same")
+    with pytest.raises(ExportError, match="forces differs from eager by 0.001"):
+        compare(right, wrong, "float32", "wrong")
+    with pytest.raises(ExportError):
+        compare(right, {"forces": torch.full((2, 3), float("nan"))}, "float32", "NaN")
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_training_graph_has_the_gradients_of_eager() -> None:
+    potential = small_potential().train()
+    names = ("H2O", "CH3CH2OH", "CH4")
+    batch = collate([graph_from_atoms(molecule(name), potential.cutoff) for name in names])
+    call = compile_for_training(potential, batch)
+    weights = [parameter for parameter in potential.parameters() if parameter.requires_grad]
+    gradients = []
+    for forward in (potential, call):
+        out = forward(batch)
+        loss = (out["forces"] ** 2).sum() + (out["energy"] ** 2).sum()
+        gradients.append(torch.autograd.grad(loss, weights, allow_unused=True))
+    for eager, found in zip(*gradients, strict=True):
+        if eager is not None:
+            torch.testing.assert_close(found, eager, rtol=1e-3, atol=1e-4 * float(eager.abs().max() + 1e-3))

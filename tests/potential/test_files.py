@@ -1,0 +1,147 @@
+"""Potential folders: what is refused, with which words, and that nothing half-written is left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from mlff_calc.errors import OptionError, PotentialFileError, RecipeError, UnknownElementError
+from mlff_calc.potential import Potential, build_potential, evaluate_atoms, list_potentials, load_potential
+from mlff_calc.potential.files import FORMAT_VERSION, WEIGHTS
+
+CONFIG = {"backbone": {"name": "equiformer", "l_max": 1, "channels": 8, "n_layers": 1}, "elements": ["O", "H"]}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return build_potential(CONFIG, seed=0).save(tmp_path / "saved", card="# water\n", recipe="a: 1\n")
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    """Write the weights again with entries of the header changed."""
+    file = folder / WEIGHTS
+    with safe_open(file, framework="pt") as opened:
+        header = json.loads(opened.metadata()["mlff_calc"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    save_file(tensors, file, metadata={"mlff_calc": json.dumps({**header, **changes})})
+
+
+def test_round_trip(saved: Path) -> None:
+    potential = load_potential(saved)
+    assert potential.elements == [1, 8]
+    assert not potential.training
+    assert sorted(file.name for file in saved.iterdir()) == ["card.md", "recipe.yaml", WEIGHTS]
+    assert [file.name for file in saved.parent.iterdir()] == ["saved"]
+    assert load_potential(saved / WEIGHTS).elements == [1, 8]
+
+
+def test_reference_energies_and_scale_survive(tmp_path: Path) -> None:
+    config = {**CONFIG, "reference_energies": {1: -13.6, 8: -2041.0}, "scale": 0.25}
+    loaded = load_potential(build_potential(config, seed=0).save(tmp_path / "p"))
+    assert loaded.head.reference_energies.tolist() == [-13.6, -2041.0]
+    assert loaded.head.scale.item() == 0.25
+
+
+def test_an_existing_folder_is_not_overwritten(saved: Path) -> None:
+    before = (saved / WEIGHTS).read_bytes()
+    with pytest.raises(PotentialFileError, match="exists already"):
+        build_potential(CONFIG, seed=1).save(saved)
+    assert (saved / WEIGHTS).read_bytes() == before
+    build_potential(CONFIG, seed=1).save(saved, overwrite=True)
+    assert (saved / WEIGHTS).read_bytes() != before
+
+
+def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mlff_calc.potential.files.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        build_potential(CONFIG, seed=1).save(tmp_path / "p")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_truncated(saved: Path) -> None:
+    data = (saved / WEIGHTS).read_bytes()
+    for length in (0, 7, len(data) // 2, len(data) - 1):
+        (saved / WEIGHTS).write_bytes(data[:length])
+        with pytest.raises(PotentialFileError, match="truncated"):
+            load_potential(saved)
+
+
+def test_newer_format(saved: Path) -> None:
+    rewrite(saved, format_version=FORMAT_VERSION + 1)
+    with pytest.raises(PotentialFileError, match=f"version {FORMAT_VERSION + 1}.*upgrade mlff_calc"):
+        load_potential(saved)
+
+
+def test_foreign_tensors(saved: Path) -> None:
+    save_file({"x": torch.zeros(2)}, saved / WEIGHTS)
+    with pytest.raises(PotentialFileError, match="no mlff_calc header"):
+        load_potential(saved)
+
+
+def test_changed_weights(saved: Path) -> None:
+    rewrite(saved, sha256="0" * 64)
+    with pytest.raises(PotentialFileError, match="checksum"):
+        load_potential(saved)
+
+
+def test_not_a_potential(tmp_path: Path) -> None:
+    with pytest.raises(PotentialFileError, match="is not a potential"):
+        load_potential(tmp_path)
+    with pytest.raises(PotentialFileError, match="no potential 'nothere'"):
+        load_potential("nothere")
+
+
+def test_shipped_potentials_load() -> None:
+    for entry in list_potentials():
+        potential = load_potential(entry.name)
+        assert potential.elements
+        assert entry.summary
+        assert (entry.path / WEIGHTS).stat().st_size < 4_000_000
+        assert (entry.path / "recipe.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"elements": ["H"]}, "needs 'backbone'"),
+        ({**CONFIG, "elemnts": ["H"]}, "unknown key 'elemnts'"),
+        ({**CONFIG, "elements": ["Xx"]}, "unknown element 'Xx'"),
+        ({**CONFIG, "forces": "both"}, "'gradient' or 'direct'"),
+        ({**CONFIG, "repulsion": {"name": "zlb"}}, "unknown repulsion 'zlb'"),
+        ({**CONFIG, "repulsion": {"raech": 1.0}}, "unknown option 'raech'"),
+        ({**CONFIG, "head": {"name": "enrgy"}}, "unknown head 'enrgy'"),
+        ({**CONFIG, "backbone": {"name": "equifomer"}}, "did you mean 'equiformer'"),
+        ({**CONFIG, "backbone": {"name": "equiformer", "chanels": 8}}, "did you mean 'channels'"),
+        ({**CONFIG, "backbone": {"name": "equiformer", "cutoff": -1.0}}, "must be positive"),
+        ({**CONFIG, "backbone": {"name": "equiformer", "l_max": 1, "m_max": 2}}, "above l_max"),
+        ({**CONFIG, "backbone": {"name": "equiformer", "heads": 5}}, "multiple"),
+    ],
+)
+def test_wrong_configurations(config: dict, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        build_potential(config)
+
+
+def test_seeds_do_not_touch_the_global_generator() -> None:
+    state = torch.random.get_rng_state()
+    build_potential(CONFIG, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_precision_and_elements(saved: Path) -> None:
+    from ase.build import molecule
+
+    potential = load_potential(saved)
+    with pytest.raises(OptionError, match="float32, mixed, float64"):
+        potential.to_precision("half")
+    with pytest.raises(UnknownElementError, match=r"unknown element C .*atom 0.*knows H O"):
+        evaluate_atoms(potential, [molecule("CH4")])
+    assert isinstance(potential.to_precision("mixed"), Potential)
