@@ -32,6 +32,8 @@ class GraphCalculator(Calculator):
     a device, neighbour lists) is left out of pickles and deep copies and comes back at the next calculation.
     """
 
+    history_free: ClassVar[bool] = True
+    """Results are a function of the structure alone, to the last bit on a CPU: edges do not depend on when a list was built."""
     implemented_properties: ClassVar[list[str]] = PROPERTIES
     default_parameters: ClassVar[dict[str, Any]] = {
         "device": "auto",

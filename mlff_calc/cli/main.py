@@ -70,12 +70,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     for command in COMMANDS:
-        try:
-            found = getattr(import_module(command.module), command.attribute)
-        except ModuleNotFoundError as missing:
-            if missing.name != command.module:
-                raise
-            continue
+        found = getattr(import_module(command.module), command.attribute)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=command.name)
         else:

@@ -12,11 +12,11 @@ An output folder holds
 | `stopped.extxyz` | the structure at which a run was stopped by an error |
 
 A saved state holds the lengths of trajectory and log. Resuming cuts both back to them and makes the steps since then
-again: nothing is lost and nothing stands twice. On a CPU these steps come out the same to the last bit. Sums of
-floating-point numbers depend on their order, and so on when a neighbour list was built; therefore a state holds the
-calculator's own state where it can give it (`get_state`, `set_state`). A calculator without these is reset at every
-saved state on the grid of `checkpoint_interval`, in the run that goes on just as in the run that is resumed, unless it
-says by an attribute `history_free` that its results depend on the structure alone.
+again: nothing is lost and nothing stands twice. On a CPU these steps come out the same to the last bit, wherever the run
+was cut, with a calculator that says by an attribute `history_free` that its results depend on the structure alone; those
+of this package do. In other calculators the order of sums may depend on when a neighbour list was built; a state holds
+their own state where they can give it (`get_state`, `set_state`), and without these they are reset at every saved state
+on the grid of `checkpoint_interval`, in the run that goes on just as in the run that is resumed.
 """
 
 from __future__ import annotations
@@ -100,14 +100,6 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> None:
             f"{folder} holds a run already ({', '.join(there)}). "
             "Go on with it by --resume, replace it by --overwrite, or choose another folder."
         )
-
-
-def _forget_history(calculator: Any) -> None:
-    """Make the calculator's next answer depend on the structure alone."""
-    calculator.reset()
-    lists = getattr(calculator, "_lists", None)  # those of MLFFCalculator, which its reset keeps
-    if lists is not None:
-        lists._entries.clear()
 
 
 def _load_newest(folder: Path) -> RunState:
@@ -394,7 +386,7 @@ class _Loop:
             self._sync()
         history_matters = not (keeps_state or getattr(calculator, "history_free", False))
         if history_matters and hasattr(calculator, "reset") and state.step % self.options.checkpoint_steps == 0:
-            _forget_history(calculator)
+            calculator.reset()
 
     def _sync(self) -> None:
         """Put files and state on the disk, where they survive a power cut; this takes long, hence not at every save."""

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from mlff_calc.errors import OptionError, StructureError
 from mlff_calc.graph.backends import BACKENDS, resolve_backend
 from mlff_calc.graph.box import MIN_DISTANCE, checked_arrays, enclosing_box
+from mlff_calc.graph.order import lexicographic
 
 
 class NeighborPairs(NamedTuple):
-    """Directed pairs, sorted by centre.
+    """Directed pairs, sorted by centre, neighbour and shift: their order, too, is a function of the structure alone.
 
     Attributes:
         centers: [n_pairs] int64, the atom i that looks.
@@ -58,7 +59,7 @@ def neighbor_pairs(
         min_distance: Angstrom; a closer pair is an error. 0 switches the check off.
 
     Returns:
-        The pairs as numpy arrays sorted by centre. An atom and itself are never paired without a shift.
+        The pairs as numpy arrays, sorted. An atom and itself are never paired without a shift.
 
     Raises:
         StructureError: positions not finite, periodic along a zero or degenerate cell vector, overlapping atoms.
@@ -73,11 +74,12 @@ def neighbor_pairs(
         return NeighborPairs(none, none.copy(), np.zeros((0, 3), dtype=np.int64))
     box = enclosing_box(xyz, lattice, flags, cutoff)
     centers, neighbors, shifts = (np.asarray(array, dtype=np.int64) for array in find(box, cutoff, where))
-    if np.any(centers[1:] < centers[:-1]):
-        order = np.argsort(centers, kind="stable")
-        centers, neighbors, shifts = centers[order], neighbors[order], shifts[order]
-    shifts = shifts + box.wraps[centers] - box.wraps[neighbors]
-    shifts[:, ~flags] = 0
+    if box.wraps.any():
+        shifts = shifts + box.wraps[centers] - box.wraps[neighbors]
+    if not flags.all():
+        shifts = np.where(flags, shifts, 0)
+    order = lexicographic([centers, neighbors, *shifts.T])
+    centers, neighbors, shifts = centers[order], neighbors[order], np.take(shifts, order, axis=0)
     if min_distance > 0.0:
         vectors = xyz[neighbors] - xyz[centers] + shifts @ np.where(flags[:, None], lattice, 0.0)
         check_overlap(centers, neighbors, np.einsum("ij,ij->i", vectors, vectors), min_distance)

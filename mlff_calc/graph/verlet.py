@@ -11,6 +11,9 @@ build, so ``|d0| <= (|d| + 2 max|e|) ||F^-1||``. Every pair with ``|d| < cutoff`
     (cutoff + 2 max|e|) ||F^-1||_2 <= cutoff + skin.
 
 For a constant cell ``F = 1``, and this is the usual rule: no atom moved more than half the skin.
+
+Edges are the same, to the last bit and in the same order, whether the list is fresh or reused: stored pairs are sorted by
+(i, j, S), taking some of them keeps the order, and every edge vector is computed from the present positions alone.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from mlff_calc.errors import OptionError
 from mlff_calc.graph.backends import resolve_backend
 from mlff_calc.graph.box import FloatArray, checked_arrays, spanning_cell
 from mlff_calc.graph.neighbors import check_cutoff, check_overlap, neighbor_pairs
+from mlff_calc.graph.order import distinct_rows
 
 
 class NeighborList:
@@ -65,8 +69,11 @@ class NeighborList:
         self._cell: FloatArray = np.zeros((3, 3))
         self._pbc: NDArray[np.bool_] = np.zeros(3, dtype=bool)
         self._pairs: NDArray[np.int64] = np.zeros((2, 0), dtype=np.int64)
-        self._shifts: NDArray[np.float64] = np.zeros((0, 3))
-        self._offsets: FloatArray = np.zeros((0, 3))
+        self._shifts: FloatArray = np.zeros((0, 3))  # the different ones
+        self._shift_of: NDArray[np.intp] = np.zeros(0, dtype=np.intp)  # which of them a pair has
+        self._offsets: FloatArray = np.zeros((0, 3))  # the Cartesian shift of every pair
+        self._offsets_cell: FloatArray | None = None  # for this cell
+        self._scratch: tuple[FloatArray, FloatArray] | None = None
         self._device_pairs: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(
@@ -100,8 +107,6 @@ class NeighborList:
         )
         if not reusable:
             self._rebuild(xyz, lattice, flags, names)
-        elif not np.array_equal(lattice, self._cell):
-            self._offsets = self._shifts @ lattice
         self._positions, self._cell = xyz, lattice
         self._built = True
         return not reusable
@@ -131,18 +136,25 @@ class NeighborList:
         """Fill the stored pairs from scratch."""
         pairs = neighbor_pairs(positions, cell, pbc, self.cutoff + self.skin, self.backend, device=self.device)
         self.n_rebuilds += 1
-        self._pairs = np.ascontiguousarray(np.stack([pairs.centers, pairs.neighbors]))
-        self._shifts = pairs.shifts.astype(np.float64)
-        self._offsets = self._shifts @ np.where(pbc[:, None], cell, 0.0)
+        self._pairs = np.stack([pairs.centers, pairs.neighbors])
+        shifts, self._shift_of = distinct_rows(pairs.shifts)
+        self._shifts = shifts.astype(np.float64)
+        self._offsets = np.empty((len(self._shift_of), 3))
         self._build_positions, self._build_cell, self._pbc, self._ids = positions, cell, pbc, ids
-        self._device_pairs = None
+        self._scratch = self._device_pairs = self._offsets_cell = None
+
+    def _shift_vectors(self) -> FloatArray:
+        """Cartesian vectors [n_shifts, 3] of the different shifts in the present cell, Angstrom."""
+        # not a matrix product: its rounding may depend on how many rows there are, and so on when the list was built
+        first, second, third = np.where(self._pbc[:, None], self._cell, 0.0)
+        return self._shifts[:, :1] * first + self._shifts[:, 1:2] * second + self._shifts[:, 2:] * third
 
     def edges(self) -> tuple[NDArray[np.int64], FloatArray]:
         """The edges for the positions of the last update.
 
         Returns:
-            edge_index [2, n_edges] int64 sorted by centre, and edge_vec [n_edges, 3] float64 in Angstrom, all shorter
-            than the cutoff; arrays of their own.
+            edge_index [2, n_edges] int64 and edge_vec [n_edges, 3] float64 in Angstrom, all shorter than the cutoff,
+            sorted by centre, neighbour and shift; arrays of their own.
 
         Raises:
             StructureError: two atoms overlap.
@@ -150,8 +162,16 @@ class NeighborList:
         """
         self._require_built()
         centers, neighbors = self._pairs
-        vectors = np.take(self._positions, neighbors, axis=0)
-        vectors -= np.take(self._positions, centers, axis=0)
+        if self._scratch is None:  # new memory at every step would cost more than the arithmetic
+            self._scratch = np.empty_like(self._offsets), np.empty_like(self._offsets)
+        vectors, origins = self._scratch
+        # mode "clip" writes into `out` without a buffer; indices are always in range
+        if self._offsets_cell is None or not np.array_equal(self._cell, self._offsets_cell):
+            np.take(self._shift_vectors(), self._shift_of, axis=0, out=self._offsets, mode="clip")
+            self._offsets_cell = self._cell
+        np.take(self._positions, neighbors, axis=0, out=vectors, mode="clip")
+        np.take(self._positions, centers, axis=0, out=origins, mode="clip")
+        vectors -= origins
         vectors += self._offsets
         squared = np.einsum("ij,ij->i", vectors, vectors)
         check_overlap(centers, neighbors, squared)
@@ -165,12 +185,12 @@ class NeighborList:
             return torch.from_numpy(index), torch.from_numpy(edge_vectors)
         self._require_built()
         if self._device_pairs is None:
-            shifts = torch.from_numpy(self._shifts).to(self.device)
-            self._device_pairs = (torch.from_numpy(self._pairs).to(self.device), shifts)
-        pairs, shifts = self._device_pairs
+            which = torch.from_numpy(self._shift_of).to(self.device)
+            self._device_pairs = (torch.from_numpy(self._pairs).to(self.device), which)
+        pairs, which = self._device_pairs
         positions = torch.from_numpy(self._positions).to(self.device)
-        lattice = torch.from_numpy(np.where(self._pbc[:, None], self._cell, 0.0)).to(self.device)
-        vectors = positions[pairs[1]] - positions[pairs[0]] + shifts @ lattice
+        offsets = torch.from_numpy(self._shift_vectors()).to(self.device)
+        vectors = positions[pairs[1]] - positions[pairs[0]] + offsets[which]
         squared = vectors.square().sum(dim=1)
         inside = torch.nonzero(squared < self.cutoff**2).squeeze(1)
         if len(squared) and float(squared.min()) < 1.0:
@@ -184,8 +204,8 @@ class NeighborList:
             raise OptionError("the neighbour list holds no structure; call update(positions, cell, pbc) first")
 
     def __getstate__(self) -> dict[str, object]:
-        """State without tensors on a device: they are made again when needed."""
-        return {**self.__dict__, "_device_pairs": None}
+        """State without scratch and tensors on a device: they are made again when needed."""
+        return {**self.__dict__, "_scratch": None, "_device_pairs": None}
 
 
 def _same_ids(new: NDArray[np.int64] | None, old: NDArray[np.int64] | None) -> bool:

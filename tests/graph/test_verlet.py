@@ -9,6 +9,7 @@ from ase.build import bulk
 
 from mlff_calc.errors import OptionError, StructureError
 from mlff_calc.graph import NeighborList, neighbor_pairs
+from mlff_calc.graph.order import distinct_rows, lexicographic
 
 CUTOFF = 4.0
 
@@ -178,3 +179,47 @@ def test_edges_are_sorted_contiguous_and_within_the_cutoff(device):
     assert all(tensor.device.type == device.type for tensor in on_device)
     np.testing.assert_array_equal(on_device[0].cpu().numpy(), index)
     np.testing.assert_allclose(on_device[1].cpu().numpy(), vectors, atol=1e-12)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])
+@pytest.mark.parametrize("breathing", [False, True])
+def test_edges_do_not_depend_on_when_the_list_was_built(pbc, breathing):
+    """Fresh with no skin, fresh with a skin, and reused: one order, the same bits; also after somebody wrapped an atom."""
+    rng, positions, cell = start(pbc, 9)
+    reused = NeighborList(CUTOFF, skin=0.8)
+    for step in range(50):
+        positions = positions + rng.normal(scale=0.03, size=positions.shape)
+        if breathing:
+            strain = np.eye(3) + rng.normal(scale=0.002, size=(3, 3))
+            positions, cell = positions @ strain, cell @ strain
+        if step in {20, 35} and pbc[0]:
+            positions[step % 27] -= 3 * cell[0]
+        reused.update(positions, cell, pbc)
+        index, vectors = reused.edges()
+        for skin in (0.0, 0.37):
+            fresh = NeighborList(CUTOFF, skin=skin)
+            fresh.update(positions, cell, pbc)
+            fresh_index, fresh_vectors = fresh.edges()
+            np.testing.assert_array_equal(index, fresh_index)
+            assert vectors.tobytes() == fresh_vectors.tobytes()
+    assert 1 < reused.n_rebuilds < 35
+
+
+@pytest.mark.parametrize("backend", ["matscipy", "ase"])
+def test_pairs_are_sorted_by_centre_neighbour_and_shift(backend):
+    _, positions, cell = start((True, True, True), 10)
+    positions[::4] += 5 * cell[1]
+    pairs = neighbor_pairs(positions[:9], 0.6 * cell, True, CUTOFF, backend, min_distance=0.0)
+    table = np.column_stack(pairs)
+    np.testing.assert_array_equal(table, table[np.lexsort(table.T[::-1])])
+    assert len(np.unique(table[:, :2], axis=0)) < len(table)  # several images of a neighbour: shifts decide
+
+
+def test_orders_of_rows_too_wide_for_one_number():
+    rows = np.array([[2**40, -(2**40), 3], [2**40, -(2**40), -3], [-(2**40), 2**40, 0], [2**40, -(2**40), 3]])
+    order = lexicographic([*rows[:3].T])
+    np.testing.assert_array_equal(order, [2, 1, 0])
+    for table in (rows, rows // 2**40, rows[:0]):
+        distinct, which = distinct_rows(table)
+        np.testing.assert_array_equal(distinct[which], table)
+        assert len(distinct) == len(np.unique(table, axis=0))
