@@ -33,7 +33,7 @@ class GraphCalculator(Calculator):
     """
 
     history_free: ClassVar[bool] = True
-    """Results are a function of the structure alone, to the last bit on a CPU: edges do not depend on when a list was built."""
+    """Results are a function of the structure alone, on a CPU to the last bit: when a list was built changes no edge."""
     implemented_properties: ClassVar[list[str]] = PROPERTIES
     default_parameters: ClassVar[dict[str, Any]] = {
         "device": "auto",

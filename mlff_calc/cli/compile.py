@@ -33,5 +33,6 @@ def compile_(
     start = time.monotonic()
     with console.status(f"compiling {potential} for {device} in {precision} (one to two minutes when it is new)"):
         compiled = compile_potential(load_potential(potential), device=device, precision=precision)
-    console.print(f"{potential}, {precision}, {device}, {torch.get_num_threads()} threads: ready in {time.monotonic() - start:.1f} s")
+    threads, elapsed_s = torch.get_num_threads(), time.monotonic() - start
+    console.print(f"{potential}, {precision}, {device}, {threads} threads: ready in {elapsed_s:.1f} s")
     console.print(str(compiled.path), soft_wrap=True)

@@ -1,8 +1,22 @@
 """Potentials: a backbone and an energy head as one thing; build, evaluate, save, load, list what ships."""
 
-from mlff_calc.potential.evaluate import evaluate_atoms
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mlff_calc.potential.files import PotentialEntry, list_potentials, load_potential, save_potential
-from mlff_calc.potential.model import PRECISIONS, Potential, build_potential
+
+if TYPE_CHECKING:
+    from mlff_calc.potential.evaluate import evaluate_atoms
+    from mlff_calc.potential.model import PRECISIONS, Potential, build_potential
+
+_LAZY = {
+    "PRECISIONS": "mlff_calc.potential.model",
+    "Potential": "mlff_calc.potential.model",
+    "build_potential": "mlff_calc.potential.model",
+    "evaluate_atoms": "mlff_calc.potential.evaluate",
+}
 
 __all__ = [
     "PRECISIONS",
@@ -14,3 +28,11 @@ __all__ = [
     "load_potential",
     "save_potential",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import what needs torch on first use: listing potentials should not wait for it."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    msg = f"module 'mlff_calc.potential' has no attribute {name!r}"
+    raise AttributeError(msg)

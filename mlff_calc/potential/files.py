@@ -1,7 +1,8 @@
 """Folders of the `potentials/` format: weights.safetensors with a JSON header, recipe.yaml, card.md.
 
-Nothing is unpickled. The header holds the format version, the configuration the network is built from, units, provenance and a
-checksum of the weights. Older versions are upgraded step by step (`UPGRADES`), newer ones are refused.
+Nothing is unpickled. The header holds the format version, the configuration the network is built from, units, provenance
+and a checksum of the weights. Older versions are upgraded step by step (`UPGRADES`), newer ones are refused. What looks at
+no weights (listing, finding) imports no torch.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from mlff_calc.errors import PotentialFileError
-from mlff_calc.potential.model import Potential, build_potential
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlff_calc.potential.model import Potential
 
 FORMAT_VERSION = 1
 WEIGHTS = "weights.safetensors"
@@ -62,6 +65,8 @@ def save_potential(
     Raises:
         PotentialFileError: the folder exists and `overwrite` is False.
     """
+    from safetensors.torch import save_file
+
     folder = Path(folder)
     if folder.exists() and not overwrite:
         msg = f"{folder} exists already; choose another folder, or pass overwrite=True"
@@ -175,6 +180,8 @@ def load_potential(name_or_path: str | Path) -> Potential:
     Raises:
         PotentialFileError: not a potential, truncated, changed after it was written, or newer than this package.
     """
+    from mlff_calc.potential.model import build_potential
+
     folder = find_potential(name_or_path)
     header = read_header(folder)
     with safe_open(folder / WEIGHTS, framework="pt") as opened:

@@ -6,14 +6,16 @@ import json
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.io import read
 
+from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.dynamics import ENSEMBLES, EnsembleOptions, MDRun, RunOptions, read_log
 from mlff_calc.dynamics.state import load_state
 from mlff_calc.errors import OptionError, SimulationError
+from mlff_calc.potential import build_potential
 
 EVERY = {"log_interval": 5, "traj_interval": 10}
 
@@ -43,6 +45,28 @@ def test_a_restart_off_the_grid_with_a_calculator_without_history(bonded, tmp_pa
     for steps in (98, 143, 200):
         MDRun.resume(tmp_path / "parts", bonded(atoms), steps=steps).run()
     same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_potential_resumed_off_the_grid_changes_no_bit(tmp_path, same_run):
+    """Parts of a run build their neighbour lists at other steps than the whole run does, and nobody can tell."""
+    backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
+    potential = build_potential({"backbone": backbone, "elements": ["Si"], "scale": 0.02}, seed=1)
+    builds = []
+
+    def calculator():
+        builds.append(MLFFCalculator(potential, skin=0.3, device="cpu"))
+        return builds[-1]
+
+    atoms = bulk("Si", cubic=True)
+    atoms.calc = calculator()
+    how = EnsembleOptions(ensemble="nve", timestep_fs=2.0, temperature_K=900.0, seed=3)
+    MDRun.start(atoms, tmp_path / "whole", how, RunOptions(steps=80, **EVERY)).run()
+    atoms.calc = calculator()
+    MDRun.start(atoms, tmp_path / "parts", how, RunOptions(steps=13, **EVERY)).run()
+    for steps in (27, 51, 80):
+        MDRun.resume(tmp_path / "parts", calculator(), steps=steps).run()
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    assert 1 < builds[0].stats.n_rebuilds < sum(made.stats.n_rebuilds for made in builds[1:])
 
 
 def test_a_calculator_with_a_state_of_its_own_gets_it_back(einstein, tmp_path):
