@@ -14,7 +14,8 @@ class Backbone(nn.Module):
     """Graph to node features.
 
     A subclass takes its options as keyword arguments, the number of species among them, and defines
-    `forward(graph) -> graph`, which adds `node_features` [n_atoms, (l_max+1)^2, channels]. It reads `species`, `edge_index` and
+    `forward(graph) -> graph`, which adds `node_features` [n_atoms, (l_max+1)^2, channels]. It reads `species`,
+    `edge_index` and
     `edge_vec`, sends messages to `edge_index[0]` only and calls `nn.scatter.exchange` between layers.
 
     Attributes:
@@ -27,6 +28,9 @@ class Backbone(nn.Module):
     channels: int
     n_layers: int
     is_fixed_point: bool = False
+
+    def set_double_geometry(self, double: bool) -> None:
+        """Compute what depends on geometry only in float64 (precision `mixed`); without such a part, nothing changes."""
 
 
 _BACKBONES: dict[str, type[Backbone]] = {}

@@ -1,12 +1,17 @@
 """`equiformer`: an equivariant graph-attention transformer with SO(2) convolutions in edge frames.
 
-Pre-norm blocks x <- x + attention(norm(x)), x <- x + feed_forward(norm(x)) on features [n_atoms, (l_max+1)^2, channels].
-What depends on geometry only (distances, radial basis, envelope, frames) is computed once per graph, by `EdgeGeometry`, and
+Pre-norm blocks x <- x + attention(norm(x)), x <- x + feed_forward(norm(x)) on features [n_atoms, (l_max+1)^2,
+channels].
+What depends on geometry only (distances, radial basis, envelope, frames) is computed once per graph, by
+`EdgeGeometry`, and
 shared by all blocks; a deep-equilibrium backbone shares it over its iterations as well.
 
-Source: Liao et al., "EquiformerV2: improved equivariant transformer for scaling to higher-degree representations" (2023).
-Ours differs in the edge frames (nn/frames.py), in mirror symmetry (features of degree l have parity (-1)^l, so the model is
-equivariant under O(3), not SO(3) alone), in the gate (exactly equivariant, no grid) and in the smooth attention (nn/attention.py).
+Source: Liao et al., "EquiformerV2: improved equivariant transformer for scaling to higher-degree representations"
+(2023).
+Ours differs in the edge frames (nn/frames.py), in mirror symmetry (features of degree l have parity (-1)^l, so the
+model is
+equivariant under O(3), not SO(3) alone), in the gate (exactly equivariant, no grid) and in the smooth attention
+(nn/attention.py).
 """
 
 from typing import Dict, NamedTuple
@@ -42,7 +47,14 @@ class EdgeGeometry(nn.Module):
     """
 
     def __init__(
-        self, cutoff: float, n_basis: int, edge_channels: int, l_max: int, m_max: int, n_species: int, envelope_exponent: int
+        self,
+        cutoff: float,
+        n_basis: int,
+        edge_channels: int,
+        l_max: int,
+        m_max: int,
+        n_species: int,
+        envelope_exponent: int,
     ) -> None:
         super().__init__()
         self.double_geometry = False
@@ -93,7 +105,14 @@ class EquiformerBlock(nn.Module):
     """One pre-norm block: graph attention and a per-atom network, each added to its input."""
 
     def __init__(
-        self, l_max: int, m_max: int, channels: int, attention_channels: int, heads: int, ffn_channels: int, edge_channels: int
+        self,
+        l_max: int,
+        m_max: int,
+        channels: int,
+        attention_channels: int,
+        heads: int,
+        ffn_channels: int,
+        edge_channels: int,
     ) -> None:
         super().__init__()
         self.attention_norm = DegreeNorm(l_max, channels)
@@ -103,9 +122,7 @@ class EquiformerBlock(nn.Module):
 
     def forward(self, features: Tensor, edge_index: Tensor, edges: Edges) -> Tensor:
         """Map features [n_atoms, (l_max+1)^2, channels] to the same shape."""
-        message = self.attention(
-            self.attention_norm(features), edge_index, edges.scalars, edges.envelope, edges.wigner
-        )
+        message = self.attention(self.attention_norm(features), edge_index, edges.scalars, edges.envelope, edges.wigner)
         features = features + message
         return features + self.ffn(self.ffn_norm(features))
 
@@ -116,8 +133,10 @@ class Equiformer(Backbone):
 
     Args:
         n_species: number of elements of the potential.
-        cutoff: radius of the graph, Angstrom. l_max: highest degree. m_max: highest order in edge frames (default l_max).
-        channels: per component. n_layers: blocks. heads: attention heads. attention_channels: channels of messages (default
+        cutoff: radius of the graph, Angstrom. l_max: highest degree. m_max: highest order in edge frames (default
+            l_max).
+        channels: per component. n_layers: blocks. heads: attention heads. attention_channels: channels of messages
+            (default
             `channels`). ffn_channels: hidden channels of the per-atom network (default 2 * channels).
         n_basis: Bessel functions. edge_channels: width of edge scalars. envelope_exponent: smoothness at the cutoff.
         avg_num_neighbors: mean number of neighbours in the training data.
@@ -147,6 +166,13 @@ class Equiformer(Backbone):
         attention_channels = attention_channels or channels
         ffn_channels = ffn_channels or 2 * channels
         _check_options(cutoff, l_max, m_max, channels, n_layers, heads, attention_channels)
+        _check_positive(
+            n_basis=n_basis,
+            edge_channels=edge_channels,
+            ffn_channels=ffn_channels,
+            envelope_exponent=envelope_exponent,
+            avg_num_neighbors=avg_num_neighbors,
+        )
         self.cutoff = float(cutoff)
         self.l_max = l_max
         self.channels = channels
@@ -162,6 +188,10 @@ class Equiformer(Backbone):
         )
         self.norm = DegreeNorm(l_max, channels)
 
+    def set_double_geometry(self, double: bool) -> None:
+        """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
+        self.geometry.double_geometry = double
+
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
         species, edge_index = graph["species"], graph["edge_index"]
@@ -172,6 +202,12 @@ class Equiformer(Backbone):
         out = dict(graph)
         out["node_features"] = self.norm(features)
         return out
+
+
+def _check_positive(**options: float) -> None:
+    for name, value in options.items():
+        if not value > 0:
+            raise RecipeError(f"backbone equiformer: {name} is {value}; it must be positive")
 
 
 def _check_options(

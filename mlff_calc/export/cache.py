@@ -6,13 +6,12 @@ import hashlib
 import json
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from mlff_calc.potential import Potential
-
-COMPILED_FORMAT = 1
 
 
 def compiled_cache_dir() -> Path:
@@ -34,11 +33,26 @@ def _processor() -> str:
     return platform.processor()
 
 
+_ROOMS = ("graph", "nn", "backbones", "heads", "potential", "export")
+"""Rooms whose code ends up in a compiled potential."""
+
+
+@cache
+def _code() -> str:
+    """Digest of the sources a compiled potential is made from: a corrected line must not leave old results in the cache."""
+    digest = hashlib.sha256()
+    package = Path(__file__).resolve().parents[1]
+    for room in _ROOMS:
+        for file in sorted((package / room).glob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def cache_key(potential: Potential, device: torch.device, n_threads: int) -> str:
-    """Hex digest over weights, configuration, precision, device, threads, torch version and machine."""
+    """Hex digest over weights, configuration, code, precision, device, threads, torch version and machine."""
     digest = hashlib.sha256()
     facts = {
-        "format": COMPILED_FORMAT,
+        "code": _code(),
         "config": potential.config,
         "precision": potential.precision,
         "device": str(torch.cuda.get_device_name(device)) if device.type == "cuda" else "cpu",

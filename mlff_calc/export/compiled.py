@@ -1,6 +1,7 @@
 """A potential compiled ahead of time by AOTInductor, cached on disk and checked against eager.
 
-One file serves any number of atoms and edges: sizes are symbolic. Graphs too small for symbolic sizes (fewer than two atoms or edges)
+One file serves any number of atoms and edges: sizes are symbolic. Graphs too small for symbolic sizes (fewer than two
+atoms or edges)
 and batches of several systems go to the eager potential, which a compiled one carries with it.
 """
 
@@ -12,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ class CompiledPotential:
 
     def _load(self) -> None:
         with torch.inference_mode(False):
-            self._run = torch._inductor.aoti_load_package(str(self.path))  # noqa: SLF001
+            index = -1 if self.device.type == "cpu" else self.device.index or 0
+            self._run = torch._inductor.aoti_load_package(str(self.path), device_index=index)  # noqa: SLF001
 
     def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs of `Potential.forward` for a graph of one system."""
@@ -75,28 +78,39 @@ def compile_potential(
 ) -> CompiledPotential:
     """Compile a potential, or take it from the cache.
 
-    The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is compared with
+    The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is
+    compared with
     eager on two system sizes before it enters the cache.
 
     Args:
-        potential: the potential. device: `cpu` or a CUDA device. precision: cast first (default: the potential's own).
+        potential: the potential; left as it is.
+        device: `cpu` or a CUDA device.
+        precision: cast to this precision first (default: the potential's own).
         cache_dir: where compiled files are kept (default: `compiled_cache_dir()`).
 
     Raises:
         OptionError: no C++ compiler. ExportError: compilation failed, or the result does not agree with eager.
     """
     device = torch.device(device)
-    if precision is not None and precision != potential.precision:
-        potential = potential.to_precision(precision)
+    potential = potential.to_precision(precision or potential.precision)  # a copy: the caller's stays as it is
     potential = potential.eval().requires_grad_(False).to(device)
     folder = Path(cache_dir) if cache_dir is not None else compiled_cache_dir()
     path = folder / f"{cache_key(potential, device, torch.get_num_threads())}.pt2"
     if not path.is_file():
-        _compile(potential, device, path)
+        try:
+            _compile(potential, device, path)
+        except OSError as error:
+            msg = f"compiled potentials cannot be kept in {folder} ({error}); set MLFF_CACHE to a folder with room"
+            raise ExportError(msg) from error
     return CompiledPotential(potential, path, device)
 
 
-def _require_compiler() -> None:
+def require_compiler() -> None:
+    """Check that there is a C++ compiler.
+
+    Raises:
+        OptionError: there is none; names the cure.
+    """
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
     if not any(shutil.which(name) for name in names):
         msg = f"compiling needs a C++ compiler and found none ({', '.join(names)}); install g++, or leave compile off"
@@ -105,7 +119,7 @@ def _require_compiler() -> None:
 
 def _compile(potential: Potential, device: torch.device, path: Path) -> None:
     """Trace, export, compile, compare with eager and move the file to `path`."""
-    _require_compiler()
+    require_compiler()
     start = time.monotonic()
     path.parent.mkdir(parents=True, exist_ok=True)
     example = probe_graph(potential, 11, seed=1, device=device)
@@ -117,8 +131,8 @@ def _compile(potential: Potential, device: torch.device, path: Path) -> None:
             msg = f"AOTInductor could not compile this potential ({type(error).__name__}: {error}); leave compile off"
             raise ExportError(msg) from error
         compiled = CompiledPotential(potential, file, device)
-        for n_atoms, seed in ((11, 1), (30, 2)):
-            graph = probe_graph(potential, n_atoms, seed=seed, device=device)
+        for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):
+            graph = probe_graph(potential, n_atoms, seed=seed, device=device, spacing=spacing)
             compare(potential(graph), compiled(graph), potential.precision, f"compiled potential, {n_atoms} atoms")
         seconds = time.monotonic() - start
         facts = {"seconds": round(seconds, 1), "torch": torch.__version__, "precision": potential.precision}
@@ -129,8 +143,12 @@ def _compile(potential: Potential, device: torch.device, path: Path) -> None:
 
 def aoti_package(potential: Potential, example: dict[str, Tensor], file: Path) -> None:
     """Write the AOTInductor package of a potential to `file`, traced on `example`."""
-    traced = trace_for_use(potential, example)
     dynamic = torch.export.Dim.DYNAMIC
     sizes = ({0: dynamic}, {0: dynamic}, {1: dynamic}, {0: dynamic}, None)
-    exported = torch.export.export(traced, tuple(example[key] for key in INPUTS), dynamic_shapes=sizes, strict=False)
-    torch._inductor.aoti_compile_and_package(exported, package_path=str(file))  # noqa: SLF001
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own, about its own insides
+        warnings.simplefilter("ignore", FutureWarning)
+        traced = trace_for_use(potential, example)
+        inputs = tuple(example[key] for key in INPUTS)
+        exported = torch.export.export(traced, inputs, dynamic_shapes=sizes, strict=False)
+        torch._inductor.aoti_compile_and_package(exported, package_path=str(file))  # noqa: SLF001

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mlff_calc.export.compiled import require_compiler
 from mlff_calc.export.trace import INPUTS, trace_for_training
 from mlff_calc.potential import Potential
 
@@ -18,8 +19,13 @@ def compile_for_training(
 
     Args:
         potential: in training mode; its parameters are read anew at every call.
-        example: a batch of at least two systems; sizes of later batches are free, but every batch needs two systems or more.
+        example: a batch of at least two systems; sizes of later batches are free; a batch of one system goes through
+            the eager potential.
+
+    Raises:
+        OptionError: no C++ compiler.
     """
+    require_compiler()
     traced, parameters, names = trace_for_training(potential, example)
     compiled = torch.compile(traced, dynamic=True, fullgraph=True)
 

@@ -2,8 +2,9 @@
 
     V_ij = k Z_i Z_j / r  phi(r / a) u(r / r_out),   phi(x) = sum_k c_k exp(-d_k x),   a = a_0 / (Z_i^0.23 + Z_j^0.23)
 
-u is the polynomial envelope with r_out = reach * (R_i + R_j) from covalent radii, so the repulsion and its derivatives are zero
-at bonded distances and beyond. It keeps atoms apart where there is no data: hot or compressed starts.
+u is the polynomial envelope with r_out = reach * (R_i + R_j) from covalent radii, at most the cutoff of the graph, so the
+repulsion and its derivatives are zero at bonded distances and beyond. It keeps atoms apart where there is no data: hot or
+compressed starts.
 
 Source: Ziegler, Biersack, Littmark, "The stopping and range of ions in matter" (1985).
 """
@@ -24,11 +25,13 @@ class ZBLRepulsion(nn.Module):
     """Adds half of every pair's repulsion to `energies` of its centre (the other edge brings the other half).
 
     Args:
-        elements: atomic numbers by species. reach: outer radius in units of the sum of covalent radii.
+        elements: atomic numbers by species. cutoff: of the graph, Angstrom.
+        reach: outer radius in units of the sum of covalent radii.
     """
 
-    def __init__(self, elements: List[int], reach: float = 0.8) -> None:
+    def __init__(self, elements: List[int], cutoff: float, reach: float = 0.8) -> None:
         super().__init__()
+        self.cutoff = float(cutoff)
         radii = torch.tensor([float(covalent_radii[z]) for z in elements], dtype=torch.float64)
         self.register_buffer("charges", torch.tensor(elements, dtype=torch.float64), persistent=False)
         self.register_buffer("radii", radii * reach, persistent=False)
@@ -44,7 +47,7 @@ class ZBLRepulsion(nn.Module):
         charges, radii = self.charges.index_select(0, species), self.radii.index_select(0, species)
         centre, neighbor = edge_index[0], edge_index[1]
         z_i, z_j = charges.index_select(0, centre), charges.index_select(0, neighbor)
-        outer = radii.index_select(0, centre) + radii.index_select(0, neighbor)
+        outer = (radii.index_select(0, centre) + radii.index_select(0, neighbor)).clamp(max=self.cutoff)
         x = (distances / outer).clamp(max=1.0)
         envelope = 1.0 - x**6 * (28.0 - 48.0 * x + 21.0 * x * x)
         scaled = distances * (z_i**0.23 + z_j**0.23) / self.screening_length

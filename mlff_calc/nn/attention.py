@@ -1,15 +1,18 @@
 """Equivariant graph attention in edge frames.
 
-For every edge (i, j): linear maps of the two nodes, summed, turned into the frame of the edge, multiplied by radial weights, then
+For every edge (i, j): linear maps of the two nodes, summed, turned into the frame of the edge, multiplied by radial
+weights, then
 SO(2) linear, gate, SO(2) linear, turned back, and summed over j with attention weights
 
     a_ij = u(r_ij) exp(s_ij) / (1 + sum_k u(r_ik) exp(s_ik)),      s_ij = cap * tanh(logit_ij / cap).
 
 The envelope u takes every weight to zero at the cutoff, in the denominator as well, and the 1 there (a null neighbour)
-keeps the weight of an only neighbour from jumping from one to nothing: the energy is smooth as an atom crosses the cutoff.
+keeps the weight of an only neighbour from jumping from one to nothing: the energy is smooth as an atom crosses the
+cutoff.
 The cap bounds the logits, so no maximum over neighbours is needed for a safe exponential.
 
-Source: Liao et al., "EquiformerV2" (2023), Sec. 4.1; the envelope inside the softmax and the null neighbour are our own.
+Source: Liao et al., "EquiformerV2" (2023), Sec. 4.1; the envelope inside the softmax and the null neighbour are our
+own.
 """
 
 from typing import Tuple
@@ -51,7 +54,9 @@ class GraphAttention(nn.Module):
         logit_cap: float = 8.0,
     ) -> None:
         super().__init__()
-        self.fuse_rotations = False  # set by compilers, which turn the broadcast product into one loop without storing it
+        self.fuse_rotations = (
+            False  # set by compilers, which turn the broadcast product into one loop without storing it
+        )
         self.heads = heads
         self.hidden = hidden
         self.logit_cap = logit_cap
@@ -72,8 +77,11 @@ class GraphAttention(nn.Module):
         """Return messages [n_atoms, (l_max+1)^2, channels].
 
         Args:
-            features: [n_atoms, (l_max+1)^2, channels]. edge_index: [2, n_edges].
-            edge_scalars: [n_edges, edge_channels]. envelope: [n_edges]. wigner: [n_edges, n_reduced, (l_max+1)^2].
+            features: [n_atoms, (l_max+1)^2, channels].
+            edge_index: [2, n_edges].
+            edge_scalars: [n_edges, edge_channels].
+            envelope: [n_edges].
+            wigner: [n_edges, n_reduced, (l_max+1)^2].
         """
         centre, neighbor = edge_index[0], edge_index[1]
         n_atoms, n_edges = features.shape[0], edge_index.shape[1]

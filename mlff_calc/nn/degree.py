@@ -1,6 +1,7 @@
 """Layers on steerable features [n, (l_max + 1)^2, channels]: linear per degree, normalization, gate.
 
-Source: Liao et al., "EquiformerV2" (2023), Sec. 4.2 (separable layer normalization) and Liao and Smidt, "Equiformer" (2022),
+Source: Liao et al., "EquiformerV2" (2023), Sec. 4.2 (separable layer normalization) and Liao and Smidt, "Equiformer"
+(2022),
 Sec. 4.1 (gate).
 """
 
@@ -18,7 +19,8 @@ def degree_index(l_max: int) -> Tensor:
 class DegreeLinear(nn.Module):
     """Linear map of channels with one matrix per degree; a bias on scalars only.
 
-    All degrees go through one product with the matrices side by side, of which each component keeps its own: atoms are few
+    All degrees go through one product with the matrices side by side, of which each component keeps its own: atoms
+    are few
     beside edges, and one product is faster than one per degree, or than thousands of small ones.
     """
 
@@ -50,9 +52,13 @@ def degree_product(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 class DegreeNorm(nn.Module):
     """Separable layer normalization: scalars by mean and variance over channels, the rest by one joint norm.
 
-    The norm of the degrees above zero weighs each degree alike and is taken per atom, so it is size-consistent; `eps` keeps
+    The norm of the degrees above zero weighs each degree alike and is taken per atom, so it is size-consistent; `eps`
+    keeps
     small features small and the map smooth at zero.
     """
+
+    index: Tensor
+    balance: Tensor
 
     def __init__(self, l_max: int, channels: int, eps: float = 0.1) -> None:
         super().__init__()
@@ -83,8 +89,11 @@ class Gate(nn.Module):
     """Exactly equivariant non-linearity: SiLU on scalars, each higher degree times the sigmoid of a scalar of its own.
 
     Args:
-        degrees: degree of every component the gate will see, the first one being the only component treated as a scalar.
+        degrees: degree of every component the gate will see, the first one being the only component treated as a
+            scalar.
     """
+
+    gate_of: Tensor
 
     def __init__(self, degrees: Tensor, channels: int) -> None:
         super().__init__()

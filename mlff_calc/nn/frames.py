@@ -1,7 +1,9 @@
 """Edge frames: rotations that turn an edge onto the polar axis, and what they do to features of each degree.
 
-Degrees follow e3nn: the components of degree 1 are (x, y, z) and the polar axis is y, so the component of order m = 0 of
-degree 1 is y. In the frame of an edge only rotations about y and mirror planes through y are left, and they mix the orders
+Degrees follow e3nn: the components of degree 1 are (x, y, z) and the polar axis is y, so the component of order m = 0
+of
+degree 1 is y. In the frame of an edge only rotations about y and mirror planes through y are left, and they mix the
+orders
 +m and -m of a degree only; the layers in so2.py rest on that.
 
 The frame of a direction (x, y, z) is the smallest rotation that takes it to +y, or, where y < 0, a half turn about x
@@ -50,6 +52,8 @@ def reduced_orders(l_max: int, m_max: int) -> List[List[int]]:
 class RaiseDegree(nn.Module):
     """D^l from D^(l-1) and D^1 by Clebsch-Gordan coupling: one constant linear map of their outer product."""
 
+    table: Tensor
+
     def __init__(self, degree: int) -> None:
         super().__init__()
         low, self.high = 2 * degree - 1, 2 * degree + 1
@@ -70,6 +74,8 @@ class EdgeFrames(nn.Module):
         l_max: highest degree of the features.
         m_max: highest order kept in the edge frame (at most `l_max`).
     """
+
+    rows: Tensor
 
     def __init__(self, l_max: int, m_max: int) -> None:
         super().__init__()

@@ -7,6 +7,7 @@
 | u(r / r_c) | envelope | [n_edges] | 1 |
 """
 
+import itertools
 import math
 from typing import List
 
@@ -61,7 +62,7 @@ class RadialMLP(nn.Module):
     def __init__(self, widths: List[int]) -> None:
         super().__init__()
         layers: List[nn.Module] = []
-        for fan_in, fan_out in zip(widths[:-1], widths[1:]):
+        for fan_in, fan_out in itertools.pairwise(widths):
             layers.append(nn.Linear(fan_in, fan_out))
             layers.append(nn.SiLU())
         self.layers = nn.Sequential(*layers[:-1])

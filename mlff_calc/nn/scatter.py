@@ -6,7 +6,8 @@ from torch import Tensor
 
 def scatter_sum(values: Tensor, index: Tensor, n_rows: int) -> Tensor:
     """Sum `values` [n, ...] into rows `index` [n] of a zero tensor [n_rows, ...]."""
-    out = torch.zeros((n_rows,) + values.shape[1:], dtype=values.dtype, device=values.device)
+    shape = [n_rows] + values.shape[1:]  # noqa: RUF005 - TorchScript knows this form
+    out = torch.zeros(shape, dtype=values.dtype, device=values.device)
     return out.index_add(0, index, values)
 
 

@@ -1,7 +1,9 @@
 """Folders of the `potentials/` format: weights.safetensors with a JSON header, recipe.yaml, card.md.
 
-Nothing is unpickled. The header holds the format version, the configuration the network is built from, units, provenance
-and a checksum of the weights. Older versions are upgraded step by step (`UPGRADES`), newer ones are refused. What looks at
+Nothing is unpickled. The header holds the format version, the configuration the network is built from, units,
+provenance
+and a checksum of the weights. Older versions are upgraded step by step (`UPGRADES`), newer ones are refused. What
+looks at
 no weights (listing, finding) imports no torch.
 """
 
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from mlff_calc.errors import PotentialFileError
+from mlff_calc.errors import PotentialFileError, RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,8 +92,10 @@ def save_potential(
         for item in temporary.iterdir():
             item.chmod(0o644)  # safetensors makes private files, and a shipped potential is for everybody
         if folder.exists():
-            for item in temporary.iterdir():
-                os.replace(item, folder / item.name)
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            os.replace(folder, aside)
+            temporary.rename(folder)
+            shutil.rmtree(aside, ignore_errors=True)
         else:
             temporary.rename(folder)
     finally:
@@ -143,7 +147,9 @@ def find_potential(name_or_path: str | Path) -> Path:
         raise PotentialFileError(msg)
     near = difflib.get_close_matches(str(name_or_path), shipped, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    msg = f"no potential {str(name_or_path)!r}: no such folder, and what ships is {', '.join(shipped) or 'nothing'}{hint}"
+    msg = (
+        f"no potential {str(name_or_path)!r}: no such folder, and what ships is {', '.join(shipped) or 'nothing'}{hint}"
+    )
     raise PotentialFileError(msg)
 
 
@@ -163,11 +169,19 @@ def read_header(folder: Path) -> dict[str, Any]:
     if "mlff_calc" not in metadata:
         msg = f"{file} holds tensors but no mlff_calc header; it was not written by Potential.save"
         raise PotentialFileError(msg)
-    header = json.loads(metadata["mlff_calc"])
-    version = int(header["format_version"])
+    try:
+        header = json.loads(metadata["mlff_calc"])
+        version = int(header["format_version"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file}: its mlff_calc header is damaged ({error}); copy or train the potential again"
+        raise PotentialFileError(msg) from error
     if version > FORMAT_VERSION:
         msg = f"{file} has format version {version}, this package reads up to {FORMAT_VERSION}; upgrade mlff_calc"
         raise PotentialFileError(msg)
+    for key in ("config", "sha256"):
+        if key not in header:
+            msg = f"{file}: its mlff_calc header lacks {key!r}; copy or train the potential again"
+            raise PotentialFileError(msg)
     while version < FORMAT_VERSION:
         header = UPGRADES[version](header)
         version += 1
@@ -189,10 +203,10 @@ def load_potential(name_or_path: str | Path) -> Potential:
     if _checksum(tensors) != header["sha256"]:
         msg = f"{folder / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
         raise PotentialFileError(msg)
-    potential = build_potential(header["config"], seed=0)
     try:
+        potential = build_potential(header["config"], seed=0)
         potential.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RecipeError, RuntimeError) as error:
         msg = f"{folder / WEIGHTS} does not fit the network its header describes: {error}"
         raise PotentialFileError(msg) from error
     return potential.eval()

@@ -16,7 +16,7 @@ Source: Thompson, Plimpton, Mattson, "General formulation of pressure and stress
 """
 
 import copy
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from ase.data import chemical_symbols
@@ -45,15 +45,18 @@ class Potential(nn.Module):
         elements = [int(z) for z in config["elements"]]
         backbone_options = {"avg_num_neighbors": config.get("avg_num_neighbors", 10.0), **config["backbone"]}
         self.backbone = build_backbone(backbone_options, n_species=len(elements))
-        references = config.get("reference_energies") or {}
+        references = config.get("reference_energies") or dict.fromkeys(map(str, elements), 0.0)
         scale = float(config.get("scale", 1.0))
-        by_species = [float(references.get(z, references.get(str(z), 0.0))) for z in elements]
+        by_species = [float(references[str(z)]) for z in elements]
         self.head = EnergyHead(self.backbone.channels, by_species, scale)
         self.direct_forces = config.get("forces", "gradient") == "direct"
+        if self.direct_forces and self.backbone.l_max < 1:
+            raise RecipeError(f"forces: direct needs features of degree 1; l_max is {self.backbone.l_max}, raise it")
         self.forces_head = DirectForcesHead(self.backbone.channels if self.direct_forces else 1, scale)
         repulsion = config.get("repulsion")
         self.has_repulsion = repulsion is not None
-        self.repulsion = ZBLRepulsion(elements, **{k: v for k, v in (repulsion or {}).items() if k != "name"})
+        reach = float((repulsion or {}).get("reach", 0.8))
+        self.repulsion = ZBLRepulsion(elements, self.backbone.cutoff, reach)
         species_of = torch.full((119,), -1, dtype=torch.long)
         species_of[torch.tensor(elements)] = torch.arange(len(elements))
         self.register_buffer("species_of", species_of, persistent=False)
@@ -76,7 +79,7 @@ class Potential(nn.Module):
         dtype = torch.float64 if precision == "float64" else torch.float32
         for parameter in other.parameters():
             parameter.data = parameter.data.to(dtype)
-        other.backbone.geometry.double_geometry = precision == "mixed"
+        other.backbone.set_double_geometry(precision == "mixed")
         if precision == "mixed":
             other.head.double()
         return other
@@ -95,7 +98,8 @@ class Potential(nn.Module):
 
         Returns:
             energy [n_systems] eV, energies [n_atoms] eV, forces [n_atoms, 3] eV/Angstrom, virial [n_systems, 3, 3] eV,
-            atomic_virial [n_atoms, 3, 3] eV, stress [n_systems, 3, 3] eV/Angstrom^3 (zero where a cell has no volume). In
+            atomic_virial [n_atoms, 3, 3] eV, stress [n_systems, 3, 3] eV/Angstrom^3 (zero where a cell has no volume;
+            of a meaning only with full pbc). In
             training mode forces keep their graph, so that losses on them can be differentiated.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(not self.direct_forces)
@@ -149,8 +153,10 @@ def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Poten
     """Build a potential with new weights from a plain dict.
 
     Args:
-        config: `backbone` (name and options), `elements` (atomic numbers or symbols), and optionally `reference_energies`
-            (eV by atomic number), `scale` (eV), `avg_num_neighbors`, `forces` (`gradient` or `direct`), `repulsion`
+        config: `backbone` (name and options), `elements` (atomic numbers or symbols), and optionally
+            `reference_energies`
+            (eV by atomic number or symbol), `scale` (eV), `avg_num_neighbors`, `forces` (`gradient` or `direct`),
+            `repulsion`
             (None or {"name": "zbl", "reach": 0.8}).
         seed: seed of the weights; without one they come from torch's generator as it stands.
 
@@ -169,12 +175,28 @@ def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Poten
     if config.get("forces", "gradient") not in ("gradient", "direct"):
         msg = f"forces: {config['forces']!r} in a potential's configuration; choose 'gradient' or 'direct'"
         raise RecipeError(msg)
-    config = {**config, "elements": sorted(atomic_number(e) for e in config["elements"])}
+    elements = sorted(atomic_number(element) for element in config["elements"])
+    config = {**config, "elements": elements, "reference_energies": _references(config, elements)}
     if seed is None:
         return Potential(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Potential(config)
+
+
+def _references(config: Dict[str, Any], elements: List[int]) -> Dict[str, float]:
+    """Reference energies by atomic number as text (JSON has no other keys); empty where none are given.
+
+    Raises:
+        RecipeError: an element without one, or no element at all.
+    """
+    given = config.get("reference_energies") or {}
+    numbers = {int(k) if isinstance(k, str) and k.isdigit() else atomic_number(k): float(v) for k, v in given.items()}
+    missing = [chemical_symbols[z] for z in elements if numbers and z not in numbers]
+    if missing:
+        msg = f"reference_energies lacks {' '.join(missing)}; give one for every element, or none"
+        raise RecipeError(msg)
+    return {str(z): numbers[z] for z in elements if numbers}
 
 
 def _check_parts(config: Dict[str, Any]) -> None:

@@ -25,8 +25,10 @@ needs_compiler = pytest.mark.skipif(
 
 def small_potential() -> Potential:
     config = {
-        "backbone": {"name": "equiformer", "cutoff": 4.0, "l_max": 1, "channels": 8, "n_layers": 1, "edge_channels": 8},
+        "backbone": {"name": "equiformer", "cutoff": 4.0, "l_max": 2, "channels": 8, "n_layers": 1, "edge_channels": 8},
         "elements": ["H", "C", "O", "Si"],
+        "reference_energies": {"H": -13.6, "C": -1030.0, "O": -2041.0, "Si": -7870.0},
+        "repulsion": {"name": "zbl"},
     }
     return build_potential(config, seed=3).eval()
 
@@ -86,7 +88,7 @@ def test_the_cache_is_used_and_keyed_by_weights(compiled: CompiledPotential, cac
 @needs_compiler
 def test_pickled(compiled: CompiledPotential) -> None:
     graph = graph_from_atoms(molecule("CH3CH2OH"), compiled.cutoff)
-    again = pickle.loads(pickle.dumps(compiled))  # noqa: S301
+    again = pickle.loads(pickle.dumps(compiled))
     torch.testing.assert_close(again(graph)["forces"], compiled(graph)["forces"], rtol=0, atol=0)
 
 
@@ -109,6 +111,14 @@ def test_the_callers_potential_is_left_alone(cache: Path, compiled: CompiledPote
     assert all(parameter.requires_grad for parameter in potential.parameters())
 
 
+@needs_compiler
+def test_repulsion_is_compiled(compiled: CompiledPotential) -> None:
+    atoms = Atoms("OHH", positions=[[0, 0, 0], [0.5, 0, 0], [0, 0.6, 0]])
+    graph = graph_from_atoms(atoms, compiled.cutoff)
+    assert small_potential()(graph)["forces"].abs().max() > 50.0
+    compare(small_potential()(graph), compiled(graph), "float32", "test")
+
+
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
@@ -118,10 +128,13 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_wrong_result_is_refused() -> None:
+    huge = {"energies": torch.full((4,), -2000.0), "energy": torch.tensor([-8000.0])}
+    with pytest.raises(ExportError, match="energies differs"):
+        compare(huge, {**huge, "energies": huge["energies"] + 1e-2}, "float32", "an energy beside reference energies")
     right = {"forces": torch.ones(2, 3)}
     wrong = {"forces": torch.ones(2, 3) + 1e-3}
     compare(right, right, "float32", "same")
-    with pytest.raises(ExportError, match="forces differs from eager by 0.001"):
+    with pytest.raises(ExportError, match="forces differs from eager"):
         compare(right, wrong, "float32", "wrong")
     with pytest.raises(ExportError):
         compare(right, {"forces": torch.full((2, 3), float("nan"))}, "float32", "NaN")

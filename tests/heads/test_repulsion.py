@@ -11,7 +11,7 @@ from mlff_calc.heads import ZBLRepulsion
 
 
 def energies(distances: np.ndarray, reach: float = 0.8) -> np.ndarray:
-    head = ZBLRepulsion([1, 8], reach)
+    head = ZBLRepulsion([1, 8], 5.0, reach)
     values = []
     for distance in distances:
         graph = graph_from_atoms(Atoms("OH", positions=[[0, 0, 0], [0, 0, distance]]), 5.0)
@@ -27,7 +27,7 @@ def test_short_range_is_the_universal_repulsion() -> None:
     phi = 0.18175 * np.exp(-3.1998 * x) + 0.50986 * np.exp(-0.94229 * x)
     phi += 0.28022 * np.exp(-0.4029 * x) + 0.02817 * np.exp(-0.20162 * x)
     expected = 14.399645 * 8 / r * phi
-    assert abs(energies(np.array([r]), reach=20.0)[0] / expected - 1) < 1e-6
+    assert abs(energies(np.array([r]), reach=4.0)[0] / expected - 1) < 1e-6
 
 
 def test_nothing_at_bonded_distances() -> None:

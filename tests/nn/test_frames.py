@@ -22,7 +22,9 @@ def test_rotations_take_the_edge_to_y() -> None:
     rotation = edge_rotations(unit)
     expected = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64).expand(len(unit), 3)
     torch.testing.assert_close(torch.einsum("eij,ej->ei", rotation, unit), expected, rtol=0, atol=1e-14)
-    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).double().expand(len(unit), 3, 3), rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        rotation @ rotation.mT, torch.eye(3).double().expand(len(unit), 3, 3), rtol=0, atol=1e-13
+    )
     torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(len(unit)).double(), rtol=0, atol=1e-13)
 
 

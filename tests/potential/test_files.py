@@ -41,7 +41,7 @@ def test_round_trip(saved: Path) -> None:
 
 
 def test_reference_energies_and_scale_survive(tmp_path: Path) -> None:
-    config = {**CONFIG, "reference_energies": {1: -13.6, 8: -2041.0}, "scale": 0.25}
+    config = {**CONFIG, "reference_energies": {"H": -13.6, 8: -2041.0}, "scale": 0.25}
     loaded = load_potential(build_potential(config, seed=0).save(tmp_path / "p"))
     assert loaded.head.reference_energies.tolist() == [-13.6, -2041.0]
     assert loaded.head.scale.item() == 0.25
@@ -80,6 +80,12 @@ def test_newer_format(saved: Path) -> None:
         load_potential(saved)
 
 
+def test_damaged_header(saved: Path) -> None:
+    rewrite(saved, config={"backbone": {"name": "of another version"}, "elements": ["H"]})
+    with pytest.raises(PotentialFileError, match=r"weights\.safetensors does not fit"):
+        load_potential(saved)
+
+
 def test_foreign_tensors(saved: Path) -> None:
     save_file({"x": torch.zeros(2)}, saved / WEIGHTS)
     with pytest.raises(PotentialFileError, match="no mlff_calc header"):
@@ -115,6 +121,9 @@ def test_shipped_potentials_load() -> None:
         ({**CONFIG, "elemnts": ["H"]}, "unknown key 'elemnts'"),
         ({**CONFIG, "elements": ["Xx"]}, "unknown element 'Xx'"),
         ({**CONFIG, "forces": "both"}, "'gradient' or 'direct'"),
+        ({**CONFIG, "reference_energies": {"O": -1.0}}, "lacks H"),
+        ({**CONFIG, "forces": "direct", "backbone": {"name": "equiformer", "l_max": 0}}, "l_max is 0"),
+        ({**CONFIG, "backbone": {"name": "equiformer", "avg_num_neighbors": 0}}, "avg_num_neighbors is 0"),
         ({**CONFIG, "repulsion": {"name": "zlb"}}, "unknown repulsion 'zlb'"),
         ({**CONFIG, "repulsion": {"raech": 1.0}}, "unknown option 'raech'"),
         ({**CONFIG, "head": {"name": "enrgy"}}, "unknown head 'enrgy'"),

@@ -14,8 +14,8 @@ from mlff_calc import MLFFCalculator, list_potentials, load_potential
 from mlff_calc.datasets import read_structures
 from mlff_calc.training import evaluate
 
-# Of the data themselves: pressure (mean of the diagonal of the stress) against volume over the uniaxially strained cells of the
-# training set, a cubic fit: zero at 20.451 Angstrom^3/atom, slope there.
+# Of the data themselves: pressure (mean of the diagonal of the stress) against volume over the uniaxially strained cells of
+# the training set, a cubic fit: zero at 20.451 Angstrom^3/atom, slope there.
 LATTICE_CONSTANT, BULK_MODULUS = 5.4694, 88.96
 
 
