@@ -163,6 +163,8 @@ def _length_and_intervals(
         steps["steps"] = length["steps"]
     elif time is not None:
         steps["steps"] = round(parse_time_fs(time, "--time") / timestep_fs)
+        if steps["steps"] < 1:
+            raise OptionError(f"--time {time} is less than one step of {timestep_fs:g} fs. Give a longer --time.")
     return steps
 
 
@@ -217,15 +219,31 @@ def _resume(
     given = {**given, **counts, "potential": _identity(potential)}
     check_unchanged(saved.options, given, _SHOWN_AS)
     if structure is not None:
-        atoms = _read_structure(structure, potential)
-        if atoms.get_chemical_formula() != saved.atoms.get_chemical_formula():
-            raise OptionError(
-                f"--structure {structure} is {atoms.get_chemical_formula()}, and this run is of "
-                f"{saved.atoms.get_chemical_formula()}. Leave --structure out to go on, or choose another folder."
-            )
+        _check_start(_read_structure(structure, potential), structure, output)
     made = saved.options
     calculator = _calculator(potential, device, made["precision"], made["skin_A"], compiled=made["compiled"])
     return MDRun.resume(output, calculator, steps=steps, **given)
+
+
+def _check_start(atoms: Atoms, structure: str, output: Path) -> None:
+    """Refuse a structure that is not the one this run was started with, which its first frame holds."""
+    import numpy as np
+
+    from mlff_calc.dynamics.run import TRAJECTORY
+
+    first = _read_file(output / TRAJECTORY, 0)
+    cure = "Leave --structure out to go on, or choose another folder."
+    if atoms.get_chemical_formula() != first.get_chemical_formula():
+        raise OptionError(
+            f"--structure {structure} is {atoms.get_chemical_formula()}, and this run is of "
+            f"{first.get_chemical_formula()}. {cure}"
+        )
+    same = np.array_equal(atoms.numbers, first.numbers) and np.array_equal(atoms.pbc, first.pbc)
+    if not (same and all(np.allclose(getattr(atoms, name), getattr(first, name)) for name in ("positions", "cell"))):
+        raise OptionError(
+            f"--structure {structure} has other positions, cell, pbc or order of atoms than the structure this run was "
+            f"started with, the first frame of {output / TRAJECTORY}. {cure}"
+        )
 
 
 def _calculator(potential: str, device: str, precision: str, skin: float | None, *, compiled: bool) -> Calculator:
@@ -259,11 +277,11 @@ def _read_structure(structure: str | None, potential: str) -> Atoms:
     raise StructureError(f"the potential in {folder} has no example structure. Name one with --structure FILE.")
 
 
-def _read_file(path: Path) -> Atoms:
+def _read_file(path: Path, frame: int = -1) -> Atoms:
     from ase.io import read
 
     try:
-        atoms = read(path)
+        atoms = read(path, frame)
     except Exception as error:  # readers of some seventy formats raise whatever they like
         raise StructureError(
             f"ASE cannot read {path} ({type(error).__name__}: {error}). Check the file, and that its suffix fits its format."
@@ -294,6 +312,8 @@ def _carry_out(run: MDRun, *, quiet: bool) -> None:
     try:
         result = _run_and_show(run, Console(), quiet=quiet)
     except SimulationError as stop:
+        if not run.begun:  # what lies in the folder is another run's
+            raise
         with contextlib.suppress(MLFFError, OSError):
             write_report(run.folder, timing=_times(calculator), stopped=str(stop))
         raise

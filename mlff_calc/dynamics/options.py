@@ -27,7 +27,8 @@ class RunOptions:
         precision: the calculator's precision; like the next two only kept, so that a resumed run has the same.
         compiled: whether the potential was compiled.
         skin_A: skin of the neighbour list, Angstrom; None is the calculator's own choice.
-        velocities: "maxwell" draws new ones, "keep" takes those of the structure.
+        velocities: "maxwell" draws new ones, "keep" takes those of the structure, without drift and (in open space) rotation
+            of the whole where the ensemble conserves them.
     """
 
     steps: int

@@ -21,6 +21,7 @@ on the grid of `checkpoint_interval`, in the run that goes on just as in the run
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import time
@@ -42,14 +43,14 @@ from mlff_calc.dynamics.ensembles import (
     get_internals,
     set_internals,
 )
-from mlff_calc.dynamics.files import LOCK, folder_lock, write_failure
+from mlff_calc.dynamics.files import LOCK, folder_lock, write_atomically, write_failure
 from mlff_calc.dynamics.guards import find_trouble
 from mlff_calc.dynamics.log import LogFile, LogRow
 from mlff_calc.dynamics.options import RunOptions, check_unchanged, from_dict, to_dict, with_steps
 from mlff_calc.dynamics.signals import StopRequest
 from mlff_calc.dynamics.state import RunState, generator_state, load_state, restore_generator
 from mlff_calc.dynamics.trajectory import TrajectoryFile
-from mlff_calc.dynamics.velocities import degrees_of_freedom, set_maxwell_velocities
+from mlff_calc.dynamics.velocities import degrees_of_freedom, remove_net_motion, set_maxwell_velocities
 from mlff_calc.errors import OptionError, SimulationError
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,19 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> None:
         )
 
 
+def _bring_to_rest(atoms: Atoms, ensemble: EnsembleOptions) -> None:
+    """Take drift and rotation out of velocities that are kept, and say so: temperatures do not count them."""
+    energy = remove_net_motion(atoms)
+    if energy > 0.0:
+        logger.warning(
+            "%.4g eV of kinetic energy in drift%s of the whole were taken out of the velocities that are kept: ensemble %s "
+            "conserves them, and they are no temperature",
+            energy,
+            "" if atoms.pbc.any() else " and rotation",
+            ensemble.ensemble,
+        )
+
+
 def _load_newest(folder: Path) -> RunState:
     """The saved state; where a power cut has damaged it or the files it counts on, the synced one."""
     try:
@@ -122,7 +136,15 @@ def _load_newest(folder: Path) -> RunState:
 
 
 class MDRun:
-    """One run in one folder; made by `start` or `resume`."""
+    """One run in one folder; made by `start` or `resume`.
+
+    Attributes:
+        folder: the output folder.
+        state: what would be saved now.
+        ensemble, options: what the run was started with.
+        atoms: the structure as it moves.
+        begun: whether `run` has touched the folder; a new run first tries its structure.
+    """
 
     def __init__(self, folder: Path, state: RunState, *, fresh: bool) -> None:
         """Use `start` or `resume`."""
@@ -131,6 +153,7 @@ class MDRun:
         self.ensemble, self.options = from_dict(state.options)
         self.atoms = state.atoms
         self._fresh = fresh
+        self.begun = False
 
     @classmethod
     def start(
@@ -168,6 +191,8 @@ class MDRun:
             set_maxwell_velocities(
                 moving, ensemble.temperature_K, seed=ensemble.seed, conserves_momentum=ensemble.conserves_momentum
             )
+        elif ensemble.conserves_momentum:
+            _bring_to_rest(moving, ensemble)
         rng = np.random.default_rng([ensemble.seed, 1])
         state = RunState(atoms=moving, options=to_dict(ensemble, options), rng=generator_state(rng))
         return cls(folder, state, fresh=True)
@@ -206,7 +231,8 @@ class MDRun:
     def run(self, listener: Listener | None = None) -> RunResult:
         """Make the steps that are left, write everything, and say how it ended.
 
-        SIGINT and SIGTERM end the run after the present step with a saved state; the result names the signal.
+        A new run evaluates its structure before anything is written, and before an older run is replaced. SIGINT and SIGTERM
+        end the run after the present step with a saved state; the result names the signal.
 
         Args:
             listener: called with every row of the log.
@@ -216,16 +242,22 @@ class MDRun:
 
         Raises:
             SimulationError: values that are not finite, exploding temperature, a threshold passed, a full disk. The last
-                saved state stays, and `stopped.extxyz` holds the structure.
+                saved state stays, and `stopped.extxyz` holds the structure; where a new run fails on its structure as
+                given, the folder stays as it was.
+            OptionError: the ensemble or the threshold needs what the calculator does not give.
         """
+        loop = _Loop(self, listener)
+        if self._fresh:
+            loop.try_structure()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_failure(self.folder, error) from error
         with folder_lock(self.folder), ExitStack() as stack:
+            self.begun = True
             if self._fresh:
                 self._clear()
-            loop = _Loop(self, stack, listener)
+            loop.open_files(stack)
             with StopRequest() as request:
                 self.dynamics = loop.dynamics
                 loop.go(request)
@@ -241,9 +273,12 @@ class MDRun:
 
 
 class _Loop:
-    """The steps of a run, with its files open."""
+    """The steps of a run; `open_files` comes before the first of them."""
 
-    def __init__(self, run: MDRun, stack: ExitStack, listener: Listener | None) -> None:
+    trajectory: TrajectoryFile
+    log: LogFile
+
+    def __init__(self, run: MDRun, listener: Listener | None) -> None:
         self.run, self.state, self.listener = run, run.state, listener
         self.atoms, self.options, self.ensemble = run.atoms, run.options, run.ensemble
         self.folder = run.folder
@@ -254,18 +289,38 @@ class _Loop:
         self.inverse_masses = 1.0 / self.atoms.get_masses()[:, None]
         self.n_free = degrees_of_freedom(self.atoms, conserves_momentum=self.ensemble.conserves_momentum)
         self.limit_K = self.options.temperature_limit(self.ensemble.temperature_K)
+        self.row_step, self.row_wall = self.state.step, self.state.wall_s
+        self.synced_at = -math.inf
+
+    def try_structure(self) -> None:
+        """Evaluate the structure that a new run starts with, and look at what comes out; writes nothing."""
+        try:
+            self.atoms.get_forces()
+            if self.ensemble.is_npt:
+                self.atoms.get_stress()
+        except NotImplementedError as error:
+            raise OptionError(
+                f"ensemble {self.ensemble.ensemble} needs a property that this calculator does not give: {error}. "
+                "Use another ensemble or another potential."
+            ) from error
+        trouble = self._find_trouble()
+        if trouble is not None:
+            raise SimulationError(f"not started, at step 0 already {trouble} Nothing was written to {self.folder}.")
+
+    def open_files(self, stack: ExitStack) -> None:
+        """Open trajectory and log where the state says they end; the stack closes them."""
         self.trajectory = TrajectoryFile(self.folder / TRAJECTORY, self.state.trajectory)
         stack.callback(self.trajectory.close)
         self.log = LogFile(self.folder / LOG, self.state.log_size)
         stack.callback(self.log.close)
-        self.row_step, self.row_wall = self.state.step, self.state.wall_s
-        self.synced_at = -math.inf
 
     def go(self, request: StopRequest) -> None:
         """Step until the end or a signal."""
         state, options = self.state, self.options
-        if self.run._fresh:
-            self._first_look()
+        if self.run._fresh:  # step 0, so that there is something to go on with from the first moment
+            self._log()
+            self._frame()
+            self._save()
         while state.step < options.steps and request.received is None:
             begin = time.perf_counter()
             self._step()
@@ -278,22 +333,6 @@ class _Loop:
                 self._save()
         self._save(last=True)
 
-    def _first_look(self) -> None:
-        """Step 0: evaluate, look, log, save, so that there is something to go on with from the first moment."""
-        try:
-            self.atoms.get_forces()
-            if self.ensemble.is_npt:
-                self.atoms.get_stress()
-        except NotImplementedError as error:
-            raise OptionError(
-                f"ensemble {self.ensemble.ensemble} needs a property that this calculator does not give: {error}. "
-                "Use another ensemble or another potential."
-            ) from error
-        self._look()
-        self._log()
-        self._frame()
-        self._save()
-
     def _step(self) -> None:
         try:
             self.dynamics.step()
@@ -301,13 +340,13 @@ class _Loop:
             self._stop(f"the calculator or the integrator failed: {error}", error)
         self.state.step += 1
         self.dynamics.nsteps = self.state.step
-        self._look()
-
-    def _look(self) -> None:
-        results = getattr(self.atoms.calc, "results", {})
-        trouble = find_trouble(self.atoms, results, self._temperature(), self.limit_K, self.options.threshold)
+        trouble = self._find_trouble()
         if trouble is not None:
             self._stop(trouble, None)
+
+    def _find_trouble(self) -> str | None:
+        results = getattr(self.atoms.calc, "results", {})
+        return find_trouble(self.atoms, results, self._temperature(), self.limit_K, self.options.threshold)
 
     def _stop(self, why: str, cause: Exception | None) -> None:
         """Save the structure and raise."""
@@ -316,11 +355,13 @@ class _Loop:
         path = self.folder / STOPPED
         frame = self.atoms.copy()
         frame.info.update(step=self.state.step, time_ps=self._time_ps())
+        text = io.StringIO()
+        write(text, frame, format="extxyz")
         try:
-            write(path, frame, format="extxyz")
+            write_atomically(path, text.getvalue().encode())
             saved = f"The structure is in {path}."
-        except OSError as error:
-            saved = f"The structure could not be saved in {path} ({error.strerror or error})."
+        except SimulationError as error:
+            saved = f"The structure could not be saved ({error})"
         raise SimulationError(f"stopped at step {self.state.step} ({self._time_ps():.4f} ps): {why} {saved}") from cause
 
     def _kinetic(self) -> float:

@@ -8,6 +8,7 @@ from ase import Atoms, units
 from mlff_calc.errors import OptionError
 
 _LINEAR = 1e-6  # smallest moment of inertia over the largest, below which a molecule counts as linear
+_AT_REST = 1e-9  # share of the kinetic energy, below which the motion of the whole is rounding
 
 
 def removed_degrees_of_freedom(atoms: Atoms, *, conserves_momentum: bool) -> int:
@@ -78,6 +79,31 @@ def set_maxwell_velocities(atoms: Atoms, temperature_K: float, *, seed: int, con
         n_free = degrees_of_freedom(atoms, conserves_momentum=conserves_momentum)
         wanted = 0.5 * n_free * units.kB * temperature_K
         atoms.set_momenta(atoms.get_momenta() * np.sqrt(wanted / kinetic))
+
+
+def remove_net_motion(atoms: Atoms) -> float:
+    """Take the motion of the whole out of the momenta, which no degree of freedom of the run stands for.
+
+    The velocity of the centre of mass goes, and in open space the rotation. Structures with constraints keep both.
+
+    Args:
+        atoms: the structure; its momenta are changed only where there is such a motion.
+
+    Returns:
+        The kinetic energy taken out, eV; 0 where the structure was at rest as a whole.
+    """
+    momenta, masses = atoms.get_momenta(), atoms.get_masses()
+    if atoms.constraints or len(atoms) < 2 or not momenta.any():
+        return 0.0
+    velocities = momenta / masses[:, None]
+    net = np.broadcast_to(momenta.sum(axis=0) / masses.sum(), velocities.shape)
+    if not atoms.pbc.any():
+        net = net + _rigid_rotation(atoms.positions - atoms.get_center_of_mass(), masses, velocities - net)
+    energy = 0.5 * float(np.sum(masses[:, None] * net**2))
+    if energy <= _AT_REST * atoms.get_kinetic_energy():
+        return 0.0
+    atoms.set_momenta((velocities - net) * masses[:, None])
+    return energy
 
 
 def _rigid_rotation(centred: np.ndarray, masses: np.ndarray, velocities: np.ndarray) -> np.ndarray:

@@ -102,6 +102,9 @@ def test_an_existing_run_is_refused_and_overwritten_only_when_asked(mlff, tmp_pa
     assert "--resume" in said
     assert "--overwrite" in said
     assert (tmp_path / "run/state.json").read_bytes() == before
+    everything = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert mlff("--steps", 5, "-o", "run", "--overwrite", "--max-temperature", "100")[0] == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == everything
     assert mlff("--steps", 5, "-o", "run", "--overwrite")[0] == 0
 
 
@@ -116,6 +119,13 @@ def test_changed_options_are_named_as_they_are_typed(mlff):
         status, _, said = mlff("--steps", 5, "-o", "run", "--resume", *words)
         assert status == 1
         assert named in said
+    moved = molecule("CH3CH2OH")
+    moved.positions[0, 0] += 0.01
+    write("moved.extxyz", moved)
+    status, _, said = mlff("--steps", 5, "-o", "run", "--resume", "--structure", "moved.extxyz")
+    assert (status, "other positions" in said) == (1, True)
+    write("same.extxyz", molecule("CH3CH2OH"))
+    assert mlff("--steps", 4, "-o", "run", "--resume", "--structure", "same.extxyz")[0] == 0
     status, _, said = mlff("--steps", 5, "-o", "run", "--resume", potential="two")
     assert status == 1
     assert "potential = 'two" in said
@@ -125,6 +135,9 @@ def test_changed_options_are_named_as_they_are_typed(mlff):
     ("words", "named"),
     [
         (("--time", "2"), "--time: the unit is missing"),
+        (("--time", "0.1fs"), "--time 0.1fs is less than one step of 0.5 fs"),
+        (("--structure", "NH3", "--overwrite"), "N"),
+        (("--max-temperature", "100"), "limit of 100 K"),
         (("--time", "2ps", "--steps", "4"), "--steps and --time"),
         (("--resume", "--overwrite"), "--resume"),
         (("--structure", "no.xyz"), "no.xyz"),
@@ -142,7 +155,7 @@ def test_bad_input_gives_one_message_and_writes_no_run(mlff, tmp_path, words, na
     assert status == 1
     assert named in said
     assert said.count("error") == 1
-    assert not (tmp_path / "run/state.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_potential_without_an_example_needs_a_structure(mlff):

@@ -35,10 +35,11 @@ def failing(einstein):
     return make
 
 
-def start(tmp_path, calc, **more):
+def start(tmp_path, calc, *, overwrite=False, **more):
     atoms = molecule("H2O")
     atoms.calc = calc(atoms)
-    return MDRun.start(atoms, tmp_path / "run", EnsembleOptions(), RunOptions(steps=50, **EVERY, **more))
+    options = RunOptions(steps=50, **EVERY, **more)
+    return MDRun.start(atoms, tmp_path / "run", EnsembleOptions(), options, overwrite=overwrite)
 
 
 def set_nan(calculator):
@@ -67,11 +68,40 @@ def test_an_energy_that_is_not_finite_stops(tmp_path, failing):
         run.run()
 
 
-def test_bad_forces_at_the_first_step_leave_no_run(tmp_path, failing):
-    run = start(tmp_path, lambda atoms: failing(atoms, 1, set_nan))
-    with pytest.raises(SimulationError, match="step 0"):
+def overlap(_):
+    raise StructureError("atoms 0 and 1 overlap")
+
+
+def disagree_widely(calculator):
+    calculator.results["forces_std"] = np.full((3, 3), 9.0)
+
+
+BAD_STARTS = [
+    (set_nan, {}, SimulationError, "step 0"),
+    (overlap, {}, StructureError, "overlap"),
+    (disagree_widely, {"threshold": 0.3}, SimulationError, r"threshold of 0\.3"),
+    (heat, {"max_temperature_K": 200.0}, SimulationError, "limit of 200 K"),
+    (lambda _: None, {"threshold": 0.3}, OptionError, "forces_std"),
+]
+
+
+@pytest.mark.parametrize(("what", "more", "error", "says"), BAD_STARTS)
+def test_a_start_that_fails_makes_no_folder(tmp_path, failing, what, more, error, says):
+    run = start(tmp_path, lambda atoms: failing(atoms, 1, what), **more)
+    with pytest.raises(error, match=says):
         run.run()
-    assert not (tmp_path / "run/state.json").exists()
+    assert not run.begun
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("what", "more", "error", "says"), BAD_STARTS)
+def test_a_start_that_fails_leaves_the_run_it_would_replace(tmp_path, failing, einstein, what, more, error, says):
+    start(tmp_path, lambda atoms: einstein(atoms.positions)).run()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert {"trajectory.traj", "log.csv", "state.json"} <= set(before)
+    with pytest.raises(error, match=says):
+        start(tmp_path, lambda atoms: failing(atoms, 1, what), overwrite=True, **more).run()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_exploding_temperature_stops_at_the_limit(tmp_path, failing):
@@ -109,9 +139,6 @@ def test_a_threshold_without_a_committee_is_refused(tmp_path, einstein):
 
 
 def test_a_failing_calculator_stops_with_a_frame_and_its_own_words(tmp_path, failing):
-    def overlap(_):
-        raise StructureError("atoms 0 and 1 overlap")
-
     with pytest.raises(SimulationError, match="atoms 0 and 1 overlap") as caught:
         start(tmp_path, lambda atoms: failing(atoms, 9, overlap)).run()
     assert isinstance(caught.value.__cause__, StructureError)
@@ -123,7 +150,7 @@ def test_npt_without_stress_is_refused(tmp_path, copper, einstein):
     atoms.calc = einstein(atoms.positions)
     with pytest.raises(OptionError, match=r"npt.*stress"):
         MDRun.start(atoms, tmp_path / "run", EnsembleOptions(ensemble="npt"), RunOptions(steps=5)).run()
-    assert not (tmp_path / "run/state.json").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

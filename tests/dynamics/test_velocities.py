@@ -8,7 +8,8 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
 
-from mlff_calc.dynamics import degrees_of_freedom, set_maxwell_velocities
+from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions, degrees_of_freedom, read_log, set_maxwell_velocities
+from mlff_calc.dynamics.velocities import remove_net_motion
 from mlff_calc.errors import OptionError
 
 
@@ -68,3 +69,45 @@ def test_zero_and_negative_temperature():
     assert not atoms.get_momenta().any()
     with pytest.raises(OptionError, match=r"-1.0 K"):
         set_maxwell_velocities(atoms, -1.0, seed=0)
+
+
+def with_net_motion(atoms):
+    """Thermal velocities, and a drift and a rotation on top."""
+    set_maxwell_velocities(atoms, 300.0, seed=2)
+    thermal = atoms.get_momenta()
+    arms = atoms.positions - atoms.get_center_of_mass()
+    net = np.array([0.02, -0.01, 0.03]) + (0.0 if atoms.pbc.any() else np.cross([0.01, 0.02, -0.01], arms))
+    atoms.set_momenta(thermal + net * atoms.get_masses()[:, None])
+    return thermal
+
+
+@pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), molecule("CO2"), bulk("Si", cubic=True)])
+def test_net_motion_is_taken_out_and_nothing_else(atoms):
+    thermal = with_net_motion(atoms)
+    before = atoms.get_kinetic_energy()
+    taken = remove_net_motion(atoms)
+    np.testing.assert_allclose(atoms.get_momenta(), thermal, atol=1e-12)
+    assert taken == pytest.approx(before - atoms.get_kinetic_energy(), rel=1e-10)
+    at_rest = atoms.get_momenta()
+    assert remove_net_motion(atoms) == 0.0
+    np.testing.assert_array_equal(atoms.get_momenta(), at_rest)
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "kept"), [("nve", False), ("bussi", False), ("nose-hoover", False), ("langevin", True)]
+)
+def test_kept_velocities_lose_what_the_temperature_does_not_count(bonded, tmp_path, caplog, ensemble, kept):
+    atoms = molecule("CH3CH2OH")
+    with_net_motion(atoms)
+    atoms.calc = bonded(atoms)
+    given = atoms.get_momenta()
+    how, length = EnsembleOptions(ensemble=ensemble), RunOptions(steps=0, velocities="keep")
+    run = MDRun.start(atoms, tmp_path / "run", how, length)
+    np.testing.assert_array_equal(atoms.get_momenta(), given)
+    assert ("drift and rotation" in caplog.text) == (not kept)
+    run.run()
+    if kept:
+        np.testing.assert_array_equal(run.atoms.get_momenta(), given)
+    else:
+        np.testing.assert_allclose(run.atoms.get_momenta().sum(axis=0), 0.0, atol=1e-12)
+        assert read_log(tmp_path / "run/log.csv")["temperature_K"][0] == pytest.approx(300.0, rel=1e-9)
