@@ -6,7 +6,7 @@ from torch import Tensor
 
 def scatter_sum(values: Tensor, index: Tensor, n_rows: int) -> Tensor:
     """Sum `values` [n, ...] into rows `index` [n] of a zero tensor [n_rows, ...]."""
-    shape = [n_rows] + values.shape[1:]  # noqa: RUF005 - TorchScript knows this form
+    shape = (n_rows,) + values.shape[1:]  # noqa: RUF005 - TorchScript knows this form only
     out = torch.zeros(shape, dtype=values.dtype, device=values.device)
     return out.index_add(0, index, values)
 
