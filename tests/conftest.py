@@ -38,7 +38,7 @@ def _device_params() -> list:
     return ["cpu"]
 
 
-@pytest.fixture(params=_device_params())
+@pytest.fixture(scope="session", params=_device_params())
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device to test on: the CPU, or the GPU where MLFF_TEST_DEVICE=cuda."""
     if request.param == "cuda" and not torch.cuda.is_available():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 from ase import Atoms
+from ase.outputs import Properties
 
 from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
@@ -41,8 +42,8 @@ class CommitteeCalculator(GraphCalculator):
     ==============  ========  ==============  ==============================================================
 
     Standard deviations divide by the number of members. The spread of the force on an atom is the length of its row in
-    `forces_std`: the root mean square distance of the members' forces from their mean. These names are not ASE's, so
-    select ASE's own where results go into a `SinglePointCalculator`.
+    `forces_std`: the root mean square distance of the members' forces from their mean. These names are not ASE's: what
+    ASE takes from here to store (`export_properties`, `SinglePointCalculator`, frames of a trajectory) is without them.
 
     The neighbour list and the edges are made once for all members; a member with a shorter cutoff gets its part of them.
 
@@ -119,6 +120,10 @@ class CommitteeCalculator(GraphCalculator):
         if self.parameters["action"] == "stop":
             raise SimulationError(message)
         warnings.warn(message, CommitteeWarning, stacklevel=2)
+
+    def export_properties(self) -> Properties:
+        """The results that have a name in ASE, which refuses others."""
+        return Properties({name: value for name, value in self.results.items() if name in PROPERTIES})
 
     def _prepare(self) -> None:
         threshold, action = self.parameters["threshold"], self.parameters["action"]

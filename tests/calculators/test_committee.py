@@ -7,6 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
 
 from mlff_calc.calculators import CommitteeCalculator, CommitteeWarning, MLFFCalculator
 from mlff_calc.errors import OptionError, SimulationError, UnknownElementError
@@ -78,6 +80,24 @@ def test_molecules_and_no_atoms():
     calculator = committee(threshold=1e6)
     assert "stress" not in calculator.evaluate(rattled_ethanol())
     assert calculator.evaluate(rattled_ethanol()[:0])["forces_std"].shape == (0, 3)
+
+
+def test_ase_stores_what_it_has_names_for(tmp_path):
+    atoms = rattled_silicon(1)
+    atoms.calc = committee()
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    exported = atoms.calc.export_properties()
+    assert set(exported) - {"natoms"} == {"energy", "free_energy", "energies", "forces", "stress", "stresses"}
+    assert "forces_std" in atoms.calc.results
+    assert atoms.calc.calculate_properties(atoms, ["energy", "forces"])["energy"] == energy
+    stored = atoms.copy()
+    stored.calc = SinglePointCalculator(stored, **{name: exported[name] for name in ("energy", "forces", "stress")})
+    assert stored.get_potential_energy() == energy
+    for name in ("frame.traj", "frame.extxyz", "frame.json"):
+        write(tmp_path / name, atoms)
+        found = read(tmp_path / name)
+        assert found.get_potential_energy() == pytest.approx(energy, abs=1e-7)
+        assert np.allclose(found.get_forces(), forces, atol=1e-7)
 
 
 def test_only_common_elements_are_known():

@@ -37,9 +37,10 @@ def backbone(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module", params=["plain", "repulsion"])
-def potential(backbone: str, request: pytest.FixtureRequest) -> Potential:
+def potential(backbone: str, request: pytest.FixtureRequest, device: torch.device) -> Potential:
+    """A potential on the device to test on."""
     repulsion = {"name": "zbl", "reach": 1.5} if request.param == "repulsion" else None
-    return make_potential(backbone, repulsion=repulsion)
+    return make_potential(backbone, repulsion=repulsion).to(device)
 
 
 def ethanol() -> Atoms:
@@ -52,7 +53,9 @@ def crystal() -> Atoms:
     """Two atoms in a skewed cell smaller than the cutoff: every neighbour is an image."""
     atoms = bulk("Si")
     atoms.rattle(0.1, seed=4)
-    atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.03 * np.random.default_rng(1).normal(size=(3, 3))), scale_atoms=True)
+    atoms.set_cell(
+        atoms.cell.array @ (np.eye(3) + 0.03 * np.random.default_rng(1).normal(size=(3, 3))), scale_atoms=True
+    )
     return atoms
 
 

@@ -19,6 +19,11 @@ def evaluate(potential: Potential, *structures: Atoms) -> dict[str, np.ndarray]:
     return evaluate_atoms(potential, structures)
 
 
+def graph_of(atoms: Atoms, potential: Potential) -> dict[str, torch.Tensor]:
+    """The graph, where the potential is."""
+    return graph_from_atoms(atoms, potential.cutoff, device=potential.species_of.device)
+
+
 def orthogonal(seed: int, improper: bool) -> np.ndarray:
     matrix = Rotation.random(random_state=seed).as_matrix()
     return -matrix if improper else matrix
@@ -45,9 +50,9 @@ def test_features_turn_with_the_structure(potential: Potential) -> None:
     turned.positions = atoms.positions @ turn.T
     features = []
     for structure in (atoms, turned):
-        graph = graph_from_atoms(structure, potential.cutoff)
+        graph = graph_of(structure, potential)
         graph["species"] = potential.species_of[graph["atomic_numbers"]]
-        features.append(potential.backbone(graph)["node_features"].detach())
+        features.append(potential.backbone(graph)["node_features"].detach().cpu())
     points = torch.tensor(np.random.default_rng(1).normal(size=(200, 3)))
     harmonics = [
         o3.spherical_harmonics(list(range(potential.backbone.l_max + 1)), x, normalize=True)
@@ -182,8 +187,24 @@ def test_isolated_and_no_atoms(potential: Potential) -> None:
     assert nothing["forces"].shape == (0, 3)
 
 
+@pytest.mark.gpu
+def test_nothing_waits_for_the_host(potential: Potential) -> None:
+    """On a GPU no operation of an evaluation may wait for the device: it would stall at every step."""
+    if potential.species_of.device.type != "cuda":
+        pytest.skip("needs a CUDA device and MLFF_TEST_DEVICE=cuda")
+    graph = graph_of(slab(), potential)
+    expected = potential(graph)  # libraries load at the first call, and may wait then
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = potential(graph)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(found["forces"], expected["forces"], rtol=0, atol=1e-10)
+
+
 def test_input_graph_is_not_changed(potential: Potential) -> None:
-    graph = graph_from_atoms(ethanol(), potential.cutoff)
+    graph = graph_of(ethanol(), potential)
     before = {key: value.clone() for key, value in graph.items()}
     potential(graph)
     assert graph.keys() == before.keys()
@@ -193,7 +214,7 @@ def test_input_graph_is_not_changed(potential: Potential) -> None:
 
 
 def test_save_and_load(potential: Potential, tmp_path: object) -> None:
-    small = potential.to_precision("float32")
+    small = potential.to_precision("float32").to("cpu")  # whose sums have a fixed order: equal weights, equal bits
     folder = small.save(f"{tmp_path}/p", card="# a card\n")
     loaded = load_potential(folder)
     before, after = evaluate(small, ethanol()), evaluate(loaded, ethanol())
@@ -206,7 +227,7 @@ def test_scripted_equals_eager(potential: Potential, tmp_path: object) -> None:
     torch.jit.script(potential).save(file)
     scripted = torch.jit.load(file)
     for atoms in (ethanol(), slab(), Atoms("C", positions=[[0, 0, 0]])):
-        graph = graph_from_atoms(atoms, potential.cutoff)
+        graph = graph_of(atoms, potential)
         expected = potential(graph)
         for _ in range(3):  # TorchScript optimizes after its first calls
             found = scripted(graph)
@@ -222,10 +243,10 @@ def test_low_precision_is_near(potential: Potential, atoms: Atoms, precision: st
     assert near["energy"].dtype == np.float64
 
 
-def test_training_mode_differentiates_forces(backbone: str) -> None:
+def test_training_mode_differentiates_forces(backbone: str, device: torch.device) -> None:
     """The gradient of a force loss with respect to a weight agrees with a finite difference."""
-    potential = make_potential(backbone).train()
-    graph = graph_from_atoms(ethanol(), potential.cutoff)
+    potential = make_potential(backbone).to(device).train()
+    graph = graph_of(ethanol(), potential)
     weights = potential.head.hidden.weight
 
     def loss() -> torch.Tensor:
@@ -239,8 +260,8 @@ def test_training_mode_differentiates_forces(backbone: str) -> None:
     assert gradient == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5)
 
 
-def test_direct_forces_are_equivariant(backbone: str) -> None:
-    potential = make_potential(backbone, forces="direct")
+def test_direct_forces_are_equivariant(backbone: str, device: torch.device) -> None:
+    potential = make_potential(backbone, forces="direct").to(device)
     atoms, turn = ethanol(), orthogonal(8, improper=True)
     turned = atoms.copy()
     turned.positions = atoms.positions @ turn.T
