@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase import units as ase_units
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
@@ -20,12 +21,16 @@ from mlff_calc.datasets.units import Units
 from mlff_calc.errors import DatasetError
 
 
+KBAR = 0.1 * ase_units.GPa
+"""One kbar in eV/Angstrom^3."""
+
+
 @dataclass(frozen=True)
 class LabelKeys:
     """Names under which a file holds its labels.
 
     A kind whose name is None is looked for under its own name and may be absent; a name given here must be found in the
-    file. `stress` and `virial` exclude each other.
+    file. `stress`, `virial` and `vasp_stress` exclude one another.
 
     Attributes:
         energy: for the total energy.
@@ -34,6 +39,7 @@ class LabelKeys:
         virial: for the virial, 6 numbers or 3 x 3; only read when it is named.
         virial_sign: +1 where the file's virial is positive in compression (``stress = -virial / volume``), -1 where the
             file has the opposite sign.
+        vasp_stress: for a stress as VASP prints it ("in kB"): kbar, positive in compression, order xx yy zz xy yz zx.
         config_type: for the kind of configuration, which is kept aside for the evaluation.
     """
 
@@ -42,19 +48,21 @@ class LabelKeys:
     stress: str | None = None
     virial: str | None = None
     virial_sign: int = 1
+    vasp_stress: str | None = None
     config_type: str = "config_type"
 
     def __post_init__(self) -> None:
-        if self.stress is not None and self.virial is not None:
-            raise DatasetError(
-                f"keys name both a stress ('{self.stress}') and a virial ('{self.virial}'); keep the one to train on"
-            )
+        given = {kind: name for kind, name in self.named().items() if kind not in ("energy", "forces")}
+        if len(given) > 1:
+            both = " and a ".join(f"{kind} ('{name}')" for kind, name in given.items())
+            raise DatasetError(f"keys name both a {both}; keep the one to train on")
         if self.virial_sign not in (1, -1):
             raise DatasetError(f"virial_sign is {self.virial_sign}; give 1 (positive in compression) or -1")
 
     def named(self) -> dict[str, str]:
         """The names that the user gave, by kind."""
         every = {"energy": self.energy, "forces": self.forces, "stress": self.stress, "virial": self.virial}
+        every["vasp_stress"] = self.vasp_stress
         return {kind: name for kind, name in every.items() if name is not None}
 
 
@@ -98,7 +106,12 @@ def extract_labels(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> d
     if forces is not None:
         array = number_array(forces, ((len(atoms), 3),), place, forces_name)
         labels["forces"] = array * (units.energy_factor / units.length_factor)
-    if atoms.pbc.all():
+    if atoms.pbc.all() and keys.vasp_stress is not None:
+        value = find_label(atoms, keys.vasp_stress)
+        if value is not None:
+            array = number_array(value, ((6,),), place, keys.vasp_stress)[[0, 1, 2, 4, 5, 3]]
+            labels["stress"] = voigt_6_to_full_3x3_stress(-array * KBAR)
+    elif atoms.pbc.all():
         stress = _stress(atoms, keys, place)
         if stress is not None:
             labels["stress"] = stress * (units.energy_factor / units.length_factor**3)

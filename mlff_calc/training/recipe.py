@@ -82,6 +82,7 @@ class LabelKeys(Section):
     stress: str | None = None
     virial: str | None = None
     virial_sign: Literal[1, -1] = 1
+    vasp_stress: str | None = None
     config_type: str = "config_type"
 
     @model_validator(mode="after")

@@ -14,9 +14,9 @@ from mlff_calc.potential import Potential, build_potential
 ELEMENTS = ["H", "C", "O", "Si"]
 
 
-def make_potential(backbone: str, **options: object) -> Potential:
+def make_potential(name: str, /, **options: object) -> Potential:
     config = {
-        "backbone": {"name": backbone, "cutoff": 4.0},
+        "backbone": {"name": name, "cutoff": 4.0},
         "elements": ELEMENTS,
         "reference_energies": {1: -3.0, 6: -5.0, 8: -7.0, 14: -11.0},
         "scale": 1.5,

@@ -144,6 +144,37 @@ def test_only_neighbor_fades_out(potential: Potential) -> None:
     assert abs(energies[0] - energies[1]) < 1e-8
 
 
+@pytest.mark.parametrize("symbol", ["H", "Si"])
+def test_all_forces_are_smooth_as_an_atom_joins_a_molecule(potential: Potential, symbol: str) -> None:
+    """The atom crosses the cutoff of one atom of a molecule, while it is a neighbour of others already."""
+    host, toward = ethanol(), np.array([-2.0, 1.0, 4.5]) / np.linalg.norm([-2.0, 1.0, 4.5])
+    center, out = host.positions[5], []
+    for shift in (-1e-4, 1e-4, 3e-4):
+        atoms = host + Atoms(symbol, positions=[center + (potential.cutoff + shift) * toward])
+        lengths = np.delete(atoms.get_distances(len(host), range(len(host))), 5)
+        assert lengths.min() > 2.0
+        assert np.sum(lengths < potential.cutoff - 0.1) >= 2
+        assert np.abs(lengths - potential.cutoff).min() > 0.01
+        out.append(evaluate(potential, atoms))
+    for key, small in (("energy", 1e-7), ("forces", 1e-6)):
+        across, beyond = out[1][key] - out[0][key], out[2][key] - out[1][key]
+        np.testing.assert_allclose(across, beyond, rtol=0, atol=small, err_msg=f"a step in {key} at the cutoff")
+    assert np.abs(out[1]["forces"][-1]).max() > 1e-2
+
+
+@pytest.mark.parametrize("where", [[1.0, 0.0, 0.2], [-0.3, 0.0, -0.9], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]])
+def test_edges_cross_from_one_frame_to_the_other(potential: Potential, where: list[float]) -> None:
+    """The plane y = 0 is where frames of edges change their chart, and nobody may see it."""
+    bond = 1.1 * np.array(where) / np.linalg.norm(where)
+    below, on, above = (
+        evaluate(potential, Atoms("OHC", positions=[[0, 0, 0], bond + [0, height, 0], [0.2, 1.3, 0.5]]))
+        for height in (-1e-6, 0.0, 1e-6)
+    )
+    for key in ("energy", "forces"):
+        assert np.abs(above[key] - below[key]).max() > 1e-8  # the structure did change
+        np.testing.assert_allclose(above[key] - on[key], on[key] - below[key], rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("axis", np.concatenate([np.eye(3), -np.eye(3)]).tolist())
 def test_edges_along_axes(potential: Potential, axis: list[float]) -> None:
     atoms = Atoms("COH", positions=[[0, 0, 0], 1.2 * np.array(axis), -1.1 * np.array(axis)])
@@ -269,3 +300,25 @@ def test_direct_forces_are_equivariant(backbone: str, device: torch.device) -> N
     np.testing.assert_allclose(after["forces"], before["forces"] @ turn.T, atol=1e-10)
     assert np.abs(before["forces"]).max() > 1e-3
     assert "stress" not in before
+
+
+@pytest.mark.parametrize("options", [{"l_max": 3, "m_max": 1}, {"l_max": 2, "m_max": 0}, {"l_max": 0, "m_max": 0}])
+@pytest.mark.parametrize("improper", [False, True], ids=["rotation", "rotoinversion"])
+def test_fewer_orders_and_no_degrees(device: torch.device, options: dict[str, int], improper: bool) -> None:
+    """m_max below l_max, and scalars alone: symmetry, gradients and TorchScript hold as well."""
+    potential = make_potential("equiformer", backbone={"name": "equiformer", "cutoff": 4.0, **options}).to(device)
+    atoms, turn = ethanol(), orthogonal(12, improper)
+    turned = atoms.copy()
+    turned.positions = atoms.positions @ turn.T
+    before, after = evaluate(potential, atoms), evaluate(potential, turned)
+    np.testing.assert_allclose(after["energy"], before["energy"], atol=1e-10)
+    np.testing.assert_allclose(after["forces"], before["forces"] @ turn.T, atol=1e-10)
+    direction = np.random.default_rng(3).normal(size=before["forces"].shape)
+    slope = directional_derivative(potential, atoms, direction, None, 1e-4)
+    assert slope == pytest.approx(-np.sum(before["forces"] * direction), rel=1e-6, abs=1e-7)
+    scripted = torch.jit.script(potential)
+    graph = graph_of(atoms, potential)
+    for _ in range(3):
+        found = scripted(graph)
+    np.testing.assert_allclose(found["forces"].cpu(), before["forces"], atol=1e-10)
+    np.testing.assert_allclose(found["energy"].cpu(), before["energy"], atol=1e-10)
