@@ -20,7 +20,6 @@ from mlff_calc.datasets.sample import Kind, number_array
 from mlff_calc.datasets.units import Units
 from mlff_calc.errors import DatasetError
 
-
 KBAR = 0.1 * ase_units.GPa
 """One kbar in eV/Angstrom^3."""
 

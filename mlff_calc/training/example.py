@@ -26,7 +26,9 @@ data:
   # valid: {file: valid.extxyz}         # files of their own instead of a split
   # test: {file: test.extxyz}
   # train: {file: ethanol.npz, part: train}   # rMD17 archives hold the parts train and test
-  keys: {energy: energy, forces: forces}      # names of the labels in the file; stress: stress
+  keys: {energy: energy, forces: forces}      # names of the labels in the file; config_type: config_type
+  # for a stress, one of  stress: NAME (tensile positive);  virial: NAME, virial_sign: 1 (or -1);
+  # vasp_stress: NAME (kbar, positive in compression, xx yy zz xy yz zx)
   units: {energy: eV, length: Angstrom}
 
 reference_energies: fit    # least squares over the training energies; or given in eV: {H: -13.6, O: -432.0}

@@ -99,6 +99,25 @@ def test_stress_and_virial(tmp_path):
         LabelKeys(stress="stress", virial="virial")
 
 
+def test_stress_as_vasp_prints_it(tmp_path):
+    """1602.1766 kbar are 1 eV/Angstrom^3; VASP's order is xx yy zz xy yz zx, and its sign positive in compression."""
+    atoms = labelled(bulk("Si", cubic=True), 0)
+    atoms.info["in_kB"] = 1602.176634 * np.array([0.1, 0.2, 0.3, 0.06, 0.04, 0.05])
+    write(tmp_path / "a.extxyz", atoms)
+    expected = -np.array([[0.1, 0.06, 0.05], [0.06, 0.2, 0.04], [0.05, 0.04, 0.3]])
+    for units in (None, Units("Hartree", "Bohr")):  # kbar whatever the units of the other labels
+        found = read_structures(tmp_path / "a.extxyz", keys=LabelKeys(vasp_stress="in_kB"), units=units)[0]
+        np.testing.assert_allclose(found.stress, expected, rtol=1e-7)
+    with pytest.raises(DatasetError, match=r"both a stress \('stress'\) and a vasp_stress \('in_kB'\)"):
+        LabelKeys(stress="stress", vasp_stress="in_kB")
+    with pytest.raises(DatasetError, match=r"no frame holds the vasp_stress label 'in_kb'.*did you mean 'in_kB'"):
+        read_structures(tmp_path / "a.extxyz", keys=LabelKeys(vasp_stress="in_kb"))
+    atoms.info["in_kB"] = np.eye(3)
+    write(tmp_path / "b.extxyz", atoms)
+    with pytest.raises(DatasetError, match=r"frame 0: label 'in_kB' has shape \[3, 3\]"):
+        read_structures(tmp_path / "b.extxyz", keys=LabelKeys(vasp_stress="in_kB"))
+
+
 def test_units(tmp_path, frames):
     write(tmp_path / "a.extxyz", frames)
     sample = read_structures(tmp_path / "a.extxyz", units=Units("kcal/mol", "Bohr"))[2]
