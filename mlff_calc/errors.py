@@ -35,6 +35,10 @@ class TrainingError(MLFFError, RuntimeError):
     """Training cannot go on: a loss that is not finite, a checkpoint of another recipe."""
 
 
+class EvaluationError(MLFFError, ValueError):
+    """A potential gives values that are not finite for a structure it is judged on."""
+
+
 class SimulationError(MLFFError, RuntimeError):
     """A run was stopped: values that are not finite, exploding temperature, an extrapolation threshold passed."""
 

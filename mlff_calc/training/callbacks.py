@@ -135,12 +135,13 @@ class BudgetKeeper(pl.Callback):
             group["lr"] = self.rate
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Ask the trainer to stop when nothing is left."""
+        """Ask the trainer to stop when nothing is left, after a last validation."""
         del pl_module, args, kwargs
         if self._started is None:  # the first step compiles and warms up
             self._started = time.monotonic()
         if self.used(trainer) >= 1.0:
             trainer.should_stop = True
+            trainer.check_val_every_n_epoch = 1  # whatever `validate_every` says of this epoch
 
     def used(self, trainer: pl.Trainer) -> float:
         """Share of the budget that is used."""
@@ -181,7 +182,7 @@ class Checkpoints(pl.Callback):
         self.best_loss = math.inf
         self.best_epoch = -1
         self.stale = 0
-        self._seen = False
+        self.ended = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Compare with the best so far."""
@@ -204,7 +205,8 @@ class Checkpoints(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Write `last.ckpt` where it is due; nothing that is not finite is ever written."""
         pl_module.finite.check()
-        if (trainer.current_epoch + 1) % self.every == 0 or trainer.should_stop:
+        self.ended = trainer.should_stop
+        if (trainer.current_epoch + 1) % self.every == 0 or self.ended:
             trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def on_save_checkpoint(
@@ -228,7 +230,8 @@ class Checkpoints(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What decides about the best and the end."""
-        return {"best_loss": self.best_loss, "best_epoch": self.best_epoch, "stale": self.stale}
+        names = ("best_loss", "best_epoch", "stale", "ended")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up."""
@@ -245,6 +248,8 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
 
 class MetricsFile(pl.Callback):
     """One row per epoch in `metrics.csv`; after a resume, rows beyond the checkpoint are dropped.
+
+    What belongs to a validation is empty in epochs without one.
 
     Args:
         path: The file.
@@ -276,11 +281,12 @@ class MetricsFile(pl.Callback):
             "minutes": f"{self.keeper.now() / 60.0:.4f}",
             "learning_rate": f"{self.keeper.rate:.6g}",
             "train_loss": f"{train_loss:.8g}",
-            "valid_loss": f"{pl_module.valid_loss:.8g}",
         }
-        for name, errors in pl_module.validation.errors().items():
-            row[f"valid_{name}_mae"] = f"{errors.mae:.6g}"
-            row[f"valid_{name}_rmse"] = f"{errors.rmse:.6g}"
+        if pl_module.validated_epoch == trainer.current_epoch:
+            row["valid_loss"] = f"{pl_module.valid_loss:.8g}"
+            for name, errors in pl_module.validation.errors().items():
+                row[f"valid_{name}_mae"] = f"{errors.mae:.6g}"
+                row[f"valid_{name}_rmse"] = f"{errors.rmse:.6g}"
         self.rows.append(row)
         self._write()
 

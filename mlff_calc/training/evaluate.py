@@ -13,10 +13,11 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from mlff_calc.datasets import LabelKeys, Sample, StructureDataset, read_structures
-from mlff_calc.errors import DatasetError, OptionError
+from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.evaluate import check_elements
-from mlff_calc.training.data import Batch, GraphFrames
+from mlff_calc.training.data import LABELS, Batch, GraphFrames
+from mlff_calc.training.finite import first_not_finite
 from mlff_calc.training.sums import Errors, ErrorSums
 
 
@@ -88,6 +89,7 @@ def evaluate(
     Raises:
         UnknownElementError: A frame holds an element the potential does not know; names file and frame.
         StructureError: A structure cannot be a graph.
+        EvaluationError: The potential gives a value that is not finite; names file and frame.
     """
     samples = samples.samples if isinstance(samples, StructureDataset) else samples
     for sample in samples:
@@ -99,10 +101,22 @@ def evaluate(
     for start in progress(range(0, len(samples), batch_size)):
         batch = graphs.batch(list(range(start, min(start + batch_size, len(samples)))))
         outputs = potential(batch.to(torch.device(device)).graph)
-        found.add(
-            {name: outputs[name].detach().cpu() for name in ("energy", "forces", "stress") if name in outputs}, batch
-        )
+        outputs = {name: outputs[name].detach().cpu() for name in LABELS if name in outputs}
+        _refuse_not_finite(outputs, batch, samples)
+        found.add(outputs, batch)
     return found.report(samples)
+
+
+def _refuse_not_finite(outputs: dict[str, Tensor], batch: Batch, samples: Sequence[Sample]) -> None:
+    """An error of NaN would say nothing about the other frames, and one left out would hide the failure."""
+    bad = first_not_finite(outputs, batch.n_atoms)
+    if bad is not None:
+        system, name = bad
+        sample = samples[batch.frames[system]]
+        raise EvaluationError(
+            f"{sample.place}: the potential gives a {name} that is not finite; look for overlapping atoms in this frame, "
+            "try --precision float64, or leave the frame out"
+        )
 
 
 class _Collected:
@@ -118,9 +132,10 @@ class _Collected:
         outputs = {name: value.double() for name, value in outputs.items()}
         self.all.add(outputs, batch.labels, batch.n_atoms)
         numbers = batch.graph["atomic_numbers"]
-        error = outputs["forces"] - batch.labels["forces"]
+        forces, reference = outputs["forces"], batch.labels["forces"]
         for z in numbers.unique().tolist():
-            self.elements.setdefault(z, ErrorSums()).add_errors("forces", error[numbers == z])
+            is_z = numbers == z
+            self.elements.setdefault(z, ErrorSums()).add_pairs("forces", forces[is_z], reference[is_z])
         sizes = batch.n_atoms.tolist()
         frame_forces = [torch.split(x["forces"], sizes) for x in (outputs, batch.labels)]
         for i in range(len(sizes)):

@@ -19,11 +19,11 @@ class FailureReport(pl.Callback):
 
     Args:
         folder: Where the frames go.
-        frames: The training frames.
+        parts: The frames by part, `train` and `valid`.
     """
 
-    def __init__(self, folder: RunFolder, frames: Frames) -> None:
-        self.folder, self.frames = folder, frames
+    def __init__(self, folder: RunFolder, parts: dict[str, Frames]) -> None:
+        self.folder, self.parts = folder, parts
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Called where the exception arose, in whichever process."""
@@ -37,7 +37,8 @@ class FailureReport(pl.Callback):
             raise error from exception
 
     def _save(self, error: NotFiniteError, step: int) -> TrainingError:
-        samples = [self.frames.samples[frame] for frame in error.frames]
+        frames = self.parts[error.part]
+        samples = [frames.samples[frame] for frame in error.frames]
         indices = [sample.frame for sample in samples]
         structures = []
         for sample in samples:
@@ -52,7 +53,7 @@ class FailureReport(pl.Callback):
         ase.io.write(stream, structures, format="extxyz")
         write_atomic(self.folder.bad_batch, stream.getvalue())
         return TrainingError(
-            f"{error} at step {step}, in the batch of frames {', '.join(map(str, indices))} of {self.frames.path}; they are "
+            f"{error} at step {step}, in the batch of frames {', '.join(map(str, indices))} of {frames.path}; they are "
             f"saved in {self.folder.bad_batch}. Look for overlapping atoms or wrong labels there, or lower "
             "optimizer.learning_rate"
         )

@@ -1,4 +1,4 @@
-"""Watches losses and gradients for values that are not finite, without making a GPU wait at every step."""
+"""Watches losses, gradients and outputs for values that are not finite, without making a GPU wait at every step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ class NotFiniteError(TrainingError):
     """A loss or a gradient is not finite.
 
     Attributes:
-        frames: Frames of the training part that made the batch.
+        what: `loss`, `gradient` or `validation loss`.
+        part: `train` or `valid`.
+        frames: Frames of that part that made the batch.
     """
 
-    def __init__(self, what: str, frames: list[int]) -> None:
-        super().__init__(what, frames)
-        self.what = what
-        self.frames = frames
+    def __init__(self, what: str, part: str, frames: list[int]) -> None:
+        super().__init__(what, part, frames)
+        self.what, self.part, self.frames = what, part, frames
 
     def __str__(self) -> str:
         return f"the {self.what} is not finite"
@@ -34,20 +35,20 @@ class FiniteGuard:
     """
 
     def __init__(self) -> None:
-        self._recent: list[list[int]] = []
+        self._recent: list[tuple[str, list[int]]] = []
         self._flags: list[tuple[str, int, Tensor]] = []
 
-    def new_batch(self, frames: list[int]) -> None:
-        """Name the frames that the values from here on come from."""
+    def new_batch(self, part: str, frames: list[int]) -> None:
+        """Name the part and the frames that the values from here on come from."""
         if len(self._recent) >= CHECK_EVERY:
             self.check()
-        self._recent.append(frames)
+        self._recent.append((part, frames))
 
     def look(self, what: str, value: Tensor) -> None:
         """Watch a scalar.
 
         Args:
-            what: `loss` or `gradient`.
+            what: `loss`, `gradient` or `validation loss`.
             value: Scalar tensor.
 
         Raises:
@@ -57,7 +58,7 @@ class FiniteGuard:
         if value.device.type != "cpu":
             self._flags.append((what, len(self._recent) - 1, finite))
         elif not bool(finite):
-            raise NotFiniteError(what, self._recent[-1])
+            raise NotFiniteError(what, *self._recent[-1])
 
     def check(self) -> None:
         """Read the flags that are still on the device.
@@ -69,6 +70,25 @@ class FiniteGuard:
             finite = torch.stack([flag for _, _, flag in self._flags]).tolist()
             for (what, index, _), good in zip(self._flags, finite, strict=True):
                 if not good:
-                    raise NotFiniteError(what, self._recent[index])
+                    raise NotFiniteError(what, *self._recent[index])
         self._flags.clear()
         self._recent.clear()
+
+
+def first_not_finite(outputs: dict[str, Tensor], n_atoms: Tensor) -> tuple[int, str] | None:
+    """The first system of a batch with an output that is not finite.
+
+    Args:
+        outputs: Any of `energy` [n_systems], `forces` [n_atoms, 3], `stress` [n_systems, 3, 3].
+        n_atoms: Atoms per system [n_systems].
+
+    Returns:
+        Number of the system and name of the output; None where all are finite.
+    """
+    system = torch.repeat_interleave(torch.arange(len(n_atoms)), n_atoms.cpu())
+    for name, value in outputs.items():
+        bad = (~torch.isfinite(value)).flatten(1).any(dim=1) if value.ndim > 1 else ~torch.isfinite(value)
+        rows = bad.cpu().nonzero().flatten()
+        if len(rows):
+            return int(system[rows[0]] if name == "forces" else rows[0]), name
+    return None

@@ -97,11 +97,13 @@ class FitResult:
         seconds: Time used, over all resumed parts.
         best_epoch: Epoch (from 1) whose averaged weights did best.
         epochs: Epochs done.
+        ended: The budget is used up, or there was no improvement for too long; what may be missing is the result's folder.
     """
 
     seconds: float
     best_epoch: int
     epochs: int
+    ended: bool
 
 
 def choose_accelerator(recipe: Recipe) -> str:
@@ -175,7 +177,7 @@ def fit(
     potential: Potential,
     train: GraphFrames,
     valid: GraphFrames,
-    frames: Frames,
+    parts: dict[str, Frames],
     folder: RunFolder,
     *,
     resume: bool,
@@ -188,9 +190,9 @@ def fit(
         potential: Trained in place (with one device).
         train: Training graphs.
         valid: Validation graphs.
-        frames: The training frames, for the report of a batch that went wrong.
+        parts: The frames by part, for the report of a batch that went wrong.
         folder: Where to write.
-        resume: Go on from `last.ckpt`, where there is one.
+        resume: Go on from `last.ckpt`, where there is one; a run that had come to its end is not trained further.
         show_bar: Draw a progress bar on a terminal.
 
     Raises:
@@ -198,6 +200,11 @@ def fit(
         KeyboardInterrupt: Ctrl-C; the text says how to go on.
         OSError: A file cannot be written.
     """
+    start = folder.last if resume and folder.last.is_file() else None
+    if start is not None:
+        result = _result(folder)
+        if result.ended:
+            return result
     accelerator = choose_accelerator(recipe)
     n_devices = recipe.trainer.n_devices
     steps = len(EpochLoader(train, recipe.optimizer.batch_size, 0, 0, n_devices))
@@ -210,10 +217,9 @@ def fit(
         MetricsFile(folder.metrics, keeper),
         checkpoints,
         ProgressReport(keeper, checkpoints, recipe.optimizer.max_epochs, show_bar=show_bar),
-        FailureReport(folder, frames),
+        FailureReport(folder, parts),
     ]
     example = train.batch([0, len(train) - 1]).graph if recipe.trainer.compile else None  # two systems or more
-    start = folder.last if resume and folder.last.is_file() else None
     module = TrainingModule(potential, recipe, example).train()
     with quiet_lightning(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(recipe.trainer.seed)
@@ -235,9 +241,14 @@ def fit(
             default_root_dir=str(folder.path),
         )
         _run(trainer, module, Loaders(recipe, train, valid), start, folder)
-    last = torch.load(folder.last, map_location="cpu", weights_only=True)
-    best = torch.load(folder.best, map_location="cpu", weights_only=True)
-    return FitResult(last["callbacks"]["BudgetKeeper"]["seconds"], best["epoch"] + 1, last["epoch"] + 1)
+    return _result(folder)
+
+
+def _result(folder: RunFolder) -> FitResult:
+    last = AtomicCheckpoints().load_checkpoint(folder.last)
+    kept = last["callbacks"]
+    best, ended = kept["Checkpoints"]["best_epoch"] + 1, kept["Checkpoints"].get("ended", False)
+    return FitResult(kept["BudgetKeeper"]["seconds"], best, last["epoch"] + 1, ended)
 
 
 def _run(trainer: pl.Trainer, module: TrainingModule, data: Loaders, start: Path | None, folder: RunFolder) -> None:

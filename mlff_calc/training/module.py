@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlff_calc.graph import to_device
 from mlff_calc.potential import Potential
-from mlff_calc.training.data import Batch
+from mlff_calc.training.data import LABELS, Batch
 from mlff_calc.training.finite import FiniteGuard
 from mlff_calc.training.losses import Loss
 from mlff_calc.training.recipe import Recipe
@@ -33,6 +33,7 @@ class TrainingModule(pl.LightningModule):
         steps_in_epoch: Batches added to it.
         validation: Errors of the running or last validation.
         valid_loss: Loss of the last validation.
+        validated_epoch: Epoch (from 0) of the last validation.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class TrainingModule(pl.LightningModule):
         self.steps_in_epoch = 0
         self.validation = ErrorSums()
         self.valid_loss = float("nan")
+        self.validated_epoch = -1
         self._valid_loss_sum: Tensor | None = None
         self._valid_frames = 0
         self.finite = FiniteGuard()
@@ -74,7 +76,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; the guard raises where it is not finite."""
         del batch_idx
-        self.finite.new_batch(batch.frames)
+        self.finite.new_batch("train", batch.frames)
         loss = self.loss(self(batch.graph), batch.labels, batch.n_atoms)
         self.finite.look("loss", loss)
         self.loss_sum = loss.detach() if self.loss_sum is None else self.loss_sum + loss.detach()
@@ -92,12 +94,15 @@ class TrainingModule(pl.LightningModule):
             torch._foreach_mul_(gradients, (clip / (norm + 1e-6)).clamp(max=1.0))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add the errors of one batch to the sums."""
+        """Add the errors of one batch to the sums; the guard raises where an output is not finite."""
         del batch_idx
+        self.finite.new_batch("valid", batch.frames)
         with torch.enable_grad():
             outputs = {name: value.detach() for name, value in self(batch.graph).items()}
         n_frames = int(batch.n_atoms.shape[0])
         loss = self.loss(outputs, batch.labels, batch.n_atoms) * n_frames
+        judged = [outputs[name].sum() for name in LABELS if name in outputs]
+        self.finite.look("validation loss", torch.stack([loss, *judged]).sum())
         self._valid_loss_sum = loss if self._valid_loss_sum is None else self._valid_loss_sum + loss
         self._valid_frames += n_frames
         self.validation.add(outputs, batch.labels, batch.n_atoms)
@@ -109,6 +114,7 @@ class TrainingModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Sum over processes, and keep the mean loss."""
+        self.finite.check()
         if self._valid_loss_sum is None:
             return
         counted = torch.stack([self._valid_loss_sum, self._valid_loss_sum.new_tensor(float(self._valid_frames))])
@@ -117,6 +123,7 @@ class TrainingModule(pl.LightningModule):
             self.validation.reduce(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
         total, frames = counted.tolist()
         self.valid_loss = total / frames
+        self.validated_epoch = self.current_epoch
 
     def take_train_loss(self) -> float:
         """Mean loss over the batches since the last call."""

@@ -274,6 +274,16 @@ class Recipe(Section):
             raise ValueError("give exactly one of `potential` (a new architecture) and `fine_tune_from` (name or path)")
         return self
 
+    @model_validator(mode="after")
+    def _validates_within_the_budget(self) -> Recipe:
+        every, epochs = self.trainer.validate_every, self.optimizer.max_epochs
+        if epochs is not None and every > epochs:
+            raise ValueError(
+                f"trainer.validate_every is {every}, but the run ends after optimizer.max_epochs = {epochs}; "
+                "lower validate_every, so that a best epoch can be chosen"
+            )
+        return self
+
     @property
     def origin(self) -> Path:
         """The file the recipe was read from."""

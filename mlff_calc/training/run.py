@@ -99,9 +99,7 @@ def train(
         check_data_unchanged(folder, data)
     else:
         start_folder(folder, recipe, data, command)
-    fitted = fit(
-        recipe, potential, train_graphs, valid_graphs, parts["train"], folder, resume=resume, show_bar=show_bar
-    )
+    fitted = fit(recipe, potential, train_graphs, valid_graphs, parts, folder, resume=resume, show_bar=show_bar)
     best = best_potential(potential, folder)
     return _finish(recipe, best, parts, fitted, folder, command)
 

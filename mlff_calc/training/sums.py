@@ -41,15 +41,18 @@ class ErrorSums:
         for name in ("energy", "forces", "stress"):
             if name not in outputs or name not in labels:
                 continue
-            error = outputs[name].detach().double() - labels[name].double()
-            self.add_errors(name, error)
+            output, label = outputs[name].detach().double(), labels[name].double()
+            self.add_pairs(name, output, label)
             if name == "energy":
-                self.add_errors("energy_per_atom", error / n_atoms)
+                self.add_pairs("energy_per_atom", output / n_atoms, label / n_atoms)
 
-    def add_errors(self, name: str, error: Tensor) -> None:
-        """Add errors of any shape; NaN (no label) does not count."""
-        present = ~torch.isnan(error)
-        error = torch.where(present, error, torch.zeros_like(error))
+    def add_pairs(self, name: str, output: Tensor, label: Tensor) -> None:
+        """Add the errors of `output` against `label`, both of one shape.
+
+        Only a label that is NaN (there is none) does not count; an output that is NaN makes the errors NaN.
+        """
+        present = ~torch.isnan(label)
+        error = torch.where(present, output - label, torch.zeros_like(label))
         row = torch.stack([error.abs().sum(), error.square().sum(), present.sum().to(error.dtype)])
         self.rows[name] = self.rows[name] + row if name in self.rows else row
 

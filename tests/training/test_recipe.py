@@ -89,6 +89,12 @@ def test_a_run_without_an_end_is_refused() -> None:
     assert "max_epochs, max_minutes" in refusal(apply_overrides(example(), ["optimizer.max_epochs=null"]))
 
 
+def test_a_run_that_ends_before_its_first_validation_is_refused() -> None:
+    message = refusal(apply_overrides(example(), ["trainer.validate_every=201"]))
+    assert "trainer.validate_every is 201, but the run ends after optimizer.max_epochs = 200" in message
+    parse_recipe(apply_overrides(example(), ["trainer.validate_every=200"]), "my.yaml")
+
+
 def test_all_weights_zero_is_refused() -> None:
     assert "all weights are 0" in refusal(apply_overrides(example(), ["loss.energy=0", "loss.forces=0"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import resource
@@ -18,8 +19,8 @@ import pytest
 import torch
 import yaml
 
-from mlff_calc.errors import DatasetError, RecipeError, TrainingError
-from mlff_calc.potential import load_potential
+from mlff_calc.errors import DatasetError, EvaluationError, RecipeError, TrainingError
+from mlff_calc.potential import build_potential, load_potential
 from mlff_calc.potential.files import read_header
 from mlff_calc.training.evaluate import evaluate
 from mlff_calc.training.frames import read_frames
@@ -245,6 +246,94 @@ def test_a_loss_that_is_not_finite_stops_and_saves_the_batch(project: Project, m
     weights = final_weights(path.parent / "run")
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
     assert not (path.parent / "run" / "potential").exists()
+
+
+def test_a_validation_that_is_not_finite_stops_and_names_the_batch(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project(data__split__valid=5, data__split__test=3)
+    from mlff_calc.training.data import EpochLoader
+
+    draw = EpochLoader.__iter__
+
+    def poisoned(self: EpochLoader) -> object:
+        for number, batch in enumerate(draw(self)):
+            if self.seed is None and number == 1:  # the second batch holds the fifth frame alone
+                batch.graph["edge_vec"][0] = float("inf")
+            yield batch
+
+    valid = read_frames(load_recipe(path))["valid"]
+    monkeypatch.setattr(EpochLoader, "__iter__", poisoned)
+    with pytest.raises(
+        TrainingError, match=rf"validation loss .* the batch of frames {valid.samples[4].frame} of .*cu"
+    ):
+        train(path)
+    saved = ase.io.read(path.parent / "run" / "bad_batch.extxyz", ":")
+    assert [atoms.info["frame"] for atoms in saved] == [valid.samples[4].frame]
+    assert not (path.parent / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_an_output_that_is_not_finite_ends_an_evaluation_with_its_frame(project: Project) -> None:
+    path = project()
+    samples = read_frames(load_recipe(path))["train"].samples
+    potential = build_potential(yaml.safe_load(path.read_text())["potential"] | {"elements": [29]}, seed=0).eval()
+
+    class Poisoned:
+        elements, cutoff = potential.elements, potential.cutoff
+
+        def __call__(self, graph: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            outputs = potential(graph)
+            if graph["cell"].shape[0] < 5:  # the last batch
+                outputs["forces"][3, 1] = float("nan")
+            return outputs
+
+    with pytest.raises(EvaluationError, match=rf"cu.extxyz, frame {samples[11].frame}: .* forces that is not finite"):
+        evaluate(Poisoned(), samples, batch_size=5)
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_epochs_without_validation_have_empty_cells_and_the_last_has_one(project: Project) -> None:
+    result = train(project(trainer__validate_every=3))
+    cells = [(row["epoch"], row["valid_loss"] != "", row["valid_forces_mae"] != "") for row in rows_of(result.folder)]
+    assert cells == [("1", False, False), ("2", False, False), ("3", True, True), ("4", True, True)]
+
+
+def test_a_short_budget_of_minutes_is_validated_at_its_end(project: Project) -> None:
+    path = project(optimizer__max_epochs=None, optimizer__max_minutes=1e-6, trainer__validate_every=50)
+    result = train(path)
+    rows = rows_of(result.folder)
+    assert int(rows[-1]["step"]) <= 2
+    assert float(rows[-1]["valid_loss"]) > 0
+    assert load_potential(result.potential).elements == [29]
+
+
+@pytest.mark.parametrize("ending", ["minutes", "epochs", "early stop"])
+def test_a_run_killed_after_its_end_is_finished_and_not_trained_further(
+    project: Project, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    budget = {"minutes": {"optimizer__max_minutes": 0.01, "optimizer__max_epochs": None}, "epochs": {}}
+    budget["early stop"] = {"optimizer__max_epochs": 50, "optimizer__learning_rate": 1e-12, "trainer__early_stop": 1}
+    path = project(**budget[ending])
+    from mlff_calc.training import run
+
+    def killed(*arguments: object) -> None:
+        raise _StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_finish", killed)
+        with pytest.raises(_StopError):
+            train(path)
+    before = (path.parent / "run" / "metrics.csv").read_bytes()
+    weights = final_weights(path.parent / "run")
+    result = train(path, resume=True)
+    assert (result.folder / "metrics.csv").read_bytes() == before
+    assert_same(final_weights(result.folder), weights)
+    assert load_potential(result.potential).elements == [29]
+    assert json.loads((result.folder / "run.json").read_text())["finished"]
 
 
 def test_early_stop_ends_the_run(project: Project) -> None:
