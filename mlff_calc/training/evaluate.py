@@ -12,12 +12,14 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from mlff_calc.datasets import LabelKeys, Sample, StructureDataset, read_structures
+from mlff_calc.datasets import Sample, StructureDataset, existing_file
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.data import LABELS, Batch, GraphFrames
 from mlff_calc.training.finite import first_not_finite
+from mlff_calc.training.frames import read_source
+from mlff_calc.training.recipe import Source
 from mlff_calc.training.sums import Errors, ErrorSums
 
 
@@ -178,10 +180,8 @@ class _Collected:
 
 def evaluate_file(
     potential: str,
-    data: Path,
+    source: Source,
     *,
-    part: str | None = None,
-    keys: dict[str, str | None] | None = None,
     batch_size: int = 16,
     device: str = "auto",
     precision: str = "float32",
@@ -191,9 +191,7 @@ def evaluate_file(
 
     Args:
         potential: Name of a potential that ships, or a folder.
-        data: Any file ASE reads, or an rMD17 archive.
-        part: `train` or `test` of an rMD17 archive.
-        keys: Names of the labels in the file, by `energy`, `forces`, `stress`.
+        source: The file and how to read it, as in a recipe; `parse_source` makes one.
         batch_size: Structures evaluated at once.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         precision: `float32`, `mixed`, `float64`.
@@ -202,6 +200,7 @@ def evaluate_file(
     Raises:
         DatasetError: The file is missing, unreadable, or holds no labels.
         OptionError: A device that is not there.
+        EvaluationError: The potential gives a value that is not finite; names file and frame.
     """
     from mlff_calc.training.plots import parity
 
@@ -209,11 +208,11 @@ def evaluate_file(
         raise OptionError(f"--plot {plot}: there is no folder {plot.absolute().parent}; make it first")
     target = choose_device(device)
     model = load_potential(potential).to_precision(precision).to(target).eval()
-    named = {kind: name for kind, name in (keys or {}).items() if name}
-    samples = read_structures(data, ":", LabelKeys(**named) if named else None, part=part)
+    data = existing_file(source.file)
+    samples = read_source(data, source)
     if not any(sample.labels() for sample in samples):
         raise DatasetError(
-            f"{data}: no energies, forces or stresses were found; name their keys with --energy-key and so on"
+            f"{data}: no energies, forces or stresses were found; name them with --key, e.g. --key energy=REF_energy"
         )
     report = evaluate(model, samples, batch_size=batch_size, device=target)
     if plot is not None:

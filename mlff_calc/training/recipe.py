@@ -391,6 +391,22 @@ def parse_recipe(data: dict[str, Any], origin: Path | str) -> Recipe:
     return recipe
 
 
+def parse_source(data: dict[str, Any], origin: str) -> Source:
+    """Check how one data file is to be read, given as the `train` section of a recipe gives it.
+
+    Args:
+        data: `file` and optionally `index`, `part`, `format`, `keys`, `units`.
+        origin: Who asks, for messages.
+
+    Raises:
+        RecipeError: Unknown keys (with the nearest valid one), wrong values.
+    """
+    try:
+        return Source.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(describe_validation_error(error, Source, data, origin)) from None
+
+
 def load_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read and check a recipe file.
 

@@ -14,7 +14,9 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mlff_calc.potential import Potential, build_potential, evaluate_atoms
+from mlff_calc.cli.console import run_cli
+from mlff_calc.cli.main import build_app
+from mlff_calc.potential import Potential, build_potential, evaluate_atoms, load_potential
 
 
 def mlff(*arguments: str) -> subprocess.CompletedProcess:
@@ -44,8 +46,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ase.io.write(folder / "data.extxyz", frames)
     bare = [Atoms(atoms.numbers, atoms.positions) for atoms in frames]
     ase.io.write(folder / "bare.extxyz", bare)
-    bare[2].symbols[0] = "S"
-    ase.io.write(folder / "sulphur.extxyz", bare)
+    frames[2].symbols[0] = "S"
+    ase.io.write(folder / "sulphur.extxyz", frames)
     return folder
 
 
@@ -67,20 +69,72 @@ def test_json_has_the_known_errors(project: Path) -> None:
     assert (project / "parity.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def report_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict:
+    assert run_cli(build_app(), ["eval", *arguments, "--json"]) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def test_names_units_and_index_of_a_file(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kcal = 23.060548  # kcal/mol in one eV
+    frames = ase.io.read(project / "data.extxyz", ":")
+    for number, atoms in enumerate(frames):
+        atoms.info = {"REF": atoms.get_potential_energy() * kcal, "kind": f"k{number // 2}"}
+        atoms.arrays["REF_forces"] = atoms.get_forces() * kcal
+        atoms.calc = None
+    ase.io.write(tmp_path / "named.dat", frames, format="extxyz")
+    words = [str(project / "P"), str(tmp_path / "named.dat"), "--format", "extxyz"]
+    for pair in ("energy=REF", "forces=REF_forces", "config_type=kind"):
+        words += ["--key", pair]
+    report = report_of(capsys, *words, "--unit", "energy=kcal/mol", "--index", "1:")
+    assert report["frames"] == 3
+    assert report["errors"]["energy"]["mae"] == pytest.approx(100.0, abs=0.01)
+    assert report["errors"]["forces"]["mae"] == pytest.approx(20.0 * 2 / 3, abs=0.01)
+    assert {kind: found["energy"]["count"] for kind, found in report["by_config_type"].items()} == {"k0": 1, "k1": 2}
+
+
+def test_stresses_under_each_of_their_names(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [ase.io.read(project / "data.extxyz", index) for index in range(2)]
+    for atoms in frames:
+        atoms.calc = None
+        atoms.set_cell(np.diag([3.0, 3.2, 3.4]))
+        atoms.pbc = True
+        stress = evaluate_atoms(load_potential(project / "P"), [atoms])["stress"].reshape(3, 3)
+        shifted = stress + 0.01 * np.eye(3)
+        xx, yy, zz, yz, zx, xy = (shifted[i, j] for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (2, 0), (0, 1)))
+        atoms.info = {"S": shifted, "W": shifted * atoms.get_volume()}
+        atoms.info["in_kB"] = -1602.176634 * np.array([xx, yy, zz, xy, yz, zx])
+    ase.io.write(tmp_path / "stress.extxyz", frames)
+    for keys in (["stress=S"], ["virial=W", "virial_sign=-1"], ["vasp_stress=in_kB"]):
+        words = [word for key in keys for word in ("--key", key)]
+        found = report_of(capsys, str(project / "P"), str(tmp_path / "stress.extxyz"), *words)["errors"]["stress"]
+        assert found["mae"] == pytest.approx(10.0 / 3, abs=1e-3)
+        assert found["count"] == 18
+    found = report_of(capsys, str(project / "P"), str(tmp_path / "stress.extxyz"), "--key", "virial=W")
+    assert found["errors"]["stress"]["mae"] > 4.0  # the other sign of the virial
+
+
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
+    ("arguments", "status", "expected"),
     [
-        (["bare.extxyz"], "no energies, forces or stresses were found"),
-        (["gone.extxyz"], "there is no file"),
-        (["data.extxyz", "--energy-key", "enrgy"], "did you mean 'energy'"),
-        (["sulphur.extxyz"], "no energies"),
-        (["data.extxyz", "--device", "cuda:99"], "cuda:99"),
+        (["bare.extxyz"], 1, "no energies, forces or stresses were found; name them with --key"),
+        (["gone.extxyz"], 1, "there is no file"),
+        (["data.extxyz", "--key", "energy=enrgy"], 1, "did you mean 'energy'"),
+        (["data.extxyz", "--key", "enrgy=energy"], 1, "keys.enrgy: unknown key 'enrgy'; did you mean 'energy'?"),
+        (["data.extxyz", "--key", "virial_sign=2"], 1, "keys.virial_sign: '2' is not a choice; give 1 or -1"),
+        (["data.extxyz", "--key", "energy"], 2, "--key 'energy': write it as KIND=VALUE"),
+        (["data.extxyz", "--key", "energy=a", "--key", "energy=b"], 2, "energy is given twice"),
+        (["data.extxyz", "--unit", "energy=kcal"], 1, "did you mean 'kcal/mol'"),
+        (["data.extxyz", "--index", "9:"], 1, "selects none of the 4 frames"),
+        (["sulphur.extxyz"], 1, "unknown element S (atom 0 of "),
+        (["data.extxyz", "--device", "cuda:99"], 1, "cuda:99"),
     ],
 )
-def test_bad_input_is_one_message(project: Path, arguments: list[str], expected: str) -> None:
-    done = mlff("eval", str(project / "P"), str(project / arguments[0]), *arguments[1:])
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith("mlff: error:")
-    assert expected in done.stderr
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_message(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, expected: str
+) -> None:
+    assert run_cli(build_app(), ["eval", str(project / "P"), str(project / arguments[0]), *arguments[1:]]) == status
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("mlff: error:")
+    assert expected in said.err
+    assert "Traceback" not in said.err
