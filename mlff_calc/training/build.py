@@ -57,7 +57,8 @@ def new_config(recipe: Recipe, frames: Frames) -> dict[str, Any]:
     elements = sorted(frames.elements() | listed)
     return {
         "backbone": section.backbone.config(),
-        "head": section.head.config(),
+        "head": section.head.model_dump(),
+        "forces": section.forces,
         "elements": elements,
         "reference_energies": {str(z): e for z, e in reference_energies(recipe, frames, elements).items()},
         "scale": force_scale(frames) if isinstance(section.scale, str) else section.scale,

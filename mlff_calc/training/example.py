@@ -13,6 +13,7 @@ potential:
     l_max: 2               # highest degree of the features; higher is more accurate and slower
     channels: 32
     n_layers: 2
+  # forces: gradient       # of the energy; or direct: cheaper, but they conserve no energy and give no stress
   # repulsion: {}          # add the short-range ZBL repulsion: keeps atoms apart where there is no data
   # elements: auto         # or a list, [H, C, O], to leave room for elements that come with later data
   # scale: auto            # eV; auto measures it on the training forces

@@ -26,7 +26,7 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
     Raises:
         PotentialFileError: There is no such potential.
         DatasetError: The data hold elements it does not know; names them.
-        RecipeError: The recipe gives reference energies for some of its elements only.
+        RecipeError: The recipe gives reference energies for some of its elements only, or asks direct forces for a stress.
     """
     name = str(recipe.fine_tune_from)
     path = recipe.resolve(name)
@@ -36,6 +36,11 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
         raise DatasetError(
             f"{frames.path} holds {' '.join(chemical_symbols[z] for z in unknown)}, but the potential {name!r} knows only "
             f"{' '.join(chemical_symbols[z] for z in start.elements)}; leave those frames out, or train a new potential"
+        )
+    if start.direct_forces and recipe.loss.stress > 0.0:
+        raise RecipeError(
+            f"{recipe.origin}: loss.stress is {recipe.loss.stress:g}, but the potential {name!r} has direct forces, which "
+            "give no stress; set loss.stress to 0, or start from a potential whose forces are gradients"
         )
     graphs = GraphFrames(frames.samples, start.cutoff)
     config = dict(start.config)

@@ -169,7 +169,12 @@ def _strategy(accelerator: str, n_devices: int) -> Any:
     if n_devices == 1:
         return "auto"
     backend = "nccl" if accelerator == "cuda" else "gloo"
-    return DDPStrategy(start_method="spawn", process_group_backend=backend, find_unused_parameters=True)
+    return DDPStrategy(
+        start_method="spawn",
+        process_group_backend=backend,
+        find_unused_parameters=True,  # the head of direct forces has no part in gradient forces
+        broadcast_buffers=False,  # buffers are constants, alike in every process
+    )
 
 
 def fit(

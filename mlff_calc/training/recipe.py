@@ -56,11 +56,18 @@ def _as_value_error(check: Callable[[], object]) -> None:
         raise ValueError(str(error)) from error
 
 
+class HeadSection(Section):
+    """The head that gives energies; its widths, scale and reference energies follow from the other sections."""
+
+    name: Literal["energy"] = "energy"
+
+
 class PotentialSection(Section):
     """Architecture; `auto` values are measured on the training data."""
 
     backbone: NamedOptions
-    head: NamedOptions = NamedOptions(name="energy")
+    head: HeadSection = HeadSection()
+    forces: Literal["gradient", "direct"] = "gradient"
     repulsion: dict[str, Any] | None = None
     elements: Literal["auto"] | list[str] = "auto"
     scale: Literal["auto"] | float = "auto"
@@ -72,6 +79,15 @@ class PotentialSection(Section):
         if not isinstance(value, str) and value <= 0.0:
             raise ValueError("give a number greater than 0, or auto")
         return value
+
+    @model_validator(mode="after")
+    def _repulsion_reaches_the_forces(self) -> PotentialSection:
+        if self.forces == "direct" and self.repulsion is not None:
+            raise ValueError(
+                "`repulsion` acts through the energy, and `forces: direct` takes no gradient of it; "
+                "leave `repulsion` out, or write forces: gradient"
+            )
+        return self
 
 
 class LabelKeys(Section):
@@ -272,6 +288,15 @@ class Recipe(Section):
     def _one_origin_of_the_architecture(self) -> Recipe:
         if (self.potential is None) == (self.fine_tune_from is None):
             raise ValueError("give exactly one of `potential` (a new architecture) and `fine_tune_from` (name or path)")
+        return self
+
+    @model_validator(mode="after")
+    def _stress_is_there_to_learn(self) -> Recipe:
+        if self.potential is not None and self.potential.forces == "direct" and self.loss.stress > 0.0:
+            raise ValueError(
+                f"loss.stress is {self.loss.stress:g}, but potential.forces is direct, which gives no stress; "
+                "set loss.stress to 0, or write forces: gradient"
+            )
         return self
 
     @model_validator(mode="after")

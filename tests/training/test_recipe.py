@@ -32,7 +32,16 @@ def test_example_is_a_valid_recipe() -> None:
 
 def test_commented_keys_of_the_example_are_valid_too() -> None:
     text = EXAMPLE_RECIPE
-    shown = ("repulsion", "elements", "scale", "avg_num_neighbors", "huber_delta", "floor", "valid_batch_size")
+    shown = (
+        "forces",
+        "repulsion",
+        "elements",
+        "scale",
+        "avg_num_neighbors",
+        "huber_delta",
+        "floor",
+        "valid_batch_size",
+    )
     shown += ("max_minutes", "early_stop", "checkpoint_every", "validate_every")
     for key in shown:
         assert f"  # {key}:" in text
@@ -51,6 +60,8 @@ def test_commented_keys_of_the_example_are_valid_too() -> None:
         ("data.trian", {"file": "a"}, "'train'"),
         ("data.keys.enrgy", "e", "'energy'"),
         ("optimiser", {}, "'optimizer'"),
+        ("potential.head.nane", 1, "'name'"),
+        ("potential.force", "direct", "'forces'"),
     ],
 )
 def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object, expected: str) -> None:
@@ -58,7 +69,7 @@ def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object
     place = data
     *parents, last = dotted.split(".")
     for key in parents:
-        place = place[key]
+        place = place.setdefault(key, {})
     place[last] = value
     message = refusal(data)
     assert f"my.yaml: {dotted}: unknown key '{last}'; did you mean {expected}?" in message
@@ -78,11 +89,23 @@ def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object
         ("optimizer.learning_rate=fast", "optimizer.learning_rate: 'fast' does not fit"),
         ("optimizer.learning_rate=.nan", "optimizer.learning_rate: nan does not fit; input should be a finite number"),
         ("fine_tune_from=ethanol", "exactly one of `potential`"),
+        ("potential.forces=directly", "potential.forces: 'directly' is not a choice; give 'gradient' or 'direct'"),
+        ("potential.head.name=dipole", "potential.head.name: 'dipole' is not a choice; give 'energy'"),
         ("data.valid=valid.extxyz", "data: both `valid` and `split.valid` are given"),
     ],
 )
 def test_bad_values_name_place_value_and_cure(override: str, expected: str) -> None:
     assert expected in refusal(apply_overrides(example(), [override]))
+
+
+def test_direct_forces_are_not_asked_for_what_they_cannot_give() -> None:
+    direct = apply_overrides(example(), ["potential.forces=direct"])
+    recipe = parse_recipe(direct, "my.yaml")
+    assert recipe.potential is not None
+    assert recipe.potential.forces == "direct"
+    assert "loss.stress is 0.5, but potential.forces is direct" in refusal(apply_overrides(direct, ["loss.stress=0.5"]))
+    message = refusal(apply_overrides(direct, ["potential.repulsion={}"]))
+    assert "my.yaml: potential: `repulsion` acts through the energy" in message
 
 
 def test_a_run_without_an_end_is_refused() -> None:

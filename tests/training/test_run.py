@@ -86,6 +86,24 @@ def test_training_learns(project: Project) -> None:
     assert "stress" in result.report.errors
 
 
+def test_direct_forces_are_learnt_and_tuned(project: Project, tmp_path: Path) -> None:
+    path = project(potential__forces="direct")
+    result = train(path)
+    assert set(result.report.errors) == {"energy", "energy_per_atom", "forces"}
+    weights = final_weights(result.folder)
+    assert any(name.startswith("potential.forces_head") and value.abs().sum() > 0 for name, value in weights.items())
+    potential = load_potential(result.potential)
+    assert potential.direct_forces
+    recipe = yaml.safe_load(path.read_text())
+    del recipe["potential"]
+    recipe |= {"fine_tune_from": "run/potential", "output": "tuned"}
+    path.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(RecipeError, match=r"loss.stress is 1, but the potential 'run/potential' has direct forces"):
+        train(path, overrides=["loss.stress=1"])
+    assert not (tmp_path / "tuned").exists()
+    assert load_potential(train(path).potential).direct_forces
+
+
 def test_the_same_recipe_gives_the_same_weights(project: Project, tmp_path: Path) -> None:
     path = project()
     for name in ("a", "b"):
@@ -449,10 +467,16 @@ def test_a_disk_that_refuses_ends_in_one_message_and_leaves_nothing_half_written
 
 @pytest.mark.slow
 def test_two_processes_train_one_potential(project: Project) -> None:
-    path = project(trainer__n_devices=2, optimizer__batch_size=2)
+    """Each takes every other frame, so two batches of 2 are one of 4, and the losses those of a single process."""
+    path = project(trainer__n_devices=2, optimizer__batch_size=2, loss__stress=1.0)
     process = mlff("train", str(path))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    rows = (path.parent / "run" / "metrics.csv").read_text().splitlines()
-    assert rows[-1].startswith("4,12,")
+    overrides = ["trainer.n_devices=1", "optimizer.batch_size=4"]
+    single = train(path, overrides=overrides, output=path.parent / "single")
+    both, one = rows_of(path.parent / "run"), rows_of(single.folder)
+    assert [(row["epoch"], row["step"]) for row in both] == [("1", "3"), ("2", "6"), ("3", "9"), ("4", "12")]
+    for row, expected in zip(both, one, strict=True):
+        for name in ("train_loss", "valid_loss", "valid_energy_mae", "valid_forces_rmse", "valid_stress_mae"):
+            assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3), name
     assert load_potential(path.parent / "run" / "potential").elements == [29]
