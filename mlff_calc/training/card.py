@@ -14,6 +14,7 @@ from mlff_calc.training.evaluate import EvaluationReport
 from mlff_calc.training.fit import FitResult
 from mlff_calc.training.frames import Frames
 from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.recipe_copies import without_folder
 
 
 def machine() -> str:
@@ -59,7 +60,7 @@ def write_card(
         lines.append(f"| {part} | {frames.path.name} | {len(frames)} | {n['energy']} | {n['forces']} | {n['stress']} |")
     lines += ["", "## Model", "", f"{backbone}; {n_weights} weights; precision in training {recipe.trainer.precision}."]
     if recipe.fine_tune_from:
-        lines.append(f"Fine-tuned from {recipe.fine_tune_from}.")
+        lines.append(f"Fine-tuned from {without_folder(recipe.fine_tune_from)}.")
     lines += ["", "## Training", "", f"    {command or 'train(recipe)'}", ""]
     lines.append(
         f"{fitted.seconds / 60.0:.1f} minutes, {fitted.epochs} epochs (best: {fitted.best_epoch}), on {machine()}."

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 from ase.data import chemical_symbols
 
 from mlff_calc.datasets import Sample, count_labels, existing_file, read_structures, split_indices
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.labels import PartCount
-from mlff_calc.training.recipe import Recipe, Source
+from mlff_calc.training.recipe import PARTS, Recipe, Source
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,12 @@ def read_frames(recipe: Recipe) -> dict[str, Frames]:
         `train`, `valid`, and `test` where the recipe has one.
 
     Raises:
-        RecipeError: A file is missing, a split asks for more frames than there are, an element of a later part is not in
-            the training part.
-        DatasetError: A file cannot be read or holds labels that are not finite.
+        RecipeError: A file is missing, a split asks for more frames than there are, a frame is in two parts.
+        DatasetError: A file cannot be read or holds labels that are not finite, an element of a later part is not in the
+            training part.
     """
     parts: dict[str, Frames] = {}
-    for part in ("train", "valid", "test"):
+    for part in PARTS:
         source = recipe.data.source(part)
         if source is not None:
             parts[part] = _read(recipe, part, source)
@@ -61,6 +67,7 @@ def read_frames(recipe: Recipe) -> dict[str, Frames]:
         if len(parts[part]) == 0:
             raise DatasetError(f"{parts[part].path}: no frames for `{part}`; check the file and data.split")
     _check_elements(recipe, parts)
+    _check_disjoint(recipe, parts)
     return parts
 
 
@@ -114,6 +121,43 @@ def _check_elements(recipe: Recipe, parts: dict[str, Frames]) -> None:
                 f"{frames.path} ({part}) holds {names}, but the training data {parts['train'].path} hold only {have}; "
                 f"add frames with {names} to the training data, or leave these out of `{part}`"
             )
+
+
+def _check_disjoint(recipe: Recipe, parts: dict[str, Frames]) -> None:
+    """Refuse a frame that is in two parts; warn of structures that are (files may hold copies)."""
+    frames: dict[str, set[tuple[str | None, Path, int]]] = {}
+    structures: dict[str, dict[bytes, Sample]] = {}
+    for part in parts:
+        source = recipe.data.source(part) or recipe.data.train
+        samples = parts[part].samples
+        frames[part] = {(source.part, sample.path, sample.frame) for sample in samples}
+        structures[part] = {_structure_hash(sample): sample for sample in samples}
+    for one, other in combinations([part for part in PARTS if part in parts], 2):
+        shared = frames[one] & frames[other]
+        if shared:
+            first = min(frame for _, _, frame in shared)
+            raise RecipeError(
+                f"{recipe.origin}: {len(shared)} frames of {parts[other].path} are in `{one}` and in `{other}` (the first "
+                f"is frame {first}); name other frames with data.{other}.index, or let data.split divide the file"
+            )
+        copies = structures[one].keys() & structures[other].keys()
+        if copies:
+            again = min((structures[other][key] for key in copies), key=lambda sample: sample.frame)
+            before = structures[one][_structure_hash(again)]
+            logger.warning(
+                "%d structures of `%s` are in `%s` as well, the first is %s (%s): errors on `%s` will look better than they "
+                "are; remove the copies",
+                len(copies), other, one, again.place, before.place, other,
+            )  # fmt: skip
+
+
+def _structure_hash(sample: Sample) -> bytes:
+    """Equal for structures with the same elements, positions and cell, to a millionth of an Angstrom."""
+    atoms = sample.atoms
+    lengths = np.concatenate([atoms.positions, atoms.cell.array])
+    digest = hashlib.sha256(atoms.numbers.astype(np.int64).tobytes())
+    digest.update(np.rint(lengths * 1e6).astype(np.int64).tobytes() + atoms.pbc.tobytes())
+    return digest.digest()
 
 
 def symbol_number(symbol: str, recipe: Recipe) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -25,9 +24,11 @@ from pydantic import (
 from mlff_calc import datasets
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.recipe_errors import describe_validation_error
+from mlff_calc.training.recipe_yaml import apply_overrides, copy_plain, read_yaml
 
 Form = Literal["l2", "huber", "mse"]
 Precision = Literal["float32", "mixed", "float64"]
+PARTS = ("train", "valid", "test")
 
 
 class Section(BaseModel):
@@ -337,66 +338,6 @@ class Recipe(Section):
         return (self._origin.parent / expanded).resolve()
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML loader that refuses a key given twice; the standard one keeps the last silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def read_yaml(text: str, origin: str) -> dict[str, Any]:
-    """Parse YAML text that must hold a mapping.
-
-    Raises:
-        RecipeError: Not YAML, a key given twice, or not a mapping; names the line.
-    """
-    try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise RecipeError(f"{origin}, line {line}: not readable as YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{origin}: not readable as YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise RecipeError(f"{origin}: a recipe is a mapping of sections; `mlff train --example` shows one")
-    return data
-
-
-def apply_overrides(data: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """A copy of `data` with `section.key=value` overrides applied; values are read as YAML.
-
-    Raises:
-        RecipeError: An override is not `key=value`, or leads through something that is not a section.
-    """
-    data = _copy(data)
-    for override in overrides:
-        dotted, sign, text = override.partition("=")
-        if not sign or not dotted.strip():
-            raise RecipeError(f"--set {override!r}: write it as section.key=value, e.g. optimizer.batch_size=4")
-        keys = dotted.strip().split(".")
-        place = data
-        for key in keys[:-1]:
-            if place.get(key) is None:
-                place[key] = {}
-            place = place[key]
-            if not isinstance(place, dict):
-                raise RecipeError(f"--set {override!r}: {key!r} is a value, not a section")
-        place[keys[-1]] = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    return data
-
-
-def _copy(data: Any) -> Any:  # noqa: ANN401
-    if isinstance(data, dict):
-        return {key: _copy(value) for key, value in data.items()}
-    return [_copy(value) for value in data] if isinstance(data, list) else data
-
-
 def parse_recipe(data: dict[str, Any], origin: Path | str) -> Recipe:
     """Check a recipe given as a dict.
 
@@ -412,7 +353,7 @@ def parse_recipe(data: dict[str, Any], origin: Path | str) -> Recipe:
     except ValidationError as error:
         raise RecipeError(describe_validation_error(error, Recipe, data, str(origin))) from None
     recipe._origin = Path(origin).absolute()
-    recipe._raw = _copy(data)
+    recipe._raw = copy_plain(data)
     return recipe
 
 

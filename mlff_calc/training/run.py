@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from mlff_calc.errors import RecipeError
+from mlff_calc.errors import OptionError, RecipeError
+from mlff_calc.export import require_compiler
 from mlff_calc.potential import Potential
 from mlff_calc.training.build import new_potential
 from mlff_calc.training.data import GraphFrames
@@ -21,7 +21,15 @@ from mlff_calc.training.finetune import start_from
 from mlff_calc.training.frames import Frames, read_frames
 from mlff_calc.training.labels import check_labels, label_table
 from mlff_calc.training.recipe import Recipe, load_recipe
-from mlff_calc.training.run_folder import RunFolder, check_data_unchanged, check_folder, fingerprint, start_folder
+from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
+from mlff_calc.training.run_folder import (
+    RunFolder,
+    check_data_unchanged,
+    check_folder,
+    fingerprint,
+    remove_leftovers,
+    start_folder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +89,7 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
+    _check_compiler(recipe)
     folder = _output(recipe, output)
     resume = check_folder(folder, recipe, resume=resume, overwrite=overwrite)
     parts = read_frames(recipe)
@@ -97,11 +106,21 @@ def train(
     logger.info("%s", label_table(counts))
     if resume:
         check_data_unchanged(folder, data)
+        remove_leftovers(folder)
     else:
         start_folder(folder, recipe, data, command)
     fitted = fit(recipe, potential, train_graphs, valid_graphs, parts, folder, resume=resume, show_bar=show_bar)
     best = best_potential(potential, folder)
     return _finish(recipe, best, parts, fitted, folder, command)
+
+
+def _check_compiler(recipe: Recipe) -> None:
+    if not recipe.trainer.compile:
+        return
+    try:
+        require_compiler()
+    except OptionError as error:
+        raise RecipeError(f"{recipe.origin}: trainer.compile is true, but {error} (trainer.compile: false)") from error
 
 
 def _output(recipe: Recipe, output: Path | str | None) -> RunFolder:
@@ -129,6 +148,7 @@ def _finish(
     from mlff_calc.training.card import machine, write_card
     from mlff_calc.training.plots import learning_curve, parity
 
+    command = shipped_command(command)
     judged = "test" if "test" in parts else "valid"
     report = evaluate(
         best, parts[judged].samples, batch_size=recipe.optimizer.valid_batch_size or recipe.optimizer.batch_size
@@ -142,7 +162,7 @@ def _finish(
     best.save(
         str(folder.potential),
         card=write_card(recipe, best, parts, fitted, report, command),
-        recipe=yaml.safe_dump(recipe.raw, sort_keys=False, allow_unicode=True),
+        recipe=as_yaml(shipped_recipe(recipe)),
         provenance={
             "data": record["data"],
             "command": command,

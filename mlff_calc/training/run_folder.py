@@ -1,7 +1,7 @@
 """The folder of a run: who may write into it, and whether a run in it may be resumed.
 
-recipe.yaml           the recipe as given, with overrides applied
-run.json              versions, fingerprints of the data files, command, whether the run is finished
+recipe.yaml           the recipe with overrides applied; relative paths are made absolute, so that it runs from here
+run.json              versions, fingerprints of the data files, command, whether the run is set up and finished
 metrics.csv           one row per epoch
 learning_curve.png    the same as a picture
 checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.training.files import write_atomic
-from mlff_calc.training.recipe import Recipe, parse_recipe, read_yaml
+from mlff_calc.training.recipe import PARTS, Recipe, parse_recipe
+from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
+from mlff_calc.training.recipe_yaml import read_yaml
 
-# keys that a resumed run may change: they do not touch what is computed
-FREE_KEYS = ("output", "card", "trainer.checkpoint_every", "trainer.device")
+# keys that a resumed run may change: they do not touch what is computed; data files are compared by their content
+FREE_KEYS = ("output", "card", "trainer.checkpoint_every", "trainer.device", *(f"data.{part}.file" for part in PARTS))
 _OWN = (
     "recipe.yaml",
     "run.json",
@@ -38,6 +39,7 @@ _OWN = (
     "evaluation.json",
     "parity.png",
     "bad_batch.extxyz",
+    "failure.txt",
 )
 _OWN_FOLDERS = ("checkpoints", "potential")
 
@@ -132,13 +134,14 @@ def check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, overwrite: 
     if folder.path.exists() and not folder.path.is_dir():
         raise TrainingError(f"{folder.path}: is a file; give another --output")
     there = folder.record.is_file()
+    begun = there and not overwrite and not folder.read_record().get("set_up", True)
     if not resume:
-        if there and not overwrite:
+        if there and not overwrite and not begun:
             raise TrainingError(f"{folder.path}: holds a run already; go on with --resume, replace it with --overwrite")
-        if not there and folder.path.is_dir() and any(folder.path.iterdir()):
+        if not there and folder.path.is_dir() and set(folder.path.iterdir()) - set(_leftovers(folder)):
             raise TrainingError(f"{folder.path}: is not empty and not a run; give another --output")
         return False
-    if not there:
+    if not there or begun:
         raise TrainingError(f"{folder.path}: there is no run to resume; leave out --resume to start one")
     _refuse_other_recipe(folder, recipe)
     if folder.read_record().get("finished"):
@@ -148,8 +151,10 @@ def check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, overwrite: 
 
 def _refuse_other_recipe(folder: RunFolder, recipe: Recipe) -> None:
     before = parse_recipe(read_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), folder.recipe)
-    old, new = _flat(before.model_dump(mode="json")), _flat(recipe.model_dump(mode="json"))
-    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key) and not _free(key)]
+    anchored = parse_recipe(runnable_recipe(recipe, folder.path), recipe.origin)
+    old, new, written = (_flat(each.model_dump(mode="json")) for each in (before, anchored, recipe))
+    keys = dict.fromkeys([*old, *new])
+    changed = [key for key in keys if old.get(key) not in (new.get(key), written.get(key)) and not _free(key)]
     if changed:
         listed = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in changed)
         raise RecipeError(
@@ -186,18 +191,41 @@ def check_data_unchanged(folder: RunFolder, data: dict[str, dict[str, Any]]) -> 
             )
 
 
+def _leftovers(folder: RunFolder) -> list[Path]:
+    """What a killed process was writing: files and folders under temporary names."""
+    found = [path for name in _OWN for path in folder.path.glob(f".{name}.*.tmp")]
+    found += folder.checkpoints.glob(".*.ckpt.*.tmp")
+    return found + [path for path in folder.path.glob(f".{folder.potential.name}-*") if path.is_dir()]
+
+
+def remove_leftovers(folder: RunFolder) -> None:
+    """Remove what a killed process was writing."""
+    for path in _leftovers(folder):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def start_folder(folder: RunFolder, recipe: Recipe, data: dict[str, Any], command: str) -> None:
-    """Make the folder of a new run; files of an older run in it are removed, files that are not of a run are left alone."""
+    """Make the folder of a new run; files of an older run in it are removed, files that are not of a run are left alone.
+
+    The record comes first and last: where this is interrupted, the folder is known as one that a run may begin in.
+    """
     folder.path.mkdir(parents=True, exist_ok=True)
-    for name in (*_OWN, "failure.txt"):
-        (folder.path / name).unlink(missing_ok=True)
+    folder.write_record({"set_up": False})
+    remove_leftovers(folder)
+    for name in _OWN:
+        if name != folder.record.name:
+            (folder.path / name).unlink(missing_ok=True)
     for name in _OWN_FOLDERS:
         if (folder.path / name).is_dir():
             shutil.rmtree(folder.path / name)
     folder.checkpoints.mkdir()
-    write_atomic(folder.recipe, yaml.safe_dump(recipe.raw, sort_keys=False, allow_unicode=True))
+    write_atomic(folder.recipe, as_yaml(runnable_recipe(recipe, folder.path)))
     folder.write_record(
         {
+            "set_up": True,
             "command": command,
             "data": data,
             "torch": torch.__version__,

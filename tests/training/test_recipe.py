@@ -10,7 +10,8 @@ import yaml
 
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.example import EXAMPLE_RECIPE
-from mlff_calc.training.recipe import apply_overrides, load_recipe, parse_recipe, read_yaml
+from mlff_calc.training.recipe import load_recipe, parse_recipe
+from mlff_calc.training.recipe_yaml import apply_overrides, read_yaml
 
 
 def example() -> dict[str, Any]:
@@ -151,6 +152,44 @@ def test_not_a_mapping(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(RecipeError, match=r"r.yaml"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("loss: {form: l2}\n? [a]\n: 1\n", "r.yaml, line 2: not readable as YAML: ['a'] cannot be a key; write a word"),
+        ("{a: 1}: 2", "r.yaml, line 1: not readable as YAML: {'a': 1} cannot be a key"),
+        ("a: 2001-99-99", "r.yaml: not readable as YAML: month must be in 1..12; put words"),
+        ("x: &a [*a]\n", "r.yaml: a YAML alias holds itself; write the section out"),
+        ("a: [1\n", "close every bracket"),
+    ],
+)
+def test_yaml_that_cannot_be_read_names_place_and_cure(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("x=[a", "--set 'x=[a': not readable as YAML: expected ',' or ']'"),
+        ("loss={[a]: 1}", "--set 'loss={[a]: 1}': not readable as YAML: ['a'] cannot be a key"),
+        ("card.title=!!int x", "--set 'card.title=!!int x': not readable as YAML: invalid literal for int()"),
+        ("potential=&a [*a]", "--set 'potential=&a [*a]': a YAML alias holds itself"),
+    ],
+)
+def test_overrides_that_cannot_be_read_are_named(override: str, expected: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        apply_overrides(example(), [override])
+    assert expected in str(caught.value)
+    assert "line" not in str(caught.value)
+
+
+def test_merged_sections_are_read() -> None:
+    assert read_yaml("a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}", "r")["d"] == {"b": 1, "c": 3}
 
 
 def test_missing_file_and_binary_file(tmp_path: Path) -> None:

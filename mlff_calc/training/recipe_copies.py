@@ -1,0 +1,79 @@
+"""The two copies of a recipe that a run leaves: one that runs from the folder of the run, one that ships.
+
+Both are the recipe as written with overrides applied. In the folder of the run, paths that were relative to the recipe are
+absolute, so that the copy finds its data. In the folder of a potential, which travels, no path of the machine is left: of an
+absolute path stays the file's name. Paths that begin with an environment variable stay as they are in both.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlff_calc.training.recipe import PARTS, Recipe
+from mlff_calc.training.recipe_yaml import copy_plain
+
+
+def runnable_recipe(recipe: Recipe, output: Path) -> dict[str, Any]:
+    """A copy that means the same wherever it lies.
+
+    Args:
+        recipe: The recipe.
+        output: Folder of the run, which the copy names as its output.
+    """
+
+    def anchored(path: str) -> str:
+        if Path(os.path.expandvars(str(Path(path).expanduser()))).is_absolute():
+            return path
+        return os.path.normpath(recipe.origin.parent / path)
+
+    def start(name: str) -> str:
+        return anchored(name) if recipe.resolve(name).exists() else name
+
+    return _with_paths(recipe.raw, anchored, start) | {"output": str(output)}
+
+
+def shipped_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A copy without paths of this machine."""
+    raw = _with_paths(recipe.raw, without_folder, without_folder)
+    if recipe.output is not None:
+        raw["output"] = without_folder(recipe.output)
+    return raw
+
+
+def without_folder(path: str) -> str:
+    """The name of the file where `path` begins at the root or in a home folder; else `path` as it is."""
+    return Path(path).name if path.startswith("~") or Path(path).is_absolute() else path
+
+
+def shipped_command(command: str) -> str:
+    """A command line without paths of this machine."""
+    words = []
+    for word in shlex.split(command):
+        option, sign, value = word.partition("=")
+        words.append(option + sign + without_folder(value) if sign else without_folder(word))
+    return shlex.join(words)
+
+
+def as_yaml(recipe: dict[str, Any]) -> str:
+    """YAML text with the sections in the order they were written."""
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+
+
+def _with_paths(raw: dict[str, Any], change: Callable[[str], str], start: Callable[[str], str]) -> dict[str, Any]:
+    """A copy with other paths of data files and, by `start`, of the potential to start from."""
+    raw = copy_plain(raw)
+    for part in PARTS:
+        source = raw["data"].get(part)
+        if isinstance(source, str):
+            raw["data"][part] = change(source)
+        elif source is not None:
+            source["file"] = change(source["file"])
+    if raw.get("fine_tune_from") is not None:
+        raw["fine_tune_from"] = start(raw["fine_tune_from"])
+    return raw

@@ -1,0 +1,84 @@
+"""YAML text to plain data, with the same strictness for recipe files and for overrides on the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from mlff_calc.errors import RecipeError
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML loader that refuses a key given twice; the standard one keeps the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            mark = key_node.start_mark
+            if not isinstance(key, str | int | float | None):
+                raise yaml.MarkedYAMLError(problem=f"{key!r} cannot be a key; write a word", problem_mark=mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice; keep one", problem_mark=mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(text: str, origin: str) -> dict[str, Any]:
+    """Parse YAML text that must hold a mapping.
+
+    Raises:
+        RecipeError: Not YAML, a key given twice, or not a mapping; names the line.
+    """
+    data = _load_yaml(text, origin)
+    if not isinstance(data, dict):
+        raise RecipeError(f"{origin}: a recipe is a mapping of sections; `mlff train --example` shows one")
+    return data
+
+
+def _load_yaml(text: str, place: str, *, lines: bool = True) -> Any:  # noqa: ANN401
+    """Whatever YAML text holds; a RecipeError with place and line where it cannot be read."""
+    cure = "; put words with special characters in quotes, and close every bracket"
+    try:
+        return copy_plain(yaml.load(text, Loader=_UniqueKeyLoader))  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if lines and error.problem_mark else ""
+        cure = "" if type(error) is yaml.MarkedYAMLError else cure  # ours name their own
+        raise RecipeError(f"{place}{line}: not readable as YAML: {error.problem}{cure}") from error
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError comes from dates and tagged numbers
+        raise RecipeError(f"{place}: not readable as YAML: {' '.join(str(error).split())}{cure}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{place}: a YAML alias holds itself; write the section out") from error
+
+
+def apply_overrides(data: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """A copy of `data` with `section.key=value` overrides applied; values are read as YAML.
+
+    Raises:
+        RecipeError: An override is not `key=value`, or leads through something that is not a section.
+    """
+    data = copy_plain(data)
+    for override in overrides:
+        dotted, sign, text = override.partition("=")
+        if not sign or not dotted.strip():
+            raise RecipeError(f"--set {override!r}: write it as section.key=value, e.g. optimizer.batch_size=4")
+        keys = dotted.strip().split(".")
+        place = data
+        for key in keys[:-1]:
+            if place.get(key) is None:
+                place[key] = {}
+            place = place[key]
+            if not isinstance(place, dict):
+                raise RecipeError(f"--set {override!r}: {key!r} is a value, not a section")
+        place[keys[-1]] = _load_yaml(text, f"--set {override!r}", lines=False)
+    return data
+
+
+def copy_plain(data: Any) -> Any:  # noqa: ANN401
+    """A deep copy of dicts and lists, as YAML gives them, in which no two places share a part."""
+    if isinstance(data, dict):
+        return {key: copy_plain(value) for key, value in data.items()}
+    return [copy_plain(value) for value in data] if isinstance(data, list) else data
