@@ -57,7 +57,7 @@ def evaluate(
     from mlff_calc.training.evaluate import evaluate_file
     from mlff_calc.training.recipe import parse_source
 
-    asked = {"file": str(data), "index": index, "part": part, "format": file_format}
+    asked: dict[str, Any] = {"file": str(data), "index": index, "part": part, "format": file_format}
     asked |= {"keys": _pairs("--key", key), "units": _pairs("--unit", unit)}
     report = evaluate_file(
         potential,

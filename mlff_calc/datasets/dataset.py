@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ase.data import chemical_symbols
 from torch.utils.data import Dataset
 
 from mlff_calc.datasets.labels import LabelKeys
 from mlff_calc.datasets.readers import read_structures
 from mlff_calc.datasets.sample import KINDS, Kind, Sample
 from mlff_calc.datasets.units import Units
-from mlff_calc.errors import DatasetError, OptionError, StructureError
+from mlff_calc.errors import OptionError, StructureError
 from mlff_calc.graph import Graph, graph_from_atoms
 
 
-@dataclass(frozen=True)
-class LabelCount:
-    """How many frames of a data set have each label.
-
-    Attributes:
-        frames: all frames.
-        energy: frames with an energy.
-        forces: frames with forces.
-        stress: frames with a stress.
-    """
-
-    frames: int
-    energy: int
-    forces: int
-    stress: int
-
-    def __str__(self) -> str:
-        return f"{self.frames} frames: {self.energy} energies, {self.forces} forces, {self.stress} stresses"
-
-
 def count_labels(samples: Iterable[Sample]) -> dict[str, int]:
-    """How many labels of each kind there are: ``frames``, ``energy``, ``forces``, ``stress``; fits ``LabelCount(**...)``."""
+    """How many labels of each kind there are: ``frames``, ``energy``, ``forces``, ``stress``."""
     counts: dict[str, int] = {name: 0 for name in ("frames", *KINDS)}
     for sample in samples:
         counts["frames"] += 1
@@ -98,10 +76,6 @@ class StructureDataset(Dataset[Graph]):
         """Atomic numbers that occur, sorted."""
         return sorted({int(number) for sample in self.samples for number in np.unique(sample.atoms.numbers)})
 
-    def label_count(self) -> LabelCount:
-        """How many labels of each kind there are."""
-        return LabelCount(**count_labels(self.samples))
-
     def graphs(self, cutoff: float) -> list[Graph]:
         """All graphs with labels, made once per cutoff (only the last one is kept).
 
@@ -146,32 +120,3 @@ def labelled_graph(sample: Sample, cutoff: float, kinds: Sequence[Kind] = KINDS)
         else:
             graph[kind] = torch.full(shapes[kind], float("nan"), dtype=torch.float64)
     return graph
-
-
-def check_elements(known: Sequence[Sample], other: Sequence[Sample], role: str = "validation") -> None:
-    """Refuse samples with elements that others lack.
-
-    Args:
-        known: the samples to train on.
-        other: samples to validate or test on.
-        role: what `other` is for, for the message.
-
-    Raises:
-        DatasetError: naming the elements and both files.
-    """
-    have = {int(number) for sample in known for number in sample.atoms.numbers}
-    for sample in other:
-        extra = sorted({int(number) for number in sample.atoms.numbers} - have)
-        if extra:
-            raise DatasetError(
-                f"{sample.place} ({role}) holds {_symbols(extra)}, but the training data {_files(known)} hold only "
-                f"{_symbols(sorted(have))}; add structures with {_symbols(extra)} to the training data, or leave them out"
-            )
-
-
-def _symbols(numbers: Sequence[int]) -> str:
-    return " ".join(chemical_symbols[number] for number in numbers)
-
-
-def _files(samples: Sequence[Sample]) -> str:
-    return ", ".join(dict.fromkeys(str(sample.path) for sample in samples))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,27 +45,6 @@ def split_indices(
         parts[name] = np.sort(order[start : start + sizes[name]]).astype(np.int64)
         start += sizes[name]
     return parts
-
-
-def check_split(n: int, parts: Mapping[str, Sequence[int] | NDArray[np.int64]]) -> None:
-    """Refuse parts given by hand that overlap or point outside.
-
-    Args:
-        n: how many frames there are.
-        parts: frame numbers of each part.
-
-    Raises:
-        DatasetError: a frame in two parts or twice in one, or a number outside 0 .. n-1.
-    """
-    owner: dict[int, str] = {}
-    for name, indices in parts.items():
-        for index in (int(value) for value in indices):
-            if not 0 <= index < n:
-                raise DatasetError(f"split '{name}' names frame {index}, but there are {n} frames (0 to {n - 1})")
-            if index in owner:
-                where = "twice" if owner[index] == name else f"as well as '{owner[index]}'"
-                raise DatasetError(f"split '{name}' names frame {index} {where}; a frame belongs to one part, once")
-            owner[index] = name
 
 
 def _count(value: int | float | None, n: int, name: str) -> int:

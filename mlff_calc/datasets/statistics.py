@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from mlff_calc.datasets.sample import Sample
 from mlff_calc.errors import DatasetError
-from mlff_calc.graph import Graph, keys
 
 
 def fit_reference_energies(samples: Iterable[Sample], elements: Sequence[int]) -> dict[int, float]:
@@ -64,43 +62,3 @@ def force_rms(samples: Iterable[Sample]) -> float:
     if count == 0:
         raise DatasetError("no frame has forces, so their size is unknown; give the scale by hand")
     return float(np.sqrt(total / count))
-
-
-@dataclass(frozen=True)
-class NeighborStatistics:
-    """Neighbours per atom over a set of graphs.
-
-    Attributes:
-        mean: mean number.
-        most: largest number.
-        fewest: smallest number.
-        shortest: shortest edge in Angstrom; infinity where there are no edges.
-    """
-
-    mean: float
-    most: int
-    fewest: int
-    shortest: float
-
-
-def neighbor_statistics(graphs: Iterable[Graph]) -> NeighborStatistics:
-    """Numbers of neighbours and the shortest edge of some graphs.
-
-    Raises:
-        DatasetError: there are no atoms.
-    """
-    edges, atoms, most, fewest, shortest = 0, 0, 0, None, float("inf")
-    for graph in graphs:
-        n_atoms = graph[keys.ATOMIC_NUMBERS].shape[0]
-        if n_atoms == 0:
-            continue
-        counts = np.bincount(graph[keys.EDGE_INDEX][0].numpy(), minlength=n_atoms)
-        edges, atoms = edges + int(counts.sum()), atoms + n_atoms
-        most = max(most, int(counts.max()))
-        fewest = int(counts.min()) if fewest is None else min(fewest, int(counts.min()))
-        vectors = graph[keys.EDGE_VEC]
-        if len(vectors):
-            shortest = min(shortest, float(vectors.norm(dim=1).min()))
-    if atoms == 0:
-        raise DatasetError("there are no atoms to count neighbours of; give at least one structure")
-    return NeighborStatistics(edges / atoms, most, fewest or 0, shortest)

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_calc.datasets import Sample, labelled_graph
+from mlff_calc.datasets import KINDS, Sample, labelled_graph
 from mlff_calc.graph import collate, to_device
-
-LABELS = ("energy", "forces", "stress")
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class GraphFrames:
         self.labels: list[dict[str, Tensor]] = []
         for sample in samples:
             graph = labelled_graph(sample, cutoff)
-            self.labels.append({name: graph.pop(name) for name in LABELS})
+            self.labels.append({name: graph.pop(name) for name in KINDS})
             self.graphs.append(graph)
 
     def __len__(self) -> int:
@@ -71,7 +69,7 @@ class GraphFrames:
     def batch(self, frames: list[int]) -> Batch:
         """The named frames as one batch."""
         graph = collate([self.graphs[index] for index in frames])
-        labels = {name: torch.cat([self.labels[index][name] for index in frames]) for name in LABELS}
+        labels: dict[str, Tensor] = {name: torch.cat([self.labels[index][name] for index in frames]) for name in KINDS}
         n_atoms = torch.tensor([self.graphs[index]["atomic_numbers"].shape[0] for index in frames])
         return Batch(graph, labels, n_atoms, frames)
 

@@ -12,11 +12,11 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from mlff_calc.datasets import Sample, StructureDataset, existing_file
+from mlff_calc.datasets import KINDS, Sample, StructureDataset, existing_file
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.evaluate import check_elements
-from mlff_calc.training.data import LABELS, Batch, GraphFrames
+from mlff_calc.training.data import Batch, GraphFrames
 from mlff_calc.training.finite import first_not_finite
 from mlff_calc.training.frames import read_source
 from mlff_calc.training.recipe import Source
@@ -103,7 +103,7 @@ def evaluate(
     for start in progress(range(0, len(samples), batch_size)):
         batch = graphs.batch(list(range(start, min(start + batch_size, len(samples)))))
         outputs = potential(batch.to(torch.device(device)).graph)
-        outputs = {name: outputs[name].detach().cpu() for name in LABELS if name in outputs}
+        outputs = {name: outputs[name].detach().cpu() for name in KINDS if name in outputs}
         _refuse_not_finite(outputs, batch, samples)
         found.add(outputs, batch)
     return found.report(samples)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
-from mlff_calc.datasets import Sample, count_labels, existing_file, read_structures, split_indices
+from mlff_calc.datasets import PARTS, Sample, count_labels, existing_file, read_structures, split_indices
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.labels import PartCount
-from mlff_calc.training.recipe import PARTS, Recipe, Source
+from mlff_calc.training.recipe import Recipe, Source
 
 logger = logging.getLogger(__name__)
 

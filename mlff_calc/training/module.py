@@ -9,9 +9,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from mlff_calc.datasets import KINDS
 from mlff_calc.graph import to_device
 from mlff_calc.potential import Potential
-from mlff_calc.training.data import LABELS, Batch
+from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import FiniteGuard
 from mlff_calc.training.losses import Loss
 from mlff_calc.training.recipe import Recipe
@@ -101,7 +102,7 @@ class TrainingModule(pl.LightningModule):
             outputs = {name: value.detach() for name, value in self(batch.graph).items()}
         n_frames = int(batch.n_atoms.shape[0])
         loss = self.loss(outputs, batch.labels, batch.n_atoms) * n_frames
-        judged = [outputs[name].sum() for name in LABELS if name in outputs]
+        judged = [outputs[name].sum() for name in KINDS if name in outputs]
         self.finite.look("validation loss", torch.stack([loss, *judged]).sum())
         self._valid_loss_sum = loss if self._valid_loss_sum is None else self._valid_loss_sum + loss
         self._valid_frames += n_frames

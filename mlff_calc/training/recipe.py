@@ -28,7 +28,6 @@ from mlff_calc.training.recipe_yaml import apply_overrides, copy_plain, read_yam
 
 Form = Literal["l2", "huber", "mse"]
 Precision = Literal["float32", "mixed", "float64"]
-PARTS = ("train", "valid", "test")
 
 
 class Section(BaseModel):

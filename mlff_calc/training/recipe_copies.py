@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from mlff_calc.training.recipe import PARTS, Recipe
+from mlff_calc.datasets import PARTS
+from mlff_calc.training.recipe import Recipe
 from mlff_calc.training.recipe_yaml import copy_plain
 
 

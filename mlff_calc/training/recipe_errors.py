@@ -34,10 +34,9 @@ def _path_in_data(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> li
     place = data
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
-        if (isinstance(place, dict) and part in place) or (
-            isinstance(place, list) and isinstance(part, int) and part < len(place)
-        ):
-            place = place[part]
+        inside = dict(enumerate(place)) if isinstance(place, list) else place
+        if isinstance(inside, dict) and part in inside:
+            place = inside[part]
             path.append(part)
         elif last and missing:
             path.append(part)

@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 
+from mlff_calc.datasets import PARTS
 from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.training.files import write_atomic
-from mlff_calc.training.recipe import PARTS, Recipe, parse_recipe
+from mlff_calc.training.recipe import Recipe, parse_recipe
 from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
 from mlff_calc.training.recipe_yaml import read_yaml
 

@@ -6,20 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from torch.utils.data import DataLoader
 
 from mlff_calc.datasets import (
-    BatchLoader,
     Sample,
     StructureDataset,
-    check_elements,
-    check_split,
     fit_reference_energies,
     force_rms,
-    neighbor_statistics,
     split_indices,
 )
 from mlff_calc.errors import DatasetError, OptionError, StructureError
@@ -65,14 +60,6 @@ def test_a_structure_that_cannot_be_a_graph_is_named():
         broken.graphs(5.0)
 
 
-def test_files_that_disagree_on_elements(mixed):
-    check_elements(mixed.samples, [sample(molecule("CH4"))])
-    with pytest.raises(
-        DatasetError, match=r"v\.extxyz, frame 3 \(validation\) holds S, .*a\.extxyz hold only H C O Si"
-    ):
-        check_elements(mixed.samples, [sample(molecule("CH4")), sample(molecule("SH2"), 3, "v.extxyz")])
-
-
 def test_splits_are_disjoint_and_repeatable():
     parts = split_indices(100, 0.7, 20, seed=3)
     assert {name: len(part) for name, part in parts.items()} == {"train": 70, "valid": 20, "test": 0}
@@ -84,7 +71,6 @@ def test_splits_are_disjoint_and_repeatable():
     assert not np.array_equal(parts["valid"], split_indices(100, 0.7, 20, seed=4)["valid"])
     rest = split_indices(10, valid=2, test=0.3)
     assert [len(rest[name]) for name in ("train", "valid", "test")] == [5, 2, 3]
-    check_split(10, rest)
 
 
 @pytest.mark.parametrize(
@@ -102,20 +88,6 @@ def test_splits_are_disjoint_and_repeatable():
 def test_splits_that_cannot_be(sizes, message):
     with pytest.raises(DatasetError, match=message):
         split_indices(10, **sizes)
-
-
-@pytest.mark.parametrize(
-    ("parts", "message"),
-    [
-        ({"train": [0, 1], "valid": [1]}, "'valid' names frame 1 as well as 'train'"),
-        ({"train": [0, 0]}, "frame 0 twice"),
-        ({"train": [3]}, "frame 3, but there are 3 frames"),
-        ({"train": [-1]}, "frame -1"),
-    ],
-)
-def test_given_splits_that_overlap(parts, message):
-    with pytest.raises(DatasetError, match=message):
-        check_split(3, parts)
 
 
 def test_reference_energies():
@@ -136,45 +108,12 @@ def test_reference_energies():
         fit_reference_energies(one[2:], [1, 6])
 
 
-def test_statistics(mixed):
+def test_size_of_forces(mixed):
     assert force_rms(mixed.samples) == pytest.approx(np.sqrt(4.0 * 27 / 30))
     with pytest.raises(DatasetError, match="no frame has forces"):
         force_rms([sample(molecule("H2O"))])
-    statistics = neighbor_statistics(mixed.graphs(2.5))
-    bond = 5.43 * 3**0.5 / 4
-    silicon = neighbor_statistics(mixed.graphs(2.5)[1:2])
-    assert (silicon.mean, silicon.most, silicon.fewest) == (4.0, 4, 4)
-    assert silicon.shortest == pytest.approx(bond)
-    assert statistics.fewest == 0
-    with pytest.raises(DatasetError, match="no atoms"):
-        neighbor_statistics(StructureDataset([sample(Atoms())]).graphs(5.0))
-
-
-def test_batches_follow_seed_and_epoch_alone(mixed):
-    graphs = mixed.graphs(5.0) * 4
-    loader = BatchLoader(graphs, 5, shuffle=True, seed=1)
-    assert len(loader) == 3
-    first = [batch["energy"] for batch in loader]
-    assert [len(energy) for energy in first] == [5, 5, 2]
-    loader.set_epoch(1)
-    second = [batch["energy"] for batch in loader]
-    assert not torch.equal(torch.cat(first), torch.cat(second))
-    assert torch.equal(torch.cat(first).sort().values, torch.cat(second).sort().values)
-    resumed = BatchLoader(graphs, 5, shuffle=True, seed=1)
-    assert torch.equal(resumed.batch(2, epoch=1)["energy"], second[2])
-    assert torch.equal(resumed.batch(0)["energy"], first[0])
-    assert not np.array_equal(BatchLoader(graphs, 5, shuffle=True, seed=2).order(), resumed.order())
-    assert len(list(BatchLoader(graphs, 5, drop_last=True))) == 2
-    assert BatchLoader(graphs, 5).order().tolist() == list(range(12))
 
 
 def test_torchs_own_loader(mixed):
     energies = [batch["energy"].tolist() for batch in DataLoader(mixed, batch_size=2, collate_fn=collate)]
     assert energies == [[-5.0, -9.0], [-1.0]]
-
-
-def test_loaders_out_of_range(mixed):
-    with pytest.raises(OptionError, match="batch_size is 0"):
-        BatchLoader(mixed.graphs(5.0), 0)
-    with pytest.raises(OptionError, match="no graphs"):
-        BatchLoader([], 4)
