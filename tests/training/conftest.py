@@ -14,6 +14,8 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from mlff_calc.training import plots
+
 
 def copper_frames(n: int, seed: int, *, stress: bool = True) -> list:
     """Rattled copper cells of 2 atoms with labels from EMT."""
@@ -49,6 +51,17 @@ def tiny_recipe(folder: Path, **changes: Any) -> dict[str, Any]:
             place = place.setdefault(key, {})
         place[last] = value
     return recipe
+
+
+@pytest.fixture
+def drawn_plots() -> None:
+    """Asks for plots to be drawn; half of a tiny run's time goes there, so other tests leave the files empty."""
+
+
+@pytest.fixture(autouse=True)
+def plots_are_drawn_on_request(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "drawn_plots" not in request.fixturenames:
+        monkeypatch.setattr(plots, "_save", lambda figure, target: target.write_bytes(b""))
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert not different
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_a_run_leaves_a_potential_that_loads_and_does_what_the_report_says(project: Project) -> None:
     path = project()
     result = train(path, command="mlff train recipe.yaml")
@@ -78,11 +79,12 @@ def test_a_run_leaves_a_potential_that_loads_and_does_what_the_report_says(proje
 
 
 def test_training_learns(project: Project) -> None:
-    path = project(optimizer__max_epochs=15, loss__stress=1.0)
-    result = train(path)
-    rows = (result.folder / "metrics.csv").read_text().splitlines()
-    first, last = (float(row.split(",")[5]) for row in (rows[1], rows[-1]))
-    assert last < 0.7 * first
+    """24 epochs bring losses and force errors to less than a third of the first ones, on frames not trained on too."""
+    result = train(project(optimizer__max_epochs=24, loss__stress=1.0))
+    rows = rows_of(result.folder)
+    for name in ("train_loss", "valid_loss", "valid_forces_mae"):
+        assert float(rows[-1][name]) < float(rows[0][name]) / 3, name
+    assert result.report.errors["forces"].mae < float(rows[0]["valid_forces_mae"]) / 3
     assert "stress" in result.report.errors
 
 
@@ -417,9 +419,9 @@ def wait_for_epochs(folder: Path, n: int) -> None:
 
 
 def test_ctrl_c_says_one_thing_and_the_run_goes_on_later(project: Project) -> None:
-    path = project(optimizer__max_epochs=60)
+    path = project(optimizer__max_epochs=24)
     process = mlff("train", str(path))
-    wait_for_epochs(path.parent / "run", 3)
+    wait_for_epochs(path.parent / "run", 2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -428,9 +430,9 @@ def test_ctrl_c_says_one_thing_and_the_run_goes_on_later(project: Project) -> No
     assert len(lines) == 1
     assert "--resume" in lines[0]
     assert not (path.parent / "run" / "potential").exists()
-    train(path, output=path.parent / "whole")
-    train(path, resume=True)
-    assert_same(final_weights(path.parent / "whole"), final_weights(path.parent / "run"))
+    result = train(path, resume=True)
+    assert [row["epoch"] for row in rows_of(result.folder)] == [str(epoch + 1) for epoch in range(24)]
+    assert load_potential(result.potential).elements == [29]
 
 
 @pytest.mark.slow
