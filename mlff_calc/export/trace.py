@@ -8,6 +8,7 @@ autograd in it and can be compiled, exported or differentiated once more (for tr
 import copy
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -61,7 +62,21 @@ def trace_for_training(
     stand_ins = [parameter.detach().clone().requires_grad_() for parameter in named.values()]
     tensors: Sequence[Tensor] = [*stand_ins, *(example[key] for key in INPUTS)]
     traced = make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+    _attach(traced)
     return _clean(traced), list(named.values()), outputs
+
+
+def _attach(traced: fx.GraphModule) -> None:
+    """Take the detach nodes out, so that the graph has the derivatives of what it computes.
+
+    Autograd keeps the results of functions such as exp and rsqrt for its backward pass, and a trace shows these copies as
+    detached: forces would have the right values, and their gradients with respect to the weights would lack every path
+    through such a result.
+    """
+    for node in list(traced.graph.nodes):
+        if node.target is torch.ops.aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
 
 
 def _clean(traced: fx.GraphModule) -> fx.GraphModule:
