@@ -87,19 +87,19 @@ def test_npt_conserves_its_energy_and_reaches_the_pressure(ensemble):
     atoms = bulk("Cu", cubic=True, a=3.6).repeat(2)
     atoms.calc = EMT()
     options = EnsembleOptions(
-        ensemble=ensemble, temperature_K=300.0, timestep_fs=5.0, taut_fs=100.0, taup_fs=200.0, pressure_GPa=target
+        ensemble=ensemble, temperature_K=300.0, timestep_fs=2.5, taut_fs=100.0, taup_fs=200.0, pressure_GPa=target
     )
     dynamics = prepare(atoms, options)
     pressures, energies = [], []
-    for _ in range(300):
+    for _ in range(600):
         dynamics.step()
         pressures.append(-np.mean(atoms.get_stress(include_ideal_gas=True)[:3]) / units.GPa)
         total = atoms.get_potential_energy() + atoms.get_kinetic_energy()
         energies.append(conserved_energy(dynamics, ensemble, total))
     assert abs(pressures[0] - target) > 1.0  # the crystal starts at another pressure
     # In 1 ps the volume swings a few times only, too few for a statistical error: 0.3 GPa is a third of that way.
-    assert np.mean(pressures[80:]) == pytest.approx(target, abs=0.3)
-    assert np.ptp(energies) / len(atoms) < 2e-3
+    assert np.mean(pressures[160:]) == pytest.approx(target, abs=0.3)
+    assert np.ptp(energies) / len(atoms) < 1e-3
     off_diagonal = np.abs(atoms.cell[:] - np.diag(np.diag(atoms.cell[:]))).max()
     if ensemble == "npt-iso":
         assert off_diagonal == 0.0
