@@ -8,7 +8,8 @@ name           library
 =============  ==========================================================================================
 ``matscipy``   matscipy, in C, linear in the number of atoms; the default on CPU
 ``ase``        ase.neighborlist, in numpy; slow, the reference in tests
-``vesin``      vesin-torch (extra ``gpu``): linear, on CPU and on CUDA; the default on CUDA
+``vesin``      vesin-torch (extra ``gpu``): linear, finds pairs on CPU or CUDA; the default on CUDA (pairs pass
+               through the host at each rebuild, to be sorted and checked)
 ``auto``       ``vesin`` on CUDA where it is installed, else ``matscipy``
 =============  ==========================================================================================
 """

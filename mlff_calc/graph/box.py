@@ -162,12 +162,14 @@ def enclosing_box(positions: FloatArray, cell: FloatArray, pbc: NDArray[np.bool_
     inside = positions - wraps[:, pbc] @ full[pbc]
     box = spanning_cell(cell, periodic)
     fractional = inside @ np.linalg.inv(box)
+    lean = np.where(periodic, np.floor(fractional), 0.0)  # a slanted vector that is cut no longer carries atoms sideways
+    fractional -= lean
     for direction in np.flatnonzero(~periodic):
         squeezed = _squeeze(fractional[:, direction], cutoff + SAFETY)
         length = float(squeezed.max(initial=0.0)) + 2.0
         box[direction] *= length
         fractional[:, direction] = (squeezed + 1.0) / length
-    return Box(box, np.ascontiguousarray(fractional @ box), periodic, wraps.astype(np.int64))
+    return Box(box, np.ascontiguousarray(fractional @ box), periodic, (wraps + lean).astype(np.int64))
 
 
 def _empty_layer(fractional: FloatArray, thickness: float) -> float | None:

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlff_calc.errors import OptionError
 from mlff_calc.graph.backends import resolve_backend
-from mlff_calc.graph.box import FloatArray, checked_arrays, spanning_cell
+from mlff_calc.graph.box import MIN_DISTANCE, FloatArray, checked_arrays, spanning_cell
 from mlff_calc.graph.neighbors import check_cutoff, check_overlap, neighbor_pairs
 from mlff_calc.graph.order import distinct_rows
 
@@ -193,8 +193,8 @@ class NeighborList:
         vectors = positions[pairs[1]] - positions[pairs[0]] + offsets[which]
         squared = vectors.square().sum(dim=1)
         inside = torch.nonzero(squared < self.cutoff**2).squeeze(1)
-        if len(squared) and float(squared.min()) < 1.0:
-            close = torch.nonzero(squared < 1.0).squeeze(1).cpu().numpy()
+        close = torch.nonzero(squared < MIN_DISTANCE**2).squeeze(1).cpu().numpy()
+        if len(close):
             check_overlap(self._pairs[0, close], self._pairs[1, close], squared.cpu().numpy()[close])
         return pairs[:, inside], vectors[inside]
 

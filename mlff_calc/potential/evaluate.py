@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from mlff_calc.errors import UnknownElementError
 from mlff_calc.graph import collate, graph_from_atoms
@@ -28,7 +29,8 @@ def check_elements(numbers: np.ndarray, potential: Potential, where: str = "the 
     if unknown.any():
         first = int(np.flatnonzero(unknown)[0])
         known = " ".join(chemical_symbols[z] for z in potential.elements)
-        symbol = chemical_symbols[int(numbers[first])]
+        number = int(numbers[first])
+        symbol = chemical_symbols[number] if number < len(chemical_symbols) else f"number {number}"
         msg = f"unknown element {symbol} (atom {first} of {where}); this potential knows {known}"
         raise UnknownElementError(msg)
 
@@ -43,5 +45,6 @@ def evaluate_atoms(potential: Potential, structures: Sequence[Atoms]) -> dict[st
         check_elements(atoms.numbers, potential, f"structure {index}")
     device = next(potential.parameters()).device
     batch = collate([graph_from_atoms(atoms, potential.cutoff) for atoms in structures])
-    outputs = potential({key: value.to(device) for key, value in batch.items()})
+    with torch.enable_grad():  # forces are a gradient, also where the caller switched gradients off
+        outputs = potential({key: value.to(device) for key, value in batch.items()})
     return {key: value.detach().cpu().numpy() for key, value in outputs.items()}

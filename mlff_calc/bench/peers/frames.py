@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
@@ -14,7 +14,7 @@ from mlff_calc.bench.motion import moving_frames
 from mlff_calc.bench.systems import build_system
 from mlff_calc.errors import BenchmarkError
 
-KCAL_PER_MOL = 0.0433641  # eV
+KCAL_PER_MOL = units.kcal / units.mol  # eV
 N_FIT, N_VALIDATION = 950, 50
 
 
