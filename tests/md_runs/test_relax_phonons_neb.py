@@ -81,3 +81,10 @@ def test_silicon_is_stable(tmp_path):
     found = frequencies(text)
     assert min(found["X"] + found["L"]) > 1.0  # no soft mode
     assert max(found["G"]) == pytest.approx(15.5, abs=2.0)  # measured: 15.5 THz
+
+
+def test_equation_of_state(tmp_path):
+    text = run("equation_of_state.py", shipped("silicon"), tmp_path / "eos.png")
+    assert 5.41 < float(re.search(r"lattice constant ([\d.]+) Angstrom", text)[1]) < 5.53
+    assert 80.0 < float(re.search(r"bulk modulus +([\d.]+) GPa", text)[1]) < 98.0
+    assert (tmp_path / "eos.png").stat().st_size > 1000
