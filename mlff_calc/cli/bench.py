@@ -1,4 +1,4 @@
-"""`mlff bench`: time of a step, scaling and memory, and paired runs with other programs."""
+"""`mlff bench`: time of a step, scaling and memory, accuracy against time, and paired runs with other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Time a step of a calculator; see also `scaling`, `memory` and `peers`.",
+    help="Time a step of a calculator; see also `scaling`, `memory`, `front` and `peers`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -34,6 +34,10 @@ PotentialOption = Annotated[
         help="A name or folder; by default what ships for a system, else random weights.",
         show_default=False,
     ),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of data sets, for training.", envvar="MLFF_DATA", show_default=False),
 ]
 JsonFile = Annotated[
     Path | None,
@@ -164,6 +168,36 @@ def memory(
 
 @app.command()
 @guard
+def front(
+    shapes: Annotated[
+        str, typer.Option("--shapes", help="l_max x channels x layers, comma-separated.")
+    ] = "1x32x3,2x32x2,2x32x3,2x48x2,3x32x2",
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Training time of each shape.")] = 6.0,
+    data: DataFolder = None,
+    workdir: Annotated[Path, typer.Option("--workdir", help="Keeps the runs, and takes up ended ones.")] = Path("front"),
+    threads: Threads = 1,
+    compiled: options.Compile = True,
+    json_file: JsonFile = None,
+) -> None:
+    """Train shapes of our network for the same minutes on rMD17 ethanol, time them, and draw error against time."""
+    from mlff_calc.bench.front import draw_front, measure_front, parse_shapes
+    from mlff_calc.bench.machine import describe_machine
+
+    chosen = parse_shapes(shapes)
+    machine = describe_machine("cpu")
+    rows = measure_front(chosen, minutes, data=data, workdir=workdir, threads=threads, compiled=compiled)
+    draw_front(rows, workdir / "front.png")
+    columns = {
+        "shape": "shape", "parameters": "parameters", "force MAE meV/Å": "force_mae", "energy MAE meV": "energy_mae",
+        "ms per step": "total_ms", "min": "min_ms",
+    }  # fmt: skip
+    title = f"ethanol after {minutes:g} minutes of training each, {threads} thread(s); picture in {workdir / 'front.png'}"
+    result = {"machine": machine, "threads": threads, "compile": compiled, "minutes": minutes, "rows": rows}
+    _give(result, json_file, [_table(title, columns, rows)])
+
+
+@app.command()
+@guard
 def peers(
     only: Annotated[
         str | None,
@@ -187,10 +221,7 @@ def peers(
             "--train-minutes", min=0.1, help="Train all on rMD17 ethanol for so long first.", show_default=False
         ),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Folder of data sets, for training.", envvar="MLFF_DATA", show_default=False),
-    ] = None,
+    data: DataFolder = None,
     potential: PotentialOption = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the programs take turns.")] = 15,
     compiled: options.Compile = True,

@@ -16,10 +16,12 @@ from ase.io import read
 from mlff_calc.bench import build_system, random_config
 from mlff_calc.bench.peers import frames, mace_build, nequip_build, timed_schedule
 from mlff_calc.bench.peers.catalogue import PEERS, parse_peers
-from mlff_calc.bench.peers.environments import ensure_environment, installed_versions, run_logged, torch_pin
+from mlff_calc.bench.peers.environments import ensure_environment, installed_versions, torch_pin
 from mlff_calc.bench.peers.paired import paired_ratio, run_rounds
 from mlff_calc.bench.peers.run import PeerRun
 from mlff_calc.bench.peers.session import Session
+from mlff_calc.bench.processes import run_logged
+from mlff_calc.bench.train import find_rmd17
 from mlff_calc.errors import BenchmarkError, OptionError
 
 
@@ -130,20 +132,20 @@ def test_a_run_reports_failures_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_ethanol_is_split_as_for_all(data_dir: Path, tmp_path: Path) -> None:
-    source = frames.find_rmd17("ethanol", data_dir)
+    source = find_rmd17("ethanol", data_dir)
     paths = frames.write_ethanol(source, tmp_path)
     assert [len(read(paths[part], ":")) for part in ("train", "validation")] == [950, 50]
     last = read(paths["validation"], "-1")
     with np.load(source) as data, np.load(paths["test"]) as test:
-        assert last.get_potential_energy() == pytest.approx(float(data["E_train"][999]) * 0.0433641, abs=1e-6)
-        np.testing.assert_allclose(last.get_forces(), data["F_train"][999] * 0.0433641, atol=1e-6)
+        assert last.get_potential_energy() == pytest.approx(float(data["E_train"][999]) * 0.04336410390, abs=1e-6)
+        np.testing.assert_allclose(last.get_forces(), data["F_train"][999] * 0.04336410390, atol=1e-6)
         assert test["positions"].shape == (500, 9, 3)
-        np.testing.assert_allclose(test["forces"], data["F_test"] * 0.0433641, rtol=1e-6)
+        np.testing.assert_allclose(test["forces"], data["F_test"] * 0.04336410390, rtol=1e-6)
 
 
 def test_missing_data_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"ethanol\.npz, which is missing; .*--data"):
-        frames.find_rmd17("ethanol", tmp_path)
+        find_rmd17("ethanol", tmp_path)
 
 
 def test_random_labels_can_be_read(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_edges_cross_from_one_frame_to_the_other(potential: Potential, where: li
     """The plane y = 0 is where frames of edges change their chart, and nobody may see it."""
     bond = 1.1 * np.array(where) / np.linalg.norm(where)
     below, on, above = (
-        evaluate(potential, Atoms("OHC", positions=[[0, 0, 0], bond + [0, height, 0], [0.2, 1.3, 0.5]]))
+        evaluate(potential, Atoms("OHC", positions=[[0, 0, 0], np.add(bond, [0, height, 0]), [0.2, 1.3, 0.5]]))
         for height in (-1e-6, 0.0, 1e-6)
     )
     for key in ("energy", "forces"):

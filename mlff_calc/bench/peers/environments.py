@@ -10,12 +10,12 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from mlff_calc.bench.peers.catalogue import Environment
+from mlff_calc.bench.processes import run_logged
 from mlff_calc.errors import BenchmarkError
 
 logger = logging.getLogger(__name__)
@@ -83,44 +83,3 @@ def ensure_environment(environment: Environment, workdir: Path) -> dict[str, str
         msg = f"{environment.name} was installed into {workdir / environment.name} but does not import; see {log}"
         raise BenchmarkError(msg)
     return versions
-
-
-def run_logged(
-    command: Sequence[str], log: Path, *, env: dict[str, str] | None = None, timeout: float | None = None
-) -> None:
-    """Run a command with its output going to the end of `log`.
-
-    Args:
-        command: program and arguments.
-        log: text file.
-        env: environment variables.
-        timeout: seconds.
-
-    Raises:
-        BenchmarkError: it failed or took longer than `timeout`; the message ends with its last words.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        try:
-            done = subprocess.run(
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=env,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as late:
-            msg = f"{Path(command[0]).name} took longer than {timeout:.0f} s and was ended; see {log}"
-            raise BenchmarkError(msg) from late
-    if done.returncode != 0:
-        words = " ".join(last_words(log, 3))
-        msg = f"{' '.join(command[:4])} failed with status {done.returncode}: {words} (more in {log})"
-        raise BenchmarkError(msg)
-
-
-def last_words(log: Path, lines: int) -> list[str]:
-    """The last non-empty lines of a log."""
-    text = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return text[-lines:]

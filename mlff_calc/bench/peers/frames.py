@@ -12,7 +12,6 @@ from ase.io import write
 
 from mlff_calc.bench.motion import moving_frames
 from mlff_calc.bench.systems import build_system
-from mlff_calc.errors import BenchmarkError
 
 KCAL_PER_MOL = units.kcal / units.mol  # eV
 N_FIT, N_VALIDATION = 950, 50
@@ -43,21 +42,6 @@ def write_random_labels(atoms: Atoms, path: Path, n_frames: int = 4) -> None:
         frame.calc = SinglePointCalculator(frame, energy=float(rng.normal(-4.0 * len(atoms), 0.1)), forces=forces)
         frames.append(frame)
     write(path, frames, format="extxyz")
-
-
-def find_rmd17(name: str, data: Path | None) -> Path:
-    """The file rmd17/NAME.npz in a folder of data sets.
-
-    Raises:
-        BenchmarkError: it is not there.
-    """
-    path = (data or Path("../shared/data")) / "rmd17" / f"{name}.npz"
-    if not path.is_file():
-        msg = (
-            f"training the peers needs {path}, which is missing; name the folder of data sets with --data or MLFF_DATA"
-        )
-        raise BenchmarkError(msg)
-    return path
 
 
 def write_ethanol(source: Path, folder: Path) -> dict[str, Path]:

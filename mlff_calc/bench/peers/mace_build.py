@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mlff_calc.bench.peers.catalogue import CUTOFF, Peer
-from mlff_calc.bench.peers.environments import python_of, run_logged
-from mlff_calc.bench.peers.session import thread_environment
+from mlff_calc.bench.peers.environments import python_of
+from mlff_calc.bench.processes import run_logged, thread_environment
 from mlff_calc.errors import BenchmarkError
 
 

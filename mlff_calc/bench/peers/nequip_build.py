@@ -15,9 +15,9 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from mlff_calc.bench.peers.catalogue import CUTOFF, Peer
-from mlff_calc.bench.peers.environments import python_of, run_logged
+from mlff_calc.bench.peers.environments import python_of
 from mlff_calc.bench.peers.frames import write_random_labels
-from mlff_calc.bench.peers.session import thread_environment
+from mlff_calc.bench.processes import run_logged, thread_environment
 from mlff_calc.errors import BenchmarkError
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,11 @@ from mlff_calc.bench.machine import describe_machine
 from mlff_calc.bench.peers import mace_build, nequip_build, ours
 from mlff_calc.bench.peers.catalogue import CUTOFF, Peer
 from mlff_calc.bench.peers.environments import ensure_environment, python_of
-from mlff_calc.bench.peers.frames import find_rmd17, write_ethanol, write_motion
+from mlff_calc.bench.peers.frames import write_ethanol, write_motion
 from mlff_calc.bench.peers.paired import Spread, paired_ratio, run_rounds
 from mlff_calc.bench.peers.session import Session
 from mlff_calc.bench.systems import build_system
+from mlff_calc.bench.train import find_rmd17, train_ethanol
 from mlff_calc.errors import BenchmarkError, MLFFError
 from mlff_calc.graph import neighbor_pairs
 
@@ -107,7 +108,7 @@ class PeerRun:
         logger.info("training ours for %g minutes on %d thread(s)", minutes, self.threads[0])
         try:
             self.potential = self.potential or str(
-                ours.train_ethanol(minutes, source, runs / OURS, threads=self.threads[0])
+                train_ethanol(minutes, source, runs / OURS, threads=self.threads[0])
             )
             options = {"potential": self.potential, "compiled": self.compiled, "precision": self.precision}
             self._errors(OURS, Path(sys.executable), "mlff", options, files)

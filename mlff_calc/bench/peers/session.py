@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mlff_calc.bench.processes import thread_environment
 from mlff_calc.errors import BenchmarkError
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-
-def thread_environment(threads: int) -> dict[str, str]:
-    """This process's environment with every pool of threads limited to `threads`."""
-    return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
 
 
 class Session:
