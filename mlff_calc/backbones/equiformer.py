@@ -1,10 +1,8 @@
 """`equiformer`: an equivariant graph-attention transformer with SO(2) convolutions in edge frames.
 
 Pre-norm blocks x <- x + attention(norm(x)), x <- x + feed_forward(norm(x)) on features [n_atoms, (l_max+1)^2,
-channels].
-What depends on geometry only (distances, radial basis, envelope, frames) is computed once per graph, by
-`EdgeGeometry`, and
-shared by all blocks; a deep-equilibrium backbone shares it over its iterations as well.
+channels]. What depends on geometry only (distances, radial basis, envelope, frames) is computed once per graph, by
+`EdgeGeometry`, and shared by all blocks; a deep-equilibrium backbone shares it over its iterations as well.
 
 Source: Liao et al., "EquiformerV2: improved equivariant transformer for scaling to higher-degree representations"
 (2023).

@@ -1,8 +1,7 @@
 """A potential compiled ahead of time by AOTInductor, cached on disk and checked against eager.
 
 One file serves any number of atoms and edges: sizes are symbolic. Graphs too small for symbolic sizes (fewer than two
-atoms or edges)
-and batches of several systems go to the eager potential, which a compiled one carries with it.
+atoms or edges) and batches of several systems go to the eager potential, which a compiled one carries with it.
 """
 
 from __future__ import annotations
@@ -79,8 +78,7 @@ def compile_potential(
     """Compile a potential, or take it from the cache.
 
     The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is
-    compared with
-    eager on two system sizes before it enters the cache.
+    compared with eager on two system sizes before it enters the cache.
 
     Args:
         potential: the potential; left as it is.

@@ -1,8 +1,7 @@
 """A potential as one flat graph of tensor operations, backward pass included, with dynamic numbers of atoms and edges.
 
-Compilers cannot see into `torch.autograd.grad`, so the energy and its gradient are traced together: what comes out
-has no
-autograd in it and can be compiled, exported or differentiated once more (for training) like any forward pass.
+Compilers cannot see into `torch.autograd.grad`, so the energy and its gradient are traced together: what comes out has
+no autograd in it and can be compiled, exported or differentiated once more (for training) like any forward pass.
 """
 
 import copy

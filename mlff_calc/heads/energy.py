@@ -2,9 +2,8 @@
 
     E_i = scale * mlp(h_i) + E_ref[species_i]
 
-The network gives numbers of order one; `scale` (eV) and the reference energies (eV) are fixed before training and
-kept in
-float64, because total energies are thousands of times larger than what is learned.
+The network gives numbers of order one; `scale` (eV) and the reference energies (eV) are fixed before training and kept
+in float64, because total energies are thousands of times larger than what is learned.
 """
 
 from typing import Dict, List

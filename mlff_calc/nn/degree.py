@@ -19,9 +19,8 @@ def degree_index(l_max: int) -> Tensor:
 class DegreeLinear(nn.Module):
     """Linear map of channels with one matrix per degree; a bias on scalars only.
 
-    All degrees go through one product with the matrices side by side, of which each component keeps its own: atoms
-    are few
-    beside edges, and one product is faster than one per degree, or than thousands of small ones.
+    All degrees go through one product with the matrices side by side, of which each component keeps its own: atoms are
+    few beside edges, and one product is faster than one per degree, or than thousands of small ones.
     """
 
     def __init__(self, l_max: int, in_channels: int, out_channels: int, bias: bool = True) -> None:
@@ -53,8 +52,7 @@ class DegreeNorm(nn.Module):
     """Separable layer normalization: scalars by mean and variance over channels, the rest by one joint norm.
 
     The norm of the degrees above zero weighs each degree alike and is taken per atom, so it is size-consistent; `eps`
-    keeps
-    small features small and the map smooth at zero.
+    keeps small features small and the map smooth at zero.
     """
 
     index: Tensor

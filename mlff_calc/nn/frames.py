@@ -1,10 +1,8 @@
 """Edge frames: rotations that turn an edge onto the polar axis, and what they do to features of each degree.
 
 Degrees follow e3nn: the components of degree 1 are (x, y, z) and the polar axis is y, so the component of order m = 0
-of
-degree 1 is y. In the frame of an edge only rotations about y and mirror planes through y are left, and they mix the
-orders
-+m and -m of a degree only; the layers in so2.py rest on that.
+of degree 1 is y. In the frame of an edge only rotations about y and mirror planes through y are left, and they mix the
+orders +m and -m of a degree only; the layers in so2.py rest on that.
 
 The frame of a direction (x, y, z) is the smallest rotation that takes it to +y, or, where y < 0, a half turn about x
 followed by the smallest rotation: both are polynomial in the direction but for 1 / (1 + |y|), so no direction has a

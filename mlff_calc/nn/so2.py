@@ -1,13 +1,10 @@
 """Linear layers in the frame of an edge: what is left of SO(3) or O(3) equivariance once the edge is the polar axis.
 
 Features in an edge frame have shape [n_edges, n_reduced, channels] in m-major order (frames.reduced_orders). A linear
-map that
-commutes with rotations about the axis mixes degrees and channels freely at one order m and acts on the pair (+m, -m)
-as a
-complex number. If it also commutes with the mirror planes through the axis, and features of degree l have parity
-(-1)^l, the
-imaginary part vanishes: `mirror=True`, which is what a potential needs and which costs half. Hamiltonian blocks couple
-features of both parities and take `mirror=False`.
+map that commutes with rotations about the axis mixes degrees and channels freely at one order m and acts on the pair
+(+m, -m) as a complex number. If it also commutes with the mirror planes through the axis, and features of degree l have
+parity (-1)^l, the imaginary part vanishes: `mirror=True`, which is what a potential needs and which costs half.
+Hamiltonian blocks couple features of both parities and take `mirror=False`.
 
 | symbol | name in code | shape |
 |---|---|---|
