@@ -258,7 +258,8 @@ def _calculator(potential: str, device: str, precision: str, skin: float | None,
 
 def _identity(potential: str) -> str:
     """Names and checksums of the weights, which tell a retrained potential from the one it replaced."""
-    from mlff_calc.potential.files import find_potential, read_header
+    from mlff_calc.potential.catalogue import find_potential
+    from mlff_calc.potential.files import read_header
 
     folders = [find_potential(name) for name in potential.split(",")]
     return ", ".join(f"{folder.name} {read_header(folder)['sha256'][:12]}" for folder in folders)
@@ -266,7 +267,7 @@ def _identity(potential: str) -> str:
 
 def _read_structure(structure: str | None, potential: str) -> Atoms:
     """The structure to start from: a file, a molecule of ASE's g2 set, or the potential's example."""
-    from mlff_calc.potential.files import find_potential
+    from mlff_calc.potential.catalogue import find_potential
 
     if structure is not None:
         return _read_file(Path(structure)) if Path(structure).exists() else _built_in(structure)

@@ -47,7 +47,7 @@ def _summary(entry: PotentialEntry) -> str:
 
 def _card(name: str) -> str:
     from mlff_calc.errors import PotentialFileError
-    from mlff_calc.potential.files import find_potential
+    from mlff_calc.potential.catalogue import find_potential
 
     folder = find_potential(name)
     card = folder / "card.md"

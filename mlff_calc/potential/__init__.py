@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mlff_calc.potential.files import PotentialEntry, list_potentials, load_potential, save_potential
+from mlff_calc.potential.catalogue import PotentialEntry, list_potentials
+from mlff_calc.potential.files import save_potential
+from mlff_calc.potential.load import load_potential
 
 if TYPE_CHECKING:
     from mlff_calc.potential.evaluate import evaluate_atoms

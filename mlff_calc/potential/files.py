@@ -1,33 +1,26 @@
 """Folders of the `potentials/` format: weights.safetensors with a JSON header, recipe.yaml, card.md.
 
-Nothing is unpickled. The header holds the format version, the configuration the network is built from, units,
-provenance
-and a checksum of the weights. Older versions are upgraded step by step (`UPGRADES`), newer ones are refused. What
-looks at
-no weights (listing, finding) imports no torch.
+Nothing is unpickled. The header holds the format version, the configuration the network is built from, units, provenance
+and a checksum of the weights. Older versions are upgraded step by step (`UPGRADES`), newer ones are refused.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 
-from mlff_calc.errors import PotentialFileError, RecipeError
+from mlff_calc.errors import PotentialFileError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mlff_calc.potential.model import Potential
 
 FORMAT_VERSION = 1
 WEIGHTS = "weights.safetensors"
@@ -36,16 +29,18 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """One function per version step: header of version n to header of version n + 1."""
 
 
-@dataclass(frozen=True)
-class PotentialEntry:
-    """A potential that ships: its name, its folder and the first line of its card."""
+class Savable(Protocol):
+    """What a folder is written from: a configuration, and tensors by name."""
 
-    name: str
-    path: Path
-    summary: str
+    config: dict[str, Any]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name."""
+        ...
 
 
-def _checksum(tensors: dict[str, Tensor]) -> str:
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names and values."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
@@ -54,7 +49,7 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
 
 
 def save_potential(
-    potential: Potential,
+    potential: Savable,
     folder: str | Path,
     *,
     card: str | None = None,
@@ -80,7 +75,7 @@ def save_potential(
         "config": potential.config,
         "units": UNITS,
         "provenance": provenance or {},
-        "sha256": _checksum(tensors),
+        "sha256": checksum(tensors),
     }
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -101,56 +96,6 @@ def save_potential(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
-
-
-def shipped_folder() -> Path:
-    """Folder of the potentials that ship with the package."""
-    from importlib.resources import files
-
-    try:
-        folder = Path(str(files("mlff_calc.shipped")))
-        if folder.is_dir():
-            return folder
-    except ModuleNotFoundError:
-        pass
-    return Path(__file__).resolve().parents[2] / "potentials"
-
-
-def list_potentials() -> list[PotentialEntry]:
-    """The potentials that ship, by name."""
-    entries = []
-    for folder in sorted(shipped_folder().iterdir()) if shipped_folder().is_dir() else []:
-        if (folder / WEIGHTS).is_file():
-            card = folder / "card.md"
-            lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
-            summary = next((line.lstrip("# ") for line in lines if line.strip()), "")
-            entries.append(PotentialEntry(folder.name, folder, summary))
-    return entries
-
-
-def find_potential(name_or_path: str | Path) -> Path:
-    """Folder of a potential given by path or by the name it ships under.
-
-    Raises:
-        PotentialFileError: neither; names what ships and the nearest name.
-    """
-    path = Path(name_or_path)
-    if path.name == WEIGHTS and path.is_file():
-        path = path.parent
-    if (path / WEIGHTS).is_file():
-        return path
-    shipped = {entry.name: entry.path for entry in list_potentials()}
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    if path.exists():
-        msg = f"{path} is not a potential: a potential is a folder that holds {WEIGHTS}"
-        raise PotentialFileError(msg)
-    near = difflib.get_close_matches(str(name_or_path), shipped, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    msg = (
-        f"no potential {str(name_or_path)!r}: no such folder, and what ships is {', '.join(shipped) or 'nothing'}{hint}"
-    )
-    raise PotentialFileError(msg)
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -186,27 +131,3 @@ def read_header(folder: Path) -> dict[str, Any]:
         header = UPGRADES[version](header)
         version += 1
     return header
-
-
-def load_potential(name_or_path: str | Path) -> Potential:
-    """Load a potential by the name it ships under or by the path of its folder, in float32 and evaluation mode.
-
-    Raises:
-        PotentialFileError: not a potential, truncated, changed after it was written, or newer than this package.
-    """
-    from mlff_calc.potential.model import build_potential
-
-    folder = find_potential(name_or_path)
-    header = read_header(folder)
-    with safe_open(folder / WEIGHTS, framework="pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    if _checksum(tensors) != header["sha256"]:
-        msg = f"{folder / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
-        raise PotentialFileError(msg)
-    try:
-        potential = build_potential(header["config"], seed=0)
-        potential.load_state_dict(tensors)
-    except (RecipeError, RuntimeError) as error:
-        msg = f"{folder / WEIGHTS} does not fit the network its header describes: {error}"
-        raise PotentialFileError(msg) from error
-    return potential.eval()

@@ -26,6 +26,7 @@ from mlff_calc.backbones import build_backbone
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.heads import DirectForcesHead, EnergyHead, ZBLRepulsion
 from mlff_calc.nn.scatter import scatter_sum
+from mlff_calc.potential.files import save_potential
 
 PRECISIONS = ("float32", "mixed", "float64")
 
@@ -86,8 +87,6 @@ class Potential(nn.Module):
 
     def save(self, folder: str, **options: Any) -> "Any":
         """Write the potential to `folder`; see `files.save_potential` for the options and errors."""
-        from mlff_calc.potential.files import save_potential
-
         return save_potential(self, folder, **options)
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
@@ -99,8 +98,8 @@ class Potential(nn.Module):
         Returns:
             energy [n_systems] eV, energies [n_atoms] eV, forces [n_atoms, 3] eV/Angstrom, virial [n_systems, 3, 3] eV,
             atomic_virial [n_atoms, 3, 3] eV, stress [n_systems, 3, 3] eV/Angstrom^3 (zero where a cell has no volume;
-            of a meaning only with full pbc). In
-            training mode forces keep their graph, so that losses on them can be differentiated.
+            of a meaning only with full pbc). In training mode forces keep their graph, so that losses on them can be
+            differentiated.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(not self.direct_forces)
         inputs = dict(graph)

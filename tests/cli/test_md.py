@@ -174,7 +174,7 @@ def test_a_committee_runs_and_stops_beyond_its_threshold(mlff, tmp_path):
 
 
 def test_an_explosion_is_a_failure_with_frame_and_report(mlff, tmp_path):
-    words = ("--ensemble", "langevin", "--temperature", "300K", "--max-temperature", "320")
+    words = ("--ensemble", "langevin", "--temperature", 300, "--max-temperature", 320)
     status, _, said = mlff("--steps", 2000, "-o", "run", "--log-interval", 2, *words)
     assert status == 1
     assert "max_temperature_K" in said
