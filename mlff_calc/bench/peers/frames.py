@@ -15,6 +15,7 @@ from mlff_calc.bench.systems import build_system
 
 KCAL_PER_MOL = units.kcal / units.mol  # eV
 N_FIT, N_VALIDATION = 950, 50
+BOX_MARGIN = 20.0  # Angstrom
 
 
 def write_motion(system: str, folder: Path, n_frames: int) -> Path:
@@ -32,12 +33,19 @@ def save_frames(path: Path, atoms: Atoms, positions: np.ndarray, **labels: np.nd
     np.savez(path, positions=positions, **arrays)
 
 
+def boxed(atoms: Atoms) -> Atoms:
+    """The structure, in a wide box where it has none: NequIP divides by the volume also where nothing is periodic."""
+    if not atoms.pbc.any() and atoms.cell.rank < 3:
+        atoms.set_cell(np.ptp(atoms.positions, axis=0) + BOX_MARGIN)
+    return atoms
+
+
 def write_random_labels(atoms: Atoms, path: Path, n_frames: int = 4) -> None:
     """Write frames with random labels, for a training that only has to make a model of the right shape."""
     rng = np.random.default_rng(0)
     frames = []
     for positions in moving_frames(atoms, n_frames):
-        frame = Atoms(atoms.numbers, positions, cell=atoms.cell, pbc=atoms.pbc)
+        frame = boxed(Atoms(atoms.numbers, positions, cell=atoms.cell, pbc=atoms.pbc))
         forces = rng.normal(0.0, 0.5, positions.shape)
         frame.calc = SinglePointCalculator(frame, energy=float(rng.normal(-4.0 * len(atoms), 0.1)), forces=forces)
         frames.append(frame)
@@ -71,7 +79,7 @@ def write_ethanol(source: Path, folder: Path) -> dict[str, Path]:
 
 
 def _labelled(data: np.lib.npyio.NpzFile, part: str, index: int) -> Atoms:
-    frame = Atoms(data["z"], np.asarray(data[f"R_{part}"][index], dtype=float))
+    frame = boxed(Atoms(data["z"], np.asarray(data[f"R_{part}"][index], dtype=float)))
     energy = float(np.asarray(data[f"E_{part}"]).reshape(-1)[index]) * KCAL_PER_MOL
     forces = np.asarray(data[f"F_{part}"][index], dtype=float) * KCAL_PER_MOL
     frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces)

@@ -162,6 +162,7 @@ def compile_checkpoint(peer: Peer, checkpoint: Path, target: Path, workdir: Path
     try:
         run_logged([str(program), str(checkpoint), str(target), *mode], log, env=thread_environment(threads))
     except BenchmarkError as error:
+        target.unlink(missing_ok=True)  # written before the check that it failed
         logger.warning("%s cannot be compiled and is timed eager: %s", peer.name, error)
         return {"path": str(checkpoint), "compiled": False}
     return {"path": str(target), "compiled": True}
