@@ -12,7 +12,7 @@ from mlff_calc.potential import build_potential, list_potentials, load_potential
 
 TRAINED_FOR = {"ethanol": "ethanol", "aspirin": "ethanol"}
 TRAINED_FOR_SILICON = "silicon"
-ARCHITECTURE_OF = "ethanol"  # whose architecture random weights get, where it ships
+ARCHITECTURE_OF = {False: "ethanol", True: "silicon"}  # by periodicity: whose shape random weights get
 FALLBACK_BACKBONE = {"name": "equiformer", "cutoff": 5.0}
 RANDOM_SEED = 0
 
@@ -23,18 +23,20 @@ def trained_potential(system: str) -> str | None:
     return wanted if wanted in {entry.name for entry in list_potentials()} else None
 
 
-def random_config(elements: Sequence[int]) -> dict[str, Any]:
-    """Configuration of a potential with random weights, in the architecture of the shipped `ethanol` where there is one.
+def random_config(elements: Sequence[int], *, periodic: bool = False) -> dict[str, Any]:
+    """Configuration of a potential with random weights, in the architecture of what ships.
 
     Args:
         elements: atomic numbers.
+        periodic: take the architecture of `silicon`, which is made for many neighbours, instead of that of `ethanol`.
 
     Returns:
         A plain dict for `build_potential`.
     """
     shipped = {entry.name: entry.path for entry in list_potentials()}
-    if ARCHITECTURE_OF in shipped:
-        config = load_potential(shipped[ARCHITECTURE_OF]).config
+    model = ARCHITECTURE_OF[periodic]
+    if model in shipped:
+        config = load_potential(shipped[model]).config
         kept = {
             key: config[key] for key in ("backbone", "avg_num_neighbors", "repulsion") if config.get(key) is not None
         }
@@ -84,4 +86,4 @@ def calculator_for(
     name = potential or trained_potential(system)
     if name is not None:
         return make_calculator(name, **options), name
-    return make_calculator(None, random_config(atoms.numbers), **options), "random weights"
+    return make_calculator(None, random_config(atoms.numbers, periodic=bool(atoms.pbc.all())), **options), "random weights"

@@ -20,6 +20,7 @@ from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stre
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 from mlff_calc.graph.keys import Graph
+from mlff_calc.memory import keep_freed_memory
 
 PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
 _TRANSIENT = ("_lists", "_models", "_device", "_check_elements")
@@ -71,6 +72,8 @@ class GraphCalculator(Calculator):
         """
         options = self.parameters
         device = resolve_device(options["device"])
+        if device.type == "cpu":
+            keep_freed_memory()
         if options["compile"] and options["deterministic"]:
             raise OptionError(
                 "deterministic=True cannot be promised with compile=True, compiled sums may use atomic operations in any "

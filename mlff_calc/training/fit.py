@@ -20,6 +20,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 
 from mlff_calc.errors import OptionError, TrainingError
+from mlff_calc.memory import keep_freed_memory
 from mlff_calc.potential import Potential
 from mlff_calc.training.callbacks import AveragedWeights, BudgetKeeper, Checkpoints, MetricsFile, save_tensors
 from mlff_calc.training.data import EpochLoader, GraphFrames
@@ -211,6 +212,8 @@ def fit(
         if result.ended:
             return result
     accelerator = choose_accelerator(recipe)
+    if accelerator == "cpu":
+        keep_freed_memory()
     n_devices = recipe.trainer.n_devices
     steps = len(EpochLoader(train, recipe.optimizer.batch_size, 0, 0, n_devices))
     keeper = BudgetKeeper(recipe.optimizer, Budget.of(recipe.optimizer, steps))
