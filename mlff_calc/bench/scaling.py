@@ -33,12 +33,16 @@ def in_child(**fields: Any) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def measure_scaling(sizes: Sequence[int] = SILICON_SIZES, *, steps: int = 5, **options: Any) -> list[dict[str, Any]]:
+def measure_scaling(
+    sizes: Sequence[int] = SILICON_SIZES, *, steps: int = 5, rounds: int = 1, **options: Any
+) -> list[dict[str, Any]]:
     """Time per atom and peak memory of silicon supercells.
 
     Args:
         sizes: numbers of atoms, each 8 n^3.
-        steps: timed steps of each size.
+        steps: timed steps of each size in each round.
+        rounds: how often all sizes are gone through, in turn up and down; of each size the fastest round counts, since
+            other programs and a changing clock only slow a machine down.
         options: `threads`, and `potential`, `device`, `precision`, `compiled` of `time_system`.
 
     Returns:
@@ -53,13 +57,15 @@ def measure_scaling(sizes: Sequence[int] = SILICON_SIZES, *, steps: int = 5, **o
         raise OptionError(msg)
     for size in sizes:
         build_system(f"si{size}")
-    rows = []
-    for size in sizes:
-        logger.info("measuring %d silicon atoms", size)
-        row = in_child(task="step", system=f"si{size}", steps=steps, **options)
-        row["bytes_per_edge"] = 2**20 * (row["memory_mib"] - row["base_mib"]) / row["n_edges"]
-        rows.append(row)
-    return rows
+    best: dict[int, dict[str, Any]] = {}
+    for turn in range(rounds):
+        for size in sizes if turn % 2 == 0 else reversed(sizes):
+            logger.info("measuring %d silicon atoms", size)
+            row = in_child(task="step", system=f"si{size}", steps=steps, **options)
+            row["bytes_per_edge"] = 2**20 * (row["memory_mib"] - row["base_mib"]) / row["n_edges"]
+            if size not in best or row["total_ms"] < best[size]["total_ms"]:
+                best[size] = row
+    return [best[size] for size in sizes]
 
 
 def flatness(rows: Sequence[dict[str, Any]]) -> float:

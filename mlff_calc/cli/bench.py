@@ -110,7 +110,10 @@ def scaling(
     ] = "512,1000,1728,4096,8000",
     potential: PotentialOption = None,
     threads: Threads = 1,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps of each size.")] = 5,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps of each size and round.")] = 5,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="How often all sizes take turns; the fastest of each counts.")
+    ] = 3,
     compiled: options.Compile = True,
     device: options.Device = "cpu",
     precision: options.Precision = options.PrecisionName.float32,
@@ -122,7 +125,7 @@ def scaling(
 
     machine = describe_machine(device)
     rows = measure_scaling(
-        _numbers(sizes), steps=steps, potential=potential, threads=threads, device=device, precision=precision.value,
+        _numbers(sizes), steps=steps, rounds=rounds, potential=potential, threads=threads, device=device, precision=precision.value,
         compiled=compiled,
     )  # fmt: skip
     columns = {
