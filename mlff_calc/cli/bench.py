@@ -125,8 +125,8 @@ def scaling(
 
     machine = describe_machine(device)
     rows = measure_scaling(
-        _numbers(sizes), steps=steps, rounds=rounds, potential=potential, threads=threads, device=device, precision=precision.value,
-        compiled=compiled,
+        _numbers(sizes), steps=steps, rounds=rounds, potential=potential, threads=threads, device=device,
+        precision=precision.value, compiled=compiled,
     )  # fmt: skip
     columns = {
         "atoms": "n_atoms", "edges": "n_edges", "total ms": "total_ms", "neighbours ms": "neighbors_ms",
