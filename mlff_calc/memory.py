@@ -19,8 +19,9 @@ SWITCH = "MLFF_KEEP_MEMORY"
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that its arrays free, once and for the whole process.
 
-    The peak does not change, but memory that was used stays with the process, as it does with PyTorch on a GPU. The
-    environment variable MLFF_KEEP_MEMORY=0 leaves the allocator as it is.
+    Memory that was used stays with the process, as it does with PyTorch on a GPU, and where sizes change from step to step
+    the process may grow beyond its largest step, by holes that the next arrays do not fit. The environment variable
+    MLFF_KEEP_MEMORY=0 leaves the allocator as it is.
 
     Returns:
         Whether the allocator was told: on Linux with glibc, unless switched off.

@@ -136,7 +136,8 @@ class Equiformer(Backbone):
         channels: per component. n_layers: blocks. heads: attention heads. attention_channels: channels of messages
             (default
             `channels`). ffn_channels: hidden channels of the per-atom network (default 2 * channels).
-        n_basis: Bessel functions. edge_channels: width of edge scalars. envelope_exponent: smoothness at the cutoff.
+        n_basis: Bessel functions. edge_channels: width of edge scalars. envelope_exponent: the higher, the later the
+            envelope falls.
         avg_num_neighbors: mean number of neighbours in the training data.
 
     Raises:

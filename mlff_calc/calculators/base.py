@@ -146,6 +146,7 @@ class GraphCalculator(Calculator):
         Raises:
             PropertyNotImplementedError: a stress of a structure that has none, with the cure; or an unknown property.
         """
+        atoms = None if atoms is None else to_atoms(atoms)
         if name in ("stress", "stresses") and allow_calculation:
             source = self.atoms if atoms is None else atoms
             reason = no_stress_reason(source) if source is not None else None
@@ -234,7 +235,7 @@ class GraphCalculator(Calculator):
     def _source(self, atoms: Atoms | None) -> Atoms:
         """The structure to evaluate."""
         if atoms is not None:
-            return atoms
+            return to_atoms(atoms)
         if self.atoms is None:
             raise StructureError("no structure was given and none was calculated before; call with atoms")
         return self.atoms

@@ -5,11 +5,12 @@ no autograd in it and can be compiled, exported or differentiated once more (for
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
+from torch.fx.experimental import _config as fx_config
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlff_calc.potential import Potential
@@ -41,7 +42,7 @@ def trace_for_use(potential: Potential, example: dict[str, Tensor]) -> fx.GraphM
     """Graph of `INPUTS` to the outputs of `output_names`, with the weights as constants."""
     frozen = copy.deepcopy(potential).eval().requires_grad_(False)
     tensors = [example[key] for key in INPUTS]
-    traced = make_fx(_Flat(frozen), tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+    traced = _record(_Flat(frozen), tensors)
     return _clean(traced)
 
 
@@ -60,9 +61,19 @@ def trace_for_training(
 
     stand_ins = [parameter.detach().clone().requires_grad_() for parameter in named.values()]
     tensors: Sequence[Tensor] = [*stand_ins, *(example[key] for key in INPUTS)]
-    traced = make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+    traced = _record(call, tensors)
     _attach(traced)
     return _clean(traced), list(named.values()), outputs
+
+
+def _record(call: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor]) -> fx.GraphModule:
+    """The operations of `call`, with every size a symbol of its own.
+
+    By default sizes that are equal in the example share a symbol: a batch of as many systems as there are degrees, or of as
+    many atoms as channels, would tie the sizes of later batches to those of the weights.
+    """
+    with fx_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]  # made at import
+        return make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
 
 
 def _attach(traced: fx.GraphModule) -> None:

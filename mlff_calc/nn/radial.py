@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class PolynomialEnvelope(nn.Module):
-    """Polynomial that is 1 at zero distance and 0 at the cutoff, with p - 1 continuous derivatives there.
+    """Polynomial that is 1 at zero distance, p - 1 derivatives vanishing there, and 0 at the cutoff like (1 - r/r_c)^3.
 
     Source: Gasteiger et al., "Directional message passing for molecular graphs" (2020), Eq. 8.
     """

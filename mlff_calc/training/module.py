@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mlff_calc.datasets import KINDS
 from mlff_calc.graph import to_device
+from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.potential import Potential
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import FiniteGuard
@@ -139,14 +140,25 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW; weights decay, biases, norms and embeddings do not."""
         section = self.recipe.optimizer
+        names = decayed_names(self.potential)
         named = [(name, p) for name, p in self.potential.named_parameters() if p.requires_grad]
-        decayed = [p for name, p in named if p.ndim >= 2 and "embedding" not in name]
-        kept = [p for name, p in named if not (p.ndim >= 2 and "embedding" not in name)]
         groups = [
-            {"params": decayed, "weight_decay": section.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
+            {"params": [p for name, p in named if name in names], "weight_decay": section.weight_decay},
+            {"params": [p for name, p in named if name not in names], "weight_decay": 0.0},
         ]
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[section.name]
         return kind(
             [g for g in groups if g["params"]], lr=section.learning_rate, betas=(0.9, section.beta2), foreach=True
         )
+
+
+def decayed_names(potential: torch.nn.Module) -> set[str]:
+    """Names of the parameters that weight decay acts on: matrices of linear maps, not biases, norms and embeddings."""
+    spared = (torch.nn.Embedding, DegreeNorm)
+    modules = [(path, module) for path, module in potential.named_modules() if not isinstance(module, spared)]
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in modules
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim >= 2
+    }

@@ -66,6 +66,18 @@ def test_other_objects_are_refused(thing):
         to_atoms(thing)
 
 
+def test_a_calculator_takes_them_in_every_call():
+    atoms = rattled_silicon(1)
+    calculator = MLFFCalculator(PairPotential(), precision="float64", device="cpu")
+    expected = calculator.evaluate(atoms)
+    calculator.reset()
+    crystal = as_structure(atoms)
+    assert calculator.get_potential_energy(crystal) == pytest.approx(expected["energy"], abs=1e-9)
+    np.testing.assert_allclose(calculator.get_forces(crystal), expected["forces"], atol=1e-9)
+    np.testing.assert_allclose(calculator.get_stress(crystal), expected["stress"], atol=1e-11)
+    assert calculator.stats.n_calls == 2  # one for the atoms, one for all three
+
+
 def test_pymatgen_is_imported_only_for_its_own_objects():
     code = (
         "import sys; from ase import Atoms; from mlff_calc.calculators import MLFFCalculator, to_atoms; "

@@ -1,31 +1,74 @@
-"""Traced potentials compute what the potential computes, and traces for training have its derivatives as well."""
+"""Traced potentials compute what the potential computes at any size; traces for training have its derivatives as well."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from ase.build import molecule
+from ase import Atoms
+from ase.build import bulk, molecule
 
 from mlff_calc.export.trace import INPUTS, trace_for_training
-from mlff_calc.graph import collate, graph_from_atoms
-from mlff_calc.potential import build_potential
+from mlff_calc.graph import Graph, collate, graph_from_atoms
+from mlff_calc.potential import Potential, build_potential
+
+
+def potential_of(l_max: int, n_layers: int, channels: int = 8) -> Potential:
+    config = {
+        "backbone": {"name": "equiformer", "cutoff": 4.0, "l_max": l_max, "channels": channels, "n_layers": n_layers},
+        "elements": ["H", "C", "O", "Si"],
+        "repulsion": {"name": "zbl"},
+    }
+    return build_potential(config, seed=1).to_precision("float64").train()
+
+
+def batch_of(structures: list[Atoms], potential: Potential) -> Graph:
+    return collate([graph_from_atoms(atoms, potential.cutoff) for atoms in structures])
+
+
+def crystal() -> Atoms:
+    atoms = bulk("Si", cubic=True)
+    atoms.rattle(0.1, seed=0)
+    return atoms
+
+
+MOLECULES = [molecule(name) for name in ("H2O", "CH3CH2OH", "CH4")]
 
 
 @pytest.mark.parametrize(("l_max", "n_layers"), [(0, 1), (1, 1), (2, 2)])
-@pytest.mark.parametrize("what", ["energy", "forces"])
-def test_gradients_with_respect_to_the_weights(l_max: int, n_layers: int, what: str) -> None:
+def test_gradients_with_respect_to_the_weights(l_max: int, n_layers: int) -> None:
     """A trace that detaches what autograd keeps has the right forces with wrong gradients."""
-    sizes = {"cutoff": 4.0, "l_max": l_max, "channels": 8, "n_layers": n_layers}
-    config = {"backbone": {"name": "equiformer", **sizes}, "elements": ["H", "C", "O"], "repulsion": {"name": "zbl"}}
-    potential = build_potential(config, seed=1).to_precision("float64").train()
-    batch = collate([graph_from_atoms(molecule(name), potential.cutoff) for name in ("H2O", "CH3CH2OH", "CH4")])
+    potential = potential_of(l_max, n_layers)
+    batch = batch_of([*MOLECULES, crystal()], potential)
     traced, parameters, names = trace_for_training(potential, batch)
     outputs = [potential(batch), dict(zip(names, traced(*parameters, *[batch[key] for key in INPUTS]), strict=True))]
-    torch.testing.assert_close(outputs[1][what], outputs[0][what], rtol=1e-12, atol=1e-12)
-    gradients = [
-        torch.autograd.grad((out[what] ** 2).sum(), parameters, allow_unused=True, materialize_grads=True)
-        for out in outputs
-    ]
-    assert sum(bool((eager != 0).any()) for eager in gradients[0]) > len(parameters) // 2
-    for eager, found in zip(*gradients, strict=True):
-        torch.testing.assert_close(found, eager, rtol=1e-10, atol=1e-12)
+    for what in ("energy", "forces", "stress"):
+        torch.testing.assert_close(outputs[1][what], outputs[0][what], rtol=1e-12, atol=1e-12)
+        assert outputs[0][what].abs().max() > 1e-4
+        gradients = [
+            torch.autograd.grad(
+                (out[what] ** 2).sum(), parameters, allow_unused=True, materialize_grads=True, retain_graph=True
+            )
+            for out in outputs
+        ]
+        assert sum(bool((eager != 0).any()) for eager in gradients[0]) > len(parameters) // 2
+        for eager, found in zip(*gradients, strict=True):
+            torch.testing.assert_close(found, eager, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("l_max", "channels", "example"),
+    [
+        (1, 8, [molecule("H2O"), molecule("CH4")]),  # as many systems as degrees
+        (1, 8, [molecule("H2O"), molecule("CH3CH2OH")[:5]]),  # as many atoms as channels
+        (0, 16, [crystal(), crystal()]),
+    ],
+    ids=["systems", "atoms", "crystals"],
+)
+def test_sizes_of_the_example_do_not_stick(l_max: int, channels: int, example: list[Atoms]) -> None:
+    potential = potential_of(l_max, 1, channels)
+    traced, parameters, names = trace_for_training(potential, batch_of(example, potential))
+    for structures in (MOLECULES, [*MOLECULES, crystal(), *example]):
+        batch = batch_of(structures, potential)
+        found = dict(zip(names, traced(*parameters, *[batch[key] for key in INPUTS]), strict=True))
+        for name, value in potential(batch).items():
+            torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12)
