@@ -71,6 +71,18 @@ def test_constraints_pin_every_dependency() -> None:
         assert name == "mlff-calc" or name in pins, name
 
 
+def test_pins_install_on_every_python_311() -> None:
+    """A pin that needs a later patch release sends pip searching without end on Debian's 3.11.2."""
+    from importlib.metadata import distribution
+
+    from packaging.specifiers import SpecifierSet
+
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
+    assert len(pins) > 50
+    needs = {name: distribution(name).metadata["Requires-Python"] or "" for name in pins}
+    assert [name for name, need in needs.items() if not SpecifierSet(need).contains("3.11.0")] == []
+
+
 def test_errors_are_errors_in_pytest() -> None:
     options = _pyproject()["tool"]["pytest"]["ini_options"]
     assert options["filterwarnings"][0] == "error"
