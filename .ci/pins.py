@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-EXTRAS = ("bench", "dev")
+EXTRAS = ("dev",)
 HEADER = """\
 # The versions that our own set-up and CI use; written by .ci/pins.py. Users need none of these: pyproject.toml has the
 # lower bounds. torch is pinned without a build tag, so that a CPU build and a CUDA build both satisfy it.

@@ -54,9 +54,6 @@ class GraphAttention(nn.Module):
         logit_cap: float = 8.0,
     ) -> None:
         super().__init__()
-        self.fuse_rotations = (
-            False  # set by compilers, which turn the broadcast product into one loop without storing it
-        )
         self.heads = heads
         self.hidden = hidden
         self.logit_cap = logit_cap
@@ -89,19 +86,13 @@ class GraphAttention(nn.Module):
         both = degree_product(features, weight, torch.cat([self.source.bias, self.target.bias]))
         pair = both[:, :, : self.hidden].index_select(0, neighbor) + both[:, :, self.hidden :].index_select(0, centre)
         weights = self.modulate(edge_scalars).view(n_edges, self.n_slots, self.hidden).index_select(1, self.slots)
-        message, extra = self.first(self.rotate(wigner, pair) * weights)
+        message, extra = self.first(torch.bmm(wigner, pair) * weights)
         gates, logits = extra[:, : self.gate.n_gates], extra[:, self.gate.n_gates :]
         message, _ = self.second(self.gate(message, gates))
         alpha = self.attention(logits, centre, envelope, n_atoms)
         alpha = alpha.unsqueeze(-1).expand(-1, -1, self.hidden // self.heads).reshape(n_edges, 1, self.hidden)
-        message = self.rotate(wigner.transpose(1, 2), message * alpha)
+        message = torch.bmm(wigner.transpose(1, 2), message * alpha)
         return self.project(scatter_sum(message, centre, n_atoms))
-
-    def rotate(self, wigner: Tensor, features: Tensor) -> Tensor:
-        """Product [n_edges, rows, hidden] of `wigner` [n_edges, rows, columns] and `features` [n_edges, columns, hidden]."""
-        if self.fuse_rotations:
-            return (wigner.unsqueeze(3) * features.unsqueeze(1)).sum(dim=2)
-        return torch.bmm(wigner, features)
 
     def attention(self, logits: Tensor, centre: Tensor, envelope: Tensor, n_atoms: int) -> Tensor:
         """Weights [n_edges, heads] from logits [n_edges, 2 * heads] (a gated pair per head) and envelope [n_edges]."""

@@ -119,7 +119,7 @@ def test_no_path_of_the_machine_ships(project: Project, tmp_path: Path, monkeypa
 
 def test_paths_that_ship() -> None:
     recipe = yaml.safe_load("""
-        fine_tune_from: /home/me/start
+        fine_tune_from: /data/start
         data:
           train: {file: ~/a.xyz, index: ":5"}
           valid: ../b.xyz
