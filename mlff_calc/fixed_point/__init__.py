@@ -1,0 +1,7 @@
+"""Fixed points z = f(z): solvers, derivatives, and starts predicted from earlier solutions."""
+
+from mlff_calc.fixed_point.implicit import attach, unroll
+from mlff_calc.fixed_point.solve import Solution, solve
+from mlff_calc.fixed_point.solvers import Anderson, Broyden, Picard, Solver, build_solver
+
+__all__ = ["Anderson", "Broyden", "Picard", "Solution", "Solver", "attach", "build_solver", "solve", "unroll"]

@@ -1,0 +1,76 @@
+"""The loop over evaluations of f, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mlff_calc.fixed_point.solvers import Solver
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solve found.
+
+    Attributes:
+        state: [n_rows, width], the best seen of each system. residual, evaluations, converged: [n_systems], as of `Solver`.
+        residual_history: residuals [n_systems] after each evaluation.
+        known: all the solver knew at the end; its secants or low-rank inverse can start the next solve.
+    """
+
+    state: Tensor
+    residual: Tensor
+    evaluations: Tensor
+    converged: Tensor
+    residual_history: list[Tensor] = field(default_factory=list)
+    known: dict[str, Tensor] = field(default_factory=dict)
+
+
+def solve(
+    function: Callable[[Tensor], Tensor],
+    start: Tensor,
+    solver: Solver,
+    system_index: Tensor | None = None,
+    n_systems: int = 1,
+    *,
+    known: dict[str, Tensor] | None = None,
+    look_every: int = 1,
+) -> Solution:
+    """Find z with z = f(z) for every system of a batch.
+
+    Args:
+        function: f, of z [n_rows, width] in the shape of `start` (flattened to two dimensions for the solver).
+        start: [n_rows, ...].
+        solver: see `solvers`.
+        system_index: [n_rows]; all rows are one system by default.
+        n_systems: number of systems.
+        known: what to begin with instead of `solver.begin` (secants of an earlier solve, for example).
+        look_every: evaluations between looks at whether all are done; a look waits for a GPU. Extra evaluations change
+            nothing in systems that are done.
+
+    Returns:
+        The solution; systems that did not converge have `converged` False, and no error is raised.
+    """
+    shape = start.shape
+    if system_index is None:
+        system_index = torch.zeros(shape[0], dtype=torch.long, device=start.device)
+    if known is None:
+        known = solver.begin(start.reshape(shape[0], -1), system_index, n_systems)
+    history: list[Tensor] = []
+    for evaluation in range(solver.max_evaluations):
+        value = function(known["z"].view(shape))
+        known = solver.tell(known, value.reshape(shape[0], -1))
+        history.append(known["residual"])
+        if (evaluation + 1) % look_every == 0 and bool(known["done"].all()):
+            break
+    return Solution(
+        known["best"].view(shape),
+        known["best_residual"],
+        known["evaluations"],
+        known["converged"],
+        history,
+        known,
+    )

@@ -1,0 +1,21 @@
+"""Sums and means over the systems of a batch: every system of a batch is a fixed-point problem of its own."""
+
+import torch
+from torch import Tensor
+
+from mlff_calc.nn.scatter import scatter_sum
+
+
+def system_dot(a: Tensor, b: Tensor, system_index: Tensor, n_systems: int) -> Tensor:
+    """Inner products [k, n_systems], in float64, of `a` [k, n_rows, width] with `b` [n_rows, width] over each system's rows."""
+    products = (a.double() * b.double()).sum(dim=2)
+    if n_systems == 1:
+        return products.sum(dim=1, keepdim=True)
+    return scatter_sum(products.transpose(0, 1), system_index, n_systems).transpose(0, 1)
+
+
+def to_rows(values: Tensor, system_index: Tensor, n_systems: int) -> Tensor:
+    """The value of each row's system, of `values` [..., n_systems], as [..., n_rows or 1]."""
+    if n_systems == 1:
+        return values
+    return values.index_select(values.dim() - 1, system_index)
