@@ -64,6 +64,22 @@ def test_compiled_equals_eager(compiled: CompiledPotential, atoms: Atoms) -> Non
 
 
 @needs_compiler
+def test_several_threads(cache: Path) -> None:
+    """Sums of all threads into one number are compiled in another way than those of one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        potential = small_potential(l_max=1)
+        compiled = compile_potential(potential, cache_dir=cache)
+        for atoms in (molecule("CH3CH2OH"), bulk("Si", cubic=True).repeat(2)):
+            atoms.rattle(0.05, seed=1)
+            graph = graph_from_atoms(atoms, compiled.cutoff)
+            compare(potential(graph), compiled(graph), "float32", "two threads")
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_compiler
 def test_batches_go_to_the_eager_potential(compiled: CompiledPotential) -> None:
     graph = collate([graph_from_atoms(molecule(name), compiled.cutoff) for name in ("H2O", "CH4")])
     compare(small_potential()(graph), compiled(graph), "float32", "test")
