@@ -32,7 +32,7 @@ class Take(nn.Module):
 
 
 def _runs(index: List[int]) -> List[List[int]]:
-    """The index as runs [start, length, repeats]: places that count up (repeats 1), or one place again and again (length 1)."""
+    """The index as runs [start, length, repeats]: counted up once, or one place repeated."""
     runs: List[List[int]] = []
     for place in index:
         start, length, repeats = runs[-1] if runs else [place, 0, 0]
