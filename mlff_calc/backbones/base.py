@@ -2,7 +2,10 @@
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable
+from contextlib import suppress
+from numbers import Integral, Real
 from typing import Any
 
 from torch import nn
@@ -57,8 +60,8 @@ def backbone_options(name: str) -> dict[str, Any]:
     Raises:
         RecipeError: no backbone of that name.
     """
-    if name not in _BACKBONES:
-        near = difflib.get_close_matches(name, _BACKBONES, n=1)
+    if not isinstance(name, str) or name not in _BACKBONES:
+        near = difflib.get_close_matches(str(name), _BACKBONES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         msg = f"unknown backbone {name!r}; available: {', '.join(available_backbones())}{hint}"
         raise RecipeError(msg)
@@ -66,19 +69,101 @@ def backbone_options(name: str) -> dict[str, Any]:
     return {key: parameter.default for key, parameter in parameters.items() if key != "n_species"}
 
 
+def option_findings(options: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with the names and types of a backbone's options, by option; empty where nothing is.
+
+    The type of an option is that of its default. A whole number passes where a number is expected; nothing else is
+    converted, so that `true` is no 1, `"8"` no 8 and 8.5 no 8.
+
+    Raises:
+        RecipeError: no backbone of that name.
+    """
+    name, known = _defaults_of(options)
+    findings: dict[str, str] = {}
+    for key, value in options.items():
+        if key == "name":
+            continue
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; valid options: {', '.join(known)}"
+            findings[key] = f"unknown option {key!r} of backbone {name!r}{hint}"
+            continue
+        try:
+            _as_type_of(known[key], value)
+        except ValueError as error:
+            findings[key] = f"{key} of backbone {name!r} is {value!r}; {error}"
+    for key, default in known.items():
+        if default is inspect.Parameter.empty and key not in options:
+            findings[key] = f"{key} of backbone {name!r} is missing; it has no default, give it"
+    return findings
+
+
+def resolve_backbone(options: dict[str, Any]) -> dict[str, Any]:
+    """Check the names and types of a backbone's options, and fill in every default.
+
+    Numbers come back as plain `int` and `float`, so that the result can be saved. Ranges are checked by the backbone.
+
+    Args:
+        options: `name` (default `equiformer`) and options. `avg_num_neighbors` is one of them: a configuration that has
+            it elsewhere must put it in before, or gets its default here.
+
+    Returns:
+        `name` and every option of that backbone, in the order of its signature.
+
+    Raises:
+        RecipeError: unknown name, unknown option (with the nearest valid one), or a value of the wrong type, NaN or
+            infinite; the message names option, value and what is expected.
+    """
+    name, known = _defaults_of(options)
+    findings = option_findings(options)
+    if findings:
+        raise RecipeError("\n".join(findings.values()))
+    return {"name": name} | {key: _as_type_of(default, options.get(key, default)) for key, default in known.items()}
+
+
 def build_backbone(options: dict[str, Any], n_species: int) -> Backbone:
     """Build the backbone `options["name"]` with the other entries of `options` as its options.
 
     Raises:
-        RecipeError: unknown name, unknown option (with the nearest valid one) or a value out of range.
+        RecipeError: unknown name, unknown option (with the nearest valid one), or a value of the wrong type or out of
+            range.
     """
-    options = dict(options)
-    name = options.pop("name", "equiformer")
-    known = backbone_options(name)
-    for key in options:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; valid options: {', '.join(known)}"
-            msg = f"unknown option {key!r} of backbone {name!r}{hint}"
-            raise RecipeError(msg)
-    return _BACKBONES[name](n_species=n_species, **options)
+    options = resolve_backbone(options)
+    return _BACKBONES[options.pop("name")](n_species=n_species, **options)
+
+
+def _defaults_of(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and defaults of the backbone that options are for."""
+    if not isinstance(options, dict):
+        raise RecipeError(
+            f"backbone is {options!r}; give its name and options, e.g. {{name: equiformer, channels: 32}}"
+        )
+    name = options.get("name", "equiformer")
+    return name, backbone_options(name)
+
+
+def _as_type_of(default: Any, value: Any) -> Any:  # noqa: ANN401 - an option may be of any type
+    """`value` as a plain value of the type that `default` has.
+
+    Raises:
+        ValueError: it is not of that type, or not finite; says what is expected.
+    """
+    if default is None or default is inspect.Parameter.empty:
+        return value
+    is_switch = isinstance(value, bool)
+    if isinstance(default, bool):
+        if is_switch:
+            return value
+        raise ValueError("give true or false")
+    if isinstance(default, int):
+        if isinstance(value, Integral) and not is_switch:
+            return int(value)
+        raise ValueError(f"give a whole number, such as {default}")
+    if isinstance(default, float):
+        with suppress(OverflowError):  # a whole number beyond every float
+            if isinstance(value, Real) and not is_switch and math.isfinite(value):
+                return float(value)
+        raise ValueError(f"give a finite number, such as {default:g}")
+    if not isinstance(value, type(default)):
+        raise ValueError(f"give a value of type {type(default).__name__}, such as {default!r}")
+    return value

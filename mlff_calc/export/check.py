@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from ase import Atoms
@@ -13,6 +15,10 @@ from mlff_calc.potential import Potential
 
 TOLERANCES = {"float32": 2e-4, "mixed": 2e-4, "float64": 1e-9}
 """Largest difference to eager that is accepted: energies in eV per atom, others relative to their largest value."""
+
+
+GRADIENT_TOLERANCES = {"float32": 5e-3, "mixed": 5e-3, "float64": 1e-8}
+"""The same for a gradient by one parameter: the norm of the difference, relative to its norm and a hundredth of the largest."""
 
 
 class ExportError(MLFFError, RuntimeError):
@@ -61,5 +67,30 @@ def compare(expected: dict[str, Tensor], found: dict[str, Tensor], precision: st
             msg = (
                 f"{what}: {name} differs from eager by {difference:.3g} (tolerance {tolerance:.3g} in {precision}); "
                 "nothing was written. Use the potential without compiling and report this with your torch version"
+            )
+            raise ExportError(msg)
+
+
+def compare_gradients(
+    expected: Sequence[Tensor | None], found: Sequence[Tensor | None], precision: str, what: str
+) -> None:
+    """Compare gradients by the same parameters of two ways to compute one loss; None counts as zero.
+
+    Raises:
+        ExportError: a difference above the tolerance of this precision.
+    """
+    filled = [(one, other) for one, other in zip(expected, found, strict=True) if one is not None or other is not None]
+    norms = [0.0 if one is None else float(one.norm()) for one, _ in filled]
+    for (one, other), norm in zip(filled, norms, strict=True):
+        if one is None or other is None:
+            present = other if one is None else one
+            difference = float("nan") if present is None else float(present.norm())
+        else:
+            difference = float((one - other).norm())
+        tolerance = GRADIENT_TOLERANCES[precision] * (norm + 0.01 * max(norms))
+        if not difference <= tolerance:
+            msg = (
+                f"{what}: a gradient differs from eager by {difference:.3g} (tolerance {tolerance:.3g} in {precision}); "
+                "nothing was trained. Set trainer.compile: false, and report this with your torch version"
             )
             raise ExportError(msg)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mlff_calc.export.check import compare, compare_gradients
 from mlff_calc.export.compiled import require_compiler
 from mlff_calc.export.trace import INPUTS, trace_for_training
 from mlff_calc.potential import Potential
@@ -24,6 +25,7 @@ def compile_for_training(
 
     Raises:
         OptionError: no C++ compiler.
+        ExportError: outputs or gradients on `example` are not those of the eager potential.
     """
     require_compiler()
     traced, parameters, names = trace_for_training(potential, example)
@@ -34,4 +36,28 @@ def compile_for_training(
             return potential(graph)
         return dict(zip(names, compiled(*parameters, *[graph[key] for key in INPUTS]), strict=True))
 
+    _check(potential, call, parameters, example)
     return call
+
+
+def _check(
+    potential: Potential,
+    call: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    parameters: Sequence[nn.Parameter],
+    example: dict[str, Tensor],
+) -> None:
+    """Compare one training step with eager: compilers have been wrong without a word.
+
+    Raises:
+        ExportError: outputs or gradients differ.
+    """
+    what = "compiled training graph"
+    outputs, gradients = [], []
+    for forward in (potential, call):
+        out = forward(example)
+        n_atoms = out["forces"].shape[0]
+        loss = (out["forces"] ** 2).sum() / n_atoms + out["energies"].sum() / n_atoms
+        gradients.append(torch.autograd.grad(loss, parameters, allow_unused=True))
+        outputs.append({name: value.detach() for name, value in out.items()})
+    compare(outputs[0], outputs[1], potential.precision, what)
+    compare_gradients(gradients[0], gradients[1], potential.precision, what)

@@ -15,7 +15,7 @@ Source: Liao et al., "EquiformerV2" (2023), Sec. 4.1; the envelope inside the so
 own.
 """
 
-from typing import Tuple
+from typing import List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +24,14 @@ from mlff_calc.nn.degree import DegreeLinear, Gate, degree_product
 from mlff_calc.nn.frames import reduced_orders
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.nn.so2 import SO2Linear
+from mlff_calc.nn.take import Take
 
 
-def modulation_index(l_max: int, m_max: int) -> Tuple[Tensor, int]:
+def modulation_index(l_max: int, m_max: int) -> Tuple[List[int], int]:
     """Which radial weight each reduced component uses (+m and -m share one), and how many weights there are."""
     slots: dict = {}
     index = [slots.setdefault((degree, abs(m)), len(slots)) for degree, m in reduced_orders(l_max, m_max)]
-    return torch.tensor(index), len(slots)
+    return index, len(slots)
 
 
 class GraphAttention(nn.Module):
@@ -58,12 +59,11 @@ class GraphAttention(nn.Module):
         self.hidden = hidden
         self.logit_cap = logit_cap
         index, self.n_slots = modulation_index(l_max, m_max)
-        self.register_buffer("slots", index, persistent=False)
+        self.take_slots = Take(index)
         self.source = DegreeLinear(l_max, channels, hidden)
         self.target = DegreeLinear(l_max, channels, hidden, bias=False)
         self.modulate = nn.Linear(edge_channels, self.n_slots * hidden)
-        degrees = torch.tensor([degree for degree, _ in reduced_orders(l_max, m_max)])
-        self.gate = Gate(degrees, hidden)
+        self.gate = Gate([degree for degree, _ in reduced_orders(l_max, m_max)], hidden)
         self.first = SO2Linear(l_max, m_max, hidden, hidden, extra_scalars=self.gate.n_gates + 2 * heads)
         self.second = SO2Linear(l_max, m_max, hidden, hidden)
         self.project = DegreeLinear(l_max, hidden, channels)
@@ -85,7 +85,7 @@ class GraphAttention(nn.Module):
         weight = torch.cat([self.source.weight, self.target.weight], dim=2)
         both = degree_product(features, weight, torch.cat([self.source.bias, self.target.bias]))
         pair = both[:, :, : self.hidden].index_select(0, neighbor) + both[:, :, self.hidden :].index_select(0, centre)
-        weights = self.modulate(edge_scalars).view(n_edges, self.n_slots, self.hidden).index_select(1, self.slots)
+        weights = self.take_slots(self.modulate(edge_scalars).view(n_edges, self.n_slots, self.hidden))
         message, extra = self.first(torch.bmm(wigner, pair) * weights)
         gates, logits = extra[:, : self.gate.n_gates], extra[:, self.gate.n_gates :]
         message, _ = self.second(self.gate(message, gates))

@@ -6,14 +6,17 @@ Sec. 4.1 (gate).
 """
 
 import math
+from typing import List
 
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.nn.take import Take
 
-def degree_index(l_max: int) -> Tensor:
-    """Degree of each component [(l_max + 1)^2] in e3nn order."""
-    return torch.cat([torch.full((2 * degree + 1,), degree) for degree in range(l_max + 1)])
+
+def degree_index(l_max: int) -> List[int]:
+    """Degree of each of the (l_max + 1)^2 components in e3nn order."""
+    return [degree for degree in range(l_max + 1) for _ in range(2 * degree + 1)]
 
 
 class DegreeLinear(nn.Module):
@@ -55,7 +58,6 @@ class DegreeNorm(nn.Module):
     keeps small features small and the map smooth at zero.
     """
 
-    index: Tensor
     balance: Tensor
 
     def __init__(self, l_max: int, channels: int, eps: float = 0.1) -> None:
@@ -64,9 +66,9 @@ class DegreeNorm(nn.Module):
         self.eps = eps
         self.scale = nn.Parameter(torch.ones(l_max + 1, channels))
         self.shift = nn.Parameter(torch.zeros(channels))
-        index = degree_index(l_max)
-        self.register_buffer("index", index[1:], persistent=False)
-        balance = 1.0 / (2.0 * index[1:].double() + 1.0) / max(l_max, 1)
+        degrees = degree_index(l_max)[1:]
+        self.take_degrees = Take(degrees)
+        balance = torch.tensor([1.0 / (2 * degree + 1) / l_max for degree in degrees], dtype=torch.float64)
         self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class DegreeNorm(nn.Module):
             return scalars
         rest = features[:, 1:]
         power = (rest * rest * self.balance.to(rest.dtype)).sum(dim=1, keepdim=True).mean(dim=2, keepdim=True)
-        rest = rest * torch.rsqrt(power + self.eps * self.eps) * self.scale.index_select(0, self.index)
+        rest = rest * torch.rsqrt(power + self.eps * self.eps) * self.take_degrees(self.scale.unsqueeze(0))
         return torch.cat([scalars, rest], dim=1)
 
 
@@ -91,13 +93,11 @@ class Gate(nn.Module):
             scalar.
     """
 
-    gate_of: Tensor
-
-    def __init__(self, degrees: Tensor, channels: int) -> None:
+    def __init__(self, degrees: List[int], channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.l_max = int(degrees.max())
-        self.register_buffer("gate_of", degrees[1:] - 1, persistent=False)
+        self.l_max = max(degrees)
+        self.take_gates = Take([degree - 1 for degree in degrees[1:]])
 
     @property
     def n_gates(self) -> int:
@@ -109,7 +109,7 @@ class Gate(nn.Module):
         scalars = nn.functional.silu(features[:, :1])
         if self.l_max == 0:
             return scalars
-        opened = torch.sigmoid(gates).view(-1, self.l_max, self.channels).index_select(1, self.gate_of)
+        opened = self.take_gates(torch.sigmoid(gates).view(-1, self.l_max, self.channels))
         return torch.cat([scalars, features[:, 1:] * opened], dim=1)
 
 

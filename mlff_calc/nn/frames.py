@@ -22,6 +22,8 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from mlff_calc.nn.take import Take
+
 
 def edge_rotations(directions: Tensor) -> Tensor:
     """Rotations [n_edges, 3, 3] that take unit `directions` [n_edges, 3] to the y axis; row 1 is the direction."""
@@ -73,16 +75,13 @@ class EdgeFrames(nn.Module):
         m_max: highest order kept in the edge frame (at most `l_max`).
     """
 
-    rows: Tensor
-
     def __init__(self, l_max: int, m_max: int) -> None:
         super().__init__()
         self.l_max = l_max
         self.n_full = (l_max + 1) ** 2
         orders = reduced_orders(l_max, m_max)
         self.n_reduced = len(orders)
-        rows = torch.tensor([degree * degree + degree + m for degree, m in orders])
-        self.register_buffer("rows", rows, persistent=False)
+        self.take_rows = Take([degree * degree + degree + m for degree, m in orders])
         self.raises = nn.ModuleList([RaiseDegree(degree) for degree in range(2, l_max + 1)])
 
     def forward(self, directions: Tensor) -> Tensor:
@@ -100,4 +99,4 @@ class EdgeFrames(nn.Module):
             width = block.shape[1]
             padded.append(nn.functional.pad(block, [offset, self.n_full - offset - width]))
             offset += width
-        return torch.cat(padded, dim=1).index_select(1, self.rows)
+        return self.take_rows(torch.cat(padded, dim=1))

@@ -39,9 +39,10 @@ class Savable(Protocol):
         ...
 
 
-def checksum(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of names and values."""
-    digest = hashlib.sha256()
+def checksum(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
+    """SHA-256 of tensors by name and of what gives them their meaning: the header's `config` and `units`."""
+    meaning = {key: header.get(key) for key in ("config", "units")}
+    digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
@@ -70,13 +71,13 @@ def save_potential(
         raise PotentialFileError(msg)
     folder.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in potential.state_dict().items()}
-    header = {
+    header: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "config": potential.config,
         "units": UNITS,
         "provenance": provenance or {},
-        "sha256": checksum(tensors),
     }
+    header["sha256"] = checksum(tensors, header)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         save_file(tensors, temporary / WEIGHTS, metadata={"mlff_calc": json.dumps(header)})
@@ -120,12 +121,15 @@ def read_header(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{file}: its mlff_calc header is damaged ({error}); copy or train the potential again"
         raise PotentialFileError(msg) from error
+    if version < 1:
+        msg = f"{file} has format version {version}; the first one is 1: copy or train the potential again"
+        raise PotentialFileError(msg)
     if version > FORMAT_VERSION:
         msg = f"{file} has format version {version}, this package reads up to {FORMAT_VERSION}; upgrade mlff_calc"
         raise PotentialFileError(msg)
-    for key in ("config", "sha256"):
-        if key not in header:
-            msg = f"{file}: its mlff_calc header lacks {key!r}; copy or train the potential again"
+    for key, kind in (("config", dict), ("sha256", str)):
+        if not isinstance(header.get(key), kind):
+            msg = f"{file}: its mlff_calc header has no sound {key!r}; copy or train the potential again"
             raise PotentialFileError(msg)
     while version < FORMAT_VERSION:
         header = UPGRADES[version](header)

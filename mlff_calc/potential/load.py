@@ -27,13 +27,13 @@ def load_potential(name_or_path: str | Path) -> Potential:
     header = read_header(folder)
     with safe_open(folder / WEIGHTS, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    if checksum(tensors) != header["sha256"]:
+    if checksum(tensors, header) != header["sha256"]:
         msg = f"{folder / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
         raise PotentialFileError(msg)
     try:
         potential = build_potential(header["config"], seed=0)
         potential.load_state_dict(tensors)
-    except (RecipeError, RuntimeError) as error:
+    except (RecipeError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         msg = f"{folder / WEIGHTS} does not fit the network its header describes: {error}"
         raise PotentialFileError(msg) from error
     return potential.eval()

@@ -16,19 +16,22 @@ Source: Thompson, Plimpton, Mattson, "General formulation of pressure and stress
 """
 
 import copy
+import math
 from typing import Any, Dict, List, Optional
 
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from mlff_calc.backbones import build_backbone
+from mlff_calc.backbones import build_backbone, resolve_backbone
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.heads import DirectForcesHead, EnergyHead, ZBLRepulsion
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.potential.files import save_potential
 
 PRECISIONS = ("float32", "mixed", "float64")
+REPULSION: Dict[str, Any] = {"name": "zbl", "reach": 0.8}
+"""Defaults."""
 
 
 class Potential(nn.Module):
@@ -44,8 +47,7 @@ class Potential(nn.Module):
     def __init__(self, config: Dict[str, Any]) -> None:
         super().__init__()
         elements = [int(z) for z in config["elements"]]
-        backbone_options = {"avg_num_neighbors": config.get("avg_num_neighbors", 10.0), **config["backbone"]}
-        self.backbone = build_backbone(backbone_options, n_species=len(elements))
+        self.backbone = build_backbone(config["backbone"], n_species=len(elements))
         references = config.get("reference_energies") or dict.fromkeys(map(str, elements), 0.0)
         scale = float(config.get("scale", 1.0))
         by_species = [float(references[str(z)]) for z in elements]
@@ -56,8 +58,7 @@ class Potential(nn.Module):
         self.forces_head = DirectForcesHead(self.backbone.channels if self.direct_forces else 1, scale)
         repulsion = config.get("repulsion")
         self.has_repulsion = repulsion is not None
-        reach = float((repulsion or {}).get("reach", 0.8))
-        self.repulsion = ZBLRepulsion(elements, self.backbone.cutoff, reach)
+        self.repulsion = ZBLRepulsion(elements, self.backbone.cutoff, (repulsion or REPULSION)["reach"])
         species_of = torch.full((119,), -1, dtype=torch.long)
         species_of[torch.tensor(elements)] = torch.arange(len(elements))
         self.register_buffer("species_of", species_of, persistent=False)
@@ -174,13 +175,39 @@ def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Poten
     if config.get("forces", "gradient") not in ("gradient", "direct"):
         msg = f"forces: {config['forces']!r} in a potential's configuration; choose 'gradient' or 'direct'"
         raise RecipeError(msg)
-    elements = sorted(atomic_number(element) for element in config["elements"])
-    config = {**config, "elements": elements, "reference_energies": _references(config, elements)}
+    config = _resolved(config)
     if seed is None:
         return Potential(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Potential(config)
+
+
+def _resolved(config: Dict[str, Any]) -> Dict[str, Any]:
+    """The configuration with every default written out: what is saved keeps its meaning when a default changes.
+
+    Raises:
+        RecipeError: an unknown option or element, or a value of the wrong type.
+    """
+    elements, scale = config["elements"], config.get("scale", 1.0)
+    if not isinstance(elements, (list, tuple)):
+        raise RecipeError(f"elements is {elements!r} in a potential's configuration; give a list of symbols or numbers")
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+        raise RecipeError(f"scale is {scale!r} in a potential's configuration; give a finite number of eV")
+    numbers = sorted(atomic_number(element) for element in elements)
+    backbone = config["backbone"]
+    if isinstance(backbone, dict):
+        backbone = {"avg_num_neighbors": config.get("avg_num_neighbors", 10.0), **backbone}
+    repulsion = config.get("repulsion")
+    return {
+        "backbone": resolve_backbone(backbone),
+        "elements": numbers,
+        "reference_energies": _references(config, numbers),
+        "scale": float(scale),
+        "forces": config.get("forces", "gradient"),
+        "head": {"name": "energy"},
+        "repulsion": None if repulsion is None else {**REPULSION, **repulsion},
+    }
 
 
 def _references(config: Dict[str, Any], elements: List[int]) -> Dict[str, float]:
@@ -209,6 +236,9 @@ def _check_parts(config: Dict[str, Any]) -> None:
         msg = f"unknown head {head!r} in a potential's configuration; a potential needs the head 'energy'"
         raise RecipeError(msg)
     repulsion = config.get("repulsion") or {}
+    if not isinstance(repulsion, dict):
+        msg = f"repulsion is {repulsion!r} in a potential's configuration; give a name and options, or leave it out"
+        raise RecipeError(msg)
     if repulsion.get("name", "zbl") != "zbl":
         msg = f"unknown repulsion {repulsion['name']!r} in a potential's configuration; available: 'zbl'"
         raise RecipeError(msg)
@@ -216,8 +246,9 @@ def _check_parts(config: Dict[str, Any]) -> None:
         if key not in ("name", "reach"):
             msg = f"unknown option {key!r} of repulsion 'zbl' in a potential's configuration; valid: 'reach'"
             raise RecipeError(msg)
-    if not float(repulsion.get("reach", 0.8)) > 0.0:
-        msg = f"reach = {repulsion['reach']} of repulsion 'zbl'; it must be positive"
+    reach = repulsion.get("reach", REPULSION["reach"])
+    if isinstance(reach, bool) or not isinstance(reach, (int, float)) or not 0.0 < reach < math.inf:
+        msg = f"reach = {reach!r} of repulsion 'zbl'; it must be a positive number"
         raise RecipeError(msg)
 
 

@@ -14,7 +14,7 @@ from ase.build import bulk, molecule
 from mlff_calc import MLFFCalculator
 from mlff_calc.errors import OptionError
 from mlff_calc.export import CompiledPotential, compile_for_training, compile_potential
-from mlff_calc.export.check import ExportError, compare
+from mlff_calc.export.check import ExportError, compare, compare_gradients
 from mlff_calc.graph import collate, graph_from_atoms
 from mlff_calc.potential import Potential, build_potential
 
@@ -61,6 +61,22 @@ def test_compiled_equals_eager(compiled: CompiledPotential, atoms: Atoms) -> Non
     atoms.rattle(0.05, seed=1) if len(atoms) else None
     graph = graph_from_atoms(atoms, compiled.cutoff)
     compare(small_potential()(graph), compiled(graph), "float32", "test")
+
+
+@needs_compiler
+def test_several_threads(cache: Path) -> None:
+    """Sums of all threads into one number are compiled in another way than those of one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        potential = small_potential(l_max=1)
+        compiled = compile_potential(potential, cache_dir=cache)
+        for atoms in (molecule("CH3CH2OH"), bulk("Si", cubic=True).repeat(2)):
+            atoms.rattle(0.05, seed=1)
+            graph = graph_from_atoms(atoms, compiled.cutoff)
+            compare(potential(graph), compiled(graph), "float32", "two threads")
+    finally:
+        torch.set_num_threads(before)
 
 
 @needs_compiler
@@ -141,6 +157,27 @@ def test_a_wrong_result_is_refused() -> None:
         compare(right, wrong, "float32", "wrong")
     with pytest.raises(ExportError):
         compare(right, {"forces": torch.full((2, 3), float("nan"))}, "float32", "NaN")
+
+
+def test_wrong_gradients_are_refused() -> None:
+    right = [torch.ones(3), None, torch.zeros(2)]
+    compare_gradients(right, right, "float32", "same")
+    compare_gradients(right, [torch.ones(3) * 1.001, torch.zeros(4), None], "float32", "near")
+    with pytest.raises(ExportError, match=r"a gradient differs from eager by 0.1.*trainer.compile: false"):
+        compare_gradients(right, [torch.ones(3) + torch.tensor([0.0, 0.1, 0.0]), None, torch.zeros(2)], "float32", "wrong")
+    with pytest.raises(ExportError):
+        compare_gradients(right, [torch.ones(3) * float("nan"), None, None], "float32", "NaN")
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_wrong_training_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what puts the derivatives of saved results back, forces are right and their gradients are not."""
+    potential = small_potential(l_max=1).train()
+    batch = collate([graph_from_atoms(molecule(name), potential.cutoff) for name in ("H2O", "CH4")])
+    monkeypatch.setattr("mlff_calc.export.trace._attach", lambda traced: None)
+    with pytest.raises(ExportError, match="a gradient differs from eager"):
+        compile_for_training(potential, batch)
 
 
 @needs_compiler

@@ -10,9 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mlff_calc.backbones.base import backbone_options
 from mlff_calc.errors import OptionError, PotentialFileError, RecipeError, UnknownElementError
 from mlff_calc.potential import Potential, build_potential, evaluate_atoms, list_potentials, load_potential
-from mlff_calc.potential.files import FORMAT_VERSION, WEIGHTS
+from mlff_calc.potential.files import FORMAT_VERSION, WEIGHTS, checksum
 
 CONFIG = {"backbone": {"name": "equiformer", "l_max": 1, "channels": 8, "n_layers": 1}, "elements": ["O", "H"]}
 
@@ -80,10 +81,64 @@ def test_newer_format(saved: Path) -> None:
         load_potential(saved)
 
 
-def test_damaged_header(saved: Path) -> None:
-    rewrite(saved, config={"backbone": {"name": "of another version"}, "elements": ["H"]})
+def _header(folder: Path) -> dict:
+    with safe_open(folder / WEIGHTS, framework="pt") as opened:
+        return json.loads(opened.metadata()["mlff_calc"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"config": None}, "no sound 'config'"),
+        ({"sha256": 5}, "no sound 'sha256'"),
+        ({"format_version": 0}, "format version 0"),
+        ({"format_version": "one"}, "damaged"),
+    ],
+)
+def test_damaged_header(saved: Path, change: dict, words: str) -> None:
+    rewrite(saved, **change)
+    with pytest.raises(PotentialFileError, match=words):
+        load_potential(saved)
+
+
+@pytest.mark.parametrize("key", ["cutoff", "envelope_exponent"])
+def test_a_configuration_changed_by_hand_is_refused(saved: Path, key: str) -> None:
+    """The tensors would fit, and the energies would be others."""
+    config = _header(saved)["config"]
+    config["backbone"][key] -= 1
+    rewrite(saved, config=config)
+    with pytest.raises(PotentialFileError, match="checksum"):
+        load_potential(saved)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"backbone": {"name": "of another version"}, "elements": ["H"]},
+        {"backbone": "equiformer", "elements": ["H"]},
+        {"backbone": {"name": "equiformer", "cutoff": None}, "elements": ["H"]},
+        {"backbone": {"name": "equiformer", "channels": "x"}, "elements": ["H"]},
+        {"backbone": {"name": "equiformer"}, "elements": "HO"},
+        {"backbone": {"name": "equiformer"}, "elements": [["H"]]},
+        {"backbone": {"name": "equiformer"}, "elements": ["H"], "reference_energies": [1.0]},
+    ],
+)
+def test_a_configuration_of_no_network(saved: Path, config: dict) -> None:
+    header = {**_header(saved), "config": config}
+    with safe_open(saved / WEIGHTS, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    rewrite(saved, config=config, sha256=checksum(tensors, header))
     with pytest.raises(PotentialFileError, match=r"weights\.safetensors does not fit"):
         load_potential(saved)
+
+
+def test_defaults_are_saved(saved: Path) -> None:
+    """A default that changes in a later version must not change what is loaded."""
+    config = _header(saved)["config"]
+    assert set(config["backbone"]) == {"name", *backbone_options("equiformer")}
+    zbl = build_potential({**CONFIG, "repulsion": {"name": "zbl"}}, seed=0)
+    assert zbl.config["repulsion"] == {"name": "zbl", "reach": 0.8}
+    assert build_potential(config, seed=0).config == config
 
 
 def test_foreign_tensors(saved: Path) -> None:
@@ -126,6 +181,11 @@ def test_shipped_potentials_load() -> None:
         ({**CONFIG, "backbone": {"name": "equiformer", "avg_num_neighbors": 0}}, "avg_num_neighbors is 0"),
         ({**CONFIG, "repulsion": {"name": "zlb"}}, "unknown repulsion 'zlb'"),
         ({**CONFIG, "repulsion": {"raech": 1.0}}, "unknown option 'raech'"),
+        ({**CONFIG, "repulsion": {"reach": "abc"}}, "reach = 'abc'"),
+        ({**CONFIG, "repulsion": "zbl"}, "repulsion is 'zbl'"),
+        ({**CONFIG, "scale": "abc"}, "scale is 'abc'"),
+        ({**CONFIG, "elements": "HO"}, "elements is 'HO'"),
+        ({**CONFIG, "backbone": {"name": "equiformer", "channels": "x"}}, "channels .* is 'x'"),
         ({**CONFIG, "head": {"name": "enrgy"}}, "unknown head 'enrgy'"),
         ({**CONFIG, "backbone": {"name": "equifomer"}}, "did you mean 'equiformer'"),
         ({**CONFIG, "backbone": {"name": "equiformer", "chanels": 8}}, "did you mean 'channels'"),

@@ -1,0 +1,45 @@
+"""Entries of a tensor at places that never change, by slices."""
+
+from typing import List
+
+import torch
+from torch import Tensor, nn
+
+
+class Take(nn.Module):
+    """`values[:, index]` for a constant index.
+
+    The backward pass of a slice is a slice, where that of `index_select` adds into scattered places; compilers give that
+    to several threads at once, which is slow, and wrong in PyTorch 2.13 on CPU.
+
+    Args:
+        index: places along dimension 1, in the order they are wanted; places may repeat.
+    """
+
+    runs: List[List[int]]
+
+    def __init__(self, index: List[int]) -> None:
+        super().__init__()
+        self.runs = _runs(index)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map [n, m, width] to [n, len(index), width]."""
+        parts: List[Tensor] = []
+        for start, length, repeats in self.runs:
+            part = values[:, start : start + length]
+            parts.append(part.expand(-1, repeats, -1) if repeats > 1 else part)
+        return torch.cat(parts, dim=1)
+
+
+def _runs(index: List[int]) -> List[List[int]]:
+    """The index as runs [start, length, repeats]: counted up once, or one place repeated."""
+    runs: List[List[int]] = []
+    for place in index:
+        start, length, repeats = runs[-1] if runs else [place, 0, 0]
+        if runs and place == start and length == 1:
+            runs[-1] = [start, 1, repeats + 1]
+        elif runs and place == start + length and repeats == 1:
+            runs[-1] = [start, length + 1, 1]
+        else:
+            runs.append([place, 1, 1])
+    return runs
