@@ -120,7 +120,8 @@ class EquiformerBlock(nn.Module):
 
     def forward(self, features: Tensor, edge_index: Tensor, edges: Edges) -> Tensor:
         """Map features [n_atoms, (l_max+1)^2, channels] to the same shape."""
-        message = self.attention(self.attention_norm(features), edge_index, edges.scalars, edges.envelope, edges.wigner)
+        weights = self.attention.radial_weights(edges.scalars)
+        message = self.attention(self.attention_norm(features), edge_index, weights, edges.envelope, edges.wigner)
         features = features + message
         return features + self.ffn(self.ffn_norm(features))
 
@@ -164,8 +165,8 @@ class Equiformer(Backbone):
         m_max = l_max if m_max < 0 else m_max
         attention_channels = attention_channels or channels
         ffn_channels = ffn_channels or 2 * channels
-        _check_options(cutoff, l_max, m_max, channels, n_layers, heads, attention_channels)
-        _check_positive(
+        check_sizes(cutoff, l_max, m_max, channels, n_layers, heads, attention_channels)
+        check_positive(
             n_basis=n_basis,
             edge_channels=edge_channels,
             ffn_channels=ffn_channels,
@@ -203,13 +204,13 @@ class Equiformer(Backbone):
         return out
 
 
-def _check_positive(**options: float) -> None:
+def check_positive(**options: float) -> None:
     for name, value in options.items():
         if not value > 0:
             raise RecipeError(f"backbone equiformer: {name} is {value}; it must be positive")
 
 
-def _check_options(
+def check_sizes(
     cutoff: float, l_max: int, m_max: int, channels: int, n_layers: int, heads: int, attention_channels: int
 ) -> None:
     checks = [

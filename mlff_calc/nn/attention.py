@@ -68,15 +68,22 @@ class GraphAttention(nn.Module):
         self.second = SO2Linear(l_max, m_max, hidden, hidden)
         self.project = DegreeLinear(l_max, hidden, channels)
 
+    def radial_weights(self, edge_scalars: Tensor) -> Tensor:
+        """What multiplies messages: [n_edges, n_reduced, hidden] from `edge_scalars` [n_edges, edge_channels].
+
+        It depends on geometry only, so that a fixed-point iteration computes it once.
+        """
+        return self.take_slots(self.modulate(edge_scalars).view(edge_scalars.shape[0], self.n_slots, self.hidden))
+
     def forward(
-        self, features: Tensor, edge_index: Tensor, edge_scalars: Tensor, envelope: Tensor, wigner: Tensor
+        self, features: Tensor, edge_index: Tensor, radial_weights: Tensor, envelope: Tensor, wigner: Tensor
     ) -> Tensor:
         """Return messages [n_atoms, (l_max+1)^2, channels].
 
         Args:
             features: [n_atoms, (l_max+1)^2, channels].
             edge_index: [2, n_edges].
-            edge_scalars: [n_edges, edge_channels].
+            radial_weights: [n_edges, n_reduced, hidden].
             envelope: [n_edges].
             wigner: [n_edges, n_reduced, (l_max+1)^2].
         """
@@ -85,8 +92,7 @@ class GraphAttention(nn.Module):
         weight = torch.cat([self.source.weight, self.target.weight], dim=2)
         both = degree_product(features, weight, torch.cat([self.source.bias, self.target.bias]))
         pair = both[:, :, : self.hidden].index_select(0, neighbor) + both[:, :, self.hidden :].index_select(0, centre)
-        weights = self.take_slots(self.modulate(edge_scalars).view(n_edges, self.n_slots, self.hidden))
-        message, extra = self.first(torch.bmm(wigner, pair) * weights)
+        message, extra = self.first(torch.bmm(wigner, pair) * radial_weights)
         gates, logits = extra[:, : self.gate.n_gates], extra[:, self.gate.n_gates :]
         message, _ = self.second(self.gate(message, gates))
         alpha = self.attention(logits, centre, envelope, n_atoms)
