@@ -372,7 +372,9 @@ def test_a_budget_of_minutes_ends_at_the_floor(project: Project) -> None:
     rates = [float(row[3]) for row in rows]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.05 * 5e-3
-    assert float(rows[-2][2]) < 0.03 <= result.minutes  # it ends within the epoch in which the time is up
+    assert result.minutes >= 0.03
+    # the time may run out in the validation after an epoch, and one more step is then begun
+    assert all(float(row[2]) < 0.03 for row in rows[:-2])
 
 
 def mlff(*arguments: str, **options: object) -> subprocess.Popen:
