@@ -27,7 +27,7 @@ def compile_(
     import torch
     from rich.console import Console
 
-    from mlff_calc.calculators.device import resolve_device
+    from mlff_calc.device import resolve_device
     from mlff_calc.export import compile_potential
     from mlff_calc.potential import load_potential
 

@@ -13,8 +13,8 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from mlff_calc.calculators.device import resolve_device
 from mlff_calc.datasets import KINDS, Sample, StructureDataset, existing_file
+from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.evaluate import check_elements

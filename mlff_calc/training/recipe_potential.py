@@ -53,10 +53,10 @@ class HeadSection(Section):
 
 
 class RepulsionSection(Section):
-    """Short-range repulsion; `reach` in units of the sum of covalent radii."""
+    """Short-range repulsion; `reach` in units of the sum of covalent radii, by default as `build_potential` has it."""
 
     name: Literal["zbl"] = "zbl"
-    reach: float = Field(0.8, gt=0.0)
+    reach: float | None = Field(None, gt=0.0)
 
 
 class PotentialSection(Section):
@@ -110,5 +110,5 @@ class PotentialSection(Section):
             "backbone": self.backbone.config(),
             "head": self.head.model_dump(),
             "forces": self.forces,
-            "repulsion": None if self.repulsion is None else self.repulsion.model_dump(),
+            "repulsion": None if self.repulsion is None else self.repulsion.model_dump(exclude_none=True),
         }
