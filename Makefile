@@ -31,6 +31,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
+# Nine atoms: a second thread costs more than it gives.
+demo: export OMP_NUM_THREADS ?= 1
 demo: $(VENV)/.installed  ## 2 ps NVE and 5 ps Langevin dynamics of ethanol with the potential that ships
 	rm -rf demo
 	$(BIN)/mlff md ethanol --ensemble nve --temperature 300 --time 2ps --timestep 0.5 --output demo/nve

@@ -80,7 +80,7 @@ def measure_training(system: str, batch_size: int, steps: int, threads: int, **o
     torch.set_num_threads(threads)
     device, name = options.get("device", "cpu"), options.get("potential")
     atoms = build_system(system)
-    config = random_config(atoms.numbers, periodic=bool(atoms.pbc.all()))
+    config = random_config(atoms)
     source = load_potential(name) if name else build_potential(config, seed=0)
     potential = source.to_precision(options.get("precision", "float32")).to(device).train().requires_grad_(True)
     frames = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ase import Atoms
@@ -23,26 +22,24 @@ def trained_potential(system: str) -> str | None:
     return wanted if wanted in {entry.name for entry in list_potentials()} else None
 
 
-def random_config(elements: Sequence[int], *, periodic: bool = False) -> dict[str, Any]:
+def random_config(atoms: Atoms) -> dict[str, Any]:
     """Configuration of a potential with random weights, in the architecture of what ships.
 
     Args:
-        elements: atomic numbers.
-        periodic: take the architecture of `silicon`, which is made for many neighbours, instead of that of `ethanol`.
+        atoms: tells the elements; what is periodic gets the architecture of `silicon`, which is made for many neighbours,
+            and the rest that of `ethanol`.
 
     Returns:
         A plain dict for `build_potential`.
     """
     shipped = {entry.name: entry.path for entry in list_potentials()}
-    model = ARCHITECTURE_OF[periodic]
+    model = ARCHITECTURE_OF[bool(atoms.pbc.all())]
     if model in shipped:
         config = load_potential(shipped[model]).config
-        kept = {
-            key: config[key] for key in ("backbone", "avg_num_neighbors", "repulsion") if config.get(key) is not None
-        }
+        kept = {key: config[key] for key in ("backbone", "repulsion")}
     else:
         kept = {"backbone": dict(FALLBACK_BACKBONE)}
-    return {**kept, "elements": sorted({int(z) for z in elements})}
+    return {**kept, "elements": sorted({int(z) for z in atoms.numbers})}
 
 
 def make_calculator(
@@ -86,4 +83,4 @@ def calculator_for(
     name = potential or trained_potential(system)
     if name is not None:
         return make_calculator(name, **options), name
-    return make_calculator(None, random_config(atoms.numbers, periodic=bool(atoms.pbc.all())), **options), "random weights"
+    return make_calculator(None, random_config(atoms), **options), "random weights"

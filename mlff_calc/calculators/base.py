@@ -14,10 +14,10 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from mlff_calc.calculators.checks import ElementCheck, changes_since, ignored_inputs, warn_ignored
 from mlff_calc.calculators.convert import to_atoms
-from mlff_calc.calculators.device import deterministic_sums, resolve_device
 from mlff_calc.calculators.lists import NeighborLists
 from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, to_host
 from mlff_calc.calculators.stats import CalculatorStats
+from mlff_calc.device import deterministic_sums, resolve_device
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 from mlff_calc.graph.keys import Graph
 from mlff_calc.memory import keep_freed_memory

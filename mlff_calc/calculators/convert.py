@@ -6,11 +6,14 @@ defined in.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from ase import Atoms
 
 from mlff_calc.errors import StructureError
+
+_ROUNDING = 1e-6  # elementary charges, of a sum of fractional oxidation states
 
 
 def to_atoms(structure: object) -> Atoms:
@@ -21,7 +24,8 @@ def to_atoms(structure: object) -> Atoms:
             `Molecule`, `IMolecule` (no cell).
 
     Returns:
-        The object itself where it is `ase.Atoms`; otherwise new atoms, without a calculator.
+        The object itself where it is `ase.Atoms`; otherwise new atoms, without a calculator. A charge other than 0 and a
+        spin multiplicity other than 1 are in `info` as `charge` and `multiplicity`, where ASE has no place for them.
 
     Raises:
         StructureError: an object of another kind, or a site that is shared by several elements or partly empty.
@@ -45,7 +49,22 @@ def to_atoms(structure: object) -> Atoms:
     adapted = AseAtomsAdaptor.get_atoms(sites)
     atoms = Atoms(adapted)  # plain atoms: the adaptor returns a class of its own, with a calculator on some inputs
     atoms.calc = None
+    atoms.info.update(_charge_and_spin(sites))
     return atoms
+
+
+def _charge_and_spin(structure: Any) -> dict[str, float]:
+    """What pymatgen's object says of the whole, where it is not neutral or not closed-shell."""
+    with warnings.catch_warnings():  # pymatgen's, where the charge is not the sum of oxidation states
+        warnings.simplefilter("ignore")
+        charge = structure.charge
+    multiplicity = getattr(structure, "spin_multiplicity", 1)
+    found = {}
+    if abs(charge) > _ROUNDING:
+        found["charge"] = charge
+    if multiplicity != 1:
+        found["multiplicity"] = multiplicity
+    return found
 
 
 def _is_pymatgen(structure: object) -> bool:

@@ -33,7 +33,7 @@ class MLFFCalculator(GraphCalculator):
             it. Results do not depend on it.
         compile: run compiled code, cached and checked against the eager model (`mlff compile`).
         neighbor_backend: ``auto``, ``matscipy``, ``ase`` or ``vesin``.
-        deterministic: fix the order of sums on CUDA (see `mlff_calc.calculators.device`); slower there. The CPU's order
+        deterministic: fix the order of sums on CUDA (see `mlff_calc.device`); slower there. The CPU's order
             is fixed anyway. Cannot be combined with `compile`.
 
     Attributes:

@@ -119,6 +119,7 @@ def md(
         raise OptionError("--steps and --time both set the length of the run. Give one of them.")
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it. Give one of them.")
+    _members(potential)
     given = _given(
         ensemble=None if ensemble is None else ensemble.value, timestep_fs=_time(timestep, "--timestep"),
         temperature_K=temperature, friction_per_ps=friction, taut_fs=_time(taut, "--taut"), taup_fs=_time(taup, "--taup"),
@@ -133,6 +134,26 @@ def md(
     else:
         run = _start(potential, structure, output, device, given, intervals, length, overwrite=overwrite)
     _carry_out(run, quiet=quiet)
+
+
+def _members(potential: str) -> list[str]:
+    """The names between the commas.
+
+    Raises:
+        OptionError: nothing stands before, between or after them.
+    """
+    names = [name.strip() for name in potential.split(",")]
+    if "" not in names:
+        return names
+    if not any(names):
+        raise OptionError(
+            f"POTENTIAL {potential!r} names no potential. Give a name that `mlff potentials` lists, or a folder."
+        )
+    left = ",".join(filter(None, names))
+    raise OptionError(
+        f"POTENTIAL {potential!r}: member {names.index('') + 1} of this committee has no name. "
+        f"Name it, or take the comma out: {left}"
+    )
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -252,7 +273,7 @@ def _calculator(potential: str, device: str, precision: str, skin: float | None,
     made: dict[str, Any] = {"device": device, "precision": precision, "compile": compiled}
     if skin is not None:
         made["skin"] = skin
-    names = potential.split(",")
+    names = _members(potential)
     return MLFFCalculator(names[0], **made) if len(names) == 1 else CommitteeCalculator(names, **made)
 
 
@@ -261,7 +282,7 @@ def _identity(potential: str) -> str:
     from mlff_calc.potential.catalogue import find_potential
     from mlff_calc.potential.files import read_header
 
-    folders = [find_potential(name) for name in potential.split(",")]
+    folders = [find_potential(name) for name in _members(potential)]
     return ", ".join(f"{folder.name} {read_header(folder)['sha256'][:12]}" for folder in folders)
 
 
@@ -271,7 +292,7 @@ def _read_structure(structure: str | None, potential: str) -> Atoms:
 
     if structure is not None:
         return _read_file(Path(structure)) if Path(structure).exists() else _built_in(structure)
-    folder = find_potential(potential.split(",", 1)[0])
+    folder = find_potential(_members(potential)[0])
     for name in _EXAMPLES:
         if (folder / name).is_file():
             return _read_file(folder / name)

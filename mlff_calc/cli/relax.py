@@ -54,14 +54,20 @@ def relax(
         recorded = Path(folder) / trajectory.name
         try:
             result = _run(atoms, settings, recorded, quiet=quiet)
-        except (KeyboardInterrupt, SimulationError, StructureError) as stop:
-            _keep(recorded, trajectory)
-            if not trajectory.exists():
+        except (KeyboardInterrupt, SimulationError, StructureError, OSError) as stop:
+            kept = f" The steps taken are in {trajectory}." if _keep(recorded, trajectory) else ""
+            if isinstance(stop, SimulationError) and isinstance(stop.__cause__, OSError):
+                raise _refused(trajectory, stop.__cause__, kept) from stop
+            if not kept:
                 raise
-            raise type(stop)(f"{stop} The steps taken are in {trajectory}".strip()) from stop
+            kind = SimulationError if isinstance(stop, OSError) else type(stop)
+            raise kind(f"{stop}{kept}".strip()) from stop
         _keep(recorded, trajectory)
     written = output if result.converged else unfinished
-    write_whole(atoms, written)
+    try:
+        write_whole(atoms, written)
+    except OSError as error:
+        raise _refused(written, error, f" The steps taken are in {trajectory}.") from error
     if overwrite:  # the other one is of a run that was replaced
         (unfinished if result.converged else output).unlink(missing_ok=True)
     last = result.last
@@ -143,10 +149,28 @@ def write_whole(atoms: Atoms, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def _keep(recorded: Path, trajectory: Path) -> None:
-    """Give the recorded steps their name."""
-    if recorded.exists():
+def _keep(recorded: Path, trajectory: Path) -> bool:
+    """Give the recorded steps their name; False where not one is whole."""
+    from ase.io.trajectory import Trajectory
+
+    try:
+        with Trajectory(recorded) as steps:
+            n_steps = len(steps)
+    except OSError:  # missing, or cut to nothing
+        return False
+    if n_steps:
         os.replace(recorded, trajectory)
+    return n_steps > 0
+
+
+def _refused(path: Path, error: OSError, kept: str) -> SimulationError:
+    """The error for a file that the operating system did not let be written."""
+    from mlff_calc.dynamics.files import reason
+
+    return SimulationError(
+        f"cannot write {path}: {reason(error)}.{kept} "
+        "Free space, lift the limit on the size of files (ulimit -f), or choose another disk with --output"
+    )
 
 
 def _run(atoms: Atoms, settings: dict, trajectory: Path, *, quiet: bool) -> RelaxResult:

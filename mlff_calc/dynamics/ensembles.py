@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.md.bussi import Bussi
-from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 
+from mlff_calc.dynamics.langevin import CountingLangevin
 from mlff_calc.dynamics.velocities import degrees_of_freedom
 from mlff_calc.errors import OptionError
 
@@ -27,7 +27,7 @@ _BAROSTAT = ("_barostat._xi", "_barostat._p_xi")
 # What an integrator remembers beside positions, momenta, cell and random numbers: attributes, in ASE's names.
 _INTERNALS: dict[str, tuple[str, ...]] = {
     "nve": (),
-    "langevin": (),
+    "langevin": ("transferred_energy",),
     "bussi": ("transferred_energy",),
     "nose-hoover": _THERMOSTAT,
     "npt-iso": (*_THERMOSTAT, *_BAROSTAT, "_eps", "_p_eps", "_volume0", "_cell0"),
@@ -111,7 +111,9 @@ def check_structure(atoms: Atoms, options: EnsembleOptions) -> None:
         )
 
 
-def build_integrator(atoms: Atoms, options: EnsembleOptions, rng: np.random.Generator) -> MolecularDynamics:
+def build_integrator(
+    atoms: Atoms, options: EnsembleOptions, rng: np.random.Generator, *, n_free: int | None = None
+) -> MolecularDynamics:
     """Make ASE's integrator for the ensemble.
 
     The thermostats aim at the temperature over the degrees of freedom that do move (see `degrees_of_freedom`): ASE's
@@ -121,6 +123,7 @@ def build_integrator(atoms: Atoms, options: EnsembleOptions, rng: np.random.Gene
         atoms: the structure, with calculator and momenta.
         options: the ensemble.
         rng: random numbers of the stochastic thermostats.
+        n_free: degrees of freedom, from the start of a run that goes on; None counts them.
 
     Returns:
         The integrator; its `step()` makes one step.
@@ -132,12 +135,13 @@ def build_integrator(atoms: Atoms, options: EnsembleOptions, rng: np.random.Gene
     timestep = options.timestep_fs * units.fs
     target: dict[str, float] = {"temperature_K": options.temperature_K}
     taut, taup = options.taut_fs * units.fs, options.taup_fs * units.fs
-    n_free = degrees_of_freedom(atoms, conserves_momentum=options.conserves_momentum)
+    if n_free is None:
+        n_free = degrees_of_freedom(atoms, conserves_momentum=options.conserves_momentum)
     if options.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
     if options.ensemble == "langevin":
         friction = options.friction_per_ps / (1000.0 * units.fs)
-        return Langevin(atoms, timestep, friction=friction, fixcm=False, rng=rng, **target)
+        return CountingLangevin(atoms, timestep, friction=friction, fixcm=False, rng=rng, **target)
     if options.ensemble == "bussi":
         return _bussi(atoms, timestep, options.temperature_K, taut, n_free, rng)
     if options.ensemble == "nose-hoover":
@@ -177,15 +181,13 @@ def conserved_energy(dynamics: MolecularDynamics, ensemble: str, total_energy: f
         total_energy: potential plus kinetic energy, eV.
 
     Returns:
-        Total energy (nve), total energy less the heat given by the thermostat (bussi), the extended system's energy
-        (nose-hoover, npt-iso, npt), NaN for langevin, which has none.
+        Total energy (nve), total energy less the heat given by the thermostat (langevin, bussi), the extended system's
+        energy (nose-hoover, npt-iso, npt).
     """
     if ensemble == "nve":
         return total_energy
-    if ensemble == "bussi":
+    if ensemble in ("langevin", "bussi"):
         return total_energy - float(dynamics.transferred_energy)
-    if ensemble == "langevin":
-        return math.nan
     energy = total_energy + dynamics._thermostat.get_thermostat_energy()
     if ensemble == "nose-hoover":
         return energy
@@ -212,6 +214,8 @@ def set_internals(dynamics: MolecularDynamics, ensemble: str, internals: dict[st
     Raises:
         OptionError: the names are not those of this ensemble.
     """
+    if ensemble == "langevin" and not internals:  # saved by a version that did not count the heat: it stays unknown
+        internals = {"transferred_energy": math.nan}
     if set(internals) != set(_INTERNALS[ensemble]):
         raise OptionError(
             f"the state holds {sorted(internals)} for ensemble {ensemble}, expected {sorted(_INTERNALS[ensemble])}. "

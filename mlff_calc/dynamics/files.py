@@ -12,6 +12,7 @@ from types import TracebackType
 from mlff_calc.errors import SimulationError
 
 LOCK = ".lock"
+RESUME = "Free space or choose another disk, then go on with --resume."
 
 
 def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -49,20 +50,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_failure(path: Path, error: OSError) -> SimulationError:
+def reason(error: OSError) -> str:
+    """What the operating system said; numpy's writes keep only how many numbers it took."""
+    return error.strerror or f"the disk is full or the file too large ({error})"
+
+
+def write_failure(path: Path, error: OSError, *, cure: str = RESUME) -> SimulationError:
     """The error for a write that the operating system refused.
 
     Args:
         path: what was being written.
         error: what it said.
+        cure: what helps; by default that of a run.
 
     Returns:
-        An error with the cure.
+        An error with the cure, caused by `error` where it is raised from it.
     """
-    return SimulationError(
-        f"cannot write {path}: {error.strerror or error}. What was written before is whole. "
-        "Free space or choose another disk, then go on with --resume."
-    )
+    return SimulationError(f"cannot write {path}: {reason(error)}. What was written before is whole. {cure}")
 
 
 class AppendedFile:

@@ -41,7 +41,7 @@ def plot_run(log: str | Path, n_atoms: int, target_K: float | None = None) -> by
         if len(values) and np.isfinite(values).all() and not same:
             energies.plot(time_ps, 1000.0 * (values - values[0]) / n_atoms, label=label, color=colour, linewidth=1.0)
     energies.set_ylabel("energy − first value (meV/atom)")
-    energies.legend(loc="best", frameon=False, ncols=4)
+    energies.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=4)
     temperature.plot(time_ps, table["temperature_K"], color=_COLOURS[1], linewidth=1.0)
     if target_K is not None:
         temperature.axhline(target_K, color="0.3", linewidth=0.8, linestyle="--")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,9 +14,11 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 
+from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"FIRE": FIRE, "LBFGS": LBFGS, "BFGS": BFGS}
+_CURE = "Free space or choose another disk, and relax again."
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def relax(
         optimizer: ``FIRE``, ``LBFGS`` or ``BFGS``, in any case.
         cell: relax the cell as well (ASE's FrechetCellFilter).
         pressure: GPa, positive compresses; only with `cell`.
-        trajectory: file for all steps, in ASE's trajectory format.
+        trajectory: file for all steps, in ASE's trajectory format; an older one is replaced.
         on_step: called with every step, the first (before anything moved) included.
 
     Returns:
@@ -80,7 +83,8 @@ def relax(
     Raises:
         OptionError: an option out of range, or a pressure without the cell.
         StructureError: the cell of a structure that is not periodic in all directions was to be relaxed, or no atoms.
-        SimulationError: energy or forces are not finite.
+        SimulationError: energy or forces are not finite, or the disk refuses a step (full, quota, file too large), with
+            the OSError as its cause; the steps before it are in the trajectory.
     """
     if len(atoms) == 0:
         raise StructureError("the structure has no atoms, there is nothing to relax")
@@ -91,7 +95,7 @@ def relax(
             "leave cell=True (--cell) out, or set atoms.pbc = True"
         )
     target = FrechetCellFilter(atoms, scalar_pressure=pressure * units.GPa) if cell else atoms
-    run = method(target, trajectory=None if trajectory is None else str(trajectory), logfile=None)
+    run = method(target, logfile=None)
 
     def current() -> RelaxStep:
         forces = np.asarray(target.get_forces())
@@ -106,13 +110,19 @@ def relax(
             run.nsteps, energy, largest, float(atoms.cell.volume) if atoms.cell.rank == 3 else float("nan")
         )
 
-    def report() -> None:
-        step = current()
-        if on_step is not None:
-            on_step(step)
+    with run, ExitStack() as stack:
+        recorded = None if trajectory is None else TrajectoryFile(Path(trajectory), cure=_CURE)
+        if recorded is not None:
+            stack.callback(recorded.close)
 
-    run.attach(report, interval=1)
-    with run:
+        def report() -> None:
+            step = current()
+            if recorded is not None:
+                recorded.append(atoms, atoms.calc.results)
+            if on_step is not None:
+                on_step(step)
+
+        run.attach(report, interval=1)
         converged = bool(run.run(fmax=fmax, steps=steps))
     return RelaxResult(converged, current(), fmax)
 

@@ -194,7 +194,12 @@ class MDRun:
         elif ensemble.conserves_momentum:
             _bring_to_rest(moving, ensemble)
         rng = np.random.default_rng([ensemble.seed, 1])
-        state = RunState(atoms=moving, options=to_dict(ensemble, options), rng=generator_state(rng))
+        state = RunState(
+            atoms=moving,
+            options=to_dict(ensemble, options),
+            rng=generator_state(rng),
+            n_free=degrees_of_freedom(moving, conserves_momentum=ensemble.conserves_momentum),
+        )
         return cls(folder, state, fresh=True)
 
     @classmethod
@@ -283,11 +288,13 @@ class _Loop:
         self.atoms, self.options, self.ensemble = run.atoms, run.options, run.ensemble
         self.folder = run.folder
         self.rng = restore_generator(self.state.rng)
-        self.dynamics: MolecularDynamics = build_integrator(self.atoms, self.ensemble, self.rng)
+        if self.state.n_free is None:  # saved by a version that counted anew at every start
+            self.state.n_free = degrees_of_freedom(self.atoms, conserves_momentum=self.ensemble.conserves_momentum)
+        self.n_free = self.state.n_free
+        self.dynamics: MolecularDynamics = build_integrator(self.atoms, self.ensemble, self.rng, n_free=self.n_free)
         if not run._fresh:
             set_internals(self.dynamics, self.ensemble.ensemble, self.state.internals)
         self.inverse_masses = 1.0 / self.atoms.get_masses()[:, None]
-        self.n_free = degrees_of_freedom(self.atoms, conserves_momentum=self.ensemble.conserves_momentum)
         self.limit_K = self.options.temperature_limit(self.ensemble.temperature_K)
         self.row_step, self.row_wall = self.state.step, self.state.wall_s
         self.synced_at = -math.inf

@@ -64,6 +64,8 @@ class RunState:
         options: the run's options by name.
         internals: the integrator's own variables.
         rng: state of the random numbers.
+        n_free: degrees of freedom that carry the temperature, counted once at the start; None in states of versions that
+            did not save it.
         calculator: the calculator's own state, where it has one (`get_state`).
         fit: the running drift.
         trajectory: where the trajectory file stood.
@@ -76,6 +78,7 @@ class RunState:
     wall_s: float = 0.0
     internals: dict[str, Any] = field(default_factory=dict)
     rng: dict[str, Any] = field(default_factory=dict)
+    n_free: int | None = None
     calculator: dict[str, Any] | None = None
     fit: RunningFit = field(default_factory=RunningFit)
     trajectory: Mark = EMPTY
@@ -91,6 +94,7 @@ class RunState:
             "options": self.options,
             "internals": self.internals,
             "rng": self.rng,
+            "n_free": self.n_free,
             "calculator": self.calculator,
             "fit": asdict(self.fit),
             "trajectory": asdict(self.trajectory),
@@ -147,6 +151,7 @@ def load_state(path: Path) -> RunState:
             wall_s=content["wall_s"],
             internals=content["internals"],
             rng=content["rng"],
+            n_free=content.get("n_free"),
             calculator=content["calculator"],
             fit=RunningFit(**content["fit"]),
             trajectory=Mark(**content["trajectory"]),

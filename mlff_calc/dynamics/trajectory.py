@@ -17,7 +17,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import TrajectoryWriter
 
-from mlff_calc.dynamics.files import write_failure
+from mlff_calc.dynamics.files import RESUME, write_failure
 from mlff_calc.errors import SimulationError
 
 _COUNT_OFFSET = 32  # bytes into the header of ASE's ULM format: number of items, then position of the table of offsets
@@ -39,22 +39,23 @@ EMPTY = Mark(n_frames=0, size=0, table=0)
 class TrajectoryFile:
     """Appends frames to a .traj file."""
 
-    def __init__(self, path: Path, mark: Mark = EMPTY) -> None:
+    def __init__(self, path: Path, mark: Mark = EMPTY, *, cure: str = RESUME) -> None:
         """Open the file and drop every frame after the mark.
 
         Args:
             path: the file.
             mark: where to go on; `EMPTY` starts a new file.
+            cure: what the error of a refused write advises.
 
         Raises:
             SimulationError: the file is shorter than the mark says, or cannot be written.
         """
-        self.path = path
+        self.path, self._cure = path, cure
         try:
             _cut(path, mark)
             self._writer = TrajectoryWriter(str(path), mode="a" if mark.n_frames else "w")
         except OSError as error:
-            raise write_failure(path, error) from error
+            raise write_failure(path, error, cure=cure) from error
         self.mark = mark
 
     def append(self, atoms: Atoms, results: dict[str, Any], **info: float) -> None:
@@ -76,7 +77,7 @@ class TrajectoryFile:
             self.mark = self._here()
         except OSError as error:
             self._abandon()
-            raise write_failure(self.path, error) from error
+            raise write_failure(self.path, error, cure=self._cure) from error
 
     def _here(self) -> Mark:
         backend = self._writer.backend

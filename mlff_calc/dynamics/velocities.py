@@ -7,7 +7,7 @@ from ase import Atoms, units
 
 from mlff_calc.errors import OptionError
 
-_LINEAR = 1e-6  # smallest moment of inertia over the largest, below which a molecule counts as linear
+_LINEAR = 1e-6  # smallest moment of inertia over the largest, below which nothing can turn about that axis
 _AT_REST = 1e-9  # share of the kinetic energy, below which the motion of the whole is rounding
 
 
@@ -15,7 +15,14 @@ def removed_degrees_of_freedom(atoms: Atoms, *, conserves_momentum: bool) -> int
     """How many of the 3N degrees of freedom never move.
 
     Dynamics that conserve momentum, started with none, keep the centre of mass at rest (3), and a molecule in open space
-    does not turn either (3, or 2 where it is linear). A thermostat that kicks single atoms (Langevin) moves them all.
+    does not turn either (3, or 2 for two atoms, which have no rotation about their axis). A thermostat that kicks single
+    atoms (Langevin) moves them all.
+
+    The number does not depend on the momentary geometry, so that it is one number for a whole run. Three or more atoms
+    that happen to stand on a line lose 3 rotations like any others: they bend at once, and as there is no angular
+    momentum about the axis either, the bending starts, and stays, without circling. In CO2 it stays in one plane, where
+    6 velocities less 2 of drift and 1 of rotation leave 3 = 3N - 6. (That a linear molecule has 3N - 5 vibrations is no
+    contradiction: the two directions of a bend are two vibrations, of which the angular momentum ties one down.)
 
     Args:
         atoms: the structure; where it has constraints, only what they remove counts.
@@ -29,18 +36,13 @@ def removed_degrees_of_freedom(atoms: Atoms, *, conserves_momentum: bool) -> int
         return n_all - atoms.get_number_of_degrees_of_freedom()
     if not conserves_momentum or len(atoms) < 2:
         return 0
-    removed = 3 + (0 if atoms.pbc.any() else _rotations(atoms))
-    return min(removed, n_all - 1)
+    rotations = 0 if atoms.pbc.any() else 2 if len(atoms) == 2 else 3
+    return min(3 + rotations, n_all - 1)
 
 
 def degrees_of_freedom(atoms: Atoms, *, conserves_momentum: bool) -> int:
     """Number of degrees of freedom that carry kinetic energy: T = 2 E_kin / (k_B * this number)."""
     return 3 * len(atoms) - removed_degrees_of_freedom(atoms, conserves_momentum=conserves_momentum)
-
-
-def _rotations(atoms: Atoms) -> int:
-    moments = np.linalg.eigvalsh(_inertia(atoms.positions - atoms.get_center_of_mass(), atoms.get_masses()))
-    return 2 if moments[0] < _LINEAR * moments[-1] else 3
 
 
 def _inertia(centred: np.ndarray, masses: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ TOLERANCES = {"float32": 2e-4, "mixed": 2e-4, "float64": 1e-9}
 
 
 GRADIENT_TOLERANCES = {"float32": 5e-3, "mixed": 5e-3, "float64": 1e-8}
-"""The same for a gradient by one parameter: the norm of the difference, relative to its norm and a hundredth of the largest."""
+"""The same for a gradient by one parameter: norm of the difference, relative to its norm and a hundredth of the largest."""
 
 
 class ExportError(MLFFError, RuntimeError):

@@ -48,15 +48,15 @@ class Potential(nn.Module):
         super().__init__()
         elements = [int(z) for z in config["elements"]]
         self.backbone = build_backbone(config["backbone"], n_species=len(elements))
-        references = config.get("reference_energies") or dict.fromkeys(map(str, elements), 0.0)
-        scale = float(config.get("scale", 1.0))
+        references = config["reference_energies"] or dict.fromkeys(map(str, elements), 0.0)
+        scale = config["scale"]
         by_species = [float(references[str(z)]) for z in elements]
         self.head = EnergyHead(self.backbone.channels, by_species, scale)
-        self.direct_forces = config.get("forces", "gradient") == "direct"
+        self.direct_forces = config["forces"] == "direct"
         if self.direct_forces and self.backbone.l_max < 1:
             raise RecipeError(f"forces: direct needs features of degree 1; l_max is {self.backbone.l_max}, raise it")
         self.forces_head = DirectForcesHead(self.backbone.channels if self.direct_forces else 1, scale)
-        repulsion = config.get("repulsion")
+        repulsion = config["repulsion"]
         self.has_repulsion = repulsion is not None
         self.repulsion = ZBLRepulsion(elements, self.backbone.cutoff, (repulsion or REPULSION)["reach"])
         species_of = torch.full((119,), -1, dtype=torch.long)
@@ -192,7 +192,7 @@ def _resolved(config: Dict[str, Any]) -> Dict[str, Any]:
     elements, scale = config["elements"], config.get("scale", 1.0)
     if not isinstance(elements, (list, tuple)):
         raise RecipeError(f"elements is {elements!r} in a potential's configuration; give a list of symbols or numbers")
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+    if not _is_number(scale):
         raise RecipeError(f"scale is {scale!r} in a potential's configuration; give a finite number of eV")
     numbers = sorted(atomic_number(element) for element in elements)
     backbone = config["backbone"]
@@ -208,6 +208,10 @@ def _resolved(config: Dict[str, Any]) -> Dict[str, Any]:
         "head": {"name": "energy"},
         "repulsion": None if repulsion is None else {**REPULSION, **repulsion},
     }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _references(config: Dict[str, Any], elements: List[int]) -> Dict[str, float]:
@@ -247,7 +251,7 @@ def _check_parts(config: Dict[str, Any]) -> None:
             msg = f"unknown option {key!r} of repulsion 'zbl' in a potential's configuration; valid: 'reach'"
             raise RecipeError(msg)
     reach = repulsion.get("reach", REPULSION["reach"])
-    if isinstance(reach, bool) or not isinstance(reach, (int, float)) or not 0.0 < reach < math.inf:
+    if not (_is_number(reach) and reach > 0.0):
         msg = f"reach = {reach!r} of repulsion 'zbl'; it must be a positive number"
         raise RecipeError(msg)
 

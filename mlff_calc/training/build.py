@@ -55,15 +55,11 @@ def new_config(recipe: Recipe, frames: Frames) -> dict[str, Any]:
         raise RecipeError(f"{recipe.origin}: there is no section `potential`")
     listed = set() if isinstance(section.elements, str) else {symbol_number(s, recipe) for s in section.elements}
     elements = sorted(frames.elements() | listed)
-    return {
-        "backbone": section.backbone.config(),
-        "head": section.head.model_dump(),
-        "forces": section.forces,
+    return section.config() | {
         "elements": elements,
         "reference_energies": {str(z): e for z, e in reference_energies(recipe, frames, elements).items()},
         "scale": force_scale(frames) if isinstance(section.scale, str) else section.scale,
         "avg_num_neighbors": 10.0 if isinstance(section.avg_num_neighbors, str) else section.avg_num_neighbors,
-        "repulsion": section.repulsion,
     }
 
 
@@ -78,8 +74,6 @@ def new_potential(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrame
         cutoff = build_potential(config, seed=recipe.trainer.seed).cutoff
     except RecipeError as error:
         raise RecipeError(f"{recipe.origin}: potential: {error}") from error
-    except TypeError as error:
-        raise RecipeError(f"{recipe.origin}: potential: {error}; check names and types of the options") from error
     graphs = GraphFrames(frames.samples, cutoff)
     if recipe.potential is not None and recipe.potential.avg_num_neighbors == "auto":
         config["avg_num_neighbors"] = max(1.0, round(graphs.average_neighbors(), 3))

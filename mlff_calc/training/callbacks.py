@@ -168,7 +168,9 @@ class Checkpoints(pl.Callback):
     """Writes `last.ckpt` at the end of an epoch, and `best.ckpt` with the averaged weights when validation improved.
 
     Checkpoints stand at the boundary of epochs: a killed run repeats the epoch it was in, with the same order of frames,
-    and comes to the same weights. `last.ckpt` holds weights, average, optimizer, counters, time used and random states.
+    and comes to the same weights. `last.ckpt` holds weights, average, optimizer, counters, time used and random states, and
+    the best weights as well: where a run is killed after a better `best.ckpt` and before the next `last.ckpt`, the resumed
+    run may go another way (time decides its learning rate), and `fit` takes `best.ckpt` back to what `last.ckpt` knows of.
 
     Args:
         folder: Where they go.
@@ -183,24 +185,26 @@ class Checkpoints(pl.Callback):
         self.best_epoch = -1
         self.stale = 0
         self.ended = False
+        self.best: dict[str, Any] | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Compare with the best so far."""
         if pl_module.valid_loss < self.best_loss:
             self.best_loss, self.best_epoch, self.stale = pl_module.valid_loss, trainer.current_epoch, 0
+            self.best = self._best_of(pl_module)
             if trainer.is_global_zero:
-                self._save_best(pl_module)
+                save_tensors(self.best, self.folder / "best.ckpt")
         else:
             self.stale += 1
             if self.patience is not None and self.stale >= self.patience:
                 trainer.should_stop = True
 
-    def _save_best(self, module: TrainingModule) -> None:
+    def _best_of(self, module: TrainingModule) -> dict[str, Any]:
         names = [name for name, _ in module.potential.named_parameters()]
         averaged = self.averaged.decay is not None
         weights = self.averaged.average if averaged else [p.detach() for p in module.potential.parameters()]
-        content = {"weights": dict(zip(names, weights, strict=True)), "epoch": self.best_epoch, "loss": self.best_loss}
-        save_tensors(content, self.folder / "best.ckpt")
+        kept = [weight.to("cpu", copy=True) for weight in weights]  # training goes on with the others
+        return {"weights": dict(zip(names, kept, strict=True)), "epoch": self.best_epoch, "loss": self.best_loss}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Write `last.ckpt` where it is due; nothing that is not finite is ever written."""
@@ -230,13 +234,13 @@ class Checkpoints(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What decides about the best and the end."""
-        names = ("best_loss", "best_epoch", "stale", "ended")
+        names = ("best_loss", "best_epoch", "stale", "ended", "best")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up."""
         self.best_loss, self.best_epoch = state_dict["best_loss"], state_dict["best_epoch"]
-        self.stale = state_dict["stale"]
+        self.stale, self.best = state_dict["stale"], state_dict["best"]
 
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:

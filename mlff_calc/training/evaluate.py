@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from mlff_calc.datasets import KINDS, Sample, StructureDataset, existing_file
+from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.evaluate import check_elements
@@ -199,14 +201,14 @@ def evaluate_file(
 
     Raises:
         DatasetError: The file is missing, unreadable, or holds no labels.
-        OptionError: A device that is not there.
+        OptionError: A device that is not there, or a plot that cannot be written; found before anything is evaluated.
         EvaluationError: The potential gives a value that is not finite; names file and frame.
     """
     from mlff_calc.training.plots import parity
 
-    if plot is not None and not plot.absolute().parent.is_dir():
-        raise OptionError(f"--plot {plot}: there is no folder {plot.absolute().parent}; make it first")
-    target = choose_device(device)
+    if plot is not None:
+        _check_plot(plot)
+    target = resolve_device(device)
     model = load_potential(potential).to_precision(precision).to(target).eval()
     data = existing_file(source.file)
     samples = read_source(data, source)
@@ -220,20 +222,19 @@ def evaluate_file(
     return report
 
 
-def choose_device(device: str) -> torch.device:
-    """A device by name; `auto` takes CUDA where there is one.
-
-    Raises:
-        OptionError: There is no such device.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _check_plot(plot: Path) -> None:
+    """Refuse a picture that could not be written after the work is done."""
+    folder = plot.absolute().parent
+    if plot.is_dir():
+        raise OptionError(f"--plot {plot}: is a folder; name a file in it, such as {plot / 'parity.png'}")
+    if plot.suffix.lower() != ".png":
+        raise OptionError(f"--plot {plot}: the picture is a PNG file; give a name that ends in .png")
+    if not folder.is_dir():
+        raise OptionError(f"--plot {plot}: there is no folder {folder}; make it first")
     try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise OptionError(f"unknown device {device!r}; give auto, cpu, cuda or cuda:N") from error
-    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
         raise OptionError(
-            f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices; use cpu"
-        )
-    return target
+            f"--plot {plot}: {folder} cannot be written ({error.strerror}); choose another folder"
+        ) from error

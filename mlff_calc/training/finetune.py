@@ -29,8 +29,7 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
         RecipeError: The recipe gives reference energies for some of its elements only, or asks direct forces for a stress.
     """
     name = str(recipe.fine_tune_from)
-    path = recipe.resolve(name)
-    start = load_potential(path if path.exists() else name)
+    start = load_potential(recipe.start())
     unknown = sorted(frames.elements() - set(start.elements))
     if unknown:
         raise DatasetError(

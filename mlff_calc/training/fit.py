@@ -6,6 +6,7 @@ Lightning is imported here and in the callbacks only; it takes seconds.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import warnings
 from collections.abc import Iterator
@@ -208,6 +209,7 @@ def fit(
     """
     start = folder.last if resume and folder.last.is_file() else None
     if start is not None:
+        _restore_best(folder)
         result = _result(folder)
         if result.ended:
             return result
@@ -250,6 +252,21 @@ def fit(
         )
         _run(trainer, module, Loaders(recipe, train, valid), start, folder)
     return _result(folder)
+
+
+def _restore_best(folder: RunFolder) -> None:
+    """Make `best.ckpt` the one that belongs to `last.ckpt`: a killed run may have left a later one, see `Checkpoints`."""
+    last = AtomicCheckpoints().load_checkpoint(folder.last)
+    state = last["callbacks"]["Checkpoints"]
+    if "best" not in state:  # written before it held the best weights: what it calls the best follows the file
+        best = AtomicCheckpoints().load_checkpoint(folder.best) if folder.best.is_file() else None
+        epoch, loss = (best["epoch"], best["loss"]) if best else (-1, math.inf)
+        state |= {"best": best, "best_epoch": epoch, "best_loss": loss}
+        save_tensors(last, folder.last)
+    if state["best"] is None:
+        folder.best.unlink(missing_ok=True)  # nothing had been validated
+    else:
+        save_tensors(state["best"], folder.best)
 
 
 def _result(folder: RunFolder) -> FitResult:

@@ -11,41 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from mlff_calc import datasets
 from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.potential.catalogue import list_potentials
+from mlff_calc.potential.files import WEIGHTS
 from mlff_calc.training.recipe_errors import describe_validation_error
+from mlff_calc.training.recipe_potential import PotentialSection
+from mlff_calc.training.recipe_section import Section
 from mlff_calc.training.recipe_yaml import apply_overrides, copy_plain, read_yaml
 
 Form = Literal["l2", "huber", "mse"]
 Precision = Literal["float32", "mixed", "float64"]
-
-
-class Section(BaseModel):
-    """A part of a recipe: keys that are not declared are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class NamedOptions(BaseModel):
-    """A registered part by its name, with options that are checked against the part itself."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-    name: str
-
-    def config(self) -> dict[str, Any]:
-        """The plain dict that `build_potential` takes."""
-        return self.model_dump()
 
 
 def _as_value_error(check: Callable[[], object]) -> None:
@@ -54,40 +32,6 @@ def _as_value_error(check: Callable[[], object]) -> None:
         check()
     except DatasetError as error:
         raise ValueError(str(error)) from error
-
-
-class HeadSection(Section):
-    """The head that gives energies; its widths, scale and reference energies follow from the other sections."""
-
-    name: Literal["energy"] = "energy"
-
-
-class PotentialSection(Section):
-    """Architecture; `auto` values are measured on the training data."""
-
-    backbone: NamedOptions
-    head: HeadSection = HeadSection()
-    forces: Literal["gradient", "direct"] = "gradient"
-    repulsion: dict[str, Any] | None = None
-    elements: Literal["auto"] | list[str] = "auto"
-    scale: Literal["auto"] | float = "auto"
-    avg_num_neighbors: Literal["auto"] | float = "auto"
-
-    @field_validator("scale", "avg_num_neighbors")
-    @classmethod
-    def _positive(cls, value: str | float) -> str | float:
-        if not isinstance(value, str) and value <= 0.0:
-            raise ValueError("give a number greater than 0, or auto")
-        return value
-
-    @model_validator(mode="after")
-    def _repulsion_reaches_the_forces(self) -> PotentialSection:
-        if self.forces == "direct" and self.repulsion is not None:
-            raise ValueError(
-                "`repulsion` acts through the energy, and `forces: direct` takes no gradient of it; "
-                "leave `repulsion` out, or write forces: gradient"
-            )
-        return self
 
 
 class LabelKeys(Section):
@@ -335,6 +279,22 @@ class Recipe(Section):
                 "set it, or write the path out"
             )
         return (self._origin.parent / expanded).resolve()
+
+    def start(self) -> Path | str:
+        """The potential that `fine_tune_from` names: a path, or the name of one that ships.
+
+        What lies beside the recipe comes first where it is a potential; any other folder of that name is not meant.
+
+        Raises:
+            RecipeError: An environment variable in the path is not set.
+        """
+        name = str(self.fine_tune_from)
+        path = self.resolve(name)
+        if (path / WEIGHTS).is_file() or (path.name == WEIGHTS and path.is_file()):
+            return path
+        if name in [entry.name for entry in list_potentials()]:
+            return name
+        return path if path.exists() else name
 
 
 def parse_recipe(data: dict[str, Any], origin: Path | str) -> Recipe:

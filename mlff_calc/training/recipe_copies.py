@@ -34,7 +34,7 @@ def runnable_recipe(recipe: Recipe, output: Path) -> dict[str, Any]:
         return os.path.normpath(recipe.origin.parent / path)
 
     def start(name: str) -> str:
-        return anchored(name) if recipe.resolve(name).exists() else name
+        return anchored(name) if isinstance(recipe.start(), Path) else name
 
     return _with_paths(recipe.raw, anchored, start) | {"output": str(output)}
 

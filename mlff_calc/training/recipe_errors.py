@@ -19,7 +19,7 @@ def describe_validation_error(error: ValidationError, model: type[BaseModel], da
     """One line per finding: `file: dotted.key: what is wrong; cure`."""
     lines: list[str] = []
     for finding in error.errors():
-        path = _path_in_data(finding["loc"], data, missing=finding["type"] in ("missing", "extra_forbidden"))
+        path = _path_in_data(finding["loc"], data, missing=finding["type"] in ("missing", "extra_forbidden", "option"))
         dotted = ".".join(str(part) for part in path)
         place = f"{origin}: {dotted}" if dotted else origin
         line = f"{place}: {_explain(finding, path, model)}"
@@ -70,6 +70,8 @@ def _explain(finding: Any, path: list[int | str], model: type[BaseModel]) -> str
         return "this key is missing; `mlff train --example` shows a whole recipe"
     if kind == "literal_error":
         return f"{value!r} is not a choice; give {context['expected']}"
+    if kind == "option":
+        return str(context["text"])
     if kind == "value_error":
         shown = "" if isinstance(value, dict | BaseModel) else f"{value!r}: "
         return shown + str(context["error"])

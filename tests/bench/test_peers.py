@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase import Atoms
 from ase.io import read
 
 from mlff_calc.bench import build_system, random_config
@@ -98,7 +99,7 @@ def test_a_program_that_breaks_leaves_the_others_running() -> None:
 
 def test_a_worker_times_our_calculator(tmp_path: Path) -> None:
     path = frames.write_motion("ethanol", tmp_path, 6)
-    options = {"potential": None, "config": random_config([1, 6, 8]), "precision": "float32", "compiled": False}
+    options = {"potential": None, "config": random_config(Atoms("HCO")), "precision": "float32", "compiled": False}
     with Session(Path(sys.executable), threads=1, log=tmp_path / "worker.log") as session:
         assert session.ask("load", key="e", loader="mlff", options=options)["note"] == "eager"
         reply = session.ask("time", key="e", frames=str(path), start=4, steps=4)  # past the end: in a circle

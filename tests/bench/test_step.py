@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
 from mlff_calc.bench import build_system, make_calculator, moving_frames, random_config, time_system
 from mlff_calc.bench.step import limited_threads, time_steps
@@ -76,7 +77,7 @@ def test_impossible_requests_are_refused() -> None:
 
 
 def test_random_weights_repeat() -> None:
-    config = random_config([14, 14])
+    config = random_config(Atoms("Si2"))
     assert config["elements"] == [14]
     atoms = build_system("ethanol")
     forces = []

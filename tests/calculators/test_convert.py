@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 
 from mlff_calc.calculators import MLFFCalculator, to_atoms
+from mlff_calc.calculators.checks import IgnoredInputWarning
 from mlff_calc.errors import StructureError
 
 from .conftest import PairPotential, rattled_ethanol, rattled_silicon
@@ -52,6 +53,59 @@ def test_evaluate_takes_them():
     expected, results = calculator.evaluate(atoms), calculator.evaluate(as_structure(atoms))
     assert results["energy"] == pytest.approx(expected["energy"], rel=1e-11)
     assert np.allclose(results["stress"], expected["stress"], rtol=1e-9, atol=1e-12)
+
+
+def molecule_of(symbols, **more):
+    return pymatgen_core.Molecule(
+        symbols, [[1.2 * index, 0.3 * index**2, 0.0] for index in range(len(symbols))], **more
+    )
+
+
+@pytest.mark.parametrize("kind", ["Molecule", "IMolecule"])
+@pytest.mark.parametrize(
+    ("symbols", "more", "said"),
+    [
+        ("OH", {"charge": -1}, {"charge": -1}),
+        ("OH", {"spin_multiplicity": 2}, {"multiplicity": 2}),
+        ("OO", {"spin_multiplicity": 3}, {"multiplicity": 3}),
+        ("OHH", {"charge": 1}, {"charge": 1, "multiplicity": 2}),
+        ("OHH", {"charge": 0, "spin_multiplicity": 1}, {}),
+        ("OHH", {"properties": {"charge": 0, "source": "a"}, "charge": 2}, {"charge": 2, "source": "a"}),
+    ],
+)
+def test_charge_and_spin_of_molecules_are_carried(kind, symbols, more, said):
+    thing = getattr(pymatgen_core, kind).from_dict(molecule_of(list(symbols), **more).as_dict())
+    assert to_atoms(thing).info == said
+
+
+@pytest.mark.parametrize(("charge", "said"), [(1, {"charge": 1}), (-0.5, {"charge": -0.5}), (0, {}), (None, {})])
+def test_charges_of_structures_are_carried(charge, said):
+    crystal = pymatgen_core.Structure(np.eye(3) * 3.9, ["Si", "Si"], [[0, 0, 0], [0.5, 0.5, 0.5]], charge=charge)
+    assert to_atoms(crystal).info == said
+
+
+@pytest.mark.parametrize(
+    ("thing", "named"),
+    [
+        (lambda: molecule_of(["O", "H"], charge=-1), r"info\['charge'\]=-1"),
+        (lambda: molecule_of(["O", "H"], spin_multiplicity=2), r"info\['multiplicity'\]=2"),
+        (
+            lambda: pymatgen_core.Structure(np.eye(3) * 5.4, ["Si"], [[0, 0, 0]], charge=1),
+            r"info\['charge'\]=1",
+        ),
+    ],
+    ids=["anion", "radical", "charged cell"],
+)
+def test_charge_and_spin_are_said_to_be_ignored_once(thing, named):
+    calculator = MLFFCalculator(PairPotential(), device="cpu")
+    with pytest.warns(IgnoredInputWarning, match=f"ignores {named}") as caught:
+        calculator.evaluate(thing())
+    assert len(caught) == 1
+    calculator.evaluate(thing())  # a second warning would be an error here
+
+
+def test_a_neutral_closed_shell_molecule_says_nothing():
+    MLFFCalculator(PairPotential(), device="cpu").evaluate(molecule_of(["O", "H", "H"]))  # warnings are errors
 
 
 def test_disordered_sites_are_refused():

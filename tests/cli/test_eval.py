@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import ase.io
@@ -127,6 +128,8 @@ def test_stresses_under_each_of_their_names(project: Path, tmp_path: Path, capsy
         (["data.extxyz", "--index", "9:"], 1, "selects none of the 4 frames"),
         (["sulphur.extxyz"], 1, "unknown element S (atom 0 of "),
         (["data.extxyz", "--device", "cuda:99"], 1, "cuda:99"),
+        (["data.extxyz", "--device", "tpu"], 1, "unknown device 'tpu'"),
+        (["data.extxyz", "--device", "meta"], 1, "device 'meta' is not supported"),
     ],
 )
 def test_bad_input_is_one_message(
@@ -138,3 +141,35 @@ def test_bad_input_is_one_message(
     assert said.err.startswith("mlff: error:")
     assert expected in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("plot", "expected"),
+    [
+        (".", "--plot .: is a folder; name a file in it, such as parity.png"),
+        ("folder.png", "--plot folder.png: is a folder; name a file in it"),
+        ("p.xyzz", "--plot p.xyzz: the picture is a PNG file; give a name that ends in .png"),
+        ("p.pdf", "give a name that ends in .png"),
+        ("parity", "give a name that ends in .png"),
+        ("gone/p.png", "there is no folder"),
+        ("/proc/p.png", "--plot /proc/p.png: /proc cannot be written ("),
+    ],
+)
+def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    plot: str,
+    expected: str,
+) -> None:
+    def load(name: str) -> Potential:
+        pytest.fail(f"{name} was loaded")
+
+    monkeypatch.setattr(import_module("mlff_calc.training.evaluate"), "load_potential", load)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    arguments = ["eval", str(project / "P"), str(project / "data.extxyz"), "--plot", plot]
+    assert run_cli(build_app(), arguments) == 1
+    assert expected in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]

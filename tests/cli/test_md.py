@@ -173,6 +173,24 @@ def test_a_committee_runs_and_stops_beyond_its_threshold(mlff, tmp_path):
     assert not (tmp_path / "bad").exists()
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("one,", "POTENTIAL 'one,': member 2 of this committee has no name"),
+        (",one", "member 1 of this committee has no name. Name it, or take the comma out: one"),
+        ("one, ,two", "take the comma out: one,two"),
+        ("", "POTENTIAL '' names no potential"),
+        (",", "POTENTIAL ',' names no potential"),
+    ],
+)
+def test_a_member_without_a_name_is_refused(folders, monkeypatch, capsys, named, said):
+    monkeypatch.chdir(folders)
+    before = sorted(folders.iterdir())
+    assert run_cli(build_app(), ["md", named, "--steps", "2"]) == 1
+    assert said in capsys.readouterr().err
+    assert sorted(folders.iterdir()) == before
+
+
 def test_an_explosion_is_a_failure_with_frame_and_report(mlff, tmp_path):
     words = ("--ensemble", "langevin", "--temperature", 300, "--max-temperature", 320)
     status, _, said = mlff("--steps", 2000, "-o", "run", "--log-interval", 2, *words)

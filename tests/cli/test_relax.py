@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -38,10 +40,23 @@ def work(tmp_path) -> Path:
     return tmp_path
 
 
-def mlff(folder: Path, *words: object) -> subprocess.CompletedProcess:
+def mlff(folder: Path, *words: object, largest_file: int | None = None) -> subprocess.CompletedProcess:
+    """Run the program; `largest_file` limits the size of the files it writes, bytes."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mlff_calc.cli.main", "relax", *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=None if largest_file is None else limit,
+    )
 
 
 def test_relaxes_and_writes_structure_and_trajectory(potentials, work):
@@ -86,6 +101,53 @@ def test_not_converged_says_so_in_status_message_and_name(potentials, work):
     assert again.returncode == 0, again.stderr
     assert not (work / "ethanol_relaxed_not_converged.extxyz").exists()
     assert (work / "ethanol_relaxed.extxyz").exists()
+
+
+@pytest.mark.parametrize("limit", [4096, 9001])
+def test_steps_are_kept_where_the_disk_takes_no_more(potentials, work, limit):
+    done = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", largest_file=limit)
+    assert done.returncode == 1
+    assert done.stderr.count("mlff: error:") == 1
+    assert "cannot write ethanol_relaxed.traj: " in done.stderr
+    assert "too large" in done.stderr
+    assert "The steps taken are in ethanol_relaxed.traj. Free space" in done.stderr
+    assert sorted(path.name for path in work.iterdir()) == ["ethanol.xyz", "ethanol_relaxed.traj"]
+    steps = read(work / "ethanol_relaxed.traj", index=":")
+    assert len(steps) > 1
+    assert np.allclose(steps[0].positions, read(work / "ethanol.xyz").positions)
+    energies = [step.get_potential_energy() for step in steps]
+    assert energies[-1] < energies[0]
+    size = (work / "ethanol_relaxed.traj").stat().st_size
+    assert size <= limit
+    again = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", "--steps", len(steps), "--overwrite")
+    assert "not converged" in again.stderr
+    whole = read(work / "ethanol_relaxed.traj", index=":")
+    for step, twin in zip(steps, whole, strict=False):
+        np.testing.assert_array_equal(step.positions, twin.positions)
+        np.testing.assert_array_equal(step.get_forces(), twin.get_forces())
+
+
+def test_nothing_is_left_where_not_one_step_fits(potentials, work):
+    done = mlff(work, potentials / "organic", "ethanol.xyz", largest_file=300)
+    assert done.returncode == 1
+    assert "cannot write ethanol_relaxed.traj: " in done.stderr
+    assert "steps taken" not in done.stderr
+    assert [path.name for path in work.iterdir()] == ["ethanol.xyz"]
+
+
+def test_steps_are_kept_where_the_structure_cannot_be_written(potentials, work, monkeypatch, capsys):
+    def half(path, *_, **__):
+        path.write_text("9\nhalf of")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(work)
+    monkeypatch.setattr("ase.io.write", half)
+    status = run_cli(build_app(), ["relax", str(potentials / "organic"), "ethanol.xyz", "--fmax", "0.005", "--quiet"])
+    told = capsys.readouterr().err
+    assert status == 1
+    assert "cannot write ethanol_relaxed.extxyz: No space left on device. The steps taken are in ethanol" in told
+    assert sorted(path.name for path in work.iterdir()) == ["ethanol.xyz", "ethanol_relaxed.traj"]
+    assert len(read("ethanol_relaxed.traj", index=":")) > 1
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ def test_example_is_printed_or_written_and_validates(tmp_path: Path, capsys: pyt
         (["gone.yaml"], 1, "cannot read the recipe"),
         (["recipe.yaml", "--set", "optimizer.batchsize=4"], 1, "did you mean 'batch_size'"),
         (["recipe.yaml"], 1, "there is no file"),
+        (["recipe.yaml", "--set", "potential.repulsion.reach=abc"], 1, "recipe.yaml: potential.repulsion.reach: 'abc'"),
+        (["recipe.yaml", "--set", "potential.backbone.n_layers=1.5"], 1, "recipe.yaml: potential.backbone.n_layers: "),
     ],
 )
 def test_bad_input_is_one_message(

@@ -8,6 +8,7 @@ from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
+from ase.md.langevin import Langevin
 
 from mlff_calc.dynamics import ENSEMBLES, EnsembleOptions, build_integrator, degrees_of_freedom, set_maxwell_velocities
 from mlff_calc.dynamics.ensembles import conserved_energy
@@ -63,7 +64,7 @@ def test_fluctuations_of_the_temperature_are_canonical(bonded, ensemble):
     assert error < 0.2 * mean
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "bussi", "nose-hoover"])
+@pytest.mark.parametrize("ensemble", ["nve", "langevin", "bussi", "nose-hoover"])
 def test_conserved_energy_is_conserved(copper, ensemble):
     atoms = copper()
     options = EnsembleOptions(ensemble=ensemble, temperature_K=600.0, timestep_fs=2.0, taut_fs=100.0)
@@ -79,6 +80,79 @@ def test_conserved_energy_is_conserved(copper, ensemble):
     assert np.ptp(energies) / len(atoms) < 1e-3
     if ensemble != "nve":
         assert np.ptp(exchanged) > 20 * np.ptp(energies)
+
+
+def langevin_energies(atoms, timestep_fs, friction_per_ps, steps):
+    """Conserved and total energy of a Langevin run, eV."""
+    options = EnsembleOptions(
+        ensemble="langevin", temperature_K=300.0, timestep_fs=timestep_fs, friction_per_ps=friction_per_ps
+    )
+    dynamics = prepare(atoms, options)
+    energies = []
+    for _ in range(steps):
+        dynamics.step()
+        total = atoms.get_potential_energy() + atoms.get_kinetic_energy()
+        energies.append((conserved_energy(dynamics, "langevin", total), total))
+    return np.array(energies).T
+
+
+def test_langevin_without_friction_gives_no_heat(bonded):
+    """What then changes the energy is the error of velocity Verlet; what such a friction gives is below 1e-10 eV."""
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = bonded(atoms)
+    conserved, total = langevin_energies(atoms, 1.0, 1e-20, 300)
+    assert np.ptp(total) > 1e-3
+    np.testing.assert_allclose(conserved, total, rtol=0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("friction", [5.0, 500.0])
+def test_on_harmonic_springs_heat_is_counted_exactly(einstein, friction):
+    """There the work of the forces is known in closed form, so that only velocity Verlet's dt^2/8 f^2/m is left."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = einstein(atoms.positions)
+    conserved, total = langevin_energies(atoms, 2.0, friction, 200)
+    squares = (2.0 * units.fs) ** 2 / 8.0 * np.sum(atoms.get_forces() ** 2 / atoms.get_masses()[:, None])
+    begin = bulk("Cu", cubic=True)  # at rest on its springs
+    set_maxwell_velocities(begin, 300.0, seed=0, conserves_momentum=False)
+    assert conserved[-1] - begin.get_kinetic_energy() == pytest.approx(squares, abs=1e-11)
+    assert abs(total[-1] - total[0]) > 0.01
+
+
+@pytest.mark.parametrize("friction", [5.0, 50.0])
+def test_what_langevin_conserves_is_flat(bonded, friction):
+    """Leaving out the noise, the friction or the work of a force would leave some of the exchanged energy in it."""
+    spreads = []
+    for timestep in (1.0, 0.5, 0.25):
+        atoms = molecule("CH3CH2OH")
+        atoms.calc = bonded(atoms)
+        conserved, total = langevin_energies(atoms, timestep, friction, int(1000 / timestep))
+        assert np.ptp(total) > 20 * np.ptp(conserved)
+        spreads.append(np.std(conserved))
+    assert spreads[0] > 6 * spreads[2]  # second order is 16, and every run has noise of its own
+    drift = energy_drift(0.00025 * np.arange(4000), conserved, 9)
+    assert abs(drift.slope) < 0.2  # meV/atom/ps
+
+
+def test_counting_heat_changes_no_bit_of_langevin(copper):
+    options = EnsembleOptions(ensemble="langevin", temperature_K=600.0, timestep_fs=2.0)
+    ours, plain = copper(1), copper(1)
+    ours.set_constraint(FixAtoms([0]))
+    plain.set_constraint(FixAtoms([0]))
+    dynamics = prepare(ours, options)
+    prepare(plain, options)
+    friction = options.friction_per_ps / (1000.0 * units.fs)
+    reference = Langevin(
+        plain, 2.0 * units.fs, temperature_K=600.0, friction=friction, fixcm=False, rng=np.random.default_rng(0)
+    )
+    totals, conserved = [], []
+    for _ in range(60):
+        dynamics.step()
+        reference.step()
+        np.testing.assert_array_equal(ours.positions, plain.positions)
+        np.testing.assert_array_equal(ours.get_momenta(), plain.get_momenta())
+        totals.append(ours.get_potential_energy() + ours.get_kinetic_energy())
+        conserved.append(conserved_energy(dynamics, "langevin", totals[-1]))
+    assert np.ptp(totals) > 20 * np.ptp(conserved)  # with fixed atoms as well
 
 
 @pytest.mark.parametrize("ensemble", ["npt-iso", "npt"])

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
@@ -45,6 +46,63 @@ def test_a_restart_off_the_grid_with_a_calculator_without_history(bonded, tmp_pa
     for steps in (98, 143, 200):
         MDRun.resume(tmp_path / "parts", bonded(atoms), steps=steps).run()
     same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("ensemble", ["nose-hoover", "bussi", "langevin"])
+def test_a_molecule_that_starts_on_a_line_and_bends(bonded, tmp_path, same_run, ensemble):
+    """Degrees of freedom are those of the start of the run, whatever the geometry it is resumed at."""
+    atoms = molecule("CO2")
+    atoms.calc = bonded(atoms)
+    MDRun.start(atoms, tmp_path / "whole", options(ensemble), RunOptions(steps=240, **EVERY)).run()
+    MDRun.start(atoms, tmp_path / "parts", options(ensemble), RunOptions(steps=197, **EVERY)).run()
+    MDRun.resume(tmp_path / "parts", bonded(atoms), steps=240).run()
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("ensemble", ["nose-hoover", "bussi", "nve"])
+def test_the_saved_degrees_of_freedom_are_used(bonded, tmp_path, ensemble):
+    """A state of a version that counted otherwise goes on with the number its run was started with."""
+    atoms = molecule("CO2")
+    atoms.calc = bonded(atoms)
+    folder = tmp_path / "run"
+    MDRun.start(atoms, folder, options(ensemble), RunOptions(steps=20, **EVERY)).run()
+    content = json.loads((folder / "state.json").read_text())
+    assert content["n_free"] == 3
+    (folder / "state.json").write_text(json.dumps({**content, "n_free": 4}))
+    run = MDRun.resume(folder, bonded(atoms), steps=40)
+    run.run()
+    table = read_log(folder / "log.csv")
+    counted = 2.0 * table["kinetic_eV"] / (units.kB * table["temperature_K"])
+    np.testing.assert_allclose(counted, np.where(table["step"] > 20, 4.0, 3.0), rtol=1e-12)
+    if ensemble == "nose-hoover":
+        assert run.dynamics._thermostat._num_atoms_global == 4 / 3
+    if ensemble == "bussi":
+        assert run.dynamics.ndof == 4
+
+
+@pytest.mark.parametrize("ensemble", ["nose-hoover", "nve"])
+def test_states_saved_before_degrees_of_freedom_were_go_on(bonded, tmp_path, same_run, ensemble):
+    atoms = molecule("CO2")
+    atoms.calc = bonded(atoms)
+    MDRun.start(atoms, tmp_path / "whole", options(ensemble), RunOptions(steps=40, **EVERY)).run()
+    MDRun.start(atoms, tmp_path / "parts", options(ensemble), RunOptions(steps=20, **EVERY)).run()
+    content = json.loads((tmp_path / "parts/state.json").read_text())
+    del content["n_free"]
+    (tmp_path / "parts/state.json").write_text(json.dumps(content))
+    MDRun.resume(tmp_path / "parts", bonded(atoms), steps=40).run()
+    same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_langevin_states_saved_before_heat_was_counted_go_on_without_it(copper, tmp_path):
+    folder = tmp_path / "run"
+    MDRun.start(copper(1), folder, options("langevin"), RunOptions(steps=20, **EVERY)).run()
+    content = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps({**content, "internals": {}}))
+    for steps in (40, 60):
+        MDRun.resume(folder, EMT(), steps=steps).run()
+    table = read_log(folder / "log.csv")
+    assert (np.isnan(table["conserved_eV"]) == (table["step"] > 20)).all()
+    assert np.isfinite(table["drift_meV_per_atom_ps"][1:]).all()
 
 
 def test_a_potential_resumed_off_the_grid_changes_no_bit(tmp_path, same_run):

@@ -7,6 +7,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms
+from ase.io import read
 
 from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions, degrees_of_freedom, read_log, set_maxwell_velocities
 from mlff_calc.dynamics.velocities import remove_net_motion
@@ -17,7 +18,7 @@ from mlff_calc.errors import OptionError
     ("atoms", "conserving", "kicked"),
     [
         (molecule("CH3CH2OH"), 21, 27),
-        (molecule("CO2"), 4, 9),
+        (molecule("CO2"), 3, 9),
         (molecule("H2"), 1, 6),
         (bulk("Si", cubic=True), 21, 24),
         (Atoms("Ar"), 3, 3),
@@ -28,6 +29,24 @@ from mlff_calc.errors import OptionError
 def test_degrees_of_freedom(atoms, conserving, kicked):
     assert degrees_of_freedom(atoms, conserves_momentum=True) == conserving
     assert degrees_of_freedom(atoms, conserves_momentum=False) == kicked
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nose-hoover", "bussi"])
+def test_a_molecule_that_starts_on_a_line_moves_in_as_many_ways_as_when_it_has_bent(bonded, tmp_path, ensemble):
+    """CO2 bends in one plane, which its first velocities choose: 6 velocities less 2 of drift and 1 of rotation are 3."""
+    atoms = molecule("CO2")
+    atoms.calc = bonded(atoms)
+    run = MDRun.start(atoms, tmp_path / "run", EnsembleOptions(ensemble=ensemble), RunOptions(steps=400))
+    run.run()
+    frames = read(tmp_path / "run/trajectory.traj", ":")
+    bent = np.array([180.0 - frame.get_angle(1, 0, 2) for frame in frames])
+    assert bent[0] < 1e-6
+    assert bent.max() > 5.0
+    velocities = np.concatenate([frame.get_velocities() for frame in frames])
+    in_plane = np.linalg.svd(velocities, compute_uv=False)
+    assert in_plane[2] < 1e-9 * in_plane[1]
+    for frame in frames:
+        assert degrees_of_freedom(frame, conserves_momentum=True) == run.state.n_free == 6 - 2 - 1
 
 
 def test_fixed_atoms_do_not_count():

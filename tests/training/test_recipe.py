@@ -93,10 +93,60 @@ def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object
         ("potential.forces=directly", "potential.forces: 'directly' is not a choice; give 'gradient' or 'direct'"),
         ("potential.head.name=dipole", "potential.head.name: 'dipole' is not a choice; give 'energy'"),
         ("data.valid=valid.extxyz", "data: both `valid` and `split.valid` are given"),
+        ("optimizer.batch_size=true", "optimizer.batch_size: True: true and false are no numbers; give a number"),
+        ("potential.backbone.name=mace", "potential.backbone.name: unknown backbone 'mace'; available: equiformer"),
+        ("potential.backbone.chanels=8", "potential.backbone.chanels: unknown option 'chanels'"),
+        (
+            "potential.backbone.channels=abc",
+            "potential.backbone.channels: channels of backbone 'equiformer' is 'abc'; give a",
+        ),
+        (
+            "potential.backbone.channels=8.5",
+            "potential.backbone.channels: channels of backbone 'equiformer' is 8.5; give a",
+        ),
+        (
+            "potential.backbone.n_layers=1.5",
+            "potential.backbone.n_layers: n_layers of backbone 'equiformer' is 1.5; give a",
+        ),
+        (
+            "potential.backbone.n_basis=true",
+            "potential.backbone.n_basis: n_basis of backbone 'equiformer' is True; give a",
+        ),
+        (
+            "potential.backbone.cutoff=.inf",
+            "potential.backbone.cutoff: cutoff of backbone 'equiformer' is inf; give a fin",
+        ),
+        ("potential.backbone.channels=0", "potential: backbone equiformer: channels is 0; it must be positive"),
+        ("potential.elements=[Xx]", "potential: unknown element 'Xx'"),
+        (
+            "potential.repulsion.reach=abc",
+            "potential.repulsion.reach: 'abc' does not fit; input should be a valid number",
+        ),
+        ("potential.repulsion.reach=0", "potential.repulsion.reach: 0 is out of range; give a value > 0"),
+        ("potential.repulsion.reech=1", "potential.repulsion.reech: unknown key 'reech'; did you mean 'reach'?"),
+        ("potential.repulsion.name=lj", "potential.repulsion.name: 'lj' is not a choice; give 'zbl'"),
+        ("potential.scale=abc", "potential.scale: 'abc': give a number greater than 0, or auto"),
+        ("potential.avg_num_neighbors=.nan", "potential.avg_num_neighbors: nan: give a number greater than 0, or auto"),
     ],
 )
 def test_bad_values_name_place_value_and_cure(override: str, expected: str) -> None:
     assert expected in refusal(apply_overrides(example(), [override]))
+
+
+def test_one_line_per_wrong_option_and_no_other() -> None:
+    overrides = ["potential.backbone.channels=abc", "potential.backbone.cutof=4.0", "potential.scale=abc"]
+    message = refusal(apply_overrides(example(), overrides))
+    places = sorted(line.split(": ")[1] for line in message.splitlines())
+    assert places == ["potential.backbone.channels", "potential.backbone.cutof", "potential.scale"]
+
+
+def test_numbers_of_a_potential_are_taken_as_written() -> None:
+    overrides = ["potential.backbone.cutoff=4", "potential.scale=1e-3", "potential.repulsion={reach: 1}"]
+    potential = parse_recipe(apply_overrides(example(), overrides), "a.yaml").potential
+    assert potential is not None
+    assert potential.scale == 1e-3
+    assert potential.config()["repulsion"] == {"name": "zbl", "reach": 1.0}
+    assert potential.config()["backbone"] == {**example()["potential"]["backbone"], "cutoff": 4}
 
 
 def test_direct_forces_are_not_asked_for_what_they_cannot_give() -> None:

