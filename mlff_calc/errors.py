@@ -43,5 +43,17 @@ class SimulationError(MLFFError, RuntimeError):
     """A run was stopped: values that are not finite, exploding temperature, an extrapolation threshold passed."""
 
 
+class ConvergenceError(SimulationError):
+    """A fixed point was not found.
+
+    Attributes:
+        residuals: relative residual after each evaluation of the last attempt.
+    """
+
+    def __init__(self, message: str, residuals: list[float]) -> None:
+        super().__init__(message)
+        self.residuals = residuals
+
+
 class BenchmarkError(MLFFError, RuntimeError):
     """A program that is timed could not be installed, built, loaded or run."""

@@ -54,6 +54,11 @@ def available_backbones() -> list[str]:
     return sorted(_BACKBONES)
 
 
+def is_fixed_point(name: str) -> bool:
+    """Whether the features of a registered backbone are a fixed point."""
+    return _BACKBONES[name].is_fixed_point
+
+
 def backbone_options(name: str) -> dict[str, Any]:
     """Options of a registered backbone and their defaults (`inspect.Parameter.empty` where there is none).
 

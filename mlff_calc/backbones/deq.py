@@ -5,6 +5,9 @@ embedding u(x) instead of on z, so that f is bounded for any z:
 
     f(z; x) = B(u + A(norm(z)))      A: graph attention, B: the rest of the block, and the second block where there is one.
 
+Where f takes z to be is found by a solver; `forward` gives its solution the derivatives of a fixed point. A potential, which
+knows the energy, has a cheaper way to forces, by one more linear solve (potential/fixed_point.py).
+
 All normalization is per atom, so that neither a batch nor the size of a system enters. What depends on geometry only (u,
 envelope, frames, radial weights) is computed once per structure and shared by all evaluations.
 
@@ -17,16 +20,37 @@ Source: Burger et al., "DEQuify your force field" (2025), Sec. 3: a weight-tied 
 injects by replacing the residual stream, per atom, where theirs rescales by one norm over the batch.
 """
 
-from typing import Dict, List
+from typing import Any, Dict, List
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mlff_calc.backbones.base import Backbone, register_backbone
-from mlff_calc.backbones.equiformer import AtomEmbedding, EdgeGeometry, EquiformerBlock
-from mlff_calc.errors import RecipeError
+from mlff_calc.backbones.equiformer import AtomEmbedding, EdgeGeometry, EquiformerBlock, check_positive, check_sizes
+from mlff_calc.errors import OptionError, RecipeError
+from mlff_calc.fixed_point import attach, build_solver, solve
 from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.nn.scatter import exchange
+
+GRADIENTS = ("phantom", "implicit")
+
+
+class FixedPointMap(nn.Module):
+    """f: one or two blocks, the first of which reads z and writes on the embedding."""
+
+    def __init__(self, blocks: List[EquiformerBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, state: Tensor, edge_index: Tensor, prepared: List[Tensor]) -> Tensor:
+        """Map `state` [n_atoms, (l_max+1)^2, channels] to the same shape, with what `Deq.prepare` gave."""
+        features = prepared[0]
+        for i, block in enumerate(self.blocks):
+            source = block.attention_norm(exchange(state if i == 0 else features))
+            features = features + block.attention(source, edge_index, prepared[3 + i], prepared[1], prepared[2])
+            features = features + block.ffn(block.ffn_norm(features))
+        return features
 
 
 @register_backbone("deq")
@@ -36,6 +60,16 @@ class Deq(Backbone):
     Args:
         n_species: number of elements of the potential.
         n_blocks: blocks of f, 1 or 2.
+        solver: `anderson`, `broyden` or `picard`. history: earlier states that the solver uses. damping: share of the new
+            value in a step.
+        tolerance: relative residual |f(z) - z| / |f(z)| at which a solve ends in use, for z and the adjoint alike.
+        max_evaluations: of each solve; one that needs more has not converged.
+        training_tolerance, training_evaluations: the same in training, where a solve that needs more goes on in the next
+            epoch, from where it ended.
+        gradient: how losses reach the weights through a solution: `phantom` (`phantom_steps` evaluations are recorded) or
+            `implicit` (exact, by further linear solves; slower, not compiled).
+        phantom_steps: at least 1.
+        feedback: scale of the first weights that z acts through; below about 0.5 the new map is contractive.
         cutoff, l_max, m_max, channels, heads, attention_channels, ffn_channels, n_basis, edge_channels,
             envelope_exponent, avg_num_neighbors: see `Equiformer`.
 
@@ -43,10 +77,22 @@ class Deq(Backbone):
         RecipeError: an option out of range.
     """
 
+    is_fixed_point = True
+
     def __init__(
         self,
         n_species: int,
         n_blocks: int = 1,
+        solver: str = "anderson",
+        history: int = 5,
+        damping: float = 1.0,
+        tolerance: float = 1e-4,
+        training_tolerance: float = 1e-3,
+        max_evaluations: int = 50,
+        training_evaluations: int = 8,
+        gradient: str = "phantom",
+        phantom_steps: int = 1,
+        feedback: float = 0.3,
         cutoff: float = 5.0,
         l_max: int = 2,
         m_max: int = -1,
@@ -65,19 +111,47 @@ class Deq(Backbone):
         ffn_channels = ffn_channels or 2 * channels
         if n_blocks not in (1, 2):
             raise RecipeError(f"backbone deq: n_blocks is {n_blocks}; choose 1 or 2")
+        if gradient not in GRADIENTS:
+            raise RecipeError(f"backbone deq: gradient is {gradient!r}; choose one of {', '.join(GRADIENTS)}")
+        if training_evaluations < 1:
+            raise RecipeError(f"backbone deq: training_evaluations is {training_evaluations}; it must be at least 1")
+        if not training_tolerance > 0.0:
+            raise RecipeError(f"backbone deq: training_tolerance is {training_tolerance}; it must be positive")
+        if phantom_steps < 1:
+            raise RecipeError(f"backbone deq: phantom_steps is {phantom_steps}; it must be at least 1")
+        check_sizes("deq", cutoff, l_max, m_max, channels, n_blocks, heads, attention_channels)
+        check_positive(
+            "deq",
+            n_basis=n_basis,
+            edge_channels=edge_channels,
+            ffn_channels=ffn_channels,
+            envelope_exponent=envelope_exponent,
+            avg_num_neighbors=avg_num_neighbors,
+            feedback=feedback,
+        )
         self.cutoff = float(cutoff)
         self.l_max = l_max
         self.channels = channels
         self.n_layers = n_blocks
-        self.is_fixed_point = True
+        self.gradient = gradient
+        self.tolerance = float(tolerance)
+        self.training_tolerance = float(training_tolerance)
+        self.max_evaluations = max_evaluations
+        self.training_evaluations = training_evaluations
+        self.phantom_steps = phantom_steps
+        options: Dict[str, Any] = {"max_evaluations": max_evaluations, "damping": damping}
+        if solver != "picard":
+            options["history"] = history
+        try:
+            self.solver = build_solver(solver, tolerance=tolerance, **options)
+        except OptionError as error:
+            raise RecipeError(f"backbone deq: {error}") from error
         self.geometry = EdgeGeometry(cutoff, n_basis, edge_channels, l_max, m_max, n_species, envelope_exponent)
         self.embedding = AtomEmbedding(l_max, channels, edge_channels, n_species, avg_num_neighbors)
-        self.blocks = nn.ModuleList(
-            [
-                EquiformerBlock(l_max, m_max, channels, attention_channels, heads, ffn_channels, edge_channels)
-                for _ in range(n_blocks)
-            ]
-        )
+        sizes = (l_max, m_max, channels, attention_channels, heads, ffn_channels, edge_channels)
+        self.map = FixedPointMap([EquiformerBlock(*sizes) for _ in range(n_blocks)])
+        with torch.no_grad():
+            self.map.blocks[0].attention.project.weight.mul_(feedback)
         self.norm = DegreeNorm(l_max, channels)
 
     def set_double_geometry(self, double: bool) -> None:
@@ -89,18 +163,61 @@ class Deq(Backbone):
         species, edge_index = graph["species"], graph["edge_index"]
         edges = self.geometry(graph["edge_vec"], edge_index, species)
         prepared = [self.embedding(species, edge_index, edges), edges.envelope, edges.wigner]
-        for block in self.blocks:
+        for block in self.map.blocks:
             prepared.append(block.attention.radial_weights(edges.scalars))
         return prepared
 
     def evaluate(self, state: Tensor, edge_index: Tensor, prepared: List[Tensor]) -> Tensor:
         """One evaluation f(z) [n_atoms, (l_max+1)^2, channels] of `state` z, with what `prepare` gave."""
-        features = prepared[0]
-        for i, block in enumerate(self.blocks):
-            source = exchange(state if i == 0 else features)
-            message = block.attention(
-                block.attention_norm(source), edge_index, prepared[3 + i], prepared[1], prepared[2]
+        return self.map(state, edge_index, prepared)
+
+    @torch.jit.unused
+    def random_state(self, graph: Dict[str, Tensor]) -> Tensor:
+        """Normal random numbers in the shape of a state, for power iterations."""
+        shape = (graph["atomic_numbers"].shape[0], (self.l_max + 1) ** 2, self.channels)
+        return torch.randn(shape, dtype=self.norm.scale.dtype, device=self.norm.scale.device)
+
+    @torch.jit.unused
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] and what the solve found to the graph.
+
+        Adds `state` (z*, [n_atoms, (l_max+1)^2, channels]), `residual` and `evaluations` [n_systems]. `start_state`, where
+        the graph has it, is where the solve begins. Features have the exact derivatives of the fixed point, or in training
+        with `gradient: phantom` those of the last `phantom_steps` evaluations.
+        """
+        edge_index, index, n_systems = graph["edge_index"], graph["system_index"], graph["cell"].shape[0]
+        prepared = self.prepare(graph)
+        tolerance = self.training_tolerance if self.training else self.tolerance
+        most = self.training_evaluations if self.training else self.max_evaluations
+        with torch.no_grad():
+            found = solve(
+                lambda state: self.evaluate(state, edge_index, prepared),
+                graph.get("start_state", prepared[0]).to(prepared[0].dtype),
+                self.solver,
+                index,
+                n_systems,
+                tolerance=tolerance,
+                max_evaluations=most,
             )
-            features = features + message
-            features = features + block.ffn(block.ffn_norm(features))
-        return features
+        state = found.state
+        if self.training and self.gradient == "phantom":
+            for _ in range(self.phantom_steps):
+                state = self.evaluate(state, edge_index, prepared)
+        else:
+            weights = {name: weight for name, weight in self.map.named_parameters() if weight.requires_grad}
+            names, n_prepared = list(weights), len(prepared)
+
+            def function(z: Tensor, *tensors: Tensor) -> Tensor:
+                given = dict(zip(names, tensors[n_prepared:], strict=True))
+                return functional_call(self.map, given, (z, edge_index, list(tensors[:n_prepared])))
+
+            def solve_adjoint(transposed, start: Tensor) -> Tensor:  # noqa: ANN001 - a callable
+                return solve(
+                    transposed, start, self.solver, index, n_systems, tolerance=tolerance, max_evaluations=most
+                ).state
+
+            state = attach(function, state, [*prepared, *weights.values()], solve_adjoint)
+        out = dict(graph)
+        out["node_features"] = self.norm(state)
+        out["state"], out["residual"], out["evaluations"] = state.detach(), found.residual, found.evaluations
+        return out

@@ -165,8 +165,9 @@ class Equiformer(Backbone):
         m_max = l_max if m_max < 0 else m_max
         attention_channels = attention_channels or channels
         ffn_channels = ffn_channels or 2 * channels
-        check_sizes(cutoff, l_max, m_max, channels, n_layers, heads, attention_channels)
+        check_sizes("equiformer", cutoff, l_max, m_max, channels, n_layers, heads, attention_channels)
         check_positive(
+            "equiformer",
             n_basis=n_basis,
             edge_channels=edge_channels,
             ffn_channels=ffn_channels,
@@ -204,15 +205,32 @@ class Equiformer(Backbone):
         return out
 
 
-def check_positive(**options: float) -> None:
+def check_positive(backbone: str, **options: float) -> None:
+    """Refuse options that are not positive.
+
+    Raises:
+        RecipeError: names backbone, option and value.
+    """
     for name, value in options.items():
         if not value > 0:
-            raise RecipeError(f"backbone equiformer: {name} is {value}; it must be positive")
+            raise RecipeError(f"backbone {backbone}: {name} is {value}; it must be positive")
 
 
 def check_sizes(
-    cutoff: float, l_max: int, m_max: int, channels: int, n_layers: int, heads: int, attention_channels: int
+    backbone: str,
+    cutoff: float,
+    l_max: int,
+    m_max: int,
+    channels: int,
+    n_layers: int,
+    heads: int,
+    attention_channels: int,
 ) -> None:
+    """Refuse sizes out of range.
+
+    Raises:
+        RecipeError: names backbone, option and value.
+    """
     checks = [
         (cutoff > 0.0, f"cutoff is {cutoff} Angstrom; it must be positive"),
         (0 <= l_max <= 6, f"l_max is {l_max}; it must be between 0 and 6"),
@@ -224,4 +242,4 @@ def check_sizes(
     ]  # fmt: skip
     for valid, message in checks:
         if not valid:
-            raise RecipeError(f"backbone equiformer: {message}")
+            raise RecipeError(f"backbone {backbone}: {message}")

@@ -16,11 +16,15 @@ from mlff_calc.calculators.checks import ElementCheck, changes_since, ignored_in
 from mlff_calc.calculators.convert import to_atoms
 from mlff_calc.calculators.lists import NeighborLists
 from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, to_host
+from mlff_calc.calculators.reuse import Reuse, ReusingModel, reuse_of
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.device import deterministic_sums, resolve_device
 from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.fixed_point.memory import Place, RunCache
 from mlff_calc.graph.keys import Graph
 from mlff_calc.memory import keep_freed_memory
+from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
 _TRANSIENT = ("_lists", "_models", "_device", "_check_elements")
@@ -33,8 +37,6 @@ class GraphCalculator(Calculator):
     a device, neighbour lists) is left out of pickles and deep copies and comes back at the next calculation.
     """
 
-    history_free: ClassVar[bool] = True
-    """Results are a function of the structure alone, on a CPU to the last bit: when a list was built changes no edge."""
     implemented_properties: ClassVar[list[str]] = PROPERTIES
     default_parameters: ClassVar[dict[str, Any]] = {
         "device": "auto",
@@ -43,12 +45,14 @@ class GraphCalculator(Calculator):
         "compile": False,
         "neighbor_backend": "auto",
         "deterministic": False,
+        "reuse": "auto",
     }
 
     def __init__(self, potentials: Sequence[Any], **parameters: Any) -> None:
         super().__init__()
         self._potentials = list(potentials)
         self.stats = CalculatorStats()
+        self._caches = [RunCache() for _ in self._potentials]
         self._said_ignored = False
         self.parameters.update(parameters)
         self._prepare()
@@ -58,6 +62,26 @@ class GraphCalculator(Calculator):
         """Where the model runs."""
         self._ensure_prepared()
         return self._device
+
+    @property
+    def history_free(self) -> bool:
+        """Whether results are a function of the structure alone, on a CPU to the last bit.
+
+        They are, when a neighbour list was built changes no edge, unless fixed points are reused.
+        """
+        return all(self._mode(potential) is None for potential in self._potentials)
+
+    def get_state(self) -> dict[str, Any] | None:
+        """What the next results depend on beside the structure, in plain types and arrays; None where there is nothing."""
+        if self.history_free:
+            return None
+        return {"runs": [cache.plain() for cache in self._caches]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take up what `get_state` gave, so that a run goes on bit for bit."""
+        self._ensure_prepared()
+        for cache, plain in zip(self._caches, state["runs"], strict=True):
+            cache.load(plain, self._device)
 
     @property
     def cutoff(self) -> float:
@@ -82,7 +106,9 @@ class GraphCalculator(Calculator):
         lists = NeighborLists(self.cutoff, options["skin"], options["neighbor_backend"], device)
         elements = set.intersection(*(set(potential.elements) for potential in self._potentials))
         self._check_elements = ElementCheck(elements)
-        self._models = [self._load(potential, device) for potential in self._potentials]
+        self._models = [
+            self._load(potential, device, cache) for potential, cache in zip(self._potentials, self._caches, strict=True)
+        ]
         self._lists, self._device = lists, device
 
     def _ensure_prepared(self) -> None:
@@ -90,14 +116,27 @@ class GraphCalculator(Calculator):
         if getattr(self, "_models", None) is None:
             self._prepare()
 
-    def _load(self, potential: Any, device: torch.device) -> Any:
+    def _load(self, potential: Any, device: torch.device, cache: RunCache) -> Any:
         """What is called with a graph: a copy in the precision asked for, on `device`; the user's object is left alone."""
-        precision = self.parameters["precision"]
+        precision, mode = self.parameters["precision"], self._mode(potential)
+        eager = potential.to_precision(precision).to(device).eval().requires_grad_(False)
+        step: Any = eager
         if self.parameters["compile"]:
             from mlff_calc.export import compile_potential
 
-            return compile_potential(potential, device=device, precision=precision)
-        return potential.to_precision(precision).to(device).eval().requires_grad_(False)
+            step = compile_potential(
+                potential, device=device, precision=precision, step=None if mode is None else mode.sizes
+            )
+        elif mode is not None:
+            step = FixedPointStep(eager, mode.sizes)
+        if mode is None:
+            return step
+        return ReusingModel(eager, mode, step, cache, self.stats)
+
+    def _mode(self, potential: Any) -> Reuse | None:
+        """How fixed points of a potential are reused; None where there are none, or they are not."""
+        fixed_point = isinstance(potential, FixedPointPotential) and not potential.direct_forces
+        return reuse_of(self.parameters["reuse"], fixed_point=fixed_point)
 
     @abstractmethod
     def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
@@ -123,6 +162,8 @@ class GraphCalculator(Calculator):
             except Exception:
                 self.parameters.update(before)
                 raise
+            for cache in self._caches:
+                cache.clear()
             self.reset()
         return changed
 
@@ -214,6 +255,10 @@ class GraphCalculator(Calculator):
         with stats.timed("neighbors_s"):
             graph, rebuilt = self._lists.graph(atoms)
             stats.n_rebuilds += rebuilt
+        place = Place(atoms.numbers, atoms.positions.copy(), atoms.cell.array, atoms.pbc)
+        for model in self._models:
+            if isinstance(model, ReusingModel):
+                model.serve(atoms, place)
         try:
             with stats.timed("model_s"), deterministic_sums(self.parameters["deterministic"]):
                 outputs = self._outputs(graph)

@@ -14,6 +14,7 @@ from ase.outputs import Properties
 
 from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
+from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.keys import ATOMIC_VIRIAL, EDGE_INDEX, EDGE_VEC, ENERGIES, ENERGY, FORCES, Graph
 from mlff_calc.potential import load_potential
@@ -52,7 +53,7 @@ class CommitteeCalculator(GraphCalculator):
         threshold: eV/Angstrom, the largest spread of a force that is let pass; None does not look.
         action: beyond the threshold ``warn`` (a `CommitteeWarning`, each time a calculation is beyond it) or ``stop``
             (SimulationError, after the results were stored, so that they can be looked at).
-        device, precision, skin, compile, neighbor_backend, deterministic: see `MLFFCalculator`.
+        device, precision, skin, compile, neighbor_backend, deterministic, reuse: see `MLFFCalculator`.
 
     Raises:
         PotentialFileError: no such potential. OptionError: an option that cannot be honoured, or fewer than two members.
@@ -77,6 +78,7 @@ class CommitteeCalculator(GraphCalculator):
         compile: bool = False,
         neighbor_backend: str = "auto",
         deterministic: bool = False,
+        reuse: str | Reuse = "auto",
     ) -> None:
         if isinstance(potentials, str | Path) or len(potentials) < 2:
             raise OptionError(
@@ -93,6 +95,7 @@ class CommitteeCalculator(GraphCalculator):
             compile=compile,
             neighbor_backend=neighbor_backend,
             deterministic=deterministic,
+            reuse=reuse,
         )
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ase import Atoms
 
 from mlff_calc.calculators.base import GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
+from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.potential import load_potential
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class MLFFCalculator(GraphCalculator):
         neighbor_backend: ``auto``, ``matscipy``, ``ase`` or ``vesin``.
         deterministic: fix the order of sums on CUDA (see `mlff_calc.device`); slower there. The CPU's order
             is fixed anyway. Cannot be combined with `compile`.
+        reuse: of fixed points from step to step, for potentials that have one: ``conservative``, ``fast``, ``none``, a
+            `Reuse`, or ``auto`` (conservative). See `mlff_calc.calculators.reuse`.
 
     Attributes:
         stats: times and counts, `CalculatorStats`.
@@ -54,6 +57,7 @@ class MLFFCalculator(GraphCalculator):
         compile: bool = False,
         neighbor_backend: str = "auto",
         deterministic: bool = False,
+        reuse: str | Reuse = "auto",
     ) -> None:
         if isinstance(potential, str | Path):
             self._label, loaded = str(potential), load_potential(potential)
@@ -67,6 +71,7 @@ class MLFFCalculator(GraphCalculator):
             compile=compile,
             neighbor_backend=neighbor_backend,
             deterministic=deterministic,
+            reuse=reuse,
         )
 
     @property

@@ -22,6 +22,12 @@ class CalculatorStats:
         neighbors_s: seconds in neighbour lists and edge vectors.
         model_s: seconds in the model.
         copies_s: seconds in moving the graph to the device, and results to numpy.
+        n_forward, n_adjoint: evaluations of a fixed point's f, and products with its transposed Jacobian.
+        n_cold: solves from scratch; the first step of a run, and those after a jump.
+        cold_forward, cold_adjoint: evaluations that these took: what every step would cost without reuse.
+        n_repeats: steps made again, because a residual was above the tolerance.
+        n_retries: solves begun anew, because the one before did not converge.
+        residual, adjoint_residual: of the last step.
     """
 
     n_calls: int = 0
@@ -29,6 +35,15 @@ class CalculatorStats:
     neighbors_s: float = 0.0
     model_s: float = 0.0
     copies_s: float = 0.0
+    n_forward: int = 0
+    n_adjoint: int = 0
+    n_cold: int = 0
+    cold_forward: int = 0
+    cold_adjoint: int = 0
+    n_repeats: int = 0
+    n_retries: int = 0
+    residual: float = 0.0
+    adjoint_residual: float = 0.0
 
     @property
     def total_s(self) -> float:

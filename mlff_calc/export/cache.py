@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def _processor() -> str:
     return platform.processor()
 
 
-_ROOMS = ("graph", "nn", "backbones", "heads", "potential", "export")
+_ROOMS = ("graph", "nn", "fixed_point", "backbones", "heads", "potential", "export")
 """Rooms whose code ends up in a compiled potential."""
 
 
@@ -48,8 +49,10 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def cache_key(potential: Potential, device: torch.device, n_threads: int) -> str:
-    """Hex digest over weights, configuration, code, precision, device, threads, torch version and machine."""
+def cache_key(
+    potential: Potential, device: torch.device, n_threads: int, step: Sequence[int] | None = None
+) -> str:
+    """Hex digest over weights, configuration, code, precision, device, threads, sizes of a step, torch and machine."""
     digest = hashlib.sha256()
     facts = {
         "code": _code(),
@@ -57,6 +60,7 @@ def cache_key(potential: Potential, device: torch.device, n_threads: int) -> str
         "precision": potential.precision,
         "device": str(torch.cuda.get_device_name(device)) if device.type == "cuda" else "cpu",
         "threads": n_threads,
+        "step": None if step is None else list(step),
         "torch": torch.__version__,
         "machine": [platform.system(), platform.machine(), _processor()],
         "capability": torch.backends.cpu.get_cpu_capability(),

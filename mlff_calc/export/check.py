@@ -12,6 +12,7 @@ from torch import Tensor
 from mlff_calc.errors import MLFFError
 from mlff_calc.graph import graph_from_atoms
 from mlff_calc.potential import Potential
+from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 TOLERANCES = {"float32": 2e-4, "mixed": 2e-4, "float64": 1e-9}
 """Largest difference to eager that is accepted: energies in eV per atom, others relative to their largest value."""
@@ -44,6 +45,27 @@ def probe_graph(
     numbers = generator.choice(potential.elements, size=n_atoms)
     atoms = Atoms(numbers, positions=positions, cell=[spacing * (side + 0.13)] * 3, pbc=True)
     return {key: value.to(device) for key, value in graph_from_atoms(atoms, potential.cutoff).items()}
+
+
+def probe_memory(step: FixedPointStep, graph: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """A made-up past for a step on `graph`: random states of the size of the embedding, and few secants."""
+    sizes, potential = step.sizes, step.potential
+    with torch.no_grad():
+        embedding = potential.backbone.prepare(potential.inputs(graph, graph["edge_vec"]))[0]
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(*leading: int) -> Tensor:
+        return torch.randn(*leading, *embedding.shape, generator=generator).to(embedding)
+
+    secants = torch.cat([noise(2, 1), torch.zeros_like(noise(2, 1)).expand(2, sizes.kept, -1, -1, -1)], dim=1)
+    return {
+        "past_embeddings": embedding + 0.1 * noise(sizes.window),
+        "past_states": embedding + 0.1 * noise(sizes.window),
+        "past_adjoints": 0.1 * noise(sizes.window),
+        "mix": torch.zeros(sizes.window, dtype=torch.float64, device=embedding.device),
+        "state_secants": 0.1 * secants[:, : sizes.kept],
+        "adjoint_secants": 0.1 * secants[:, : sizes.kept],
+    }
 
 
 def compare(expected: dict[str, Tensor], found: dict[str, Tensor], precision: str, what: str) -> None:

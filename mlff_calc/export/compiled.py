@@ -13,36 +13,44 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
 from mlff_calc.export.cache import cache_key, compiled_cache_dir
-from mlff_calc.export.check import ExportError, compare, probe_graph
+from mlff_calc.export.check import ExportError, compare, probe_graph, probe_memory
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
 from mlff_calc.potential import Potential
+from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.potential.fixed_point_step import MEMORY_INPUTS, MEMORY_OUTPUTS, FixedPointStep, StepSizes
 
 logger = logging.getLogger(__name__)
 
 
 class CompiledPotential:
-    """A compiled potential; called like the potential it was made from.
+    """A compiled potential, or a compiled step of a fixed-point potential; called like what it was made from.
 
     Attributes:
-        potential: the eager potential. elements, cutoff, precision: as of the potential. path: the compiled file.
+        potential: the eager potential. step: the eager step, None for a potential without a fixed point.
+        elements, cutoff, precision: as of the potential. path: the compiled file.
     """
 
-    def __init__(self, potential: Potential, path: Path, device: torch.device) -> None:
+    def __init__(
+        self, potential: Potential, path: Path, device: torch.device, step: FixedPointStep | None = None
+    ) -> None:
         self.potential = potential
+        self.step = step
+        self._eager: torch.nn.Module = potential if step is None else step
         self.elements = potential.elements
         self.cutoff = potential.cutoff
         self.precision = potential.precision
         self.path = Path(path)
         self.device = device
-        self._names = output_names(potential)
+        self._inputs, self._names = signature_of(potential, step)
         self._load()
 
     def _load(self) -> None:
@@ -53,8 +61,8 @@ class CompiledPotential:
     def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs of `Potential.forward` for a graph of one system."""
         if graph["edge_index"].shape[1] < 2 or graph["atomic_numbers"].shape[0] < 2 or graph["cell"].shape[0] != 1:
-            return self.potential(graph)
-        return dict(zip(self._names, self._run(*[graph[key].contiguous() for key in INPUTS]), strict=True))
+            return self._eager(graph)
+        return dict(zip(self._names, self._run(*[graph[key].contiguous() for key in self._inputs]), strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the loaded library, which `__setstate__` loads again."""
@@ -64,7 +72,7 @@ class CompiledPotential:
         """Restore and load the compiled file, compiling again if the cache was emptied meanwhile."""
         self.__dict__.update(state)
         if not self.path.is_file():
-            self.path = compile_potential(self.potential, device=self.device).path
+            self.path = compile_potential(self.potential, device=self.device, step=None if self.step is None else self.step.sizes).path
         self._load()
 
 
@@ -74,8 +82,9 @@ def compile_potential(
     device: str | torch.device = "cpu",
     precision: str | None = None,
     cache_dir: str | Path | None = None,
+    step: StepSizes | None = None,
 ) -> CompiledPotential:
-    """Compile a potential, or take it from the cache.
+    """Compile a potential, or a step of a fixed-point potential, or take it from the cache.
 
     The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is
     compared with eager on two system sizes before it enters the cache.
@@ -85,22 +94,31 @@ def compile_potential(
         device: `cpu` or a CUDA device.
         precision: cast to this precision first (default: the potential's own).
         cache_dir: where compiled files are kept (default: `compiled_cache_dir()`).
+        step: numbers of evaluations and what is kept between steps; needed for fixed-point potentials and for them alone.
 
     Raises:
-        OptionError: no C++ compiler. ExportError: compilation failed, or the result does not agree with eager.
+        OptionError: no C++ compiler, or a fixed-point potential without `step`. ExportError: compilation failed, or the result does not agree with eager.
     """
     device = torch.device(device)
     potential = potential.to_precision(precision or potential.precision)  # a copy: the caller's stays as it is
     potential = potential.eval().requires_grad_(False).to(device)
+    eager = None
+    if isinstance(potential, FixedPointPotential):
+        if step is None or potential.direct_forces:
+            raise OptionError(
+                "a fixed-point potential is compiled as a step of a trajectory, with gradient forces: "
+                "use MLFFCalculator(..., compile=True) with reuse, or leave compile off"
+            )
+        eager = FixedPointStep(potential, step).eval()
     folder = Path(cache_dir) if cache_dir is not None else compiled_cache_dir()
-    path = folder / f"{cache_key(potential, device, torch.get_num_threads())}.pt2"
+    path = folder / f"{cache_key(potential, device, torch.get_num_threads(), step)}.pt2"
     if not path.is_file():
         try:
-            _compile(potential, device, path)
+            _compile(potential, device, path, eager)
         except OSError as error:
             msg = f"compiled potentials cannot be kept in {folder} ({error}); set MLFF_CACHE to a folder with room"
             raise ExportError(msg) from error
-    return CompiledPotential(potential, path, device)
+    return CompiledPotential(potential, path, device, eager)
 
 
 def require_compiler() -> None:
@@ -115,23 +133,24 @@ def require_compiler() -> None:
         raise OptionError(msg)
 
 
-def _compile(potential: Potential, device: torch.device, path: Path) -> None:
+def _compile(potential: Potential, device: torch.device, path: Path, step: FixedPointStep | None) -> None:
     """Trace, export, compile, compare with eager and move the file to `path`."""
     require_compiler()
     start = time.monotonic()
     path.parent.mkdir(parents=True, exist_ok=True)
-    example = probe_graph(potential, 11, seed=1, device=device)
+    example = _example(potential, step, 11, seed=1, device=device)
+    eager = potential if step is None else step
     with tempfile.TemporaryDirectory(prefix="compile-", dir=path.parent) as folder:
         file = Path(folder) / path.name
         try:
-            aoti_package(potential, example, file)
+            aoti_package(eager, example, *signature_of(potential, step), file)
         except Exception as error:
             msg = f"AOTInductor could not compile this potential ({type(error).__name__}: {error}); leave compile off"
             raise ExportError(msg) from error
-        compiled = CompiledPotential(potential, file, device)
+        compiled = CompiledPotential(potential, file, device, step)
         for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):
-            graph = probe_graph(potential, n_atoms, seed=seed, device=device, spacing=spacing)
-            compare(potential(graph), compiled(graph), potential.precision, f"compiled potential, {n_atoms} atoms")
+            graph = _example(potential, step, n_atoms, seed=seed, device=device, spacing=spacing)
+            compare(eager(graph), compiled(graph), potential.precision, f"compiled potential, {n_atoms} atoms")
         seconds = time.monotonic() - start
         facts = {"seconds": round(seconds, 1), "torch": torch.__version__, "precision": potential.precision}
         path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
@@ -139,14 +158,45 @@ def _compile(potential: Potential, device: torch.device, path: Path) -> None:
     logger.info("compiled in %.0f s: %s", seconds, path)
 
 
-def aoti_package(potential: Potential, example: dict[str, Tensor], file: Path) -> None:
-    """Write the AOTInductor package of a potential to `file`, traced on `example`."""
+def signature_of(potential: Potential, step: FixedPointStep | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of what goes into the compiled graph and of what comes out."""
+    if step is None:
+        return INPUTS, output_names(potential)
+    return (*INPUTS, *MEMORY_INPUTS), (*output_names(potential), *MEMORY_OUTPUTS)
+
+
+def _example(
+    potential: Potential, step: FixedPointStep | None, n_atoms: int, *, seed: int, device: torch.device, **options: float
+) -> dict[str, Tensor]:
+    """A probe graph, for a step with a made-up past."""
+    graph = probe_graph(potential, n_atoms, seed=seed, device=device, **options)
+    return graph if step is None else graph | probe_memory(step, graph, seed)
+
+
+def aoti_package(
+    module: nn.Module, example: dict[str, Tensor], inputs: Sequence[str], outputs: Sequence[str], file: Path
+) -> None:
+    """Write the AOTInductor package of a module from dict to dict to `file`, traced on `example`."""
     dynamic = torch.export.Dim.DYNAMIC
-    sizes = ({0: dynamic}, {0: dynamic}, {1: dynamic}, {0: dynamic}, None)
+    sizes = tuple(None if name not in _DYNAMIC else {_DYNAMIC[name]: dynamic} for name in inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own, about its own insides
         warnings.simplefilter("ignore", FutureWarning)
-        traced = trace_for_use(potential, example)
-        inputs = tuple(example[key] for key in INPUTS)
-        exported = torch.export.export(traced, inputs, dynamic_shapes=sizes, strict=False)
+        traced = trace_for_use(module, example, inputs, outputs)
+        tensors = tuple(example[key] for key in inputs)
+        exported = torch.export.export(traced, tensors, dynamic_shapes=sizes, strict=False)
         torch._inductor.aoti_compile_and_package(exported, package_path=str(file))  # noqa: SLF001
+
+
+_DYNAMIC = {
+    "atomic_numbers": 0,
+    "system_index": 0,
+    "edge_index": 1,
+    "edge_vec": 0,
+    "past_embeddings": 1,
+    "past_states": 1,
+    "past_adjoints": 1,
+    "state_secants": 2,
+    "adjoint_secants": 2,
+}
+"""Which dimension of an input counts atoms or edges."""

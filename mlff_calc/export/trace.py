@@ -6,6 +6,7 @@ no autograd in it and can be compiled, exported or differentiated once more (for
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +15,7 @@ from torch.fx.experimental import _config as fx_config
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mlff_calc.potential import Potential
+from mlff_calc.potential.fixed_point import FixedPointPotential
 
 INPUTS = ("atomic_numbers", "system_index", "edge_index", "edge_vec", "cell")
 GRADIENT_OUTPUTS = ("energy", "energies", "forces", "virial", "atomic_virial", "stress")
@@ -26,44 +28,73 @@ def output_names(potential: Potential) -> tuple[str, ...]:
 
 
 class _Flat(nn.Module):
-    """A potential as a function of a tuple of tensors, for tracing."""
+    """A module from dict to dict as a function of a tuple of tensors, for tracing."""
 
-    def __init__(self, potential: Potential) -> None:
+    def __init__(self, module: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__()
-        self.potential = potential
-        self.names = output_names(potential)
+        self.module = module
+        self.inputs, self.outputs = inputs, outputs
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        out = self.potential(dict(zip(INPUTS, tensors, strict=True)))
-        return tuple(out[name] for name in self.names)
+        out = self.module(dict(zip(self.inputs, tensors, strict=True)))
+        return tuple(out[name] for name in self.outputs)
 
 
-def trace_for_use(potential: Potential, example: dict[str, Tensor]) -> fx.GraphModule:
-    """Graph of `INPUTS` to the outputs of `output_names`, with the weights as constants."""
-    frozen = copy.deepcopy(potential).eval().requires_grad_(False)
-    tensors = [example[key] for key in INPUTS]
-    traced = _record(_Flat(frozen), tensors)
-    return _clean(traced)
+def trace_for_use(
+    module: nn.Module, example: dict[str, Tensor], inputs: Sequence[str], outputs: Sequence[str]
+) -> fx.GraphModule:
+    """Graph of the named inputs to the named outputs of a module from dict to dict, with the weights as constants."""
+    frozen = copy.deepcopy(module).eval().requires_grad_(False)
+    return _clean(_record(_Flat(frozen, inputs, outputs), [example[key] for key in inputs]))
 
 
 def trace_for_training(
     potential: Potential, example: dict[str, Tensor]
 ) -> tuple[fx.GraphModule, list[nn.Parameter], tuple[str, ...]]:
-    """Graph of (parameters, `INPUTS`) to outputs, the parameters in its order, and the names of the outputs."""
+    """Graph of (parameters, `training_inputs`) to outputs, the parameters in its order, and the names of the outputs."""
     named = {name: parameter for name, parameter in potential.named_parameters() if parameter.requires_grad}
-    outputs = output_names(potential)
+    inputs, outputs = training_inputs(potential, example), output_names(potential)
+    if "probe" in inputs:
+        outputs = (*outputs, "growth", "probe")
+    module = FromSolution(potential) if isinstance(potential, FixedPointPotential) else potential
+    prefix = "potential." if module is not potential else ""
 
     def call(*tensors: Tensor) -> tuple[Tensor, ...]:
-        weights = dict(zip(named, tensors[: len(named)], strict=True))
-        graph = dict(zip(INPUTS, tensors[len(named) :], strict=True))
-        out = functional_call(potential, weights, (graph,))
+        weights = {prefix + name: tensor for name, tensor in zip(named, tensors[: len(named)], strict=True)}
+        graph = dict(zip(inputs, tensors[len(named) :], strict=True))
+        out = functional_call(module, weights, (graph,))
         return tuple(out[name] for name in outputs)
 
     stand_ins = [parameter.detach().clone().requires_grad_() for parameter in named.values()]
-    tensors: Sequence[Tensor] = [*stand_ins, *(example[key] for key in INPUTS)]
+    tensors: Sequence[Tensor] = [*stand_ins, *(example[key] for key in inputs)]
     traced = _record(call, tensors)
     _attach(traced)
     return _clean(traced), list(named.values()), outputs
+
+
+def training_inputs(potential: Potential, example: dict[str, Tensor]) -> tuple[str, ...]:
+    """What a graph for training takes: of a fixed point also its solution, and a probe where the example has one."""
+    if not isinstance(potential, FixedPointPotential):
+        return INPUTS
+    return (*INPUTS, "state", "adjoint", "probe") if "probe" in example else (*INPUTS, "state", "adjoint")
+
+
+class FromSolution(nn.Module):
+    """The part of a fixed-point potential that follows its solver."""
+
+    def __init__(self, potential: FixedPointPotential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.potential.outputs(graph, graph["state"], graph["adjoint"])
+
+
+def record_forward(call: Callable[..., Any], tensors: Sequence[Tensor]) -> fx.GraphModule:
+    """Operations of a function without derivatives inside, itself to be differentiated."""
+    traced = _record(call, tensors)
+    _attach(traced)
+    return _clean(traced)
 
 
 def _record(call: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor]) -> fx.GraphModule:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.errors import OptionError
 from mlff_calc.export.check import compare, compare_gradients
 from mlff_calc.export.compiled import require_compiler
-from mlff_calc.export.trace import INPUTS, trace_for_training
+from mlff_calc.export.trace import FromSolution, trace_for_training, training_inputs
+from mlff_calc.export.training_solve import CompiledSolve
 from mlff_calc.potential import Potential
+from mlff_calc.potential.fixed_point import FixedPointPotential
 
 
 def compile_for_training(
@@ -28,21 +31,39 @@ def compile_for_training(
         ExportError: outputs or gradients on `example` are not those of the eager potential.
     """
     require_compiler()
+    solve, eager = None, potential
+    if isinstance(potential, FixedPointPotential):
+        if potential.implicit_training:
+            raise OptionError(
+                "implicit gradients of a fixed point cannot be compiled; set trainer.compile: false, or gradient: phantom"
+            )
+        solve = CompiledSolve(potential, example)
+        found = solve(example)
+        example = {**example, "state": found["state"], "adjoint": found["adjoint"]}
+        eager = FromSolution(potential)
     traced, parameters, names = trace_for_training(potential, example)
+    inputs = training_inputs(potential, example)
     compiled = torch.compile(traced, dynamic=True, fullgraph=True)
+
+    def run(graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        return dict(zip(names, compiled(*parameters, *[graph[key] for key in inputs]), strict=True))
 
     def call(graph: dict[str, Tensor]) -> dict[str, Tensor]:
         if graph["cell"].shape[0] < 2:
             return potential(graph)
-        return dict(zip(names, compiled(*parameters, *[graph[key] for key in INPUTS]), strict=True))
+        if solve is None:
+            return run(graph)
+        found = solve(graph)
+        return found | run(graph | found)
 
-    _check(potential, call, parameters, example)
+    _check(eager, run, potential.precision, parameters, example)
     return call
 
 
 def _check(
-    potential: Potential,
-    call: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    eager: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    compiled: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    precision: str,
     parameters: Sequence[nn.Parameter],
     example: dict[str, Tensor],
 ) -> None:
@@ -53,11 +74,13 @@ def _check(
     """
     what = "compiled training graph"
     outputs, gradients = [], []
-    for forward in (potential, call):
+    for forward in (eager, compiled):
         out = forward(example)
         n_atoms = out["forces"].shape[0]
         loss = (out["forces"] ** 2).sum() / n_atoms + out["energies"].sum() / n_atoms
+        if "growth" in out:
+            loss = loss + out["growth"].sum()
         gradients.append(torch.autograd.grad(loss, parameters, allow_unused=True))
         outputs.append({name: value.detach() for name, value in out.items()})
-    compare(outputs[0], outputs[1], potential.precision, what)
-    compare_gradients(gradients[0], gradients[1], potential.precision, what)
+    compare(outputs[0], outputs[1], precision, what)
+    compare_gradients(gradients[0], gradients[1], precision, what)

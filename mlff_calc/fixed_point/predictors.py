@@ -1,14 +1,15 @@
 """Starts for the next solve, from the solutions of the steps before.
 
 Along a trajectory the fixed point z and the adjoint lambda are smooth in time, and so is the embedding u, which is known
-before the solve. A predictor holds options only; what it knows of a run is a `Past`, which is data: it can be copied, kept per
-image of a band, and written to a restart file.
+before the solve. A predictor is a rule and holds options only; what is known of a run is a `Past`, which is data: it can be
+copied, kept per image of a band, and written to a restart file. A rule answers with weights of the last solutions, or says
+that least squares over embeddings is to find them (`unrolled.least_squares_mix`, inside the compiled step).
 
 | symbol | name in code | shape |
 |---|---|---|
-| z_t, lambda_t | `solutions[i]`, newest first | [2, n_rows, width] |
-| u_t | `embeddings[i]`, newest first | [n_rows, width] |
-| p_t (Niklasson's auxiliary variable) | `auxiliary[i]`, newest first | [2, n_rows, width] |
+| z_t, lambda_t | `solutions[i]`, newest first | [2, n_rows, ...] |
+| u_t | `embeddings[i]`, newest first | [n_rows, ...] |
+| p_t (Niklasson's auxiliary variable) | `auxiliary[i]`, newest first | [2, n_rows, ...] |
 
 Sources: Kolafa, "Time-reversible always stable predictor-corrector method for molecular dynamics of polarizable molecules"
 (2004), Eqs. 8-9; Niklasson et al., "Extended Lagrangian Born-Oppenheimer molecular dynamics with dissipation" (2009), Eq. 14
@@ -18,56 +19,72 @@ and Table I. Least squares: the coefficients that make the present embedding out
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import comb
 
-import torch
 from torch import Tensor
 
 from mlff_calc.errors import OptionError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Past:
-    """What is kept of a run.
+    """What is kept of a run for prediction.
 
     Attributes:
-        solutions: fixed point and adjoint [2, n_rows, width] of the last steps, newest first.
-        embeddings: embeddings [n_rows, width] of the same steps.
-        auxiliary: auxiliary variables [2, n_rows, width], newest first (time-reversible prediction only).
+        solutions: fixed point and adjoint [2, n_rows, ...] of the last steps, newest first.
+        embeddings: embeddings [n_rows, ...] of the same steps.
+        auxiliary: auxiliary variables [2, n_rows, ...], newest first (time-reversible prediction only).
     """
 
-    solutions: tuple[Tensor, ...] = ()
-    embeddings: tuple[Tensor, ...] = ()
-    auxiliary: tuple[Tensor, ...] = field(default=())
+    solutions: list[Tensor] = field(default_factory=list)
+    embeddings: list[Tensor] = field(default_factory=list)
+    auxiliary: list[Tensor] = field(default_factory=list)
 
 
 class Predictor:
-    """A rule for the next start; `depth` is the number of steps it looks back."""
+    """A rule for the next start; `window` is the number of steps it looks back.
 
-    depth = 0
+    `Predictor` itself is the least-squares rule: the combination of earlier steps, of sum one, whose embeddings come nearest
+    to the present one.
 
-    def start(self, past: Past, embedding: Tensor) -> Tensor | None:
-        """Start [2, n_rows, width] for fixed point and adjoint; None for a cold start.
+    Args:
+        window: steps that are combined, 1 to 12.
 
-        Args:
-            past: of this run.
-            embedding: [n_rows, width], of the step to be solved.
-        """
-        del past, embedding
+    Raises:
+        OptionError: an option out of range.
+    """
+
+    def __init__(self, window: int = 4) -> None:
+        _check("window", window, 1, 12)
+        self.window = window
+
+    def weights(self, past: Past) -> list[float] | None:
+        """Weights of the last solutions, newest first; None where least squares is to find them."""
+        del past
         return None
 
-    def remember(self, past: Past, solution: Tensor, embedding: Tensor, start: Tensor | None) -> Past:
-        """The past with one more step.
+    def replaced(self, past: Past) -> Tensor | None:
+        """A start [2, n_rows, ...] that is no combination of solutions; None where it is one."""
+        del past
+        return None
+
+    def remember(self, past: Past, solution: Tensor, embedding: Tensor, start: Tensor | None) -> None:
+        """Add a step to the past.
 
         Args:
-            past: until now.
-            solution: [2, n_rows, width], what the solve found.
-            embedding: [n_rows, width].
-            start: what `start` gave.
+            past: of this run, changed in place.
+            solution: [2, n_rows, ...], what the solve found.
+            embedding: [n_rows, ...].
+            start: what `replaced` gave for this step.
         """
         del start
-        return Past((solution, *past.solutions)[: self.depth], (embedding, *past.embeddings)[: self.depth])
+        past.solutions[:] = [solution, *past.solutions][: self.window]
+        past.embeddings[:] = [embedding, *past.embeddings][: self.window]
+
+
+class LeastSquares(Predictor):
+    """See `Predictor`."""
 
 
 class Extrapolation(Predictor):
@@ -79,15 +96,11 @@ class Extrapolation(Predictor):
 
     def __init__(self, coefficients: Sequence[Sequence[float]]) -> None:
         self.coefficients = [list(row) for row in coefficients]
-        self.depth = len(self.coefficients[-1])
+        super().__init__(len(self.coefficients[-1]))
 
-    def start(self, past: Past, embedding: Tensor) -> Tensor | None:
+    def weights(self, past: Past) -> list[float] | None:
         """See `Predictor`."""
-        del embedding
-        usable = [row for row in self.coefficients if len(row) <= len(past.solutions)]
-        if not usable:
-            return None
-        return combine(usable[-1], past.solutions)
+        return [row for row in self.coefficients if len(row) <= max(1, len(past.solutions))][-1]
 
 
 def polynomial(order: int) -> Extrapolation:
@@ -104,44 +117,6 @@ def always_stable(order: int) -> Extrapolation:
         for k in range(order + 1)
     ]
     return Extrapolation([[1.0], *rows])
-
-
-class LeastSquares(Predictor):
-    """The combination of earlier steps, of sum one, whose embeddings come nearest to the present one.
-
-    Args:
-        window: steps that are combined.
-        ridge: of the normal equations, relative to their trace; larger for looser solves, whose noise it keeps out.
-
-    Raises:
-        OptionError: an option out of range.
-    """
-
-    def __init__(self, window: int = 4, ridge: float = 1e-10) -> None:
-        _check("window", window, 2, 12)
-        if not ridge > 0.0:
-            msg = f"ridge = {ridge} of a predictor; it must be positive"
-            raise OptionError(msg)
-        self.depth = window
-        self.ridge = ridge
-
-    def start(self, past: Past, embedding: Tensor) -> Tensor | None:
-        """See `Predictor`."""
-        if not past.solutions:
-            return None
-        return combine(self.coefficients(past, embedding), past.solutions)
-
-    def coefficients(self, past: Past, embedding: Tensor) -> list[float]:
-        """Weights of the earlier steps, newest first."""
-        if len(past.embeddings) == 1:
-            return [1.0]
-        newest = past.embeddings[0].double()
-        changes = torch.stack([earlier.double() - newest for earlier in past.embeddings[1:]]).flatten(1)
-        gram = changes @ changes.T
-        gram = gram + self.ridge * gram.trace() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        right = changes @ (embedding.double() - newest).flatten()
-        weights = torch.linalg.solve_ex(gram, right)[0].tolist()
-        return [1.0 - sum(weights), *weights]
 
 
 DISSIPATION = {
@@ -170,37 +145,60 @@ class TimeReversible(Predictor):
             msg = f"dissipation = {dissipation} of a time-reversible predictor; choose one of 0, 3, 4, 5, 6, 7"
             raise OptionError(msg)
         self.kappa, self.alpha, self.friction = DISSIPATION.get(dissipation, (2.0, 0.0, (0, 0)))
+        super().__init__(1)
         self.depth = len(self.friction)
 
-    def start(self, past: Past, embedding: Tensor) -> Tensor | None:
+    def weights(self, past: Past) -> list[float] | None:
         """See `Predictor`."""
-        del embedding
-        if not past.solutions:
-            return None
+        del past
+        return [1.0]
+
+    def replaced(self, past: Past) -> Tensor | None:
+        """See `Predictor`; until there are enough steps, the solutions themselves are taken for the auxiliary variable."""
         if len(past.auxiliary) < self.depth:
-            return past.solutions[0]
+            return None
         newest, before = past.auxiliary[0], past.auxiliary[1]
         moved = 2.0 * newest - before + self.kappa * (past.solutions[0] - newest)
         if self.alpha:
-            moved = moved + self.alpha * combine([float(c) for c in self.friction], past.auxiliary)
+            for c, auxiliary in zip(self.friction, past.auxiliary, strict=True):
+                moved = moved + self.alpha * c * auxiliary
         return moved
 
-    def remember(self, past: Past, solution: Tensor, embedding: Tensor, start: Tensor | None) -> Past:
-        """See `Predictor`; until there are enough steps, the auxiliary variable is the solution itself."""
-        enough = len(past.auxiliary) >= self.depth and start is not None
-        kept = super().remember(past, solution, embedding, start)
-        return replace(kept, auxiliary=((start if enough else solution), *past.auxiliary)[: self.depth])
-
-
-def combine(coefficients: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
-    """Sum of `coefficients` times `tensors`, one by one."""
-    total = coefficients[0] * tensors[0]
-    for coefficient, tensor in zip(coefficients[1:], tensors[1:], strict=False):
-        total = total + coefficient * tensor
-    return total
+    def remember(self, past: Past, solution: Tensor, embedding: Tensor, start: Tensor | None) -> None:
+        """See `Predictor`."""
+        super().remember(past, solution, embedding, start)
+        past.auxiliary[:] = [solution if start is None else start, *past.auxiliary][: self.depth]
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         msg = f"{name} = {value} of a predictor; it must be between {low} and {high}"
         raise OptionError(msg)
+
+
+PREDICTORS = {
+    "previous": lambda: polynomial(0),
+    "linear": lambda: polynomial(1),
+    "quadratic": lambda: polynomial(2),
+    "cubic": lambda: polynomial(3),
+    "aspc2": lambda: always_stable(2),
+    "aspc3": lambda: always_stable(3),
+    "reversible": lambda: TimeReversible(0),
+    "reversible5": lambda: TimeReversible(5),
+    "least_squares4": lambda: LeastSquares(4),
+    "least_squares6": lambda: LeastSquares(6),
+    "least_squares8": lambda: LeastSquares(8),
+}
+"""Predictors by name."""
+
+
+def build_predictor(name: str) -> Predictor:
+    """A predictor by name.
+
+    Raises:
+        OptionError: an unknown name.
+    """
+    if name not in PREDICTORS:
+        msg = f"unknown predictor {name!r}; choose one of {', '.join(PREDICTORS)}"
+        raise OptionError(msg)
+    return PREDICTORS[name]()

@@ -36,6 +36,8 @@ def solve(
     system_index: Tensor | None = None,
     n_systems: int = 1,
     *,
+    tolerance: float = 0.0,
+    max_evaluations: int = 0,
     known: dict[str, Tensor] | None = None,
     look_every: int = 1,
 ) -> Solution:
@@ -47,6 +49,7 @@ def solve(
         solver: see `solvers`.
         system_index: [n_rows]; all rows are one system by default.
         n_systems: number of systems.
+        tolerance, max_evaluations: for this solve, where they are not to be the solver's own.
         known: what to begin with instead of `solver.begin` (secants of an earlier solve, for example).
         look_every: evaluations between looks at whether all are done; a look waits for a GPU. Extra evaluations change
             nothing in systems that are done.
@@ -58,9 +61,9 @@ def solve(
     if system_index is None:
         system_index = torch.zeros(shape[0], dtype=torch.long, device=start.device)
     if known is None:
-        known = solver.begin(start.reshape(shape[0], -1), system_index, n_systems)
+        known = solver.begin(start.reshape(shape[0], -1), system_index, n_systems, tolerance, max_evaluations)
     history: list[Tensor] = []
-    for evaluation in range(solver.max_evaluations):
+    for evaluation in range(max_evaluations or solver.max_evaluations):
         value = function(known["z"].view(shape))
         known = solver.tell(known, value.reshape(shape[0], -1))
         history.append(known["residual"])

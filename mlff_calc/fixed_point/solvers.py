@@ -56,13 +56,16 @@ class Solver(nn.Module):
         self.damping = damping
         self.tiny = 1e-30
 
-    def begin(self, start: Tensor, system_index: Tensor, n_systems: int) -> Dict[str, Tensor]:
+    def begin(
+        self, start: Tensor, system_index: Tensor, n_systems: int, tolerance: float = 0.0, max_evaluations: int = 0
+    ) -> Dict[str, Tensor]:
         """What is known before the first evaluation.
 
         Args:
             start: [n_rows, width].
             system_index: [n_rows], the system of each row.
             n_systems: number of systems.
+            tolerance, max_evaluations: for this solve, where they are not to be the solver's own.
 
         Returns:
             `z` (where to evaluate next), `best`, `best_residual` [n_systems], `residual` [n_systems], `evaluations`
@@ -79,6 +82,13 @@ class Solver(nn.Module):
             "converged": nothing,
             "done": nothing,
             "system_index": system_index,
+            "limit": torch.full(
+                (n_systems,),
+                max_evaluations if max_evaluations > 0 else self.max_evaluations,
+                dtype=torch.long,
+                device=start.device,
+            ),
+            "tolerance": torch.full_like(unknown, tolerance if tolerance > 0.0 else self.tolerance),
         }
 
     def judge(self, known: Dict[str, Tensor], value: Tensor) -> Dict[str, Tensor]:
@@ -99,8 +109,8 @@ class Solver(nn.Module):
         known["best_residual"] = torch.where(better, residual, known["best_residual"])
         known["residual"] = residual
         known["evaluations"] = known["evaluations"] + (~before).long()
-        known["converged"] = known["converged"] | (residual < self.tolerance)
-        known["done"] = known["converged"] | (known["evaluations"] >= self.max_evaluations)
+        known["converged"] = known["converged"] | (residual < known["tolerance"])
+        known["done"] = known["converged"] | (known["evaluations"] >= known["limit"])
         return known
 
     def move(self, known: Dict[str, Tensor], proposal: Tensor) -> Dict[str, Tensor]:

@@ -10,13 +10,14 @@ from mlff_calc.potential.files import save_potential
 from mlff_calc.potential.load import load_potential
 
 if TYPE_CHECKING:
+    from mlff_calc.potential.build import build_potential
     from mlff_calc.potential.evaluate import evaluate_atoms
-    from mlff_calc.potential.model import PRECISIONS, Potential, build_potential
+    from mlff_calc.potential.model import PRECISIONS, Potential
 
 _LAZY = {
     "PRECISIONS": "mlff_calc.potential.model",
     "Potential": "mlff_calc.potential.model",
-    "build_potential": "mlff_calc.potential.model",
+    "build_potential": "mlff_calc.potential.build",
     "evaluate_atoms": "mlff_calc.potential.evaluate",
 }
 

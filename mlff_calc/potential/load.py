@@ -21,7 +21,7 @@ def load_potential(name_or_path: str | Path) -> Potential:
     Raises:
         PotentialFileError: not a potential, truncated, changed after it was written, or newer than this package.
     """
-    from mlff_calc.potential.model import build_potential
+    from mlff_calc.potential.build import build_potential
 
     folder = find_potential(name_or_path)
     header = read_header(folder)

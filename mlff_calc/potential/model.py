@@ -16,14 +16,12 @@ Source: Thompson, Plimpton, Mattson, "General formulation of pressure and stress
 """
 
 import copy
-import math
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict
 
 import torch
-from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from mlff_calc.backbones import build_backbone, resolve_backbone
+from mlff_calc.backbones import build_backbone
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.heads import DirectForcesHead, EnergyHead, ZBLRepulsion
 from mlff_calc.nn.scatter import scatter_sum
@@ -103,25 +101,36 @@ class Potential(nn.Module):
             differentiated.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(not self.direct_forces)
-        inputs = dict(graph)
-        inputs["edge_vec"] = edge_vec
-        inputs["species"] = self.species_of.index_select(0, graph["atomic_numbers"])
-        features = self.head(self.backbone(inputs))
+        features = self.head(self.backbone(self.inputs(graph, edge_vec)))
         if self.has_repulsion:
             features = self.repulsion(features)
-        energies = features["energies"]
-        energy = scatter_sum(energies, graph["system_index"], graph["cell"].shape[0])
-        out = {"energy": energy, "energies": energies}
+        out = self.totals(features["energies"], graph)
         if self.direct_forces:
             out["forces"] = self.forces_head(features)["forces"]
         else:
-            gradient = torch.autograd.grad([energy.sum()], [edge_vec], create_graph=self.training)[0]
+            gradient = torch.autograd.grad([out["energy"].sum()], [edge_vec], create_graph=self.training)[0]
             if gradient is None:
                 raise RuntimeError("the energy does not depend on edge vectors")
             out.update(pair_outputs(gradient, edge_vec.detach(), graph))
+        return self.finished(out)
+
+    def inputs(self, graph: Dict[str, Tensor], edge_vec: Tensor) -> Dict[str, Tensor]:
+        """What the backbone reads: the graph with `edge_vec` for its own, and `species`."""
+        inputs = dict(graph)
+        inputs["edge_vec"] = edge_vec
+        inputs["species"] = self.species_of.index_select(0, graph["atomic_numbers"])
+        return inputs
+
+    def totals(self, energies: Tensor, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """`energies` [n_atoms] and their sums `energy` [n_systems]."""
+        energy = scatter_sum(energies, graph["system_index"], graph["cell"].shape[0])
+        return {"energy": energy, "energies": energies}
+
+    def finished(self, out: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Outputs without the tape of the energies, in use."""
         if not self.training:
-            out["energy"] = energy.detach()
-            out["energies"] = energies.detach()
+            out["energy"] = out["energy"].detach()
+            out["energies"] = out["energies"].detach()
         return out
 
 
@@ -142,129 +151,3 @@ def cell_volume(cell: Tensor) -> Tensor:
     """Volumes [n_systems] (Angstrom^3) of `cell` [n_systems, 3, 3]."""
     a, b, c = cell[:, 0], cell[:, 1], cell[:, 2]
     return (a * torch.linalg.cross(b, c, dim=1)).sum(dim=1).abs()
-
-
-_TOP_LEVEL = (
-    "backbone", "elements", "reference_energies", "scale", "avg_num_neighbors", "forces", "repulsion", "head",
-)  # fmt: skip
-
-
-def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Potential:
-    """Build a potential with new weights from a plain dict.
-
-    Args:
-        config: `backbone` (name and options), `elements` (atomic numbers or symbols), and optionally
-            `reference_energies`
-            (eV by atomic number or symbol), `scale` (eV), `avg_num_neighbors`, `forces` (`gradient` or `direct`),
-            `repulsion`
-            (None or {"name": "zbl", "reach": 0.8}).
-        seed: seed of the weights; without one they come from torch's generator as it stands.
-
-    Raises:
-        RecipeError: a missing or unknown key, an unknown backbone or element, or an option out of range.
-    """
-    for key in config:
-        if key not in _TOP_LEVEL:
-            msg = f"unknown key {key!r} in a potential's configuration; valid keys: {', '.join(_TOP_LEVEL)}"
-            raise RecipeError(msg)
-    _check_parts(config)
-    for key in ("backbone", "elements"):
-        if not config.get(key):
-            msg = f"a potential's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}"
-            raise RecipeError(msg)
-    if config.get("forces", "gradient") not in ("gradient", "direct"):
-        msg = f"forces: {config['forces']!r} in a potential's configuration; choose 'gradient' or 'direct'"
-        raise RecipeError(msg)
-    config = _resolved(config)
-    if seed is None:
-        return Potential(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Potential(config)
-
-
-def _resolved(config: Dict[str, Any]) -> Dict[str, Any]:
-    """The configuration with every default written out: what is saved keeps its meaning when a default changes.
-
-    Raises:
-        RecipeError: an unknown option or element, or a value of the wrong type.
-    """
-    elements, scale = config["elements"], config.get("scale", 1.0)
-    if not isinstance(elements, (list, tuple)):
-        raise RecipeError(f"elements is {elements!r} in a potential's configuration; give a list of symbols or numbers")
-    if not _is_number(scale):
-        raise RecipeError(f"scale is {scale!r} in a potential's configuration; give a finite number of eV")
-    numbers = sorted(atomic_number(element) for element in elements)
-    backbone = config["backbone"]
-    if isinstance(backbone, dict):
-        backbone = {"avg_num_neighbors": config.get("avg_num_neighbors", 10.0), **backbone}
-    repulsion = config.get("repulsion")
-    return {
-        "backbone": resolve_backbone(backbone),
-        "elements": numbers,
-        "reference_energies": _references(config, numbers),
-        "scale": float(scale),
-        "forces": config.get("forces", "gradient"),
-        "head": {"name": "energy"},
-        "repulsion": None if repulsion is None else {**REPULSION, **repulsion},
-    }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _references(config: Dict[str, Any], elements: List[int]) -> Dict[str, float]:
-    """Reference energies by atomic number as text (JSON has no other keys); empty where none are given.
-
-    Raises:
-        RecipeError: an element without one, or no element at all.
-    """
-    given = config.get("reference_energies") or {}
-    numbers = {int(k) if isinstance(k, str) and k.isdigit() else atomic_number(k): float(v) for k, v in given.items()}
-    missing = [chemical_symbols[z] for z in elements if numbers and z not in numbers]
-    if missing:
-        msg = f"reference_energies lacks {' '.join(missing)}; give one for every element, or none"
-        raise RecipeError(msg)
-    return {str(z): numbers[z] for z in elements if numbers}
-
-
-def _check_parts(config: Dict[str, Any]) -> None:
-    """Names and options of head and repulsion.
-
-    Raises:
-        RecipeError: names the value and what is valid.
-    """
-    head = (config.get("head") or {}).get("name", "energy")
-    if head != "energy":
-        msg = f"unknown head {head!r} in a potential's configuration; a potential needs the head 'energy'"
-        raise RecipeError(msg)
-    repulsion = config.get("repulsion") or {}
-    if not isinstance(repulsion, dict):
-        msg = f"repulsion is {repulsion!r} in a potential's configuration; give a name and options, or leave it out"
-        raise RecipeError(msg)
-    if repulsion.get("name", "zbl") != "zbl":
-        msg = f"unknown repulsion {repulsion['name']!r} in a potential's configuration; available: 'zbl'"
-        raise RecipeError(msg)
-    for key in repulsion:
-        if key not in ("name", "reach"):
-            msg = f"unknown option {key!r} of repulsion 'zbl' in a potential's configuration; valid: 'reach'"
-            raise RecipeError(msg)
-    reach = repulsion.get("reach", REPULSION["reach"])
-    if not (_is_number(reach) and reach > 0.0):
-        msg = f"reach = {reach!r} of repulsion 'zbl'; it must be a positive number"
-        raise RecipeError(msg)
-
-
-def atomic_number(element: "int | str") -> int:
-    """Atomic number of a symbol or number.
-
-    Raises:
-        RecipeError: no such element.
-    """
-    if isinstance(element, str) and element in chemical_symbols[1:]:
-        return chemical_symbols.index(element)
-    if isinstance(element, int) and 0 < element < 119:
-        return element
-    msg = f"unknown element {element!r}; give a symbol such as 'Si' or an atomic number from 1 to 118"
-    raise RecipeError(msg)

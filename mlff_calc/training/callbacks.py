@@ -291,6 +291,11 @@ class MetricsFile(pl.Callback):
             for name, errors in pl_module.validation.errors().items():
                 row[f"valid_{name}_mae"] = f"{errors.mae:.6g}"
                 row[f"valid_{name}_rmse"] = f"{errors.rmse:.6g}"
+        if pl_module.spectral_radius is not None:
+            row["evaluations"] = f"{pl_module.take_evaluations():.4g}"
+            if pl_module.validated_epoch == trainer.current_epoch:
+                row["valid_spectral_radius"] = f"{pl_module.spectral_radius.mean():.4g}"
+                row["valid_spectral_radius_max"] = f"{pl_module.spectral_radius.largest():.4g}"
         self.rows.append(row)
         self._write()
 

@@ -8,6 +8,9 @@
 | mse   | mean of the squares of the components                                    |
 | huber | mean over components: x^2/2 below delta, delta (|x| - delta/2) above      |
 
+A fixed-point potential may be held contractive: `contraction` times mean_s (rho_s - spectral_radius)^2 where rho_s, the
+spectral radius of df/dz by a power iteration that goes on from epoch to epoch, is above `spectral_radius`.
+
 Energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3. A label that is NaN was not given by the data
 (the reader refuses NaN in a file) and takes no part: in its mean it counts neither above nor below the line.
 """
@@ -55,6 +58,8 @@ class Loss:
 
     def __init__(self, section: LossSection) -> None:
         self.weights = section.weights()
+        self.contraction = section.contraction
+        self.spectral_radius = section.spectral_radius
         self.form: Callable[[Tensor], Tensor]
         if section.form == "huber":
             self.form = lambda error: huber(error, section.huber_delta)
@@ -77,6 +82,11 @@ class Loss:
         for name, weight in self.weights.items():
             total = total + weight * self._term(name, outputs[name], labels[name], n_atoms)
         return total
+
+    def penalty(self, outputs: dict[str, Tensor]) -> Tensor:
+        """What is added in training for a fixed point that is not contractive enough; a float64 scalar."""
+        excess = torch.relu(outputs["growth"].double() - self.spectral_radius)
+        return self.contraction * excess.square().mean()
 
     def _term(self, name: str, output: Tensor, label: Tensor, n_atoms: Tensor) -> Tensor:
         rows = label.reshape(label.shape[0], -1)

@@ -13,10 +13,12 @@ from mlff_calc.datasets import KINDS
 from mlff_calc.graph import to_device
 from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.potential import Potential
+from mlff_calc.training.contraction import SpectralRadius
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import FiniteGuard
 from mlff_calc.training.losses import Loss
 from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.starts import Starts
 from mlff_calc.training.sums import ErrorSums
 
 Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -58,6 +60,31 @@ class TrainingModule(pl.LightningModule):
         self._valid_loss_sum: Tensor | None = None
         self._valid_frames = 0
         self.finite = FiniteGuard()
+        self.starts = Starts() if potential.backbone.is_fixed_point else None
+        self.spectral_radius = SpectralRadius() if potential.backbone.is_fixed_point else None
+        self.evaluations: list[Tensor] = []
+
+    def solved(self, part: str, batch: Batch) -> dict[str, Tensor]:
+        """Outputs for a batch; a fixed point is sought from where the last epoch ended."""
+        if self.starts is None:
+            return self(batch.graph)
+        graph = self.starts.give(part, batch.frames, batch.graph)
+        if self.loss.contraction > 0.0 and "probe" not in graph:
+            graph = graph | {"probe": self.potential.backbone.random_state(graph)}
+        outputs = self(graph)
+        self.starts.keep(part, batch.frames, batch.n_atoms, outputs)
+        self.evaluations.append((outputs["evaluations"] + outputs["adjoint_evaluations"]).double().mean())
+        return outputs
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the starts of fixed points."""
+        if self.starts is not None:
+            checkpoint["starts"] = self.starts.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them up."""
+        if self.starts is not None and "starts" in checkpoint:
+            self.starts.load_state_dict(checkpoint["starts"])
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Outputs of the potential; compiled on the first call where the recipe asks for it."""
@@ -68,7 +95,10 @@ class TrainingModule(pl.LightningModule):
     def _compiled(self, example: dict[str, Tensor]) -> Forward:
         from mlff_calc.export import compile_for_training
 
-        return compile_for_training(self.potential, to_device(example, self.device))
+        example = to_device(example, self.device)
+        if self.starts is not None and self.loss.contraction > 0.0:
+            example = example | {"probe": self.potential.backbone.random_state(example)}
+        return compile_for_training(self.potential, example)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move graph and labels; the frame numbers stay."""
@@ -79,7 +109,10 @@ class TrainingModule(pl.LightningModule):
         """Loss of one batch; the guard raises where it is not finite."""
         del batch_idx
         self.finite.new_batch("train", batch.frames)
-        loss = self.loss(self(batch.graph), batch.labels, batch.n_atoms)
+        outputs = self.solved("train", batch)
+        loss = self.loss(outputs, batch.labels, batch.n_atoms)
+        if self.loss.contraction > 0.0:
+            loss = loss + self.loss.penalty(outputs)
         self.finite.look("loss", loss)
         self.loss_sum = loss.detach() if self.loss_sum is None else self.loss_sum + loss.detach()
         self.steps_in_epoch += 1
@@ -100,7 +133,9 @@ class TrainingModule(pl.LightningModule):
         del batch_idx
         self.finite.new_batch("valid", batch.frames)
         with torch.enable_grad():
-            outputs = {name: value.detach() for name, value in self(batch.graph).items()}
+            outputs = {name: value.detach() for name, value in self.solved("valid", batch).items()}
+            if self.spectral_radius is not None:
+                self.spectral_radius.add(self.potential, batch.graph, outputs["state"])
         n_frames = int(batch.n_atoms.shape[0])
         loss = self.loss(outputs, batch.labels, batch.n_atoms) * n_frames
         judged = [outputs[name].sum() for name in KINDS if name in outputs]
@@ -113,6 +148,8 @@ class TrainingModule(pl.LightningModule):
         """Start the sums anew."""
         self.validation = ErrorSums()
         self._valid_loss_sum, self._valid_frames = None, 0
+        if self.spectral_radius is not None:
+            self.spectral_radius = SpectralRadius()
 
     def on_validation_epoch_end(self) -> None:
         """Sum over processes, and keep the mean loss."""
@@ -136,6 +173,12 @@ class TrainingModule(pl.LightningModule):
             mean = self.trainer.strategy.reduce(mean, reduce_op="mean")
         self.loss_sum, self.steps_in_epoch = None, 0
         return float(mean)
+
+    def take_evaluations(self) -> float:
+        """Mean number of evaluations, of both solves together, per frame since the last call."""
+        mean = float(torch.stack(self.evaluations).mean()) if self.evaluations else float("nan")
+        self.evaluations = []
+        return mean
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW; weights decay, biases, norms and embeddings do not."""

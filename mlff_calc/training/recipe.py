@@ -144,6 +144,8 @@ class LossSection(Section):
     stress: float = Field(0.0, ge=0.0)
     form: Form = "l2"
     huber_delta: float = Field(0.01, gt=0.0)
+    contraction: float = Field(0.0, ge=0.0)
+    spectral_radius: float = Field(0.7, gt=0.0)
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> LossSection:
@@ -240,6 +242,20 @@ class Recipe(Section):
             raise ValueError(
                 f"loss.stress is {self.loss.stress:g}, but potential.forces is direct, which gives no stress; "
                 "set loss.stress to 0, or write forces: gradient"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _contraction_is_of_a_fixed_point(self) -> Recipe:
+        if self.loss.contraction == 0.0 or self.potential is None:
+            return self
+        from mlff_calc.backbones import is_fixed_point
+
+        backbone = self.potential.backbone
+        if not is_fixed_point(backbone.name) or self.potential.forces == "direct":
+            raise ValueError(
+                f"loss.contraction is {self.loss.contraction:g}, but backbone {backbone.name!r} with forces: "
+                f"{self.potential.forces} solves for no adjoint; leave `contraction` out, or take backbone deq with gradient forces"
             )
         return self
 

@@ -1,0 +1,236 @@
+"""Fixed points that begin where a trajectory's last steps point.
+
+| mode | evaluations per step | for |
+|---|---|---|
+| conservative | as many as keep the energy of NVE runs | any dynamics, bands, relaxations |
+| fast | fewer | thermostatted dynamics, where a thermostat takes up the error's work |
+| none | a cold solve to the tolerance of the potential | results that depend on the structure alone |
+
+A step makes a fixed number of evaluations. Where a residual stays above the mode's tolerance the step is made again from where
+it ended; where that does not help, the solve is made anew from the embedding, then with damping; where that fails too, an error
+holds the history of residuals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlff_calc.calculators.stats import CalculatorStats
+from mlff_calc.errors import ConvergenceError, OptionError
+from mlff_calc.fixed_point import build_solver, solve
+from mlff_calc.fixed_point.memory import Memory, Place, RunCache
+from mlff_calc.fixed_point.predictors import build_predictor
+from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.potential.fixed_point_step import StepSizes
+
+REPEATS = 8
+"""Steps made again before a cold solve."""
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """How solutions of earlier steps are used.
+
+    Args:
+        predictor: a name of `fixed_point.predictors.PREDICTORS`.
+        n_forward, n_adjoint: evaluations of f and products with its transposed Jacobian in a step.
+        kept: secants of earlier solves that accelerate the next one.
+        tolerance: relative residual above which a step is made again.
+
+    Raises:
+        OptionError: an option out of range.
+    """
+
+    predictor: str = "least_squares4"
+    n_forward: int = 3
+    n_adjoint: int = 3
+    kept: int = 4
+    tolerance: float = 2e-3
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        build_predictor(self.predictor)
+        for name, value, least in (("n_forward", self.n_forward, 1), ("n_adjoint", self.n_adjoint, 1), ("kept", self.kept, 0)):
+            if value < least:
+                raise OptionError(f"{name} = {value} of reuse; it must be at least {least}")
+        if not self.tolerance > 0.0:
+            raise OptionError(f"tolerance = {self.tolerance} of reuse; it must be positive")
+
+    @property
+    def sizes(self) -> StepSizes:
+        """What the step is compiled for."""
+        return StepSizes(self.n_forward, self.n_adjoint, build_predictor(self.predictor).window, self.kept)
+
+
+MODES: dict[str, Reuse] = {
+    "conservative": Reuse(),
+    "fast": Reuse(n_forward=2, n_adjoint=2, tolerance=2e-2),
+}
+"""Modes by name."""
+
+
+def reuse_of(option: str | Reuse, *, fixed_point: bool) -> Reuse | None:
+    """The mode that an option means for a potential with or without a fixed point; None for no reuse.
+
+    Raises:
+        OptionError: an unknown name, or a mode for a potential without a fixed point.
+    """
+    if isinstance(option, Reuse):
+        mode: Reuse | None = option
+    elif option == "auto":
+        return MODES["conservative"] if fixed_point else None
+    elif option == "none":
+        return None
+    elif option in MODES:
+        mode = MODES[option]
+    else:
+        known = ", ".join(["auto", *MODES, "none"])
+        raise OptionError(f"unknown reuse {option!r}; choose one of {known}, or give a Reuse(...)")
+    if not fixed_point:
+        raise OptionError(f"reuse={option!r} needs a potential with a fixed point (backbone deq); leave it out for this one")
+    return mode
+
+
+class ReusingModel:
+    """A fixed-point potential and the memory of the runs it serves; called with a graph after `serve`.
+
+    Args:
+        potential: on its device, in evaluation mode: makes cold solves.
+        mode: how solutions are reused.
+        step: makes the other steps, compiled or not.
+        cache: memories of the runs.
+        stats: evaluations are counted there.
+    """
+
+    def __init__(
+        self,
+        potential: FixedPointPotential,
+        mode: Reuse,
+        step: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+        cache: RunCache,
+        stats: CalculatorStats,
+    ) -> None:
+        self.potential, self.mode, self.step, self.cache, self.stats = potential, mode, step, cache, stats
+        self.predictor = build_predictor(mode.predictor)
+        self._owner: Any = None
+        self._place: Place | None = None
+
+    def serve(self, owner: Any, place: Place) -> None:  # noqa: ANN401
+        """Say whose structure comes next.
+
+        Args:
+            owner: the object that asks.
+            place: where it stands.
+        """
+        self._owner, self._place = owner, place
+
+    def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of the potential.
+
+        Raises:
+            ConvergenceError: no solve converged.
+        """
+        if self._place is None:
+            raise RuntimeError("serve() comes before the call")
+        memory = self.cache.find(self._owner, self._place)
+        if memory is not None:
+            outputs, start = self._warm(graph, memory)
+            if outputs is not None:
+                memory.remember(self.predictor, self.mode.kept, outputs, self._place, start)
+                return outputs
+            self.stats.n_retries += 1
+        outputs = cold_solve(self.potential, graph, self.stats)
+        memory = Memory(self._place)
+        memory.remember(self.predictor, self.mode.kept, outputs, self._place, None)
+        self.cache.add(self._owner, memory)
+        return outputs
+
+    def _warm(self, graph: dict[str, Tensor], memory: Memory) -> tuple[dict[str, Tensor] | None, Tensor | None]:
+        """A step from the run's past, made again as long as that helps; None for outputs where it does not."""
+        inputs, start = memory.inputs(self.predictor, self.mode.kept)
+        stats, before = self.stats, float("inf")
+        for _ in range(REPEATS):
+            outputs = self.step({**graph, **inputs})
+            stats.n_forward += self.mode.n_forward
+            stats.n_adjoint += self.mode.n_adjoint
+            stats.residual, stats.adjoint_residual = float(outputs["residual"]), float(outputs["adjoint_residual"])
+            worst = max(stats.residual, stats.adjoint_residual)
+            if worst <= self.mode.tolerance:
+                return {name: tensor.detach() for name, tensor in outputs.items()}, start
+            if not worst < 0.9 * before:
+                return None, None
+            before = worst
+            stats.n_repeats += 1
+            again = Memory(memory.place, secants=(list(memory.secants[0]), list(memory.secants[1])))
+            again.remember(self.predictor, self.mode.kept, outputs, memory.place, None)
+            inputs = again.inputs(self.predictor, self.mode.kept)[0]
+            inputs["mix"] = torch.zeros_like(inputs["mix"])
+            inputs["mix"][0] = 1.0
+        return None, None
+
+
+def cold_solve(potential: FixedPointPotential, graph: dict[str, Tensor], stats: CalculatorStats) -> dict[str, Tensor]:
+    """Outputs by a solve from the embedding; with damping where the first attempt fails.
+
+    Raises:
+        ConvergenceError: neither converged.
+    """
+    outputs = _solved(potential, graph, stats)
+    if not _converged(potential, outputs):
+        stats.n_retries += 1
+        kept, potential.backbone.solver = potential.backbone.solver, _damped(potential)
+        try:
+            outputs = _solved(potential, graph, stats)
+            if not _converged(potential, outputs):
+                raise _failure(potential, graph)
+        finally:
+            potential.backbone.solver = kept
+    stats.n_cold += 1
+    stats.cold_forward += int(outputs["evaluations"])
+    stats.cold_adjoint += int(outputs["adjoint_evaluations"])
+    stats.residual, stats.adjoint_residual = float(outputs["residual"]), float(outputs["adjoint_residual"])
+    with torch.no_grad():
+        inputs = potential.inputs(graph, graph["edge_vec"])
+        outputs["embedding"] = potential.backbone.prepare(inputs)[0].detach()
+    return outputs
+
+
+def _solved(potential: FixedPointPotential, graph: dict[str, Tensor], stats: CalculatorStats) -> dict[str, Tensor]:
+    outputs = {name: tensor.detach() for name, tensor in potential(graph).items()}
+    stats.n_forward += int(outputs["evaluations"])
+    stats.n_adjoint += int(outputs["adjoint_evaluations"])
+    return outputs
+
+
+def _converged(potential: FixedPointPotential, outputs: dict[str, Tensor]) -> bool:
+    tolerance = potential.backbone.tolerance
+    return float(outputs["residual"].max()) < tolerance and float(outputs["adjoint_residual"].max()) < tolerance
+
+
+def _damped(potential: FixedPointPotential) -> torch.nn.Module:
+    """A slower and safer solver."""
+    backbone = potential.backbone
+    solver = build_solver(
+        "anderson", tolerance=backbone.tolerance, max_evaluations=4 * backbone.max_evaluations, damping=0.4, history=8
+    )
+    return solver
+
+
+def _failure(potential: FixedPointPotential, graph: dict[str, Tensor]) -> ConvergenceError:
+    """The error, with the residuals of one more attempt."""
+    backbone, inputs = potential.backbone, potential.inputs(graph, graph["edge_vec"])
+    with torch.no_grad():
+        prepared = backbone.prepare(inputs)
+        found = solve(lambda z: backbone.evaluate(z, graph["edge_index"], prepared), prepared[0], backbone.solver)
+    residuals = [float(residual.max()) for residual in found.residual_history]
+    return ConvergenceError(
+        f"the fixed point of this structure was not found to a relative residual of {backbone.tolerance:g}: cold and damped "
+        f"solves of {len(residuals)} evaluations end at {min(residuals):.2g}. The structure is probably far from what the "
+        "potential was trained on; look at this frame, or loosen `tolerance` of the potential's backbone",
+        residuals,
+    )

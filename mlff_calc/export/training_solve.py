@@ -1,0 +1,147 @@
+"""The solves of a training step on compiled code: f and its derivative by z are compiled once and called by the solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch._functorch.config as autograd_config
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mlff_calc.export.check import compare
+from mlff_calc.export.trace import record_forward
+from mlff_calc.fixed_point import solve
+from mlff_calc.potential.fixed_point import FixedPointPotential
+
+GEOMETRY = ("species", "edge_index", "edge_vec")
+
+
+class CompiledSolve:
+    """What `FixedPointPotential.solve` does, with the weights read anew at every call.
+
+    Args:
+        potential: in training mode.
+        example: a batch of at least two systems.
+    """
+
+    def __init__(self, potential: FixedPointPotential, example: dict[str, Tensor]) -> None:
+        self.potential = potential
+        backbone = potential.backbone
+        inputs = potential.inputs(example, example["edge_vec"])
+        self._prepare = _Compiled(_Prepare(backbone), [inputs[key] for key in GEOMETRY])
+        with torch.no_grad():
+            prepared = backbone.prepare(inputs)
+        self._map = _Compiled(_Map(backbone), [prepared[0], inputs["edge_index"], *prepared])
+        self._read = _Compiled(_Read(potential), [prepared[0], inputs["species"]])
+        self._check(inputs, prepared)
+
+    def _check(self, inputs: dict[str, Tensor], prepared: list[Tensor]) -> None:
+        """Compare with eager.
+
+        Raises:
+            ExportError: f, its derivative by z, or the energies differ.
+        """
+        here = prepared[0].detach().requires_grad_()
+        found = []
+        with autograd_config.patch(donated_buffer=False):
+            for once in (
+                self._map(here, inputs["edge_index"], *self._prepare(*(inputs[k] for k in GEOMETRY))),
+                self.potential.backbone.evaluate(here, inputs["edge_index"], prepared),
+            ):
+                pulled = torch.autograd.grad(once, here, prepared[0])[0]
+                found.append({"f": once.detach(), "derivative of f": pulled})
+        energies = [self._read(here, inputs["species"]), self.potential.read(inputs, here)]
+        for one, other in zip(found, energies, strict=True):
+            one["energies"] = other.detach()
+        compare(found[1], found[0], self.potential.precision, "compiled fixed-point map")
+
+    def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """State, adjoint, residuals and evaluations of a batch; see `FixedPointPotential.solve`."""
+        with autograd_config.patch(donated_buffer=False):  # the adjoint solve goes back through one evaluation many times
+            return self._solve(graph)
+
+    def _solve(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        potential, index, n_systems = self.potential, graph["system_index"], graph["cell"].shape[0]
+        inputs = potential.inputs(graph, graph["edge_vec"])
+        options: Any = (potential.backbone.solver, index, n_systems)
+        tolerance, most = potential.backbone.training_tolerance, potential.backbone.training_evaluations
+        with torch.no_grad():
+            prepared = self._prepare(*(inputs[key] for key in GEOMETRY))
+        last: list[Tensor] = []
+
+        def evaluate(state: Tensor) -> Tensor:
+            last[:] = [state.detach().requires_grad_()]
+            last.append(self._map(last[0], inputs["edge_index"], *prepared))
+            return last[1].detach()
+
+        start = graph.get("start_state", prepared[0])
+        found = solve(evaluate, start, *options, tolerance=tolerance, max_evaluations=most)
+        if not torch.equal(found.state, last[0]):
+            evaluate(found.state)
+        here, value = last
+        out = {"state": found.state, "residual": found.residual, "evaluations": found.evaluations}
+        if potential.direct_forces:
+            none = {"adjoint_residual": found.residual, "adjoint_evaluations": found.evaluations}
+            return out | {"adjoint": torch.zeros_like(here)} | {k: torch.zeros_like(v) for k, v in none.items()}
+        cotangent = torch.autograd.grad(self._read(here, inputs["species"]).sum(), here)[0]
+        adjoint = solve(
+            lambda guess: cotangent + torch.autograd.grad(value, here, guess, retain_graph=True)[0],
+            graph.get("start_adjoint", cotangent),
+            *options,
+            tolerance=tolerance,
+            max_evaluations=most,
+        )
+        return out | {
+            "adjoint": adjoint.state,
+            "adjoint_residual": adjoint.residual,
+            "adjoint_evaluations": adjoint.evaluations,
+        }
+
+
+class _Compiled:
+    """A module as a compiled function of its inputs; weights are constants for autograd and read anew at every call."""
+
+    def __init__(self, module: nn.Module, example: Sequence[Tensor]) -> None:
+        self.parameters = dict(module.named_parameters())
+        names = list(self.parameters)
+
+        def call(*tensors: Tensor) -> Any:
+            weights = dict(zip(names, tensors[: len(names)], strict=True))
+            return functional_call(module, weights, tuple(tensors[len(names) :]))
+
+        weights = [weight.detach() for weight in self.parameters.values()]
+        self.run: Callable[..., Any] = torch.compile(
+            record_forward(call, [*weights, *(tensor.detach() for tensor in example)]), dynamic=True, fullgraph=True
+        )
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        return self.run(*(weight.detach() for weight in self.parameters.values()), *tensors)
+
+
+class _Prepare(nn.Module):
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, species: Tensor, edge_index: Tensor, edge_vec: Tensor) -> list[Tensor]:
+        return self.backbone.prepare({"species": species, "edge_index": edge_index, "edge_vec": edge_vec})
+
+
+class _Map(nn.Module):
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.map = backbone.map
+
+    def forward(self, state: Tensor, edge_index: Tensor, *prepared: Tensor) -> Tensor:
+        return self.map(state, edge_index, list(prepared))
+
+
+class _Read(nn.Module):
+    def __init__(self, potential: FixedPointPotential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def forward(self, state: Tensor, species: Tensor) -> Tensor:
+        return self.potential.read({"species": species}, state)

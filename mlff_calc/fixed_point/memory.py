@@ -1,0 +1,204 @@
+"""What a trajectory keeps of its solves from step to step, and the cache that finds it again.
+
+A `Memory` serves one run: its past solutions for the predictor, secants for the acceleration, and where its atoms stood, so
+that a jump is noticed. A `RunCache` holds the memories of all runs that one calculator serves (the images of a band, replicas,
+structures in turn): a run is known by the object that asks, and after a copy or a restart, where that object is gone, by what
+it looks like.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlff_calc.fixed_point.predictors import Past, Predictor
+
+REACH = 0.5
+"""Angstrom; an atom that moved further since the last step makes a cold start."""
+STRAIN = 0.05
+"""A cell whose vectors changed by a larger share makes a cold start."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands: numbers [n], positions [n, 3], cell [3, 3], pbc [3]."""
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    pbc: NDArray[np.bool_]
+
+    def same_system(self, other: Place) -> bool:
+        """The same atoms in the same order under the same boundary conditions."""
+        return np.array_equal(self.numbers, other.numbers) and np.array_equal(self.pbc, other.pbc)
+
+    def distance(self, other: Place) -> float:
+        """Largest displacement (Angstrom); infinite where the cell jumped. Only for the same system."""
+        change = np.abs(self.cell - other.cell).max(initial=0.0)
+        if change > STRAIN * max(np.abs(self.cell).max(initial=0.0), 1e-12) and change > 0.0:
+            return float("inf")
+        return float(np.sqrt(((self.positions - other.positions) ** 2).sum(axis=1).max(initial=0.0)))
+
+
+@dataclass
+class Memory:
+    """What one run keeps.
+
+    Attributes:
+        place: where it stood at its last step.
+        past: for the predictor.
+        secants: of the state's and the adjoint's solves, each a list of [2, n_atoms, ...], newest first.
+    """
+
+    place: Place
+    past: Past = field(default_factory=Past)
+    secants: tuple[list[Tensor], list[Tensor]] = field(default_factory=lambda: ([], []))
+
+    def inputs(self, predictor: Predictor, kept: int) -> tuple[dict[str, Tensor], Tensor | None]:
+        """What a compiled step takes (`MEMORY_INPUTS`), and a start that is no combination of past solutions.
+
+        Args:
+            predictor: the rule.
+            kept: secants per solve that the step takes.
+        """
+        past, window = self.past, predictor.window
+        solutions = past.solutions[:window]
+        start = predictor.replaced(past)
+        if start is not None:
+            solutions = [start, *solutions[1:]]
+        filled = window - len(solutions)
+        stacked = torch.stack([*solutions, *[solutions[0]] * filled], dim=1)
+        embeddings = past.embeddings[:window]
+        weights = predictor.weights(past)
+        mix = [0.0] * window if weights is None else [*weights, *[0.0] * (window - len(weights))]
+        like = stacked[0, 0]
+        return {
+            "past_embeddings": torch.stack([*embeddings, *[embeddings[0]] * filled]),
+            "past_states": stacked[0],
+            "past_adjoints": stacked[1],
+            "mix": torch.tensor(mix, dtype=torch.float64, device=like.device),
+            "state_secants": _stack(self.secants[0], kept, like),
+            "adjoint_secants": _stack(self.secants[1], kept, like),
+        }, start
+
+    def remember(
+        self, predictor: Predictor, kept: int, outputs: dict[str, Tensor], place: Place, start: Tensor | None
+    ) -> None:
+        """Take in a step.
+
+        Args:
+            predictor: the rule.
+            kept: secants per solve to keep.
+            outputs: of the step; copied where the step may write over them.
+            place: where the run stands now.
+            start: what `inputs` gave.
+        """
+        self.place = place
+        solution = torch.stack([outputs["state"], outputs["adjoint"]])
+        predictor.remember(self.past, solution, outputs["embedding"], start)
+        for secants, name in zip(self.secants, ("new_state_secants", "new_adjoint_secants"), strict=True):
+            if name in outputs:
+                new = outputs[name]
+                secants[:] = [*(new[:, i] for i in reversed(range(new.shape[1]))), *secants][:kept]
+
+    def plain(self) -> dict[str, Any]:
+        """Everything as arrays and lists of arrays."""
+        return {
+            "place": [self.place.numbers, self.place.positions, self.place.cell, self.place.pbc],
+            "solutions": [tensor.cpu().numpy() for tensor in self.past.solutions],
+            "embeddings": [tensor.cpu().numpy() for tensor in self.past.embeddings],
+            "auxiliary": [tensor.cpu().numpy() for tensor in self.past.auxiliary],
+            "secants": [[tensor.cpu().numpy() for tensor in part] for part in self.secants],
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any], device: torch.device) -> Memory:
+        """The inverse of `plain`."""
+
+        def tensors(arrays: list[NDArray[Any]]) -> list[Tensor]:
+            return [torch.from_numpy(np.array(array)).to(device) for array in arrays]
+
+        past = Past(tensors(plain["solutions"]), tensors(plain["embeddings"]), tensors(plain["auxiliary"]))
+        first, second = plain["secants"]
+        return cls(Place(*(np.asarray(part) for part in plain["place"])), past, (tensors(first), tensors(second)))
+
+
+def _stack(secants: list[Tensor], kept: int, like: Tensor) -> Tensor:
+    """[2, kept, ...], rows of zeros where there are fewer."""
+    if kept == 0:
+        return like.new_zeros((2, 0, *like.shape))
+    missing = [like.new_zeros((2, *like.shape))] * (kept - len(secants))
+    return torch.stack([*secants[:kept], *missing], dim=1)
+
+
+class RunCache:
+    """Memories of the runs that one calculator serves.
+
+    Args:
+        most: runs that are kept; the one not used for longest goes first.
+    """
+
+    def __init__(self, most: int = 64) -> None:
+        self.most = most
+        self._runs: list[tuple[Any, Memory]] = []
+
+    def find(self, owner: Any, place: Place) -> Memory | None:  # noqa: ANN401 - whatever object a run is known by
+        """The memory of a run, None where it has none or jumped (it is forgotten then).
+
+        Args:
+            owner: the object that asks; kept by a weak reference.
+            place: where it stands now.
+        """
+        for i, (known, memory) in enumerate(self._runs):
+            if known is not None and known() is owner:
+                del self._runs[i]
+                if memory.place.same_system(place) and memory.place.distance(place) <= REACH:
+                    self._runs.append((known, memory))
+                    return memory
+                return None
+        orphans = [
+            (memory.place.distance(place), i)
+            for i, (known, memory) in enumerate(self._runs)
+            if (known is None or known() is None) and memory.place.same_system(place)
+        ]
+        distance, i = min(orphans, default=(float("inf"), -1))
+        if distance > REACH:
+            return None
+        memory = self._runs.pop(i)[1]
+        self._runs.append((weakref.ref(owner), memory))
+        return memory
+
+    def add(self, owner: Any, memory: Memory) -> None:  # noqa: ANN401
+        """Keep a new memory for a run."""
+        self._runs = [(known, kept) for known, kept in self._runs if known is None or known() is not owner]
+        self._runs.append((weakref.ref(owner), memory))
+        del self._runs[: -self.most]
+
+    def forget(self, owner: Any) -> None:  # noqa: ANN401
+        """Drop the memory of a run."""
+        self._runs = [(known, kept) for known, kept in self._runs if known is None or known() is not owner]
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._runs = []
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the owners, which are objects of this process: runs are found again by their looks."""
+        return {"most": self.most, "_runs": [(None, memory) for _, memory in self._runs]}
+
+    def plain(self) -> list[dict[str, Any]]:
+        """All memories as arrays, for a restart file."""
+        return [memory.plain() for _, memory in self._runs]
+
+    def load(self, plain: list[dict[str, Any]], device: torch.device) -> None:
+        """Take up what `plain` gave."""
+        self._runs = [(None, Memory.from_plain(one, device)) for one in plain]

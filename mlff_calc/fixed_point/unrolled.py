@@ -1,0 +1,131 @@
+"""A fixed number of accelerated evaluations as one straight piece of tensor operations, for compiled steps.
+
+Inside a trajectory the start is so near that two to four evaluations do, and their number need not depend on data: a
+compiler then sees the whole step. Secants of earlier steps, when given, accelerate from the first evaluation on, because the
+Jacobian changes slowly in time.
+
+Source: Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011), Eq. 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Unrolled(NamedTuple):
+    """What `unrolled` found.
+
+    Attributes:
+        state: z at which f was evaluated last.
+        value: f(z) there, with the tape that f left.
+        proposal: a better z than both, which costs nothing: where the next evaluation would be.
+        residual: |f(z) - z| / |f(z)| of the last evaluation, a float64 scalar.
+        secants_z, secants_g: the new secants [count - 1, ...]; changes of z and of f(z) - z.
+    """
+
+    state: Tensor
+    value: Tensor
+    proposal: Tensor
+    residual: Tensor
+    secants_z: Tensor
+    secants_g: Tensor
+
+
+def unrolled(
+    function: Callable[[Tensor], Tensor],
+    start: Tensor,
+    count: int,
+    secants_z: Tensor,
+    secants_g: Tensor,
+    ridge: float = 1e-8,
+) -> Unrolled:
+    """Evaluate f `count` times, each at the best guess from what is known before.
+
+    Args:
+        function: f, of z in the shape of `start`; one system.
+        start: first z.
+        count: evaluations, at least one.
+        secants_z, secants_g: [k, ...], of earlier solves; k may be zero, and rows of zeros take no part.
+        ridge: of the least-squares problem, relative to secants of length one.
+    """
+    z, value, gap = start, start, start
+    for i in range(count):
+        if i:
+            step = propose(z, gap, secants_z, secants_g, ridge)
+        else:
+            step = start
+        value = function(step)
+        new_gap = value.detach() - step
+        if i:
+            secants_z = torch.cat([secants_z, (step - z).unsqueeze(0)])
+            secants_g = torch.cat([secants_g, (new_gap - gap).unsqueeze(0)])
+        z, gap = step, new_gap
+    residual = torch.sqrt(dot(gap, gap) / dot(value.detach(), value.detach()).clamp(min=1e-60))
+    first = secants_z.shape[0] - (count - 1)
+    return Unrolled(
+        z, value, propose(z, gap, secants_z, secants_g, ridge), residual, secants_z[first:], secants_g[first:]
+    )
+
+
+def propose(z: Tensor, gap: Tensor, secants_z: Tensor, secants_g: Tensor, ridge: float) -> Tensor:
+    """Where f(z) - z would vanish as far as the secants know, and a plain step in all other directions."""
+    n = secants_z.shape[0]
+    if n == 0:
+        return z + gap
+    changes = secants_g.flatten(1).double()
+    gram = (changes.unsqueeze(0) * changes.unsqueeze(1)).sum(dim=2)
+    scale = torch.rsqrt(torch.diagonal(gram).clamp(min=1e-60))
+    scaled = gram * scale.unsqueeze(0) * scale.unsqueeze(1) + ridge * torch.eye(n, dtype=gram.dtype, device=gram.device)
+    right = (changes * gap.flatten().double()).sum(dim=1) * scale
+    weights = (solve_positive(scaled, right) * scale).to(z.dtype).view(-1, *[1] * z.dim())
+    return z + gap - (weights * (secants_z + secants_g)).sum(dim=0)
+
+
+def least_squares_mix(past: Tensor, present: Tensor, ridge: float) -> Tensor:
+    """Weights [k] of sum one with which the rows of `past` [k, ...], newest first, come nearest to `present` [...].
+
+    Args:
+        past: earlier embeddings; rows equal to the newest take no part.
+        present: the embedding now.
+        ridge: relative to the trace of the normal equations.
+    """
+    k = past.shape[0]
+    if k == 1:
+        return torch.ones(1, dtype=torch.float64, device=past.device)
+    newest = past[0].flatten().double()
+    changes = past[1:].flatten(1).double() - newest
+    gram = (changes.unsqueeze(0) * changes.unsqueeze(1)).sum(dim=2)
+    eye = torch.eye(k - 1, dtype=gram.dtype, device=gram.device)
+    trace = torch.diagonal(gram).sum()
+    right = (changes * (present.flatten().double() - newest)).sum(dim=1)
+    weights = solve_positive(gram + (ridge * trace + 1e-300) * eye, right)
+    return torch.cat([1.0 - weights.sum().unsqueeze(0), weights])
+
+
+def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solution [k] of a small positive definite system [k, k], by elimination written out: a compiler fuses it."""
+    k = right.shape[0]
+    rows = [[matrix[i, j] for j in range(k)] for i in range(k)]
+    values = [right[i] for i in range(k)]
+    for i in range(k):
+        for j in range(i + 1, k):
+            factor = rows[j][i] / rows[i][i]
+            for m in range(i + 1, k):
+                rows[j][m] = rows[j][m] - factor * rows[i][m]
+            values[j] = values[j] - factor * values[i]
+    found: list[Tensor] = [values[0]] * k
+    for i in reversed(range(k)):
+        total = values[i]
+        for j in range(i + 1, k):
+            total = total - rows[i][j] * found[j]
+        found[i] = total / rows[i][i]
+    return torch.stack(found)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product in float64."""
+    return (a.double() * b.double()).sum()

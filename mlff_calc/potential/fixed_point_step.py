@@ -1,0 +1,119 @@
+"""One step of a trajectory on a fixed-point potential, with a fixed number of evaluations and a start from the steps before.
+
+No loop depends on data, so that the whole step compiles as one: prediction, evaluations of f, products with its transposed
+Jacobian, energy, forces. What is kept from step to step goes in and comes out as tensors.
+
+| name | shape | what |
+|---|---|---|
+| `past_embeddings`, `past_states`, `past_adjoints` | [window, n_atoms, (l_max+1)^2, channels] | of the last steps, newest first |
+| `mix` | [window] | weights of the last steps in the start; all zero: least squares decides |
+| `state_secants`, `adjoint_secants` | [2, kept, n_atoms, (l_max+1)^2, channels] | changes of z and of f(z) - z in earlier solves |
+
+The last evaluation of f carries the tape for all products, and the last product gives the forces as well: n_forward evaluations
+and n_adjoint products are all there is.
+"""
+
+from typing import Dict, List, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.fixed_point.unrolled import Unrolled, least_squares_mix, unrolled
+from mlff_calc.potential.fixed_point import FixedPointPotential, derivatives
+from mlff_calc.potential.model import pair_outputs
+
+MEMORY_INPUTS = ("past_embeddings", "past_states", "past_adjoints", "mix", "state_secants", "adjoint_secants")
+MEMORY_OUTPUTS = (
+    "embedding", "state", "adjoint", "residual", "adjoint_residual", "new_state_secants", "new_adjoint_secants",
+)  # fmt: skip
+
+
+class StepSizes(NamedTuple):
+    """What shapes a step: evaluations of f, products with its transposed Jacobian, steps looked back, secants kept.
+
+    A step that looks back 0 steps is cold: it begins at the embedding and at de/dz.
+    """
+
+    n_forward: int
+    n_adjoint: int
+    window: int
+    kept: int
+
+
+class FixedPointStep(nn.Module):
+    """A step of `potential` with `n_forward` evaluations of f and `n_adjoint` products with its transposed Jacobian.
+
+    Args:
+        potential: in evaluation mode, with gradient forces.
+        sizes: see `StepSizes`.
+        fit_ridge: of the least-squares mix. ridge: of the acceleration.
+    """
+
+    def __init__(
+        self, potential: FixedPointPotential, sizes: StepSizes, fit_ridge: float = 1e-10, ridge: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.potential = potential
+        self.sizes = sizes
+        self.n_forward, self.n_adjoint = sizes.n_forward, sizes.n_adjoint
+        self.fit_ridge, self.ridge = fit_ridge, ridge
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Outputs of the potential for a graph of one system that holds `MEMORY_INPUTS`, and `MEMORY_OUTPUTS`."""
+        potential, edge_index = self.potential, graph["edge_index"]
+        edge_vec = graph["edge_vec"].detach().requires_grad_(True)
+        inputs = potential.inputs(graph, edge_vec)
+        prepared = potential.backbone.prepare(inputs)
+        views = [tensor.detach().requires_grad_(True) for tensor in prepared]
+        start, mix = views[0].detach(), graph["mix"]
+        if self.sizes.window > 0:
+            mix = self.mix(start, graph)
+            start = (mix * graph["past_states"]).sum(dim=0)
+        here: List[Tensor] = []
+
+        def evaluate(state: Tensor) -> Tensor:
+            here[:] = [state.detach().requires_grad_(True)]
+            return potential.backbone.evaluate(here[0], edge_index, views)
+
+        forward = unrolled(evaluate, start, self.n_forward, *graph["state_secants"], self.ridge)
+        energies = potential.read(inputs, here[0])
+        cotangent = derivatives([energies], here)[0]
+        adjoint = cotangent if self.sizes.window == 0 else (mix * graph["past_adjoints"]).sum(dim=0)
+        pulled: List[Tensor] = []
+
+        def transpose(adjoint: Tensor) -> Tensor:
+            pulled[:] = derivatives([forward.value], [here[0], *views], [adjoint])
+            return cotangent + pulled[0]
+
+        backward = unrolled(transpose, adjoint, self.n_adjoint, *graph["adjoint_secants"], self.ridge)
+        gap = (forward.value - here[0]).detach()
+        energies = energies.detach() + (backward.state * gap).flatten(1).double().sum(dim=1)
+        ends, weights = prepared, pulled[1:]
+        if potential.has_repulsion:
+            inputs["energies"] = torch.zeros_like(energies)
+            repulsion = potential.repulsion(inputs)["energies"]
+            energies = energies + repulsion.detach()
+            ends, weights = [*ends, repulsion], [*weights, torch.ones_like(repulsion)]
+        gradient = derivatives(ends, [edge_vec], weights)[0]
+        out = potential.totals(energies, graph)
+        out.update(pair_outputs(gradient, edge_vec.detach(), graph))
+        out.update(_memory(prepared[0].detach(), forward, backward))
+        return out
+
+    def mix(self, embedding: Tensor, graph: Dict[str, Tensor]) -> Tensor:
+        """Weights [window, 1, 1, 1] of the last solutions: those given, or those of least squares."""
+        given = graph["mix"]
+        fitted = least_squares_mix(graph["past_embeddings"], embedding, self.fit_ridge)
+        return torch.where((given == 0.0).all(), fitted, given).to(embedding.dtype).view(-1, 1, 1, 1)
+
+
+def _memory(embedding: Tensor, forward: Unrolled, backward: Unrolled) -> Dict[str, Tensor]:
+    return {
+        "embedding": embedding,
+        "state": forward.proposal,
+        "adjoint": backward.proposal,
+        "residual": forward.residual.unsqueeze(0),
+        "adjoint_residual": backward.residual.unsqueeze(0),
+        "new_state_secants": torch.stack([forward.secants_z, forward.secants_g]),
+        "new_adjoint_secants": torch.stack([backward.secants_z, backward.secants_g]),
+    }

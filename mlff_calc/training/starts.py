@@ -1,0 +1,68 @@
+"""Solutions of the frames that training has seen, kept as starts for the next epoch.
+
+Weights change little in an epoch, and so does the fixed point of a frame: a solve that begins there needs about half the
+evaluations, and one that was cut off goes on where it ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KEPT = {"state": "start_state", "adjoint": "start_adjoint", "probe": "probe"}
+"""Outputs of a potential, and the keys of a graph under which they come back."""
+
+
+class Starts:
+    """What is kept, by part of the data and number of the frame."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[int, dict[str, Tensor]]] = {}
+
+    def give(self, part: str, frames: list[int], graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The graph with starts, where all its frames have one; otherwise as it is.
+
+        Args:
+            part: `train` or `valid`.
+            frames: numbers of the frames, in the order of the graph.
+            graph: a batch.
+        """
+        known = self._kept.get(part, {})
+        if not frames or any(frame not in known for frame in frames):
+            return graph
+        device = graph["edge_vec"].device
+        rows = [known[frame] for frame in frames]
+        return graph | {
+            key: torch.cat([row[name] for row in rows]).to(device)
+            for name, key in KEPT.items()
+            if all(name in row for row in rows)
+        }
+
+    def keep(self, part: str, frames: list[int], n_atoms: Tensor, outputs: dict[str, Tensor]) -> None:
+        """Take the solutions of a batch from its outputs.
+
+        Args:
+            part: `train` or `valid`.
+            frames: numbers of the frames.
+            n_atoms: atoms of each.
+            outputs: of the potential; what is not finite is dropped.
+        """
+        known = self._kept.setdefault(part, {})
+        sizes = n_atoms.tolist()
+        found = {name: outputs[name].detach().cpu().split(sizes) for name in KEPT if name in outputs}
+        for i, frame in enumerate(frames):
+            row = {name: parts[i] for name, parts in found.items()}
+            if all(bool(torch.isfinite(tensor).all()) for tensor in row.values()):
+                known[frame] = row
+            else:
+                known.pop(frame, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return self._kept
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint holds."""
+        self._kept = state
