@@ -16,7 +16,7 @@ from mlff_calc.calculators.checks import ElementCheck, changes_since, ignored_in
 from mlff_calc.calculators.convert import to_atoms
 from mlff_calc.calculators.lists import NeighborLists
 from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, to_host
-from mlff_calc.calculators.reuse import Reuse, ReusingModel, reuse_of
+from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.device import deterministic_sums, resolve_device
 from mlff_calc.errors import OptionError, SimulationError, StructureError
@@ -130,7 +130,7 @@ class GraphCalculator(Calculator):
         elif mode is not None:
             step = FixedPointStep(eager, mode.sizes)
         if mode is None:
-            return step
+            return ColdModel(eager, self.stats) if isinstance(potential, FixedPointPotential) else step
         return ReusingModel(eager, mode, step, cache, self.stats)
 
     def _mode(self, potential: Any) -> Reuse | None:

@@ -96,6 +96,26 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool) -> Reuse | None:
     return mode
 
 
+class ColdModel:
+    """A fixed-point potential solved from scratch every time: no structure leaves a trace in the next one's results.
+
+    Args:
+        potential: on its device, in evaluation mode.
+        stats: evaluations are counted there.
+    """
+
+    def __init__(self, potential: FixedPointPotential, stats: CalculatorStats) -> None:
+        self.potential, self.stats = potential, stats
+
+    def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of the potential.
+
+        Raises:
+            ConvergenceError: the solve did not converge.
+        """
+        return cold_solve(self.potential, graph, self.stats)
+
+
 class ReusingModel:
     """A fixed-point potential and the memory of the runs it serves; called with a graph after `serve`.
 

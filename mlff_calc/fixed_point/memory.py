@@ -8,6 +8,7 @@ it looks like.
 
 from __future__ import annotations
 
+import base64
 import weakref
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,25 +109,37 @@ class Memory:
                 secants[:] = [*(new[:, i] for i in reversed(range(new.shape[1]))), *secants][:kept]
 
     def plain(self) -> dict[str, Any]:
-        """Everything as arrays and lists of arrays."""
+        """Everything in types that JSON knows, and small arrays; numbers keep every bit."""
         return {
             "place": [self.place.numbers, self.place.positions, self.place.cell, self.place.pbc],
-            "solutions": [tensor.cpu().numpy() for tensor in self.past.solutions],
-            "embeddings": [tensor.cpu().numpy() for tensor in self.past.embeddings],
-            "auxiliary": [tensor.cpu().numpy() for tensor in self.past.auxiliary],
-            "secants": [[tensor.cpu().numpy() for tensor in part] for part in self.secants],
+            "solutions": _packed(self.past.solutions),
+            "embeddings": _packed(self.past.embeddings),
+            "auxiliary": _packed(self.past.auxiliary),
+            "secants": [_packed(part) for part in self.secants],
         }
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], device: torch.device) -> Memory:
         """The inverse of `plain`."""
-
-        def tensors(arrays: list[NDArray[Any]]) -> list[Tensor]:
-            return [torch.from_numpy(np.array(array)).to(device) for array in arrays]
+        def tensors(packed: list[dict[str, Any]]) -> list[Tensor]:
+            return [_unpacked(one).to(device) for one in packed]
 
         past = Past(tensors(plain["solutions"]), tensors(plain["embeddings"]), tensors(plain["auxiliary"]))
         first, second = plain["secants"]
         return cls(Place(*(np.asarray(part) for part in plain["place"])), past, (tensors(first), tensors(second)))
+
+
+def _packed(tensors: list[Tensor]) -> list[dict[str, Any]]:
+    arrays = [tensor.cpu().contiguous().numpy() for tensor in tensors]
+    return [
+        {"dtype": array.dtype.name, "shape": list(array.shape), "base64": base64.b64encode(array.tobytes()).decode()}
+        for array in arrays
+    ]
+
+
+def _unpacked(packed: dict[str, Any]) -> Tensor:
+    array = np.frombuffer(base64.b64decode(packed["base64"]), dtype=packed["dtype"])
+    return torch.from_numpy(array.reshape(packed["shape"]).copy())
 
 
 def _stack(secants: list[Tensor], kept: int, like: Tensor) -> Tensor:
