@@ -1,0 +1,317 @@
+"""What a run keeps, and the cache that finds it: by owner, by looks after a copy, and not at all after a jump."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io.jsonio import decode, encode
+from torch import Tensor
+
+from mlff_calc.fixed_point.memory import REACH, STRAIN, Memory, Place, RunCache
+from mlff_calc.fixed_point.predictors import LeastSquares, Predictor, TimeReversible, polynomial
+
+SHAPE = (3, 4, 2)
+CPU = torch.device("cpu")
+
+
+def place_of(atoms: Atoms) -> Place:
+    return Place(atoms.numbers.copy(), atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
+
+
+def water(shift: float = 0.0) -> Atoms:
+    atoms = molecule("H2O")
+    atoms.positions[1, 0] += shift
+    return atoms
+
+
+def outputs(seed: int, new_secants: int = 0, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    out = {name: torch.randn(SHAPE, generator=generator, dtype=dtype) for name in ("state", "adjoint", "embedding")}
+    if new_secants:
+        for name in ("new_state_secants", "new_adjoint_secants"):
+            out[name] = torch.randn(2, new_secants, *SHAPE, generator=generator, dtype=dtype)
+    return out
+
+
+def run_of(predictor: Predictor, steps: int, kept: int = 3, dtype: torch.dtype = torch.float64) -> Memory:
+    """A memory after some steps, every one of which leaves two new secants."""
+    memory = Memory(place_of(water()))
+    for step in range(steps):
+        start = predictor.replaced(memory.past) if memory.past.solutions else None
+        memory.remember(predictor, kept, outputs(step, 2, dtype), place_of(water(0.01 * step)), start)
+    return memory
+
+
+def tensors_of(memory: Memory) -> list[Tensor]:
+    past = memory.past
+    return [*past.solutions, *past.embeddings, *past.auxiliary, *memory.secants[0], *memory.secants[1]]
+
+
+def same(one: Memory, other: Memory) -> bool:
+    """To the last bit."""
+    a, b = tensors_of(one), tensors_of(other)
+    places = all(np.array_equal(getattr(one.place, name), getattr(other.place, name)) for name in ("positions", "cell"))
+    return places and one.place.same_system(other.place) and len(a) == len(b) and all(map(_equal_bits, a, b))
+
+
+def _equal_bits(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+
+
+# What a step takes
+
+
+def test_inputs_of_a_full_past_are_the_last_steps_newest_first() -> None:
+    memory = run_of(LeastSquares(3), 5)
+    inputs, start = memory.inputs(LeastSquares(3), 3)
+    assert start is None
+    assert torch.equal(inputs["past_states"], torch.stack([outputs(step, 2)["state"] for step in (4, 3, 2)]))
+    assert torch.equal(inputs["past_adjoints"], torch.stack([outputs(step, 2)["adjoint"] for step in (4, 3, 2)]))
+    assert torch.equal(inputs["past_embeddings"], torch.stack([outputs(step, 2)["embedding"] for step in (4, 3, 2)]))
+    assert inputs["mix"].tolist() == [0.0, 0.0, 0.0]  # least squares decides
+    newest = outputs(4, 2)["new_state_secants"]
+    assert torch.equal(inputs["state_secants"][:, 0], newest[:, 1])
+    assert torch.equal(inputs["state_secants"][:, 1], newest[:, 0])
+    assert torch.equal(inputs["state_secants"][:, 2], outputs(3, 2)["new_state_secants"][:, 1])
+    assert inputs["adjoint_secants"].shape == (2, 3, *SHAPE)
+
+
+def test_a_short_past_is_filled_up_with_its_newest_step() -> None:
+    memory = run_of(LeastSquares(4), 2, kept=6)
+    inputs, _ = memory.inputs(LeastSquares(4), 6)
+    first, last = outputs(0, 2), outputs(1, 2)
+    for name, key in (("past_states", "state"), ("past_adjoints", "adjoint"), ("past_embeddings", "embedding")):
+        assert torch.equal(inputs[name], torch.stack([last[key], first[key], last[key], last[key]]))
+    assert torch.equal(inputs["state_secants"][:, 4:], torch.zeros(2, 2, *SHAPE, dtype=torch.float64))
+    assert bool((inputs["state_secants"][:, :4] != 0.0).all())
+
+
+@pytest.mark.parametrize(("steps", "mix"), [(1, [1.0, 0.0, 0.0]), (2, [2.0, -1.0, 0.0]), (5, [3.0, -3.0, 1.0])])
+def test_weights_of_a_polynomial_are_filled_with_zeros(steps: int, mix: list[float]) -> None:
+    inputs, _ = run_of(polynomial(2), steps).inputs(polynomial(2), 0)
+    assert inputs["mix"].tolist() == mix
+    assert inputs["state_secants"].shape == (2, 0, *SHAPE)
+
+
+def test_a_start_that_is_no_combination_stands_in_the_first_row() -> None:
+    predictor = TimeReversible(3)
+    memory = run_of(predictor, 6)
+    inputs, start = memory.inputs(predictor, 0)
+    assert start is not None
+    assert torch.equal(start, predictor.replaced(memory.past))
+    assert torch.equal(inputs["past_states"], start[:1])
+    assert torch.equal(inputs["past_adjoints"], start[1:])
+    assert inputs["mix"].tolist() == [1.0]
+
+
+def test_a_step_without_new_secants_leaves_the_old_ones() -> None:
+    memory = run_of(LeastSquares(2), 2)
+    before = list(memory.secants[0])
+    memory.remember(LeastSquares(2), 3, outputs(9), place_of(water()), None)
+    assert all(map(torch.equal, memory.secants[0], before))
+
+
+# Text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("predictor", [LeastSquares(4), TimeReversible(5)], ids=["least_squares", "reversible"])
+def test_every_bit_goes_through_text(predictor: Predictor, dtype: torch.dtype) -> None:
+    memory = run_of(predictor, 8, dtype=dtype)
+    memory.past.solutions[0].view(-1)[:4] = torch.tensor([-0.0, 5e-324, 1 / 3, -1e300]).to(dtype)
+    back = Memory.from_plain(decode(encode(memory.plain())), CPU)
+    assert same(back, memory)
+    one, other = memory.inputs(predictor, 3)[0], back.inputs(predictor, 3)[0]
+    assert all(_equal_bits(one[name], other[name]) for name in one)
+
+
+def test_tensors_are_plain_text() -> None:
+    plain = run_of(LeastSquares(2), 3).plain()
+    del plain["place"]  # arrays, for a writer that knows them
+    assert json.loads(json.dumps(plain)) == plain
+
+
+def test_what_comes_back_can_be_written_to() -> None:
+    memory = Memory.from_plain(run_of(LeastSquares(2), 3).plain(), CPU)
+    memory.past.solutions[0] += 1.0
+    memory.remember(LeastSquares(2), 3, outputs(7, 1), place_of(water()), None)
+
+
+# Who finds it
+
+
+def filled(*owners: Atoms) -> tuple[RunCache, list[Memory]]:
+    cache, memories = RunCache(), []
+    for owner in owners:
+        memories.append(Memory(place_of(owner)))
+        cache.add(owner, memories[-1])
+    return cache, memories
+
+
+def test_a_run_is_known_by_its_owner_and_not_by_its_looks() -> None:
+    """Two images that stand in the same place have memories of their own; a third object has none."""
+    one, other, third = water(), water(), water()
+    cache, (first, second) = filled(one, other)
+    assert cache.find(one, place_of(one)) is first
+    assert cache.find(other, place_of(other)) is second
+    assert cache.find(third, place_of(third)) is None
+    assert len(cache) == 2
+
+
+def test_images_in_any_order_find_their_own() -> None:
+    images = [water(0.05 * i) for i in range(7)]
+    cache, memories = filled(*images)
+    for i in np.random.default_rng(0).integers(0, 7, size=40):
+        images[i].positions += 0.003
+        found = cache.find(images[i], place_of(images[i]))
+        assert found is memories[i]
+        found.place = place_of(images[i])
+    assert len(cache) == 7
+
+
+def test_a_run_whose_owner_is_gone_is_found_by_its_looks() -> None:
+    gone, owner = water(0.1), water(0.2)
+    cache, (memory,) = filled(gone)
+    assert cache.find(owner, place_of(owner)) is None
+    del gone
+    gc.collect()
+    assert cache.find(owner, place_of(owner)) is memory
+    other = water(0.2)
+    assert cache.find(other, place_of(other)) is None  # it has an owner again
+
+
+def test_of_several_without_owner_the_nearest_is_taken() -> None:
+    images = [water(0.0), water(0.1), water(0.2)]
+    cache, memories = filled(*images)
+    del images
+    gc.collect()
+    asks = [water(0.19), water(0.02), water(0.11)]
+    assert [cache.find(atoms, place_of(atoms)) for atoms in asks] == [memories[2], memories[0], memories[1]]
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
+def test_copies_have_memories_of_their_own(how: Any) -> None:
+    owner = water()
+    cache = RunCache()
+    cache.add(owner, run_of(LeastSquares(3), 4))
+    kept = cache.find(owner, place_of(owner))
+    other = how(cache)
+    found = other.find(owner, place_of(owner))
+    assert found is not kept
+    assert same(found, kept)
+    found.past.solutions[0] += 1.0
+    assert not same(found, cache.find(owner, place_of(owner)))
+
+
+def test_restart_from_text() -> None:
+    images = [water(0.0), water(0.3)]
+    cache = RunCache()
+    for number, image in enumerate(images):
+        memory = run_of(LeastSquares(3), 4 + number)
+        memory.place = place_of(image)
+        cache.add(image, memory)
+    resumed = RunCache()
+    resumed.load(decode(encode(cache.plain())), CPU)
+    for image in reversed(images):
+        again = image.copy()
+        assert same(resumed.find(again, place_of(again)), cache.find(image, place_of(image)))
+
+
+# Jumps
+
+
+@pytest.mark.parametrize(("shift", "known"), [(0.9 * REACH, True), (1.1 * REACH, False)])
+def test_a_jump_of_one_atom_is_forgotten(shift: float, known: bool) -> None:
+    atoms = water()
+    cache, (memory,) = filled(atoms)
+    atoms.positions[2] += shift * np.array([0.6, 0.0, 0.8])
+    assert cache.find(atoms, place_of(atoms)) is (memory if known else None)
+    assert len(cache) == int(known)
+
+
+@pytest.mark.parametrize(("strain", "known"), [(0.8 * STRAIN, True), (1.3 * STRAIN, False)])
+def test_a_jump_of_the_cell_is_forgotten(strain: float, known: bool) -> None:
+    """Even where no atom moves."""
+    atoms = bulk("Si", cubic=True)
+    cache, (memory,) = filled(atoms)
+    atoms.set_cell(atoms.cell.array * (1.0 + strain), scale_atoms=False)
+    assert cache.find(atoms, place_of(atoms)) is (memory if known else None)
+
+
+def _swapped(atoms: Atoms) -> None:
+    atoms.numbers[[0, 1]] = atoms.numbers[[1, 0]]
+
+
+def _reordered(atoms: Atoms) -> None:
+    atoms.positions[:] = atoms.positions[[1, 0, 2]]
+    _swapped(atoms)
+
+
+def _shorter(atoms: Atoms) -> None:
+    del atoms[2]
+
+
+def _periodic(atoms: Atoms) -> None:
+    atoms.pbc = (True, False, False)
+
+
+@pytest.mark.parametrize("change", [_swapped, _reordered, _shorter, _periodic])
+def test_another_system_is_forgotten(change: Any) -> None:
+    atoms = water()
+    cache, _ = filled(atoms)
+    before = place_of(atoms)
+    change(atoms)
+    assert cache.find(atoms, place_of(atoms)) is None
+    assert cache.find(atoms, before) is None  # for good
+    assert len(cache) == 0
+
+
+def test_a_far_orphan_is_not_taken() -> None:
+    gone = water()
+    cache, _ = filled(gone)
+    del gone
+    gc.collect()
+    far = water(1.1 * REACH)
+    assert cache.find(far, place_of(far)) is None
+
+
+# Bounds
+
+
+def test_what_was_not_used_for_longest_goes_first() -> None:
+    owners = [water(0.01 * i) for i in range(4)]
+    cache = RunCache(most=3)
+    for owner in owners[:3]:
+        cache.add(owner, Memory(place_of(owner)))
+    assert cache.find(owners[0], place_of(owners[0])) is not None
+    cache.add(owners[3], Memory(place_of(owners[3])))
+    assert len(cache) == 3
+    assert [cache.find(owner, place_of(owner)) is not None for owner in owners] == [True, False, True, True]
+
+
+def test_a_new_memory_replaces_the_old_one() -> None:
+    atoms = water()
+    cache, _ = filled(atoms)
+    newer = Memory(place_of(atoms))
+    cache.add(atoms, newer)
+    assert len(cache) == 1
+    assert cache.find(atoms, place_of(atoms)) is newer
+
+
+def test_forget_and_clear() -> None:
+    one, other = water(), water()
+    cache, (_, second) = filled(one, other)
+    cache.forget(one)
+    assert cache.find(one, place_of(one)) is None
+    assert cache.find(other, place_of(other)) is second
+    cache.clear()
+    assert len(cache) == 0
