@@ -36,7 +36,8 @@ _SHOWN_AS = {
     "log_interval": "--log-interval (steps)",
     "traj_interval": "--traj-interval (steps)",
     "checkpoint_interval": "--checkpoint-interval (steps)",
-    **{name: f"--{name}" for name in ("ensemble", "seed", "threshold", "precision")},
+    **{name: f"--{name}" for name in ("ensemble", "seed", "threshold", "precision", "respa")},
+    "respa_evaluations": "--respa-evaluations",
 }
 _EXAMPLES = ("example.extxyz", "structure.xyz")
 
@@ -82,6 +83,17 @@ def md(
     friction: Annotated[float | None, _help("Friction of langevin, 1/ps. [5]")] = None,
     taut: Annotated[str | None, _help("Time constant of the thermostat; a bare number is in fs. [100fs]")] = None,
     taup: Annotated[str | None, _help("Time constant of the barostat; a bare number is in fs. [1ps]")] = None,
+    respa: Annotated[
+        int | None,
+        _help(
+            "Multiple time steps for nve with a fixed-point potential: --timestep with the truncated potential, the "
+            "converged force every so many of these. Steps of the run are then the long ones. [1, none]",
+            min=1,
+        ),
+    ] = None,
+    respa_evaluations: Annotated[
+        int | None, _help("Evaluations of the fixed point in the truncated potential of --respa. [2]", min=1)
+    ] = None,
     output: options.Output = Path("md"),
     log_interval: Annotated[str | None, _help(f"Steps or time between rows of the log. [{_DEFAULT_INTERVAL}]")] = None,
     traj_interval: Annotated[str | None, _help(f"Steps or time between frames. [{_DEFAULT_INTERVAL}]")] = None,
@@ -123,7 +135,8 @@ def md(
     given = _given(
         ensemble=None if ensemble is None else ensemble.value, timestep_fs=_time(timestep, "--timestep"),
         temperature_K=temperature, friction_per_ps=friction, taut_fs=_time(taut, "--taut"), taup_fs=_time(taup, "--taup"),
-        pressure_GPa=_pressure(pressure), seed=seed, max_temperature_K=max_temperature, threshold=threshold, skin_A=skin,
+        pressure_GPa=_pressure(pressure), seed=seed, respa=respa, respa_evaluations=respa_evaluations,
+        max_temperature_K=max_temperature, threshold=threshold, skin_A=skin,
         precision=None if precision is None else precision.value, compiled=compiled,
         velocities=None if keep_velocities is None else ("keep" if keep_velocities else "maxwell"),
     )  # fmt: skip
@@ -173,19 +186,19 @@ def _pressure(text: str | None) -> float | None:
 
 
 def _length_and_intervals(
-    timestep_fs: float, intervals: dict[str, str], length: dict[str, Any], *, default_time: str | None
+    step_fs: float, intervals: dict[str, str], length: dict[str, Any], *, default_time: str | None
 ) -> dict[str, int]:
     """Steps of the run and of its intervals."""
     from mlff_calc.dynamics.quantities import parse_steps, parse_time_fs
 
-    steps = {name: parse_steps(text, timestep_fs, "--" + name.replace("_", "-")) for name, text in intervals.items()}
+    steps = {name: parse_steps(text, step_fs, "--" + name.replace("_", "-")) for name, text in intervals.items()}
     time = length["time"] if length["steps"] is not None or length["time"] is not None else default_time
     if length["steps"] is not None:
         steps["steps"] = length["steps"]
     elif time is not None:
-        steps["steps"] = round(parse_time_fs(time, "--time") / timestep_fs)
+        steps["steps"] = round(parse_time_fs(time, "--time") / step_fs)
         if steps["steps"] < 1:
-            raise OptionError(f"--time {time} is less than one step of {timestep_fs:g} fs. Give a longer --time.")
+            raise OptionError(f"--time {time} is less than one step of {step_fs:g} fs. Give a longer --time.")
     return steps
 
 
@@ -205,10 +218,14 @@ def _start(
     from mlff_calc.dynamics.run import refuse_other_run
 
     refuse_other_run(output, overwrite=overwrite)
+    if "respa_evaluations" in given and given.get("respa", 1) == 1:
+        raise OptionError(
+            "--respa-evaluations is of multiple time steps. Give --respa as well, at least 2, or leave it out."
+        )
     held = {name: value for name, value in given.items() if name in EnsembleOptions.__dataclass_fields__}
     ensemble = EnsembleOptions(**held)
     intervals = {"log_interval": _DEFAULT_INTERVAL, "traj_interval": _DEFAULT_INTERVAL, **intervals}
-    counts = _length_and_intervals(ensemble.timestep_fs, intervals, length, default_time=_DEFAULT_TIME)
+    counts = _length_and_intervals(ensemble.step_fs, intervals, length, default_time=_DEFAULT_TIME)
     made: dict[str, Any] = {
         "precision": "float32",
         **{name: value for name, value in given.items() if name not in held},
@@ -230,12 +247,12 @@ def _resume(
 ) -> MDRun:
     """The run in the folder, with its own options where none are given."""
     from mlff_calc.dynamics import MDRun
-    from mlff_calc.dynamics.options import check_unchanged
+    from mlff_calc.dynamics.options import check_unchanged, from_dict
     from mlff_calc.dynamics.run import STATE
     from mlff_calc.dynamics.state import load_state
 
     saved = load_state(output / STATE)
-    counts = _length_and_intervals(saved.options["timestep_fs"], intervals, length, default_time=None)
+    counts = _length_and_intervals(from_dict(saved.options)[0].step_fs, intervals, length, default_time=None)
     steps = counts.pop("steps", None)
     given = {**given, **counts, "potential": _identity(potential)}
     check_unchanged(saved.options, given, _SHOWN_AS)

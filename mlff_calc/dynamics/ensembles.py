@@ -15,6 +15,7 @@ from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 
 from mlff_calc.dynamics.langevin import CountingLangevin
+from mlff_calc.dynamics.multiple_time_steps import MultipleTimeSteps, truncated_calculator
 from mlff_calc.dynamics.velocities import degrees_of_freedom
 from mlff_calc.errors import OptionError
 
@@ -33,6 +34,7 @@ _INTERNALS: dict[str, tuple[str, ...]] = {
     "npt-iso": (*_THERMOSTAT, *_BAROSTAT, "_eps", "_p_eps", "_volume0", "_cell0"),
     "npt": (*_THERMOSTAT, *_BAROSTAT, "_p_g", "_h"),
 }
+_MULTIPLE = ("forces",)  # of nve with multiple time steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,10 @@ class EnsembleOptions:
         taup_fs: time constant of the barostat (NPT), fs.
         pressure_GPa: target pressure (NPT), GPa, compression positive.
         seed: seed of initial velocities and of the thermostat.
+        respa: multiple time steps (nve, potentials with a fixed point): `timestep_fs` with the force of the truncated
+            potential, and the difference to the converged one as an impulse every `respa` of these. A step of the run is
+            then `respa * timestep_fs`. 1 is plain velocity Verlet.
+        respa_evaluations: evaluations of the fixed point's f in the truncated potential.
     """
 
     ensemble: str = "nve"
@@ -58,6 +64,8 @@ class EnsembleOptions:
     taup_fs: float = 1000.0
     pressure_GPa: float = 0.0
     seed: int = 0
+    respa: int = 1
+    respa_evaluations: int = 2
 
     def __post_init__(self) -> None:
         if self.ensemble not in ENSEMBLES:
@@ -73,6 +81,19 @@ class EnsembleOptions:
             raise OptionError(f"pressure_GPa = {self.pressure_GPa}: must be finite. Give a pressure in GPa.")
         if self.seed < 0:
             raise OptionError(f"seed = {self.seed}: must not be negative. Give 0 or a positive integer.")
+        for name in ("respa", "respa_evaluations"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} = {getattr(self, name)}: must be at least 1. Give a positive integer.")
+        if self.respa > 1 and self.ensemble != "nve":
+            raise OptionError(
+                f"respa = {self.respa} with ensemble {self.ensemble}: multiple time steps are for nve. "
+                "Use ensemble nve, or leave respa out."
+            )
+
+    @property
+    def step_fs(self) -> float:
+        """Length of a step of the run, fs: with multiple time steps that of an outer one."""
+        return self.respa * self.timestep_fs
 
     @property
     def conserves_momentum(self) -> bool:
@@ -129,7 +150,7 @@ def build_integrator(
         The integrator; its `step()` makes one step.
 
     Raises:
-        OptionError: the structure does not fit the ensemble.
+        OptionError: the structure does not fit the ensemble, or the calculator has no fixed point for multiple time steps.
     """
     check_structure(atoms, options)
     timestep = options.timestep_fs * units.fs
@@ -137,6 +158,9 @@ def build_integrator(
     taut, taup = options.taut_fs * units.fs, options.taup_fs * units.fs
     if n_free is None:
         n_free = degrees_of_freedom(atoms, conserves_momentum=options.conserves_momentum)
+    if options.respa > 1:
+        cheap = truncated_calculator(atoms.calc, options.respa_evaluations)
+        return MultipleTimeSteps(atoms, timestep, cheap=cheap, interval=options.respa)
     if options.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
     if options.ensemble == "langevin":
@@ -200,7 +224,11 @@ def conserved_energy(dynamics: MolecularDynamics, ensemble: str, total_energy: f
 
 def get_internals(dynamics: MolecularDynamics, ensemble: str) -> dict[str, Any]:
     """What the integrator remembers beside positions, momenta, cell and random numbers; numbers and arrays by name."""
-    return {path: np.copy(attrgetter(path)(dynamics)) for path in _INTERNALS[ensemble]}
+    return {path: np.copy(attrgetter(path)(dynamics)) for path in _internals(dynamics, ensemble)}
+
+
+def _internals(dynamics: MolecularDynamics, ensemble: str) -> tuple[str, ...]:
+    return _MULTIPLE if isinstance(dynamics, MultipleTimeSteps) else _INTERNALS[ensemble]
 
 
 def set_internals(dynamics: MolecularDynamics, ensemble: str, internals: dict[str, Any]) -> None:
@@ -216,9 +244,10 @@ def set_internals(dynamics: MolecularDynamics, ensemble: str, internals: dict[st
     """
     if ensemble == "langevin" and not internals:  # saved by a version that did not count the heat: it stays unknown
         internals = {"transferred_energy": math.nan}
-    if set(internals) != set(_INTERNALS[ensemble]):
+    expected = _internals(dynamics, ensemble)
+    if set(internals) != set(expected):
         raise OptionError(
-            f"the state holds {sorted(internals)} for ensemble {ensemble}, expected {sorted(_INTERNALS[ensemble])}. "
+            f"the state holds {sorted(internals)} for ensemble {ensemble}, expected {sorted(expected)}. "
             "It was written by another version: start over in a new folder."
         )
     for path, value in internals.items():

@@ -69,6 +69,10 @@ class RunOptions:
         return self.max_temperature_K or 10.0 * max(target_K, 300.0)
 
 
+_ADDED: dict[str, Any] = {"respa": 1, "respa_evaluations": 2}
+"""Options that runs saved by older versions lack, and what these did."""
+
+
 def to_dict(ensemble: EnsembleOptions, run: RunOptions) -> dict[str, Any]:
     """All options by name, as a plain dict."""
     return {**asdict(ensemble), **asdict(run)}
@@ -86,6 +90,7 @@ def from_dict(options: dict[str, Any]) -> tuple[EnsembleOptions, RunOptions]:
     Raises:
         OptionError: an option is missing or not known.
     """
+    options = {**_ADDED, **options}
     names = {field.name for field in fields(EnsembleOptions)} | {field.name for field in fields(RunOptions)}
     if set(options) != names:
         odd = ", ".join(sorted(set(options) ^ names))
@@ -105,6 +110,7 @@ def check_unchanged(saved: dict[str, Any], given: dict[str, Any], shown_as: Mapp
     Raises:
         OptionError: names the first option that differs.
     """
+    saved = {**_ADDED, **saved}
     for name, value in given.items():
         if name not in saved:
             raise OptionError(f"{name} is not an option of a run. Options: {', '.join(saved)}.")

@@ -379,7 +379,7 @@ class _Loop:
         return 2.0 * self._kinetic() / (self.n_free * units.kB)
 
     def _time_ps(self) -> float:
-        return self.state.step * self.ensemble.timestep_fs / 1000.0
+        return self.state.step * self.ensemble.step_fs / 1000.0
 
     def _log(self) -> None:
         """Append a row; the energy is read before, so that a failing calculator leaves no half row."""

@@ -1,0 +1,116 @@
+"""A fixed-point potential cut off after K evaluations: cheap, and exactly conservative.
+
+From the embedding u the map is applied K times, and the energy is read off what comes out:
+
+    z_K = f(f(... f(u; x); x); x),      E_K = sum_i e_i(z_K).
+
+Nothing is solved, so E_K is an explicit function of the positions and its forces are one backward pass through K
+evaluations. With the same weights it is near the converged energy as far as f contracts; integrators with multiple time
+steps apply the difference rarely (dynamics/multiple_time_steps.py).
+
+Source: Tuckerman, Berne, Martyna, "Reversible multiple time scale molecular dynamics" (1992), where the reference force may
+be any cheap approximation of the full one.
+"""
+
+import copy
+from typing import Any, Dict
+
+import torch
+from torch import Tensor
+
+from mlff_calc.backbones.base import Backbone
+from mlff_calc.backbones.deq import Deq
+from mlff_calc.errors import OptionError
+from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.potential.model import Potential
+
+
+class TruncatedBackbone(Backbone):
+    """Node features after a fixed number of evaluations of a fixed-point backbone's f, from its embedding.
+
+    Args:
+        deq: the fixed-point backbone, whose weights are used.
+        n_evaluations: K, at least 1.
+    """
+
+    def __init__(self, deq: Deq, n_evaluations: int) -> None:
+        super().__init__()
+        self.deq = deq
+        self.n_evaluations = n_evaluations
+        self.cutoff, self.l_max, self.channels = deq.cutoff, deq.l_max, deq.channels
+        self.n_layers = deq.n_layers * n_evaluations
+
+    def set_double_geometry(self, double: bool) -> None:
+        """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
+        self.deq.set_double_geometry(double)
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
+        prepared = self.deq.prepare(graph)
+        state = prepared[0]
+        for _ in range(self.n_evaluations):
+            state = self.deq.evaluate(state, graph["edge_index"], prepared)
+        out = dict(graph)
+        out["node_features"] = self.deq.norm(state)
+        return out
+
+
+class TruncatedPotential(Potential):
+    """What `truncate` makes: an explicit potential, evaluated, compiled and scripted like any other.
+
+    Its `config` is that of the fixed-point potential with `n_evaluations` beside it, so that compiled files tell them apart.
+    """
+
+    def __init__(self, potential: FixedPointPotential, n_evaluations: int) -> None:
+        with torch.random.fork_rng(devices=[]):  # these new weights are dropped at once
+            super().__init__(potential.config)
+        self.backbone = TruncatedBackbone(potential.backbone, n_evaluations)
+        self.head, self.forces_head, self.repulsion = potential.head, potential.forces_head, potential.repulsion
+        self.species_of = potential.species_of
+        self.config = {**copy.deepcopy(potential.config), "n_evaluations": n_evaluations}
+        self.precision = potential.precision
+
+    def save(self, folder: str, **options: Any) -> "Any":
+        """Refuse: the weights are those of the fixed-point potential.
+
+        Raises:
+            OptionError: always.
+        """
+        raise OptionError(
+            f"a potential truncated to {self.backbone.n_evaluations} evaluations is not written to {folder}: "
+            "save the fixed-point potential, and truncate it again after loading"
+        )
+
+
+def truncate(potential: Potential, n_evaluations: int) -> TruncatedPotential:
+    """The potential whose energy is read off after `n_evaluations` evaluations of a fixed-point potential's f.
+
+    Args:
+        potential: with a fixed point and gradient forces. The result shares its weights, device and mode until one of them
+            is moved or cast.
+        n_evaluations: K, at least 1.
+
+    Returns:
+        An explicit potential: the outputs of `Potential`, forces the exact gradient of the energy.
+
+    Raises:
+        OptionError: no fixed point, direct forces, or less than one evaluation.
+    """
+    if not isinstance(potential, FixedPointPotential):
+        name = potential.config["backbone"]["name"]
+        raise OptionError(
+            f"{type(potential).__name__} with backbone {name} has no fixed point to truncate; give a potential as built or "
+            "loaded, with the backbone deq"
+        )
+    if potential.direct_forces:
+        raise OptionError(
+            "forces: direct are no gradient of an energy, so a truncated potential of them conserves none; "
+            "give a potential with forces: gradient"
+        )
+    if isinstance(n_evaluations, bool) or not isinstance(n_evaluations, int) or n_evaluations < 1:
+        raise OptionError(
+            f"n_evaluations = {n_evaluations!r} of a truncated potential; give a whole number of at least 1"
+        )
+    truncated = TruncatedPotential(potential, n_evaluations)
+    truncated.train(potential.training)
+    return truncated
