@@ -70,6 +70,7 @@ class Deq(Backbone):
             `implicit` (exact, by further linear solves; slower, not compiled).
         phantom_steps: at least 1.
         feedback: scale of the first weights that z acts through; below about 0.5 the new map is contractive.
+        dropout: probability with which a channel of an atom's messages is left out in training, throughout a solve.
         cutoff, l_max, m_max, channels, heads, attention_channels, ffn_channels, n_basis, edge_channels,
             envelope_exponent, avg_num_neighbors: see `Equiformer`.
 
@@ -93,6 +94,7 @@ class Deq(Backbone):
         gradient: str = "phantom",
         phantom_steps: int = 1,
         feedback: float = 0.3,
+        dropout: float = 0.0,
         cutoff: float = 5.0,
         l_max: int = 2,
         m_max: int = -1,
@@ -117,6 +119,8 @@ class Deq(Backbone):
             raise RecipeError(f"backbone deq: training_evaluations is {training_evaluations}; it must be at least 1")
         if not training_tolerance > 0.0:
             raise RecipeError(f"backbone deq: training_tolerance is {training_tolerance}; it must be positive")
+        if not 0.0 <= dropout < 1.0:
+            raise RecipeError(f"backbone deq: dropout is {dropout}; it must be at least 0 and below 1")
         if phantom_steps < 1:
             raise RecipeError(f"backbone deq: phantom_steps is {phantom_steps}; it must be at least 1")
         check_sizes("deq", cutoff, l_max, m_max, channels, n_blocks, heads, attention_channels)
@@ -138,6 +142,7 @@ class Deq(Backbone):
         self.training_tolerance = float(training_tolerance)
         self.max_evaluations = max_evaluations
         self.training_evaluations = training_evaluations
+        self.dropout = dropout
         self.phantom_steps = phantom_steps
         options: Dict[str, Any] = {"max_evaluations": max_evaluations, "damping": damping}
         if solver != "picard":
@@ -164,12 +169,27 @@ class Deq(Backbone):
         edges = self.geometry(graph["edge_vec"], edge_index, species)
         prepared = [self.embedding(species, edge_index, edges), edges.envelope, edges.wigner]
         for block in self.map.blocks:
-            prepared.append(block.attention.radial_weights(edges.scalars))
+            weights = block.attention.radial_weights(edges.scalars)
+            if "dropout" in graph:
+                weights = weights * graph["dropout"].index_select(0, edge_index[0]).unsqueeze(1)
+            prepared.append(weights)
         return prepared
 
     def evaluate(self, state: Tensor, edge_index: Tensor, prepared: List[Tensor]) -> Tensor:
         """One evaluation f(z) [n_atoms, (l_max+1)^2, channels] of `state` z, with what `prepare` gave."""
         return self.map(state, edge_index, prepared)
+
+    @torch.jit.unused
+    def dropout_factors(self, graph: Dict[str, Tensor]) -> Tensor:
+        """Factors [n_atoms, attention_channels] of messages: 0 with probability `dropout`, else 1 / (1 - dropout).
+
+        They are drawn once per solve and atom and act in all of its evaluations alike ("recurrent" dropout; Gal and
+        Ghahramani, 2016): fresh ones in each evaluation would leave no fixed point to be found.
+        """
+        kept = 1.0 - self.dropout
+        hidden = self.map.blocks[0].attention.hidden
+        chance = torch.full((graph["atomic_numbers"].shape[0], hidden), kept, device=self.norm.scale.device)
+        return torch.bernoulli(chance).to(self.norm.scale.dtype) / kept
 
     @torch.jit.unused
     def random_state(self, graph: Dict[str, Tensor]) -> Tensor:

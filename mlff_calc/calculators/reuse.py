@@ -40,6 +40,8 @@ class Reuse:
         predictor: a name of `fixed_point.predictors.PREDICTORS`.
         n_forward, n_adjoint: evaluations of f and products with its transposed Jacobian in a step.
         kept: secants of earlier solves that accelerate the next one.
+        window: steps that the compiled step looks back, at least those of the predictor (0: as many), so that one compiled
+            file serves several predictors.
         tolerance: relative residual above which a step is made again.
 
     Raises:
@@ -50,6 +52,7 @@ class Reuse:
     n_forward: int = 3
     n_adjoint: int = 3
     kept: int = 4
+    window: int = 0
     tolerance: float = 2e-3
 
     def __post_init__(self) -> None:
@@ -64,7 +67,8 @@ class Reuse:
     @property
     def sizes(self) -> StepSizes:
         """What the step is compiled for."""
-        return StepSizes(self.n_forward, self.n_adjoint, build_predictor(self.predictor).window, self.kept)
+        window = max(self.window, build_predictor(self.predictor).window)
+        return StepSizes(self.n_forward, self.n_adjoint, window, self.kept)
 
 
 MODES: dict[str, Reuse] = {
@@ -137,6 +141,7 @@ class ReusingModel:
     ) -> None:
         self.potential, self.mode, self.step, self.cache, self.stats = potential, mode, step, cache, stats
         self.predictor = build_predictor(mode.predictor)
+        self._sizes = mode.sizes
         self._owner: Any = None
         self._place: Place | None = None
 
@@ -172,7 +177,7 @@ class ReusingModel:
 
     def _warm(self, graph: dict[str, Tensor], memory: Memory) -> tuple[dict[str, Tensor] | None, Tensor | None]:
         """A step from the run's past, made again as long as that helps; None for outputs where it does not."""
-        inputs, start = memory.inputs(self.predictor, self.mode.kept)
+        inputs, start = memory.inputs(self.predictor, self._sizes.kept, self._sizes.window)
         stats, before = self.stats, float("inf")
         for _ in range(REPEATS):
             outputs = self.step({**graph, **inputs})
@@ -188,7 +193,7 @@ class ReusingModel:
             stats.n_repeats += 1
             again = Memory(memory.place, secants=(list(memory.secants[0]), list(memory.secants[1])))
             again.remember(self.predictor, self.mode.kept, outputs, memory.place, None)
-            inputs = again.inputs(self.predictor, self.mode.kept)[0]
+            inputs = again.inputs(self.predictor, self._sizes.kept, self._sizes.window)[0]
             inputs["mix"] = torch.zeros_like(inputs["mix"])
             inputs["mix"][0] = 1.0
         return None, None

@@ -13,6 +13,7 @@ def compile_(
     potential: options.Potential,
     precision: options.Precision = options.PrecisionName.float32,
     device: options.Device = "auto",
+    reuse: options.Reuse = options.ReuseName.auto,
     threads: Annotated[
         int | None,
         typer.Option("--threads", help="Threads the code is made for (default: torch's).", min=1, show_default=False),
@@ -20,13 +21,15 @@ def compile_(
 ) -> None:
     """Compile a potential for this machine; later runs with --compile start from the cache.
 
-    The result is compared with the eager potential on two system sizes before it is kept.
+    The result is compared with the eager potential on two system sizes before it is kept. Of a potential with a fixed point
+    the step of a trajectory is compiled, one for each way of reuse.
     """
     import time
 
     import torch
     from rich.console import Console
 
+    from mlff_calc.calculators.reuse import reuse_of
     from mlff_calc.device import resolve_device
     from mlff_calc.export import compile_potential
     from mlff_calc.potential import load_potential
@@ -37,7 +40,10 @@ def compile_(
     console = Console()
     start = time.monotonic()
     with console.status(f"compiling {potential} for {target} in {precision.value} (one to two minutes when it is new)"):
-        compiled = compile_potential(load_potential(potential), device=target, precision=precision.value)
+        loaded = load_potential(potential)
+        mode = reuse_of(reuse.value, fixed_point=loaded.backbone.is_fixed_point and not loaded.direct_forces)
+        step = None if mode is None else mode.sizes
+        compiled = compile_potential(loaded, device=target, precision=precision.value, step=step)
     threads, elapsed_s = torch.get_num_threads(), time.monotonic() - start
     console.print(f"{potential}, {precision.value}, {target}, {threads} threads: ready in {elapsed_s:.1f} s")
     console.print(str(compiled.path), soft_wrap=True)

@@ -20,6 +20,15 @@ class PrecisionName(StrEnum):
     float64 = "float64"
 
 
+class ReuseName(StrEnum):
+    """What becomes of fixed points from step to step."""
+
+    auto = "auto"
+    conservative = "conservative"
+    fast = "fast"
+    none = "none"
+
+
 Potential = Annotated[
     str, typer.Argument(help="Name of a potential that ships (see `mlff potentials`), or a folder.", show_default=False)
 ]
@@ -44,6 +53,14 @@ Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to 
 Compile = Annotated[
     bool,
     typer.Option("--compile/--no-compile", help="Compile the potential once and use it from the cache afterwards."),
+]
+Reuse = Annotated[
+    ReuseName,
+    typer.Option(
+        "--reuse",
+        help="Start a fixed point from the steps before (potentials with backbone deq): conservative for constant energy, "
+        "fast under a thermostat, none for a cold solve each step; auto is conservative.",
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that is already there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]

@@ -76,7 +76,7 @@ def training_inputs(potential: Potential, example: dict[str, Tensor]) -> tuple[s
     """What a graph for training takes: of a fixed point also its solution, and a probe where the example has one."""
     if not isinstance(potential, FixedPointPotential):
         return INPUTS
-    return (*INPUTS, "state", "adjoint", "probe") if "probe" in example else (*INPUTS, "state", "adjoint")
+    return (*INPUTS, "state", "adjoint", *(key for key in ("probe", "dropout") if key in example))
 
 
 class FromSolution(nn.Module):

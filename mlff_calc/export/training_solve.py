@@ -15,7 +15,8 @@ from mlff_calc.export.trace import record_forward
 from mlff_calc.fixed_point import solve
 from mlff_calc.potential.fixed_point import FixedPointPotential
 
-GEOMETRY = ("species", "edge_index", "edge_vec")
+GEOMETRY = ("species", "edge_index", "edge_vec", "dropout")
+"""What f's constants are made from; the last one where the example has it."""
 
 
 class CompiledSolve:
@@ -30,7 +31,8 @@ class CompiledSolve:
         self.potential = potential
         backbone = potential.backbone
         inputs = potential.inputs(example, example["edge_vec"])
-        self._prepare = _Compiled(_Prepare(backbone), [inputs[key] for key in GEOMETRY])
+        self._geometry = [key for key in GEOMETRY if key in inputs]
+        self._prepare = _Compiled(_Prepare(backbone, self._geometry), [inputs[key] for key in self._geometry])
         with torch.no_grad():
             prepared = backbone.prepare(inputs)
         self._map = _Compiled(_Map(backbone), [prepared[0], inputs["edge_index"], *prepared])
@@ -47,7 +49,7 @@ class CompiledSolve:
         found = []
         with autograd_config.patch(donated_buffer=False):
             for once in (
-                self._map(here, inputs["edge_index"], *self._prepare(*(inputs[k] for k in GEOMETRY))),
+                self._map(here, inputs["edge_index"], *self._prepare(*(inputs[key] for key in self._geometry))),
                 self.potential.backbone.evaluate(here, inputs["edge_index"], prepared),
             ):
                 pulled = torch.autograd.grad(once, here, prepared[0])[0]
@@ -68,7 +70,7 @@ class CompiledSolve:
         options: Any = (potential.backbone.solver, index, n_systems)
         tolerance, most = potential.backbone.training_tolerance, potential.backbone.training_evaluations
         with torch.no_grad():
-            prepared = self._prepare(*(inputs[key] for key in GEOMETRY))
+            prepared = self._prepare(*(inputs[key] for key in self._geometry))
         last: list[Tensor] = []
 
         def evaluate(state: Tensor) -> Tensor:
@@ -121,12 +123,12 @@ class _Compiled:
 
 
 class _Prepare(nn.Module):
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, keys: Sequence[str]) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.keys = backbone, keys
 
-    def forward(self, species: Tensor, edge_index: Tensor, edge_vec: Tensor) -> list[Tensor]:
-        return self.backbone.prepare({"species": species, "edge_index": edge_index, "edge_vec": edge_vec})
+    def forward(self, *tensors: Tensor) -> list[Tensor]:
+        return self.backbone.prepare(dict(zip(self.keys, tensors, strict=True)))
 
 
 class _Map(nn.Module):

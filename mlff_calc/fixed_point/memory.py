@@ -61,21 +61,23 @@ class Memory:
     past: Past = field(default_factory=Past)
     secants: tuple[list[Tensor], list[Tensor]] = field(default_factory=lambda: ([], []))
 
-    def inputs(self, predictor: Predictor, kept: int) -> tuple[dict[str, Tensor], Tensor | None]:
+    def inputs(self, predictor: Predictor, kept: int, window: int = 0) -> tuple[dict[str, Tensor], Tensor | None]:
         """What a compiled step takes (`MEMORY_INPUTS`), and a start that is no combination of past solutions.
 
         Args:
             predictor: the rule.
             kept: secants per solve that the step takes.
+            window: steps that the step looks back; by default those of the rule, and never fewer.
         """
-        past, window = self.past, predictor.window
-        solutions = past.solutions[:window]
+        window = max(window, predictor.window)
+        past = self.past
+        solutions = past.solutions[: predictor.window]
         start = predictor.replaced(past)
         if start is not None:
             solutions = [start, *solutions[1:]]
         filled = window - len(solutions)
         stacked = torch.stack([*solutions, *[solutions[0]] * filled], dim=1)
-        embeddings = past.embeddings[:window]
+        embeddings = past.embeddings[: predictor.window]
         weights = predictor.weights(past)
         mix = [0.0] * window if weights is None else [*weights, *[0.0] * (window - len(weights))]
         like = stacked[0, 0]

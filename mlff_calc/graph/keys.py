@@ -124,6 +124,17 @@ for _key in (
     Key(STRESS, "system", (3, 3), _DOUBLE, "eV/Angstrom^3", "stress, tensile positive: -virial / volume"),
     Key(VIRIAL, "system", (3, 3), _DOUBLE, "eV", "minus the sum of r (x) dE/dr, positive in compression"),
     Key(ATOMIC_VIRIAL, "atom", (3, 3), _DOUBLE, "eV", "the virial's share of each atom"),
+    Key("start_state", "atom", (None, None), None, "", "where the solve of a fixed point begins"),
+    Key("start_adjoint", "atom", (None, None), None, "", "where the solve of its adjoint begins"),
+    Key("state", "atom", (None, None), None, "", "fixed point z [n_atoms, (l_max+1)^2, channels], e3nn order"),
+    Key("adjoint", "atom", (None, None), None, "", "adjoint lambda of the fixed point, of the same shape"),
+    Key("residual", "system", (), _DOUBLE, "", "relative residual of z"),
+    Key("adjoint_residual", "system", (), _DOUBLE, "", "relative residual of lambda"),
+    Key("evaluations", "system", (), _INT, "", "evaluations of f that the solve took"),
+    Key("adjoint_evaluations", "system", (), _INT, "", "products with the transposed Jacobian that it took"),
+    Key("probe", "atom", (None, None), None, "", "direction of a power iteration in training"),
+    Key("growth", "system", (), None, "", "how much the transposed Jacobian lengthens the probe"),
+    Key("dropout", "atom", (None,), None, "", "factors of messages, the same in every evaluation of a solve"),
 ):
     register_key(_key)
 

@@ -68,13 +68,23 @@ class TrainingModule(pl.LightningModule):
         """Outputs for a batch; a fixed point is sought from where the last epoch ended."""
         if self.starts is None:
             return self(batch.graph)
-        graph = self.starts.give(part, batch.frames, batch.graph)
-        if self.loss.contraction > 0.0 and "probe" not in graph:
-            graph = graph | {"probe": self.potential.backbone.random_state(graph)}
+        graph = self._with_random(self.starts.give(part, batch.frames, batch.graph), dropout=part == "train")
         outputs = self(graph)
         self.starts.keep(part, batch.frames, batch.n_atoms, outputs)
         self.evaluations.append((outputs["evaluations"] + outputs["adjoint_evaluations"]).double().mean())
         return outputs
+
+    def _with_random(self, graph: dict[str, Tensor], *, dropout: bool) -> dict[str, Tensor]:
+        """The graph with what a fixed-point potential needs at random: a first probe, and dropout's factors."""
+        backbone = self.potential.backbone
+        if self.starts is None:
+            return graph
+        if self.loss.contraction > 0.0 and "probe" not in graph:
+            graph = graph | {"probe": backbone.random_state(graph)}
+        if backbone.dropout > 0.0:
+            factors = backbone.dropout_factors(graph)
+            graph = graph | {"dropout": factors if dropout else torch.ones_like(factors)}
+        return graph
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the starts of fixed points."""
@@ -96,9 +106,7 @@ class TrainingModule(pl.LightningModule):
         from mlff_calc.export import compile_for_training
 
         example = to_device(example, self.device)
-        if self.starts is not None and self.loss.contraction > 0.0:
-            example = example | {"probe": self.potential.backbone.random_state(example)}
-        return compile_for_training(self.potential, example)
+        return compile_for_training(self.potential, self._with_random(example, dropout=True))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move graph and labels; the frame numbers stay."""

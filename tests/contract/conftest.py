@@ -14,9 +14,21 @@ from mlff_calc.potential import Potential, build_potential
 ELEMENTS = ["H", "C", "O", "Si"]
 
 
+CONVERGED = {
+    "deq": {
+        "tolerance": 1e-13,
+        "max_evaluations": 200,
+        "gradient": "implicit",
+        "training_tolerance": 1e-12,
+        "training_evaluations": 200,
+    }
+}
+"""Options with which a fixed point is as exact as these tests ask for."""
+
+
 def make_potential(name: str, /, **options: object) -> Potential:
     config = {
-        "backbone": {"name": name, "cutoff": 4.0},
+        "backbone": {"name": name, "cutoff": 4.0, **CONVERGED.get(name, {})},
         "elements": ELEMENTS,
         "reference_energies": {1: -3.0, 6: -5.0, 8: -7.0, 14: -11.0},
         "scale": 1.5,
@@ -28,6 +40,8 @@ def make_potential(name: str, /, **options: object) -> Potential:
         torch.manual_seed(1)
         for parameter in potential.parameters():  # biases and shifts that start at zero hide mistakes
             parameter.data += 0.05 * torch.randn_like(parameter)
+        if potential.backbone.is_fixed_point:  # and these take a map away from where solvers find its fixed point
+            potential.backbone.map.blocks[0].attention.project.weight.data *= 0.3
     return potential.eval().to_precision("float64")
 
 
