@@ -46,9 +46,9 @@ class MultipleTimeSteps(MolecularDynamics):
 
     Attributes:
         dt: length of an outer step.
-        forces: accurate and cheap forces [2, n_atoms, 3] (eV/Angstrom) at the end of the last step; empty before the first
-            one. Setting them saves a new integrator on the same structure the first evaluation of both: a run that goes on
-            needs no memory of its calculators.
+        forces: accurate and cheap forces [2, n_atoms, 3] (eV/Angstrom) at the end of the last step, or where the first one
+            starts. Setting them saves a new integrator on the same structure the first evaluation of both, which a
+            calculator with a history would make with another result.
 
     Raises:
         OptionError: an interval below 1, or a time step that is not positive.
@@ -60,18 +60,19 @@ class MultipleTimeSteps(MolecularDynamics):
         if not timestep > 0.0:
             raise OptionError(f"timestep = {timestep} of multiple time steps; give a positive number")
         self.inner_dt, self.interval, self.cheap = timestep, interval, cheap
-        self._forces, self._given = np.empty((0,)), False
+        self._forces: Array | None = None
+        self._given = False
         super().__init__(atoms, interval * timestep, **options)
 
     @property
     def forces(self) -> Array:
         """Accurate and cheap forces at the end of the last step."""
+        if self._forces is None:
+            self._forces = np.stack(self._evaluate())
         return self._forces
 
     @forces.setter
     def forces(self, forces: Array) -> None:
-        if forces.size == 0:
-            return
         if forces.shape != (2, len(self.atoms), 3):
             raise OptionError(
                 f"forces of shape {forces.shape} for {len(self.atoms)} atoms; give the accurate and the cheap ones, "
@@ -85,7 +86,7 @@ class MultipleTimeSteps(MolecularDynamics):
         Returns:
             The accurate forces after it [n_atoms, 3], eV/Angstrom.
         """
-        accurate, cheap = self._forces if self._given else self._evaluate()
+        accurate, cheap = self.forces if self._given else self._evaluate()
         self._given = False
         self._kick(accurate - cheap, self.dt)
         for _ in range(self.interval):

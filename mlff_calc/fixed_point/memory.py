@@ -75,16 +75,13 @@ class Memory:
         start = predictor.replaced(past)
         if start is not None:
             solutions = [start, *solutions[1:]]
-        filled = window - len(solutions)
-        stacked = torch.stack([*solutions, *[solutions[0]] * filled], dim=1)
-        embeddings = past.embeddings[: predictor.window]
         weights = predictor.weights(past)
         mix = [0.0] * window if weights is None else [*weights, *[0.0] * (window - len(weights))]
-        like = stacked[0, 0]
+        like = past.embeddings[0]
         return {
-            "past_embeddings": torch.stack([*embeddings, *[embeddings[0]] * filled]),
-            "past_states": stacked[0],
-            "past_adjoints": stacked[1],
+            "past_embeddings": _filled(past.embeddings[: predictor.window], window, like),
+            "past_states": _filled([solution[0] for solution in solutions], window, like),
+            "past_adjoints": _filled([solution[1] for solution in solutions], window, like),
             "mix": torch.tensor(mix, dtype=torch.float64, device=like.device),
             "state_secants": _stack(self.secants[0], kept, like),
             "adjoint_secants": _stack(self.secants[1], kept, like),
@@ -142,6 +139,13 @@ def _packed(tensors: list[Tensor]) -> list[dict[str, Any]]:
 def _unpacked(packed: dict[str, Any]) -> Tensor:
     array = np.frombuffer(base64.b64decode(packed["base64"]), dtype=packed["dtype"])
     return torch.from_numpy(array.reshape(packed["shape"]).copy())
+
+
+def _filled(tensors: list[Tensor], window: int, like: Tensor) -> Tensor:
+    """[window, ...], the newest again where there are fewer."""
+    if window == 0:
+        return like.new_zeros((0, *like.shape))
+    return torch.stack([*tensors, *[tensors[0]] * (window - len(tensors))])
 
 
 def _stack(secants: list[Tensor], kept: int, like: Tensor) -> Tensor:

@@ -49,14 +49,14 @@ class Predictor:
     to the present one.
 
     Args:
-        window: steps that are combined, 1 to 12.
+        window: steps that are combined, at most 12; 0 for none, which is a cold start at every step.
 
     Raises:
         OptionError: an option out of range.
     """
 
     def __init__(self, window: int = 4) -> None:
-        _check("window", window, 1, 12)
+        _check("window", window, 0, 12)
         self.window = window
 
     def weights(self, past: Past) -> list[float] | None:
@@ -79,8 +79,9 @@ class Predictor:
             start: what `replaced` gave for this step.
         """
         del start
-        past.solutions[:] = [solution, *past.solutions][: self.window]
-        past.embeddings[:] = [embedding, *past.embeddings][: self.window]
+        depth = max(1, self.window)
+        past.solutions[:] = [solution, *past.solutions][:depth]
+        past.embeddings[:] = [embedding, *past.embeddings][:depth]
 
 
 class LeastSquares(Predictor):
@@ -177,6 +178,7 @@ def _check(name: str, value: int, low: int, high: int) -> None:
 
 
 PREDICTORS = {
+    "none": lambda: Predictor(0),
     "previous": lambda: polynomial(0),
     "linear": lambda: polynomial(1),
     "quadratic": lambda: polynomial(2),

@@ -1,0 +1,204 @@
+"""The study of reuse: ways of reuse over temperatures and time steps, reversal, thermostatted distributions; tables and plots."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlff_calc.bench.reuse import Run, calculator_of, langevin, nve, reference_of, reversal
+from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.potential import Potential
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 6
+"""Steps that all compiled steps of the study look back, so that predictors share them."""
+
+
+def ways(counts: Sequence[int] = (2, 3, 4), predictors: Sequence[str] = ("previous", "quadratic", "least_squares4"), *,
+         cold: Sequence[int] = (6, 8), kept: int = 4) -> dict[str, Reuse]:  # fmt: skip
+    """Ways of reuse by name: each predictor with each count of evaluations, and cold solves of fixed counts.
+
+    Steps are made again only where a residual is above 0.1, so that what is measured is the way itself.
+    """
+    found = {
+        f"{predictor} {n}+{n}": Reuse(predictor, n, n, kept=kept, window=WINDOW, tolerance=0.1)
+        for n in counts
+        for predictor in predictors
+    }
+    return found | {f"cold {n}+{n}": Reuse("none", n, n, kept=0, tolerance=0.5) for n in cold}
+
+
+@dataclass
+class Study:
+    """Results of a study.
+
+    Attributes:
+        runs: at constant energy. traces: their total energies, by name, temperature and time step.
+        thermostatted: under Langevin dynamics. samples: their temperatures and distances.
+        reversals: distance from the start after going there and back, by name, Angstrom.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    traces: dict[tuple[str, float, float], NDArray[np.float64]] = field(default_factory=dict)
+    thermostatted: list[Run] = field(default_factory=list)
+    samples: dict[tuple[str, float], NDArray[np.float64]] = field(default_factory=dict)
+    reversals: dict[str, float] = field(default_factory=dict)
+
+
+def thermal_start(potential: Potential, atoms: Atoms, temperature_K: float, *, compiled: bool, time_ps: float) -> Atoms:
+    """The structure after `time_ps` under a thermostat, so that the mean temperature of a run is that of its start."""
+    calculator = calculator_of(potential, "conservative", compiled=compiled, precision="float32")
+    moved = atoms.copy()
+    calculator.reset()
+    from ase import units
+    from ase.md.langevin import Langevin
+
+    from mlff_calc.dynamics.velocities import set_maxwell_velocities
+
+    set_maxwell_velocities(moved, temperature_K, seed=1, conserves_momentum=False)
+    moved.calc = calculator
+    friction = 0.02 / units.fs
+    rng = np.random.default_rng(1)
+    Langevin(moved, 0.5 * units.fs, temperature_K=temperature_K, friction=friction, rng=rng, fixcm=False).run(
+        round(2000 * time_ps)
+    )
+    moved.calc = None
+    return moved
+
+
+def constant_energy(
+    study: Study,
+    potential: Potential,
+    atoms: Atoms,
+    chosen: dict[str, Reuse],
+    *,
+    temperatures: Iterable[float],
+    timesteps: Iterable[float],
+    time_ps: float,
+    compiled: bool,
+    precision: str = "float32",
+    frames: int = 40,
+    equilibration_ps: float = 1.0,
+) -> None:
+    """Add runs at constant energy to a study, one after the other, all from the same start at each temperature."""
+    reference = reference_of(potential) if frames else None
+    for temperature in temperatures:
+        start = thermal_start(potential, atoms, temperature, compiled=compiled, time_ps=equilibration_ps)
+        for timestep in timesteps:
+            for name, reuse in chosen.items():
+                calculator = calculator_of(potential, reuse, compiled=compiled, precision=precision)
+                run, trace = nve(
+                    start,
+                    calculator,
+                    reference,
+                    name=name,
+                    temperature_K=temperature,
+                    timestep_fs=timestep,
+                    time_ps=time_ps,
+                    frames=frames or 40,
+                )
+                study.runs.append(run)
+                study.traces[name, temperature, timestep] = trace
+
+
+def thermostat(
+    study: Study,
+    potential: Potential,
+    atoms: Atoms,
+    chosen: dict[str, Reuse],
+    *,
+    temperatures: Iterable[float],
+    time_ps: float,
+    compiled: bool,
+    pairs: Sequence[tuple[int, int]],
+    frames: int = 40,
+    seeds: Sequence[int] = (0,),
+) -> None:
+    """Add Langevin runs to a study; samples of several seeds are put together."""
+    reference = reference_of(potential) if frames else None
+    for temperature in temperatures:
+        for name, reuse in chosen.items():
+            parts = []
+            for seed in seeds:
+                run, samples = langevin(
+                    atoms,
+                    calculator_of(potential, reuse, compiled=compiled, precision="float32"),
+                    reference,
+                    name=name,
+                    temperature_K=temperature,
+                    timestep_fs=0.5,
+                    time_ps=time_ps,
+                    frames=frames or 40,
+                    seed=seed,
+                    pairs=pairs,
+                )
+                study.thermostatted.append(run)
+                parts.append(samples[len(samples) // 10 :])
+            study.samples[name, temperature] = np.concatenate(parts)
+
+
+def there_and_back(
+    study: Study, potential: Potential, atoms: Atoms, chosen: dict[str, Reuse | str], *, compiled: bool, time_ps: float = 1.0
+) -> None:
+    """Add time-reversal tests, in float64, at 300 K."""
+    for name, reuse in chosen.items():
+        calculator = calculator_of(potential, reuse, compiled=compiled, precision="float64")
+        study.reversals[name] = reversal(atoms, calculator, temperature_K=300.0, timestep_fs=0.5, time_ps=time_ps)
+        logger.info("reversal %s: %.3g Angstrom", name, study.reversals[name])
+
+
+def write_table(runs: Sequence[Run], path: Path) -> None:
+    """Runs as CSV."""
+    rows: list[dict[str, Any]] = [run.as_dict() for run in runs]
+    if not rows:
+        return
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: f"{v:.5g}" if isinstance(v, float) else v for key, v in row.items()} for row in rows)
+
+
+def plot(study: Study, folder: Path, title: str) -> None:
+    """Energy traces, and drift and force error against time per step, as PNG in `folder`."""
+    from matplotlib.figure import Figure
+
+    if study.runs:
+        figure = Figure(figsize=(11.0, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        temperature, timestep = study.runs[0].temperature_K, 0.5
+        for run in study.runs:
+            if (run.temperature_K, run.timestep_fs) == (temperature, timestep):
+                points = study.traces[run.name, temperature, timestep]
+                n_atoms = max(1e-12, 1000.0)
+                shift = (points[:, 1] - points[0, 1]) * n_atoms
+                left.plot(points[:, 0], shift, linewidth=0.8, label=run.name)
+        left.set(xlabel="time, ps", ylabel="total energy, meV", title=f"{title}, {temperature:g} K, {timestep:g} fs")
+        left.set_yscale("symlog", linthresh=5.0)
+        left.legend(fontsize=7, ncols=2)
+        for run in study.runs:
+            right.plot(run.ms, max(abs(run.drift), 1e-4), "o" if run.name.startswith("cold") else "s", markersize=4)
+            right.annotate(f"{run.name}, {run.temperature_K:g} K, {run.timestep_fs:g} fs", (run.ms, max(abs(run.drift), 1e-4)),
+                           fontsize=5, xytext=(3, 2), textcoords="offset points")  # fmt: skip
+        right.set(xlabel="ms per step", ylabel="|drift|, meV/atom/ps", yscale="log", title="drift against time")
+        right.axhline(0.1, color="0.6", linewidth=0.8)
+        figure.savefig(folder / "reuse_drift.png", dpi=140)
+    if study.samples:
+        columns = next(iter(study.samples.values())).shape[1]
+        figure = Figure(figsize=(4.2 * columns, 3.6), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, columns))
+        for (name, temperature), samples in study.samples.items():
+            for column, axis in enumerate(axes):
+                axis.hist(samples[:, column], bins=40, density=True, histtype="step", label=f"{name}, {temperature:g} K")
+        for column, axis in enumerate(axes):
+            axis.set(xlabel="temperature, K" if column == 0 else "distance, Angstrom", ylabel="density")
+        axes[0].legend(fontsize=6)
+        figure.savefig(folder / "reuse_distributions.png", dpi=140)
