@@ -98,9 +98,9 @@ def test_back_in_time(ethanol, cheap):
 
 def test_the_accurate_energy_is_conserved_to_second_order(ethanol, cheap):
     spread = []
-    for inner in (1.0, 0.5):
+    for inner in (0.5, 0.25):
         dynamics = MultipleTimeSteps(ethanol(), inner * FS, cheap=cheap, interval=4)
-        found = energies(dynamics, round(400 / inner))
+        found = energies(dynamics, round(100 / inner))
         spread.append(found.std())
         assert abs(np.polyfit(np.arange(len(found)), found, 1)[0]) * len(found) < found.std()
     assert 3.0 < spread[0] / spread[1] < 5.0
@@ -136,7 +136,7 @@ def test_time_energy_and_calculator_are_those_of_outer_steps(ethanol, cheap):
 def test_given_forces_save_an_evaluation_and_change_nothing(ethanol, cheap):
     atoms, twin = ethanol(), ethanol()
     dynamics = MultipleTimeSteps(atoms, 0.5 * FS, cheap=cheap, interval=2)
-    assert dynamics.forces.size == 0
+    np.testing.assert_array_equal(dynamics.forces[0], atoms.get_forces())
     dynamics.step()
     twin.positions, saved = atoms.positions.copy(), dynamics.forces.copy()
     twin.set_momenta(atoms.get_momenta())
@@ -167,7 +167,7 @@ def test_a_truncated_potential_keeps_the_converged_energy(potential):
     found = []
     for interval in (0, 2):
         atoms = molecule("CH3OH")
-        atoms.calc = MLFFCalculator(potential, device="cpu", precision="float64", reuse="none")
+        atoms.calc = MLFFCalculator(potential, device="cpu", precision="float64")
         set_maxwell_velocities(atoms, 300.0, seed=1, conserves_momentum=True)
         if interval:
             cheap = truncated_calculator(atoms.calc, 2)
@@ -187,10 +187,10 @@ def test_a_run_and_its_restart(potential, tmp_path, same_run, reuse):
         return MLFFCalculator(potential, device="cpu", precision="float64", reuse=reuse)
 
     atoms = molecule("CH3OH")
-    for name, steps in (("whole", 8), ("parts", 3)):
+    for name, steps in (("whole", 8), ("parts", 0)):
         atoms.calc = calculator()
         MDRun.start(atoms, tmp_path / name, RESPA, RunOptions(steps=steps, **EVERY)).run()
-    for steps in (5, 8):
+    for steps in (3, 8):
         run = MDRun.resume(tmp_path / "parts", calculator(), steps=steps, respa=3)
         run.run()
     same_run(tmp_path / "whole", tmp_path / "parts")
