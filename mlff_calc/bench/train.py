@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlff_calc.bench.processes import run_logged, thread_environment
 from mlff_calc.errors import BenchmarkError
-from mlff_calc.potential import list_potentials
+from mlff_calc.potential.catalogue import shipped_folder
 
 
 def find_rmd17(name: str, data: Path | None) -> Path:
@@ -26,9 +26,15 @@ def find_rmd17(name: str, data: Path | None) -> Path:
 
 
 def train_ethanol(
-    minutes: float, source: Path, folder: Path, *, threads: int, settings: dict[str, object] | None = None
+    minutes: float,
+    source: Path,
+    folder: Path,
+    *,
+    threads: int,
+    settings: dict[str, object] | None = None,
+    recipe: str = "ethanol",
 ) -> Path:
-    """Train on rMD17 ethanol by the recipe of the shipped potential `ethanol`, in a process of its own.
+    """Train on rMD17 ethanol by the recipe of a shipped potential, in a process of its own.
 
     Args:
         minutes: budget, compilation not counted.
@@ -36,6 +42,7 @@ def train_ethanol(
         folder: of the run.
         threads: of PyTorch.
         settings: values of the recipe to change, by dotted key.
+        recipe: name of the shipped potential.
 
     Returns:
         The folder of the potential.
@@ -43,12 +50,12 @@ def train_ethanol(
     Raises:
         BenchmarkError: there is no such recipe, or training failed.
     """
-    recipe = next((entry.path / "recipe.yaml" for entry in list_potentials() if entry.name == "ethanol"), None)
-    if recipe is None or not recipe.is_file():
-        msg = "the recipe of the shipped potential 'ethanol' is not installed, so none can be trained for comparison"
+    file = shipped_folder() / recipe / "recipe.yaml"
+    if not file.is_file():
+        msg = f"the recipe of the shipped potential {recipe!r} is not installed, so none can be trained for comparison"
         raise BenchmarkError(msg)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(recipe), "--quiet", "--overwrite"]
+    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(file), "--quiet", "--overwrite"]
     command += ["--output", str(folder)]
     changes = {"optimizer.max_minutes": minutes, "optimizer.max_epochs": "null", **(settings or {})}
     for key, value in changes.items():

@@ -36,7 +36,7 @@ _SHOWN_AS = {
     "log_interval": "--log-interval (steps)",
     "traj_interval": "--traj-interval (steps)",
     "checkpoint_interval": "--checkpoint-interval (steps)",
-    **{name: f"--{name}" for name in ("ensemble", "seed", "threshold", "precision", "respa")},
+    **{name: f"--{name}" for name in ("ensemble", "seed", "threshold", "precision", "respa", "reuse")},
     "respa_evaluations": "--respa-evaluations",
 }
 _EXAMPLES = ("example.extxyz", "structure.xyz")
@@ -117,6 +117,13 @@ def md(
             show_default=False,
         ),
     ] = None,
+    reuse: Annotated[
+        options.ReuseName | None,
+        _help(
+            "Start a fixed point from the steps before (potentials with backbone deq): conservative for constant energy, "
+            "fast under a thermostat, none for a cold solve each step. [auto: conservative]"
+        ),
+    ] = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -138,6 +145,7 @@ def md(
         pressure_GPa=_pressure(pressure), seed=seed, respa=respa, respa_evaluations=respa_evaluations,
         max_temperature_K=max_temperature, threshold=threshold, skin_A=skin,
         precision=None if precision is None else precision.value, compiled=compiled,
+        reuse=None if reuse is None else reuse.value,
         velocities=None if keep_velocities is None else ("keep" if keep_velocities else "maxwell"),
     )  # fmt: skip
     intervals = _given(log_interval=log_interval, traj_interval=traj_interval, checkpoint_interval=checkpoint_interval)
@@ -232,7 +240,7 @@ def _start(
     }
     run = RunOptions(**{**made, **counts, "potential": _identity(potential)})
     atoms = _read_structure(structure, potential)
-    atoms.calc = _calculator(potential, device, run.precision, run.skin_A, compiled=run.compiled)
+    atoms.calc = _calculator(potential, device, run.precision, run.skin_A, compiled=run.compiled, reuse=run.reuse)
     return MDRun.start(atoms, output, ensemble, run, overwrite=overwrite)
 
 
@@ -259,7 +267,14 @@ def _resume(
     if structure is not None:
         _check_start(_read_structure(structure, potential), structure, output)
     made = saved.options
-    calculator = _calculator(potential, device, made["precision"], made["skin_A"], compiled=made["compiled"])
+    calculator = _calculator(
+        potential,
+        device,
+        made["precision"],
+        made["skin_A"],
+        compiled=made["compiled"],
+        reuse=made.get("reuse", "auto"),
+    )
     return MDRun.resume(output, calculator, steps=steps, **given)
 
 
@@ -284,10 +299,12 @@ def _check_start(atoms: Atoms, structure: str, output: Path) -> None:
         )
 
 
-def _calculator(potential: str, device: str, precision: str, skin: float | None, *, compiled: bool) -> Calculator:
+def _calculator(
+    potential: str, device: str, precision: str, skin: float | None, *, compiled: bool, reuse: str
+) -> Calculator:
     from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
 
-    made: dict[str, Any] = {"device": device, "precision": precision, "compile": compiled}
+    made: dict[str, Any] = {"device": device, "precision": precision, "compile": compiled, "reuse": reuse}
     if skin is not None:
         made["skin"] = skin
     names = _members(potential)

@@ -34,6 +34,7 @@ def relax(
     precision: options.Precision = options.PrecisionName.float64,
     device: options.Device = "auto",
     compiled: options.Compile = False,
+    reuse: options.Reuse = options.ReuseName.auto,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -48,7 +49,7 @@ def relax(
     unfinished = output.with_name(f"{output.stem}_not_converged{output.suffix}")
     trajectory = output.with_name(f"{output.stem}.traj")
     check_output(output, output_files=(output, unfinished, trajectory), overwrite=overwrite)
-    atoms.calc = MLFFCalculator(potential, device=device, precision=precision.value, compile=compiled)
+    atoms.calc = MLFFCalculator(potential, device=device, precision=precision.value, compile=compiled, reuse=reuse.value)
     settings = {"fmax": fmax, "steps": steps, "optimizer": optimizer, "cell": cell, "pressure": pressure}
     with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
         recorded = Path(folder) / trajectory.name

@@ -27,6 +27,7 @@ class RunOptions:
         precision: the calculator's precision; like the next two only kept, so that a resumed run has the same.
         compiled: whether the potential was compiled.
         skin_A: skin of the neighbour list, Angstrom; None is the calculator's own choice.
+        reuse: what becomes of fixed points from step to step; kept for a resumed run as well.
         velocities: "maxwell" draws new ones, "keep" takes those of the structure, without drift and (in open space) rotation
             of the whole where the ensemble conserves them.
     """
@@ -42,6 +43,7 @@ class RunOptions:
     compiled: bool = False
     skin_A: float | None = None
     velocities: str = "maxwell"
+    reuse: str = "auto"
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -69,7 +71,7 @@ class RunOptions:
         return self.max_temperature_K or 10.0 * max(target_K, 300.0)
 
 
-_ADDED: dict[str, Any] = {"respa": 1, "respa_evaluations": 2}
+_ADDED: dict[str, Any] = {"reuse": "auto", "respa": 1, "respa_evaluations": 2}
 """Options that runs saved by older versions lack, and what these did."""
 
 

@@ -21,7 +21,7 @@ Sources: Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011
 Broyden (1965), and Bai, Kolter, Koltun, "Deep equilibrium models" (2019), Sec. 3 (its low-rank form).
 """
 
-from typing import Any, Dict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class Solver(nn.Module):
 
     def begin(
         self, start: Tensor, system_index: Tensor, n_systems: int, tolerance: float = 0.0, max_evaluations: int = 0
-    ) -> Dict[str, Tensor]:
+    ) -> dict[str, Tensor]:
         """What is known before the first evaluation.
 
         Args:
@@ -91,7 +91,7 @@ class Solver(nn.Module):
             "tolerance": torch.full_like(unknown, tolerance if tolerance > 0.0 else self.tolerance),
         }
 
-    def judge(self, known: Dict[str, Tensor], value: Tensor) -> Dict[str, Tensor]:
+    def judge(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
         """Take note of `value` = f(z) [n_rows, width]: residuals, the best state, who is done."""
         known = dict(known)
         index, n_systems = known["system_index"], known["done"].shape[0]
@@ -113,7 +113,7 @@ class Solver(nn.Module):
         known["done"] = known["converged"] | (known["evaluations"] >= known["limit"])
         return known
 
-    def move(self, known: Dict[str, Tensor], proposal: Tensor) -> Dict[str, Tensor]:
+    def move(self, known: dict[str, Tensor], proposal: Tensor) -> dict[str, Tensor]:
         """Go on at `proposal` [n_rows, width] in systems that are not done."""
         index, n_systems = known["system_index"], known["done"].shape[0]
         done = to_rows(known["done"], index, n_systems).unsqueeze(-1)
@@ -124,7 +124,7 @@ class Solver(nn.Module):
 class Picard(Solver):
     """Plain iteration z <- z + damping * g."""
 
-    def tell(self, known: Dict[str, Tensor], value: Tensor) -> Dict[str, Tensor]:
+    def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
         """Take note of `value` = f(z) and choose the next z."""
         gap = value - known["z"]
         known = self.judge(known, value)
@@ -161,13 +161,13 @@ class Anderson(Solver):
         self.history = history
         self.ridge = ridge
 
-    def resume(self, known: Dict[str, Tensor], secants_z: Tensor, secants_g: Tensor) -> Dict[str, Tensor]:
+    def resume(self, known: dict[str, Tensor], secants_z: Tensor, secants_g: Tensor) -> dict[str, Tensor]:
         """Begin with the secants [k, n_rows, width] of an earlier solve nearby, so that the first step is accelerated."""
         known = dict(known)
         known["secants_z"], known["secants_g"] = secants_z, secants_g
         return known
 
-    def tell(self, known: Dict[str, Tensor], value: Tensor) -> Dict[str, Tensor]:
+    def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
         """Take note of `value` = f(z) and choose the next z."""
         z, gap = known["z"], value - known["z"]
         known = self.judge(known, value)
@@ -183,7 +183,7 @@ class Anderson(Solver):
             proposal = proposal - self.correction(known, gap)
         return self.move(known, proposal)
 
-    def correction(self, known: Dict[str, Tensor], gap: Tensor) -> Tensor:
+    def correction(self, known: dict[str, Tensor], gap: Tensor) -> Tensor:
         """The part of z + damping * g [n_rows, width] along the secants, by least squares."""
         index, n_systems = known["system_index"], known["done"].shape[0]
         secants_z, secants_g = known["secants_z"], known["secants_g"]
@@ -222,13 +222,13 @@ class Broyden(Solver):
         check_range("history", history, history >= 1, "at least 1")
         self.history = history
 
-    def resume(self, known: Dict[str, Tensor], left: Tensor, right: Tensor) -> Dict[str, Tensor]:
+    def resume(self, known: dict[str, Tensor], left: Tensor, right: Tensor) -> dict[str, Tensor]:
         """Begin with an inverse Jacobian found before, `left` (u) and `right` (v) [k, n_rows, width], as preconditioner."""
         known = dict(known)
         known["left"], known["right"] = left, right
         return known
 
-    def tell(self, known: Dict[str, Tensor], value: Tensor) -> Dict[str, Tensor]:
+    def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
         """Take note of `value` = f(z) and choose the next z."""
         z, gap = known["z"], value - known["z"]
         known = self.judge(known, value)

@@ -1,6 +1,5 @@
 """Sums and means over the systems of a batch: every system of a batch is a fixed-point problem of its own."""
 
-import torch
 from torch import Tensor
 
 from mlff_calc.nn.scatter import scatter_sum
