@@ -69,7 +69,8 @@ class Deq(Backbone):
         gradient: how losses reach the weights through a solution: `phantom` (`phantom_steps` evaluations are recorded) or
             `implicit` (exact, by further linear solves; slower, not compiled).
         phantom_steps: at least 1.
-        feedback: scale of the first weights that z acts through; below about 0.5 the new map is contractive.
+        feedback: scale of the first weights that z acts through; at 0.3 new maps were contractive on ethanol
+            (spectral radius 0.75 to 0.9), at 0.6 they were not.
         dropout: probability with which a channel of an atom's messages is left out in training, throughout a solve.
         cutoff, l_max, m_max, channels, heads, attention_channels, ffn_channels, n_basis, edge_channels,
             envelope_exponent, avg_num_neighbors: see `Equiformer`.
@@ -140,7 +141,6 @@ class Deq(Backbone):
         self.gradient = gradient
         self.tolerance = float(tolerance)
         self.training_tolerance = float(training_tolerance)
-        self.max_evaluations = max_evaluations
         self.training_evaluations = training_evaluations
         self.dropout = dropout
         self.phantom_steps = phantom_steps
@@ -208,7 +208,7 @@ class Deq(Backbone):
         edge_index, index, n_systems = graph["edge_index"], graph["system_index"], graph["cell"].shape[0]
         prepared = self.prepare(graph)
         tolerance = self.training_tolerance if self.training else self.tolerance
-        most = self.training_evaluations if self.training else self.max_evaluations
+        most = self.training_evaluations if self.training else self.solver.max_evaluations
         with torch.no_grad():
             found = solve(
                 lambda state: self.evaluate(state, edge_index, prepared),

@@ -69,7 +69,7 @@ def reference_of(potential: Potential) -> MLFFCalculator:
     """A calculator that solves every structure from scratch to `TIGHT` in float64."""
     tight = potential.to_precision("float64")
     tight.backbone.tolerance = TIGHT
-    tight.backbone.max_evaluations = 200
+    tight.backbone.solver.max_evaluations = 200
     return MLFFCalculator(tight, precision="float64", reuse="none", device="cpu")
 
 

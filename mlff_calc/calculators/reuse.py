@@ -96,7 +96,9 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool) -> Reuse | None:
         known = ", ".join(["auto", *MODES, "none"])
         raise OptionError(f"unknown reuse {option!r}; choose one of {known}, or give a Reuse(...)")
     if not fixed_point:
-        raise OptionError(f"reuse={option!r} needs a potential with a fixed point (backbone deq); leave it out for this one")
+        raise OptionError(
+            f"reuse={option!r} needs a potential with a fixed point (backbone deq) and gradient forces; leave it out for this one"
+        )
     return mode
 
 
@@ -211,10 +213,10 @@ def cold_solve(potential: FixedPointPotential, graph: dict[str, Tensor], stats: 
         kept, potential.backbone.solver = potential.backbone.solver, _damped(potential)
         try:
             outputs = _solved(potential, graph, stats)
-            if not _converged(potential, outputs):
-                raise _failure(potential, graph)
         finally:
             potential.backbone.solver = kept
+        if not _converged(potential, outputs):
+            raise _failure(potential, graph, outputs)
     stats.n_cold += 1
     stats.cold_forward += int(outputs["evaluations"])
     stats.cold_adjoint += int(outputs["adjoint_evaluations"])
@@ -240,22 +242,29 @@ def _converged(potential: FixedPointPotential, outputs: dict[str, Tensor]) -> bo
 def _damped(potential: FixedPointPotential) -> torch.nn.Module:
     """A slower and safer solver."""
     backbone = potential.backbone
-    solver = build_solver(
-        "anderson", tolerance=backbone.tolerance, max_evaluations=4 * backbone.max_evaluations, damping=0.4, history=8
+    return build_solver(
+        "anderson", tolerance=backbone.tolerance, max_evaluations=4 * backbone.solver.max_evaluations, damping=0.4, history=8
     )
-    return solver
 
 
-def _failure(potential: FixedPointPotential, graph: dict[str, Tensor]) -> ConvergenceError:
-    """The error, with the residuals of one more attempt."""
+def _failure(potential: FixedPointPotential, graph: dict[str, Tensor], outputs: dict[str, Tensor]) -> ConvergenceError:
+    """The error: which solve failed, how far it came, and the residuals of the first attempt at z."""
     backbone, inputs = potential.backbone, potential.inputs(graph, graph["edge_vec"])
     with torch.no_grad():
         prepared = backbone.prepare(inputs)
-        found = solve(lambda z: backbone.evaluate(z, graph["edge_index"], prepared), prepared[0], backbone.solver)
+        found = solve(
+            lambda z: backbone.evaluate(z, graph["edge_index"], prepared),
+            prepared[0],
+            backbone.solver,
+            tolerance=backbone.tolerance,
+        )
     residuals = [float(residual.max()) for residual in found.residual_history]
+    adjoint = float(outputs["residual"].max()) < backbone.tolerance
+    name = "adjoint_residual" if adjoint else "residual"
+    what = "adjoint of the fixed point" if adjoint else "fixed point"
     return ConvergenceError(
-        f"the fixed point of this structure was not found to a relative residual of {backbone.tolerance:g}: cold and damped "
-        f"solves of {len(residuals)} evaluations end at {min(residuals):.2g}. The structure is probably far from what the "
-        "potential was trained on; look at this frame, or loosen `tolerance` of the potential's backbone",
+        f"the {what} of this structure was not found to a relative residual of {backbone.tolerance:g}: a cold solve and a "
+        f"damped one end at {float(outputs[name].max()):.2g}. The structure is probably far from what the potential was "
+        "trained on; look at this frame, or loosen `tolerance` of the potential's backbone",
         residuals,
     )

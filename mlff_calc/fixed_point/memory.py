@@ -40,11 +40,15 @@ class Place:
         return np.array_equal(self.numbers, other.numbers) and np.array_equal(self.pbc, other.pbc)
 
     def distance(self, other: Place) -> float:
-        """Largest displacement (Angstrom); infinite where the cell jumped. Only for the same system."""
+        """Largest displacement (Angstrom, nearest images); infinite where the cell jumped. Only for the same system."""
         change = np.abs(self.cell - other.cell).max(initial=0.0)
         if change > STRAIN * max(np.abs(self.cell).max(initial=0.0), 1e-12) and change > 0.0:
             return float("inf")
-        return float(np.sqrt(((self.positions - other.positions) ** 2).sum(axis=1).max(initial=0.0)))
+        moved = self.positions - other.positions
+        if self.pbc.any() and np.abs(moved).max(initial=0.0) > REACH:  # wrapped, perhaps
+            cell = np.where(self.pbc[:, None], self.cell, 0.0)
+            moved = moved - np.round(moved @ np.linalg.pinv(cell)) @ cell
+        return float(np.sqrt((moved**2).sum(axis=1).max(initial=0.0)))
 
 
 @dataclass

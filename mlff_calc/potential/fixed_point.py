@@ -67,7 +67,7 @@ class FixedPointPotential(Potential):
         """
         index, edge_index, n_systems = graph["system_index"], graph["edge_index"], graph["cell"].shape[0]
         tolerance = self.backbone.training_tolerance if self.training else self.backbone.tolerance
-        most = self.backbone.training_evaluations if self.training else self.backbone.max_evaluations
+        most = self.backbone.training_evaluations if self.training else self.backbone.solver.max_evaluations
         inputs = self.inputs(graph, graph["edge_vec"].detach())
         with torch.no_grad():
             prepared = self.backbone.prepare(inputs)

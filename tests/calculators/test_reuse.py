@@ -264,7 +264,6 @@ def test_no_convergence_is_an_error_with_the_residuals(reuse: str) -> None:
         calc.evaluate(atoms)
 
 
-@pytest.mark.xfail(strict=True, reason="the damped solve is held to the number of evaluations of the first one")
 def test_a_solve_that_fails_is_made_again_with_damping() -> None:
     """A solver of few evaluations fails; the damped one may take four times as many."""
     calc, atoms = calculator(make_potential(max_evaluations=9), reuse="none"), water()
