@@ -77,7 +77,7 @@ def test_forces_and_stress_are_derivatives_of_the_energy(potential: Potential) -
             moved.positions[i, k] += sign * h
             energies.append(calculator.evaluate(moved)["energy"])
         found[i, k] = (energies[1] - energies[0]) / (2 * h)
-    assert np.abs(forces).max() > 1e-2
+    assert np.abs(forces).max() > 5e-3  # or nothing is compared
     np.testing.assert_allclose(forces, found, atol=1e-7)
     energies = []
     for sign in (1, -1):
