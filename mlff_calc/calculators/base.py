@@ -72,16 +72,28 @@ class GraphCalculator(Calculator):
         return all(self._mode(potential) is None for potential in self._potentials)
 
     def get_state(self) -> dict[str, Any] | None:
-        """What the next results depend on beside the structure, in plain types and arrays; None where there is nothing."""
+        """What the next results depend on beside the structure, and the last results, in plain types and arrays.
+
+        None where results depend on the structure alone. With the last results a resumed run does not evaluate the structure
+        it stopped at a second time, which would be one step more for its memory.
+        """
         if self.history_free:
             return None
-        return {"runs": [cache.plain() for cache in self._caches]}
+        state: dict[str, Any] = {"runs": [cache.plain() for cache in self._caches]}
+        if self.atoms is not None and self.results:
+            state["atoms"] = {
+                name: getattr(self.atoms, name) for name in ("numbers", "positions", "pbc")
+            } | {"cell": self.atoms.cell.array}
+            state["results"] = dict(self.results)
+        return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up what `get_state` gave, so that a run goes on bit for bit."""
         self._ensure_prepared()
         for cache, plain in zip(self._caches, state["runs"], strict=True):
             cache.load(plain, self._device)
+        if "results" in state:
+            self.atoms, self.results = Atoms(**state["atoms"]), dict(state["results"])
 
     @property
     def cutoff(self) -> float:
@@ -255,7 +267,7 @@ class GraphCalculator(Calculator):
         with stats.timed("neighbors_s"):
             graph, rebuilt = self._lists.graph(atoms)
             stats.n_rebuilds += rebuilt
-        place = Place(atoms.numbers, atoms.positions.copy(), atoms.cell.array, atoms.pbc)
+        place = Place(atoms.numbers.copy(), atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
         for model in self._models:
             if isinstance(model, ReusingModel):
                 model.serve(atoms, place)

@@ -127,10 +127,10 @@ class Potential(nn.Module):
         return {"energy": energy, "energies": energies}
 
     def finished(self, out: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Outputs without the tape of the energies, in use."""
+        """Outputs without the tape, in use."""
         if not self.training:
-            out["energy"] = out["energy"].detach()
-            out["energies"] = out["energies"].detach()
+            for name in ("energy", "energies", "forces"):
+                out[name] = out[name].detach()
         return out
 
 
