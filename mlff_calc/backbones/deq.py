@@ -1,7 +1,7 @@
 """`deq`: node features as the fixed point of one or two blocks of `equiformer`.
 
-A stack of layers becomes one map, applied to its own output until nothing changes: z* = f(z*; x). The first block writes on the
-embedding u(x) instead of on z, so that f is bounded for any z:
+A stack of layers becomes one map, applied to its own output until nothing changes: z* = f(z*; x). The first block writes
+on the embedding u(x) instead of on z, so that f is bounded for any z:
 
     f(z; x) = B(u + A(norm(z)))      A: graph attention, B: the rest of the block, and the second block where there is one.
 

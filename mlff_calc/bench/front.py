@@ -68,7 +68,8 @@ def parse_shapes(text: str) -> list[Shape]:
             msg = f"{word!r} is no shape; write l_max x channels x layers, as in 2x32x3 or deq:2x32x1"
             raise OptionError(msg)
         radius = None if match[1] is None else float(match[2] or DEFAULT_RADIUS)
-        shapes.append(Shape(*map(int, match.groups()[2:]), radius=radius))
+        l_max, channels, n_layers = map(int, match.groups()[2:])
+        shapes.append(Shape(l_max, channels, n_layers, radius=radius))
     if not shapes:
         msg = "no shapes to train; write l_max x channels x layers, as in 2x32x3,3x32x2"
         raise OptionError(msg)
@@ -100,7 +101,8 @@ def measure_front(
 
     Returns:
         One dict per shape: `shape`, `parameters`, `force_mae` (meV/Angstrom) and `energy_mae` (meV) on the test frames, both
-        means over seeds, `force_maes` of each seed, `spectral_radius` (mean over seeds, fixed points only), `total_ms` and `min_ms` of a step.
+        means over seeds, `force_maes` of each seed, `spectral_radius` (mean over seeds, fixed points only), `total_ms` and
+        `min_ms` of a step.
 
     Raises:
         BenchmarkError: no data, or a training failed.

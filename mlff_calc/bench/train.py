@@ -18,9 +18,7 @@ def find_rmd17(name: str, data: Path | None) -> Path:
     """
     path = (data or Path("../shared/data")) / "rmd17" / f"{name}.npz"
     if not path.is_file():
-        msg = (
-            f"training needs {path}, which is missing; name the folder of data sets with --data or MLFF_DATA"
-        )
+        msg = f"training needs {path}, which is missing; name the folder of data sets with --data or MLFF_DATA"
         raise BenchmarkError(msg)
     return path
 

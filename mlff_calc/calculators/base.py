@@ -81,9 +81,9 @@ class GraphCalculator(Calculator):
             return None
         state: dict[str, Any] = {"runs": [cache.plain() for cache in self._caches]}
         if self.atoms is not None and self.results:
-            state["atoms"] = {
-                name: getattr(self.atoms, name) for name in ("numbers", "positions", "pbc")
-            } | {"cell": self.atoms.cell.array}
+            state["atoms"] = {name: getattr(self.atoms, name) for name in ("numbers", "positions", "pbc")} | {
+                "cell": self.atoms.cell.array
+            }
             state["results"] = dict(self.results)
         return state
 
@@ -119,7 +119,8 @@ class GraphCalculator(Calculator):
         elements = set.intersection(*(set(potential.elements) for potential in self._potentials))
         self._check_elements = ElementCheck(elements)
         self._models = [
-            self._load(potential, device, cache) for potential, cache in zip(self._potentials, self._caches, strict=True)
+            self._load(potential, device, cache)
+            for potential, cache in zip(self._potentials, self._caches, strict=True)
         ]
         self._lists, self._device = lists, device
 

@@ -6,9 +6,9 @@
 | fast | fewer | thermostatted dynamics, where a thermostat takes up the error's work |
 | none | a cold solve to the tolerance of the potential | results that depend on the structure alone |
 
-A step makes a fixed number of evaluations. Where a residual stays above the mode's tolerance the step is made again from where
-it ended; where that does not help, the solve is made anew from the embedding, then with damping; where that fails too, an error
-holds the history of residuals.
+A step makes a fixed number of evaluations. Where a residual stays above the mode's tolerance the step is made again from
+where it ended; where that does not help, the solve is made anew from the embedding, then with damping; where that fails
+too, an error holds the history of residuals.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Reuse:
     def __post_init__(self) -> None:
         """Check the options."""
         build_predictor(self.predictor)
-        for name, value, least in (("n_forward", self.n_forward, 1), ("n_adjoint", self.n_adjoint, 1), ("kept", self.kept, 0)):
+        for name, least in (("n_forward", 1), ("n_adjoint", 1), ("kept", 0)):
+            value = getattr(self, name)
             if value < least:
                 raise OptionError(f"{name} = {value} of reuse; it must be at least {least}")
         if not self.tolerance > 0.0:
@@ -97,7 +98,8 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool) -> Reuse | None:
         raise OptionError(f"unknown reuse {option!r}; choose one of {known}, or give a Reuse(...)")
     if not fixed_point:
         raise OptionError(
-            f"reuse={option!r} needs a potential with a fixed point (backbone deq) and gradient forces; leave it out for this one"
+            f"reuse={option!r} needs a potential with a fixed point (backbone deq) and gradient forces; "
+            "leave it out for this one"
         )
     return mode
 
@@ -243,7 +245,11 @@ def _damped(potential: FixedPointPotential) -> torch.nn.Module:
     """A slower and safer solver."""
     backbone = potential.backbone
     return build_solver(
-        "anderson", tolerance=backbone.tolerance, max_evaluations=4 * backbone.solver.max_evaluations, damping=0.4, history=8
+        "anderson",
+        tolerance=backbone.tolerance,
+        max_evaluations=4 * backbone.solver.max_evaluations,
+        damping=0.4,
+        history=8,
     )
 
 

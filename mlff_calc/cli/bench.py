@@ -173,15 +173,17 @@ def memory(
 @guard
 def front(
     shapes: Annotated[
-        str, typer.Option(
+        str,
+        typer.Option(
             "--shapes", help="l_max x channels x layers, comma-separated; deq:2x32x1 for a deep-equilibrium backbone."
         ),
-
     ] = "1x32x3,2x32x2,2x32x3,2x48x2,3x32x2",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, comma-separated; errors are means over them.")] = "1",
     minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Training time of each shape.")] = 6.0,
     data: DataFolder = None,
-    workdir: Annotated[Path, typer.Option("--workdir", help="Keeps the runs, and takes up ended ones.")] = Path("front"),
+    workdir: Annotated[Path, typer.Option("--workdir", help="Keeps the runs, and takes up ended ones.")] = Path(
+        "front"
+    ),
     threads: Threads = 1,
     compiled: options.Compile = True,
     json_file: JsonFile = None,
@@ -194,12 +196,13 @@ def front(
     machine = describe_machine("cpu")
     rows = measure_front(chosen, minutes, data=data, workdir=workdir, threads=threads, compiled=compiled,
                          seeds=_numbers(seeds))  # fmt: skip
-    draw_front(rows, workdir / "front.png")
     columns = {
-        "shape": "shape", "parameters": "parameters", "force MAE meV/Å": "force_mae", "of seeds": "force_maes", "energy MAE meV": "energy_mae",
-        "ms per step": "total_ms", "min": "min_ms",
+        "shape": "shape", "parameters": "parameters", "force MAE meV/Å": "force_mae", "of seeds": "force_maes",
+        "energy MAE meV": "energy_mae", "ms per step": "total_ms", "min": "min_ms",
     }  # fmt: skip
-    title = f"ethanol after {minutes:g} minutes of training each, {threads} thread(s); picture in {workdir / 'front.png'}"
+    picture = workdir / "front.png"
+    draw_front(rows, picture)
+    title = f"ethanol after {minutes:g} minutes of training each, {threads} thread(s); picture in {picture}"
     result = {"machine": machine, "threads": threads, "compile": compiled, "minutes": minutes, "rows": rows}
     _give(result, json_file, [_table(title, columns, rows)])
 

@@ -49,7 +49,9 @@ def relax(
     unfinished = output.with_name(f"{output.stem}_not_converged{output.suffix}")
     trajectory = output.with_name(f"{output.stem}.traj")
     check_output(output, output_files=(output, unfinished, trajectory), overwrite=overwrite)
-    atoms.calc = MLFFCalculator(potential, device=device, precision=precision.value, compile=compiled, reuse=reuse.value)
+    atoms.calc = MLFFCalculator(
+        potential, device=device, precision=precision.value, compile=compiled, reuse=reuse.value
+    )
     settings = {"fmax": fmax, "steps": steps, "optimizer": optimizer, "cell": cell, "pressure": pressure}
     with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
         recorded = Path(folder) / trajectory.name

@@ -49,9 +49,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def cache_key(
-    potential: Potential, device: torch.device, n_threads: int, step: Sequence[int] | None = None
-) -> str:
+def cache_key(potential: Potential, device: torch.device, n_threads: int, step: Sequence[int] | None = None) -> str:
     """Hex digest over weights, configuration, code, precision, device, threads, sizes of a step, torch and machine."""
     digest = hashlib.sha256()
     facts = {

@@ -72,7 +72,8 @@ class CompiledPotential:
         """Restore and load the compiled file, compiling again if the cache was emptied meanwhile."""
         self.__dict__.update(state)
         if not self.path.is_file():
-            self.path = compile_potential(self.potential, device=self.device, step=None if self.step is None else self.step.sizes).path
+            sizes = None if self.step is None else self.step.sizes
+            self.path = compile_potential(self.potential, device=self.device, step=sizes).path
         self._load()
 
 
@@ -97,7 +98,8 @@ def compile_potential(
         step: numbers of evaluations and what is kept between steps; needed for fixed-point potentials and for them alone.
 
     Raises:
-        OptionError: no C++ compiler, or a fixed-point potential without `step`. ExportError: compilation failed, or the result does not agree with eager.
+        OptionError: no C++ compiler, or a fixed-point potential without `step`.
+        ExportError: compilation failed, or the result does not agree with eager.
     """
     device = torch.device(device)
     potential = potential.to_precision(precision or potential.precision)  # a copy: the caller's stays as it is
@@ -166,7 +168,13 @@ def signature_of(potential: Potential, step: FixedPointStep | None) -> tuple[tup
 
 
 def _example(
-    potential: Potential, step: FixedPointStep | None, n_atoms: int, *, seed: int, device: torch.device, **options: float
+    potential: Potential,
+    step: FixedPointStep | None,
+    n_atoms: int,
+    *,
+    seed: int,
+    device: torch.device,
+    **options: float,
 ) -> dict[str, Tensor]:
     """A probe graph, for a step with a made-up past."""
     graph = probe_graph(potential, n_atoms, seed=seed, device=device, **options)

@@ -87,6 +87,7 @@ class FromSolution(nn.Module):
         self.potential = potential
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs for the solution that stands in the graph as `state` and `adjoint`."""
         return self.potential.outputs(graph, graph["state"], graph["adjoint"])
 
 

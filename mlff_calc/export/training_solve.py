@@ -61,7 +61,8 @@ class CompiledSolve:
 
     def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """State, adjoint, residuals and evaluations of a batch; see `FixedPointPotential.solve`."""
-        with autograd_config.patch(donated_buffer=False):  # the adjoint solve goes back through one evaluation many times
+        # The adjoint solve goes back through one evaluation many times.
+        with autograd_config.patch(donated_buffer=False):
             return self._solve(graph)
 
     def _solve(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,4 +5,15 @@ from mlff_calc.fixed_point.solve import Solution, solve
 from mlff_calc.fixed_point.solvers import Anderson, Broyden, Picard, Solver, build_solver
 from mlff_calc.fixed_point.spectrum import spectral_radius
 
-__all__ = ["Anderson", "Broyden", "Picard", "Solution", "Solver", "attach", "build_solver", "solve", "spectral_radius", "unroll"]
+__all__ = [
+    "Anderson",
+    "Broyden",
+    "Picard",
+    "Solution",
+    "Solver",
+    "attach",
+    "build_solver",
+    "solve",
+    "spectral_radius",
+    "unroll",
+]

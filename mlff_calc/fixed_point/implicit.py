@@ -80,7 +80,10 @@ def pullback(
     """u^T df/dz and u^T df/dt at (z, t), partial derivatives both, differentiable where gradients are enabled.
 
     Args:
-        function: f(z, *tensors). adjoint: u. state: z. tensors: t.
+        function: f(z, *tensors).
+        adjoint: u.
+        state: z.
+        tensors: t.
         wanted: places in `tensors` to differentiate by; None for z alone.
 
     Returns:

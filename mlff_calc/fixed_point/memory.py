@@ -1,9 +1,9 @@
 """What a trajectory keeps of its solves from step to step, and the cache that finds it again.
 
-A `Memory` serves one run: its past solutions for the predictor, secants for the acceleration, and where its atoms stood, so
-that a jump is noticed. A `RunCache` holds the memories of all runs that one calculator serves (the images of a band, replicas,
-structures in turn): a run is known by the object that asks, and after a copy or a restart, where that object is gone, by what
-it looks like.
+A `Memory` serves one run: its past solutions for the predictor, secants for the acceleration, and where its atoms stood,
+so that a jump is noticed. A `RunCache` holds the memories of all runs that one calculator serves (the images of a band,
+replicas, structures in turn): a run is known by the object that asks, and after a copy or a restart, where that object is
+gone, by what it looks like.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ class Memory:
     @classmethod
     def from_plain(cls, plain: dict[str, Any], device: torch.device) -> Memory:
         """The inverse of `plain`."""
+
         def tensors(packed: list[dict[str, Any]]) -> list[Tensor]:
             return [_unpacked(one).to(device) for one in packed]
 

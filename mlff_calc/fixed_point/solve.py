@@ -49,7 +49,8 @@ def solve(
         solver: see `solvers`.
         system_index: [n_rows]; all rows are one system by default.
         n_systems: number of systems.
-        tolerance, max_evaluations: for this solve, where they are not to be the solver's own.
+        tolerance: for this solve, where it is not to be the solver's own.
+        max_evaluations: likewise.
         known: what to begin with instead of `solver.begin` (secants of an earlier solve, for example).
         look_every: evaluations between looks at whether all are done; a look waits for a GPU. Extra evaluations change
             nothing in systems that are done.

@@ -8,8 +8,8 @@ one loop serves Python, TorchScript, a traced graph, and an engine that exchange
         known = solver.tell(known, f(known["z"]))
     solution = known["best"]
 
-Rows of z belong to systems; each system has residual, mixing weights and end of its own. Once a system is done its z stays as
-it is and its evaluations are not counted, whatever the others of the batch do.
+Rows of z belong to systems; each system has residual, mixing weights and end of its own. Once a system is done its z stays
+as it is and its evaluations are not counted, whatever the others of the batch do.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -65,7 +65,8 @@ class Solver(nn.Module):
             start: [n_rows, width].
             system_index: [n_rows], the system of each row.
             n_systems: number of systems.
-            tolerance, max_evaluations: for this solve, where they are not to be the solver's own.
+            tolerance: for this solve, where it is not to be the solver's own.
+            max_evaluations: likewise.
 
         Returns:
             `z` (where to evaluate next), `best`, `best_residual` [n_systems], `residual` [n_systems], `evaluations`

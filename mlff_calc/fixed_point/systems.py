@@ -6,7 +6,7 @@ from mlff_calc.nn.scatter import scatter_sum
 
 
 def system_dot(a: Tensor, b: Tensor, system_index: Tensor, n_systems: int) -> Tensor:
-    """Inner products [k, n_systems], in float64, of `a` [k, n_rows, width] with `b` [n_rows, width] over each system's rows."""
+    """Inner products [k, n_systems] (float64) of `a` [k, n_rows, width] with `b` [n_rows, width] over each system's rows."""
     products = (a.double() * b.double()).sum(dim=2)
     if n_systems == 1:
         return products.sum(dim=1, keepdim=True)

@@ -49,7 +49,8 @@ def unrolled(
         function: f, of z in the shape of `start`; one system.
         start: first z.
         count: evaluations, at least one.
-        secants_z, secants_g: [k, ...], of earlier solves; k may be zero, and rows of zeros take no part.
+        secants_z: [k, ...], of earlier solves; k may be zero, and rows of zeros take no part.
+        secants_g: likewise, of f(z) - z.
         ridge: of the least-squares problem, relative to secants of length one.
     """
     z, value, gap = start, start, start

@@ -11,8 +11,8 @@ order.
 Both solves begin where the graph says (`start_state`, `start_adjoint`) and their solutions are among the outputs: what is
 reused from one step to the next is data of the caller.
 
-In training both solutions are found without a tape; then `phantom_steps` evaluations of each fixed-point equation are recorded
-(the phantom gradient). Gradients of energies are exact whatever their number, because L is stationary.
+In training both solutions are found without a tape; then `phantom_steps` evaluations of each fixed-point equation are
+recorded (the phantom gradient). Gradients of energies are exact whatever their number, because L is stationary.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -38,7 +38,8 @@ class FixedPointPotential(Potential):
     """A force field on a deep-equilibrium backbone.
 
     Outputs beside those of `Potential`: `state` and `adjoint` [n_atoms, (l_max+1)^2, channels], `residual`,
-    `adjoint_residual` (relative), `evaluations` and `adjoint_evaluations` [n_systems]. With direct forces there is no adjoint.
+    `adjoint_residual` (relative), `evaluations` and `adjoint_evaluations` [n_systems]. With direct forces there is no
+    adjoint.
     """
 
     def __init__(self, config: Dict[str, Any]) -> None:

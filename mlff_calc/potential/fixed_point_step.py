@@ -5,12 +5,14 @@ Jacobian, energy, forces. What is kept from step to step goes in and comes out a
 
 | name | shape | what |
 |---|---|---|
-| `past_embeddings`, `past_states`, `past_adjoints` | [window, n_atoms, (l_max+1)^2, channels] | of the last steps, newest first |
+| `past_embeddings`, `past_states`, `past_adjoints` | [window, *state] | of the last steps, newest first |
 | `mix` | [window] | weights of the last steps in the start; all zero: least squares decides |
-| `state_secants`, `adjoint_secants` | [2, kept, n_atoms, (l_max+1)^2, channels] | changes of z and of f(z) - z in earlier solves |
+| `state_secants`, `adjoint_secants` | [2, kept, *state] | changes of z and of f(z) - z in earlier solves |
 
-The last evaluation of f carries the tape for all products, and the last product gives the forces as well: n_forward evaluations
-and n_adjoint products are all there is.
+`*state` is the shape of z, [n_atoms, (l_max+1)^2, channels].
+
+The last evaluation of f carries the tape for all products, and the last product gives the forces as well: n_forward
+evaluations and n_adjoint products are all there is.
 """
 
 from typing import Dict, List, NamedTuple

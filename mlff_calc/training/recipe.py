@@ -255,7 +255,8 @@ class Recipe(Section):
         if not is_fixed_point(backbone.name) or self.potential.forces == "direct":
             raise ValueError(
                 f"loss.contraction is {self.loss.contraction:g}, but backbone {backbone.name!r} with forces: "
-                f"{self.potential.forces} solves for no adjoint; leave `contraction` out, or take backbone deq with gradient forces"
+                f"{self.potential.forces} solves for no adjoint; leave `contraction` out, or take backbone deq with "
+                "gradient forces"
             )
         return self
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict
-
 import pytest
 import torch
 from torch import Tensor
@@ -85,8 +83,9 @@ def test_systems_of_a_batch_are_problems_of_their_own(name: str) -> None:
 
 def test_acceleration_is_worth_it() -> None:
     problem = Linear([0.95], rows=1)
+    start = torch.zeros(1, 12, dtype=torch.float64)
     counts = {
-        name: int(solve(problem, torch.zeros(1, 12, dtype=torch.float64), build_solver(name, tolerance=1e-8, max_evaluations=1000)).evaluations)
+        name: int(solve(problem, start, build_solver(name, tolerance=1e-8, max_evaluations=1000)).evaluations)
         for name in NAMES
     }  # fmt: skip
     assert counts["anderson"] < 0.5 * counts["picard"]
@@ -105,7 +104,9 @@ def test_what_diverges_for_picard_converges(name: str) -> None:
 def test_the_ridge_does_not_stop_convergence() -> None:
     """Residuals fall by ten orders at one rate; an absolute ridge of 1e-4 would flatten them out."""
     problem = Linear([0.95], rows=1)
-    solution = solve(problem, torch.zeros(1, 12, dtype=torch.float64), Anderson(tolerance=1e-13, max_evaluations=60, history=8))
+    solution = solve(
+        problem, torch.zeros(1, 12, dtype=torch.float64), Anderson(tolerance=1e-13, max_evaluations=60, history=8)
+    )
     assert bool(solution.converged)
 
 
@@ -171,7 +172,7 @@ class Loop(torch.nn.Module):
         self.n_systems = problem.n_systems
         self.solver = solver
 
-    def forward(self, start: Tensor) -> Dict[str, Tensor]:
+    def forward(self, start: Tensor) -> dict[str, Tensor]:
         known = self.solver.begin(start, self.index, self.n_systems)
         while not bool(known["done"].all()):
             value = torch.einsum("nij,nj->ni", self.matrices, known["z"]) + self.inject
