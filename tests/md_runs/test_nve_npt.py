@@ -57,3 +57,19 @@ def test_npt_silicon(potentials, tmp_path):
     assert len(lengths) == 3
     assert min(lengths) - 0.01 < printed < max(lengths) + 0.01
     assert len(set(lengths)) == 3  # the cell moved
+
+
+def test_deq_reuse(tmp_path):
+    """Ways of reuse on a small network of random weights: tables and pictures."""
+    backbone = {"name": "deq", "channels": 4, "heads": 2, "l_max": 1, "cutoff": 4.0, "feedback": 0.1}
+    config = {"backbone": backbone, "elements": ["H", "C", "O"], "scale": 0.02}
+    build_potential(config, seed=0).save(tmp_path / "deq", card="# random", recipe="")
+    output = tmp_path / "study"
+    printed = run("deq_reuse.py", "--potential", tmp_path / "deq", "--temperatures", 300, "--output", output)
+    assert printed.count("meV/atom/ps") == 4
+    table = np.genfromtxt(output / "reuse_nve.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    assert set(table["n_forward"]) == {2.0}
+    assert (table["force_rmse"] < 1.0).all()
+    for name in ("reuse_drift.png", "reuse_distributions.png"):
+        assert (output / name).stat().st_size > 5000
+    assert (output / "reuse_reversal.csv").read_text().count("\n") == 3
