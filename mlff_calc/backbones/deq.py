@@ -20,7 +20,8 @@ Source: Burger et al., "DEQuify your force field" (2025), Sec. 3: a weight-tied 
 injects by replacing the residual stream, per atom, where theirs rescales by one norm over the batch.
 """
 
-from typing import Any, Dict, List
+from collections.abc import Callable
+from typing import Any, Dict, List, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ from torch.func import functional_call
 from mlff_calc.backbones.base import Backbone, register_backbone
 from mlff_calc.backbones.equiformer import AtomEmbedding, EdgeGeometry, EquiformerBlock, check_positive, check_sizes
 from mlff_calc.errors import OptionError, RecipeError
-from mlff_calc.fixed_point import attach, build_solver, solve
+from mlff_calc.fixed_point import Solver, attach, build_solver, solve
 from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.nn.scatter import exchange
 
@@ -112,18 +113,7 @@ class Deq(Backbone):
         m_max = l_max if m_max < 0 else m_max
         attention_channels = attention_channels or channels
         ffn_channels = ffn_channels or 2 * channels
-        if n_blocks not in (1, 2):
-            raise RecipeError(f"backbone deq: n_blocks is {n_blocks}; choose 1 or 2")
-        if gradient not in GRADIENTS:
-            raise RecipeError(f"backbone deq: gradient is {gradient!r}; choose one of {', '.join(GRADIENTS)}")
-        if training_evaluations < 1:
-            raise RecipeError(f"backbone deq: training_evaluations is {training_evaluations}; it must be at least 1")
-        if not training_tolerance > 0.0:
-            raise RecipeError(f"backbone deq: training_tolerance is {training_tolerance}; it must be positive")
-        if not 0.0 <= dropout < 1.0:
-            raise RecipeError(f"backbone deq: dropout is {dropout}; it must be at least 0 and below 1")
-        if phantom_steps < 1:
-            raise RecipeError(f"backbone deq: phantom_steps is {phantom_steps}; it must be at least 1")
+        _check_own_options(n_blocks, gradient, training_evaluations, training_tolerance, dropout, phantom_steps)
         check_sizes("deq", cutoff, l_max, m_max, channels, n_blocks, heads, attention_channels)
         check_positive(
             "deq",
@@ -144,13 +134,7 @@ class Deq(Backbone):
         self.training_evaluations = training_evaluations
         self.dropout = dropout
         self.phantom_steps = phantom_steps
-        options: Dict[str, Any] = {"max_evaluations": max_evaluations, "damping": damping}
-        if solver != "picard":
-            options["history"] = history
-        try:
-            self.solver = build_solver(solver, tolerance=tolerance, **options)
-        except OptionError as error:
-            raise RecipeError(f"backbone deq: {error}") from error
+        self.solver = _build_solver(solver, tolerance, max_evaluations, damping, history)
         self.geometry = EdgeGeometry(cutoff, n_basis, edge_channels, l_max, m_max, n_species, envelope_exponent)
         self.embedding = AtomEmbedding(l_max, channels, edge_channels, n_species, avg_num_neighbors)
         sizes = (l_max, m_max, channels, attention_channels, heads, ffn_channels, edge_channels)
@@ -187,7 +171,7 @@ class Deq(Backbone):
         Ghahramani, 2016): fresh ones in each evaluation would leave no fixed point to be found.
         """
         kept = 1.0 - self.dropout
-        hidden = self.map.blocks[0].attention.hidden
+        hidden = cast(EquiformerBlock, self.map.blocks[0]).attention.hidden
         chance = torch.full((graph["atomic_numbers"].shape[0], hidden), kept, device=self.norm.scale.device)
         return torch.bernoulli(chance).to(self.norm.scale.dtype) / kept
 
@@ -231,7 +215,7 @@ class Deq(Backbone):
                 given = dict(zip(names, tensors[n_prepared:], strict=True))
                 return functional_call(self.map, given, (z, edge_index, list(tensors[:n_prepared])))
 
-            def solve_adjoint(transposed, start: Tensor) -> Tensor:  # noqa: ANN001 - a callable
+            def solve_adjoint(transposed: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
                 return solve(
                     transposed, start, self.solver, index, n_systems, tolerance=tolerance, max_evaluations=most
                 ).state
@@ -241,3 +225,44 @@ class Deq(Backbone):
         out["node_features"] = self.norm(state)
         out["state"], out["residual"], out["evaluations"] = state.detach(), found.residual, found.evaluations
         return out
+
+
+def _build_solver(name: str, tolerance: float, max_evaluations: int, damping: float, history: int) -> Solver:
+    """The solver of a recipe.
+
+    Raises:
+        RecipeError: an unknown name, or an option out of range.
+    """
+    options: Dict[str, Any] = {"max_evaluations": max_evaluations, "damping": damping}
+    if name != "picard":
+        options["history"] = history
+    try:
+        return build_solver(name, tolerance=tolerance, **options)
+    except OptionError as error:
+        raise RecipeError(f"backbone deq: {error}") from error
+
+
+def _check_own_options(
+    n_blocks: int,
+    gradient: str,
+    training_evaluations: int,
+    training_tolerance: float,
+    dropout: float,
+    phantom_steps: int,
+) -> None:
+    """Refuse options out of range that no other backbone has.
+
+    Raises:
+        RecipeError: names option and value.
+    """
+    checks = [
+        (n_blocks in (1, 2), f"n_blocks is {n_blocks}; choose 1 or 2"),
+        (gradient in GRADIENTS, f"gradient is {gradient!r}; choose one of {', '.join(GRADIENTS)}"),
+        (training_evaluations >= 1, f"training_evaluations is {training_evaluations}; it must be at least 1"),
+        (training_tolerance > 0.0, f"training_tolerance is {training_tolerance}; it must be positive"),
+        (0.0 <= dropout < 1.0, f"dropout is {dropout}; it must be at least 0 and below 1"),
+        (phantom_steps >= 1, f"phantom_steps is {phantom_steps}; it must be at least 1"),
+    ]
+    for valid, message in checks:
+        if not valid:
+            raise RecipeError(f"backbone deq: {message}")

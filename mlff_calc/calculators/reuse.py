@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
-from mlff_calc.fixed_point import build_solver, solve
+from mlff_calc.fixed_point import Solver, build_solver, solve
 from mlff_calc.fixed_point.memory import Memory, Place, RunCache
 from mlff_calc.fixed_point.predictors import build_predictor
 from mlff_calc.potential.fixed_point import FixedPointPotential
@@ -241,7 +241,7 @@ def _converged(potential: FixedPointPotential, outputs: dict[str, Tensor]) -> bo
     return float(outputs["residual"].max()) < tolerance and float(outputs["adjoint_residual"].max()) < tolerance
 
 
-def _damped(potential: FixedPointPotential) -> torch.nn.Module:
+def _damped(potential: FixedPointPotential) -> Solver:
     """A slower and safer solver."""
     backbone = potential.backbone
     return build_solver(

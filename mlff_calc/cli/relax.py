@@ -67,10 +67,7 @@ def relax(
             raise kind(f"{stop}{kept}".strip()) from stop
         _keep(recorded, trajectory)
     written = output if result.converged else unfinished
-    try:
-        write_whole(atoms, written)
-    except OSError as error:
-        raise _refused(written, error, f" The steps taken are in {trajectory}.") from error
+    _write(atoms, written, trajectory)
     if overwrite:  # the other one is of a run that was replaced
         (unfinished if result.converged else output).unlink(missing_ok=True)
     last = result.last
@@ -81,6 +78,18 @@ def relax(
             "Go on from that frame, with more --steps or another --optimizer"
         )
     typer.echo(f"converged: {summary}\nstructure: {written}\ntrajectory: {trajectory}")
+
+
+def _write(atoms: Atoms, path: Path, trajectory: Path) -> None:
+    """Write the last frame.
+
+    Raises:
+        SimulationError: the disk refuses; says where the steps are.
+    """
+    try:
+        write_whole(atoms, path)
+    except OSError as error:
+        raise _refused(path, error, f" The steps taken are in {trajectory}.") from error
 
 
 def read_structure(path: Path) -> Atoms:

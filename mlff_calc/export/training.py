@@ -31,7 +31,8 @@ def compile_for_training(
         ExportError: outputs or gradients on `example` are not those of the eager potential.
     """
     require_compiler()
-    solve, eager = None, potential
+    solve = None
+    eager: Callable[[dict[str, Tensor]], dict[str, Tensor]] = potential
     if isinstance(potential, FixedPointPotential):
         if potential.implicit_training:
             raise OptionError(

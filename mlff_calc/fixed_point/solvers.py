@@ -92,6 +92,10 @@ class Solver(nn.Module):
             "tolerance": torch.full_like(unknown, tolerance if tolerance > 0.0 else self.tolerance),
         }
 
+    def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
+        """Take note of `value` = f(z) and choose the next z."""
+        raise NotImplementedError
+
     def judge(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
         """Take note of `value` = f(z) [n_rows, width]: residuals, the best state, who is done."""
         known = dict(known)

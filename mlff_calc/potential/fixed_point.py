@@ -25,13 +25,16 @@ Source: Burger et al., "DEQuify your force field" (2025) for the model; implicit
 (2008), where z are the electronic degrees of freedom.
 """
 
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import torch
 from torch import Tensor
 
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.potential.model import Potential, pair_outputs
+
+if TYPE_CHECKING:
+    from mlff_calc.backbones.deq import Deq
 
 
 class FixedPointPotential(Potential):
@@ -44,6 +47,7 @@ class FixedPointPotential(Potential):
 
     def __init__(self, config: Dict[str, Any]) -> None:
         super().__init__(config)
+        self.backbone: Deq
         self.implicit_training = self.backbone.gradient == "implicit"
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:

@@ -77,7 +77,8 @@ class FixedPointStep(nn.Module):
             here[:] = [state.detach().requires_grad_(True)]
             return potential.backbone.evaluate(here[0], edge_index, views)
 
-        forward = unrolled(evaluate, start, self.n_forward, *graph["state_secants"], self.ridge)
+        secants_z, secants_g = graph["state_secants"]
+        forward = unrolled(evaluate, start, self.n_forward, secants_z, secants_g, self.ridge)
         energies = potential.read(inputs, here[0])
         cotangent = derivatives([energies], here)[0]
         adjoint = cotangent if self.sizes.window == 0 else (mix * graph["past_adjoints"]).sum(dim=0)
@@ -87,7 +88,8 @@ class FixedPointStep(nn.Module):
             pulled[:] = derivatives([forward.value], [here[0], *views], [adjoint])
             return cotangent + pulled[0]
 
-        backward = unrolled(transpose, adjoint, self.n_adjoint, *graph["adjoint_secants"], self.ridge)
+        secants_z, secants_g = graph["adjoint_secants"]
+        backward = unrolled(transpose, adjoint, self.n_adjoint, secants_z, secants_g, self.ridge)
         gap = (forward.value - here[0]).detach()
         energies = energies.detach() + (backward.state * gap).flatten(1).double().sum(dim=1)
         ends, weights = prepared, pulled[1:]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mlff_calc.fixed_point import spectral_radius
+from mlff_calc.potential.fixed_point import FixedPointPotential
 
 FRAMES = 20
 """Frames of a validation that are looked at; each costs as much as a few forces."""
@@ -17,11 +18,11 @@ class SpectralRadius:
     def __init__(self) -> None:
         self.radii: list[float] = []
 
-    def add(self, potential: torch.nn.Module, graph: dict[str, Tensor], state: Tensor) -> None:
+    def add(self, potential: FixedPointPotential, graph: dict[str, Tensor], state: Tensor) -> None:
         """Measure a batch, unless enough frames have been seen.
 
         Args:
-            potential: with a fixed-point backbone.
+            potential: looked at.
             graph: a batch.
             state: its solutions [n_atoms, (l_max+1)^2, channels].
         """

@@ -13,6 +13,7 @@ from mlff_calc.datasets import KINDS
 from mlff_calc.graph import to_device
 from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.potential import Potential
+from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.training.contraction import SpectralRadius
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import FiniteGuard
@@ -76,9 +77,9 @@ class TrainingModule(pl.LightningModule):
 
     def _with_random(self, graph: dict[str, Tensor], *, dropout: bool) -> dict[str, Tensor]:
         """The graph with what a fixed-point potential needs at random: a first probe, and dropout's factors."""
-        backbone = self.potential.backbone
-        if self.starts is None:
+        if not isinstance(self.potential, FixedPointPotential):
             return graph
+        backbone = self.potential.backbone
         if self.loss.contraction > 0.0 and "probe" not in graph:
             graph = graph | {"probe": backbone.random_state(graph)}
         if backbone.dropout > 0.0:
@@ -142,7 +143,7 @@ class TrainingModule(pl.LightningModule):
         self.finite.new_batch("valid", batch.frames)
         with torch.enable_grad():
             outputs = {name: value.detach() for name, value in self.solved("valid", batch).items()}
-            if self.spectral_radius is not None:
+            if self.spectral_radius is not None and isinstance(self.potential, FixedPointPotential):
                 self.spectral_radius.add(self.potential, batch.graph, outputs["state"])
         n_frames = int(batch.n_atoms.shape[0])
         loss = self.loss(outputs, batch.labels, batch.n_atoms) * n_frames
