@@ -222,13 +222,13 @@ def test_least_squares_keeps_as_many_steps_as_it_looks_back() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LeastSquares(0), "window = 0 of a predictor; it must be between 1 and 12"),
+        (lambda: LeastSquares(-1), "window = -1 of a predictor; it must be between 0 and 12"),
         (lambda: LeastSquares(13), "window = 13"),
         (lambda: polynomial(-1), "order = -1 of a predictor; it must be between 0 and 6"),
         (lambda: polynomial(7), "order = 7"),
         (lambda: always_stable(7), "order = 7"),
         (lambda: TimeReversible(2), "dissipation = 2 of a time-reversible predictor; choose one of 0, 3, 4, 5, 6, 7"),
-        (lambda: build_predictor("kubic"), "unknown predictor 'kubic'; choose one of previous, linear"),
+        (lambda: build_predictor("kubic"), "unknown predictor 'kubic'; choose one of none, previous, linear"),
     ],
 )
 def test_options_out_of_range_are_refused(build: Callable[[], Predictor], message: str) -> None:

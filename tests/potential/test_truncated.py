@@ -24,6 +24,7 @@ BACKBONE = {
     "heads": 2,
     "l_max": 1,
     "cutoff": 4.0,
+    "feedback": 0.1,  # shaken weights of the default are hardly contractive
     "tolerance": 1e-10,
     "max_evaluations": 80,
 }
@@ -64,8 +65,8 @@ def test_the_energy_is_read_off_the_last_evaluation(potential: Potential) -> Non
 
 def test_forces_and_stress_are_derivatives_of_the_energy(potential: Potential) -> None:
     calculator = MLFFCalculator(truncate(potential, 2), device="cpu", precision="float64")
-    atoms = bulk("Si")
-    atoms.rattle(0.1, seed=4)
+    atoms = bulk("SiC", "zincblende", a=4.36)
+    atoms.rattle(0.2, seed=4)
     atoms.calc = calculator
     forces, stress = atoms.get_forces(), atoms.get_stress(voigt=False)
     found = np.empty_like(forces)
@@ -91,12 +92,11 @@ def test_more_evaluations_come_to_the_fixed_point(potential: Potential) -> None:
     graph = graph_from_atoms(ethanol(), potential.cutoff)
     exact = potential(graph)
     errors = []
-    for n_evaluations in (2, 10, 50):
+    for n_evaluations in (1, 2, 5, 10):
         out = truncate(potential, n_evaluations)(graph)
         errors.append(max(float((out[key] - exact[key]).abs().max()) for key in ("energy", "forces")))
-    assert errors[0] > 1e-3
-    assert errors[0] > 5.0 * errors[1] > 25.0 * errors[2]
-    assert errors[2] < 1e-8
+    assert errors[0] > 1e-2
+    assert errors[0] > 10.0 * errors[1] > 1e3 * errors[2] > 1e6 * errors[3]
 
 
 def test_weights_are_shared_and_random_numbers_are_left_alone(potential: Potential) -> None:

@@ -1,0 +1,91 @@
+"""Starts of fixed points: what is kept, under which frame, and what a checkpoint brings back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mlff_calc.training.starts import KEPT, Starts
+
+SIZES = {0: 2, 1: 3, 7: 1}
+"""Atoms by frame."""
+
+
+def outputs_of(frames: list[int], names: tuple[str, ...] = tuple(KEPT)) -> dict[str, Tensor]:
+    """Numbers that tell frame, atom and name apart."""
+    rows = [100.0 * frame + atom for frame in frames for atom in range(SIZES[frame])]
+    batch = torch.tensor(rows).view(-1, 1, 1).expand(-1, 4, 2)
+    return {name: (batch + 0.1 * i).requires_grad_() for i, name in enumerate(names)}
+
+
+def n_atoms(frames: list[int]) -> Tensor:
+    return torch.tensor([SIZES[frame] for frame in frames])
+
+
+def graph_of(frames: list[int]) -> dict[str, Tensor]:
+    return {"edge_vec": torch.zeros(5, 3), "atomic_numbers": torch.ones(int(n_atoms(frames).sum()))}
+
+
+def assert_given(starts: Starts, part: str, frames: list[int], names: tuple[str, ...] = tuple(KEPT)) -> None:
+    graph = starts.give(part, frames, graph_of(frames))
+    assert graph.keys() == {"edge_vec", "atomic_numbers", *(KEPT[name] for name in names)}
+    for name, expected in outputs_of(frames, names).items():
+        torch.testing.assert_close(graph[KEPT[name]], expected.detach(), rtol=0.0, atol=0.0)
+        assert not graph[KEPT[name]].requires_grad
+
+
+def test_frames_get_their_own_rows_in_any_order_and_company() -> None:
+    starts = Starts()
+    for frames in ([7, 0], [1]):
+        starts.keep("train", frames, n_atoms(frames), outputs_of(frames))
+    for frames in ([0, 1, 7], [1, 7], [0]):
+        assert_given(starts, "train", frames)
+
+
+def test_a_batch_with_an_unknown_frame_is_left_as_it_is() -> None:
+    starts = Starts()
+    starts.keep("train", [0, 1], n_atoms([0, 1]), outputs_of([0, 1]))
+    for part, frames in (("train", [0, 7]), ("valid", [0, 1]), ("train", [])):
+        graph = graph_of(frames)
+        assert starts.give(part, frames, graph) is graph
+
+
+def test_parts_do_not_mix() -> None:
+    starts = Starts()
+    starts.keep("train", [0], n_atoms([0]), outputs_of([0]))
+    starts.keep("valid", [0], n_atoms([0]), {name: 2.0 * value for name, value in outputs_of([0]).items()})
+    assert_given(starts, "train", [0])
+    graph = starts.give("valid", [0], graph_of([0]))
+    torch.testing.assert_close(graph["start_state"], 2.0 * outputs_of([0])["state"].detach())
+
+
+def test_the_last_solution_counts_and_one_that_is_not_finite_is_forgotten() -> None:
+    starts = Starts()
+    starts.keep("train", [0, 1], n_atoms([0, 1]), {name: 0.0 * value for name, value in outputs_of([0, 1]).items()})
+    starts.keep("train", [0, 1], n_atoms([0, 1]), outputs_of([0, 1]))
+    assert_given(starts, "train", [0, 1])
+    broken = {name: value.detach().clone() for name, value in outputs_of([0, 1]).items()}
+    broken["adjoint"][SIZES[0], 2, 1] = float("nan")  # the first atom of frame 1
+    starts.keep("train", [0, 1], n_atoms([0, 1]), broken)
+    assert_given(starts, "train", [0])
+    assert "start_state" not in starts.give("train", [1], graph_of([1]))
+
+
+def test_what_one_frame_lacks_is_not_given() -> None:
+    """Where the probe begins in a later epoch, or in some batches only."""
+    starts = Starts()
+    starts.keep("train", [0], n_atoms([0]), outputs_of([0]))
+    starts.keep("train", [1], n_atoms([1]), outputs_of([1], ("state", "adjoint")))
+    assert_given(starts, "train", [0, 1], ("state", "adjoint"))
+
+
+def test_through_a_checkpoint(tmp_path: Path) -> None:
+    starts, restored = Starts(), Starts()
+    starts.keep("train", [0, 7], n_atoms([0, 7]), outputs_of([0, 7]))
+    starts.keep("valid", [1], n_atoms([1]), outputs_of([1], ("state", "adjoint")))
+    torch.save({"starts": starts.state_dict()}, tmp_path / "last.ckpt")
+    restored.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True)["starts"])
+    assert_given(restored, "train", [7, 0])
+    assert_given(restored, "valid", [1], ("state", "adjoint"))
