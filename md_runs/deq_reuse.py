@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ase.build import bulk, molecule
 
-from mlff_calc.bench.reuse_study import Study, constant_energy, plot, there_and_back, thermostat, ways, write_table
+from mlff_calc.bench.reuse_study import Study, constant_energy, plot, relaxed, there_and_back, thermostat, ways, write_table
 from mlff_calc.calculators.reuse import MODES, Reuse
 from mlff_calc.potential import load_potential
 
@@ -46,6 +46,7 @@ def main():
 
     name, structure, pairs = SYSTEMS[options.system]
     potential, atoms = load_potential(options.potential or name), structure()
+    atoms = relaxed(potential, atoms)
     compiled, time_ps, thermostat_ps, frames = not options.no_compile, options.time, options.thermostat, 40
     chosen = ways(options.counts, options.predictors, cold=options.cold)
     if options.short:
@@ -56,7 +57,7 @@ def main():
     study = Study()
     there = {"conservative": MODES["conservative"], "reversible 4+4": Reuse("reversible", 4, 4, tolerance=0.1)}
     constant_energy(study, potential, atoms, chosen, temperatures=options.temperatures, timesteps=options.timesteps,
-                    time_ps=time_ps, compiled=compiled, frames=frames, equilibration_ps=0.01 if options.short else 1.0)  # fmt: skip
+                    time_ps=time_ps, compiled=compiled, frames=frames)  # fmt: skip
     write_table(study.runs, options.output / "reuse_nve.csv")
     there_and_back(study, potential, atoms, there, compiled=compiled, time_ps=0.01 if options.short else 1.0)
     rows = ["way,distance_A", *(f"{way},{distance:.3g}" for way, distance in study.reversals.items())]

@@ -35,7 +35,7 @@ class Run:
     """A trajectory under one way of reuse.
 
     Attributes:
-        name: of the way. temperature_K: of the velocities at the start, or of the thermostat. timestep_fs, time_ps: of the run.
+        name: of the way. temperature_K: of the run, nominally, or of the thermostat. timestep_fs, time_ps: of the run.
         n_forward, n_adjoint: evaluations per step, repeats and cold solves included.
         ms: wall time per step, everything included. model_ms: of the model alone.
         drift, drift_error: of the total energy, meV/atom/ps. noise: its standard deviation about the line, meV/atom.
@@ -92,7 +92,8 @@ def nve(
     """A run at constant energy.
 
     Args:
-        atoms: the start; copied. Velocities of `temperature_K` are drawn with seed 0.
+        atoms: the start, a minimum; copied. Velocities of twice `temperature_K` are drawn with seed 0, half of which go into
+            potential energy.
         calculator: under test.
         reference: for force errors; None for none.
         name: of the way of reuse.
@@ -103,7 +104,7 @@ def nve(
         The summary, and time (ps) and total energy (eV) [n, 2].
     """
     atoms = atoms.copy()
-    set_maxwell_velocities(atoms, temperature_K, seed=0)
+    set_maxwell_velocities(atoms, 2.0 * temperature_K, seed=0)
     atoms.calc = calculator
     return _follow(
         atoms, VelocityVerlet(atoms, timestep_fs * units.fs), reference, name, temperature_K, timestep_fs, time_ps, frames

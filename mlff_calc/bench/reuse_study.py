@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.optimize import BFGS
 from numpy.typing import NDArray
 
 from mlff_calc.bench.reuse import Run, calculator_of, langevin, nve, reference_of, reversal
@@ -54,23 +55,11 @@ class Study:
     reversals: dict[str, float] = field(default_factory=dict)
 
 
-def thermal_start(potential: Potential, atoms: Atoms, temperature_K: float, *, compiled: bool, time_ps: float) -> Atoms:
-    """The structure after `time_ps` under a thermostat, so that the mean temperature of a run is that of its start."""
-    calculator = calculator_of(potential, "conservative", compiled=compiled, precision="float32")
+def relaxed(potential: Potential, atoms: Atoms) -> Atoms:
+    """The structure at the potential's minimum: with velocities of twice the temperature, a run has that temperature."""
     moved = atoms.copy()
-    calculator.reset()
-    from ase import units
-    from ase.md.langevin import Langevin
-
-    from mlff_calc.dynamics.velocities import set_maxwell_velocities
-
-    set_maxwell_velocities(moved, temperature_K, seed=1, conserves_momentum=False)
-    moved.calc = calculator
-    friction = 0.02 / units.fs
-    rng = np.random.default_rng(1)
-    Langevin(moved, 0.5 * units.fs, temperature_K=temperature_K, friction=friction, rng=rng, fixcm=False).run(
-        round(2000 * time_ps)
-    )
+    moved.calc = calculator_of(potential, "conservative", compiled=False, precision="float64")
+    BFGS(moved, logfile=None).run(fmax=0.01, steps=200)
     moved.calc = None
     return moved
 
@@ -87,17 +76,15 @@ def constant_energy(
     compiled: bool,
     precision: str = "float32",
     frames: int = 40,
-    equilibration_ps: float = 1.0,
 ) -> None:
     """Add runs at constant energy to a study, one after the other, all from the same start at each temperature."""
     reference = reference_of(potential) if frames else None
     for temperature in temperatures:
-        start = thermal_start(potential, atoms, temperature, compiled=compiled, time_ps=equilibration_ps)
         for timestep in timesteps:
             for name, reuse in chosen.items():
                 calculator = calculator_of(potential, reuse, compiled=compiled, precision=precision)
                 run, trace = nve(
-                    start,
+                    atoms,
                     calculator,
                     reference,
                     name=name,

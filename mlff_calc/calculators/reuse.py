@@ -43,6 +43,8 @@ class Reuse:
         window: steps that the compiled step looks back, at least those of the predictor (0: as many), so that one compiled
             file serves several predictors.
         tolerance: relative residual above which a step is made again.
+        fit_ridge: of the least-squares fit, relative; larger where solutions are noisier, which it keeps out of the start.
+        ridge: of the acceleration, relative to secants of length one.
 
     Raises:
         OptionError: an option out of range.
@@ -54,6 +56,8 @@ class Reuse:
     kept: int = 4
     window: int = 0
     tolerance: float = 2e-3
+    fit_ridge: float = 1e-10
+    ridge: float = 1e-6
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -62,8 +66,9 @@ class Reuse:
             value = getattr(self, name)
             if value < least:
                 raise OptionError(f"{name} = {value} of reuse; it must be at least {least}")
-        if not self.tolerance > 0.0:
-            raise OptionError(f"tolerance = {self.tolerance} of reuse; it must be positive")
+        for name in ("tolerance", "fit_ridge", "ridge"):
+            if not getattr(self, name) > 0.0:
+                raise OptionError(f"{name} = {getattr(self, name)} of reuse; it must be positive")
 
     @property
     def sizes(self) -> StepSizes:
@@ -145,7 +150,7 @@ class ReusingModel:
     ) -> None:
         self.potential, self.mode, self.step, self.cache, self.stats = potential, mode, step, cache, stats
         self.predictor = build_predictor(mode.predictor)
-        self._sizes = mode.sizes
+        self._sizes, self._ridges = mode.sizes, (mode.fit_ridge, mode.ridge)
         self._owner: Any = None
         self._place: Place | None = None
 
@@ -181,7 +186,7 @@ class ReusingModel:
 
     def _warm(self, graph: dict[str, Tensor], memory: Memory) -> tuple[dict[str, Tensor] | None, Tensor | None]:
         """A step from the run's past, made again as long as that helps; None for outputs where it does not."""
-        inputs, start = memory.inputs(self.predictor, self._sizes.kept, self._sizes.window)
+        inputs, start = memory.inputs(self.predictor, self._sizes.kept, self._sizes.window, self._ridges)
         stats, before = self.stats, float("inf")
         for _ in range(REPEATS):
             outputs = self.step({**graph, **inputs})
@@ -197,7 +202,7 @@ class ReusingModel:
             stats.n_repeats += 1
             again = Memory(memory.place, secants=(list(memory.secants[0]), list(memory.secants[1])))
             again.remember(self.predictor, self.mode.kept, outputs, memory.place, None)
-            inputs = again.inputs(self.predictor, self._sizes.kept, self._sizes.window)[0]
+            inputs = again.inputs(self.predictor, self._sizes.kept, self._sizes.window, self._ridges)[0]
             inputs["mix"] = torch.zeros_like(inputs["mix"])
             inputs["mix"][0] = 1.0
         return None, None

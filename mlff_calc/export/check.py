@@ -63,6 +63,7 @@ def probe_memory(step: FixedPointStep, graph: dict[str, Tensor], seed: int) -> d
         "past_states": embedding + 0.1 * noise(sizes.window),
         "past_adjoints": 0.1 * noise(sizes.window),
         "mix": torch.zeros(sizes.window, dtype=torch.float64, device=embedding.device),
+        "ridges": torch.tensor([1e-8, 1e-6], dtype=torch.float64, device=embedding.device),
         "state_secants": 0.1 * secants[:, : sizes.kept],
         "adjoint_secants": 0.1 * secants[:, : sizes.kept],
     }

@@ -65,13 +65,16 @@ class Memory:
     past: Past = field(default_factory=Past)
     secants: tuple[list[Tensor], list[Tensor]] = field(default_factory=lambda: ([], []))
 
-    def inputs(self, predictor: Predictor, kept: int, window: int = 0) -> tuple[dict[str, Tensor], Tensor | None]:
+    def inputs(
+        self, predictor: Predictor, kept: int, window: int = 0, ridges: tuple[float, float] = (1e-10, 1e-6)
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
         """What a compiled step takes (`MEMORY_INPUTS`), and a start that is no combination of past solutions.
 
         Args:
             predictor: the rule.
             kept: secants per solve that the step takes.
             window: steps that the step looks back; by default those of the rule, and never fewer.
+            ridges: of the least-squares mix and of the acceleration.
         """
         window = max(window, predictor.window)
         past = self.past
@@ -87,6 +90,7 @@ class Memory:
             "past_states": _filled([solution[0] for solution in solutions], window, like),
             "past_adjoints": _filled([solution[1] for solution in solutions], window, like),
             "mix": torch.tensor(mix, dtype=torch.float64, device=like.device),
+            "ridges": torch.tensor(ridges, dtype=torch.float64, device=like.device),
             "state_secants": _stack(self.secants[0], kept, like),
             "adjoint_secants": _stack(self.secants[1], kept, like),
         }, start

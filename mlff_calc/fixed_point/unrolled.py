@@ -41,7 +41,7 @@ def unrolled(
     count: int,
     secants_z: Tensor,
     secants_g: Tensor,
-    ridge: float = 1e-8,
+    ridge: float | Tensor = 1e-8,
 ) -> Unrolled:
     """Evaluate f `count` times, each at the best guess from what is known before.
 
@@ -72,7 +72,7 @@ def unrolled(
     )
 
 
-def propose(z: Tensor, gap: Tensor, secants_z: Tensor, secants_g: Tensor, ridge: float) -> Tensor:
+def propose(z: Tensor, gap: Tensor, secants_z: Tensor, secants_g: Tensor, ridge: float | Tensor) -> Tensor:
     """Where f(z) - z would vanish as far as the secants know, and a plain step in all other directions."""
     n = secants_z.shape[0]
     if n == 0:
@@ -86,7 +86,7 @@ def propose(z: Tensor, gap: Tensor, secants_z: Tensor, secants_g: Tensor, ridge:
     return z + gap - (weights * (secants_z + secants_g)).sum(dim=0)
 
 
-def least_squares_mix(past: Tensor, present: Tensor, ridge: float) -> Tensor:
+def least_squares_mix(past: Tensor, present: Tensor, ridge: float | Tensor) -> Tensor:
     """Weights [k] of sum one with which the rows of `past` [k, ...], newest first, come nearest to `present` [...].
 
     Args:

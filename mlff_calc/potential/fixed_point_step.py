@@ -7,6 +7,7 @@ Jacobian, energy, forces. What is kept from step to step goes in and comes out a
 |---|---|---|
 | `past_embeddings`, `past_states`, `past_adjoints` | [window, *state] | of the last steps, newest first |
 | `mix` | [window] | weights of the last steps in the start; all zero: least squares decides |
+| `ridges` | [2] | of the least-squares mix and of the acceleration |
 | `state_secants`, `adjoint_secants` | [2, kept, *state] | changes of z and of f(z) - z in earlier solves |
 
 `*state` is the shape of z, [n_atoms, (l_max+1)^2, channels].
@@ -24,7 +25,7 @@ from mlff_calc.fixed_point.unrolled import Unrolled, least_squares_mix, unrolled
 from mlff_calc.potential.fixed_point import FixedPointPotential, derivatives
 from mlff_calc.potential.model import pair_outputs
 
-MEMORY_INPUTS = ("past_embeddings", "past_states", "past_adjoints", "mix", "state_secants", "adjoint_secants")
+MEMORY_INPUTS = ("past_embeddings", "past_states", "past_adjoints", "mix", "ridges", "state_secants", "adjoint_secants")
 MEMORY_OUTPUTS = (
     "embedding", "state", "adjoint", "residual", "adjoint_residual", "new_state_secants", "new_adjoint_secants",
 )  # fmt: skip
@@ -48,17 +49,13 @@ class FixedPointStep(nn.Module):
     Args:
         potential: in evaluation mode, with gradient forces.
         sizes: see `StepSizes`.
-        fit_ridge: of the least-squares mix. ridge: of the acceleration.
     """
 
-    def __init__(
-        self, potential: FixedPointPotential, sizes: StepSizes, fit_ridge: float = 1e-10, ridge: float = 1e-6
-    ) -> None:
+    def __init__(self, potential: FixedPointPotential, sizes: StepSizes) -> None:
         super().__init__()
         self.potential = potential
         self.sizes = sizes
         self.n_forward, self.n_adjoint = sizes.n_forward, sizes.n_adjoint
-        self.fit_ridge, self.ridge = fit_ridge, ridge
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Outputs of the potential for a graph of one system that holds `MEMORY_INPUTS`, and `MEMORY_OUTPUTS`."""
@@ -78,7 +75,7 @@ class FixedPointStep(nn.Module):
             return potential.backbone.evaluate(here[0], edge_index, views)
 
         secants_z, secants_g = graph["state_secants"]
-        forward = unrolled(evaluate, start, self.n_forward, secants_z, secants_g, self.ridge)
+        forward = unrolled(evaluate, start, self.n_forward, secants_z, secants_g, graph["ridges"][1])
         energies = potential.read(inputs, here[0])
         cotangent = derivatives([energies], here)[0]
         adjoint = cotangent if self.sizes.window == 0 else (mix * graph["past_adjoints"]).sum(dim=0)
@@ -89,7 +86,7 @@ class FixedPointStep(nn.Module):
             return cotangent + pulled[0]
 
         secants_z, secants_g = graph["adjoint_secants"]
-        backward = unrolled(transpose, adjoint, self.n_adjoint, secants_z, secants_g, self.ridge)
+        backward = unrolled(transpose, adjoint, self.n_adjoint, secants_z, secants_g, graph["ridges"][1])
         gap = (forward.value - here[0]).detach()
         energies = energies.detach() + (backward.state * gap).flatten(1).double().sum(dim=1)
         ends, weights = prepared, pulled[1:]
@@ -107,7 +104,7 @@ class FixedPointStep(nn.Module):
     def mix(self, embedding: Tensor, graph: Dict[str, Tensor]) -> Tensor:
         """Weights [window, 1, 1, 1] of the last solutions: those given, or those of least squares."""
         given = graph["mix"]
-        fitted = least_squares_mix(graph["past_embeddings"], embedding, self.fit_ridge)
+        fitted = least_squares_mix(graph["past_embeddings"], embedding, graph["ridges"][0])
         return torch.where((given == 0.0).all(), fitted, given).to(embedding.dtype).view(-1, 1, 1, 1)
 
 

@@ -107,7 +107,9 @@ class TrainingModule(pl.LightningModule):
         from mlff_calc.export import compile_for_training
 
         example = to_device(example, self.device)
-        return compile_for_training(self.potential, self._with_random(example, dropout=True))
+        # A run that is resumed compiles later than one that is not, and draws the same numbers in its steps.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            return compile_for_training(self.potential, self._with_random(example, dropout=True))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move graph and labels; the frame numbers stay."""

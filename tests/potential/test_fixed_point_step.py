@@ -73,7 +73,8 @@ def cold_inputs(graph: Graph, potential: FixedPointPotential, window: int = 0, k
     shape = (graph["atomic_numbers"].shape[0], 4, potential.backbone.channels)
     inputs = {name: torch.zeros(window, *shape, dtype=torch.float64) for name in MEMORY_INPUTS[:3]}
     inputs["mix"] = torch.zeros(window, dtype=torch.float64)
-    for name in MEMORY_INPUTS[4:]:
+    inputs["ridges"] = torch.tensor([1e-13, 1e-12], dtype=torch.float64)
+    for name in MEMORY_INPUTS[5:]:
         inputs[name] = torch.zeros(2, kept, *shape, dtype=torch.float64)
     return {**graph, **inputs}
 
@@ -130,7 +131,7 @@ def test_more_evaluations_converge(potential: FixedPointPotential) -> None:
     graph = graph_of(water())
     exact, errors = solved(potential, graph), []
     for count in (2, 4, 7, 11, 16):
-        found = FixedPointStep(potential, StepSizes(count, count, 0, 0), ridge=1e-12)(cold_inputs(graph, potential))
+        found = FixedPointStep(potential, StepSizes(count, count, 0, 0))(cold_inputs(graph, potential))
         errors.append((error(found, exact), error(found, exact, "energy"), float(found["residual"])))
     forces, energy, residual = np.array(errors).T
     for values in (forces, residual):
@@ -171,8 +172,8 @@ def test_least_squares_starts_nearer_than_the_previous_step(potential: FixedPoin
 
 def test_given_weights_are_used_and_all_zeros_mean_least_squares(potential: FixedPointPotential) -> None:
     predictor = LeastSquares(3)
-    inputs, _ = memory_of(potential, predictor, [0.0, 1.0, 2.0]).inputs(predictor, 0)
-    graph, step = graph_of(water(3.0)), FixedPointStep(potential, StepSizes(1, 1, 3, 0), fit_ridge=1e-13)
+    inputs, _ = memory_of(potential, predictor, [0.0, 1.0, 2.0]).inputs(predictor, 0, ridges=(1e-13, 1e-6))
+    graph, step = graph_of(water(3.0)), FixedPointStep(potential, StepSizes(1, 1, 3, 0))
     fitted = step.mix(step({**graph, **inputs})["embedding"], {**graph, **inputs}).flatten()
     assert float(fitted.sum()) == pytest.approx(1.0, rel=1e-12)
     assert fitted.tolist() == pytest.approx([3.0, -3.0, 1.0], abs=0.3)  # near to a parabola through them
