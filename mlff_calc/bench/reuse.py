@@ -97,7 +97,9 @@ def nve(
         calculator: under test.
         reference: for force errors; None for none.
         name: of the way of reuse.
-        temperature_K, timestep_fs, time_ps: of the run.
+        temperature_K: nominal.
+        timestep_fs: of the integrator.
+        time_ps: length of the run.
         frames: at which forces are compared.
 
     Returns:
@@ -107,7 +109,14 @@ def nve(
     set_maxwell_velocities(atoms, 2.0 * temperature_K, seed=0)
     atoms.calc = calculator
     return _follow(
-        atoms, VelocityVerlet(atoms, timestep_fs * units.fs), reference, name, temperature_K, timestep_fs, time_ps, frames
+        atoms,
+        VelocityVerlet(atoms, timestep_fs * units.fs),
+        reference,
+        name,
+        temperature_K,
+        timestep_fs,
+        time_ps,
+        frames,
     )
 
 
@@ -128,7 +137,14 @@ def langevin(
     """A thermostatted run.
 
     Args:
-        atoms, calculator, reference, name, temperature_K, timestep_fs, time_ps, frames: as for `nve`.
+        atoms: the start; copied.
+        calculator: under test.
+        reference: for force errors; None for none.
+        name: of the way of reuse.
+        temperature_K: of the thermostat.
+        timestep_fs: of the integrator.
+        time_ps: length of the run.
+        frames: at which forces are compared.
         seed: of the thermostat.
         friction_per_ps: of the thermostat.
         pairs: atoms whose distances are recorded.
@@ -213,7 +229,9 @@ def _follow(
     return run, points
 
 
-def reversal(atoms: Atoms, calculator: MLFFCalculator, *, temperature_K: float, timestep_fs: float, time_ps: float) -> float:
+def reversal(
+    atoms: Atoms, calculator: MLFFCalculator, *, temperature_K: float, timestep_fs: float, time_ps: float
+) -> float:
     """Largest distance (Angstrom) from the start after a run, a flip of all velocities, and the same run back."""
     atoms = atoms.copy()
     set_maxwell_velocities(atoms, temperature_K, seed=0)

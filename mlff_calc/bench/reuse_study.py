@@ -1,4 +1,4 @@
-"""The study of reuse: ways of reuse over temperatures and time steps, reversal, thermostatted distributions; tables and plots."""
+"""The study of reuse: ways, temperatures and time steps, reversal, thermostatted distributions; tables and plots."""
 
 from __future__ import annotations
 
@@ -134,7 +134,13 @@ def thermostat(
 
 
 def there_and_back(
-    study: Study, potential: Potential, atoms: Atoms, chosen: dict[str, Reuse | str], *, compiled: bool, time_ps: float = 1.0
+    study: Study,
+    potential: Potential,
+    atoms: Atoms,
+    chosen: dict[str, Reuse | str],
+    *,
+    compiled: bool,
+    time_ps: float = 1.0,
 ) -> None:
     """Add time-reversal tests, in float64, at 300 K."""
     for name, reuse in chosen.items():
@@ -165,16 +171,16 @@ def plot(study: Study, folder: Path, title: str) -> None:
         for run in study.runs:
             if (run.temperature_K, run.timestep_fs) == (temperature, timestep):
                 points = study.traces[run.name, temperature, timestep]
-                n_atoms = max(1e-12, 1000.0)
-                shift = (points[:, 1] - points[0, 1]) * n_atoms
+                shift = 1000.0 * (points[:, 1] - points[0, 1])
                 left.plot(points[:, 0], shift, linewidth=0.8, label=run.name)
         left.set(xlabel="time, ps", ylabel="total energy, meV", title=f"{title}, {temperature:g} K, {timestep:g} fs")
         left.set_yscale("symlog", linthresh=5.0)
         left.legend(fontsize=7, ncols=2)
         for run in study.runs:
-            right.plot(run.ms, max(abs(run.drift), 1e-4), "o" if run.name.startswith("cold") else "s", markersize=4)
-            right.annotate(f"{run.name}, {run.temperature_K:g} K, {run.timestep_fs:g} fs", (run.ms, max(abs(run.drift), 1e-4)),
-                           fontsize=5, xytext=(3, 2), textcoords="offset points")  # fmt: skip
+            place = (run.ms, max(abs(run.drift), 1e-4))
+            right.plot(*place, "o" if run.name.startswith("cold") else "s", markersize=4)
+            label = f"{run.name}, {run.temperature_K:g} K, {run.timestep_fs:g} fs"
+            right.annotate(label, place, fontsize=5, xytext=(3, 2), textcoords="offset points")
         right.set(xlabel="ms per step", ylabel="|drift|, meV/atom/ps", yscale="log", title="drift against time")
         right.axhline(0.1, color="0.6", linewidth=0.8)
         figure.savefig(folder / "reuse_drift.png", dpi=140)
@@ -184,7 +190,9 @@ def plot(study: Study, folder: Path, title: str) -> None:
         axes = np.atleast_1d(figure.subplots(1, columns))
         for (name, temperature), samples in study.samples.items():
             for column, axis in enumerate(axes):
-                axis.hist(samples[:, column], bins=40, density=True, histtype="step", label=f"{name}, {temperature:g} K")
+                axis.hist(
+                    samples[:, column], bins=40, density=True, histtype="step", label=f"{name}, {temperature:g} K"
+                )
         for column, axis in enumerate(axes):
             axis.set(xlabel="temperature, K" if column == 0 else "distance, Angstrom", ylabel="density")
         axes[0].legend(fontsize=6)
