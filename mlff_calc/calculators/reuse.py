@@ -51,12 +51,12 @@ class Reuse:
     """
 
     predictor: str = "least_squares4"
-    n_forward: int = 3
-    n_adjoint: int = 3
+    n_forward: int = 4
+    n_adjoint: int = 4
     kept: int = 4
     window: int = 0
-    tolerance: float = 2e-3
-    fit_ridge: float = 1e-10
+    tolerance: float = 1e-3
+    fit_ridge: float = 1e-7
     ridge: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class Reuse:
 
 MODES: dict[str, Reuse] = {
     "conservative": Reuse(),
-    "fast": Reuse(n_forward=2, n_adjoint=2, tolerance=2e-2),
+    "fast": Reuse(n_forward=2, n_adjoint=2, tolerance=2e-2, fit_ridge=1e-5),
 }
 """Modes by name."""
 

@@ -78,10 +78,10 @@ def propose(z: Tensor, gap: Tensor, secants_z: Tensor, secants_g: Tensor, ridge:
     if n == 0:
         return z + gap
     changes = secants_g.flatten(1).double()
-    gram = (changes.unsqueeze(0) * changes.unsqueeze(1)).sum(dim=2)
+    gram = changes @ changes.T
     scale = torch.rsqrt(torch.diagonal(gram).clamp(min=1e-60))
     scaled = gram * scale.unsqueeze(0) * scale.unsqueeze(1) + ridge * torch.eye(n, dtype=gram.dtype, device=gram.device)
-    right = (changes * gap.flatten().double()).sum(dim=1) * scale
+    right = (changes @ gap.flatten().double()) * scale
     weights = (solve_positive(scaled, right) * scale).to(z.dtype).view(-1, *[1] * z.dim())
     return z + gap - (weights * (secants_z + secants_g)).sum(dim=0)
 
@@ -99,10 +99,10 @@ def least_squares_mix(past: Tensor, present: Tensor, ridge: float | Tensor) -> T
         return torch.ones(1, dtype=torch.float64, device=past.device)
     newest = past[0].flatten().double()
     changes = past[1:].flatten(1).double() - newest
-    gram = (changes.unsqueeze(0) * changes.unsqueeze(1)).sum(dim=2)
+    gram = changes @ changes.T
     eye = torch.eye(k - 1, dtype=gram.dtype, device=gram.device)
     trace = torch.diagonal(gram).sum()
-    right = (changes * (present.flatten().double() - newest)).sum(dim=1)
+    right = changes @ (present.flatten().double() - newest)
     weights = solve_positive(gram + (ridge * trace + 1e-300) * eye, right)
     return torch.cat([1.0 - weights.sum().unsqueeze(0), weights])
 
