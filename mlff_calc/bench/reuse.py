@@ -22,7 +22,9 @@ from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.dynamics.observables import energy_drift
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
+from mlff_calc.errors import OptionError
 from mlff_calc.potential import Potential
+from mlff_calc.potential.fixed_point import FixedPointPotential
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +68,14 @@ class Run:
 
 
 def reference_of(potential: Potential) -> MLFFCalculator:
-    """A calculator that solves every structure from scratch to `TIGHT` in float64."""
+    """A calculator that solves every structure from scratch to `TIGHT` in float64.
+
+    Raises:
+        OptionError: a potential without a fixed point.
+    """
     tight = potential.to_precision("float64")
+    if not isinstance(tight, FixedPointPotential):
+        raise OptionError("reuse is studied with potentials that have a fixed point (backbone deq); give one of these")
     tight.backbone.tolerance = TIGHT
     tight.backbone.solver.max_evaluations = 200
     return MLFFCalculator(tight, precision="float64", reuse="none", device="cpu")

@@ -187,7 +187,7 @@ def plot(study: Study, folder: Path, title: str) -> None:
     if study.samples:
         columns = next(iter(study.samples.values())).shape[1]
         figure = Figure(figsize=(4.2 * columns, 3.6), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, columns))
+        axes = figure.subplots(1, columns, squeeze=False)[0]
         for (name, temperature), samples in study.samples.items():
             for column, axis in enumerate(axes):
                 axis.hist(
