@@ -4,8 +4,8 @@
     python md_runs/deq_reuse.py --system silicon
     python md_runs/deq_reuse.py --short               # a few steps of each, to see that everything works
 
-Writes reuse_nve.csv, reuse_langevin.csv, reuse_reversal.csv and pictures into deq_reuse/. What they show is discussed on the docs
-page on deep-equilibrium potentials.
+Writes reuse_nve.csv, reuse_langevin.csv, reuse_reversal.csv and pictures into deq_reuse/. What they show is discussed on the
+docs page on deep-equilibrium potentials.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from pathlib import Path
 
 from ase.build import bulk, molecule
 
-from mlff_calc.bench.reuse_study import Study, constant_energy, plot, relaxed, there_and_back, thermostat, ways, write_table
+from mlff_calc.bench.reuse_study import (
+    Study,
+    constant_energy,
+    plot,
+    relaxed,
+    there_and_back,
+    thermostat,
+    ways,
+    write_table,
+)
 from mlff_calc.calculators.reuse import MODES, Reuse
 from mlff_calc.potential import load_potential
 
@@ -69,8 +78,8 @@ def main():
         write_table(study.thermostatted, options.output / "reuse_langevin.csv")
     plot(study, options.output, options.system)
     for run in [*study.runs, *study.thermostatted]:
-        print(f"{run.name:20s} {run.temperature_K:4.0f} K {run.timestep_fs:4.2f} fs  {run.n_forward:4.1f} + {run.n_adjoint:4.1f}"
-              f"  {run.ms:6.2f} ms  drift {run.drift:8.3f} +- {run.drift_error:.3f} meV/atom/ps"
+        print(f"{run.name:20s} {run.temperature_K:4.0f} K {run.timestep_fs:4.2f} fs"
+              f"  {run.n_forward:4.1f} + {run.n_adjoint:4.1f}  {run.ms:6.2f} ms  drift {run.drift:8.3f} +- {run.drift_error:.3f} meV/atom/ps"
               f"  force error {run.force_rmse:7.3f} meV/A")  # fmt: skip
 
 

@@ -73,8 +73,9 @@ class Deq(Backbone):
         feedback: scale of the first weights that z acts through; at 0.3 new maps were contractive on ethanol
             (spectral radius 0.75 to 0.9), at 0.6 they were not.
         dropout: probability with which a channel of an atom's messages is left out in training, throughout a solve.
-        cutoff, l_max, m_max, channels, heads, attention_channels, ffn_channels, n_basis, edge_channels,
-            envelope_exponent, avg_num_neighbors: see `Equiformer`.
+        cutoff, l_max, m_max, channels, heads: see `Equiformer`.
+        attention_channels, ffn_channels, n_basis, edge_channels: see `Equiformer`.
+        envelope_exponent, avg_num_neighbors: see `Equiformer`.
 
     Raises:
         RecipeError: an option out of range.

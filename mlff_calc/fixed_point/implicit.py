@@ -33,7 +33,7 @@ def attach(function: Function, state: Tensor, tensors: Sequence[Tensor], solve_a
     """Give a solution found without a tape the derivatives of the fixed point.
 
     Args:
-        function: f(z, *tensors), differentiable as often as needed.
+        function: `f(z, *tensors)`, differentiable as often as needed.
         state: z*, solved for without gradients.
         tensors: what f depends on beside z and what is to get gradients.
         solve_adjoint: called with u -> c + J^T u and a start, returns its fixed point (also without a tape).
@@ -80,7 +80,7 @@ def pullback(
     """u^T df/dz and u^T df/dt at (z, t), partial derivatives both, differentiable where gradients are enabled.
 
     Args:
-        function: f(z, *tensors).
+        function: `f(z, *tensors)`.
         adjoint: u.
         state: z.
         tensors: t.
@@ -110,7 +110,7 @@ def unroll(function: Function, state: Tensor, tensors: Sequence[Tensor], steps: 
     """The state after `steps` damped evaluations from `state`, with a tape: the phantom gradient.
 
     Args:
-        function: f(z, *tensors).
+        function: `f(z, *tensors)`.
         state: z*, detached by the caller.
         tensors: passed on.
         steps: evaluations recorded.

@@ -31,9 +31,11 @@ def test_every_shape_is_trained_once_timed_and_drawn(tmp_path: Path, monkeypatch
     (tmp_path / "data/rmd17/ethanol.npz").touch()
     trained = []
 
-    def train(minutes: float, source: Path, folder: Path, *, threads: int, settings: dict[str, object]) -> None:
+    def train(minutes: float, source: Path, folder: Path, *, threads: int, settings: dict[str, object], recipe: str) -> None:
         trained.append((minutes, threads, folder.name))
-        sizes = {key.rpartition(".")[2]: value for key, value in settings.items()}
+        assert recipe == "ethanol"
+        assert settings["trainer.seed"] == 1
+        sizes = {key.rpartition(".")[2]: value for key, value in settings.items() if "backbone" in key}
         config = {"backbone": {"name": "equiformer", "cutoff": 4.0, **sizes}, "elements": ["H", "C", "O"]}
         build_potential(config, seed=0).save(folder / "potential")
         errors = {"forces": {"mae": 10.0 / sizes["channels"]}, "energy": {"mae": 1.0}}
