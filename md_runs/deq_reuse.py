@@ -78,9 +78,10 @@ def main():
         write_table(study.thermostatted, options.output / "reuse_langevin.csv")
     plot(study, options.output, options.system)
     for run in [*study.runs, *study.thermostatted]:
-        print(f"{run.name:20s} {run.temperature_K:4.0f} K {run.timestep_fs:4.2f} fs"
-              f"  {run.n_forward:4.1f} + {run.n_adjoint:4.1f}  {run.ms:6.2f} ms  drift {run.drift:8.3f} +- {run.drift_error:.3f} meV/atom/ps"
-              f"  force error {run.force_rmse:7.3f} meV/A")  # fmt: skip
+        where = f"{run.name:20s} {run.temperature_K:4.0f} K {run.timestep_fs:4.2f} fs"
+        work = f"{run.n_forward:4.1f} + {run.n_adjoint:4.1f}  {run.ms:6.2f} ms"
+        drift = f"drift {run.drift:8.3f} +- {run.drift_error:.3f} meV/atom/ps"
+        print(f"{where}  {work}  {drift}  force error {run.force_rmse:7.3f} meV/A")
 
 
 if __name__ == "__main__":
