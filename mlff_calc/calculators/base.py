@@ -84,6 +84,9 @@ class GraphCalculator(Calculator):
             state["atoms"] = {name: getattr(self.atoms, name) for name in ("numbers", "positions", "pbc")} | {
                 "cell": self.atoms.cell.array
             }
+            state["arrays"] = {
+                name: self.atoms.arrays[name] for name in ("initial_charges", "initial_magmoms") if self.atoms.has(name)
+            }
             state["results"] = dict(self.results)
         return state
 
@@ -94,6 +97,8 @@ class GraphCalculator(Calculator):
             cache.load(plain, self._device)
         if "results" in state:
             self.atoms, self.results = Atoms(**state["atoms"]), dict(state["results"])
+            for name, array in state.get("arrays", {}).items():
+                self.atoms.set_array(name, np.asarray(array))
 
     @property
     def cutoff(self) -> float:
@@ -122,6 +127,8 @@ class GraphCalculator(Calculator):
             self._load(potential, device, cache)
             for potential, cache in zip(self._potentials, self._caches, strict=True)
         ]
+        for cache in self._caches:
+            cache.to(device)
         self._lists, self._device = lists, device
 
     def _ensure_prepared(self) -> None:
@@ -237,7 +244,12 @@ class GraphCalculator(Calculator):
             outputs = self._evaluate(source)
         results = self._results(outputs, self.atoms)
         self.stats.n_calls += 1
-        _check_finite(results, self.atoms)
+        try:
+            _check_finite(results, self.atoms)
+        except SimulationError:
+            for cache in self._caches:
+                cache.forget(source)
+            raise
         self.results = results
         if "stress" not in results and not {"stress", "stresses"}.isdisjoint(properties):
             raise PropertyNotImplementedError(

@@ -13,6 +13,7 @@ too, an error holds the history of residuals.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,8 @@ class Reuse:
             value = getattr(self, name)
             if value < least:
                 raise OptionError(f"{name} = {value} of reuse; it must be at least {least}")
+        if self.window > 0 and build_predictor(self.predictor).window == 0:
+            raise OptionError(f"window = {self.window} of reuse: predictor {self.predictor!r} looks at none; leave it out")
         for name in ("tolerance", "fit_ridge", "ridge"):
             if not getattr(self, name) > 0.0:
                 raise OptionError(f"{name} = {getattr(self, name)} of reuse; it must be positive")
@@ -194,11 +197,15 @@ class ReusingModel:
             stats.n_adjoint += self.mode.n_adjoint
             stats.residual, stats.adjoint_residual = float(outputs["residual"]), float(outputs["adjoint_residual"])
             worst = max(stats.residual, stats.adjoint_residual)
+            if not (math.isfinite(stats.residual) and math.isfinite(stats.adjoint_residual)):
+                return None, None
             if worst <= self.mode.tolerance:
                 return {name: tensor.detach() for name, tensor in outputs.items()}, start
             if not worst < 0.9 * before:
                 return None, None
             before = worst
+            if self._sizes.window == 0:  # such a step cannot go on from where it ended
+                return None, None
             stats.n_repeats += 1
             again = Memory(memory.place, secants=(list(memory.secants[0]), list(memory.secants[1])))
             again.remember(self.predictor, self.mode.kept, outputs, memory.place, None)

@@ -23,7 +23,7 @@ from mlff_calc.fixed_point.predictors import Past, Predictor
 REACH = 0.5
 """Angstrom; an atom that moved further since the last step makes a cold start."""
 STRAIN = 0.05
-"""A cell whose vectors changed by a larger share makes a cold start."""
+"""A cell with a vector that changed by a larger share of its length makes a cold start."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Place:
 
     def distance(self, other: Place) -> float:
         """Largest displacement (Angstrom, nearest images); infinite where the cell jumped. Only for the same system."""
-        change = np.abs(self.cell - other.cell).max(initial=0.0)
-        if change > STRAIN * max(np.abs(self.cell).max(initial=0.0), 1e-12) and change > 0.0:
+        change = np.linalg.norm(self.cell - other.cell, axis=1)
+        if (change > STRAIN * np.linalg.norm(other.cell, axis=1)).any():
             return float("inf")
         moved = self.positions - other.positions
         if self.pbc.any() and np.abs(moved).max(initial=0.0) > REACH:  # wrapped, perhaps
@@ -114,6 +114,12 @@ class Memory:
             if name in outputs:
                 new = outputs[name]
                 secants[:] = [*(new[:, i] for i in reversed(range(new.shape[1]))), *secants][:kept]
+
+    def to(self, device: torch.device) -> Memory:
+        """The same memory on a device."""
+        past = Past(*([tensor.to(device) for tensor in part] for part in vars(self.past).values()))
+        first, second = ([tensor.to(device) for tensor in part] for part in self.secants)
+        return Memory(self.place, past, (first, second))
 
     def plain(self) -> dict[str, Any]:
         """Everything in types that JSON knows, and small arrays; numbers keep every bit."""
@@ -221,7 +227,11 @@ class RunCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the owners, which are objects of this process: runs are found again by their looks."""
-        return {"most": self.most, "_runs": [(None, memory) for _, memory in self._runs]}
+        return {"most": self.most, "_runs": [(None, memory.to(torch.device("cpu"))) for _, memory in self._runs]}
+
+    def to(self, device: torch.device) -> None:
+        """Bring all memories to a device."""
+        self._runs = [(known, memory.to(device)) for known, memory in self._runs]
 
     def plain(self) -> list[dict[str, Any]]:
         """All memories as arrays, for a restart file."""

@@ -258,6 +258,11 @@ class Recipe(Section):
                 f"{self.potential.forces} solves for no adjoint; leave `contraction` out, or take backbone deq with "
                 "gradient forces"
             )
+        if backbone.config().get("gradient") == "implicit":
+            raise ValueError(
+                f"loss.contraction is {self.loss.contraction:g}, but gradient: implicit measures no spectral radius in "
+                "training; leave `contraction` out, or write gradient: phantom"
+            )
         return self
 
     @model_validator(mode="after")

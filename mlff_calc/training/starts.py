@@ -52,6 +52,8 @@ class Starts:
         known = self._kept.setdefault(part, {})
         sizes = n_atoms.tolist()
         found = {name: outputs[name].detach().cpu().split(sizes) for name in KEPT if name in outputs}
+        if not found:
+            return
         for i, frame in enumerate(frames):
             row = {name: parts[i] for name, parts in found.items()}
             if all(bool(torch.isfinite(tensor).all()) for tensor in row.values()):

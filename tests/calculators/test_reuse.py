@@ -317,3 +317,40 @@ def test_no_global_state_and_no_gradients_left() -> None:
     assert len(runs) == 1
     past = runs[0][1].past
     assert not any(tensor.requires_grad for tensor in (*past.solutions, *past.embeddings))
+
+
+def test_a_restart_with_charges_makes_no_step_twice() -> None:
+    calc, atoms = calculator(), water()
+    atoms.set_initial_charges([0.1, -0.05, -0.05])
+    with pytest.warns(UserWarning, match="charge"):
+        calc.evaluate(atoms)
+    resumed = calculator()
+    resumed.set_state(decode(encode(calc.get_state())))
+    again = atoms.copy()
+    again.calc = resumed
+    with pytest.warns(UserWarning, match="charge"):
+        np.testing.assert_array_equal(again.get_forces(), calc.results["forces"])
+    assert resumed.stats.n_calls == 0
+
+
+def test_an_adjoint_that_is_no_number_is_solved_for_anew() -> None:
+    calc, atoms = calculator(), water()
+    calc.evaluate(atoms)
+    ((_, memory),) = calc._caches[0]._runs
+    memory.past.solutions[0][1].fill_(float("nan"))
+    atoms.positions[1] += 0.002
+    found = calc.evaluate(atoms)
+    assert calc.stats.n_retries == 1
+    expected = calculator(reuse="none").evaluate(atoms)["forces"]
+    np.testing.assert_allclose(found["forces"], expected, rtol=0.0, atol=1e-7 * np.abs(expected).max())
+
+
+def test_cold_steps_of_a_fixed_number() -> None:
+    """Where they are not enough, a cold solve to the tolerance is made."""
+    calc, atoms = calculator(reuse=Reuse("none", 2, 2, kept=0, tolerance=1e-6)), water()
+    for _ in range(2):
+        calc.evaluate(atoms)
+        atoms.positions[1] += 0.002
+    assert (calc.stats.n_cold, calc.stats.n_retries) == (2, 1)
+    with pytest.raises(OptionError, match="looks at none"):
+        Reuse("none", window=4)

@@ -315,3 +315,11 @@ def test_forget_and_clear() -> None:
     assert cache.find(other, place_of(other)) is second
     cache.clear()
     assert len(cache) == 0
+
+
+def test_a_short_cell_vector_that_changes_is_a_jump() -> None:
+    """Though the change is small beside the longest one."""
+    numbers, positions, pbc = np.array([6]), np.zeros((1, 3)), np.array([True] * 3)
+    slab, strained = np.diag([2.5, 2.5, 60.0]), np.diag([2.8, 2.5, 60.0])
+    assert Place(numbers, positions, slab, pbc).distance(Place(numbers, positions, strained, pbc)) == float("inf")
+    assert Place(numbers, positions, slab, pbc).distance(Place(numbers, positions, 1.01 * slab, pbc)) == 0.0

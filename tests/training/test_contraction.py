@@ -191,3 +191,14 @@ def test_the_penalty_lowers_the_spectral_radius(project: Project, tmp_path: Path
         train(path, output=tmp_path / name)
         found.append(float(_rows(tmp_path / name)[-1]["valid_spectral_radius"]))
     assert found[1] < 0.8 * found[0]
+
+
+def test_implicit_gradients_train_and_have_no_contraction(project: Project, tmp_path: Path) -> None:
+    backbone = {**BACKBONE, "gradient": "implicit", "dropout": 0.0}
+    path = project(potential={"backbone": backbone}, optimizer__max_epochs=1)
+    train(path, output=tmp_path / "run")
+    (row,) = _rows(tmp_path / "run")
+    assert 0.0 < float(row["valid_spectral_radius"]) < 5.0
+    loss = {"energy": 1.0, "forces": 1.0, "contraction": 1.0}
+    with pytest.raises(RecipeError, match="implicit measures no spectral radius"):
+        train(project(potential={"backbone": backbone}, loss=loss), output=tmp_path / "other")
