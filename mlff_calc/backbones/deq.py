@@ -30,7 +30,7 @@ from torch.func import functional_call
 from mlff_calc.backbones.base import Backbone, register_backbone
 from mlff_calc.backbones.equiformer import AtomEmbedding, EdgeGeometry, EquiformerBlock, check_positive, check_sizes
 from mlff_calc.errors import OptionError, RecipeError
-from mlff_calc.fixed_point import Solver, attach, build_solver, solve
+from mlff_calc.fixed_point import Solver, attach, build_solver, solve, unroll
 from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.nn.scatter import exchange
 
@@ -206,8 +206,7 @@ class Deq(Backbone):
             )
         state = found.state
         if self.training and self.gradient == "phantom":
-            for _ in range(self.phantom_steps):
-                state = self.evaluate(state, edge_index, prepared)
+            state = unroll(lambda z: self.evaluate(z, edge_index, prepared), state, (), self.phantom_steps)
         else:
             weights = {name: weight for name, weight in self.map.named_parameters() if weight.requires_grad}
             names, n_prepared = list(weights), len(prepared)

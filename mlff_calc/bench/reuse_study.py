@@ -74,15 +74,14 @@ def constant_energy(
     timesteps: Iterable[float],
     time_ps: float,
     compiled: bool,
-    precision: str = "float32",
     frames: int = 40,
 ) -> None:
     """Add runs at constant energy to a study, one after the other, all from the same start at each temperature."""
-    reference = reference_of(potential) if frames else None
+    reference = reference_of(potential)
     for temperature in temperatures:
         for timestep in timesteps:
             for name, reuse in chosen.items():
-                calculator = calculator_of(potential, reuse, compiled=compiled, precision=precision)
+                calculator = calculator_of(potential, reuse, compiled=compiled, precision="float32")
                 run, trace = nve(
                     atoms,
                     calculator,
@@ -91,7 +90,7 @@ def constant_energy(
                     temperature_K=temperature,
                     timestep_fs=timestep,
                     time_ps=time_ps,
-                    frames=frames or 40,
+                    frames=frames,
                 )
                 study.runs.append(run)
                 study.traces[name, temperature, timestep] = trace
@@ -108,29 +107,24 @@ def thermostat(
     compiled: bool,
     pairs: Sequence[tuple[int, int]],
     frames: int = 40,
-    seeds: Sequence[int] = (0,),
 ) -> None:
-    """Add Langevin runs to a study; samples of several seeds are put together."""
-    reference = reference_of(potential) if frames else None
+    """Add Langevin runs to a study; of their samples the first tenth is left out."""
+    reference = reference_of(potential)
     for temperature in temperatures:
         for name, reuse in chosen.items():
-            parts = []
-            for seed in seeds:
-                run, samples = langevin(
-                    atoms,
-                    calculator_of(potential, reuse, compiled=compiled, precision="float32"),
-                    reference,
-                    name=name,
-                    temperature_K=temperature,
-                    timestep_fs=0.5,
-                    time_ps=time_ps,
-                    frames=frames or 40,
-                    seed=seed,
-                    pairs=pairs,
-                )
-                study.thermostatted.append(run)
-                parts.append(samples[len(samples) // 10 :])
-            study.samples[name, temperature] = np.concatenate(parts)
+            run, samples = langevin(
+                atoms,
+                calculator_of(potential, reuse, compiled=compiled, precision="float32"),
+                reference,
+                name=name,
+                temperature_K=temperature,
+                timestep_fs=0.5,
+                time_ps=time_ps,
+                frames=frames,
+                pairs=pairs,
+            )
+            study.thermostatted.append(run)
+            study.samples[name, temperature] = samples[len(samples) // 10 :]
 
 
 def there_and_back(
