@@ -20,8 +20,9 @@ Source: Burger et al., "DEQuify your force field" (2025), Sec. 3: a weight-tied 
 injects by replacing the residual stream, per atom, where theirs rescales by one norm over the batch.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any, Dict, List, cast
+from typing import Any, Dict, List, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,22 @@ from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.nn.scatter import exchange
 
 GRADIENTS = ("phantom", "implicit")
+NORMALIZATIONS = ("none", "weight", "spectral")
+
+
+class LinearMap(NamedTuple):
+    """A linear map inside f that the state goes through.
+
+    Attributes:
+        name: of its weight in the backbone. weight: matrices in the last two dimensions.
+        input_dim: which dimension its inputs are on, -2 or -1.
+        limit: what the largest singular value of a new matrix, random numbers of this shape, is expected to be.
+    """
+
+    name: str
+    weight: nn.Parameter
+    input_dim: int
+    limit: float
 
 
 class FixedPointMap(nn.Module):
@@ -72,6 +89,9 @@ class Deq(Backbone):
         phantom_steps: at least 1.
         feedback: scale of the first weights that z acts through; at 0.3 new maps were contractive on ethanol
             (spectral radius 0.75 to 0.9), at 0.6 they were not.
+        normalization: of the linear maps inside f that z goes through, in training: `none`; `weight` (lengths and
+            directions of their columns are learned apart); `spectral` (no largest singular value beyond that of a new
+            matrix). See training/normalization.py; the potential that comes out holds plain weights.
         dropout: probability with which a channel of an atom's messages is left out in training, throughout a solve.
         cutoff, l_max, m_max, channels, heads: see `Equiformer`.
         attention_channels, ffn_channels, n_basis, edge_channels: see `Equiformer`.
@@ -97,6 +117,7 @@ class Deq(Backbone):
         gradient: str = "phantom",
         phantom_steps: int = 1,
         feedback: float = 0.3,
+        normalization: str = "none",
         dropout: float = 0.0,
         cutoff: float = 5.0,
         l_max: int = 2,
@@ -114,7 +135,9 @@ class Deq(Backbone):
         m_max = l_max if m_max < 0 else m_max
         attention_channels = attention_channels or channels
         ffn_channels = ffn_channels or 2 * channels
-        _check_own_options(n_blocks, gradient, training_evaluations, training_tolerance, dropout, phantom_steps)
+        _check_own_options(
+            n_blocks, gradient, training_evaluations, training_tolerance, dropout, phantom_steps, normalization
+        )
         check_sizes("deq", cutoff, l_max, m_max, channels, n_blocks, heads, attention_channels)
         check_positive(
             "deq",
@@ -134,6 +157,8 @@ class Deq(Backbone):
         self.training_tolerance = float(training_tolerance)
         self.training_evaluations = training_evaluations
         self.dropout = dropout
+        self.normalization = normalization
+        self.feedback = feedback
         self.phantom_steps = phantom_steps
         self.solver = _build_solver(solver, tolerance, max_evaluations, damping, history)
         self.geometry = EdgeGeometry(cutoff, n_basis, edge_channels, l_max, m_max, n_species, envelope_exponent)
@@ -175,6 +200,23 @@ class Deq(Backbone):
         hidden = cast(EquiformerBlock, self.map.blocks[0]).attention.hidden
         chance = torch.full((graph["atomic_numbers"].shape[0], hidden), kept, device=self.norm.scale.device)
         return torch.bernoulli(chance).to(self.norm.scale.dtype) / kept
+
+    @torch.jit.unused
+    def linear_maps(self) -> List[LinearMap]:
+        """The linear maps inside f that the state goes through; what reads geometry alone is not among them."""
+        found = []
+        for path, module in self.map.named_modules():
+            for name, weight in module.named_parameters(recurse=False):
+                if weight.dim() < 2 or isinstance(module, DegreeNorm) or path.endswith("attention.modulate"):
+                    continue
+                input_dim = -1 if isinstance(module, nn.Linear) else -2
+                n_in, n_out = weight.shape[input_dim], weight.shape[-3 - input_dim]
+                limit = 1.0 + math.sqrt(n_out / max(n_in, 1))
+                if path == "blocks.0.attention.project":
+                    limit = self.feedback * limit
+                if weight.numel() > 0:
+                    found.append(LinearMap(f"map.{path}.{name}", weight, input_dim, limit))
+        return found
 
     @torch.jit.unused
     def random_state(self, graph: Dict[str, Tensor]) -> Tensor:
@@ -249,6 +291,7 @@ def _check_own_options(
     training_tolerance: float,
     dropout: float,
     phantom_steps: int,
+    normalization: str,
 ) -> None:
     """Refuse options out of range that no other backbone has.
 
@@ -261,6 +304,10 @@ def _check_own_options(
         (training_evaluations >= 1, f"training_evaluations is {training_evaluations}; it must be at least 1"),
         (training_tolerance > 0.0, f"training_tolerance is {training_tolerance}; it must be positive"),
         (0.0 <= dropout < 1.0, f"dropout is {dropout}; it must be at least 0 and below 1"),
+        (
+            normalization in NORMALIZATIONS,
+            f"normalization is {normalization!r}; choose one of {', '.join(NORMALIZATIONS)}",
+        ),
         (phantom_steps >= 1, f"phantom_steps is {phantom_steps}; it must be at least 1"),
     ]
     for valid, message in checks:

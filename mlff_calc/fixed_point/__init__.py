@@ -1,6 +1,7 @@
 """Fixed points z = f(z): solvers, derivatives, and starts predicted from earlier solutions."""
 
 from mlff_calc.fixed_point.implicit import attach, unroll
+from mlff_calc.fixed_point.preconditioner import LowRankInverse, apply_inverse, inverse_of, transposed
 from mlff_calc.fixed_point.solve import Solution, solve
 from mlff_calc.fixed_point.solvers import Anderson, Broyden, Picard, Solver, build_solver
 from mlff_calc.fixed_point.spectrum import spectral_radius
@@ -8,12 +9,16 @@ from mlff_calc.fixed_point.spectrum import spectral_radius
 __all__ = [
     "Anderson",
     "Broyden",
+    "LowRankInverse",
     "Picard",
     "Solution",
     "Solver",
+    "apply_inverse",
     "attach",
     "build_solver",
+    "inverse_of",
     "solve",
     "spectral_radius",
+    "transposed",
     "unroll",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from mlff_calc.errors import OptionError
+from mlff_calc.fixed_point.preconditioner import LowRankInverse
 from mlff_calc.fixed_point.solvers import Solver
 
 
@@ -19,6 +21,7 @@ class Solution:
         state: [n_rows, width], the best seen of each system. residual, evaluations, converged: [n_systems], as of `Solver`.
         residual_history: residuals [n_systems] after each evaluation.
         known: all the solver knew at the end; its secants or low-rank inverse can start the next solve.
+        path: states like `state` after the numbers of evaluations that `solve` was asked for.
     """
 
     state: Tensor
@@ -27,6 +30,7 @@ class Solution:
     converged: Tensor
     residual_history: list[Tensor] = field(default_factory=list)
     known: dict[str, Tensor] = field(default_factory=dict)
+    path: list[Tensor] = field(default_factory=list)
 
 
 def solve(
@@ -40,6 +44,8 @@ def solve(
     max_evaluations: int = 0,
     known: dict[str, Tensor] | None = None,
     look_every: int = 1,
+    preconditioner: LowRankInverse | None = None,
+    counts: Sequence[int] = (),
 ) -> Solution:
     """Find z with z = f(z) for every system of a batch.
 
@@ -54,22 +60,35 @@ def solve(
         known: what to begin with instead of `solver.begin` (secants of an earlier solve, for example).
         look_every: evaluations between looks at whether all are done; a look waits for a GPU. Extra evaluations change
             nothing in systems that are done.
+        preconditioner: inverse Jacobian of an earlier solve of the same rows (see preconditioner.py).
+        counts: numbers of evaluations, ascending, after which the state tried next goes into `Solution.path`; 0 is the
+            start. A system that was done before has the state it ended with.
 
     Returns:
         The solution; systems that did not converge have `converged` False, and no error is raised.
+
+    Raises:
+        OptionError: a preconditioner of other rows, or beside `known`.
     """
     shape = start.shape
     if system_index is None:
         system_index = torch.zeros(shape[0], dtype=torch.long, device=start.device)
     if known is None:
-        known = solver.begin(start.reshape(shape[0], -1), system_index, n_systems, tolerance, max_evaluations)
+        rows = start.reshape(shape[0], -1)
+        known = solver.begin(rows, system_index, n_systems, tolerance, max_evaluations, preconditioner)
+    elif preconditioner is not None:
+        raise OptionError("`known` and `preconditioner` are both given to a solve; give the preconditioner to `begin`")
     history: list[Tensor] = []
+    path: list[Tensor] = []
     for evaluation in range(max_evaluations or solver.max_evaluations):
+        if evaluation in counts:
+            path.append(known["z"].view(shape))
         value = function(known["z"].view(shape))
         known = solver.tell(known, value.reshape(shape[0], -1))
         history.append(known["residual"])
         if (evaluation + 1) % look_every == 0 and bool(known["done"].all()):
             break
+    path += [known["best"].view(shape)] * (len(counts) - len(path))
     return Solution(
         known["best"].view(shape),
         known["best_residual"],
@@ -77,4 +96,5 @@ def solve(
         known["converged"],
         history,
         known,
+        path,
     )

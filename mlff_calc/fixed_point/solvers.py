@@ -11,6 +11,8 @@ one loop serves Python, TorchScript, a traced graph, and an engine that exchange
 Rows of z belong to systems; each system has residual, mixing weights and end of its own. Once a system is done its z stays
 as it is and its evaluations are not counted, whatever the others of the batch do.
 
+An inverse Jacobian of an earlier solve nearby (preconditioner.py) can be given to `begin`: steps are then -B g instead of g.
+
 | symbol | name in code | shape |
 |---|---|---|
 | z | `z` | [n_rows, width] |
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
+from mlff_calc.fixed_point.preconditioner import LowRankInverse, given_inverse, low_rank_product, preconditioned
 from mlff_calc.fixed_point.systems import system_dot, to_rows
 
 
@@ -57,7 +60,13 @@ class Solver(nn.Module):
         self.tiny = 1e-30
 
     def begin(
-        self, start: Tensor, system_index: Tensor, n_systems: int, tolerance: float = 0.0, max_evaluations: int = 0
+        self,
+        start: Tensor,
+        system_index: Tensor,
+        n_systems: int,
+        tolerance: float = 0.0,
+        max_evaluations: int = 0,
+        preconditioner: LowRankInverse | None = None,
     ) -> dict[str, Tensor]:
         """What is known before the first evaluation.
 
@@ -67,14 +76,18 @@ class Solver(nn.Module):
             n_systems: number of systems.
             tolerance: for this solve, where it is not to be the solver's own.
             max_evaluations: likewise.
+            preconditioner: an inverse Jacobian of the same rows, from an earlier solve.
 
         Returns:
             `z` (where to evaluate next), `best`, `best_residual` [n_systems], `residual` [n_systems], `evaluations`
             [n_systems], `converged` and `done` [n_systems] (done: converged, or out of evaluations).
+
+        Raises:
+            OptionError: a preconditioner of other rows.
         """
         nothing = torch.zeros(n_systems, dtype=torch.bool, device=start.device)
         unknown = torch.full((n_systems,), float("inf"), dtype=torch.float64, device=start.device)
-        return {
+        known = {
             "z": start,
             "best": start,
             "residual": unknown,
@@ -91,6 +104,9 @@ class Solver(nn.Module):
             ),
             "tolerance": torch.full_like(unknown, tolerance if tolerance > 0.0 else self.tolerance),
         }
+        if preconditioner is not None:
+            known.update(given_inverse(preconditioner, start))
+        return known
 
     def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
         """Take note of `value` = f(z) and choose the next z."""
@@ -127,13 +143,13 @@ class Solver(nn.Module):
 
 
 class Picard(Solver):
-    """Plain iteration z <- z + damping * g."""
+    """Plain iteration z <- z + damping * g, or z <- z - damping * B g with a preconditioner."""
 
     def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
         """Take note of `value` = f(z) and choose the next z."""
         gap = value - known["z"]
         known = self.judge(known, value)
-        return self.move(known, known["z"] + self.damping * gap)
+        return self.move(known, known["z"] + self.damping * preconditioned(known, gap))
 
 
 class Anderson(Solver):
@@ -183,13 +199,13 @@ class Anderson(Solver):
                 step_g = torch.cat([known["secants_g"], step_g])[-self.history :]
             known["secants_z"], known["secants_g"] = step_z, step_g
         known["last_z"], known["last_gap"] = z, gap
-        proposal = z + self.damping * gap
+        proposal = z + self.damping * preconditioned(known, gap)
         if "secants_z" in known:
             proposal = proposal - self.correction(known, gap)
         return self.move(known, proposal)
 
     def correction(self, known: dict[str, Tensor], gap: Tensor) -> Tensor:
-        """The part of z + damping * g [n_rows, width] along the secants, by least squares."""
+        """The part of the step [n_rows, width] along the secants, by least squares."""
         index, n_systems = known["system_index"], known["done"].shape[0]
         secants_z, secants_g = known["secants_z"], known["secants_g"]
         k = secants_g.shape[0]
@@ -201,11 +217,15 @@ class Anderson(Solver):
         scaled = gram / scale.unsqueeze(1) / scale.unsqueeze(2) + ridge
         weights = torch.linalg.solve_ex(scaled, right.unsqueeze(-1))[0].squeeze(-1) / scale
         weights = to_rows(weights.transpose(0, 1), index, n_systems).to(gap.dtype).unsqueeze(-1)
+        if "left" in known:
+            return (weights * secants_z).sum(dim=0) + self.damping * preconditioned(known, (weights * secants_g).sum(0))
         return (weights * (secants_z + self.damping * secants_g)).sum(dim=0)
 
 
 class Broyden(Solver):
     """Broyden's method: an inverse Jacobian of g of low rank, B = -1 + sum_i u_i v_i^T per system, updated at every step.
+
+    What it ends with can start other solves (preconditioner.py); a preconditioner it is given, it goes on updating.
 
     Args:
         history: rank kept; the oldest terms go first.
@@ -256,12 +276,6 @@ class Broyden(Solver):
             known["left"], known["right"] = left, right
         known["last_z"], known["last_gap"] = z, gap
         return self.move(known, z - self.damping * low_rank_product(left, right, gap, index, n_systems))
-
-
-def low_rank_product(left: Tensor, right: Tensor, vector: Tensor, system_index: Tensor, n_systems: int) -> Tensor:
-    """Product [n_rows, width] of B = -1 + sum_i u_i v_i^T with `vector`; of its transpose with u and v exchanged."""
-    weights = to_rows(system_dot(right, vector, system_index, n_systems), system_index, n_systems)
-    return (weights.to(vector.dtype).unsqueeze(-1) * left).sum(dim=0) - vector
 
 
 SOLVERS = {"picard": Picard, "anderson": Anderson, "broyden": Broyden}

@@ -64,12 +64,22 @@ class FixedPointPotential(Potential):
         out.update(found)
         return out
 
-    def solve(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def solve(self, graph: Dict[str, Tensor], counts: Optional[List[int]] = None) -> Dict[str, Tensor]:
         """State and adjoint by the backbone's solver, to the tolerance of training or use, without a tape.
 
+        Args:
+            graph: as for `forward`.
+            counts: numbers of evaluations, ascending, after which what either solve tries next is wanted too (0: its start).
+
         Returns:
-            `state`, `adjoint`, `residual`, `adjoint_residual`, `evaluations`, `adjoint_evaluations`.
+            `state`, `adjoint`, `residual`, `adjoint_residual`, `evaluations`, `adjoint_evaluations`; with `counts` also
+            `path_states` and `path_adjoints` [n_counts, n_atoms, (l_max+1)^2, channels], where a system whose solve ended
+            sooner has what it ended with. Both belong to the same number of evaluations; the adjoint equation is that of
+            the last state.
         """
+        wanted: List[int] = []
+        if counts is not None:
+            wanted = counts
         index, edge_index, n_systems = graph["system_index"], graph["edge_index"], graph["cell"].shape[0]
         tolerance = self.backbone.training_tolerance if self.training else self.backbone.tolerance
         most = self.backbone.training_evaluations if self.training else self.backbone.solver.max_evaluations
@@ -78,27 +88,63 @@ class FixedPointPotential(Potential):
             prepared = self.backbone.prepare(inputs)
             start = graph["start_state"].to(prepared[0].dtype) if "start_state" in graph else prepared[0]
             known = self.backbone.solver.begin(start.flatten(1), index, n_systems, tolerance, most)
+            path: List[Tensor] = []
+            made = 0
             while not bool(known["done"].all()):
+                if made in wanted:
+                    path.append(known["z"].view(start.shape))
+                made += 1
                 value = self.backbone.evaluate(known["z"].view(start.shape), edge_index, prepared)
                 known = self.backbone.solver.tell(known, value.flatten(1))
         out = {"state": known["best"].view(start.shape), "residual": known["best_residual"]}
         out["evaluations"] = known["evaluations"]
+        if len(wanted) > 0:
+            out["path_states"] = along(path, out["state"], wanted)
+        out.update(self.solve_adjoint(graph, inputs, prepared, out["state"], wanted))
+        return out
+
+    def solve_adjoint(
+        self,
+        graph: Dict[str, Tensor],
+        inputs: Dict[str, Tensor],
+        prepared: List[Tensor],
+        state: Tensor,
+        counts: List[int],
+    ) -> Dict[str, Tensor]:
+        """What `solve` says of the adjoint at a state; zeros with direct forces.
+
+        Args:
+            graph: as for `forward`.
+            inputs: what the backbone reads of it.
+            prepared: what f needs of it.
+            state: z [n_atoms, (l_max+1)^2, channels].
+            counts: as for `solve`, empty where nothing more is wanted.
+        """
+        index, n_systems = graph["system_index"], graph["cell"].shape[0]
+        tolerance = self.backbone.training_tolerance if self.training else self.backbone.tolerance
+        most = self.backbone.training_evaluations if self.training else self.backbone.solver.max_evaluations
+        here = state.detach().requires_grad_(True)
+        path: List[Tensor] = []
         if self.direct_forces:
-            out["adjoint"] = torch.zeros_like(start)
-            out["adjoint_residual"] = torch.zeros_like(out["residual"])
-            out["adjoint_evaluations"] = torch.zeros_like(out["evaluations"])
-            return out
-        here = out["state"].detach().requires_grad_(True)
-        cotangent = derivatives([self.read(inputs, here)], [here])[0]
-        value = self.backbone.evaluate(here, edge_index, prepared)
-        start = graph["start_adjoint"].to(here.dtype) if "start_adjoint" in graph else cotangent
-        known = self.backbone.solver.begin(start.flatten(1), index, n_systems, tolerance, most)
-        while not bool(known["done"].all()):
-            pulled = derivatives([value], [here], [known["z"].view(here.shape)])[0]
-            known = self.backbone.solver.tell(known, (cotangent + pulled).flatten(1))
-        out["adjoint"] = known["best"].view(here.shape)
-        out["adjoint_residual"] = known["best_residual"]
-        out["adjoint_evaluations"] = known["evaluations"]
+            nothing = torch.zeros(n_systems, dtype=torch.float64, device=here.device)
+            out = {"adjoint": torch.zeros_like(state), "adjoint_residual": nothing}
+            out["adjoint_evaluations"] = torch.zeros(n_systems, dtype=torch.long, device=here.device)
+        else:
+            cotangent = derivatives([self.read(inputs, here)], [here])[0]
+            value = self.backbone.evaluate(here, graph["edge_index"], prepared)
+            start = graph["start_adjoint"].to(here.dtype) if "start_adjoint" in graph else cotangent
+            known = self.backbone.solver.begin(start.flatten(1), index, n_systems, tolerance, most)
+            made = 0
+            while not bool(known["done"].all()):
+                if made in counts:
+                    path.append(known["z"].view(here.shape))
+                made += 1
+                pulled = derivatives([value], [here], [known["z"].view(here.shape)])[0]
+                known = self.backbone.solver.tell(known, (cotangent + pulled).flatten(1))
+            out = {"adjoint": known["best"].view(here.shape), "adjoint_residual": known["best_residual"]}
+            out["adjoint_evaluations"] = known["evaluations"]
+        if len(counts) > 0:
+            out["path_adjoints"] = along(path, out["adjoint"], counts)
         return out
 
     def read(self, inputs: Dict[str, Tensor], state: Tensor) -> Tensor:
@@ -163,6 +209,13 @@ class FixedPointPotential(Potential):
         after = scatter_sum(product.square().flatten(1).sum(dim=1), index, n_systems)
         lengths = torch.sqrt(after.detach() + 1e-30).index_select(0, index).view(-1, 1, 1)
         return {"growth": torch.sqrt(after / (before + 1e-30) + 1e-12), "probe": product.detach() / lengths}
+
+
+def along(path: List[Tensor], best: Tensor, counts: List[int]) -> Tensor:
+    """What a solve tried at `counts` [n_counts, *best.shape], as far as it came; `best` for the rest."""
+    for _ in range(len(counts) - len(path)):
+        path.append(best)
+    return torch.stack(path)
 
 
 def derivatives(

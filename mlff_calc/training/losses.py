@@ -11,13 +11,16 @@
 A fixed-point potential may be held contractive: `contraction` times mean_s (rho_s - spectral_radius)^2 where rho_s, the
 spectral radius of df/dz by a power iteration that goes on from epoch to epoch, is above `spectral_radius`.
 
+Fixed-point correction: `correction` times the mean of the loss over outputs read on the way of the solves
+(training/correction.py), so that a solve that is cut off early is right already.
+
 Energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3. A label that is NaN was not given by the data
 (the reader refuses NaN in a file) and takes no part: in its mean it counts neither above nor below the line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -60,6 +63,7 @@ class Loss:
         self.weights = section.weights()
         self.contraction = section.contraction
         self.spectral_radius = section.spectral_radius
+        self.correction = section.correction
         self.form: Callable[[Tensor], Tensor]
         if section.form == "huber":
             self.form = lambda error: huber(error, section.huber_delta)
@@ -87,6 +91,17 @@ class Loss:
         """What is added in training for a fixed point that is not contractive enough; a float64 scalar."""
         excess = torch.relu(outputs["growth"].double() - self.spectral_radius)
         return self.contraction * excess.square().mean()
+
+    def on_the_way(self, outputs: Sequence[dict[str, Tensor]], labels: dict[str, Tensor], n_atoms: Tensor) -> Tensor:
+        """What is added in training for outputs read off intermediate states; a float64 scalar.
+
+        Args:
+            outputs: one dict for each state, at least one.
+            labels: as for the loss.
+            n_atoms: likewise.
+        """
+        losses = torch.stack([self(one, labels, n_atoms) for one in outputs])
+        return self.correction * losses.mean()
 
     def _term(self, name: str, output: Tensor, label: Tensor, n_atoms: Tensor) -> Tensor:
         rows = label.reshape(label.shape[0], -1)

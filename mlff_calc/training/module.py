@@ -15,9 +15,11 @@ from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.training.contraction import SpectralRadius
+from mlff_calc.training.correction import counts_for, outputs_on_the_way
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import FiniteGuard
 from mlff_calc.training.losses import Loss
+from mlff_calc.training.normalization import Normalization, build_normalization
 from mlff_calc.training.recipe import Recipe
 from mlff_calc.training.starts import Starts
 from mlff_calc.training.sums import ErrorSums
@@ -32,6 +34,9 @@ class TrainingModule(pl.LightningModule):
         potential: The potential; its weights are trained in place.
         recipe: Loss and optimizer are read from it.
         example: A graph of at least two systems to compile the potential on; None for eager training.
+
+    Raises:
+        RecipeError: A correction on the way of solves that the potential does not make.
 
     Attributes:
         loss_sum: Sum of the losses of this epoch, on the device (nobody waits for it before the epoch ends).
@@ -64,13 +69,21 @@ class TrainingModule(pl.LightningModule):
         self.starts = Starts() if potential.backbone.is_fixed_point else None
         self.spectral_radius = SpectralRadius() if potential.backbone.is_fixed_point else None
         self.evaluations: list[Tensor] = []
+        self.counts = counts_for(recipe, potential)
+        self.normalization = Normalization([])
+        self._kept_normalization: dict[str, Tensor] = {}
 
-    def solved(self, part: str, batch: Batch) -> dict[str, Tensor]:
-        """Outputs for a batch; a fixed point is sought from where the last epoch ended."""
+    def given(self, part: str, batch: Batch) -> dict[str, Tensor]:
+        """The graph of a batch; a fixed point is sought from where the last epoch ended."""
         if self.starts is None:
-            return self(batch.graph)
-        graph = self._with_random(self.starts.give(part, batch.frames, batch.graph), dropout=part == "train")
+            return batch.graph
+        return self._with_random(self.starts.give(part, batch.frames, batch.graph), dropout=part == "train")
+
+    def solved(self, part: str, batch: Batch, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs for what `given` gave of a batch; solutions are kept for the next epoch."""
         outputs = self(graph)
+        if self.starts is None:
+            return outputs
         self.starts.keep(part, batch.frames, batch.n_atoms, outputs)
         counts = [outputs[name].double() for name in ("evaluations", "adjoint_evaluations") if name in outputs]
         if counts and part == "train":  # validation solves to another tolerance, and implicit gradients do not tell
@@ -90,17 +103,22 @@ class TrainingModule(pl.LightningModule):
         return graph
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the starts of fixed points."""
+        """Add the starts of fixed points, and what the optimizer steps in place of weights."""
         if self.starts is not None:
             checkpoint["starts"] = self.starts.state_dict()
+        checkpoint["normalization"] = self.normalization.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them up."""
         if self.starts is not None and "starts" in checkpoint:
             self.starts.load_state_dict(checkpoint["starts"])
+        self._kept_normalization = checkpoint.get("normalization", {})
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Outputs of the potential; compiled on the first call where the recipe asks for it."""
+        if self.counts and self.potential.training and isinstance(self.potential, FixedPointPotential):
+            found = self.potential.solve(graph, self.counts)
+            return self.potential.outputs(graph, found["state"], found["adjoint"]) | found
         if not self._forward:
             self._forward.append(self.potential if self._example is None else self._compiled(self._example))
         return self._forward[0](graph)
@@ -122,8 +140,12 @@ class TrainingModule(pl.LightningModule):
         """Loss of one batch; the guard raises where it is not finite."""
         del batch_idx
         self.finite.new_batch("train", batch.frames)
-        outputs = self.solved("train", batch)
+        graph = self.given("train", batch)
+        outputs = self.solved("train", batch, graph)
         loss = self.loss(outputs, batch.labels, batch.n_atoms)
+        if self.counts and isinstance(self.potential, FixedPointPotential):
+            on_the_way = outputs_on_the_way(self.potential, graph, outputs)
+            loss = loss + self.loss.on_the_way(on_the_way, batch.labels, batch.n_atoms)
         if self.loss.contraction > 0.0:
             loss = loss + self.loss.penalty(outputs)
         self.finite.look("loss", loss)
@@ -132,7 +154,10 @@ class TrainingModule(pl.LightningModule):
         return loss
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
-        """Scale the gradient to at most `gradient_clip`; a gradient that is not finite ends the run."""
+        """Scale the gradient to at most `gradient_clip`; a gradient that is not finite ends the run.
+
+        Normalized weights hand their gradients on afterwards, to what the optimizer steps in their place.
+        """
         del optimizer, args, kwargs
         gradients = [p.grad for p in self.potential.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
@@ -140,13 +165,20 @@ class TrainingModule(pl.LightningModule):
         clip = self.recipe.optimizer.gradient_clip
         if clip is not None:
             torch._foreach_mul_(gradients, (clip / (norm + 1e-6)).clamp(max=1.0))
+        self.normalization.pull()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step of the optimizer, and what normalization makes of it."""
+        super().optimizer_step(*args, **kwargs)
+        self.normalization.write()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the errors of one batch to the sums; the guard raises where an output is not finite."""
         del batch_idx
         self.finite.new_batch("valid", batch.frames)
         with torch.enable_grad():
-            outputs = {name: value.detach() for name, value in self.solved("valid", batch).items()}
+            found = self.solved("valid", batch, self.given("valid", batch))
+            outputs = {name: value.detach() for name, value in found.items()}
             if self.spectral_radius is not None and isinstance(self.potential, FixedPointPotential):
                 self.spectral_radius.add(self.potential, batch.graph, outputs["state"])
         n_frames = int(batch.n_atoms.shape[0])
@@ -196,8 +228,11 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW; weights decay, biases, norms and embeddings do not."""
         section = self.recipe.optimizer
-        names = decayed_names(self.potential)
-        named = [(name, p) for name, p in self.potential.named_parameters() if p.requires_grad]
+        self.normalization = build_normalization(self.potential)
+        if self._kept_normalization:
+            self.normalization.load_state_dict(self._kept_normalization)
+        trained = [(name, p) for name, p in self.potential.named_parameters() if p.requires_grad]
+        named, names = self.normalization.coordinates(trained, decayed_names(self.potential))
         groups = [
             {"params": [p for name, p in named if name in names], "weight_decay": section.weight_decay},
             {"params": [p for name, p in named if name not in names], "weight_decay": 0.0},

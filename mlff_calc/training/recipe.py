@@ -146,6 +146,8 @@ class LossSection(Section):
     huber_delta: float = Field(0.01, gt=0.0)
     contraction: float = Field(0.0, ge=0.0)
     spectral_radius: float = Field(0.7, gt=0.0)
+    correction: float = Field(0.0, ge=0.0)
+    correction_states: int = Field(1, ge=1, le=2)
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> LossSection:
@@ -262,6 +264,32 @@ class Recipe(Section):
             raise ValueError(
                 f"loss.contraction is {self.loss.contraction:g}, but gradient: implicit measures no spectral radius in "
                 "training; leave `contraction` out, or write gradient: phantom"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _correction_is_of_a_fixed_point(self) -> Recipe:
+        if self.loss.correction == 0.0:
+            return self
+        said = f"loss.correction is {self.loss.correction:g}, but "
+        if self.trainer.compile:
+            raise ValueError(
+                f"{said}trainer.compile is true, and compiled solves do not tell the states on their way; "
+                "set trainer.compile: false, or leave `correction` out"
+            )
+        if self.potential is None:
+            return self  # the potential that is gone on from says, see training/correction.py
+        from mlff_calc.backbones import is_fixed_point
+
+        backbone = self.potential.backbone
+        if not is_fixed_point(backbone.name):
+            raise ValueError(
+                f"{said}backbone {backbone.name!r} solves for nothing; leave `correction` out, or take backbone deq"
+            )
+        if backbone.config().get("gradient") == "implicit":
+            raise ValueError(
+                f"{said}gradient: implicit is exact at the solution alone; leave `correction` out, or write "
+                "gradient: phantom"
             )
         return self
 

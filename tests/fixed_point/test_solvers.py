@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mlff_calc.errors import OptionError
 from mlff_calc.fixed_point import Anderson, Broyden, Picard, Solver, build_solver, solve
-from mlff_calc.fixed_point.solvers import low_rank_product
+from mlff_calc.fixed_point.preconditioner import low_rank_product
 
 NAMES = ("picard", "anderson", "broyden")
 

@@ -359,6 +359,48 @@ def test_a_perfect_start_costs_one_evaluation_each(potential: FixedPointPotentia
 # Kinds and edges
 
 
+def test_states_on_the_way(potential: FixedPointPotential, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What either solver tried after as many evaluations; systems that ended sooner have their solutions."""
+    graphs = [graph_of(ethanol()), graph_of(water())]
+    ready, batch = potential(graphs[1]), collate(graphs)
+    first = len(ethanol())
+    embedding = potential.backbone.prepare(potential.inputs(batch, batch["edge_vec"]))[0].detach()
+    start = {"start_state": torch.cat([embedding[:first], ready["state"]])}
+    cotangent = torch.zeros_like(ready["adjoint"][:1]).expand(first, -1, -1)
+    start["start_adjoint"] = torch.cat([cotangent, ready["adjoint"]])
+    told: list[Tensor] = []
+    tell = type(potential.backbone.solver).tell
+
+    def noted(self: object, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
+        told.append(known["z"].view_as(start["start_state"]))
+        return tell(self, known, value)
+
+    monkeypatch.setattr(type(potential.backbone.solver), "tell", noted)
+    found = potential.solve({**batch, **start}, [0, 3, 900])
+    n = int(found["evaluations"].max())
+    tried = {"state": told[:n], "adjoint": told[n:]}
+    assert n > 4
+    assert len(tried["adjoint"]) == int(found["adjoint_evaluations"].max()) > 4
+    assert found["evaluations"][1] == found["adjoint_evaluations"][1] == 1
+    for name, states in tried.items():
+        path = found[f"path_{name}s"]
+        expected = torch.stack([start[f"start_{name}"], states[3], found[name]])
+        torch.testing.assert_close(path, expected, rtol=0.0, atol=0.0)
+        assert torch.equal(path[1, first:], ready[name])
+        assert float((path[1, :first] - found[name][:first]).abs().max()) > 1e-6
+    plain = potential.solve({**batch, **start})
+    assert plain.keys() == found.keys() - {"path_states", "path_adjoints"}
+    assert all(torch.equal(plain[name], found[name]) for name in plain)
+
+
+def test_states_on_the_way_with_direct_forces() -> None:
+    potential = make_potential(forces="direct")
+    found = potential.solve(graph_of(water()), [0, 2])
+    assert found["path_states"].shape == found["path_adjoints"].shape == (2, 3, 4, 4)
+    assert not bool(found["path_adjoints"].any())
+    assert float((found["path_states"][1] - found["state"]).abs().max()) > 1e-6
+
+
 def test_scripted_equals_eager(potential: FixedPointPotential, tmp_path: object) -> None:
     torch.jit.script(potential).save(f"{tmp_path}/p.pt")
     scripted = torch.jit.load(f"{tmp_path}/p.pt")

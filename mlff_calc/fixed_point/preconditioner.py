@@ -1,0 +1,119 @@
+"""The low-rank inverse Jacobian that Broyden's method leaves behind, as data that starts the next solve nearby.
+
+With g(z) = f(z) - z and J = df/dz, Broyden's method ends with
+
+    B = -1 + sum_i u_i v_i^T,    near (dg/dz)^-1 = (J - 1)^-1,    for every system of a batch its own.
+
+A solve that is given B takes the step -B g where it would take g: with B = -1 that is plain iteration, with the exact
+inverse Newton's method. The adjoint equation, lambda = c + J^T lambda, has the transposed Jacobian, and B^T serves it.
+
+    found = solve(f, start, Broyden(history=30))
+    inverse = inverse_of(found.known)
+    solve(f_nearby, found.state, Picard(), preconditioner=inverse)
+    solve(adjoint_map, cotangent, Picard(), preconditioner=transposed(inverse))
+
+| symbol | name in code | shape |
+|---|---|---|
+| u_i | `left` | [k, n_rows, width] |
+| v_i | `right` | [k, n_rows, width] |
+
+Source: Broyden (1965); Bai, Kolter, Koltun, "Deep equilibrium models" (2019), Sec. 3 (low-rank form).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mlff_calc.errors import OptionError
+from mlff_calc.fixed_point.systems import system_dot, to_rows
+
+
+class LowRankInverse(NamedTuple):
+    """B = -1 + sum_i u_i v_i^T, an inverse of the Jacobian of f(z) - z, of every system in a batch.
+
+    Attributes:
+        left: u [k, n_rows, width]. right: v, of the same shape. k may be 0, which is plain iteration.
+    """
+
+    left: Tensor
+    right: Tensor
+
+
+def low_rank_product(left: Tensor, right: Tensor, vector: Tensor, system_index: Tensor, n_systems: int) -> Tensor:
+    """Product [n_rows, width] of B = -1 + sum_i u_i v_i^T with `vector`; of its transpose with u and v exchanged."""
+    weights = to_rows(system_dot(right, vector, system_index, n_systems), system_index, n_systems)
+    return (weights.to(vector.dtype).unsqueeze(-1) * left).sum(dim=0) - vector
+
+
+def apply_inverse(inverse: LowRankInverse, residual: Tensor, system_index: Tensor, n_systems: int) -> Tensor:
+    """B times a residual g, [n_rows, width]: the change of z that would undo -g.
+
+    Args:
+        inverse: B.
+        residual: [n_rows, width].
+        system_index: [n_rows], the system of each row.
+        n_systems: number of systems.
+
+    Raises:
+        OptionError: B belongs to other rows.
+    """
+    check_inverse(inverse, residual)
+    return low_rank_product(inverse.left, inverse.right, residual, system_index, n_systems)
+
+
+def transposed(inverse: LowRankInverse) -> LowRankInverse:
+    """B^T, for the adjoint equation."""
+    return LowRankInverse(inverse.right, inverse.left)
+
+
+def inverse_of(known: dict[str, Tensor]) -> LowRankInverse:
+    """B as a solve left it.
+
+    Args:
+        known: of a solve by Broyden's method (`Solution.known`), or of any that was itself given a B.
+
+    Raises:
+        OptionError: the solver kept none.
+    """
+    if "left" not in known:
+        msg = f"this solve kept no inverse Jacobian (it knows {', '.join(known)}); solve with the solver 'broyden' once"
+        raise OptionError(msg)
+    return LowRankInverse(known["left"].detach(), known["right"].detach())
+
+
+def check_inverse(inverse: LowRankInverse, rows: Tensor) -> None:
+    """Refuse a B that is not of the rows it is to act on.
+
+    Args:
+        inverse: B.
+        rows: [n_rows, width].
+
+    Raises:
+        OptionError: shapes differ.
+    """
+    left, right = inverse.left, inverse.right
+    fits = left.dim() == 3 and left.shape == right.shape and left.shape[1:] == rows.shape
+    if not fits:
+        raise OptionError(
+            f"a preconditioner with u {list(left.shape)} and v {list(right.shape)} for rows {list(rows.shape)}; u and v "
+            "must both be [rank, rows, width] of the same rows: take it from a solve of the same systems, in their order"
+        )
+
+
+def given_inverse(inverse: LowRankInverse, start: Tensor) -> dict[str, Tensor]:
+    """What a solver keeps of a B that it is given: `left` and `right`, in precision and on the device of `start`.
+
+    Raises:
+        OptionError: B belongs to other rows.
+    """
+    check_inverse(inverse, start)
+    return {"left": inverse.left.to(start), "right": inverse.right.to(start)}
+
+
+def preconditioned(known: dict[str, Tensor], gap: Tensor) -> Tensor:
+    """-B g [n_rows, width], the step a residual asks for; g itself where no B is known."""
+    if "left" not in known:
+        return gap
+    product = low_rank_product(known["left"], known["right"], gap, known["system_index"], known["done"].shape[0])
+    return torch.neg(product)

@@ -1,0 +1,157 @@
+"""Normalization of the weights inside a fixed-point map: how the optimizer's step changes them.
+
+A potential holds plain weights at any time, so that it is validated, averaged, saved, scripted and compiled like any other.
+What `normalization` of the backbone asks for happens around the step of the optimizer.
+
+| name | what |
+|---|---|
+| `weight` | a column of a matrix is w = g v / |v|; the optimizer steps g and v, whose gradients follow from that of w |
+| `spectral` | a matrix whose largest singular value s came out above its limit is divided by s / limit |
+
+With `weight`, dg = w' . v/|v| and dv = (g/|v|) (w' - dg v/|v|) where w' is the gradient by w. Weight decay acts on g, where
+it does what it does to w otherwise, and not on v, whose length has no meaning.
+
+With `spectral`, the limit is the largest singular value expected of a new matrix, random with variance 1/n_in,
+1 + sqrt(n_out / n_in), times `feedback` for the first weights that z acts through. s is taken as (tr (W^T W)^256)^(1/512),
+up to 1.4 % above it (for a thousand rows) and never below: the limit holds. Averages of weights hold it too, as norms are
+convex. The Jacobian of f also has factors that are not linear maps (attention, norms and their scales): the loss term
+`contraction` holds the whole.
+
+Sources: Salimans and Kingma, "Weight normalization" (2016), Eqs. 2 and 3; Yoshida and Miyato, "Spectral norm regularization"
+(2017); Gouk et al., "Regularisation of neural networks by enforcing Lipschitz continuity" (2021), for the projection.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.backbones.deq import LinearMap
+from mlff_calc.potential import Potential
+from mlff_calc.potential.fixed_point import FixedPointPotential
+
+_SQUARINGS = 8
+_TINY = 1e-30
+
+NamedParameters = list[tuple[str, nn.Parameter]]
+
+
+class Normalization:
+    """None: the optimizer steps the weights themselves.
+
+    Args:
+        maps: linear maps inside f, with names as in the potential.
+    """
+
+    def __init__(self, maps: list[LinearMap]) -> None:
+        self.maps = [one for one in maps if one.weight.requires_grad]
+
+    def coordinates(self, named: NamedParameters, decayed: set[str]) -> tuple[NamedParameters, set[str]]:
+        """What the optimizer steps in place of parameters, by name, and which of it decays."""
+        return named, decayed
+
+    def pull(self) -> None:
+        """Before a step: gradients by the weights become gradients by the coordinates."""
+
+    def write(self) -> None:
+        """After a step: the weights become what the coordinates and limits say."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """For a checkpoint: what the weights do not tell."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take it up."""
+
+
+class WeightNormalization(Normalization):
+    """Columns as length times direction."""
+
+    def __init__(self, maps: list[LinearMap]) -> None:
+        super().__init__(maps)
+        with torch.no_grad():
+            self.directions = [nn.Parameter(one.weight.detach().clone()) for one in self.maps]
+            self.lengths = [nn.Parameter(_norm(one, one.weight)) for one in self.maps]
+
+    def coordinates(self, named: NamedParameters, decayed: set[str]) -> tuple[NamedParameters, set[str]]:
+        """Lengths (which decay where the weight does) and directions in place of weights."""
+        own = {one.name: i for i, one in enumerate(self.maps)}
+        found: NamedParameters = []
+        for name, parameter in named:
+            if name in own:
+                found.append((f"{name}.length", self.lengths[own[name]]))
+                found.append((f"{name}.direction", self.directions[own[name]]))
+            else:
+                found.append((name, parameter))
+        return found, {f"{name}.length" if name in own else name for name in decayed}
+
+    @torch.no_grad()
+    def pull(self) -> None:
+        """Gradients by lengths and directions from those by weights, which are taken away."""
+        for one, direction, length in zip(self.maps, self.directions, self.lengths, strict=True):
+            gradient = one.weight.grad
+            if gradient is None:
+                length.grad = direction.grad = None
+                continue
+            size = _norm(one, direction).clamp(min=_TINY)
+            unit = direction / size
+            length.grad = (gradient * unit).sum(dim=one.input_dim, keepdim=True)
+            direction.grad = (length / size) * (gradient - length.grad * unit)
+            one.weight.grad = None
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Weights from lengths and directions."""
+        for one, direction, length in zip(self.maps, self.directions, self.lengths, strict=True):
+            one.weight.copy_(direction * (length / _norm(one, direction).clamp(min=_TINY)))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Lengths and directions."""
+        names, _ = self.coordinates([(one.name, one.weight) for one in self.maps], set())
+        return {name: parameter.detach() for name, parameter in names}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take them up."""
+        for name, parameter in self.coordinates([(one.name, one.weight) for one in self.maps], set())[0]:
+            parameter.copy_(state[name])
+
+
+class SpectralNormalization(Normalization):
+    """Largest singular values within their limits."""
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Scale back what is beyond its limit."""
+        for one in self.maps:
+            factor = one.limit / largest_singular_value(one.weight).clamp(min=_TINY)
+            one.weight.mul_(factor.clamp(max=1.0))
+
+
+KINDS = {"none": Normalization, "weight": WeightNormalization, "spectral": SpectralNormalization}
+
+
+def build_normalization(potential: Potential) -> Normalization:
+    """The normalization that a potential's backbone asks for; one that does nothing for all others."""
+    if not isinstance(potential, FixedPointPotential):
+        return Normalization([])
+    maps = [one._replace(name=f"backbone.{one.name}") for one in potential.backbone.linear_maps()]
+    return KINDS[potential.backbone.normalization](maps)
+
+
+def largest_singular_value(weight: Tensor) -> Tensor:
+    """Of the matrices [..., n, m], as [..., 1, 1]: an upper bound, by less than min(n, m)^(1/512), without iteration."""
+    wide = weight.shape[-1] > weight.shape[-2]
+    gram = weight @ weight.mT if wide else weight.mT @ weight
+    logarithm = torch.zeros_like(gram[..., :1, :1])
+    for power in range(_SQUARINGS + 1):
+        trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None].clamp(min=_TINY)
+        logarithm = logarithm + torch.log(trace) * 0.5**power
+        gram = gram / trace
+        if power < _SQUARINGS:
+            gram = gram @ gram
+    return torch.exp(0.5 * logarithm)
+
+
+def _norm(one: LinearMap, weight: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(weight, dim=one.input_dim, keepdim=True)
