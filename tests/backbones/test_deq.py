@@ -62,6 +62,7 @@ def evaluate(backbone: Deq, atoms: Atoms, state: Tensor) -> Tensor:
         ("training_evaluations", 0, "training_evaluations is 0; it must be at least 1"),
         ("training_tolerance", 0.0, "training_tolerance is 0.0; it must be positive"),
         ("phantom_steps", 0, "phantom_steps is 0; it must be at least 1"),
+        ("normalization", "batch", "normalization is 'batch'; choose one of none, weight, spectral"),
         ("solver", "newton", "unknown solver 'newton'; choose one of picard, anderson, broyden"),
         ("tolerance", -1e-3, "tolerance = -0.001 of a fixed-point solver; it must be positive"),
         ("max_evaluations", 0, "max_evaluations = 0 of a fixed-point solver; it must be at least 1"),
