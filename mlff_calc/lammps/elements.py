@@ -28,7 +28,6 @@ def translate_style(words: Sequence[str], cutoff: float) -> list[str]:
         cutoff: Angstrom, for the neighbour lists that computes and other commands of LAMMPS may use.
     """
     made, at = list(words[:1]), 1
-    alone = words[1:2] == [_STYLE]
     while at < len(words):
         word = words[at]
         at += 1
@@ -37,7 +36,7 @@ def translate_style(words: Sequence[str], cutoff: float) -> list[str]:
             continue
         while at < len(words) and words[at] in _OPTIONS:
             at += 1 + _OPTIONS[words[at]]
-        made += ["zero", f"{cutoff:.10g}", *(["nocoeff"] if alone else [])]
+        made += ["zero", f"{cutoff:.10g}"]
     return made
 
 

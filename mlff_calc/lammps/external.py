@@ -34,7 +34,7 @@ from mlff_calc.dynamics.signals import StopRequest
 from mlff_calc.errors import MLFFError, OptionError, SimulationError
 from mlff_calc.lammps.elements import numbers_of_masses, numbers_of_symbols, split_coefficients, translate_style
 from mlff_calc.lammps.mpi import CURE, load_mpi
-from mlff_calc.lammps.script import Script
+from mlff_calc.lammps.script import Script, lammps_message
 
 FIX = "mlff"
 """ID of the fix."""
@@ -129,7 +129,7 @@ def open_lammps(variables: Mapping[str, object], *, log: str | Path | None = Non
     try:
         opened = lammps(cmdargs=words)
     except Exception as error:
-        raise OptionError(f"LAMMPS does not start: {str(error).removeprefix('ERROR: ')}") from error
+        raise OptionError(f"LAMMPS does not start: {lammps_message(error)}") from error
     ranks = opened.extract_setting("world_size")
     if ranks != 1:
         opened.close()
@@ -164,25 +164,28 @@ class ExternalForces:
         self._tags = np.zeros(0, dtype=np.int64)
         self._cutoff = float(getattr(calculator, "cutoff", DEFAULT_CUTOFF))
         self._property = "free_energy" if "free_energy" in calculator.implemented_properties else "energy"
-        self._styled = False
+        self._styled = self._alone = False  # a pair style was set; it is mlff and no hybrid
         self.n_evaluations = 0
 
     # -- between commands ----------------------------------------------------------------------------------------------
 
-    def before(self, text: str, words: list[str]) -> str | None:
+    def before(self, text: str, words: list[str]) -> str:
         """Look at a command before LAMMPS gets it: put the fix in, translate `pair_style mlff`."""
         name = words[0]
         self._styled = name != "clear" and (self._styled or name in ("pair_style", "read_restart"))
+        if name == "pair_style":
+            self._alone = words[1:2] == ["mlff"]
         if name == "pair_style" and "mlff" in words:
             return " ".join(translate_style(words, self._cutoff))
-        if name == "pair_coeff" and self._is_ours(words):
+        if name == "pair_coeff" and (self._alone or words[3:4] == ["mlff"]):
             return self._take_elements(words)
         if (name == "fix" or name in _COMPUTING) and self._lammps.extract_setting("box_exist"):
             self._insert()
             if name in _COMPUTING:
                 self._check()
                 if not self._styled:  # so that LAMMPS has neighbour lists and no reason to warn
-                    self._lammps.command(f"pair_style zero {self._cutoff:.10g} nocoeff")
+                    self._lammps.command(f"pair_style zero {self._cutoff:.10g}")
+                    self._lammps.command("pair_coeff * *")
                     self._styled = True
         return text
 
@@ -200,11 +203,7 @@ class ExternalForces:
         step = int(self._lammps.extract_global("ntimestep"))
         return LammpsRun(step, self.n_evaluations, dict(thermo), self._atoms)
 
-    def _is_ours(self, words: list[str]) -> bool:
-        """Whether a `pair_coeff` line is of pair style mlff."""
-        return "mlff" in words[3:4] or (len(words) > 4 and Path(words[3]).suffix in (".pt", ".pt2"))
-
-    def _take_elements(self, words: list[str]) -> str | None:
+    def _take_elements(self, words: list[str]) -> str:
         line, named = split_coefficients([self._lammps.expand(word) or word for word in words])
         if self._elements is not None and named != self._elements:
             raise OptionError(
@@ -213,7 +212,7 @@ class ExternalForces:
             )
         self._elements = named
         _LOG.info("%s of the input is not read: forces are those of the calculator", words[4 if "mlff" in words else 3])
-        return " ".join(line) if line[-1] == "zero" else None
+        return " ".join(line)
 
     def _insert(self) -> None:
         """Put the fix in where it is not, and this object behind it."""
@@ -234,7 +233,7 @@ class ExternalForces:
         n_types, n_atoms = lammps.extract_setting("ntypes"), lammps.extract_setting("nlocal")
         if n_atoms == 0:
             raise OptionError("the box holds no atoms; make some (read_data, create_atoms) before the first run")
-        if lammps.extract_setting("tag_enable") == 0 or not lammps.extract_atom("id"):
+        if np.ctypeslib.as_array(lammps.extract_atom("id"), shape=(n_atoms,)).min() < 1:
             raise OptionError(
                 "atoms have no IDs (atom_modify id no); leave that line out, the calculator orders atoms by ID"
             )

