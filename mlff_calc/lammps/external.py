@@ -54,7 +54,8 @@ class LammpsRun:
     Attributes:
         step: LAMMPS's step at the end.
         n_evaluations: of the calculator.
-        thermo: the last row of LAMMPS's table; empty where there was none.
+        thermo: the last row of LAMMPS's table, as its library keeps it (of two rows of one step, the first); empty where
+            there was none.
         atoms: the last structure that was evaluated, unwrapped, in the order of atom IDs; None where there was none.
     """
 
@@ -158,7 +159,7 @@ class ExternalForces:
     ) -> None:
         self._lammps, self._calculator, self._stop = lammps, calculator, stop
         self._elements = None if elements is None else list(elements)
-        self._numbers: NDArray[np.int64] | None = None
+        self._numbers = np.zeros(0, dtype=np.int64)  # of each type; known before the first run
         self._problem: BaseException | None = None
         self._atoms: Atoms | None = None
         self._tags = np.zeros(0, dtype=np.int64)
@@ -302,11 +303,8 @@ class ExternalForces:
         lengths = np.subtract(high, low)
         cell = np.array([[lengths[0], 0, 0], [xy, lengths[1], 0], [xz, yz, lengths[2]]])
         positions = x + self._images(order) @ cell
-        known = self._numbers
-        if known is None:
-            raise OptionError("LAMMPS asked for forces before any run; use run or minimize")
         kinds = np.ctypeslib.as_array(self._lammps.extract_atom("type"), shape=(len(x),))[order]
-        numbers = known[kinds - 1]
+        numbers = self._numbers[kinds - 1]
         atoms = self._atoms
         if atoms is None or not (np.array_equal(tags, self._tags) and np.array_equal(numbers, atoms.numbers)):
             atoms = Atoms(numbers, positions, cell=cell, pbc=np.array(periodic, dtype=bool))

