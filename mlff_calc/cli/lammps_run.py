@@ -14,7 +14,8 @@ from mlff_calc.errors import OptionError
 _DEFAULT_LOG = Path("log.lammps")
 
 
-def _run(
+@guard
+def run(
     input: Annotated[Path, typer.Argument(help="A LAMMPS input with units metal.", show_default=False)],
     potential: Annotated[
         str,
@@ -28,8 +29,7 @@ def _run(
     elements: Annotated[
         str | None,
         typer.Option(
-            help="Element of each atom type, like \"H C O\". [those of the input's pair_coeff line, or those with the types' "
-            "masses]",
+            help='Element of each atom type, like "H C O". [those of the pair_coeff line, or those with the masses]',
             show_default=False,
         ),
     ] = None,
@@ -84,6 +84,3 @@ def parse_variables(texts: list[str]) -> dict[str, str | list[str]]:
             raise OptionError(f"--var {name.strip()} is given twice; give it once")
         values[name.strip()] = value.split() if len(value.split()) > 1 else value.strip()
     return values
-
-
-run = guard(_run)
