@@ -77,7 +77,7 @@ bool FixedPointStep::solve(Mode mode, const Model &model, std::map<std::string, 
     n_calls++;
     const double now = read_residuals(outputs);
     if (now <= tolerance) return true;
-    if (call && !(now < least_progress * before)) return false;
+    if (call > 1 && !(now < least_progress * before)) return false;
     before = now;
     inputs["memory"] = outputs.at("memory");
   }
