@@ -86,7 +86,7 @@ class Reuse:
 
 MODES: dict[str, Reuse] = {
     "conservative": Reuse(),
-    "fast": Reuse(n_forward=2, n_adjoint=2, tolerance=2e-2, fit_ridge=1e-3),
+    "fast": Reuse(n_forward=2, n_adjoint=2, kept=12, tolerance=2e-2, fit_ridge=1e-3),
 }
 """Modes by name."""
 

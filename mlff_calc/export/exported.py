@@ -14,8 +14,8 @@ from mlff_calc.export.metadata import Metadata, read_metadata
 from mlff_calc.potential.engine import COLD, CONTINUE
 from mlff_calc.potential.model import cell_volume
 
-FASTER = 0.9
-"""A repeat has to lower the residual by this factor at least."""
+FASTER, PATIENCE = 0.9, 5
+"""So many repeats have to lower the least residual by this factor at least."""
 
 
 def load_function(path: Path, backend: str) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
@@ -160,7 +160,7 @@ class ExportedPotential:
         facts: dict[str, Any] = self.metadata.fixed_point or {}
         dtype = torch.float64 if self.metadata.dtype == "float64" else torch.float32
         memory = torch.zeros(inputs["atomic_numbers"].shape[0], facts["slots"], facts["width"], dtype=dtype)
-        mode, residuals = COLD, [float("inf")]
+        mode, residuals = COLD, []
         for count in range(1, facts["max_repeats"] + 1):
             control = torch.tensor([mode, facts["fit_ridge"], facts["ridge"], 0.0], dtype=torch.float64)
             out = self._call({**inputs, "memory": memory, "control": control})
@@ -168,15 +168,15 @@ class ExportedPotential:
             if worst < facts["cold_tolerance"]:
                 out["evaluations"] = torch.tensor([count * facts["n_forward"], count * facts["n_adjoint"]])
                 return out
-            if count > 2 and not worst < FASTER * residuals[-1]:
-                break
             residuals.append(worst)
+            if not min(residuals[-PATIENCE:]) < FASTER * min(residuals[:-PATIENCE], default=float("inf")):
+                break
             memory, mode = out["memory"], CONTINUE
         raise ConvergenceError(
             f"the fixed point of this structure was not found to a relative residual of {facts['cold_tolerance']:g}: the "
-            f"solve ends at {residuals[-1]:.2g}. The structure is probably far from what the potential was trained on; look at "
-            "this frame",
-            residuals[1:],
+            f"solve ends at {residuals[-1]:.2g}. The structure is probably far from what the potential was trained on; look "
+            "at this frame",
+            residuals,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def script_of(traced: fx.GraphModule) -> torch.jit.ScriptModule:
     """
     from torch._functorch.compile_utils import fx_graph_cse  # seconds to import
 
-    holder = nn.Module()
+    holder = type("Recorded", (nn.Module,), {})()  # modules of one class would share their first forward
     lines: list[str] = []
     names: dict[fx.Node, str] = {}
     arguments: list[str] = []

@@ -1,8 +1,8 @@
 """Where an engine that spreads atoms over processes steps in: ghost atoms between layers, sums over all processes.
 
 A graph of such an engine has `node_numbers` beside `atomic_numbers`: rows of its own atoms first, ghosts after them.
-Features are kept for its own atoms; before neighbours are looked at, `exchange` fills in the ghosts, and its transpose adds their
-gradients to their owners. Both are operators of PyTorch, so that they are part of recorded and exported graphs; an engine
+Features are kept for its own atoms; before neighbours are looked at, `exchange` fills in the ghosts, and its transpose adds
+their gradients to their owners. Both are operators of PyTorch, so that they are part of recorded and exported graphs; an engine
 brings its own kernels. The ones here serve a single process, where every neighbour is an atom of its own.
 """
 
