@@ -216,8 +216,10 @@ class Contraction(nn.Module):
         if mode == 2:
             z, adjoint = past[:, 0, :4], past[:, 0, 4:8]
         residuals = torch.zeros(2, dtype=torch.float64)
-        for count in range(self.n_iterations):
-            both = torch.ops.mlff.exchange(torch.cat([z, adjoint], dim=1).to(self.dtype), node_numbers).to(torch.float64)
+        for _ in range(self.n_iterations):
+            both = torch.ops.mlff.exchange(torch.cat([z, adjoint], dim=1).to(self.dtype), node_numbers).to(
+                torch.float64
+            )
             sums = torch.zeros(b.shape[0], 8, dtype=torch.float64).index_add(0, centre, weight * both[neighbour])
             new = torch.cat([b, a], dim=1) + sums
             change = owned.unsqueeze(1) * (new - torch.cat([z, adjoint], dim=1)).pow(2)
