@@ -16,8 +16,15 @@ from mlff_calc.errors import OptionError
 
 MASS_TOLERANCE = 0.05
 """amu between the mass of a type and that of the element it is taken for."""
+NULL = "NULL"
+"""In place of an element: other pair styles act on this type, the potential does not."""
 _STYLE = "mlff"
-_OPTIONS = {"ghosts": 0, "tolerance": 1, "reset": 1}  # words of `pair_style mlff`, and how many values follow
+_OPTIONS = {
+    "ghosts": 0,
+    "tolerance": 1,
+    "reset": 1,
+    "device": 1,
+}  # words of `pair_style mlff`, and how many values follow
 
 
 def translate_style(words: Sequence[str], cutoff: float) -> list[str]:
@@ -60,13 +67,13 @@ def split_coefficients(words: Sequence[str]) -> tuple[list[str], list[str] | Non
 
 
 def numbers_of_symbols(symbols: Sequence[str], n_types: int) -> NDArray[np.int64]:
-    """Atomic numbers [n_types] from symbols.
+    """Atomic numbers [n_types] from symbols; 0 for ``NULL``, a type that the potential does not see.
 
     Raises:
         OptionError: no such element, or another number of them than of types.
     """
     for symbol in symbols:
-        if symbol not in atomic_numbers or symbol == "X":
+        if symbol != NULL and (symbol not in atomic_numbers or symbol == "X"):
             raise OptionError(
                 f"{symbol!r} among the elements {' '.join(symbols)!r} is no element; write symbols like H, C, Si, one "
                 "for each type of LAMMPS"
@@ -76,7 +83,7 @@ def numbers_of_symbols(symbols: Sequence[str], n_types: int) -> NDArray[np.int64
             f"{len(symbols)} elements ({' '.join(symbols)}) for {n_types} atom types of LAMMPS; give one for each type, "
             'in their order: --elements "H C O"'
         )
-    return np.array([atomic_numbers[symbol] for symbol in symbols])
+    return np.array([0 if symbol == NULL else atomic_numbers[symbol] for symbol in symbols])
 
 
 def numbers_of_masses(masses: Sequence[float]) -> NDArray[np.int64]:

@@ -281,30 +281,37 @@ class ExternalForces:
         self._lammps.force_timeout()
 
     def _evaluate(self, n_local: int, tags: NDArray[Any], x: NDArray[Any], f: NDArray[Any]) -> None:
+        kinds = np.ctypeslib.as_array(self._lammps.extract_atom("type"), shape=(n_local,))
+        numbers = self._numbers[kinds - 1]
         tags = np.asarray(tags).reshape(-1)[:n_local]
         order = np.argsort(tags, kind="stable")
-        atoms = self._place(tags[order], x[:n_local][order], order)
-        virial = self._virial(atoms)
-        forces = np.asarray(atoms.get_forces())
-        energy = float(self._calculator.get_property(self._property, atoms))
+        order = order[numbers[order] > 0]  # those the calculator sees
+        f[:] = 0.0
+        energy, virial = 0.0, np.zeros((3, 3))
+        if len(order):
+            atoms = self._place(tags[order], numbers[order], x, order)
+            virial = self._virial(atoms)
+            forces = np.asarray(atoms.get_forces())
+            energy = float(self._calculator.get_property(self._property, atoms))
+            self._refuse_no_numbers(energy, forces)
+            f[order] = forces
+        self._lammps.fix_external_set_energy_global(FIX, energy)
+        self._lammps.fix_external_set_virial_global(FIX, _voigt(virial))
+        self.n_evaluations += 1
+
+    def _refuse_no_numbers(self, energy: float, forces: NDArray[np.float64]) -> None:
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise SimulationError(
                 f"the calculator {type(self._calculator).__name__} gave an energy or forces that are not finite; the "
                 "structure is probably far from what it was made for. Look at the last frame, or take a shorter timestep"
             )
-        f[:n_local][order] = forces
-        self._lammps.fix_external_set_energy_global(FIX, energy)
-        self._lammps.fix_external_set_virial_global(FIX, _voigt(virial))
-        self.n_evaluations += 1
 
-    def _place(self, tags: NDArray[Any], x: NDArray[Any], order: NDArray[Any]) -> Atoms:
+    def _place(self, tags: NDArray[Any], numbers: NDArray[np.int64], x: NDArray[Any], order: NDArray[Any]) -> Atoms:
         """The structure in the order of IDs, in the same object as before while its atoms are the same."""
         low, high, xy, yz, xz, periodic, _ = self._lammps.extract_box()
         lengths = np.subtract(high, low)
         cell = np.array([[lengths[0], 0, 0], [xy, lengths[1], 0], [xz, yz, lengths[2]]])
-        positions = x + self._images(order) @ cell
-        kinds = np.ctypeslib.as_array(self._lammps.extract_atom("type"), shape=(len(x),))[order]
-        numbers = self._numbers[kinds - 1]
+        positions = x[order] + self._images(len(x))[order] @ cell
         atoms = self._atoms
         if atoms is None or not (np.array_equal(tags, self._tags) and np.array_equal(numbers, atoms.numbers)):
             atoms = Atoms(numbers, positions, cell=cell, pbc=np.array(periodic, dtype=bool))
@@ -316,9 +323,9 @@ class ExternalForces:
         atoms.positions[:] = positions
         return atoms
 
-    def _images(self, order: NDArray[Any]) -> NDArray[np.float64]:
+    def _images(self, n_local: int) -> NDArray[np.float64]:
         """LAMMPS's image flags [n, 3]: boxes to add to each position."""
-        packed = np.ctypeslib.as_array(self._lammps.extract_atom("image"), shape=(len(order),))[order].astype(np.int64)
+        packed = np.ctypeslib.as_array(self._lammps.extract_atom("image"), shape=(n_local,)).astype(np.int64)
         mask = (1 << _IMAGE_BITS) - 1
         columns = [(packed >> (_IMAGE_BITS * axis)) & mask for axis in range(3)]
         return np.stack(columns, axis=1).astype(np.float64) - _IMAGE_ZERO

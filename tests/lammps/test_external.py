@@ -295,6 +295,25 @@ class TestInputs:
         for name in ("PotEng", "Press"):
             assert both[name] == pytest.approx(alone[name] + only[name], rel=1e-9)
 
+    def test_types_that_the_potential_does_not_see(self, argon):
+        """NULL in pair_coeff: such atoms have the forces of the other style only."""
+        symbols = ["Ne" if i % 5 == 0 else "Ar" for i in range(len(argon))]
+        argon.symbols[:] = symbols
+        write_data(argon, ["Ne", "Ar"])
+        style = "pair_style hybrid/overlay mlff zbl 3.0 4.0\npair_coeff * * mlff nowhere.pt NULL Ar\n"
+        style += "pair_coeff 1 1 zbl 10 10\npair_coeff 1 2 zbl 10 18\n"
+        done = self.run(HEAD + style + THERMO + DUMP + "run 0\n")
+        together = dumped()
+        text = HEAD + "pair_style zbl 3.0 4.0\npair_coeff 1 1 10 10\npair_coeff 1 2 10 18\npair_coeff 2 2 0 0\n"
+        other = run_lammps(write_input(text + THERMO + DUMP + "run 0\n"), Nothing())
+        seen = argon[[symbol == "Ar" for symbol in symbols]]
+        seen.calc = LennardJones(**ARGON)
+        expected = dumped()
+        expected[argon.symbols == "Ar"] += seen.get_forces()
+        np.testing.assert_allclose(together, expected, atol=1e-10, rtol=0)
+        assert done.thermo["PotEng"] == pytest.approx(other.thermo["PotEng"] + seen.get_potential_energy(), abs=1e-9)
+        assert len(done.atoms) == len(seen)
+
     def test_loops_conditions_and_includes(self, argon):
         write_data(argon, ["Ar"])
         write_input("fix 1 all nve\nvariable included string yes\n", "settings.in")
