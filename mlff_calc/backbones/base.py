@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Dict, Optional
 
-from torch import nn
+from torch import Tensor, nn
 
 from mlff_calc.errors import RecipeError
 
@@ -19,21 +19,29 @@ class Backbone(nn.Module):
     A subclass takes its options as keyword arguments, the number of species among them, and defines
     `forward(graph) -> graph`, which adds `node_features` [n_atoms, (l_max+1)^2, channels]. It reads `species`,
     `edge_index` and
-    `edge_vec`, sends messages to `edge_index[0]` only and calls `nn.scatter.exchange` between layers.
+    `edge_vec`, and sends messages to `edge_index[0]` only. Features of neighbours go through `nn.exchange.exchange` with
+    what `node_species` gives, before they are looked up by `edge_index[1]`.
 
     Attributes:
         cutoff: Angstrom. l_max: highest degree. channels: per component. n_layers: message-passing layers.
         is_fixed_point: whether the features solve z = f(z, x).
+        exchange_width: numbers per atom that the largest call of `nn.exchange.exchange` carries.
     """
 
     cutoff: float
     l_max: int
     channels: int
     n_layers: int
+    exchange_width: int
     is_fixed_point: bool = False
 
     def set_double_geometry(self, double: bool) -> None:
         """Compute what depends on geometry only in float64 (precision `mixed`); without such a part, nothing changes."""
+
+
+def node_species(graph: Dict[str, Tensor]) -> Optional[Tensor]:
+    """Species [n_nodes] of an engine's own atoms and its ghosts; None where one process holds all atoms."""
+    return graph["node_species"] if "node_species" in graph else None  # noqa: SIM401 - TorchScript
 
 
 _BACKBONES: dict[str, type[Backbone]] = {}

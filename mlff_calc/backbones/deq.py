@@ -22,18 +22,17 @@ injects by replacing the residual stream, per atom, where theirs rescales by one
 
 import math
 from collections.abc import Callable
-from typing import Any, Dict, List, NamedTuple, cast
+from typing import Any, Dict, List, NamedTuple, Optional, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mlff_calc.backbones.base import Backbone, register_backbone
+from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.backbones.equiformer import AtomEmbedding, EdgeGeometry, EquiformerBlock, check_positive, check_sizes
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.fixed_point import Solver, attach, build_solver, solve, unroll
 from mlff_calc.nn.degree import DegreeNorm
-from mlff_calc.nn.scatter import exchange
 
 GRADIENTS = ("phantom", "implicit")
 NORMALIZATIONS = ("none", "weight", "spectral")
@@ -61,12 +60,14 @@ class FixedPointMap(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, state: Tensor, edge_index: Tensor, prepared: List[Tensor]) -> Tensor:
+    def forward(
+        self, state: Tensor, edge_index: Tensor, prepared: List[Tensor], nodes: Optional[Tensor] = None
+    ) -> Tensor:
         """Map `state` [n_atoms, (l_max+1)^2, channels] to the same shape, with what `Deq.prepare` gave."""
         features = prepared[0]
         for i, block in enumerate(self.blocks):
-            source = block.attention_norm(exchange(state if i == 0 else features))
-            features = features + block.attention(source, edge_index, prepared[3 + i], prepared[1], prepared[2])
+            source = block.attention_norm(state if i == 0 else features)
+            features = features + block.attention(source, edge_index, prepared[3 + i], prepared[1], prepared[2], nodes)
             features = features + block.ffn(block.ffn_norm(features))
         return features
 
@@ -152,6 +153,7 @@ class Deq(Backbone):
         self.l_max = l_max
         self.channels = channels
         self.n_layers = n_blocks
+        self.exchange_width = (l_max + 1) ** 2 * attention_channels
         self.gradient = gradient
         self.tolerance = float(tolerance)
         self.training_tolerance = float(training_tolerance)
@@ -176,7 +178,7 @@ class Deq(Backbone):
     def prepare(self, graph: Dict[str, Tensor]) -> List[Tensor]:
         """What f needs of a structure: embedding, envelope, frames, and the radial weights of each block."""
         species, edge_index = graph["species"], graph["edge_index"]
-        edges = self.geometry(graph["edge_vec"], edge_index, species)
+        edges = self.geometry(graph["edge_vec"], edge_index, species, node_species(graph))
         prepared = [self.embedding(species, edge_index, edges), edges.envelope, edges.wigner]
         for block in self.map.blocks:
             weights = block.attention.radial_weights(edges.scalars)
@@ -185,9 +187,14 @@ class Deq(Backbone):
             prepared.append(weights)
         return prepared
 
-    def evaluate(self, state: Tensor, edge_index: Tensor, prepared: List[Tensor]) -> Tensor:
-        """One evaluation f(z) [n_atoms, (l_max+1)^2, channels] of `state` z, with what `prepare` gave."""
-        return self.map(state, edge_index, prepared)
+    def evaluate(
+        self, state: Tensor, edge_index: Tensor, prepared: List[Tensor], nodes: Optional[Tensor] = None
+    ) -> Tensor:
+        """One evaluation f(z) [n_atoms, (l_max+1)^2, channels] of `state` z, with what `prepare` gave.
+
+        `nodes` is what `node_species` gives, where an engine has ghost atoms.
+        """
+        return self.map(state, edge_index, prepared, nodes)
 
     @torch.jit.unused
     def dropout_factors(self, graph: Dict[str, Tensor]) -> Tensor:

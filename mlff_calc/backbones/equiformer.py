@@ -12,18 +12,18 @@ equivariant under O(3), not SO(3) alone), in the gate (exactly equivariant, no g
 (nn/attention.py).
 """
 
-from typing import Dict, NamedTuple
+from typing import Dict, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.backbones.base import Backbone, register_backbone
+from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.errors import RecipeError
 from mlff_calc.nn.attention import GraphAttention
 from mlff_calc.nn.degree import DegreeNorm, FeedForward
 from mlff_calc.nn.frames import EdgeFrames
 from mlff_calc.nn.radial import BesselBasis, PolynomialEnvelope, RadialMLP
-from mlff_calc.nn.scatter import exchange, scatter_sum
+from mlff_calc.nn.scatter import scatter_sum
 
 
 class Edges(NamedTuple):
@@ -65,8 +65,11 @@ class EdgeGeometry(nn.Module):
         nn.init.normal_(self.centre_embedding.weight, std=0.5)
         nn.init.normal_(self.neighbor_embedding.weight, std=0.5)
 
-    def forward(self, edge_vec: Tensor, edge_index: Tensor, species: Tensor) -> Edges:
-        """Return the edge tensors for `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights."""
+    def forward(self, edge_vec: Tensor, edge_index: Tensor, species: Tensor, nodes: Optional[Tensor] = None) -> Edges:
+        """Return the edge tensors for `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights.
+
+        `nodes` [n_nodes] are the species of all nodes where there are more of them than atoms.
+        """
         dtype = self.centre_embedding.weight.dtype
         if not self.double_geometry:
             edge_vec = edge_vec.to(dtype)
@@ -75,7 +78,8 @@ class EdgeGeometry(nn.Module):
         basis = (self.basis(distances) * envelope.unsqueeze(-1)).to(dtype)
         wigner = self.frames(edge_vec / distances.unsqueeze(-1)).to(dtype)
         pair = self.centre_embedding(species).index_select(0, edge_index[0])
-        pair = pair + self.neighbor_embedding(species).index_select(0, edge_index[1])
+        neighbors = species if nodes is None else nodes
+        pair = pair + self.neighbor_embedding(neighbors).index_select(0, edge_index[1])
         return Edges(nn.functional.silu(self.mlp(basis) + pair), envelope.to(dtype), wigner)
 
 
@@ -118,10 +122,11 @@ class EquiformerBlock(nn.Module):
         self.ffn_norm = DegreeNorm(l_max, channels)
         self.ffn = FeedForward(l_max, channels, ffn_channels)
 
-    def forward(self, features: Tensor, edge_index: Tensor, edges: Edges) -> Tensor:
+    def forward(self, features: Tensor, edge_index: Tensor, edges: Edges, nodes: Optional[Tensor] = None) -> Tensor:
         """Map features [n_atoms, (l_max+1)^2, channels] to the same shape."""
         weights = self.attention.radial_weights(edges.scalars)
-        message = self.attention(self.attention_norm(features), edge_index, weights, edges.envelope, edges.wigner)
+        source = self.attention_norm(features)
+        message = self.attention(source, edge_index, weights, edges.envelope, edges.wigner, nodes)
         features = features + message
         return features + self.ffn(self.ffn_norm(features))
 
@@ -179,6 +184,7 @@ class Equiformer(Backbone):
         self.channels = channels
         self.n_layers = n_layers
         self.is_fixed_point = False
+        self.exchange_width = (l_max + 1) ** 2 * attention_channels
         self.geometry = EdgeGeometry(cutoff, n_basis, edge_channels, l_max, m_max, n_species, envelope_exponent)
         self.embedding = AtomEmbedding(l_max, channels, edge_channels, n_species, avg_num_neighbors)
         self.blocks = nn.ModuleList(
@@ -196,10 +202,11 @@ class Equiformer(Backbone):
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
         species, edge_index = graph["species"], graph["edge_index"]
-        edges = self.geometry(graph["edge_vec"], edge_index, species)
+        nodes = node_species(graph)
+        edges = self.geometry(graph["edge_vec"], edge_index, species, nodes)
         features = self.embedding(species, edge_index, edges)
         for block in self.blocks:
-            features = block(exchange(features), edge_index, edges)
+            features = block(features, edge_index, edges, nodes)
         out = dict(graph)
         out["node_features"] = self.norm(features)
         return out

@@ -20,6 +20,7 @@ from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.device import deterministic_sums, resolve_device
 from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.export.exported import ExportedPotential
 from mlff_calc.fixed_point.memory import Place, RunCache
 from mlff_calc.graph.keys import Graph
 from mlff_calc.memory import keep_freed_memory
@@ -139,6 +140,10 @@ class GraphCalculator(Calculator):
     def _load(self, potential: Any, device: torch.device, cache: RunCache) -> Any:
         """What is called with a graph: a copy in the precision asked for, on `device`; the user's object is left alone."""
         precision, mode = self.parameters["precision"], self._mode(potential)
+        if isinstance(potential, ExportedPotential):
+            if self.parameters["compile"]:
+                raise OptionError(f"{potential.path} is exported already; leave compile off")
+            return potential.to_precision(precision).to(device)
         eager = potential.to_precision(precision).to(device).eval().requires_grad_(False)
         step: Any = eager
         if self.parameters["compile"]:

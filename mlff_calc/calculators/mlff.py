@@ -11,6 +11,7 @@ from ase import Atoms
 from mlff_calc.calculators.base import GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.export.metadata import BACKENDS
 from mlff_calc.potential import load_potential
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class MLFFCalculator(GraphCalculator):
     many images of a band (`NEB(..., allow_shared_calculator=True)`).
 
     Args:
-        potential: name of a potential that ships, path of a folder, or a `Potential`, which is copied and not changed.
+        potential: name of a potential that ships, path of a folder or of an exported file (`mlff export`), or a `Potential`,
+            which is copied and not changed.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``mixed`` or ``float64`` (relaxations to tight forces, phonons). Energies are summed in
             float64 in each of them.
@@ -60,7 +62,7 @@ class MLFFCalculator(GraphCalculator):
         reuse: str | Reuse = "auto",
     ) -> None:
         if isinstance(potential, str | Path):
-            self._label, loaded = str(potential), load_potential(potential)
+            self._label, loaded = str(potential), _load(potential)
         else:
             self._label, loaded = type(potential).__name__, potential
         super().__init__(
@@ -85,3 +87,16 @@ class MLFFCalculator(GraphCalculator):
 
     def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
         return ase_results(outputs[0], atoms)
+
+
+def _load(name_or_path: str | Path) -> Any:
+    """A potential, or an exported one where the path is that of a file such as `mlff export` writes.
+
+    Raises:
+        PotentialFileError: neither.
+    """
+    if Path(name_or_path).suffix in BACKENDS:
+        from mlff_calc.export import load_exported
+
+        return load_exported(name_or_path)
+    return load_potential(name_or_path)

@@ -23,9 +23,11 @@ from torch import Tensor
 
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
+from mlff_calc.export.artifact import Stepping
 from mlff_calc.fixed_point import Solver, build_solver, solve
 from mlff_calc.fixed_point.memory import Memory, Place, RunCache
 from mlff_calc.fixed_point.predictors import build_predictor
+from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import StepSizes
 
@@ -68,7 +70,9 @@ class Reuse:
             if value < least:
                 raise OptionError(f"{name} = {value} of reuse; it must be at least {least}")
         if self.window > 0 and build_predictor(self.predictor).window == 0:
-            raise OptionError(f"window = {self.window} of reuse: predictor {self.predictor!r} looks at none; leave it out")
+            raise OptionError(
+                f"window = {self.window} of reuse: predictor {self.predictor!r} looks at none; leave it out"
+            )
         for name in ("tolerance", "fit_ridge", "ridge"):
             if not getattr(self, name) > 0.0:
                 raise OptionError(f"{name} = {getattr(self, name)} of reuse; it must be positive")
@@ -82,7 +86,7 @@ class Reuse:
 
 MODES: dict[str, Reuse] = {
     "conservative": Reuse(),
-    "fast": Reuse(n_forward=2, n_adjoint=2, tolerance=2e-2, fit_ridge=1e-3),
+    "fast": Reuse(n_forward=2, n_adjoint=2, kept=12, tolerance=2e-2, fit_ridge=1e-3),
 }
 """Modes by name."""
 
@@ -110,6 +114,21 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool) -> Reuse | None:
             "leave it out for this one"
         )
     return mode
+
+
+def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
+    """What `export_potential` needs to know of the reuse of fixed points; None for potentials without one.
+
+    Raises:
+        OptionError: a way of reuse that looks back no step, or one for a potential without a fixed point.
+    """
+    fixed_point = isinstance(potential, FixedPointPotential)
+    mode = reuse_of(option, fixed_point=fixed_point)
+    if not fixed_point:
+        return None
+    if mode is None or mode.sizes.window < 1:
+        raise OptionError(f"reuse={option!r} looks back no step; export with reuse='conservative' or 'fast'")
+    return Stepping(mode.sizes, mode.tolerance, mode.fit_ridge, mode.ridge)
 
 
 class ColdModel:

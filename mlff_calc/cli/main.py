@@ -27,6 +27,8 @@ COMMANDS = (
     Command("md", "mlff_calc.cli.md", "md"),
     Command("relax", "mlff_calc.cli.relax", "relax"),
     Command("compile", "mlff_calc.cli.compile", "compile_"),
+    Command("export", "mlff_calc.cli.export", "export"),
+    Command("lammps", "mlff_calc.cli.lammps", "app"),
     Command("bench", "mlff_calc.cli.bench", "app"),
     Command("potentials", "mlff_calc.cli.potentials", "potentials"),
 )

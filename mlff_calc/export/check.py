@@ -12,6 +12,7 @@ from torch import Tensor
 from mlff_calc.errors import MLFFError
 from mlff_calc.graph import graph_from_atoms
 from mlff_calc.potential import Potential
+from mlff_calc.potential.engine import EngineStep
 from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 TOLERANCES = {"float32": 2e-4, "mixed": 2e-4, "float64": 1e-9}
@@ -67,6 +68,14 @@ def probe_memory(step: FixedPointStep, graph: dict[str, Tensor], seed: int) -> d
         "state_secants": 0.1 * secants[:, : sizes.kept],
         "adjoint_secants": 0.1 * secants[:, : sizes.kept],
     }
+
+
+def probe_rows(step: EngineStep, graph: dict[str, Tensor], seed: int) -> Tensor:
+    """The same past as rows of an engine's memory [n_atoms, slots, width]."""
+    memory = probe_memory(step.step, graph, seed)
+    secants = [memory[name].flatten(0, 1) for name in ("state_secants", "adjoint_secants")]
+    rows = torch.cat([memory["past_embeddings"], memory["past_states"], memory["past_adjoints"], *secants])
+    return rows.transpose(0, 1).reshape(graph["atomic_numbers"].shape[0], step.slots, step.width).contiguous()
 
 
 def compare(expected: dict[str, Tensor], found: dict[str, Tensor], precision: str, what: str) -> None:

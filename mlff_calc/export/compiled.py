@@ -206,5 +206,8 @@ _DYNAMIC = {
     "past_adjoints": 1,
     "state_secants": 2,
     "adjoint_secants": 2,
+    "node_numbers": 0,
+    "owned": 0,
+    "memory": 0,
 }
 """Which dimension of an input counts atoms or edges."""

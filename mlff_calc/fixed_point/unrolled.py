@@ -16,6 +16,11 @@ import torch
 from torch import Tensor
 
 
+def same(values: Tensor) -> Tensor:
+    """The sum over processes where there is one."""
+    return values
+
+
 class Unrolled(NamedTuple):
     """What `unrolled` found.
 
@@ -42,6 +47,7 @@ def unrolled(
     secants_z: Tensor,
     secants_g: Tensor,
     ridge: float | Tensor = 1e-8,
+    total: Callable[[Tensor], Tensor] = same,
 ) -> Unrolled:
     """Evaluate f `count` times, each at the best guess from what is known before.
 
@@ -52,11 +58,12 @@ def unrolled(
         secants_z: [k, ...], of earlier solves; k may be zero, and rows of zeros take no part.
         secants_g: likewise, of f(z) - z.
         ridge: of the least-squares problem, relative to secants of length one.
+        total: sums inner products over the processes that hold parts of the system.
     """
     z, value, gap = start, start, start
     for i in range(count):
         if i:
-            step = propose(z, gap, secants_z, secants_g, ridge)
+            step = propose(z, gap, secants_z, secants_g, ridge, total)
         else:
             step = start
         value = function(step)
@@ -65,44 +72,56 @@ def unrolled(
             secants_z = torch.cat([secants_z, (step - z).unsqueeze(0)])
             secants_g = torch.cat([secants_g, (new_gap - gap).unsqueeze(0)])
         z, gap = step, new_gap
-    residual = torch.sqrt(dot(gap, gap) / dot(value.detach(), value.detach()).clamp(min=1e-60))
+    squares = total(torch.stack([dot(gap, gap), dot(value.detach(), value.detach())]))
+    residual = torch.sqrt(squares[0] / squares[1].clamp(min=1e-60))
     first = secants_z.shape[0] - (count - 1)
-    return Unrolled(
-        z, value, propose(z, gap, secants_z, secants_g, ridge), residual, secants_z[first:], secants_g[first:]
-    )
+    proposal = propose(z, gap, secants_z, secants_g, ridge, total)
+    return Unrolled(z, value, proposal, residual, secants_z[first:], secants_g[first:])
 
 
-def propose(z: Tensor, gap: Tensor, secants_z: Tensor, secants_g: Tensor, ridge: float | Tensor) -> Tensor:
+def propose(
+    z: Tensor,
+    gap: Tensor,
+    secants_z: Tensor,
+    secants_g: Tensor,
+    ridge: float | Tensor,
+    total: Callable[[Tensor], Tensor] = same,
+) -> Tensor:
     """Where f(z) - z would vanish as far as the secants know, and a plain step in all other directions."""
     n = secants_z.shape[0]
     if n == 0:
         return z + gap
     changes = secants_g.flatten(1).double()
-    gram = changes @ changes.T
+    products = total(torch.cat([changes @ changes.T, (changes @ gap.flatten().double()).unsqueeze(1)], dim=1))
+    gram = products[:, :n]
     scale = torch.rsqrt(torch.diagonal(gram).clamp(min=1e-60))
     scaled = gram * scale.unsqueeze(0) * scale.unsqueeze(1) + ridge * torch.eye(n, dtype=gram.dtype, device=gram.device)
-    right = (changes @ gap.flatten().double()) * scale
+    right = products[:, n] * scale
     weights = (solve_positive(scaled, right) * scale).to(z.dtype).view(-1, *[1] * z.dim())
     return z + gap - (weights * (secants_z + secants_g)).sum(dim=0)
 
 
-def least_squares_mix(past: Tensor, present: Tensor, ridge: float | Tensor) -> Tensor:
+def least_squares_mix(
+    past: Tensor, present: Tensor, ridge: float | Tensor, total: Callable[[Tensor], Tensor] = same
+) -> Tensor:
     """Weights [k] of sum one with which the rows of `past` [k, ...], newest first, come nearest to `present` [...].
 
     Args:
         past: earlier embeddings; rows equal to the newest take no part.
         present: the embedding now.
         ridge: relative to the trace of the normal equations.
+        total: see `unrolled`.
     """
     k = past.shape[0]
     if k == 1:
         return torch.ones(1, dtype=torch.float64, device=past.device)
     newest = past[0].flatten().double()
     changes = past[1:].flatten(1).double() - newest
-    gram = changes @ changes.T
+    right = changes @ (present.flatten().double() - newest)
+    products = total(torch.cat([changes @ changes.T, right.unsqueeze(1)], dim=1))
+    gram, right = products[:, : k - 1], products[:, k - 1]
     eye = torch.eye(k - 1, dtype=gram.dtype, device=gram.device)
     trace = torch.diagonal(gram).sum()
-    right = changes @ (present.flatten().double() - newest)
     weights = solve_positive(gram + (ridge * trace + 1e-300) * eye, right)
     return torch.cat([1.0 - weights.sum().unsqueeze(0), weights])
 

@@ -15,7 +15,7 @@ import torch
 from mlff_calc.errors import OptionError, StructureError
 
 Graph = dict[str, torch.Tensor]
-Level = Literal["atom", "edge", "system"]
+Level = Literal["atom", "edge", "system", "node"]
 
 ATOMIC_NUMBERS: Final = "atomic_numbers"
 SYSTEM_INDEX: Final = "system_index"
@@ -42,7 +42,7 @@ class Key:
 
     Attributes:
         name: the key in the dict.
-        level: what the tensor has one entry of: ``atom``, ``edge`` or ``system``.
+        level: what the tensor has one entry of: ``atom``, ``edge``, ``system`` or ``node`` (own atoms, then ghosts).
         shape: the dimensions beside the level's own; None where the size is free (channels, for example).
         dtype: the dtype at the boundary; None for any floating dtype.
         unit: unit of the values, empty where there is none.
@@ -134,6 +134,8 @@ for _key in (
     Key("adjoint_evaluations", "system", (), _INT, "", "products with the transposed Jacobian that it took"),
     Key("probe", "atom", (None, None), None, "", "direction of a power iteration in training"),
     Key("growth", "system", (), None, "", "how much the transposed Jacobian lengthens the probe"),
+    Key("node_numbers", "node", (), _INT, "", "atomic numbers of an engine's own atoms, then of its ghosts"),
+    Key("owned", "atom", (), _DOUBLE, "", "1 where the energy of an atom counts, 0 elsewhere"),
     Key("dropout", "atom", (None,), None, "", "factors of messages, the same in every evaluation of a solve"),
 ):
     register_key(_key)
@@ -145,6 +147,7 @@ def level_counts(graph: Graph) -> dict[Level, int]:
         "atom": graph[ATOMIC_NUMBERS].shape[0],
         "edge": graph[EDGE_INDEX].shape[1],
         "system": graph[CELL].shape[0],
+        "node": graph["node_numbers" if "node_numbers" in graph else ATOMIC_NUMBERS].shape[0],
     }
 
 

@@ -44,7 +44,8 @@ class ZBLRepulsion(nn.Module):
         """Return the graph with the repulsion added to `energies` [n_atoms] (eV, float64)."""
         species, edge_index, edge_vec = graph["species"], graph["edge_index"], graph["edge_vec"].double()
         distances = torch.sqrt((edge_vec * edge_vec).sum(dim=1))
-        charges, radii = self.charges.index_select(0, species), self.radii.index_select(0, species)
+        nodes = graph["node_species"] if "node_species" in graph else species  # noqa: SIM401 - TorchScript
+        charges, radii = self.charges.index_select(0, nodes), self.radii.index_select(0, nodes)
         centre, neighbor = edge_index[0], edge_index[1]
         z_i, z_j = charges.index_select(0, centre), charges.index_select(0, neighbor)
         outer = (radii.index_select(0, centre) + radii.index_select(0, neighbor)).clamp(max=self.cutoff)

@@ -15,12 +15,13 @@ Source: Liao et al., "EquiformerV2" (2023), Sec. 4.1; the envelope inside the so
 own.
 """
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from mlff_calc.nn.degree import DegreeLinear, Gate, degree_product
+from mlff_calc.nn.exchange import exchange
 from mlff_calc.nn.frames import reduced_orders
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.nn.so2 import SO2Linear
@@ -76,7 +77,13 @@ class GraphAttention(nn.Module):
         return self.take_slots(self.modulate(edge_scalars).view(edge_scalars.shape[0], self.n_slots, self.hidden))
 
     def forward(
-        self, features: Tensor, edge_index: Tensor, radial_weights: Tensor, envelope: Tensor, wigner: Tensor
+        self,
+        features: Tensor,
+        edge_index: Tensor,
+        radial_weights: Tensor,
+        envelope: Tensor,
+        wigner: Tensor,
+        nodes: Optional[Tensor] = None,
     ) -> Tensor:
         """Return messages [n_atoms, (l_max+1)^2, channels].
 
@@ -86,12 +93,14 @@ class GraphAttention(nn.Module):
             radial_weights: [n_edges, n_reduced, hidden].
             envelope: [n_edges].
             wigner: [n_edges, n_reduced, (l_max+1)^2].
+            nodes: any tensor with a row per node, where an engine has ghost atoms; they are asked for once, here.
         """
         centre, neighbor = edge_index[0], edge_index[1]
         n_atoms, n_edges = features.shape[0], edge_index.shape[1]
         weight = torch.cat([self.source.weight, self.target.weight], dim=2)
         both = degree_product(features, weight, torch.cat([self.source.bias, self.target.bias]))
-        pair = both[:, :, : self.hidden].index_select(0, neighbor) + both[:, :, self.hidden :].index_select(0, centre)
+        sources = exchange(both[:, :, : self.hidden], nodes)
+        pair = sources.index_select(0, neighbor) + both[:, :, self.hidden :].index_select(0, centre)
         message, extra = self.first(torch.bmm(wigner, pair) * radial_weights)
         gates, logits = extra[:, : self.gate.n_gates], extra[:, self.gate.n_gates :]
         message, _ = self.second(self.gate(message, gates))

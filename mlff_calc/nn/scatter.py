@@ -1,4 +1,4 @@
-"""Sums over edges and systems, and the hook that stands between message-passing layers."""
+"""Sums over edges and systems."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -45,11 +45,3 @@ class _CSRSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return grad.index_select(0, ctx.saved_tensors[0]), None, None
-
-
-def exchange(features: Tensor) -> Tensor:
-    """Hand node features to the engine between layers; the identity where one process holds all atoms.
-
-    A domain-decomposed engine fills the rows of ghost atoms here (and sums their gradients back).
-    """
-    return features

@@ -16,12 +16,15 @@ The last evaluation of f carries the tape for all products, and the last product
 evaluations and n_adjoint products are all there is.
 """
 
+from collections.abc import Callable
 from typing import Dict, List, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.fixed_point.unrolled import Unrolled, least_squares_mix, unrolled
+from mlff_calc.backbones.base import node_species
+from mlff_calc.fixed_point.unrolled import Unrolled, least_squares_mix, same, unrolled
+from mlff_calc.nn.exchange import all_sum
 from mlff_calc.potential.fixed_point import FixedPointPotential, derivatives
 from mlff_calc.potential.model import pair_outputs
 
@@ -58,27 +61,34 @@ class FixedPointStep(nn.Module):
         self.n_forward, self.n_adjoint = sizes.n_forward, sizes.n_adjoint
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Outputs of the potential for a graph of one system that holds `MEMORY_INPUTS`, and `MEMORY_OUTPUTS`."""
+        """Outputs of the potential for a graph of one system that holds `MEMORY_INPUTS`, and `MEMORY_OUTPUTS`.
+
+        A graph with `node_numbers` is one process's part of a system: inner products are summed over all processes. Where
+        its scalar `cold` is true, the step begins at the embedding and at de/dz, whatever the memory holds.
+        """
         potential, edge_index = self.potential, graph["edge_index"]
         edge_vec = graph["edge_vec"].detach().requires_grad_(True)
         inputs = potential.inputs(graph, edge_vec)
+        nodes, total = node_species(inputs), all_sum if "node_numbers" in graph else same
         prepared = potential.backbone.prepare(inputs)
         views = [tensor.detach().requires_grad_(True) for tensor in prepared]
         start, mix = views[0].detach(), graph["mix"]
         if self.sizes.window > 0:
-            mix = self.mix(start, graph)
-            start = (mix * graph["past_states"]).sum(dim=0)
+            mix = self.mix(start, graph, total)
+            start = _warm(start, (mix * graph["past_states"]).sum(dim=0), graph)
         here: List[Tensor] = []
 
         def evaluate(state: Tensor) -> Tensor:
             here[:] = [state.detach().requires_grad_(True)]
-            return potential.backbone.evaluate(here[0], edge_index, views)
+            return potential.backbone.evaluate(here[0], edge_index, views, nodes)
 
         secants_z, secants_g = graph["state_secants"]
-        forward = unrolled(evaluate, start, self.n_forward, secants_z, secants_g, graph["ridges"][1])
+        forward = unrolled(evaluate, start, self.n_forward, secants_z, secants_g, graph["ridges"][1], total)
         energies = potential.read(inputs, here[0])
         cotangent = derivatives([energies], here)[0]
-        adjoint = cotangent if self.sizes.window == 0 else (mix * graph["past_adjoints"]).sum(dim=0)
+        adjoint = cotangent
+        if self.sizes.window > 0:
+            adjoint = _warm(cotangent, (mix * graph["past_adjoints"]).sum(dim=0), graph)
         pulled: List[Tensor] = []
 
         def transpose(adjoint: Tensor) -> Tensor:
@@ -86,7 +96,7 @@ class FixedPointStep(nn.Module):
             return cotangent + pulled[0]
 
         secants_z, secants_g = graph["adjoint_secants"]
-        backward = unrolled(transpose, adjoint, self.n_adjoint, secants_z, secants_g, graph["ridges"][1])
+        backward = unrolled(transpose, adjoint, self.n_adjoint, secants_z, secants_g, graph["ridges"][1], total)
         gap = (forward.value - here[0]).detach()
         energies = energies.detach() + (backward.state * gap).flatten(1).double().sum(dim=1)
         ends, weights = prepared, pulled[1:]
@@ -101,11 +111,15 @@ class FixedPointStep(nn.Module):
         out.update(_memory(prepared[0].detach(), forward, backward))
         return out
 
-    def mix(self, embedding: Tensor, graph: Dict[str, Tensor]) -> Tensor:
+    def mix(self, embedding: Tensor, graph: Dict[str, Tensor], total: Callable[[Tensor], Tensor] = same) -> Tensor:
         """Weights [window, 1, 1, 1] of the last solutions: those given, or those of least squares."""
         given = graph["mix"]
-        fitted = least_squares_mix(graph["past_embeddings"], embedding, graph["ridges"][0])
+        fitted = least_squares_mix(graph["past_embeddings"], embedding, graph["ridges"][0], total)
         return torch.where((given == 0.0).all(), fitted, given).to(embedding.dtype).view(-1, 1, 1, 1)
+
+
+def _warm(cold: Tensor, warm: Tensor, graph: Dict[str, Tensor]) -> Tensor:
+    return torch.where(graph["cold"], cold, warm) if "cold" in graph else warm
 
 
 def _memory(embedding: Tensor, forward: Unrolled, backward: Unrolled) -> Dict[str, Tensor]:

@@ -115,14 +115,18 @@ class Potential(nn.Module):
         return self.finished(out)
 
     def inputs(self, graph: Dict[str, Tensor], edge_vec: Tensor) -> Dict[str, Tensor]:
-        """What the backbone reads: the graph with `edge_vec` for its own, and `species`."""
+        """What the backbone reads: the graph with `edge_vec`, `species`, and `node_species` where there are ghosts."""
         inputs = dict(graph)
         inputs["edge_vec"] = edge_vec
         inputs["species"] = self.species_of.index_select(0, graph["atomic_numbers"])
+        if "node_numbers" in graph:
+            inputs["node_species"] = self.species_of.index_select(0, graph["node_numbers"])
         return inputs
 
     def totals(self, energies: Tensor, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """`energies` [n_atoms] and their sums `energy` [n_systems]."""
+        """`energies` [n_atoms] and their sums `energy` [n_systems]; where the graph has `owned`, only such atoms count."""
+        if "owned" in graph:
+            energies = energies * graph["owned"]
         energy = scatter_sum(energies, graph["system_index"], graph["cell"].shape[0])
         return {"energy": energy, "energies": energies}
 
@@ -137,11 +141,14 @@ class Potential(nn.Module):
 def pair_outputs(gradient: Tensor, edge_vec: Tensor, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
     """Forces, virials and stress from dE/d(edge_vec), both [n_edges, 3]; see the module's equations."""
     centre, neighbor = graph["edge_index"][0], graph["edge_index"][1]
-    n_atoms = graph["atomic_numbers"].shape[0]
+    n_atoms = graph["node_numbers" if "node_numbers" in graph else "atomic_numbers"].shape[0]
     forces = scatter_sum(gradient, centre, n_atoms).index_add(0, neighbor, -gradient)
     edge_virial = -0.5 * edge_vec.unsqueeze(2) * gradient.unsqueeze(1)
     atomic = scatter_sum(edge_virial.flatten(1), centre, n_atoms).index_add(0, neighbor, edge_virial.flatten(1))
-    virial = scatter_sum(atomic, graph["system_index"], graph["cell"].shape[0]).view(-1, 3, 3)
+    if "node_numbers" in graph:  # one system, and rows of ghosts
+        virial = atomic.sum(dim=0).view(1, 3, 3)
+    else:
+        virial = scatter_sum(atomic, graph["system_index"], graph["cell"].shape[0]).view(-1, 3, 3)
     volume = cell_volume(graph["cell"]).view(-1, 1, 1)
     stress = torch.where(volume > 0.0, -virial / volume.clamp(min=1e-30), torch.zeros_like(virial))
     return {"forces": forces, "virial": virial, "atomic_virial": atomic.view(-1, 3, 3), "stress": stress}

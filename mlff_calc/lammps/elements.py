@@ -1,0 +1,114 @@
+"""Which element each atom type of LAMMPS is, and what `pair_style mlff` of an input says about it.
+
+An input for the compiled plugin runs without it as well: `pair_style mlff` becomes `pair_style zero`, and the elements of
+its `pair_coeff` line are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase.data import atomic_masses, atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
+
+from mlff_calc.errors import OptionError
+
+MASS_TOLERANCE = 0.05
+"""amu between the mass of a type and that of the element it is taken for."""
+NULL = "NULL"
+"""In place of an element: other pair styles act on this type, the potential does not."""
+_STYLE = "mlff"
+_OPTIONS = {
+    "ghosts": 0,
+    "tolerance": 1,
+    "reset": 1,
+    "device": 1,
+}  # words of `pair_style mlff`, and how many values follow
+
+
+def translate_style(words: Sequence[str], cutoff: float) -> list[str]:
+    """`pair_style` with mlff replaced by a style without forces.
+
+    Args:
+        words: of the command; ``hybrid/overlay`` with others is fine.
+        cutoff: Angstrom, for the neighbour lists that computes and other commands of LAMMPS may use.
+    """
+    made, at = list(words[:1]), 1
+    while at < len(words):
+        word = words[at]
+        at += 1
+        if word != _STYLE:
+            made.append(word)
+            continue
+        while at < len(words) and words[at] in _OPTIONS:
+            at += 1 + _OPTIONS[words[at]]
+        made += ["zero", f"{cutoff:.10g}"]
+    return made
+
+
+def split_coefficients(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """`pair_coeff` for LAMMPS, and the elements it names.
+
+    Args:
+        words: ``pair_coeff * * [mlff] FILE El1 El2 ...``
+
+    Raises:
+        OptionError: not for all pairs, or no elements.
+    """
+    hybrid = words[3:4] == [_STYLE]
+    elements = list(words[5 if hybrid else 4 :])
+    if list(words[1:3]) != ["*", "*"] or not elements:
+        raise OptionError(
+            f"`{' '.join(words)}` does not set mlff for all types; write `pair_coeff * * {'mlff ' if hybrid else ''}FILE "
+            "El1 El2 ...` with one element for each type"
+        )
+    return ["pair_coeff", "*", "*", *(["zero"] if hybrid else [])], elements
+
+
+def numbers_of_symbols(symbols: Sequence[str], n_types: int) -> NDArray[np.int64]:
+    """Atomic numbers [n_types] from symbols; 0 for ``NULL``, a type that the potential does not see.
+
+    Raises:
+        OptionError: no such element, or another number of them than of types.
+    """
+    for symbol in symbols:
+        if symbol != NULL and (symbol not in atomic_numbers or symbol == "X"):
+            raise OptionError(
+                f"{symbol!r} among the elements {' '.join(symbols)!r} is no element; write symbols like H, C, Si, one "
+                "for each type of LAMMPS"
+            )
+    if len(symbols) != n_types:
+        raise OptionError(
+            f"{len(symbols)} elements ({' '.join(symbols)}) for {n_types} atom types of LAMMPS; give one for each type, "
+            'in their order: --elements "H C O"'
+        )
+    return np.array([0 if symbol == NULL else atomic_numbers[symbol] for symbol in symbols])
+
+
+def numbers_of_masses(masses: Sequence[float]) -> NDArray[np.int64]:
+    """Atomic numbers [n_types] of the elements that have these masses.
+
+    Args:
+        masses: amu, one for each type.
+
+    Raises:
+        OptionError: a mass that no element has, or more than one.
+    """
+    numbers = []
+    for kind, mass in enumerate(masses, start=1):
+        near = np.flatnonzero(np.abs(atomic_masses - mass) <= MASS_TOLERANCE)
+        near = near[near > 0]
+        if len(near) != 1:
+            closest = int(np.argmin(np.abs(atomic_masses[1:] - mass))) + 1
+            found = (
+                f"several elements ({', '.join(chemical_symbols[i] for i in near)})"
+                if len(near)
+                else f"no element (nearest: {chemical_symbols[closest]}, {atomic_masses[closest]:.4f})"
+            )
+            raise OptionError(
+                f"atom type {kind} has a mass of {mass:g}, which is that of {found}; say which elements the types are: "
+                '--elements "H C O", or elements=["H", "C", "O"] in Python'
+            )
+        numbers.append(int(near[0]))
+    return np.array(numbers)

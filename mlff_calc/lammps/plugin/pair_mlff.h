@@ -1,0 +1,67 @@
+// Part of mlff_calc. Copyright (c) 2026 The mlff_calc developers. MIT licence (see LICENSE), compatible with the GPL-2 of LAMMPS.
+//
+//   pair_style mlff [ghosts] [tolerance X] [reset yes|no] [device cpu|cuda]
+//   pair_coeff * * file.pt El1 El2 ...
+//
+// Energies, forces and virials of an exported potential. compute pair: evaluations of f and of its adjoint in this step,
+// their residuals, and cold starts so far (fixed-point potentials; zeros for others).
+
+#pragma once
+
+#include "exchange.h"
+#include "fixed_point.h"
+#include "graph.h"
+#include "model.h"
+
+#include "pair.h"
+
+#include <functional>
+#include <memory>
+
+namespace mlff {
+
+class FixMLFFMemory;
+
+class PairMLFF : public LAMMPS_NS::Pair {
+ public:
+  explicit PairMLFF(LAMMPS_NS::LAMMPS *lammps);
+  ~PairMLFF() override;
+
+  void settings(int narg, char **arg) override;
+  void coeff(int narg, char **arg) override;
+  void init_style() override;
+  double init_one(int i, int j) override;
+  void compute(int eflag, int vflag) override;
+
+  int pack_forward_comm(int n, int *list, double *buffer, int, int *) override;
+  void unpack_forward_comm(int n, int first, double *buffer) override;
+  int pack_reverse_comm(int n, int first, double *buffer) override;
+  void unpack_reverse_comm(int n, int *list, double *buffer) override;
+
+ private:
+  using Outputs = std::map<std::string, at::Tensor>;
+
+  void allocate();
+  void check_versions();
+  void check_engine();
+  void on_all_ranks(const std::function<void()> &work);
+  std::vector<int> find_numbers(const char *file);
+  void make_memory();
+  void drop_memory();
+  FixMLFFMemory &find_memory();
+  Outputs run(const Graph &graph);
+  void check_finite(const Outputs &outputs, const Graph &graph);
+  void add(const Outputs &outputs, const Graph &graph);
+  void publish();
+
+  bool wants_ghosts = false, always_cold = false;
+  double tolerance = 0.0;
+  std::string device = "cpu", memory_id;
+  std::vector<int> numbers;    // atomic number by atom type, 0 where another style is meant
+  std::unique_ptr<Model> model;
+  std::unique_ptr<GraphBuilder> builder;
+  std::unique_ptr<FixedPointStep> step;
+  GhostExchange ghosts;
+};
+
+}    // namespace mlff

@@ -1,0 +1,83 @@
+"""Where an engine that spreads atoms over processes steps in: ghost atoms between layers, sums over all processes.
+
+A graph of such an engine has `node_numbers` beside `atomic_numbers`: rows of its own atoms first, ghosts after them.
+Features are kept for its own atoms; before neighbours are looked at, `exchange` fills in the ghosts, and its transpose adds
+their gradients to their owners. Both are operators of PyTorch, so that they are part of recorded and exported graphs; an engine
+brings its own kernels. The ones here serve a single process, where every neighbour is an atom of its own.
+"""
+
+from typing import Any, Optional
+
+import torch
+from torch import Tensor
+
+from mlff_calc.errors import StructureError
+
+
+@torch.library.custom_op("mlff::exchange", mutates_args=())
+def _exchange(features: Tensor, nodes: Tensor) -> Tensor:
+    return _same_rows(features, nodes)
+
+
+@torch.library.custom_op("mlff::exchange_reverse", mutates_args=())
+def _exchange_reverse(gradient: Tensor, atoms: Tensor) -> Tensor:
+    return _same_rows(gradient, atoms)
+
+
+@torch.library.custom_op("mlff::all_sum", mutates_args=())
+def _all_sum(values: Tensor) -> Tensor:
+    return values.clone()
+
+
+def _same_rows(features: Tensor, other: Tensor) -> Tensor:
+    """A copy; an engine with ghost atoms has kernels of its own.
+
+    Raises:
+        StructureError: there are ghost atoms.
+    """
+    if features.shape[0] != other.shape[0]:
+        raise StructureError(
+            f"a graph with {other.shape[0]} nodes and {features.shape[0]} rows of features has ghost atoms, which one "
+            "Python process cannot fill; give it a graph without them, or run it in LAMMPS"
+        )
+    return features.clone(memory_format=torch.contiguous_format)
+
+
+@_exchange.register_fake
+@_exchange_reverse.register_fake
+def _resized(features: Tensor, other: Tensor) -> Tensor:
+    return features.new_empty((other.shape[0], *features.shape[1:]))
+
+
+@_all_sum.register_fake
+def _like(values: Tensor) -> Tensor:
+    return torch.empty_like(values)
+
+
+def _keep_rows(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    del output
+    ctx.save_for_backward(inputs[0].new_empty(()).expand(inputs[0].shape[0]))
+
+
+def _gather_back(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    return torch.ops.mlff.exchange_reverse(gradient.contiguous(), ctx.saved_tensors[0]), None
+
+
+_exchange.register_autograd(_gather_back, setup_context=_keep_rows)
+
+
+def exchange(features: Tensor, nodes: Optional[Tensor]) -> Tensor:
+    """Features of all nodes [n_nodes, ...] from those of an engine's own atoms [n_atoms, ...].
+
+    Args:
+        features: [n_atoms, ...].
+        nodes: any tensor with a row per node; None where one process holds all atoms, which changes nothing.
+    """
+    if nodes is None:
+        return features
+    return torch.ops.mlff.exchange(features, nodes)
+
+
+def all_sum(values: Tensor) -> Tensor:
+    """The sum of a small float64 tensor over the processes of an engine."""
+    return torch.ops.mlff.all_sum(values)

@@ -1,0 +1,87 @@
+"""A step on a fixed point for engines that keep one array per atom: the memory as rows that travel with atoms.
+
+`memory` [n_atoms, slots, width] holds, slot by slot: embeddings, states and adjoints of the last `window` steps, newest
+first, then secants of the state's and the adjoint's solves, [2, kept] each. `control` [4] holds the mode, the ridge of the
+least-squares start, the ridge of the acceleration, and a zero. Modes: 0 begins cold and fills the memory with what it finds;
+1 predicts from the memory and enters its solution as the newest; 2 goes on from the newest solution and replaces it.
+"""
+
+from typing import Dict
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.potential.fixed_point_step import FixedPointStep
+
+COLD, PREDICT, CONTINUE = 0.0, 1.0, 2.0
+"""Modes."""
+
+
+class EngineStep(nn.Module):
+    """`FixedPointStep` with its memory in rows.
+
+    Args:
+        step: looks back at least one step.
+    """
+
+    def __init__(self, step: FixedPointStep) -> None:
+        super().__init__()
+        self.step = step
+        backbone = step.potential.backbone
+        self.components, self.channels = (backbone.l_max + 1) ** 2, backbone.channels
+
+    @property
+    def slots(self) -> int:
+        """Rows of the memory of an atom."""
+        return 3 * self.step.sizes.window + 4 * self.step.sizes.kept
+
+    @property
+    def width(self) -> int:
+        """Length of a row."""
+        return self.components * self.channels
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Outputs of the step, the new `memory`, and `residuals` [2] of state and adjoint.
+
+        Args:
+            graph: with `memory` and `control`, of one process's atoms or of all.
+        """
+        memory, mode = graph["memory"], graph["control"][0]
+        cold, going_on = mode == COLD, mode == CONTINUE
+        n_atoms, window, kept = memory.shape[0], self.step.sizes.window, self.step.sizes.kept
+        rows = memory.view(n_atoms, self.slots, self.components, self.channels).transpose(0, 1)
+        rows = torch.where(cold, torch.zeros_like(rows), rows)
+        past = [rows[i * window : (i + 1) * window] for i in range(3)]
+        secants = rows[3 * window :].reshape(2, 2, kept, n_atoms, self.components, self.channels)
+        newest = torch.zeros(window, dtype=torch.float64, device=memory.device)
+        newest = torch.cat([newest[:1] + going_on.to(torch.float64), newest[1:]])
+        given = dict(graph)
+        given.update(
+            past_embeddings=past[0], past_states=past[1], past_adjoints=past[2], mix=newest, ridges=graph["control"][1:3],
+            state_secants=secants[0], adjoint_secants=secants[1], cold=cold,
+        )  # fmt: skip
+        out = self.step(given)
+        pushed = [_pushed(out[name], old, cold, going_on) for name, old in zip(_SOLUTIONS, past, strict=True)]
+        kept_secants = [
+            _shifted(out[name], old, kept)
+            for name, old in (("new_state_secants", secants[0]), ("new_adjoint_secants", secants[1]))
+        ]
+        rows = torch.cat([*pushed, *kept_secants]).transpose(0, 1)
+        out["memory"] = rows.reshape(n_atoms, self.slots, self.width)
+        out["residuals"] = torch.cat([out["residual"], out["adjoint_residual"]])
+        return out
+
+
+_SOLUTIONS = ("embedding", "state", "adjoint")
+
+
+def _pushed(new: Tensor, old: Tensor, cold: Tensor, going_on: Tensor) -> Tensor:
+    """The newest in front of the others [window, ...]: pushed, replaced, or alone."""
+    window, newest = old.shape[0], new.unsqueeze(0)
+    others = torch.where(going_on, old[1:], old[: window - 1])
+    return torch.cat([newest, torch.where(cold, newest, others)])
+
+
+def _shifted(new: Tensor, old: Tensor, kept: int) -> Tensor:
+    """Secants [2 * kept, ...], newest first, from new ones [2, k, ...], oldest first, and those before [2, kept, ...]."""
+    return torch.cat([new.flip(1), old], dim=1)[:, :kept].flatten(0, 1)

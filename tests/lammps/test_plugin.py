@@ -1,0 +1,256 @@
+"""`pair_style mlff` gives the same numbers on any number of ranks, in any box, and beside other styles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from .conftest import HEAD, Engine, Result, noble, setup, write_data
+from .models import Layers, LennardJones, metadata, save
+
+pytestmark = pytest.mark.lammps
+
+STATIC = "#RUN\nrun 0\n"
+NUMBERS = [18, 10]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Networks as files: a pair potential, message passing in both precisions, and one whose exchange does nothing."""
+    folder = tmp_path_factory.mktemp("models")
+    save(LennardJones(0.0104, 3.4, 8.0), folder / "lj.pt", metadata(8.0, 1))
+    save(Layers(4.5), folder / "layers.pt", metadata(4.5, 3))
+    save(Layers(4.5, broken=True), folder / "broken.pt", metadata(4.5, 3))
+    single = metadata(4.5, 3, dtype="float32", precision="float32")
+    save(Layers(4.5, dtype=torch.float32), folder / "single.pt", single)
+    save(Layers(4.5, channels=601, n_layers=2), folder / "wide.pt", metadata(4.5, 2))
+    return folder
+
+
+def agree(one: Result, other: Result, forces: float = 1e-10, energy: float = 1e-9, pressure: float = 1e-6) -> None:
+    assert one.forces.shape == other.forces.shape
+    assert np.abs(one.forces - other.forces).max() <= forces
+    assert abs(one.energy - other.energy) <= energy
+    assert np.abs(one.pressures - other.pressures).max() <= pressure * np.abs(one.pressures).max()
+
+
+def test_a_pair_potential_is_that_of_lammps(engine: Engine, files: Path) -> None:
+    write_data(noble(), engine.folder / "atoms.data", NUMBERS)
+    own = f"{HEAD}read_data atoms.data\npair_style lj/smooth/linear 8.0\npair_coeff * * 0.0104 3.4\n"
+    computes = (
+        "compute e all pe/atom\ncompute s all stress/atom NULL virial\ncompute f all reduce sumsq c_e c_s[1] c_s[4]\n"
+    )
+    extra = "c_f[1] c_f[2] c_f[3]"
+    expected = engine.run(own + computes + STATIC, extra=extra)
+    for n_ranks in (1, 2, 4):
+        found = engine.run(setup("pair_style mlff", str(files / "lj.pt")) + computes + STATIC, n_ranks, extra=extra)
+        agree(expected, found)
+        for name in ("c_f[1]", "c_f[2]", "c_f[3]"):  # per atom: energies, xx and xy of the virial
+            assert found.thermo[name][-1] == pytest.approx(expected.thermo[name][-1], rel=1e-10)
+
+
+def test_forces_are_the_gradient_of_the_energy(files: Path) -> None:
+    """The network's own backward pass, against autograd: what the ranks are compared with has to be right itself."""
+    from mlff_calc.graph import graph_from_atoms
+
+    graph = graph_from_atoms(noble((2, 2, 2)), 4.5)
+    numbers = graph["atomic_numbers"]
+    owned = torch.ones(len(numbers), dtype=torch.float64)
+    vectors = graph["edge_vec"].clone().requires_grad_()
+    network = Layers(4.5)
+    energies, forces, virials = network(
+        numbers, numbers, torch.zeros_like(numbers), graph["edge_index"], vectors, graph["cell"], owned
+    )
+    gradient = torch.autograd.grad(energies.sum(), vectors)[0]
+    expected = torch.zeros_like(forces).index_add(0, graph["edge_index"][0], gradient)
+    expected = expected.index_add(0, graph["edge_index"][1], -gradient)
+    torch.testing.assert_close(forces, expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(virials.sum(0), -(vectors.t() @ gradient), atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize("style", ["pair_style mlff", "pair_style mlff ghosts"])
+def test_message_passing_on_ranks(engine: Engine, files: Path, style: str) -> None:
+    write_data(noble(), engine.folder / "atoms.data", NUMBERS)
+    one = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
+    assert np.abs(one.forces).max() > 0.1
+    for n_ranks in (1, 2, 4) if "ghosts" in style else (2, 4):
+        agree(one, engine.run(setup(style, str(files / "layers.pt")) + STATIC, n_ranks))
+
+
+def test_without_the_exchange_it_differs(engine: Engine, files: Path) -> None:
+    write_data(noble(), engine.folder / "atoms.data", NUMBERS)
+    text = setup("pair_style mlff", str(files / "broken.pt")) + STATIC
+    one, two = engine.run(text), engine.run(text, 2)
+    assert np.abs(one.forces - two.forces).max() > 1e-2
+    assert abs(one.energy - two.energy) > 1e-1
+
+
+def test_ghosts_within_one_cutoff_are_too_few_without_exchange(engine: Engine, files: Path) -> None:
+    """The fallback needs its reach: a file that says one layer where there are three gets too few ghosts."""
+    save(Layers(4.5), engine.folder / "short.pt", metadata(4.5, 1))
+    write_data(noble(), engine.folder / "atoms.data", NUMBERS)
+    one = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
+    two = engine.run(setup("pair_style mlff ghosts", "short.pt") + STATIC, 2)
+    assert np.abs(one.forces - two.forces).max() > 1e-4
+
+
+def test_features_wider_than_a_message(engine: Engine, files: Path) -> None:
+    """601 channels do not fit into one message of LAMMPS per atom, nor into whole numbers of them."""
+    write_data(noble((3, 3, 3)), engine.folder / "atoms.data", NUMBERS)
+    text = setup("pair_style mlff", str(files / "wide.pt")) + STATIC
+    one = engine.run(text)
+    agree(one, engine.run(text, 2), forces=1e-10 * np.abs(one.forces).max(), energy=1e-9 * abs(one.energy))
+
+
+def test_single_precision_is_packed_two_to_a_double(engine: Engine, files: Path) -> None:
+    """Five channels of float32: the last one of each atom shares its double with nothing."""
+    write_data(noble(), engine.folder / "atoms.data", NUMBERS)
+    double = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
+    for n_ranks in (1, 2):
+        found = engine.run(setup("pair_style mlff", str(files / "single.pt")) + STATIC, n_ranks)
+        agree(double, found, forces=1e-5, energy=1e-3, pressure=1e-5)
+
+
+def test_a_run_with_migration_and_rebuilds(engine: Engine, files: Path) -> None:
+    write_data(noble(noise=0.05), engine.folder / "atoms.data", NUMBERS, temperature_K=400.0)
+    run = "neighbor 0.3 bin\nneigh_modify every 1 delay 0\nfix 1 all nve\ntimestep 0.004\nthermo 10\n#RUN\nrun 200\n"
+    own = f"{HEAD}read_data atoms.data\npair_style lj/smooth/linear 8.0\npair_coeff * * 0.0104 3.4\n"
+    expected = engine.run(own + run)
+    found = engine.run(setup("pair_style mlff", str(files / "lj.pt")) + run, 2)
+    builds = [int(line.split("=")[1]) for line in found.text.splitlines() if line.startswith("Neighbor list builds")]
+    assert builds[0] > 10
+    agree(expected, found, forces=1e-8, energy=1e-8, pressure=1e-6)
+    np.testing.assert_allclose(found.thermo["TotEng"], expected.thermo["TotEng"], atol=1e-8)
+
+
+def test_sorting_keeps_atoms_apart(engine: Engine, files: Path) -> None:
+    write_data(noble(noise=0.05), engine.folder / "atoms.data", NUMBERS, temperature_K=300.0)
+    run = "neighbor 0.3 bin\nneigh_modify every 1 delay 0\nfix 1 all nve\ntimestep 0.002\n#RUN\nrun 60\n"
+    text = setup("pair_style mlff", str(files / "layers.pt")) + run
+    never = engine.run(text.replace("read_data", "atom_modify sort 0 0\nread_data"))
+    often = engine.run(text.replace("read_data", "atom_modify sort 1 4.0\nread_data"), 2)
+    agree(never, often, forces=1e-8, energy=1e-8)
+
+
+def test_triclinic(engine: Engine, files: Path) -> None:
+    write_data(noble(tilt=0.12), engine.folder / "atoms.data", NUMBERS)
+    text = setup("pair_style mlff", str(files / "layers.pt")) + STATIC
+    one = engine.run(text)
+    agree(one, engine.run(text, 2))
+    agree(one, engine.run(text, 4))
+
+
+def test_ranks_without_atoms(engine: Engine, files: Path) -> None:
+    atoms = noble((3, 3, 2))
+    atoms.cell[2, 2] = 60.0
+    write_data(atoms, engine.folder / "atoms.data", NUMBERS)
+    head = setup("pair_style mlff", str(files / "layers.pt"), boundary="p p f").replace(
+        "read_data", "processors 1 1 *\nread_data"
+    )
+    text = f"{head}region all block INF INF INF INF INF INF\n{STATIC}"
+    one = engine.run(text)
+    for n_ranks in (2, 4):
+        found = engine.run(text, n_ranks)
+        agree(one, found)
+        assert "0 min" in " ".join(line for line in found.text.splitlines() if line.startswith("Nlocal"))
+
+
+@pytest.mark.parametrize("n_atoms", [1, 2, 3])
+def test_very_few_atoms(engine: Engine, files: Path, n_atoms: int) -> None:
+    """Fewer atoms, or edges, than a network takes."""
+    places = np.array([[5.0, 5, 5], [8.5, 5, 5], [8.5, 16, 16]])[:n_atoms]
+    write_data(Atoms([18, 10, 18][:n_atoms], places, cell=[21] * 3, pbc=True), engine.folder / "atoms.data", NUMBERS)
+    text = setup("pair_style mlff", str(files / "layers.pt")) + STATIC
+    one = engine.run(text)
+    assert np.isfinite(one.energy)
+    assert (np.abs(one.forces).max() > 1e-3) == (n_atoms > 1)
+    agree(one, engine.run(text, 2), pressure=1e-5 if n_atoms > 1 else np.inf)
+
+
+@pytest.mark.parametrize("style", ["pair_style mlff", "pair_style mlff ghosts"])
+def test_a_box_smaller_than_the_cutoff(engine: Engine, files: Path, style: str) -> None:
+    """Four atoms with images of themselves for neighbours, on several ranks as well, against a larger box of the same."""
+    small = noble((1, 1, 1), noise=0.1)
+    small.numbers[:] = [18, 10, 18, 18]
+    save(Layers(7.0), engine.folder / "far.pt", metadata(7.0, 3))
+    write_data(small * (3, 3, 3), engine.folder / "atoms.data", NUMBERS)
+    large = engine.run(setup("pair_style mlff", "far.pt") + STATIC)
+    write_data(small, engine.folder / "atoms.data", NUMBERS)
+    for n_ranks in (1, 2):
+        found = engine.run(setup(style, "far.pt") + STATIC, n_ranks)
+        assert np.abs(found.forces - large.forces[:4]).max() < 1e-10
+        assert found.energy == pytest.approx(large.energy / 27, abs=1e-9)
+        np.testing.assert_allclose(found.pressures, large.pressures, atol=1e-6 * np.abs(large.pressures).max())
+
+
+def test_beside_another_style(engine: Engine, files: Path) -> None:
+    write_data(noble(), engine.folder / "atoms.data", NUMBERS)
+    alone = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
+    other = "pair_style lj/smooth/linear 8.0\npair_coeff * * 0.0104 3.4\n"
+    both = (
+        "pair_style hybrid/overlay mlff lj/smooth/linear 8.0\n"
+        f"pair_coeff * * mlff {files / 'layers.pt'} Ar Ne\npair_coeff * * lj/smooth/linear 0.0104 3.4\n"
+    )
+    lj = engine.run(f"{HEAD}read_data atoms.data\n{other}{STATIC}")
+    for n_ranks in (1, 2):
+        found = engine.run(f"{HEAD}read_data atoms.data\n{both}{STATIC}", n_ranks)
+        assert np.abs(found.forces - alone.forces - lj.forces).max() < 1e-10
+        assert found.energy == pytest.approx(alone.energy + lj.energy, abs=1e-9)
+        np.testing.assert_allclose(found.pressures, alone.pressures + lj.pressures, rtol=1e-6, atol=1e-3)
+
+
+def test_types_that_are_left_to_others(engine: Engine, files: Path) -> None:
+    """`NULL` for neon: the network sees argon alone."""
+    atoms = noble()
+    write_data(atoms, engine.folder / "atoms.data", NUMBERS)
+    both = (
+        "pair_style hybrid/overlay mlff zero 8.0\n"
+        f"pair_coeff * * mlff {files / 'layers.pt'} Ar NULL\npair_coeff * * zero\n"
+    )
+    found = [engine.run(f"{HEAD}read_data atoms.data\n{both}{STATIC}", n_ranks) for n_ranks in (1, 2)]
+    agree(*found)
+    argon = atoms[atoms.numbers == 18]
+    write_data(argon, engine.folder / "atoms.data", NUMBERS)
+    expected = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
+    assert found[0].energy == pytest.approx(expected.energy, abs=1e-9)
+    np.testing.assert_allclose(found[0].forces[atoms.numbers == 18], expected.forces, atol=1e-10)
+    assert np.abs(found[0].forces[atoms.numbers == 10]).max() == 0.0
+
+
+def test_changing_box(engine: Engine, files: Path) -> None:
+    write_data(noble(noise=0.05), engine.folder / "atoms.data", NUMBERS, temperature_K=80.0)
+    run = "fix 1 all npt temp 80 80 0.1 aniso 0 0 1\ntimestep 0.002\nthermo 10\n#RUN\nrun 60\n"
+    text = setup("pair_style mlff", str(files / "lj.pt")) + run
+    one, two = engine.run(text, extra="vol"), engine.run(text, 2, extra="vol")
+    assert abs(one.thermo["Volume"][-1] / one.thermo["Volume"][0] - 1) > 1e-4
+    np.testing.assert_allclose(two.thermo["Volume"], one.thermo["Volume"], rtol=1e-9)
+    agree(one, two, forces=1e-8, energy=1e-8)
+
+
+def test_minimization(engine: Engine, files: Path) -> None:
+    write_data(noble(), engine.folder / "atoms.data", NUMBERS)
+    text = setup("pair_style mlff", str(files / "lj.pt")) + "min_style fire\n#RUN\nminimize 0 1e-6 500 2000\n"
+    one, two = engine.run(text), engine.run(text, 2)
+    assert np.abs(one.forces).max() < 1e-5
+    agree(one, two, forces=2e-6, energy=1e-8, pressure=1e-4)
+
+
+def test_two_runs_in_one_input_and_a_second_pair_style(engine: Engine, files: Path) -> None:
+    write_data(noble((3, 3, 3)), engine.folder / "atoms.data", NUMBERS)
+    again = f"pair_style mlff\npair_coeff * * {files / 'layers.pt'} Ar Ne\n"
+    text = setup("pair_style mlff", str(files / "lj.pt")) + "run 1\n" + again + STATIC
+    expected = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
+    found = engine.run(text)
+    assert found.energy == pytest.approx(expected.energy, abs=1e-9)
+
+
+def test_lmp_finds_the_plugin_by_itself(engine: Engine, files: Path) -> None:
+    """No input of these tests says `plugin load`."""
+    status, said = engine.start("plugin list\n")
+    assert status == 0
+    assert "pair style plugin mlff" in said
+    assert "fix style plugin mlff/memory" in said
