@@ -24,7 +24,7 @@ def compile_for_training(
     Args:
         potential: in training mode; its parameters are read anew at every call.
         example: a batch of at least two systems; sizes of later batches are free; a batch of one system goes through
-            the eager potential.
+            the eager potential. Where it has a `probe`, batches with and without one are taken.
 
     Raises:
         OptionError: no C++ compiler.
@@ -42,12 +42,13 @@ def compile_for_training(
         found = solve(example)
         example = {**example, "state": found["state"], "adjoint": found["adjoint"]}
         eager = FromSolution(potential)
-    traced, parameters, names = trace_for_training(potential, example)
-    inputs = training_inputs(potential, example)
-    compiled = torch.compile(traced, dynamic=True, fullgraph=True)
+    examples = [example]
+    if "probe" in example:
+        examples.append({name: value for name, value in example.items() if name != "probe"})
+    runs = {"probe" in one: _compiled(potential, one, eager) for one in examples}
 
     def run(graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        return dict(zip(names, compiled(*parameters, *[graph[key] for key in inputs]), strict=True))
+        return runs["probe" in graph](graph)
 
     def call(graph: dict[str, Tensor]) -> dict[str, Tensor]:
         if graph["cell"].shape[0] < 2:
@@ -57,8 +58,22 @@ def compile_for_training(
         found = solve(graph)
         return found | run(graph | found)
 
-    _check(eager, run, potential.precision, parameters, example)
     return call
+
+
+def _compiled(
+    potential: Potential, example: dict[str, Tensor], eager: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """The compiled graph of batches that have what `example` has, compared with `eager` on it."""
+    traced, parameters, names = trace_for_training(potential, example)
+    inputs = training_inputs(potential, example)
+    compiled = torch.compile(traced, dynamic=True, fullgraph=True)
+
+    def run(graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        return dict(zip(names, compiled(*parameters, *[graph[key] for key in inputs]), strict=True))
+
+    _check(eager, run, potential.precision, parameters, example)
+    return run
 
 
 def _check(

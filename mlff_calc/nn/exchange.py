@@ -2,8 +2,8 @@
 
 A graph of such an engine has `node_numbers` beside `atomic_numbers`: rows of its own atoms first, ghosts after them.
 Features are kept for its own atoms; before neighbours are looked at, `exchange` fills in the ghosts, and its transpose adds
-their gradients to their owners. Both are operators of PyTorch, so that they are part of recorded and exported graphs; an engine
-brings its own kernels. The ones here serve a single process, where every neighbour is an atom of its own.
+their gradients to their owners. Both are operators of PyTorch, so that they are part of recorded and exported graphs; an
+engine brings its own kernels. The ones here serve a single process, where every neighbour is an atom of its own.
 """
 
 from typing import Any, Optional

@@ -62,6 +62,7 @@ class Loss:
     def __init__(self, section: LossSection) -> None:
         self.weights = section.weights()
         self.contraction = section.contraction
+        self.contraction_every = section.contraction_every
         self.spectral_radius = section.spectral_radius
         self.correction = section.correction
         self.form: Callable[[Tensor], Tensor]
@@ -88,9 +89,9 @@ class Loss:
         return total
 
     def penalty(self, outputs: dict[str, Tensor]) -> Tensor:
-        """What is added in training for a fixed point that is not contractive enough; a float64 scalar."""
+        """What is added every few steps for a fixed point that is not contractive enough; a float64 scalar."""
         excess = torch.relu(outputs["growth"].double() - self.spectral_radius)
-        return self.contraction * excess.square().mean()
+        return self.contraction * self.contraction_every * excess.square().mean()
 
     def on_the_way(self, outputs: Sequence[dict[str, Tensor]], labels: dict[str, Tensor], n_atoms: Tensor) -> Tensor:
         """What is added in training for outputs read off intermediate states; a float64 scalar.

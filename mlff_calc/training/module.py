@@ -77,7 +77,13 @@ class TrainingModule(pl.LightningModule):
         """The graph of a batch; a fixed point is sought from where the last epoch ended."""
         if self.starts is None:
             return batch.graph
-        return self._with_random(self.starts.give(part, batch.frames, batch.graph), dropout=part == "train")
+        training = part == "train"
+        graph = self.starts.give(part, batch.frames, batch.graph)
+        return self._with_random(graph, dropout=training, probe=training and self._measures_now())
+
+    def _measures_now(self) -> bool:
+        """Whether this step looks at the spectral radius: every few steps do, for it costs a third of one."""
+        return self.loss.contraction > 0.0 and self.global_step % self.loss.contraction_every == 0
 
     def solved(self, part: str, batch: Batch, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Outputs for what `given` gave of a batch; solutions are kept for the next epoch."""
@@ -90,12 +96,14 @@ class TrainingModule(pl.LightningModule):
             self.evaluations.append(torch.stack(counts).sum(dim=0).mean())
         return outputs
 
-    def _with_random(self, graph: dict[str, Tensor], *, dropout: bool) -> dict[str, Tensor]:
-        """The graph with what a fixed-point potential needs at random: a first probe, and dropout's factors."""
+    def _with_random(self, graph: dict[str, Tensor], *, dropout: bool, probe: bool) -> dict[str, Tensor]:
+        """The graph with what a fixed-point potential needs at random: a probe where none is kept, dropout's factors."""
         if not isinstance(self.potential, FixedPointPotential):
             return graph
         backbone = self.potential.backbone
-        if self.loss.contraction > 0.0 and "probe" not in graph:
+        if not probe:
+            graph = {name: value for name, value in graph.items() if name != "probe"}
+        elif "probe" not in graph:
             graph = graph | {"probe": backbone.random_state(graph)}
         if backbone.dropout > 0.0:
             factors = backbone.dropout_factors(graph)
@@ -129,7 +137,8 @@ class TrainingModule(pl.LightningModule):
         example = to_device(example, self.device)
         # A run that is resumed compiles later than one that is not, and draws the same numbers in its steps.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            return compile_for_training(self.potential, self._with_random(example, dropout=True))
+            probe = self.loss.contraction > 0.0
+            return compile_for_training(self.potential, self._with_random(example, dropout=True, probe=probe))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move graph and labels; the frame numbers stay."""
@@ -146,7 +155,7 @@ class TrainingModule(pl.LightningModule):
         if self.counts and isinstance(self.potential, FixedPointPotential):
             on_the_way = outputs_on_the_way(self.potential, graph, outputs)
             loss = loss + self.loss.on_the_way(on_the_way, batch.labels, batch.n_atoms)
-        if self.loss.contraction > 0.0:
+        if "growth" in outputs:
             loss = loss + self.loss.penalty(outputs)
         self.finite.look("loss", loss)
         self.loss_sum = loss.detach() if self.loss_sum is None else self.loss_sum + loss.detach()

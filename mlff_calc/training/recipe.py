@@ -145,6 +145,7 @@ class LossSection(Section):
     form: Form = "l2"
     huber_delta: float = Field(0.01, gt=0.0)
     contraction: float = Field(0.0, ge=0.0)
+    contraction_every: int = Field(4, ge=1)
     spectral_radius: float = Field(0.7, gt=0.0)
     correction: float = Field(0.0, ge=0.0)
     correction_states: int = Field(1, ge=1, le=2)

@@ -34,6 +34,8 @@ class Starts:
             return graph
         device = graph["edge_vec"].device
         rows = [known[frame] for frame in frames]
+        if any("probe" in row for row in rows):  # frames that were not measured yet begin at random
+            rows = [row if "probe" in row else row | {"probe": torch.randn_like(row["state"])} for row in rows]
         return graph | {
             key: torch.cat([row[name] for row in rows]).to(device)
             for name, key in KEPT.items()
@@ -57,7 +59,7 @@ class Starts:
         for i, frame in enumerate(frames):
             row = {name: parts[i] for name, parts in found.items()}
             if all(bool(torch.isfinite(tensor).all()) for tensor in row.values()):
-                known[frame] = row
+                known[frame] = known.get(frame, {}) | row
             else:
                 known.pop(frame, None)
 

@@ -99,7 +99,7 @@ def test_growth_is_that_of_the_transposed_jacobian(potential: FixedPointPotentia
 
 
 def test_only_what_is_above_the_line_is_punished() -> None:
-    loss = Loss(LossSection(energy=1.0, forces=1.0, contraction=3.0, spectral_radius=0.7))
+    loss = Loss(LossSection(energy=1.0, forces=1.0, contraction=3.0, contraction_every=1, spectral_radius=0.7))
     growth = torch.tensor([0.2, 0.9, 0.7, 1.1], requires_grad=True)
     penalty = loss.penalty({"growth": growth})
     assert float(penalty.detach()) == pytest.approx(3.0 * (0.04 + 0.16) / 4, rel=1e-6)
@@ -153,7 +153,7 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 
 def test_a_run_and_one_that_was_resumed(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With recurrent dropout, whose random numbers go on too."""
-    loss = {"energy": 1.0, "forces": 1.0, "contraction": 1.0, "spectral_radius": 0.05}
+    loss = {"energy": 1.0, "forces": 1.0, "contraction": 1.0, "contraction_every": 2, "spectral_radius": 0.05}
     path = project(potential={"backbone": BACKBONE}, loss=loss, optimizer__max_epochs=2)
     train(path, output=tmp_path / "whole")
     rows = _rows(tmp_path / "whole")
@@ -177,7 +177,10 @@ def test_a_run_and_one_that_was_resumed(project: Project, tmp_path: Path, monkey
     train(path, output=tmp_path / "parts", resume=True)
     whole, parts = _state(tmp_path / "whole"), _state(tmp_path / "parts")
     assert whole.keys() == parts.keys()
-    assert {"train 0 state", "train 11 probe", "valid 3 adjoint"} <= whole.keys()
+    assert {"train 0 state", "train 11 adjoint", "valid 3 adjoint"} <= whole.keys()
+    probed = [name for name in whole if name.startswith("train") and name.endswith("probe")]
+    assert len(probed) > 0  # half of the steps are measured
+    assert not [name for name in whole if name.startswith("valid") and name.endswith("probe")]
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
     assert _rows(tmp_path / "parts") == rows
 
@@ -202,3 +205,13 @@ def test_implicit_gradients_train_and_have_no_contraction(project: Project, tmp_
     loss = {"energy": 1.0, "forces": 1.0, "contraction": 1.0}
     with pytest.raises(RecipeError, match="implicit measures no spectral radius"):
         train(project(potential={"backbone": backbone}, loss=loss), output=tmp_path / "other")
+
+
+def test_every_few_steps_are_measured_and_weighted_for_the_others(project: Project) -> None:
+    """The penalty's mean over steps does not depend on how often it is taken."""
+    outputs = {"growth": torch.tensor([0.9, 0.4])}
+    for every in (1, 4):
+        section = LossSection(contraction=2.0, contraction_every=every, spectral_radius=0.5)
+        torch.testing.assert_close(
+            Loss(section).penalty(outputs) / every, torch.tensor(2.0 * 0.4**2 / 2, dtype=torch.float64)
+        )

@@ -94,7 +94,10 @@ def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object
         ("potential.head.name=dipole", "potential.head.name: 'dipole' is not a choice; give 'energy'"),
         ("data.valid=valid.extxyz", "data: both `valid` and `split.valid` are given"),
         ("optimizer.batch_size=true", "optimizer.batch_size: True: true and false are no numbers; give a number"),
-        ("potential.backbone.name=mace", "potential.backbone.name: unknown backbone 'mace'; available: deq, equiformer"),
+        (
+            "potential.backbone.name=mace",
+            "potential.backbone.name: unknown backbone 'mace'; available: deq, equiformer",
+        ),
         ("potential.backbone.chanels=8", "potential.backbone.chanels: unknown option 'chanels'"),
         (
             "potential.backbone.channels=abc",

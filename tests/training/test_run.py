@@ -238,7 +238,9 @@ def test_labels_that_are_nan_are_refused(project: Project) -> None:
 
 def test_wrong_backbone_option_is_refused_with_the_nearest(project: Project) -> None:
     path = project(potential__backbone__chanels=4)
-    with pytest.raises(RecipeError, match=r"recipe.yaml: potential.backbone.chanels: .*'chanels'.*did you mean 'channels'"):
+    with pytest.raises(
+        RecipeError, match=r"recipe.yaml: potential.backbone.chanels: .*'chanels'.*did you mean 'channels'"
+    ):
         train(path)
     assert_nothing_written(path)
 

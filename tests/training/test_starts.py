@@ -74,11 +74,21 @@ def test_the_last_solution_counts_and_one_that_is_not_finite_is_forgotten() -> N
 
 
 def test_what_one_frame_lacks_is_not_given() -> None:
-    """Where the probe begins in a later epoch, or in some batches only."""
+    """Direct forces have no adjoint."""
+    starts = Starts()
+    starts.keep("train", [0], n_atoms([0]), outputs_of([0], ("state", "adjoint")))
+    starts.keep("train", [1], n_atoms([1]), outputs_of([1], ("state",)))
+    assert_given(starts, "train", [0, 1], ("state",))
+
+
+def test_a_frame_without_a_probe_gets_a_random_one() -> None:
+    """The spectral radius is looked at in some steps only; what a frame had before stays for the next of them."""
     starts = Starts()
     starts.keep("train", [0], n_atoms([0]), outputs_of([0]))
-    starts.keep("train", [1], n_atoms([1]), outputs_of([1], ("state", "adjoint")))
-    assert_given(starts, "train", [0, 1], ("state", "adjoint"))
+    starts.keep("train", [0, 1], n_atoms([0, 1]), outputs_of([0, 1], ("state", "adjoint")))
+    probe = starts.give("train", [0, 1], graph_of([0, 1]))["probe"]
+    torch.testing.assert_close(probe[: SIZES[0]], outputs_of([0])["probe"].detach(), rtol=0.0, atol=0.0)
+    assert float(probe[SIZES[0] :].std()) > 0.1
 
 
 def test_through_a_checkpoint(tmp_path: Path) -> None:
