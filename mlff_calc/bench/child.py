@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from mlff_calc.bench.lammps import lammps_step
 from mlff_calc.bench.models import random_config
 from mlff_calc.bench.motion import moving_frames
 from mlff_calc.bench.step import time_system
@@ -105,7 +106,11 @@ def measure_training(system: str, batch_size: int, steps: int, threads: int, **o
     }  # fmt: skip
 
 
-TASKS: dict[str, Callable[..., dict[str, Any]]] = {"step": measure_step, "training": measure_training}
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {
+    "step": measure_step,
+    "training": measure_training,
+    "lammps": lammps_step,
+}
 
 
 def main() -> None:

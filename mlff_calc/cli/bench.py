@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Time a step of a calculator; see also `scaling`, `memory`, `front` and `peers`.",
+    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `lammps` and `peers`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -257,6 +257,31 @@ def peers(
     _give(result, json_file, _peer_tables(result))
     if not result["timings"]:
         raise typer.Exit(1)
+
+
+@app.command("lammps")
+@guard
+def lammps_(
+    file: Annotated[
+        Path, typer.Argument(help="A file of `mlff export --to lammps` that knows silicon.", show_default=False)
+    ],
+    sizes: Annotated[str, typer.Option("--sizes", help="Numbers of silicon atoms, each 8 n^3.")] = "512,4096",
+    ranks: Annotated[str, typer.Option("--ranks", help="Numbers of ranks, one thread each.")] = "1,2",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps.")] = 5,
+    paired: Annotated[bool, typer.Option("--python/--no-python", help="Time the same file in Python as well.")] = True,
+    json_file: JsonFile = None,
+) -> None:
+    """Time of the pair style per atom, on ranks, and paired with the same file in Python."""
+    from mlff_calc.bench.lammps import measure_lammps
+    from mlff_calc.bench.machine import describe_machine
+
+    rows = measure_lammps(file, _numbers(sizes), _numbers(ranks), steps=steps, paired=paired)
+    columns = {
+        "atoms": "n_atoms", "ranks": "n_ranks", "pair ms": "pair_ms", "whole step ms": "loop_ms", "µs/atom": "us_per_atom",
+        "Python ms": "python_ms", "pair / Python": "ratio", "peak MiB of a rank": "memory_mib", "KiB/atom": "kib_per_atom",
+    }  # fmt: skip
+    result = {"machine": describe_machine("cpu"), "file": str(file), "rows": rows}
+    _give(result, json_file, [_table(f"silicon by pair_style mlff, {file.name}", columns, rows)])
 
 
 def _peer_tables(result: dict[str, Any]) -> list[Table]:

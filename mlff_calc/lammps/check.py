@@ -111,9 +111,7 @@ def _exported(target: str | Path, folder: Path) -> ExportedPotential:
     path = Path(target)
     if path.suffix not in BACKENDS:
         potential, path = load_potential(target), folder / "potential.pt"
-        export_potential(
-            potential, path, to="lammps", precision="float64", stepping=stepping_of("auto", potential)
-        )
+        export_potential(potential, path, to="lammps", precision="float64", stepping=stepping_of("auto", potential))
     exported = load_exported(path.resolve())
     if exported.metadata.kind != "lammps":
         raise OptionError(

