@@ -6,27 +6,13 @@ their gradients to their owners. Both are operators of PyTorch, so that they are
 engine brings its own kernels. The ones here serve a single process, where every neighbour is an atom of its own.
 """
 
+from collections.abc import Callable
 from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
 from mlff_calc.errors import StructureError
-
-
-@torch.library.custom_op("mlff::exchange", mutates_args=())
-def _exchange(features: Tensor, nodes: Tensor) -> Tensor:
-    return _same_rows(features, nodes)
-
-
-@torch.library.custom_op("mlff::exchange_reverse", mutates_args=())
-def _exchange_reverse(gradient: Tensor, atoms: Tensor) -> Tensor:
-    return _same_rows(gradient, atoms)
-
-
-@torch.library.custom_op("mlff::all_sum", mutates_args=())
-def _all_sum(values: Tensor) -> Tensor:
-    return values.clone()
 
 
 def _same_rows(features: Tensor, other: Tensor) -> Tensor:
@@ -43,15 +29,8 @@ def _same_rows(features: Tensor, other: Tensor) -> Tensor:
     return features.clone(memory_format=torch.contiguous_format)
 
 
-@_exchange.register_fake
-@_exchange_reverse.register_fake
 def _resized(features: Tensor, other: Tensor) -> Tensor:
     return features.new_empty((other.shape[0], *features.shape[1:]))
-
-
-@_all_sum.register_fake
-def _like(values: Tensor) -> Tensor:
-    return torch.empty_like(values)
 
 
 def _keep_rows(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -63,7 +42,18 @@ def _gather_back(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
     return torch.ops.mlff.exchange_reverse(gradient.contiguous(), ctx.saved_tensors[0]), None
 
 
-_exchange.register_autograd(_gather_back, setup_context=_keep_rows)
+def _register(name: str, arguments: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]) -> None:
+    """Define an operator, unless an engine in this process was first; while it does not run, its kernels are as ours."""
+    if not torch._C._dispatch_has_kernel(name):  # noqa: SLF001 - there is no public way to ask
+        torch.library.define(name, f"({arguments}) -> Tensor")
+        torch.library.impl(name, "default", kernel)
+    torch.library.register_fake(name, fake)
+
+
+_register("mlff::exchange", "Tensor features, Tensor nodes", _same_rows, _resized)
+_register("mlff::exchange_reverse", "Tensor gradient, Tensor atoms", _same_rows, _resized)
+_register("mlff::all_sum", "Tensor values", torch.clone, torch.empty_like)
+torch.library.register_autograd("mlff::exchange", _gather_back, setup_context=_keep_rows)
 
 
 def exchange(features: Tensor, nodes: Optional[Tensor]) -> Tensor:

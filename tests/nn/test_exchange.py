@@ -1,0 +1,50 @@
+"""The operators where engines step in: copies in one process, transposes of each other, the same whoever defines them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mlff_calc.errors import StructureError
+from mlff_calc.nn.exchange import all_sum, exchange
+
+
+def test_one_process_holds_every_neighbour() -> None:
+    features = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert exchange(features, None) is features
+    found = exchange(features, torch.zeros(5))
+    assert torch.equal(found, features)
+    assert found.data_ptr() != features.data_ptr()
+    (gradient,) = torch.autograd.grad((found**2).sum(), features)
+    torch.testing.assert_close(gradient, 2.0 * features.detach())
+    values = torch.randn(3, dtype=torch.float64)
+    assert torch.equal(all_sum(values), values)
+
+
+def test_ghosts_need_an_engine() -> None:
+    with pytest.raises(StructureError, match="run it in LAMMPS"):
+        exchange(torch.zeros(5, 2), torch.zeros(7))
+
+
+def test_the_operators_keep_torchs_rules() -> None:
+    features = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(torch.ops.mlff.exchange.default, (features, torch.zeros(5)))
+    torch.library.opcheck(torch.ops.mlff.exchange_reverse.default, (features.detach(), torch.zeros(5)))
+    torch.library.opcheck(torch.ops.mlff.all_sum.default, (features.detach(),))
+
+
+def test_an_engine_may_have_defined_them_before() -> None:
+    """LAMMPS with the plugin in a Python process that imports the package afterwards."""
+    code = (
+        "import torch\n"
+        "torch.library.define('mlff::exchange', '(Tensor features, Tensor nodes) -> Tensor')\n"
+        "torch.library.impl('mlff::exchange', 'CPU', lambda features, nodes: features + 1.0)\n"
+        "from mlff_calc.nn.exchange import exchange, all_sum\n"
+        "assert exchange(torch.zeros(2), torch.zeros(2)).sum() == 2.0\n"
+        "assert all_sum(torch.ones(1)).item() == 1.0\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
