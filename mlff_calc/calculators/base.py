@@ -113,7 +113,9 @@ class GraphCalculator(Calculator):
             OptionError: a parameter cannot be honoured.
         """
         options = self.parameters
-        device = resolve_device(options["device"])
+        exported = [one for one in self._potentials if isinstance(one, ExportedPotential)]
+        automatic = options["device"] == "auto" and exported
+        device = resolve_device(exported[0].metadata.device if automatic else options["device"])
         if device.type == "cpu":
             keep_freed_memory()
         if options["compile"] and options["deterministic"]:

@@ -37,10 +37,11 @@ def export(
         ),
     ] = Kind.torchscript,
     precision: options.Precision = options.PrecisionName.float32,
+    device: Annotated[str, typer.Option("--device", help="Where the file will run: cpu or cuda.")] = "cpu",
     reuse: options.Reuse = options.ReuseName.auto,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write a potential to one file, compared with the potential itself on two system sizes before it is kept.
+    """Write a potential to one file, compared with the potential itself on three small structures before it is kept.
 
     Of a potential with a fixed point (backbone deq) the step of a trajectory is written, one file for each way of reuse.
     """
@@ -49,6 +50,7 @@ def export(
     from rich.console import Console
 
     from mlff_calc.calculators.reuse import stepping_of
+    from mlff_calc.device import resolve_device
     from mlff_calc.export import export_potential
     from mlff_calc.potential import load_potential
 
@@ -58,7 +60,13 @@ def export(
         loaded = load_potential(potential)
         stepping = stepping_of(reuse.value, loaded)
         metadata = export_potential(
-            loaded, output, to=to.value, precision=precision.value, stepping=stepping, overwrite=overwrite
+            loaded,
+            output,
+            to=to.value,
+            precision=precision.value,
+            device=resolve_device(device),
+            stepping=stepping,
+            overwrite=overwrite,
         )
     seconds, size = time.monotonic() - start, output.stat().st_size / 1e6
     elements = " ".join(metadata.symbols)

@@ -32,7 +32,7 @@ from mlff_calc.export.metadata import BACKENDS, FORMAT, FORMAT_VERSION, RECORD, 
 from mlff_calc.export.torchscript import script_of
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
 from mlff_calc.potential import Potential
-from mlff_calc.potential.engine import EngineStep
+from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
 
@@ -65,16 +65,21 @@ def export_potential(
     *,
     to: str = "torchscript",
     precision: str | None = None,
+    device: str | torch.device = "cpu",
     stepping: Stepping | None = None,
     overwrite: bool = False,
 ) -> Metadata:
-    """Write a potential to one file, after comparing what is written with eager on two system sizes.
+    """Write a potential to one file, after comparing what is written with eager on structures of 8, 11 and 30 atoms.
+
+    Of a potential on a fixed point the exported step is compared with the eager step, in each of its modes. Ghost atoms are
+    not part of the comparison: only an engine has them.
 
     Args:
         potential: left as it is.
         path: ends in `.pt` for TorchScript or `.pt2` for AOTInductor (which `to="aoti"` asks for, and `to="lammps"` takes).
         to: `torchscript`, `lammps` or `aoti`.
         precision: cast to this precision first (default: the potential's own).
+        device: that the file is for: `cpu` or `cuda`, where it is recorded.
         stepping: of potentials on a fixed point, and of them alone.
         overwrite: replace a file that is there.
 
@@ -89,6 +94,7 @@ def export_potential(
     backend = _backend_of(to, path, overwrite)
     _check_exportable(potential, to, stepping)
     potential = potential.to_precision(precision or potential.precision).eval().requires_grad_(False)
+    potential = potential.to(torch.device(device))
     module: nn.Module = potential
     if stepping is not None:
         module = EngineStep(FixedPointStep(potential, stepping.sizes)).eval()  # type: ignore[arg-type]
@@ -180,7 +186,7 @@ def _metadata(potential: Potential, module: nn.Module, to: str, backend: str, st
         exchange_width=potential.backbone.exchange_width,
         torch=torch.__version__,
         mlff_calc=_own_version(),
-        device="cpu",
+        device=next(potential.parameters()).device.type,
         fixed_point=fixed_point,
     )
 
@@ -207,14 +213,15 @@ def _example(
     potential: Potential, module: nn.Module, to: str, n_atoms: int, seed: int, ghosts: int = 0, **options: float
 ) -> dict[str, Tensor]:
     """A probe graph with what the kind's inputs are; `ghosts` nodes that no edge points to keep sizes apart in a record."""
-    graph = probe_graph(potential, n_atoms, seed=seed, device=torch.device("cpu"), **options)
+    device = next(potential.parameters()).device
+    graph = probe_graph(potential, n_atoms, seed=seed, device=device, **options)
     if to == "lammps":
         numbers = graph["atomic_numbers"]
         graph["node_numbers"] = torch.cat([numbers, numbers[:ghosts]])
-        graph["owned"] = torch.ones(n_atoms, dtype=torch.float64)
+        graph["owned"] = torch.ones(n_atoms, dtype=torch.float64, device=device)
     if isinstance(module, EngineStep):
         graph["memory"] = probe_rows(module, graph, seed)
-        graph["control"] = torch.tensor([1.0, 1e-8, 1e-6, 0.0], dtype=torch.float64)
+        graph["control"] = torch.tensor([PREDICT, 1e-8, 1e-6, 0.0], dtype=torch.float64, device=device)
     return graph
 
 
@@ -227,11 +234,14 @@ def _compare(potential: Potential, module: nn.Module, file: Path, metadata: Meta
     run = load_function(file, metadata.backend)
     for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):
         graph = _example(potential, module, metadata.kind, n_atoms, seed=seed, spacing=spacing)
-        eager = {name: tensor.detach() for name, tensor in module(graph).items()}
-        try:
-            found = run([graph[name].contiguous() for name in metadata.inputs])
-        except RuntimeError as error:
-            raise ExportError(f"the exported file does not run ({error}); nothing was written") from error
-        expected = {name: eager[name] for name in metadata.outputs}
-        what = f"exported potential, {n_atoms} atoms"
-        compare(expected, dict(zip(metadata.outputs, found, strict=True)), potential.precision, what)
+        for mode in (COLD, PREDICT, CONTINUE) if metadata.fixed_point else (PREDICT,):
+            if metadata.fixed_point:
+                graph["control"][0] = mode
+            eager = {name: tensor.detach() for name, tensor in module(graph).items()}
+            try:
+                found = run([graph[name].contiguous() for name in metadata.inputs])
+            except RuntimeError as error:
+                raise ExportError(f"the exported file does not run ({error}); nothing was written") from error
+            expected = {name: eager[name] for name in metadata.outputs}
+            what = f"exported potential, {n_atoms} atoms"
+            compare(expected, dict(zip(metadata.outputs, found, strict=True)), potential.precision, what)

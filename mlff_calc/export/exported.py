@@ -132,10 +132,10 @@ class ExportedPotential:
         n_atoms = numbers.shape[0]
         if n_atoms < 2 or edge_index.shape[1] < 2:
             numbers = torch.cat([numbers, numbers.new_full((2,), self.elements[0])])
-            pair = torch.tensor([[n_atoms, n_atoms + 1], [n_atoms + 1, n_atoms]])
-            apart = torch.tensor([[2.0 * self.cutoff, 0.0, 0.0], [-2.0 * self.cutoff, 0.0, 0.0]], dtype=torch.float64)
+            pair = edge_index.new_tensor([[n_atoms, n_atoms + 1], [n_atoms + 1, n_atoms]])
+            apart = edge_vec.new_tensor([[2.0 * self.cutoff, 0.0, 0.0], [-2.0 * self.cutoff, 0.0, 0.0]])
             edge_index, edge_vec = torch.cat([edge_index, pair], dim=1), torch.cat([edge_vec, apart])
-        owned = torch.zeros(numbers.shape[0], dtype=torch.float64)
+        owned = edge_vec.new_zeros(numbers.shape[0])
         owned[:n_atoms] = 1.0
         return {
             "atomic_numbers": numbers,
@@ -159,10 +159,12 @@ class ExportedPotential:
         """
         facts: dict[str, Any] = self.metadata.fixed_point or {}
         dtype = torch.float64 if self.metadata.dtype == "float64" else torch.float32
-        memory = torch.zeros(inputs["atomic_numbers"].shape[0], facts["slots"], facts["width"], dtype=dtype)
+        device = inputs["edge_vec"].device
+        shape = (inputs["atomic_numbers"].shape[0], facts["slots"], facts["width"])
+        memory = torch.zeros(shape, dtype=dtype, device=device)
         mode, residuals = COLD, []
         for count in range(1, facts["max_repeats"] + 1):
-            control = torch.tensor([mode, facts["fit_ridge"], facts["ridge"], 0.0], dtype=torch.float64)
+            control = torch.tensor([mode, facts["fit_ridge"], facts["ridge"], 0.0], dtype=torch.float64, device=device)
             out = self._call({**inputs, "memory": memory, "control": control})
             worst = float(out["residuals"].max())
             if worst < facts["cold_tolerance"]:

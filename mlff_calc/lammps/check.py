@@ -6,6 +6,7 @@ LAMMPS runs a small periodic crystal of a potential's elements at constant energ
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 N_STEPS = 10
 TIMESTEP_PS = 1e-4
 TEMPERATURE_K = 300.0
+TIME_LIMIT_S = 900
 SIDE = 4  # atoms along an edge of the box
 PER_BAR = 1.0 / 1.602176634e6  # eV/Angstrom^3
 TOLERANCES = {"float64": (1e-9, 1e-10, 1e-6), "mixed": (1e-4, 1e-4, 1e-3), "float32": (1e-4, 1e-4, 1e-3)}
@@ -151,7 +153,11 @@ def _run(exported: ExportedPotential, folder: Path, plugins: Path, n_ranks: int)
         "dump_modify 1 sort id format float %.17g\n"
         f"run {N_STEPS}\n"
     )
-    done = run_lammps(text, folder=folder, n_ranks=n_ranks, plugins=str(plugins))
+    try:
+        done = run_lammps(text, folder=folder, n_ranks=n_ranks, plugins=str(plugins), timeout_s=TIME_LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        msg = f"LAMMPS on {n_ranks} ranks did not end within {TIME_LIMIT_S} s; is the machine busy, or MPI stuck?"
+        raise SimulationError(msg) from error
     if done.returncode != 0:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
         raise SimulationError(f"LAMMPS stopped on {n_ranks} ranks: {' '.join(lines[:2]) or done.stderr[-500:]}")

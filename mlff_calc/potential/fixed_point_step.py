@@ -77,10 +77,15 @@ class FixedPointStep(nn.Module):
             mix = self.mix(start, graph, total)
             start = _warm(start, (mix * graph["past_states"]).sum(dim=0), graph)
         here: List[Tensor] = []
+        owned = (graph["owned"] > 0.0).view(-1, 1, 1) if "owned" in graph else None
+
+        def only_owned(found: Tensor, given: Tensor) -> Tensor:
+            """Rows that pad a process's part stay as they are: they must not weigh in the sums over all processes."""
+            return found if owned is None else torch.where(owned, found, given)
 
         def evaluate(state: Tensor) -> Tensor:
             here[:] = [state.detach().requires_grad_(True)]
-            return potential.backbone.evaluate(here[0], edge_index, views, nodes)
+            return only_owned(potential.backbone.evaluate(here[0], edge_index, views, nodes), here[0])
 
         secants_z, secants_g = graph["state_secants"]
         forward = unrolled(evaluate, start, self.n_forward, secants_z, secants_g, graph["ridges"][1], total)
@@ -93,7 +98,7 @@ class FixedPointStep(nn.Module):
 
         def transpose(adjoint: Tensor) -> Tensor:
             pulled[:] = derivatives([forward.value], [here[0], *views], [adjoint])
-            return cotangent + pulled[0]
+            return only_owned(cotangent + pulled[0], adjoint)
 
         secants_z, secants_g = graph["adjoint_secants"]
         backward = unrolled(transpose, adjoint, self.n_adjoint, secants_z, secants_g, graph["ridges"][1], total)

@@ -57,6 +57,24 @@ def spread(gradient: Tensor, edge_index: Tensor, edge_vec: Tensor, n_nodes: int)
     return forces, virials.index_add(0, centre, virial).index_add(0, neighbour, virial)
 
 
+class Failing(nn.Module):
+    """What a file does that has gone wrong."""
+
+    def forward(
+        self,
+        atomic_numbers: Tensor,
+        node_numbers: Tensor,
+        system_index: Tensor,
+        edge_index: Tensor,
+        edge_vec: Tensor,
+        cell: Tensor,
+        owned: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if edge_vec.shape[0] > 0:
+            raise RuntimeError("no such luck")
+        return owned, edge_vec, cell
+
+
 class LennardJones(nn.Module):
     """LAMMPS's lj/smooth/linear for all pairs; with `spoil`, NaN where atoms are closer than 3 Angstrom."""
 

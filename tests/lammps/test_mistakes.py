@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 
 from .conftest import HEAD, Engine, noble, setup, write_data
-from .models import LennardJones, metadata, save, save_contraction
+from .models import Failing, LennardJones, metadata, save, save_contraction
 
 pytestmark = pytest.mark.lammps
 
@@ -126,11 +126,42 @@ def test_no_file_given(written: Engine) -> None:
         ("tolerance 0", "tolerance 0 is not above zero"),
         ("tolerance", "tolerance is no option, or lacks its value"),
         ("device tpu", "device tpu is neither cpu nor cuda"),
+        ("device cuda:x", "device cuda:x is neither cpu nor cuda"),
+        ("device cuda", "exported for cpu, and pair_style mlff asks for cuda"),
+        ("device cuda:1", "exported for cpu, and pair_style mlff asks for cuda"),
         ("tolerance 1e-3", "tolerance is for fixed-point potentials, and lj.pt is none"),
     ],
 )
 def test_options(written: Engine, options: str, message: str) -> None:
     assert message in written.refusal(f"{setup(f'{STYLE} {options}', 'lj.pt')}run 0\n")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this PyTorch has CUDA devices")
+def test_no_cuda_device(written: Engine) -> None:
+    text = with_metadata(written, device="cuda").replace(STYLE, f"{STYLE} device cuda")
+    assert "PyTorch sees 0 CUDA devices" in written.refusal(text)
+
+
+def test_a_new_style_forgets_the_file(written: Engine) -> None:
+    """LAMMPS keeps the style where its name stays the same; its file was chosen for the old settings."""
+    save_contraction(written.folder / "deq.pt")
+    text = f"{setup(STYLE, 'deq.pt')}run 0\n{STYLE} ghosts\nrun 0\n"
+    assert "coeff" in written.refusal(text).lower()
+    status, said = written.start(f"{setup(STYLE, 'deq.pt')}run 0\n{STYLE}\npair_coeff * * lj.pt Ar Ne\nrun 0\n")
+    assert status == 0, said[-2000:]
+
+
+def test_pairs_that_lists_leave_out(written: Engine) -> None:
+    said = written.refusal(f"{setup(STYLE, 'lj.pt')}neigh_modify exclude type 1 2\nrun 0\n")
+    assert "hold atoms by fix setforce instead" in said
+
+
+def test_a_network_that_fails_says_why_in_a_line(written: Engine) -> None:
+    save(Failing(), written.folder / "failing.pt", metadata(8.0, 1))
+    said = written.refusal(f"{setup(STYLE, 'failing.pt')}run 0\n")
+    assert "the network failed in step 0" in said
+    assert "no such luck" in said
+    assert "Traceback" not in said
 
 
 def test_ghosts_of_a_fixed_point(written: Engine) -> None:

@@ -84,6 +84,13 @@ void GhostExchange::set_rows(bool copy, int64_t first)
   first_ghost = first;
 }
 
+int GhostExchange::set_width(int n_numbers, const std::string &dtype)
+{
+  const int wanted = dtype == "float32" ? (n_numbers + 1) / 2 : n_numbers;
+  max_doubles = std::clamp(wanted, 1, 1024);
+  return max_doubles;
+}
+
 at::Tensor GhostExchange::exchange(const at::Tensor &features, int64_t n_nodes)
 {
   if (is_copy) return copy_of_as_many_rows(features, n_nodes);

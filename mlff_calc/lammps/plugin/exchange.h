@@ -41,11 +41,12 @@ void register_operators();
 // LAMMPS's ghost atoms: rows 0..n_atoms-1 are atoms of this rank, then padding, then ghosts in LAMMPS's order.
 class GhostExchange : public Engine, protected LAMMPS_NS::Pointers {
  public:
-  static constexpr int max_doubles = 1024;    // of one atom in one message; wider features go in several
 
   GhostExchange(LAMMPS_NS::LAMMPS *lammps, LAMMPS_NS::Pair *pair) : Pointers(lammps), pair(pair) {}
   // is_copy: every neighbour is a row of this rank, nothing crosses. Otherwise the ghosts start at row first_ghost.
   void set_rows(bool is_copy, int64_t first_ghost);
+  // Doubles of one atom in one message, for features of so many numbers; wider ones go in several messages.
+  int set_width(int n_numbers, const std::string &dtype);
 
   at::Tensor exchange(const at::Tensor &features, int64_t n_nodes) override;
   at::Tensor exchange_reverse(const at::Tensor &gradient, int64_t n_local) override;
@@ -69,7 +70,7 @@ class GhostExchange : public Engine, protected LAMMPS_NS::Pointers {
   // What crosses at the moment: the bytes first..first+count-1 of every row.
   char *data = nullptr;
   size_t row_bytes = 0, first_byte = 0, count = 0;
-  int doubles = 0;
+  int doubles = 0, max_doubles = 1;
   bool is_float = false;
 };
 

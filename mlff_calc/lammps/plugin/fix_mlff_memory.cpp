@@ -41,6 +41,7 @@ void FixMLFFMemory::need(int n_atoms)
 {
   if (n_atoms <= static_cast<int>(marks.size())) return;
   const size_t rows = std::max<size_t>(n_atoms, marks.size() + marks.size() / 8);
+  memories.reserve(rows * bytes);    // resize alone would take twice as much
   memories.resize(rows * bytes);
   marks.resize(rows);
 }

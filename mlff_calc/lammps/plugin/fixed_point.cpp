@@ -14,12 +14,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 namespace mlff {
 
 static const double largest_move = 0.5;     // Angstrom; from farther away a memory says nothing
 static const double not_moved = 1e-9;       // Angstrom; wrapping back into the box changes the last digits
-static const double least_progress = 0.9;   // a call that leaves more than this of the residual is the last one
+static const double least_progress = 0.9;   // a solve goes on as long as its least residual falls to this share ...
+static const size_t warm_patience = 1;      // ... in one call where a cold start is still to come,
+static const size_t cold_patience = 5;      // ... and in five where there is nothing else
 
 FixedPointStep::FixedPointStep(LAMMPS_NS::LAMMPS *lammps, const Facts &about, double tolerance, bool always_cold) :
     Pointers(lammps), facts(*about.fixed_point), dtype(about.dtype == "float32" ? at::kFloat : at::kDouble),
@@ -43,7 +46,7 @@ std::map<std::string, at::Tensor> FixedPointStep::run(const Model &model, const 
   if (!found && mode != cold) found = solve(cold, model, inputs, outputs);
   if (!found)
     error->all(FLERR,
-               "pair mlff: no fixed point in step {} after {} calls from a cold start: residuals {:.3g} and {:.3g}, tolerance "
+               "pair mlff: no fixed point in step {} after {} calls: residuals {:.3g} and {:.3g}, tolerance "
                "{:.3g}. Atoms may be too close or unlike those that {} was trained on; see the last steps",
                update->ntimestep, n_calls, residual, adjoint_residual, cold_tolerance, path);
   memory.remember(n_atoms, static_cast<const char *>(outputs.at("memory").const_data_ptr()));
@@ -70,15 +73,20 @@ bool FixedPointStep::solve(Mode mode, const Model &model, std::map<std::string, 
 {
   const double tolerance = mode == cold ? cold_tolerance : warm_tolerance;
   if (mode == cold) n_cold++;
-  double before = 0;
+  const size_t patience = mode == cold ? cold_patience : warm_patience;
+  std::vector<double> known;
   for (int call = 0; call <= facts.max_repeats; call++) {
     inputs["control"] = at::tensor({static_cast<double>(call ? go_on : mode), facts.fit_ridge, facts.ridge, 0.0}, at::kDouble);
     outputs = model(inputs);
     n_calls++;
     const double now = read_residuals(outputs);
     if (now <= tolerance) return true;
-    if (call > 1 && !(now < least_progress * before)) return false;
-    before = now;
+    if (std::isnan(now)) return false;
+    known.push_back(now);
+    if (known.size() > std::max<size_t>(2, patience)) {
+      const auto middle = known.end() - patience;
+      if (!(*std::min_element(middle, known.end()) < least_progress * *std::min_element(known.begin(), middle))) return false;
+    }
     inputs["memory"] = outputs.at("memory");
   }
   return false;

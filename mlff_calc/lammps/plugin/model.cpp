@@ -4,7 +4,9 @@
 
 #include "json.h"
 
+#include <ATen/Context.h>
 #include <ATen/Version.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/InferenceMode.h>
 #include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
@@ -77,6 +79,8 @@ static Facts read_facts(const std::string &path, const json &said)
   require(energy == "eV" && length == "Angstrom", path, "units " + energy + ", " + length + " are not eV, Angstrom");
   facts.cutoff = said.at("cutoff").get<double>();
   facts.n_layers = said.at("n_layers").get<int>();
+  facts.exchange_width = said.at("exchange_width").get<int>();
+  facts.device = said.at("device").get<std::string>();
   const auto numbers = said.at("elements").get<std::vector<int>>();
   const auto symbols = said.at("symbols").get<std::vector<std::string>>();
   for (size_t k = 0; k < symbols.size(); k++) {
@@ -87,6 +91,34 @@ static Facts read_facts(const std::string &path, const json &said)
   facts.outputs = said.at("outputs").get<std::vector<std::string>>();
   if (!said.at("fixed_point").is_null()) facts.fixed_point = read_fixed_point(said.at("fixed_point"));
   return facts;
+}
+
+int n_cuda_devices()
+{
+  return at::hasCUDA() ? at::detail::getCUDAHooks().deviceCount() : 0;
+}
+
+std::string first_words(const std::exception &failure)
+{
+  const auto *known = dynamic_cast<const c10::Error *>(&failure);
+  const std::string all = known ? known->what_without_backtrace() : failure.what();
+  // TorchScript prints its own stack first and the reason last.
+  if (all.find("Traceback") == std::string::npos) return all.substr(0, all.find('\n'));
+  const auto end = all.find_last_not_of(" \n");
+  const auto begin = all.rfind('\n', end);
+  return all.substr(begin + 1, end - begin);
+}
+
+// Refuse a device that the file or this machine does not have.
+static void check_device(const Facts &about, const at::Device &device)
+{
+  const std::string name = device.is_cpu() ? "cpu" : "cuda";
+  require(about.device == name, about.path,
+          "it was exported for " + about.device + ", and pair_style mlff asks for " + name +
+              "; write it again with: mlff export POTENTIAL --to lammps --device " + name);
+  const int n = n_cuda_devices();
+  require(device.is_cpu() || device.index() < n, about.path,
+          "PyTorch sees " + std::to_string(n) + " CUDA devices, and device " + device.str() + " is asked for; leave it out");
 }
 
 std::string torch_version()
@@ -147,15 +179,14 @@ Model::Model(const std::string &path, const std::string &where) : device(where)
   } catch (const json::exception &error) {
     throw std::runtime_error(path + ": its description is damaged (" + error.what() + "); " + write_again);
   }
+  check_device(about, device);
   try {
     if (about.backend == "torchscript")
       backend = std::make_unique<TorchScript>(path, device);
     else
       backend = std::make_unique<Compiled>(path, device);
   } catch (const std::exception &error) {
-    const std::string all = error.what();
-    throw std::runtime_error(path + ": PyTorch " + torch_version() + " cannot load it (" + all.substr(0, all.find('\n')) +
-                             "); " + write_again);
+    throw std::runtime_error(path + ": PyTorch " + torch_version() + " cannot load it (" + first_words(error) + "); " + write_again);
   }
 }
 

@@ -23,9 +23,9 @@ struct FixedPointFacts {
 };
 
 struct Facts {
-  std::string path, backend, dtype;
+  std::string path, backend, dtype, device;
   double cutoff = 0;
-  int n_layers = 0;
+  int n_layers = 0, exchange_width = 0;
   std::map<std::string, int> elements;    // atomic number by symbol
   std::string symbols;                    // "H C O", for messages
   std::vector<std::string> inputs, outputs;
@@ -34,6 +34,12 @@ struct Facts {
 
 // Version of the PyTorch that is loaded, as "2.13.0".
 std::string torch_version();
+
+// CUDA devices that PyTorch sees.
+int n_cuda_devices();
+
+// What an exception says, without the traces that PyTorch adds.
+std::string first_words(const std::exception &failure);
 
 class Model {
  public:

@@ -72,7 +72,6 @@ PairMLFF::PairMLFF(LAMMPS_NS::LAMMPS *lammps) : Pair(lammps), ghosts(lammps, thi
   manybody_flag = 1;
   no_virial_fdotr_compute = 1;    // virials come from the network, for folded ghosts as well
   centroidstressflag = LAMMPS_NS::CENTROID_NOTAVAIL;
-  comm_forward = comm_reverse = comm_reverse_off = GhostExchange::max_doubles;
   nextra = 5;
   pvector = new double[nextra]();
 }
@@ -93,6 +92,7 @@ PairMLFF::~PairMLFF()
 void PairMLFF::settings(int narg, char **arg)
 {
   check_versions();
+  forget();
   wants_ghosts = always_cold = false;
   tolerance = 0.0;
   device = "cpu";
@@ -111,12 +111,24 @@ void PairMLFF::settings(int narg, char **arg)
       always_cold = utils::logical(FLERR, value, false, lmp) == 1;
     } else if (word == "device") {
       device = value;
-      if (device != "cpu" && !utils::strmatch(device, "^cuda(:[0-9]+)?$"))
+      if (device != "cpu" && device != "cuda" && !utils::strmatch(device, "^cuda:\\d+$"))
         error->all(FLERR, "pair_style mlff: device {} is neither cpu nor cuda nor cuda:N", device);
     } else {
       error->all(FLERR, "pair_style mlff: {} is no option; there are ghosts, tolerance X, reset yes, device cuda", word);
     }
   }
+}
+
+// LAMMPS keeps the style and calls settings alone where its name stays: the file belongs to the old settings.
+void PairMLFF::forget()
+{
+  drop_memory();
+  step.reset();
+  builder.reset();
+  model.reset();
+  if (!allocated) return;
+  for (int i = 1; i <= atom->ntypes; i++)
+    for (int j = 1; j <= atom->ntypes; j++) setflag[i][j] = 0;
 }
 
 void PairMLFF::check_versions()
@@ -144,7 +156,8 @@ void PairMLFF::coeff(int narg, char **arg)
   if (narg < 4) error->all(FLERR, "pair mlff: write pair_coeff * * FILE and an element, or NULL, for each atom type");
   if (!allocated) allocate();
   map_element2type(narg - 3, arg + 3);
-  on_all_ranks([&]() { model = std::make_unique<Model>(arg[2], device); });
+  const auto where = device == "cuda" ? fmt::format("cuda:{}", own_device()) : device;
+  on_all_ranks([&]() { model = std::make_unique<Model>(arg[2], where); });
   numbers = find_numbers(arg[2]);
   drop_memory();
   step.reset();
@@ -159,6 +172,17 @@ void PairMLFF::coeff(int narg, char **arg)
   make_memory();
 }
 
+// The device of this rank, where a machine has several: its number among the ranks of the machine, in turn.
+int PairMLFF::own_device()
+{
+  MPI_Comm machine;
+  int rank = 0;
+  MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+  MPI_Comm_rank(machine, &rank);
+  MPI_Comm_free(&machine);
+  return rank % std::max(1, n_cuda_devices());
+}
+
 // Do work that may throw; where it does on any rank, all ranks stop with its message.
 void PairMLFF::on_all_ranks(const std::function<void()> &work)
 {
@@ -166,7 +190,7 @@ void PairMLFF::on_all_ranks(const std::function<void()> &work)
   try {
     work();
   } catch (const std::exception &failure) {
-    message = failure.what();
+    message = first_words(failure);
   }
   int first = message.empty() ? comm->nprocs : comm->me;
   MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, world);
@@ -221,6 +245,7 @@ void PairMLFF::init_style()
 {
   check_engine();
   const auto &facts = model->facts();
+  if (step && wants_ghosts) error->all(FLERR, "pair_style mlff ghosts: a fixed point reaches through all atoms; leave out ghosts");
   const auto layout = wants_ghosts ? Layout::ghosts : comm->nprocs == 1 ? Layout::fold : Layout::exchange;
   const int padding = facts.elements.begin()->second;
   builder = std::make_unique<GraphBuilder>(lmp, layout, facts.cutoff, facts.n_layers, numbers, padding);
@@ -228,6 +253,8 @@ void PairMLFF::init_style()
     const double reach = facts.n_layers * facts.cutoff + neighbor->skin;
     comm->cutghostuser = std::max(comm->cutghostuser, reach);
   }
+  const bool crosses = layout == Layout::exchange;
+  comm_forward = comm_reverse = comm_reverse_off = crosses ? ghosts.set_width(facts.exchange_width, facts.dtype) : 0;
   neighbor->add_request(this, LAMMPS_NS::NeighConst::REQ_FULL | (wants_ghosts ? LAMMPS_NS::NeighConst::REQ_GHOST : 0));
   // Behind pair style hybrid LAMMPS sizes its buffers by what the hybrid says.
   force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
@@ -259,6 +286,8 @@ double PairMLFF::init_one(int i, int j)
 void PairMLFF::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
+  if (neighbor->exclude)    // known from the first list on
+    error->all(FLERR, "pair mlff would not see pairs that neigh_modify exclude leaves out; hold atoms by fix setforce instead");
   const Threads threads(comm->nthreads);
   const c10::InferenceMode no_gradients;
   const auto graph = builder->build(list);
@@ -278,7 +307,8 @@ PairMLFF::Outputs PairMLFF::run(const Graph &graph)
     throw;
   } catch (const std::exception &failure) {
     // The other ranks may wait for this one in an exchange: only an abort ends them.
-    error->one(FLERR, "pair mlff: the network failed in step {}: {}", update->ntimestep, failure.what());
+    error->one(FLERR, "pair mlff: the network failed in step {}: {}. Export it again, or report this with the file",
+               update->ntimestep, first_words(failure));
   }
 }
 

@@ -42,7 +42,9 @@ class PairMLFF : public LAMMPS_NS::Pair {
   using Outputs = std::map<std::string, at::Tensor>;
 
   void allocate();
+  void forget();
   void check_versions();
+  int own_device();
   void check_engine();
   void on_all_ranks(const std::function<void()> &work);
   std::vector<int> find_numbers(const char *file);

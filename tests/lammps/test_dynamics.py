@@ -1,0 +1,174 @@
+"""A deep equilibrium in LAMMPS's dynamics: as many evaluations as in Python, on any number of ranks, through restarts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from mlff_calc.calculators import MLFFCalculator
+from mlff_calc.calculators.reuse import stepping_of
+from mlff_calc.export import export_potential
+from mlff_calc.potential import build_potential, fixed_point_step
+from mlff_calc.potential.fixed_point import FixedPointPotential
+
+from .conftest import HEAD, Engine, Result, setup, write_data
+
+pytestmark = pytest.mark.lammps
+
+EXTRA = "c_c[1] c_c[2] c_c[3] c_c[4] c_c[5]"
+DYNAMICS = "compute c all pair mlff\nneighbor 0.1 bin\nneigh_modify every 1 delay 0\nfix 1 all nve\ntimestep 0.0005\nthermo 1\n"
+N_STEPS = 40
+
+
+def small_deq() -> FixedPointPotential:
+    """A deep equilibrium whose map contracts, with weights from a seed; what is tested needs no training."""
+    backbone = {"name": "deq", "cutoff": 4.0, "l_max": 1, "channels": 8, "tolerance": 1e-4, "avg_num_neighbors": 16.0}
+    config = {"backbone": backbone, "elements": ["Si"], "repulsion": {"name": "zbl", "reach": 1.0}}
+    potential = build_potential(config, seed=3).to_precision("float64").eval()
+    with torch.no_grad():
+        potential.backbone.map.blocks[0].attention.project.weight.mul_(0.3)
+    return potential
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("deq") / "deq.pt"
+    potential = small_deq()
+    export_potential(potential, path, to="lammps", stepping=stepping_of("conservative", potential))
+    return path
+
+
+@pytest.fixture(scope="module")
+def without_sums(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network, recorded with a copy in the place of the sum over ranks."""
+    path = tmp_path_factory.mktemp("broken") / "deq.pt"
+    potential = small_deq()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fixed_point_step, "all_sum", torch.clone)
+        export_potential(potential, path, to="lammps", stepping=stepping_of("conservative", potential))
+    return path
+
+
+def crystal(repeat: tuple[int, int, int] = (2, 2, 2)) -> Atoms:
+    atoms = bulk("Si", cubic=True) * repeat
+    atoms.positions += np.random.default_rng(8).normal(scale=0.03, size=(len(atoms), 3))
+    return atoms
+
+
+def moving(engine: Engine, file: Path, options: str = "") -> str:
+    """The head of a run at 300 K."""
+    write_data(crystal(), engine.folder / "atoms.data", [14], temperature_K=300.0)
+    return setup(f"pair_style mlff {options}", str(file), ["Si"]) + DYNAMICS
+
+
+def evaluations(result: Result) -> np.ndarray:
+    """Of f and of its adjoint, by step."""
+    return np.stack([result.thermo["c_c[1]"], result.thermo["c_c[2]"]], axis=1)
+
+
+def residuals(result: Result) -> np.ndarray:
+    return np.stack([result.thermo["c_c[3]"], result.thermo["c_c[4]"]], axis=1)
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    """Positions of a dump, sorted by ID, unwrapped."""
+    blocks = path.read_text().split("ITEM: ATOMS")[1:]
+    return [np.array([row.split() for row in block.splitlines()[1:] if row[:1].isdigit()], float) for block in blocks]
+
+
+def counted(atoms: Atoms, positions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Evaluations of f by step, and energies, of `MLFFCalculator` along a trajectory."""
+    atoms.calc = MLFFCalculator(small_deq(), precision="float64", device="cpu", reuse="conservative")
+    counts, energies = [], []
+    for place in positions:
+        atoms.calc.stats.reset()
+        atoms.positions = place
+        energies.append(atoms.get_potential_energy())
+        counts.append((atoms.calc.stats.n_forward, atoms.calc.stats.n_adjoint))
+    return np.array(counts), np.array(energies)
+
+
+def compare_with_one_rank(engine: Engine, file: Path, n_ranks: int) -> tuple[Result, Result]:
+    text = moving(engine, file) + f"#RUN\nrun {N_STEPS}\n"
+    one, more = engine.run(text, 1, extra=EXTRA), engine.run(text, n_ranks, extra=EXTRA)
+    print(
+        evaluations(one)[:, 0],
+        np.abs(one.thermo["PotEng"] - more.thermo["PotEng"]).max(),
+        residuals(one).max(0),
+        np.abs(residuals(one) / residuals(more) - 1).max(),
+        np.ptp(one.thermo["TotEng"]),
+    )
+    np.testing.assert_array_equal(evaluations(more), evaluations(one))
+    np.testing.assert_allclose(more.thermo["PotEng"], one.thermo["PotEng"], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(more.thermo["TotEng"], one.thermo["TotEng"], rtol=0, atol=1e-8)
+    assert (more.thermo["c_c[5]"] == 1).all()
+    return one, more
+
+
+def test_evaluations_are_those_of_the_calculator(engine: Engine, exported: Path) -> None:
+    """Along the positions that LAMMPS dumped; the first step is cold and of another solver in Python."""
+    dump = "dump d all custom 1 all.dump id xu yu zu\ndump_modify d sort id format float %.16g\n"
+    text = moving(engine, exported) + dump + f"#RUN\nrun {N_STEPS}\nundump d\n"
+    found = engine.run(text, 2, extra=EXTRA)
+    positions = [rows[:, 1:4] for rows in frames(engine.folder / "all.dump")]
+    assert len(positions) == N_STEPS + 1
+    counts, energies = counted(crystal(), positions)
+    print(counts[:, 0], evaluations(found)[:, 0], np.abs(energies - found.thermo["PotEng"]))
+    np.testing.assert_allclose(evaluations(found)[1:].mean(axis=0), counts[1:].mean(axis=0), rtol=0.1)
+    assert (evaluations(found)[1:] < evaluations(found)[0]).all()
+    np.testing.assert_allclose(found.thermo["PotEng"], energies, rtol=0, atol=1e-6)
+
+
+def test_two_ranks_are_as_one(engine: Engine, exported: Path) -> None:
+    compare_with_one_rank(engine, exported, 2)
+
+
+@pytest.mark.slow
+def test_four_ranks_are_as_one(engine: Engine, exported: Path) -> None:
+    compare_with_one_rank(engine, exported, 4)
+
+
+def test_without_sums_ranks_go_ways_of_their_own(engine: Engine, exported: Path, without_sums: Path) -> None:
+    """What the comparison above would see if a network summed over a rank's own atoms only."""
+    right = engine.run(moving(engine, exported) + "#RUN\nrun 10\n", extra=EXTRA)
+    text = moving(engine, without_sums) + "#RUN\nrun 10\n"
+    one, two = engine.run(text, extra=EXTRA), engine.run(text, 2, extra=EXTRA)
+    np.testing.assert_array_equal(evaluations(one), evaluations(right))
+    np.testing.assert_allclose(residuals(one), residuals(right), rtol=1e-6)
+    print(residuals(one), residuals(two), evaluations(two)[:, 0])
+    assert (np.abs(residuals(two) / residuals(right) - 1.0) > 1e-3).all()
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_a_restart_goes_on_as_if_nothing_had_been(engine: Engine, exported: Path, n_ranks: int) -> None:
+    whole = moving(engine, exported) + "#RUN\nrun 15\nwrite_restart half.restart\nrun 15\n"
+    unbroken = engine.run(whole, 2, extra=EXTRA)
+    style = f"pair_style mlff\npair_coeff * * {exported} Si\n"
+    text = f"{HEAD}read_restart half.restart\n{style}{DYNAMICS}#RUN\nrun 15\n"
+    found = engine.run(text, n_ranks, extra=EXTRA)
+    assert (found.thermo["c_c[5]"] == 0).all()
+    print(evaluations(found)[:, 0], evaluations(unbroken)[-16:, 0])
+    np.testing.assert_array_equal(evaluations(found)[2:], evaluations(unbroken)[-14:])
+    np.testing.assert_allclose(found.thermo["TotEng"][1:], unbroken.thermo["TotEng"][-15:], rtol=0, atol=1e-8)
+
+
+def test_ranks_without_atoms(engine: Engine, exported: Path) -> None:
+    """A slab at the bottom of a tall box that is cut across: the upper ranks have nothing, and take part in every sum."""
+    atoms = crystal()
+    atoms.cell[2, 2] = 60.0
+    atoms.positions[:, 2] += 3.0
+    write_data(atoms, engine.folder / "atoms.data", [14], temperature_K=300.0)
+    head = setup("pair_style mlff", str(exported), ["Si"], boundary="p p f").replace(
+        "read_data", "processors 1 1 *\nread_data"
+    )
+    text = head + DYNAMICS + "#RUN\nrun 5\n"
+    one, two = engine.run(text, extra=EXTRA), engine.run(text, 2, extra=EXTRA)
+    assert "0 min" in " ".join(line for line in two.text.splitlines() if line.startswith("Nlocal"))
+    np.testing.assert_array_equal(evaluations(two), evaluations(one))
+    np.testing.assert_allclose(two.thermo["PotEng"], one.thermo["PotEng"], rtol=0, atol=1e-8)
+    assert np.abs(two.forces - one.forces).max() < 1e-8
