@@ -269,12 +269,23 @@ def lammps_(
     ranks: Annotated[str, typer.Option("--ranks", help="Numbers of ranks, one thread each.")] = "1,2",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps.")] = 5,
     paired: Annotated[bool, typer.Option("--python/--no-python", help="Time the same file in Python as well.")] = True,
+    count: Annotated[
+        str | None,
+        typer.Option(
+            "--count",
+            help="Time nothing; count atoms, ghosts and edges for these ranks (8,64,512).",
+            show_default=False,
+        ),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Time of the pair style per atom, on ranks, and paired with the same file in Python."""
     from mlff_calc.bench.lammps import measure_lammps
     from mlff_calc.bench.machine import describe_machine
 
+    if count is not None:
+        _give_counts(file, _numbers(sizes), _numbers(count), json_file)
+        return
     rows = measure_lammps(file, _numbers(sizes), _numbers(ranks), steps=steps, paired=paired)
     columns = {
         "atoms": "n_atoms", "ranks": "n_ranks", "pair ms": "pair_ms", "whole step ms": "loop_ms", "µs/atom": "us_per_atom",
@@ -282,6 +293,21 @@ def lammps_(
     }  # fmt: skip
     result = {"machine": describe_machine("cpu"), "file": str(file), "rows": rows}
     _give(result, json_file, [_table(f"silicon by pair_style mlff, {file.name}", columns, rows)])
+
+
+def _give_counts(file: Path, sizes: list[int], ranks: list[int], json_file: Path | None) -> None:
+    """Tables of what domains cost."""
+    from mlff_calc.bench.partition import partition_work
+    from mlff_calc.export import read_metadata
+
+    facts = read_metadata(file)
+    columns = {
+        "ranks": "n_ranks", "own atoms": "n_own", "ghosts": "n_ghosts", "edges": "n_edges", "edges / mean": "imbalance",
+        "further edges without exchange": "ghost_edges",
+    }  # fmt: skip
+    found = {n: partition_work(n, ranks, cutoff=facts.cutoff, n_layers=max(1, facts.n_layers)) for n in sizes}
+    tables = [_table(f"{n} silicon atoms, the rank with most edges", columns, rows) for n, rows in found.items()]
+    _give({"file": str(file), "sizes": found}, json_file, tables)
 
 
 def _peer_tables(result: dict[str, Any]) -> list[Table]:

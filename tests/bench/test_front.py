@@ -20,7 +20,9 @@ def test_shapes() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "named"), [("2x32", "'2x32'"), ("2x32x3;1x8x1", "'2x32x3;1x8x1'"), (" ,", "no shapes")])
+@pytest.mark.parametrize(
+    ("text", "named"), [("2x32", "'2x32'"), ("2x32x3;1x8x1", "'2x32x3;1x8x1'"), (" ,", "no shapes")]
+)
 def test_bad_shapes(text: str, named: str) -> None:
     with pytest.raises(OptionError, match=named):
         front.parse_shapes(text)
@@ -31,7 +33,9 @@ def test_every_shape_is_trained_once_timed_and_drawn(tmp_path: Path, monkeypatch
     (tmp_path / "data/rmd17/ethanol.npz").touch()
     trained = []
 
-    def train(minutes: float, source: Path, folder: Path, *, threads: int, settings: dict[str, object], recipe: str) -> None:
+    def train(
+        minutes: float, source: Path, folder: Path, *, threads: int, settings: dict[str, object], recipe: str
+    ) -> None:
         trained.append((minutes, threads, folder.name))
         assert recipe == "ethanol"
         assert settings["trainer.seed"] == 1

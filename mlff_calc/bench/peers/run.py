@@ -107,9 +107,7 @@ class PeerRun:
                 self._fail(peer.name, "training", error)
         logger.info("training ours for %g minutes on %d thread(s)", minutes, self.threads[0])
         try:
-            self.potential = self.potential or str(
-                train_ethanol(minutes, source, runs / OURS, threads=self.threads[0])
-            )
+            self.potential = self.potential or str(train_ethanol(minutes, source, runs / OURS, threads=self.threads[0]))
             options = {"potential": self.potential, "compiled": self.compiled, "precision": self.precision}
             self._errors(OURS, Path(sys.executable), "mlff", options, files)
         except (MLFFError, OSError) as error:
