@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.calculators.reuse import stepping_of
 from mlff_calc.export import export_potential
-from mlff_calc.potential import build_potential, fixed_point_step
+from mlff_calc.potential import build_potential, fixed_point_step, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 
 from .conftest import HEAD, Engine, Result, setup, write_data
@@ -21,7 +21,8 @@ from .conftest import HEAD, Engine, Result, setup, write_data
 pytestmark = pytest.mark.lammps
 
 EXTRA = "c_c[1] c_c[2] c_c[3] c_c[4] c_c[5]"
-DYNAMICS = "compute c all pair mlff\nneighbor 0.1 bin\nneigh_modify every 1 delay 0\nfix 1 all nve\ntimestep 0.0005\nthermo 1\n"
+NVE = "neighbor {} bin\nneigh_modify every 1 delay 0\nfix 1 all nve\ntimestep 0.0005\nthermo {}\n"
+DYNAMICS = "compute c all pair mlff\n" + NVE.format(0.1, 1)
 N_STEPS = 40
 
 
@@ -75,10 +76,10 @@ def residuals(result: Result) -> np.ndarray:
     return np.stack([result.thermo["c_c[3]"], result.thermo["c_c[4]"]], axis=1)
 
 
-def frames(path: Path) -> list[np.ndarray]:
-    """Positions of a dump, sorted by ID, unwrapped."""
+def frames(path: Path, n_atoms: int) -> list[np.ndarray]:
+    """Rows of a sorted dump, frame by frame."""
     blocks = path.read_text().split("ITEM: ATOMS")[1:]
-    return [np.array([row.split() for row in block.splitlines()[1:] if row[:1].isdigit()], float) for block in blocks]
+    return [np.loadtxt(block.splitlines()[1 : 1 + n_atoms]) for block in blocks]
 
 
 def counted(atoms: Atoms, positions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +95,8 @@ def counted(atoms: Atoms, positions: list[np.ndarray]) -> tuple[np.ndarray, np.n
 
 
 def compare_with_one_rank(engine: Engine, file: Path, n_ranks: int) -> tuple[Result, Result]:
-    text = moving(engine, file) + f"#RUN\nrun {N_STEPS}\n"
+    """At a tolerance that one call a step does not always reach, so that the count has something to differ in."""
+    text = moving(engine, file, "tolerance 1e-6") + f"#RUN\nrun {N_STEPS}\n"
     one, more = engine.run(text, 1, extra=EXTRA), engine.run(text, n_ranks, extra=EXTRA)
     print(
         evaluations(one)[:, 0],
@@ -115,7 +117,7 @@ def test_evaluations_are_those_of_the_calculator(engine: Engine, exported: Path)
     dump = "dump d all custom 1 all.dump id xu yu zu\ndump_modify d sort id format float %.16g\n"
     text = moving(engine, exported) + dump + f"#RUN\nrun {N_STEPS}\nundump d\n"
     found = engine.run(text, 2, extra=EXTRA)
-    positions = [rows[:, 1:4] for rows in frames(engine.folder / "all.dump")]
+    positions = [rows[:, 1:4] for rows in frames(engine.folder / "all.dump", 64)]
     assert len(positions) == N_STEPS + 1
     counts, energies = counted(crystal(), positions)
     print(counts[:, 0], evaluations(found)[:, 0], np.abs(energies - found.thermo["PotEng"]))
@@ -172,3 +174,60 @@ def test_ranks_without_atoms(engine: Engine, exported: Path) -> None:
     np.testing.assert_array_equal(evaluations(two), evaluations(one))
     np.testing.assert_allclose(two.thermo["PotEng"], one.thermo["PotEng"], rtol=0, atol=1e-8)
     assert np.abs(two.forces - one.forces).max() < 1e-8
+
+
+@pytest.fixture(scope="module")
+def explicit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Message passing in two layers, with weights from a seed."""
+    path = tmp_path_factory.mktemp("explicit") / "explicit.pt"
+    backbone = {"name": "equiformer", "cutoff": 4.0, "l_max": 1, "channels": 8, "n_layers": 2}
+    config = {"backbone": backbone, "elements": ["Si"], "repulsion": {"name": "zbl", "reach": 1.0}}
+    export_potential(build_potential(config, seed=3).to_precision("float64").eval(), path, to="lammps")
+    return path
+
+
+def builds(result: Result) -> int:
+    """Neighbour lists built in the last run."""
+    return [int(line.split("=")[1]) for line in result.text.splitlines() if line.startswith("Neighbor list builds")][-1]
+
+
+@pytest.mark.slow
+def test_a_thousand_steps_with_migrations(engine: Engine, explicit: Path) -> None:
+    """Potential and total energies of every logged step of the trajectories themselves, to 1e-8 eV of one rank's."""
+    write_data(crystal((3, 3, 3)), engine.folder / "atoms.data", [14], temperature_K=900.0)
+    dump = "dump p all custom 1000 proc.dump id proc\ndump_modify p sort id\n"
+    text = setup("pair_style mlff", str(explicit), ["Si"]) + NVE.format(0.3, 50) + dump
+    one = engine.run(text + "#RUN\nrun 1000\n")
+    for n_ranks in (2, 4):
+        found = engine.run(text + "#RUN\nrun 1000\n", n_ranks)
+        first, last = (rows[:, 1] for rows in frames(engine.folder / "proc.dump", 216))
+        for name in ("PotEng", "TotEng"):
+            differences = np.abs(found.thermo[name] - one.thermo[name])
+            print(n_ranks, name, differences.max(), differences[-1])
+        print(
+            n_ranks,
+            builds(one),
+            builds(found),
+            (first != last).sum(),
+            np.ptp(one.thermo["TotEng"]),
+            one.thermo["Temp"][-1],
+        )
+        assert builds(found) >= 10
+        assert (first != last).sum() >= 5
+        np.testing.assert_allclose(found.thermo["PotEng"], one.thermo["PotEng"], rtol=0, atol=1e-8)
+        np.testing.assert_allclose(found.thermo["TotEng"], one.thermo["TotEng"], rtol=0, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_resident_memory_stays(engine: Engine) -> None:
+    """Of LAMMPS, between steps 2000 and 10,000 of a molecule, within 2 %."""
+    export_potential(load_potential("ethanol"), engine.folder / "ethanol.pt", to="lammps")
+    atoms = molecule("CH3CH2OH", cell=[20.0] * 3, pbc=True)
+    atoms.center()
+    write_data(atoms, engine.folder / "atoms.data", [8, 6, 1], temperature_K=300.0)
+    note = "shell 'grep VmRSS /proc/$PPID/status >> resident.txt'\n"
+    head = setup("pair_style mlff", "ethanol.pt", ["O", "C", "H"]) + NVE.format(2.0, 1000)
+    engine.run(f"{head}#RUN\nrun 2000\n{note}run 8000\n{note}")
+    early, late = (int(line.split()[1]) for line in (engine.folder / "resident.txt").read_text().splitlines())
+    print(early, late)
+    assert abs(late - early) < 0.02 * early
