@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 from functools import cache
@@ -12,15 +11,13 @@ from pathlib import Path
 
 import torch
 
+from mlff_calc.caches import cache_dir
 from mlff_calc.potential import Potential
 
 
 def compiled_cache_dir() -> Path:
     """Folder of compiled potentials: `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
-    if "MLFF_CACHE" in os.environ:
-        return Path(os.environ["MLFF_CACHE"]) / "compiled"
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "mlff_calc" / "compiled"
+    return cache_dir("compiled")
 
 
 def _processor() -> str:

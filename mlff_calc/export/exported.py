@@ -92,7 +92,8 @@ class ExportedPotential:
         """
         if torch.device(device).type != self.metadata.device:
             raise OptionError(
-                f"{self.path} was exported for {self.metadata.device}, not for {device}; use device='cpu'"
+                f"{self.path} was exported for {self.metadata.device}, not for {device}; "
+                f"use device={self.metadata.device!r}"
             )
         return self
 

@@ -21,6 +21,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from mlff_calc.caches import cache_dir
 from mlff_calc.errors import MLFFError, OptionError
 from mlff_calc.lammps.mpi import CURE, find_mpi_include, run_lammps
 
@@ -59,10 +60,7 @@ class Wheel:
 
 def plugin_cache_dir() -> Path:
     """Folder of built plugins: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
-    if "MLFF_CACHE" in os.environ:
-        return Path(os.environ["MLFF_CACHE"]) / "lammps"
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "mlff_calc" / "lammps"
+    return cache_dir("lammps")
 
 
 def build_path() -> Path:
