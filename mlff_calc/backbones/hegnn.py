@@ -1,0 +1,315 @@
+"""`hegnn`: scalar messages, and steerable features of any degree that only inner products and scalar gates touch.
+
+Beside its scalars h_i every atom carries v_i^(l), l = 1..l_max, in few channels. With Y_ij^(l) the spherical harmonics of
+the edge, u the envelope and N the mean number of neighbours,
+
+    v_i^(l)  = N^-1/2 sum_j u(r_ij) phi_0^(l)(r_ij, species_j) Y_ij^(l)                                    (start)
+    w_i^(l)  = v_i^(l) / sqrt(1 + |v_i^(l)|^2)
+    m_ij, g_ij, k_ij = phi_m(h_i, h_j, |w_i|, |w_j|, r_ij, <w_i, w_j>, <w_i, Y_ij>, <w_j, Y_ij>)
+    h_i     <- h_i + phi_h(h_i, N^-1/2 sum_j u(r_ij) m_ij)
+    v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) (g_ij^(l) (w_i^(l) - w_j^(l)) + k_ij^(l) Y_ij^(l)).
+
+Degrees never mix: no Clebsch-Gordan product is made, and a degree costs 2l + 1 numbers per edge. `l_max: 0` is EGNN: it
+sees distances and no direction. Inner products of normalized features stay below 1 (their norms are in phi_m beside them),
+so that no product blows up however many layers there are.
+
+| symbol | name in code | shape |
+|---|---|---|
+| h | `scalars` | [n_atoms, channels] |
+| v, w | `steerable`, `bounded` | [n_atoms, steerable_channels * ((l_max+1)^2 - 1)] |
+| Y | `harmonics` | [n_edges, (l_max+1)^2 - 1] |
+
+Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
+5-9. Theirs moves coordinates; ours, a function of fixed edge vectors, has the gated harmonics k Y in their place and inner
+products with Y in the message, differentiates Y, and bounds v where theirs suggests to divide by the norm plus one.
+Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees.
+"""
+
+import math
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.backbones.base import Backbone, node_species, register_backbone
+from mlff_calc.backbones.equiformer import check_positive
+from mlff_calc.errors import RecipeError, StructureError
+from mlff_calc.nn.edges import EdgeBasis, safe_lengths
+from mlff_calc.nn.exchange import exchange
+from mlff_calc.nn.harmonics import SphericalHarmonics, degree_selector
+from mlff_calc.nn.scatter import scatter_sum
+
+HIGHEST_L_MAX = 10
+
+
+class SteerableEdges(NamedTuple):
+    """Geometry of the edges in the precision of the network.
+
+    `basis` [n_edges, n_basis]; `weight` [n_edges, 1], the envelope over the root of the mean number of neighbours;
+    `harmonics` [n_edges, (l_max+1)^2 - 1].
+    """
+
+    basis: Tensor
+    weight: Tensor
+    harmonics: Tensor
+
+
+class Degrees(nn.Module):
+    """Sums over the components of each degree, and the way back, for features [n, copies * ((l_max+1)^2 - 1)]."""
+
+    selector: Tensor
+
+    def __init__(self, l_max: int) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.n_components = (l_max + 1) ** 2 - 1
+        self.register_buffer("selector", degree_selector(l_max), persistent=False)
+
+    def sums(self, products: Tensor) -> Tensor:
+        """Map [n, copies, n_components] to [n, copies * l_max]."""
+        n, copies = products.shape[0], products.shape[1]
+        flat = products.reshape(n * copies, self.n_components) @ self.selector.to(products.dtype)
+        return flat.view(n, copies * self.l_max)
+
+    def spread(self, gates: Tensor) -> Tensor:
+        """Map [n, copies, l_max] to [n, copies, n_components]."""
+        n, copies = gates.shape[0], gates.shape[1]
+        flat = gates.reshape(n * copies, self.l_max) @ self.selector.to(gates.dtype).t()
+        return flat.view(n, copies, self.n_components)
+
+
+class HegnnLayer(nn.Module):
+    """One layer: scalar messages that read inner products, and gates that move the steerable features.
+
+    Args:
+        l_max: highest degree. channels: of scalars and messages. copies: channels of steerable features.
+        n_basis: width of the radial basis.
+    """
+
+    def __init__(self, l_max: int, channels: int, copies: int, n_basis: int) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.channels = channels
+        self.copies = copies
+        self.degrees = Degrees(l_max)
+        self.width = copies * self.degrees.n_components
+        self.pair = dense(channels + copies * l_max, 2 * channels)
+        self.edge = dense(n_basis + 3 * copies * l_max, channels)
+        self.message = dense(channels, channels + 2 * copies * l_max)
+        self.update = nn.Sequential(dense(2 * channels, channels), nn.SiLU(), dense(channels, channels))
+
+    def forward(
+        self,
+        scalars: Tensor,
+        steerable: Tensor,
+        edge_index: Tensor,
+        edges: SteerableEdges,
+        nodes: Optional[Tensor] = None,
+    ) -> Tuple[Tensor, Tensor]:
+        """Return new scalars [n_atoms, channels] and steerable features, flat as they came."""
+        n_atoms, channels = scalars.shape[0], self.channels
+        rows = self.rows(
+            scalars, steerable
+        )  # what only the centre has, the bounded features, what only neighbours give
+        target = rows[:, : channels + self.width].index_select(0, edge_index[0])
+        source = exchange(rows[:, channels:], nodes).index_select(0, edge_index[1])
+        read = edges.basis
+        if self.l_max > 0:
+            read = torch.cat([read, self.inner_products(target, source, edges.harmonics)], dim=1)
+        hidden = nn.functional.silu(self.edge(read) + target[:, :channels] + source[:, self.width :])
+        out = self.message(hidden)
+        sent = nn.functional.silu(out[:, :channels])
+        if self.l_max > 0:
+            sent = torch.cat([sent, self.moves(out, target, source, edges.harmonics)], dim=1)
+        received = scatter_sum(sent * edges.weight, edge_index[0], n_atoms)
+        scalars = scalars + self.update(torch.cat([scalars, received[:, :channels]], dim=1))
+        return scalars, steerable + received[:, channels:]
+
+    def rows(self, scalars: Tensor, steerable: Tensor) -> Tensor:
+        """What edges look up [n_atoms, channels + width + channels]."""
+        if self.l_max == 0:
+            return self.pair(scalars)
+        features = steerable.view(scalars.shape[0], self.copies, self.degrees.n_components)
+        shrink = torch.rsqrt(1.0 + self.degrees.sums(features * features))
+        bounded = features * self.degrees.spread(shrink.view(-1, self.copies, self.l_max))
+        both = self.pair(torch.cat([scalars, shrink], dim=1))
+        return torch.cat([both[:, : self.channels], bounded.flatten(1), both[:, self.channels :]], dim=1)
+
+    def inner_products(self, target: Tensor, source: Tensor, harmonics: Tensor) -> Tensor:
+        """<w_i, w_j>, <w_i, Y>, <w_j, Y> by degree and copy [n_edges, 3 * copies * l_max]."""
+        centre, neighbor = self.steerable_of(target[:, self.channels :]), self.steerable_of(source[:, : self.width])
+        y = harmonics.unsqueeze(1)
+        return self.degrees.sums(torch.cat([centre * neighbor, centre * y, neighbor * y], dim=1))
+
+    def moves(self, out: Tensor, target: Tensor, source: Tensor, harmonics: Tensor) -> Tensor:
+        """What moves v, g (w_i - w_j) + k Y [n_edges, width] with gates from the last columns of `out`."""
+        gates = self.degrees.spread(out[:, self.channels :].reshape(out.shape[0], 2 * self.copies, self.l_max))
+        apart = self.steerable_of(target[:, self.channels :] - source[:, : self.width])
+        return (gates[:, : self.copies] * apart + gates[:, self.copies :] * harmonics.unsqueeze(1)).flatten(1)
+
+    def steerable_of(self, rows: Tensor) -> Tensor:
+        """View [n, width] as [n, copies, n_components]."""
+        return rows.reshape(rows.shape[0], self.copies, self.degrees.n_components)
+
+
+@register_backbone("hegnn")
+class Hegnn(Backbone):
+    """Scalar messages with high-degree steerable features; EGNN at `l_max: 0`.
+
+    Args:
+        n_species: number of elements of the potential.
+        cutoff: radius of the graph, Angstrom. l_max: highest degree, 0 to 10. channels: of scalars and messages.
+        n_layers: message-passing layers. steerable_channels: copies of each degree above zero (the source has one).
+        n_basis: Bessel functions. envelope_exponent: the higher, the later the envelope falls.
+        avg_num_neighbors: mean number of neighbours in the training data.
+        centre: start from the harmonics of x_i - mean(x) of the system as well, times weights of the species. Graphs whose
+            edges come in both directions need it to have odd degrees that do not cancel. It reads `positions`, not edges:
+            it is for one finite system at a time or in a batch, and not for forces by gradient.
+
+    Raises:
+        RecipeError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        n_species: int,
+        cutoff: float = 5.0,
+        l_max: int = 3,
+        channels: int = 64,
+        n_layers: int = 4,
+        steerable_channels: int = 1,
+        n_basis: int = 8,
+        envelope_exponent: int = 5,
+        avg_num_neighbors: float = 10.0,
+        centre: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_options(l_max, centre)
+        check_positive(
+            "hegnn",
+            cutoff=cutoff,
+            channels=channels,
+            n_layers=n_layers,
+            steerable_channels=steerable_channels,
+            n_basis=n_basis,
+            envelope_exponent=envelope_exponent,
+            avg_num_neighbors=avg_num_neighbors,
+        )
+        self.cutoff = float(cutoff)
+        self.l_max = l_max
+        self.channels = channels
+        self.n_layers = n_layers
+        self.is_fixed_point = False
+        self.copies = steerable_channels
+        self.double_geometry = False
+        self.norm = float(avg_num_neighbors) ** -0.5
+        self.geometry = EdgeBasis(cutoff, n_basis, envelope_exponent)
+        self.harmonics = SphericalHarmonics(l_max)
+        self.degrees = Degrees(l_max)
+        self.n_steerable = steerable_channels * self.degrees.n_components
+        self.exchange_width = channels + self.n_steerable
+        self.species = nn.Embedding(n_species, channels)
+        n_gates = steerable_channels * l_max
+        self.start_radial = nn.Parameter(torch.randn(n_basis, n_gates) / math.sqrt(n_basis))
+        self.start_species = nn.Parameter(1.0 + 0.5 * torch.randn(n_species, n_gates))
+        self.centre = centre
+        self.centre_species = nn.Parameter(torch.randn(n_species if centre else 0, n_gates))
+        self.layers = nn.ModuleList([HegnnLayer(l_max, channels, steerable_channels, n_basis) for _ in range(n_layers)])
+        self.widen = nn.Parameter(torch.randn(l_max, steerable_channels, channels) / math.sqrt(steerable_channels))
+
+    def set_double_geometry(self, double: bool) -> None:
+        """Distances, basis and harmonics in float64, cast to the precision of the weights afterwards."""
+        self.double_geometry = double
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph.
+
+        Raises:
+            StructureError: `centre`, and a graph that has no centre, or whose energy is to be differentiated.
+        """
+        species, edge_index = graph["species"], graph["edge_index"]
+        nodes = node_species(graph)
+        edges = self.edges(graph["edge_vec"])
+        scalars = self.species(species)
+        steerable = self.start(species, edge_index, edges, nodes)
+        if self.centre:
+            steerable = steerable + self.from_centre(graph)
+        for layer in self.layers:
+            scalars, steerable = layer(scalars, steerable, edge_index, edges, nodes)
+        out = dict(graph)
+        out["node_features"] = self.features(scalars, steerable)
+        return out
+
+    def edges(self, edge_vec: Tensor) -> SteerableEdges:
+        """Geometry of `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights."""
+        dtype = self.species.weight.dtype
+        rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
+        harmonics = self.harmonics(rays.directions).to(dtype)
+        return SteerableEdges(rays.basis.to(dtype), (rays.envelope * self.norm).to(dtype).unsqueeze(-1), harmonics)
+
+    def start(self, species: Tensor, edge_index: Tensor, edges: SteerableEdges, nodes: Optional[Tensor]) -> Tensor:
+        """The first steerable features [n_atoms, n_steerable]: neighbourhoods projected on harmonics."""
+        if self.l_max == 0:
+            return edges.harmonics.new_zeros((species.shape[0], 0))
+        neighbors = species if nodes is None else nodes
+        by_species = self.start_species.index_select(0, neighbors).index_select(0, edge_index[1])
+        gates = (edges.basis @ self.start_radial) * by_species * edges.weight
+        spread = self.degrees.spread(gates.view(-1, self.copies, self.l_max))
+        projected = (spread * edges.harmonics.unsqueeze(1)).flatten(1)
+        return scatter_sum(projected, edge_index[0], species.shape[0])
+
+    def from_centre(self, graph: Dict[str, Tensor]) -> Tensor:
+        """Harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, n_steerable]."""
+        if "node_species" in graph:
+            raise StructureError(
+                "backbone hegnn: centre is true, and this engine has ghost atoms; a system has no centre where atoms are "
+                "spread over processes: train a potential with centre: false"
+            )
+        if "positions" not in graph or graph["edge_vec"].requires_grad:
+            raise StructureError(
+                "backbone hegnn: centre is true reads positions, through which no gradient by edge vectors goes; set "
+                "centre: false for forces by gradient, or forces: direct"
+            )
+        if bool(graph["pbc"].any()):
+            raise StructureError(
+                "backbone hegnn: centre is true, and a system is periodic, so that it has no centre; set centre: false, or "
+                "give structures with pbc off"
+            )
+        positions, index, n_systems = graph["positions"].double(), graph["system_index"], graph["cell"].shape[0]
+        counts = scatter_sum(torch.ones_like(positions[:, :1]), index, n_systems).clamp(min=1.0)
+        means = scatter_sum(positions, index, n_systems) / counts
+        offsets = positions - means.index_select(0, index)
+        harmonics = self.harmonics(offsets / safe_lengths(offsets).unsqueeze(-1)).to(self.species.weight.dtype)
+        gates = self.centre_species.index_select(0, graph["species"]).view(-1, self.copies, self.l_max)
+        return (self.degrees.spread(gates) * harmonics.unsqueeze(1)).flatten(1)
+
+    def features(self, scalars: Tensor, steerable: Tensor) -> Tensor:
+        """Scalars, and each degree mixed from its copies to `channels` [n_atoms, (l_max+1)^2, channels]."""
+        parts: List[Tensor] = [scalars.unsqueeze(1)]
+        copies = steerable.view(scalars.shape[0], self.copies, self.degrees.n_components).transpose(1, 2)
+        for degree in range(1, self.l_max + 1):
+            first = degree * degree - 1
+            parts.append(copies[:, first : first + 2 * degree + 1] @ self.widen[degree - 1])
+        return torch.cat(parts, dim=1)
+
+
+def dense(fan_in: int, fan_out: int) -> nn.Linear:
+    """A linear map that keeps the variance of its input, so that distances reach the last layer from the start."""
+    layer = nn.Linear(fan_in, fan_out)
+    nn.init.normal_(layer.weight, std=fan_in**-0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _check_options(l_max: int, centre: bool) -> None:
+    """Refuse options out of range that no other backbone has.
+
+    Raises:
+        RecipeError: names option and value.
+    """
+    if not 0 <= l_max <= HIGHEST_L_MAX:
+        raise RecipeError(f"backbone hegnn: l_max is {l_max}; it must be between 0 and {HIGHEST_L_MAX}")
+    if centre and l_max == 0:
+        raise RecipeError(
+            "backbone hegnn: centre is true at l_max 0, which sees no direction; raise l_max, or leave it out"
+        )
