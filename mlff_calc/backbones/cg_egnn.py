@@ -34,9 +34,9 @@ from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.backbones.equiformer import check_positive
 from mlff_calc.errors import RecipeError
 from mlff_calc.nn.clifford import CEMLP, MVLinear, VectorProduct
+from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import EdgeBasis
 from mlff_calc.nn.exchange import exchange
-from mlff_calc.nn.radial import RadialMLP
 from mlff_calc.nn.scatter import scatter_sum
 
 
@@ -142,7 +142,8 @@ class CgEgnn(Backbone):
         self.norm = float(avg_num_neighbors) ** -0.5
         self.geometry = EdgeBasis(cutoff, n_basis, envelope_exponent)
         self.vector_product = VectorProduct()
-        self.radial = RadialMLP([n_basis, edge_channels, 2 * n_layers * hops * channels])
+        radial = [dense(n_basis, edge_channels), nn.SiLU(), dense(edge_channels, 2 * n_layers * hops * channels)]
+        self.radial = nn.Sequential(*radial)
         self.species = nn.Embedding(n_species, channels)
         self.blocks = nn.ModuleList([CliffordBlock(channels, hops) for _ in range(n_layers)])
 

@@ -5,9 +5,9 @@ the edge, u the envelope and N the mean number of neighbours,
 
     v_i^(l)  = N^-1/2 sum_j u(r_ij) phi_0^(l)(r_ij, species_j) Y_ij^(l)                                    (start)
     w_i^(l)  = v_i^(l) / sqrt(1 + |v_i^(l)|^2)
-    m_ij, g_ij, k_ij = phi_m(h_i, h_j, |w_i|, |w_j|, r_ij, <w_i, w_j>, <w_i, Y_ij>, <w_j, Y_ij>)
+    m_ij, g_ij, k_ij = phi_m(h_i, h_j, |w_i|, |w_j|, r_ij, <w_i, w_j>, <w_j, Y_ij>)
     h_i     <- h_i + phi_h(h_i, N^-1/2 sum_j u(r_ij) m_ij)
-    v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) (g_ij^(l) (w_i^(l) - w_j^(l)) + k_ij^(l) Y_ij^(l)).
+    v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) (g_ij^(l) w_j^(l) + k_ij^(l) Y_ij^(l)).
 
 Degrees never mix: no Clebsch-Gordan product is made, and a degree costs 2l + 1 numbers per edge. `l_max: 0` is EGNN: it
 sees distances and no direction. Inner products of normalized features stay below 1 (their norms are in phi_m beside them),
@@ -16,8 +16,8 @@ so that no product blows up however many layers there are.
 | symbol | name in code | shape |
 |---|---|---|
 | h | `scalars` | [n_atoms, channels] |
-| v, w | `steerable`, `bounded` | [n_atoms, steerable_channels * ((l_max+1)^2 - 1)] |
-| Y | `harmonics` | [n_edges, (l_max+1)^2 - 1] |
+| v, w | `steerable`, `bounded` | [n_atoms, width], width = steerable_channels * ((l_max+1)^2 - 1) |
+| Y | `harmonics` | [n_edges, width] |
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
 5-9. Theirs moves coordinates; ours, a function of fixed edge vectors, has the gated harmonics k Y in their place and inner
@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.backbones.equiformer import check_positive
 from mlff_calc.errors import RecipeError, StructureError
+from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import EdgeBasis, safe_lengths
 from mlff_calc.nn.exchange import exchange
 from mlff_calc.nn.harmonics import SphericalHarmonics, degree_selector
@@ -46,7 +47,7 @@ class SteerableEdges(NamedTuple):
     """Geometry of the edges in the precision of the network.
 
     `basis` [n_edges, n_basis]; `weight` [n_edges, 1], the envelope over the root of the mean number of neighbours;
-    `harmonics` [n_edges, (l_max+1)^2 - 1].
+    `harmonics` [n_edges, width], once per copy.
     """
 
     basis: Tensor
@@ -55,27 +56,28 @@ class SteerableEdges(NamedTuple):
 
 
 class Degrees(nn.Module):
-    """Sums over the components of each degree, and the way back, for features [n, copies * ((l_max+1)^2 - 1)]."""
+    """Sums over the components of a degree, and the way back, for features [n, width], width = copies * n_components.
+
+    Args:
+        l_max: highest degree. copies: of each degree, side by side.
+    """
 
     selector: Tensor
 
-    def __init__(self, l_max: int) -> None:
+    def __init__(self, l_max: int, copies: int) -> None:
         super().__init__()
-        self.l_max = l_max
-        self.n_components = (l_max + 1) ** 2 - 1
-        self.register_buffer("selector", degree_selector(l_max), persistent=False)
+        self.width = copies * ((l_max + 1) ** 2 - 1)
+        self.n_degrees = copies * l_max
+        selector = torch.kron(torch.eye(copies), degree_selector(l_max).t().contiguous())  # long rows are faster
+        self.register_buffer("selector", selector, persistent=False)
 
     def sums(self, products: Tensor) -> Tensor:
-        """Map [n, copies, n_components] to [n, copies * l_max]."""
-        n, copies = products.shape[0], products.shape[1]
-        flat = products.reshape(n * copies, self.n_components) @ self.selector.to(products.dtype)
-        return flat.view(n, copies * self.l_max)
+        """Map components [n, width] to sums by degree and copy [n, n_degrees]."""
+        return products @ self.selector.to(products.dtype).t()
 
-    def spread(self, gates: Tensor) -> Tensor:
-        """Map [n, copies, l_max] to [n, copies, n_components]."""
-        n, copies = gates.shape[0], gates.shape[1]
-        flat = gates.reshape(n * copies, self.l_max) @ self.selector.to(gates.dtype).t()
-        return flat.view(n, copies, self.n_components)
+    def spread(self, values: Tensor) -> Tensor:
+        """Map values by degree and copy [n, n_degrees] to components [n, width]."""
+        return values @ self.selector.to(values.dtype)
 
 
 class HegnnLayer(nn.Module):
@@ -90,12 +92,14 @@ class HegnnLayer(nn.Module):
         super().__init__()
         self.l_max = l_max
         self.channels = channels
-        self.copies = copies
-        self.degrees = Degrees(l_max)
-        self.width = copies * self.degrees.n_components
-        self.pair = dense(channels + copies * l_max, 2 * channels)
-        self.edge = dense(n_basis + 3 * copies * l_max, channels)
-        self.message = dense(channels, channels + 2 * copies * l_max)
+        self.degrees = Degrees(l_max, copies)
+        self.products = Degrees(l_max, 2 * copies)
+        self.gates = Degrees(l_max, 2 * copies)
+        self.width = self.degrees.width
+        self.pair = dense(channels + self.degrees.n_degrees, 2 * channels)
+        self.edge = nn.Parameter(torch.randn(n_basis + self.products.n_degrees, channels))
+        self.edge.data *= (n_basis + self.products.n_degrees) ** -0.5
+        self.message = dense(channels, channels + self.gates.n_degrees)
         self.update = nn.Sequential(dense(2 * channels, channels), nn.SiLU(), dense(channels, channels))
 
     def forward(
@@ -106,50 +110,46 @@ class HegnnLayer(nn.Module):
         edges: SteerableEdges,
         nodes: Optional[Tensor] = None,
     ) -> Tuple[Tensor, Tensor]:
-        """Return new scalars [n_atoms, channels] and steerable features, flat as they came."""
-        n_atoms, channels = scalars.shape[0], self.channels
-        rows = self.rows(
-            scalars, steerable
-        )  # what only the centre has, the bounded features, what only neighbours give
-        target = rows[:, : channels + self.width].index_select(0, edge_index[0])
+        """Return new scalars [n_atoms, channels] and steerable features [n_atoms, width]."""
+        n_atoms, channels, width = scalars.shape[0], self.channels, self.width
+        rows = self.rows(scalars, steerable)
+        target = rows[:, : channels + width].index_select(0, edge_index[0])
         source = exchange(rows[:, channels:], nodes).index_select(0, edge_index[1])
-        read = edges.basis
-        if self.l_max > 0:
-            read = torch.cat([read, self.inner_products(target, source, edges.harmonics)], dim=1)
-        hidden = nn.functional.silu(self.edge(read) + target[:, :channels] + source[:, self.width :])
-        out = self.message(hidden)
-        sent = nn.functional.silu(out[:, :channels])
-        if self.l_max > 0:
-            sent = torch.cat([sent, self.moves(out, target, source, edges.harmonics)], dim=1)
-        received = scatter_sum(sent * edges.weight, edge_index[0], n_atoms)
-        scalars = scalars + self.update(torch.cat([scalars, received[:, :channels]], dim=1))
-        return scalars, steerable + received[:, channels:]
+        if self.l_max == 0:
+            hidden = nn.functional.silu(edges.basis @ self.edge + target + source)
+            sent = nn.functional.silu(self.message(hidden)) * edges.weight
+            received, moved = scatter_sum(sent, edge_index[0], n_atoms), steerable
+        else:
+            sent = self.messages(target, source, edges) * edges.weight
+            both = scatter_sum(sent, edge_index[0], n_atoms)
+            received, moved = both[:, :channels], both[:, channels:]
+        scalars = scalars + self.update(torch.cat([scalars, received], dim=1))
+        return scalars, steerable + moved
 
     def rows(self, scalars: Tensor, steerable: Tensor) -> Tensor:
-        """What edges look up [n_atoms, channels + width + channels]."""
+        """What edges look up: of centres, bounded features, of neighbours [n_atoms, channels + width + channels]."""
         if self.l_max == 0:
             return self.pair(scalars)
-        features = steerable.view(scalars.shape[0], self.copies, self.degrees.n_components)
-        shrink = torch.rsqrt(1.0 + self.degrees.sums(features * features))
-        bounded = features * self.degrees.spread(shrink.view(-1, self.copies, self.l_max))
+        shrink = torch.rsqrt(1.0 + self.degrees.sums(steerable * steerable))
+        bounded = steerable * self.degrees.spread(shrink)
         both = self.pair(torch.cat([scalars, shrink], dim=1))
-        return torch.cat([both[:, : self.channels], bounded.flatten(1), both[:, self.channels :]], dim=1)
+        return torch.cat([both[:, : self.channels], bounded, both[:, self.channels :]], dim=1)
 
-    def inner_products(self, target: Tensor, source: Tensor, harmonics: Tensor) -> Tensor:
-        """<w_i, w_j>, <w_i, Y>, <w_j, Y> by degree and copy [n_edges, 3 * copies * l_max]."""
-        centre, neighbor = self.steerable_of(target[:, self.channels :]), self.steerable_of(source[:, : self.width])
-        y = harmonics.unsqueeze(1)
-        return self.degrees.sums(torch.cat([centre * neighbor, centre * y, neighbor * y], dim=1))
+    def messages(self, target: Tensor, source: Tensor, edges: SteerableEdges) -> Tensor:
+        """Scalar messages m and moves g w_j + k Y, side by side [n_edges, channels + width].
 
-    def moves(self, out: Tensor, target: Tensor, source: Tensor, harmonics: Tensor) -> Tensor:
-        """What moves v, g (w_i - w_j) + k Y [n_edges, width] with gates from the last columns of `out`."""
-        gates = self.degrees.spread(out[:, self.channels :].reshape(out.shape[0], 2 * self.copies, self.l_max))
-        apart = self.steerable_of(target[:, self.channels :] - source[:, : self.width])
-        return (gates[:, : self.copies] * apart + gates[:, self.copies :] * harmonics.unsqueeze(1)).flatten(1)
-
-    def steerable_of(self, rows: Tensor) -> Tensor:
-        """View [n, width] as [n, copies, n_components]."""
-        return rows.reshape(rows.shape[0], self.copies, self.degrees.n_components)
+        Every piece of an edge is cut out once: the backward pass of a cut into all pieces joins them, where that of a slice
+        fills a whole tensor with zeros.
+        """
+        channels, width, y = self.channels, self.width, edges.harmonics
+        centre, own = torch.split(target, [channels, width], dim=1)
+        other, neighbor = torch.split(source, [width, channels], dim=1)
+        products = self.products.sums(torch.cat([own * other, other * y], dim=1))
+        hidden = nn.functional.silu(torch.cat([edges.basis, products], dim=1) @ self.edge + centre + neighbor)
+        message, gates = torch.split(self.message(hidden), [channels, self.gates.n_degrees], dim=1)
+        along, beside = torch.split(self.gates.spread(gates), [width, width], dim=1)
+        moves = along * other + beside * y
+        return torch.cat([nn.functional.silu(message), moves], dim=1)
 
 
 @register_backbone("hegnn")
@@ -205,11 +205,10 @@ class Hegnn(Backbone):
         self.norm = float(avg_num_neighbors) ** -0.5
         self.geometry = EdgeBasis(cutoff, n_basis, envelope_exponent)
         self.harmonics = SphericalHarmonics(l_max)
-        self.degrees = Degrees(l_max)
-        self.n_steerable = steerable_channels * self.degrees.n_components
-        self.exchange_width = channels + self.n_steerable
+        self.degrees = Degrees(l_max, steerable_channels)
+        self.exchange_width = channels + self.degrees.width
         self.species = nn.Embedding(n_species, channels)
-        n_gates = steerable_channels * l_max
+        n_gates = self.degrees.n_degrees
         self.start_radial = nn.Parameter(torch.randn(n_basis, n_gates) / math.sqrt(n_basis))
         self.start_species = nn.Parameter(1.0 + 0.5 * torch.randn(n_species, n_gates))
         self.centre = centre
@@ -244,22 +243,20 @@ class Hegnn(Backbone):
         """Geometry of `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights."""
         dtype = self.species.weight.dtype
         rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
-        harmonics = self.harmonics(rays.directions).to(dtype)
+        harmonics = self.harmonics(rays.directions).to(dtype).repeat(1, self.copies)
         return SteerableEdges(rays.basis.to(dtype), (rays.envelope * self.norm).to(dtype).unsqueeze(-1), harmonics)
 
     def start(self, species: Tensor, edge_index: Tensor, edges: SteerableEdges, nodes: Optional[Tensor]) -> Tensor:
-        """The first steerable features [n_atoms, n_steerable]: neighbourhoods projected on harmonics."""
+        """The first steerable features [n_atoms, width]: neighbourhoods projected on harmonics."""
         if self.l_max == 0:
             return edges.harmonics.new_zeros((species.shape[0], 0))
         neighbors = species if nodes is None else nodes
         by_species = self.start_species.index_select(0, neighbors).index_select(0, edge_index[1])
         gates = (edges.basis @ self.start_radial) * by_species * edges.weight
-        spread = self.degrees.spread(gates.view(-1, self.copies, self.l_max))
-        projected = (spread * edges.harmonics.unsqueeze(1)).flatten(1)
-        return scatter_sum(projected, edge_index[0], species.shape[0])
+        return scatter_sum(self.degrees.spread(gates) * edges.harmonics, edge_index[0], species.shape[0])
 
     def from_centre(self, graph: Dict[str, Tensor]) -> Tensor:
-        """Harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, n_steerable]."""
+        """Harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, width]."""
         if "node_species" in graph:
             raise StructureError(
                 "backbone hegnn: centre is true, and this engine has ghost atoms; a system has no centre where atoms are "
@@ -280,25 +277,17 @@ class Hegnn(Backbone):
         means = scatter_sum(positions, index, n_systems) / counts
         offsets = positions - means.index_select(0, index)
         harmonics = self.harmonics(offsets / safe_lengths(offsets).unsqueeze(-1)).to(self.species.weight.dtype)
-        gates = self.centre_species.index_select(0, graph["species"]).view(-1, self.copies, self.l_max)
-        return (self.degrees.spread(gates) * harmonics.unsqueeze(1)).flatten(1)
+        gates = self.centre_species.index_select(0, graph["species"])
+        return self.degrees.spread(gates) * harmonics.repeat(1, self.copies)
 
     def features(self, scalars: Tensor, steerable: Tensor) -> Tensor:
         """Scalars, and each degree mixed from its copies to `channels` [n_atoms, (l_max+1)^2, channels]."""
         parts: List[Tensor] = [scalars.unsqueeze(1)]
-        copies = steerable.view(scalars.shape[0], self.copies, self.degrees.n_components).transpose(1, 2)
+        copies = steerable.view(scalars.shape[0], self.copies, steerable.shape[1] // self.copies).transpose(1, 2)
         for degree in range(1, self.l_max + 1):
             first = degree * degree - 1
             parts.append(copies[:, first : first + 2 * degree + 1] @ self.widen[degree - 1])
         return torch.cat(parts, dim=1)
-
-
-def dense(fan_in: int, fan_out: int) -> nn.Linear:
-    """A linear map that keeps the variance of its input, so that distances reach the last layer from the start."""
-    layer = nn.Linear(fan_in, fan_out)
-    nn.init.normal_(layer.weight, std=fan_in**-0.5)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def _check_options(l_max: int, centre: bool) -> None:
