@@ -10,8 +10,8 @@ the edge, u the envelope and N the mean number of neighbours,
     v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) (g_ij^(l) w_j^(l) + k_ij^(l) Y_ij^(l)).
 
 Degrees never mix: no Clebsch-Gordan product is made, and a degree costs 2l + 1 numbers per edge. `l_max: 0` is EGNN: it
-sees distances and no direction. Inner products of normalized features stay below 1 (their norms are in phi_m beside them),
-so that no product blows up however many layers there are.
+sees distances and no direction. Inner products of normalized features stay below 1, however large the features grow; their
+norms are in phi_m beside them.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -20,8 +20,9 @@ so that no product blows up however many layers there are.
 | Y | `harmonics` | [n_edges, width] |
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
-5-9. Theirs moves coordinates; ours, a function of fixed edge vectors, has the gated harmonics k Y in their place and inner
-products with Y in the message, differentiates Y, and bounds v where theirs suggests to divide by the norm plus one.
+5-9. Theirs moves coordinates and v by gated differences; ours, a function of fixed edge vectors, has the gated harmonics k Y
+instead and inner products with Y in the message (in g w_j the atom's own share of a difference is left out), differentiates Y,
+and bounds v where theirs suggests to divide by the norm plus one.
 Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees.
 """
 

@@ -162,12 +162,19 @@ def test_one_atom_no_edges_and_coincident_atoms(l_max: int) -> None:
         graph_of(np.zeros((2, 3)))
 
 
-def test_no_product_blows_up() -> None:
-    """A hundred neighbours in one direction, eight layers: features stay within what float32 holds well."""
-    backbone = backbone_of(l_max=3, n_layers=8, avg_num_neighbors=1.0)
-    grid = np.stack(np.meshgrid(*[np.arange(5.0)] * 3), axis=-1).reshape(-1, 3)[:100]
-    crowd = np.concatenate([np.zeros((1, 3)), 0.2 * grid + [1.0, -0.4, -0.4]])
-    assert features(backbone, crowd).abs().max() < 1e4 * features(backbone, crowd[:2]).abs().max()
+def test_inner_products_do_not_blow_up() -> None:
+    """Steerable features a million times larger change scalars no more than ordinary ones do, and add to themselves."""
+    backbone = backbone_of(l_max=3)
+    graph = graph_of(TETRAHEDRON)
+    edges, scalars = backbone.edges(graph["edge_vec"]), torch.ones(4, 8, dtype=torch.float64)
+    steerable = torch.randn(4, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        (ordinary, moved), (large, far) = (
+            backbone.layers[0](scalars, scale * steerable, graph["edge_index"], edges) for scale in (1.0, 1e6)
+        )
+    assert (large - scalars).abs().max() < 10.0 * (ordinary - scalars).abs().max()
+    assert (far - 1e6 * steerable).abs().max() < 10.0 * (moved - steerable).abs().max()
+    assert (large - ordinary).abs().max() > 1e-3
 
 
 def test_centre_adds_weights_and_changes_no_other_start() -> None:
