@@ -20,9 +20,9 @@ norms are in phi_m beside them.
 | Y | `harmonics` | [n_edges, width] |
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
-5-9. Theirs moves coordinates and v by gated differences; ours, a function of fixed edge vectors, has the gated harmonics k Y
-instead and inner products with Y in the message (g w_j leaves out the atom's own share of a difference), differentiates Y, and
-bounds v where theirs suggests to divide by the norm plus one.
+5-9. Theirs moves coordinates and v by gated differences; ours, a function of fixed edge vectors, has the gated harmonics
+k Y instead and inner products with Y in the message (g w_j leaves out the atom's own share of a difference),
+differentiates Y, and bounds v where theirs suggests to divide by the norm plus one.
 Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees.
 """
 
