@@ -8,13 +8,17 @@ from mlff_calc.backbones.base import (
     register_backbone,
     resolve_backbone,
 )
+from mlff_calc.backbones.cg_egnn import CgEgnn
 from mlff_calc.backbones.deq import Deq
 from mlff_calc.backbones.equiformer import Equiformer
+from mlff_calc.backbones.hegnn import Hegnn
 
 __all__ = [
     "Backbone",
+    "CgEgnn",
     "Deq",
     "Equiformer",
+    "Hegnn",
     "available_backbones",
     "build_backbone",
     "is_fixed_point",

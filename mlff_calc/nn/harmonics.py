@@ -1,0 +1,65 @@
+"""Real spherical harmonics as polynomials of a direction, each degree made from the one below.
+
+    Y^l(r) = (1 / c_l) sum_{mn} C^{l-1,1,l}_{mn} Y^{l-1}_m(r) r_n,     Y^1(r) = (x, y, z),
+
+with the Clebsch-Gordan coefficients C of e3nn and c_l such that Y^l of the polar axis is 1 at order 0. Components, axes
+(polar axis y) and signs are those of e3nn; |Y^l| = 1 (its normalization `norm`), so that <Y^l(a), Y^l(b)> is the Legendre
+polynomial P_l(cos(a, b)). One outer product and one product with a constant matrix per degree: nothing is divided by, so no
+direction is special and the derivatives are polynomials too. At the zero vector all degrees above zero are zero.
+"""
+
+from typing import List
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+HIGHEST_DEGREE = 11
+"""The coefficients of e3nn end here."""
+
+
+class NextDegree(nn.Module):
+    """Y^l from Y^(l-1) and the direction: one constant linear map of their outer product."""
+
+    table: Tensor
+
+    def __init__(self, degree: int) -> None:
+        super().__init__()
+        couple = o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64)  # [2l-1, 3, 2l+1]
+        table = (couple / couple[degree - 1, 1, degree]).reshape(3 * (2 * degree - 1), 2 * degree + 1)
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, lower: Tensor, directions: Tensor) -> Tensor:
+        """Couple `lower` [n, 2l-1] with `directions` [n, 3] to Y^l [n, 2l+1]."""
+        outer = (lower.unsqueeze(2) * directions.unsqueeze(1)).flatten(1)
+        return outer @ self.table.to(outer.dtype)
+
+
+class SphericalHarmonics(nn.Module):
+    """Degrees 1 to `l_max` of directions, in e3nn order and normalization `norm`.
+
+    Args:
+        l_max: highest degree, 0 to 11; there is nothing to compute at 0.
+    """
+
+    def __init__(self, l_max: int) -> None:
+        super().__init__()
+        self.l_max = l_max
+        self.n_components = (l_max + 1) ** 2 - 1
+        self.degrees = nn.ModuleList([NextDegree(degree) for degree in range(2, l_max + 1)])
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """Return [n, (l_max+1)^2 - 1] for unit `directions` [n, 3]."""
+        if self.l_max == 0:
+            return directions[:, :0]
+        parts: List[Tensor] = [directions]
+        for degree in self.degrees:
+            parts.append(degree(parts[-1], directions))
+        return torch.cat(parts, dim=1)
+
+
+def degree_selector(l_max: int) -> Tensor:
+    """Matrix [(l_max+1)^2 - 1, l_max] of zeros and ones: components of degrees above zero (rows) to degrees (columns)."""
+    degree_of = [degree for degree in range(1, l_max + 1) for _ in range(2 * degree + 1)]
+    columns = torch.eye(l_max)
+    return columns[torch.tensor(degree_of, dtype=torch.long) - 1] if degree_of else columns
