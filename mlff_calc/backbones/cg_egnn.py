@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.backbones.equiformer import check_positive
+from mlff_calc.backbones.inputs import add_inputs, edge_inputs, input_features
 from mlff_calc.errors import RecipeError
 from mlff_calc.nn.clifford import CEMLP, MVLinear, VectorProduct
 from mlff_calc.nn.dense import dense
@@ -156,10 +157,16 @@ class CgEgnn(Backbone):
         edge_index, edge_vec, nodes = graph["edge_index"], graph["edge_vec"], node_species(graph)
         dtype = self.species.weight.dtype
         rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
-        radial = self.radial(rays.basis.to(dtype)) * (rays.envelope * self.norm).to(dtype).unsqueeze(-1)
+        basis, known = rays.basis.to(dtype), edge_inputs(graph)
+        if known is not None:
+            basis = basis + known
+        radial = self.radial(basis) * (rays.envelope * self.norm).to(dtype).unsqueeze(-1)
         radial = radial.view(edge_vec.shape[0], 2 * self.n_layers, self.channels)
         turn = self.vector_product(rays.directions.to(dtype))
         features = nn.functional.pad(self.species(graph["species"]).unsqueeze(0), [0, 0, 0, 0, 0, 7])
+        inputs = input_features(graph)
+        if inputs is not None:
+            features = add_inputs(features.transpose(0, 1), inputs).transpose(0, 1)
         for i, block in enumerate(self.blocks):
             own = radial[:, 2 * self.hops * i : 2 * self.hops * (i + 1)]
             features = block(features, edge_index, own, turn, nodes)

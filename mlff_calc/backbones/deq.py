@@ -30,6 +30,7 @@ from torch.func import functional_call
 
 from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.backbones.equiformer import AtomEmbedding, EdgeGeometry, EquiformerBlock, check_positive, check_sizes
+from mlff_calc.backbones.inputs import edge_inputs, input_features
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.fixed_point import Solver, attach, build_solver, solve, unroll
 from mlff_calc.nn.degree import DegreeNorm
@@ -178,8 +179,9 @@ class Deq(Backbone):
     def prepare(self, graph: Dict[str, Tensor]) -> List[Tensor]:
         """What f needs of a structure: embedding, envelope, frames, and the radial weights of each block."""
         species, edge_index = graph["species"], graph["edge_index"]
-        edges = self.geometry(graph["edge_vec"], edge_index, species, node_species(graph))
-        prepared = [self.embedding(species, edge_index, edges), edges.envelope, edges.wigner]
+        edges = self.geometry(graph["edge_vec"], edge_index, species, node_species(graph), edge_inputs(graph))
+        embedded = self.embedding(species, edge_index, edges, input_features(graph))
+        prepared = [embedded, edges.envelope, edges.wigner]
         for block in self.map.blocks:
             weights = block.attention.radial_weights(edges.scalars)
             if "dropout" in graph:

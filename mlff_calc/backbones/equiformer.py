@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.backbones.base import Backbone, node_species, register_backbone
+from mlff_calc.backbones.inputs import add_inputs, edge_inputs, input_features
 from mlff_calc.errors import RecipeError
 from mlff_calc.nn.attention import GraphAttention
 from mlff_calc.nn.degree import DegreeNorm, FeedForward
@@ -65,10 +66,18 @@ class EdgeGeometry(nn.Module):
         nn.init.normal_(self.centre_embedding.weight, std=0.5)
         nn.init.normal_(self.neighbor_embedding.weight, std=0.5)
 
-    def forward(self, edge_vec: Tensor, edge_index: Tensor, species: Tensor, nodes: Optional[Tensor] = None) -> Edges:
+    def forward(
+        self,
+        edge_vec: Tensor,
+        edge_index: Tensor,
+        species: Tensor,
+        nodes: Optional[Tensor] = None,
+        inputs: Optional[Tensor] = None,
+    ) -> Edges:
         """Return the edge tensors for `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights.
 
-        `nodes` [n_nodes] are the species of all nodes where there are more of them than atoms.
+        `nodes` [n_nodes] are the species of all nodes where there are more of them than atoms; `inputs` [n_edges, n_basis]
+        is what is known of edges beside their vectors.
         """
         dtype = self.centre_embedding.weight.dtype
         if not self.double_geometry:
@@ -76,6 +85,8 @@ class EdgeGeometry(nn.Module):
         distances = torch.sqrt((edge_vec * edge_vec).sum(dim=1))
         envelope = self.envelope(distances)
         basis = (self.basis(distances) * envelope.unsqueeze(-1)).to(dtype)
+        if inputs is not None:
+            basis = basis + inputs
         wigner = self.frames(edge_vec / distances.unsqueeze(-1)).to(dtype)
         pair = self.centre_embedding(species).index_select(0, edge_index[0])
         neighbors = species if nodes is None else nodes
@@ -94,13 +105,17 @@ class AtomEmbedding(nn.Module):
         self.species = nn.Embedding(n_species, channels)
         self.radial = RadialMLP([edge_channels, edge_channels, (l_max + 1) * channels])
 
-    def forward(self, species: Tensor, edge_index: Tensor, edges: Edges) -> Tensor:
-        """Return features [n_atoms, (l_max+1)^2, channels] from `species` [n_atoms]."""
+    def forward(self, species: Tensor, edge_index: Tensor, edges: Edges, inputs: Optional[Tensor] = None) -> Tensor:
+        """Return features [n_atoms, (l_max+1)^2, channels] from `species` [n_atoms].
+
+        `inputs` [n_atoms, 4, channels] are scalars and vectors known of atoms; vectors are left out where `l_max` is 0.
+        """
         weights = self.radial(edges.scalars).view(-1, self.l_max + 1, self.channels)
         weights = weights * (edges.envelope * self.norm).view(-1, 1, 1)
         harmonics = edges.wigner[:, : self.l_max + 1].transpose(1, 2)
         around = scatter_sum(torch.bmm(harmonics, weights), edge_index[0], species.shape[0])
-        return torch.cat([around[:, :1] + self.species(species).unsqueeze(1), around[:, 1:]], dim=1)
+        features = torch.cat([around[:, :1] + self.species(species).unsqueeze(1), around[:, 1:]], dim=1)
+        return features if inputs is None else add_inputs(features, inputs)
 
 
 class EquiformerBlock(nn.Module):
@@ -203,8 +218,8 @@ class Equiformer(Backbone):
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
         species, edge_index = graph["species"], graph["edge_index"]
         nodes = node_species(graph)
-        edges = self.geometry(graph["edge_vec"], edge_index, species, nodes)
-        features = self.embedding(species, edge_index, edges)
+        edges = self.geometry(graph["edge_vec"], edge_index, species, nodes, edge_inputs(graph))
+        features = self.embedding(species, edge_index, edges, input_features(graph))
         for block in self.blocks:
             features = block(features, edge_index, edges, nodes)
         out = dict(graph)

@@ -137,6 +137,17 @@ for _key in (
     Key("node_numbers", "node", (), _INT, "", "atomic numbers of an engine's own atoms, then of its ghosts"),
     Key("owned", "atom", (), _DOUBLE, "", "1 where the energy of an atom counts, 0 elsewhere"),
     Key("dropout", "atom", (None,), None, "", "factors of messages, the same in every evaluation of a solve"),
+    Key("velocities", "atom", (3,), _DOUBLE, "length/time", "velocities, in the units of the data"),
+    Key("node_scalars", "atom", (None,), _DOUBLE, "", "numbers that belong to atoms, such as charges"),
+    Key("edge_scalars", "edge", (None,), _DOUBLE, "", "numbers that belong to edges, such as hops"),
+    Key("horizon", "system", (), _DOUBLE, "time", "how far ahead to predict, in the velocities' unit of time"),
+    Key("input_features", "atom", (4, None), None, "", "what is known of atoms beside their species: scalars, vectors"),
+    Key("edge_inputs", "edge", (None,), None, "", "what is known of edges, added to their radial basis"),
+    Key("drift", "atom", (3,), None, "length", "constant-velocity steps, as long as what is to be predicted"),
+    Key("moved", "atom", (3,), None, "length", "how far a backbone has moved its atoms"),
+    Key("displacements", "atom", (3,), _DOUBLE, "length", "how far atoms are from where they were"),
+    Key("velocity_changes", "atom", (3,), _DOUBLE, "length/time", "final velocities minus initial ones"),
+    Key("noise", "atom", (3,), _DOUBLE, "", "noise in positions, in units of its standard deviation"),
 ):
     register_key(_key)
 

@@ -57,8 +57,20 @@ def save_potential(
     recipe: str | None = None,
     provenance: dict[str, Any] | None = None,
     overwrite: bool = False,
+    kind: str = "potential",
+    units: dict[str, str] = UNITS,
 ) -> Path:
     """Write a potential to `folder`; the folder appears whole or not at all.
+
+    Args:
+        potential: what to write.
+        folder: where.
+        card: text for people.
+        recipe: YAML it was trained by.
+        provenance: data, command and machine.
+        overwrite: replace a folder that is there.
+        kind: what the folder holds, other than a potential.
+        units: of the numbers inside.
 
     Raises:
         PotentialFileError: the folder exists and `overwrite` is False.
@@ -74,9 +86,11 @@ def save_potential(
     header: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "config": potential.config,
-        "units": UNITS,
+        "units": units,
         "provenance": provenance or {},
     }
+    if kind != "potential":
+        header["kind"] = kind
     header["sha256"] = checksum(tensors, header)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -25,6 +25,8 @@ def load_potential(name_or_path: str | Path) -> Potential:
 
     folder = find_potential(name_or_path)
     header = read_header(folder)
+    if header.get("kind", "potential") != "potential":
+        raise PotentialFileError(f"{folder} holds a {header['kind']}, not a potential; use load_{header['kind']}")
     with safe_open(folder / WEIGHTS, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     if checksum(tensors, header) != header["sha256"]:

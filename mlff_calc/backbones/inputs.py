@@ -1,0 +1,30 @@
+"""What a graph may tell a backbone beside species and edge vectors: velocities, charges, kinds of edges.
+
+Two keys, whose presence decides; potentials set neither.
+
+| key | shape | what backbones do with it |
+|---|---|---|
+| `input_features` | [n_atoms, 4, channels] | add it to their first scalars (row 0) and vectors (rows 1 to 3: x, y, z) |
+| `edge_inputs` | [n_edges, n_basis] | add it to their radial basis |
+"""
+
+from typing import Dict, Optional
+
+import torch
+from torch import Tensor
+
+
+def input_features(graph: Dict[str, Tensor]) -> Optional[Tensor]:
+    """Scalars and vectors known of atoms [n_atoms, 4, channels]; None where there are none."""
+    return graph["input_features"] if "input_features" in graph else None  # noqa: SIM401 - TorchScript
+
+
+def edge_inputs(graph: Dict[str, Tensor]) -> Optional[Tensor]:
+    """What is known of edges [n_edges, n_basis]; None where there is nothing."""
+    return graph["edge_inputs"] if "edge_inputs" in graph else None  # noqa: SIM401 - TorchScript
+
+
+def add_inputs(features: Tensor, inputs: Tensor) -> Tensor:
+    """Add `inputs` [n_atoms, 4, channels] to `features` [n_atoms, n, channels]; vectors where n is at least 4."""
+    n = min(features.shape[1], 4)
+    return torch.cat([features[:, :n] + inputs[:, :n], features[:, n:]], dim=1)

@@ -1,0 +1,70 @@
+"""Displacement: where atoms will be after a time, from features and velocities.
+
+    x_i(t) - x_i = s v_i t + u_i + S (phi_v(h_i) v_i t / D + y_i),      v_i(t) - v_i = S_v (phi_w(h_i) v_i t / D + z_i)
+
+y and z are vectors read off the features, u is how far the backbone has moved its atoms where it does so. s v_i t, the share of
+the constant-velocity step that fits the training data best, is there from the start: the network learns what is beyond it.
+
+| symbol | name in code | unit |
+|---|---|---|
+| v t | `drift` | length |
+| s | `drift_share` | |
+| S | `length_scale` | length |
+| D | `drift_scale` | length |
+| S_v | `speed_scale` | length/time |
+
+Source: Satorras et al., "E(n) equivariant graph neural networks" (2021), Eq. 7, whose update of velocities is phi_v v.
+"""
+
+from typing import Dict
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.nn.dense import dense
+from mlff_calc.nn.vectors import VectorReadout
+
+
+class DisplacementHead(nn.Module):
+    """Adds `displacements` [n_atoms, 3] and, with `velocities`, `velocity_changes` [n_atoms, 3] (both float64).
+
+    Args:
+        l_max: highest degree of the features. channels: per component.
+        length_scale, drift_scale, speed_scale: see the module's table. drift_share: likewise.
+        velocities: whether velocities are predicted too.
+    """
+
+    provides = {"displacements": "length", "velocity_changes": "length/time"}
+
+    def __init__(
+        self,
+        l_max: int,
+        channels: int,
+        length_scale: float,
+        drift_scale: float,
+        speed_scale: float,
+        drift_share: float,
+        velocities: bool,
+    ) -> None:
+        super().__init__()
+        self.velocities = velocities
+        n_vectors = 2 if velocities else 1
+        self.vectors = VectorReadout(l_max, channels, n_vectors)
+        self.gate = nn.Sequential(dense(channels, channels), nn.SiLU(), dense(channels, n_vectors))
+        scales = torch.tensor([length_scale, drift_scale, speed_scale, drift_share], dtype=torch.float64)
+        self.register_buffer("scales", scales)
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Return the graph with the outputs; it holds `node_features`, `velocities`, `horizon`, and maybe `moved`."""
+        features = graph["node_features"].to(self.gate[0].weight.dtype)
+        drift = graph["velocities"].double() * graph["horizon"].index_select(0, graph["system_index"]).unsqueeze(1)
+        along = self.gate(features[:, 0]).double().unsqueeze(2) * (drift / self.scales[1]).unsqueeze(1)
+        beside = self.vectors(features, graph["edge_index"], graph["edge_vec"]).double()
+        out = dict(graph)
+        displacements = self.scales[3] * drift + self.scales[0] * (along[:, 0] + beside[:, 0])
+        if "moved" in graph:
+            displacements = displacements + graph["moved"].double()
+        out["displacements"] = displacements
+        if self.velocities:
+            out["velocity_changes"] = self.scales[2] * (along[:, 1] + beside[:, 1])
+        return out

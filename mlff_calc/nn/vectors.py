@@ -1,0 +1,53 @@
+"""Vectors of atoms, read off their features."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.nn.dense import dense
+from mlff_calc.nn.edges import safe_lengths
+from mlff_calc.nn.scatter import scatter_sum
+
+
+class VectorReadout(nn.Module):
+    """Vectors [n_atoms, n_vectors, 3] of order one, equivariant under rotations and mirrors, and invariant under translations.
+
+    Features with vectors (l_max >= 1) are mixed and gated by scalars,
+
+        y_i = sum_c w_c g_c(h_i) (W v_i)_c.
+
+    Features without are scalars h, and directions come from the edges,
+
+        y_i = sum_j phi(h_i, h_j) (x_j - x_i) / (1 + |x_j - x_i|).
+
+    Args:
+        l_max: highest degree of the features. channels: per component. n_vectors: to read.
+    """
+
+    def __init__(self, l_max: int, channels: int, n_vectors: int) -> None:
+        super().__init__()
+        self.l_max = l_max
+        width = channels if l_max > 0 else 0
+        self.mix = nn.Parameter(torch.randn(width, width) / math.sqrt(max(width, 1)))
+        self.last = nn.Parameter(torch.randn(width, n_vectors) / math.sqrt(max(width, 1)))
+        self.first = dense(channels, channels)
+        self.gate = dense(channels, channels if l_max > 0 else n_vectors)
+
+    def forward(self, features: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
+        """Read vectors off `features` [n_atoms, (l_max+1)^2, channels].
+
+        Args:
+            features: of the atoms. edge_index: [2, n_edges]. edge_vec: [n_edges, 3].
+        """
+        hidden = self.first(features[:, 0])
+        if self.l_max > 0:
+            gates = self.gate(nn.functional.silu(hidden))
+            vectors = (features[:, 1:4] @ self.mix) * gates.unsqueeze(1)
+            return (vectors @ self.last).transpose(1, 2)
+        pair = hidden.index_select(0, edge_index[0]) + features[:, 0].index_select(0, edge_index[1])
+        weights = self.gate(nn.functional.silu(pair))
+        short = edge_vec.to(weights.dtype)
+        short = short / (1.0 + safe_lengths(short)).unsqueeze(-1)
+        sent = weights.unsqueeze(2) * short.unsqueeze(1)
+        return scatter_sum(sent, edge_index[0], features.shape[0])

@@ -1,0 +1,70 @@
+"""From a sample of motion to a graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlff_calc.datasets.motion import MotionSample
+from mlff_calc.errors import StructureError
+
+
+def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
+    """The graph of a sample's first frame, with the edges the sample names.
+
+    Args:
+        sample: positions, velocities, kinds, scalars and edges of n particles.
+
+    Returns:
+        The input keys of the graph contract with `atomic_numbers` = kinds, edges sorted by centre, no cell, and `velocities`,
+        `node_scalars`, `edge_scalars`, `horizon`.
+
+    Raises:
+        StructureError: values that are not finite, an edge of no length or to a particle that is not there; names the sample.
+    """
+    n_atoms = len(sample.kinds)
+    _check_finite(sample)
+    edges = np.asarray(sample.edges, dtype=np.int64).reshape(2, -1)
+    if edges.size and (edges.min() < 0 or edges.max() >= n_atoms):
+        raise StructureError(
+            f"{sample.place}: an edge names particle {edges.max()} of {n_atoms}; number particles from 0, without gaps"
+        )
+    order = np.argsort(edges[0], kind="stable")
+    edges = np.ascontiguousarray(edges[:, order])
+    vectors = sample.positions[edges[1]] - sample.positions[edges[0]]
+    short = np.flatnonzero((vectors * vectors).sum(axis=1) < 1e-16)
+    if len(short):
+        i, j = edges[:, short[0]]
+        raise StructureError(
+            f"{sample.place}: particles {i} and {j} are at the same place, so that their edge has no direction; look for a "
+            "particle that was written twice, or leave the frame out"
+        )
+    scalars = np.asarray(sample.edge_scalars, dtype=np.float64).reshape(edges.shape[1], -1) if edges.size else None
+    width = np.asarray(sample.edge_scalars).shape[-1]
+    return {
+        "atomic_numbers": torch.from_numpy(np.array(sample.kinds, dtype=np.int64)),
+        "system_index": torch.zeros(n_atoms, dtype=torch.int64),
+        "positions": _double(sample.positions),
+        "velocities": _double(sample.velocities),
+        "node_scalars": _double(sample.scalars).reshape(n_atoms, -1),
+        "edge_index": torch.from_numpy(edges),
+        "edge_vec": _double(vectors).reshape(-1, 3),
+        "edge_scalars": torch.zeros(0, width, dtype=torch.float64) if scalars is None else _double(scalars[order]),
+        "cell": torch.zeros(1, 3, 3, dtype=torch.float64),
+        "pbc": torch.zeros(1, 3, dtype=torch.bool),
+        "horizon": torch.tensor([float(sample.horizon)], dtype=torch.float64),
+    }
+
+
+def _double(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def _check_finite(sample: MotionSample) -> None:
+    for name in ("positions", "velocities", "scalars", "edge_scalars"):
+        bad = np.argwhere(~np.isfinite(np.asarray(getattr(sample, name), dtype=np.float64)))
+        if len(bad):
+            raise StructureError(
+                f"{sample.place}: {name} of number {int(bad[0][0])} are not finite; leave the frame out, or mend the file"
+            )

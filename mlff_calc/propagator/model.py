@@ -1,0 +1,134 @@
+"""The propagator: positions and velocities now to those after a time, in one evaluation of a network.
+
+Any backbone will do. What is known beside kinds and edges is given to it as inputs:
+
+- scalars of atoms: the speed |v| t / D, and what the data hold (charges, heights),
+- vectors of atoms: the constant-velocity step v t / D, and with `centre` x_i - mean(x) over its spread,
+- scalars of edges, added to the radial basis.
+
+Positions enter through edge vectors (and `centre`), so that results turn, mirror and shift with the input. Units are those of the
+data: lengths, and lengths per time; `horizon` is a time.
+
+Source: Satorras et al., "E(n) equivariant graph neural networks" (2021), Sec. 5.1, for the task and the inputs.
+"""
+
+import copy
+from typing import Any, Dict
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.backbones import build_backbone
+from mlff_calc.errors import OptionError
+from mlff_calc.heads import DisplacementHead
+from mlff_calc.nn.edges import safe_lengths
+from mlff_calc.nn.scatter import scatter_sum
+
+PRECISIONS = ("float32", "float64")
+
+
+class Propagator(nn.Module):
+    """A trained or trainable map from a frame to a later one; scriptable where its backbone is.
+
+    Build one by `build_propagator` or `load_propagator`.
+
+    Attributes:
+        config: the plain dict it was built from. kinds: numbers of the kinds of particles it knows, atomic numbers in
+            molecules. cutoff: longest edge that counts, in the length of the data. n_scalars, n_edge_scalars: what atoms and
+            edges bring with them. precision: `float32` or `float64`.
+    """
+
+    def __init__(self, config: Dict[str, Any]) -> None:
+        super().__init__()
+        kinds = [int(kind) for kind in config["kinds"]]
+        self.backbone = build_backbone(config["backbone"], n_species=len(kinds))
+        self.n_scalars = int(config["n_scalars"])
+        self.n_edge_scalars = int(config["n_edge_scalars"])
+        self.centre = bool(config["centre"])
+        channels = self.backbone.channels
+        self.head = DisplacementHead(
+            self.backbone.l_max,
+            channels,
+            length_scale=config["length_scale"],
+            drift_scale=config["drift_scale"],
+            speed_scale=config["speed_scale"],
+            drift_share=config["drift_share"],
+            velocities=bool(config["predict_velocities"]),
+        )
+        self.scalars = nn.Linear(1 + self.n_scalars, channels)
+        self.vectors = nn.Parameter(torch.randn(2 if self.centre else 1, channels))
+        self.edges = nn.Linear(self.n_edge_scalars, int(config["backbone"]["n_basis"]), bias=False)
+        species_of = torch.full((119,), -1, dtype=torch.long)
+        species_of[torch.tensor(kinds)] = torch.arange(len(kinds))
+        self.register_buffer("species_of", species_of, persistent=False)
+        self.cutoff = float(self.backbone.cutoff)
+        self.length_scale = float(config["length_scale"])
+        self.drift_scale = float(config["drift_scale"])
+        self.config = copy.deepcopy(config)
+        self.kinds = kinds
+        self.precision = "float32"
+
+    def to_precision(self, precision: str) -> "Propagator":
+        """Return a copy in precision `float32` or `float64`.
+
+        Raises:
+            OptionError: a precision of another name.
+        """
+        if precision not in PRECISIONS:
+            raise OptionError(f"unknown precision {precision!r} of a propagator; choose one of {', '.join(PRECISIONS)}")
+        other = copy.deepcopy(self)
+        other.precision = precision
+        dtype = torch.float64 if precision == "float64" else torch.float32
+        for parameter in other.parameters():
+            parameter.data = parameter.data.to(dtype)
+        return other
+
+    def save(self, folder: str, **options: Any) -> "Any":
+        """Write the propagator to `folder`; see `potential.files.save_potential` for the options and errors."""
+        from mlff_calc.propagator.files import save_propagator
+
+        return save_propagator(self, folder, **options)
+
+    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Return `positions` [n_atoms, 3] at the later time and, with `predict_velocities`, `velocities` [n_atoms, 3].
+
+        Args:
+            graph: what `motion_graph` gives: `atomic_numbers` (kinds), `system_index`, `positions`, `velocities`, `edge_index`,
+                `edge_vec`, `cell`, `pbc`, `node_scalars`, `edge_scalars` and `horizon`.
+
+        Returns:
+            float64, in the units of the data.
+        """
+        predicted = self.head(self.backbone(self.inputs(graph)))
+        out = {"positions": graph["positions"].double() + predicted["displacements"]}
+        if "velocity_changes" in predicted:
+            out["velocities"] = graph["velocities"].double() + predicted["velocity_changes"]
+        return out
+
+    def inputs(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """What backbone and head read: the graph with `species`, `input_features`, `edge_inputs` and `drift`."""
+        dtype = self.vectors.dtype
+        index = graph["system_index"]
+        steps = graph["velocities"].double() * graph["horizon"].index_select(0, index).unsqueeze(1)
+        drift = (steps / self.drift_scale).to(dtype)
+        speeds = safe_lengths(drift).unsqueeze(1)
+        scalars = self.scalars(torch.cat([speeds, graph["node_scalars"].to(dtype)], dim=1))
+        given = [drift]
+        if self.centre:
+            given.append(self.offsets(graph).to(dtype))
+        vectors = torch.stack(given, dim=2) @ self.vectors
+        out = dict(graph)
+        out["species"] = self.species_of.index_select(0, graph["atomic_numbers"])
+        out["input_features"] = torch.cat([scalars.unsqueeze(1), vectors], dim=1)
+        out["drift"] = drift * self.length_scale
+        if self.n_edge_scalars > 0:
+            out["edge_inputs"] = self.edges(graph["edge_scalars"].to(dtype))
+        return out
+
+    def offsets(self, graph: Dict[str, Tensor]) -> Tensor:
+        """x_i - mean(x) of each system [n_atoms, 3], over the root mean square of its lengths."""
+        positions, index, n_systems = graph["positions"].double(), graph["system_index"], graph["cell"].shape[0]
+        counts = scatter_sum(torch.ones_like(positions[:, :1]), index, n_systems).clamp(min=1.0)
+        offsets = positions - (scatter_sum(positions, index, n_systems) / counts).index_select(0, index)
+        spread = scatter_sum((offsets * offsets).sum(dim=1, keepdim=True), index, n_systems) / counts
+        return offsets / torch.sqrt(spread + 1e-12).index_select(0, index)

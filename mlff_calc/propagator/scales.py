@@ -1,0 +1,62 @@
+"""What is measured on the training samples before a propagator is built: sizes of steps, lengths of edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mlff_calc.datasets.motion import MotionSample
+
+_TINY = 1e-12
+
+
+def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:
+    """Scales for `build_propagator`, as root mean squares over components.
+
+    With the step d = v t and the displacement y = x(t) - x, the share s = <d y> / <d d> of the constant-velocity step that fits best:
+
+    | key | what |
+    |---|---|
+    | `drift_share` | s |
+    | `length_scale` | of y - s d: what is left to learn |
+    | `drift_scale` | of d |
+    | `speed_scale` | of v(t) - v, 1 where targets have no velocities |
+    """
+    drift = np.concatenate([(sample.velocities * sample.horizon).ravel() for sample in samples])
+    moved = np.concatenate([(sample.target_positions - sample.positions).ravel() for sample in samples])
+    power = float(np.mean(drift * drift))
+    share = float(np.mean(drift * moved)) / power if power > _TINY else 0.0
+    changes = [
+        (sample.target_velocities - sample.velocities).ravel()
+        for sample in samples
+        if sample.target_velocities is not None
+    ]
+    return {
+        "drift_share": share,
+        "length_scale": _rms(moved - share * drift),
+        "drift_scale": _rms(drift),
+        "speed_scale": _rms(np.concatenate(changes)) if changes else 1.0,
+    }
+
+
+def _rms(values: np.ndarray) -> float:
+    """Root mean square; 1 where all values are zero."""
+    rms = float(np.sqrt(np.mean(values * values))) if values.size else 0.0
+    return rms if rms > _TINY else 1.0
+
+
+def longest_edge(samples: Sequence[MotionSample]) -> float:
+    """Length of the longest edge of all samples; 1 where there are no edges."""
+    longest = 0.0
+    for sample in samples:
+        vectors = sample.positions[sample.edges[1]] - sample.positions[sample.edges[0]]
+        if len(vectors):
+            longest = max(longest, float(np.sqrt((vectors * vectors).sum(axis=1).max())))
+    return longest if longest > 0.0 else 1.0
+
+
+def average_neighbors(samples: Sequence[MotionSample]) -> float:
+    """Edges per particle over all samples, at least 1."""
+    edges = sum(sample.edges.shape[1] for sample in samples)
+    return max(1.0, edges / max(1, sum(len(sample.kinds) for sample in samples)))
