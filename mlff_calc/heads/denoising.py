@@ -1,7 +1,7 @@
 """Denoising: the noise that was added to positions, read off the features of the noisy structure.
 
-For positions x = x_0 + sigma n with n normal, the best prediction of n is -sigma times the gradient of the log-density of the
-noisy structures at x: a force field up to a factor.
+For positions x = x_0 + sigma n with n normal, the best prediction of n is -sigma times the gradient of the log-density of
+the noisy structures at x: a force field up to a factor.
 
 Source: Zaidi et al., "Pre-training via denoising for molecular property prediction" (2023), Eq. 3.
 """

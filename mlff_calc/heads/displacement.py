@@ -2,8 +2,8 @@
 
     x_i(t) - x_i = s v_i t + u_i + S (phi_v(h_i) v_i t / D + y_i),      v_i(t) - v_i = S_v (phi_w(h_i) v_i t / D + z_i)
 
-y and z are vectors read off the features, u is how far the backbone has moved its atoms where it does so. s v_i t, the share of
-the constant-velocity step that fits the training data best, is there from the start: the network learns what is beyond it.
+y and z are vectors read off the features, u is how far the backbone has moved its atoms where it does so. s v_i t, the share
+of the constant-velocity step that fits the training data best, is there from the start: the network learns what is beyond.
 
 | symbol | name in code | unit |
 |---|---|---|

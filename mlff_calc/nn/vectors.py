@@ -11,7 +11,7 @@ from mlff_calc.nn.scatter import scatter_sum
 
 
 class VectorReadout(nn.Module):
-    """Vectors [n_atoms, n_vectors, 3] of order one, equivariant under rotations and mirrors, and invariant under translations.
+    """Vectors [n_atoms, n_vectors, 3] of order one that turn and mirror with the structure, and do not shift with it.
 
     Features with vectors (l_max >= 1) are mixed and gated by scalars,
 
@@ -38,7 +38,9 @@ class VectorReadout(nn.Module):
         """Read vectors off `features` [n_atoms, (l_max+1)^2, channels].
 
         Args:
-            features: of the atoms. edge_index: [2, n_edges]. edge_vec: [n_edges, 3].
+            features: of the atoms.
+            edge_index: [2, n_edges].
+            edge_vec: [n_edges, 3].
         """
         hidden = self.first(features[:, 0])
         if self.l_max > 0:

@@ -29,9 +29,9 @@ def build_propagator(config: dict[str, Any], seed: int | None = None) -> Propaga
     """Build a propagator with new weights from a plain dict.
 
     Args:
-        config: `backbone` (name and options), `kinds` (numbers from 1 to 118) and optionally `n_scalars`, `n_edge_scalars`,
-            `length_scale`, `drift_scale` (lengths), `speed_scale` (length/time), `drift_share`, `predict_velocities`, `centre`;
-            `scales_of` measures the scales on training samples.
+        config: `backbone` (name and options), `kinds` (numbers from 1 to 118) and optionally `n_scalars`,
+            `n_edge_scalars`, `length_scale`, `drift_scale` (lengths), `speed_scale` (length/time), `drift_share`,
+            `predict_velocities`, `centre`; `scales_of` measures the scales on training samples.
         seed: seed of the weights; without one they come from torch's generator as it stands.
 
     Raises:

@@ -17,11 +17,11 @@ def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
         sample: positions, velocities, kinds, scalars and edges of n particles.
 
     Returns:
-        The input keys of the graph contract with `atomic_numbers` = kinds, edges sorted by centre, no cell, and `velocities`,
-        `node_scalars`, `edge_scalars`, `horizon`.
+        The input keys of the graph contract with `atomic_numbers` = kinds, edges sorted by centre, no cell, and
+        `velocities`, `node_scalars`, `edge_scalars`, `horizon`.
 
     Raises:
-        StructureError: values that are not finite, an edge of no length or to a particle that is not there; names the sample.
+        StructureError: values that are not finite, an edge of no length or to nowhere; names the sample.
     """
     n_atoms = len(sample.kinds)
     _check_finite(sample)

@@ -6,8 +6,8 @@ Any backbone will do. What is known beside kinds and edges is given to it as inp
 - vectors of atoms: the constant-velocity step v t / D, and with `centre` x_i - mean(x) over its spread,
 - scalars of edges, added to the radial basis.
 
-Positions enter through edge vectors (and `centre`), so that results turn, mirror and shift with the input. Units are those of the
-data: lengths, and lengths per time; `horizon` is a time.
+Positions enter through edge vectors (and `centre`), so that results turn, mirror and shift with the input. Units are those
+of the data: lengths, and lengths per time; `horizon` is a time.
 
 Source: Satorras et al., "E(n) equivariant graph neural networks" (2021), Sec. 5.1, for the task and the inputs.
 """
@@ -93,8 +93,8 @@ class Propagator(nn.Module):
         """Return `positions` [n_atoms, 3] at the later time and, with `predict_velocities`, `velocities` [n_atoms, 3].
 
         Args:
-            graph: what `motion_graph` gives: `atomic_numbers` (kinds), `system_index`, `positions`, `velocities`, `edge_index`,
-                `edge_vec`, `cell`, `pbc`, `node_scalars`, `edge_scalars` and `horizon`.
+            graph: what `motion_graph` gives: `atomic_numbers` (kinds), `system_index`, `positions`, `velocities`,
+                `edge_index`, `edge_vec`, `cell`, `pbc`, `node_scalars`, `edge_scalars` and `horizon`.
 
         Returns:
             float64, in the units of the data.

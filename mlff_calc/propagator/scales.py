@@ -14,7 +14,7 @@ _TINY = 1e-12
 def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:
     """Scales for `build_propagator`, as root mean squares over components.
 
-    With the step d = v t and the displacement y = x(t) - x, the share s = <d y> / <d d> of the constant-velocity step that fits best:
+    With the constant-velocity step d = v t, the displacement y = x(t) - x, and the share s = <d y> / <d d> that fits best:
 
     | key | what |
     |---|---|
