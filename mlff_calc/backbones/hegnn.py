@@ -13,17 +13,27 @@ Degrees never mix: no Clebsch-Gordan product is made, and a degree costs 2l + 1 
 sees distances and no direction. Inner products of normalized features stay below 1, however large the features grow; their
 norms are in phi_m beside them.
 
+With `moves` atoms move from layer to layer, which predicts where they will be. With d_i how far atom i drifts if nothing
+acts on it, and g, k and the new f read off m by a perceptron of two layers,
+
+    x_i <- x_i + N^-1/2 sum_j u(r_ij) f_ij (x_i - x_j) + phi_d(h_i) d_i,
+
+and the next layer sees the edges as they are then. The sum of the moves is the output `moved`.
+
 | symbol | name in code | shape |
 |---|---|---|
 | h | `scalars` | [n_atoms, channels] |
 | v, w | `steerable`, `bounded` | [n_atoms, width], width = steerable_channels * ((l_max+1)^2 - 1) |
 | Y | `harmonics` | [n_edges, width] |
+| x_j - x_i | `rays` | [n_edges, 3] |
+| d | `drift` | [n_atoms, 3] |
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
-5-9. Theirs moves coordinates and v by gated differences; ours, a function of fixed edge vectors, has the gated harmonics
+5-9. Theirs moves coordinates (so does ours with `moves`) and v by gated differences; ours has the gated harmonics
 k Y instead and inner products with Y in the message (g w_j leaves out the atom's own share of a difference),
-differentiates Y, and bounds v where theirs suggests to divide by the norm plus one.
-Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees.
+differentiates Y, and bounds v where theirs suggests to divide by the norm plus one. Sums are divided by the root of a fixed
+number of neighbours, not by their number: both agree, up to a factor, on graphs where all atoms have equally many.
+Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees; Eqs. 3-7 there, with `moves`.
 """
 
 import math
@@ -34,6 +44,7 @@ from torch import Tensor, nn
 
 from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.backbones.equiformer import check_positive
+from mlff_calc.backbones.inputs import edge_inputs, input_features
 from mlff_calc.errors import RecipeError, StructureError
 from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import EdgeBasis, safe_lengths
@@ -42,18 +53,21 @@ from mlff_calc.nn.harmonics import SphericalHarmonics, degree_selector
 from mlff_calc.nn.scatter import scatter_sum
 
 HIGHEST_L_MAX = 10
+SMALL = 1e-3
+"""Atoms hardly move at the start of training: geometry is that of the input until the network has learned to move them."""
 
 
 class SteerableEdges(NamedTuple):
     """Geometry of the edges in the precision of the network.
 
     `basis` [n_edges, n_basis]; `weight` [n_edges, 1], the envelope over the root of the mean number of neighbours;
-    `harmonics` [n_edges, width], once per copy.
+    `harmonics` [n_edges, width], once per copy; `rays` [n_edges, 3], from the centre to the neighbour.
     """
 
     basis: Tensor
     weight: Tensor
     harmonics: Tensor
+    rays: Tensor
 
 
 class Degrees(nn.Module):
@@ -86,13 +100,16 @@ class HegnnLayer(nn.Module):
 
     Args:
         l_max: highest degree. channels: of scalars and messages. copies: channels of steerable features.
-        n_basis: width of the radial basis.
+        n_basis: width of the radial basis. moves: whether atoms move as well.
     """
 
-    def __init__(self, l_max: int, channels: int, copies: int, n_basis: int) -> None:
+    moves: torch.jit.Final[bool]
+
+    def __init__(self, l_max: int, channels: int, copies: int, n_basis: int, moves: bool = False) -> None:
         super().__init__()
         self.l_max = l_max
         self.channels = channels
+        self.moves = moves
         self.degrees = Degrees(l_max, copies)
         self.products = Degrees(l_max, 2 * copies)
         self.gates = Degrees(l_max, 2 * copies)
@@ -100,8 +117,13 @@ class HegnnLayer(nn.Module):
         self.pair = dense(channels + self.degrees.n_degrees, 2 * channels)
         self.edge = nn.Parameter(torch.randn(n_basis + self.products.n_degrees, channels))
         self.edge.data *= (n_basis + self.products.n_degrees) ** -0.5
-        self.message = dense(channels, channels + self.gates.n_degrees)
+        self.message = dense(channels, channels if moves else channels + self.gates.n_degrees)
         self.update = nn.Sequential(dense(2 * channels, channels), nn.SiLU(), dense(channels, channels))
+        if moves:
+            self.push = nn.Sequential(dense(channels, channels), nn.SiLU(), dense(channels, 1 + self.gates.n_degrees))
+            self.drag = nn.Sequential(dense(channels, channels), nn.SiLU(), dense(channels, 1))
+            self.push[2].weight.data[0] *= SMALL
+            self.drag[2].weight.data *= SMALL
 
     def forward(
         self,
@@ -110,22 +132,33 @@ class HegnnLayer(nn.Module):
         edge_index: Tensor,
         edges: SteerableEdges,
         nodes: Optional[Tensor] = None,
-    ) -> Tuple[Tensor, Tensor]:
-        """Return new scalars [n_atoms, channels] and steerable features [n_atoms, width]."""
-        n_atoms, channels, width = scalars.shape[0], self.channels, self.width
+        drift: Optional[Tensor] = None,
+    ) -> Tuple[Tensor, Tensor, Tensor]:
+        """One layer for `edge_index` [2, n_edges].
+
+        Args:
+            scalars: [n_atoms, channels].
+            steerable: [n_atoms, width].
+            edge_index: as in the graph.
+            edges: their geometry.
+            nodes: species of own atoms and ghosts, where there are ghosts.
+            drift: [n_atoms, 3], for moves.
+
+        Returns:
+            New scalars [n_atoms, channels], new steerable features [n_atoms, width], and moves [n_atoms, 3] ([n_atoms, 0]
+            where atoms stay).
+        """
+        n_atoms = scalars.shape[0]
         rows = self.rows(scalars, steerable)
-        target = rows[:, : channels + width].index_select(0, edge_index[0])
-        source = exchange(rows[:, channels:], nodes).index_select(0, edge_index[1])
-        if self.l_max == 0:
-            hidden = nn.functional.silu(edges.basis @ self.edge + target + source)
-            sent = nn.functional.silu(self.message(hidden)) * edges.weight
-            received, moved = scatter_sum(sent, edge_index[0], n_atoms), steerable
-        else:
-            sent = self.messages(target, source, edges) * edges.weight
-            both = scatter_sum(sent, edge_index[0], n_atoms)
-            received, moved = both[:, :channels], both[:, channels:]
-        scalars = scalars + self.update(torch.cat([scalars, received], dim=1))
-        return scalars, steerable + moved
+        target = rows[:, : self.channels + self.width].index_select(0, edge_index[0])
+        source = exchange(rows[:, self.channels :], nodes).index_select(0, edge_index[1])
+        sent = self.messages(target, source, edges) * edges.weight
+        received = scatter_sum(sent, edge_index[0], n_atoms)
+        message, turned, moved = torch.split(received, [self.channels, self.width, 3 if self.moves else 0], dim=1)
+        if self.moves and drift is not None:
+            moved = moved + self.drag(scalars) * drift
+        scalars = scalars + self.update(torch.cat([scalars, message], dim=1))
+        return scalars, steerable + turned, moved
 
     def rows(self, scalars: Tensor, steerable: Tensor) -> Tensor:
         """What edges look up: of centres, bounded features, of neighbours [n_atoms, channels + width + channels]."""
@@ -137,20 +170,34 @@ class HegnnLayer(nn.Module):
         return torch.cat([both[:, : self.channels], bounded, both[:, self.channels :]], dim=1)
 
     def messages(self, target: Tensor, source: Tensor, edges: SteerableEdges) -> Tensor:
-        """Scalar messages m and moves g w_j + k Y, side by side [n_edges, channels + width].
+        """Messages m, g w_j + k Y and, with `moves`, f (x_i - x_j), side by side [n_edges, channels + width (+ 3)].
 
         Every piece of an edge is cut out once: the backward pass of a cut into all pieces joins them, where that of a slice
         fills a whole tensor with zeros.
         """
         channels, width, y = self.channels, self.width, edges.harmonics
+        if self.l_max == 0:
+            hidden = nn.functional.silu(torch.addmm(target + source, edges.basis, self.edge))
+            message = nn.functional.silu(self.message(hidden))
+            if self.moves:
+                return torch.cat([message, self.push(message) * -edges.rays], dim=1)
+            return message
         centre, own = torch.split(target, [channels, width], dim=1)
         other, neighbor = torch.split(source, [width, channels], dim=1)
         products = self.products.sums(torch.cat([own * other, other * y], dim=1))
-        hidden = nn.functional.silu(torch.cat([edges.basis, products], dim=1) @ self.edge + centre + neighbor)
+        read = torch.cat([edges.basis, products], dim=1)
+        hidden = nn.functional.silu(torch.addmm(centre + neighbor, read, self.edge))
+        if self.moves:
+            message = nn.functional.silu(self.message(hidden))
+            force, gates = torch.split(self.push(message), [1, self.gates.n_degrees], dim=1)
+            return torch.cat([message, self.turns(gates, other, y), force * -edges.rays], dim=1)
         message, gates = torch.split(self.message(hidden), [channels, self.gates.n_degrees], dim=1)
-        along, beside = torch.split(self.gates.spread(gates), [width, width], dim=1)
-        moves = along * other + beside * y
-        return torch.cat([nn.functional.silu(message), moves], dim=1)
+        return torch.cat([nn.functional.silu(message), self.turns(gates, other, y)], dim=1)
+
+    def turns(self, gates: Tensor, other: Tensor, y: Tensor) -> Tensor:
+        """Moves g w_j + k Y of steerable features [n_edges, width] for `gates` [n_edges, 2 n_degrees]."""
+        along, beside = torch.split(self.gates.spread(gates), [self.width, self.width], dim=1)
+        return torch.addcmul(along * other, beside, y)
 
 
 @register_backbone("hegnn")
@@ -166,6 +213,7 @@ class Hegnn(Backbone):
         centre: start from the harmonics of x_i - mean(x) of the system as well, times weights of the species. Graphs whose
             edges come in both directions need it to have odd degrees that do not cancel. It reads `positions`, not edges:
             it is for one finite system at a time or in a batch, and not for forces by gradient.
+        moves: atoms move from layer to layer, and `moved` is an output; see the module.
 
     Raises:
         RecipeError: an option out of range.
@@ -183,6 +231,7 @@ class Hegnn(Backbone):
         envelope_exponent: int = 5,
         avg_num_neighbors: float = 10.0,
         centre: bool = False,
+        moves: bool = False,
     ) -> None:
         super().__init__()
         _check_options(l_max, centre)
@@ -214,38 +263,95 @@ class Hegnn(Backbone):
         self.start_species = nn.Parameter(1.0 + 0.5 * torch.randn(n_species, n_gates))
         self.centre = centre
         self.centre_species = nn.Parameter(torch.randn(n_species if centre else 0, n_gates))
-        self.layers = nn.ModuleList([HegnnLayer(l_max, channels, steerable_channels, n_basis) for _ in range(n_layers)])
+        self.moves = moves
+        layers = [HegnnLayer(l_max, channels, steerable_channels, n_basis, moves) for _ in range(n_layers)]
+        self.layers = nn.ModuleList(layers)
         self.widen = nn.Parameter(torch.randn(l_max, steerable_channels, channels) / math.sqrt(steerable_channels))
+        self.register_buffer("fold", _fold(channels, steerable_channels), persistent=False)
 
     def set_double_geometry(self, double: bool) -> None:
         """Distances, basis and harmonics in float64, cast to the precision of the weights afterwards."""
         self.double_geometry = double
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph.
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` `moved` [n_atoms, 3].
+
+        Where the graph has `input_features` and `edge_inputs`, they are added to first features and radial basis. The drift
+        of `moves` is `drift` of the graph, or else `velocities`; without either, atoms move by the pushes alone.
 
         Raises:
-            StructureError: `centre`, and a graph that has no centre, or whose energy is to be differentiated.
+            StructureError: `centre` or `moves`, and ghost atoms; `centre`, and a graph that has no centre, or whose energy
+                is to be differentiated.
         """
-        species, edge_index = graph["species"], graph["edge_index"]
-        nodes = node_species(graph)
-        edges = self.edges(graph["edge_vec"])
-        scalars = self.species(species)
-        steerable = self.start(species, edge_index, edges, nodes)
+        species, edge_index, edge_vec = graph["species"], graph["edge_index"], graph["edge_vec"]
+        nodes, known, drift = node_species(graph), edge_inputs(graph), self.drift(graph)
+        edges = self.edges(edge_vec, known)
+        scalars, steerable = self.with_inputs(
+            graph, self.species(species), self.start(species, edge_index, edges, nodes)
+        )
         if self.centre:
             steerable = steerable + self.from_centre(graph)
-        for layer in self.layers:
-            scalars, steerable = layer(scalars, steerable, edge_index, edges, nodes)
+        shift = scalars.new_zeros((species.shape[0], 3))
+        for i, layer in enumerate(self.layers):
+            if self.moves and i > 0:
+                change = shift.index_select(0, edge_index[1]) - shift.index_select(0, edge_index[0])
+                edges = self.edges(edge_vec + change.to(edge_vec.dtype), known)
+            scalars, steerable, moved = layer(scalars, steerable, edge_index, edges, nodes, drift)
+            if self.moves:
+                shift = shift + moved
         out = dict(graph)
         out["node_features"] = self.features(scalars, steerable)
+        if self.moves:
+            out["moved"] = shift
         return out
 
-    def edges(self, edge_vec: Tensor) -> SteerableEdges:
-        """Geometry of `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights."""
+    def drift(self, graph: Dict[str, Tensor]) -> Optional[Tensor]:
+        """What `moves` scales and adds to positions [n_atoms, 3], in the precision of the weights.
+
+        Raises:
+            StructureError: `moves`, and ghost atoms, whose moves no engine exchanges.
+        """
+        if not self.moves:
+            return None
+        if "node_species" in graph:
+            raise StructureError(
+                "backbone hegnn: moves is true, and this engine has ghost atoms, whose moves it does not exchange; train a "
+                "potential with moves: false"
+            )
+        for key in ("drift", "velocities"):
+            if key in graph:
+                return graph[key].to(self.species.weight.dtype)
+        return None
+
+    def with_inputs(self, graph: Dict[str, Tensor], scalars: Tensor, steerable: Tensor) -> Tuple[Tensor, Tensor]:
+        """First features with `input_features`, if any: scalars, and channels of vectors folded to the copies of v^(1)."""
+        inputs = input_features(graph)
+        if inputs is None:
+            return scalars, steerable
+        scalars = scalars + inputs[:, 0]
+        if self.l_max == 0:
+            return scalars, steerable
+        folded = (inputs[:, 1:4] @ self.fold.to(inputs.dtype)).transpose(1, 2)  # [n_atoms, copies, 3]
+        rest = steerable.shape[1] // self.copies - 3
+        return scalars, steerable + nn.functional.pad(folded, [0, rest]).flatten(1)
+
+    def edges(self, edge_vec: Tensor, known: Optional[Tensor] = None) -> SteerableEdges:
+        """Geometry of `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights.
+
+        Args:
+            edge_vec: from centres to neighbours.
+            known: added to the radial basis [n_edges, n_basis].
+        """
         dtype = self.species.weight.dtype
         rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
-        harmonics = self.harmonics(rays.directions).to(dtype).repeat(1, self.copies)
-        return SteerableEdges(rays.basis.to(dtype), (rays.envelope * self.norm).to(dtype).unsqueeze(-1), harmonics)
+        harmonics = self.harmonics(rays.directions).to(dtype)
+        if self.copies > 1:
+            harmonics = harmonics.repeat(1, self.copies)
+        basis = rays.basis.to(dtype)
+        if known is not None:
+            basis = basis + known.to(dtype)
+        weight = (rays.envelope * self.norm).to(dtype).unsqueeze(-1)
+        return SteerableEdges(basis, weight, harmonics, edge_vec.to(dtype))
 
     def start(self, species: Tensor, edge_index: Tensor, edges: SteerableEdges, nodes: Optional[Tensor]) -> Tensor:
         """The first steerable features [n_atoms, width]: neighbourhoods projected on harmonics."""
@@ -289,6 +395,12 @@ class Hegnn(Backbone):
             first = degree * degree - 1
             parts.append(copies[:, first : first + 2 * degree + 1] @ self.widen[degree - 1])
         return torch.cat(parts, dim=1)
+
+
+def _fold(channels: int, copies: int) -> Tensor:
+    """Matrix [channels, copies] that sums every `copies`-th channel, over the root of their number."""
+    folded = torch.eye(copies).repeat(-(-channels // copies), 1)[:channels]
+    return folded / folded.sum(dim=0).clamp(min=1.0).sqrt()
 
 
 def _check_options(l_max: int, centre: bool) -> None:

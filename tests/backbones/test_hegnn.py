@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from mlff_calc.backbones import build_backbone
 from mlff_calc.backbones.base import Backbone
 from mlff_calc.errors import RecipeError, StructureError
 from mlff_calc.graph import collate, graph_from_atoms
-from mlff_calc.potential import build_potential, evaluate_atoms
+from mlff_calc.potential import build_potential, evaluate_atoms, load_potential
 
 TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3.0)
 
@@ -169,11 +171,11 @@ def test_inner_products_do_not_blow_up() -> None:
     edges, scalars = backbone.edges(graph["edge_vec"]), torch.ones(4, 8, dtype=torch.float64)
     steerable = torch.randn(4, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        (ordinary, moved), (large, far) = (
+        (ordinary, turned, _), (large, far, _) = (
             backbone.layers[0](scalars, scale * steerable, graph["edge_index"], edges) for scale in (1.0, 1e6)
         )
     assert (large - scalars).abs().max() < 10.0 * (ordinary - scalars).abs().max()
-    assert (far - 1e6 * steerable).abs().max() < 10.0 * (moved - steerable).abs().max()
+    assert (far - 1e6 * steerable).abs().max() < 10.0 * (turned - steerable).abs().max()
     assert (large - ordinary).abs().max() > 1e-3
 
 
@@ -208,3 +210,155 @@ def test_l_max_0_makes_a_force_field() -> None:
     out = evaluate_atoms(build_potential(config, seed=0), [crystal])
     np.testing.assert_allclose(out["forces"].sum(axis=0), 0.0, atol=1e-5)
     assert np.abs(out["forces"]).max() > 1e-3
+
+
+def random_weights(backbone: Backbone) -> Backbone:
+    """Weights that let atoms move: they start near zero, which would hide mistakes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        for parameter in backbone.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    return backbone
+
+
+def moving(n_atoms: int = 6, seed: int = 0, l_max: int = 2, turn: Tensor | None = None) -> dict[str, Tensor]:
+    """A graph with inputs and a drift; vectors turned by `turn`."""
+    rng = np.random.default_rng(seed)
+    turn = torch.eye(3, dtype=torch.float64) if turn is None else turn
+    positions = torch.from_numpy(rng.normal(size=(n_atoms, 3))) @ turn.T
+    graph = graph_of(positions.numpy())
+    inputs = torch.from_numpy(rng.normal(size=(n_atoms, 4, 8)))
+    distances = graph["edge_vec"].norm(dim=1, keepdim=True)
+    return {
+        **graph,
+        "velocities": torch.from_numpy(rng.normal(size=(n_atoms, 3))) @ turn.T,
+        "input_features": torch.cat([inputs[:, :1], turn @ inputs[:, 1:]], dim=1),
+        "edge_inputs": torch.cos(distances * torch.arange(1, 9)),
+    }
+
+
+def rotoinversion() -> Tensor:
+    turn = torch.from_numpy(np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0])
+    return turn if torch.linalg.det(turn) < 0 else -turn
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("l_max", [0, 1, 3])
+def test_moves_turn_with_the_structure(l_max: int, copies: int) -> None:
+    backbone = random_weights(backbone_of(l_max=l_max, steerable_channels=copies, moves=True))
+    turn = rotoinversion()
+    before, after = (backbone(moving(turn=by))["moved"].detach() for by in (None, turn))
+    torch.testing.assert_close(before @ turn.T, after, rtol=0, atol=1e-10)
+    assert before.shape == (6, 3)
+    assert before.abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("l_max", [0, 3])
+def test_moves_follow_the_edges_and_not_the_place(l_max: int) -> None:
+    backbone = random_weights(backbone_of(l_max=l_max, moves=True))
+    graph = moving()
+    elsewhere = {**graph, "positions": graph["positions"] + 30.0}
+    torch.testing.assert_close(backbone(elsewhere)["moved"], backbone(graph)["moved"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("l_max", [0, 2])
+def test_later_layers_see_atoms_where_they_are(l_max: int) -> None:
+    """A layer behind another that pushes nothing but adds the drift is a layer on the structure after the drift."""
+    backbone = random_weights(backbone_of(l_max=l_max, n_layers=2, moves=True))
+    graph = moving()
+    graph.pop("input_features")
+    first, second = backbone.layers
+    for parameter in first.parameters():
+        parameter.data.zero_()
+    first.drag[2].bias.data.fill_(0.7)
+    found = backbone(graph)
+    backbone.layers = torch.nn.ModuleList([second])
+    shift = 0.7 * graph["velocities"]
+    i, j = graph["edge_index"]
+    moved = backbone({**graph, "edge_vec": graph["edge_vec"] + shift[j] - shift[i]})
+    if l_max == 0:  # steerable features start from where atoms were
+        torch.testing.assert_close(found["node_features"], moved["node_features"], rtol=0, atol=1e-12)
+        torch.testing.assert_close(found["moved"], shift + moved["moved"], rtol=0, atol=1e-12)
+    still = backbone(graph)
+    assert (found["node_features"] - still["node_features"]).abs().max() > 1e-3
+
+
+def test_a_drift_comes_before_velocities() -> None:
+    backbone = random_weights(backbone_of(l_max=1, moves=True))
+    graph = moving()
+    drifting = {**graph, "drift": graph["velocities"], "velocities": 0.0 * graph["velocities"]}
+    torch.testing.assert_close(backbone(drifting)["moved"], backbone(graph)["moved"], rtol=0, atol=0)
+    graph.pop("velocities")
+    assert (backbone(graph)["moved"] - backbone(drifting)["moved"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize("key", ["input_features", "edge_inputs"])
+@pytest.mark.parametrize("l_max", [0, 2])
+def test_inputs_are_heard(l_max: int, key: str, moves: bool) -> None:
+    backbone = backbone_of(l_max=l_max, moves=moves)
+    graph = moving()
+    without = {name: value for name, value in graph.items() if name != key}
+    assert (backbone(graph)["node_features"] - backbone(without)["node_features"]).abs().max() > 1e-3
+
+
+def test_vectors_of_atoms_reach_features_of_degree_one() -> None:
+    turned = moving()
+    turned["input_features"] = turned["input_features"].clone()
+    turned["input_features"][:, 1:] *= -1.0
+    blind, seeing = backbone_of(l_max=0), backbone_of(l_max=1)
+    torch.testing.assert_close(blind(turned)["node_features"], blind(moving())["node_features"], rtol=0, atol=0)
+    assert (seeing(turned)["node_features"] - seeing(moving())["node_features"]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("l_max", [0, 3])
+def test_moves_of_awkward_graphs_are_finite(l_max: int) -> None:
+    backbone = random_weights(backbone_of(l_max=l_max, moves=True))
+    alone = graph_of(np.zeros((1, 3)))
+    assert torch.isfinite(backbone({**alone, "velocities": torch.ones(1, 3)})["moved"]).all()
+    graph = moving()
+    graph["edge_vec"][:2] = 0.0
+    graph["edge_vec"].requires_grad_()
+    moved = backbone(graph)["moved"]
+    moved.square().sum().backward()
+    assert torch.isfinite(moved).all()
+    assert torch.isfinite(graph["edge_vec"].grad).all()
+
+
+@pytest.mark.parametrize("l_max", [0, 3])
+def test_moves_in_a_batch_and_in_torchscript(l_max: int) -> None:
+    backbone = random_weights(backbone_of(l_max=l_max, moves=True))
+    graphs = [moving(n_atoms, seed=n_atoms) for n_atoms in (4, 7)]
+    alone = torch.cat([backbone(graph)["moved"] for graph in graphs])
+    for graph in graphs:
+        graph.pop("species")
+    batch = collate(graphs)
+    batch["species"] = torch.zeros_like(batch["atomic_numbers"])
+    torch.testing.assert_close(backbone(batch)["moved"], alone, rtol=0, atol=1e-12)
+    scripted = torch.jit.script(backbone)
+    torch.testing.assert_close(scripted(batch)["moved"], alone, rtol=0, atol=1e-12)
+
+
+def test_moves_have_forces_by_gradient_and_no_ghosts() -> None:
+    config = {"backbone": {"name": "hegnn", "channels": 8, "moves": True}, "elements": ["H", "O"]}
+    out = evaluate_atoms(build_potential(config, seed=0), [molecule("H2O")])
+    assert np.isfinite(out["forces"]).all()
+    ghosts = graph_of(TETRAHEDRON)
+    with pytest.raises(StructureError, match="moves is true"):
+        backbone_of(moves=True)({**ghosts, "node_species": ghosts["species"]})
+
+
+def test_moves_add_weights_only_where_they_are_on() -> None:
+    still, moves = (set(backbone_of(l_max=2, moves=on).state_dict()) for on in (False, True))
+    assert still < moves
+    assert {name.split(".")[2] for name in moves - still} == {"push", "drag"}
+
+
+def test_potentials_saved_without_the_option_load(tmp_path: Path) -> None:
+    config = {"backbone": {"name": "hegnn", "channels": 8}, "elements": ["H", "O"]}
+    potential = build_potential(config, seed=0)
+    potential.config["backbone"].pop("moves")
+    loaded = load_potential(potential.save(tmp_path / "old"))
+    assert loaded.config["backbone"]["moves"] is False
+    before, after = (evaluate_atoms(each.eval(), [molecule("H2O")]) for each in (potential, loaded))
+    np.testing.assert_array_equal(before["forces"], after["forces"])
