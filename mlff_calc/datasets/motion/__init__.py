@@ -1,0 +1,23 @@
+"""Motion: pairs of frames of N-body systems, molecules and skeletons, and the simulator of the first."""
+
+from __future__ import annotations
+
+from mlff_calc.datasets.motion.nbody import NBODY_PROTOCOLS, NBodyStart, draw_start, simulate
+from mlff_calc.datasets.motion.nbody_files import NBodyOptions, make_nbody, save_archive
+from mlff_calc.datasets.motion.read import MOTION_FORMATS, find_format, read_motion
+from mlff_calc.datasets.motion.sample import MotionSample, check_sample
+
+__all__ = [
+    "MOTION_FORMATS",
+    "NBODY_PROTOCOLS",
+    "MotionSample",
+    "NBodyOptions",
+    "NBodyStart",
+    "check_sample",
+    "draw_start",
+    "find_format",
+    "make_nbody",
+    "read_motion",
+    "save_archive",
+    "simulate",
+]

@@ -1,0 +1,200 @@
+"""Molecules: pairs of frames of time-ordered trajectories in the layouts of MD17.
+
+Archives have `R` and `z`, as published by sGDML, or `coords` and `nuclear_charges`; energies and forces are not used. Frames
+follow each other in time. Velocities are differences of neighbouring frames, x(t+1) - x(t), so that the unit of time is one
+frame; lengths are in Angstrom.
+
+Protocol of Huang et al. (GMN, arXiv:2203.06442), which Cen et al. (arXiv:2410.11443) use: heavy atoms; edges are bonds
+(shorter than 1.6 Angstrom in the first frame) and second neighbours; the frame 3000 frames later is predicted; of the frames
+from 10000 to 10000 before the end, 10 % are drawn for training, 5 % for validation and 5 % for testing (seed 100), and the
+first 500, 2000 and 2000 of these are used. In files of fewer than 200000 frames, 5 % instead of 10000 frames are left out at
+either end. The draw is numpy's default generator, not the original one's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlff_calc.datasets.motion.archive import archive_keys, read_arrays
+from mlff_calc.datasets.motion.edges import bonds, nearest_edges, within_hops
+from mlff_calc.datasets.motion.sample import MotionSample, check_sample
+from mlff_calc.datasets.splits import PARTS
+from mlff_calc.errors import DatasetError
+
+HORIZON = 3000
+MARGIN = 10_000
+SHARES = {"train": 0.1, "valid": 0.05, "test": 0.05}
+USED = {"train": 500, "valid": 2000, "test": 2000}
+SEED = 100
+MAX_STEP = 1.0
+"""Farther than this, Angstrom, no atom moves between neighbouring frames."""
+_BLOCK = 10_000  # frames looked at together
+
+
+@dataclass(frozen=True, eq=False)
+class _Trajectory:
+    """Frames in order.
+
+    Attributes:
+        positions: [n_frames, n, 3], Angstrom, in the precision of the file.
+        numbers: [n].
+        edges: [2, n_edges] and flags [n_edges, 1] of the graph of bonds.
+        bonded: [n, n], 1 where two atoms are bonded.
+        path: the file.
+    """
+
+    positions: NDArray[np.floating]
+    numbers: NDArray[np.int64]
+    edges: NDArray[np.int64]
+    flags: NDArray[np.float64]
+    bonded: NDArray[np.float64]
+    path: Path
+
+
+def read_molecules(
+    path: Path,
+    part: str | None,
+    *,
+    horizon: int | None,
+    hops: int,
+    heavy_atoms: bool,
+    neighbors: int | None,
+    limit: int | None,
+) -> list[MotionSample]:
+    """Pairs of frames of a molecular trajectory.
+
+    Args:
+        path: the file.
+        part: one of PARTS; None for all of them.
+        horizon: frames between the two; None for 3000.
+        hops: connect atoms at most so many bonds apart.
+        heavy_atoms: leave hydrogens out.
+        neighbors: connect everyone with so many nearest instead.
+        limit: the first so many pairs.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        DatasetError: unreadable, frames that do not follow each other in time, a changed order of atoms, positions that
+            are not finite, frames closer than the horizon.
+    """
+    trajectory = _read(path, hops, heavy_atoms=heavy_atoms)
+    step = HORIZON if horizon is None else horizon
+    parts = _draw_parts(path, len(trajectory.positions), step)
+    starts = np.concatenate([parts[name] for name in PARTS if part in (None, name)])
+    if len(starts) == 0:
+        raise DatasetError(
+            f"{path}: of its {len(trajectory.positions)} frames, the {step} of the horizon and the margins leave too "
+            f"few for part '{part}' ({SHARES[part or 'train']:.0%} of them). Make a longer trajectory, or give "
+            "a smaller `horizon`."
+        )
+    return [_pair(trajectory, int(start), step, neighbors) for start in starts[:limit]]
+
+
+def _read(path: Path, hops: int, *, heavy_atoms: bool) -> _Trajectory:
+    """The frames of a file, looked at from all sides, and the graph of the molecule."""
+    keys = archive_keys(path)
+    if "R_train" in keys or "old_indices" in keys:
+        raise DatasetError(
+            f"{path} is revised MD17, or a cut of it, whose frames do not follow each other in time. Take the original MD17 "
+            "archive, or make a trajectory with `mlff data trajectory`."
+        )
+    names = ("R", "z") if {"R", "z"} <= keys else ("coords", "nuclear_charges")
+    arrays = read_arrays(path, [*names, *({"r_unit"} & keys)])
+    unit = arrays["r_unit"].item() if "r_unit" in arrays else "Ang"
+    unit = unit.decode() if isinstance(unit, bytes) else str(unit)
+    if not unit.lower().startswith("ang"):
+        raise DatasetError(f"{path}: r_unit is {unit}; bonds are found in Angstrom, so that positions must be in it")
+    positions, numbers = arrays[names[0]], arrays[names[1]]
+    if positions.ndim != 3 or positions.shape[2] != 3 or len(positions) == 0:
+        raise DatasetError(f"{path}: '{names[0]}' has shape {list(positions.shape)}, expected [n_frames, n_atoms, 3]")
+    numbers = _one_order(path, names[1], numbers, positions.shape[:2])
+    _check_frames(path, positions)
+    first = np.asarray(positions[0], dtype=np.float64)
+    kept = np.nonzero(numbers > 1)[0] if heavy_atoms else np.arange(len(numbers))
+    if heavy_atoms and len(kept) < 2 <= len(numbers):
+        raise DatasetError(
+            f"{path}: without hydrogens {len(kept)} of {len(numbers)} atoms are left, and at least two are needed. Keep "
+            "the hydrogens: heavy_atoms: false."
+        )
+    edges, flags = within_hops(bonds(first[kept]), len(kept), hops)
+    bonded = np.zeros((len(kept), len(kept)))
+    bonded[edges[0], edges[1]] = flags[:, 0]
+    return _Trajectory(positions[:, kept], numbers[kept], edges, flags, bonded, path)
+
+
+def _one_order(path: Path, name: str, numbers: NDArray, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The atomic numbers, the same in every frame."""
+    if numbers.shape not in {shape, shape[1:]}:
+        raise DatasetError(f"{path}: '{name}' has shape {list(numbers.shape)}, expected {[shape[1]]} or {list(shape)}")
+    if numbers.ndim == 2:
+        other = np.nonzero((numbers != numbers[0]).any(axis=1))[0]
+        if len(other):
+            raise DatasetError(
+                f"{path}, frame {int(other[0])}: '{name}' is {numbers[other[0]].tolist()}, and {numbers[0].tolist()} in frame "
+                "0. The order of atoms must not change in a trajectory; sort the atoms of this frame, or cut the file there."
+            )
+        numbers = numbers[0]
+    if numbers.min() < 1 or numbers.max() > 118:
+        raise DatasetError(f"{path}: '{name}' is {numbers.tolist()}, expected atomic numbers from 1 to 118")
+    return numbers.astype(np.int64)
+
+
+def _check_frames(path: Path, positions: NDArray[np.floating]) -> None:
+    """Refuse positions that are not finite, and neighbouring frames that are not neighbours in time."""
+    for begin in range(0, len(positions), _BLOCK):
+        block = np.asarray(positions[begin : begin + _BLOCK + 1], dtype=np.float64)
+        finite = np.isfinite(block).all(axis=2)
+        if not finite.all():
+            frame, atom = (int(index) for index in np.argwhere(~finite)[0])
+            raise DatasetError(
+                f"{path}, frame {begin + frame}, atom {atom}: the position is not finite (NaN or infinity). Cut the file "
+                "before this frame."
+            )
+        moved = np.linalg.norm(np.diff(block, axis=0), axis=2)
+        if moved.size and moved.max() > MAX_STEP:
+            frame, atom = (int(index) for index in np.argwhere(moved > MAX_STEP)[0])
+            raise DatasetError(
+                f"{path}, frame {begin + frame + 1}, atom {atom}: it is {moved[frame, atom]:.2f} Angstrom from where it was "
+                f"one frame before, and atoms do not move so far ({MAX_STEP:g}). Either the order of atoms changes there, or "
+                "the frames do not follow each other in time; sort the atoms, or cut the file there."
+            )
+
+
+def _draw_parts(path: Path, n_frames: int, step: int) -> dict[str, NDArray[np.int64]]:
+    """First frames of the pairs of every part, as the protocol draws them."""
+    margin = min(MARGIN, n_frames // 20)
+    begin, end = margin, n_frames - max(margin, step + 1)
+    if end <= begin:
+        raise DatasetError(
+            f"{path} has {n_frames} frames, and pairs {step} frames apart need at least {step + 2 + margin}: frames closer "
+            "than the horizon. Make a longer trajectory, or give a smaller `horizon`."
+        )
+    order = begin + np.random.default_rng(SEED).permutation(end - begin)
+    parts, taken = {}, 0
+    for name in PARTS:
+        size = int(SHARES[name] * (end - begin))
+        parts[name] = order[taken : taken + min(size, USED[name])]
+        taken += size
+    return parts
+
+
+def _pair(trajectory: _Trajectory, start: int, step: int, neighbors: int | None) -> MotionSample:
+    """One pair of frames."""
+    x, end = trajectory.positions, start + step
+    place = f"{trajectory.path}, frames {start} and {end}"
+    here, next_, there, after = (np.asarray(x[i], dtype=np.float64) for i in (start, start + 1, end, end + 1))
+    edges, flags = trajectory.edges, trajectory.flags
+    if neighbors is not None:
+        edges = nearest_edges(here, neighbors, place)
+        flags = trajectory.bonded[edges[0], edges[1]][:, None]
+    sample = MotionSample(
+        here, next_ - here, there, after - there, trajectory.numbers, np.zeros((len(here), 0)), edges, flags, float(step),
+        place,
+    )  # fmt: skip
+    return check_sample(sample)

@@ -1,0 +1,219 @@
+"""Files of N-body trajectories: written by the simulator, read as pairs of frames.
+
+| key | shape | what |
+|---|---|---|
+| `positions`, `velocities` | [n_traj, n_kept, n, 3] | float32 or float64 |
+| `charges` | [n_traj, n] | 1 or -1 |
+| `frames` | [n_kept] | numbers of the frames that are kept |
+| `frame_interval` | | time between two frames |
+| `split` | [n_traj] | 0 train, 1 valid, 2 test |
+| `protocol`, `seed` | | how the file was made |
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlff_calc.datasets.motion.archive import read_arrays
+from mlff_calc.datasets.motion.edges import complete_edges, nearest_edges
+from mlff_calc.datasets.motion.nbody import (
+    LAST_FRAME,
+    NBODY_PROTOCOLS,
+    STEPS_PER_FRAME,
+    TIMESTEP,
+    Progress,
+    draw_start,
+    random_rotations,
+    simulate,
+)
+from mlff_calc.datasets.motion.sample import MotionSample, check_sample
+from mlff_calc.datasets.splits import PARTS
+from mlff_calc.errors import DatasetError, OptionError
+
+START, HORIZON = 30, 10
+KEYS = ["positions", "velocities", "charges", "frames", "frame_interval", "split"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NBodyOptions:
+    """What a file of trajectories holds.
+
+    Attributes:
+        protocol: one of NBODY_PROTOCOLS.
+        n_bodies: bodies in each trajectory.
+        train, valid, test: trajectories of each part; a part does not depend on the size of the others.
+        seed: of everything random.
+        frames: numbers of the frames to keep, rising; None keeps all from 0 to 50.
+        dtype: of positions and velocities in the file, float32 or float64.
+    """
+
+    protocol: str = "egnn"
+    n_bodies: int = 5
+    train: int = 3000
+    valid: int = 2000
+    test: int = 2000
+    seed: int = 43
+    frames: tuple[int, ...] | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.protocol not in NBODY_PROTOCOLS:
+            raise OptionError(f"unknown N-body protocol '{self.protocol}'. Choose {' or '.join(NBODY_PROTOCOLS)}.")
+        if self.n_bodies < 2:
+            raise OptionError(f"bodies = {self.n_bodies}: a body alone feels no force. Give at least 2.")
+        for name in PARTS:
+            if getattr(self, name) < 0:
+                raise OptionError(
+                    f"{name} = {getattr(self, name)}: must not be negative. Give a number of trajectories."
+                )
+        if self.train + self.valid + self.test == 0:
+            raise OptionError("train, valid and test are all 0, so that there is nothing to make. Give one a number.")
+        if self.seed < 0:
+            raise OptionError(f"seed = {self.seed}: must not be negative. Give 0 or more.")
+        if self.dtype not in ("float32", "float64"):
+            raise OptionError(f"dtype = '{self.dtype}' is not known. Choose float32 or float64.")
+        frames = self.kept_frames
+        if not frames or frames[0] < 0 or any(b <= a for a, b in pairwise(frames)):
+            raise OptionError(f"frames = {','.join(map(str, frames))}: give numbers that rise, from 0, like 30,40.")
+
+    @property
+    def kept_frames(self) -> tuple[int, ...]:
+        """Numbers of the frames in the file."""
+        return tuple(range(LAST_FRAME + 1)) if self.frames is None else self.frames
+
+
+def make_nbody(options: NBodyOptions, progress: Progress | None = None) -> dict[str, NDArray[Any]]:
+    """Simulate every trajectory of a file.
+
+    Args:
+        options: what the file is to hold.
+        progress: called with the trajectories done and their total.
+
+    Returns:
+        The arrays of the file.
+    """
+    sizes = [options.train, options.valid, options.test]
+    dtype = np.float32 if options.dtype == "float32" else np.float64
+    made: dict[str, list[NDArray[Any]]] = {"positions": [], "velocities": [], "charges": []}
+    for part, size in enumerate(sizes):
+        start = draw_start(options.protocol, options.n_bodies, size, [options.seed, part])
+        done, total = sum(sizes[:part]), sum(sizes)
+        heard = None if progress is None else _shifted(progress, done, total)
+        positions, velocities = simulate(start, options.kept_frames, progress=heard, dtype=np.float64)
+        if options.protocol == "hegnn" and PARTS[part] == "test":
+            turns = random_rotations(size, [options.seed, part, 2])
+            positions, velocities = (np.einsum("txy,tfny->tfnx", turns, array) for array in (positions, velocities))
+        made["positions"].append(positions.astype(dtype))
+        made["velocities"].append(velocities.astype(dtype))
+        made["charges"].append(start.charges)
+    arrays = {name: np.concatenate(parts) for name, parts in made.items()}
+    return {
+        **arrays,
+        "frames": np.asarray(options.kept_frames, dtype=np.int64),
+        "frame_interval": np.asarray(STEPS_PER_FRAME * TIMESTEP),
+        "split": np.repeat(np.arange(3, dtype=np.int8), sizes),
+        "protocol": np.asarray(options.protocol),
+        "seed": np.asarray(options.seed),
+    }
+
+
+def _shifted(progress: Progress, done: int, total: int) -> Progress:
+    return lambda count, _: progress(done + count, total)
+
+
+def save_archive(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write an archive whole or not at all.
+
+    Args:
+        path: the file; its folder is made where there is none.
+        arrays: what it holds.
+
+    Raises:
+        OSError: the disk refuses; an older file is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy types a keyword of its own among the arrays
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def read_nbody(
+    path: Path, part: str | None, *, start: int | None, horizon: int | None, neighbors: int | None, limit: int | None
+) -> list[MotionSample]:
+    """Pairs of frames of an N-body file, one of each trajectory.
+
+    Args:
+        path: the file.
+        part: one of PARTS; None for all trajectories.
+        start: number of the first frame; None for 30.
+        horizon: frames between the two; None for 10.
+        neighbors: connect everyone with so many nearest; None for the complete graph.
+        limit: the first so many trajectories.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        DatasetError: unreadable, frames that are not kept in the file, arrays that do not fit together.
+    """
+    arrays = read_arrays(path, KEYS)
+    _check_shapes(path, arrays)
+    first = START if start is None else start
+    last = first + (HORIZON if horizon is None else horizon)
+    here, there = _rows_of(path, arrays["frames"].tolist(), (first, last))
+    chosen = np.arange(len(arrays["split"])) if part is None else np.nonzero(arrays["split"] == PARTS.index(part))[0]
+    if len(chosen) == 0:
+        raise DatasetError(f"{path} has no trajectories of part '{part}'; make it again with --{part} above 0")
+    n = arrays["charges"].shape[1]
+    complete, kinds = complete_edges(n), np.ones(n, dtype=np.int64)
+    time = float(arrays["frame_interval"]) * (last - first)
+    samples = []
+    for row in chosen[:limit].tolist():
+        place = f"{path}, trajectory {row}, frames {first} and {last}"
+        x, v = (arrays[name][row].astype(np.float64) for name in ("positions", "velocities"))
+        charges = arrays["charges"][row].astype(np.float64)
+        edges = complete if neighbors is None else nearest_edges(x[here], neighbors, place)
+        sample = MotionSample(
+            x[here], v[here], x[there], v[there], kinds, charges[:, None], edges,
+            (charges[edges[0]] * charges[edges[1]])[:, None], time, place,
+        )  # fmt: skip
+        samples.append(check_sample(sample))
+    return samples
+
+
+def _rows_of(path: Path, frames: list[int], wanted: Sequence[int]) -> list[int]:
+    """Where frames stand in the file."""
+    missing = [frame for frame in wanted if frame not in frames]
+    if missing:
+        held = f"{frames[0]} to {frames[-1]}" if frames == list(range(frames[0], frames[-1] + 1)) else str(frames)
+        raise DatasetError(
+            f"{path} has no frame {missing[0]}; it holds the frames {held}. Choose `start` and `horizon` among them, or "
+            f"make it again with --frames {','.join(map(str, wanted))}."
+        )
+    return [frames.index(frame) for frame in wanted]
+
+
+def _check_shapes(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Refuse arrays that do not fit together."""
+    shape = arrays["positions"].shape
+    if len(shape) != 4 or shape[3] != 3:
+        raise DatasetError(f"{path}: 'positions' has shape {list(shape)}, expected [n_traj, n_frames, n, 3]")
+    wanted = {"velocities": shape, "charges": (shape[0], shape[2]), "frames": (shape[1],), "split": (shape[0],)}
+    for name, expected in wanted.items():
+        if arrays[name].shape != expected:
+            raise DatasetError(f"{path}: '{name}' has shape {list(arrays[name].shape)}, expected {list(expected)}")

@@ -1,0 +1,184 @@
+"""Skeletons: pairs of frames of motion capture.
+
+A trial is [n_frames, n_joints, 3], the second axis is up, and the floor is at height 0. Velocities are differences of
+neighbouring frames, x(t+1) - x(t), so that the unit of time is one frame. Archives of trials have the keys
+
+| key | shape | what |
+|---|---|---|
+| `X00`, `X01`, ... | [n_frames, n_joints, 3] | the trials |
+| `edges` | [n_bones, 2] | joints that a bone connects |
+| `split_train_case01`, `split_val_case00`, `split_test_case03`, ... | [n] | first frames of the pairs of a trial |
+
+Protocol of Xu et al., arXiv:2401.11037: the frame 30 frames later is predicted, edges are bones and second neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlff_calc.datasets.motion.archive import archive_keys, read_arrays
+from mlff_calc.datasets.motion.edges import nearest_edges, within_hops
+from mlff_calc.datasets.motion.sample import MotionSample, check_sample
+from mlff_calc.datasets.splits import PARTS
+from mlff_calc.errors import DatasetError
+
+HORIZON = 30
+UP = 1
+_SPLIT = re.compile(r"split_(train|val|valid|test)_case(\w+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One recording and the first frames of its pairs.
+
+    Attributes:
+        positions: [n_frames, n_joints, 3].
+        starts: [n_pairs].
+        part: one of PARTS.
+        place: file and trial, for messages.
+    """
+
+    positions: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    part: str
+    place: str
+
+
+def read_mocap(
+    path: Path, part: str | None, *, horizon: int | None, hops: int, neighbors: int | None, limit: int | None
+) -> list[MotionSample]:
+    """Pairs of frames of an archive of trials, at the first frames that the archive names.
+
+    Args:
+        path: the file.
+        part: one of PARTS; None for all of them.
+        horizon: frames between the two; None for 30.
+        hops: connect joints at most so many bones apart.
+        neighbors: connect everyone with so many nearest instead.
+        limit: the first so many pairs.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        DatasetError: unreadable, no pairs of this part, frames closer than the horizon.
+    """
+    splits = {key: match for key in sorted(archive_keys(path)) if (match := _SPLIT.fullmatch(key))}
+    trials = []
+    arrays = read_arrays(path, ["edges", *splits, *(f"X{match[2]}" for match in splits.values())])
+    for key, match in splits.items():
+        name = f"X{match[2]}"
+        trials.append(
+            Trial(
+                np.asarray(arrays[name], dtype=np.float64),
+                np.asarray(arrays[key], dtype=np.int64),
+                "valid" if match[1] == "val" else match[1],
+                f"{path}, trial {name}",
+            )
+        )
+    bones = np.asarray(arrays["edges"], dtype=np.int64)
+    if bones.ndim != 2 or bones.shape[1] != 2:
+        raise DatasetError(f"{path}: 'edges' has shape {list(bones.shape)}, expected [n_bones, 2]")
+    return pairs_of(trials, bones, part, horizon=horizon, hops=hops, neighbors=neighbors, limit=limit, path=path)
+
+
+def pairs_of(
+    trials: Sequence[Trial],
+    bones: NDArray[np.int64],
+    part: str | None,
+    *,
+    horizon: int | None,
+    hops: int,
+    neighbors: int | None,
+    limit: int | None,
+    path: Path,
+) -> list[MotionSample]:
+    """Pairs of frames of trials.
+
+    Args:
+        trials: of all parts.
+        bones: [n_bones, 2].
+        part: one of PARTS; None for all of them.
+        horizon: frames between the two; None for 30.
+        hops: connect joints at most so many bones apart.
+        neighbors: connect everyone with so many nearest instead.
+        limit: the first so many pairs.
+        path: the file, for messages.
+
+    Returns:
+        The pairs, in the order of the parts and then of the trials.
+
+    Raises:
+        DatasetError: no pairs of this part, frames closer than the horizon, bones between joints that are not there.
+    """
+    chosen = [trial for name in PARTS for trial in trials if trial.part == name and part in (None, name)]
+    if sum(len(trial.starts) for trial in chosen) == 0:
+        raise DatasetError(f"{path} has no pairs of frames of part '{part}'; take another file")
+    step = HORIZON if horizon is None else horizon
+    for trial in trials:
+        _check_trial(trial, bones, step)
+    knows_end = all(trial.starts.max(initial=0) + step + 1 < len(trial.positions) for trial in trials)
+    if len({trial.positions.shape[1] for trial in chosen}) > 1:
+        raise DatasetError(f"{path}: trials have different numbers of joints; take those of one skeleton")
+    flags = within_hops(bones.T, chosen[0].positions.shape[1], hops)
+    samples: list[MotionSample] = []
+    for trial in chosen:
+        for start in trial.starts.tolist():
+            if limit is not None and len(samples) == limit:
+                return samples
+            samples.append(_pair(trial, start, step, flags, neighbors, knows_end=knows_end))
+    return samples
+
+
+def _pair(
+    trial: Trial,
+    start: int,
+    step: int,
+    hopped: tuple[NDArray[np.int64], NDArray[np.float64]],
+    neighbors: int | None,
+    *,
+    knows_end: bool,
+) -> MotionSample:
+    """One pair of frames of a trial."""
+    x, end = trial.positions, start + step
+    place = f"{trial.place}, frames {start} and {end}"
+    n = x.shape[1]
+    edges, flags = hopped
+    if neighbors is not None:
+        if not np.isfinite(x[start]).all():
+            raise DatasetError(f"{place}: positions are not finite. Take this trial out of the file.")
+        bone = np.zeros((n, n))
+        one = edges[:, flags[:, 0] == 1.0]
+        bone[one[0], one[1]] = 1.0
+        edges = nearest_edges(x[start], neighbors, place)
+        flags = bone[edges[0], edges[1]][:, None]
+    sample = MotionSample(
+        x[start], x[start + 1] - x[start], x[end], x[end + 1] - x[end] if knows_end else None,
+        np.arange(1, n + 1, dtype=np.int64), x[start][:, UP : UP + 1], edges, flags, float(step), place,
+    )  # fmt: skip
+    return check_sample(sample)
+
+
+def _check_trial(trial: Trial, bones: NDArray[np.int64], step: int) -> None:
+    """Refuse trials that do not fit their bones or the horizon."""
+    shape = trial.positions.shape
+    if len(shape) != 3 or shape[2] != 3:
+        raise DatasetError(f"{trial.place} has shape {list(shape)}, expected [n_frames, n_joints, 3]")
+    if shape[1] > 118:
+        raise DatasetError(f"{trial.place} has {shape[1]} joints, and 118 can be told apart; leave out some joints")
+    if bones.size and (bones.min() < 0 or bones.max() >= shape[1]):
+        raise DatasetError(f"{trial.place} has {shape[1]} joints, and a bone connects joint {int(bones.max())}")
+    if not len(trial.starts):
+        return
+    first, last = int(trial.starts.min()), int(trial.starts.max())
+    if first < 0 or last + max(step, 1) >= shape[0]:
+        raise DatasetError(
+            f"{trial.place}: the pair that starts at frame {last if first >= 0 else first} ends {step} frames later, and "
+            f"the trial has {shape[0]} frames: they are closer than the horizon. Give a smaller `horizon`."
+        )
