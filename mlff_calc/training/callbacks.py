@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mlff_calc.training.files import write_atomic
-from mlff_calc.training.module import TrainingModule
-from mlff_calc.training.recipe import OptimizerSection
+from mlff_calc.training.network_module import NetworkModule
+from mlff_calc.training.recipe_base import OptimizerSection
 from mlff_calc.training.schedule import Budget, learning_rate
 
 SYNC_TIME_EVERY = 10  # steps between two agreements of several processes on the time used
@@ -96,8 +96,8 @@ class AveragedWeights(pl.Callback):
         self.updates, self.average = state_dict["updates"], list(state_dict["average"])
 
 
-def _parameters(module: pl.LightningModule) -> list[torch.nn.Parameter]:
-    return list(module.potential.parameters())  # type: ignore[union-attr, operator]
+def _parameters(module: NetworkModule) -> list[torch.nn.Parameter]:
+    return list(module.network.parameters())
 
 
 class BudgetKeeper(pl.Callback):
@@ -187,7 +187,7 @@ class Checkpoints(pl.Callback):
         self.ended = False
         self.best: dict[str, Any] | None = None
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
         """Compare with the best so far."""
         if pl_module.valid_loss < self.best_loss:
             self.best_loss, self.best_epoch, self.stale = pl_module.valid_loss, trainer.current_epoch, 0
@@ -199,14 +199,14 @@ class Checkpoints(pl.Callback):
             if self.patience is not None and self.stale >= self.patience:
                 trainer.should_stop = True
 
-    def _best_of(self, module: TrainingModule) -> dict[str, Any]:
-        names = [name for name, _ in module.potential.named_parameters()]
+    def _best_of(self, module: NetworkModule) -> dict[str, Any]:
+        names = [name for name, _ in module.network.named_parameters()]
         averaged = self.averaged.decay is not None
-        weights = self.averaged.average if averaged else [p.detach() for p in module.potential.parameters()]
+        weights = self.averaged.average if averaged else [p.detach() for p in module.network.parameters()]
         kept = [weight.to("cpu", copy=True) for weight in weights]  # training goes on with the others
         return {"weights": dict(zip(names, kept, strict=True)), "epoch": self.best_epoch, "loss": self.best_loss}
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
         """Write `last.ckpt` where it is due; nothing that is not finite is ever written."""
         pl_module.finite.check()
         self.ended = trainer.should_stop
@@ -274,7 +274,7 @@ class MetricsFile(pl.Callback):
             with self.path.open(newline="", encoding="utf-8") as stream:
                 self.rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= trainer.current_epoch]
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
         """Add a row."""
         train_loss = pl_module.take_train_loss()
         if not trainer.is_global_zero:
@@ -288,14 +288,7 @@ class MetricsFile(pl.Callback):
         }
         if pl_module.validated_epoch == trainer.current_epoch:
             row["valid_loss"] = f"{pl_module.valid_loss:.8g}"
-            for name, errors in pl_module.validation.errors().items():
-                row[f"valid_{name}_mae"] = f"{errors.mae:.6g}"
-                row[f"valid_{name}_rmse"] = f"{errors.rmse:.6g}"
-        if pl_module.spectral_radius is not None:
-            row["evaluations"] = f"{pl_module.take_evaluations():.4g}"
-            if pl_module.validated_epoch == trainer.current_epoch:
-                row["valid_spectral_radius"] = f"{pl_module.spectral_radius.mean():.4g}"
-                row["valid_spectral_radius_max"] = f"{pl_module.spectral_radius.largest():.4g}"
+        row |= pl_module.metrics()
         self.rows.append(row)
         self._write()
 

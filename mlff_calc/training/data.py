@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,6 +38,18 @@ class Batch:
         labels = {name: label.to(device, non_blocking=True) for name, label in self.labels.items()}
         graph = to_device(self.graph, device, non_blocking=True)
         return Batch(graph, labels, self.n_atoms.to(device, non_blocking=True), self.frames)
+
+
+class BatchSource(Protocol):
+    """Frames that can be drawn as batches; a batch has a method `to(device)`."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        ...
+
+    def batch(self, frames: list[int]) -> Any:
+        """The named frames as one batch."""
+        ...
 
 
 class GraphFrames:
@@ -81,7 +94,7 @@ class EpochLoader:
     that all get the same number.
 
     Args:
-        data: Graphs and labels.
+        data: The frames.
         batch_size: Frames per batch and process.
         seed: Seed of the order; None for the order of the file.
         rank: Number of this process.
@@ -91,7 +104,7 @@ class EpochLoader:
 
     def __init__(
         self,
-        data: GraphFrames,
+        data: BatchSource,
         batch_size: int,
         seed: int | None,
         rank: int = 0,
@@ -116,7 +129,7 @@ class EpochLoader:
         per_process = -(-len(self.data) // self.world) if self.seed is not None else len(self.order())
         return -(-per_process // self.batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         order = self.order()
         for start in range(0, len(order), self.batch_size):
             yield self.data.batch(order[start : start + self.batch_size])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import ase.io
 import lightning.pytorch as pl
@@ -13,30 +15,47 @@ from mlff_calc.training.finite import NotFiniteError
 from mlff_calc.training.frames import Frames
 from mlff_calc.training.run_folder import RunFolder
 
+BadBatch = Callable[[NotFiniteError, int], TrainingError]
+"""From what was not finite, and the step, to an error that names the batch; may save it."""
+
 
 class FailureReport(pl.Callback):
-    """Saves the bad batch, and turns the exception into one that names it.
+    """Turns the exception of a bad batch into one that names it.
 
     Args:
-        folder: Where the frames go.
-        parts: The frames by part, `train` and `valid`.
+        folder: The folder of the run.
+        bad_batch: Names the batch.
     """
 
-    def __init__(self, folder: RunFolder, parts: dict[str, Frames]) -> None:
-        self.folder, self.parts = folder, parts
+    def __init__(self, folder: RunFolder, bad_batch: BadBatch) -> None:
+        self.folder, self.bad_batch = folder, bad_batch
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Called where the exception arose, in whichever process."""
         del pl_module
         error = exception
         if isinstance(exception, NotFiniteError):
-            error = self._save(exception, trainer.global_step)
+            error = self.bad_batch(exception, trainer.global_step)
         if trainer.world_size > 1 and isinstance(error, MLFFError):
             write_atomic(self.folder.failure, str(error))  # exceptions of other processes come home as text
         if error is not exception:
             raise error from exception
 
-    def _save(self, error: NotFiniteError, step: int) -> TrainingError:
+
+@dataclass(frozen=True)
+class SavedFrames:
+    """Saves the structures and labels of a bad batch.
+
+    Attributes:
+        folder: Where they go.
+        parts: The frames by part, `train` and `valid`.
+    """
+
+    folder: RunFolder
+    parts: dict[str, Frames]
+
+    def __call__(self, error: NotFiniteError, step: int) -> TrainingError:
+        """Write the frames, and name them."""
         frames = self.parts[error.part]
         samples = [frames.samples[frame] for frame in error.frames]
         indices = [sample.frame for sample in samples]

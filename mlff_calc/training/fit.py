@@ -22,14 +22,12 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from mlff_calc.errors import OptionError, TrainingError
 from mlff_calc.memory import keep_freed_memory
-from mlff_calc.potential import Potential
 from mlff_calc.training.callbacks import AveragedWeights, BudgetKeeper, Checkpoints, MetricsFile, save_tensors
-from mlff_calc.training.data import EpochLoader, GraphFrames
-from mlff_calc.training.failures import FailureReport
-from mlff_calc.training.frames import Frames
-from mlff_calc.training.module import TrainingModule
+from mlff_calc.training.data import BatchSource, EpochLoader
+from mlff_calc.training.failures import BadBatch, FailureReport
+from mlff_calc.training.network_module import NetworkModule
 from mlff_calc.training.progress import ProgressReport
-from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.run_folder import RunFolder
 from mlff_calc.training.schedule import Budget
 
@@ -62,11 +60,11 @@ class Loaders(pl.LightningDataModule):
 
     Args:
         recipe: Batch sizes and seed.
-        train: Training graphs.
-        valid: Validation graphs.
+        train: Training frames.
+        valid: Validation frames.
     """
 
-    def __init__(self, recipe: Recipe, train: GraphFrames, valid: GraphFrames) -> None:
+    def __init__(self, recipe: TrainingRecipe, train: BatchSource, valid: BatchSource) -> None:
         super().__init__()
         self.section, self.seed = recipe.optimizer, recipe.trainer.seed
         self.train, self.valid = train, valid
@@ -108,7 +106,7 @@ class FitResult:
     ended: bool
 
 
-def choose_accelerator(recipe: Recipe) -> str:
+def choose_accelerator(recipe: TrainingRecipe) -> str:
     """`cpu` or `cuda`, as the recipe asks and the machine has.
 
     Raises:
@@ -125,18 +123,20 @@ def choose_accelerator(recipe: Recipe) -> str:
     return "cuda" if there else "cpu"
 
 
-def check_batches(recipe: Recipe, train: Frames, valid: Frames) -> None:
-    """Every process needs at least one frame of both parts.
+def check_batches(recipe: TrainingRecipe, sizes: dict[str, int]) -> None:
+    """Every process needs at least one frame of every part.
+
+    Args:
+        recipe: Says how many devices there are.
+        sizes: Frames of `train` and of `valid`.
 
     Raises:
         OptionError: There are fewer frames than devices.
     """
     n = recipe.trainer.n_devices
-    for frames in (train, valid):
-        if len(frames) < n:
-            raise OptionError(
-                f"{recipe.origin}: trainer.n_devices is {n}, but `{frames.part}` has {len(frames)} frames; lower it"
-            )
+    for part, size in sizes.items():
+        if size < n:
+            raise OptionError(f"{recipe.origin}: trainer.n_devices is {n}, but `{part}` has {size} frames; lower it")
 
 
 @contextmanager
@@ -180,11 +180,11 @@ def _strategy(accelerator: str, n_devices: int) -> Any:
 
 
 def fit(
-    recipe: Recipe,
-    potential: Potential,
-    train: GraphFrames,
-    valid: GraphFrames,
-    parts: dict[str, Frames],
+    recipe: TrainingRecipe,
+    module: NetworkModule,
+    train: BatchSource,
+    valid: BatchSource,
+    bad_batch: BadBatch,
     folder: RunFolder,
     *,
     resume: bool,
@@ -194,10 +194,10 @@ def fit(
 
     Args:
         recipe: The recipe.
-        potential: Trained in place (with one device).
-        train: Training graphs.
-        valid: Validation graphs.
-        parts: The frames by part, for the report of a batch that went wrong.
+        module: Its network is trained in place (with one device).
+        train: Training frames.
+        valid: Validation frames.
+        bad_batch: Says which frames made a loss that is not finite.
         folder: Where to write.
         resume: Go on from `last.ckpt`, where there is one; a run that had come to its end is not trained further.
         show_bar: Draw a progress bar on a terminal.
@@ -227,10 +227,8 @@ def fit(
         MetricsFile(folder.metrics, keeper),
         checkpoints,
         ProgressReport(keeper, checkpoints, recipe.optimizer.max_epochs, show_bar=show_bar),
-        FailureReport(folder, parts),
+        FailureReport(folder, bad_batch),
     ]
-    example = train.batch([0, len(train) - 1]).graph if recipe.trainer.compile else None  # two systems or more
-    module = TrainingModule(potential, recipe, example).train()
     with quiet_lightning(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(recipe.trainer.seed)
         trainer = pl.Trainer(
@@ -250,7 +248,7 @@ def fit(
             inference_mode=False,
             default_root_dir=str(folder.path),
         )
-        _run(trainer, module, Loaders(recipe, train, valid), start, folder)
+        _run(trainer, module.train(), Loaders(recipe, train, valid), start, folder)
     return _result(folder)
 
 
@@ -276,7 +274,7 @@ def _result(folder: RunFolder) -> FitResult:
     return FitResult(kept["BudgetKeeper"]["seconds"], best, last["epoch"] + 1, ended)
 
 
-def _run(trainer: pl.Trainer, module: TrainingModule, data: Loaders, start: Path | None, folder: RunFolder) -> None:
+def _run(trainer: pl.Trainer, module: NetworkModule, data: Loaders, start: Path | None, folder: RunFolder) -> None:
     """`trainer.fit`, with Lightning's ways of ending turned into ours."""
     folder.failure.unlink(missing_ok=True)
     try:

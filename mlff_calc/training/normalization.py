@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.backbones.deq import LinearMap
-from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 
 _SQUARINGS = 8
@@ -131,12 +130,12 @@ class SpectralNormalization(Normalization):
 KINDS = {"none": Normalization, "weight": WeightNormalization, "spectral": SpectralNormalization}
 
 
-def build_normalization(potential: Potential) -> Normalization:
-    """The normalization that a potential's backbone asks for; one that does nothing for all others."""
-    if not isinstance(potential, FixedPointPotential):
+def build_normalization(network: nn.Module) -> Normalization:
+    """The normalization that the backbone of a potential asks for; one that does nothing for all other networks."""
+    if not isinstance(network, FixedPointPotential):
         return Normalization([])
-    maps = [one._replace(name=f"backbone.{one.name}") for one in potential.backbone.linear_maps()]
-    return KINDS[potential.backbone.normalization](maps)
+    maps = [one._replace(name=f"backbone.{one.name}") for one in network.backbone.linear_maps()]
+    return KINDS[network.backbone.normalization](maps)
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:

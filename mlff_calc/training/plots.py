@@ -22,7 +22,7 @@ _MAX_POINTS = 20_000
 
 
 def learning_curve(metrics: Path, target: Path) -> None:
-    """Draw losses, validation errors and learning rate over epochs.
+    """Draw losses and validation errors over epochs: mean absolute errors, or mean squares where a run has those.
 
     Args:
         metrics: The `metrics.csv` of a run.
@@ -33,15 +33,18 @@ def learning_curve(metrics: Path, target: Path) -> None:
     if not rows:
         return
     columns = {key: np.array([float(row[key]) if row[key] else np.nan for row in rows]) for key in rows[0]}
-    errors = [key for key in columns if key.endswith("_mae")]
+    kind = "_mae" if any(key.endswith("_mae") for key in columns) else "_mse"
+    errors = [key for key in columns if key.endswith(kind)]
     figure = Figure(figsize=(10.0, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     for key in ("train_loss", "valid_loss"):
         _line(left, columns["epoch"], columns[key], key.replace("_", " "))
     left.set_ylabel("loss")
     for key in errors:
-        _line(right, columns["epoch"], columns[key], key.removeprefix("valid_").removesuffix("_mae").replace("_", " "))
-    right.set_ylabel("validation MAE (meV, meV/atom, meV/Å)")
+        _line(right, columns["epoch"], columns[key], key.removeprefix("valid_").removesuffix(kind).replace("_", " "))
+    right.set_ylabel(
+        "validation MAE (meV, meV/atom, meV/Å)" if kind == "_mae" else "validation MSE (units of the data)"
+    )
     for axes in (left, right):
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from mlff_calc.training.callbacks import BudgetKeeper, Checkpoints
-from mlff_calc.training.module import TrainingModule
+from mlff_calc.training.network_module import NetworkModule
 
 logger = logging.getLogger(__name__)
 REDRAW_EVERY = 0.5  # seconds
@@ -71,15 +71,9 @@ class ProgressReport(pl.Callback):
             self._bar.update(self._task, completed=used, description=text, rest=self._remaining(now, used))
             self._bar.refresh()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
         """Take up the errors of the validation; log a line where there is no bar."""
-        errors = pl_module.validation.errors()
-        parts = [
-            f"{name} {errors[name].mae:.3g} {errors[name].unit}"
-            for name in ("energy", "forces", "stress")
-            if name in errors
-        ]
-        self._errors = "valid MAE " + ", ".join(parts) if parts else ""
+        self._errors = pl_module.validation_text()
         now = time.monotonic()
         used = self.keeper.used(trainer)
         if self._bar is None and trainer.is_global_zero and (now - self._logged > LOG_EVERY or used >= 1.0):

@@ -6,24 +6,24 @@ folder of the recipe and may hold environment variables (`${MLFF_DATA}/rmd17/eth
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlff_calc import datasets
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.potential.catalogue import list_potentials
 from mlff_calc.potential.files import WEIGHTS
+from mlff_calc.training.recipe_base import OptimizerSection, TrainingRecipe, parse_as, read_recipe_file
 from mlff_calc.training.recipe_errors import describe_validation_error
 from mlff_calc.training.recipe_potential import PotentialSection
 from mlff_calc.training.recipe_section import Section
-from mlff_calc.training.recipe_yaml import apply_overrides, copy_plain, read_yaml
+
+__all__ = ["LossSection", "OptimizerSection", "Recipe", "Source", "load_recipe", "parse_recipe", "parse_source"]
 
 Form = Literal["l2", "huber", "mse"]
-Precision = Literal["float32", "mixed", "float64"]
 
 
 def _as_value_error(check: Callable[[], object]) -> None:
@@ -161,77 +161,14 @@ class LossSection(Section):
         return {name: getattr(self, name) for name in ("energy", "forces", "stress") if getattr(self, name) > 0.0}
 
 
-class OptimizerSection(Section):
-    """Optimizer, schedule, averaging and the budget of the run."""
-
-    name: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
-    weight_decay: float = Field(0.0, ge=0.0)
-    beta2: float = Field(0.999, gt=0.0, lt=1.0)
-    warmup_steps: int = Field(100, ge=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    floor: float = Field(0.01, ge=0.0, le=1.0)
-    gradient_clip: float | None = Field(10.0, gt=0.0)
-    ema_decay: float | None = Field(0.999, gt=0.0, lt=1.0)
-    batch_size: int = Field(8, ge=1)
-    valid_batch_size: int | None = Field(None, ge=1)
-    max_epochs: int | None = Field(None, ge=1)
-    max_minutes: float | None = Field(None, gt=0.0)
-
-    @model_validator(mode="after")
-    def _has_a_budget(self) -> OptimizerSection:
-        if self.max_epochs is None and self.max_minutes is None:
-            raise ValueError(
-                "the run has no end; give max_epochs, max_minutes, or both (the first one reached ends it)"
-            )
-        return self
-
-
-class TrainerSection(Section):
-    """Where and how the run is carried out."""
-
-    device: str = "auto"
-    n_devices: int = Field(1, ge=1)
-    precision: Precision = "float32"
-    seed: int = Field(0, ge=0)
-    early_stop: int | None = Field(None, ge=1)
-    compile: bool = False
-    checkpoint_every: int = Field(1, ge=1)
-    validate_every: int = Field(1, ge=1)
-
-    @field_validator("device")
-    @classmethod
-    def _device_is_known(cls, value: str) -> str:
-        if value not in ("auto", "cpu", "cuda"):
-            raise ValueError("give auto, cpu or cuda")
-        return value
-
-
-class CardSection(Section):
-    """What only the author knows and the card of the potential should say."""
-
-    title: str | None = None
-    level_of_theory: str | None = None
-    data: str | None = None
-    not_for: str | None = None
-    licence: str | None = None
-
-
-class Recipe(Section):
-    """A whole recipe. Build it with `load_recipe` or `parse_recipe`, which know the file it came from."""
+class Recipe(TrainingRecipe):
+    """The recipe of a potential. Build it with `load_recipe` or `parse_recipe`, which know the file it came from."""
 
     potential: PotentialSection | None = None
     fine_tune_from: str | None = None
     data: DataSection
     reference_energies: Literal["fit"] | dict[str, float] = "fit"
     loss: LossSection = LossSection()
-    optimizer: OptimizerSection
-    trainer: TrainerSection = TrainerSection()
-    card: CardSection = CardSection()
-    output: str | None = None
-
-    _origin: Path = PrivateAttr(default=Path("recipe"))
-    _raw: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_origin_of_the_architecture(self) -> Recipe:
@@ -294,43 +231,6 @@ class Recipe(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _validates_within_the_budget(self) -> Recipe:
-        every, epochs = self.trainer.validate_every, self.optimizer.max_epochs
-        if epochs is not None and every > epochs:
-            raise ValueError(
-                f"trainer.validate_every is {every}, but the run ends after optimizer.max_epochs = {epochs}; "
-                "lower validate_every, so that a best epoch can be chosen"
-            )
-        return self
-
-    @property
-    def origin(self) -> Path:
-        """The file the recipe was read from."""
-        return self._origin
-
-    @property
-    def raw(self) -> dict[str, Any]:
-        """The recipe as written, with overrides applied and before defaults."""
-        return self._raw
-
-    def resolve(self, path: str) -> Path:
-        """Absolute path of a file named in the recipe.
-
-        Args:
-            path: As written; relative to the folder of the recipe, `~` and environment variables allowed.
-
-        Raises:
-            RecipeError: An environment variable in the path is not set.
-        """
-        expanded = os.path.expandvars(str(Path(path).expanduser()))
-        if "$" in expanded:
-            raise RecipeError(
-                f"{self._origin}: the path {path!r} holds an environment variable that is not set; "
-                "set it, or write the path out"
-            )
-        return (self._origin.parent / expanded).resolve()
-
     def start(self) -> Path | str:
         """The potential that `fine_tune_from` names: a path, or the name of one that ships.
 
@@ -358,13 +258,7 @@ def parse_recipe(data: dict[str, Any], origin: Path | str) -> Recipe:
     Raises:
         RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range.
     """
-    try:
-        recipe = Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(describe_validation_error(error, Recipe, data, str(origin))) from None
-    recipe._origin = Path(origin).absolute()
-    recipe._raw = copy_plain(data)
-    return recipe
+    return parse_as(Recipe, data, origin)
 
 
 def parse_source(data: dict[str, Any], origin: str) -> Source:
@@ -393,11 +287,4 @@ def load_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"{path}: cannot read the recipe: {error}; `mlff train --example --output recipe.yaml` writes one"
-        ) from error
-    return parse_recipe(apply_overrides(read_yaml(text, str(path)), overrides), path)
+    return parse_recipe(read_recipe_file(path, overrides), path)

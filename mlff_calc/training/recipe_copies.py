@@ -17,10 +17,11 @@ import yaml
 
 from mlff_calc.datasets import PARTS
 from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_yaml import copy_plain
 
 
-def runnable_recipe(recipe: Recipe, output: Path) -> dict[str, Any]:
+def runnable_recipe(recipe: TrainingRecipe, output: Path) -> dict[str, Any]:
     """A copy that means the same wherever it lies.
 
     Args:
@@ -34,12 +35,12 @@ def runnable_recipe(recipe: Recipe, output: Path) -> dict[str, Any]:
         return os.path.normpath(recipe.origin.parent / path)
 
     def start(name: str) -> str:
-        return anchored(name) if isinstance(recipe.start(), Path) else name
+        return anchored(name) if isinstance(recipe, Recipe) and isinstance(recipe.start(), Path) else name
 
     return _with_paths(recipe.raw, anchored, start) | {"output": str(output)}
 
 
-def shipped_recipe(recipe: Recipe) -> dict[str, Any]:
+def shipped_recipe(recipe: TrainingRecipe) -> dict[str, Any]:
     """A copy without paths of this machine."""
     raw = _with_paths(recipe.raw, without_folder, without_folder)
     if recipe.output is not None:
@@ -69,6 +70,8 @@ def as_yaml(recipe: dict[str, Any]) -> str:
 def _with_paths(raw: dict[str, Any], change: Callable[[str], str], start: Callable[[str], str]) -> dict[str, Any]:
     """A copy with other paths of data files and, by `start`, of the potential to start from."""
     raw = copy_plain(raw)
+    if "file" in raw["data"]:  # motion: one file holds all parts
+        raw["data"]["file"] = change(raw["data"]["file"])
     for part in PARTS:
         source = raw["data"].get(part)
         if isinstance(source, str):

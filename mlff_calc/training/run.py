@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from mlff_calc.errors import OptionError, RecipeError
-from mlff_calc.export import require_compiler
 from mlff_calc.potential import Potential
 from mlff_calc.training.build import new_potential
 from mlff_calc.training.data import GraphFrames
@@ -30,6 +28,7 @@ from mlff_calc.training.run_folder import (
     remove_leftovers,
     start_folder,
 )
+from mlff_calc.training.run_steps import best_network, check_compiler, output_folder
 
 logger = logging.getLogger(__name__)
 
@@ -89,16 +88,18 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides)
-    _check_compiler(recipe)
-    folder = _output(recipe, output)
+    check_compiler(recipe)
+    folder = output_folder(recipe, output)
     resume = check_folder(folder, recipe, resume=resume, overwrite=overwrite)
     parts = read_frames(recipe)
     counts = [frames.count() for frames in parts.values()]
     check_labels(recipe, counts)
+    from mlff_calc.training.failures import SavedFrames
     from mlff_calc.training.fit import check_batches, choose_accelerator, fit
+    from mlff_calc.training.module import TrainingModule
 
     choose_accelerator(recipe)
-    check_batches(recipe, parts["train"], parts["valid"])
+    check_batches(recipe, {part: len(parts[part]) for part in ("train", "valid")})
     make = new_potential if recipe.fine_tune_from is None else start_from
     potential, train_graphs = make(recipe, parts["train"])
     valid_graphs = GraphFrames(parts["valid"].samples, potential.cutoff)
@@ -109,36 +110,12 @@ def train(
         remove_leftovers(folder)
     else:
         start_folder(folder, recipe, data, command)
-    fitted = fit(recipe, potential, train_graphs, valid_graphs, parts, folder, resume=resume, show_bar=show_bar)
-    best = best_potential(potential, folder)
+    example = train_graphs.batch([0, len(train_graphs) - 1]).graph if recipe.trainer.compile else None  # two systems
+    module = TrainingModule(potential, recipe, example)
+    saved = SavedFrames(folder, parts)
+    fitted = fit(recipe, module, train_graphs, valid_graphs, saved, folder, resume=resume, show_bar=show_bar)
+    best = best_network(potential, folder)
     return _finish(recipe, best, parts, fitted, folder, command)
-
-
-def _check_compiler(recipe: Recipe) -> None:
-    if not recipe.trainer.compile:
-        return
-    try:
-        require_compiler()
-    except OptionError as error:
-        raise RecipeError(f"{recipe.origin}: trainer.compile is true, but {error} (trainer.compile: false)") from error
-
-
-def _output(recipe: Recipe, output: Path | str | None) -> RunFolder:
-    if output is not None:
-        return RunFolder(Path(output).absolute())
-    if recipe.output is None:
-        raise RecipeError(f"{recipe.origin}: there is no `output`; add it to the recipe, or give --output")
-    return RunFolder(recipe.resolve(recipe.output))
-
-
-def best_potential(potential: Potential, folder: RunFolder) -> Potential:
-    """A copy of the potential, in evaluation mode on the CPU, with the averaged weights of the best validation."""
-    best = potential.to_precision(potential.precision).cpu()
-    weights = torch.load(folder.best, map_location="cpu", weights_only=True)["weights"]
-    with torch.no_grad():
-        for name, parameter in best.named_parameters():
-            parameter.copy_(weights[name])
-    return best.eval()
 
 
 def _finish(

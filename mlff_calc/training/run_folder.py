@@ -5,10 +5,10 @@ run.json              versions, fingerprints of the data files, command, whether
 metrics.csv           one row per epoch
 learning_curve.png    the same as a picture
 checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
-potential/            the result, in the format of potentials/
+potential/            the result, in the format of potentials/; or propagator/, of a recipe for motion
 evaluation.json       errors on the test frames (or the validation frames where there are no test frames)
 parity.png
-bad_batch.extxyz      only after a loss that is not finite: the frames that made it
+bad_batch.extxyz      only after a loss that is not finite: the frames that made it (of motion: bad_batch.txt, their names)
 """
 
 from __future__ import annotations
@@ -26,12 +26,19 @@ import torch
 from mlff_calc.datasets import PARTS
 from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.training.files import write_atomic
-from mlff_calc.training.recipe import Recipe, parse_recipe
+from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
 from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
 from mlff_calc.training.recipe_yaml import read_yaml
 
 # keys that a resumed run may change: they do not touch what is computed; data files are compared by their content
-FREE_KEYS = ("output", "card", "trainer.checkpoint_every", "trainer.device", *(f"data.{part}.file" for part in PARTS))
+FREE_KEYS = (
+    "output",
+    "card",
+    "trainer.checkpoint_every",
+    "trainer.device",
+    "data.file",
+    *(f"data.{part}.file" for part in PARTS),
+)
 _OWN = (
     "recipe.yaml",
     "run.json",
@@ -40,9 +47,11 @@ _OWN = (
     "evaluation.json",
     "parity.png",
     "bad_batch.extxyz",
+    "bad_batch.txt",
     "failure.txt",
 )
-_OWN_FOLDERS = ("checkpoints", "potential")
+_RESULTS = ("potential", "propagator")
+_OWN_FOLDERS = ("checkpoints", *_RESULTS)
 
 
 @dataclass(frozen=True)
@@ -83,8 +92,13 @@ class RunFolder:
 
     @property
     def potential(self) -> Path:
-        """The result."""
+        """The result of a recipe for a potential."""
         return self.path / "potential"
+
+    @property
+    def propagator(self) -> Path:
+        """The result of a recipe for motion."""
+        return self.path / "propagator"
 
     @property
     def failure(self) -> Path:
@@ -95,6 +109,11 @@ class RunFolder:
     def bad_batch(self) -> Path:
         """Frames whose loss was not finite."""
         return self.path / "bad_batch.extxyz"
+
+    @property
+    def bad_samples(self) -> Path:
+        """Names of samples of motion whose loss was not finite."""
+        return self.path / "bad_batch.txt"
 
     def read_record(self) -> dict[str, Any]:
         """What `run.json` says.
@@ -120,7 +139,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
-def check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, overwrite: bool) -> bool:
+def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, overwrite: bool) -> bool:
     """Decide whether a run may use the folder; writes nothing.
 
     Returns:
@@ -150,9 +169,10 @@ def check_folder(folder: RunFolder, recipe: Recipe, *, resume: bool, overwrite: 
     return True
 
 
-def _refuse_other_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    before = parse_recipe(read_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe)), folder.recipe)
-    anchored = parse_recipe(runnable_recipe(recipe, folder.path), recipe.origin)
+def _refuse_other_recipe(folder: RunFolder, recipe: TrainingRecipe) -> None:
+    kept = read_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe))
+    before = parse_as(type(recipe), kept, folder.recipe)
+    anchored = parse_as(type(recipe), runnable_recipe(recipe, folder.path), recipe.origin)
     old, new, written = (_flat(each.model_dump(mode="json")) for each in (before, anchored, recipe))
     keys = dict.fromkeys([*old, *new])
     changed = [key for key in keys if old.get(key) not in (new.get(key), written.get(key)) and not _free(key)]
@@ -196,7 +216,7 @@ def _leftovers(folder: RunFolder) -> list[Path]:
     """What a killed process was writing: files and folders under temporary names."""
     found = [path for name in _OWN for path in folder.path.glob(f".{name}.*.tmp")]
     found += folder.checkpoints.glob(".*.ckpt.*.tmp")
-    return found + [path for path in folder.path.glob(f".{folder.potential.name}-*") if path.is_dir()]
+    return found + [path for name in _RESULTS for path in folder.path.glob(f".{name}-*") if path.is_dir()]
 
 
 def remove_leftovers(folder: RunFolder) -> None:
@@ -208,7 +228,7 @@ def remove_leftovers(folder: RunFolder) -> None:
             path.unlink(missing_ok=True)
 
 
-def start_folder(folder: RunFolder, recipe: Recipe, data: dict[str, Any], command: str) -> None:
+def start_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any], command: str) -> None:
     """Make the folder of a new run; files of an older run in it are removed, files that are not of a run are left alone.
 
     The record comes first and last: where this is interrupted, the folder is known as one that a run may begin in.

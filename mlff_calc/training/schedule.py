@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mlff_calc.training.recipe import OptimizerSection
+from mlff_calc.training.recipe_base import OptimizerSection
 
 
 @dataclass(frozen=True)

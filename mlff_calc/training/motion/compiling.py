@@ -1,0 +1,42 @@
+"""A propagator compiled for training, compared with eager before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mlff_calc.export.check import compare, compare_gradients
+from mlff_calc.propagator import Propagator
+
+Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+def compile_propagator(propagator: Propagator, example: dict[str, Tensor]) -> Forward:
+    """Return a function that does what the propagator does, forward and backward.
+
+    Code is made for the sizes of the first batch; where other sizes come, once more for any size.
+
+    Args:
+        propagator: In training mode; its parameters are read anew at every call.
+        example: A batch to compare on.
+
+    Raises:
+        ExportError: Outputs or gradients on `example` are not those of the eager propagator.
+    """
+    compiled = torch.compile(propagator, fullgraph=True)
+    what = "compiled propagator"
+    parameters = [parameter for parameter in propagator.parameters() if parameter.requires_grad]
+    outputs, gradients = [], []
+    for forward in (propagator, compiled):
+        out = forward(example)
+        change = out["positions"] - example["positions"]
+        loss = change.square().mean() + sum(
+            (value - example[name]).square().mean() for name, value in out.items() if name == "velocities"
+        )
+        gradients.append(torch.autograd.grad(loss, parameters, allow_unused=True))
+        outputs.append({name: value.detach() for name, value in out.items()})
+    compare(outputs[0], outputs[1], propagator.precision, what)
+    compare_gradients(gradients[0], gradients[1], propagator.precision, what)
+    return compiled

@@ -1,0 +1,207 @@
+"""Errors of a propagator on samples of motion, always beside those of two guesses that need no network.
+
+| row | positions | velocities |
+|---|---|---|
+| propagator | as predicted | as predicted |
+| constant velocity | x + v t | v |
+| last position | x | |
+
+Mean squares go over particles and components, in the units of the data.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlff_calc.datasets.motion import MotionSample, read_motion
+from mlff_calc.device import resolve_device
+from mlff_calc.errors import EvaluationError
+from mlff_calc.potential.files import WEIGHTS, read_header
+from mlff_calc.propagator import Propagator, load_propagator
+from mlff_calc.training.motion.data import MotionBatch, MotionPairs
+from mlff_calc.training.motion.module import mean_squares
+from mlff_calc.training.motion.parts import Inputs
+from mlff_calc.training.sums import ErrorSums
+
+MODEL, CONSTANT_VELOCITY, LAST_POSITION = "propagator", "constant_velocity", "last_position"
+BATCH_SIZE = 100
+
+
+@dataclass(frozen=True)
+class MotionError:
+    """Error of one quantity, in the units of the data.
+
+    Attributes:
+        mse: Mean square, over particles and components.
+        rmse: Its root.
+    """
+
+    mse: float
+    rmse: float
+
+
+@dataclass(frozen=True)
+class MotionReport:
+    """What `evaluate_propagator` found.
+
+    Attributes:
+        samples: Number of samples.
+        errors: By `propagator`, `constant_velocity`, `last_position`; then by `positions`, `velocities` (where the
+            propagator predicts them and the data hold them).
+        parameters: Number of trained numbers of the propagator.
+        batch_size: Samples evaluated at once.
+        ms_per_batch: Median time of a whole batch, in milliseconds.
+    """
+
+    samples: int
+    errors: dict[str, dict[str, MotionError]]
+    parameters: int
+    batch_size: int
+    ms_per_batch: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, fit for JSON."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """A table of plain text."""
+        quantities = list(self.errors[MODEL])
+        head = "".join(f" {f'{name} MSE':>16} {'RMSE':>11}" for name in quantities)
+        lines = [
+            f"{self.samples} samples; {self.parameters} parameters; {self.ms_per_batch:.2f} ms per batch of {self.batch_size}",
+            f"{'':<20}{head}  units of the data",
+        ]
+        for row, found in self.errors.items():
+            cells = [found.get(name) for name in quantities]
+            shown = "".join(f" {'':>28}" if e is None else f" {e.mse:>16.6g} {e.rmse:>11.5g}" for e in cells)
+            lines.append(f"{row.replace('_', ' '):<20}{shown}".rstrip())
+        return "\n".join(lines)
+
+
+def evaluate_propagator(
+    propagator: Propagator,
+    samples: Sequence[MotionSample],
+    *,
+    batch_size: int = BATCH_SIZE,
+    device: str | torch.device = "cpu",
+) -> MotionReport:
+    """Compare a propagator with samples, and with the two guesses that need no network.
+
+    Args:
+        propagator: On `device`; is put in evaluation mode.
+        samples: At least one.
+        batch_size: Samples evaluated at once.
+        device: Where the propagator is.
+
+    Raises:
+        DatasetError: Kinds of particles or scalars that the propagator does not know; names the sample.
+        StructureError: A sample cannot be a graph; names it.
+        EvaluationError: The propagator gives a value that is not finite; names the sample.
+    """
+    Inputs.of_propagator(propagator).check(samples, "the propagator knows")
+    pairs = MotionPairs(samples)
+    propagator.eval()
+    target = torch.device(device)
+    sums = {MODEL: ErrorSums(), CONSTANT_VELOCITY: ErrorSums(), LAST_POSITION: ErrorSums()}
+    times: list[float] = []
+    with torch.no_grad():
+        propagator(pairs.batch(list(range(min(batch_size, len(pairs))))).to(target).graph)  # warms up
+        for start in range(0, len(pairs), batch_size):
+            batch = pairs.batch(list(range(start, min(start + batch_size, len(pairs)))))
+            outputs, seconds = _timed(propagator, batch.to(target).graph)
+            if not times or len(batch.frames) == batch_size:
+                times.append(seconds)
+            _refuse_not_finite(outputs, batch, samples)
+            for row, guess in ({MODEL: outputs} | _guesses(batch, "velocities" in outputs)).items():
+                for name, value in guess.items():
+                    sums[row].add_pairs(name, value, batch.targets[name])
+    errors = {
+        row: {name: MotionError(mse, math.sqrt(mse)) for name, mse in mean_squares(found).items()}
+        for row, found in sums.items()
+    }
+    n_parameters = sum(parameter.numel() for parameter in propagator.parameters())
+    return MotionReport(len(samples), errors, n_parameters, batch_size, 1000.0 * statistics.median(times))
+
+
+def _timed(propagator: Propagator, graph: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
+    """Outputs on the CPU, and the seconds they took; to bring them home waits for the device."""
+    began = time.perf_counter()
+    outputs = {name: value.cpu() for name, value in propagator(graph).items()}
+    return outputs, time.perf_counter() - began
+
+
+def _guesses(batch: MotionBatch, velocities: bool) -> dict[str, dict[str, Tensor]]:
+    """What the two guesses say of a batch."""
+    graph = batch.graph
+    times = graph["horizon"].index_select(0, graph["system_index"]).unsqueeze(1)
+    moving = {"positions": graph["positions"] + graph["velocities"] * times}
+    if velocities:
+        moving["velocities"] = graph["velocities"]
+    return {CONSTANT_VELOCITY: moving, LAST_POSITION: {"positions": graph["positions"]}}
+
+
+def _refuse_not_finite(outputs: dict[str, Tensor], batch: MotionBatch, samples: Sequence[MotionSample]) -> None:
+    """An error of NaN would say nothing about the other samples, and one left out would hide the failure."""
+    for name, value in outputs.items():
+        bad = (~torch.isfinite(value)).any(dim=1).nonzero().flatten()
+        if len(bad):
+            sample = samples[batch.frames[int(batch.graph["system_index"][bad[0]])]]
+            raise EvaluationError(
+                f"{sample.place}: the propagator gives {name} that are not finite; look for particles that are very near or "
+                "very fast there, try --precision float64, or leave the sample out"
+            )
+
+
+def evaluate_motion_file(
+    folder: str | Path,
+    data: str | Path,
+    *,
+    part: str | None = "test",
+    format: str | None = None,
+    reading: dict[str, Any] | None = None,
+    limit: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    device: str = "auto",
+    precision: str = "float32",
+) -> MotionReport:
+    """Evaluate a propagator given by its folder on a file of motion.
+
+    Args:
+        folder: Of the propagator.
+        data: A file or folder that `read_motion` takes.
+        part: `train`, `valid` or `test`; None for all of them.
+        format: Of the file; None to tell by content.
+        reading: `horizon`, `start`, `hops`, `heavy_atoms`, `neighbors`, as far as they are not to be as in training.
+        limit: The first so many samples.
+        batch_size: Samples evaluated at once.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`.
+        precision: `float32` or `float64`.
+
+    Raises:
+        PotentialFileError: The folder holds no propagator.
+        DatasetError: The file cannot be read, or is of another kind than the propagator knows.
+        OptionError: A device or precision that is not there.
+        EvaluationError: The propagator gives a value that is not finite; names the sample.
+    """
+    target = resolve_device(device)
+    propagator = load_propagator(folder).to_precision(precision).to(target).eval()
+    asked = trained_reading(folder) | {key: value for key, value in (reading or {}).items() if value is not None}
+    samples = read_motion(data, part=part, format=format, limit=limit, **asked)
+    return evaluate_propagator(propagator, samples, batch_size=batch_size, device=target)
+
+
+def trained_reading(folder: str | Path) -> dict[str, Any]:
+    """How the training data of a propagator were read, as its file says; empty where it does not."""
+    path = Path(folder)
+    header = read_header(path.parent if path.name == WEIGHTS else path)
+    reading = header.get("provenance", {}).get("reading", {})
+    return dict(reading) if isinstance(reading, dict) else {}

@@ -1,0 +1,177 @@
+"""The recipe of a propagator: what is predicted, from which file, by which network; optimizer and trainer as everywhere."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mlff_calc.datasets.motion import MOTION_FORMATS
+from mlff_calc.errors import RecipeError
+from mlff_calc.training.recipe import Recipe, parse_recipe
+from mlff_calc.training.recipe_base import TrainingRecipe, parse_as, read_recipe_file
+from mlff_calc.training.recipe_potential import BackboneSection
+from mlff_calc.training.recipe_section import Section
+
+MEASURED = ("cutoff", "avg_num_neighbors")
+"""Options of a backbone that are measured on the training samples where they are `auto` or left out."""
+
+
+class PropagatorBackbone(BackboneSection):
+    """A registered backbone with its options; `cutoff` and `avg_num_neighbors` may be `auto`, and are where left out."""
+
+    def config(self) -> dict[str, Any]:
+        """Name and options as given, without those that are `auto`."""
+        return {key: value for key, value in self.model_dump().items() if not (key in MEASURED and value == "auto")}
+
+
+class PropagatorSection(Section):
+    """Architecture; scales are measured on the training samples."""
+
+    backbone: PropagatorBackbone
+    predict_velocities: bool = False
+    centre: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> PropagatorSection:
+        """Ranges are known to the parts alone: they are asked by building the propagator once."""
+        from mlff_calc.propagator import build_propagator
+
+        try:
+            build_propagator(self.config() | {"kinds": [1]}, seed=0)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """What `build_propagator` takes, without what is measured on the data."""
+        return {
+            "backbone": self.backbone.config(),
+            "predict_velocities": self.predict_velocities,
+            "centre": self.centre,
+        }
+
+
+class Limits(Section):
+    """The first so many samples of each part; `test: 0` is for a file without test samples."""
+
+    train: int | None = Field(None, ge=1)
+    valid: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=0)
+
+
+class MotionData(Section):
+    """One file that holds all parts, and how to read it; the options of `read_motion`."""
+
+    file: str
+    format: str | None = None
+    horizon: int | None = Field(None, ge=1)
+    start: int | None = Field(None, ge=0)
+    hops: int = Field(2, ge=1)
+    heavy_atoms: bool = True
+    neighbors: int | None = Field(None, ge=1)
+    limit: Limits = Limits()
+
+    @field_validator("format")
+    @classmethod
+    def _format_is_known(cls, value: str | None) -> str | None:
+        if value is not None and value not in MOTION_FORMATS:
+            raise ValueError(f"give one of {', '.join(MOTION_FORMATS)}, or leave it out to tell by content")
+        return value
+
+    def reading(self) -> dict[str, Any]:
+        """What decides which samples and edges a file gives, beside the part and the format."""
+        return self.model_dump(include={"horizon", "start", "hops", "heavy_atoms", "neighbors"})
+
+
+class MotionLossSection(Section):
+    """Weights and form of the loss, in the units of the data."""
+
+    positions: float = Field(1.0, ge=0.0)
+    velocities: float = Field(0.0, ge=0.0)
+    form: Literal["mse", "l2"] = "mse"
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> MotionLossSection:
+        if not self.weights():
+            raise ValueError("all weights are 0; give positions or velocities a weight greater than 0")
+        return self
+
+    def weights(self) -> dict[str, float]:
+        """Weights of what takes part."""
+        return {name: getattr(self, name) for name in ("positions", "velocities") if getattr(self, name) > 0.0}
+
+
+class MotionRecipe(TrainingRecipe):
+    """The recipe of a propagator. Build it with `load_motion_recipe` or `parse_motion_recipe`."""
+
+    propagator: PropagatorSection
+    data: MotionData
+    loss: MotionLossSection = MotionLossSection()
+
+    @model_validator(mode="after")
+    def _velocities_are_predicted_and_learnt(self) -> MotionRecipe:
+        predicted, weight = self.propagator.predict_velocities, self.loss.velocities
+        if weight > 0.0 and not predicted:
+            raise ValueError(
+                f"loss.velocities is {weight:g}, but propagator.predict_velocities is false; "
+                "set predict_velocities: true, or loss.velocities: 0"
+            )
+        if predicted and weight == 0.0:
+            raise ValueError(
+                "propagator.predict_velocities is true, but loss.velocities is 0, so that nothing would teach them; "
+                "give loss.velocities a weight, or set predict_velocities: false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _precision_is_there(self) -> MotionRecipe:
+        if self.trainer.precision == "mixed":
+            raise ValueError("trainer.precision is mixed, which propagators do not have; give float32 or float64")
+        return self
+
+
+def parse_motion_recipe(data: dict[str, Any], origin: Path | str) -> MotionRecipe:
+    """Check the recipe of a propagator, given as a dict.
+
+    Args:
+        data: The recipe as read from YAML.
+        origin: The file it belongs to, for messages and relative paths.
+
+    Raises:
+        RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range.
+    """
+    return parse_as(MotionRecipe, data, origin)
+
+
+def load_motion_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> MotionRecipe:
+    """Read and check the recipe of a propagator.
+
+    Args:
+        path: YAML file.
+        overrides: `section.key=value` strings that replace what the file says.
+
+    Raises:
+        RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
+    """
+    return parse_motion_recipe(read_recipe_file(path, overrides), path)
+
+
+def load_any_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe | MotionRecipe:
+    """Read and check a recipe of either kind: the section `propagator` makes it one of a propagator.
+
+    Args:
+        path: YAML file.
+        overrides: `section.key=value` strings that replace what the file says.
+
+    Raises:
+        RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
+    """
+    data = read_recipe_file(path, overrides)
+    of_potential = {"potential", "fine_tune_from"} & data.keys()
+    misspelt = not of_potential and difflib.get_close_matches("propagator", [str(key) for key in data], n=1)
+    if "propagator" in data or misspelt:
+        return parse_motion_recipe(data, path)
+    return parse_recipe(data, path)

@@ -1,0 +1,54 @@
+"""Steps of a run that are the same whatever is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from mlff_calc.errors import OptionError, RecipeError
+from mlff_calc.export import require_compiler
+from mlff_calc.training.recipe_base import TrainingRecipe
+from mlff_calc.training.run_folder import RunFolder
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def check_compiler(recipe: TrainingRecipe) -> None:
+    """Make sure that there is a compiler where the recipe asks for compiled code.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    if not recipe.trainer.compile:
+        return
+    try:
+        require_compiler()
+    except OptionError as error:
+        raise RecipeError(f"{recipe.origin}: trainer.compile is true, but {error} (trainer.compile: false)") from error
+
+
+def output_folder(recipe: TrainingRecipe, output: Path | str | None) -> RunFolder:
+    """The folder of the run: `output`, or what the recipe says.
+
+    Raises:
+        RecipeError: Neither says where.
+    """
+    if output is not None:
+        return RunFolder(Path(output).absolute())
+    if recipe.output is None:
+        raise RecipeError(f"{recipe.origin}: there is no `output`; add it to the recipe, or give --output")
+    return RunFolder(recipe.resolve(recipe.output))
+
+
+def best_network(network: Network, folder: RunFolder) -> Network:
+    """A copy of a potential or propagator on the CPU, in evaluation mode, with the averaged weights of the best epoch."""
+    source: Any = network
+    best: Network = source.to_precision(source.precision).cpu()
+    weights = torch.load(folder.best, map_location="cpu", weights_only=True)["weights"]
+    with torch.no_grad():
+        for name, parameter in best.named_parameters():
+            parameter.copy_(weights[name])
+    return best.eval()
