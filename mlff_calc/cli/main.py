@@ -29,6 +29,7 @@ COMMANDS = (
     Command("compile", "mlff_calc.cli.compile", "compile_"),
     Command("export", "mlff_calc.cli.export", "export"),
     Command("lammps", "mlff_calc.cli.lammps", "app"),
+    Command("data", "mlff_calc.cli.data", "app"),
     Command("bench", "mlff_calc.cli.bench", "app"),
     Command("potentials", "mlff_calc.cli.potentials", "potentials"),
 )

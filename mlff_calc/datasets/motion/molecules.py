@@ -136,8 +136,9 @@ def _one_order(path: Path, name: str, numbers: NDArray, shape: tuple[int, ...]) 
         other = np.nonzero((numbers != numbers[0]).any(axis=1))[0]
         if len(other):
             raise DatasetError(
-                f"{path}, frame {int(other[0])}: '{name}' is {numbers[other[0]].tolist()}, and {numbers[0].tolist()} in frame "
-                "0. The order of atoms must not change in a trajectory; sort the atoms of this frame, or cut the file there."
+                f"{path}, frame {int(other[0])}: '{name}' is {numbers[other[0]].tolist()}, and {numbers[0].tolist()} in "
+                "frame 0. The order of atoms must not change in a trajectory; sort the atoms of this frame, or cut the file "
+                "there."
             )
         numbers = numbers[0]
     if numbers.min() < 1 or numbers.max() > 118:
@@ -161,8 +162,8 @@ def _check_frames(path: Path, positions: NDArray[np.floating]) -> None:
             frame, atom = (int(index) for index in np.argwhere(moved > MAX_STEP)[0])
             raise DatasetError(
                 f"{path}, frame {begin + frame + 1}, atom {atom}: it is {moved[frame, atom]:.2f} Angstrom from where it was "
-                f"one frame before, and atoms do not move so far ({MAX_STEP:g}). Either the order of atoms changes there, or "
-                "the frames do not follow each other in time; sort the atoms, or cut the file there."
+                f"one frame before, and atoms do not move so far ({MAX_STEP:g}). Either the order of atoms changes there, "
+                "or the frames do not follow each other in time; sort the atoms, or cut the file there."
             )
 
 

@@ -1,0 +1,275 @@
+"""`mlff data`: trajectories to learn motion from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlff_calc.cli import options
+from mlff_calc.cli.console import guard
+from mlff_calc.errors import OptionError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from mlff_calc.datasets.motion.nbody import Progress
+    from mlff_calc.dynamics import MDRun
+
+app = typer.Typer(no_args_is_help=True, help="Make trajectories to learn motion from.")
+
+_LOG_STEPS = 100
+_SHOWN_AS = {
+    "timestep_fs": "--timestep (fs)",
+    "temperature_K": "--temperature",
+    "friction_per_ps": "--friction",
+    "seed": "--seed",
+    "potential": "--calculator",
+}
+
+
+class ProtocolName(StrEnum):
+    """How N-body systems are set up."""
+
+    egnn = "egnn"
+    hegnn = "hegnn"
+
+
+class FloatName(StrEnum):
+    """Precision of the numbers in a file."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="The npz file to write.", show_default=False)]
+
+
+@app.command("nbody")
+@guard
+def nbody(
+    output: Output,
+    protocol: Annotated[ProtocolName, typer.Option(help="How the systems are set up.")] = ProtocolName.egnn,
+    bodies: Annotated[int, typer.Option(help="Bodies in each trajectory.", min=2)] = 5,
+    train: Annotated[int, typer.Option(help="Trajectories to train on.", min=0)] = 3000,
+    valid: Annotated[int, typer.Option(help="Trajectories to validate on.", min=0)] = 2000,
+    test: Annotated[int, typer.Option(help="Trajectories to test on.", min=0)] = 2000,
+    seed: options.Seed = 43,
+    frames: Annotated[
+        str | None,
+        typer.Option(help="Frames to keep, like 30,40; a frame is 100 steps. [all from 0 to 50]", show_default=False),
+    ] = None,
+    precision: Annotated[FloatName, typer.Option(help="Precision of the numbers in the file.")] = FloatName.float32,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Simulate charged particles in empty space, and write their trajectories.
+
+    5000 steps of 1e-3, forces q q r / r^3; the protocols are those of EGNN and HEGNN.
+    """
+    from mlff_calc.datasets.motion import NBodyOptions, make_nbody, save_archive
+
+    wanted = NBodyOptions(
+        protocol=protocol.value, n_bodies=bodies, train=train, valid=valid, test=test, seed=seed,
+        frames=_frames(frames), dtype=precision.value,
+    )  # fmt: skip
+    _check_output(output, overwrite=overwrite)
+    with _bar("trajectories", quiet=quiet) as progress:
+        arrays = make_nbody(wanted, progress)
+    save_archive(output, arrays)
+    typer.echo(f"{train + valid + test} trajectories of {bodies} bodies are in {output}.")
+
+
+def _frames(text: str | None) -> tuple[int, ...] | None:
+    """Numbers of frames out of a comma-separated list."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise OptionError(f"--frames {text}: give whole numbers with commas between, like 30,40.")
+    return tuple(int(word) for word in words)
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output that could not be written in the end, before anything runs."""
+    if output.suffix != ".npz":
+        raise OptionError(f"--output {output}: the file is an npz archive. Give a name that ends in .npz.")
+    if output.is_dir():
+        raise OptionError(f"--output {output} is a folder. Give the name of a file.")
+    if output.exists() and not overwrite:
+        raise OptionError(f"--output {output} is there already. Choose another name, or replace it with --overwrite.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def _bar(what: str, *, quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar on stderr."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True),
+    ) as progress:  # fmt: skip
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@app.command("trajectory")
+@guard
+def trajectory(
+    structure: Annotated[
+        str,
+        typer.Argument(
+            help="A file that ASE reads (its last frame), or the name of a molecule of ASE's g2 set.",
+            show_default=False,
+        ),
+    ],
+    steps: Annotated[
+        int, typer.Option(help="Steps of the whole run; every step is a frame.", min=1, show_default=False)
+    ],
+    output: Output,
+    calculator: Annotated[
+        str, typer.Option(help="gfn2-xtb (needs the extra xtb), or a potential: a name that ships, or a folder.")
+    ] = "gfn2-xtb",
+    temperature: Annotated[float, typer.Option(help="Temperature, K.")] = 500.0,
+    timestep: Annotated[float, typer.Option(help="Length of a step, fs.")] = 0.5,
+    friction: Annotated[float, typer.Option(help="Friction of the Langevin thermostat, 1/ps.")] = 1.0,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make a time-ordered trajectory of a molecule, in the layout of MD17.
+
+    The run itself is kept in a folder beside the file, OUTPUT.run, and goes on with --resume where it was stopped or killed,
+    with the same --steps or more.
+    """
+    if resume and overwrite:
+        raise OptionError("--resume goes on with a run and --overwrite replaces it. Give one of them.")
+    folder = output.with_suffix(".run")
+    goes_on = resume and (folder / "state.json").is_file()
+    _check_output(output, overwrite=overwrite or goes_on)
+    given = {
+        "temperature_K": temperature, "timestep_fs": timestep, "friction_per_ps": friction, "seed": seed,
+        "potential": _identity(calculator),
+    }  # fmt: skip
+    if goes_on:
+        run = _resume(structure, folder, _calculator(calculator, device), steps, given)
+    else:
+        run = _start(structure, folder, _calculator(calculator, device), steps, given, overwrite=overwrite)
+    _make(run, output, quiet=quiet)
+
+
+def _make(run: MDRun, output: Path, *, quiet: bool) -> None:
+    """Make the steps that are left, and turn the frames into the file."""
+    from rich.console import Console
+
+    from mlff_calc.datasets.motion.nbody_files import save_archive
+    from mlff_calc.datasets.motion.trajectories import arrays_of_run
+    from mlff_calc.dynamics.progress import RunProgress
+    from mlff_calc.dynamics.run import TRAJECTORY
+
+    if quiet:
+        result = run.run()
+    else:
+        title = f"{run.atoms.get_chemical_formula()}, {run.options.potential}"
+        with RunProgress(Console(stderr=True), title=title, start=run.state.step, steps=run.options.steps) as progress:
+            result = run.run(progress)
+    if result.interrupted is not None:
+        raise KeyboardInterrupt(
+            f"stopped by {result.interrupted} after step {result.step} of {run.options.steps}; everything is saved in "
+            f"{run.folder}. Go on with the same command and --resume."
+        )
+    held = run.ensemble
+    arrays = arrays_of_run(
+        run.folder / TRAJECTORY, timestep_fs=held.timestep_fs, temperature_K=held.temperature_K,
+        theory=run.options.potential, seed=held.seed,
+    )  # fmt: skip
+    save_archive(output, arrays)
+    typer.echo(
+        f"{len(arrays['R'])} frames of {run.atoms.get_chemical_formula()} are in {output}. The run is in {run.folder}; "
+        "remove it when no more frames are wanted."
+    )
+
+
+def _start(
+    structure: str, folder: Path, calculator: Calculator, steps: int, given: dict[str, Any], *, overwrite: bool
+) -> MDRun:
+    """A new run, with every step as a frame."""
+    from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
+
+    atoms = _structure(structure)
+    atoms.calc = calculator
+    held = {name: value for name, value in given.items() if name != "potential"}
+    kept = RunOptions(
+        steps=steps,
+        log_interval=_LOG_STEPS,
+        traj_interval=1,
+        checkpoint_interval=_LOG_STEPS,
+        potential=given["potential"],
+    )
+    return MDRun.start(atoms, folder, EnsembleOptions(ensemble="langevin", **held), kept, overwrite=overwrite)
+
+
+def _resume(structure: str, folder: Path, calculator: Calculator, steps: int, given: dict[str, Any]) -> MDRun:
+    """The run in the folder, where every option is the one it was started with."""
+    from mlff_calc.dynamics import MDRun
+    from mlff_calc.dynamics.options import check_unchanged
+    from mlff_calc.dynamics.run import STATE
+    from mlff_calc.dynamics.state import load_state
+
+    check_unchanged(load_state(folder / STATE).options, given, _SHOWN_AS)
+    run = MDRun.resume(folder, calculator, steps=steps, **given)
+    asked = _structure(structure)
+    if asked.numbers.tolist() != run.atoms.numbers.tolist():
+        raise OptionError(
+            f"STRUCTURE {structure} is {asked.get_chemical_formula()} in an order of atoms that is not that of the run in "
+            f"{folder}, of {run.atoms.get_chemical_formula()}. Give the structure it was started with, or another --output."
+        )
+    return run
+
+
+def _calculator(name: str, device: str) -> Calculator:
+    from mlff_calc.calculators import MLFFCalculator
+    from mlff_calc.datasets.motion.trajectories import XTB, xtb_calculator
+
+    return xtb_calculator() if name.lower() == XTB else MLFFCalculator(name, device=device)
+
+
+def _identity(name: str) -> str:
+    """The method, or a potential's name and checksum, which tells it from one trained anew."""
+    from mlff_calc.datasets.motion.trajectories import XTB
+    from mlff_calc.potential.catalogue import find_potential
+    from mlff_calc.potential.files import read_header
+
+    if name.lower() == XTB:
+        return XTB
+    folder = find_potential(name)
+    return f"{folder.name} {read_header(folder)['sha256'][:12]}"
+
+
+def _structure(text: str) -> Atoms:
+    """A molecule of ASE's g2 set, or the last frame of a file."""
+    from ase.build import molecule
+    from ase.collections import g2
+
+    from mlff_calc.cli.relax import read_structure
+
+    return molecule(text) if text in g2.names and not Path(text).is_file() else read_structure(Path(text))
