@@ -57,7 +57,11 @@ def test_numbers_come_back_plain_and_fit_for_json() -> None:
         ("cutoff", 10**400, "give a finite number"),
         ("chanels", 8, "unknown option 'chanels' of backbone 'equiformer'; did you mean 'channels'?"),
         ("n_species", 2, "unknown option 'n_species' of backbone 'equiformer'"),
-        ("name", "equiformr", "unknown backbone 'equiformr'; available: deq, equiformer; did you mean 'equiformer'?"),
+        (
+            "name",
+            "equiformr",
+            "unknown backbone 'equiformr'; available: cg_egnn, deq, equiformer, hegnn; did you mean 'equiformer'?",
+        ),
         ("name", ["equiformer"], "unknown backbone ['equiformer']"),
     ],
 )

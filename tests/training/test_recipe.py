@@ -96,7 +96,7 @@ def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object
         ("optimizer.batch_size=true", "optimizer.batch_size: True: true and false are no numbers; give a number"),
         (
             "potential.backbone.name=mace",
-            "potential.backbone.name: unknown backbone 'mace'; available: deq, equiformer",
+            "potential.backbone.name: unknown backbone 'mace'; available: cg_egnn, deq, equiformer, hegnn",
         ),
         ("potential.backbone.chanels=8", "potential.backbone.chanels: unknown option 'chanels'"),
         (
