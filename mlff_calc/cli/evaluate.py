@@ -1,4 +1,4 @@
-"""`mlff eval`: errors of a potential on labelled structures."""
+"""`mlff eval`: errors of a potential on labelled structures, or of a propagator on trajectories."""
 
 from __future__ import annotations
 
@@ -10,10 +10,24 @@ import typer
 
 from mlff_calc.cli import options
 
+_OF_PROPAGATORS = "For propagators; as in training where nothing is said."
+
 
 def evaluate(
-    potential: options.Potential,
-    data: options.DataFile,
+    potential: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a potential that ships (see `mlff potentials`), or a folder of a potential or propagator.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Structures with reference values: any file that ASE reads. For propagators, a file of trajectories.",
+            show_default=False,
+        ),
+    ],
     as_json: options.Json = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write a parity plot (PNG) to this file.", show_default=False)
@@ -38,36 +52,106 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    index: Annotated[str, typer.Option("--index", help="Which frames, as in ASE: ':100', '::10', '-1'.")] = ":",
+    index: Annotated[
+        str | None,
+        typer.Option(
+            "--index", help="Which frames, as in ASE: ':100', '::10', '-1'; all by default.", show_default=False
+        ),
+    ] = None,
     part: Annotated[
-        str | None, typer.Option("--part", help="Part of an rMD17 archive: train or test.", show_default=False)
+        str | None,
+        typer.Option(
+            "--part",
+            help="Part of an rMD17 archive: train or test. For propagators train, valid or test (the default).",
+            show_default=False,
+        ),
     ] = None,
     file_format: Annotated[
         str | None,
-        typer.Option("--format", help="ASE's name of the format; else by the file's name.", show_default=False),
+        typer.Option(
+            "--format",
+            help="ASE's name of the format; else by the file's name. For propagators nbody, md17, mocap, asf_amc.",
+            show_default=False,
+        ),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Structures evaluated at once.", min=1)] = 16,
+    horizon: Annotated[
+        int | None, typer.Option("--horizon", help=f"Frames ahead. {_OF_PROPAGATORS}", show_default=False)
+    ] = None,
+    start: Annotated[
+        int | None, typer.Option("--start", help=f"First frame (N-body). {_OF_PROPAGATORS}", show_default=False)
+    ] = None,
+    hops: Annotated[
+        int | None, typer.Option("--hops", help=f"Edges along so many bonds. {_OF_PROPAGATORS}", show_default=False)
+    ] = None,
+    heavy_atoms: Annotated[
+        bool | None,
+        typer.Option(
+            "--heavy-atoms/--all-atoms", help=f"Leave hydrogens out, or not. {_OF_PROPAGATORS}", show_default=False
+        ),
+    ] = None,
+    neighbors: Annotated[
+        int | None,
+        typer.Option("--neighbors", help=f"Nearest neighbours as edges. {_OF_PROPAGATORS}", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="For propagators: the first so many samples.", show_default=False)
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Evaluated at once; 16 structures, or 100 samples of motion.", min=1),
+    ] = None,
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionName.float32,
 ) -> None:
     """Mean absolute and root mean square errors: per property, per element and per kind of configuration.
 
     Energies in meV and meV/atom, forces in meV/Angstrom, stress in meV/Angstrom^3.
+
+    Of a propagator: mean square errors of positions and velocities in the units of the data, beside those of two guesses
+    that need no network, constant velocity and last position; parameters and time per batch.
     """
+    from mlff_calc.propagator.files import is_propagator
+
+    common: dict[str, Any] = {"device": device, "precision": precision.value}
+    reading = {
+        "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms, "neighbors": neighbors
+    }  # fmt: skip
+    if is_propagator(potential):
+        _refuse("a propagator", {"--plot": plot, "--key": key, "--unit": unit, "--index": index})
+        from mlff_calc.training.motion.evaluate import BATCH_SIZE, evaluate_motion_file
+
+        moved = evaluate_motion_file(
+            potential,
+            data,
+            part=part or "test",
+            format=file_format,
+            reading=reading,
+            limit=limit,
+            batch_size=batch_size or BATCH_SIZE,
+            **common,
+        )
+        typer.echo(json.dumps(moved.as_dict(), indent=2) if as_json else moved.as_text())
+        return
+    _refuse(
+        "a potential", {f"--{name.replace('_', '-')}": value for name, value in (reading | {"limit": limit}).items()}
+    )
     from mlff_calc.training.evaluate import evaluate_file
     from mlff_calc.training.recipe import parse_source
 
-    asked: dict[str, Any] = {"file": str(data), "index": index, "part": part, "format": file_format}
+    asked: dict[str, Any] = {"file": str(data), "index": index or ":", "part": part, "format": file_format}
     asked |= {"keys": _pairs("--key", key), "units": _pairs("--unit", unit)}
     report = evaluate_file(
-        potential,
-        parse_source(asked, "mlff eval"),
-        batch_size=batch_size,
-        device=device,
-        precision=precision.value,
-        plot=plot,
+        potential, parse_source(asked, "mlff eval"), batch_size=batch_size or 16, plot=plot, **common
     )
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text())
+
+
+def _refuse(what: str, given: dict[str, Any]) -> None:
+    """An option that means nothing for what is evaluated is an error."""
+    for option, value in given.items():
+        if value is not None and value != []:
+            option = "--heavy-atoms/--all-atoms" if option == "--heavy-atoms" else option
+            raise typer.BadParameter(f"{option} means nothing for {what}; leave it out")
 
 
 def _pairs(option: str, words: list[str] | None) -> dict[str, Any] | None:

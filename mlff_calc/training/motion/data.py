@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.graph import to_device
-from mlff_calc.graph.keys import Graph, get_key, level_counts
+from mlff_calc.graph.keys import Graph, Level, get_key, level_counts
 from mlff_calc.propagator import motion_graph
 
 TARGETS = ("positions", "velocities")
@@ -26,7 +26,7 @@ class PackedGraphs:
 
     def __init__(self, graphs: Sequence[Graph]) -> None:
         self._keys = {name: get_key(name) for name in graphs[0]}
-        levels = {key.level for key in self._keys.values()} | {"atom"}
+        levels: set[Level] = {key.level for key in self._keys.values()} | {"atom"}
         counts = [level_counts(graph) for graph in graphs]
         self._counts = {level: torch.tensor([count[level] for count in counts]) for level in levels}
         self._starts = {level: count.cumsum(0) - count for level, count in self._counts.items()}
@@ -37,11 +37,11 @@ class PackedGraphs:
     def __len__(self) -> int:
         return len(self._counts["atom"])
 
-    def sizes(self, level: str, chosen: Tensor) -> Tensor:
+    def sizes(self, level: Level, chosen: Tensor) -> Tensor:
         """How many atoms, edges or systems the chosen graphs have [n_chosen]."""
         return self._counts[level].index_select(0, chosen)
 
-    def rows(self, level: str, chosen: Tensor) -> Tensor:
+    def rows(self, level: Level, chosen: Tensor) -> Tensor:
         """Where the atoms, edges or systems of the chosen graphs stand, graph by graph."""
         sizes = self.sizes(level, chosen)
         ends = sizes.cumsum(0)

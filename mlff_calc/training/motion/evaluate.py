@@ -28,7 +28,7 @@ from mlff_calc.errors import EvaluationError
 from mlff_calc.potential.files import WEIGHTS, read_header
 from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.training.motion.data import MotionBatch, MotionPairs
-from mlff_calc.training.motion.module import mean_squares
+from mlff_calc.training.motion.losses import mean_squares
 from mlff_calc.training.motion.parts import Inputs
 from mlff_calc.training.sums import ErrorSums
 
@@ -77,7 +77,8 @@ class MotionReport:
         quantities = list(self.errors[MODEL])
         head = "".join(f" {f'{name} MSE':>16} {'RMSE':>11}" for name in quantities)
         lines = [
-            f"{self.samples} samples; {self.parameters} parameters; {self.ms_per_batch:.2f} ms per batch of {self.batch_size}",
+            f"{self.samples} samples; {self.parameters} parameters; "
+            f"{self.ms_per_batch:.2f} ms per batch of {self.batch_size}",
             f"{'':<20}{head}  units of the data",
         ]
         for row, found in self.errors.items():

@@ -31,6 +31,6 @@ class NamedSamples:
         shown = "; ".join(named[:_SHOWN])
         rest = f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
         return TrainingError(
-            f"{error} at step {step}, in the batch of samples {shown}{rest}, all listed in {self.folder.bad_samples}. Look for "
-            "particles that are very near or very fast there, or lower optimizer.learning_rate"
+            f"{error} at step {step}, in the batch of samples {shown}{rest}, all listed in {self.folder.bad_samples}. "
+            "Look for particles that are very near or very fast there, or lower optimizer.learning_rate"
         )

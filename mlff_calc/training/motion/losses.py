@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mlff_calc.training.losses import l2, mse
 from mlff_calc.training.motion.recipe import MotionLossSection
+from mlff_calc.training.sums import ErrorSums
 
 
 class MotionLoss:
@@ -39,3 +40,9 @@ class MotionLoss:
         """
         terms = [weight * self.form(outputs[name] - targets[name]).mean() for name, weight in self.weights.items()]
         return torch.stack(terms).sum()
+
+
+def mean_squares(sums: ErrorSums) -> dict[str, float]:
+    """Mean square of each quantity, over particles and components."""
+    found = {name: row.tolist() for name, row in sums.rows.items()}
+    return {name: squared / count for name, (_, squared, count) in found.items() if count > 0}

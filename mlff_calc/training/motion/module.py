@@ -11,7 +11,7 @@ from mlff_calc.graph import to_device
 from mlff_calc.propagator import Propagator
 from mlff_calc.training.motion.compiling import Forward, compile_propagator
 from mlff_calc.training.motion.data import MotionBatch
-from mlff_calc.training.motion.losses import MotionLoss
+from mlff_calc.training.motion.losses import MotionLoss, mean_squares
 from mlff_calc.training.motion.recipe import MotionRecipe
 from mlff_calc.training.network_module import NetworkModule
 from mlff_calc.training.sums import ErrorSums
@@ -88,9 +88,3 @@ class MotionModule(NetworkModule):
         """Mean square errors of the last validation."""
         parts = [f"{name} {mse:.4g}" for name, mse in mean_squares(self.validation).items()]
         return "valid MSE " + ", ".join(parts) if parts else ""
-
-
-def mean_squares(sums: ErrorSums) -> dict[str, float]:
-    """Mean square of each quantity, over particles and components."""
-    found = {name: row.tolist() for name, row in sums.rows.items()}
-    return {name: squared / count for name, (_, squared, count) in found.items() if count > 0}

@@ -104,8 +104,8 @@ def _check_velocities(recipe: MotionRecipe, part: str, samples: Sequence[MotionS
     lacking = [sample for sample in samples if sample.target_velocities is None]
     if lacking:
         raise RecipeError(
-            f"{recipe.origin}: loss.velocities is {recipe.loss.velocities:g}, but {len(lacking)} samples of `{part}` have no "
-            f"velocities at the later time (the first is {lacking[0].place}); set loss.velocities: 0 and "
+            f"{recipe.origin}: loss.velocities is {recipe.loss.velocities:g}, but {len(lacking)} samples of `{part}` have "
+            f"no velocities at the later time (the first is {lacking[0].place}); set loss.velocities: 0 and "
             "propagator.predict_velocities: false"
         )
 

@@ -1,0 +1,48 @@
+"""From recipe and training samples to the propagator that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlff_calc.backbones.base import backbone_options
+from mlff_calc.datasets.motion import MotionSample
+from mlff_calc.errors import RecipeError
+from mlff_calc.propagator import Propagator, average_neighbors, build_propagator, longest_edge, scales_of
+from mlff_calc.training.motion.parts import Inputs
+from mlff_calc.training.motion.recipe import MotionRecipe
+
+REACH = 1.5
+"""A cutoff that is `auto` is so many times the longest edge: the envelope has not fallen far where the edges are."""
+
+
+def new_config(recipe: MotionRecipe, samples: Sequence[MotionSample]) -> dict[str, Any]:
+    """The configuration of a new propagator, with what is measured on its training samples."""
+    section = recipe.propagator.config()
+    measured = {
+        "cutoff": float(f"{REACH * longest_edge(samples):.4g}"),
+        "avg_num_neighbors": round(average_neighbors(samples), 3),
+    }
+    options = backbone_options(section["backbone"]["name"])
+    filled = {key: value for key, value in measured.items() if key in options and key not in section["backbone"]}
+    inputs = Inputs.of_samples(samples)
+    return section | {
+        "backbone": section["backbone"] | filled,
+        "kinds": sorted(inputs.kinds),
+        "n_scalars": inputs.n_scalars,
+        "n_edge_scalars": inputs.n_edge_scalars,
+        **scales_of(samples),
+    }
+
+
+def new_propagator(recipe: MotionRecipe, samples: Sequence[MotionSample]) -> Propagator:
+    """Build the propagator a recipe describes.
+
+    Raises:
+        RecipeError: An option that is out of range; the message names the recipe.
+    """
+    try:
+        propagator = build_propagator(new_config(recipe, samples), seed=recipe.trainer.seed)
+    except RecipeError as error:
+        raise RecipeError(f"{recipe.origin}: propagator: {error}") from error
+    return propagator.to_precision(recipe.trainer.precision)
