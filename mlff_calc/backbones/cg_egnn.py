@@ -14,6 +14,9 @@ plane of the angle, and the product with a third bond the torsion. A walk of k h
 graph, whatever k is: no list of further neighbours is made. Heads are given grade 0 and grade 1, whose parities are those of
 degrees 0 and 1; bivectors and pseudoscalars have the other ones and stay inside.
 
+With `moves` atoms move from layer to layer, which predicts where they will be: x_i <- x_i + sum_c p_c <H_ic>_1, one p per layer
+and channel, and the next layer sees the edges as they are then. The sum of the moves is the output `moved`.
+
 | symbol | name in code | shape |
 |---|---|---|
 | H, M | `features`, `reached` | [8, n_atoms, channels] |
@@ -22,10 +25,11 @@ degrees 0 and 1; bivectors and pseudoscalars have the other ones and stay inside
 
 Source: Tran et al., "A Clifford algebraic approach to E(n)-equivariant high-order graph neural networks" (2024); layers by
 Ruhe et al., "Clifford group equivariant neural networks" (2023). The walk and its bond multivectors are ours: perceptrons
-stand on atoms, of which there are few, and edges do one product with a vector. Positions enter by edges alone.
+stand on atoms, of which there are few, and edges do one product with a vector. Positions enter by edges alone; moving them
+between layers is EGNN's (Satorras et al., 2021).
 """
 
-from typing import Dict, List, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +37,23 @@ from torch import Tensor, nn
 from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.backbones.equiformer import check_positive
 from mlff_calc.backbones.inputs import add_inputs, edge_inputs, input_features
-from mlff_calc.errors import RecipeError
+from mlff_calc.errors import RecipeError, StructureError
 from mlff_calc.nn.clifford import CEMLP, MVLinear, VectorProduct
 from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import EdgeBasis
 from mlff_calc.nn.exchange import exchange
 from mlff_calc.nn.scatter import scatter_sum
+
+
+SMALL = 1e-2
+"""Scale of the first moves: a new network leaves atoms nearly where they are."""
+
+
+class Bonds(NamedTuple):
+    """`radial` [n_edges, 2 * n_layers * hops, channels] and `turn` [n_edges, 8, 8]; see the module's table."""
+
+    radial: Tensor
+    turn: Tensor
 
 
 class Hop(nn.Module):
@@ -97,6 +112,7 @@ class CgEgnn(Backbone):
         n_basis: Bessel functions. edge_channels: width of the radial network. envelope_exponent: the higher, the later the
             envelope falls.
         avg_num_neighbors: mean number of neighbours in the training data.
+        moves: whether atoms move from layer to layer, for propagators.
 
     Attributes:
         n_layers: passes over the edges, n_layers * hops of the options.
@@ -117,6 +133,7 @@ class CgEgnn(Backbone):
         edge_channels: int = 32,
         envelope_exponent: int = 5,
         avg_num_neighbors: float = 10.0,
+        moves: bool = False,
     ) -> None:
         super().__init__()
         if l_max not in (0, 1):
@@ -147,29 +164,55 @@ class CgEgnn(Backbone):
         self.radial = nn.Sequential(*radial)
         self.species = nn.Embedding(n_species, channels)
         self.blocks = nn.ModuleList([CliffordBlock(channels, hops) for _ in range(n_layers)])
+        self.moves = moves
+        self.push = nn.Parameter(SMALL * torch.randn(n_layers if moves else 0, channels))
 
     def set_double_geometry(self, double: bool) -> None:
         """Distances, basis and directions in float64, cast to the precision of the weights afterwards."""
         self.double_geometry = double
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
-        edge_index, edge_vec, nodes = graph["edge_index"], graph["edge_vec"], node_species(graph)
-        dtype = self.species.weight.dtype
-        rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
-        basis, known = rays.basis.to(dtype), edge_inputs(graph)
-        if known is not None:
-            basis = basis + known
-        radial = self.radial(basis) * (rays.envelope * self.norm).to(dtype).unsqueeze(-1)
-        radial = radial.view(edge_vec.shape[0], 2 * self.n_layers, self.channels)
-        turn = self.vector_product(rays.directions.to(dtype))
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` `moved` [n_atoms, 3].
+
+        Where the graph has `input_features` and `edge_inputs`, they are added to first features and radial basis.
+
+        Raises:
+            StructureError: `moves`, and ghost atoms.
+        """
+        edge_index, edge_vec, known = graph["edge_index"], graph["edge_vec"], edge_inputs(graph)
+        nodes = node_species(graph)
+        if self.moves and nodes is not None:
+            raise StructureError(
+                "backbone cg_egnn: moves is true, and this engine has ghost atoms, whose moves it does not exchange; train a "
+                "potential with moves: false"
+            )
         features = nn.functional.pad(self.species(graph["species"]).unsqueeze(0), [0, 0, 0, 0, 0, 7])
         inputs = input_features(graph)
         if inputs is not None:
             features = add_inputs(features.transpose(0, 1), inputs).transpose(0, 1)
+        bonds = self.bonds(edge_vec, known)
+        shift = features.new_zeros((features.shape[1], 3))
         for i, block in enumerate(self.blocks):
-            own = radial[:, 2 * self.hops * i : 2 * self.hops * (i + 1)]
-            features = block(features, edge_index, own, turn, nodes)
+            if self.moves and i > 0:
+                change = shift.index_select(0, edge_index[1]) - shift.index_select(0, edge_index[0])
+                bonds = self.bonds(edge_vec + change.to(edge_vec.dtype), known)
+            own = bonds.radial[:, 2 * self.hops * i : 2 * self.hops * (i + 1)]
+            features = block(features, edge_index, own, bonds.turn, nodes)
+            if self.moves:
+                shift = shift + (features[1:4] @ self.push[i]).t()
         out = dict(graph)
         out["node_features"] = features[: 1 + 3 * self.l_max].transpose(0, 1)
+        if self.moves:
+            out["moved"] = shift
         return out
+
+    def bonds(self, edge_vec: Tensor, known: Optional[Tensor]) -> Bonds:
+        """Bond multivectors of `edge_vec` [n_edges, 3] (Angstrom), with what is `known` of edges [n_edges, n_basis]."""
+        dtype = self.species.weight.dtype
+        rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
+        basis = rays.basis.to(dtype)
+        if known is not None:
+            basis = basis + known
+        radial = self.radial(basis) * (rays.envelope * self.norm).to(dtype).unsqueeze(-1)
+        radial = radial.view(edge_vec.shape[0], 2 * self.n_layers, self.channels)
+        return Bonds(radial, self.vector_product(rays.directions.to(dtype)))

@@ -49,7 +49,9 @@ def check(
     ] = "silicon",
     ranks: Annotated[str, typer.Option("--ranks", help="Numbers of ranks, comma-separated.")] = "1,2",
 ) -> None:
-    """Run ten steps in LAMMPS and compare energy, forces and pressure of every frame with the calculator.
+    """Run a few steps in LAMMPS and compare energy, forces and pressure of every frame with the calculator.
+
+    Ten steps, or two where features are a fixed point.
 
     The exit status is 1 where they differ.
     """

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mlff_calc.export import ExportedPotential
 
 N_STEPS = 10
+FEW_STEPS = 2
+"""Steps where features are a fixed point, which the calculator solves from scratch and to the end in every frame."""
 TIMESTEP_PS = 1e-4
 TEMPERATURE_K = 300.0
 TIME_LIMIT_S = 900
@@ -144,6 +146,7 @@ def _run(exported: ExportedPotential, folder: Path, plugins: Path, n_ranks: int)
     Raises:
         SimulationError: LAMMPS stopped.
     """
+    n_steps = FEW_STEPS if exported.metadata.fixed_point else N_STEPS
     tolerance = f" tolerance {CONVERGED[exported.precision]}" if exported.metadata.fixed_point else ""
     text = (
         f"units metal\natom_style atomic\nread_data in.data\npair_style mlff{tolerance}\n"
@@ -154,7 +157,7 @@ def _run(exported: ExportedPotential, folder: Path, plugins: Path, n_ranks: int)
         "thermo_modify format float %.17g\n"
         "dump 1 all custom 1 frames.dump id xu yu zu fx fy fz\n"
         "dump_modify 1 sort id format float %.17g\n"
-        f"run {N_STEPS}\n"
+        f"run {n_steps}\n"
     )
     try:
         done = run_lammps(text, folder=folder, n_ranks=n_ranks, plugins=str(plugins), timeout_s=TIME_LIMIT_S)
@@ -164,13 +167,13 @@ def _run(exported: ExportedPotential, folder: Path, plugins: Path, n_ranks: int)
     if done.returncode != 0:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
         raise SimulationError(f"LAMMPS stopped on {n_ranks} ranks: {' '.join(lines[:2]) or done.stderr[-500:]}")
-    return _thermo((folder / "log.lammps").read_text(encoding="utf-8")), _frames(folder / "frames.dump")
+    return _thermo((folder / "log.lammps").read_text(encoding="utf-8"), n_steps), _frames(folder / "frames.dump")
 
 
-def _thermo(log: str) -> np.ndarray:
+def _thermo(log: str, n_steps: int) -> np.ndarray:
     lines = log.splitlines()
     begin = next(number for number, line in enumerate(lines) if line.split()[:2] == ["Step", "PotEng"])
-    rows = [line.split() for line in lines[begin + 1 : begin + 2 + N_STEPS]]
+    rows = [line.split() for line in lines[begin + 1 : begin + 2 + n_steps]]
     return np.array([[float(word) for word in row[1:]] for row in rows])
 
 

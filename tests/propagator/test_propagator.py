@@ -33,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "egnn": {"l_max": 0, "channels": 8, "n_layers": 2, "moves": True},
     "egnn, fixed": {"l_max": 0, "channels": 8, "n_layers": 2},
     "cg_egnn": {"channels": 6, "n_layers": 1},
+    "cg_egnn, moves": {"channels": 6, "n_layers": 2, "hops": 1, "moves": True},
 }
 """Options by a name; its first word is the backbone, `egnn` is hegnn without degrees."""
 
