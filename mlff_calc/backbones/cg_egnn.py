@@ -14,8 +14,8 @@ plane of the angle, and the product with a third bond the torsion. A walk of k h
 graph, whatever k is: no list of further neighbours is made. Heads are given grade 0 and grade 1, whose parities are those of
 degrees 0 and 1; bivectors and pseudoscalars have the other ones and stay inside.
 
-With `moves` atoms move from layer to layer, which predicts where they will be: x_i <- x_i + sum_c p_c <H_ic>_1, one p per layer
-and channel, and the next layer sees the edges as they are then. The sum of the moves is the output `moved`.
+With `moves` atoms move from layer to layer, which predicts where they will be: x_i <- x_i + sum_c p_c <H_ic>_1, one p per
+layer and channel, and the next layer sees the edges as they are then. The sum of the moves is the output `moved`.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -43,7 +43,6 @@ from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import EdgeBasis
 from mlff_calc.nn.exchange import exchange
 from mlff_calc.nn.scatter import scatter_sum
-
 
 SMALL = 1e-2
 """Scale of the first moves: a new network leaves atoms nearly where they are."""
@@ -183,8 +182,8 @@ class CgEgnn(Backbone):
         nodes = node_species(graph)
         if self.moves and nodes is not None:
             raise StructureError(
-                "backbone cg_egnn: moves is true, and this engine has ghost atoms, whose moves it does not exchange; train a "
-                "potential with moves: false"
+                "backbone cg_egnn: moves is true, and this engine has ghost atoms, whose moves it does not exchange; train "
+                "a potential with moves: false"
             )
         features = nn.functional.pad(self.species(graph["species"]).unsqueeze(0), [0, 0, 0, 0, 0, 7])
         inputs = input_features(graph)
