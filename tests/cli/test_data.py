@@ -167,7 +167,7 @@ def command(*words: object) -> list[str]:
 def killed_after(path: Path, size: int, words: list[str]) -> None:
     """Start a command, and kill it when a file of its run has grown to a size."""
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while not (path.exists() and path.stat().st_size > size):
             assert process.poll() is None, process.stderr.read().decode()
             assert time.monotonic() < deadline
@@ -198,7 +198,7 @@ def test_an_interrupted_trajectory_says_how_to_go_on(tmp_path):
             assert process.poll() is None, process.stderr.read().decode()
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=100)
+        _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"Go on with the same command and --resume" in said
     assert not (tmp_path / "long.npz").exists()
