@@ -1,0 +1,236 @@
+"""Which degrees tell a symmetric structure from a rotated copy: theory, measurement, and what noise changes.
+
+Theory comes from the symmetry group of each structure (`symmetric_graphs`), measurement from training (`degree_probe`). A
+cell of the table is a structure and a row of degrees; it must be 100 % for every seed where one of the degrees has an
+invariant, and 50 % where none has. In degrees without an invariant the summed features must vanish, and where no degree has
+one, the logits of structure and copy must agree.
+
+With noise the symmetry is gone, and so is the rule. Two questions are asked of a noisy structure: whether a network learns
+to tell one drawing of it from its copy, and whether it learns from fresh drawings at every step what holds for drawings it
+has not seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlff_calc.backbones.hegnn import HIGHEST_L_MAX
+from mlff_calc.bench.degree_probe import TIE, Batch, DegreeRow, Judgement, SeededProbes, pairs_of, random_rotations
+from mlff_calc.bench.symmetric_graphs import STRUCTURES, SymmetricGraph, open_degrees, symmetric_graph
+from mlff_calc.errors import OptionError
+
+logger = logging.getLogger(__name__)
+
+POOLED_ZERO = 1e-5
+"""Summed features shorter than this are zero."""
+DEGREES = tuple(range(1, HIGHEST_L_MAX + 1))
+NOISES = (0.01, 0.05, 0.10, 0.50)
+NOISY_STRUCTURE = "tetrahedron"
+NOISY_ROWS = (DegreeRow(0), DegreeRow(1), DegreeRow(3), DegreeRow(3, only=False))
+PICTURES = (".png", ".svg", ".pdf")
+TRAINING_PAIRS, TEST_PAIRS = 4, 64
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How probes are trained.
+
+    Attributes:
+        n_seeds: networks of each cell, each with a rotation of its own. steps: of Adam at most. rate: learning rate.
+        channels: of scalars.
+
+    Raises:
+        OptionError: a number that is not positive.
+    """
+
+    n_seeds: int = 10
+    steps: int = 200
+    rate: float = 3e-3
+    channels: int = 32
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value <= 0:
+                msg = f"{name} is {value}; give a number above 0"
+                raise OptionError(msg)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One structure and one row of degrees.
+
+    Attributes:
+        structure, row: their names. expected: accuracy by theory, 0.5 or 1. zeros: degrees of the row whose sums must
+            vanish. found: the measurement. seconds: it took.
+    """
+
+    structure: str
+    row: str
+    expected: float
+    zeros: list[int]
+    found: Judgement
+    seconds: float
+
+    @property
+    def deviations(self) -> list[str]:
+        """What differs from theory, one sentence each; empty where nothing does."""
+        found = []
+        wrong = [100.0 * accuracy for accuracy in self.found.accuracies if accuracy != self.expected]
+        place = f"{self.structure}, {self.row}"
+        if wrong:
+            seeds = f"{len(wrong)} of {len(self.found.accuracies)} seeds"
+            found.append(
+                f"{place}: {seeds} have an accuracy other than {100.0 * self.expected:g} %, such as {wrong[0]:g} %"
+            )
+        if self.expected < 1.0 and self.found.gaps[1] > TIE:
+            found.append(f"{place}: logits of structure and copy differ by {self.found.gaps[1]:.1e}, more than {TIE:g}")
+        for degree in self.zeros:
+            length = self.found.pooled[degree - 1][1]
+            if length > POOLED_ZERO:
+                found.append(f"{place}: the sum of degree {degree} is {length:.1e}, and must be below {POOLED_ZERO:g}")
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields and the deviations, ready for JSON."""
+        return {**asdict(self), "deviations": self.deviations}
+
+
+def rows_of(degrees: Sequence[int]) -> list[DegreeRow]:
+    """EGNN, every degree alone, and all degrees up to each of those above 1 (up to 1 and 1 alone are the same).
+
+    Raises:
+        OptionError: no degrees, one twice, or one out of range.
+    """
+    if not degrees or len(set(degrees)) < len(degrees) or not set(degrees) <= set(DEGREES):
+        given = ", ".join(map(str, degrees)) or "none"
+        msg = f"degrees to measure: {given}; give each once, from 1 to {HIGHEST_L_MAX}, such as 1,2,3"
+        raise OptionError(msg)
+    chosen = sorted(degrees)
+    alone = [DegreeRow(degree) for degree in chosen]
+    return [DegreeRow(0), *alone, *[DegreeRow(degree, only=False) for degree in chosen if degree > 1]]
+
+
+def graphs_of(names: Sequence[str] = STRUCTURES) -> list[SymmetricGraph]:
+    """Structures by their names.
+
+    Raises:
+        OptionError: none, or an unknown one.
+    """
+    if not names:
+        msg = f"no structures; name some of {', '.join(STRUCTURES)}"
+        raise OptionError(msg)
+    return [symmetric_graph(name) for name in dict.fromkeys(names)]
+
+
+def measure_table(graphs: Sequence[SymmetricGraph], rows: Sequence[DegreeRow], protocol: Protocol) -> list[Cell]:
+    """Train and judge every cell. A cell whose seeds all tell clearly ends early; the others take all steps."""
+    rotations = random_rotations(list(range(protocol.n_seeds)))
+    cells = []
+    for graph in graphs:
+        started, batch = time.perf_counter(), pairs_of(graph, rotations)
+        allowed = open_degrees(graph, [degree for row in rows for degree in row.degrees])
+        for row in rows:
+            begun = time.perf_counter()
+            found = _train(graph, row, protocol, repeat(batch), batch, until_decided=True)
+            zeros = [degree for degree in row.degrees if degree not in allowed]
+            expected = 0.5 if len(zeros) == len(row.degrees) else 1.0
+            cells.append(Cell(graph.name, str(row), expected, zeros, found, time.perf_counter() - begun))
+        logger.info("%s: %d rows, %.0f s", graph.name, len(rows), time.perf_counter() - started)
+    return cells
+
+
+def measure_noise(
+    protocol: Protocol, noises: Sequence[float] = NOISES, rows: Sequence[DegreeRow] = NOISY_ROWS
+) -> list[dict[str, Any]]:
+    """Accuracies on noisy tetrahedra.
+
+    Args:
+        protocol: how probes are trained.
+        noises: standard deviations per coordinate, in mean distances of the points from their centre.
+        rows: degrees.
+
+    Returns:
+        One dict per row and noise: `row`, `noise`, `single` (accuracies of the seeds on one noisy structure and its copy,
+        which are trained on as well), `unseen` (on fresh drawings, after training on other fresh ones).
+    """
+    graph = symmetric_graph(NOISY_STRUCTURE)
+    rotations = random_rotations(list(range(protocol.n_seeds)))
+    found = []
+    for noise in noises:
+        started = time.perf_counter()
+        drawn = torch.Generator().manual_seed(0)
+        one = pairs_of(graph, rotations, noise=noise, generator=drawn)
+        test = pairs_of(graph, rotations, noise=noise, n_pairs=TEST_PAIRS, generator=drawn)
+        for row in rows:
+            single = _train(graph, row, protocol, repeat(one), one, until_decided=True)
+            unseen = _train(graph, row, protocol, _fresh(graph, rotations, noise), test, until_decided=False)
+            found.append({"row": str(row), "noise": noise, "single": single.accuracies, "unseen": unseen.accuracies})
+        logger.info("%s, noise %g: %.0f s", graph.name, noise, time.perf_counter() - started)
+    return found
+
+
+def _fresh(graph: SymmetricGraph, rotations: torch.Tensor, noise: float) -> Iterator[Batch]:
+    """Drawings of a noisy structure, new ones at every step."""
+    generator = torch.Generator().manual_seed(1)
+    while True:
+        yield pairs_of(graph, rotations, noise=noise, n_pairs=TRAINING_PAIRS, generator=generator)
+
+
+def _train(
+    graph: SymmetricGraph,
+    row: DegreeRow,
+    protocol: Protocol,
+    batches: Iterator[Batch],
+    test: Batch,
+    *,
+    until_decided: bool,
+) -> Judgement:
+    """Train the probes of a row and judge them on `test`."""
+    mean_neighbors = graph.edge_index.shape[1] / len(graph.positions)
+    probes = SeededProbes(row, protocol.channels, mean_neighbors, list(range(protocol.n_seeds)))
+    steps = probes.train(batches, protocol.steps, protocol.rate, until_decided=until_decided)
+    return probes.judge(test, steps)
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a picture that could not be written, before anything is trained.
+
+    Raises:
+        OptionError: no format of that name.
+    """
+    if path.suffix not in PICTURES:
+        msg = f"picture {str(path)!r} ends in none of {', '.join(PICTURES)}; name it so, as in table.png"
+        raise OptionError(msg)
+
+
+def draw_table(cells: Sequence[Cell], path: Path) -> None:
+    """Write a picture of the table: rows of degrees over structures, dark where all seeds tell."""
+    from matplotlib.figure import Figure
+
+    structures, rows = (list(dict.fromkeys(names)) for names in ([c.structure for c in cells], [c.row for c in cells]))
+    means = torch.zeros(len(rows), len(structures))
+    for cell in cells:
+        accuracies = cell.found.accuracies
+        means[rows.index(cell.row), structures.index(cell.structure)] = 100.0 * sum(accuracies) / len(accuracies)
+    figure = Figure(figsize=(2.0 + 0.75 * len(structures), 1.6 + 0.27 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(means.numpy(), cmap="Blues", vmin=0.0, vmax=130.0, aspect="auto")
+    for i, row in enumerate(means.tolist()):
+        for j, mean in enumerate(row):
+            axes.text(
+                j, i, f"{mean:.0f}", ha="center", va="center", color="white" if mean > 75.0 else "black", fontsize=8
+            )
+    axes.set_xticks(range(len(structures)), structures, rotation=40, ha="right")
+    axes.set_yticks(range(len(rows)), [row.replace("<=", "≤") for row in rows])
+    axes.set_title("Structure or rotated copy? Accuracy, %", fontsize=10)
+    axes.tick_params(length=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
