@@ -125,7 +125,7 @@ def compare_force_fields(comparison: Comparison) -> list[dict[str, Any]]:
         it, and `cpu_share`, the one over the other: where it is smaller than for others, other programs hindered the run. Of
         a step: `step_ms` and `wall_ms` (medians of CPU and wall time), `step_min_ms`, `ratio` (to the first backbone, median
         over rounds). Of memory: peaks `train_mib` and `step_mib`, and what they start from, `train_base_mib` and
-        `step_base_mib`. Of the run at constant energy: `drift` and `drift_error` (meV/atom/ps), `temperature_K`, `drift_note`.
+        `step_base_mib`. Of the run at constant energy: `drift`, `drift_error` (meV/atom/ps), `temperature_K`, `drift_note`.
 
     Raises:
         BenchmarkError: no data, or a training failed.

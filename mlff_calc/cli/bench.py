@@ -11,15 +11,19 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
+from mlff_calc.cli.expressivity import expressivity
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `lammps` and `peers`.",
+    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `force-fields`, `lammps`, `peers` and "
+    "`expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command()(guard(expressivity))
 
 DEFAULT = "ethanol,aspirin,si64,si512,water192"
 Systems = Annotated[
@@ -205,6 +209,46 @@ def front(
     title = f"ethanol after {minutes:g} minutes of training each, {threads} thread(s); picture in {picture}"
     result = {"machine": machine, "threads": threads, "compile": compiled, "minutes": minutes, "rows": rows}
     _give(result, json_file, [_table(title, columns, rows)])
+
+
+@app.command("force-fields")
+@guard
+def force_fields(
+    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Training time of each.")] = 5.0,
+    molecules: Annotated[str, typer.Option("--molecules", help="Some of ethanol, aspirin.")] = "ethanol,aspirin",
+    backbones: Annotated[
+        str,
+        typer.Option("--backbones", help="Some of equiformer, deq, cg_egnn, hegnn; times are relative to the first."),
+    ] = "equiformer,deq,cg_egnn,hegnn",
+    output: Annotated[Path, typer.Option("--output", help="Keeps runs and results; takes up ended runs.")] = Path(
+        "force_fields"
+    ),
+    data: DataFolder = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the potentials take turns.")] = 40,
+    drift_ps: Annotated[
+        float, typer.Option("--drift-ps", min=0.0, help="Length of the run at constant energy; 0 leaves it out.")
+    ] = 10.0,
+    compiled: options.Compile = True,
+    json_file: JsonFile = None,
+) -> None:
+    """Train each backbone as a force field for the same minutes, and compare errors, time, memory and energy drift.
+
+    rMD17, 950 training and 50 validation frames, errors on 500 test frames; one thread.
+    """
+    from mlff_calc.bench import force_fields as comparing
+    from mlff_calc.bench.machine import describe_machine
+
+    comparison = comparing.Comparison(
+        minutes=minutes, molecules=comparing.parse_names(molecules, comparing.MOLECULES, "molecule"),
+        backbones=comparing.parse_names(backbones, list(comparing.ENTRANTS), "backbone"), output=output, data=data,
+        rounds=rounds, drift_ps=drift_ps, compiled=compiled,
+    )  # fmt: skip
+    machine = describe_machine("cpu")
+    rows = comparing.compare_force_fields(comparison)
+    result = {"machine": machine, "minutes": minutes, "compile": compiled, "rows": rows}
+    comparing.write_results(result, output)
+    title = f"force fields after {minutes:g} minutes of training each, one thread; also in {output}"
+    _give(result, json_file, [_table(title, comparing.COLUMNS, [comparing.cells(row) for row in rows])])
 
 
 @app.command()
