@@ -62,7 +62,8 @@ class MotionModule(NetworkModule):
         """Add the errors of one batch to the sums; the guard raises where an output is not finite."""
         del batch_idx
         self.finite.new_batch("valid", batch.frames)
-        outputs = self(batch.graph)
+        with torch.set_grad_enabled(self._example is not None):  # compiled code is that of training steps
+            outputs = {name: value.detach() for name, value in self(batch.graph).items()}
         loss = self.loss(outputs, batch.targets)
         self.finite.look("validation loss", torch.stack([loss, *(value.sum() for value in outputs.values())]).sum())
         self.count_valid_loss(loss, len(batch.targets["positions"]))  # a mean over particles: so are its parts
@@ -73,6 +74,8 @@ class MotionModule(NetworkModule):
         """Start the sums anew."""
         super().on_validation_epoch_start()
         self.validation = ErrorSums()
+        if self._example is not None:
+            self.propagator.train()  # nothing acts otherwise in training, and the code need not be compiled again
 
     def reduce_validation(self, reduce: Callable[[Tensor], Tensor]) -> None:
         """Sum the errors over processes."""

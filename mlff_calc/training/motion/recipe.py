@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from mlff_calc.backbones import is_fixed_point
 from mlff_calc.datasets.motion import MOTION_FORMATS
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe import Recipe, parse_recipe
@@ -123,6 +124,16 @@ class MotionRecipe(TrainingRecipe):
             raise ValueError(
                 "propagator.predict_velocities is true, but loss.velocities is 0, so that nothing would teach them; "
                 "give loss.velocities a weight, or set predict_velocities: false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _solves_are_not_compiled(self) -> MotionRecipe:
+        name = self.propagator.backbone.name
+        if self.trainer.compile and is_fixed_point(name):
+            raise ValueError(
+                f"trainer.compile is true, but backbone {name!r} solves for a fixed point, which propagators do not "
+                "compile; set trainer.compile: false, or take another backbone"
             )
         return self
 

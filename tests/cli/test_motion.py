@@ -1,0 +1,179 @@
+"""`mlff train` and `mlff eval` with propagators, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mlff_calc.cli.console import run_cli
+from mlff_calc.cli.main import build_app
+from mlff_calc.datasets.motion import NBodyOptions, make_nbody, save_archive
+from mlff_calc.potential import build_potential
+from mlff_calc.training.motion.example import EXAMPLE_MOTION_RECIPE
+
+COMMAND = [sys.executable, "-m", "mlff_calc.cli.main"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+RECIPE = {
+    "propagator": {"backbone": {"name": "hegnn", "l_max": 1, "channels": 8, "n_layers": 2, "moves": True}},
+    "data": {"file": "nbody.npz"},
+    "optimizer": {"batch_size": 10, "max_epochs": 3, "warmup_steps": 3, "learning_rate": 5e-3},
+    "trainer": {"device": "cpu"},
+    "output": "run",
+}
+
+
+def mlff(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, timeout=240, check=False, cwd=cwd
+    )
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Status, stdout and stderr of the command in this process."""
+    status = run_cli(build_app(), list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data, a recipe, and what `mlff train` made of them."""
+    folder = tmp_path_factory.mktemp("motion")
+    options = NBodyOptions(n_bodies=3, train=30, valid=10, test=12, frames=(30, 35, 40), seed=2)
+    save_archive(folder / "nbody.npz", make_nbody(options))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    done = mlff("train", "recipe.yaml", "--quiet", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "30 samples for train, 10 samples for valid, 12 samples for test" in done.stderr
+    assert "errors on the test samples:" in done.stdout
+    assert "constant velocity" in done.stdout
+    return folder
+
+
+def test_the_example_is_printed_written_and_trains(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "train", "--example", "--motion")[:2] == (0, EXAMPLE_MOTION_RECIPE)
+    target = str(trained / "example.yaml")
+    assert run(capsys, "train", "--example", "--motion", "--output", target)[0] == 0
+    small = ["data.file=nbody.npz", "optimizer.max_epochs=1", "propagator.backbone.channels=8", "trainer.device=cpu"]
+    sets = [word for one in small for word in ("--set", one)]
+    status, out, _ = run(capsys, "train", target, "--quiet", "--output", str(trained / "example"), *sets)
+    assert status == 0
+    assert "propagator: " in out
+    assert run(capsys, "train", "recipe.yaml", "--motion")[0] == 2
+
+
+def test_eval_prints_the_errors_beside_those_of_two_guesses(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = [str(trained / "run" / "propagator"), str(trained / "nbody.npz")]
+    status, out, _ = run(capsys, "eval", *where)
+    assert status == 0
+    assert out.startswith("12 samples; ")
+    assert [line.split("  ")[0] for line in out.splitlines()[2:]] == [
+        "propagator",
+        "constant velocity",
+        "last position",
+    ]
+    _, out, _ = run(capsys, "eval", *where, "--json", "--part", "valid", "--limit", "7", "--batch-size", "3")
+    found = json.loads(out)
+    assert (found["samples"], found["batch_size"]) == (7, 3)
+    data = np.load(trained / "nbody.npz")
+    valid = np.flatnonzero(data["split"] == 1)[:7]
+    x, v = (data[name][valid].astype(np.float64) for name in ("positions", "velocities"))
+    moving = np.mean((x[:, 0] + v[:, 0] * 1.0 - x[:, 2]) ** 2)
+    assert found["errors"]["constant_velocity"]["positions"]["mse"] == pytest.approx(moving, rel=1e-9)
+    assert found["errors"]["last_position"]["positions"]["mse"] == pytest.approx(np.mean((x[:, 0] - x[:, 2]) ** 2))
+    _, out, _ = run(capsys, "eval", *where, "--json", "--horizon", "5")
+    nearer = json.loads(out)["errors"]["last_position"]["positions"]["mse"]
+    assert nearer < found["errors"]["last_position"]["positions"]["mse"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "expected"),
+    [
+        (["--plot", "a.png"], 2, "--plot means nothing for a propagator"),
+        (["--index", ":3"], 2, "--index means nothing for a propagator"),
+        (["--key", "energy=E"], 2, "--key means nothing for a propagator"),
+        (["--part", "all"], 1, "unknown part 'all'"),
+        (["--horizon", "20"], 1, "has no frame 50"),
+        (["--format", "mocap"], 1, "nbody.npz"),
+        (["--precision", "mixed"], 1, "unknown precision 'mixed' of a propagator"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_message(
+    trained: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, expected: str
+) -> None:
+    found = run(capsys, "eval", str(trained / "run" / "propagator"), str(trained / "nbody.npz"), *words)
+    assert found[0] == status
+    assert expected in found[2]
+    assert found[1] == ""
+
+
+def test_data_of_another_kind_are_one_message(
+    trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    z = np.array([6, 6, 8])
+    steps = np.cumsum(0.003 * random.normal(size=(400, 3, 3)), axis=0)
+    frames = np.array([[0, 0, 0], [1.5, 0, 0], [2.0, 1.3, 0]]) + steps
+    np.savez(tmp_path / "md17.npz", R=frames, z=z, E=np.zeros(400), F=np.zeros((400, 3, 3)))
+    where = [str(trained / "run" / "propagator"), str(tmp_path / "md17.npz")]
+    status, out, err = run(capsys, "eval", *where, "--horizon", "10", "--limit", "3")
+    assert (status, out) == (1, "")
+    assert "kinds of particles 6 8, but the propagator knows 1; take data of the same kinds" in err
+
+
+def test_a_potential_takes_no_options_of_propagators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"backbone": {"name": "equiformer", "cutoff": 4.0, "l_max": 1, "channels": 4, "n_layers": 1}}
+    build_potential(config | {"elements": [1]}, seed=0).save(tmp_path / "P")
+    for words, option in ((["--horizon", "5"], "--horizon"), (["--all-atoms"], "--heavy-atoms/--all-atoms")):
+        status, _, err = run(capsys, "eval", str(tmp_path / "P"), "gone.xyz", *words)
+        assert status == 2
+        assert f"{option} means nothing for a potential" in err
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("data.horizon=30", "has no frame 60"),
+        ("data.file=gone.npz", "data.file: there is no file"),
+        ("data.fil=gone.npz", "data.fil: unknown key 'fil'; did you mean 'file'?"),
+        ("propagator.backbone.lmax=2", "did you mean 'l_max'?"),
+    ],
+)
+def test_a_bad_recipe_is_one_message_and_nothing_is_written(
+    trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, setting: str, expected: str
+) -> None:
+    words = ["train", str(trained / "recipe.yaml"), "--output", str(tmp_path / "new"), "--set", setting]
+    status, out, err = run(capsys, *words)
+    assert (status, out) == (1, "")
+    assert expected in err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_propagator(trained: Path) -> None:
+    long = ["train", "recipe.yaml", "--quiet", "--set", "optimizer.max_epochs=150"]
+    assert mlff(*long, "--output", "whole", cwd=trained).returncode == 0
+    process = subprocess.Popen(
+        [*COMMAND, *long, "--output", "parts"], cwd=trained, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    )
+    metrics, end = trained / "parts" / "metrics.csv", time.monotonic() + 120
+    while time.monotonic() < end and not (metrics.is_file() and len(metrics.read_text().splitlines()) > 3):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(timeout=30) == -signal.SIGKILL
+    assert len(metrics.read_text().splitlines()) < 150
+    done = mlff(*long, "--output", "parts", "--resume", cwd=trained)
+    assert done.returncode == 0, done.stderr
+    last = [torch.load(trained / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "parts")]
+    assert last[0]["state_dict"].keys() == last[1]["state_dict"].keys()
+    assert all(torch.equal(value, last[1]["state_dict"][name]) for name, value in last[0]["state_dict"].items())
