@@ -23,10 +23,12 @@ and the next layer sees the edges as they are then. The sum of the moves is the 
 | symbol | name in code | shape |
 |---|---|---|
 | h | `scalars` | [n_atoms, channels] |
-| v, w | `steerable`, `bounded` | [n_atoms, width], width = steerable_channels * ((l_max+1)^2 - 1) |
-| Y | `harmonics` | [n_edges, width] |
+| v, w | `steerable`, `bounded` | [n_atoms, wide] |
+| Y | `harmonics` | [n_edges, wide] |
 | x_j - x_i | `rays` | [n_edges, 3] |
 | d | `drift` | [n_atoms, 3] |
+
+wide is steerable_channels * ((l_max+1)^2 - 1), filled up with zeros to a multiple of sixteen.
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
 5-9. Theirs moves coordinates (so does ours with `moves`) and v by gated differences; ours has the gated harmonics
@@ -53,15 +55,23 @@ from mlff_calc.nn.harmonics import SphericalHarmonics, degree_selector
 from mlff_calc.nn.scatter import scatter_sum
 
 HIGHEST_L_MAX = 10
+LANES = 16
+"""Products with matrices of so many columns, or a multiple, are up to twice as fast on CPUs as with a few columns less."""
 SMALL = 1e-3
 """Atoms hardly move at the start of training: geometry is that of the input until the network has learned to move them."""
+
+
+def lanes(n: int) -> int:
+    """The next multiple of `LANES`."""
+    return n + -n % LANES
 
 
 class SteerableEdges(NamedTuple):
     """Geometry of the edges in the precision of the network.
 
-    `basis` [n_edges, n_basis]; `weight` [n_edges, 1], the envelope over the root of the mean number of neighbours;
-    `harmonics` [n_edges, width], once per copy; `rays` [n_edges, 3], from the centre to the neighbour.
+    `basis` [n_edges, n_basis], with l_max above 0 filled up to the width of `HegnnLayer.reads`; `weight` [n_edges, 1], the
+    envelope over the root of the mean number of neighbours; `harmonics` [n_edges, wide], once per copy; `rays` [n_edges, 3],
+    from the centre to the neighbour.
     """
 
     basis: Tensor
@@ -71,7 +81,7 @@ class SteerableEdges(NamedTuple):
 
 
 class Degrees(nn.Module):
-    """Sums over the components of a degree, and the way back, for features [n, width], width = copies * n_components.
+    """Sums over the components of a degree, and the way back, for features [n, wide], wide >= copies * n_components.
 
     Args:
         l_max: highest degree. copies: of each degree, side by side.
@@ -82,17 +92,22 @@ class Degrees(nn.Module):
     def __init__(self, l_max: int, copies: int) -> None:
         super().__init__()
         self.width = copies * ((l_max + 1) ** 2 - 1)
+        self.wide = lanes(self.width)
         self.n_degrees = copies * l_max
-        selector = torch.kron(torch.eye(copies), degree_selector(l_max).t().contiguous())  # long rows are faster
-        self.register_buffer("selector", selector, persistent=False)
+        selector = torch.kron(torch.eye(copies), degree_selector(l_max).t().contiguous())
+        self.register_buffer("selector", nn.functional.pad(selector, [0, self.wide - self.width]), persistent=False)
 
     def sums(self, products: Tensor) -> Tensor:
-        """Map components [n, width] to sums by degree and copy [n, n_degrees]."""
+        """Map components [n, wide] to sums by degree and copy [n, n_degrees]."""
         return products @ self.selector.to(products.dtype).t()
 
     def spread(self, values: Tensor) -> Tensor:
-        """Map values by degree and copy [n, n_degrees] to components [n, width]."""
+        """Map values by degree and copy [n, n_degrees] to components [n, wide]."""
         return values @ self.selector.to(values.dtype)
+
+    def places(self, first: int, n_columns: int) -> Tensor:
+        """Matrix [wide, n_columns] of sums by degree that puts them into columns `first` and after."""
+        return nn.functional.pad(self.selector.t(), [first, n_columns - first - self.n_degrees])
 
 
 class HegnnLayer(nn.Module):
@@ -104,6 +119,10 @@ class HegnnLayer(nn.Module):
     """
 
     moves: torch.jit.Final[bool]
+    read_own: Tensor
+    read_ray: Tensor
+    gate_other: Tensor
+    gate_ray: Tensor
 
     def __init__(self, l_max: int, channels: int, copies: int, n_basis: int, moves: bool = False) -> None:
         super().__init__()
@@ -111,19 +130,27 @@ class HegnnLayer(nn.Module):
         self.channels = channels
         self.moves = moves
         self.degrees = Degrees(l_max, copies)
-        self.products = Degrees(l_max, 2 * copies)
-        self.gates = Degrees(l_max, 2 * copies)
-        self.width = self.degrees.width
-        self.pair = dense(channels + self.degrees.n_degrees, 2 * channels)
-        self.edge = nn.Parameter(torch.randn(n_basis + self.products.n_degrees, channels))
-        self.edge.data *= (n_basis + self.products.n_degrees) ** -0.5
-        self.message = dense(channels, channels if moves else channels + self.gates.n_degrees)
+        n_degrees = self.degrees.n_degrees
+        self.n_gates = n_gates = 2 * n_degrees
+        self.n_lanes = lanes(n_gates + 1 if moves else n_gates)
+        n_reads = lanes(n_basis + n_gates)
+        self.register_buffer("read_own", self.degrees.places(n_basis, n_reads), persistent=False)
+        self.register_buffer("read_ray", self.degrees.places(n_basis + n_degrees, n_reads), persistent=False)
+        self.register_buffer("gate_other", self.degrees.places(0, self.n_lanes).t().contiguous(), persistent=False)
+        self.register_buffer(
+            "gate_ray", self.degrees.places(n_degrees, self.n_lanes).t().contiguous(), persistent=False
+        )
+        self.pair = dense(channels + n_degrees, 2 * channels)
+        self.edge = nn.Parameter(torch.randn(n_basis + n_gates, channels))
+        self.edge.data *= (n_basis + n_gates) ** -0.5
+        self.message = dense(channels, channels if moves else channels + n_gates)
         self.update = nn.Sequential(dense(2 * channels, channels), nn.SiLU(), dense(channels, channels))
         if moves:
-            self.push = nn.Sequential(dense(channels, channels), nn.SiLU(), dense(channels, 1 + self.gates.n_degrees))
-            self.drag = nn.Sequential(dense(channels, channels), nn.SiLU(), dense(channels, 1))
-            self.push[2].weight.data[0] *= SMALL
-            self.drag[2].weight.data *= SMALL
+            self.push_hidden, self.push = dense(channels, channels), dense(channels, n_gates + 1)
+            self.push.weight.data[-1] *= SMALL
+            drag = dense(channels, 1)
+            drag.weight.data *= SMALL
+            self.drag = nn.Sequential(dense(channels, channels), nn.SiLU(), drag)
 
     def forward(
         self,
@@ -138,66 +165,75 @@ class HegnnLayer(nn.Module):
 
         Args:
             scalars: [n_atoms, channels].
-            steerable: [n_atoms, width].
+            steerable: [n_atoms, wide].
             edge_index: as in the graph.
             edges: their geometry.
             nodes: species of own atoms and ghosts, where there are ghosts.
             drift: [n_atoms, 3], for moves.
 
         Returns:
-            New scalars [n_atoms, channels], new steerable features [n_atoms, width], and moves [n_atoms, 3] ([n_atoms, 0]
-            where atoms stay).
+            New scalars [n_atoms, channels], new steerable features [n_atoms, wide], and moves [n_atoms, 3].
         """
-        n_atoms = scalars.shape[0]
-        rows = self.rows(scalars, steerable)
-        target = rows[:, : self.channels + self.width].index_select(0, edge_index[0])
-        source = exchange(rows[:, self.channels :], nodes).index_select(0, edge_index[1])
-        sent = self.messages(target, source, edges) * edges.weight
-        received = scatter_sum(sent, edge_index[0], n_atoms)
-        message, turned, moved = torch.split(received, [self.channels, self.width, 3 if self.moves else 0], dim=1)
-        if self.moves and drift is not None:
-            moved = moved + self.drag(scalars) * drift
-        scalars = scalars + self.update(torch.cat([scalars, message], dim=1))
-        return scalars, steerable + turned, moved
-
-    def rows(self, scalars: Tensor, steerable: Tensor) -> Tensor:
-        """What edges look up: of centres, bounded features, of neighbours [n_atoms, channels + width + channels]."""
+        n_atoms, centres, neighbors = scalars.shape[0], edge_index[0], edge_index[1]
         if self.l_max == 0:
-            return self.pair(scalars)
+            centre, source = torch.split(self.pair(scalars), self.channels, dim=1)
+            source = exchange(source, nodes).index_select(0, neighbors)
+            other, read = edges.harmonics, edges.basis
+        else:
+            centre, source, bounded = self.rows(scalars, steerable)
+            shared = bounded
+            if nodes is not None:
+                both = exchange(torch.cat([source, bounded], dim=1), nodes)
+                source, shared = torch.split(both, [self.channels, self.degrees.wide], dim=1)
+            source, other = source.index_select(0, neighbors), shared.index_select(0, neighbors)
+            read = self.reads(bounded.index_select(0, centres), other, edges)
+        edge = nn.functional.pad(self.edge, [0, 0, 0, read.shape[1] - self.edge.shape[0]])
+        hidden = nn.functional.silu(torch.addmm(centre.index_select(0, centres) + source, read, edge))
+        message, gates = self.messages(hidden, edges.weight)
+        moved = edges.rays.new_zeros((n_atoms, 3))
+        if self.l_max > 0:
+            turns = (gates @ self.gate_other.to(gates.dtype)) * other
+            turns = turns + (gates @ self.gate_ray.to(gates.dtype)) * edges.harmonics
+            steerable = steerable + scatter_sum(turns, centres, n_atoms)
+        if self.moves:
+            moved = scatter_sum(gates[:, self.n_gates : self.n_gates + 1] * -edges.rays, centres, n_atoms)
+            if drift is not None:
+                moved = moved + self.drag(scalars) * drift
+        received = scatter_sum(message * edges.weight, centres, n_atoms)
+        return scalars + self.update(torch.cat([scalars, received], dim=1)), steerable, moved
+
+    def rows(self, scalars: Tensor, steerable: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """What edges look up: of centres and of neighbours [n_atoms, channels] each, bounded features [n_atoms, wide]."""
         shrink = torch.rsqrt(1.0 + self.degrees.sums(steerable * steerable))
-        bounded = steerable * self.degrees.spread(shrink)
-        both = self.pair(torch.cat([scalars, shrink], dim=1))
-        return torch.cat([both[:, : self.channels], bounded, both[:, self.channels :]], dim=1)
+        centre, source = torch.split(self.pair(torch.cat([scalars, shrink], dim=1)), self.channels, dim=1)
+        return centre, source, steerable * self.degrees.spread(shrink)
 
-    def messages(self, target: Tensor, source: Tensor, edges: SteerableEdges) -> Tensor:
-        """Messages m, g w_j + k Y and, with `moves`, f (x_i - x_j), side by side [n_edges, channels + width (+ 3)].
+    def reads(self, own: Tensor, other: Tensor, edges: SteerableEdges) -> Tensor:
+        """Radial basis, <w_i, w_j> and <w_j, Y>, side by side, filled up with zeros [n_edges, n_reads]."""
+        half = torch.addmm(edges.basis, own * other, self.read_own.to(own.dtype))
+        return torch.addmm(half, other * edges.harmonics, self.read_ray.to(own.dtype))
 
-        Every piece of an edge is cut out once: the backward pass of a cut into all pieces joins them, where that of a slice
-        fills a whole tensor with zeros.
+    def messages(self, hidden: Tensor, weight: Tensor) -> Tuple[Tensor, Tensor]:
+        """Messages m [n_edges, channels], and gates times `weight`: g, k, with `moves` f, zeros [n_edges, n_lanes].
+
+        Separate products for both: cutting one product in two means joining two gradients.
         """
-        channels, width, y = self.channels, self.width, edges.harmonics
-        if self.l_max == 0:
-            hidden = nn.functional.silu(torch.addmm(target + source, edges.basis, self.edge))
-            message = nn.functional.silu(self.message(hidden))
-            if self.moves:
-                return torch.cat([message, self.push(message) * -edges.rays], dim=1)
-            return message
-        centre, own = torch.split(target, [channels, width], dim=1)
-        other, neighbor = torch.split(source, [width, channels], dim=1)
-        products = self.products.sums(torch.cat([own * other, other * y], dim=1))
-        read = torch.cat([edges.basis, products], dim=1)
-        hidden = nn.functional.silu(torch.addmm(centre + neighbor, read, self.edge))
         if self.moves:
             message = nn.functional.silu(self.message(hidden))
-            force, gates = torch.split(self.push(message), [1, self.gates.n_degrees], dim=1)
-            return torch.cat([message, self.turns(gates, other, y), force * -edges.rays], dim=1)
-        message, gates = torch.split(self.message(hidden), [channels, self.gates.n_degrees], dim=1)
-        return torch.cat([nn.functional.silu(message), self.turns(gates, other, y)], dim=1)
+            hidden = nn.functional.silu(self.push_hidden(message))
+            return message, self.gates(hidden, self.push.weight, self.push.bias) * weight
+        if self.l_max == 0:
+            return nn.functional.silu(self.message(hidden)), weight
+        n = self.channels
+        message = nn.functional.linear(hidden, self.message.weight[:n], self.message.bias[:n])
+        gates = self.gates(hidden, self.message.weight[n:], self.message.bias[n:])
+        return nn.functional.silu(message), gates * weight
 
-    def turns(self, gates: Tensor, other: Tensor, y: Tensor) -> Tensor:
-        """Moves g w_j + k Y of steerable features [n_edges, width] for `gates` [n_edges, 2 n_degrees]."""
-        along, beside = torch.split(self.gates.spread(gates), [self.width, self.width], dim=1)
-        return torch.addcmul(along * other, beside, y)
+    def gates(self, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """A linear map to `n_lanes`, whose `weight` and `bias` are filled up with zeros."""
+        more = self.n_lanes - weight.shape[0]
+        weight, bias = nn.functional.pad(weight, [0, 0, 0, more]), nn.functional.pad(bias, [0, more])
+        return nn.functional.linear(hidden, weight, bias)
 
 
 @register_backbone("hegnn")
@@ -256,7 +292,8 @@ class Hegnn(Backbone):
         self.geometry = EdgeBasis(cutoff, n_basis, envelope_exponent)
         self.harmonics = SphericalHarmonics(l_max)
         self.degrees = Degrees(l_max, steerable_channels)
-        self.exchange_width = channels + self.degrees.width
+        self.exchange_width = channels + self.degrees.wide
+        self.n_reads = lanes(n_basis + 2 * self.degrees.n_degrees) if l_max > 0 else n_basis
         self.species = nn.Embedding(n_species, channels)
         n_gates = self.degrees.n_degrees
         self.start_radial = nn.Parameter(torch.randn(n_basis, n_gates) / math.sqrt(n_basis))
@@ -332,8 +369,8 @@ class Hegnn(Backbone):
         if self.l_max == 0:
             return scalars, steerable
         folded = (inputs[:, 1:4] @ self.fold.to(inputs.dtype)).transpose(1, 2)  # [n_atoms, copies, 3]
-        rest = steerable.shape[1] // self.copies - 3
-        return scalars, steerable + nn.functional.pad(folded, [0, rest]).flatten(1)
+        rest = self.degrees.width // self.copies - 3
+        return scalars, steerable + self.filled(nn.functional.pad(folded, [0, rest]).flatten(1))
 
     def edges(self, edge_vec: Tensor, known: Optional[Tensor] = None) -> SteerableEdges:
         """Geometry of `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights.
@@ -345,25 +382,30 @@ class Hegnn(Backbone):
         dtype = self.species.weight.dtype
         rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
         harmonics = self.harmonics(rays.directions).to(dtype)
-        if self.copies > 1:
-            harmonics = harmonics.repeat(1, self.copies)
+        harmonics = self.filled(harmonics.repeat(1, self.copies) if self.copies > 1 else harmonics)
         basis = rays.basis.to(dtype)
         if known is not None:
             basis = basis + known.to(dtype)
+        basis = nn.functional.pad(basis, [0, self.n_reads - basis.shape[1]])
         weight = (rays.envelope * self.norm).to(dtype).unsqueeze(-1)
         return SteerableEdges(basis, weight, harmonics, edge_vec.to(dtype))
 
+    def filled(self, steerable: Tensor) -> Tensor:
+        """Features [n, width] with columns of zeros [n, wide]."""
+        return nn.functional.pad(steerable, [0, self.degrees.wide - self.degrees.width])
+
     def start(self, species: Tensor, edge_index: Tensor, edges: SteerableEdges, nodes: Optional[Tensor]) -> Tensor:
-        """The first steerable features [n_atoms, width]: neighbourhoods projected on harmonics."""
+        """The first steerable features [n_atoms, wide]: neighbourhoods projected on harmonics."""
         if self.l_max == 0:
             return edges.harmonics.new_zeros((species.shape[0], 0))
+        radial = nn.functional.pad(self.start_radial, [0, 0, 0, self.n_reads - self.start_radial.shape[0]])
         neighbors = species if nodes is None else nodes
         by_species = self.start_species.index_select(0, neighbors).index_select(0, edge_index[1])
-        gates = (edges.basis @ self.start_radial) * by_species * edges.weight
+        gates = (edges.basis @ radial) * by_species * edges.weight
         return scatter_sum(self.degrees.spread(gates) * edges.harmonics, edge_index[0], species.shape[0])
 
     def from_centre(self, graph: Dict[str, Tensor]) -> Tensor:
-        """Harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, width]."""
+        """Harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, wide]."""
         if "node_species" in graph:
             raise StructureError(
                 "backbone hegnn: centre is true, and this engine has ghost atoms; a system has no centre where atoms are "
@@ -385,12 +427,13 @@ class Hegnn(Backbone):
         offsets = positions - means.index_select(0, index)
         harmonics = self.harmonics(offsets / safe_lengths(offsets).unsqueeze(-1)).to(self.species.weight.dtype)
         gates = self.centre_species.index_select(0, graph["species"])
-        return self.degrees.spread(gates) * harmonics.repeat(1, self.copies)
+        return self.degrees.spread(gates) * self.filled(harmonics.repeat(1, self.copies))
 
     def features(self, scalars: Tensor, steerable: Tensor) -> Tensor:
         """Scalars, and each degree mixed from its copies to `channels` [n_atoms, (l_max+1)^2, channels]."""
         parts: List[Tensor] = [scalars.unsqueeze(1)]
-        copies = steerable.view(scalars.shape[0], self.copies, steerable.shape[1] // self.copies).transpose(1, 2)
+        width = self.degrees.width
+        copies = steerable[:, :width].view(scalars.shape[0], self.copies, width // self.copies).transpose(1, 2)
         for degree in range(1, self.l_max + 1):
             first = degree * degree - 1
             parts.append(copies[:, first : first + 2 * degree + 1] @ self.widen[degree - 1])

@@ -169,7 +169,8 @@ def test_inner_products_do_not_blow_up() -> None:
     backbone = backbone_of(l_max=3)
     graph = graph_of(TETRAHEDRON)
     edges, scalars = backbone.edges(graph["edge_vec"]), torch.ones(4, 8, dtype=torch.float64)
-    steerable = torch.randn(4, 15, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    steerable = torch.randn(4, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    steerable[:, 15] = 0.0
     with torch.no_grad():
         (ordinary, turned, _), (large, far, _) = (
             backbone.layers[0](scalars, scale * steerable, graph["edge_index"], edges) for scale in (1.0, 1e6)
@@ -351,7 +352,7 @@ def test_moves_have_forces_by_gradient_and_no_ghosts() -> None:
 def test_moves_add_weights_only_where_they_are_on() -> None:
     still, moves = (set(backbone_of(l_max=2, moves=on).state_dict()) for on in (False, True))
     assert still < moves
-    assert {name.split(".")[2] for name in moves - still} == {"push", "drag"}
+    assert {name.split(".")[2] for name in moves - still} == {"push_hidden", "push", "drag"}
 
 
 def test_potentials_saved_without_the_option_load(tmp_path: Path) -> None:
