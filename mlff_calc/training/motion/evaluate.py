@@ -58,7 +58,7 @@ class MotionReport:
         errors: By `propagator`, `constant_velocity`, `last_position`; then by `positions`, `velocities` (where the
             propagator predicts them and the data hold them).
         parameters: Number of trained numbers of the propagator.
-        batch_size: Samples evaluated at once.
+        batch_size: Samples evaluated at once; all of them where they are fewer than asked for.
         ms_per_batch: Median time of a whole batch, in milliseconds.
     """
 
@@ -110,12 +110,13 @@ def evaluate_propagator(
     """
     Inputs.of_propagator(propagator).check(samples, "the propagator knows")
     pairs = MotionPairs(samples)
+    batch_size = min(batch_size, len(pairs))
     propagator.eval()
     target = torch.device(device)
     sums = {MODEL: ErrorSums(), CONSTANT_VELOCITY: ErrorSums(), LAST_POSITION: ErrorSums()}
     times: list[float] = []
     with torch.no_grad():
-        propagator(pairs.batch(list(range(min(batch_size, len(pairs))))).to(target).graph)  # warms up
+        propagator(pairs.batch(list(range(batch_size))).to(target).graph)  # warms up
         for start in range(0, len(pairs), batch_size):
             batch = pairs.batch(list(range(start, min(start + batch_size, len(pairs)))))
             outputs, seconds = _timed(propagator, batch.to(target).graph)
