@@ -1,8 +1,8 @@
 """Propagators: a backbone and a displacement head as one thing, from positions and velocities to those of a later time."""
 
 from mlff_calc.propagator.build import build_propagator
-from mlff_calc.propagator.files import load_propagator
 from mlff_calc.propagator.graph import motion_graph
+from mlff_calc.propagator.load import load_propagator
 from mlff_calc.propagator.model import Propagator
 from mlff_calc.propagator.scales import average_neighbors, longest_edge, scales_of
 

@@ -23,6 +23,7 @@ from mlff_calc.errors import OptionError
 from mlff_calc.heads import DisplacementHead
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.scatter import scatter_sum
+from mlff_calc.propagator.files import save_propagator
 
 PRECISIONS = ("float32", "float64")
 
@@ -85,8 +86,6 @@ class Propagator(nn.Module):
 
     def save(self, folder: str, **options: Any) -> "Any":
         """Write the propagator to `folder`; see `potential.files.save_potential` for the options and errors."""
-        from mlff_calc.propagator.files import save_propagator
-
         return save_propagator(self, folder, **options)
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:

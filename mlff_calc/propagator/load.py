@@ -1,0 +1,42 @@
+"""A propagator from its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import safe_open
+
+from mlff_calc.errors import PotentialFileError, RecipeError
+from mlff_calc.potential.files import WEIGHTS, checksum, read_header
+from mlff_calc.propagator.build import build_propagator
+from mlff_calc.propagator.files import KIND
+from mlff_calc.propagator.model import Propagator
+
+
+def load_propagator(folder: str | Path) -> Propagator:
+    """Load a propagator from its folder, in float32 and evaluation mode.
+
+    Raises:
+        PotentialFileError: not a propagator, truncated, changed after it was written, or newer than this package.
+    """
+    path = Path(folder)
+    path = path.parent if path.name == WEIGHTS else path
+    if not (path / WEIGHTS).is_file():
+        raise PotentialFileError(f"{folder} is not a propagator: a propagator is a folder that holds {WEIGHTS}")
+    header = read_header(path)
+    if header.get("kind", "potential") != KIND:
+        raise PotentialFileError(
+            f"{path} holds a {header.get('kind', 'potential')}, not a propagator; use load_potential"
+        )
+    with safe_open(path / WEIGHTS, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if checksum(tensors, header) != header["sha256"]:
+        raise PotentialFileError(
+            f"{path / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
+        )
+    try:
+        propagator = build_propagator(header["config"], seed=0)
+        propagator.load_state_dict(tensors)
+    except (RecipeError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise PotentialFileError(f"{path / WEIGHTS} does not fit the network its header describes: {error}") from error
+    return propagator.eval()
