@@ -39,6 +39,8 @@ class Propagator(nn.Module):
             edges bring with them. precision: `float32` or `float64`.
     """
 
+    species_of: Tensor
+
     def __init__(self, config: Dict[str, Any]) -> None:
         super().__init__()
         kinds = [int(kind) for kind in config["kinds"]]
