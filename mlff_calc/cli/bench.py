@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlff_calc.cli import options
+from mlff_calc.cli.bench_backbones import backbones
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.expressivity import expressivity
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 
 app.command()(guard(expressivity))
+app.command()(guard(backbones))
 
 DEFAULT = "ethanol,aspirin,si64,si512,water192"
 Systems = Annotated[
