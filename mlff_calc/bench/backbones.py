@@ -1,0 +1,180 @@
+"""Backbones side by side: time of one energy with forces, or of one training step of motion, turn by turn.
+
+Weights are random and options the defaults: weights change nothing of what a step costs. CPU time is counted, so that other
+programs on the machine do not stand in the figures; ratios are taken within a round, and their median is given.
+Where the time goes is told by operators: a profile is taken several times, and the smallest time of each operator counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlff_calc.backbones import available_backbones, build_backbone
+from mlff_calc.backbones.base import backbone_options
+from mlff_calc.bench.step import limited_threads
+from mlff_calc.bench.systems import build_system
+from mlff_calc.errors import OptionError
+from mlff_calc.export import compile_potential
+from mlff_calc.graph import graph_from_atoms
+from mlff_calc.potential import build_potential
+
+DEFAULT_BACKBONES = "hegnn:0,hegnn:1,hegnn:3,cg_egnn,equiformer"
+CUTOFF = 5.0  # Angstrom
+TURN = 3
+"""Steps of a backbone in a round; one goes before them, uncounted."""
+PROFILES = 10
+MOTION_CUTOFF = 9.0
+SYSTEMS_OF_MOTION, BODIES = 100, 5
+Step = Callable[[], object]
+
+
+def parse_backbones(text: str) -> dict[str, dict[str, Any]]:
+    """Options of backbones by what they are called, out of `name` or `name:l_max`, comma-separated.
+
+    Raises:
+        OptionError: an empty list, no backbone of that name, one without `l_max`, or an `l_max` that is no number.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for word in (word.strip() for word in text.split(",")):
+        name, _, degree = word.partition(":")
+        if name not in available_backbones():
+            raise OptionError(f"{word!r} names no backbone to time; give some of {', '.join(available_backbones())}")
+        if degree and (not degree.isdigit() or "l_max" not in backbone_options(name)):
+            raise OptionError(f"{word!r}: what follows the colon is l_max of {name}, a whole number, as in hegnn:3")
+        found[word] = {"name": name} | ({"l_max": int(degree)} if degree else {})
+    return found
+
+
+def time_forces(
+    backbones: dict[str, dict[str, Any]], systems: list[str], *, rounds: int, compiled: bool, threads: int = 1
+) -> list[dict[str, Any]]:
+    """Time energy and forces of every backbone on every system.
+
+    Returns:
+        A row per system and backbone: `ms`, the median, and `ratio` to the first backbone.
+
+    Raises:
+        OptionError, ExportError: an unknown system; a backbone that does not compile.
+    """
+    atoms = {name: build_system(name) for name in systems}
+    elements = sorted({int(z) for structure in atoms.values() for z in structure.numbers})
+    rows = []
+    with limited_threads(threads):
+        networks = {}
+        for word, options in backbones.items():
+            config = {"backbone": {"cutoff": CUTOFF, **options}, "elements": elements}
+            potential = build_potential(config, seed=0).eval().requires_grad_(False)
+            networks[word] = compile_potential(potential) if compiled else potential
+        for name, structure in atoms.items():
+            graph = graph_from_atoms(structure, CUTOFF)
+            steps = {word: _bound(network, graph) for word, network in networks.items()}
+            facts = {"system": name, "n_edges": graph["edge_index"].shape[1]}
+            rows += [{**facts, **row} for row in _in_turns(steps, rounds)]
+    return rows
+
+
+def time_motion(backbones: dict[str, dict[str, Any]], *, rounds: int, threads: int = 1) -> list[dict[str, Any]]:
+    """Time forward and backward passes on 100 systems of 5 bodies, all joined by edges; rows as of `time_forces`.
+
+    Atoms move (`moves`) in backbones that have the option.
+    """
+    with limited_threads(threads):
+        steps = motion_steps(backbones)
+        n_edges = SYSTEMS_OF_MOTION * BODIES * (BODIES - 1)
+        facts = {"system": f"{SYSTEMS_OF_MOTION} x {BODIES} bodies", "n_edges": n_edges}
+        return [{**facts, **row} for row in _in_turns(steps, rounds)]
+
+
+def motion_steps(backbones: dict[str, dict[str, Any]]) -> dict[str, Step]:
+    """A training step of motion for each backbone, on the same made-up bodies."""
+    steps = {}
+    for word, options in backbones.items():
+        moving = {"moves": True} if "moves" in backbone_options(options["name"]) else {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = build_backbone({"cutoff": MOTION_CUTOFF, **moving, **options}, n_species=1)
+        steps[word] = _training(network, bodies(network.channels))
+    return steps
+
+
+def bodies(channels: int) -> dict[str, Tensor]:
+    """Bodies at normally distributed places, with made-up inputs of atoms and edges."""
+    generator = torch.Generator().manual_seed(0)
+    n_atoms = SYSTEMS_OF_MOTION * BODIES
+    pairs = torch.cartesian_prod(torch.arange(BODIES), torch.arange(BODIES))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    edge_index = torch.cat([pairs + BODIES * k for k in range(SYSTEMS_OF_MOTION)]).t().contiguous()
+    positions = torch.randn(n_atoms, 3, dtype=torch.float64, generator=generator)
+    return {
+        "species": torch.zeros(n_atoms, dtype=torch.long),
+        "edge_index": edge_index,
+        "edge_vec": positions[edge_index[1]] - positions[edge_index[0]],
+        "drift": torch.randn(n_atoms, 3, generator=generator),
+        "input_features": torch.randn(n_atoms, 4, channels, generator=generator),
+    }
+
+
+def profile_operators(step: Step, n_kept: int) -> list[dict[str, Any]]:
+    """The operators a step spends most time in: name, calls and ms, in order, and `(all)` first."""
+    from torch.profiler import ProfilerActivity, profile
+
+    least: dict[str, tuple[float, int]] = {}
+    for _ in range(PROFILES):
+        with profile(activities=[ProfilerActivity.CPU]) as taken:
+            step()
+        for event in taken.key_averages():
+            before = least.get(event.key, (np.inf, 0))[0]
+            least[event.key] = (min(before, 1e-3 * event.self_cpu_time_total), event.count)
+    rows = [
+        {"operator": "(all)", "calls": sum(n for _, n in least.values()), "ms": sum(ms for ms, _ in least.values())}
+    ]
+    longest = sorted(least.items(), key=lambda item: -item[1][0])[:n_kept]
+    return rows + [{"operator": name, "calls": calls, "ms": ms} for name, (ms, calls) in longest]
+
+
+def force_step(options: dict[str, Any], system: str) -> Step:
+    """Energy and forces of a system by an eager potential with random weights."""
+    atoms = build_system(system)
+    config = {"backbone": {"cutoff": CUTOFF, **options}, "elements": sorted({int(z) for z in atoms.numbers})}
+    return _bound(build_potential(config, seed=0).eval().requires_grad_(False), graph_from_atoms(atoms, CUTOFF))
+
+
+def _bound(network: Callable[[dict[str, Tensor]], object], graph: dict[str, Tensor]) -> Step:
+    return lambda: network(graph)
+
+
+def _training(network: torch.nn.Module, graph: dict[str, Tensor]) -> Step:
+    def step() -> None:
+        network.zero_grad()
+        out = network(graph)
+        loss = out["node_features"].square().mean()
+        if "moved" in out:
+            loss = loss + out["moved"].square().mean()
+        loss.backward()
+
+    return step
+
+
+def _in_turns(steps: dict[str, Step], rounds: int) -> list[dict[str, Any]]:
+    """Median ms of each step, and median ratio to the first."""
+    seconds = np.empty((rounds, len(steps)))
+    for turn in range(-1, rounds):  # the first round warms up
+        for column, step in enumerate(steps.values()):
+            step()
+            start = time.process_time()
+            for _ in range(TURN):
+                step()
+            if turn >= 0:
+                seconds[turn, column] = (time.process_time() - start) / TURN
+    medians, ratios = np.median(seconds, axis=0), np.median(seconds / seconds[:, :1], axis=0)
+    lowest = seconds.min(axis=0)
+    return [
+        {"backbone": word, "ms": 1e3 * ms, "min_ms": 1e3 * low, "ratio": float(ratio)}
+        for word, ms, low, ratio in zip(steps, medians.tolist(), lowest.tolist(), ratios, strict=True)
+    ]
