@@ -87,14 +87,14 @@ def test_points_without_symmetry_have_every_degree() -> None:
 
 def test_measured_cells_equal_theory() -> None:
     graphs = graphs_of(["3-fold", "tetrahedron", "cube"])
-    cells = measure_table(graphs, rows_of([1, 2, 3, 4]), Protocol(n_seeds=2, steps=120))
+    cells = measure_table(graphs, rows_of([1, 2, 3, 4]), Protocol(n_seeds=2, steps=90))
     assert len(cells) == 3 * 8
     for cell in cells:
         assert cell.deviations == []
         assert cell.found.accuracies == [cell.expected] * 2
         blind = cell.expected == 0.5
         assert cell.found.gaps[1] <= TIE if blind else cell.found.gaps[0] > 0.1
-        assert blind == (cell.found.steps == 120)
+        assert blind == (cell.found.steps == 90)
         assert all(cell.found.pooled[degree - 1][1] < 1e-5 for degree in cell.zeros)
     assert {(c.structure, c.row) for c in cells if c.expected == 1.0} == {
         *[("3-fold", f"l = {n}") for n in (2, 3, 4)], *[("3-fold", f"l <= {n}") for n in (2, 3, 4)],
@@ -173,9 +173,9 @@ def test_noise_is_of_the_size_asked_for_and_shared_by_the_copy() -> None:
 
 
 def test_noise_is_learned_by_heart_in_degree_1_and_not_needed_in_degree_3() -> None:
-    found = {row["row"]: row for row in measure_noise(Protocol(n_seeds=3, steps=120), noises=(0.05,))}
-    assert found["EGNN"]["single"] == [0.5] * 3
-    assert found["l = 1"]["single"] == [1.0] * 3
+    found = {row["row"]: row for row in measure_noise(Protocol(n_seeds=2, steps=80), noises=(0.05,))}
+    assert found["EGNN"]["single"] == [0.5] * 2
+    assert found["l = 1"]["single"] == [1.0] * 2
     assert all(0.3 < accuracy < 0.7 for accuracy in found["l = 1"]["unseen"])
     assert all(accuracy > 0.95 for name in ("l = 3", "l <= 3") for accuracy in found[name]["unseen"])
 
