@@ -51,7 +51,7 @@ trainer:
   device: auto             # cpu or cuda
   precision: float32       # or float64
   seed: 0
-  compile: false           # true trains on compiled code: a minute or two to start, then faster
+  compile: false           # true trains on compiled code: minutes to start, for long runs
   # early_stop: 50         # end after so many validations without improvement
   # checkpoint_every: 1    # epochs
   # validate_every: 1      # epochs
