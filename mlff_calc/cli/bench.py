@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +9,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.bench_backbones import backbones
+from mlff_calc.cli.bench_output import give, table_of, whole_numbers
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.expressivity import expressivity
 
@@ -105,7 +104,7 @@ def _steps(
         "model": "model_ms", "total": "total_ms", "min": "min_ms", "25 %": "low_ms", "75 %": "high_ms",
         "µs/edge": "us_per_edge", "ms/atom": "ms_per_atom", "steps": "steps", "lists": "rebuilds",
     }  # fmt: skip
-    _give({"machine": machine, **chosen, "timings": rows}, json_file, [_table(title, columns, rows)])
+    give({"machine": machine, **chosen, "timings": rows}, json_file, [table_of(title, columns, rows)])
 
 
 @app.command()
@@ -131,7 +130,7 @@ def scaling(
 
     machine = describe_machine(device)
     rows = measure_scaling(
-        _numbers(sizes), steps=steps, rounds=rounds, potential=potential, threads=threads, device=device,
+        whole_numbers(sizes), steps=steps, rounds=rounds, potential=potential, threads=threads, device=device,
         precision=precision.value, compiled=compiled,
     )  # fmt: skip
     columns = {
@@ -141,7 +140,7 @@ def scaling(
     spread = flatness(rows)
     title = f"silicon, {precision.value}, {threads} thread(s); time per atom flat within {100 * spread:.0f} %"
     result = {"machine": machine, "threads": threads, "compile": compiled, "flatness": spread, "rows": rows}
-    _give(result, json_file, [_table(title, columns, rows)])
+    give(result, json_file, [table_of(title, columns, rows)])
 
 
 @app.command()
@@ -164,7 +163,7 @@ def memory(
 
     machine = describe_machine(device)
     rows = measure_memory(
-        parse_systems(systems), _numbers(batch_sizes), steps=steps, potential=potential, threads=threads, device=device,
+        parse_systems(systems), whole_numbers(batch_sizes), steps=steps, potential=potential, threads=threads, device=device,
         precision=precision.value, compiled=compiled,
     )  # fmt: skip
     columns = {
@@ -172,7 +171,7 @@ def memory(
         "peak MiB": "memory_mib",
     }  # fmt: skip
     result = {"machine": machine, "threads": threads, "compile": compiled, "rows": rows}
-    _give(result, json_file, [_table("memory of training", columns, rows)])
+    give(result, json_file, [table_of("memory of training", columns, rows)])
 
 
 @app.command()
@@ -201,7 +200,7 @@ def front(
     chosen = parse_shapes(shapes)
     machine = describe_machine("cpu")
     rows = measure_front(chosen, minutes, data=data, workdir=workdir, threads=threads, compiled=compiled,
-                         seeds=_numbers(seeds))  # fmt: skip
+                         seeds=whole_numbers(seeds))  # fmt: skip
     columns = {
         "shape": "shape", "parameters": "parameters", "force MAE meV/Å": "force_mae", "of seeds": "force_maes",
         "energy MAE meV": "energy_mae", "ms per step": "total_ms", "min": "min_ms",
@@ -210,7 +209,7 @@ def front(
     draw_front(rows, picture)
     title = f"ethanol after {minutes:g} minutes of training each, {threads} thread(s); picture in {picture}"
     result = {"machine": machine, "threads": threads, "compile": compiled, "minutes": minutes, "rows": rows}
-    _give(result, json_file, [_table(title, columns, rows)])
+    give(result, json_file, [table_of(title, columns, rows)])
 
 
 @app.command("force-fields")
@@ -250,7 +249,7 @@ def force_fields(
     result = {"machine": machine, "minutes": minutes, "compile": compiled, "rows": rows}
     comparing.write_results(result, output)
     title = f"force fields after {minutes:g} minutes of training each, one thread; also in {output}"
-    _give(result, json_file, [_table(title, comparing.COLUMNS, [comparing.cells(row) for row in rows])])
+    give(result, json_file, [table_of(title, comparing.COLUMNS, [comparing.cells(row) for row in rows])])
 
 
 @app.command()
@@ -295,12 +294,12 @@ def peers(
     from mlff_calc.bench.peers.run import PeerRun
 
     run = PeerRun(
-        peers=parse_peers(only), systems=parse_systems(systems), threads=_numbers(threads), rounds=rounds,
+        peers=parse_peers(only), systems=parse_systems(systems), threads=whole_numbers(threads), rounds=rounds,
         workdir=workdir or default_workdir(), train_minutes=train_minutes, data=data, potential=potential, compiled=compiled,
         precision=precision.value,
     )  # fmt: skip
     result = run.run()
-    _give(result, json_file, _peer_tables(result))
+    give(result, json_file, _peer_tables(result))
     if not result["timings"]:
         raise typer.Exit(1)
 
@@ -330,15 +329,15 @@ def lammps_(
     from mlff_calc.bench.machine import describe_machine
 
     if count is not None:
-        _give_counts(file, _numbers(sizes), _numbers(count), json_file)
+        _give_counts(file, whole_numbers(sizes), whole_numbers(count), json_file)
         return
-    rows = measure_lammps(file, _numbers(sizes), _numbers(ranks), steps=steps, paired=paired)
+    rows = measure_lammps(file, whole_numbers(sizes), whole_numbers(ranks), steps=steps, paired=paired)
     columns = {
         "atoms": "n_atoms", "ranks": "n_ranks", "pair ms": "pair_ms", "whole step ms": "loop_ms", "µs/atom": "us_per_atom",
         "Python ms": "python_ms", "pair / Python": "ratio", "peak MiB of a rank": "memory_mib", "KiB/atom": "kib_per_atom",
     }  # fmt: skip
     result = {"machine": describe_machine("cpu"), "file": str(file), "rows": rows}
-    _give(result, json_file, [_table(f"silicon by pair_style mlff, {file.name}", columns, rows)])
+    give(result, json_file, [table_of(f"silicon by pair_style mlff, {file.name}", columns, rows)])
 
 
 def _give_counts(file: Path, sizes: list[int], ranks: list[int], json_file: Path | None) -> None:
@@ -352,8 +351,8 @@ def _give_counts(file: Path, sizes: list[int], ranks: list[int], json_file: Path
         "further edges without exchange": "ghost_edges",
     }  # fmt: skip
     found = {n: partition_work(n, ranks, cutoff=facts.cutoff, n_layers=max(1, facts.n_layers)) for n in sizes}
-    tables = [_table(f"{n} silicon atoms, the rank with most edges", columns, rows) for n, rows in found.items()]
-    _give({"file": str(file), "sizes": found}, json_file, tables)
+    tables = [table_of(f"{n} silicon atoms, the rank with most edges", columns, rows) for n, rows in found.items()]
+    give({"file": str(file), "sizes": found}, json_file, tables)
 
 
 def _peer_tables(result: dict[str, Any]) -> list[Table]:
@@ -366,62 +365,11 @@ def _peer_tables(result: dict[str, Any]) -> list[Table]:
         "threads": "threads", "system": "system", "program": "program", "form": "form", "edges": "n_edges", "ms": "median",
         "min": "minimum", "25 %": "low", "75 %": "high", "µs/edge": "us_per_edge", "ours / this (quartiles)": "ours",
     }  # fmt: skip
-    tables = [_table("a step with moving atoms, ms (paired)", columns, rows)]
+    tables = [table_of("a step with moving atoms, ms (paired)", columns, rows)]
     if result["training"]:
         title = f"errors on rMD17 ethanol test frames after {result['train_minutes']:g} minutes of training"
         names = {"program": "program", "force MAE meV/Å": "force_mae", "energy MAE meV": "energy_mae"}
-        tables.append(_table(title, names, result["training"]))
+        tables.append(table_of(title, names, result["training"]))
     if result["failures"]:
-        tables.append(_table("failures", {name: name for name in ("program", "place", "reason")}, result["failures"]))
+        tables.append(table_of("failures", {name: name for name in ("program", "place", "reason")}, result["failures"]))
     return tables
-
-
-def _numbers(text: str) -> list[int]:
-    """Whole numbers out of a comma-separated list."""
-    from mlff_calc.errors import OptionError
-
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
-        msg = f"{text!r} is no comma-separated list of positive whole numbers, such as 1,2"
-        raise OptionError(msg)
-    return [int(word) for word in words]
-
-
-def _table(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for heading, field in columns.items():
-        words = any(isinstance(row[field], str) for row in rows)
-        table.add_column(heading, justify="left" if words else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*[_cell(row[field]) for field in columns.values()])
-    return table
-
-
-def _cell(value: object) -> str:
-    return (
-        f"{value:.4g}"
-        if isinstance(value, float) and abs(value) < 1e4
-        else f"{value:.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )
-
-
-def _give(result: dict[str, Any], json_file: Path | None, tables: list[Table]) -> None:
-    """Tables to stdout, or JSON there for `-`; JSON to a file whole or not at all."""
-    from rich.console import Console
-
-    text = json.dumps(result, indent=2)
-    if json_file is not None and str(json_file) == "-":
-        typer.echo(text)
-        return
-    console = Console(width=None if os.isatty(1) else 160)
-    for table in tables:
-        console.print(table)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        partial = json_file.with_name(f"{json_file.name}.part")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(json_file)

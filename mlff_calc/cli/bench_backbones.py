@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mlff_calc.cli.bench_output import give, table_of
+
 
 def backbones(
     names: Annotated[
@@ -34,7 +36,6 @@ def backbones(
     from mlff_calc.bench import parse_systems
     from mlff_calc.bench.machine import describe_machine
     from mlff_calc.bench.step import limited_threads
-    from mlff_calc.cli.bench import _give, _table  # here, since that module imports this one
     from mlff_calc.errors import OptionError
 
     if motion and compiled:
@@ -51,7 +52,7 @@ def backbones(
     columns = {
         "system": "system", "edges": "n_edges", "backbone": "backbone", "ms": "ms", "min": "min_ms", "ratio": "ratio",
     }  # fmt: skip
-    tables, profiles = [_table(title, columns, rows)], {}
+    tables, profiles = [table_of(title, columns, rows)], {}
     if operators:
         with limited_threads(threads):
             steps = (
@@ -62,8 +63,8 @@ def backbones(
             profiles = {word: timing.profile_operators(step, operators) for word, step in steps.items()}
         place = rows[-1]["system"]
         tables += [
-            _table(f"{word}, {place}, eager", {"operator": "operator", "calls": "calls", "ms": "ms"}, found)
+            table_of(f"{word}, {place}, eager", {"operator": "operator", "calls": "calls", "ms": "ms"}, found)
             for word, found in profiles.items()
         ]
     chosen_facts = {"machine": describe_machine("cpu"), "threads": threads, "compile": compiled, "motion": motion}
-    _give({**chosen_facts, "rows": rows, "operators": profiles}, json_file, tables)
+    give({**chosen_facts, "rows": rows, "operators": profiles}, json_file, tables)

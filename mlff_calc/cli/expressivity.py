@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlff_calc.cli.bench_output import give, whole_numbers
 from mlff_calc.cli.console import say
 
 if TYPE_CHECKING:
@@ -63,11 +64,10 @@ def expressivity(
     from mlff_calc.bench import expressivity as study
     from mlff_calc.bench.machine import describe_machine
     from mlff_calc.bench.step import limited_threads
-    from mlff_calc.cli.bench import _give, _numbers  # here, since that module imports this one
 
     usual = (",".join(map(str, study.DEGREES)), ",".join(study.STRUCTURES), 10)
     words, names, n_seeds = QUICK if quick else usual
-    rows = study.rows_of(_numbers(words if degrees is None else degrees))
+    rows = study.rows_of(whole_numbers(words if degrees is None else degrees))
     chosen = (names if structures is None else structures).split(",")
     graphs = study.graphs_of([word.strip() for word in chosen if word.strip()])
     protocol = study.Protocol(n_seeds=n_seeds if seeds is None else seeds, steps=steps)
@@ -82,7 +82,7 @@ def expressivity(
         "protocol": vars(protocol),
         "cells": [cell.as_dict() for cell in cells],
     }
-    _give({**result, "noise": noisy, "deviations": deviations}, output, expressivity_tables(cells, noisy))
+    give({**result, "noise": noisy, "deviations": deviations}, output, expressivity_tables(cells, noisy))
     if plot is not None:
         study.draw_table(cells, plot)
     if deviations:

@@ -1,0 +1,69 @@
+"""What the benchmarks read from and give to the command line: lists of numbers, tables, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Positive whole numbers out of a comma-separated list.
+
+    Raises:
+        OptionError: anything else.
+    """
+    from mlff_calc.errors import OptionError
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdigit() and int(word) > 0 for word in words):
+        msg = f"{text!r} is no comma-separated list of positive whole numbers, such as 1,2"
+        raise OptionError(msg)
+    return [int(word) for word in words]
+
+
+def table_of(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> Table:
+    """A table of `rows`, by columns of heading and field; words stand left, numbers right."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading, field in columns.items():
+        words = any(isinstance(row[field], str) for row in rows)
+        table.add_column(heading, justify="left" if words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*[_cell(row[field]) for field in columns.values()])
+    return table
+
+
+def _cell(value: object) -> str:
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float) and abs(value) < 1e4
+        else f"{value:.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def give(result: dict[str, Any], json_file: Path | None, tables: list[Table]) -> None:
+    """Tables to stdout, or JSON there for `-`; JSON to a file whole or not at all."""
+    from rich.console import Console
+
+    text = json.dumps(result, indent=2)
+    if json_file is not None and str(json_file) == "-":
+        typer.echo(text)
+        return
+    console = Console(width=None if os.isatty(1) else 160)
+    for table in tables:
+        console.print(table)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        partial = json_file.with_name(f"{json_file.name}.part")
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(json_file)
