@@ -60,7 +60,8 @@ class Propagator(nn.Module):
         )
         self.scalars = nn.Linear(1 + self.n_scalars, channels)
         self.vectors = nn.Parameter(torch.randn(2 if self.centre else 1, channels))
-        self.edges = nn.Linear(self.n_edge_scalars, int(config["backbone"]["n_basis"]), bias=False)
+        n_basis = int(config["backbone"]["n_basis"])
+        self.edges = nn.Parameter(torch.randn(self.n_edge_scalars, n_basis) / max(self.n_edge_scalars, 1) ** 0.5)
         species_of = torch.full((119,), -1, dtype=torch.long)
         species_of[torch.tensor(kinds)] = torch.arange(len(kinds))
         self.register_buffer("species_of", species_of, persistent=False)
@@ -123,7 +124,7 @@ class Propagator(nn.Module):
         out["input_features"] = torch.cat([scalars.unsqueeze(1), vectors], dim=1)
         out["drift"] = drift * self.length_scale
         if self.n_edge_scalars > 0:
-            out["edge_inputs"] = self.edges(graph["edge_scalars"].to(dtype))
+            out["edge_inputs"] = graph["edge_scalars"].to(dtype) @ self.edges
         return out
 
     def offsets(self, graph: Dict[str, Tensor]) -> Tensor:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlff_calc.datasets.motion import MotionSample
+from mlff_calc.errors import StructureError
 
 _TINY = 1e-12
+_HUGE = 1e12
 
 
 def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:
@@ -22,7 +24,15 @@ def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:
     | `length_scale` | of y - s d: what is left to learn |
     | `drift_scale` | of d |
     | `speed_scale` | of v(t) - v, 1 where targets have no velocities |
+
+    Raises:
+        StructureError: a displacement beyond all measure; names the sample.
     """
+    far = [sample.place for sample in samples if not np.abs(sample.target_positions - sample.positions).max() < _HUGE]
+    if far:
+        raise StructureError(
+            f"{far[0]}: a particle is {_HUGE:g} lengths or more from where it was, or nowhere; leave the sample out"
+        )
     drift = np.concatenate([(sample.velocities * sample.horizon).ravel() for sample in samples])
     moved = np.concatenate([(sample.target_positions - sample.positions).ravel() for sample in samples])
     power = float(np.mean(drift * drift))

@@ -137,6 +137,11 @@ def test_scripted_as_eager(name: str, make_sample: Make) -> None:
     torch.testing.assert_close(scripted(graph)["positions"], propagator(graph)["positions"], atol=1e-12, rtol=0.0)
 
 
+def test_nothing_is_known_of_edges() -> None:
+    propagator = build("hegnn", n_scalars=0, n_edge_scalars=0)
+    assert propagator.edges.shape == (0, 8)
+
+
 def test_folder_and_back(tmp_path: Path, make_sample: Make) -> None:
     propagator = build("hegnn").to_precision("float32")
     propagator.save(tmp_path / "p", card="# A test\n")
@@ -187,6 +192,15 @@ def test_bad_samples_are_refused(make_sample: Make) -> None:
         motion_graph(replace(sample, positions=same))
     with pytest.raises(StructureError, match="an edge names particle 7 of 5"):
         motion_graph(replace(sample, edges=sample.edges + 3))
+
+
+def test_a_sample_out_of_this_world_is_refused(make_sample: Make) -> None:
+    sample = make_sample()
+    for value in (1e200, np.nan):
+        far = sample.target_positions.copy()
+        far[1, 0] = value
+        with pytest.raises(StructureError, match=r"seed 0: a particle is 1e.12 lengths or more from where it was"):
+            scales_of([sample, replace(sample, target_positions=far)])
 
 
 def test_scales(make_sample: Make) -> None:

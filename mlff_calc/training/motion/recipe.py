@@ -41,7 +41,7 @@ class PropagatorSection(Section):
         from mlff_calc.propagator import build_propagator
 
         try:
-            build_propagator(self.config() | {"kinds": [1], "n_edge_scalars": 1}, seed=0)
+            build_propagator(self.config() | {"kinds": [1]}, seed=0)
         except RecipeError as error:
             raise ValueError(str(error)) from error
         return self
