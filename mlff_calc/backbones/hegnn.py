@@ -51,19 +51,12 @@ from mlff_calc.errors import RecipeError, StructureError
 from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import EdgeBasis, safe_lengths
 from mlff_calc.nn.exchange import exchange
-from mlff_calc.nn.harmonics import SphericalHarmonics, degree_selector
+from mlff_calc.nn.harmonics import Degrees, SphericalHarmonics, lanes
 from mlff_calc.nn.scatter import scatter_sum
 
 HIGHEST_L_MAX = 10
-LANES = 16
-"""Products with matrices of so many columns, or a multiple, are up to twice as fast on CPUs as with a few columns less."""
 SMALL = 1e-3
 """Atoms hardly move at the start of training: geometry is that of the input until the network has learned to move them."""
-
-
-def lanes(n: int) -> int:
-    """The next multiple of `LANES`."""
-    return n + -n % LANES
 
 
 class SteerableEdges(NamedTuple):
@@ -78,36 +71,6 @@ class SteerableEdges(NamedTuple):
     weight: Tensor
     harmonics: Tensor
     rays: Tensor
-
-
-class Degrees(nn.Module):
-    """Sums over the components of a degree, and the way back, for features [n, wide], wide >= copies * n_components.
-
-    Args:
-        l_max: highest degree. copies: of each degree, side by side.
-    """
-
-    selector: Tensor
-
-    def __init__(self, l_max: int, copies: int) -> None:
-        super().__init__()
-        self.width = copies * ((l_max + 1) ** 2 - 1)
-        self.wide = lanes(self.width)
-        self.n_degrees = copies * l_max
-        selector = torch.kron(torch.eye(copies), degree_selector(l_max).t().contiguous())
-        self.register_buffer("selector", nn.functional.pad(selector, [0, self.wide - self.width]), persistent=False)
-
-    def sums(self, products: Tensor) -> Tensor:
-        """Map components [n, wide] to sums by degree and copy [n, n_degrees]."""
-        return products @ self.selector.to(products.dtype).t()
-
-    def spread(self, values: Tensor) -> Tensor:
-        """Map values by degree and copy [n, n_degrees] to components [n, wide]."""
-        return values @ self.selector.to(values.dtype)
-
-    def places(self, first: int, n_columns: int) -> Tensor:
-        """Matrix [wide, n_columns] of sums by degree that puts them into columns `first` and after."""
-        return nn.functional.pad(self.selector.t(), [first, n_columns - first - self.n_degrees])
 
 
 class HegnnLayer(nn.Module):

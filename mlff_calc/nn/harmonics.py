@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 HIGHEST_DEGREE = 11
 """The coefficients of e3nn end here."""
+LANES = 16
+"""Products with matrices of so many columns, or a multiple, are up to twice as fast on CPUs as with a few columns less."""
 
 
 class NextDegree(nn.Module):
@@ -63,3 +65,38 @@ def degree_selector(l_max: int) -> Tensor:
     degree_of = [degree for degree in range(1, l_max + 1) for _ in range(2 * degree + 1)]
     columns = torch.eye(l_max)
     return columns[torch.tensor(degree_of, dtype=torch.long) - 1] if degree_of else columns
+
+
+def lanes(n: int) -> int:
+    """The next multiple of `LANES`."""
+    return n + -n % LANES
+
+
+class Degrees(nn.Module):
+    """Sums over the components of a degree, and the way back, for features [n, wide], wide >= copies * n_components.
+
+    Args:
+        l_max: highest degree. copies: of each degree, side by side.
+    """
+
+    selector: Tensor
+
+    def __init__(self, l_max: int, copies: int) -> None:
+        super().__init__()
+        self.width = copies * ((l_max + 1) ** 2 - 1)
+        self.wide = lanes(self.width)
+        self.n_degrees = copies * l_max
+        selector = torch.kron(torch.eye(copies), degree_selector(l_max).t().contiguous())
+        self.register_buffer("selector", nn.functional.pad(selector, [0, self.wide - self.width]), persistent=False)
+
+    def sums(self, products: Tensor) -> Tensor:
+        """Map components [n, wide] to sums by degree and copy [n, n_degrees]."""
+        return products @ self.selector.to(products.dtype).t()
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Map values by degree and copy [n, n_degrees] to components [n, wide]."""
+        return values @ self.selector.to(values.dtype)
+
+    def places(self, first: int, n_columns: int) -> Tensor:
+        """Matrix [wide, n_columns] of sums by degree that puts them into columns `first` and after."""
+        return nn.functional.pad(self.selector.t(), [first, n_columns - first - self.n_degrees])
