@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.nn.dense import dense
-from mlff_calc.nn.vectors import VectorReadout
+from mlff_calc.nn.vectors import SMALL, VectorReadout
 
 
 class DisplacementHead(nn.Module):
@@ -50,13 +50,15 @@ class DisplacementHead(nn.Module):
         self.velocities = velocities
         n_vectors = 2 if velocities else 1
         self.vectors = VectorReadout(l_max, channels, n_vectors)
-        self.gate = nn.Sequential(dense(channels, channels), nn.SiLU(), dense(channels, n_vectors))
+        last = dense(channels, n_vectors)
+        last.weight.data *= SMALL
+        self.gate = nn.Sequential(dense(channels, channels), nn.SiLU(), last)
         scales = torch.tensor([length_scale, drift_scale, speed_scale, drift_share], dtype=torch.float64)
         self.register_buffer("scales", scales)
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Return the graph with the outputs; it holds `node_features`, `velocities`, `horizon`, and maybe `moved`."""
-        features = graph["node_features"].to(self.gate[0].weight.dtype)
+        features = graph["node_features"].to(self.vectors.first.weight.dtype)
         drift = graph["velocities"].double() * graph["horizon"].index_select(0, graph["system_index"]).unsqueeze(1)
         along = self.gate(features[:, 0]).double().unsqueeze(2) * (drift / self.scales[1]).unsqueeze(1)
         beside = self.vectors(features, graph["edge_index"], graph["edge_vec"]).double()

@@ -9,9 +9,12 @@ from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.scatter import scatter_sum
 
+SMALL = 0.1
+"""Size of the first vectors: features of a new network may be large, and vectors of order ten are long to unlearn."""
+
 
 class VectorReadout(nn.Module):
-    """Vectors [n_atoms, n_vectors, 3] of order one that turn and mirror with the structure, and do not shift with it.
+    """Vectors [n_atoms, n_vectors, 3] that turn and mirror with the structure, and do not shift with it.
 
     Features with vectors (l_max >= 1) are mixed and gated by scalars,
 
@@ -30,9 +33,11 @@ class VectorReadout(nn.Module):
         self.l_max = l_max
         width = channels if l_max > 0 else 0
         self.mix = nn.Parameter(torch.randn(width, width) / math.sqrt(max(width, 1)))
-        self.last = nn.Parameter(torch.randn(width, n_vectors) / math.sqrt(max(width, 1)))
+        self.last = nn.Parameter(SMALL * torch.randn(width, n_vectors) / math.sqrt(max(width, 1)))
         self.first = dense(channels, channels)
         self.gate = dense(channels, channels if l_max > 0 else n_vectors)
+        if l_max == 0:
+            self.gate.weight.data *= SMALL
 
     def forward(self, features: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
         """Read vectors off `features` [n_atoms, (l_max+1)^2, channels].

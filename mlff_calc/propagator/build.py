@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "drift_scale": 1.0,
     "speed_scale": 1.0,
     "drift_share": 1.0,
+    "scalar_scale": 1.0,
     "predict_velocities": False,
     "centre": False,
 }
@@ -31,7 +32,7 @@ def build_propagator(config: dict[str, Any], seed: int | None = None) -> Propaga
     Args:
         config: `backbone` (name and options), `kinds` (numbers from 1 to 118) and optionally `n_scalars`,
             `n_edge_scalars`, `length_scale`, `drift_scale` (lengths), `speed_scale` (length/time), `drift_share`,
-            `predict_velocities`, `centre`; `scales_of` measures the scales on training samples.
+            `scalar_scale`, `predict_velocities`, `centre`; `scales_of` measures the scales on training samples.
         seed: seed of the weights; without one they come from torch's generator as it stands.
 
     Raises:
@@ -65,7 +66,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     for key in ("n_scalars", "n_edge_scalars"):
         if not _is_whole(whole[key]):
             raise RecipeError(f"{key} is {whole[key]!r} {_PLACE}; give a whole number, at least 0")
-    for key in ("length_scale", "drift_scale", "speed_scale"):
+    for key in ("length_scale", "drift_scale", "speed_scale", "scalar_scale"):
         if not (_is_number(whole[key]) and whole[key] > 0.0):
             raise RecipeError(f"{key} is {whole[key]!r} {_PLACE}; give a positive number")
     if not _is_number(whole["drift_share"]):
@@ -73,7 +74,9 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     for key in ("predict_velocities", "centre"):
         if not isinstance(whole[key], bool):
             raise RecipeError(f"{key} is {whole[key]!r} {_PLACE}; give true or false")
-    numbers = {key: float(whole[key]) for key in ("length_scale", "drift_scale", "speed_scale", "drift_share")}
+    numbers = {
+        key: float(whole[key]) for key in ("length_scale", "drift_scale", "speed_scale", "drift_share", "scalar_scale")
+    }
     backbone = {"backbone": resolve_backbone(whole["backbone"]), "kinds": kinds}
     return backbone | {key: numbers.get(key, whole[key]) for key in DEFAULTS}
 

@@ -2,7 +2,7 @@
 
 Any backbone will do. What is known beside kinds and edges is given to it as inputs:
 
-- scalars of atoms: the speed |v| t / D, and what the data hold (charges, heights),
+- scalars of atoms: the speed |v| t / D, and what the data hold (charges, heights) over its scale,
 - vectors of atoms: the constant-velocity step v t / D, and with `centre` x_i - mean(x) over its spread,
 - scalars of edges, added to the radial basis.
 
@@ -68,6 +68,7 @@ class Propagator(nn.Module):
         self.cutoff = float(self.backbone.cutoff)
         self.length_scale = float(config["length_scale"])
         self.drift_scale = float(config["drift_scale"])
+        self.scalar_scale = float(config["scalar_scale"])
         self.config = copy.deepcopy(config)
         self.kinds = kinds
         self.precision = "float32"
@@ -114,7 +115,7 @@ class Propagator(nn.Module):
         steps = graph["velocities"].double() * graph["horizon"].index_select(0, index).unsqueeze(1)
         drift = (steps / self.drift_scale).to(dtype)
         speeds = safe_lengths(drift).unsqueeze(1)
-        scalars = self.scalars(torch.cat([speeds, graph["node_scalars"].to(dtype)], dim=1))
+        scalars = self.scalars(torch.cat([speeds, (graph["node_scalars"] / self.scalar_scale).to(dtype)], dim=1))
         given = [drift]
         if self.centre:
             given.append(self.offsets(graph).to(dtype))

@@ -24,6 +24,7 @@ def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:
     | `length_scale` | of y - s d: what is left to learn |
     | `drift_scale` | of d |
     | `speed_scale` | of v(t) - v, 1 where targets have no velocities |
+    | `scalar_scale` | of the scalars, 1 where there are none |
 
     Raises:
         StructureError: a displacement beyond all measure; names the sample.
@@ -47,6 +48,7 @@ def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:
         "length_scale": _rms(moved - share * drift),
         "drift_scale": _rms(drift),
         "speed_scale": _rms(np.concatenate(changes)) if changes else 1.0,
+        "scalar_scale": _rms(np.concatenate([sample.scalars.ravel() for sample in samples])),
     }
 
 

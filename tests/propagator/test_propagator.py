@@ -210,6 +210,8 @@ def test_scales(make_sample: Make) -> None:
     assert scales["length_scale"] == pytest.approx(0.1, rel=0.1)
     assert scales["drift_scale"] == pytest.approx(0.5, rel=0.1)
     assert scales["speed_scale"] == pytest.approx(0.05, rel=0.1)
+    assert scales["scalar_scale"] == pytest.approx(1.0)
+    assert scales_of([replace(samples[0], scalars=4.0 * samples[0].scalars)])["scalar_scale"] == pytest.approx(4.0)
     lengths = [np.linalg.norm(s.positions[i] - s.positions[j]) for s in samples for i, j in s.edges.T]
     assert longest_edge(samples) == pytest.approx(max(lengths))
 
