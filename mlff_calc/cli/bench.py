@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `force-fields`, `lammps`, `peers` and "
-    "`expressivity`.",
+    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `force-fields`, `lammps`, "
+    "`peers` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

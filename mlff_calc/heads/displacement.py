@@ -34,6 +34,7 @@ class DisplacementHead(nn.Module):
         velocities: whether velocities are predicted too.
     """
 
+    scales: Tensor
     provides = {"displacements": "length", "velocity_changes": "length/time"}
 
     def __init__(
