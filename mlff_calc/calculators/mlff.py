@@ -15,6 +15,7 @@ from mlff_calc.export.metadata import BACKENDS
 from mlff_calc.potential import load_potential
 
 if TYPE_CHECKING:
+    from mlff_calc.export.exported import ExportedPotential
     from mlff_calc.potential import Potential
 
 
@@ -27,7 +28,8 @@ class MLFFCalculator(GraphCalculator):
     many images of a band (`NEB(..., allow_shared_calculator=True)`).
 
     Args:
-        potential: name of a potential that ships, path of a folder or of an exported file (`mlff export`), or a `Potential`,
+        potential: name of a potential that ships, path of a folder or of an exported file (`mlff export`), an exported file
+            that is loaded, or a `Potential`,
             which is copied and not changed.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``mixed`` or ``float64`` (relaxations to tight forces, phonons). Energies are summed in
@@ -51,7 +53,7 @@ class MLFFCalculator(GraphCalculator):
 
     def __init__(
         self,
-        potential: str | Path | Potential,
+        potential: str | Path | Potential | ExportedPotential,
         *,
         device: str | torch.device = "auto",
         precision: str = "float32",
