@@ -211,7 +211,7 @@ class CgEgnn(Backbone):
         rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
         basis = rays.basis.to(dtype)
         if known is not None:
-            basis = basis + known
+            basis = basis + known.to(dtype)
         radial = self.radial(basis) * (rays.envelope * self.norm).to(dtype).unsqueeze(-1)
         radial = radial.view(edge_vec.shape[0], 2 * self.n_layers, self.channels)
         return Bonds(radial, self.vector_product(rays.directions.to(dtype)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import OptionError, StructureError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -103,7 +104,9 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
         raise OptionError(f"--output {output} is a folder. Give the name of a file.")
     if output.exists() and not overwrite:
         raise OptionError(f"--output {output} is there already. Choose another name, or replace it with --overwrite.")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    near = next((folder for folder in output.absolute().parents if folder.exists()), None)
+    if near is None or not near.is_dir() or not os.access(near, os.W_OK):
+        raise OptionError(f"--output {output}: {near} cannot be written. Choose another folder.")
 
 
 @contextlib.contextmanager
@@ -173,6 +176,7 @@ def trajectory(
     if goes_on:
         run = _resume(structure, folder, _calculator(calculator, device), steps, given)
     else:
+        _structure(structure)  # what is wrong with it is said before what is missing for the calculator
         run = _start(structure, folder, _calculator(calculator, device), steps, given, overwrite=overwrite)
     _make(run, output, quiet=quiet)
 
@@ -272,4 +276,9 @@ def _structure(text: str) -> Atoms:
 
     from mlff_calc.cli.relax import read_structure
 
-    return molecule(text) if text in g2.names and not Path(text).is_file() else read_structure(Path(text))
+    atoms = molecule(text) if text in g2.names and not Path(text).is_file() else read_structure(Path(text))
+    if len(atoms) < 2:
+        raise StructureError(
+            f"{text} has {len(atoms)} atom; motion is learned from what atoms do to each other: give two or more"
+        )
+    return atoms

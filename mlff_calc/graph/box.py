@@ -162,7 +162,9 @@ def enclosing_box(positions: FloatArray, cell: FloatArray, pbc: NDArray[np.bool_
     inside = positions - wraps[:, pbc] @ full[pbc]
     box = spanning_cell(cell, periodic)
     fractional = inside @ np.linalg.inv(box)
-    lean = np.where(periodic, np.floor(fractional), 0.0)  # a slanted vector that is cut no longer carries atoms sideways
+    lean = np.where(
+        periodic, np.floor(fractional), 0.0
+    )  # a slanted vector that is cut no longer carries atoms sideways
     fractional -= lean
     for direction in np.flatnonzero(~periodic):
         squeezed = _squeeze(fractional[:, direction], cutoff + SAFETY)

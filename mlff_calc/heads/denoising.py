@@ -17,14 +17,15 @@ class DenoisingHead(nn.Module):
     """Adds `noise` [n_atoms, 3] (float64), in units of its standard deviation.
 
     Args:
-        l_max: highest degree of the features. channels: per component.
+        l_max: highest degree of the features. channels: per component. cutoff: of the graph.
+        avg_num_neighbors: mean number of neighbours.
     """
 
     provides = {"noise": ""}
 
-    def __init__(self, l_max: int, channels: int) -> None:
+    def __init__(self, l_max: int, channels: int, cutoff: float, avg_num_neighbors: float = 10.0) -> None:
         super().__init__()
-        self.vectors = VectorReadout(l_max, channels, 1)
+        self.vectors = VectorReadout(l_max, channels, 1, cutoff, avg_num_neighbors)
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Return the graph with `noise`; it holds `node_features`, `edge_index` and `edge_vec`."""

@@ -32,6 +32,7 @@ class DisplacementHead(nn.Module):
         l_max: highest degree of the features. channels: per component.
         length_scale, drift_scale, speed_scale: see the module's table. drift_share: likewise.
         velocities: whether velocities are predicted too.
+        cutoff: of the graph. avg_num_neighbors: mean number of neighbours.
     """
 
     scales: Tensor
@@ -46,11 +47,13 @@ class DisplacementHead(nn.Module):
         speed_scale: float,
         drift_share: float,
         velocities: bool,
+        cutoff: float,
+        avg_num_neighbors: float = 10.0,
     ) -> None:
         super().__init__()
         self.velocities = velocities
         n_vectors = 2 if velocities else 1
-        self.vectors = VectorReadout(l_max, channels, n_vectors)
+        self.vectors = VectorReadout(l_max, channels, n_vectors, cutoff, avg_num_neighbors)
         last = dense(channels, n_vectors)
         last.weight.data *= SMALL
         self.gate = nn.Sequential(dense(channels, channels), nn.SiLU(), last)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import safe_lengths
+from mlff_calc.nn.radial import PolynomialEnvelope
 from mlff_calc.nn.scatter import scatter_sum
 
 SMALL = 0.1
@@ -22,15 +23,22 @@ class VectorReadout(nn.Module):
 
     Features without are scalars h, and directions come from the edges,
 
-        y_i = sum_j phi(h_i, h_j) (x_j - x_i) / (1 + |x_j - x_i|).
+        y_i = N^-1/2 sum_j u(|x_j - x_i|) phi(h_i, h_j) (x_j - x_i) / (1 + |x_j - x_i|),
+
+    with the envelope u that goes smoothly to zero at the cutoff, and N mean neighbours.
 
     Args:
         l_max: highest degree of the features. channels: per component. n_vectors: to read.
+        cutoff: of the graph, in the length of the positions. avg_num_neighbors: N.
     """
 
-    def __init__(self, l_max: int, channels: int, n_vectors: int) -> None:
+    def __init__(
+        self, l_max: int, channels: int, n_vectors: int, cutoff: float, avg_num_neighbors: float = 10.0
+    ) -> None:
         super().__init__()
         self.l_max = l_max
+        self.norm = float(avg_num_neighbors) ** -0.5
+        self.envelope = PolynomialEnvelope(cutoff)
         width = channels if l_max > 0 else 0
         self.mix = nn.Parameter(torch.randn(width, width) / math.sqrt(max(width, 1)))
         self.last = nn.Parameter(SMALL * torch.randn(width, n_vectors) / math.sqrt(max(width, 1)))
@@ -55,6 +63,7 @@ class VectorReadout(nn.Module):
         pair = hidden.index_select(0, edge_index[0]) + features[:, 0].index_select(0, edge_index[1])
         weights = self.gate(nn.functional.silu(pair))
         short = edge_vec.to(weights.dtype)
-        short = short / (1.0 + safe_lengths(short)).unsqueeze(-1)
+        lengths = safe_lengths(short)
+        short = short * (self.norm * self.envelope(lengths) / (1.0 + lengths)).unsqueeze(-1)
         sent = weights.unsqueeze(2) * short.unsqueeze(1)
         return scatter_sum(sent, edge_index[0], features.shape[0])

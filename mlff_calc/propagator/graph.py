@@ -21,14 +21,17 @@ def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
         `velocities`, `node_scalars`, `edge_scalars`, `horizon`.
 
     Raises:
-        StructureError: values that are not finite, an edge of no length or to nowhere; names the sample.
+        StructureError: values that are not finite, shapes that do not fit, an edge of no length or to nowhere, a horizon
+            that is no time ahead; names the sample.
     """
     n_atoms = len(sample.kinds)
     _check_finite(sample)
     edges = np.asarray(sample.edges, dtype=np.int64).reshape(2, -1)
-    if edges.size and (edges.min() < 0 or edges.max() >= n_atoms):
+    _check_shapes(sample, edges.shape[1])
+    outside = edges[(edges < 0) | (edges >= n_atoms)]
+    if len(outside):
         raise StructureError(
-            f"{sample.place}: an edge names particle {edges.max()} of {n_atoms}; number particles from 0, without gaps"
+            f"{sample.place}: an edge names particle {outside[0]} of {n_atoms}; number particles from 0, without gaps"
         )
     order = np.argsort(edges[0], kind="stable")
     edges = np.ascontiguousarray(edges[:, order])
@@ -59,6 +62,26 @@ def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
 
 def _double(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def _check_shapes(sample: MotionSample, n_edges: int) -> None:
+    """Everything is there for every particle and edge, and kinds and horizon are possible.
+
+    Raises:
+        StructureError: names the sample, what is wrong in it, and what is expected.
+    """
+    n_atoms = len(sample.kinds)
+    rows = {"positions": n_atoms, "velocities": n_atoms, "scalars": n_atoms, "edge_scalars": n_edges}
+    for name, expected in rows.items():
+        found = np.asarray(getattr(sample, name)).shape
+        width = 3 if name in ("positions", "velocities") else found[-1]
+        if found != (expected, width):
+            raise StructureError(f"{sample.place}: {name} has shape {list(found)}, expected [{expected}, {width}]")
+    wrong = [int(kind) for kind in sample.kinds if not 0 < kind < 119]
+    if wrong:
+        raise StructureError(f"{sample.place}: kinds holds {wrong[0]}; give numbers from 1 to 118")
+    if not 0.0 < float(sample.horizon) < np.inf:
+        raise StructureError(f"{sample.place}: horizon is {sample.horizon}; give a time above 0")
 
 
 def _check_finite(sample: MotionSample) -> None:

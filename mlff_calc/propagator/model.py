@@ -57,6 +57,8 @@ class Propagator(nn.Module):
             speed_scale=config["speed_scale"],
             drift_share=config["drift_share"],
             velocities=bool(config["predict_velocities"]),
+            cutoff=self.backbone.cutoff,
+            avg_num_neighbors=float(config["backbone"]["avg_num_neighbors"]),
         )
         self.scalars = nn.Linear(1 + self.n_scalars, channels)
         self.vectors = nn.Parameter(torch.randn(2 if self.centre else 1, channels))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 
 from mlff_calc.backbones import available_backbones, build_backbone
@@ -29,7 +30,7 @@ class Denoiser(torch.nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.backbone = build_backbone({"name": name.split(",")[0], "cutoff": 4.0, **OPTIONS[name]}, n_species=3)
-        self.head = DenoisingHead(self.backbone.l_max, self.backbone.channels)
+        self.head = DenoisingHead(self.backbone.l_max, self.backbone.channels, 4.0)
 
     def forward(self, graph: dict[str, torch.Tensor]) -> torch.Tensor:
         """Noise [n_atoms, 3]."""
@@ -77,8 +78,24 @@ def test_a_few_steps_of_training_find_some_of_the_noise(name: str) -> None:
         loss = (model(graph) - noise).square().mean()
         loss.backward()
         optimizer.step()
-    bound = 0.9 if "scalars" in name else 0.7  # zero everywhere gives 1; scalars alone see no direction but those of edges
+    bound = (
+        0.9 if "scalars" in name else 0.7
+    )  # zero everywhere gives 1; scalars alone see no direction but those of edges
     assert loss.item() < bound * noise.square().mean().item()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_noise_is_smooth_where_a_neighbour_leaves(name: str) -> None:
+    model = denoiser(name)
+
+    def noise(distance: float) -> torch.Tensor:
+        places = [[0.0, 0.0, 0.0], [0.3, 1.1, 0.0], [distance, 0.0, 0.2]]
+        return model(graph_from_atoms(Atoms("COH", positions=places), 4.0)).detach()
+
+    leaves = np.sqrt(16.0 - 0.04)
+    inside, outside = noise(leaves - 1e-5), noise(leaves + 1e-5)
+    assert (noise(leaves - 0.5) - outside).abs().max() > 1e-4
+    torch.testing.assert_close(inside, outside, atol=1e-7, rtol=0.0)
 
 
 def test_lone_atoms_have_no_direction() -> None:

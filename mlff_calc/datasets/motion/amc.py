@@ -194,7 +194,7 @@ def _find_files(path: Path) -> tuple[Path, list[Path]]:
     folder = path if path.is_dir() else path.parent
     skeletons = [path] if path.suffix.lower() == ".asf" else _with_suffix(folder, ".asf")
     if path.suffix.lower() == ".amc" and len(skeletons) > 1:
-        skeletons = [asf for asf in skeletons if path.stem.startswith(asf.stem)]
+        skeletons = [asf for asf in skeletons if _belongs(path, asf)]
     if len(skeletons) != 1:
         names = ", ".join(asf.name for asf in skeletons) or "none"
         raise DatasetError(f"{path}: one skeleton is needed, and {folder} has {names} for it. Name the .asf file.")
@@ -203,10 +203,15 @@ def _find_files(path: Path) -> tuple[Path, list[Path]]:
         return asf, [path]
     motions = _with_suffix(folder, ".amc")
     if len(_with_suffix(folder, ".asf")) > 1:
-        motions = [amc for amc in motions if amc.stem.startswith(asf.stem)]
+        motions = [amc for amc in motions if _belongs(amc, asf)]
     if not motions:
         raise DatasetError(f"{folder} has no .amc file for {asf.name}; put the motions beside the skeleton")
     return asf, motions
+
+
+def _belongs(amc: Path, asf: Path) -> bool:
+    """Whether a motion is of a skeleton by its name, as 10_01.amc is of 10.asf and 103_01.amc is not."""
+    return amc.stem == asf.stem or amc.stem.startswith(f"{asf.stem}_")
 
 
 def _with_suffix(folder: Path, suffix: str) -> list[Path]:

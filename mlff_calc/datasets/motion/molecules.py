@@ -30,7 +30,7 @@ MARGIN = 10_000
 SHARES = {"train": 0.1, "valid": 0.05, "test": 0.05}
 USED = {"train": 500, "valid": 2000, "test": 2000}
 SEED = 100
-MAX_STEP = 1.0
+MAX_STEP = 0.5
 """Farther than this, Angstrom, no atom moves between neighbouring frames."""
 _BLOCK = 10_000  # frames looked at together
 

@@ -181,7 +181,7 @@ def read_nbody(
         raise DatasetError(f"{path} has no trajectories of part '{part}'; make it again with --{part} above 0")
     n = arrays["charges"].shape[1]
     complete, kinds = complete_edges(n), np.ones(n, dtype=np.int64)
-    time = float(arrays["frame_interval"]) * (last - first)
+    time = float(arrays["frame_interval"].reshape(-1)[0]) * (last - first)
     samples = []
     for row in chosen[:limit].tolist():
         place = f"{path}, trajectory {row}, frames {first} and {last}"
@@ -217,3 +217,8 @@ def _check_shapes(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     for name, expected in wanted.items():
         if arrays[name].shape != expected:
             raise DatasetError(f"{path}: '{name}' has shape {list(arrays[name].shape)}, expected {list(expected)}")
+    interval = arrays["frame_interval"]
+    if interval.size != 1 or not 0.0 < float(interval.reshape(-1)[0]) < np.inf:
+        raise DatasetError(
+            f"{path}: 'frame_interval' is {interval.tolist()}; give the time between two frames, above 0"
+        )

@@ -138,6 +138,15 @@ class MotionRecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
+    def _can_be_compiled(self) -> MotionRecipe:
+        if self.trainer.compile and self.propagator.backbone.config().get("centre"):
+            raise ValueError(
+                "trainer.compile is true, and propagator.backbone.centre looks at systems in a way that is not compiled; "
+                "set trainer.compile: false, or backbone.centre: false (propagator.centre does compile)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _precision_is_there(self) -> MotionRecipe:
         if self.trainer.precision == "mixed":
             raise ValueError("trainer.precision is mixed, which propagators do not have; give float32 or float64")
