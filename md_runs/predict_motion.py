@@ -1,11 +1,12 @@
 """Where charged particles will be: three networks trained on the same N-body data, and two guesses beside them.
 
     python md_runs/predict_motion.py                  # 5 bodies, 3000 trajectories, about 10 minutes on one core
-    python md_runs/predict_motion.py --bodies 20      # larger systems, hours
+    python md_runs/predict_motion.py --bodies 20      # larger systems, about as long: fewer epochs
+    python md_runs/predict_motion.py --seed 1         # other weights and another order of samples
     python md_runs/predict_motion.py --short          # small networks and few steps, to see that everything works
     python md_runs/predict_motion.py --resume         # after Ctrl-C or a kill
 
-Writes the data, the runs and a table into predict_motion/. Set OMP_NUM_THREADS=1 for small systems.
+Writes the data and the runs into predict_motion/, and prints a table. Set OMP_NUM_THREADS=1 for small systems.
 """
 
 from __future__ import annotations
@@ -22,23 +23,33 @@ from mlff_calc.training.motion import evaluate_propagator, parse_motion_recipe, 
 
 MOVING = {"moves": True, "n_layers": 4, "n_basis": 16, "cutoff": 15.0}
 NETWORKS = {
-    "EGNN": ({"name": "hegnn", "l_max": 0, "channels": 64} | MOVING, 1e-3, 0.5),
-    "HEGNN": ({"name": "hegnn", "l_max": 3, "channels": 64} | MOVING, 1e-3, 0.5),
-    "CG-EGNN": ({"name": "cg_egnn", "hops": 1, "channels": 28} | MOVING, 3e-3, 0.3),
+    "EGNN": ({"name": "hegnn", "l_max": 0, "channels": 64} | MOVING, 1e-3, 0.5, 60),
+    "HEGNN": ({"name": "hegnn", "l_max": 3, "channels": 64} | MOVING, 1e-3, 0.5, 60),
+    "CG-EGNN": ({"name": "cg_egnn", "hops": 1, "channels": 28} | MOVING, 3e-3, 0.3, 40),
 }
-"""Backbone, learning rate and weight decay: with 3000 samples, the decay is what keeps them from learning by heart."""
+"""Backbone, learning rate, weight decay, and epochs for 5 bodies.
+
+With 3000 samples, the decay is what keeps networks from learning by heart.
+"""
 
 
-def recipe(network, data, *, short):
-    backbone, rate, decay = NETWORKS[network]
+def recipe(network, data, options):
+    backbone, rate, decay, epochs = NETWORKS[network]
+    short = options.short
+    batch, epochs = (100, epochs) if options.bodies <= 5 else (25, 10)
     small = {"channels": 8, "n_layers": 2} if short else {}
-    optimizer = {"learning_rate": rate, "weight_decay": decay, "gradient_clip": 1.0, "batch_size": 10 if short else 100}
+    optimizer = {
+        "learning_rate": rate,
+        "weight_decay": decay,
+        "gradient_clip": 1.0,
+        "batch_size": 10 if short else batch,
+    }
     return parse_motion_recipe(
         {
             "propagator": {"backbone": backbone | small},
             "data": {"file": str(data.absolute())},
-            "optimizer": optimizer | {"max_epochs": 2 if short else 60},
-            "trainer": {"device": "cpu", "validate_every": 1 if short else 5},
+            "optimizer": optimizer | {"max_epochs": 2 if short else epochs},
+            "trainer": {"device": "cpu", "validate_every": 1 if short else min(5, epochs // 5), "seed": options.seed},
         },
         origin=f"{network} in md_runs/predict_motion.py",
     )
@@ -47,6 +58,7 @@ def recipe(network, data, *, short):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bodies", type=int, default=5, help="in each trajectory")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and order of samples")
     parser.add_argument("--output", type=Path, default=Path("predict_motion"), help="folder for data, runs and table")
     parser.add_argument("--resume", action="store_true", help="go on with the runs in the output folder")
     parser.add_argument("--short", action="store_true", help="small networks, 30 trajectories, 2 epochs")
@@ -63,7 +75,7 @@ def main():
         folder = options.output / network
         if not (options.resume and (folder / "propagator").is_dir()):  # what is finished is only judged
             train_propagator(
-                recipe(network, data, short=options.short),
+                recipe(network, data, options),
                 output=folder,
                 resume=options.resume and folder.exists(),
                 overwrite=not options.resume,
