@@ -17,14 +17,14 @@ def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:
     """Scales for `build_propagator`, as root mean squares over components.
 
     With the constant-velocity step d = v t, the displacement y = x(t) - x, and the share s = <d y> / <d d> that fits best:
+    `drift_share` is s; `length_scale` is that of y - s d, what is left to learn; `drift_scale` that of d; `speed_scale` that
+    of v(t) - v, 1 where targets have no velocities; `scalar_scale` that of the scalars, 1 where there are none.
 
-    | key | what |
-    |---|---|
-    | `drift_share` | s |
-    | `length_scale` | of y - s d: what is left to learn |
-    | `drift_scale` | of d |
-    | `speed_scale` | of v(t) - v, 1 where targets have no velocities |
-    | `scalar_scale` | of the scalars, 1 where there are none |
+    Args:
+        samples: to train on.
+
+    Returns:
+        The five numbers by name.
 
     Raises:
         StructureError: a displacement beyond all measure; names the sample.
