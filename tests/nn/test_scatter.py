@@ -53,7 +53,9 @@ def test_csr_reduction_is_what_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     scatter = pytest.importorskip("torch_scatter", reason="torch-scatter is not installed")
     calls: list[str] = []
     reduction = scatter.segment_csr
-    monkeypatch.setattr(scatter, "segment_csr", lambda *args, **options: calls.append("csr") or reduction(*args, **options))
+    monkeypatch.setattr(
+        scatter, "segment_csr", lambda *args, **options: calls.append("csr") or reduction(*args, **options)
+    )
     scatter_sum(*_case(50, 7), 7)
     assert calls == ["csr"]
     torch.use_deterministic_algorithms(False)

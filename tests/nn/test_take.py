@@ -9,7 +9,8 @@ from mlff_calc.nn.take import Take
 
 
 @pytest.mark.parametrize(
-    "index", [[0], [0, 2, 6, 3, 7, 1, 5, 8, 4], [0, 0, 0, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 1], [0, 1, 2, 3, 4, 3, 4, 5, 5]]
+    "index",
+    [[0], [0, 2, 6, 3, 7, 1, 5, 8, 4], [0, 0, 0, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 1], [0, 1, 2, 3, 4, 3, 4, 5, 5]],
 )
 def test_take_is_indexing(index: list[int]) -> None:
     values = torch.randn(3, 9, 2, dtype=torch.float64, requires_grad=True)
