@@ -53,7 +53,7 @@ from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import EdgeBasis, safe_lengths
 from mlff_calc.nn.exchange import exchange
 from mlff_calc.nn.harmonics import Degrees, SphericalHarmonics, lanes
-from mlff_calc.nn.scatter import scatter_sum
+from mlff_calc.nn.scatter import from_mean, scatter_sum
 
 HIGHEST_L_MAX = 10
 SMALL = 1e-3
@@ -278,7 +278,7 @@ class Hegnn(Backbone):
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` `moved` [n_atoms, 3].
 
         Where the graph has `input_features` and `edge_inputs`, they are added to first features and radial basis. The drift
-        of `moves` is `drift` of the graph, or else `velocities`; without either, atoms move by the pushes alone.
+        of `moves` is `drift` of the graph; without it, atoms move by the pushes alone.
 
         Raises:
             StructureError: `centre` or `moves`, and ghost atoms; `centre`, and a graph that has no centre, or whose energy
@@ -319,9 +319,8 @@ class Hegnn(Backbone):
                 "backbone hegnn: moves is true, and this engine has ghost atoms, whose moves it does not exchange; train a "
                 "potential with moves: false"
             )
-        for key in ("drift", "velocities"):
-            if key in graph:
-                return graph[key].to(self.species.weight.dtype)
+        if "drift" in graph:
+            return graph["drift"].to(self.species.weight.dtype)
         return None
 
     def with_inputs(self, graph: Dict[str, Tensor], scalars: Tensor, steerable: Tensor) -> Tuple[Tensor, Tensor]:
@@ -389,10 +388,7 @@ class Hegnn(Backbone):
                 "backbone hegnn: centre is true, and a system is periodic, so that it has no centre; set centre: false, or "
                 "give structures with pbc off"
             )
-        positions, index, n_systems = graph["positions"].double(), graph["system_index"], graph["cell"].shape[0]
-        counts = scatter_sum(torch.ones_like(positions[:, :1]), index, n_systems).clamp(min=1.0)
-        means = scatter_sum(positions, index, n_systems) / counts
-        offsets = positions - means.index_select(0, index)
+        offsets = from_mean(graph["positions"], graph["system_index"], graph["cell"].shape[0])
         harmonics = self.harmonics(offsets / safe_lengths(offsets).unsqueeze(-1)).to(self.species.weight.dtype)
         gates = self.centre_species.index_select(0, graph["species"])
         return self.degrees.spread(gates) * self.filled(harmonics.repeat(1, self.copies))

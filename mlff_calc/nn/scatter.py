@@ -25,6 +25,19 @@ def scatter_sum(values: Tensor, index: Tensor, n_rows: int) -> Tensor:
     return out.index_add(0, index, values)
 
 
+def from_mean(positions: Tensor, index: Tensor, n_systems: int) -> Tensor:
+    """x_i - mean(x) of each system [n_atoms, 3], float64.
+
+    Args:
+        positions: [n_atoms, 3].
+        index: which system each belongs to [n_atoms].
+        n_systems: how many there are.
+    """
+    positions = positions.double()
+    counts = scatter_sum(torch.ones_like(positions[:, :1]), index, n_systems).clamp(min=1.0)
+    return positions - (scatter_sum(positions, index, n_systems) / counts).index_select(0, index)
+
+
 @cache
 def _has_torch_scatter() -> bool:
     return find_spec("torch_scatter") is not None

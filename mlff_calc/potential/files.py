@@ -113,6 +113,24 @@ def save_potential(
     return folder
 
 
+def read_weights(folder: Path, kind: str = "potential") -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a folder that holds a `kind`, checked against their checksum.
+
+    Raises:
+        PotentialFileError: something else, truncated, foreign, newer, or changed after it was written.
+    """
+    header = read_header(folder)
+    held = header.get("kind", "potential")
+    if held != kind:
+        raise PotentialFileError(f"{folder} holds a {held}, not a {kind}; use load_{held}")
+    with safe_open(folder / WEIGHTS, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    if checksum(tensors, header) != header["sha256"]:
+        msg = f"{folder / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
+        raise PotentialFileError(msg)
+    return header, tensors
+
+
 def read_header(folder: Path) -> dict[str, Any]:
     """Header of a potential's weights, upgraded to this version's format.
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import safe_open
-
 from mlff_calc.errors import PotentialFileError, RecipeError
 from mlff_calc.potential.catalogue import find_potential
-from mlff_calc.potential.files import WEIGHTS, checksum, read_header
+from mlff_calc.potential.files import WEIGHTS, read_weights
 
 if TYPE_CHECKING:
     from mlff_calc.potential.model import Potential
@@ -24,14 +22,7 @@ def load_potential(name_or_path: str | Path) -> Potential:
     from mlff_calc.potential.build import build_potential
 
     folder = find_potential(name_or_path)
-    header = read_header(folder)
-    if header.get("kind", "potential") != "potential":
-        raise PotentialFileError(f"{folder} holds a {header['kind']}, not a potential; use load_{header['kind']}")
-    with safe_open(folder / WEIGHTS, framework="pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    if checksum(tensors, header) != header["sha256"]:
-        msg = f"{folder / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
-        raise PotentialFileError(msg)
+    header, tensors = read_weights(folder)
     try:
         potential = build_potential(header["config"], seed=0)
         potential.load_state_dict(tensors)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import safe_open
-
 from mlff_calc.errors import PotentialFileError, RecipeError
-from mlff_calc.potential.files import WEIGHTS, checksum, read_header
+from mlff_calc.potential.files import WEIGHTS, read_weights
 from mlff_calc.propagator.build import build_propagator
 from mlff_calc.propagator.files import KIND
 from mlff_calc.propagator.model import Propagator
@@ -23,17 +21,7 @@ def load_propagator(folder: str | Path) -> Propagator:
     path = path.parent if path.name == WEIGHTS else path
     if not (path / WEIGHTS).is_file():
         raise PotentialFileError(f"{folder} is not a propagator: a propagator is a folder that holds {WEIGHTS}")
-    header = read_header(path)
-    if header.get("kind", "potential") != KIND:
-        raise PotentialFileError(
-            f"{path} holds a {header.get('kind', 'potential')}, not a propagator; use load_potential"
-        )
-    with safe_open(path / WEIGHTS, framework="pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    if checksum(tensors, header) != header["sha256"]:
-        raise PotentialFileError(
-            f"{path / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
-        )
+    header, tensors = read_weights(path, KIND)
     try:
         propagator = build_propagator(header["config"], seed=0)
         propagator.load_state_dict(tensors)

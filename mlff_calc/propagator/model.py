@@ -22,7 +22,7 @@ from mlff_calc.backbones import build_backbone
 from mlff_calc.errors import OptionError
 from mlff_calc.heads import DisplacementHead
 from mlff_calc.nn.edges import safe_lengths
-from mlff_calc.nn.scatter import scatter_sum
+from mlff_calc.nn.scatter import from_mean, scatter_sum
 from mlff_calc.propagator.files import save_propagator
 
 PRECISIONS = ("float32", "float64")
@@ -132,8 +132,8 @@ class Propagator(nn.Module):
 
     def offsets(self, graph: Dict[str, Tensor]) -> Tensor:
         """x_i - mean(x) of each system [n_atoms, 3], over the root mean square of its lengths."""
-        positions, index, n_systems = graph["positions"].double(), graph["system_index"], graph["cell"].shape[0]
-        counts = scatter_sum(torch.ones_like(positions[:, :1]), index, n_systems).clamp(min=1.0)
-        offsets = positions - (scatter_sum(positions, index, n_systems) / counts).index_select(0, index)
+        index, n_systems = graph["system_index"], graph["cell"].shape[0]
+        offsets = from_mean(graph["positions"], index, n_systems)
+        counts = scatter_sum(torch.ones_like(offsets[:, :1]), index, n_systems).clamp(min=1.0)
         spread = scatter_sum((offsets * offsets).sum(dim=1, keepdim=True), index, n_systems) / counts
         return offsets / torch.sqrt(spread + 1e-12).index_select(0, index)
