@@ -21,8 +21,8 @@ def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
         `velocities`, `node_scalars`, `edge_scalars`, `horizon`.
 
     Raises:
-        StructureError: values that are not finite, shapes that do not fit, an edge of no length or to nowhere, a horizon
-            that is no time ahead; names the sample.
+        StructureError: values that are not finite, shapes that do not fit, an edge of no length, to nowhere or to itself,
+            a horizon that is no time ahead; names the sample.
     """
     n_atoms = len(sample.kinds)
     _check_finite(sample)
@@ -33,10 +33,15 @@ def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
         raise StructureError(
             f"{sample.place}: an edge names particle {outside[0]} of {n_atoms}; number particles from 0, without gaps"
         )
+    loop = np.flatnonzero(edges[0] == edges[1])
+    if len(loop):
+        raise StructureError(
+            f"{sample.place}, edge {loop[0]}: it connects particle {edges[0, loop[0]]} with itself; take this edge out"
+        )
     order = np.argsort(edges[0], kind="stable")
     edges = np.ascontiguousarray(edges[:, order])
     vectors = sample.positions[edges[1]] - sample.positions[edges[0]]
-    short = np.flatnonzero((vectors * vectors).sum(axis=1) < 1e-16)
+    short = np.flatnonzero(np.abs(vectors).max(axis=1, initial=0.0) < 1e-8)
     if len(short):
         i, j = edges[:, short[0]]
         raise StructureError(

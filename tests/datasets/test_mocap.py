@@ -112,7 +112,7 @@ def test_radians(tmp_path):
         ("root upper leg", "root upper", "does not connect the bone leg"),
         ("upper lower", "upper hand", "names the bone hand"),
         ("upper lower", "upper lower leg", "leg as a child twice"),
-        ("axis 0 0 90  XYZ", "axis 0 0 90  XYY", "order of its axes is xyy"),
+        ("axis 0 0 90  XYZ", "axis 0 0 90  XYY", "order of its axes is .xyy"),
         (":hierarchy", ":tree", "no section :hierarchy"),
         ("name lower", "name upper", "two bones are called upper"),
     ],

@@ -71,7 +71,8 @@ class Skeleton:
     @property
     def edges(self) -> NDArray[np.int64]:
         """[n_bones, 2], joints that a bone connects."""
-        return np.asarray([(i, bone.parent) for i, bone in enumerate(self.bones) if bone.parent >= 0]).reshape(-1, 2)
+        pairs = [(i, bone.parent) for i, bone in enumerate(self.bones) if bone.parent >= 0]
+        return np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def read_asf_amc(
@@ -191,6 +192,8 @@ def _parents_first(skeleton: Skeleton) -> Iterator[int]:
 
 def _find_files(path: Path) -> tuple[Path, list[Path]]:
     """The skeleton and its motions."""
+    if path.is_file() and path.suffix.lower() not in (".asf", ".amc"):
+        raise DatasetError(f"{path} is no .asf or .amc file; name one, or a folder of them, or take another `format`")
     folder = path if path.is_dir() else path.parent
     skeletons = [path] if path.suffix.lower() == ".asf" else _with_suffix(folder, ".asf")
     if path.suffix.lower() == ".amc" and len(skeletons) > 1:
@@ -309,7 +312,7 @@ def _bone(path: Path, name: str, parent: int, fields: dict[str, list[str]], degr
     place = f"{path}, bone {name}"
     if parent < 0:
         channels = tuple(word.lower() for word in fields.get("order", ()))
-        order = fields.get("axis", ["XYZ"])[0].lower()
+        order = "".join(fields.get("axis", ["XYZ"])[:1]).lower()
         offset, angles = (_numbers(place, fields, key, 3, default=0.0) for key in ("position", "orientation"))
         if np.any(angles != 0.0):
             raise DatasetError(
@@ -325,7 +328,7 @@ def _bone(path: Path, name: str, parent: int, fields: dict[str, list[str]], degr
         offset = _numbers(place, fields, "direction", 3) * _numbers(place, fields, "length", 1)
         known = _TURNS
     if sorted(order) != ["x", "y", "z"]:
-        raise DatasetError(f"{place}: the order of its axes is {order}; expected x, y and z once each, like XYZ")
+        raise DatasetError(f"{place}: the order of its axes is '{order}'; expected x, y and z once each, like XYZ")
     odd = next((channel for channel in channels if channel not in known or channels.count(channel) > 1), None)
     if odd is not None:
         raise DatasetError(f"{place}: channel {odd} is not known or stands twice; known: {' '.join(known)}")

@@ -1,14 +1,21 @@
-"""Archives of numpy arrays, read with errors that name the file and the key."""
+"""Archives of numpy arrays, read with errors that name the file, the array, what it holds, and the cure."""
 
 from __future__ import annotations
 
 import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlff_calc.errors import DatasetError
+
+CURE = "write the file again"
+# what numpy and zipfile raise on damaged files; BadZipFile and zlib's error have no parents of use
+_DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def archive_keys(path: Path) -> set[str]:
@@ -23,15 +30,12 @@ def archive_keys(path: Path) -> set[str]:
     Raises:
         DatasetError: not an npz archive, or an incomplete one.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return set(archive.files)
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} cannot be read as an npz archive ({error}); is it complete?") from error
+    with _opened(path) as archive:
+        return set(archive.files)
 
 
-def read_arrays(path: Path, names: list[str]) -> dict[str, NDArray]:
-    """Some arrays of an archive.
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray]:
+    """Some arrays of an archive, of any shape and dtype but Python objects.
 
     Args:
         path: the file.
@@ -41,13 +45,174 @@ def read_arrays(path: Path, names: list[str]) -> dict[str, NDArray]:
         The arrays by name.
 
     Raises:
-        DatasetError: unreadable, or an array is not there.
+        DatasetError: unreadable, or an array is not there, or holds Python objects.
     """
-    missing = sorted(set(names) - archive_keys(path))
-    if missing:
-        raise DatasetError(f"{path} lacks the arrays {missing}; write the file again")
+    with _opened(path) as archive:
+        missing = sorted(set(names) - set(archive.files))
+        if missing:
+            raise DatasetError(f"{path} lacks the arrays {missing}; {CURE}")
+        return {name: _read(path, archive, name) for name in names}
+
+
+def numbers_of(
+    path: Path,
+    name: str,
+    values: NDArray,
+    shape: Sequence[int | str],
+    *,
+    whole: bool = False,
+    finite: bool = False,
+    empty: bool = False,
+) -> NDArray:
+    """An array that is to hold real numbers, looked at from all sides.
+
+    Args:
+        path: the file, for messages.
+        name: of the array.
+        values: what stands in the file.
+        shape: the length of each axis, or its name where any length will do.
+        whole: demand whole numbers; floats like 6.0 are taken as such.
+        finite: refuse NaN and infinity.
+        empty: allow axes of length 0.
+
+    Returns:
+        The same array, or int64 where `whole`.
+
+    Raises:
+        DatasetError: another shape, no numbers, no whole or finite ones.
+    """
+    wanted = f"[{', '.join(map(str, shape))}]"
+    kind = "whole numbers" if whole else "numbers"
+    fits = len(shape) == values.ndim and all(
+        isinstance(length, str) or length == found for length, found in zip(shape, values.shape, strict=True)
+    )
+    if not fits or (values.size == 0 and not empty):
+        raise DatasetError(
+            f"{path}: '{name}' has shape {list(values.shape)}, expected {wanted} of {kind}"
+            f"{' and at least one of them' if fits else ''} (its dtype is {values.dtype}); {CURE}"
+        )
+    if values.dtype.kind not in "iuf":
+        raise DatasetError(
+            f"{path}: '{name}' has dtype {values.dtype}, expected {kind} (its shape is {list(values.shape)}); {CURE}"
+        )
+    if whole:
+        return _whole(path, name, values)
+    if finite:
+        _refuse(path, name, values, ~np.isfinite(values), "finite numbers")
+    return values
+
+
+def one_number(path: Path, name: str, values: NDArray) -> float:
+    """An array that is to hold one finite number.
+
+    Args:
+        path: the file, for messages.
+        name: of the array.
+        values: what stands in the file.
+
+    Returns:
+        The number.
+
+    Raises:
+        DatasetError: several numbers or none, or something else.
+    """
+    flat = values.reshape(-1) if values.size == 1 else values
+    return float(numbers_of(path, name, flat, [1], finite=True)[0])
+
+
+def one_text(path: Path, name: str, values: NDArray) -> str:
+    """An array that is to hold one word.
+
+    Args:
+        path: the file, for messages.
+        name: of the array.
+        values: what stands in the file.
+
+    Returns:
+        The word.
+
+    Raises:
+        DatasetError: several words or none, or something else.
+    """
+    if values.size != 1 or values.dtype.kind not in "US":
+        raise DatasetError(
+            f"{path}: '{name}' has shape {list(values.shape)} and dtype {values.dtype}, expected one word; {CURE}"
+        )
+    word = values.reshape(-1)[0]
+    return word.decode(errors="replace") if isinstance(word, bytes) else str(word)
+
+
+def _whole(path: Path, name: str, values: NDArray) -> NDArray[np.int64]:
+    """The values as int64, where that changes none of them."""
+    with np.errstate(invalid="ignore"):
+        found = values.astype(np.int64)
+    _refuse(path, name, values, (found != values) | ((found < 0) != (values < 0)), "whole numbers")
+    return found
+
+
+def _refuse(path: Path, name: str, values: NDArray, wrong: NDArray[np.bool_], expected: str) -> None:
+    """Name the first wrong number, where there is one."""
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise DatasetError(
+            f"{path}: '{name}' of shape {list(values.shape)} and dtype {values.dtype} holds {values[place]} at "
+            f"{list(place)}, expected {expected}; correct it there, or {CURE}"
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """The archive, closed afterwards; whatever numpy raises on a damaged one becomes a DatasetError."""
+    _refuse_other_files(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} cannot be read as an npz archive ({error}); is it complete?") from error
+            yield archive
+    except DatasetError:
+        raise
+    except _DAMAGED as error:
+        raise DatasetError(f"{path} cannot be read as an npz archive ({_line(error)}); is it complete?") from error
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Say what a file is that does not begin as an npz archive does; numpy would speak of pickles."""
+    try:
+        with path.open("rb") as stream:
+            begin = stream.read(6)
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read as an npz archive ({error.strerror or error}); check the path and its permissions"
+        ) from error
+    if begin == b"\x93NUMPY":
+        raise DatasetError(
+            f"{path} is a single array (.npy), and an npz archive of several named arrays is needed; write one with "
+            "numpy.savez, or take another file"
+        )
+    if not begin.startswith(b"PK"):
+        what = f"begins with {begin!r}" if begin else "is empty"
+        raise DatasetError(
+            f"{path} cannot be read as an npz archive: it {what}, and archives, which numpy.savez writes, begin with "
+            "'PK'; is it complete, and the right file?"
+        )
+
+
+def _read(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> NDArray:
+    """One array of an open archive."""
+    try:
+        found = archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise DatasetError(
+            f"{path}: '{name}' has dtype object: it holds Python objects, which are not read, since reading them can run "
+            f"any program; {CURE} with an array of numbers or text"
+        ) from error
+    except _DAMAGED as error:
+        raise DatasetError(f"{path}: '{name}' cannot be read ({_line(error)}); is the file complete?") from error
+    if not isinstance(found, np.ndarray):
+        raise DatasetError(f"{path}: '{name}' is not an array of numpy; {CURE} with numpy.savez")
+    return found
+
+
+def _line(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -97,7 +97,8 @@ def nearest_edges(positions: NDArray[np.float64], k: int, place: str) -> NDArray
 
 
 def _distances(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    with np.errstate(over="ignore", invalid="ignore"):  # samples that are not finite are refused elsewhere, by name
+        return np.linalg.norm(positions[:, None] - positions[None], axis=-1)
 
 
 def _edges_of(connected: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlff_calc.datasets.motion.archive import archive_keys, read_arrays
+from mlff_calc.datasets.motion.archive import CURE, archive_keys, numbers_of, one_text, read_arrays
 from mlff_calc.datasets.motion.edges import bonds, nearest_edges, within_hops
 from mlff_calc.datasets.motion.sample import MotionSample, check_sample
 from mlff_calc.datasets.splits import PARTS
@@ -106,14 +106,11 @@ def _read(path: Path, hops: int, *, heavy_atoms: bool) -> _Trajectory:
         )
     names = ("R", "z") if {"R", "z"} <= keys else ("coords", "nuclear_charges")
     arrays = read_arrays(path, [*names, *({"r_unit"} & keys)])
-    unit = arrays["r_unit"].item() if "r_unit" in arrays else "Ang"
-    unit = unit.decode() if isinstance(unit, bytes) else str(unit)
+    unit = one_text(path, "r_unit", arrays["r_unit"]) if "r_unit" in arrays else "Ang"
     if not unit.lower().startswith("ang"):
-        raise DatasetError(f"{path}: r_unit is {unit}; bonds are found in Angstrom, so that positions must be in it")
-    positions, numbers = arrays[names[0]], arrays[names[1]]
-    if positions.ndim != 3 or positions.shape[2] != 3 or len(positions) == 0:
-        raise DatasetError(f"{path}: '{names[0]}' has shape {list(positions.shape)}, expected [n_frames, n_atoms, 3]")
-    numbers = _one_order(path, names[1], numbers, positions.shape[:2])
+        raise DatasetError(f"{path}: r_unit is {unit!r}; bonds are found in Angstrom, so that positions must be in it")
+    positions = numbers_of(path, names[0], arrays[names[0]], ["n_frames", "n_atoms", 3])
+    numbers = _one_order(path, names[1], arrays[names[1]], positions.shape[:2])
     _check_frames(path, positions)
     first = np.asarray(positions[0], dtype=np.float64)
     kept = np.nonzero(numbers > 1)[0] if heavy_atoms else np.arange(len(numbers))
@@ -130,8 +127,7 @@ def _read(path: Path, hops: int, *, heavy_atoms: bool) -> _Trajectory:
 
 def _one_order(path: Path, name: str, numbers: NDArray, shape: tuple[int, ...]) -> NDArray[np.int64]:
     """The atomic numbers, the same in every frame."""
-    if numbers.shape not in {shape, shape[1:]}:
-        raise DatasetError(f"{path}: '{name}' has shape {list(numbers.shape)}, expected {[shape[1]]} or {list(shape)}")
+    numbers = numbers_of(path, name, numbers, shape if numbers.ndim == 2 else shape[1:], whole=True)
     if numbers.ndim == 2:
         other = np.nonzero((numbers != numbers[0]).any(axis=1))[0]
         if len(other):
@@ -141,9 +137,12 @@ def _one_order(path: Path, name: str, numbers: NDArray, shape: tuple[int, ...]) 
                 "there."
             )
         numbers = numbers[0]
-    if numbers.min() < 1 or numbers.max() > 118:
-        raise DatasetError(f"{path}: '{name}' is {numbers.tolist()}, expected atomic numbers from 1 to 118")
-    return numbers.astype(np.int64)
+    wrong = np.nonzero((numbers < 1) | (numbers > 118))[0]
+    if len(wrong):
+        raise DatasetError(
+            f"{path}: '{name}' holds {numbers[wrong[0]]} for atom {wrong[0]}, expected atomic numbers from 1 to 118; {CURE}"
+        )
+    return numbers
 
 
 def _check_frames(path: Path, positions: NDArray[np.floating]) -> None:
@@ -157,7 +156,8 @@ def _check_frames(path: Path, positions: NDArray[np.floating]) -> None:
                 f"{path}, frame {begin + frame}, atom {atom}: the position is not finite (NaN or infinity). Cut the file "
                 "before this frame."
             )
-        moved = np.linalg.norm(np.diff(block, axis=0), axis=2)
+        with np.errstate(over="ignore"):
+            moved = np.linalg.norm(np.diff(block, axis=0), axis=2)
         if moved.size and moved.max() > MAX_STEP:
             frame, atom = (int(index) for index in np.argwhere(moved > MAX_STEP)[0])
             raise DatasetError(

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlff_calc.datasets.motion.archive import read_arrays
+from mlff_calc.datasets.motion.archive import CURE, numbers_of, one_number, read_arrays
 from mlff_calc.datasets.motion.edges import complete_edges, nearest_edges
 from mlff_calc.datasets.motion.nbody import (
     LAST_FRAME,
@@ -171,8 +171,7 @@ def read_nbody(
     Raises:
         DatasetError: unreadable, frames that are not kept in the file, arrays that do not fit together.
     """
-    arrays = read_arrays(path, KEYS)
-    _check_shapes(path, arrays)
+    arrays = _checked(path, read_arrays(path, KEYS))
     first = START if start is None else start
     last = first + (HORIZON if horizon is None else horizon)
     here, there = _rows_of(path, arrays["frames"].tolist(), (first, last))
@@ -181,7 +180,7 @@ def read_nbody(
         raise DatasetError(f"{path} has no trajectories of part '{part}'; make it again with --{part} above 0")
     n = arrays["charges"].shape[1]
     complete, kinds = complete_edges(n), np.ones(n, dtype=np.int64)
-    time = float(arrays["frame_interval"].reshape(-1)[0]) * (last - first)
+    time = float(arrays["frame_interval"]) * (last - first)
     samples = []
     for row in chosen[:limit].tolist():
         place = f"{path}, trajectory {row}, frames {first} and {last}"
@@ -208,17 +207,18 @@ def _rows_of(path: Path, frames: list[int], wanted: Sequence[int]) -> list[int]:
     return [frames.index(frame) for frame in wanted]
 
 
-def _check_shapes(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Refuse arrays that do not fit together."""
-    shape = arrays["positions"].shape
-    if len(shape) != 4 or shape[3] != 3:
-        raise DatasetError(f"{path}: 'positions' has shape {list(shape)}, expected [n_traj, n_frames, n, 3]")
-    wanted = {"velocities": shape, "charges": (shape[0], shape[2]), "frames": (shape[1],), "split": (shape[0],)}
-    for name, expected in wanted.items():
-        if arrays[name].shape != expected:
-            raise DatasetError(f"{path}: '{name}' has shape {list(arrays[name].shape)}, expected {list(expected)}")
-    interval = arrays["frame_interval"]
-    if interval.size != 1 or not 0.0 < float(interval.reshape(-1)[0]) < np.inf:
-        raise DatasetError(
-            f"{path}: 'frame_interval' is {interval.tolist()}; give the time between two frames, above 0"
-        )
+def _checked(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Refuse arrays that hold no numbers or do not fit together; numbers of frames and parts become integers."""
+    positions = numbers_of(path, "positions", arrays["positions"], ["n_traj", "n_frames", "n", 3])
+    n_traj, n_frames, n, _ = positions.shape
+    interval = one_number(path, "frame_interval", arrays["frame_interval"])
+    if interval <= 0.0:
+        raise DatasetError(f"{path}: 'frame_interval' is {interval:g}, expected a time above 0; {CURE}")
+    return {
+        "positions": positions,
+        "velocities": numbers_of(path, "velocities", arrays["velocities"], positions.shape),
+        "charges": numbers_of(path, "charges", arrays["charges"], [n_traj, n], finite=True),
+        "frames": numbers_of(path, "frames", arrays["frames"], [n_frames], whole=True),
+        "split": numbers_of(path, "split", arrays["split"], [n_traj], whole=True),
+        "frame_interval": np.asarray(interval),
+    }

@@ -52,7 +52,8 @@ def check_sample(sample: MotionSample) -> MotionSample:
         The same sample.
 
     Raises:
-        DatasetError: fewer than two bodies, numbers that are not finite, coincident bodies, no edges.
+        DatasetError: fewer than two bodies, numbers that are not finite, coincident bodies, no edges, an edge from a body
+            to itself.
     """
     n = len(sample.positions)
     if n < 2:
@@ -74,14 +75,20 @@ def check_sample(sample: MotionSample) -> MotionSample:
             f"{sample.place}: no two of the {n} bodies are connected. Give `neighbors`, the number of nearest neighbours "
             "to connect, or check the unit of length."
         )
+    loop = np.nonzero(sample.edges[0] == sample.edges[1])[0]
+    if len(loop):
+        raise DatasetError(
+            f"{sample.place}, edge {loop[0]}: it connects body {sample.edges[0, loop[0]]} with itself; take this edge out"
+        )
     return sample
 
 
 def _check_distances(sample: MotionSample) -> None:
     """Refuse coincident bodies; between them there is no direction."""
     squared = np.zeros((len(sample.positions),) * 2)
-    for axis in sample.positions.T:
-        squared += np.subtract.outer(axis, axis) ** 2
+    with np.errstate(over="ignore"):
+        for axis in sample.positions.T:
+            squared += np.subtract.outer(axis, axis) ** 2
     np.fill_diagonal(squared, np.inf)
     if squared.min() < COINCIDENT**2:
         first, second = (int(index) for index in np.unravel_index(int(squared.argmin()), squared.shape))

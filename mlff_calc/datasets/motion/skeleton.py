@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlff_calc.datasets.motion.archive import archive_keys, read_arrays
+from mlff_calc.datasets.motion.archive import archive_keys, numbers_of, read_arrays
 from mlff_calc.datasets.motion.edges import nearest_edges, within_hops
 from mlff_calc.datasets.motion.sample import MotionSample, check_sample
 from mlff_calc.datasets.splits import PARTS
@@ -76,15 +76,13 @@ def read_mocap(
         name = f"X{match[2]}"
         trials.append(
             Trial(
-                np.asarray(arrays[name], dtype=np.float64),
-                np.asarray(arrays[key], dtype=np.int64),
+                numbers_of(path, name, arrays[name], ["n_frames", "n_joints", 3]).astype(np.float64),
+                numbers_of(path, key, arrays[key], ["n_pairs"], whole=True, empty=True),
                 "valid" if match[1] == "val" else match[1],
                 f"{path}, trial {name}",
             )
         )
-    bones = np.asarray(arrays["edges"], dtype=np.int64)
-    if bones.ndim != 2 or bones.shape[1] != 2:
-        raise DatasetError(f"{path}: 'edges' has shape {list(bones.shape)}, expected [n_bones, 2]")
+    bones = numbers_of(path, "edges", arrays["edges"], ["n_bones", 2], whole=True)
     return pairs_of(trials, bones, part, horizon=horizon, hops=hops, neighbors=neighbors, limit=limit, path=path)
 
 
@@ -119,7 +117,8 @@ def pairs_of(
     """
     chosen = [trial for name in PARTS for trial in trials if trial.part == name and part in (None, name)]
     if sum(len(trial.starts) for trial in chosen) == 0:
-        raise DatasetError(f"{path} has no pairs of frames of part '{part}'; take another file")
+        which = "no pairs of frames" if part is None else f"no pairs of frames of part '{part}'"
+        raise DatasetError(f"{path} has {which}; take another file")
     step = HORIZON if horizon is None else horizon
     for trial in trials:
         _check_trial(trial, bones, step)
@@ -158,9 +157,11 @@ def _pair(
         bone[one[0], one[1]] = 1.0
         edges = nearest_edges(x[start], neighbors, place)
         flags = bone[edges[0], edges[1]][:, None]
+    with np.errstate(invalid="ignore"):
+        velocities, later = x[start + 1] - x[start], x[end + 1] - x[end] if knows_end else None
     sample = MotionSample(
-        x[start], x[start + 1] - x[start], x[end], x[end + 1] - x[end] if knows_end else None,
-        np.arange(1, n + 1, dtype=np.int64), x[start][:, UP : UP + 1], edges, flags, float(step), place,
+        x[start], velocities, x[end], later, np.arange(1, n + 1, dtype=np.int64), x[start][:, UP : UP + 1], edges, flags,
+        float(step), place,
     )  # fmt: skip
     return check_sample(sample)
 
@@ -168,12 +169,19 @@ def _pair(
 def _check_trial(trial: Trial, bones: NDArray[np.int64], step: int) -> None:
     """Refuse trials that do not fit their bones or the horizon."""
     shape = trial.positions.shape
-    if len(shape) != 3 or shape[2] != 3:
-        raise DatasetError(f"{trial.place} has shape {list(shape)}, expected [n_frames, n_joints, 3]")
     if shape[1] > 118:
         raise DatasetError(f"{trial.place} has {shape[1]} joints, and 118 can be told apart; leave out some joints")
-    if bones.size and (bones.min() < 0 or bones.max() >= shape[1]):
-        raise DatasetError(f"{trial.place} has {shape[1]} joints, and a bone connects joint {int(bones.max())}")
+    lost = np.argwhere((bones < 0) | (bones >= shape[1]))
+    if len(lost):
+        row, column = lost[0].tolist()
+        raise DatasetError(
+            f"{trial.place} has {shape[1]} joints, and bone {row} connects joint {bones[row, column]}; number joints from 0"
+        )
+    loop = np.nonzero(bones[:, 0] == bones[:, 1])[0]
+    if len(loop):
+        raise DatasetError(
+            f"{trial.place}: bone {loop[0]} connects joint {bones[loop[0], 0]} with itself; take this bone out of the file"
+        )
     if not len(trial.starts):
         return
     first, last = int(trial.starts.min()), int(trial.starts.max())
