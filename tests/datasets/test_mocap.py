@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlff_calc.datasets.motion import find_format, read_motion
+from mlff_calc.datasets.motion import amc, find_format, motion_files, read_motion, read_motion_parts
 from mlff_calc.datasets.motion.amc import read_amc, read_asf
 from mlff_calc.errors import DatasetError
 
@@ -171,6 +171,29 @@ def test_pairs_of_asf_amc(folder):
     assert [sample.place for sample in again] == [sample.place for sample in parts["train"]]
     alone = read_motion(folder / "arm_03.amc", part=None, horizon=20)
     assert {sample.place.split(", ")[0] for sample in alone} == {str(folder / "arm_03.amc")}
+
+
+def test_parts_are_read_together_and_every_trial_once(folder, monkeypatch):
+    read = []
+    monkeypatch.setattr(amc, "read_amc", lambda path, skeleton: (read.append(path.name), read_amc(path, skeleton))[1])
+    parts = read_motion_parts(folder, {"train": 5, "test": None, None: 7}, horizon=20, neighbors=2)
+    assert sorted(read) == [f"arm_{trial:02d}.amc" for trial in range(8)]
+    for part, limit in (("train", 5), ("test", None), (None, 7)):
+        alone = read_motion(folder, part=part, limit=limit, horizon=20, neighbors=2)
+        assert [sample.place for sample in parts[part]] == [sample.place for sample in alone]
+        assert all(np.array_equal(a.positions, b.positions) for a, b in zip(parts[part], alone, strict=True))
+    assert len(parts[None]) == 7
+
+
+def test_files_that_are_read(folder):
+    (folder / "notes.txt").write_text("no motion")
+    (folder / "older").mkdir()
+    (folder / "older" / "arm_09.amc").write_text(HEAD)
+    everything = [folder / "arm.asf", *(folder / f"arm_{trial:02d}.amc" for trial in range(8))]
+    assert motion_files(folder) == motion_files(folder / "arm.asf") == everything
+    assert motion_files(folder / "arm_03.amc") == [folder / "arm.asf", folder / "arm_03.amc"]
+    np.savez(folder / "one.npz", R=np.zeros((2, 1, 3)), z=np.ones(1))
+    assert motion_files(folder / "one.npz") == [folder / "one.npz"]
 
 
 def test_trials_that_are_too_few_or_too_short(folder):

@@ -178,7 +178,7 @@ def test_files_of_other_kinds(tmp_path, data_dir):
     np.savez(tmp_path / "odd.npz", a=np.zeros(3))
     with pytest.raises(DatasetError, match=r"holds the arrays \['a'\], which no known format"):
         read_motion(tmp_path / "odd.npz", part="train")
-    with pytest.raises(DatasetError, match="r_unit is .Bohr"):
+    with pytest.raises(DatasetError, match=r"r_unit is .Bohr"):
         read_motion(write(tmp_path / "bohr.npz", moving(), r_unit="Bohr"), part="train", horizon=5)
     with pytest.raises(DatasetError, match=r"'R' has shape \[400, 9\]"):
         read_motion(write(tmp_path / "flat.npz", moving()[..., 0]), part="train", horizon=5)

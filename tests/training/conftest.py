@@ -75,3 +75,27 @@ def project(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def motion_recipe() -> Callable[..., dict[str, Any]]:
+    """Makes the recipe of a tiny propagator; keywords like `trainer__seed` change values."""
+    return _motion_recipe
+
+
+def _motion_recipe(**changes: Any) -> dict[str, Any]:
+    recipe: dict[str, Any] = {
+        "propagator": {"backbone": {"name": "hegnn", "l_max": 1, "channels": 8, "n_layers": 2, "moves": True}},
+        "data": {"file": "nbody.npz"},
+        "optimizer": {"batch_size": 8, "max_epochs": 4, "warmup_steps": 3, "learning_rate": 5e-3},
+        "trainer": {"device": "cpu", "seed": 5},
+        "card": {"title": "four charges"},
+        "output": "run",
+    }
+    for dotted, value in changes.items():
+        place = recipe
+        *parents, last = dotted.split("__")
+        for key in parents:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return recipe

@@ -23,18 +23,18 @@ from mlff_calc.training import callbacks
 from mlff_calc.training.motion import (
     evaluate_motion_file,
     evaluate_propagator,
-    load_any_recipe,
     load_motion_recipe,
     parse_motion_recipe,
     train_propagator,
 )
 from mlff_calc.training.motion.build import new_propagator
 from mlff_calc.training.motion.data import MotionPairs, PackedGraphs
-from mlff_calc.training.motion.example import EXAMPLE_MOTION_RECIPE
 from mlff_calc.training.motion.module import MotionModule
-from mlff_calc.training.recipe_yaml import apply_overrides, read_yaml
+from mlff_calc.training.motion.parts import data_fingerprint
 
 Project = Callable[..., Path]
+Recipe = Callable[..., dict[str, Any]]
+Small = Callable[[list[MotionSample]], Propagator]
 
 
 @pytest.fixture(scope="module")
@@ -43,32 +43,14 @@ def arrays() -> dict[str, np.ndarray]:
     return make_nbody(NBodyOptions(n_bodies=4, train=24, valid=8, test=9, frames=(30, 35, 40), seed=1))
 
 
-def tiny_recipe(**changes: Any) -> dict[str, Any]:
-    recipe: dict[str, Any] = {
-        "propagator": {"backbone": {"name": "hegnn", "l_max": 1, "channels": 8, "n_layers": 2, "moves": True}},
-        "data": {"file": "nbody.npz"},
-        "optimizer": {"batch_size": 8, "max_epochs": 4, "warmup_steps": 3, "learning_rate": 5e-3},
-        "trainer": {"device": "cpu", "seed": 5},
-        "card": {"title": "four charges"},
-        "output": "run",
-    }
-    for dotted, value in changes.items():
-        place = recipe
-        *parents, last = dotted.split("__")
-        for key in parents:
-            place = place.setdefault(key, {})
-        place[last] = value
-    return recipe
-
-
 @pytest.fixture
-def project(tmp_path: Path, arrays: dict[str, np.ndarray]) -> Project:
+def project(tmp_path: Path, arrays: dict[str, np.ndarray], motion_recipe: Recipe) -> Project:
     """Writes the data and a recipe; returns the path of the recipe."""
 
     def make(**changes: Any) -> Path:
         save_archive(tmp_path / "nbody.npz", arrays)
         path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump(tiny_recipe(**changes)))
+        path.write_text(yaml.safe_dump(motion_recipe(**changes)))
         return path
 
     return make
@@ -115,12 +97,6 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert not [name for name in a if not torch.equal(a[name], b[name])]
 
 
-def refusal(data: dict[str, Any]) -> str:
-    with pytest.raises(RecipeError) as caught:
-        parse_motion_recipe(data, "my.yaml")
-    return str(caught.value)
-
-
 # ---- batches
 
 
@@ -147,10 +123,10 @@ def test_a_batch_carries_the_targets_of_its_samples() -> None:
     assert bool(batch.targets["velocities"][3:].isnan().all())
 
 
-def test_the_loss_of_a_mixed_batch_is_the_mean_over_particles() -> None:
+def test_the_loss_of_a_mixed_batch_is_the_mean_over_particles(motion_recipe: Recipe) -> None:
     samples = [random_sample(n, n) for n in (2, 5, 3)]
     recipe = parse_motion_recipe(
-        tiny_recipe(
+        motion_recipe(
             propagator__predict_velocities=True,
             loss={"positions": 2.0, "velocities": 0.5},
             trainer__precision="float64",
@@ -167,67 +143,6 @@ def test_the_loss_of_a_mixed_batch_is_the_mean_over_particles() -> None:
         v = out["velocities"].detach().numpy() - sample.target_velocities
         total += 2.0 * (x**2).sum() / 30.0 + 0.5 * (v**2).sum() / 30.0
     assert float(whole.detach()) == pytest.approx(total, rel=1e-10)
-
-
-# ---- recipes
-
-
-def test_the_example_is_valid_and_says_what_it_leaves_out() -> None:
-    recipe = parse_motion_recipe(read_yaml(EXAMPLE_MOTION_RECIPE, "example"), "example")
-    assert recipe.output == "runs/my-propagator"
-    shown = EXAMPLE_MOTION_RECIPE
-    for line in ("forces", "potential:"):
-        assert line not in shown
-    whole = read_yaml(
-        "\n".join(line.replace("# ", "", 1) if _is_default(line) else line for line in shown.splitlines()), ""
-    )
-    assert parse_motion_recipe(whole, "example").model_dump() == recipe.model_dump() | {
-        "propagator": recipe.propagator.model_dump()
-        | {"backbone": recipe.propagator.backbone.model_dump() | {"cutoff": "auto", "avg_num_neighbors": "auto"}},
-        "optimizer": recipe.optimizer.model_dump() | {"valid_batch_size": 100, "max_minutes": 30.0},
-        "trainer": recipe.trainer.model_dump() | {"early_stop": 50},
-    }
-
-
-def _is_default(line: str) -> bool:
-    text = line.strip()
-    return line.startswith("  ") and text.startswith("# ") and ":" in text.split("#")[1]
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("data.horizn=5", "data.horizn: unknown key 'horizn'; did you mean 'horizon'?"),
-        ("propagator.backbone.chanels=8", "unknown option 'chanels' of backbone 'hegnn'; did you mean 'channels'?"),
-        ("propagator.backbone.name=egnn", "propagator.backbone.name: unknown backbone 'egnn'"),
-        ("propagator.backbone.cutoff=large", "propagator.backbone.cutoff: cutoff of backbone 'hegnn' is 'large'"),
-        ("propagator.backbone.l_max=-1", "l_max is -1"),
-        ("potential={backbone: {name: hegnn}}", "potential: unknown key 'potential'"),
-        ("data.format=npz", "data.format: 'npz': give one of nbody, md17, mocap, asf_amc"),
-        ("data.horizon=0", "data.horizon: 0 is out of range; give a value >= 1"),
-        ("data.limit.valid=0", "data.limit.valid: 0 is out of range"),
-        ("loss.velocities=1", "loss.velocities is 1, but propagator.predict_velocities is false"),
-        ("propagator.predict_velocities=true", "loss.velocities is 0, so that nothing would teach them"),
-        ("loss.positions=0", "loss: all weights are 0"),
-        ("loss.form=huber", "loss.form: 'huber' is not a choice; give 'mse' or 'l2'"),
-        ("trainer.precision=mixed", "trainer.precision is mixed, which propagators do not have"),
-        ("optimizer.max_epochs=null", "the run has no end"),
-        ("trainer.validate_every=9", "trainer.validate_every is 9, but the run ends after optimizer.max_epochs = 4"),
-    ],
-)
-def test_bad_values_name_place_value_and_cure(override: str, expected: str) -> None:
-    assert expected in refusal(apply_overrides(tiny_recipe(), [override]))
-
-
-def test_the_section_tells_the_kind_of_a_recipe(tmp_path: Path) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(tiny_recipe()))
-    assert type(load_any_recipe(path)).__name__ == "MotionRecipe"
-    misspelt = tiny_recipe()
-    misspelt["propagater"] = misspelt.pop("propagator")
-    path.write_text(yaml.safe_dump(misspelt))
-    with pytest.raises(RecipeError, match=r"unknown key 'propagater'; did you mean 'propagator'\?"):
-        load_any_recipe(path)
 
 
 # ---- runs
@@ -371,6 +286,25 @@ def test_a_resumed_run_has_the_same_recipe_and_data(project: Project, arrays: di
         train_propagator(path, resume=True)
 
 
+def test_the_fingerprint_of_a_motion_covers_its_skeleton_and_nothing_else(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("arm.asf", "arm_1.amc", "arm_2.amc")}
+    for name, file in files.items():
+        file.write_text(f"the text of {name}")
+    names = ("arm_1.amc", "arm.asf", ".")
+
+    def marks() -> list[dict[str, Any]]:
+        return [data_fingerprint(tmp_path / name) for name in names]
+
+    before = marks()
+    assert [mark["bytes"] for mark in before] == [19 + 21, 19 + 2 * 21, 19 + 2 * 21]
+    for name, changes in (("arm.asf", [True, True, True]), ("arm_2.amc", [False, True, True])):
+        files[name].write_text("other text")
+        assert [old != new for old, new in zip(before, marks(), strict=True)] == changes
+        before = marks()
+    (tmp_path / "notes.txt").write_text("not read")
+    assert marks() == before
+
+
 # ---- bad input
 
 
@@ -420,11 +354,13 @@ def test_a_loss_that_is_not_finite_names_the_samples_of_its_batch(
     assert read_motion(path.parent / "nbody.npz", part="valid")[3].place in listed
 
 
-def small_propagator(samples: list[MotionSample]) -> Propagator:
-    return new_propagator(parse_motion_recipe(tiny_recipe(), "my.yaml"), samples).eval()
+@pytest.fixture
+def small_propagator(motion_recipe: Recipe) -> Small:
+    """Makes a propagator for samples."""
+    return lambda samples: new_propagator(parse_motion_recipe(motion_recipe(), "my.yaml"), samples).eval()
 
 
-def test_the_two_guesses_are_what_they_say() -> None:
+def test_the_two_guesses_are_what_they_say(small_propagator: Small) -> None:
     samples = [random_sample(n, n) for n in (2, 5, 3)]
     report = evaluate_propagator(small_propagator(samples), samples, batch_size=2)
     moving = np.concatenate([s.positions + s.velocities * s.horizon - s.target_positions for s in samples])
@@ -435,7 +371,7 @@ def test_the_two_guesses_are_what_they_say() -> None:
     assert report.ms_per_batch > 0.0
 
 
-def test_a_propagator_refuses_other_kinds_and_scalars() -> None:
+def test_a_propagator_refuses_other_kinds_and_scalars(small_propagator: Small) -> None:
     samples = [random_sample(3, 1), random_sample(4, 2)]
     propagator = small_propagator(samples)
     other = replace(samples[1], kinds=np.array([1, 6, 8, 9]))
@@ -448,7 +384,7 @@ def test_a_propagator_refuses_other_kinds_and_scalars() -> None:
         evaluate_propagator(propagator, [samples[0], other])
 
 
-def test_a_prediction_that_is_not_finite_names_the_sample() -> None:
+def test_a_prediction_that_is_not_finite_names_the_sample(small_propagator: Small) -> None:
     samples = [random_sample(3, 1), random_sample(4, 2)]
     propagator = small_propagator(samples)
     fast = replace(samples[1], velocities=1e40 * samples[1].velocities)

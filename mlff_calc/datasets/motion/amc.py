@@ -15,15 +15,16 @@ them 100 first frames among the first 300 are drawn, with seed 100.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from mlff_calc.datasets.motion.sample import MotionSample
+from mlff_calc.datasets.motion.sample import MotionSample, Pairs
 from mlff_calc.datasets.motion.skeleton import HORIZON, Trial, pairs_of
 from mlff_calc.errors import DatasetError
 
@@ -75,33 +76,24 @@ class Skeleton:
         return np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def read_asf_amc(
-    path: Path, part: str | None, *, horizon: int | None, hops: int, neighbors: int | None, limit: int | None
-) -> list[MotionSample]:
-    """Pairs of frames of trials.
+def open_asf_amc(path: Path, *, horizon: int | None, hops: int, neighbors: int | None) -> Pairs:
+    """Read trials, for pairs of frames.
 
     Args:
         path: a folder with one .asf file and its .amc files, the .asf file, or one .amc file with the .asf file beside it.
-        part: one of PARTS; None for all trials.
         horizon: frames between the two; None for 30.
         hops: connect joints at most so many bones apart.
         neighbors: connect everyone with so many nearest instead.
-        limit: the first so many pairs.
 
     Returns:
-        The pairs.
+        What gives the pairs of a part.
 
     Raises:
-        DatasetError: unreadable files, too few trials for the parts, frames closer than the horizon.
+        DatasetError: unreadable files, frames closer than the horizon.
     """
-    asf, amcs = _find_files(path)
+    asf, amcs = find_files(path)
     skeleton = read_asf(asf)
-    if part is not None and len(amcs) < 3:
-        raise DatasetError(
-            f"{path}: {len(amcs)} trials cannot be shared out to train, valid and test. Give at least three .amc files, or "
-            "take all pairs (part: null)."
-        )
-    names = _share_out(len(amcs)) if part is not None else ["train"] * len(amcs)
+    names = _share_out(len(amcs))
     step = HORIZON if horizon is None else horizon
     trials = []
     for index, (amc, name) in enumerate(zip(amcs, names, strict=True)):
@@ -114,7 +106,25 @@ def read_asf_amc(
             )
         drawn = np.random.default_rng([SEED, index]).permutation(among)[:STARTS]
         trials.append(Trial(positions, drawn, name, str(amc)))
-    return pairs_of(trials, skeleton.edges, part, horizon=step, hops=hops, neighbors=neighbors, limit=limit, path=path)
+    return functools.partial(_pairs, path, trials, (skeleton.edges, step, hops, neighbors))
+
+
+def _pairs(
+    path: Path,
+    trials: list[Trial],
+    how: tuple[NDArray[np.int64], int, int, int | None],
+    part: str | None,
+    limit: int | None,
+) -> list[MotionSample]:
+    """The pairs of a part; all of them in the order of the files."""
+    if part is None:
+        return pairs_of(path, [replace(trial, part="train") for trial in trials], *how, None, limit)
+    if len(trials) < 3:
+        raise DatasetError(
+            f"{path}: {len(trials)} trials cannot be shared out to train, valid and test. Give at least three .amc files, "
+            "or take all pairs (`part=None`, `--part all`)."
+        )
+    return pairs_of(path, trials, *how, part, limit)
 
 
 def read_asf(path: Path) -> Skeleton:
@@ -190,8 +200,18 @@ def _parents_first(skeleton: Skeleton) -> Iterator[int]:
         waiting += [child for child, bone in enumerate(skeleton.bones) if bone.parent == index]
 
 
-def _find_files(path: Path) -> tuple[Path, list[Path]]:
-    """The skeleton and its motions."""
+def find_files(path: Path) -> tuple[Path, list[Path]]:
+    """Find a skeleton and its motions.
+
+    Args:
+        path: a folder, an .asf file or an .amc file.
+
+    Returns:
+        The .asf file, and the .amc files that are read with it.
+
+    Raises:
+        DatasetError: not one skeleton, or no motion.
+    """
     if path.is_file() and path.suffix.lower() not in (".asf", ".amc"):
         raise DatasetError(f"{path} is no .asf or .amc file; name one, or a folder of them, or take another `format`")
     folder = path if path.is_dir() else path.parent
@@ -222,7 +242,7 @@ def _with_suffix(folder: Path, suffix: str) -> list[Path]:
 
 
 def _share_out(n: int) -> list[str]:
-    """Which part every trial belongs to."""
+    """Which part every trial belongs to, where there are three of them or more."""
     n_valid, n_test = max(1, round(VALID_SHARE * n)), max(1, round(TEST_SHARE * n))
     names = ["valid"] * n_valid + ["test"] * n_test + ["train"] * (n - n_valid - n_test)
     order = np.random.default_rng(SEED).permutation(n)

@@ -13,6 +13,7 @@ either end. The draw is numpy's default generator, not the original one's.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from mlff_calc.datasets.motion.archive import CURE, archive_keys, numbers_of, one_text, read_arrays
 from mlff_calc.datasets.motion.edges import bonds, nearest_edges, within_hops
-from mlff_calc.datasets.motion.sample import MotionSample, check_sample
+from mlff_calc.datasets.motion.sample import MotionSample, Pairs, check_sample
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError
 
@@ -55,29 +56,18 @@ class _Trajectory:
     path: Path
 
 
-def read_molecules(
-    path: Path,
-    part: str | None,
-    *,
-    horizon: int | None,
-    hops: int,
-    heavy_atoms: bool,
-    neighbors: int | None,
-    limit: int | None,
-) -> list[MotionSample]:
-    """Pairs of frames of a molecular trajectory.
+def open_molecules(path: Path, *, horizon: int | None, hops: int, heavy_atoms: bool, neighbors: int | None) -> Pairs:
+    """Read a molecular trajectory, for pairs of frames.
 
     Args:
         path: the file.
-        part: one of PARTS; None for all of them.
         horizon: frames between the two; None for 3000.
         hops: connect atoms at most so many bonds apart.
         heavy_atoms: leave hydrogens out.
         neighbors: connect everyone with so many nearest instead.
-        limit: the first so many pairs.
 
     Returns:
-        The pairs.
+        What gives the pairs of a part.
 
     Raises:
         DatasetError: unreadable, frames that do not follow each other in time, a changed order of atoms, positions that
@@ -86,11 +76,23 @@ def read_molecules(
     trajectory = _read(path, hops, heavy_atoms=heavy_atoms)
     step = HORIZON if horizon is None else horizon
     parts = _draw_parts(path, len(trajectory.positions), step)
+    return functools.partial(_pairs, trajectory, parts, step, neighbors)
+
+
+def _pairs(
+    trajectory: _Trajectory,
+    parts: dict[str, NDArray[np.int64]],
+    step: int,
+    neighbors: int | None,
+    part: str | None,
+    limit: int | None,
+) -> list[MotionSample]:
+    """The pairs of a part."""
     starts = np.concatenate([parts[name] for name in PARTS if part in (None, name)])
     if len(starts) == 0:
         raise DatasetError(
-            f"{path}: of its {len(trajectory.positions)} frames, the {step} of the horizon and the margins leave too "
-            f"few for part '{part}' ({SHARES[part or 'train']:.0%} of them). Make a longer trajectory, or give "
+            f"{trajectory.path}: of its {len(trajectory.positions)} frames, the {step} of the horizon and the margins leave "
+            f"too few for part '{part}' ({SHARES[part or 'train']:.0%} of them). Make a longer trajectory, or give "
             "a smaller `horizon`."
         )
     return [_pair(trajectory, int(start), step, neighbors) for start in starts[:limit]]

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from mlff_calc.datasets.motion.nbody import (
     random_rotations,
     simulate,
 )
-from mlff_calc.datasets.motion.sample import MotionSample, check_sample
+from mlff_calc.datasets.motion.sample import MotionSample, Pairs, check_sample
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError, OptionError
 
@@ -152,21 +153,17 @@ def save_archive(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         raise
 
 
-def read_nbody(
-    path: Path, part: str | None, *, start: int | None, horizon: int | None, neighbors: int | None, limit: int | None
-) -> list[MotionSample]:
-    """Pairs of frames of an N-body file, one of each trajectory.
+def open_nbody(path: Path, *, start: int | None, horizon: int | None, neighbors: int | None) -> Pairs:
+    """Read an N-body file, for pairs of frames, one of each trajectory.
 
     Args:
         path: the file.
-        part: one of PARTS; None for all trajectories.
         start: number of the first frame; None for 30.
         horizon: frames between the two; None for 10.
         neighbors: connect everyone with so many nearest; None for the complete graph.
-        limit: the first so many trajectories.
 
     Returns:
-        The pairs.
+        What gives the pairs of a part.
 
     Raises:
         DatasetError: unreadable, frames that are not kept in the file, arrays that do not fit together.
@@ -174,6 +171,20 @@ def read_nbody(
     arrays = _checked(path, read_arrays(path, KEYS))
     first = START if start is None else start
     last = first + (HORIZON if horizon is None else horizon)
+    _rows_of(path, arrays["frames"].tolist(), (first, last))
+    return functools.partial(_pairs, path, arrays, first, last, neighbors)
+
+
+def _pairs(
+    path: Path,
+    arrays: dict[str, NDArray[Any]],
+    first: int,
+    last: int,
+    neighbors: int | None,
+    part: str | None,
+    limit: int | None,
+) -> list[MotionSample]:
+    """The pairs of a part."""
     here, there = _rows_of(path, arrays["frames"].tolist(), (first, last))
     chosen = np.arange(len(arrays["split"])) if part is None else np.nonzero(arrays["split"] == PARTS.index(part))[0]
     if len(chosen) == 0:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from mlff_calc.datasets.motion.amc import read_asf_amc
+from mlff_calc.datasets.motion.amc import find_files, open_asf_amc
 from mlff_calc.datasets.motion.archive import archive_keys
-from mlff_calc.datasets.motion.molecules import read_molecules
-from mlff_calc.datasets.motion.nbody_files import read_nbody
+from mlff_calc.datasets.motion.molecules import open_molecules
+from mlff_calc.datasets.motion.nbody_files import open_nbody
 from mlff_calc.datasets.motion.sample import MotionSample
-from mlff_calc.datasets.motion.skeleton import read_mocap
+from mlff_calc.datasets.motion.skeleton import open_mocap
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError
 
@@ -20,6 +22,7 @@ _TELLING_KEYS = (
     ("md17", {"coords", "nuclear_charges"}),
     ("md17", {"R_train", "z"}),  # not ordered in time; the reader says so
 )
+_Part = TypeVar("_Part", str, str | None)
 
 
 def read_motion(
@@ -55,21 +58,75 @@ def read_motion(
         DatasetError: no such file, an unknown format or part, an option that does not fit the format, frames closer than
             the horizon, positions that are not finite, coincident bodies, a changed order of atoms.
     """
+    how: dict[str, Any] = {"format": format, "horizon": horizon, "start": start, "hops": hops}
+    how |= {"heavy_atoms": heavy_atoms, "neighbors": neighbors}
+    return read_motion_parts(path, {part: limit}, **how)[part]
+
+
+def read_motion_parts(
+    path: str | Path,
+    limits: Mapping[_Part, int | None],
+    *,
+    format: str | None = None,
+    horizon: int | None = None,
+    start: int | None = None,
+    hops: int = 2,
+    heavy_atoms: bool = True,
+    neighbors: int | None = None,
+) -> dict[_Part, list[MotionSample]]:
+    """Pairs of frames of several parts from a file of trajectories, which is read once.
+
+    Args:
+        path: an npz archive, an .asf file with .amc files beside it, or a folder of these.
+        limits: by part, the first so many pairs to take; None for all.
+        format: this and the others as in `read_motion`.
+        horizon: frames between the two of a pair.
+        start: number of the first frame.
+        hops: longest path along bonds or bones that is an edge.
+        heavy_atoms: leave hydrogens out.
+        neighbors: nearest neighbours as edges.
+
+    Returns:
+        The pairs by part, at least one for each.
+
+    Raises:
+        DatasetError: see `read_motion`.
+    """
     path = Path(path)
-    _check_options(path, part, format, horizon, hops, neighbors, limit)
+    for part, limit in limits.items():
+        _check_options(path, part, format, {"horizon": horizon, "hops": hops, "neighbors": neighbors, "limit": limit})
     found = find_format(path) if format is None else format
     if start is not None and found != "nbody":
         raise DatasetError(
             f"start = {start}: {path} is of format {found}, whose protocol draws first frames. Leave it out."
         )
     if found == "nbody":
-        return read_nbody(path, part, start=start, horizon=horizon, neighbors=neighbors, limit=limit)
-    if found == "md17":
-        return read_molecules(
-            path, part, horizon=horizon, hops=hops, heavy_atoms=heavy_atoms, neighbors=neighbors, limit=limit
-        )
-    reader = read_mocap if found == "mocap" else read_asf_amc
-    return reader(path, part, horizon=horizon, hops=hops, neighbors=neighbors, limit=limit)
+        pairs = open_nbody(path, start=start, horizon=horizon, neighbors=neighbors)
+    elif found == "md17":
+        pairs = open_molecules(path, horizon=horizon, hops=hops, heavy_atoms=heavy_atoms, neighbors=neighbors)
+    else:
+        opener = open_mocap if found == "mocap" else open_asf_amc
+        pairs = opener(path, horizon=horizon, hops=hops, neighbors=neighbors)
+    return {part: pairs(part, limit) for part, limit in limits.items()}
+
+
+def motion_files(path: Path, format: str | None = None) -> list[Path]:
+    """The files that `read_motion` reads for a path.
+
+    Args:
+        path: a file or a folder.
+        format: one of MOTION_FORMATS; None to tell by content.
+
+    Returns:
+        The file itself; of `asf_amc` the skeleton and its motions.
+
+    Raises:
+        DatasetError: no format that is known; not one skeleton, or no motion.
+    """
+    if (find_format(path) if format is None else format) != "asf_amc":
+        return [path]
+    skeleton, motions = find_files(path)
+    return [skeleton, *motions]
 
 
 def find_format(path: Path) -> str:
@@ -98,21 +155,12 @@ def find_format(path: Path) -> str:
     )
 
 
-def _check_options(
-    path: Path,
-    part: str | None,
-    format: str | None,
-    horizon: int | None,
-    hops: int,
-    neighbors: int | None,
-    limit: int | None,
-) -> None:
+def _check_options(path: Path, part: str | None, format: str | None, counts: dict[str, int | None]) -> None:
     """Refuse what no format can honour."""
     if part is not None and part not in PARTS:
         raise DatasetError(f"unknown part '{part}' of {path}; known: {', '.join(PARTS)}")
     if format is not None and format not in MOTION_FORMATS:
         raise DatasetError(f"unknown format '{format}' of {path}; known: {', '.join(MOTION_FORMATS)}")
-    counts = {"horizon": horizon, "hops": hops, "neighbors": neighbors, "limit": limit}
     for name, value in counts.items():
         if value is not None and (isinstance(value, bool) or value < 1):
             raise DatasetError(f"{name} = {value}: give a positive number, or leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,10 @@ class MotionSample:
     edge_scalars: NDArray[np.float64]
     horizon: float
     place: str
+
+
+Pairs = Callable[[str | None, int | None], list[MotionSample]]
+"""A file that was read: gives the pairs of a part (None: of all parts), or the first so many of them (None: all)."""
 
 
 def check_sample(sample: MotionSample) -> MotionSample:

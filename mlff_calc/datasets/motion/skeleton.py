@@ -14,6 +14,7 @@ Protocol of Xu et al., arXiv:2401.11037: the frame 30 frames later is predicted,
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from mlff_calc.datasets.motion.archive import archive_keys, numbers_of, read_arrays
 from mlff_calc.datasets.motion.edges import nearest_edges, within_hops
-from mlff_calc.datasets.motion.sample import MotionSample, check_sample
+from mlff_calc.datasets.motion.sample import MotionSample, Pairs, check_sample
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError
 
@@ -50,24 +51,20 @@ class Trial:
     place: str
 
 
-def read_mocap(
-    path: Path, part: str | None, *, horizon: int | None, hops: int, neighbors: int | None, limit: int | None
-) -> list[MotionSample]:
-    """Pairs of frames of an archive of trials, at the first frames that the archive names.
+def open_mocap(path: Path, *, horizon: int | None, hops: int, neighbors: int | None) -> Pairs:
+    """Read an archive of trials, for pairs of frames at the first frames that the archive names.
 
     Args:
         path: the file.
-        part: one of PARTS; None for all of them.
         horizon: frames between the two; None for 30.
         hops: connect joints at most so many bones apart.
         neighbors: connect everyone with so many nearest instead.
-        limit: the first so many pairs.
 
     Returns:
-        The pairs.
+        What gives the pairs of a part.
 
     Raises:
-        DatasetError: unreadable, no pairs of this part, frames closer than the horizon.
+        DatasetError: unreadable, or arrays that are not what they should be.
     """
     splits = {key: match for key in sorted(archive_keys(path)) if (match := _SPLIT.fullmatch(key))}
     trials = []
@@ -83,31 +80,30 @@ def read_mocap(
             )
         )
     bones = numbers_of(path, "edges", arrays["edges"], ["n_bones", 2], whole=True)
-    return pairs_of(trials, bones, part, horizon=horizon, hops=hops, neighbors=neighbors, limit=limit, path=path)
+    return functools.partial(pairs_of, path, trials, bones, HORIZON if horizon is None else horizon, hops, neighbors)
 
 
 def pairs_of(
+    path: Path,
     trials: Sequence[Trial],
     bones: NDArray[np.int64],
-    part: str | None,
-    *,
-    horizon: int | None,
+    step: int,
     hops: int,
     neighbors: int | None,
+    part: str | None,
     limit: int | None,
-    path: Path,
 ) -> list[MotionSample]:
     """Pairs of frames of trials.
 
     Args:
+        path: the file, for messages.
         trials: of all parts.
         bones: [n_bones, 2].
-        part: one of PARTS; None for all of them.
-        horizon: frames between the two; None for 30.
+        step: frames between the two.
         hops: connect joints at most so many bones apart.
         neighbors: connect everyone with so many nearest instead.
+        part: one of PARTS; None for all of them.
         limit: the first so many pairs.
-        path: the file, for messages.
 
     Returns:
         The pairs, in the order of the parts and then of the trials.
@@ -119,7 +115,6 @@ def pairs_of(
     if sum(len(trial.starts) for trial in chosen) == 0:
         which = "no pairs of frames" if part is None else f"no pairs of frames of part '{part}'"
         raise DatasetError(f"{path} has {which}; take another file")
-    step = HORIZON if horizon is None else horizon
     for trial in trials:
         _check_trial(trial, bones, step)
     knows_end = all(trial.starts.max(initial=0) + step + 1 < len(trial.positions) for trial in trials)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlff_calc.datasets import PARTS
-from mlff_calc.datasets.motion import MotionSample, read_motion
+from mlff_calc.datasets.motion import MotionSample, motion_files, read_motion_parts
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.propagator import Propagator
 from mlff_calc.training.motion.recipe import MotionRecipe
@@ -87,11 +87,9 @@ def read_parts(recipe: MotionRecipe) -> MotionParts:
         DatasetError: The file cannot be read as the recipe says; kinds or scalars of a later part that `train` lacks.
     """
     path = data_path(recipe)
-    parts: MotionParts = {}
-    for part in PARTS:
-        limit = getattr(recipe.data.limit, part)
-        if limit != 0:
-            parts[part] = read_motion(path, part=part, format=recipe.data.format, limit=limit, **recipe.data.reading())
+    limits = {part: getattr(recipe.data.limit, part) for part in PARTS}
+    wanted: dict[str, int | None] = {part: limit for part, limit in limits.items() if limit != 0}
+    parts = read_motion_parts(path, wanted, format=recipe.data.format, **recipe.data.reading())
     known = Inputs.of_samples(parts["train"])
     for part, samples in parts.items():
         known.check(samples, f"the training samples of {path} have")
@@ -122,12 +120,19 @@ def data_path(recipe: MotionRecipe) -> Path:
     return path
 
 
-def data_fingerprint(path: Path) -> dict[str, Any]:
-    """Name, size in bytes and SHA-256 of a data file; of an .asf file or a folder, of all .asf and .amc files there."""
-    if path.is_file() and path.suffix.lower() != ".asf":
+def data_fingerprint(path: Path, format: str | None = None) -> dict[str, Any]:
+    """Name, size in bytes and SHA-256 of the data; of a skeleton and its motions, of all files that are read together.
+
+    Args:
+        path: The file or folder.
+        format: As in `read_motion`.
+
+    Raises:
+        DatasetError: No data that `read_motion` knows.
+    """
+    files = motion_files(path, format)
+    if files == [path]:
         return fingerprint(path)
-    folder = path if path.is_dir() else path.parent
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".asf", ".amc"))
     found = [fingerprint(file) for file in files]
     digest = hashlib.sha256("\n".join(f"{one['file']} {one['sha256']}" for one in found).encode()).hexdigest()
     return {"file": path.name, "bytes": sum(one["bytes"] for one in found), "sha256": digest}

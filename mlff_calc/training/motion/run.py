@@ -95,7 +95,7 @@ def train_propagator(
     check_batches(recipe, {part: len(parts[part]) for part in ("train", "valid")})
     train, valid = MotionPairs(parts["train"]), MotionPairs(parts["valid"])
     propagator = new_propagator(recipe, parts["train"])
-    mark = data_fingerprint(data_path(recipe))
+    mark = data_fingerprint(data_path(recipe), recipe.data.format)
     data = {part: mark | {"samples": len(samples)} for part, samples in parts.items()}
     logger.info("%s", ", ".join(f"{len(samples)} samples for {part}" for part, samples in parts.items()))
     if resume:
