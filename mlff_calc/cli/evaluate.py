@@ -62,7 +62,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--part",
-            help="Part of an rMD17 archive: train or test. For propagators train, valid or test (the default).",
+            help="Part of an rMD17 archive: train or test. For propagators train, valid, test (the default), or all of them "
+            "together: all.",
             show_default=False,
         ),
     ] = None,
@@ -123,7 +124,7 @@ def evaluate(
         moved = evaluate_motion_file(
             potential,
             data,
-            part=part or "test",
+            part=None if part == "all" else part or "test",
             format=file_format,
             reading=reading,
             limit=limit,

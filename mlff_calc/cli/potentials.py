@@ -49,7 +49,7 @@ def _card(name: str) -> str:
     from mlff_calc.errors import PotentialFileError
     from mlff_calc.potential.catalogue import find_potential
 
-    folder = find_potential(name)
+    folder = find_potential(name, any_kind=True)
     card = folder / "card.md"
     if not card.is_file():
         raise PotentialFileError(f"the folder {folder} holds no card.md; a potential that `mlff train` writes has one")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlff_calc.errors import PotentialFileError
-from mlff_calc.potential.files import WEIGHTS
+from mlff_calc.potential.files import WEIGHTS, check_kind
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,22 @@ def list_potentials() -> list[PotentialEntry]:
     return entries
 
 
-def find_potential(name_or_path: str | Path) -> Path:
+def find_potential(name_or_path: str | Path, *, any_kind: bool = False) -> Path:
     """Folder of a potential given by path or by the name it ships under.
 
+    Args:
+        name_or_path: either.
+        any_kind: take a folder of another kind as well, such as a propagator.
+
     Raises:
-        PotentialFileError: neither; names what ships and the nearest name.
+        PotentialFileError: neither; names what ships and the nearest name. Another kind; says what takes that.
     """
     path = Path(name_or_path)
     if path.name == WEIGHTS and path.is_file():
         path = path.parent
     if (path / WEIGHTS).is_file():
+        if not any_kind:
+            check_kind(path)
         return path
     shipped = {entry.name: entry.path for entry in list_potentials()}
     if str(name_or_path) in shipped:

@@ -27,6 +27,10 @@ WEIGHTS = "weights.safetensors"
 UNITS = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """One function per version step: header of version n to header of version n + 1."""
+_USES = {
+    "propagator": "use load_propagator, or `mlff eval`: it gives positions at a later time, and neither energy nor forces",
+    "potential": "use load_potential, or `mlff md`: it gives energy and forces, and no positions at a later time",
+}
 
 
 class Savable(Protocol):
@@ -119,16 +123,27 @@ def read_weights(folder: Path, kind: str = "potential") -> tuple[dict[str, Any],
     Raises:
         PotentialFileError: something else, truncated, foreign, newer, or changed after it was written.
     """
-    header = read_header(folder)
-    held = header.get("kind", "potential")
-    if held != kind:
-        raise PotentialFileError(f"{folder} holds a {held}, not a {kind}; use load_{held}")
+    header = check_kind(folder, kind)
     with safe_open(folder / WEIGHTS, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     if checksum(tensors, header) != header["sha256"]:
         msg = f"{folder / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
         raise PotentialFileError(msg)
     return header, tensors
+
+
+def check_kind(folder: Path, kind: str = "potential") -> dict[str, Any]:
+    """Header of a folder that is to hold a `kind`.
+
+    Raises:
+        PotentialFileError: it holds something else; says what takes that. Truncated, foreign, or newer.
+    """
+    header = read_header(folder)
+    held = header.get("kind", "potential")
+    if held != kind:
+        hint = _USES.get(held, "take another folder")
+        raise PotentialFileError(f"{folder} holds a {held}, not a {kind}; {hint}")
+    return header
 
 
 def read_header(folder: Path) -> dict[str, Any]:

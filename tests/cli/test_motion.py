@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase.build import molecule
 
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
 from mlff_calc.datasets.motion import NBodyOptions, make_nbody, save_archive
 from mlff_calc.potential import build_potential
+from mlff_calc.propagator import build_propagator
 from mlff_calc.training.motion.example import EXAMPLE_MOTION_RECIPE
 
 COMMAND = [sys.executable, "-m", "mlff_calc.cli.main"]
@@ -91,6 +93,13 @@ def test_eval_prints_the_errors_beside_those_of_two_guesses(trained: Path, capsy
     moving = np.mean((x[:, 0] + v[:, 0] * 1.0 - x[:, 2]) ** 2)
     assert found["errors"]["constant_velocity"]["positions"]["mse"] == pytest.approx(moving, rel=1e-9)
     assert found["errors"]["last_position"]["positions"]["mse"] == pytest.approx(np.mean((x[:, 0] - x[:, 2]) ** 2))
+    whole, one = {}, []
+    for part in ("all", "train", "valid", "test"):
+        _, out, _ = run(capsys, "eval", *where, "--json", "--part", part)
+        whole[part] = json.loads(out)
+        one.append(whole[part]["samples"] * whole[part]["errors"]["propagator"]["positions"]["mse"])
+    assert whole["all"]["samples"] == 52
+    assert one[0] == pytest.approx(sum(one[1:]), rel=1e-5)
     _, out, _ = run(capsys, "eval", *where, "--json", "--horizon", "5")
     nearer = json.loads(out)["errors"]["last_position"]["positions"]["mse"]
     assert nearer < found["errors"]["last_position"]["positions"]["mse"]
@@ -102,7 +111,7 @@ def test_eval_prints_the_errors_beside_those_of_two_guesses(trained: Path, capsy
         (["--plot", "a.png"], 2, "--plot means nothing for a propagator"),
         (["--index", ":3"], 2, "--index means nothing for a propagator"),
         (["--key", "energy=E"], 2, "--key means nothing for a propagator"),
-        (["--part", "all"], 1, "unknown part 'all'"),
+        (["--part", "both"], 1, "unknown part 'both'"),
         (["--horizon", "20"], 1, "has no frame 50"),
         (["--format", "mocap"], 1, "nbody.npz"),
         (["--precision", "mixed"], 1, "unknown precision 'mixed' of a propagator"),
@@ -129,6 +138,42 @@ def test_data_of_another_kind_are_one_message(
     status, out, err = run(capsys, "eval", *where, "--horizon", "10", "--limit", "3")
     assert (status, out) == (1, "")
     assert "kinds of particles 6 8, but the propagator knows 1; take data of the same kinds" in err
+
+
+def test_all_parts_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "or all of them together: all." in " ".join(run(capsys, "eval", "--help")[1].replace("\u2502", " ").split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["md", "P", "--output", "md"],
+        ["md", "P", "--structure", "CH3CH2OH", "--output", "md"],
+        ["md", "P,P", "--structure", "CH3CH2OH", "--output", "md"],
+        ["relax", "P", "CH3CH2OH.xyz"],
+        ["compile", "P"],
+        ["export", "P", "--output", "P.pt"],
+        ["lammps", "run", "in.lammps", "--potential", "P"],
+        ["data", "trajectory", "CH3CH2OH", "--calculator", "P", "--steps", "9", "-o", "a.npz"],
+    ],
+    ids=lambda words: " ".join(words[:3]),
+)
+def test_a_propagator_is_no_potential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build_propagator({"backbone": RECIPE["propagator"]["backbone"], "kinds": [1]}, seed=0).save("P", card="# A card")
+    molecule("CH3CH2OH").write("CH3CH2OH.xyz")
+    Path("in.lammps").write_text("units metal\n")
+    before = sorted(tmp_path.iterdir())
+    status, _, err = run(capsys, *words)
+    assert status == 1, err
+    said = (
+        "P holds a propagator, not a potential; use load_propagator, or `mlff eval`: it gives positions at a later time"
+    )
+    assert err.startswith(f"mlff: error: {said}")
+    assert sorted(tmp_path.iterdir()) == before
+    assert run(capsys, "potentials", "P")[:2] == (0, "# A card\n")
 
 
 def test_a_potential_takes_no_options_of_propagators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
