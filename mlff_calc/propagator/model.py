@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.backbones import build_backbone
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import OptionError, StructureError
 from mlff_calc.heads import DisplacementHead
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.scatter import from_mean, scatter_sum
@@ -64,7 +64,8 @@ class Propagator(nn.Module):
         self.vectors = nn.Parameter(torch.randn(2 if self.centre else 1, channels))
         n_basis = int(config["backbone"]["n_basis"])
         self.edges = nn.Parameter(torch.randn(self.n_edge_scalars, n_basis) / max(self.n_edge_scalars, 1) ** 0.5)
-        species_of = torch.full((119,), -1, dtype=torch.long)
+        species_of = torch.full((119,), len(kinds), dtype=torch.long)  # unknown kinds: beyond every table, so that even
+        # where nothing looks (TorchScript, compiled code) they are an error and no number of another kind
         species_of[torch.tensor(kinds)] = torch.arange(len(kinds))
         self.register_buffer("species_of", species_of, persistent=False)
         self.cutoff = float(self.backbone.cutoff)
@@ -103,12 +104,33 @@ class Propagator(nn.Module):
 
         Returns:
             float64, in the units of the data.
+
+        Raises:
+            StructureError: a kind it was not trained on; not in TorchScript, nor compiled, where it is an error of torch.
         """
+        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript leaves the whole block out
+            if not torch.compiler.is_compiling():
+                self.check_kinds(graph["atomic_numbers"])
         predicted = self.head(self.backbone(self.inputs(graph)))
         out = {"positions": graph["positions"].double() + predicted["displacements"]}
         if "velocity_changes" in predicted:
             out["velocities"] = graph["velocities"].double() + predicted["velocity_changes"]
         return out
+
+    @torch.jit.unused
+    def check_kinds(self, numbers: Tensor) -> None:
+        """Refuse kinds [n_atoms] that are not known.
+
+        Raises:
+            StructureError: names the kind, its first particle and what is known.
+        """
+        unknown = sorted(set(numbers.tolist()) - set(self.kinds))
+        if unknown:
+            first = int((numbers == unknown[0]).nonzero()[0])
+            raise StructureError(
+                f"particle {first} is of kind {unknown[0]}, and the propagator knows {' '.join(map(str, self.kinds))}; take "
+                "data of the same kinds, or train on these"
+            )
 
     def inputs(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """What backbone and head read: the graph with `species`, `input_features`, `edge_inputs` and `drift`."""

@@ -137,6 +137,34 @@ def test_scripted_as_eager(name: str, make_sample: Make) -> None:
     torch.testing.assert_close(scripted(graph)["positions"], propagator(graph)["positions"], atol=1e-12, rtol=0.0)
 
 
+@pytest.mark.parametrize("kind", [3, 118, 119, 0, -1])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_unknown_kinds_are_refused(name: str, kind: int, make_sample: Make) -> None:
+    propagator, graph = build(name), motion_graph(make_sample())
+    graph["atomic_numbers"][2] = kind
+    with pytest.raises(StructureError, match=rf"particle 2 is of kind {kind}, and the propagator knows 1 2; take data"):
+        propagator(graph)
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "deq"])
+def test_unknown_kinds_are_no_others_in_torchscript(name: str, make_sample: Make) -> None:
+    graph = motion_graph(make_sample())
+    graph["atomic_numbers"][2] = 3
+    with pytest.raises(RuntimeError, match="index out of range"):
+        torch.jit.script(build(name))(graph)
+
+
+@pytest.mark.slow
+def test_unknown_kinds_are_no_others_where_compiled(make_sample: Make) -> None:
+    small = {"name": "hegnn", "cutoff": 8.0, "l_max": 0, "channels": 4, "n_layers": 1}
+    compiled, graph = torch.compile(build("egnn", backbone=small), fullgraph=True), motion_graph(make_sample())
+    with torch.no_grad():
+        compiled(graph)
+        graph["atomic_numbers"][2] = 3
+        with pytest.raises(RuntimeError, match="out of bounds"):
+            compiled(graph)
+
+
 def test_nothing_is_known_of_edges() -> None:
     propagator = build("hegnn", n_scalars=0, n_edge_scalars=0)
     assert propagator.edges.shape == (0, 8)
