@@ -25,7 +25,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
-from mlff_calc.export.check import ExportError, compare, probe_graph, probe_rows
+from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_rows
 from mlff_calc.export.compiled import aoti_package, require_compiler
 from mlff_calc.export.exported import load_function
 from mlff_calc.export.metadata import BACKENDS, FORMAT, FORMAT_VERSION, RECORD, Metadata
@@ -244,4 +244,5 @@ def _compare(potential: Potential, module: nn.Module, file: Path, metadata: Meta
                 raise ExportError(f"the exported file does not run ({error}); nothing was written") from error
             expected = {name: eager[name] for name in metadata.outputs}
             what = f"exported potential, {n_atoms} atoms"
-            compare(expected, dict(zip(metadata.outputs, found, strict=True)), potential.precision, what)
+            written = dict(zip(metadata.outputs, found, strict=True))
+            compare(expected, written, potential.precision, what, in_double(module, graph))

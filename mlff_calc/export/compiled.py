@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
 from mlff_calc.export.cache import cache_key, compiled_cache_dir
-from mlff_calc.export.check import ExportError, compare, probe_graph, probe_memory
+from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_memory
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
@@ -152,7 +152,8 @@ def _compile(potential: Potential, device: torch.device, path: Path, step: Fixed
         compiled = CompiledPotential(potential, file, device, step)
         for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):
             graph = _example(potential, step, n_atoms, seed=seed, device=device, spacing=spacing)
-            compare(eager(graph), compiled(graph), potential.precision, f"compiled potential, {n_atoms} atoms")
+            what = f"compiled potential, {n_atoms} atoms"
+            compare(eager(graph), compiled(graph), potential.precision, what, in_double(eager, graph))
         seconds = time.monotonic() - start
         facts = {"seconds": round(seconds, 1), "torch": torch.__version__, "precision": potential.precision}
         path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
-from mlff_calc.export.check import compare, compare_gradients
+from mlff_calc.export.check import compare, compare_gradients, in_double
 from mlff_calc.export.compiled import require_compiler
 from mlff_calc.export.trace import FromSolution, trace_for_training, training_inputs
 from mlff_calc.export.training_solve import CompiledSolve
@@ -32,7 +32,7 @@ def compile_for_training(
     """
     require_compiler()
     solve = None
-    eager: Callable[[dict[str, Tensor]], dict[str, Tensor]] = potential
+    eager: nn.Module = potential
     if isinstance(potential, FixedPointPotential):
         if potential.implicit_training:
             raise OptionError(
@@ -62,7 +62,7 @@ def compile_for_training(
 
 
 def _compiled(
-    potential: Potential, example: dict[str, Tensor], eager: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    potential: Potential, example: dict[str, Tensor], eager: nn.Module
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """The compiled graph of batches that have what `example` has, compared with `eager` on it."""
     traced, parameters, names = trace_for_training(potential, example)
@@ -77,7 +77,7 @@ def _compiled(
 
 
 def _check(
-    eager: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    eager: nn.Module,
     compiled: Callable[[dict[str, Tensor]], dict[str, Tensor]],
     precision: str,
     parameters: Sequence[nn.Parameter],
@@ -98,5 +98,5 @@ def _check(
             loss = loss + out["growth"].sum()
         gradients.append(torch.autograd.grad(loss, parameters, allow_unused=True))
         outputs.append({name: value.detach() for name, value in out.items()})
-    compare(outputs[0], outputs[1], precision, what)
+    compare(outputs[0], outputs[1], precision, what, in_double(eager, example))
     compare_gradients(gradients[0], gradients[1], precision, what)
