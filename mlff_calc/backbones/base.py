@@ -17,10 +17,10 @@ class Backbone(nn.Module):
     """Graph to node features.
 
     A subclass takes its options as keyword arguments, the number of species among them, and defines
-    `forward(graph) -> graph`, which adds `node_features` [n_atoms, (l_max+1)^2, channels]. It reads `species`,
-    `edge_index` and
-    `edge_vec`, and sends messages to `edge_index[0]` only. Features of neighbours go through `nn.exchange.exchange` with
-    what `node_species` gives, before they are looked up by `edge_index[1]`.
+    `forward(graph) -> graph`, which adds `node_features` [n_atoms, (l_max+1)^2, channels] (fewer components after
+    `limit_outputs`). It reads `species`, `edge_index` and `edge_vec`, and sends messages to `edge_index[0]` only. Features
+    of neighbours go through `nn.exchange.exchange` with what `node_species` gives, before they are looked up by
+    `edge_index[1]`.
 
     Attributes:
         cutoff: Angstrom. l_max: highest degree. channels: per component. n_layers: message-passing layers.
@@ -34,6 +34,12 @@ class Backbone(nn.Module):
     n_layers: int
     exchange_width: int
     is_fixed_point: bool = False
+
+    def limit_outputs(self, l_max: int) -> None:
+        """Be told that heads read no degree above `l_max`: a backbone may leave them out of `node_features`.
+
+        Weights stay as they are; those that only such degrees need have no gradient then.
+        """
 
     def set_double_geometry(self, double: bool) -> None:
         """Compute what depends on geometry only in float64 (precision `mixed`); without such a part, nothing changes."""

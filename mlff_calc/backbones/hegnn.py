@@ -5,16 +5,16 @@ the edge, u the envelope and N the mean number of neighbours,
 
     v_i^(l)  = N^-1/2 sum_j u(r_ij) phi_0^(l)(r_ij, species_j) Y_ij^(l)                                    (start)
     w_i^(l)  = v_i^(l) / sqrt(1 + |v_i^(l)|^2)
-    m_ij, g_ij, k_ij = phi_m(h_i, h_j, |w_i|, |w_j|, r_ij, <w_i, w_j>, <w_j, Y_ij>)
+    m_ij, g_ij = phi_m(h_i, h_j, |w_i|, |w_j|, r_ij, <w_j, w_i + Y_ij>)
     h_i     <- h_i + phi_h(h_i, N^-1/2 sum_j u(r_ij) m_ij)
-    v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) (g_ij^(l) w_j^(l) + k_ij^(l) Y_ij^(l)).
+    v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) g_ij^(l) (w_j^(l) + Y_ij^(l)).
 
 Degrees never mix: no Clebsch-Gordan product is made, and a degree costs 2l + 1 numbers per edge. `l_max: 0` is EGNN: it
 sees distances and no direction. Inner products of normalized features stay below 1, however large the features grow; their
 norms are in phi_m beside them.
 
 With `moves` atoms move from layer to layer, which predicts where they will be. With d_i how far atom i drifts if nothing
-acts on it, and g, k and the new f read off m by a perceptron of two layers,
+acts on it, and g and the new f read off m by a perceptron of two layers,
 
     x_i <- x_i + N^-1/2 sum_j u(r_ij) f_ij (x_i - x_j) + phi_d(h_i) d_i,
 
@@ -32,8 +32,8 @@ were no more accurate on charged bodies, and a tenth slower). The sum of the mov
 wide is steerable_channels * ((l_max+1)^2 - 1), filled up with zeros to a multiple of sixteen.
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
-5-9. Theirs moves coordinates (so does ours with `moves`) and v by gated differences; ours has the gated harmonics
-k Y instead and inner products with Y in the message (g w_j leaves out the atom's own share of a difference),
+5-9. Theirs moves coordinates (so does ours with `moves`) and v by gated differences v_i - v_j; ours adds the harmonics of
+the edge to v_j, in the gated sum and in the inner product, leaves out the atom's own share of the difference,
 differentiates Y, and bounds v where theirs suggests to divide by the norm plus one. Sums are divided by the root of a fixed
 number of neighbours, not by their number: both agree, up to a factor, on graphs where all atoms have equally many.
 Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees; Eqs. 3-7 there, with `moves`.
@@ -63,7 +63,7 @@ SMALL = 1e-3
 class SteerableEdges(NamedTuple):
     """Geometry of the edges in the precision of the network.
 
-    `basis` [n_edges, n_basis], with l_max above 0 filled up to the width of `HegnnLayer.reads`; `weight` [n_edges, 1], the
+    `basis` [n_edges, n_basis], with l_max above 0 filled up to make room for inner products; `weight` [n_edges, 1], the
     envelope over the root of the mean number of neighbours; `harmonics` [n_edges, wide], once per copy; `rays` [n_edges, 3],
     from the centre to the neighbour.
     """
@@ -80,38 +80,33 @@ class HegnnLayer(nn.Module):
     Args:
         l_max: highest degree. channels: of scalars and messages. copies: channels of steerable features.
         n_basis: width of the radial basis. moves: whether atoms move as well.
+
+    Attributes:
+        ends: leave steerable features as they are, because nothing reads them after this layer.
     """
 
     moves: torch.jit.Final[bool]
-    read_own: Tensor
-    read_ray: Tensor
-    gate_other: Tensor
-    gate_ray: Tensor
+    read_degrees: Tensor
 
     def __init__(self, l_max: int, channels: int, copies: int, n_basis: int, moves: bool = False) -> None:
         super().__init__()
         self.l_max = l_max
         self.channels = channels
         self.moves = moves
+        self.ends = False
         self.degrees = Degrees(l_max, copies)
         n_degrees = self.degrees.n_degrees
-        self.n_gates = n_gates = 2 * n_degrees
-        self.n_lanes = lanes(n_gates + 1 if moves else n_gates)
-        n_reads = lanes(n_basis + n_gates)
-        self.register_buffer("read_own", self.degrees.places(n_basis, n_reads), persistent=False)
-        self.register_buffer("read_ray", self.degrees.places(n_basis + n_degrees, n_reads), persistent=False)
-        self.register_buffer("gate_other", self.degrees.places(0, self.n_lanes).t().contiguous(), persistent=False)
-        self.register_buffer(
-            "gate_ray", self.degrees.places(n_degrees, self.n_lanes).t().contiguous(), persistent=False
-        )
+        self.register_buffer("read_degrees", self.degrees.places(n_basis, lanes(n_basis + n_degrees)), persistent=False)
         self.pair = dense(channels + n_degrees, 2 * channels)
-        self.edge = nn.Parameter(torch.randn(n_basis + n_gates, channels))
-        self.edge.data *= (n_basis + n_gates) ** -0.5
-        self.message = dense(channels, channels if moves else channels + n_gates)
+        self.edge = nn.Parameter(torch.randn(n_basis + n_degrees, channels))
+        self.edge.data *= (n_basis + n_degrees) ** -0.5
+        self.message = dense(channels, channels)
+        self.gate_weight = nn.Parameter(torch.randn(channels, n_degrees) * channels**-0.5)
+        self.gate_bias = nn.Parameter(torch.zeros(1, n_degrees))
         self.update = nn.Sequential(dense(2 * channels, channels), nn.SiLU(), dense(channels, channels))
         if moves:
-            self.push_hidden, self.push = dense(channels, channels), dense(channels, n_gates + 1)
-            self.push.weight.data[-1] *= SMALL
+            self.push_hidden, self.push = dense(channels, channels), dense(channels, 1)
+            self.push.weight.data *= SMALL
             drag = dense(channels, 1)
             drag.weight.data *= SMALL
             self.drag = nn.Sequential(dense(channels, channels), nn.SiLU(), drag)
@@ -142,7 +137,7 @@ class HegnnLayer(nn.Module):
         if self.l_max == 0:
             centre, source = torch.split(self.pair(scalars), self.channels, dim=1)
             source = exchange(source, nodes).index_select(0, neighbors)
-            other, read = edges.harmonics, edges.basis
+            sent, read = edges.harmonics, edges.basis
         else:
             centre, source, bounded = self.rows(scalars, steerable)
             shared = bounded
@@ -150,19 +145,21 @@ class HegnnLayer(nn.Module):
                 both = exchange(torch.cat([source, bounded], dim=1), nodes)
                 source, shared = torch.split(both, [self.channels, self.degrees.wide], dim=1)
             source, other = source.index_select(0, neighbors), shared.index_select(0, neighbors)
-            read = self.reads(bounded.index_select(0, centres), other, edges)
+            products = other * (bounded.index_select(0, centres) + edges.harmonics)
+            read = torch.addmm(edges.basis, products, self.read_degrees.to(products.dtype))
+            sent = other + edges.harmonics
         edge = nn.functional.pad(self.edge, [0, 0, 0, read.shape[1] - self.edge.shape[0]])
         hidden = nn.functional.silu(torch.addmm(centre.index_select(0, centres) + source, read, edge))
-        message, gates = self.messages(hidden, edges.weight)
+        message = nn.functional.silu(self.message(hidden))
         moved = edges.rays.new_zeros((n_atoms, 3))
-        if self.l_max > 0:
-            turns = (gates @ self.gate_other.to(gates.dtype)) * other
-            turns = turns + (gates @ self.gate_ray.to(gates.dtype)) * edges.harmonics
-            steerable = steerable + scatter_sum(turns, centres, n_atoms)
         if self.moves:
-            moved = scatter_sum(gates[:, self.n_gates : self.n_gates + 1] * -edges.rays, centres, n_atoms)
+            hidden = nn.functional.silu(self.push_hidden(message))
+            moved = scatter_sum(self.push(hidden) * edges.weight * -edges.rays, centres, n_atoms)
             if drift is not None:
                 moved = moved + self.drag(scalars) * drift
+        if self.l_max > 0 and not self.ends:
+            sent = self.gates(hidden) * edges.weight * sent
+            steerable = steerable + scatter_sum(sent, centres, n_atoms)
         received = scatter_sum(message * edges.weight, centres, n_atoms)
         return scalars + self.update(torch.cat([scalars, received], dim=1)), steerable, moved
 
@@ -172,32 +169,12 @@ class HegnnLayer(nn.Module):
         centre, source = torch.split(self.pair(torch.cat([scalars, shrink], dim=1)), self.channels, dim=1)
         return centre, source, steerable * self.degrees.spread(shrink)
 
-    def reads(self, own: Tensor, other: Tensor, edges: SteerableEdges) -> Tensor:
-        """Radial basis, <w_i, w_j> and <w_j, Y>, side by side, filled up with zeros [n_edges, n_reads]."""
-        half = torch.addmm(edges.basis, own * other, self.read_own.to(own.dtype))
-        return torch.addmm(half, other * edges.harmonics, self.read_ray.to(own.dtype))
+    def gates(self, hidden: Tensor) -> Tensor:
+        """A gate for each degree and copy, spread over its components [n_edges, wide].
 
-    def messages(self, hidden: Tensor, weight: Tensor) -> Tuple[Tensor, Tensor]:
-        """Messages m [n_edges, channels], and gates times `weight`: g, k, with `moves` f, zeros [n_edges, n_lanes].
-
-        Separate products for both: cutting one product in two means joining two gradients.
+        The weights are spread, which are few, and not the gates.
         """
-        if self.moves:
-            message = nn.functional.silu(self.message(hidden))
-            hidden = nn.functional.silu(self.push_hidden(message))
-            return message, self.gates(hidden, self.push.weight, self.push.bias) * weight
-        if self.l_max == 0:
-            return nn.functional.silu(self.message(hidden)), weight
-        n = self.channels
-        message = nn.functional.linear(hidden, self.message.weight[:n], self.message.bias[:n])
-        gates = self.gates(hidden, self.message.weight[n:], self.message.bias[n:])
-        return nn.functional.silu(message), gates * weight
-
-    def gates(self, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """A linear map to `n_lanes`, whose `weight` and `bias` are filled up with zeros."""
-        more = self.n_lanes - weight.shape[0]
-        weight, bias = nn.functional.pad(weight, [0, 0, 0, more]), nn.functional.pad(bias, [0, more])
-        return nn.functional.linear(hidden, weight, bias)
+        return torch.addmm(self.degrees.spread(self.gate_bias), hidden, self.degrees.spread(self.gate_weight))
 
 
 @register_backbone("hegnn")
@@ -250,6 +227,7 @@ class Hegnn(Backbone):
         self.channels = channels
         self.n_layers = n_layers
         self.is_fixed_point = False
+        self.read_l_max = l_max
         self.copies = steerable_channels
         self.double_geometry = False
         self.norm = float(avg_num_neighbors) ** -0.5
@@ -257,7 +235,7 @@ class Hegnn(Backbone):
         self.harmonics = SphericalHarmonics(l_max)
         self.degrees = Degrees(l_max, steerable_channels)
         self.exchange_width = channels + self.degrees.wide
-        self.n_reads = lanes(n_basis + 2 * self.degrees.n_degrees) if l_max > 0 else n_basis
+        self.n_reads = lanes(n_basis + self.degrees.n_degrees) if l_max > 0 else n_basis
         self.species = nn.Embedding(n_species, channels)
         n_gates = self.degrees.n_degrees
         self.start_radial = nn.Parameter(torch.randn(n_basis, n_gates) / math.sqrt(n_basis))
@@ -270,12 +248,21 @@ class Hegnn(Backbone):
         self.widen = nn.Parameter(torch.randn(l_max, steerable_channels, channels) / math.sqrt(steerable_channels))
         self.register_buffer("fold", _fold(channels, steerable_channels), persistent=False)
 
+    def limit_outputs(self, l_max: int) -> None:
+        """Where heads read scalars alone, the last layer leaves the steerable features as they are."""
+        self.read_l_max = min(l_max, self.l_max)
+        for layer in self.layers:
+            layer.ends = False
+        self.layers[-1].ends = self.read_l_max == 0
+
     def set_double_geometry(self, double: bool) -> None:
         """Distances, basis and harmonics in float64, cast to the precision of the weights afterwards."""
         self.double_geometry = double
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` `moved` [n_atoms, 3].
+
+        Degrees above those of `limit_outputs` are left out.
 
         Where the graph has `input_features` and `edge_inputs`, they are added to first features and radial basis. The drift
         of `moves` is `drift` of the graph; without it, atoms move by the pushes alone.
@@ -367,9 +354,9 @@ class Hegnn(Backbone):
             return edges.harmonics.new_zeros((species.shape[0], 0))
         radial = nn.functional.pad(self.start_radial, [0, 0, 0, self.n_reads - self.start_radial.shape[0]])
         neighbors = species if nodes is None else nodes
-        by_species = self.start_species.index_select(0, neighbors).index_select(0, edge_index[1])
-        gates = (edges.basis @ radial) * by_species * edges.weight
-        return scatter_sum(self.degrees.spread(gates) * edges.harmonics, edge_index[0], species.shape[0])
+        by_species = self.degrees.spread(self.start_species).index_select(0, neighbors).index_select(0, edge_index[1])
+        gates = (edges.basis @ self.degrees.spread(radial)) * by_species * edges.weight
+        return scatter_sum(gates * edges.harmonics, edge_index[0], species.shape[0])
 
     def from_centre(self, graph: Dict[str, Tensor]) -> Tensor:
         """Harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, wide]."""
@@ -398,7 +385,7 @@ class Hegnn(Backbone):
         parts: List[Tensor] = [scalars.unsqueeze(1)]
         width = self.degrees.width
         copies = steerable[:, :width].view(scalars.shape[0], self.copies, width // self.copies).transpose(1, 2)
-        for degree in range(1, self.l_max + 1):
+        for degree in range(1, self.read_l_max + 1):
             first = degree * degree - 1
             parts.append(copies[:, first : first + 2 * degree + 1] @ self.widen[degree - 1])
         return torch.cat(parts, dim=1)

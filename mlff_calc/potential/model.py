@@ -53,6 +53,7 @@ class Potential(nn.Module):
         self.direct_forces = config["forces"] == "direct"
         if self.direct_forces and self.backbone.l_max < 1:
             raise RecipeError(f"forces: direct needs features of degree 1; l_max is {self.backbone.l_max}, raise it")
+        self.backbone.limit_outputs(1 if self.direct_forces else 0)
         self.forces_head = DirectForcesHead(self.backbone.channels if self.direct_forces else 1, scale)
         repulsion = config["repulsion"]
         self.has_repulsion = repulsion is not None
