@@ -5,16 +5,16 @@ the edge, u the envelope and N the mean number of neighbours,
 
     v_i^(l)  = N^-1/2 sum_j u(r_ij) phi_0^(l)(r_ij, species_j) Y_ij^(l)                                    (start)
     w_i^(l)  = v_i^(l) / sqrt(1 + |v_i^(l)|^2)
-    m_ij, g_ij = phi_m(h_i, h_j, |w_i|, |w_j|, r_ij, <w_j, w_i + Y_ij>)
+    m_ij, g_ij, k_ij = phi_m(h_i, h_j, |w_i|, |w_j|, r_ij, <w_i, w_j>, <w_j, Y_ij>)
     h_i     <- h_i + phi_h(h_i, N^-1/2 sum_j u(r_ij) m_ij)
-    v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) g_ij^(l) (w_j^(l) + Y_ij^(l)).
+    v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) (g_ij^(l) w_j^(l) + k_ij^(l) Y_ij^(l)).
 
 Degrees never mix: no Clebsch-Gordan product is made, and a degree costs 2l + 1 numbers per edge. `l_max: 0` is EGNN: it
 sees distances and no direction. Inner products of normalized features stay below 1, however large the features grow; their
 norms are in phi_m beside them.
 
 With `moves` atoms move from layer to layer, which predicts where they will be. With d_i how far atom i drifts if nothing
-acts on it, and g and the new f read off m by a perceptron of two layers,
+acts on it, and g, k and the new f read off m by a perceptron of two layers,
 
     x_i <- x_i + N^-1/2 sum_j u(r_ij) f_ij (x_i - x_j) + phi_d(h_i) d_i,
 
@@ -32,8 +32,8 @@ were no more accurate on charged bodies, and a tenth slower). The sum of the mov
 wide is steerable_channels * ((l_max+1)^2 - 1), filled up with zeros to a multiple of sixteen.
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
-5-9. Theirs moves coordinates (so does ours with `moves`) and v by gated differences v_i - v_j; ours adds the harmonics of
-the edge to v_j, in the gated sum and in the inner product, leaves out the atom's own share of the difference,
+5-9. Theirs moves coordinates (so does ours with `moves`) and v by gated differences; ours has the gated harmonics
+k Y instead and inner products with Y in the message (g w_j leaves out the atom's own share of a difference),
 differentiates Y, and bounds v where theirs suggests to divide by the norm plus one. Sums are divided by the root of a fixed
 number of neighbours, not by their number: both agree, up to a factor, on graphs where all atoms have equally many.
 Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees; Eqs. 3-7 there, with `moves`.
@@ -82,31 +82,41 @@ class HegnnLayer(nn.Module):
         n_basis: width of the radial basis. moves: whether atoms move as well.
 
     Attributes:
-        ends: leave steerable features as they are, because nothing reads them after this layer.
+        ends: leave steerable features as they are, because there are none or nothing reads them after this layer.
     """
 
     moves: torch.jit.Final[bool]
-    read_degrees: Tensor
+    read_own: Tensor
+    read_ray: Tensor
+    gate_other: Tensor
+    gate_ray: Tensor
 
     def __init__(self, l_max: int, channels: int, copies: int, n_basis: int, moves: bool = False) -> None:
         super().__init__()
         self.l_max = l_max
         self.channels = channels
         self.moves = moves
-        self.ends = False
+        self.ends = l_max == 0
         self.degrees = Degrees(l_max, copies)
         n_degrees = self.degrees.n_degrees
-        self.register_buffer("read_degrees", self.degrees.places(n_basis, lanes(n_basis + n_degrees)), persistent=False)
+        self.n_gates = n_gates = 2 * n_degrees
+        n_reads, self.n_lanes = lanes(n_basis + n_gates), lanes(n_gates + 1 if moves else n_gates) if l_max > 0 else 1
+        places = self.degrees.places
+        self.register_buffer("read_own", places(n_basis, n_reads), persistent=False)
+        self.register_buffer("read_ray", places(n_basis + n_degrees, n_reads), persistent=False)
+        self.register_buffer("gate_other", places(0, self.n_lanes).t().contiguous(), persistent=False)
+        self.register_buffer("gate_ray", places(n_degrees, self.n_lanes).t().contiguous(), persistent=False)
         self.pair = dense(channels + n_degrees, 2 * channels)
-        self.edge = nn.Parameter(torch.randn(n_basis + n_degrees, channels))
-        self.edge.data *= (n_basis + n_degrees) ** -0.5
+        self.edge = nn.Parameter(torch.randn(n_basis + n_gates, channels))
+        self.edge.data *= (n_basis + n_gates) ** -0.5
         self.message = dense(channels, channels)
-        self.gate_weight = nn.Parameter(torch.randn(channels, n_degrees) * channels**-0.5)
-        self.gate_bias = nn.Parameter(torch.zeros(1, n_degrees))
+        n_out = n_gates + 1 if moves else n_gates
+        self.gate_weight = nn.Parameter(torch.randn(channels, n_out) * channels**-0.5)
+        self.gate_bias = nn.Parameter(torch.zeros(n_out))
         self.update = nn.Sequential(dense(2 * channels, channels), nn.SiLU(), dense(channels, channels))
         if moves:
-            self.push_hidden, self.push = dense(channels, channels), dense(channels, 1)
-            self.push.weight.data *= SMALL
+            self.push_hidden = dense(channels, channels)
+            self.gate_weight.data[:, n_gates] *= SMALL
             drag = dense(channels, 1)
             drag.weight.data *= SMALL
             self.drag = nn.Sequential(dense(channels, channels), nn.SiLU(), drag)
@@ -137,7 +147,7 @@ class HegnnLayer(nn.Module):
         if self.l_max == 0:
             centre, source = torch.split(self.pair(scalars), self.channels, dim=1)
             source = exchange(source, nodes).index_select(0, neighbors)
-            sent, read = edges.harmonics, edges.basis
+            other, read = edges.harmonics, edges.basis
         else:
             centre, source, bounded = self.rows(scalars, steerable)
             shared = bounded
@@ -145,21 +155,21 @@ class HegnnLayer(nn.Module):
                 both = exchange(torch.cat([source, bounded], dim=1), nodes)
                 source, shared = torch.split(both, [self.channels, self.degrees.wide], dim=1)
             source, other = source.index_select(0, neighbors), shared.index_select(0, neighbors)
-            products = other * (bounded.index_select(0, centres) + edges.harmonics)
-            read = torch.addmm(edges.basis, products, self.read_degrees.to(products.dtype))
-            sent = other + edges.harmonics
+            read = self.reads(bounded.index_select(0, centres), other, edges)
         edge = nn.functional.pad(self.edge, [0, 0, 0, read.shape[1] - self.edge.shape[0]])
         hidden = nn.functional.silu(torch.addmm(centre.index_select(0, centres) + source, read, edge))
         message = nn.functional.silu(self.message(hidden))
         moved = edges.rays.new_zeros((n_atoms, 3))
-        if self.moves:
-            hidden = nn.functional.silu(self.push_hidden(message))
-            moved = scatter_sum(self.push(hidden) * edges.weight * -edges.rays, centres, n_atoms)
-            if drift is not None:
-                moved = moved + self.drag(scalars) * drift
-        if self.l_max > 0 and not self.ends:
-            sent = self.gates(hidden) * edges.weight * sent
-            steerable = steerable + scatter_sum(sent, centres, n_atoms)
+        if self.moves or not self.ends:
+            gates = self.gates(message, hidden) * edges.weight
+            if self.moves:
+                moved = scatter_sum(gates[:, self.n_gates : self.n_gates + 1] * -edges.rays, centres, n_atoms)
+                if drift is not None:
+                    moved = moved + self.drag(scalars) * drift
+            if not self.ends:
+                turns = (gates @ self.gate_other.to(gates.dtype)) * other
+                turns = turns + (gates @ self.gate_ray.to(gates.dtype)) * edges.harmonics
+                steerable = steerable + scatter_sum(turns, centres, n_atoms)
         received = scatter_sum(message * edges.weight, centres, n_atoms)
         return scalars + self.update(torch.cat([scalars, received], dim=1)), steerable, moved
 
@@ -169,12 +179,17 @@ class HegnnLayer(nn.Module):
         centre, source = torch.split(self.pair(torch.cat([scalars, shrink], dim=1)), self.channels, dim=1)
         return centre, source, steerable * self.degrees.spread(shrink)
 
-    def gates(self, hidden: Tensor) -> Tensor:
-        """A gate for each degree and copy, spread over its components [n_edges, wide].
+    def reads(self, own: Tensor, other: Tensor, edges: SteerableEdges) -> Tensor:
+        """Radial basis, <w_i, w_j> and <w_j, Y>, side by side, filled up with zeros [n_edges, n_reads]."""
+        half = torch.addmm(edges.basis, own * other, self.read_own.to(own.dtype))
+        return torch.addmm(half, other * edges.harmonics, self.read_ray.to(own.dtype))
 
-        The weights are spread, which are few, and not the gates.
-        """
-        return torch.addmm(self.degrees.spread(self.gate_bias), hidden, self.degrees.spread(self.gate_weight))
+    def gates(self, message: Tensor, hidden: Tensor) -> Tensor:
+        """Gates g and k by degree and copy, and with `moves` f, filled up with zeros [n_edges, n_lanes]."""
+        if self.moves:
+            hidden = nn.functional.silu(self.push_hidden(message))
+        more = [0, self.n_lanes - self.gate_bias.shape[0]]
+        return torch.addmm(nn.functional.pad(self.gate_bias, more), hidden, nn.functional.pad(self.gate_weight, more))
 
 
 @register_backbone("hegnn")
@@ -235,7 +250,7 @@ class Hegnn(Backbone):
         self.harmonics = SphericalHarmonics(l_max)
         self.degrees = Degrees(l_max, steerable_channels)
         self.exchange_width = channels + self.degrees.wide
-        self.n_reads = lanes(n_basis + self.degrees.n_degrees) if l_max > 0 else n_basis
+        self.n_reads = lanes(n_basis + 2 * self.degrees.n_degrees) if l_max > 0 else n_basis
         self.species = nn.Embedding(n_species, channels)
         n_gates = self.degrees.n_degrees
         self.start_radial = nn.Parameter(torch.randn(n_basis, n_gates) / math.sqrt(n_basis))
@@ -251,8 +266,6 @@ class Hegnn(Backbone):
     def limit_outputs(self, l_max: int) -> None:
         """Where heads read scalars alone, the last layer leaves the steerable features as they are."""
         self.read_l_max = min(l_max, self.l_max)
-        for layer in self.layers:
-            layer.ends = False
         self.layers[-1].ends = self.read_l_max == 0
 
     def set_double_geometry(self, double: bool) -> None:

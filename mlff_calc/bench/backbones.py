@@ -99,6 +99,7 @@ def motion_steps(backbones: dict[str, dict[str, Any]]) -> dict[str, Step]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = build_backbone({"cutoff": MOTION_CUTOFF, **moving, **options}, n_species=1)
+        network.limit_outputs(1)  # as propagators do
         steps[word] = _training(network, bodies(network.channels))
     return steps
 

@@ -26,8 +26,6 @@ from mlff_calc.nn.scatter import from_mean, scatter_sum
 from mlff_calc.propagator.files import save_propagator
 
 PRECISIONS = ("float32", "float64")
-VECTORS = 2.0
-"""Size of the first weights of vectors: the directions of known vectors are heard above those of neighbours."""
 
 
 class Propagator(nn.Module):
@@ -50,6 +48,7 @@ class Propagator(nn.Module):
         self.n_scalars = int(config["n_scalars"])
         self.n_edge_scalars = int(config["n_edge_scalars"])
         self.centre = bool(config["centre"])
+        self.backbone.limit_outputs(1)
         channels = self.backbone.channels
         self.head = DisplacementHead(
             self.backbone.l_max,
@@ -64,7 +63,7 @@ class Propagator(nn.Module):
         )
         self.scalars = nn.Linear(1 + self.n_scalars, channels)
         # of one sign: a backbone with fewer channels of vectors adds them up, and must not find that they cancel
-        self.vectors = nn.Parameter(VECTORS * torch.randn(2 if self.centre else 1, channels).abs())
+        self.vectors = nn.Parameter(torch.randn(2 if self.centre else 1, channels).abs())
         n_basis = int(config["backbone"]["n_basis"])
         self.edges = nn.Parameter(torch.randn(self.n_edge_scalars, n_basis) / max(self.n_edge_scalars, 1) ** 0.5)
         species_of = torch.full((119,), len(kinds), dtype=torch.long)  # unknown kinds: beyond every table, so that even

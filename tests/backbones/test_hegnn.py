@@ -350,7 +350,7 @@ def test_moves_have_forces_by_gradient_and_no_ghosts() -> None:
 def test_moves_add_weights_only_where_they_are_on() -> None:
     still, moves = (set(backbone_of(l_max=2, moves=on).state_dict()) for on in (False, True))
     assert still < moves
-    assert {name.split(".")[2] for name in moves - still} == {"push_hidden", "push", "drag"}
+    assert {name.split(".")[2] for name in moves - still} == {"push_hidden", "drag"}
 
 
 def test_potentials_saved_without_the_option_load(tmp_path: Path) -> None:

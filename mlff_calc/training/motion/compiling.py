@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mlff_calc.export.check import compare, compare_gradients
+from mlff_calc.export.check import compare, compare_gradients, in_double
 from mlff_calc.propagator import Propagator
 
 Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -37,6 +37,6 @@ def compile_propagator(propagator: Propagator, example: dict[str, Tensor]) -> Fo
         )
         gradients.append(torch.autograd.grad(loss, parameters, allow_unused=True))
         outputs.append({name: value.detach() for name, value in out.items()})
-    compare(outputs[0], outputs[1], propagator.precision, what)
+    compare(outputs[0], outputs[1], propagator.precision, what, in_double(propagator, example))
     compare_gradients(gradients[0], gradients[1], propagator.precision, what)
     return compiled
