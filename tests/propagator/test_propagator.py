@@ -90,6 +90,14 @@ def test_everything_that_is_known_is_heard(name: str, make_sample: Make) -> None
         assert (after - before).abs().max() > 1e-4, field
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_velocities_do_not_cancel_where_channels_of_vectors_are_added_up(seed: int) -> None:
+    config = {"backbone": {"name": "hegnn", "channels": 64, "n_layers": 1}, "kinds": [1]}
+    propagator = build_propagator(config, seed=seed)
+    heard = propagator.vectors @ propagator.backbone.fold
+    assert heard.abs().min() > 3.0  # of random sign, it were of order one, and near zero for some seeds
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_batch_gives_what_its_systems_give(name: str, make_sample: Make) -> None:
     propagator = build(name)
