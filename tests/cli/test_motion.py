@@ -206,19 +206,33 @@ def test_a_bad_recipe_is_one_message_and_nothing_is_written(
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_propagator(trained: Path) -> None:
-    long = ["train", "recipe.yaml", "--quiet", "--set", "optimizer.max_epochs=150"]
+    long = [
+        "train",
+        "recipe.yaml",
+        "--quiet",
+        "--set",
+        "optimizer.max_epochs=150",
+        "--set",
+        "trainer.checkpoint_every=5",
+    ]
     assert mlff(*long, "--output", "whole", cwd=trained).returncode == 0
-    process = subprocess.Popen(
-        [*COMMAND, *long, "--output", "parts"], cwd=trained, env=ENVIRONMENT, stdout=subprocess.DEVNULL
-    )
-    metrics, end = trained / "parts" / "metrics.csv", time.monotonic() + 120
-    while time.monotonic() < end and not (metrics.is_file() and len(metrics.read_text().splitlines()) > 3):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(timeout=30) == -signal.SIGKILL
-    assert len(metrics.read_text().splitlines()) < 150
+    for kill, n_epochs in enumerate((3, 40)):  # with a checkpoint every fifth epoch, both fall between two
+        process = subprocess.Popen(
+            [*COMMAND, *long, "--output", "parts", *(["--resume"] if kill else [])],
+            cwd=trained,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+        )
+        metrics, end = trained / "parts" / "metrics.csv", time.monotonic() + 120
+        while time.monotonic() < end and not (metrics.is_file() and len(metrics.read_text().splitlines()) > n_epochs):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(timeout=30) == -signal.SIGKILL
+        assert n_epochs < len(metrics.read_text().splitlines()) < 150
     done = mlff(*long, "--output", "parts", "--resume", cwd=trained)
     assert done.returncode == 0, done.stderr
+    epochs = [line.split(",")[0] for line in metrics.read_text().splitlines()[1:]]
+    assert epochs == [str(epoch) for epoch in range(1, 151)]
     last = [torch.load(trained / name / "checkpoints" / "last.ckpt", weights_only=True) for name in ("whole", "parts")]
     assert last[0]["state_dict"].keys() == last[1]["state_dict"].keys()
     assert all(torch.equal(value, last[1]["state_dict"][name]) for name, value in last[0]["state_dict"].items())
