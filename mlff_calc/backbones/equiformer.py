@@ -119,7 +119,11 @@ class AtomEmbedding(nn.Module):
 
 
 class EquiformerBlock(nn.Module):
-    """One pre-norm block: graph attention and a per-atom network, each added to its input."""
+    """One pre-norm block: graph attention and a per-atom network, each added to its input.
+
+    Attributes:
+        ends: give scalars alone, because nothing reads more after this block.
+    """
 
     def __init__(
         self,
@@ -136,11 +140,17 @@ class EquiformerBlock(nn.Module):
         self.attention = GraphAttention(l_max, m_max, channels, attention_channels, heads, edge_channels)
         self.ffn_norm = DegreeNorm(l_max, channels)
         self.ffn = FeedForward(l_max, channels, ffn_channels)
+        self.ends = False
 
     def forward(self, features: Tensor, edge_index: Tensor, edges: Edges, nodes: Optional[Tensor] = None) -> Tensor:
-        """Map features [n_atoms, (l_max+1)^2, channels] to the same shape."""
-        weights = self.attention.radial_weights(edges.scalars)
+        """Map features [n_atoms, (l_max+1)^2, channels] to the same shape, or where the block `ends` to their scalars."""
         source = self.attention_norm(features)
+        if self.ends:
+            weights = self.attention.radial_weights_of_order_zero(edges.scalars)
+            message = self.attention.scalars(source, edge_index, weights, edges.envelope, edges.wigner, nodes)
+            scalars = features[:, :1] + message
+            return scalars + self.ffn.scalars(self.ffn_norm.scalars(scalars))
+        weights = self.attention.radial_weights(edges.scalars)
         message = self.attention(source, edge_index, weights, edges.envelope, edges.wigner, nodes)
         features = features + message
         return features + self.ffn(self.ffn_norm(features))
@@ -209,13 +219,19 @@ class Equiformer(Backbone):
             ]
         )
         self.norm = DegreeNorm(l_max, channels)
+        self.ends = False
+
+    def limit_outputs(self, l_max: int) -> None:
+        """Where heads read scalars alone, the last block computes no more."""
+        self.ends = l_max == 0
+        self.blocks[-1].ends = self.ends
 
     def set_double_geometry(self, double: bool) -> None:
         """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
         self.geometry.double_geometry = double
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, scalars alone after `limit_outputs(0)`."""
         species, edge_index = graph["species"], graph["edge_index"]
         nodes = node_species(graph)
         edges = self.geometry(graph["edge_vec"], edge_index, species, nodes, edge_inputs(graph))
@@ -223,7 +239,7 @@ class Equiformer(Backbone):
         for block in self.blocks:
             features = block(features, edge_index, edges, nodes)
         out = dict(graph)
-        out["node_features"] = self.norm(features)
+        out["node_features"] = self.norm.scalars(features) if self.ends else self.norm(features)
         return out
 
 

@@ -73,16 +73,19 @@ class DegreeNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalize [n, (l_max+1)^2, channels]."""
-        scalars = features[:, :1]
-        centred = scalars - scalars.mean(dim=2, keepdim=True)
-        variance = (centred * centred).mean(dim=2, keepdim=True)
-        scalars = centred * torch.rsqrt(variance + self.eps * self.eps) * self.scale[0] + self.shift
+        scalars = self.scalars(features[:, :1])
         if self.l_max == 0:
             return scalars
         rest = features[:, 1:]
         power = (rest * rest * self.balance.to(rest.dtype)).sum(dim=1, keepdim=True).mean(dim=2, keepdim=True)
         rest = rest * torch.rsqrt(power + self.eps * self.eps) * self.take_degrees(self.scale.unsqueeze(0))
         return torch.cat([scalars, rest], dim=1)
+
+    def scalars(self, scalars: Tensor) -> Tensor:
+        """Degree 0 of what `forward` gives, from that of the features [n, 1, channels]."""
+        centred = scalars - scalars.mean(dim=2, keepdim=True)
+        variance = (centred * centred).mean(dim=2, keepdim=True)
+        return centred * torch.rsqrt(variance + self.eps * self.eps) * self.scale[0] + self.shift
 
 
 class Gate(nn.Module):
@@ -112,6 +115,14 @@ class Gate(nn.Module):
         opened = self.take_gates(torch.sigmoid(gates).view(-1, self.l_max, self.channels))
         return torch.cat([scalars, features[:, 1:] * opened], dim=1)
 
+    def order_zero(self, features: Tensor, gates: Tensor) -> Tensor:
+        """Gate one component of each degree [n, l_max+1, channels], as `forward` does."""
+        scalars = nn.functional.silu(features[:, :1])
+        if self.l_max == 0:
+            return scalars
+        opened = torch.sigmoid(gates).view(-1, self.l_max, self.channels)
+        return torch.cat([scalars, features[:, 1:] * opened], dim=1)
+
 
 class FeedForward(nn.Module):
     """Per-atom network: linear, gate, linear."""
@@ -126,3 +137,8 @@ class FeedForward(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map [n_atoms, (l_max+1)^2, channels] to the same shape."""
         return self.contract(self.gate(self.expand(features), self.gates(features[:, 0])))
+
+    def scalars(self, scalars: Tensor) -> Tensor:
+        """Degree 0 of what `forward` gives, from that of the features [n_atoms, 1, channels]."""
+        hidden = nn.functional.silu(scalars @ self.expand.weight[0] + self.expand.bias)
+        return hidden @ self.contract.weight[0] + self.contract.bias

@@ -77,13 +77,10 @@ class SO2Linear(nn.Module):
 
     def forward(self, features: Tensor) -> Tuple[Tensor, Tensor]:
         """Map [n_edges, n_reduced, in_channels] to ([n_edges, n_reduced, out_channels], [n_edges, extra_scalars])."""
-        n_edges = features.shape[0]
         width = self.l_max + 1
-        zeroth = features[:, :width].reshape(n_edges, width * self.in_channels) @ self.weight_0
-        extra = zeroth[:, : self.extra_scalars] + self.bias_0[: self.extra_scalars]
-        zeroth = zeroth[:, self.extra_scalars :].view(n_edges, width, self.out_channels)
-        scalars = zeroth[:, :1] + self.bias_0[self.extra_scalars :]
-        parts: List[Tensor] = [scalars, zeroth[:, 1:]]
+        zeroth, extra = self.order_zero(features[:, :width])
+        n_edges = features.shape[0]
+        parts: List[Tensor] = [zeroth]
         start = width
         for m, order in enumerate(self.orders):
             width = self.l_max - m
@@ -91,3 +88,23 @@ class SO2Linear(nn.Module):
             parts.append(order(pair).view(n_edges, 2 * width, self.out_channels))
             start += 2 * width
         return torch.cat(parts, dim=1), extra
+
+    def order_zero(self, features: Tensor) -> Tuple[Tensor, Tensor]:
+        """What `forward` gives at order 0 [n_edges, l_max+1, out_channels], and the extra scalars.
+
+        Args:
+            features: those of order 0 [n_edges, l_max+1, in_channels].
+        """
+        zeroth = features.reshape(-1, (self.l_max + 1) * self.in_channels) @ self.weight_0
+        extra = zeroth[:, : self.extra_scalars] + self.bias_0[: self.extra_scalars]
+        zeroth = zeroth[:, self.extra_scalars :].view(-1, self.l_max + 1, self.out_channels)
+        scalars = zeroth[:, :1] + self.bias_0[self.extra_scalars :]
+        return torch.cat([scalars, zeroth[:, 1:]], dim=1), extra
+
+    def scalars(self, features: Tensor) -> Tensor:
+        """Degree 0 of what `forward` gives [n_edges, out_channels], from features of order 0."""
+        first, end = self.extra_scalars, self.extra_scalars + self.out_channels
+        return (
+            features.reshape(-1, (self.l_max + 1) * self.in_channels) @ self.weight_0[:, first:end]
+            + self.bias_0[first:end]
+        )
