@@ -264,7 +264,7 @@ class Hegnn(Backbone):
         self.register_buffer("fold", _fold(channels, steerable_channels), persistent=False)
 
     def limit_outputs(self, l_max: int) -> None:
-        """Where heads read scalars alone, the last layer leaves the steerable features as they are."""
+        """Leave degrees above `l_max` out; for scalars alone, the last layer leaves the steerable features as they are."""
         self.read_l_max = min(l_max, self.l_max)
         self.layers[-1].ends = self.read_l_max == 0
 

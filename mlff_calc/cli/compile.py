@@ -21,7 +21,7 @@ def compile_(
 ) -> None:
     """Compile a potential for this machine; later runs with --compile start from the cache.
 
-    The result is compared with the eager potential on two system sizes before it is kept. Of a potential with a fixed point
+    The result is compared with the eager potential on a few structures before it is kept. Of a potential with a fixed point
     the step of a trajectory is compiled, one for each way of reuse.
     """
     import time

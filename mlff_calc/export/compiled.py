@@ -92,7 +92,7 @@ def compile_potential(
     """Compile a potential, or a step of a fixed-point potential, or take it from the cache.
 
     The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is
-    compared with eager on two system sizes before it enters the cache.
+    compared with eager on a few structures before it enters the cache.
 
     Args:
         potential: the potential; left as it is.

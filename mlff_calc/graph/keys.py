@@ -117,7 +117,7 @@ for _key in (
     Key(EDGE_VEC, "edge", (3,), _DOUBLE, "Angstrom", "x_j - x_i with image shifts included"),
     Key(CELL, "system", (3, 3), _DOUBLE, "Angstrom", "rows are cell vectors, zeros where there is none"),
     Key(PBC, "system", (3,), torch.bool, "", "periodic along each cell vector"),
-    Key(NODE_FEATURES, "atom", (None, None), None, "", "features [n_atoms, (l_max+1)^2, channels], e3nn order"),
+    Key(NODE_FEATURES, "atom", (None, None), None, "", "features [n_atoms, (degree+1)^2, channels], e3nn order"),
     Key(ENERGY, "system", (), _DOUBLE, "eV", "total energy"),
     Key(ENERGIES, "atom", (), _DOUBLE, "eV", "energy of each atom"),
     Key(FORCES, "atom", (3,), _DOUBLE, "eV/Angstrom", "force on each atom"),

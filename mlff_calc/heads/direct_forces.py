@@ -9,6 +9,8 @@ from typing import Dict
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.errors import OptionError
+
 
 class DirectForcesHead(nn.Module):
     """Adds `forces` [n_atoms, 3] (eV/Angstrom, float64) to the graph; needs features of degree 1.
@@ -27,8 +29,16 @@ class DirectForcesHead(nn.Module):
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Return the graph with `forces`."""
+        """Return the graph with `forces`.
+
+        Raises:
+            OptionError: no vectors among the features (`Backbone.limit_outputs`).
+        """
         features = graph["node_features"]
+        if features.shape[1] < 4:
+            raise OptionError(
+                "features have no vectors: the backbone was told to leave them out; call limit_outputs(1)"
+            )
         vectors = self.mix(features[:, 1:4]) * self.gate(features[:, 0]).unsqueeze(1)
         out = dict(graph)
         out["forces"] = (vectors @ self.last).double() * self.scale

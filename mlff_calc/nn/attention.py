@@ -122,7 +122,7 @@ class GraphAttention(nn.Module):
         wigner: Tensor,
         nodes: Optional[Tensor] = None,
     ) -> Tensor:
-        """Degree 0 of what `forward` gives [n_atoms, 1, channels], at a third of the cost.
+        """Degree 0 of what `forward` gives [n_atoms, 1, channels], at a fraction of the cost.
 
         In the frame of an edge scalars come from order 0 alone, so that nothing else is turned into it, and they need
         not be turned back. Arguments are those of `forward`, except that `radial_weights` are those of order 0.
@@ -135,7 +135,7 @@ class GraphAttention(nn.Module):
         alpha = self.attention(logits, centre, envelope, n_atoms)
         alpha = alpha.unsqueeze(-1).expand(-1, -1, self.hidden // self.heads).reshape(-1, self.hidden)
         received = scatter_sum(message * alpha, centre, n_atoms)
-        return (received @ self.project.weight[0] + self.project.bias).unsqueeze(1)
+        return self.project.scalars(received).unsqueeze(1)
 
     def pairs(self, features: Tensor, edge_index: Tensor, nodes: Optional[Tensor]) -> Tensor:
         """What edges look up at both ends and add [n_edges, (l_max+1)^2, hidden]."""

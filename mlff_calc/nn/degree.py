@@ -37,6 +37,10 @@ class DegreeLinear(nn.Module):
         """Map [n, (l_max+1)^2, in_channels] to [n, (l_max+1)^2, out_channels]."""
         return degree_product(features, self.weight, self.bias)
 
+    def scalars(self, scalars: Tensor) -> Tensor:
+        """Degree 0 of what `forward` gives [..., out_channels], from that of the features [..., in_channels]."""
+        return scalars @ self.weight[0] + self.bias
+
 
 def degree_product(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Product of `features` [n, (l_max+1)^2, in_channels] with `weight` [l_max+1, in_channels, out_channels] by degree."""
@@ -140,5 +144,4 @@ class FeedForward(nn.Module):
 
     def scalars(self, scalars: Tensor) -> Tensor:
         """Degree 0 of what `forward` gives, from that of the features [n_atoms, 1, channels]."""
-        hidden = nn.functional.silu(scalars @ self.expand.weight[0] + self.expand.bias)
-        return hidden @ self.contract.weight[0] + self.contract.bias
+        return self.contract.scalars(nn.functional.silu(self.expand.scalars(scalars)))

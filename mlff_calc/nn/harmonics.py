@@ -24,7 +24,7 @@ class NextDegree(nn.Module):
     """Y^l from Y^(l-1) and the direction: one constant linear map of their outer product.
 
     Numbers come in rows filled up with zeros to a multiple of `LANES`. Both factors of the outer product are repeated by
-    products with matrices of zeros and ones, which takes a third of the time of broadcasting them.
+    products with matrices of zeros and ones, which is faster than broadcasting them.
     """
 
     table: Tensor

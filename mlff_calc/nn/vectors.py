@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.errors import OptionError
 from mlff_calc.nn.dense import dense
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.radial import PolynomialEnvelope
@@ -54,7 +55,14 @@ class VectorReadout(nn.Module):
             features: of the atoms.
             edge_index: [2, n_edges].
             edge_vec: [n_edges, 3].
+
+        Raises:
+            OptionError: no vectors among the features, where `l_max` promised some (`Backbone.limit_outputs`).
         """
+        if self.l_max > 0 and features.shape[1] < 4:
+            raise OptionError(
+                "features have no vectors: the backbone was told to leave them out; call limit_outputs(1)"
+            )
         hidden = self.first(features[:, 0])
         if self.l_max > 0:
             gates = self.gate(nn.functional.silu(hidden))

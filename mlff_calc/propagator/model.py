@@ -108,10 +108,11 @@ class Propagator(nn.Module):
             float64, in the units of the data.
 
         Raises:
-            StructureError: a kind it was not trained on; not in TorchScript, nor compiled, where it is an error of torch.
+            StructureError: a kind it was not trained on. In TorchScript, compiled and on a GPU, which would have to wait for
+                the answer, it is an error of torch.
         """
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript leaves the whole block out
-            if not torch.compiler.is_compiling():
+            if graph["atomic_numbers"].device.type == "cpu" and not torch.compiler.is_compiling():
                 self.check_kinds(graph["atomic_numbers"])
         predicted = self.head(self.backbone(self.inputs(graph)))
         out = {"positions": graph["positions"].double() + predicted["displacements"]}

@@ -174,7 +174,7 @@ def _strategy(accelerator: str, n_devices: int) -> Any:
     return DDPStrategy(
         start_method="spawn",
         process_group_backend=backend,
-        find_unused_parameters=True,  # the head of direct forces has no part in gradient forces
+        find_unused_parameters=True,  # direct forces, or degrees that no head reads, have no part in an energy
         broadcast_buffers=False,  # buffers are constants, alike in every process
     )
 

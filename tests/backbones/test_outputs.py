@@ -8,7 +8,9 @@ from ase.build import molecule
 from torch import Tensor
 
 from mlff_calc.backbones import available_backbones, build_backbone
+from mlff_calc.errors import OptionError
 from mlff_calc.graph import graph_from_atoms
+from mlff_calc.heads import DenoisingHead, DirectForcesHead
 from mlff_calc.potential import build_potential
 
 
@@ -37,6 +39,13 @@ def test_degrees_that_heads_read_are_those_of_all_outputs(name: str, l_max: int)
     torch.testing.assert_close(limited_gradient, gradient, rtol=0.0, atol=1e-11)
     backbone.limit_outputs(backbone.l_max)
     torch.testing.assert_close(outputs()[0], whole, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("head", [DirectForcesHead(8, 1.0), DenoisingHead(2, 8, cutoff=3.0)])
+def test_heads_of_vectors_refuse_features_without(head: torch.nn.Module) -> None:
+    graph = graph_from_atoms(molecule("CH3CH2OH"), 3.0)
+    with pytest.raises(OptionError, match=r"call limit_outputs\(1\)"):
+        head({**graph, "node_features": torch.zeros(9, 1, 8)})
 
 
 def test_potentials_compute_what_their_heads_read() -> None:

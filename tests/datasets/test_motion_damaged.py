@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -241,11 +242,24 @@ def _write_torn(path: Path) -> None:
     path.write_bytes(whole)
 
 
+def _write_huge(path: Path, n: int) -> None:
+    """An archive with an array of `n` rows, as its header says."""
+    arrays = nbody()
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, value in arrays.items():
+            header = {"descr": "<f8", "fortran_order": False, "shape": (n, 4) if key == "positions" else value.shape}
+            with archive.open(f"{key}.npy", "w") as stream:
+                np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(np.asarray(value, dtype=float).tobytes() if value.dtype.kind in "fiu" else bytes(8))
+
+
 WRONG_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "npy": (_write_npy, r"is a single array \(.npy\), and an npz archive"),
     "text": (lambda path: path.write_text("1 2 3\n4 5 6\n"), r"it begins with b'1 2 3\\n', and archives"),
     "nothing": (lambda path: path.write_bytes(b""), "it is empty, and archives"),
     "zip header alone": (lambda path: path.write_bytes(b"PK\x03\x04"), "is it complete"),
+    "huge": (lambda path: _write_huge(path, 10**12), "cannot be read"),
+    "larger than any number": (lambda path: _write_huge(path, 10**20), "cannot be read"),
     "torn": (_write_torn, "cannot be read .*is the file complete"),
 }
 

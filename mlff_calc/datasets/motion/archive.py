@@ -15,7 +15,18 @@ from mlff_calc.errors import DatasetError
 
 CURE = "write the file again"
 # what numpy and zipfile raise on damaged files; BadZipFile and zlib's error have no parents of use
-_DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    MemoryError,  # of an array that its header makes larger than any memory
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def archive_keys(path: Path) -> set[str]:
