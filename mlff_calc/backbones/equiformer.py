@@ -12,7 +12,7 @@ equivariant under O(3), not SO(3) alone), in the gate (exactly equivariant, no g
 (nn/attention.py).
 """
 
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, cast
 
 import torch
 from torch import Tensor, nn
@@ -224,7 +224,7 @@ class Equiformer(Backbone):
     def limit_outputs(self, l_max: int) -> None:
         """Where heads read scalars alone, the last block computes no more."""
         self.ends = l_max == 0
-        self.blocks[-1].ends = self.ends
+        cast(EquiformerBlock, self.blocks[-1]).ends = self.ends
 
     def set_double_geometry(self, double: bool) -> None:
         """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""

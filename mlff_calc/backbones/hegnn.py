@@ -40,7 +40,7 @@ Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case wi
 """
 
 import math
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -266,7 +266,7 @@ class Hegnn(Backbone):
     def limit_outputs(self, l_max: int) -> None:
         """Leave degrees above `l_max` out; for scalars alone, the last layer leaves the steerable features as they are."""
         self.read_l_max = min(l_max, self.l_max)
-        self.layers[-1].ends = self.read_l_max == 0
+        cast(HegnnLayer, self.layers[-1]).ends = self.read_l_max == 0
 
     def set_double_geometry(self, double: bool) -> None:
         """Distances, basis and harmonics in float64, cast to the precision of the weights afterwards."""
