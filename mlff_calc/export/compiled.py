@@ -30,10 +30,6 @@ from mlff_calc.potential.fixed_point_step import MEMORY_INPUTS, MEMORY_OUTPUTS, 
 
 logger = logging.getLogger(__name__)
 
-KEEP_AFTER = 16
-"""Operations on a CPU after which the compiler keeps a value. By its default of 30 the envelope of an edge is computed anew
-for each of the channels it multiplies, which takes a tenth of the time of `hegnn`."""
-
 
 class CompiledPotential:
     """A compiled potential, or a compiled step of a fixed-point potential; called like what it was made from.
@@ -198,12 +194,7 @@ def aoti_package(
         traced = trace_for_use(module, example, inputs, outputs)
         tensors = tuple(example[key] for key in inputs)
         exported = torch.export.export(traced, tensors, dynamic_shapes=sizes, strict=False)
-        on_cpu = example["edge_vec"].device.type == "cpu"
-        torch._inductor.aoti_compile_and_package(  # noqa: SLF001
-            exported,
-            package_path=str(file),
-            inductor_configs={"realize_opcount_threshold": KEEP_AFTER} if on_cpu else None,
-        )
+        torch._inductor.aoti_compile_and_package(exported, package_path=str(file))  # noqa: SLF001
 
 
 _DYNAMIC = {
