@@ -43,6 +43,10 @@ class SimulationError(MLFFError, RuntimeError):
     """A run was stopped: values that are not finite, exploding temperature, an extrapolation threshold passed."""
 
 
+class CacheError(MLFFError, RuntimeError):
+    """A cache of code that runs belongs to somebody else, or others may write in it."""
+
+
 class ConvergenceError(SimulationError):
     """A fixed point was not found.
 

@@ -107,6 +107,29 @@ def _stated_units(arrays: dict[str, NDArray]) -> Units | None:
     return Units(energy=energy, length="Angstrom" if length.lower().startswith("ang") else length)
 
 
+def _species(path: Path, name: str, numbers: NDArray) -> NDArray[np.int64]:
+    """Atomic numbers as integers; zeros only where frames of several sizes are padded.
+
+    Raises:
+        DatasetError: numbers that are no atomic numbers, or a frame without atoms.
+    """
+    place = f"{path}: '{name}'"
+    if numbers.dtype.kind not in "iuf":
+        raise DatasetError(f"{place} holds {numbers.dtype}; atomic numbers are whole numbers from 1 to 118")
+    whole = np.where(np.isfinite(numbers), numbers, -1)
+    wrong = (whole < 0) | (whole > 118) | (whole != np.round(whole))
+    if numbers.ndim == 1:
+        wrong = wrong | (whole == 0)
+    if wrong.any():
+        value = numbers[wrong][0]
+        hint = " (zeros only pad the frames of [n_frames, n_atoms])" if value == 0 else ""
+        raise DatasetError(f"{place} holds {value}, which is no atomic number from 1 to 118{hint}; correct the file")
+    empty = whole.reshape(-1, whole.shape[-1]).max(axis=1, initial=0) == 0
+    if empty.any():
+        raise DatasetError(f"{place}: frame {int(np.argmax(empty))} has no atoms; correct the file")
+    return np.asarray(whole, dtype=np.int64)
+
+
 def _frames(path: Path, arrays: dict[str, NDArray], names: dict[str, str], units: Units) -> list[Sample]:
     """Samples from arrays."""
     positions = arrays[names["R"]]
@@ -118,6 +141,9 @@ def _frames(path: Path, arrays: dict[str, NDArray], names: dict[str, str], units
         raise DatasetError(
             f"{path}: '{names['z']}' has shape {list(numbers.shape)}, expected [{n_atoms}] or [{n_frames}, {n_atoms}]"
         )
+    numbers = _species(path, names["z"], numbers)
+    if np.iscomplexobj(positions) or positions.dtype.kind not in "fiu":
+        raise DatasetError(f"{path}: '{names['R']}' holds {positions.dtype} numbers; positions are real numbers")
     energies, forces, cells = arrays.get(names["E"]), arrays.get(names["F"]), arrays.get("cell")
     for name, array in ((names["E"], energies), (names["F"], forces)):
         if array is not None and len(np.atleast_1d(array)) != n_frames:
@@ -130,7 +156,7 @@ def _frames(path: Path, arrays: dict[str, NDArray], names: dict[str, str], units
     samples = []
     for frame in range(n_frames):
         place = f"{path}, frame {frame}"
-        species = np.asarray(numbers if numbers.ndim == 1 else numbers[frame], dtype=np.int64)
+        species = numbers if numbers.ndim == 1 else numbers[frame]
         real = species > 0
         xyz = number_array(positions[frame][real], ((int(real.sum()), 3),), place, names["R"]) * to_length
         atoms = Atoms(species[real], xyz)

