@@ -17,7 +17,7 @@ from ase.io import write
 from ase.mep import NEB
 from ase.optimize import FIRE
 
-from mlff_calc import MLFFCalculator
+from mlff_calc import MLFFCalculator, freeze
 from mlff_calc.dynamics.relax import relax
 
 mpl.use("Agg")
@@ -72,7 +72,7 @@ def main():
         f"barrier trans to gauche: {max(energies):.1f} meV{state}; neighbour lists built: {calculator.stats.n_rebuilds}"
     )
 
-    write(options.output / "neb.extxyz", images)
+    write(options.output / "neb.extxyz", [freeze(image) for image in images])  # each with its own energy and forces
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     axes.plot(angles, energies, "o-")
     axes.set(xlabel="C-C-O-H torsion (degrees)", ylabel="energy (meV)", title=f"{options.potential}: trans to gauche")

@@ -21,7 +21,7 @@ from ase.io import write
 from ase.phonons import Phonons
 from ase.units import _e, _hplanck
 
-from mlff_calc import MLFFCalculator
+from mlff_calc import MLFFCalculator, freeze
 from mlff_calc.dynamics.relax import relax
 
 mpl.use("Agg")
@@ -72,7 +72,7 @@ def main():
     atoms.calc = MLFFCalculator(options.potential, precision="float64")  # phonons need forces without float32's noise
     result = relax(atoms, fmax=1e-4, cell=True, optimizer="BFGS")
     print(f"lattice constant {(4.0 * atoms.get_volume()) ** (1 / 3):.4f} Angstrom, converged: {result.converged}")
-    write(options.output / "relaxed.extxyz", atoms)
+    write(options.output / "relaxed.extxyz", freeze(atoms))
 
     path = atoms.cell.bandpath("GXWKGL", npoints=30 if options.short else 120)
     engine = ("phonopy" if find_spec("phonopy") else "ase") if options.engine == "auto" else options.engine

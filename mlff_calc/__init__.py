@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
+    from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator, freeze
     from mlff_calc.potential import Potential, build_potential, list_potentials, load_potential
 
 try:
@@ -22,6 +22,7 @@ _LAZY = {
     "load_potential": "mlff_calc.potential",
     "MLFFCalculator": "mlff_calc.calculators",
     "CommitteeCalculator": "mlff_calc.calculators",
+    "freeze": "mlff_calc.calculators",
 }
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Potential",
     "__version__",
     "build_potential",
+    "freeze",
     "list_potentials",
     "load_potential",
 ]

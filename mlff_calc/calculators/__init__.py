@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlff_calc.calculators.checks import IgnoredInputWarning
 from mlff_calc.calculators.committee import CommitteeCalculator, CommitteeWarning
 from mlff_calc.calculators.convert import to_atoms
+from mlff_calc.calculators.freeze import freeze
 from mlff_calc.calculators.mlff import MLFFCalculator
 from mlff_calc.calculators.stats import CalculatorStats
 
@@ -14,5 +15,6 @@ __all__ = [
     "CommitteeWarning",
     "IgnoredInputWarning",
     "MLFFCalculator",
+    "freeze",
     "to_atoms",
 ]

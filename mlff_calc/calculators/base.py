@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -17,6 +19,7 @@ from mlff_calc.calculators.convert import to_atoms
 from mlff_calc.calculators.lists import NeighborLists
 from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, to_host
 from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
+from mlff_calc.calculators.sharing import Turn, in_forked_child, prepare_for_forks, written_atoms
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.device import deterministic_sums, resolve_device
 from mlff_calc.errors import OptionError, SimulationError, StructureError
@@ -36,6 +39,8 @@ class GraphCalculator(Calculator):
 
     Subclasses hold `self._potentials` and implement `_load`, `_outputs` and `_results`. What can be made anew (models on
     a device, neighbour lists) is left out of pickles and deep copies and comes back at the next calculation.
+
+    Threads that share a calculator take turns; children of a fork compute with one thread (`sharing.py`).
     """
 
     implemented_properties: ClassVar[list[str]] = PROPERTIES
@@ -50,6 +55,8 @@ class GraphCalculator(Calculator):
     }
 
     def __init__(self, potentials: Sequence[Any], **parameters: Any) -> None:
+        self._turn = Turn()
+        self._held: Results = {}
         super().__init__()
         self._potentials = list(potentials)
         self.stats = CalculatorStats()
@@ -57,6 +64,29 @@ class GraphCalculator(Calculator):
         self._said_ignored = False
         self.parameters.update(parameters)
         self._prepare()
+
+    @property
+    def results(self) -> Results:
+        """Of the last structure; for ASE's writers those of the structure that is written, calculated where need be.
+
+        Raises:
+            SimulationError: another thread asked for another structure since the present one did.
+        """
+        if self._held:
+            written = written_atoms(sys._getframe(1))
+            if written is not None:
+                return self.evaluate(written)
+        if self._turn.replaced():
+            raise SimulationError(
+                "another thread has used this calculator since, `results` and what was asked before do not belong together: "
+                "make one calculator per thread, or ask with calculator.evaluate(atoms), which threads may do in turn"
+            )
+        return self._held
+
+    @results.setter
+    def results(self, results: Results) -> None:
+        self._held = results
+        self._turn.new_results()
 
     @property
     def device(self) -> torch.device:
@@ -113,9 +143,11 @@ class GraphCalculator(Calculator):
             OptionError: a parameter cannot be honoured.
         """
         options = self.parameters
+        prepare_for_forks()
         exported = [one for one in self._potentials if isinstance(one, ExportedPotential)]
         automatic = options["device"] == "auto" and exported
         device = resolve_device(exported[0].metadata.device if automatic else options["device"])
+        _check_fork(device, exported)
         if device.type == "cpu":
             keep_freed_memory()
         if options["compile"] and options["deterministic"]:
@@ -132,12 +164,17 @@ class GraphCalculator(Calculator):
         ]
         for cache in self._caches:
             cache.to(device)
-        self._lists, self._device = lists, device
+        self._lists, self._device, self._prepared_in = lists, device, os.getpid()
 
     def _ensure_prepared(self) -> None:
-        """After a pickle or a deep copy: make what was left out."""
-        if getattr(self, "_models", None) is None:
+        """After a pickle or a deep copy: make what was left out. In the child of a fork: compiled code for one thread."""
+        if self._models is None or (self._prepared_in != os.getpid() and in_forked_child() and self._holds_code()):
             self._prepare()
+
+    def _holds_code(self) -> bool:
+        """Whether models are more than tensors and Python, or stand on a GPU: such do not survive a fork."""
+        exported = any(isinstance(potential, ExportedPotential) for potential in self._potentials)
+        return bool(self.parameters["compile"]) or exported or self._device.type != "cpu"
 
     def _load(self, potential: Any, device: torch.device, cache: RunCache) -> Any:
         """What is called with a graph: a copy in the precision asked for, on `device`; the user's object is left alone."""
@@ -209,7 +246,7 @@ class GraphCalculator(Calculator):
         return changes_since(self.atoms, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
-        """ASE's way to all properties.
+        """ASE's way to all properties; None without `allow_calculation` for another structure than the last.
 
         Raises:
             PropertyNotImplementedError: a stress of a structure that has none, with the cure; or an unknown property.
@@ -220,9 +257,13 @@ class GraphCalculator(Calculator):
             reason = no_stress_reason(source) if source is not None else None
             if reason is not None:
                 raise PropertyNotImplementedError(reason)
-        if allow_calculation:
-            self._source(atoms)
-        return super().get_property(name, atoms, allow_calculation)
+        with self._turn:
+            self._turn.seen()  # what follows compares the atoms with those of the last calculation
+            if allow_calculation:
+                self._source(atoms)
+            elif atoms is not None and self.check_state(atoms):
+                return None  # ASE's own method would forget the last structure's results here
+            return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
         self,
@@ -241,7 +282,11 @@ class GraphCalculator(Calculator):
             UnknownElementError, StructureError: the structure cannot be evaluated; said before the model runs.
             SimulationError: out of memory, or results that are not finite.
         """
-        source = self._source(atoms)
+        with self._turn:
+            self._calculate(self._source(atoms), properties)
+
+    def _calculate(self, source: Atoms, properties: Sequence[str]) -> None:
+        """`calculate` for the thread whose turn it is."""
         self.results = {}
         self._ensure_prepared()
         self._check_elements(source.numbers)
@@ -276,8 +321,9 @@ class GraphCalculator(Calculator):
             StructureError: an object of another kind; otherwise as `calculate`.
         """
         atoms = to_atoms(structure)
-        self.get_property("energy", atoms)
-        return {key: np.copy(value) if isinstance(value, np.ndarray) else value for key, value in self.results.items()}
+        with self._turn:
+            self.get_property("energy", atoms)
+            return {key: np.copy(value) if isinstance(value, np.ndarray) else value for key, value in self._held.items()}
 
     def _evaluate(self, atoms: Atoms) -> list[Arrays]:
         """The arrays of every member; times go to `stats`."""
@@ -329,6 +375,25 @@ class GraphCalculator(Calculator):
     def __getstate__(self) -> dict[str, Any]:
         """State without models on a device, compiled code and neighbour lists."""
         return {**self.__dict__, **dict.fromkeys(_TRANSIENT)}
+
+
+def _check_fork(device: torch.device, exported: Sequence[ExportedPotential]) -> None:
+    """Refuse what would hang or fail in the child of a fork.
+
+    Raises:
+        OptionError: a GPU, or compiled files, whose number of threads was fixed when they were written.
+    """
+    if not in_forked_child():
+        return
+    cure = "start processes by spawn instead: multiprocessing.get_context('spawn'), or joblib's loky"
+    if device.type == "cuda" and torch.cuda._is_in_bad_fork():
+        raise OptionError(f"device {device} cannot be used in a process forked from one that used a GPU; {cure}")
+    compiled = [one.path for one in exported if str(one.path).endswith(".pt2")]
+    if compiled:
+        raise OptionError(
+            f"{compiled[0]} is compiled for the threads of the process it was written in, and may wait for ever for those "
+            f"that a fork does not copy; {cure}, or use a TorchScript file (.pt)"
+        )
 
 
 def _check_finite(results: Results, atoms: Atoms) -> None:

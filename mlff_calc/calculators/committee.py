@@ -108,7 +108,12 @@ class CommitteeCalculator(GraphCalculator):
         Raises:
             SimulationError: beyond the threshold, with action ``stop``; `results` are there.
         """
-        super().calculate(atoms, *arguments, **options)
+        with self._turn:
+            super().calculate(atoms, *arguments, **options)
+            self._judge()
+
+    def _judge(self) -> None:
+        """Hold the spread against the threshold."""
         threshold = self.parameters["threshold"]
         if threshold is None or len(self.atoms) == 0:
             return
@@ -122,7 +127,7 @@ class CommitteeCalculator(GraphCalculator):
         )
         if self.parameters["action"] == "stop":
             raise SimulationError(message)
-        warnings.warn(message, CommitteeWarning, stacklevel=2)
+        warnings.warn(message, CommitteeWarning, stacklevel=3)
 
     def export_properties(self) -> Properties:
         """The results that have a name in ASE, which refuses others."""
