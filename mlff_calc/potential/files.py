@@ -44,7 +44,7 @@ class Savable(Protocol):
 
 
 def checksum(tensors: dict[str, Tensor], header: dict[str, Any], version: int = FORMAT_VERSION) -> str:
-    """SHA-256 of tensors by name and of what gives them their meaning: the header's `config` and `units`.
+    """SHA-256 of tensors by name and of what gives them their meaning: the header's `config`, `units` and `domain`.
 
     Args:
         tensors: by name; their dtypes and shapes count from version 2 on, since other ones give the same bytes another
@@ -55,6 +55,8 @@ def checksum(tensors: dict[str, Tensor], header: dict[str, Any], version: int = 
     import torch  # here, since reading a header needs none of it
 
     meaning = {key: header.get(key) for key in ("config", "units")}
+    if "domain" in header:
+        meaning["domain"] = header["domain"]
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -124,6 +126,9 @@ def save_potential(
     }
     if kind != "potential":
         header["kind"] = kind
+    domain = getattr(potential, "domain", None)
+    if domain is not None:
+        header["domain"] = domain
     header["sha256"] = checksum(tensors, header)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -207,6 +212,10 @@ def read_header(folder: Path) -> dict[str, Any]:
         if not isinstance(header.get(key), kind):
             msg = f"{file}: its mlff_calc header has no sound {key!r}; copy or train the potential again"
             raise PotentialFileError(msg)
+    domain = header.get("domain")
+    if not isinstance(domain, dict | None):
+        msg = f"{file}: the domain in its header is {str(domain)[:80]!r}, not a mapping; copy or train the potential again"
+        raise PotentialFileError(msg)
     while version < FORMAT_VERSION:
         header = UPGRADES[version](header)
         version += 1

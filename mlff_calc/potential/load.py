@@ -29,4 +29,5 @@ def load_potential(name_or_path: str | Path) -> Potential:
     except (RecipeError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
         msg = f"{folder / WEIGHTS} does not fit the network its header describes: {error}"
         raise PotentialFileError(msg) from error
+    potential.domain = header.get("domain")
     return potential.eval()

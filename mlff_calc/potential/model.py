@@ -39,6 +39,7 @@ class Potential(nn.Module):
 
     Attributes:
         config: the plain dict it was built from. elements: atomic numbers it knows. cutoff: Angstrom.
+        domain: plain dict of what distances and neighbours the training data had; None where nobody measured it.
         precision: `float32`, `mixed` (float64 for geometry and head, float32 for message passing) or `float64`.
     """
 
@@ -63,6 +64,7 @@ class Potential(nn.Module):
         self.register_buffer("species_of", species_of, persistent=False)
         self.cutoff = float(self.backbone.cutoff)
         self.config = copy.deepcopy(config)
+        self.domain: Dict[str, Any] | None = None
         self.elements = elements
         self.precision = "float32"
 

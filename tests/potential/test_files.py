@@ -214,3 +214,42 @@ def test_precision_and_elements(saved: Path) -> None:
     with pytest.raises(UnknownElementError, match=r"unknown element C .*atom 0.*knows H O"):
         evaluate_atoms(potential, [molecule("CH4")])
     assert isinstance(potential.to_precision("mixed"), Potential)
+
+
+def _declare(file: Path, name: str, **changes: object) -> None:
+    """Change what a safetensors file says of one tensor, and none of its bytes."""
+    raw = file.read_bytes()
+    n = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + n])
+    header[name] |= changes
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + n :])
+
+
+@pytest.mark.parametrize("version", [1, FORMAT_VERSION])
+@pytest.mark.parametrize("changes", [{"dtype": "I32"}, {"dtype": "U32"}, {"shape": [8, 2]}, {"shape": [16]}])
+def test_the_same_bytes_declared_otherwise_are_refused(saved: Path, version: int, changes: dict) -> None:
+    """Files of version 1, whose checksum covers names and bytes alone, included."""
+    header = {**_header(saved), "format_version": version}
+    with safe_open(saved / WEIGHTS, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    rewrite(saved, format_version=version, sha256=checksum(tensors, header, version))
+    assert load_potential(saved).elements == [1, 8]
+    name = next(name for name, tensor in tensors.items() if tensor.shape == (2, 8) and tensor.dtype == torch.float32)
+    _declare(saved / WEIGHTS, name, **changes)
+    with pytest.raises(PotentialFileError, match=r"checksum|does not fit"):
+        load_potential(saved)
+
+
+def test_the_domain_is_kept_and_covered_by_the_checksum(saved: Path) -> None:
+    assert load_potential(saved).domain is None
+    potential = load_potential(saved)
+    potential.domain = {"distances": {"H-O": [0.9, 1.2]}, "neighbors": [1, 4]}
+    potential.save(saved, overwrite=True)
+    assert load_potential(saved).domain == {"distances": {"H-O": [0.9, 1.2]}, "neighbors": [1, 4]}
+    rewrite(saved, domain={"distances": {"H-O": [0.1, 9.0]}, "neighbors": [1, 4]})
+    with pytest.raises(PotentialFileError, match="checksum"):
+        load_potential(saved)
+    rewrite(saved, domain=[1.0])
+    with pytest.raises(PotentialFileError, match="not a mapping"):
+        load_potential(saved)
