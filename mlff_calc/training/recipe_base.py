@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from mlff_calc.bounded import read_text
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe_errors import describe_validation_error
 from mlff_calc.training.recipe_section import Section
@@ -112,7 +113,12 @@ class TrainingRecipe(Section):
         Raises:
             RecipeError: An environment variable in the path is not set.
         """
-        expanded = os.path.expandvars(str(Path(path).expanduser()))
+        if "\0" in path:
+            raise RecipeError(f"{self._origin}: the path {path!r} holds a NUL character; correct it")
+        try:
+            expanded = os.path.expandvars(str(Path(path).expanduser()))
+        except RuntimeError as error:  # ~name of nobody
+            raise RecipeError(f"{self._origin}: the path {path!r} names no home folder ({error}); write it out") from error
         if "$" in expanded:
             raise RecipeError(
                 f"{self._origin}: the path {path!r} holds an environment variable that is not set; "
@@ -154,10 +160,9 @@ def read_recipe_file(path: Path | str, overrides: list[str] | tuple[str, ...] = 
     Raises:
         RecipeError: The file is missing or is not YAML, or an override leads nowhere.
     """
-    path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, RecipeError)
+    except RecipeError as error:
         raise RecipeError(
             f"{path}: cannot read the recipe: {error}; `mlff train --example --output recipe.yaml` writes one"
         ) from error

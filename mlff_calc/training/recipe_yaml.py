@@ -6,11 +6,33 @@ from typing import Any
 
 import yaml
 
+from mlff_calc.bounded import MAX_DEPTH
 from mlff_calc.errors import RecipeError
+
+MAX_TEXT = 1 << 20
+"""Characters of a recipe."""
+MAX_PLACES = 100_000
+"""Values of a recipe after its aliases are written out."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML loader that refuses a key given twice; the standard one keeps the last silently."""
+    """YAML loader that refuses a key given twice (the standard one keeps the last silently), and depth without end."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"it is nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
+        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        self.depth -= 1
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)  # type: ignore[no-untyped-call]
+        if len(node.value) > MAX_PLACES:
+            raise yaml.MarkedYAMLError(problem=_LAUGHS, problem_mark=node.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -25,6 +47,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice; keep one", problem_mark=mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+_LAUGHS = f"its aliases stand for more than {MAX_PLACES} values; write out the few that are meant"
 
 
 def read_yaml(text: str, origin: str) -> dict[str, Any]:
@@ -42,16 +67,33 @@ def read_yaml(text: str, origin: str) -> dict[str, Any]:
 def _load_yaml(text: str, place: str, *, lines: bool = True) -> Any:  # noqa: ANN401
     """Whatever YAML text holds; a RecipeError with place and line where it cannot be read."""
     cure = "; put words with special characters in quotes, and close every bracket"
+    if len(text) > MAX_TEXT:
+        raise RecipeError(f"{place}: has {len(text)} characters, and a recipe has at most {MAX_TEXT}; is it the right file?")
     try:
-        return copy_plain(yaml.load(text, Loader=_UniqueKeyLoader))  # noqa: S506 - a SafeLoader
+        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        if _count(data, MAX_PLACES) <= 0:
+            raise RecipeError(f"{place}: not readable as YAML: {_LAUGHS}")
+        return copy_plain(data)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if lines and error.problem_mark else ""
         cure = "" if type(error) is yaml.MarkedYAMLError else cure  # ours name their own
         raise RecipeError(f"{place}{line}: not readable as YAML: {error.problem}{cure}") from error
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError comes from dates and tagged numbers
+    except RecipeError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        # beside its own errors, PyYAML lets through what dates, tagged numbers and tags on the wrong values raise
         raise RecipeError(f"{place}: not readable as YAML: {' '.join(str(error).split())}{cure}") from error
     except RecursionError as error:
         raise RecipeError(f"{place}: a YAML alias holds itself; write the section out") from error
+
+
+def _count(data: Any, left: int) -> int:  # noqa: ANN401
+    """`left` less the values in dicts and lists, as often as aliases name them; 0 or less where there are more."""
+    for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        left = _count(value, left - 1)
+        if left <= 0:
+            break
+    return left
 
 
 def apply_overrides(data: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
