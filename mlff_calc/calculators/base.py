@@ -26,6 +26,7 @@ from mlff_calc.errors import OptionError, SimulationError, StructureError
 from mlff_calc.export.exported import ExportedPotential
 from mlff_calc.fixed_point.memory import Place, RunCache
 from mlff_calc.graph.keys import Graph
+from mlff_calc.graph.occupancy import check_occupancy
 from mlff_calc.memory import keep_freed_memory
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep
@@ -200,7 +201,7 @@ class GraphCalculator(Calculator):
     def _mode(self, potential: Any) -> Reuse | None:
         """How fixed points of a potential are reused; None where there are none, or they are not."""
         fixed_point = isinstance(potential, FixedPointPotential) and not potential.direct_forces
-        return reuse_of(self.parameters["reuse"], fixed_point=fixed_point)
+        return reuse_of(self.parameters["reuse"], fixed_point=fixed_point, precision=self.parameters["precision"])
 
     @abstractmethod
     def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
@@ -232,12 +233,13 @@ class GraphCalculator(Calculator):
         return changed
 
     def set_atoms(self, atoms: Atoms) -> None:
-        """Called by ASE at `atoms.calc = calculator`: unknown elements are refused there already.
+        """Called by ASE at `atoms.calc = calculator`: unknown elements and shared sites are refused there already.
 
         Raises:
-            UnknownElementError: see `ElementCheck`.
+            UnknownElementError: see `ElementCheck`. StructureError: see `check_occupancy`.
         """
         self._ensure_prepared()
+        check_occupancy(atoms)
         self._check_elements(atoms.numbers)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:

@@ -13,6 +13,7 @@ from ase import Atoms
 
 from mlff_calc.errors import StructureError
 
+_ISOTOPES = {"D": 2.014101778, "T": 3.016049281}  # amu, of the atoms (pymatgen has those of the nuclei)
 _ROUNDING = 1e-6  # elementary charges, of a sum of fractional oxidation states
 
 
@@ -26,6 +27,7 @@ def to_atoms(structure: object) -> Atoms:
     Returns:
         The object itself where it is `ase.Atoms`; otherwise new atoms, without a calculator. A charge other than 0 and a
         spin multiplicity other than 1 are in `info` as `charge` and `multiplicity`, where ASE has no place for them.
+        Deuterium and tritium are hydrogen with a mass of their own.
 
     Raises:
         StructureError: an object of another kind, or a site that is shared by several elements or partly empty.
@@ -49,8 +51,20 @@ def to_atoms(structure: object) -> Atoms:
     adapted = AseAtomsAdaptor.get_atoms(sites)
     atoms = Atoms(adapted)  # plain atoms: the adaptor returns a class of its own, with a calculator on some inputs
     atoms.calc = None
+    _set_isotopes(atoms, sites)
     atoms.info.update(_charge_and_spin(sites))
     return atoms
+
+
+def _set_isotopes(atoms: Atoms, structure: Any) -> None:
+    """Masses of deuterium and tritium, which are elements of their own for pymatgen, and hydrogen for ASE."""
+    species = [getattr(site.specie, "element", site.specie) for site in structure]  # of an ion, its element
+    names = [getattr(one, "name", "") for one in species]
+    heavy = {index: _ISOTOPES[name] for index, name in enumerate(names) if name in _ISOTOPES}
+    if heavy:
+        masses = atoms.get_masses()
+        masses[list(heavy)] = list(heavy.values())
+        atoms.set_masses(masses)
 
 
 def _charge_and_spin(structure: Any) -> dict[str, float]:

@@ -9,13 +9,17 @@
 A step makes a fixed number of evaluations. Where a residual stays above the mode's tolerance the step is made again from
 where it ended; where that does not help, the solve is made anew from the embedding, then with damping; where that fails
 too, an error holds the history of residuals.
+
+A mode's tolerance is for trajectories, whose errors are small because their motion is smooth. A step that does not go on
+in the direction of the step before (displacements to and fro, as phonons and vibrations make them, the same structure
+again, the first step after a cold start) is solved to the tolerance of a cold solve.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +32,7 @@ from mlff_calc.fixed_point import Solver, build_solver, solve
 from mlff_calc.fixed_point.memory import Memory, Place, RunCache
 from mlff_calc.fixed_point.predictors import build_predictor
 from mlff_calc.potential import Potential
-from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.potential.fixed_point import DOUBLE_TOLERANCE, FixedPointPotential
 from mlff_calc.potential.fixed_point_step import StepSizes
 
 REPEATS = 8
@@ -91,8 +95,11 @@ MODES: dict[str, Reuse] = {
 """Modes by name."""
 
 
-def reuse_of(option: str | Reuse, *, fixed_point: bool) -> Reuse | None:
+def reuse_of(option: str | Reuse, *, fixed_point: bool, precision: str = "float32") -> Reuse | None:
     """The mode that an option means for a potential with or without a fixed point; None for no reuse.
+
+    In float64 the mode `conservative` (and `auto`, which means it) makes every step to `DOUBLE_TOLERANCE`; `fast` and a
+    `Reuse` keep their tolerance, which is what they are asked for.
 
     Raises:
         OptionError: an unknown name, or a mode for a potential without a fixed point.
@@ -100,7 +107,7 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool) -> Reuse | None:
     if isinstance(option, Reuse):
         mode: Reuse | None = option
     elif option == "auto":
-        return MODES["conservative"] if fixed_point else None
+        mode = MODES["conservative"] if fixed_point else None
     elif option == "none":
         return None
     elif option in MODES:
@@ -108,7 +115,9 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool) -> Reuse | None:
     else:
         known = ", ".join(["auto", *MODES, "none"])
         raise OptionError(f"unknown reuse {option!r}; choose one of {known}, or give a Reuse(...)")
-    if not fixed_point:
+    if option in ("auto", "conservative") and mode is not None and precision == "float64":
+        mode = replace(mode, tolerance=DOUBLE_TOLERANCE)
+    if not fixed_point and option != "auto":
         raise OptionError(
             f"reuse={option!r} needs a potential with a fixed point (backbone deq) and gradient forces; "
             "leave it out for this one"
@@ -195,7 +204,9 @@ class ReusingModel:
             raise RuntimeError("serve() comes before the call")
         memory = self.cache.find(self._owner, self._place)
         if memory is not None:
-            outputs, start = self._warm(graph, memory)
+            smooth = memory.goes_on(self._place)
+            tolerance = self.mode.tolerance if smooth else min(self.mode.tolerance, self.potential.backbone.tolerance)
+            outputs, start = self._warm(graph, memory, tolerance)
             if outputs is not None:
                 memory.remember(self.predictor, self.mode.kept, outputs, self._place, start)
                 return outputs
@@ -206,8 +217,13 @@ class ReusingModel:
         self.cache.add(self._owner, memory)
         return outputs
 
-    def _warm(self, graph: dict[str, Tensor], memory: Memory) -> tuple[dict[str, Tensor] | None, Tensor | None]:
-        """A step from the run's past, made again as long as that helps; None for outputs where it does not."""
+    def _warm(
+        self, graph: dict[str, Tensor], memory: Memory, tolerance: float
+    ) -> tuple[dict[str, Tensor] | None, Tensor | None]:
+        """A step from the run's past, made again until its residuals are within `tolerance`.
+
+        None for outputs where repeating does not help.
+        """
         inputs, start = memory.inputs(self.predictor, self._sizes.kept, self._sizes.window, self._ridges)
         stats, before = self.stats, float("inf")
         for _ in range(REPEATS):
@@ -218,7 +234,7 @@ class ReusingModel:
             worst = max(stats.residual, stats.adjoint_residual)
             if not (math.isfinite(stats.residual) and math.isfinite(stats.adjoint_residual)):
                 return None, None
-            if worst <= self.mode.tolerance:
+            if worst <= tolerance:
                 return {name: tensor.detach() for name, tensor in outputs.items()}, start
             if not worst < 0.9 * before:
                 return None, None

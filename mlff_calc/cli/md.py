@@ -336,6 +336,8 @@ def _read_structure(structure: str | None, potential: str) -> Atoms:
 def _read_file(path: Path, frame: int = -1) -> Atoms:
     from ase.io import read
 
+    from mlff_calc.graph.masses import with_named_masses
+
     try:
         atoms = read(path, frame)
     except Exception as error:  # readers of some seventy formats raise whatever they like
@@ -344,7 +346,7 @@ def _read_file(path: Path, frame: int = -1) -> Atoms:
         ) from error
     if isinstance(atoms, list) or len(atoms) == 0:
         raise StructureError(f"{path} holds no atoms. Give a file with a structure.")
-    return atoms
+    return with_named_masses(atoms)
 
 
 def _built_in(name: str) -> Atoms:

@@ -99,9 +99,11 @@ def read_structure(path: Path) -> Atoms:
         path: any file that ASE reads.
 
     Raises:
-        StructureError: no such file (the nearest name is given), or not readable, or no atoms in it.
+        StructureError: no such file (the nearest name is given), or not readable, no atoms in it, or masses in no unit.
     """
     from ase.io import read
+
+    from mlff_calc.graph.masses import with_named_masses
 
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
@@ -118,7 +120,7 @@ def read_structure(path: Path) -> Atoms:
         ) from error
     if isinstance(atoms, list) or len(atoms) == 0:
         raise StructureError(f"{path} holds no atoms")
-    return atoms
+    return with_named_masses(atoms)
 
 
 def check_output(output: Path, *, output_files: tuple[Path, ...], overwrite: bool) -> None:

@@ -52,6 +52,7 @@ from mlff_calc.dynamics.state import RunState, generator_state, load_state, rest
 from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.dynamics.velocities import degrees_of_freedom, remove_net_motion, set_maxwell_velocities
 from mlff_calc.errors import OptionError, SimulationError
+from mlff_calc.graph.masses import refuse_named_masses
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +186,7 @@ class MDRun:
         if atoms.calc is None:
             raise OptionError("the structure has no calculator. Set atoms.calc before a run.")
         check_structure(atoms, ensemble)
+        refuse_named_masses(atoms)
         moving = atoms.copy()
         moving.calc = atoms.calc
         if options.velocities == "maxwell":

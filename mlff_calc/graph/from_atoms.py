@@ -11,6 +11,7 @@ from mlff_calc.errors import OptionError, StructureError
 from mlff_calc.graph import keys
 from mlff_calc.graph.box import checked_arrays
 from mlff_calc.graph.keys import Graph
+from mlff_calc.graph.occupancy import check_occupancy
 from mlff_calc.graph.verlet import NeighborList
 
 
@@ -32,9 +33,10 @@ def graph_from_atoms(
         A graph with the seven input keys and one system.
 
     Raises:
-        StructureError: see `neighbor_pairs`.
+        StructureError: see `neighbor_pairs` and `check_occupancy`.
         OptionError: `neighbors` is for another cutoff or device.
     """
+    check_occupancy(atoms)
     return graph_from_arrays(
         atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, cutoff, neighbors=neighbors, device=device
     )

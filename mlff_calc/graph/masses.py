@@ -1,0 +1,94 @@
+"""Masses that a file gives under a name which ASE does not look at.
+
+ASE takes masses from the column `masses` alone; under `mass` deuterium would move as hydrogen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_masses
+
+from mlff_calc.errors import StructureError
+
+NAMES = ("mass", "masses", "atomic_mass", "atomic_masses", "atom_mass", "atom_masses")
+"""Spellings, in any case; `masses` itself is ASE's."""
+LEAST, MOST = 0.05, 20.0
+"""Times the element's own mass: what is outside is in another unit (muonium has 0.11, a heavy hydrogen of 4 amu has 4)."""
+
+
+def with_named_masses(atoms: Atoms) -> Atoms:
+    """The atoms with the masses of a column `mass` or the like.
+
+    Args:
+        atoms: not changed.
+
+    Returns:
+        The same object where there is no such column, or where ASE has the same masses; otherwise a copy (without
+        calculator) that moves with the column's masses, amu.
+
+    Raises:
+        StructureError: see `named_masses`.
+    """
+    masses = named_masses(atoms)
+    if masses is None:
+        return atoms
+    heavy = atoms.copy()
+    heavy.set_masses(masses)
+    return heavy
+
+
+def refuse_named_masses(atoms: Atoms) -> None:
+    """Refuse atoms that carry masses which ASE's dynamics would not use.
+
+    Raises:
+        StructureError: naming the column and the cure.
+    """
+    if named_masses(atoms) is not None:
+        name = _columns(atoms)[0]
+        raise StructureError(
+            f"the atoms have an array {name!r} with masses that ASE does not use; call "
+            f"atoms.set_masses(atoms.arrays[{name!r}]) (amu), or del atoms.arrays[{name!r}]"
+        )
+
+
+def named_masses(atoms: Atoms) -> np.ndarray | None:
+    """Masses [n_atoms] (amu) of a column with another name than ASE's, where they differ from those that ASE has.
+
+    Raises:
+        StructureError: not one positive number for each atom, numbers that are no amu, or two columns that contradict.
+    """
+    names = _columns(atoms)
+    if not names or len(atoms) == 0:
+        return None
+    found = [_checked(atoms, name) for name in names]
+    for name, other in zip(names[1:], found[1:], strict=True):
+        if not np.allclose(other, found[0], rtol=1e-3, atol=0.0):
+            raise StructureError(f"columns {names[0]!r} and {name!r} give different masses; keep one of them")
+    if np.allclose(found[0], atoms.get_masses(), rtol=1e-3, atol=0.0):
+        return None
+    if atoms.has("masses"):
+        raise StructureError(f"columns 'masses' and {names[0]!r} give different masses; keep one of them")
+    return found[0]
+
+
+def _columns(atoms: Atoms) -> list[str]:
+    return [name for name in atoms.arrays if name != "masses" and name.lower() in NAMES]
+
+
+def _checked(atoms: Atoms, name: str) -> np.ndarray:
+    column = atoms.arrays[name]
+    if column.shape != (len(atoms),) or column.dtype.kind not in "fiu":
+        raise StructureError(
+            f"column {name!r} is of shape {list(column.shape)} and type {column.dtype}, not one mass for each atom (amu); "
+            "correct or remove it"
+        )
+    ratio = column / atomic_masses[atoms.numbers]
+    bad = np.flatnonzero(~((ratio >= LEAST) & (ratio <= MOST)))
+    if len(bad):
+        first = int(bad[0])
+        raise StructureError(
+            f"column {name!r} gives atom {first} ({atoms.symbols[first]}) a mass of {column[first]:g}, which is no mass in "
+            f"amu ({atomic_masses[atoms.numbers[first]]:.4g} for this element); convert, correct or remove the column"
+        )
+    return column.astype(np.float64)
