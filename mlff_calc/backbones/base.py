@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional
 
 from torch import Tensor, nn
 
+from mlff_calc.bounded import shorten
 from mlff_calc.errors import RecipeError
 
 
@@ -51,6 +52,17 @@ def node_species(graph: Dict[str, Tensor]) -> Optional[Tensor]:
 
 
 _BACKBONES: dict[str, type[Backbone]] = {}
+
+LARGEST: dict[str, float] = {
+    "channels": 4096, "attention_channels": 4096, "ffn_channels": 16384, "edge_channels": 4096, "heads": 256,
+    "steerable_channels": 256, "n_basis": 1024, "n_layers": 64, "n_blocks": 64, "hops": 16, "l_max": 16, "m_max": 16,
+    "envelope_exponent": 64, "cutoff": 1e4, "avg_num_neighbors": 1e6, "history": 1000, "max_evaluations": 100_000,
+    "training_evaluations": 100_000, "phantom_steps": 1000,
+}  # fmt: skip
+"""The most that an option of these names may be, in any backbone: a width, a count or a length (lengths are in Angstrom in
+potentials, and in the unit of the data in propagators). What is trained in practice stays far below."""
+MAX_WORK = 4e7
+"""Most that `_work` may give; networks at this limit have some 1e7 (hegnn) to 6e8 weights (cg_egnn)."""
 
 
 def register_backbone(name: str) -> Callable[[type[Backbone]], type[Backbone]]:
@@ -109,12 +121,29 @@ def option_findings(options: dict[str, Any]) -> dict[str, str]:
             continue
         try:
             _as_type_of(known[key], value)
+            if key in LARGEST and value > LARGEST[key]:
+                raise ValueError(f"it must be at most {LARGEST[key]:g}")
         except ValueError as error:
-            findings[key] = f"{key} of backbone {name!r} is {value!r}; {error}"
+            findings[key] = f"{key} of backbone {name!r} is {shorten(value)}; {error}"
     for key, default in known.items():
         if default is inspect.Parameter.empty and key not in options:
             findings[key] = f"{key} of backbone {name!r} is missing; it has no default, give it"
+    work = 0.0 if findings else _work({key: options.get(key, default) for key, default in known.items()})
+    if work > MAX_WORK:
+        findings["channels"] = (
+            f"the sizes of backbone {name!r} together are too large ({work:.1e}, and {MAX_WORK:.0e} is the limit); lower "
+            "channels (or attention_channels, ffn_channels, edge_channels), l_max or n_layers"
+        )
     return findings
+
+
+def _work(sizes: dict[str, Any]) -> float:
+    """How large a network of these options is: layers, each with maps between all widths; weights go in proportion."""
+    widths = [float(sizes.get(key) or 0) for key in ("channels", "attention_channels", "ffn_channels", "edge_channels")]
+    layers = (sizes.get("n_layers") or 1) * (sizes.get("n_blocks") or 1) * (sizes.get("hops") or 1)
+    degrees, copies = (sizes.get("l_max") or 0) + 1, sizes.get("steerable_channels") or 1
+    total = sum(widths) + (sizes.get("n_basis") or 0)
+    return float(layers * degrees**2 * (total**2 / 4.0 + copies**2))
 
 
 def resolve_backbone(options: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 
+from mlff_calc.bounded import parse_json, require_regular, shorten
 from mlff_calc.errors import PotentialFileError
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     Raises:
         PotentialFileError: truncated, foreign, or newer.
     """
-    file = folder / WEIGHTS
+    file = require_regular(folder / WEIGHTS, PotentialFileError)
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
@@ -197,8 +198,10 @@ def read_header(folder: Path) -> dict[str, Any]:
         msg = f"{file} holds tensors but no mlff_calc header; it was not written by Potential.save"
         raise PotentialFileError(msg)
     try:
-        header = json.loads(metadata["mlff_calc"])
-        version = int(header["format_version"])
+        header = parse_json(metadata["mlff_calc"])
+        version = header["format_version"]
+        if not isinstance(version, int):
+            raise TypeError(f"its format version is {shorten(version)}")
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{file}: its mlff_calc header is damaged ({error}); copy or train the potential again"
         raise PotentialFileError(msg) from error
