@@ -16,6 +16,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from mlff_calc.calculators.checks import ElementCheck, changes_since, ignored_inputs, warn_ignored
 from mlff_calc.calculators.convert import to_atoms
+from mlff_calc.calculators.extrapolation import DomainWatch
 from mlff_calc.calculators.lists import NeighborLists
 from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, to_host
 from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
@@ -55,6 +56,8 @@ class GraphCalculator(Calculator):
         "reuse": "auto",
     }
 
+    _asking = False  # inside `get_property`, whose reset keeps fixed points
+
     def __init__(self, potentials: Sequence[Any], **parameters: Any) -> None:
         self._turn = Turn()
         self._held: Results = {}
@@ -63,6 +66,7 @@ class GraphCalculator(Calculator):
         self.stats = CalculatorStats()
         self._caches = [RunCache() for _ in self._potentials]
         self._said_ignored = False
+        self._watch = DomainWatch(self._potentials, self.stats)
         self.parameters.update(parameters)
         self._prepare()
 
@@ -265,7 +269,21 @@ class GraphCalculator(Calculator):
                 self._source(atoms)
             elif atoms is not None and self.check_state(atoms):
                 return None  # ASE's own method would forget the last structure's results here
-            return super().get_property(name, atoms, allow_calculation)
+            self._asking = True
+            try:
+                return super().get_property(name, atoms, allow_calculation)
+            finally:
+                self._asking = False
+
+    def reset(self) -> None:
+        """Forget the last results and structure, and the fixed points of all runs.
+
+        ASE calls this as well, where a structure has changed since the last call; results go then, and fixed points stay.
+        """
+        super().reset()
+        if not self._asking:
+            for cache in self._caches:
+                cache.clear()
 
     def calculate(
         self,
@@ -335,6 +353,7 @@ class GraphCalculator(Calculator):
         with stats.timed("neighbors_s"):
             graph, rebuilt = self._lists.graph(atoms)
             stats.n_rebuilds += rebuilt
+        self._watch.look(graph)
         place = Place(atoms.numbers.copy(), atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
         for model in self._models:
             if isinstance(model, ReusingModel):

@@ -28,6 +28,8 @@ class CalculatorStats:
         n_repeats: steps made again, because a residual was above the tolerance.
         n_retries: solves begun anew, because the one before did not converge.
         residual, adjoint_residual: of the last step.
+        n_looks: structures (every tenth) held against the training data's distances, where the potential knows them.
+        n_outside: how many of them were outside.
     """
 
     n_calls: int = 0
@@ -44,6 +46,8 @@ class CalculatorStats:
     n_retries: int = 0
     residual: float = 0.0
     adjoint_residual: float = 0.0
+    n_looks: int = 0
+    n_outside: int = 0
 
     @property
     def total_s(self) -> float:
@@ -70,8 +74,9 @@ class CalculatorStats:
 
     def __str__(self) -> str:
         per_call = 1e3 / max(self.n_calls, 1)
+        outside = f"; {self.n_outside} of {self.n_looks} structures outside the training data" if self.n_outside else ""
         return (
             f"{self.n_calls} calls, {self.n_rebuilds} neighbour-list builds; ms per call: "
             f"neighbours {self.neighbors_s * per_call:.3f}, model {self.model_s * per_call:.3f}, "
-            f"copies {self.copies_s * per_call:.3f}"
+            f"copies {self.copies_s * per_call:.3f}{outside}"
         )

@@ -1,0 +1,77 @@
+"""Structures outside the training data are warned about, once, and counted."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+
+import pytest
+from ase.build import molecule
+
+from mlff_calc import MLFFCalculator, load_potential
+from mlff_calc.calculators import DomainWarning
+from mlff_calc.calculators.extrapolation import EVERY
+from mlff_calc.graph.domain import domain_of
+
+
+def rattled(seed):
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+@pytest.fixture
+def potential():
+    potential = load_potential("ethanol")
+    potential.domain = domain_of([rattled(seed) for seed in range(40)], potential.cutoff)
+    return potential
+
+
+def stretched():
+    atoms = molecule("CH3CH2OH")
+    atoms.positions *= 1.6
+    return atoms
+
+
+def test_stretched_molecule(potential):
+    calculator = MLFFCalculator(potential)
+    with pytest.warns(DomainWarning, match=r"neighbour of atom \d+ \(.\) is at .* trained were"):
+        calculator.evaluate(stretched())
+    atoms = stretched()
+    for step in range(1, 2 * EVERY + 1):  # no second warning, for warnings are errors in these tests
+        atoms.positions += 0.001 * step
+        calculator.evaluate(atoms)
+    assert calculator.stats.n_looks == 3
+    assert calculator.stats.n_outside == 3
+    assert "3 of 3 structures outside" in str(calculator.stats)
+
+
+def test_inside_is_silent(potential):
+    calculator = MLFFCalculator(potential)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(EVERY + 1):
+            calculator.evaluate(rattled(seed + 100))
+    assert (calculator.stats.n_looks, calculator.stats.n_outside) == (2, 0)
+
+
+def test_potentials_without_a_domain_are_silent(potential):
+    potential.domain = None
+    calculator = MLFFCalculator(potential)
+    calculator.evaluate(stretched())
+    assert calculator.stats.n_looks == 0
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_count_for_themselves(potential, again):
+    calculator = MLFFCalculator(potential)
+    other = again(calculator)
+    with pytest.warns(DomainWarning):
+        other.evaluate(stretched())
+    assert (calculator.stats.n_outside, other.stats.n_outside) == (0, 1)
+
+
+def test_files_keep_the_domain(potential, tmp_path):
+    potential.save(str(tmp_path / "saved"), card="# x\n")
+    assert load_potential(tmp_path / "saved").domain == potential.domain
