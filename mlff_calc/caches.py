@@ -56,11 +56,19 @@ def seal(file: Path) -> None:
         path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
 
 
+def is_own(file: Path) -> bool:
+    """Whether a file is there, is no link, belongs to this user, and cannot be written by others."""
+    try:
+        return file.is_file() and not file.is_symlink() and _trouble(file) is None
+    except OSError:
+        return False
+
+
 def is_sealed(file: Path) -> bool:
     """Whether a file and its seal are there, are this user's own, cannot be written by others, and agree."""
     beside = file.with_name(file.name + SEAL)
     try:
-        if any(not path.is_file() or path.is_symlink() or _trouble(path) for path in (file, beside)):
+        if not (is_own(file) and is_own(beside)):
             return False
         return beside.read_text(encoding="ascii").strip() == digest_of(file)
     except (OSError, ValueError):

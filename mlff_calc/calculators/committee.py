@@ -16,10 +16,11 @@ from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.errors import OptionError, SimulationError
+from mlff_calc.export.opening import load_any, precision_of
 from mlff_calc.graph.keys import ATOMIC_VIRIAL, EDGE_INDEX, EDGE_VEC, ENERGIES, ENERGY, FORCES, Graph
-from mlff_calc.potential import load_potential
 
 if TYPE_CHECKING:
+    from mlff_calc.export.exported import ExportedPotential
     from mlff_calc.potential import Potential
 
 ACTIONS = ("warn", "stop")
@@ -49,11 +50,11 @@ class CommitteeCalculator(GraphCalculator):
     The neighbour list and the edges are made once for all members; a member with a shorter cutoff gets its part of them.
 
     Args:
-        potentials: at least two names, paths or `Potential` objects.
+        potentials: at least two names, paths (folders and exported files) or `Potential` objects.
         threshold: eV/Angstrom, the largest spread of a force that is let pass; None does not look.
         action: beyond the threshold ``warn`` (a `CommitteeWarning`, each time a calculation is beyond it) or ``stop``
             (SimulationError, after the results were stored, so that they can be looked at).
-        device, precision, skin, compile, neighbor_backend, deterministic, reuse: see `MLFFCalculator`.
+        device, precision, skin, compile, neighbor_backend, deterministic, reuse, trust: see `MLFFCalculator`.
 
     Raises:
         PotentialFileError: no such potential. OptionError: an option that cannot be honoured, or fewer than two members.
@@ -68,29 +69,31 @@ class CommitteeCalculator(GraphCalculator):
 
     def __init__(
         self,
-        potentials: Sequence[str | Path | Potential],
+        potentials: Sequence[str | Path | Potential | ExportedPotential],
         *,
         threshold: float | None = None,
         action: Literal["warn", "stop"] = "warn",
         device: str | torch.device = "auto",
-        precision: str = "float32",
+        precision: str | None = None,
         skin: float = 0.5,
         compile: bool = False,
         neighbor_backend: str = "auto",
         deterministic: bool = False,
         reuse: str | Reuse = "auto",
+        trust: bool = False,
     ) -> None:
         if isinstance(potentials, str | Path) or len(potentials) < 2:
             raise OptionError(
                 f"a committee needs a list of at least two potentials, got {potentials!r}; for one use MLFFCalculator"
             )
         self._labels = [str(p) if isinstance(p, str | Path) else type(p).__name__ for p in potentials]
+        members = [load_any(p, trust=trust) if isinstance(p, str | Path) else p for p in potentials]
         super().__init__(
-            [load_potential(p) if isinstance(p, str | Path) else p for p in potentials],
+            members,
             threshold=threshold,
             action=action,
             device=str(device),
-            precision=precision,
+            precision=precision_of(members, precision),
             skin=skin,
             compile=compile,
             neighbor_backend=neighbor_backend,

@@ -11,8 +11,7 @@ from ase import Atoms
 from mlff_calc.calculators.base import GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
-from mlff_calc.export.metadata import BACKENDS
-from mlff_calc.potential import load_potential
+from mlff_calc.export.opening import load_any, precision_of
 
 if TYPE_CHECKING:
     from mlff_calc.export.exported import ExportedPotential
@@ -33,7 +32,7 @@ class MLFFCalculator(GraphCalculator):
             which is copied and not changed.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``mixed`` or ``float64`` (relaxations to tight forces, phonons). Energies are summed in
-            float64 in each of them.
+            float64 in each of them. None is float32, and of an exported file the one it was exported in.
         skin: Angstrom that the neighbour list reaches beyond the cutoff: a list is reused until an atom has moved half of
             it. Results do not depend on it.
         compile: run compiled code, cached and checked against the eager model (`mlff compile`).
@@ -42,13 +41,15 @@ class MLFFCalculator(GraphCalculator):
             is fixed anyway. Cannot be combined with `compile`.
         reuse: of fixed points from step to step, for potentials that have one: ``conservative``, ``fast``, ``none``, a
             `Reuse`, or ``auto`` (conservative). See `mlff_calc.calculators.reuse`.
+        trust: open an exported file although it was not exported by this user on this machine: its code runs.
 
     Attributes:
         stats: times and counts, `CalculatorStats`.
         potential: as loaded or given.
 
     Raises:
-        PotentialFileError: no such potential. OptionError: an option that cannot be honoured.
+        PotentialFileError: no such potential, or a file of somebody else that is not trusted.
+        OptionError: an option that cannot be honoured.
     """
 
     def __init__(
@@ -56,21 +57,22 @@ class MLFFCalculator(GraphCalculator):
         potential: str | Path | Potential | ExportedPotential,
         *,
         device: str | torch.device = "auto",
-        precision: str = "float32",
+        precision: str | None = None,
         skin: float = 0.5,
         compile: bool = False,
         neighbor_backend: str = "auto",
         deterministic: bool = False,
         reuse: str | Reuse = "auto",
+        trust: bool = False,
     ) -> None:
         if isinstance(potential, str | Path):
-            self._label, loaded = str(potential), _load(potential)
+            self._label, loaded = str(potential), load_any(potential, trust=trust)
         else:
             self._label, loaded = type(potential).__name__, potential
         super().__init__(
             [loaded],
             device=str(device),
-            precision=precision,
+            precision=precision_of([loaded], precision),
             skin=skin,
             compile=compile,
             neighbor_backend=neighbor_backend,
@@ -89,16 +91,3 @@ class MLFFCalculator(GraphCalculator):
 
     def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
         return ase_results(outputs[0], atoms)
-
-
-def _load(name_or_path: str | Path) -> Any:
-    """A potential, or an exported one where the path is that of a file such as `mlff export` writes.
-
-    Raises:
-        PotentialFileError: neither.
-    """
-    if Path(name_or_path).suffix in BACKENDS:
-        from mlff_calc.export import load_exported
-
-        return load_exported(name_or_path)
-    return load_potential(name_or_path)

@@ -17,7 +17,8 @@ def evaluate(
     potential: Annotated[
         str,
         typer.Argument(
-            help="Name of a potential that ships (see `mlff potentials`), or a folder of a potential or propagator.",
+            help="Name of a potential that ships (see `mlff potentials`), a folder of a potential or propagator, "
+            "or an exported file (.pt, .pt2).",
             show_default=False,
         ),
     ],
@@ -38,7 +39,7 @@ def evaluate(
             "--key",
             metavar="KIND=NAME",
             help="What the file calls a label; KIND as in data.keys of a recipe: energy, forces, stress, virial, "
-            "virial_sign, vasp_stress, config_type. May be repeated.",
+            "virial_sign, vasp_stress, config_type, forces_sign. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -47,8 +48,8 @@ def evaluate(
         typer.Option(
             "--unit",
             metavar="KIND=UNIT",
-            help="Units of the file: energy=kcal/mol, length=Bohr; eV and Angstrom where nothing is said. "
-            "May be repeated.",
+            help="Units of the file: energy=kcal/mol, length=Bohr, forces=Hartree/Bohr, stress=GPa; eV and Angstrom where "
+            "nothing is said. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -102,7 +103,8 @@ def evaluate(
         typer.Option("--batch-size", help="Evaluated at once; 16 structures, or 100 samples of motion.", min=1),
     ] = None,
     device: options.Device = "auto",
-    precision: options.Precision = options.PrecisionName.float32,
+    precision: options.OwnPrecision = None,
+    trust: options.Trust = False,
 ) -> None:
     """Mean absolute and root mean square errors: per property, per element and per kind of configuration.
 
@@ -113,7 +115,8 @@ def evaluate(
     """
     from mlff_calc.propagator.files import is_propagator
 
-    common: dict[str, Any] = {"device": device, "precision": precision.value}
+    asked_precision = None if precision is None else precision.value
+    common: dict[str, Any] = {"device": device}
     reading = {
         "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms, "neighbors": neighbors
     }  # fmt: skip
@@ -129,6 +132,7 @@ def evaluate(
             reading=reading,
             limit=limit,
             batch_size=batch_size or BATCH_SIZE,
+            precision=asked_precision or "float32",
             **common,
         )
         typer.echo(json.dumps(moved.as_dict(), indent=2) if as_json else moved.as_text())
@@ -142,7 +146,8 @@ def evaluate(
     asked: dict[str, Any] = {"file": str(data), "index": index or ":", "part": part, "format": file_format}
     asked |= {"keys": _pairs("--key", key), "units": _pairs("--unit", unit)}
     report = evaluate_file(
-        potential, parse_source(asked, "mlff eval"), batch_size=batch_size or 16, plot=plot, **common
+        potential, parse_source(asked, "mlff eval"), batch_size=batch_size or 16, plot=plot,
+        precision=asked_precision, trust=trust, **common,
     )
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text())
 
@@ -164,5 +169,5 @@ def _pairs(option: str, words: list[str] | None) -> dict[str, Any] | None:
             raise typer.BadParameter(f"{option} {word!r}: write it as KIND=VALUE, e.g. {option} energy=...")
         if kind in pairs:
             raise typer.BadParameter(f"{option}: {kind} is given twice; keep one")
-        pairs[kind] = int(value) if kind == "virial_sign" and value in ("1", "+1", "-1") else value
+        pairs[kind] = int(value) if kind in ("virial_sign", "forces_sign") and value in ("1", "+1", "-1") else value
     return pairs or None

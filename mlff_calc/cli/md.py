@@ -61,7 +61,8 @@ def md(
     potential: Annotated[
         str,
         typer.Argument(
-            help="Name of a potential that ships, or a folder; several with commas between make a committee."
+            help="Name of a potential that ships, a folder, or an exported file; several with commas between make a "
+            "committee."
         ),
     ],
     structure: Annotated[
@@ -124,6 +125,7 @@ def md(
             "fast under a thermostat, none for a cold solve each step. [auto: conservative]"
         ),
     ] = None,
+    trust: options.Trust = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -151,9 +153,11 @@ def md(
     intervals = _given(log_interval=log_interval, traj_interval=traj_interval, checkpoint_interval=checkpoint_interval)
     length = {"steps": steps, "time": time}
     if resume and (output / "state.json").is_file():
-        run = _resume(potential, structure, output, device, given, intervals, length)
+        run = _resume(potential, structure, output, device, given, intervals, length, trust=trust)
     else:
-        run = _start(potential, structure, output, device, given, intervals, length, overwrite=overwrite)
+        run = _start(
+            potential, structure, output, device, given, intervals, length, overwrite=overwrite, trust=trust
+        )
     _carry_out(run, quiet=quiet)
 
 
@@ -220,6 +224,7 @@ def _start(
     length: dict[str, Any],
     *,
     overwrite: bool,
+    trust: bool,
 ) -> MDRun:
     """A new run."""
     from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
@@ -235,12 +240,14 @@ def _start(
     intervals = {"log_interval": _DEFAULT_INTERVAL, "traj_interval": _DEFAULT_INTERVAL, **intervals}
     counts = _length_and_intervals(ensemble.step_fs, intervals, length, default_time=_DEFAULT_TIME)
     made: dict[str, Any] = {
-        "precision": "float32",
+        "precision": _own_precision(potential),
         **{name: value for name, value in given.items() if name not in held},
     }
     run = RunOptions(**{**made, **counts, "potential": _identity(potential)})
     atoms = _read_structure(structure, potential)
-    atoms.calc = _calculator(potential, device, run.precision, run.skin_A, compiled=run.compiled, reuse=run.reuse)
+    atoms.calc = _calculator(
+        potential, device, run.precision, run.skin_A, compiled=run.compiled, reuse=run.reuse, trust=trust
+    )
     return MDRun.start(atoms, output, ensemble, run, overwrite=overwrite)
 
 
@@ -252,6 +259,8 @@ def _resume(
     given: dict[str, Any],
     intervals: dict[str, str],
     length: dict[str, Any],
+    *,
+    trust: bool,
 ) -> MDRun:
     """The run in the folder, with its own options where none are given."""
     from mlff_calc.dynamics import MDRun
@@ -274,6 +283,7 @@ def _resume(
         made["skin_A"],
         compiled=made["compiled"],
         reuse=made.get("reuse", "auto"),
+        trust=trust,
     )
     return MDRun.resume(output, calculator, steps=steps, **given)
 
@@ -300,33 +310,61 @@ def _check_start(atoms: Atoms, structure: str, output: Path) -> None:
 
 
 def _calculator(
-    potential: str, device: str, precision: str, skin: float | None, *, compiled: bool, reuse: str
+    potential: str, device: str, precision: str, skin: float | None, *, compiled: bool, reuse: str, trust: bool
 ) -> Calculator:
     from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
 
     made: dict[str, Any] = {"device": device, "precision": precision, "compile": compiled, "reuse": reuse}
+    made["trust"] = trust
     if skin is not None:
         made["skin"] = skin
     names = _members(potential)
     return MLFFCalculator(names[0], **made) if len(names) == 1 else CommitteeCalculator(names, **made)
 
 
+def _own_precision(potential: str) -> str:
+    """That of the exported files among the members, else float32.
+
+    Raises:
+        OptionError: the files are of several precisions.
+    """
+    from mlff_calc.export import read_metadata
+    from mlff_calc.export.opening import is_exported
+
+    found = {read_metadata(name).precision for name in _members(potential) if is_exported(name)}
+    if len(found) > 1:
+        raise OptionError(f"the exported files are of several precisions ({', '.join(sorted(found))}); export them in one")
+    return found.pop() if found else "float32"
+
+
 def _identity(potential: str) -> str:
-    """Names and checksums of the weights, which tell a retrained potential from the one it replaced."""
+    """Names and checksums of weights or exported files, which tell a retrained potential from the one it replaced."""
+    from mlff_calc.caches import digest_of
+    from mlff_calc.export.opening import is_exported
     from mlff_calc.potential.catalogue import find_potential
     from mlff_calc.potential.files import read_header
 
-    folders = [find_potential(name) for name in _members(potential)]
-    return ", ".join(f"{folder.name} {read_header(folder)['sha256'][:12]}" for folder in folders)
+    found = []
+    for name in _members(potential):
+        if is_exported(name):
+            found.append(f"{Path(name).name} {digest_of(Path(name))[:12]}")
+        else:
+            folder = find_potential(name)
+            found.append(f"{folder.name} {read_header(folder)['sha256'][:12]}")
+    return ", ".join(found)
 
 
 def _read_structure(structure: str | None, potential: str) -> Atoms:
     """The structure to start from: a file, a molecule of ASE's g2 set, or the potential's example."""
+    from mlff_calc.export.opening import is_exported
     from mlff_calc.potential.catalogue import find_potential
 
     if structure is not None:
         return _read_file(Path(structure)) if Path(structure).exists() else _built_in(structure)
-    folder = find_potential(_members(potential)[0])
+    first = _members(potential)[0]
+    if is_exported(first):
+        raise StructureError(f"the exported file {first} has no example structure. Name one with --structure FILE.")
+    folder = find_potential(first)
     for name in _EXAMPLES:
         if (folder / name).is_file():
             return _read_file(folder / name)

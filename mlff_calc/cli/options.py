@@ -48,6 +48,21 @@ Device = Annotated[
 Precision = Annotated[
     PrecisionName, typer.Option("--precision", help="Arithmetic of the network; energies are summed in float64.")
 ]
+OwnPrecision = Annotated[
+    PrecisionName | None,
+    typer.Option(
+        "--precision",
+        help="Arithmetic of the network; energies are summed in float64. [float32; an exported file's own]",
+        show_default=False,
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Open exported files (.pt, .pt2) although you did not export them on this machine: their code runs as yours.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed repeats the run.", min=0)]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout, and nothing else there.")]
 Compile = Annotated[

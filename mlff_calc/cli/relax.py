@@ -31,10 +31,14 @@ def relax(
         Path | None,
         typer.Option("--output", "-o", help="Relaxed structure; the suffix chooses the format. [NAME_relaxed.extxyz]"),
     ] = None,
-    precision: options.Precision = options.PrecisionName.float64,
+    precision: Annotated[
+        options.PrecisionName | None,
+        typer.Option(help="Arithmetic of the network. [float64; an exported file's own]", show_default=False),
+    ] = None,
     device: options.Device = "auto",
     compiled: options.Compile = False,
     reuse: options.Reuse = options.ReuseName.auto,
+    trust: options.Trust = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -43,15 +47,16 @@ def relax(
     Where the forces do not get below --fmax, the last frame is written as NAME_not_converged, and the exit status is 1.
     """
     from mlff_calc.calculators import MLFFCalculator
+    from mlff_calc.export.opening import load_any, precision_of
 
     output = structure.with_name(f"{structure.stem}_relaxed.extxyz") if output is None else output
     atoms = read_structure(structure)
     unfinished = output.with_name(f"{output.stem}_not_converged{output.suffix}")
     trajectory = output.with_name(f"{output.stem}.traj")
     check_output(output, output_files=(output, unfinished, trajectory), overwrite=overwrite)
-    atoms.calc = MLFFCalculator(
-        potential, device=device, precision=precision.value, compile=compiled, reuse=reuse.value
-    )
+    loaded = load_any(potential, trust=trust)
+    arithmetic = precision_of([loaded], None if precision is None else precision.value, default="float64")
+    atoms.calc = MLFFCalculator(loaded, device=device, precision=arithmetic, compile=compiled, reuse=reuse.value)
     settings = {"fmax": fmax, "steps": steps, "optimizer": optimizer, "cell": cell, "pressure": pressure}
     with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
         recorded = Path(folder) / trajectory.name

@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -25,10 +25,12 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
+from mlff_calc.export.archive import digests_of
 from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_rows
 from mlff_calc.export.compiled import aoti_package, require_compiler
 from mlff_calc.export.exported import load_function
-from mlff_calc.export.metadata import BACKENDS, FORMAT, FORMAT_VERSION, RECORD, Metadata
+from mlff_calc.export.metadata import BACKENDS, FORMAT, FORMAT_VERSION, KINDS, RECORD, Metadata, check_content
+from mlff_calc.export.own import enter
 from mlff_calc.export.torchscript import script_of
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
 from mlff_calc.potential import Potential
@@ -36,7 +38,6 @@ from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
 
-KINDS = ("torchscript", "lammps", "aoti")
 ENGINE_INPUTS = ("atomic_numbers", "node_numbers", "system_index", "edge_index", "edge_vec", "cell", "owned")
 ENGINE_OUTPUTS = ("energies", "forces", "atomic_virial")
 MOST_REPEATS = 60
@@ -88,6 +89,7 @@ def export_potential(
 
     Raises:
         OptionError: a kind, path or precision that does not fit, a potential that cannot be exported, or no compiler.
+        CacheError: the record of exported files belongs to somebody else, or others may write in it.
         ExportError: the file does not agree with eager; nothing was written.
     """
     path = Path(path)
@@ -105,11 +107,12 @@ def export_potential(
         if backend == "aoti":
             require_compiler()
             aoti_package(module, example, metadata.inputs, metadata.outputs, file)
-            _add_record(file, metadata)
         else:
             script = script_of(trace_for_use(module, example, metadata.inputs, metadata.outputs))
-            torch.jit.save(script, str(file), _extra_files={RECORD: _text(metadata)})
+            torch.jit.save(script, str(file))
+        metadata = _add_record(file, metadata)
         _compare(potential, module, file, metadata)
+        enter(file)
         os.replace(file, path)
     return metadata
 
@@ -202,11 +205,14 @@ def _text(metadata: Metadata) -> str:
     return json.dumps(asdict(metadata), indent=1)
 
 
-def _add_record(file: Path, metadata: Metadata) -> None:
-    """Put the metadata into an archive that is there, under its own top folder."""
+def _add_record(file: Path, metadata: Metadata) -> Metadata:
+    """Put the metadata into an archive that is there, under its own top folder, with the checksums of what it holds."""
+    whole = replace(metadata, members=digests_of(file, file.read_bytes()))
     with zipfile.ZipFile(file, "a") as archive:
         top = archive.namelist()[0].split("/")[0]
-        archive.writestr(f"{top}/extra/{RECORD}", _text(metadata))
+        archive.writestr(f"{top}/extra/{RECORD}", _text(whole))
+    check_content(file, file.read_bytes(), whole)
+    return whole
 
 
 def _example(
@@ -231,7 +237,7 @@ def _compare(potential: Potential, module: nn.Module, file: Path, metadata: Meta
     Raises:
         ExportError: it does not load, or differs.
     """
-    run = load_function(file, metadata.backend)
+    run = load_function(file.read_bytes(), metadata.backend)
     for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):
         graph = _example(potential, module, metadata.kind, n_atoms, seed=seed, spacing=spacing)
         for mode in (COLD, PREDICT, CONTINUE) if metadata.fixed_point else (PREDICT,):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,9 @@ import torch
 from torch import Tensor
 
 from mlff_calc.errors import ConvergenceError, OptionError, PotentialFileError
-from mlff_calc.export.metadata import Metadata, read_metadata
+from mlff_calc.export.archive import read_content
+from mlff_calc.export.metadata import check_content, metadata_of
+from mlff_calc.export.own import require_own
 from mlff_calc.potential.engine import COLD, CONTINUE
 from mlff_calc.potential.model import cell_volume
 
@@ -18,13 +23,15 @@ FASTER, PATIENCE = 0.9, 5
 """So many repeats have to lower the least residual by this factor at least."""
 
 
-def load_function(path: Path, backend: str) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
-    """The function of tensors that a file holds."""
+def load_function(content: bytes, backend: str) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+    """The function of tensors that the content of a file holds; it runs as code, so it has to be checked before."""
     if backend == "aoti":
-        with torch.inference_mode(False):
-            package = torch._inductor.aoti_load_package(str(path))  # noqa: SLF001 - torch's documented way
+        with tempfile.TemporaryDirectory(prefix="mlff-") as folder, torch.inference_mode(False):
+            file = Path(folder) / "potential.pt2"
+            file.write_bytes(content)
+            package = torch._inductor.aoti_load_package(str(file))  # noqa: SLF001 - torch's documented way
         return lambda tensors: package(*tensors)
-    script = torch.jit.load(str(path))
+    script = torch.jit.load(io.BytesIO(content))
 
     def run(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         with torch.no_grad():  # the gradient is inside
@@ -33,19 +40,21 @@ def load_function(path: Path, backend: str) -> Callable[[Sequence[Tensor]], Sequ
     return run
 
 
-def load_exported(path: str | Path) -> ExportedPotential:
-    """Load a file written by `mlff export`, for Python.
+def load_exported(path: str | Path, trust: bool = False) -> ExportedPotential:
+    """Load a file written by `mlff export`, for Python. Its code runs, and with it whatever its writer put there.
+
+    Args:
+        path: of the file.
+        trust: open it although it is not one that this user exported on this machine (see docs/what_you_may_load.md).
 
     Raises:
-        PotentialFileError: no such file, not one of ours, damaged, or of a newer format or another PyTorch (AOTInductor).
+        PotentialFileError: no such file, not one of ours, damaged, of a newer format or another PyTorch (AOTInductor), or
+            of somebody else and not trusted.
+        CacheError: the record of what this user exported can be written by others.
     """
     path = Path(path)
-    metadata = read_metadata(path)
-    if metadata.backend == "aoti" and metadata.torch != torch.__version__:
-        raise PotentialFileError(
-            f"{path} was compiled with PyTorch {metadata.torch} and this is {torch.__version__}: export it again"
-        )
-    return ExportedPotential(path, metadata)
+    content = read_content(path)
+    return ExportedPotential(path, content, trust=trust)
 
 
 class ExportedPotential:
@@ -59,14 +68,33 @@ class ExportedPotential:
 
     direct_forces = False
 
-    def __init__(self, path: Path, metadata: Metadata) -> None:
-        self.path, self.metadata = Path(path), metadata
+    def __init__(self, path: Path, content: bytes, trust: bool = False) -> None:
+        self.path, self.metadata = Path(path), metadata_of(path, content)
+        metadata = self.metadata
         self.elements, self.cutoff, self.precision = metadata.elements, metadata.cutoff, metadata.precision
-        self._load()
+        check_content(path, content, metadata)
+        if metadata.backend == "aoti" and metadata.torch != torch.__version__:
+            raise PotentialFileError(
+                f"{path} was compiled with PyTorch {metadata.torch} and this is {torch.__version__}: export it again"
+            )
+        if metadata.members is None and not trust:
+            raise PotentialFileError(
+                f"{path} is of format version 1, which has no checksums: export it again, or say that you trust it "
+                "(trust=True, --trust)"
+            )
+        if not trust:
+            require_own(path, content)
+        self._sha256 = hashlib.sha256(content).hexdigest()
+        self._load(content)
 
-    def _load(self) -> None:
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file that was loaded."""
+        return self._sha256
+
+    def _load(self, content: bytes) -> None:
         try:
-            self._run = load_function(self.path, self.metadata.backend)
+            self._run = load_function(content, self.metadata.backend)
         except RuntimeError as error:
             first = str(error).splitlines()[0]
             raise PotentialFileError(f"{self.path} cannot be loaded ({first}); export it again") from error
@@ -187,6 +215,13 @@ class ExportedPotential:
         return {key: value for key, value in self.__dict__.items() if key != "_run"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore, and load the file again."""
+        """Restore, and load the file again.
+
+        Raises:
+            PotentialFileError: it is not the file that was loaded before.
+        """
         self.__dict__.update(state)
-        self._load()
+        content = read_content(self.path)
+        if hashlib.sha256(content).hexdigest() != self._sha256:
+            raise PotentialFileError(f"{self.path} has changed since it was loaded; load it again")
+        self._load(content)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mlff_calc.errors import PotentialFileError
+from ase.data import chemical_symbols
 
-FORMAT, FORMAT_VERSION = "mlff_calc", 1
+from mlff_calc.errors import PotentialFileError
+from mlff_calc.export.archive import check_backend, check_members, digests_of, read_content, record_of
+
+FORMAT, FORMAT_VERSION = "mlff_calc", 2
 RECORD = "mlff.json"
 BACKENDS = {".pt": "torchscript", ".pt2": "aoti"}
 """By the ending of the file."""
+KINDS = ("torchscript", "lammps", "aoti")
+MOST_WIDTH, MOST_COUNT, LONGEST_CUTOFF = 10**6, 10**4, 100.0
 
 
 @dataclass(frozen=True)
@@ -39,46 +43,120 @@ class Metadata:
     mlff_calc: str
     device: str
     fixed_point: dict[str, Any] | None
+    members: dict[str, str] | None = None
+    """SHA-256 of every other member; None in format version 1, which had none."""
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """What an exported file says of itself; reads no more than that.
+    """What an exported file says of itself; nothing of the file is opened as code.
 
     Raises:
         PotentialFileError: no such file, no file of this package, a truncated one, or one of a newer format.
     """
     path = Path(path)
-    if not path.is_file():
-        raise PotentialFileError(f"no exported potential {path}: no such file; write one with `mlff export`")
+    return metadata_of(path, read_content(path))
+
+
+def metadata_of(path: Path, content: bytes) -> Metadata:
+    """The checked record of an exported file's content.
+
+    Raises:
+        PotentialFileError: as `read_metadata`.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith(f"/extra/{RECORD}")]
-            text = archive.read(names[0]) if names else b""
-    except (zipfile.BadZipFile, zlib.error, OSError) as error:
-        raise PotentialFileError(
-            f"{path} cannot be read ({error}); it is damaged or cut short: export it again"
-        ) from error
-    if not text:
-        raise PotentialFileError(f"{path} was not written by `mlff export`: it has no record extra/{RECORD}")
-    try:
-        return _checked(path, json.loads(text))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        said = json.loads(record_of(path, content))
+        return _checked(path, said)
+    except PotentialFileError:
+        raise
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         msg = f"{path}: what it says of itself is damaged ({type(error).__name__}: {error}); export it again"
         raise PotentialFileError(msg) from error
 
 
-def _checked(path: Path, fields: dict[str, Any]) -> Metadata:
+def check_content(path: Path, content: bytes, metadata: Metadata) -> None:
+    """Hold the members of a file against its record; of format version 1 only the backend.
+
+    Raises:
+        PotentialFileError: they differ.
+    """
+    if metadata.members is None:
+        check_backend(path, digests_of(path, content), metadata.backend)
+    else:
+        check_members(path, content, metadata.members, metadata.backend)
+
+
+def _checked(path: Path, said: dict[str, Any]) -> Metadata:
     """The fields of a file of this format and version.
 
     Raises:
-        PotentialFileError: another format, or a newer version.
+        PotentialFileError: another format, a newer version, or a value that no export has.
     """
-    if fields.get("format") != FORMAT:
-        raise PotentialFileError(f"{path} is of the format {fields.get('format')!r}, not of {FORMAT}")
-    if fields.get("format_version", 0) > FORMAT_VERSION:
+    if said.get("format") != FORMAT:
+        raise PotentialFileError(f"{path} is of the format {str(said.get('format'))[:40]!r}, not of {FORMAT}")
+    version = said.get("format_version")
+    if type(version) is int and version > FORMAT_VERSION:
         raise PotentialFileError(
-            f"{path} has format version {fields['format_version']}, and this mlff_calc knows up to {FORMAT_VERSION}: "
+            f"{path} has format version {version}, and this mlff_calc knows up to {FORMAT_VERSION}: "
             "install the mlff_calc that wrote it, or export it again"
         )
-    known = Metadata.__dataclass_fields__
-    return Metadata(**{name: fields[name] for name in known})
+    names = [one.name for one in fields(Metadata) if one.name != "members" or version != 1]
+    found = Metadata(**{name: said[name] for name in names})
+    wrong = next((name for name, is_right in _rules(found) if not is_right), None)
+    if wrong is not None:
+        shown = repr(getattr(found, wrong))[:60]
+        raise PotentialFileError(f"{path}: its {wrong} is {shown}, which no export has; it is damaged: export it again")
+    return found
+
+
+def _rules(said: Metadata) -> list[tuple[str, bool]]:
+    """Names of fields, and whether each has a value that an export can have."""
+    named = isinstance(said.elements, list) and all(_whole(z, 1, 118) for z in said.elements)
+    return [
+        ("format_version", _whole(said.format_version, 1, FORMAT_VERSION)),
+        ("kind", said.kind in KINDS),
+        ("backend", said.backend in BACKENDS.values()),
+        ("cutoff", _number(said.cutoff, LONGEST_CUTOFF) and said.cutoff > 0.0),
+        ("n_layers", _whole(said.n_layers, 0, MOST_COUNT)),
+        ("elements", named and 0 < len(said.elements) == len(set(said.elements))),
+        ("symbols", named and said.symbols == [chemical_symbols[z] for z in said.elements]),
+        ("precision", said.precision in ("float32", "mixed", "float64")),
+        ("dtype", said.dtype == ("float64" if said.precision == "float64" else "float32")),
+        ("units", said.units == {"energy": "eV", "length": "Angstrom"}),
+        ("inputs", _strings(said.inputs)),
+        ("outputs", _strings(said.outputs)),
+        ("exchange_width", _whole(said.exchange_width, 0, MOST_WIDTH)),
+        ("torch", isinstance(said.torch, str)),
+        ("mlff_calc", isinstance(said.mlff_calc, str)),
+        ("device", said.device in ("cpu", "cuda")),
+        ("fixed_point", said.fixed_point is None or _is_fixed_point(said.fixed_point)),
+        ("members", said.format_version == 1 or _is_members(said.members)),
+    ]
+
+
+_COUNTS = ("n_forward", "n_adjoint", "slots", "width", "max_repeats")
+_NUMBERS = ("tolerance", "cold_tolerance", "fit_ridge", "ridge")
+
+
+def _is_fixed_point(said: Any) -> bool:
+    return (
+        isinstance(said, dict)
+        and said.keys() == {*_COUNTS, *_NUMBERS}
+        and all(_whole(said[name], 0, MOST_WIDTH if name == "width" else MOST_COUNT) for name in _COUNTS)
+        and all(_number(said[name], 1e6) and said[name] >= 0.0 for name in _NUMBERS)
+    )
+
+
+def _is_members(said: Any) -> bool:
+    return isinstance(said, dict) and all(isinstance(value, str) and len(value) == 64 for value in said.values())
+
+
+def _whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _number(value: Any, most: float) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) <= most
+
+
+def _strings(value: Any) -> bool:
+    return isinstance(value, list) and 0 < len(value) <= 32 and all(isinstance(one, str) for one in value)

@@ -13,10 +13,12 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from mlff_calc.datasets import KINDS, Sample, StructureDataset, existing_file
+from mlff_calc.datasets import KINDS, Sample, StructureDataset, count_labels, existing_file
+from mlff_calc.datasets.absent import absent_labels
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
-from mlff_calc.potential import load_potential
+from mlff_calc.export.exported import ExportedPotential
+from mlff_calc.export.opening import OneByOne, load_any, precision_of
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.data import Batch, GraphFrames
 from mlff_calc.training.finite import first_not_finite
@@ -36,6 +38,8 @@ class EvaluationReport:
         by_element: Errors of forces by chemical symbol.
         by_config_type: Errors by kind of configuration, then by property; empty where the data name no kinds.
         pairs: Reference and predicted values by property, flat, in eV, eV/atom, eV/Angstrom, eV/Angstrom^3.
+        labels: How many frames have each label.
+        absent: By label, what frames hold in its place, or why it is not taken from them.
     """
 
     frames: int
@@ -43,11 +47,15 @@ class EvaluationReport:
     by_element: dict[str, Errors]
     by_config_type: dict[str, dict[str, Errors]]
     pairs: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    labels: dict[str, int] = field(default_factory=dict)
+    absent: dict[str, list[str]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pairs, fit for JSON."""
         return {
             "frames": self.frames,
+            "labels": self.labels,
+            "labels_not_taken": self.absent,
             "errors": {name: asdict(errors) for name, errors in self.errors.items()},
             "forces_by_element": {name: asdict(errors) for name, errors in self.by_element.items()},
             "by_config_type": {
@@ -58,7 +66,10 @@ class EvaluationReport:
 
     def as_text(self) -> str:
         """A table of plain text."""
-        lines = [f"{self.frames} frames", f"{'':<24} {'MAE':>10} {'RMSE':>10}  unit"]
+        have = ", ".join(f"{kind} in {count or 'none'}" for kind, count in self.labels.items())
+        lines = [f"{self.frames} frames" + (f" ({have})" if have else "")]
+        lines += [f"{kind} not taken: {reason}" for kind, reasons in self.absent.items() for reason in reasons]
+        lines.append(f"{'':<24} {'MAE':>10} {'RMSE':>10}  unit")
         lines += [_row(name.replace("_", " "), errors) for name, errors in self.errors.items()]
         if len(self.by_element) > 1:
             lines.append("forces by element")
@@ -177,6 +188,8 @@ class _Collected:
             by_element={symbol: errors for symbol, errors in by_element.items() if errors is not None},
             by_config_type={kind: sums.errors() for kind, sums in sorted(kinds.items())},
             pairs={name: pair for name, pair in pairs.items() if pair[0].size},
+            labels={kind: count for kind, count in count_labels(samples).items() if kind in KINDS},
+            absent=absent_labels(samples),
         )
 
 
@@ -186,18 +199,20 @@ def evaluate_file(
     *,
     batch_size: int = 16,
     device: str = "auto",
-    precision: str = "float32",
+    precision: str | None = None,
     plot: Path | None = None,
+    trust: bool = False,
 ) -> EvaluationReport:
-    """Evaluate a potential given by name or folder on a file of labelled structures.
+    """Evaluate a potential given by name, folder or exported file on a file of labelled structures.
 
     Args:
-        potential: Name of a potential that ships, or a folder.
+        potential: Name of a potential that ships, a folder, or an exported file, which takes one structure at a time.
         source: The file and how to read it, as in a recipe; `parse_source` makes one.
         batch_size: Structures evaluated at once.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
-        precision: `float32`, `mixed`, `float64`.
+        precision: `float32`, `mixed`, `float64`; None is float32, and of an exported file its own.
         plot: Where to write a parity plot (PNG).
+        trust: Open an exported file although this user did not export it on this machine: its code runs.
 
     Raises:
         DatasetError: The file is missing, unreadable, or holds no labels.
@@ -208,18 +223,26 @@ def evaluate_file(
 
     if plot is not None:
         _check_plot(plot)
-    target = resolve_device(device)
-    model = load_potential(potential).to_precision(precision).to(target).eval()
+    model, target = _loaded(potential, device, precision, trust)
     data = existing_file(source.file)
     samples = read_source(data, source)
     if not any(sample.labels() for sample in samples):
+        held = "".join(f" {reasons[0]};" for reasons in absent_labels(samples).values())
         raise DatasetError(
-            f"{data}: no energies, forces or stresses were found; name them with --key, e.g. --key energy=REF_energy"
+            f"{data}: no energies, forces or stresses were found;{held} name them with --key, e.g. --key energy=REF_energy"
         )
     report = evaluate(model, samples, batch_size=batch_size, device=target)
     if plot is not None:
         parity(report.pairs, plot, f"{report.frames} frames of {data.name}")
     return report
+
+
+def _loaded(potential: str, device: str, precision: str | None, trust: bool) -> tuple[Any, torch.device]:
+    """What takes batches, and the device it is on."""
+    loaded = load_any(potential, trust=trust)
+    target = resolve_device(loaded.metadata.device if isinstance(loaded, ExportedPotential) and device == "auto" else device)
+    model = loaded.to_precision(precision_of([loaded], precision)).to(target).eval()
+    return (OneByOne(model) if isinstance(model, ExportedPotential) else model), target
 
 
 def _check_plot(plot: Path) -> None:

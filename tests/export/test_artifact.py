@@ -76,8 +76,9 @@ def test_a_calculator_takes_the_file(tmp_path: Path) -> None:
     ]
     for key in ("energy", "forces", "stress", "energies", "stresses"):
         np.testing.assert_allclose(results[1][key], results[0][key], rtol=0, atol=1e-11)
+    assert MLFFCalculator(tmp_path / "p.pt", device="cpu").parameters["precision"] == "float64"
     with pytest.raises(OptionError, match="exported in float64"):
-        MLFFCalculator(tmp_path / "p.pt", device="cpu")
+        MLFFCalculator(tmp_path / "p.pt", device="cpu", precision="float32")
     with pytest.raises(OptionError, match="leave compile off"):
         MLFFCalculator(tmp_path / "p.pt", precision="float64", device="cpu", compile=True)
 

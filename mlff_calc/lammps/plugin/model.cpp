@@ -21,7 +21,7 @@ using Tensors = std::vector<at::Tensor>;
 
 namespace mlff {
 
-static const int newest_format = 1;
+static const int newest_format = 2;
 static const char *const write_again = "write it again with: mlff export POTENTIAL --to lammps -o FILE";
 
 // --- what the file says of itself -------------------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+"""The archive that an exported file is: which members it may have, and that they are what was written.
+
+Everything is checked on the bytes that are opened afterwards, and before any of it is opened as code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlff_calc.errors import PotentialFileError
+
+MOST_BYTES = 4 * 2**30
+MOST_MEMBERS = 20_000
+MOST_RECORD = 4 * 2**20
+MOST_CODE = 64 * 2**20
+"""Of one member with code of TorchScript, which PyTorch compresses; nothing else is compressed."""
+RECORD_MEMBER = "extra/mlff.json"
+_NAME = re.compile(r"[A-Za-z0-9_.\-+]+(/[A-Za-z0-9_.\-+]+)*")
+CHUNK = 2**20
+
+
+def read_content(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        PotentialFileError: no such file, no regular file, too large, or it cannot be read.
+    """
+    if not path.is_file():
+        raise PotentialFileError(f"no exported potential {path}: no such file; write one with `mlff export`")
+    if path.stat().st_size > MOST_BYTES:
+        raise PotentialFileError(f"{path} has {path.stat().st_size} bytes; an exported potential has {MOST_BYTES} at most")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PotentialFileError(f"{path} cannot be read ({error}); look at its permissions") from error
+
+
+def record_of(path: Path, content: bytes) -> bytes:
+    """The record of an exported file, from an archive whose list of members is in order.
+
+    Raises:
+        PotentialFileError: no archive, a member that has no place in one, or no record.
+    """
+    with _opened(path, content) as (archive, members):
+        found = members.get(RECORD_MEMBER)
+        if found is None:
+            raise PotentialFileError(
+                f"{path} was not written by `mlff export`: it has no record {RECORD_MEMBER}; weights of a potential are "
+                "a folder, and a training's checkpoint is no potential: export one with `mlff export`"
+            )
+        if found.file_size > MOST_RECORD:
+            raise PotentialFileError(f"{path}: its record has {found.file_size} bytes, and {MOST_RECORD} at most fit")
+        return archive.read(found)
+
+
+def digests_of(path: Path, content: bytes) -> dict[str, str]:
+    """SHA-256 of every member but the record, by its name below the archive's top folder.
+
+    Raises:
+        PotentialFileError: as `record_of`.
+    """
+    with _opened(path, content) as (archive, members):
+        return {name: _digest(archive, info) for name, info in members.items() if name != RECORD_MEMBER}
+
+
+def check_members(path: Path, content: bytes, expected: dict[str, str], backend: str) -> None:
+    """Hold the members against what the record says of them, and against the backend it names.
+
+    Raises:
+        PotentialFileError: one is missing, was added or differs, or they are those of another backend.
+    """
+    found = digests_of(path, content)
+    wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    if wrong:
+        raise PotentialFileError(
+            f"{path} is damaged or was changed: its member {wrong[0]} is not what was exported "
+            f"({len(wrong)} of {len(expected)} differ); export it again"
+        )
+    check_backend(path, found, backend)
+
+
+def check_backend(path: Path, members: dict[str, str], backend: str) -> None:
+    """Refuse a file that is not what its record says.
+
+    Raises:
+        PotentialFileError: the members are those of another backend, or of none.
+    """
+    compiled = any(name.startswith("data/aotinductor/") for name in members)
+    script = "data.pkl" in members and any(name.startswith("code/") for name in members)
+    held = {(True, False): "aoti", (False, True): "torchscript"}.get((compiled, script), "neither")
+    if held != backend:
+        raise PotentialFileError(f"{path} says that it is {backend}, and what it holds is {held}; export it again")
+
+
+@contextmanager
+def _opened(path: Path, content: bytes) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An archive and its members by their names below the top folder."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            yield archive, dict(_members(path, archive))
+    except _DAMAGED as error:
+        raise PotentialFileError(
+            f"{path} cannot be read ({error}); it is damaged or cut short: export it again"
+        ) from error
+
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, UnicodeError, EOFError, RuntimeError)
+
+
+def _members(path: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
+    """Members by name, in an archive that has no trick in it: one top folder, plain names, each once, of bounded size."""
+    infos = archive.infolist()
+    if len(infos) > MOST_MEMBERS:
+        raise PotentialFileError(f"{path} has {len(infos)} members, {MOST_MEMBERS} at most; it is not from `mlff export`")
+    top = infos[0].filename.split("/")[0] if infos else ""
+    seen: set[str] = set()
+    total = 0
+    for info in infos:
+        first, _, name = info.filename.partition("/")
+        trouble = None
+        if first != top or not _NAME.fullmatch(name) or {".", ".."} & set(info.filename.split("/")):
+            trouble = "has a name that no export has"
+        elif name in seen:
+            trouble = "is there twice"
+        elif info.compress_type != zipfile.ZIP_STORED and not (name.startswith("code/") and info.file_size <= MOST_CODE):
+            trouble = "is compressed"
+        elif info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+            trouble = "has two sizes"
+        elif info.flag_bits & 1:
+            trouble = "is encrypted"
+        if trouble is not None:
+            raise PotentialFileError(f"{path}: its member {info.filename!r} {trouble}; export it again")
+        seen.add(name)
+        total += info.file_size
+        if total > MOST_BYTES:
+            raise PotentialFileError(f"{path} unpacks to more than {MOST_BYTES} bytes; it is not from `mlff export`")
+        yield name, info
+
+
+def _digest(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    digest = hashlib.sha256()
+    with archive.open(info) as stream:
+        while piece := stream.read(CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
