@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from ase import Atoms
 from ase.io.jsonio import decode, encode
 
+from mlff_calc.bounded import MEBI, parse_json, read_text, shorten
 from mlff_calc.dynamics.files import write_atomically
 from mlff_calc.dynamics.trajectory import EMPTY, Mark
 from mlff_calc.errors import SimulationError
@@ -70,6 +71,7 @@ class RunState:
         fit: the running drift.
         trajectory: where the trajectory file stood.
         log_size: where the log file stood, bytes.
+        run: a random name of the run, made at its start; states of versions that did not save it get one when it goes on.
     """
 
     atoms: Atoms
@@ -83,6 +85,7 @@ class RunState:
     fit: RunningFit = field(default_factory=RunningFit)
     trajectory: Mark = EMPTY
     log_size: int = 0
+    run: str = field(default_factory=lambda: uuid4().hex)
 
     def save(self, path: Path, *, sync: bool = True) -> None:
         """Write the state atomically; `sync` waits for the disk. Raises SimulationError where the disk refuses."""
@@ -99,6 +102,7 @@ class RunState:
             "fit": asdict(self.fit),
             "trajectory": asdict(self.trajectory),
             "log_size": self.log_size,
+            "run": self.run,
         }
         write_atomically(path, encode(content).encode(), sync=sync)
 
@@ -130,20 +134,21 @@ def load_state(path: Path) -> RunState:
         SimulationError: the file is missing, damaged or of another version.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        version = json.loads(text)["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        text = read_text(path, SimulationError, limit=4096 * MEBI)
+        version = parse_json(text, finite=False)["format_version"]
+    except (SimulationError, ValueError, KeyError, TypeError) as error:
         raise SimulationError(
             f"{path} is not a saved state of a run ({error}). "
             "Name the output folder of a run, or start over with --overwrite."
         ) from error
     if version != FORMAT_VERSION:
         raise SimulationError(
-            f"{path} has format version {version}, this version of mlff_calc reads {FORMAT_VERSION}. "
+            f"{path} has format version {shorten(version)}, this version of mlff_calc reads {FORMAT_VERSION}. "
             "Go on with the version that wrote it, or start over with --overwrite."
         )
-    content = decode(text, always_array=False)
     try:
+        content = decode(text, always_array=False)
+        _check_kinds(content)
         return RunState(
             atoms=Atoms.fromdict(content["atoms"]),
             options=content["options"],
@@ -156,9 +161,28 @@ def load_state(path: Path) -> RunState:
             fit=RunningFit(**content["fit"]),
             trajectory=Mark(**content["trajectory"]),
             log_size=content["log_size"],
+            run=str(content.get("run") or uuid4().hex),
         )
-    except (KeyError, TypeError) as error:
-        raise SimulationError(f"{path} lacks {error}: it is damaged. Start over with --overwrite.") from error
+    except Exception as error:  # what ASE raises while it makes objects of a damaged text is of many kinds
+        reason = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read ({type(error).__name__}: {error})"
+        raise SimulationError(f"{path} {reason}: it is damaged. Start over with --overwrite.") from error
+
+
+def _check_kinds(content: dict[str, Any]) -> None:
+    """Refuse values of another kind than a state holds.
+
+    Raises:
+        TypeError: names the entry and what it holds.
+    """
+    kinds: dict[str, tuple[type, ...]] = {"options": (dict,), "internals": (dict,), "rng": (dict,), "fit": (dict,)}
+    kinds |= {"step": (int,), "log_size": (int,), "wall_s": (int, float), "trajectory": (dict,)}
+    for key, allowed in kinds.items():
+        if not isinstance(content[key], allowed) or isinstance(content[key], bool):
+            raise TypeError(f"{key} is {shorten(content[key])}")
+    counts = {"step": content["step"], "log_size": content["log_size"], **content["trajectory"]}
+    for key, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise TypeError(f"{key} is {shorten(count)}, and it is a count")
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:
