@@ -230,7 +230,7 @@ def _start(
     from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
     from mlff_calc.dynamics.run import refuse_other_run
 
-    refuse_other_run(output, overwrite=overwrite)
+    seen = refuse_other_run(output, overwrite=overwrite)
     if "respa_evaluations" in given and given.get("respa", 1) == 1:
         raise OptionError(
             "--respa-evaluations is of multiple time steps. Give --respa as well, at least 2, or leave it out."
@@ -248,7 +248,7 @@ def _start(
     atoms.calc = _calculator(
         potential, device, run.precision, run.skin_A, compiled=run.compiled, reuse=run.reuse, trust=trust
     )
-    return MDRun.start(atoms, output, ensemble, run, overwrite=overwrite)
+    return MDRun.start(atoms, output, ensemble, run, overwrite=overwrite, seen=seen)
 
 
 def _resume(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from mlff_calc.errors import SimulationError
+from mlff_calc.locks import same_file
 
-LOCK = ".lock"
 RESUME = "Free space or choose another disk, then go on with --resume."
 
 
@@ -122,6 +120,21 @@ class AppendedFile:
             )
         os.ftruncate(self._descriptor, size)
 
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to the open file."""
+        return same_file(self.path, self._descriptor)
+
+    def rescue(self, path: Path) -> None:
+        """Write what the open file holds to another path, atomically; the open file may be deleted by now.
+
+        Args:
+            path: the new file.
+
+        Raises:
+            SimulationError: the disk refuses.
+        """
+        write_atomically(path, os.pread(self._descriptor, self.size(), 0))
+
     def sync(self) -> None:
         """Wait until the file is on the disk."""
         os.fsync(self._descriptor)
@@ -139,33 +152,3 @@ class AppendedFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder for one run; the lock ends with the process, however it ends.
-
-    Args:
-        folder: an existing folder.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        SimulationError: another process runs in this folder.
-    """
-    path = folder / LOCK
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise write_failure(path, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SimulationError(
-                f"another process is running in {folder}. Wait until it ends, or choose another output folder."
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)

@@ -55,6 +55,14 @@ class LogFile:
         """Length in bytes."""
         return self._file.size()
 
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to the open file."""
+        return self._file.is_in_place()
+
+    def rescue(self, path: Path) -> None:
+        """Write all rows to another path, atomically; the open file may be deleted by now."""
+        self._file.rescue(path)
+
     def sync(self) -> None:
         """Wait until the rows are on the disk."""
         self._file.sync()

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mlff_calc.dynamics.files import write_atomically
+from mlff_calc.dynamics.folder import LOG, PLOT, REPORT, STATE, TRAJECTORY
 from mlff_calc.dynamics.options import from_dict
 from mlff_calc.dynamics.plot import plot_run
-from mlff_calc.dynamics.run import LOG, PLOT, REPORT, STATE, TRAJECTORY
 from mlff_calc.dynamics.state import RunState, load_state
 from mlff_calc.dynamics.summary import summarize
 

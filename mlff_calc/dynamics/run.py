@@ -43,7 +43,20 @@ from mlff_calc.dynamics.ensembles import (
     get_internals,
     set_internals,
 )
-from mlff_calc.dynamics.files import LOCK, folder_lock, write_atomically, write_failure
+from mlff_calc.dynamics.files import write_atomically, write_failure
+from mlff_calc.dynamics.folder import (
+    LOG,
+    OWN_FILES,
+    STATE,
+    STOPPED,
+    SYNCED_STATE,
+    TRAJECTORY,
+    FolderMark,
+    check_place,
+    look,
+    refuse_changed,
+    refuse_other_run,
+)
 from mlff_calc.dynamics.guards import find_trouble
 from mlff_calc.dynamics.log import LogFile, LogRow
 from mlff_calc.dynamics.options import RunOptions, check_unchanged, from_dict, to_dict, with_steps
@@ -53,13 +66,13 @@ from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.dynamics.velocities import degrees_of_freedom, remove_net_motion, set_maxwell_velocities
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.masses import refuse_named_masses
+from mlff_calc.locks import FolderLock, folder_lock
 
 logger = logging.getLogger(__name__)
 
-TRAJECTORY, LOG, STATE, STOPPED = "trajectory.traj", "log.csv", "state.json", "stopped.extxyz"
-SYNCED_STATE, REPORT, PLOT = "state.synced.json", "report.html", "energies.png"
-_OWN_FILES = (STATE, SYNCED_STATE, TRAJECTORY, LOG, STOPPED, REPORT, PLOT)
 SYNC_S = 5.0
+
+__all__ = ["LOG", "STATE", "STOPPED", "SYNCED_STATE", "TRAJECTORY", "MDRun", "RunResult", "refuse_other_run"]
 
 Listener = Callable[[LogRow], None]
 
@@ -81,27 +94,6 @@ class RunResult:
     completed: bool
     interrupted: str | None
     wall_s: float
-
-
-def refuse_other_run(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds a run, or files of the names a run would write.
-
-    What a run left that was killed before its first saved state (a lock and no state) is no run and may be replaced.
-
-    Args:
-        folder: output folder of a new run.
-        overwrite: let it pass.
-
-    Raises:
-        OptionError: there is a run.
-    """
-    there = [name for name in _OWN_FILES if (folder / name).exists()]
-    unborn = (folder / LOCK).exists() and STATE not in there
-    if there and not overwrite and not unborn:
-        raise OptionError(
-            f"{folder} holds a run already ({', '.join(there)}). "
-            "Go on with it by --resume, replace it by --overwrite, or choose another folder."
-        )
 
 
 def _bring_to_rest(atoms: Atoms, ensemble: EnsembleOptions) -> None:
@@ -147,13 +139,13 @@ class MDRun:
         begun: whether `run` has touched the folder; a new run first tries its structure.
     """
 
-    def __init__(self, folder: Path, state: RunState, *, fresh: bool) -> None:
-        """Use `start` or `resume`."""
+    def __init__(self, folder: Path, state: RunState, seen: FolderMark, *, fresh: bool) -> None:
+        """Use `start` or `resume`; `seen` is what the folder held before it was read."""
         self.folder = folder
         self.state = state
         self.ensemble, self.options = from_dict(state.options)
         self.atoms = state.atoms
-        self._fresh = fresh
+        self._fresh, self._seen = fresh, seen
         self.begun = False
 
     @classmethod
@@ -165,6 +157,7 @@ class MDRun:
         options: RunOptions,
         *,
         overwrite: bool = False,
+        seen: FolderMark | None = None,
     ) -> MDRun:
         """Prepare a new run; nothing is written before `run`.
 
@@ -174,6 +167,7 @@ class MDRun:
             ensemble: what is held constant.
             options: how long, and what is written when.
             overwrite: replace a run that is already there.
+            seen: what the folder held when the user's wish to replace it was checked (`refuse_other_run`); None looks now.
 
         Returns:
             The run.
@@ -182,7 +176,7 @@ class MDRun:
             OptionError: the folder holds a run already, or the structure does not fit the ensemble.
         """
         folder = Path(folder)
-        refuse_other_run(folder, overwrite=overwrite)
+        seen = refuse_other_run(folder, overwrite=overwrite) if seen is None else seen
         if atoms.calc is None:
             raise OptionError("the structure has no calculator. Set atoms.calc before a run.")
         check_structure(atoms, ensemble)
@@ -202,7 +196,7 @@ class MDRun:
             rng=generator_state(rng),
             n_free=degrees_of_freedom(moving, conserves_momentum=ensemble.conserves_momentum),
         )
-        return cls(folder, state, fresh=True)
+        return cls(folder, state, seen, fresh=True)
 
     @classmethod
     def resume(cls, folder: str | Path, calculator: Any, *, steps: int | None = None, **given: Any) -> MDRun:
@@ -226,6 +220,7 @@ class MDRun:
             raise SimulationError(
                 f"{folder} has no {STATE}, so there is no run to go on with. Start one without --resume."
             )
+        seen = look(folder)
         state = _load_newest(folder)
         check_unchanged(state.options, given)
         _, options = from_dict(state.options)
@@ -233,7 +228,7 @@ class MDRun:
         state.atoms.calc = calculator
         if state.calculator is not None and hasattr(calculator, "set_state"):
             calculator.set_state(state.calculator)
-        return cls(folder, state, fresh=False)
+        return cls(folder, state, seen, fresh=False)
 
     def run(self, listener: Listener | None = None) -> RunResult:
         """Make the steps that are left, write everything, and say how it ended.
@@ -250,7 +245,8 @@ class MDRun:
         Raises:
             SimulationError: values that are not finite, exploding temperature, a threshold passed, a full disk. The last
                 saved state stays, and `stopped.extxyz` holds the structure; where a new run fails on its structure as
-                given, the folder stays as it was.
+                given, the folder stays as it was. The folder is another process's, another run has written there since this
+                one was prepared, or it was moved or deleted during the run.
             OptionError: the ensemble or the threshold needs what the calculator does not give.
         """
         loop = _Loop(self, listener)
@@ -260,11 +256,13 @@ class MDRun:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_failure(self.folder, error) from error
-        with folder_lock(self.folder), ExitStack() as stack:
+        with folder_lock(self.folder) as lock, ExitStack() as stack:
+            refuse_changed(self.folder, self._seen)
             self.begun = True
+            stack.callback(self._look_again)
             if self._fresh:
                 self._clear()
-            loop.open_files(stack)
+            loop.open_files(stack, lock)
             with StopRequest() as request:
                 self.dynamics = loop.dynamics
                 loop.go(request)
@@ -273,15 +271,20 @@ class MDRun:
             self.folder, self.state.step, completed, None if completed else request.received, self.state.wall_s
         )
 
+    def _look_again(self) -> None:
+        """What this run itself has written is no other run's."""
+        self._seen = look(self.folder)
+
     def _clear(self) -> None:
         """Remove what an earlier run left, its state first, so that nothing left over looks like a run."""
-        for name in _OWN_FILES:
+        for name in OWN_FILES:
             (self.folder / name).unlink(missing_ok=True)
 
 
 class _Loop:
     """The steps of a run; `open_files` comes before the first of them."""
 
+    lock: FolderLock
     trajectory: TrajectoryFile
     log: LogFile
 
@@ -316,8 +319,9 @@ class _Loop:
         if trouble is not None:
             raise SimulationError(f"not started, at step 0 already {trouble} Nothing was written to {self.folder}.")
 
-    def open_files(self, stack: ExitStack) -> None:
+    def open_files(self, stack: ExitStack, lock: FolderLock) -> None:
         """Open trajectory and log where the state says they end; the stack closes them."""
+        self.lock = lock
         self.trajectory = TrajectoryFile(self.folder / TRAJECTORY, self.state.trajectory)
         stack.callback(self.trajectory.close)
         self.log = LogFile(self.folder / LOG, self.state.log_size)
@@ -431,6 +435,7 @@ class _Loop:
         state.rng = generator_state(self.rng)
         state.trajectory = self.trajectory.mark
         state.log_size = self.log.size()
+        check_place(self.lock, self.trajectory, self.log, state)
         state.save(self.folder / STATE, sync=False)
         if last or time.monotonic() - self.synced_at > SYNC_S:
             self._sync()

@@ -17,8 +17,9 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import TrajectoryWriter
 
-from mlff_calc.dynamics.files import RESUME, write_failure
+from mlff_calc.dynamics.files import RESUME, write_atomically, write_failure
 from mlff_calc.errors import SimulationError
+from mlff_calc.locks import same_file
 
 _COUNT_OFFSET = 32  # bytes into the header of ASE's ULM format: number of items, then position of the table of offsets
 _STORED_RESULTS = ("energy", "forces", "stress")
@@ -57,6 +58,7 @@ class TrajectoryFile:
         except OSError as error:
             raise write_failure(path, error, cure=cure) from error
         self.mark = mark
+        self._reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def append(self, atoms: Atoms, results: dict[str, Any], **info: float) -> None:
         """Append a frame with its results.
@@ -90,6 +92,18 @@ class TrajectoryFile:
         with contextlib.suppress(OSError, SimulationError):
             _cut(self.path, self.mark)
 
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to the open file."""
+        return same_file(self.path, self._reader)
+
+    def rescue(self, path: Path) -> None:
+        """Write all whole frames of the open file to another path, atomically; the open file may be deleted by now.
+
+        Raises:
+            SimulationError: the disk refuses.
+        """
+        write_atomically(path, os.pread(self._reader, self.mark.size, 0))
+
     def sync(self) -> None:
         """Wait until the frames are on the disk."""
         os.fsync(self._writer.backend.fd.fileno())
@@ -98,6 +112,9 @@ class TrajectoryFile:
         """Close the file; may be called again."""
         if not self._writer.backend.fd.closed:
             self._writer.close()
+        if self._reader >= 0:
+            os.close(self._reader)
+            self._reader = -1
 
 
 def _cut(path: Path, mark: Mark) -> None:

@@ -264,7 +264,7 @@ def test_folders_without_a_run_and_states_of_other_versions(copper, tmp_path):
 
 
 def test_a_second_process_in_the_same_folder_is_refused(copper, tmp_path):
-    from mlff_calc.dynamics.files import folder_lock
+    from mlff_calc.locks import folder_lock
 
     folder = tmp_path / "run"
     MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=5, **EVERY)).run()

@@ -1,0 +1,135 @@
+"""The folder of a run: its files, and what was seen there before it was locked."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlff_calc.dynamics.log import LogFile
+from mlff_calc.dynamics.state import RunState
+from mlff_calc.dynamics.trajectory import TrajectoryFile
+from mlff_calc.errors import OptionError, SimulationError
+from mlff_calc.locks import LOCK, FolderLock
+
+TRAJECTORY, LOG, STATE, STOPPED = "trajectory.traj", "log.csv", "state.json", "stopped.extxyz"
+SYNCED_STATE, REPORT, PLOT = "state.synced.json", "report.html", "energies.png"
+OWN_FILES = (STATE, SYNCED_STATE, TRAJECTORY, LOG, STOPPED, REPORT, PLOT)
+
+
+@dataclass(frozen=True)
+class FolderMark:
+    """What tells the run in a folder, at its present step, from any other: its state's content and its files' sizes.
+
+    Attributes:
+        state: SHA-256 of `state.json`, which holds the run's random name and step; None where there is none.
+        sizes: bytes of trajectory and log; None where there is none.
+    """
+
+    state: str | None
+    sizes: tuple[int | None, int | None]
+
+
+def look(folder: Path) -> FolderMark:
+    """The mark of a folder, which need not exist."""
+    try:
+        state = hashlib.sha256((folder / STATE).read_bytes()).hexdigest()
+    except OSError:
+        state = None
+    return FolderMark(state, (_size(folder / TRAJECTORY), _size(folder / LOG)))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def refuse_other_run(folder: Path, *, overwrite: bool) -> FolderMark:
+    """Refuse a folder that holds a run, or files of the names a run would write.
+
+    What a run left that was killed before its first saved state (a lock and no state) is no run and may be replaced.
+
+    Args:
+        folder: output folder of a new run.
+        overwrite: let it pass.
+
+    Returns:
+        What was seen, to be compared once the folder is locked.
+
+    Raises:
+        OptionError: there is a run.
+    """
+    seen = look(folder)
+    there = [name for name in OWN_FILES if (folder / name).exists()]
+    unborn = (folder / LOCK).exists() and STATE not in there
+    if there and not overwrite and not unborn:
+        raise OptionError(
+            f"{folder} holds a run already ({', '.join(there)}). "
+            "Go on with it by --resume, replace it by --overwrite, or choose another folder."
+        )
+    return seen
+
+
+def refuse_changed(folder: Path, seen: FolderMark) -> None:
+    """Refuse to write where another run has written since this one was prepared; called under the lock.
+
+    Raises:
+        SimulationError: the folder is not as it was.
+    """
+    if look(folder) != seen:
+        raise SimulationError(
+            f"another run has written to {folder} since this one was prepared, so it was not started and changed nothing. "
+            "Prepare it again (MDRun.start, MDRun.resume, or the same command) to go on from what is there now, or choose "
+            "another folder."
+        )
+
+
+def check_place(lock: FolderLock, trajectory: TrajectoryFile, log: LogFile, state: RunState) -> None:
+    """Make sure that the run still writes where its folder's path leads.
+
+    Files that were deleted under a running run are written again from the open ones; where the folder itself is gone or
+    another one stands there, they go to a folder of a new name beside it.
+
+    Args:
+        lock: the folder's lock.
+        trajectory: the open trajectory.
+        log: the open log.
+        state: the state as of now; it is saved with what is rescued.
+
+    Raises:
+        SimulationError: something is not where it was; says where everything is and how to go on.
+    """
+    folder = lock.folder
+    if lock.is_in_place() and trajectory.is_in_place() and log.is_in_place():
+        return
+    now = lock.whereabouts()
+    if now is not None and now != folder.resolve() and not lock.is_in_place():
+        state.save(now / STATE)
+        raise SimulationError(
+            f"stopped at step {state.step}: {folder} was moved during the run. Everything written is whole and in {now}. "
+            f"Go on there: --resume with --output {now}."
+        )
+    gone = [name for name, file in ((TRAJECTORY, trajectory), (LOG, log)) if not file.is_in_place()]
+    there = [name for name in (*gone, STATE) if (folder / name).exists()]
+    place = folder if lock.is_in_place() and there in ([], [STATE]) else _free_name(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    if place != folder or TRAJECTORY in gone:
+        trajectory.rescue(place / TRAJECTORY)
+    if place != folder or LOG in gone:
+        log.rescue(place / LOG)
+    state.save(place / STATE)
+    what = f"{', '.join(gone)} in {folder}" if lock.is_in_place() else f"{folder} (or its {LOCK})"
+    raise SimulationError(
+        f"stopped at step {state.step}: {what} was deleted or replaced during the run. {trajectory.mark.n_frames} frames "
+        f"were saved again, in {place}. Go on there: --resume with --output {place}."
+    )
+
+
+def _free_name(folder: Path) -> Path:
+    """A name beside the folder that nothing has."""
+    number = 1
+    while (place := folder.with_name(f"{folder.name}.rescued{number}")).exists():
+        number += 1
+    return place
