@@ -2,8 +2,9 @@
 
 A `Memory` serves one run: its past solutions for the predictor, secants for the acceleration, and where its atoms stood,
 so that a jump is noticed. A `RunCache` holds the memories of all runs that one calculator serves (the images of a band,
-replicas, structures in turn): a run is known by the object that asks, and after a copy or a restart, where that object is
-gone, by what it looks like.
+replicas, structures in turn): a run is known by the object that asks. What a copy or a restart file brought along has no
+such object yet and is known by what it looks like. The memory of an object that is gone is gone with it: results must not
+depend on when Python frees an object.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from mlff_calc.fixed_point.predictors import Past, Predictor
 
 REACH = 0.5
 """Angstrom; an atom that moved further since the last step makes a cold start."""
+ALIGNED = 0.3
+"""Cosine between the displacements of two steps, above which the second goes on where the first pointed. At 1 fs the motion
+of hydrogen turns by 40 degrees a step, and that of all other atoms by less."""
 STRAIN = 0.05
 """A cell with a vector that changed by a larger share of its length makes a cold start."""
 
@@ -39,16 +43,20 @@ class Place:
         """The same atoms in the same order under the same boundary conditions."""
         return np.array_equal(self.numbers, other.numbers) and np.array_equal(self.pbc, other.pbc)
 
+    def displacement(self, other: Place) -> NDArray[np.float64]:
+        """How far each atom is from where it is in `other` [n, 3] (Angstrom, nearest images). Only for the same system."""
+        moved = self.positions - other.positions
+        if self.pbc.any() and np.abs(moved).max(initial=0.0) > REACH:  # wrapped, perhaps
+            cell = np.where(self.pbc[:, None], self.cell, 0.0)
+            moved = moved - np.round(moved @ np.linalg.pinv(cell)) @ cell
+        return moved
+
     def distance(self, other: Place) -> float:
         """Largest displacement (Angstrom, nearest images); infinite where the cell jumped. Only for the same system."""
         change = np.linalg.norm(self.cell - other.cell, axis=1)
         if (change > STRAIN * np.linalg.norm(other.cell, axis=1)).any():
             return float("inf")
-        moved = self.positions - other.positions
-        if self.pbc.any() and np.abs(moved).max(initial=0.0) > REACH:  # wrapped, perhaps
-            cell = np.where(self.pbc[:, None], self.cell, 0.0)
-            moved = moved - np.round(moved @ np.linalg.pinv(cell)) @ cell
-        return float(np.sqrt((moved**2).sum(axis=1).max(initial=0.0)))
+        return float(np.sqrt((self.displacement(other) ** 2).sum(axis=1).max(initial=0.0)))
 
 
 @dataclass
@@ -59,11 +67,21 @@ class Memory:
         place: where it stood at its last step.
         past: for the predictor.
         secants: of the state's and the adjoint's solves, each a list of [2, n_atoms, ...], newest first.
+        move: displacement of the atoms in that step [n, 3], Angstrom; None after a cold start.
     """
 
     place: Place
     past: Past = field(default_factory=Past)
     secants: tuple[list[Tensor], list[Tensor]] = field(default_factory=lambda: ([], []))
+    move: NDArray[np.float64] | None = None
+
+    def goes_on(self, place: Place) -> bool:
+        """Whether a step to `place` goes on in the direction of the step before, as steps of a trajectory do."""
+        if self.move is None:
+            return False
+        now = place.displacement(self.place)
+        sizes = np.linalg.norm(now) * np.linalg.norm(self.move)
+        return bool(sizes > 0.0 and np.vdot(now, self.move) >= ALIGNED * sizes)
 
     def inputs(
         self, predictor: Predictor, kept: int, window: int = 0, ridges: tuple[float, float] = (1e-10, 1e-6)
@@ -107,6 +125,8 @@ class Memory:
             place: where the run stands now.
             start: what `inputs` gave.
         """
+        if self.past.solutions:
+            self.move = place.displacement(self.place)
         self.place = place
         solution = torch.stack([outputs["state"], outputs["adjoint"]])
         predictor.remember(self.past, solution, outputs["embedding"], start)
@@ -119,7 +139,7 @@ class Memory:
         """The same memory on a device."""
         past = Past(*([tensor.to(device) for tensor in part] for part in vars(self.past).values()))
         first, second = ([tensor.to(device) for tensor in part] for part in self.secants)
-        return Memory(self.place, past, (first, second))
+        return Memory(self.place, past, (first, second), self.move)
 
     def plain(self) -> dict[str, Any]:
         """Everything in types that JSON knows, and small arrays; numbers keep every bit."""
@@ -129,6 +149,7 @@ class Memory:
             "embeddings": _packed(self.past.embeddings),
             "auxiliary": _packed(self.past.auxiliary),
             "secants": [_packed(part) for part in self.secants],
+            "move": self.move,
         }
 
     @classmethod
@@ -140,7 +161,8 @@ class Memory:
 
         past = Past(tensors(plain["solutions"]), tensors(plain["embeddings"]), tensors(plain["auxiliary"]))
         first, second = plain["secants"]
-        return cls(Place(*(np.asarray(part) for part in plain["place"])), past, (tensors(first), tensors(second)))
+        move = None if plain.get("move") is None else np.asarray(plain["move"])
+        return cls(Place(*(np.asarray(part) for part in plain["place"])), past, (tensors(first), tensors(second)), move)
 
 
 def _packed(tensors: list[Tensor]) -> list[dict[str, Any]]:
@@ -199,7 +221,7 @@ class RunCache:
         orphans = [
             (memory.place.distance(place), i)
             for i, (known, memory) in enumerate(self._runs)
-            if (known is None or known() is None) and memory.place.same_system(place)
+            if known is None and memory.place.same_system(place)
         ]
         distance, i = min(orphans, default=(float("inf"), -1))
         if distance > REACH:
@@ -210,13 +232,17 @@ class RunCache:
 
     def add(self, owner: Any, memory: Memory) -> None:  # noqa: ANN401
         """Keep a new memory for a run."""
-        self._runs = [(known, kept) for known, kept in self._runs if known is None or known() is not owner]
+        self.forget(owner)
         self._runs.append((weakref.ref(owner), memory))
         del self._runs[: -self.most]
 
     def forget(self, owner: Any) -> None:  # noqa: ANN401
-        """Drop the memory of a run."""
-        self._runs = [(known, kept) for known, kept in self._runs if known is None or known() is not owner]
+        """Drop the memory of a run, and those of objects that are gone."""
+        self._runs = [(known, kept) for known, kept in self._present() if known is None or known() is not owner]
+
+    def _present(self) -> list[tuple[Any, Memory]]:
+        """All runs but those whose object is gone."""
+        return [(known, memory) for known, memory in self._runs if known is None or known() is not None]
 
     def clear(self) -> None:
         """Drop everything."""
@@ -227,7 +253,7 @@ class RunCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the owners, which are objects of this process: runs are found again by their looks."""
-        return {"most": self.most, "_runs": [(None, memory.to(torch.device("cpu"))) for _, memory in self._runs]}
+        return {"most": self.most, "_runs": [(None, memory.to(torch.device("cpu"))) for _, memory in self._present()]}
 
     def to(self, device: torch.device) -> None:
         """Bring all memories to a device."""
@@ -235,7 +261,7 @@ class RunCache:
 
     def plain(self) -> list[dict[str, Any]]:
         """All memories as arrays, for a restart file."""
-        return [memory.plain() for _, memory in self._runs]
+        return [memory.plain() for _, memory in self._present()]
 
     def load(self, plain: list[dict[str, Any]], device: torch.device) -> None:
         """Take up what `plain` gave."""

@@ -25,7 +25,7 @@ Source: Burger et al., "DEQuify your force field" (2025) for the model; implicit
 (2008), where z are the electronic degrees of freedom.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +35,10 @@ from mlff_calc.potential.model import Potential, pair_outputs
 
 if TYPE_CHECKING:
     from mlff_calc.backbones.deq import Deq
+
+
+DOUBLE_TOLERANCE, LONGER = 1e-8, 2
+"""In float64: the relative residual at which a solve in use ends, and how many times the evaluations it may then take."""
 
 
 class FixedPointPotential(Potential):
@@ -49,6 +53,25 @@ class FixedPointPotential(Potential):
         super().__init__(config)
         self.backbone: Deq
         self.implicit_training = self.backbone.gradient == "implicit"
+
+    def to_precision(self, precision: str) -> "FixedPointPotential":
+        """Return a copy in another precision, whose solves end at what that precision is for.
+
+        Forces are wrong by about the residual times their size, so that those of `float64`, which displaced copies, phonons
+        and tight relaxations ask for, need a residual of `DOUBLE_TOLERANCE`, whatever the backbone's own `tolerance` is.
+
+        Raises:
+            OptionError: a precision of another name.
+        """
+        other = cast("FixedPointPotential", super().to_precision(precision))
+        backbone: Any = other.backbone
+        if precision == "float64" and backbone.tolerance > DOUBLE_TOLERANCE:
+            backbone.tolerance = DOUBLE_TOLERANCE
+            backbone.solver.max_evaluations *= LONGER
+        elif precision != "float64" and self.precision == "float64":
+            backbone.tolerance = float(self.config["backbone"]["tolerance"])
+            backbone.solver.max_evaluations = int(self.config["backbone"]["max_evaluations"])
+        return other
 
     def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Solve, then give outputs; see `Potential.forward`.
