@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlff_calc.datasets.dataset import StructureDataset, count_labels, labelled_graph
 from mlff_calc.datasets.labels import LabelKeys
 from mlff_calc.datasets.readers import existing_file, read_structures
-from mlff_calc.datasets.sample import KINDS, Sample
+from mlff_calc.datasets.sample import KINDS, Kind, Sample
 from mlff_calc.datasets.splits import PARTS, split_indices
 from mlff_calc.datasets.statistics import fit_reference_energies, force_rms
 from mlff_calc.datasets.units import Units
@@ -13,6 +13,7 @@ from mlff_calc.datasets.units import Units
 __all__ = [
     "KINDS",
     "PARTS",
+    "Kind",
     "LabelKeys",
     "Sample",
     "StructureDataset",

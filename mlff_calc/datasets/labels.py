@@ -2,11 +2,13 @@
 
 ASE moves labels with its own names (``energy``, ``forces``, ``stress``, ...) out of ``atoms.info`` and ``atoms.arrays`` into
 a calculator attached to the structure; others stay where they were. Both places are looked at, so a name means the same
-whichever version of ASE read the file.
+whichever version of ASE read the file. Labels of one frame come from one place, as they could be of two methods: from the
+calculator where it has them. A name that the user gives and that holds different values in two places is an error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,8 @@ from ase import units as ase_units
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from mlff_calc.datasets.sample import Kind, number_array
+from mlff_calc.datasets.sample import KINDS, Kind, number_array
+from mlff_calc.datasets.spellings import spelled
 from mlff_calc.datasets.units import Units
 from mlff_calc.errors import DatasetError
 
@@ -34,8 +37,10 @@ class LabelKeys:
     Attributes:
         energy: for the total energy.
         forces: for the forces.
-        stress: for the stress, tensile positive: 6 numbers in Voigt order (xx yy zz yz xz xy) or 3 x 3.
-        virial: for the virial, 6 numbers or 3 x 3; only read when it is named.
+        forces_sign: +1 for forces, -1 where the file holds the gradient of the energy.
+        stress: for the stress, tensile positive: 6 numbers in Voigt order (xx yy zz yz xz xy), 9 numbers or 3 x 3. What is
+            called a virial in the file (``dft_virial``) is converted as one.
+        virial: for the virial, 6 or 9 numbers or 3 x 3; only read when it is named.
         virial_sign: +1 where the file's virial is positive in compression (``stress = -virial / volume``), -1 where the
             file has the opposite sign.
         vasp_stress: for a stress as VASP prints it ("in kB"): kbar, positive in compression, order xx yy zz xy yz zx.
@@ -49,6 +54,7 @@ class LabelKeys:
     virial_sign: int = 1
     vasp_stress: str | None = None
     config_type: str = "config_type"
+    forces_sign: int = 1
 
     def __post_init__(self) -> None:
         given = {kind: name for kind, name in self.named().items() if kind not in ("energy", "forces")}
@@ -57,6 +63,29 @@ class LabelKeys:
             raise DatasetError(f"keys name both a {both}; keep the one to train on")
         if self.virial_sign not in (1, -1):
             raise DatasetError(f"virial_sign is {self.virial_sign}; give 1 (positive in compression) or -1")
+        if self.forces_sign not in (1, -1):
+            raise DatasetError(f"forces_sign is {self.forces_sign}; give 1 (forces) or -1 (gradient of the energy)")
+        self._refuse_confusion()
+
+    def _refuse_confusion(self) -> None:
+        """A stress is not taken for a virial, from which it differs by sign and volume, nor ASE's order for VASP's."""
+        name = self.virial
+        if name is not None and "stress" in name.lower() and "virial" not in name.lower():
+            raise DatasetError(
+                f"keys.virial is '{name}', which by its name is a stress (virial = -stress * volume); write keys.stress: "
+                f"{name}, or rename the label in the file if it is a virial"
+            )
+        if self.vasp_stress == "stress":
+            raise DatasetError(
+                "keys.vasp_stress is 'stress', whose numbers ASE puts into its own order; rename the label in the file, "
+                "for example to vasp_stress"
+            )
+
+    def virial_name(self) -> str | None:
+        """The name of a virial: `virial`, or a `stress` whose name says that it is one (``stress: dft_virial``)."""
+        name = self.stress
+        meant = name is not None and "virial" in name.lower() and "stress" not in name.lower()
+        return name if meant else self.virial
 
     def named(self) -> dict[str, str]:
         """The names that the user gave, by kind."""
@@ -65,21 +94,82 @@ class LabelKeys:
         return {kind: name for kind, name in every.items() if name is not None}
 
 
-def find_label(atoms: Atoms, name: str) -> object | None:
-    """What stands under `name` in info, arrays or the attached results; None where nothing does."""
-    for place in (atoms.info, atoms.arrays, getattr(atoms.calc, "results", {})):
-        if name in place:
-            return place[name]
-    return None
+def find_label(atoms: Atoms, name: str, place: str = "") -> object | None:
+    """What stands under `name` in info, arrays or the attached results; None where nothing does.
+
+    Raises:
+        DatasetError: the name holds different values in two places; `place` (file and frame) is named.
+    """
+    found = [(where, values[name]) for where, values in _places(atoms) if name in values]
+    for where, value in found[1:]:
+        if not _same(found[0][1], value):
+            raise DatasetError(
+                f"{place}: '{name}' stands both in {found[0][0]} and in {where}, and the two differ; remove one of them, "
+                "or save it under another name and give that in keys"
+            )
+    return found[0][1] if found else None
 
 
 def available_names(atoms: Atoms) -> list[str]:
     """All names under which a structure holds data, for messages."""
     hidden = {"numbers", "positions"}
-    return sorted({*atoms.info, *atoms.arrays, *getattr(atoms.calc, "results", {})} - hidden)
+    return sorted({name for _, values in _places(atoms) for name in values} - hidden)
 
 
-def extract_labels(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> dict[Kind, Any]:
+def _places(atoms: Atoms) -> list[tuple[str, dict[str, Any]]]:
+    """Where labels may stand, with words for messages."""
+    results = getattr(atoms.calc, "results", {})
+    return [("atoms.info", atoms.info), ("atoms.arrays", atoms.arrays), ("the calculator's results", results)]
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two labels are equal up to the rounding of a file; six numbers of a stress equal its 3 x 3."""
+    try:
+        a, b = (np.asarray(value, dtype=np.float64).squeeze() for value in (one, other))
+    except (TypeError, ValueError):
+        return one is other
+    if {a.shape, b.shape} & {(6,)} and a.shape != b.shape:
+        a, b = (voigt_6_to_full_3x3_stress(x) if x.shape == (6,) else x for x in (a, b))
+    if a.size == b.size == 9:
+        a, b = a.reshape(3, 3), b.reshape(3, 3)
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-6, atol=1e-8, equal_nan=True))
+
+
+def _default_label(atoms: Atoms, name: str) -> object | None:
+    """What stands under ASE's own name: in the calculator's results, else in info or arrays."""
+    results = getattr(atoms.calc, "results", {})
+    if name in results:
+        return results[name]  # type: ignore[no-any-return]
+    return atoms.info.get(name, atoms.arrays.get(name))
+
+
+def disagreements(atoms: Atoms, keys: LabelKeys) -> list[str]:
+    """Names of labels that nobody named and that differ between the structure and its calculator, which is believed."""
+    results = getattr(atoms.calc, "results", {})
+    names = [kind for kind in KINDS if getattr(keys, kind) is None]
+    own = {name: atoms.info.get(name, atoms.arrays.get(name)) for name in names if name in results}
+    return [name for name, value in own.items() if value is not None and not _same(value, results[name])]
+
+
+def _require_one_place(atoms: Atoms, keys: LabelKeys, place: str) -> None:
+    """Energy and forces that nobody named come from one place: both from the calculator, or both with the structure."""
+    if keys.energy is not None or keys.forces is not None:
+        return
+    own = {*atoms.info, *atoms.arrays}
+    results = set(getattr(atoms.calc, "results", {}))
+    pair = {"energy", "forces"}
+    if not pair & results or pair <= results or not pair - results <= own:
+        return
+    first, second = (pair - results).pop(), (pair & results).pop()
+    raise DatasetError(
+        f"{place}: '{first}' stands in the structure (info or arrays) and '{second}' in the calculator's results, so they "
+        "may be of two methods; if they belong together, name both: keys: {energy: energy, forces: forces}"
+    )
+
+
+def extract_labels(
+    atoms: Atoms, keys: LabelKeys, units: Units, place: str, checked: Collection[Kind] = KINDS
+) -> tuple[dict[Kind, Any], dict[Kind, str]]:
     """The labels of one structure in eV and Angstrom.
 
     Args:
@@ -87,48 +177,76 @@ def extract_labels(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> d
         keys: where to look.
         units: the file's units.
         place: file and frame, for messages.
+        checked: labels whose faults are errors; a faulty label of another kind is left out.
 
     Returns:
-        Those of energy, forces [n_atoms, 3] and stress [3, 3] that are there. A stress is taken only from structures
-        that are periodic in all three directions: others have no volume that it could refer to.
+        Those of energy, forces [n_atoms, 3] and stress [3, 3] that are there, and for each of the others of which the frame
+        holds something, why it is not taken. A stress is taken only from structures that are periodic in all three
+        directions: others have no volume that it could refer to.
 
     Raises:
-        DatasetError: a label has the wrong shape or is not finite.
+        DatasetError: a label has the wrong shape, is not finite, or is named and stands in two places with different
+            values; energy and forces stand in different places and are not named.
     """
+    if {"energy", "forces"} <= set(checked):
+        _require_one_place(atoms, keys, place)
     labels: dict[Kind, Any] = {}
-    energy_name = keys.energy or "energy"
-    energy = find_label(atoms, energy_name)
-    if energy is not None:
-        labels["energy"] = float(number_array(energy, ((),), place, energy_name)) * units.energy_factor
-    forces_name = keys.forces or "forces"
-    forces = find_label(atoms, forces_name)
-    if forces is not None:
-        array = number_array(forces, ((len(atoms), 3),), place, forces_name)
-        labels["forces"] = array * (units.energy_factor / units.length_factor)
-    if atoms.pbc.all() and keys.vasp_stress is not None:
-        value = find_label(atoms, keys.vasp_stress)
-        if value is not None:
-            array = number_array(value, ((6,),), place, keys.vasp_stress)[[0, 1, 2, 4, 5, 3]]
-            labels["stress"] = voigt_6_to_full_3x3_stress(-array * KBAR)
-    elif atoms.pbc.all():
-        stress = _stress(atoms, keys, place)
-        if stress is not None:
-            labels["stress"] = stress * (units.energy_factor / units.length_factor**3)
-    return labels
+    absent: dict[Kind, str] = {}
+    makers = {"energy": _energy, "forces": _forces, "stress": _stress}
+    for kind in KINDS:
+        try:
+            label = makers[kind](atoms, keys, units, place)
+        except DatasetError as error:
+            if kind in checked:
+                raise
+            reason = str(error).removeprefix(f"{place}: ")
+            absent[kind] = f"are left out as they have no weight and are faulty ({reason})"
+            continue
+        if isinstance(label, str):
+            absent[kind] = label
+        elif label is not None:
+            labels[kind] = label
+        else:
+            other = spelled(available_names(atoms), kind)
+            if other:
+                absent[kind] = "hold " + " and ".join(
+                    f"'{name}' (keys.{key}: {name} or --key {key}={name} takes it)" for name, key in other
+                )
+    return labels, absent
 
 
-def _stress(atoms: Atoms, keys: LabelKeys, place: str) -> NDArray[np.float64] | None:
-    """The stress [3, 3] in the file's units, from a stress or a virial."""
-    name = keys.virial or keys.stress or "stress"
-    value = find_label(atoms, name)
+def _energy(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> float | None:
+    name = keys.energy or "energy"
+    value = _default_label(atoms, name) if keys.energy is None else find_label(atoms, name, place)
+    return None if value is None else float(number_array(value, ((),), place, name)) * units.energy_factor
+
+
+def _forces(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> NDArray[np.float64] | None:
+    name = keys.forces or "forces"
+    value = _default_label(atoms, name) if keys.forces is None else find_label(atoms, name, place)
     if value is None:
         return None
+    return number_array(value, ((len(atoms), 3),), place, name) * (keys.forces_sign * units.forces_factor)
+
+
+def _stress(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> NDArray[np.float64] | str | None:
+    """The stress [3, 3] in eV/Angstrom^3, from a stress or a virial, or why it is not taken."""
+    given = keys.vasp_stress or keys.virial or keys.stress
+    name = given or "stress"
+    value = _default_label(atoms, name) if given is None else find_label(atoms, name, place)
+    if value is None:
+        return None
+    if not atoms.pbc.all():
+        return f"hold '{name}', but are not periodic in all three directions, and their stress is not trained on"
+    if keys.vasp_stress is not None:
+        array = number_array(value, ((6,),), place, name)[[0, 1, 2, 4, 5, 3]]
+        return np.asarray(voigt_6_to_full_3x3_stress(-array * KBAR), dtype=np.float64)
     array = number_array(value, ((6,), (9,), (3, 3)), place, name)
     full = voigt_6_to_full_3x3_stress(array) if array.shape == (6,) else array.reshape(3, 3)
-    symmetric = 0.5 * (full + full.T)
-    if keys.virial is None:
-        return symmetric
-    volume = float(atoms.get_volume())
+    symmetric: NDArray[np.float64] = 0.5 * (full + full.T)
+    if keys.virial_name() is None:
+        return symmetric * units.stress_factor
+    volume = float(abs(np.linalg.det(atoms.cell.array))) * units.length_factor**3
     if volume <= 0.0:
         raise DatasetError(f"{place}: label '{name}' is a virial, but the cell has no volume; correct the cell")
-    return -keys.virial_sign * symmetric / volume
+    return -keys.virial_sign * units.energy_factor * symmetric / volume

@@ -168,6 +168,6 @@ def _frames(path: Path, arrays: dict[str, NDArray], names: dict[str, str], units
         if energies is not None:
             energy = float(number_array(energies[frame], ((),), place, names["E"])) * to_energy
         if forces is not None:
-            force = number_array(forces[frame][real], (xyz.shape,), place, names["F"]) * (to_energy / to_length)
+            force = number_array(forces[frame][real], (xyz.shape,), place, names["F"]) * units.forces_factor
         samples.append(Sample(atoms, energy, force, path=path, frame=frame))
     return samples

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 
-import ase.io
 from ase import Atoms
 from ase.io.formats import string2index
 
-from mlff_calc.datasets.labels import LabelKeys, available_names, extract_labels, find_label
+from mlff_calc.datasets.ase_files import read_frames_with_ase
+from mlff_calc.datasets.labels import LabelKeys, available_names, disagreements, extract_labels
 from mlff_calc.datasets.npz_files import read_npz
-from mlff_calc.datasets.sample import Sample
+from mlff_calc.datasets.sample import KINDS, Kind, Sample
 from mlff_calc.datasets.units import Units
 from mlff_calc.errors import DatasetError
+from mlff_calc.graph.occupancy import check_occupancy
 
 logger = logging.getLogger(__name__)
 
@@ -28,33 +30,39 @@ def read_structures(
     format: str | None = None,
     part: str | None = None,
     units: Units | None = None,
+    checked: Collection[Kind] = KINDS,
 ) -> list[Sample]:
     """Read structures with their labels.
 
     Args:
         path: the file; gzipped files are read as they are.
-        index: which frames, as in ASE: ``":"``, ``"10:20"``, ``-1``.
+        index: which frames, as in ASE: ``":"``, ``"10:20"``, ``-1``. Others are neither parsed nor checked.
         keys: names of the labels in files that ASE reads; by default energy, forces and stress, wherever ASE put them.
         format: ``npz`` or ``rmd17`` for archives, else one of ASE's format names; None to go by the file's name.
         part: ``train`` or ``test`` for rMD17 archives with parts.
         units: the file's units; None for eV and Angstrom (kcal/mol for rMD17 archives).
+        checked: labels whose faults are errors; in files that ASE reads a faulty label of another kind is left out, and
+            `Sample.absent` says so.
 
     Returns:
         The frames in order, in eV and Angstrom.
 
     Raises:
         DatasetError: the file is missing (the nearest name is given), unreadable or empty; a label named in `keys` is in
-            no frame; a label has the wrong shape or holds values that are not finite (file, frame and key are named).
+            no frame; a label has the wrong shape, holds values that are not finite, or stands in two places that differ
+            (file, frame and key are named).
     """
     file = existing_file(path)
     if format in ("npz", "rmd17") or (format is None and file.suffix == ".npz"):
-        if keys is not None and keys.named():
-            raise DatasetError(f"{file}: label keys {keys.named()} cannot be chosen for npz archives; leave `keys` out")
+        if keys is not None and (keys.named() or keys.forces_sign != 1):
+            raise DatasetError(
+                f"{file}: label keys {keys.named()} and signs cannot be chosen for npz archives; leave `keys` out"
+            )
         samples = read_npz(file, part, units, rmd17=format == "rmd17")
     else:
         if part is not None:
             raise DatasetError(f"{file}: only rMD17 archives have parts; leave part: {part} out and split the frames")
-        samples = _read_with_ase(file, keys or LabelKeys(), format, units or Units())
+        return _read_with_ase(file, index, keys or LabelKeys(), format, units or Units(), checked)
     return _select(samples, index, file)
 
 
@@ -72,21 +80,16 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     raise DatasetError(f"there is no file {file}; {hint}")
 
 
-def _read_with_ase(file: Path, keys: LabelKeys, format: str | None, units: Units) -> list[Sample]:
-    """All frames of a file that ASE reads."""
-    try:
-        frames = ase.io.read(file, index=":", format=format)
-    except Exception as error:  # ASE's readers raise whatever they meet in a broken file
-        reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise DatasetError(
-            f"{file} cannot be read by ASE ({reason}); is it complete, and is its format "
-            f"{'known from its name' if format is None else repr(format)}?"
-        ) from error
-    frames = [frames] if isinstance(frames, Atoms) else list(frames)
-    _require_named(frames, keys, file)
+def _read_with_ase(
+    file: Path, index: str | int | slice, keys: LabelKeys, format: str | None, units: Units, checked: Collection[Kind]
+) -> list[Sample]:
+    """The chosen frames of a file that ASE reads."""
+    frames = read_frames_with_ase(file, index, format)
+    _require_named([atoms for _, atoms in frames], keys, file)
     samples = []
-    for number, atoms in enumerate(frames):
-        labels = extract_labels(atoms, keys, units, f"{file}, frame {number}")
+    for number, atoms in frames:
+        check_occupancy(atoms, f"{file}, frame {number}")
+        labels, absent = extract_labels(atoms, keys, units, f"{file}, frame {number}", checked)
         bare = Atoms(
             atoms.numbers,
             atoms.positions * units.length_factor,
@@ -94,14 +97,27 @@ def _read_with_ase(file: Path, keys: LabelKeys, format: str | None, units: Units
             pbc=atoms.pbc,
         )
         config_type = str(atoms.info.get(keys.config_type, ""))
-        samples.append(Sample(bare, **labels, config_type=config_type, path=file, frame=number))
+        samples.append(Sample(bare, **labels, config_type=config_type, path=file, frame=number, absent=absent))
+    differ = [name for _, atoms in frames for name in disagreements(atoms, keys)]
+    if differ:
+        logger.warning(
+            "%s: %s of the structures (info or arrays) differ from the calculator's results in %d places; all labels are "
+            "taken from the calculator. To take the others, save them under names of their own and give these in keys",
+            file, " and ".join(sorted(set(differ))), len(differ),
+        )  # fmt: skip
+    if units.forces_are_supposed and any(sample.forces is not None for sample in samples):
+        logger.warning(
+            "%s: forces are taken in %s/Bohr, as programs write them beside positions in %s; give units.forces "
+            "(%s/Bohr, or %s/%s) to say so or otherwise",
+            file, units.energy, units.length, units.energy, units.energy, units.length,
+        )  # fmt: skip
     return samples
 
 
 def _require_named(frames: list[Atoms], keys: LabelKeys, file: Path) -> None:
     """Refuse a file in which a label that the user named is in no frame."""
     for kind, name in keys.named().items():
-        if not frames or any(find_label(atoms, name) is not None for atoms in frames):
+        if not frames or any(name in available_names(atoms) for atoms in frames):
             continue
         have = sorted({entry for atoms in frames[:20] for entry in available_names(atoms)})
         near = get_close_matches(name, have, n=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,7 @@ class Sample:
         config_type: what kind of configuration the file calls it; empty where it does not say.
         path: the file.
         frame: number of the frame in the file (in the part, for files with parts), from 0.
+        absent: for a label that is not there although the frame holds something of its kind: why.
     """
 
     atoms: Atoms
@@ -37,6 +39,7 @@ class Sample:
     config_type: str = ""
     path: Path = Path()
     frame: int = 0
+    absent: Mapping[Kind, str] = field(default_factory=dict)
 
     @property
     def place(self) -> str:

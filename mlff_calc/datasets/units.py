@@ -18,16 +18,29 @@ ENERGY_UNITS: dict[str, float] = {
     "Rydberg": units.Rydberg,
 }
 LENGTH_UNITS: dict[str, float] = {"Angstrom": 1.0, "nm": units.nm, "Bohr": units.Bohr}
+PRESSURE_UNITS: dict[str, float] = {
+    "GPa": units.GPa,
+    "MPa": 1e-3 * units.GPa,
+    "Pa": 1e-9 * units.GPa,
+    "kbar": 0.1 * units.GPa,
+    "bar": 1e-4 * units.GPa,
+}
+_ATOMIC = ("Hartree", "Rydberg")
 _ALIASES = {"a": "Angstrom", "å": "Angstrom", "ang": "Angstrom", "ha": "Hartree", "ry": "Rydberg", "a0": "Bohr"}
 
 
 @dataclass(frozen=True)
 class Units:
-    """Units in which a file holds its data; forces are energy over length, stress is energy over length cubed.
+    """Units in which a file holds its data.
 
     Attributes:
-        energy: one of ENERGY_UNITS, in any case.
-        length: one of LENGTH_UNITS, in any case.
+        energy: of energies and virials; one of ENERGY_UNITS, in any case.
+        length: of positions and cells; one of LENGTH_UNITS, in any case.
+        forces: an energy over a length, such as ``Hartree/Bohr`` or ``kcal/mol/Angstrom``. None for `energy` over
+            `length`, and over Bohr where the energy is in Hartree or Rydberg: programs that print these energies beside
+            positions in Angstrom print their gradients per Bohr.
+        stress: an energy over a cubed length, such as ``Hartree/Bohr^3``, or one of PRESSURE_UNITS. None for `energy`
+            over `length` cubed; must be given for a stress beside Hartree or Rydberg and a length other than Bohr.
 
     Raises:
         DatasetError: an unknown unit.
@@ -35,10 +48,16 @@ class Units:
 
     energy: str = "eV"
     length: str = "Angstrom"
+    forces: str | None = None
+    stress: str | None = None
 
     def __post_init__(self) -> None:
         _factor(self.energy, ENERGY_UNITS, "energy")
         _factor(self.length, LENGTH_UNITS, "length")
+        if self.forces is not None:
+            _compound(self.forces, "forces", 1)
+        if self.stress is not None:
+            _stress_factor(self.stress)
 
     @property
     def energy_factor(self) -> float:
@@ -50,13 +69,73 @@ class Units:
         """How many Angstrom one unit of length is."""
         return _factor(self.length, LENGTH_UNITS, "length")
 
+    @property
+    def forces_are_supposed(self) -> bool:
+        """Whether forces are taken per Bohr because of the energy's unit alone, against the unit of length."""
+        return self.forces is None and self._mixed
+
+    @property
+    def forces_factor(self) -> float:
+        """How many eV/Angstrom one unit of force is."""
+        if self.forces is not None:
+            return _compound(self.forces, "forces", 1)
+        return self.energy_factor / (units.Bohr if self._mixed else self.length_factor)
+
+    @property
+    def stress_factor(self) -> float:
+        """How many eV/Angstrom^3 one unit of stress is.
+
+        Raises:
+            DatasetError: atomic units of energy beside another length, and nobody says what the stress is in.
+        """
+        if self.stress is not None:
+            return _stress_factor(self.stress)
+        if self._mixed:
+            raise DatasetError(
+                f"units.stress is not given, and with energy: {self.energy} and length: {self.length} it could be "
+                f"{self.energy}/Bohr^3, {self.energy}/{self.length}^3 or a pressure; give units.stress"
+            )
+        return self.energy_factor / self.length_factor**3
+
+    @property
+    def _mixed(self) -> bool:
+        energy, length = _known(self.energy, ENERGY_UNITS), _known(self.length, LENGTH_UNITS)
+        return energy in _ATOMIC and length != "Bohr"
+
+
+def _compound(name: str, label: str, power: int) -> float:
+    """The factor of an energy over a power of a length: `Hartree/Bohr`, `kcal/mol/Angstrom^3`."""
+    energy, slash, length = name.replace(" ", "").replace("**", "^").rpartition("/")
+    if power > 1:
+        length, sign, written = length.partition("^")
+        if not sign or written != str(power):
+            slash = ""
+    if not slash:
+        example = "Hartree/Bohr" if power == 1 else "eV/Angstrom^3 or GPa"
+        raise DatasetError(f"unknown unit of {label} {name!r}; write it like {example}")
+    try:
+        return _factor(energy, ENERGY_UNITS, "energy") / _factor(length, LENGTH_UNITS, "length") ** power
+    except DatasetError as error:
+        raise DatasetError(f"unknown unit of {label} {name!r}: {error}") from error
+
+
+def _stress_factor(name: str) -> float:
+    """The factor of a stress, a pressure or an energy over a cubed length."""
+    known = _known(name, PRESSURE_UNITS)
+    return PRESSURE_UNITS[known] if known is not None else _compound(name, "stress", 3)
+
+
+def _known(name: str, table: dict[str, float]) -> str | None:
+    """A unit as the table spells it, found without regard to case."""
+    wanted = _ALIASES.get(name.lower(), name).lower()
+    return next((known for known in table if known.lower() == wanted), None)
+
 
 def _factor(name: str, table: dict[str, float], kind: str) -> float:
     """The factor of a unit, found without regard to case."""
-    wanted = _ALIASES.get(name.lower(), name).lower()
-    for known, factor in table.items():
-        if known.lower() == wanted:
-            return factor
+    known = _known(name, table)
+    if known is not None:
+        return table[known]
     near = get_close_matches(name, table, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     raise DatasetError(f"unknown {kind} unit '{name}'{hint}; known: {', '.join(table)}")

@@ -30,7 +30,8 @@ data:
   keys: {energy: energy, forces: forces}      # names of the labels in the file; config_type: config_type
   # for a stress, one of  stress: NAME (tensile positive);  virial: NAME, virial_sign: 1 (or -1);
   # vasp_stress: NAME (kbar, positive in compression, xx yy zz xy yz zx)
-  units: {energy: eV, length: Angstrom}
+  # forces_sign: -1 for a gradient in place of forces
+  units: {energy: eV, length: Angstrom}       # and, where they do not follow, forces: Hartree/Bohr, stress: GPa
 
 reference_energies: fit    # least squares over the training energies; or given in eV: {H: -13.6, O: -432.0}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
-from mlff_calc.datasets import PARTS, Sample, count_labels, existing_file, read_structures, split_indices
+from mlff_calc.datasets import KINDS, PARTS, Kind, Sample, count_labels, existing_file, read_structures, split_indices
+from mlff_calc.datasets.absent import absent_labels
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.labels import PartCount
 from mlff_calc.training.recipe import Recipe, Source
@@ -38,7 +40,7 @@ class Frames:
 
     def count(self) -> PartCount:
         """How many labels of each kind there are."""
-        return PartCount(self.part, self.path, len(self), count_labels(self.samples))
+        return PartCount(self.part, self.path, len(self), count_labels(self.samples), absent_labels(self.samples))
 
     def elements(self) -> set[int]:
         """Atomic numbers that occur."""
@@ -76,18 +78,25 @@ def _read(recipe: Recipe, part: str, source: Source) -> Frames:
         path = existing_file(recipe.resolve(source.file))
     except DatasetError as error:
         raise RecipeError(f"{recipe.origin}: data.{part}.file: {error}") from error
-    return Frames(part, path, read_source(path, source))
+    return Frames(part, path, read_source(path, source, weighted(recipe)))
 
 
-def read_source(path: Path, source: Source) -> list[Sample]:
-    """The samples of one file, read as a recipe says.
+def weighted(recipe: Recipe) -> list[Kind]:
+    """The labels that have a weight in the loss; faults of others do no harm, as these are left out."""
+    return [kind for kind in KINDS if kind in recipe.loss.weights()]
+
+
+def read_source(path: Path, source: Source, checked: Collection[Kind] = KINDS) -> list[Sample]:
+    """The samples of one file, read as a recipe says; faults of labels outside `checked` only leave these out.
 
     Raises:
         DatasetError: see `read_structures`.
     """
     keys = None if source.keys is None else source.keys.for_reader()
     units = None if source.units is None else source.units.for_reader()
-    return read_structures(path, source.index, keys, format=source.format, part=source.part, units=units)
+    return read_structures(
+        path, source.index, keys, format=source.format, part=source.part, units=units, checked=checked
+    )
 
 
 def _split(recipe: Recipe, frames: Frames) -> dict[str, Frames]:

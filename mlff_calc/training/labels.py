@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlff_calc.datasets import KINDS
@@ -19,21 +19,25 @@ class PartCount:
         path: The file.
         frames: How many structures.
         labels: How many of them have an energy, forces, a stress.
+        absent: By kind, what the frames hold in place of a label, or why it is not taken.
     """
 
     part: str
     path: Path
     frames: int
     labels: dict[str, int]
+    absent: dict[str, list[str]] = field(default_factory=dict)
 
 
 def label_table(counts: list[PartCount]) -> str:
-    """The counts as a table of plain text, one line per part."""
+    """The counts as a table of plain text, one line per part, then what the frames hold and is not taken."""
     width = max(len(count.path.name) for count in counts)
     lines = [f"{'part':<6}  {'file':<{width}}  {'frames':>7}" + "".join(f"  {kind:>7}" for kind in KINDS)]
     for count in counts:
         numbers = "".join(f"  {count.labels.get(kind, 0):>7}" for kind in KINDS)
         lines.append(f"{count.part:<6}  {count.path.name:<{width}}  {count.frames:>7}{numbers}")
+    for count in counts:
+        lines += [f"{count.part}: {kind}: {reason}" for kind, reasons in count.absent.items() for reason in reasons]
     return "\n".join(lines)
 
 
@@ -52,6 +56,11 @@ def check_labels(recipe: Recipe, counts: list[PartCount]) -> None:
             source = recipe.data.source(count.part) or recipe.data.source("train")
             keys = source.keys if source is not None else None
             looked = getattr(keys, kind, None) or kind
+            if count.absent.get(kind):
+                raise RecipeError(
+                    f"{recipe.origin}: loss.{kind} is {weight:g}, but no {kind} is taken from {count.path} ({count.part}): "
+                    f"{'; '.join(count.absent[kind])}. Change data.keys, or set loss.{kind} to 0"
+                )
             raise RecipeError(
                 f"{recipe.origin}: loss.{kind} is {weight:g}, but {count.path} ({count.part}) has no {kind} under the key "
                 f"{looked!r}; name the key in data.keys.{kind}, or set loss.{kind} to 0"

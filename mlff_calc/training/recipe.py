@@ -44,6 +44,7 @@ class LabelKeys(Section):
     virial_sign: Literal[1, -1] = 1
     vasp_stress: str | None = None
     config_type: str = "config_type"
+    forces_sign: Literal[1, -1] = 1
 
     @model_validator(mode="after")
     def _reader_takes_them(self) -> LabelKeys:
@@ -56,10 +57,12 @@ class LabelKeys(Section):
 
 
 class Units(Section):
-    """Units in which a file holds its labels and positions."""
+    """Units in which a file holds its labels and positions; `forces` and `stress` where they follow from no others."""
 
     energy: str = "eV"
     length: str = "Angstrom"
+    forces: str | None = None
+    stress: str | None = None
 
     @model_validator(mode="after")
     def _reader_takes_them(self) -> Units:

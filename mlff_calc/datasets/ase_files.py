@@ -1,0 +1,217 @@
+"""Frames of files that ASE reads: only those asked for are parsed, and a bad one elsewhere does no harm.
+
+Extended xyz files are walked line by line, and each frame that is asked for is handed to ASE by itself. A trajectory is read
+by number. Other formats are read in order as far as the index goes; only an index from the end reads them whole.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import ase.io
+from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict, read_xyz
+from ase.io.formats import filetype, open_with_compression, string2index
+from ase.io.trajectory import Trajectory
+
+from mlff_calc.errors import DatasetError
+
+Frame = tuple[int, Atoms]
+_PIECE = 65536
+_TENSOR = re.compile(r"""(?<![\w-])(stress|virial)(\s*=\s*)(["'{\[])([^"'}\]]*)(["'}\]])""")
+_FULL = (0, 5, 4, 5, 1, 3, 4, 3, 2)
+"""Where the nine numbers of a symmetric tensor stand in Voigt order xx yy zz yz xz xy."""
+
+
+class _TextFrame:
+    """One frame of an extended xyz file as text, or why it is none."""
+
+    def __init__(self, lines: list[str], fault: str = "") -> None:
+        self.lines, self.fault = lines, fault
+
+
+def read_frames_with_ase(path: Path, index: str | int | slice, format: str | None) -> list[Frame]:
+    """The frames of a file that an index names.
+
+    Args:
+        path: the file; compressed files are read as they are.
+        index: which frames, as in ASE.
+        format: one of ASE's format names; None to go by the file's name.
+
+    Returns:
+        Number of the frame in the file (from 0) and structure, in the order of the index.
+
+    Raises:
+        DatasetError: the index fits no frame; a frame that is asked for cannot be read, names its number.
+    """
+    chosen = _parsed(index, path)
+    try:
+        kind = format or filetype(str(path))
+        if kind == "extxyz":
+            frames = _extxyz(path, chosen)
+        elif kind == "traj":
+            with Trajectory(str(path)) as stored:
+                frames = [(number, stored[number]) for number in _numbers(chosen, len(stored), path)]
+        else:
+            frames = _in_order(path, chosen, format)
+    except DatasetError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever they meet in a broken file
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise DatasetError(
+            f"{path} cannot be read by ASE ({reason}); is it complete, and is its format "
+            f"{'known from its name' if format is None else repr(format)}?"
+        ) from error
+    if not frames:
+        raise DatasetError(f"{path}: index {index!r} selects none of its frames")
+    return frames
+
+
+def _parsed(index: str | int | slice, path: Path) -> int | slice:
+    """An index as an int or a slice."""
+    try:
+        chosen = string2index(index) if isinstance(index, str) else index
+    except ValueError:
+        chosen = None
+    if isinstance(chosen, bool) or not isinstance(chosen, int | slice) or chosen == slice(None, None, 0):
+        raise DatasetError(f"{path}: index {index!r} is none; write one as in ASE, '10:20' or '-1'")
+    if isinstance(chosen, slice) and chosen.step == 0:
+        raise DatasetError(f"{path}: index {index!r} has a step of 0; write one as in ASE, '::10'")
+    return chosen
+
+
+def _numbers(index: int | slice, n: int, path: Path) -> list[int]:
+    """The numbers that an index names among `n` frames."""
+    if n == 0:
+        raise DatasetError(f"{path} holds no structures; name another file")
+    if isinstance(index, slice):
+        numbers = list(range(n))[index]
+        if not numbers:
+            raise DatasetError(f"{path}: index {_written(index)!r} selects none of the {n} frames")
+        return numbers
+    if not -n <= index < n:
+        raise DatasetError(f"{path}: index {index!r} does not fit {n} frames; write one as in ASE, '10:20'")
+    return [index % n]
+
+
+def _written(index: slice) -> str:
+    start, stop, step = ("" if part is None else str(part) for part in (index.start, index.stop, index.step))
+    return f"{start}:{stop}" + (f":{step}" if step else "")
+
+
+def _forward(index: int | slice) -> slice | None:
+    """An index as a slice that needs no frame behind its end; None where it counts from the end or backwards."""
+    if isinstance(index, int):
+        return slice(index, index + 1) if index >= 0 else None
+    if (index.start or 0) < 0 or (index.stop or 0) < 0 or (index.step or 1) < 0:
+        return None
+    return index
+
+
+def _in_order(path: Path, index: int | slice, format: str | None) -> list[Frame]:
+    """Frames of a format that is read from the beginning."""
+    forward = _forward(index)
+    everything: Iterator[Any] = ase.io.iread(
+        str(path), index=":" if forward is None else slice(0, forward.stop), format=format, do_not_split_by_at_sign=True
+    )
+    frames = list(enumerate(everything))
+    picked = _numbers(index, len(frames), path)
+    return [frames[number] for number in picked]
+
+
+def _extxyz(path: Path, index: int | slice) -> list[Frame]:
+    """Frames of an extended xyz file."""
+    forward = _forward(index)
+    with open_with_compression(str(path), "r") as stream:
+        if forward is None:
+            n = sum(1 for _ in _text_frames(stream, range(0), None))
+            wanted = _numbers(index, n, path)
+            stream.seek(0)
+        else:
+            wanted = []
+        stop = max(wanted) + 1 if forward is None else forward.stop
+        found: dict[int, Atoms] = {}
+        seen = 0
+        keep = set(wanted) if forward is None else _Every(forward)
+        for number, frame in enumerate(_text_frames(stream, keep, stop)):
+            seen = number + 1
+            if frame is not None:
+                found[number] = _atoms(frame, number, path)
+    if forward is not None:
+        wanted = _numbers(index, seen, path)
+    return [(number, found[number]) for number in wanted]
+
+
+class _Every:
+    """The numbers of a slice without an end, for `in`."""
+
+    def __init__(self, index: slice) -> None:
+        self.start, self.step, self.stop = index.start or 0, index.step or 1, index.stop
+
+    def __contains__(self, number: object) -> bool:
+        inside = isinstance(number, int) and number >= self.start and (self.stop is None or number < self.stop)
+        return inside and (number - self.start) % self.step == 0  # type: ignore[operator]
+
+
+def _text_frames(stream: IO[str], keep: Any, stop: int | None) -> Iterator[_TextFrame | None]:  # noqa: ANN401
+    """Walk through the frames; those in `keep` with their text, the others as None. No line behind the end is asked for."""
+    number, line = 0, stream.readline()
+    while line.strip() and (stop is None or number < stop):
+        try:
+            size = int(line)
+        except ValueError:
+            fault = f"its first line is {line.strip()[:60]!r}, and the number of atoms was expected"
+            yield _TextFrame([], fault) if number in keep else None
+            return  # nobody knows where the next frame begins
+        lines, complete = [line], True
+        if size < 0:
+            yield _TextFrame([], f"it claims {size} atoms") if number in keep else None
+            return
+        left = size + 1
+        while left:
+            piece = list(islice(stream, min(left, _PIECE)))
+            left -= len(piece)
+            if number in keep:
+                lines += piece
+            if not piece:
+                complete = False
+                break
+        line = stream.readline()
+        while line.lstrip().startswith("VEC"):
+            lines.append(line)
+            line = stream.readline()
+        fault = "" if complete else f"it claims {size} atoms, and the file ends after {max(size - left, 0)} of them"
+        yield _TextFrame(lines, fault) if number in keep else None
+        number += 1
+
+
+def _atoms(frame: _TextFrame, number: int, path: Path) -> Atoms:
+    """A structure from its text."""
+    fault = frame.fault
+    if not fault:
+        try:
+            found: Atoms = next(read_xyz(io.StringIO("".join(frame.lines)), 0, _comment))
+            return found
+        except Exception as error:  # as above
+            fault = f"{type(error).__name__}: {error}".rstrip(": ")
+    raise DatasetError(
+        f"{path} cannot be read by ASE: frame {number}: {fault}; mend the frame, or leave it out with an index such as "
+        f"':{number}'"
+    )
+
+
+def _comment(line: str) -> dict[str, Any]:
+    """The second line of a frame as a dict; ASE knows `stress` and `virial` with nine numbers, here six are known too."""
+
+    def nine(match: re.Match[str]) -> str:
+        numbers = match[4].replace(",", " ").split()
+        if len(numbers) == 6:
+            numbers = [numbers[column] for column in _FULL]
+        return f"{match[1]}{match[2]}{match[3]}{' '.join(numbers)}{match[5]}"
+
+    return dict(key_val_str_to_dict(_TENSOR.sub(nine, line)))

@@ -1,0 +1,189 @@
+"""Spellings, signs, places and units of labels."""
+
+from __future__ import annotations
+
+import logging
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlff_calc.datasets import LabelKeys, Units, count_labels, read_structures
+from mlff_calc.datasets.absent import absent_labels
+from mlff_calc.datasets.labels import extract_labels
+from mlff_calc.datasets.spellings import kind_of_name
+from mlff_calc.errors import DatasetError
+
+HEAD = '1\nLattice="2 0 0 0 3 0 0 0 5" Properties=species:S:1:pos:R:3:{forces}:R:3 {info} pbc="{pbc}"\n'
+HEAD += 'Si 0 0 1 0.5 0 -0.25\n'
+HARTREE, BOHR, GPA = 27.211386, 0.52917721, 1.0 / 160.21766
+
+
+def one(folder, info="energy=-3", forces="forces", pbc="T T T", keys=None, units=None, checked=None):
+    path = folder / "one.extxyz"
+    path.write_text(HEAD.format(info=info, forces=forces, pbc=pbc))
+    extra = {} if checked is None else {"checked": checked}
+    return read_structures(path, keys=keys, units=units, **extra)[0]
+
+
+FULL = np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]])
+
+
+@pytest.mark.parametrize("numbers", ["1 2 3 4 5 6", "1 6 5 6 2 4 5 4 3", "1,2,3,4,5,6"])
+@pytest.mark.parametrize("quote", ['"{}"', "'{}'", "[{}]", "{{{}}}"])
+def test_six_and_nine_numbers(tmp_path, numbers, quote):
+    if "," in numbers and "[" not in quote and "{{" not in quote:
+        numbers = numbers.replace(",", " ")
+    written = quote.format(numbers)
+    np.testing.assert_allclose(one(tmp_path, f"stress={written}").stress, FULL)
+    np.testing.assert_allclose(one(tmp_path, f"my={written}", keys=LabelKeys(stress="my")).stress, FULL)
+    for keys in (LabelKeys(virial="virial"), LabelKeys(stress="virial")):  # the volume is 30
+        np.testing.assert_allclose(one(tmp_path, f"virial={written}", keys=keys).stress, -FULL / 30.0)
+    other = LabelKeys(stress="dft_virials", virial_sign=-1)
+    np.testing.assert_allclose(one(tmp_path, f"dft_virials={written}", keys=other).stress, FULL / 30.0)
+
+
+def test_a_stress_is_no_virial(tmp_path):
+    with pytest.raises(DatasetError, match=r"by its name is a stress .* write keys.stress: REF_stress"):
+        LabelKeys(virial="REF_stress")
+    with pytest.raises(DatasetError, match="ASE puts into its own order"):
+        LabelKeys(vasp_stress="stress")
+    with pytest.raises(DatasetError, match=r"label 'stress'|stress"):
+        one(tmp_path, 'stress="1 2 3 4 5"')
+
+
+@pytest.mark.parametrize("pbc", ["T T F", "F F F"])
+def test_a_stress_without_a_volume_is_said(tmp_path, pbc):
+    sample = one(tmp_path, 'stress="1 2 3 4 5 6"', pbc=pbc)
+    assert sample.stress is None
+    assert "not periodic in all three directions" in sample.absent["stress"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("force", "forces"), ("REF_forces", "forces"), ("dft_forces", "forces"), ("forces_dft", "forces"),
+        ("free_energy", "energy"), ("energies_dft", "energy"), ("REF_energy", "energy"), ("TotEnergy", "energy"),
+        ("virials", "virial"), ("REF_virial", "virial"), ("dft_stress", "stress"), ("MP2-energy", "energy"),
+        ("charges", None), ("workforce", None), ("config_type", None), ("step", None),
+    ],
+)  # fmt: skip
+def test_spellings(name, kind):
+    assert kind_of_name(name) == kind
+
+
+def test_other_spellings_are_named_with_their_keys(tmp_path):
+    sample = one(tmp_path, 'REF_energy=-1 virial="1 0 0 0 1 0 0 0 1"', forces="force")
+    assert sample.labels() == {}
+    assert absent_labels([sample]) == {
+        "energy": ["1 of 1 frames hold 'REF_energy' (keys.energy: REF_energy or --key energy=REF_energy takes it)"],
+        "forces": ["1 of 1 frames hold 'force' (keys.forces: force or --key forces=force takes it)"],
+        "stress": ["1 of 1 frames hold 'virial' (keys.virial: virial or --key virial=virial takes it)"],
+    }
+    keys = LabelKeys(energy="REF_energy", forces="force", virial="virial")
+    assert one(tmp_path, 'REF_energy=-1 virial="1 0 0 0 1 0 0 0 1"', forces="force", keys=keys).absent == {}
+
+
+def test_labels_without_weight_may_be_faulty(tmp_path):
+    for info in ('energy=-3 stress="inf 0 0 0 0 0"', "energy=-3 stress=[1,2,nan,4,5,6]"):
+        with pytest.raises(DatasetError, match="not finite"):
+            one(tmp_path, info)
+        sample = one(tmp_path, info, checked=("energy", "forces"))
+        assert set(sample.labels()) == {"energy", "forces"}
+        assert "no weight and are faulty" in sample.absent["stress"]
+    with pytest.raises(DatasetError, match="energy"):
+        one(tmp_path, "energy=nan", checked=("energy",))
+    assert one(tmp_path, "energy=nan", checked=("forces",)).energy is None
+
+
+def trajectory(folder, info, arrays, **results):
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.1]], info=info)
+    for name, value in arrays.items():
+        atoms.arrays[name] = value
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    ase.io.write(folder / "a.traj", atoms)
+    return folder / "a.traj"
+
+
+def test_labels_of_a_frame_come_from_one_place(tmp_path, caplog):
+    other, own = np.full((2, 3), 2.0), np.ones((2, 3))
+    path = trajectory(tmp_path, {"energy": -7.0}, {"forces": other}, energy=-1.5, forces=own)
+    with caplog.at_level(logging.WARNING):
+        sample = read_structures(path)[0]
+    assert (sample.energy, sample.forces[0, 0]) == (-1.5, 1.0)
+    assert "energy of the structures" in caplog.text
+    with pytest.raises(DatasetError, match=r"frame 0: 'energy' stands both in atoms.info and in the calculator's results"):
+        read_structures(path, keys=LabelKeys(energy="energy"))
+    caplog.clear()
+    path = trajectory(tmp_path, {"energy": -1.5}, {"forces": own}, energy=-1.5, forces=own)
+    assert read_structures(path, keys=LabelKeys(energy="energy"))[0].energy == -1.5
+    read_structures(path)
+    assert caplog.text == ""
+    path = trajectory(tmp_path, {"energy": -1.5}, {}, forces=own)
+    with pytest.raises(DatasetError, match=r"'energy' stands in the structure .* and 'forces' in the calculator's results"):
+        read_structures(path)
+    sample = read_structures(path, keys=LabelKeys(energy="energy", forces="forces"))[0]
+    assert (sample.energy, sample.forces[0, 0]) == (-1.5, 1.0)
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])  # a trajectory does not keep such arrays, other formats do
+    atoms.arrays["forces"] = other
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.5)
+    with pytest.raises(DatasetError, match="'forces' stands in the structure"):
+        extract_labels(atoms, LabelKeys(), Units(), "here")
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.5, forces=own)
+    assert extract_labels(atoms, LabelKeys(), Units(), "here")[0]["forces"][0, 0] == 1.0
+    with pytest.raises(DatasetError, match=r"here: 'forces' stands both in atoms.arrays"):
+        extract_labels(atoms, LabelKeys(forces="forces"), Units(), "here")
+
+
+def test_units_of_each_label(tmp_path, caplog):
+    info = 'energy=-1 stress="2 2 2 0 0 0"'
+    for units, force, stress in (
+        (Units("Hartree", "Angstrom", "Hartree/Bohr", "GPa"), HARTREE / BOHR, 2 * GPA),
+        (Units("hartree", "Angstrom", "Ha/ang", "kbar"), HARTREE, 0.2 * GPA),
+        (Units("eV", "Angstrom", "kcal/mol/Angstrom", "Ha/Bohr^3"), 0.0433641, 2 * HARTREE / BOHR**3),
+        (Units("kJ/mol", "nm"), 0.01036427 / 10, 2 * 0.01036427 / 1000),
+        (Units("Rydberg", "Bohr"), HARTREE / 2 / BOHR, HARTREE / BOHR**3),
+    ):
+        sample = one(tmp_path, info, units=units)
+        np.testing.assert_allclose(sample.forces, [[0.5 * force, 0.0, -0.25 * force]], rtol=1e-6)
+        np.testing.assert_allclose(sample.stress, np.eye(3) * stress, rtol=1e-6)
+        assert caplog.text == ""
+    gradient = one(tmp_path, keys=LabelKeys(forces_sign=-1))
+    np.testing.assert_allclose(gradient.forces, [[-0.5, 0.0, 0.25]])
+    supposed = one(tmp_path, units=Units("Hartree"))
+    np.testing.assert_allclose(supposed.forces, [[0.5 * HARTREE / BOHR, 0.0, -0.25 * HARTREE / BOHR]], rtol=1e-6)
+    assert "give units.forces" in caplog.text
+    with pytest.raises(DatasetError, match=r"give units\.stress"):
+        one(tmp_path, info, units=Units("Hartree"))
+
+
+def test_a_virial_in_other_units(tmp_path):
+    units = Units("Hartree", "Bohr")
+    sample = one(tmp_path, 'virial="1 0 0 0 1 0 0 0 1"', keys=LabelKeys(virial="virial"), units=units)
+    np.testing.assert_allclose(sample.stress, -np.eye(3) * HARTREE / (30 * BOHR**3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["Hartree", "Hartree/Borh", "eV/Angstrom^3", "/Bohr", "furlong/Bohr"])
+def test_unknown_units_of_forces(unit):
+    with pytest.raises(DatasetError, match="unknown unit of forces"):
+        Units(forces=unit)
+
+
+@pytest.mark.parametrize("unit", ["eV/Angstrom", "eV/Angstrom^2", "psi", "eV"])
+def test_unknown_units_of_stress(unit):
+    with pytest.raises(DatasetError, match="unknown unit of stress"):
+        Units(stress=unit)
+
+
+def test_stress_of_ase_stays_right(tmp_path):
+    atoms = bulk("Si", cubic=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0, stress=np.arange(1.0, 7.0))
+    ase.io.write(tmp_path / "a.traj", atoms)
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    for name in ("a.traj", "a.extxyz"):
+        samples = read_structures(tmp_path / name)
+        np.testing.assert_allclose(samples[0].stress, FULL)
+        assert count_labels(samples)["stress"] == 1
