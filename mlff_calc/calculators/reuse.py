@@ -30,7 +30,7 @@ from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.export.artifact import Stepping
 from mlff_calc.fixed_point import Solver, build_solver, solve
 from mlff_calc.fixed_point.memory import Memory, Place, RunCache
-from mlff_calc.fixed_point.predictors import build_predictor
+from mlff_calc.fixed_point.predictors import LeastSquares, build_predictor
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import DOUBLE_TOLERANCE, FixedPointPotential
 from mlff_calc.potential.fixed_point_step import StepSizes
@@ -129,7 +129,8 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
     """What `export_potential` needs to know of the reuse of fixed points; None for potentials without one.
 
     Raises:
-        OptionError: a way of reuse that looks back no step, or one for a potential without a fixed point.
+        OptionError: a way of reuse that looks back no step, one whose predictor an exported step does not have, or one for
+            a potential without a fixed point.
     """
     fixed_point = isinstance(potential, FixedPointPotential)
     mode = reuse_of(option, fixed_point=fixed_point)
@@ -137,6 +138,11 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
         return None
     if mode is None or mode.sizes.window < 1:
         raise OptionError(f"reuse={option!r} looks back no step; export with reuse='conservative' or 'fast'")
+    if mode.predictor != "previous" and not isinstance(build_predictor(mode.predictor), LeastSquares):
+        raise OptionError(
+            f"predictor {mode.predictor!r} of reuse is not part of exported steps, which start from the previous step or by "
+            "least squares; export with predictor='previous', 'least_squares4', 'least_squares6' or 'least_squares8'"
+        )
     return Stepping(mode.sizes, mode.tolerance, mode.fit_ridge, mode.ridge)
 
 

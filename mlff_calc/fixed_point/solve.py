@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -70,11 +71,11 @@ def solve(
     Raises:
         OptionError: a preconditioner of other rows, or beside `known`.
     """
-    shape = start.shape
+    shape, width = start.shape, math.prod(start.shape[1:])
     if system_index is None:
         system_index = torch.zeros(shape[0], dtype=torch.long, device=start.device)
     if known is None:
-        rows = start.reshape(shape[0], -1)
+        rows = start.reshape(shape[0], width)
         known = solver.begin(rows, system_index, n_systems, tolerance, max_evaluations, preconditioner)
     elif preconditioner is not None:
         raise OptionError("`known` and `preconditioner` are both given to a solve; give the preconditioner to `begin`")
@@ -84,7 +85,7 @@ def solve(
         if evaluation in counts:
             path.append(known["z"].view(shape))
         value = function(known["z"].view(shape))
-        known = solver.tell(known, value.reshape(shape[0], -1))
+        known = solver.tell(known, value.reshape(shape[0], width))
         history.append(known["residual"])
         if (evaluation + 1) % look_every == 0 and bool(known["done"].all()):
             break

@@ -14,10 +14,10 @@ from ase.io.jsonio import decode, encode
 from ase.md.verlet import VelocityVerlet
 
 from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
-from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.calculators.reuse import Reuse, stepping_of
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.errors import ConvergenceError, OptionError
-from mlff_calc.potential import Potential, build_potential
+from mlff_calc.potential import Potential, build_potential, load_potential
 
 SMALL = {"cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8}
 TIGHT = Reuse(n_forward=3, n_adjoint=3, tolerance=1e-7)
@@ -393,3 +393,14 @@ def test_cold_steps_of_a_fixed_number() -> None:
     assert (calc.stats.n_cold, calc.stats.n_retries) == (2, 1)
     with pytest.raises(OptionError, match="looks at none"):
         Reuse("none", window=4)
+
+
+def test_exported_steps_refuse_predictors_they_do_not_have() -> None:
+    potential = load_potential("ethanol_deq")
+    for name in ("linear", "quadratic", "cubic", "aspc2", "aspc3", "reversible", "reversible5"):
+        with pytest.raises(OptionError, match=f"predictor '{name}' of reuse is not part of exported steps"):
+            stepping_of(Reuse(predictor=name), potential)
+    for name, window in (("previous", 1), ("least_squares4", 4), ("least_squares6", 6)):
+        found = stepping_of(Reuse(predictor=name), potential)
+        assert found is not None
+        assert found.sizes.window == window

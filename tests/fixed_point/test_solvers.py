@@ -212,3 +212,19 @@ def test_options_out_of_range() -> None:
             build_solver("anderson", **options)
     with pytest.raises(OptionError, match="unknown solver 'newton'; choose one of picard, anderson, broyden"):
         build_solver("newton")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (0, 4, 2)])
+def test_no_rows_are_solved_at_once(name: str, shape: tuple[int, ...]) -> None:
+    start = torch.zeros(shape, dtype=torch.float64)
+    found = solve(lambda z: 0.5 * z + 1.0, start, build_solver(name), n_systems=2)
+    assert found.state.shape == shape
+    assert found.converged.all()
+    assert found.evaluations.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_of_single_numbers(name: str) -> None:
+    found = solve(lambda z: 0.5 * z + 1.0, torch.zeros(3, dtype=torch.float64), build_solver(name, tolerance=1e-10))
+    assert torch.allclose(found.state, torch.full((3,), 2.0, dtype=torch.float64), atol=1e-8)
