@@ -26,6 +26,8 @@ from mlff_calc.training.run_folder import (
     check_data_unchanged,
     check_folder,
     fingerprint,
+    hold_folder,
+    look,
     remove_leftovers,
     start_folder,
 )
@@ -83,7 +85,7 @@ def train(
     Raises:
         RecipeError: The recipe is wrong, or asks for labels or files that are not there.
         DatasetError: Data that cannot be read, or parts that disagree on elements.
-        TrainingError: A loss that is not finite; a folder that holds another run.
+        TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
         OSError: Something cannot be written.
     """
@@ -91,6 +93,7 @@ def train(
         recipe = load_recipe(recipe, overrides)
     check_compiler(recipe)
     folder = output_folder(recipe, output)
+    seen = look(folder)
     resume = check_folder(folder, recipe, resume=resume, overwrite=overwrite)
     parts = read_frames(recipe)
     counts = [frames.count() for frames in parts.values()]
@@ -106,17 +109,18 @@ def train(
     valid_graphs = GraphFrames(parts["valid"].samples, potential.cutoff)
     data = {part: fingerprint(frames.path) | {"frames": len(frames)} for part, frames in parts.items()}
     logger.info("%s", label_table(counts))
-    if resume:
-        check_data_unchanged(folder, data)
-        remove_leftovers(folder)
-    else:
-        start_folder(folder, recipe, data, command)
-    example = train_graphs.batch([0, len(train_graphs) - 1]).graph if recipe.trainer.compile else None  # two systems
-    module = TrainingModule(potential, recipe, example)
-    saved = SavedFrames(folder, parts)
-    fitted = fit(recipe, module, train_graphs, valid_graphs, saved, folder, resume=resume, show_bar=show_bar)
-    best = best_network(potential, folder)
-    return _finish(recipe, best, parts, fitted, folder, command)
+    with hold_folder(folder, seen):
+        if resume:
+            check_data_unchanged(folder, data)
+            remove_leftovers(folder)
+        else:
+            start_folder(folder, recipe, data, command)
+        example = train_graphs.batch([0, len(train_graphs) - 1]).graph if recipe.trainer.compile else None  # two systems
+        module = TrainingModule(potential, recipe, example)
+        saved = SavedFrames(folder, parts)
+        fitted = fit(recipe, module, train_graphs, valid_graphs, saved, folder, resume=resume, show_bar=show_bar)
+        best = best_network(potential, folder)
+        return _finish(recipe, best, parts, fitted, folder, command)
 
 
 def _finish(

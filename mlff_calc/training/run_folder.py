@@ -8,6 +8,7 @@ checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the bes
 potential/            the result, in the format of potentials/; or propagator/, of a recipe for motion
 evaluation.json       errors on the test frames (or the validation frames where there are no test frames)
 parity.png
+.lock                 held by the process that runs here; says which it is
 bad_batch.extxyz      only after a loss that is not finite: the frames that made it (of motion: bad_batch.txt, their names)
 """
 
@@ -17,14 +18,18 @@ import hashlib
 import json
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 
 from mlff_calc.datasets import PARTS
 from mlff_calc.errors import RecipeError, TrainingError
+from mlff_calc.locks import LOCK, folder_lock
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
 from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
@@ -158,7 +163,7 @@ def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, ove
     if not resume:
         if there and not overwrite and not begun:
             raise TrainingError(f"{folder.path}: holds a run already; go on with --resume, replace it with --overwrite")
-        if not there and folder.path.is_dir() and set(folder.path.iterdir()) - set(_leftovers(folder)):
+        if not there and folder.path.is_dir() and set(folder.path.iterdir()) - {folder.path / LOCK, *_leftovers(folder)}:
             raise TrainingError(f"{folder.path}: is not empty and not a run; give another --output")
         return False
     if not there or begun:
@@ -167,6 +172,43 @@ def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, ove
     if folder.read_record().get("finished"):
         raise TrainingError(f"{folder.path}: this run is finished; --overwrite starts it anew")
     return True
+
+
+def look(folder: RunFolder) -> tuple[object, ...]:
+    """What tells a run and its progress from any other: the contents of `run.json` and which file `last.ckpt` is."""
+    try:
+        record = hashlib.sha256(folder.record.read_bytes()).hexdigest()
+    except OSError:
+        return (None,)
+    try:
+        last = folder.last.stat()
+    except OSError:
+        return (record,)
+    return record, last.st_ino, last.st_size, last.st_mtime_ns
+
+
+@contextmanager
+def hold_folder(folder: RunFolder, seen: tuple[object, ...]) -> Iterator[None]:
+    """Hold the folder, made where there is none, for one run.
+
+    Args:
+        folder: Folder of the run.
+        seen: What `look` gave before `check_folder` decided that the run may use the folder.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TrainingError: Another process runs there, or another run has written there since.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder.path, error=TrainingError):
+        if look(folder) != seen:
+            raise TrainingError(
+                f"{folder.path}: another run has written there since this one looked, so it was not started and changed "
+                "nothing; give the same command again to decide by what is there now, or another --output"
+            )
+        yield
 
 
 def _refuse_other_recipe(folder: RunFolder, recipe: TrainingRecipe) -> None:
@@ -247,6 +289,7 @@ def start_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any]
     folder.write_record(
         {
             "set_up": True,
+            "run": uuid4().hex,
             "command": command,
             "data": data,
             "torch": torch.__version__,

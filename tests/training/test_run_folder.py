@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mlff_calc.errors import RecipeError, TrainingError
+from mlff_calc.locks import folder_lock
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.files import read_header
 from mlff_calc.training import run_folder
@@ -144,3 +145,35 @@ def test_compiling_without_a_compiler_is_refused_before_anything_is_read(
         train(path)
     assert not (path.parent / "run").exists()
     assert load_recipe(path).trainer.compile  # a recipe may be read where it cannot run
+
+
+@pytest.mark.parametrize("again", [{}, {"overwrite": True}], ids=["start", "overwrite"])
+def test_a_run_that_came_in_between_is_kept(project: Project, monkeypatch: pytest.MonkeyPatch, again: dict) -> None:
+    path = project(optimizer__max_epochs=1)
+    run = path.parent / "run"
+    if again:
+        train(path)
+    reads = []
+    kept = train.__globals__["read_frames"]
+
+    def read_late(recipe: object) -> object:
+        reads.append(recipe)
+        if len(reads) == 1:  # while the first loads its data, a second one starts and ends
+            train(path, **again)
+        return kept(recipe)
+
+    monkeypatch.setitem(train.__globals__, "read_frames", read_late)
+    with pytest.raises(TrainingError, match="another run has written there"):
+        train(path, **again)
+    assert len(reads) == 2
+    assert json.loads((run / "run.json").read_text())["finished"]
+    assert load_potential(str(run / "potential")) is not None
+
+
+def test_a_folder_in_which_another_process_runs_is_refused(project: Project) -> None:
+    path = project(optimizer__max_epochs=1)
+    train(path)
+    before = (path.parent / "run/run.json").read_bytes()
+    with folder_lock(path.parent / "run"), pytest.raises(TrainingError, match="another process is running"):
+        train(path, overwrite=True)
+    assert (path.parent / "run/run.json").read_bytes() == before

@@ -18,7 +18,15 @@ from mlff_calc.training.motion.evaluate import MotionReport, evaluate_propagator
 from mlff_calc.training.motion.parts import MotionParts, data_fingerprint, data_path, read_parts
 from mlff_calc.training.motion.recipe import MotionRecipe, load_motion_recipe
 from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
-from mlff_calc.training.run_folder import RunFolder, check_data_unchanged, check_folder, remove_leftovers, start_folder
+from mlff_calc.training.run_folder import (
+    RunFolder,
+    check_data_unchanged,
+    check_folder,
+    hold_folder,
+    look,
+    remove_leftovers,
+    start_folder,
+)
 from mlff_calc.training.run_steps import best_network, check_compiler, output_folder
 
 if TYPE_CHECKING:
@@ -77,7 +85,7 @@ def train_propagator(
         RecipeError: The recipe is wrong, or asks for velocities or a file that are not there.
         DatasetError: Data that cannot be read, or parts that disagree on kinds of particles.
         StructureError: A sample cannot be a graph.
-        TrainingError: A loss that is not finite; a folder that holds another run.
+        TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
         OSError: Something cannot be written.
     """
@@ -85,6 +93,7 @@ def train_propagator(
         recipe = load_motion_recipe(recipe, overrides)
     check_compiler(recipe)
     folder = output_folder(recipe, output)
+    seen = look(folder)
     resume = check_folder(folder, recipe, resume=resume, overwrite=overwrite)
     parts = read_parts(recipe)
     from mlff_calc.training.fit import check_batches, choose_accelerator, fit
@@ -98,17 +107,18 @@ def train_propagator(
     mark = data_fingerprint(data_path(recipe), recipe.data.format)
     data = {part: mark | {"samples": len(samples)} for part, samples in parts.items()}
     logger.info("%s", ", ".join(f"{len(samples)} samples for {part}" for part, samples in parts.items()))
-    if resume:
-        check_data_unchanged(folder, data)
-        remove_leftovers(folder)
-    else:
-        start_folder(folder, recipe, data, command)
-    n_example = min(recipe.optimizer.batch_size, len(train))
-    example = train.batch(list(range(n_example))).graph if recipe.trainer.compile else None
-    module = MotionModule(propagator, recipe, example)
-    named = NamedSamples(folder, {part: [sample.place for sample in parts[part]] for part in ("train", "valid")})
-    fitted = fit(recipe, module, train, valid, named, folder, resume=resume, show_bar=show_bar)
-    return _finish(recipe, best_network(propagator, folder), parts, fitted, folder, command)
+    with hold_folder(folder, seen):
+        if resume:
+            check_data_unchanged(folder, data)
+            remove_leftovers(folder)
+        else:
+            start_folder(folder, recipe, data, command)
+        n_example = min(recipe.optimizer.batch_size, len(train))
+        example = train.batch(list(range(n_example))).graph if recipe.trainer.compile else None
+        module = MotionModule(propagator, recipe, example)
+        named = NamedSamples(folder, {part: [sample.place for sample in parts[part]] for part in ("train", "valid")})
+        fitted = fit(recipe, module, train, valid, named, folder, resume=resume, show_bar=show_bar)
+        return _finish(recipe, best_network(propagator, folder), parts, fitted, folder, command)
 
 
 def _finish(
