@@ -104,7 +104,8 @@ def _stated_units(arrays: dict[str, NDArray]) -> Units | None:
         value.decode() if isinstance(value := arrays[name].item(), bytes) else str(value)
         for name in ("e_unit", "r_unit")
     )
-    return Units(energy=energy, length="Angstrom" if length.lower().startswith("ang") else length)
+    length = "Angstrom" if length.lower().startswith("ang") else length
+    return Units(energy=energy, length=length, forces=f"{energy}/{length}")
 
 
 def _species(path: Path, name: str, numbers: NDArray) -> NDArray[np.int64]:

@@ -59,6 +59,7 @@ def read_structures(
                 f"{file}: label keys {keys.named()} and signs cannot be chosen for npz archives; leave `keys` out"
             )
         samples = read_npz(file, part, units, rmd17=format == "rmd17")
+        _say_supposed_units(units, samples, file)
     else:
         if part is not None:
             raise DatasetError(f"{file}: only rMD17 archives have parts; leave part: {part} out and split the frames")
@@ -105,13 +106,18 @@ def _read_with_ase(
             "taken from the calculator. To take the others, save them under names of their own and give these in keys",
             file, " and ".join(sorted(set(differ))), len(differ),
         )  # fmt: skip
-    if units.forces_are_supposed and any(sample.forces is not None for sample in samples):
+    _say_supposed_units(units, samples, file)
+    return samples
+
+
+def _say_supposed_units(units: Units | None, samples: list[Sample], file: Path) -> None:
+    """Warn where the unit of forces is a custom of programs and not what the user said."""
+    if units is not None and units.forces_are_supposed and any(sample.forces is not None for sample in samples):
         logger.warning(
             "%s: forces are taken in %s/Bohr, as programs write them beside positions in %s; give units.forces "
             "(%s/Bohr, or %s/%s) to say so or otherwise",
             file, units.energy, units.length, units.energy, units.energy, units.length,
         )  # fmt: skip
-    return samples
 
 
 def _require_named(frames: list[Atoms], keys: LabelKeys, file: Path) -> None:

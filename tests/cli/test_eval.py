@@ -163,13 +163,26 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
     plot: str,
     expected: str,
 ) -> None:
-    def load(name: str) -> Potential:
+    def load(name: str, **_: object) -> Potential:
         pytest.fail(f"{name} was loaded")
 
-    monkeypatch.setattr(import_module("mlff_calc.training.evaluate"), "load_potential", load)
+    monkeypatch.setattr(import_module("mlff_calc.training.evaluate"), "load_any", load)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.png").mkdir()
     arguments = ["eval", str(project / "P"), str(project / "data.extxyz"), "--plot", plot]
     assert run_cli(build_app(), arguments) == 1
     assert expected in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_other_spellings_of_labels_are_named(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (project / "data.extxyz").read_text()
+    (tmp_path / "named.extxyz").write_text(text.replace(":forces:", ":dft_forces:"))
+    assert run_cli(build_app(), ["eval", str(project / "P"), str(tmp_path / "named.extxyz")]) == 0
+    out = capsys.readouterr().out
+    assert "4 frames (energy in 4, forces in none, stress in none)" in out
+    assert "forces not taken: 4 of 4 frames hold 'dft_forces' (keys.forces: dft_forces or --key forces=dft_forces" in out
+    report = report_of(capsys, str(project / "P"), str(tmp_path / "named.extxyz"), "--key", "forces=dft_forces")
+    assert report["labels"] == {"energy": 4, "forces": 4, "stress": 0}
+    assert report["labels_not_taken"] == {}
+    assert report["errors"]["forces"]["mae"] == pytest.approx(20.0 * 2 / 3, abs=0.01)

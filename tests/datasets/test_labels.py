@@ -187,3 +187,17 @@ def test_stress_of_ase_stays_right(tmp_path):
         samples = read_structures(tmp_path / name)
         np.testing.assert_allclose(samples[0].stress, FULL)
         assert count_labels(samples)["stress"] == 1
+
+
+def test_archives_with_atomic_units(tmp_path, caplog):
+    arrays = {"z": np.array([8, 1]), "R": np.array([[[0, 0, 0], [0, 0, 1.0]]]), "E": np.zeros(1), "F": np.ones((1, 2, 3))}
+    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez(tmp_path / "b.npz", **arrays, e_unit="Hartree", r_unit="Ang")  # sGDML states them, and means forces as well
+    stated = read_structures(tmp_path / "b.npz")[0]
+    np.testing.assert_allclose(stated.forces, HARTREE, rtol=1e-6)
+    given = read_structures(tmp_path / "a.npz", units=Units("Hartree", forces="Hartree/Angstrom"))[0]
+    np.testing.assert_allclose(given.forces, HARTREE, rtol=1e-6)
+    assert caplog.text == ""
+    supposed = read_structures(tmp_path / "a.npz", units=Units("Hartree"))[0]
+    np.testing.assert_allclose(supposed.forces, HARTREE / BOHR, rtol=1e-6)
+    assert "give units.forces" in caplog.text
