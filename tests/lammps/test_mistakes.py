@@ -79,8 +79,8 @@ def test_foreign_files(written: Engine) -> None:
 
 
 def test_newer_format(written: Engine) -> None:
-    said = written.refusal(with_metadata(written, format_version=2))
-    assert "format version 2 is newer than this plugin reads (1); update mlff_calc" in said
+    said = written.refusal(with_metadata(written, format_version=3))
+    assert "format version 3 is newer than this plugin reads (2); update mlff_calc" in said
 
 
 def test_another_kind(written: Engine) -> None:
@@ -154,6 +154,13 @@ def test_a_new_style_forgets_the_file(written: Engine) -> None:
 def test_pairs_that_lists_leave_out(written: Engine) -> None:
     said = written.refusal(f"{setup(STYLE, 'lj.pt')}neigh_modify exclude type 1 2\nrun 0\n")
     assert "hold atoms by fix setforce instead" in said
+
+
+def test_compiled_code_of_another_torch(written: Engine) -> None:
+    """Refused by what the file says, before its code is opened."""
+    said = written.refusal(with_metadata(written, backend="aoti", torch="2.12.1+cpu"))
+    assert "its code was compiled by PyTorch 2.12.1+cpu" in said
+    assert "write it again with: mlff export POTENTIAL --to lammps -o FILE" in said
 
 
 def test_a_network_that_fails_says_why_in_a_line(written: Engine) -> None:
@@ -239,5 +246,5 @@ def test_the_fix_of_the_memories_is_not_for_users(written: Engine) -> None:
     text = f"{setup(STYLE, 'lj.pt')}fix m all mlff/memory\nrun 0\n"
     assert "is made by pair style mlff, not by input files" in written.refusal(text)
     save_contraction(written.folder / "deq.pt")
-    gone = written.refusal(f"{setup(STYLE, 'deq.pt')}unfix mlff_memory\nrun 0\n")
+    gone = written.refusal(f"{setup(STYLE, 'deq.pt')}run 0\nunfix mlff_memory\nrun 0\n")
     assert "its fix mlff_memory is gone; do not unfix it" in gone

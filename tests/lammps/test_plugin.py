@@ -255,3 +255,48 @@ def test_lmp_finds_the_plugin_by_itself(engine: Engine, files: Path) -> None:
     assert status == 0
     assert "pair style plugin mlff" in said
     assert "fix style plugin mlff/memory" in said
+
+
+HEAT = (
+    "compute ke all ke/atom\ncompute pe all pe/atom\ncompute w all centroid/stress/atom NULL virial\n"
+    "compute j all heat/flux ke pe w\ncompute sums all reduce sum c_w[1] c_w[4] c_w[7] c_w[6] c_w[9]\n"
+)
+
+
+def heat_flux(engine: Engine, atoms: Atoms, velocities: np.ndarray) -> np.ndarray:
+    """J = sum e_i v_i + sum W_i v_i of the network in Python, in LAMMPS's units (eV Angstrom/ps)."""
+    from ase.neighborlist import neighbor_list
+
+    i, j, vectors = neighbor_list("ijD", atoms, 4.5)
+    numbers = torch.as_tensor(atoms.numbers)
+    energies, _, virials = Layers(4.5)(
+        numbers,
+        numbers,
+        torch.zeros_like(numbers),
+        torch.as_tensor(np.stack([i, j])),
+        torch.as_tensor(vectors),
+        torch.zeros(1, 3, 3, dtype=torch.float64),
+        torch.ones(len(atoms), dtype=torch.float64),
+    )
+    kinetic = 0.5 * atoms.get_masses() * (velocities**2).sum(1) * 1.0364269e-4
+    convected = ((energies.numpy() + kinetic)[:, None] * velocities).sum(0)
+    return np.concatenate([convected + np.einsum("nab,nb->a", virials.numpy(), velocities), convected])
+
+
+@pytest.mark.parametrize("kind", ["cluster", "crystal"])
+def test_heat_flux_from_centroid_stresses(engine: Engine, files: Path, kind: str) -> None:
+    """All nine components of the atomic virial, in the order of LAMMPS: three bodies make it unsymmetric."""
+    atoms = noble((2, 2, 2), noise=0.2) if kind == "cluster" else noble((3, 3, 3), noise=0.2)
+    boundary = "p p p"
+    if kind == "cluster":
+        atoms.center(vacuum=8.0)
+        atoms.pbc, boundary = False, "f f f"
+    write_data(atoms, engine.folder / "atoms.data", NUMBERS, temperature_K=600.0)
+    lines = (engine.folder / "atoms.data").read_text().split("Velocities\n\n")[1].splitlines()
+    velocities = np.array([[float(word) for word in line.split()[1:]] for line in lines])
+    expected = heat_flux(engine, atoms, velocities)
+    text = setup("pair_style mlff", str(files / "layers.pt"), boundary=boundary) + HEAT + STATIC
+    for n_ranks in (1, 2):
+        found = engine.run(text, n_ranks, extra=" ".join(f"c_j[{k}]" for k in range(1, 7)))
+        flux = np.array([found.thermo[f"c_j[{k}]"][-1] for k in range(1, 7)])
+        np.testing.assert_allclose(flux, expected, rtol=2e-5, atol=2e-5 * np.abs(expected).max())

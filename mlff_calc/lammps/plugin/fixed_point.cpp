@@ -36,8 +36,12 @@ std::map<std::string, at::Tensor> FixedPointStep::run(const Model &model, const 
   const int n_atoms = atom->nlocal;
   auto inputs = graph.tensors;
   auto remembered = at::zeros({graph.n_local, facts.slots, facts.width}, dtype);
-  const auto mode = find_mode(memory);
+  const auto *seen = graph.tensors.at("owned").const_data_ptr<double>();
+  const auto mode = find_mode(memory, seen);
   if (n_atoms && mode != cold) memcpy(remembered.mutable_data_ptr(), memory.memory(n_atoms), n_atoms * memory.bytes_of_atom());
+  for (int i = 0; i < n_atoms; i++)
+    if (seen[i] == 0.0 && mode != cold)
+      memset(static_cast<char *>(remembered.mutable_data_ptr()) + i * memory.bytes_of_atom(), 0, memory.bytes_of_atom());
   inputs["memory"] = remembered;
 
   n_calls = 0;
@@ -50,14 +54,17 @@ std::map<std::string, at::Tensor> FixedPointStep::run(const Model &model, const 
                "{:.3g}. Atoms may be too close or unlike those that {} was trained on; see the last steps",
                update->ntimestep, n_calls, residual, adjoint_residual, cold_tolerance, path);
   memory.remember(n_atoms, static_cast<const char *>(outputs.at("memory").const_data_ptr()));
+  for (int i = 0; i < n_atoms; i++)
+    if (seen[i] == 0.0) memory.forget(i);    // an atom that comes back begins cold
   return outputs;
 }
 
 // Where to begin, by the atom of all ranks that fits its memory worst.
-FixedPointStep::Mode FixedPointStep::find_mode(const FixMLFFMemory &memory) const
+FixedPointStep::Mode FixedPointStep::find_mode(const FixMLFFMemory &memory, const double *seen) const
 {
   int mine = go_on;
   for (int i = 0; i < atom->nlocal && mine != cold; i++) {
+    if (seen[i] == 0.0) continue;    // of another pair style, or absent: it has no memory
     const double moved = memory.is_known(i) ? memory.moved(i) : 2.0 * largest_move;
     if (moved > not_moved) mine = predict;
     if (!(moved <= largest_move)) mine = cold;

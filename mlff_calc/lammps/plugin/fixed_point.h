@@ -25,7 +25,7 @@ class FixedPointStep : protected LAMMPS_NS::Pointers {
 
  private:
   enum Mode { cold = 0, predict = 1, go_on = 2 };
-  Mode find_mode(const FixMLFFMemory &memory) const;
+  Mode find_mode(const FixMLFFMemory &memory, const double *seen) const;
   bool solve(Mode mode, const Model &model, std::map<std::string, at::Tensor> inputs,
              std::map<std::string, at::Tensor> &outputs);
   double read_residuals(const std::map<std::string, at::Tensor> &outputs);

@@ -21,13 +21,14 @@ namespace mlff {
 GraphBuilder::GraphBuilder(LAMMPS_NS::LAMMPS *lammps, Layout layout, double cutoff, int n_layers, std::vector<int> numbers,
                            int padding) :
     Pointers(lammps), layout(layout), cutoff(cutoff), n_layers(n_layers), numbers(std::move(numbers)),
-    padding_number(padding)
+    padding_number(padding), exclusions(lammps, this->numbers)
 {
 }
 
 Graph GraphBuilder::build(const NeighList *list)
 {
   const bool new_list = neighbor->ago == 0 || static_cast<int>(owners.size()) != atom->nghost;
+  if (neighbor->ago == 0) exclusions.update();    // in step on all ranks, as the lists are
   if (layout == Layout::fold && new_list) find_owners();
   const auto with_edges = find_centres(list);
   n_local = layout == Layout::ghosts ? atom->nlocal + atom->nghost : atom->nlocal;
@@ -43,6 +44,11 @@ int64_t GraphBuilder::row(int index) const
   if (index < atom->nlocal || layout == Layout::ghosts) return index;
   if (layout == Layout::fold) return owners[index - atom->nlocal];
   return n_local + (index - atom->nlocal);
+}
+
+bool GraphBuilder::sees(int index) const
+{
+  return numbers[atom->type[index]] != 0 && !exclusions.hides(index);
 }
 
 // The atoms that ghosts are images of, by tag: no atom map is asked of the user.
@@ -130,9 +136,8 @@ void GraphBuilder::add_nodes()
   systems.assign(n_local, 0);
   const int n_known = layout == Layout::fold ? atom->nlocal : atom->nlocal + atom->nghost;
   for (int k = 0; k < n_known; k++) {
-    const int number = numbers[atom->type[k]];
-    if (number == 0) continue;    // an atom that only other pair styles act on
-    nodes[row(k)] = number;
+    if (!sees(k)) continue;
+    nodes[row(k)] = numbers[atom->type[k]];
     if (k < atom->nlocal) owned[k] = 1.0;
   }
 }

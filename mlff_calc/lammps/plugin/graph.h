@@ -4,6 +4,8 @@
 
 #pragma once
 
+#include "exclusions.h"
+
 #include "pointers.h"
 
 #include <ATen/core/Tensor.h>
@@ -38,6 +40,7 @@ class GraphBuilder : protected LAMMPS_NS::Pointers {
   GraphBuilder(LAMMPS_NS::LAMMPS *lammps, Layout layout, double cutoff, int n_layers, std::vector<int> numbers, int padding);
   Graph build(const LAMMPS_NS::NeighList *list);
   int64_t row(int index) const;    // of an atom or ghost, by its index in LAMMPS
+  bool sees(int index) const;      // false for atoms of other pair styles, and for excluded ones
 
  private:
   void find_owners();
@@ -52,6 +55,7 @@ class GraphBuilder : protected LAMMPS_NS::Pointers {
   const int n_layers;
   const std::vector<int> numbers;
   const int padding_number;
+  Exclusions exclusions;
 
   int64_t n_local = 0, n_nodes = 0;
   std::vector<int> owners;    // local index by ghost, for Layout::fold

@@ -81,6 +81,7 @@ static Facts read_facts(const std::string &path, const json &said)
   facts.n_layers = said.at("n_layers").get<int>();
   facts.exchange_width = said.at("exchange_width").get<int>();
   facts.device = said.at("device").get<std::string>();
+  facts.torch = said.at("torch").get<std::string>();
   const auto numbers = said.at("elements").get<std::vector<int>>();
   const auto symbols = said.at("symbols").get<std::vector<std::string>>();
   for (size_t k = 0; k < symbols.size(); k++) {
@@ -180,6 +181,10 @@ Model::Model(const std::string &path, const std::string &where) : device(where)
     throw std::runtime_error(path + ": its description is damaged (" + error.what() + "); " + write_again);
   }
   check_device(about, device);
+  const auto written_by = about.torch.substr(0, about.torch.find('+'));
+  require(about.backend != "aoti" || written_by == torch_version(), path,
+          "its code was compiled by PyTorch " + about.torch + ", and " + torch_version() +
+              " is loaded: compiled code fits one version; " + write_again);
   try {
     if (about.backend == "torchscript")
       backend = std::make_unique<TorchScript>(path, device);

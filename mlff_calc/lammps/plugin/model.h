@@ -26,6 +26,7 @@ struct Facts {
   std::string path, backend, dtype, device;
   double cutoff = 0;
   int n_layers = 0, exchange_width = 0;
+  std::string torch;                      // the version that wrote the file
   std::map<std::string, int> elements;    // atomic number by symbol
   std::string symbols;                    // "H C O", for messages
   std::vector<std::string> inputs, outputs;

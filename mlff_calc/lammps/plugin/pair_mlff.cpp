@@ -3,6 +3,7 @@
 #include "pair_mlff.h"
 
 #include "fix_mlff_memory.h"
+#include "masses.h"
 
 #include "atom.h"
 #include "comm.h"
@@ -71,7 +72,7 @@ PairMLFF::PairMLFF(LAMMPS_NS::LAMMPS *lammps) : Pair(lammps), ghosts(lammps, thi
   one_coeff = 1;
   manybody_flag = 1;
   no_virial_fdotr_compute = 1;    // virials come from the network, for folded ghosts as well
-  centroidstressflag = LAMMPS_NS::CENTROID_NOTAVAIL;
+  centroidstressflag = LAMMPS_NS::CENTROID_AVAIL;
   nextra = 5;
   pvector = new double[nextra]();
 }
@@ -159,6 +160,7 @@ void PairMLFF::coeff(int narg, char **arg)
   const auto where = device == "cuda" ? fmt::format("cuda:{}", own_device()) : device;
   on_all_ranks([&]() { model = std::make_unique<Model>(arg[2], where); });
   numbers = find_numbers(arg[2]);
+  masses_are_checked = false;
   drop_memory();
   step.reset();
   builder.reset();
@@ -169,7 +171,6 @@ void PairMLFF::coeff(int narg, char **arg)
   if (wants_ghosts)
     error->all(FLERR, "pair_style mlff ghosts: the fixed point of {} reaches through all atoms; leave out ghosts", arg[2]);
   step = std::make_unique<FixedPointStep>(lmp, model->facts(), tolerance, always_cold);
-  make_memory();
 }
 
 // The device of this rank, where a machine has several: its number among the ranks of the machine, in turn.
@@ -218,7 +219,8 @@ std::vector<int> PairMLFF::find_numbers(const char *file)
   return by_type;
 }
 
-// Here, not at the beginning of a run: LAMMPS hands the data of a restart file to a fix when the fix is made.
+// When a run begins, not in pair_coeff: replicate refuses to work beside a fix with data of atoms. LAMMPS still has the data
+// of a restart file then, and hands them to the fix.
 void PairMLFF::make_memory()
 {
   const auto &facts = model->facts();
@@ -244,8 +246,10 @@ FixMLFFMemory &PairMLFF::find_memory()
 void PairMLFF::init_style()
 {
   check_engine();
+  check_masses();
   const auto &facts = model->facts();
   if (step && wants_ghosts) error->all(FLERR, "pair_style mlff ghosts: a fixed point reaches through all atoms; leave out ghosts");
+  if (step && memory_id.empty()) make_memory();
   const auto layout = wants_ghosts ? Layout::ghosts : comm->nprocs == 1 ? Layout::fold : Layout::exchange;
   const int padding = facts.elements.begin()->second;
   builder = std::make_unique<GraphBuilder>(lmp, layout, facts.cutoff, facts.n_layers, numbers, padding);
@@ -275,6 +279,19 @@ void PairMLFF::check_engine()
         error->all(FLERR, "pair mlff would not see atoms that are bonded; write special_bonds lj/coul 1 1 1");
 }
 
+// Masses decide about motion, elements about forces: say once where they contradict each other.
+void PairMLFF::check_masses()
+{
+  if (masses_are_checked || !atom->mass) return;
+  masses_are_checked = true;
+  for (int type = 1; type <= atom->ntypes && comm->me == 0; type++) {
+    if (numbers[type] == 0 || !atom->mass_setflag[type]) continue;
+    const auto verdict = judge_mass(type, atom->mass[type], numbers[type], elements[map[type]]);
+    if (verdict.kind == MassKind::contradicts) error->warning(FLERR, "pair mlff: {}", verdict.words);
+    if (verdict.kind == MassKind::isotope) utils::logmesg(lmp, "Note: pair mlff: {}\n", verdict.words);
+  }
+}
+
 double PairMLFF::init_one(int i, int j)
 {
   if (!setflag[i][j]) error->all(FLERR, "pair mlff: no element for atom type {} or {}", i, j);
@@ -286,8 +303,6 @@ double PairMLFF::init_one(int i, int j)
 void PairMLFF::compute(int eflag, int vflag)
 {
   ev_init(eflag, vflag);
-  if (neighbor->exclude)    // known from the first list on
-    error->all(FLERR, "pair mlff would not see pairs that neigh_modify exclude leaves out; hold atoms by fix setforce instead");
   const Threads threads(comm->nthreads);
   const c10::InferenceMode no_gradients;
   const auto graph = builder->build(list);
@@ -348,6 +363,9 @@ void PairMLFF::add(const Outputs &outputs, const Graph &graph)
       if (vflag_global) virial[k] += six[k];
       if (vflag_atom) vatom[i][k] += six[k];
     }
+    if (!cvflag_atom) continue;
+    const double nine[9] = {w[0], w[4], w[8], w[1], w[2], w[5], w[3], w[6], w[7]};    // xx yy zz xy xz yz yx zx zy
+    for (int k = 0; k < 9; k++) cvatom[i][k] += nine[k];
   }
 }
 

@@ -46,6 +46,7 @@ class PairMLFF : public LAMMPS_NS::Pair {
   void check_versions();
   int own_device();
   void check_engine();
+  void check_masses();
   void on_all_ranks(const std::function<void()> &work);
   std::vector<int> find_numbers(const char *file);
   void make_memory();
@@ -56,7 +57,7 @@ class PairMLFF : public LAMMPS_NS::Pair {
   void add(const Outputs &outputs, const Graph &graph);
   void publish();
 
-  bool wants_ghosts = false, always_cold = false;
+  bool wants_ghosts = false, always_cold = false, masses_are_checked = false;
   double tolerance = 0.0;
   std::string device = "cpu", memory_id;
   std::vector<int> numbers;    // atomic number by atom type, 0 where another style is meant
