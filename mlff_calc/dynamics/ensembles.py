@@ -17,7 +17,7 @@ from ase.md.verlet import VelocityVerlet
 from mlff_calc.dynamics.langevin import CountingLangevin
 from mlff_calc.dynamics.multiple_time_steps import MultipleTimeSteps, truncated_calculator
 from mlff_calc.dynamics.velocities import degrees_of_freedom
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import OptionError, StructureError
 
 ENSEMBLES = ("nve", "langevin", "bussi", "nose-hoover", "npt-iso", "npt")
 _CHAINS = ("nose-hoover", "npt-iso", "npt")
@@ -114,12 +114,17 @@ def check_structure(atoms: Atoms, options: EnsembleOptions) -> None:
         options: the ensemble.
 
     Raises:
-        OptionError: no atoms, massless atoms, NPT without a full periodic cell, chains with constraints.
+        OptionError: no atoms, massless atoms, NPT without a full periodic cell, chains with constraints, constraints that
+            dynamics cannot keep or that leave nothing to move.
+        StructureError: positions, cell or momenta that are not finite.
     """
     if len(atoms) == 0:
         raise OptionError("the structure has 0 atoms, and dynamics need at least one. Give another structure.")
     if not (atoms.get_masses() > 0.0).all():
         raise OptionError("the structure has atoms without mass. Give every atom a mass (atoms.set_masses).")
+    _check_finite(atoms)
+    if atoms.constraints:
+        _check_constraints(atoms)
     if options.is_npt and not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise OptionError(
             f"ensemble {options.ensemble} moves the cell, and this structure has pbc {atoms.pbc.tolist()} and a cell of "
@@ -130,6 +135,45 @@ def check_structure(atoms: Atoms, options: EnsembleOptions) -> None:
             f"ensemble {options.ensemble} cannot hold constraints ({type(atoms.constraints[0]).__name__}). "
             "Use langevin, or remove the constraints (atoms.set_constraint())."
         )
+
+
+def _check_finite(atoms: Atoms) -> None:
+    """Refuse numbers that no step could start from.
+
+    Raises:
+        StructureError: names what and the first atom.
+    """
+    if not np.isfinite(atoms.cell.array).all():
+        raise StructureError(f"the cell {atoms.cell.array.tolist()} is not finite. Correct the structure.")
+    for name, array in (("position", atoms.positions), ("momentum", atoms.get_momenta())):
+        good = np.isfinite(array).all(axis=1)
+        if not good.all():
+            index = int(np.argmin(good))
+            raise StructureError(
+                f"the {name} of atom {index} ({atoms.symbols[index]}) is {array[index].tolist()}. Correct the structure."
+            )
+
+
+def _check_constraints(atoms: Atoms) -> None:
+    """Refuse constraints that cannot count the motion they take away or cannot correct momenta, or that take all of it.
+
+    Raises:
+        OptionError: names the constraint.
+    """
+    trial = atoms.copy()
+    for constraint in trial.constraints:
+        name = type(constraint).__name__
+        try:
+            constraint.get_removed_dof(trial)
+            constraint.adjust_momenta(trial, trial.get_momenta())
+        except (AttributeError, NotImplementedError) as error:
+            raise OptionError(
+                f"the constraint {name} has no meaning in dynamics: ASE cannot apply it to momenta. "
+                "Remove it (atoms.set_constraint()), or relax the structure with it."
+            ) from error
+    if trial.get_number_of_degrees_of_freedom() <= 0:
+        names = ", ".join(sorted({type(constraint).__name__ for constraint in trial.constraints}))
+        raise OptionError(f"the constraints ({names}) leave no atom free to move. Free some atoms.")
 
 
 def build_integrator(

@@ -63,7 +63,12 @@ from mlff_calc.dynamics.options import RunOptions, check_unchanged, from_dict, t
 from mlff_calc.dynamics.signals import StopRequest
 from mlff_calc.dynamics.state import RunState, generator_state, load_state, restore_generator
 from mlff_calc.dynamics.trajectory import TrajectoryFile
-from mlff_calc.dynamics.velocities import degrees_of_freedom, remove_net_motion, set_maxwell_velocities
+from mlff_calc.dynamics.velocities import (
+    degrees_of_freedom,
+    remove_net_motion,
+    require_velocities,
+    set_maxwell_velocities,
+)
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.masses import refuse_named_masses
 from mlff_calc.locks import FolderLock, folder_lock
@@ -187,8 +192,10 @@ class MDRun:
             set_maxwell_velocities(
                 moving, ensemble.temperature_K, seed=ensemble.seed, conserves_momentum=ensemble.conserves_momentum
             )
-        elif ensemble.conserves_momentum:
-            _bring_to_rest(moving, ensemble)
+        else:
+            require_velocities(moving)
+            if ensemble.conserves_momentum:
+                _bring_to_rest(moving, ensemble)
         rng = np.random.default_rng([ensemble.seed, 1])
         state = RunState(
             atoms=moving,

@@ -83,6 +83,23 @@ def set_maxwell_velocities(atoms: Atoms, temperature_K: float, *, seed: int, con
         atoms.set_momenta(atoms.get_momenta() * np.sqrt(wanted / kinetic))
 
 
+def require_velocities(atoms: Atoms) -> None:
+    """Refuse to keep velocities of a structure that has none: the run would be one at 0 K.
+
+    Raises:
+        OptionError: no momenta, or all of them zero; names columns that look like velocities.
+    """
+    if "momenta" in atoms.arrays and atoms.arrays["momenta"].any():
+        return
+    near = [name for name in atoms.arrays if name.lower().startswith(("vel", "vx", "v_"))]
+    hint = f" Its columns {near} are not known to ASE, whose name is 'momenta'." if near else ""
+    what = "only zeros for momenta" if "momenta" in atoms.arrays else "no velocities"
+    raise OptionError(
+        f"velocities are to be kept, and the structure has {what}.{hint} Leave --keep-velocities out to draw them from the "
+        "temperature, or give a structure with momenta (atoms.set_velocities)."
+    )
+
+
 def remove_net_motion(atoms: Atoms) -> float:
     """Take the motion of the whole out of the momenta, which no degree of freedom of the run stands for.
 
