@@ -95,6 +95,23 @@ def test_restart_files_hold_the_memories(engine: Engine, files: Path) -> None:
         assert np.abs(found.forces - whole.forces).max() < 1e-9
 
 
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_replicate_begins_cold(engine: Engine, files: Path, n_ranks: int) -> None:
+    """After pair_coeff and from a restart file with memories: twice the energy of one box, solved from nothing."""
+    write_data(noble((3, 3, 3)), engine.folder / "atoms.data", [18, 10])
+    coefficients = f"pair_style mlff\npair_coeff * * {files / 'float64.pt'} Ar Ne\n{COMPUTE}"
+    head = f"{HEAD}read_data atoms.data\n{coefficients}"
+    one = engine.run(f"{head}#RUN\nrun 0\nwrite_restart one.restart\n", n_ranks, extra=EXTRA)
+    restarted = f"{HEAD}read_restart one.restart\nreplicate 2 1 1\n{coefficients}"
+    again = f"{head}run 0\npair_coeff * * {files / 'float64.pt'} Ar Ne\nreplicate 2 1 1\n"
+    for text in (f"{head}replicate 2 1 1\n", restarted, again):
+        found = engine.run(f"{text}#RUN\nrun 0\n", n_ranks, extra=EXTRA)
+        assert found.energy == pytest.approx(2 * one.energy, abs=1e-9)
+        np.testing.assert_allclose(found.forces[: len(one.forces)], one.forces, rtol=0, atol=1e-9)
+        assert found.thermo["c_c[5]"][-1] == 1
+        assert evaluations(found)[-1] > 8
+
+
 def test_a_restart_file_of_another_potential_is_cold(engine: Engine, files: Path) -> None:
     engine.run(moving(engine, files / "float32.pt") + "#RUN\nrun 2\nwrite_restart half.restart\n", extra=EXTRA)
     other = f"{HEAD}read_restart half.restart\n{style(files / 'float64.pt')}{DYNAMICS}#RUN\nrun 2\n"

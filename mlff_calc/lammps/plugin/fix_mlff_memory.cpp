@@ -3,17 +3,21 @@
 #include "fix_mlff_memory.h"
 
 #include "atom.h"
+#include "comm.h"
 #include "domain.h"
 #include "error.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <unordered_map>
 
 using LAMMPS_NS::Atom;
 namespace utils = LAMMPS_NS::utils;
 
 namespace mlff {
+
+static const int64_t largest_in_restart = int64_t(1) << 30;    // bytes; every rank reads all of it
 
 FixMLFFMemory::FixMLFFMemory(LAMMPS_NS::LAMMPS *lammps, int narg, char **arg) : Fix(lammps, narg, arg)
 {
@@ -23,17 +27,15 @@ FixMLFFMemory::FixMLFFMemory(LAMMPS_NS::LAMMPS *lammps, int narg, char **arg) : 
   if (slots < 1 || width < 1 || (size != 4 && size != 8)) error->all(FLERR, "fix mlff/memory: sizes out of range");
   bytes = static_cast<size_t>(slots) * width * size;
   doubles = static_cast<int>((bytes + sizeof(double) - 1) / sizeof(double));
-  restart_peratom = 1;
+  restart_global = 1;
   create_attribute = 1;    // so that new atoms begin without a memory
   maxexchange = n_marks + doubles;
   atom->add_callback(Atom::GROW);
-  atom->add_callback(Atom::RESTART);
 }
 
 FixMLFFMemory::~FixMLFFMemory()
 {
   atom->delete_callback(id, Atom::GROW);
-  atom->delete_callback(id, Atom::RESTART);
 }
 
 // LAMMPS asks for room for tens of thousands of atoms at once; this takes what there are.
@@ -119,29 +121,71 @@ int FixMLFFMemory::unpack_exchange(int i, double *buffer)
   return n_marks + doubles;
 }
 
-int FixMLFFMemory::pack_restart(int i, double *buffer)
+// Of the known atoms of this rank: tag, mark and memory, one after the other.
+std::vector<double> FixMLFFMemory::rows() const
 {
-  buffer[0] = 1 + pack(i, buffer + 1);    // LAMMPS finds the next fix's data by this number
-  return static_cast<int>(buffer[0]);
+  std::vector<double> found;
+  const size_t width = 1 + n_marks + doubles;
+  for (int i = 0; i < atom->nlocal; i++) {
+    if (!is_known(i)) continue;
+    found.resize(found.size() + width);
+    double *row = found.data() + found.size() - width;
+    row[0] = static_cast<double>(atom->tag[i]);
+    pack(i, row + 1);
+  }
+  return found;
 }
 
-void FixMLFFMemory::unpack_restart(int i, int nth)
+// LAMMPS calls this on all ranks; rank 0 writes. What is larger than the limit is left out, and the next run begins cold.
+void FixMLFFMemory::write_restart(FILE *file)
 {
-  double *extra = atom->extra[i];
-  int at = 0;
-  for (int k = 0; k < nth; k++) at += static_cast<int>(extra[at]);
-  forget(i);
-  if (static_cast<int>(extra[at]) == 1 + n_marks + doubles) unpack_exchange(i, extra + at + 1);
+  const auto mine = rows();
+  const int64_t width = 1 + n_marks + doubles;
+  int64_t total = static_cast<int64_t>(mine.size());
+  MPI_Allreduce(MPI_IN_PLACE, &total, 1, MPI_INT64_T, MPI_SUM, world);
+  const bool fits = total * static_cast<int64_t>(sizeof(double)) <= largest_in_restart;
+  Head head;
+  head.bytes_of_atom = static_cast<int64_t>(bytes);
+  head.n_rows = fits ? total / width : 0;
+  if (comm->me != 0) {
+    if (fits) MPI_Send(mine.data(), static_cast<int>(mine.size()), MPI_DOUBLE, 0, 0, world);
+    return;
+  }
+  if (!fits)
+    error->warning(FLERR, "pair mlff: memories of fixed points are {} MB, too large for a restart file: runs from it begin cold",
+                   total * sizeof(double) / 1000000);
+  const int size = static_cast<int>(sizeof(Head) + head.n_rows * width * sizeof(double));
+  fwrite(&size, sizeof(int), 1, file);
+  fwrite(&head, sizeof(Head), 1, file);
+  if (!fits) return;
+  fwrite(mine.data(), sizeof(double), mine.size(), file);
+  std::vector<double> theirs;
+  for (int rank = 1; rank < comm->nprocs; rank++) {
+    MPI_Status status;
+    int count = 0;
+    MPI_Probe(rank, 0, world, &status);
+    MPI_Get_count(&status, MPI_DOUBLE, &count);
+    theirs.resize(count);
+    MPI_Recv(theirs.data(), count, MPI_DOUBLE, rank, 0, world, MPI_STATUS_IGNORE);
+    fwrite(theirs.data(), sizeof(double), theirs.size(), file);
+  }
 }
 
-int FixMLFFMemory::size_restart(int i)
+// Every rank has all of it and takes the rows of its own atoms. Atoms that are not in it (copies that replicate made) stay new.
+void FixMLFFMemory::restart(char *data)
 {
-  return is_known(i) ? 1 + n_marks + doubles : 2;
-}
-
-int FixMLFFMemory::maxsize_restart()
-{
-  return 1 + n_marks + doubles;
+  Head head;
+  memcpy(&head, data, sizeof(Head));
+  if (head.bytes_of_atom != static_cast<int64_t>(bytes)) return;
+  const size_t width = (1 + n_marks + doubles) * sizeof(double);
+  std::unordered_map<LAMMPS_NS::tagint, int> own;
+  for (int i = 0; i < atom->nlocal; i++) own.emplace(atom->tag[i], i);
+  std::vector<double> row(1 + n_marks + doubles);
+  for (int64_t k = 0; k < head.n_rows; k++) {
+    memcpy(row.data(), data + sizeof(Head) + k * width, width);
+    const auto found = own.find(static_cast<LAMMPS_NS::tagint>(row[0]));
+    if (found != own.end()) unpack_exchange(found->second, row.data() + 1);
+  }
 }
 
 double FixMLFFMemory::memory_usage()

@@ -1,7 +1,8 @@
 // Part of mlff_calc. Copyright (c) 2026 The mlff_calc developers. MIT licence (see LICENSE), compatible with the GPL-2 of LAMMPS.
 //
-// What a fixed-point potential remembers of every atom, as data of that atom: it goes where the atom goes, also into restart
-// files. The pair style makes this fix; users do not.
+// What a fixed-point potential remembers of every atom, as data of that atom: it goes where the atom goes. In restart files it
+// is data of the fix, by atom ID: LAMMPS's replicate refuses files with data of atoms that it does not know. The pair style
+// makes this fix; users do not.
 
 #pragma once
 
@@ -30,10 +31,8 @@ class FixMLFFMemory : public LAMMPS_NS::Fix {
   void set_arrays(int i) override;
   int pack_exchange(int i, double *buffer) override;
   int unpack_exchange(int i, double *buffer) override;
-  int pack_restart(int i, double *buffer) override;
-  void unpack_restart(int i, int nth) override;
-  int size_restart(int i) override;
-  int maxsize_restart() override;
+  void write_restart(FILE *file) override;
+  void restart(char *data) override;
   double memory_usage() override;
 
  private:
@@ -42,7 +41,12 @@ class FixMLFFMemory : public LAMMPS_NS::Fix {
   };
   static constexpr int n_marks = sizeof(Mark) / sizeof(double);
 
+  struct Head {
+    int64_t bytes_of_atom = 0, n_rows = 0;
+  };
+
   void need(int n_atoms);
+  std::vector<double> rows() const;
   int pack(int i, double *buffer) const;
 
   size_t bytes;       // of an atom's memory
