@@ -112,3 +112,27 @@ def numbers_of_masses(masses: Sequence[float]) -> NDArray[np.int64]:
             )
         numbers.append(int(near[0]))
     return np.array(numbers)
+
+
+def contradictions(numbers: Sequence[int] | NDArray[np.int64], masses: Sequence[float]) -> list[str]:
+    """What to say about types whose mass is that of another element than they are taken for.
+
+    Args:
+        numbers: atomic number of each type; 0 is a type that the potential does not see.
+        masses: amu, one for each type; empty where the types have none.
+
+    Returns:
+        One sentence for each such type. A mass that no element has (an isotope, a united atom) is the user's own affair.
+    """
+    said = []
+    for kind, (number, mass) in enumerate(zip(numbers, masses, strict=False), start=1):
+        if number == 0 or abs(atomic_masses[number] - mass) <= MASS_TOLERANCE:
+            continue
+        near = np.flatnonzero(np.abs(atomic_masses[1:] - mass) <= MASS_TOLERANCE) + 1
+        if len(near):
+            said.append(
+                f"warning: atom type {kind} has a mass of {mass:g}, which is that of {chemical_symbols[near[0]]}, and the "
+                f"potential takes it for {chemical_symbols[number]} ({atomic_masses[number]:.4g}); elements follow types "
+                "in their order"
+            )
+    return said

@@ -32,9 +32,16 @@ from numpy.typing import NDArray
 
 from mlff_calc.dynamics.signals import StopRequest
 from mlff_calc.errors import MLFFError, OptionError, SimulationError
-from mlff_calc.lammps.elements import numbers_of_masses, numbers_of_symbols, split_coefficients, translate_style
+from mlff_calc.lammps.elements import (
+    contradictions,
+    numbers_of_masses,
+    numbers_of_symbols,
+    split_coefficients,
+    translate_style,
+)
 from mlff_calc.lammps.mpi import CURE, load_mpi
-from mlff_calc.lammps.script import Script, lammps_message
+from mlff_calc.lammps.refusals import refuse_command, refuse_state, watched, without_pair_style
+from mlff_calc.lammps.script import Script, lammps_message, split_words, unquote
 
 FIX = "mlff"
 """ID of the fix."""
@@ -99,6 +106,7 @@ def run_lammps(
         raise OptionError(f"there is no input {path}; check the spelling")
     lammps = open_lammps(variables or {}, log=log, screen=screen)
     try:
+        without_pair_style(lammps)
         with StopRequest() as stop:
             forces = ExternalForces(lammps, calculator, elements, stop)
             Script(lammps, forces.before, forces.after).run(path)
@@ -165,14 +173,22 @@ class ExternalForces:
         self._tags = np.zeros(0, dtype=np.int64)
         self._cutoff = float(getattr(calculator, "cutoff", DEFAULT_CUTOFF))
         self._property = "free_energy" if "free_energy" in calculator.implemented_properties else "energy"
+        self._warned: set[str] = set()  # what was said about masses
         self._styled = self._alone = False  # a pair style was set; it is mlff and no hybrid
         self.n_evaluations = 0
 
     # -- between commands ----------------------------------------------------------------------------------------------
 
     def before(self, text: str, words: list[str]) -> str:
-        """Look at a command before LAMMPS gets it: put the fix in, translate `pair_style mlff`."""
+        """Look at a command before LAMMPS gets it: put the fix in, translate `pair_style mlff`.
+
+        Raises:
+            OptionError: a command that cannot be done right; see `refusals`.
+        """
         name = words[0]
+        if watched(name):
+            text, words = self._expanded(words)
+            refuse_command(words, FIX)
         self._styled = name != "clear" and (self._styled or name in ("pair_style", "read_restart"))
         if name == "pair_style":
             self._alone = words[1:2] == ["mlff"]
@@ -184,11 +200,22 @@ class ExternalForces:
             self._insert()
             if name in _COMPUTING:
                 self._check()
+                refuse_state(self._lammps)
                 if not self._styled:  # so that LAMMPS has neighbour lists and no reason to warn
                     self._lammps.command(f"pair_style zero {self._cutoff:.10g}")
                     self._lammps.command("pair_coeff * *")
                     self._styled = True
         return text
+
+    def _expanded(self, words: list[str]) -> tuple[str, list[str]]:
+        """A command as LAMMPS will see it, variables put in once, and its words without quotes."""
+        text = " ".join(words)
+        if "$" in text:
+            try:
+                text = self._lammps.expand(text) or text
+            except Exception:  # LAMMPS gets the command as it stands, and says where the trouble is
+                return text, words
+        return text, [unquote(word) for word in split_words(text)]
 
     def after(self) -> None:
         """Raise what happened in the callback, which LAMMPS cannot pass on."""
@@ -240,8 +267,13 @@ class ExternalForces:
             )
         if self._elements is not None:
             self._numbers = numbers_of_symbols(self._elements, n_types)
-            return
         masses = lammps.extract_atom("mass")
+        if self._elements is not None:
+            for said in contradictions(self._numbers, [masses[k] for k in range(1, n_types + 1)] if masses else []):
+                if said not in self._warned:
+                    _LOG.warning("%s", said)
+                    self._warned.add(said)
+            return
         if not masses:
             raise OptionError('atoms of this atom_style have no masses by type; name the elements: --elements "H C O"')
         self._numbers = numbers_of_masses([masses[kind] for kind in range(1, n_types + 1)])
