@@ -76,11 +76,11 @@ def test_exclusions_among_types_of_other_styles_do_not_matter(engine: Engine, fi
             np.testing.assert_allclose(found.forces, expected.forces, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("rule", ["type 1 2", "group some some", "group some neon", "type 2 2"])
+@pytest.mark.parametrize("rule", ["type 1 2", "group some some", "group some neon", "group some rest", "type 2 2"])
 def test_pairs_that_are_lacking_are_refused(engine: Engine, files: Path, rule: str) -> None:
     write_data(noble((3, 3, 3)), engine.folder / "atoms.data", NUMBERS)
     head = setup("pair_style mlff", str(files / "layers.pt"))
-    text = f"{head}{SOME}group neon type 2\nneigh_modify exclude {rule}\nrun 0\n"
+    text = f"{head}{SOME}group rest subtract all some\ngroup neon type 2\nneigh_modify exclude {rule}\nrun 0\n"
     for n_ranks in (1, 2):
         said = engine.refusal(text, n_ranks)
         assert "would not see pairs that neigh_modify exclude leaves out" in said
