@@ -23,13 +23,11 @@ from mlff_calc.training.recipe import Recipe, load_recipe
 from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
 from mlff_calc.training.run_folder import (
     RunFolder,
-    check_data_unchanged,
     check_folder,
     fingerprint,
     hold_folder,
     look,
-    remove_leftovers,
-    start_folder,
+    set_up_folder,
 )
 from mlff_calc.training.run_steps import best_network, check_compiler, output_folder
 
@@ -110,11 +108,7 @@ def train(
     data = {part: fingerprint(frames.path) | {"frames": len(frames)} for part, frames in parts.items()}
     logger.info("%s", label_table(counts))
     with hold_folder(folder, seen):
-        if resume:
-            check_data_unchanged(folder, data)
-            remove_leftovers(folder)
-        else:
-            start_folder(folder, recipe, data, command)
+        set_up_folder(folder, recipe, data, command, resume=resume)
         example = train_graphs.batch([0, len(train_graphs) - 1]).graph if recipe.trainer.compile else None  # two systems
         module = TrainingModule(potential, recipe, example)
         saved = SavedFrames(folder, parts)

@@ -270,6 +270,26 @@ def remove_leftovers(folder: RunFolder) -> None:
             path.unlink(missing_ok=True)
 
 
+def set_up_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any], command: str, *, resume: bool) -> None:
+    """Make a folder that is held ready for its run: begin it, or check that a run that goes on finds the data it had.
+
+    Args:
+        folder: Folder of the run, held.
+        recipe: Of the run.
+        data: Fingerprints of the data by part.
+        command: For the record.
+        resume: What `check_folder` said.
+
+    Raises:
+        TrainingError: The data of a run that goes on have changed.
+    """
+    if resume:
+        check_data_unchanged(folder, data)
+        remove_leftovers(folder)
+    else:
+        start_folder(folder, recipe, data, command)
+
+
 def start_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any], command: str) -> None:
     """Make the folder of a new run; files of an older run in it are removed, files that are not of a run are left alone.
 

@@ -20,12 +20,10 @@ from mlff_calc.training.motion.recipe import MotionRecipe, load_motion_recipe
 from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
 from mlff_calc.training.run_folder import (
     RunFolder,
-    check_data_unchanged,
     check_folder,
     hold_folder,
     look,
-    remove_leftovers,
-    start_folder,
+    set_up_folder,
 )
 from mlff_calc.training.run_steps import best_network, check_compiler, output_folder
 
@@ -108,11 +106,7 @@ def train_propagator(
     data = {part: mark | {"samples": len(samples)} for part, samples in parts.items()}
     logger.info("%s", ", ".join(f"{len(samples)} samples for {part}" for part, samples in parts.items()))
     with hold_folder(folder, seen):
-        if resume:
-            check_data_unchanged(folder, data)
-            remove_leftovers(folder)
-        else:
-            start_folder(folder, recipe, data, command)
+        set_up_folder(folder, recipe, data, command, resume=resume)
         n_example = min(recipe.optimizer.batch_size, len(train))
         example = train.batch(list(range(n_example))).graph if recipe.trainer.compile else None
         module = MotionModule(propagator, recipe, example)
