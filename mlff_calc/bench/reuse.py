@@ -38,7 +38,7 @@ class Run:
 
     Attributes:
         name: of the way. temperature_K: of the run, nominally, or of the thermostat. timestep_fs, time_ps: of the run.
-        n_forward, n_adjoint: evaluations per step, repeats and cold solves included.
+        n_forward, n_adjoint: evaluations per step after the first one, repeats and cold solves included.
         ms: wall time per step, everything included. model_ms: of the model alone.
         drift, drift_error: of the total energy, meV/atom/ps. noise: its standard deviation about the line, meV/atom.
         force_rmse: against the reference, root mean square over components and frames, meV/Angstrom.
@@ -194,6 +194,7 @@ def _follow(
     calculator: MLFFCalculator = atoms.calc
     n_steps = round(time_ps * 1000.0 / timestep_fs)
     atoms.get_forces()
+    dynamics.run(1)  # the first step after a cold start is solved like one: it is not what a trajectory costs
     calculator.stats.reset()
     energies, temperatures, errors, spent = [], [], [], 0.0
     block = max(1, n_steps // max(1, frames))
