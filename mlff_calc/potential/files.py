@@ -181,13 +181,13 @@ def check_kind(folder: Path, kind: str = "potential") -> dict[str, Any]:
     return header
 
 
-def read_header(folder: Path) -> dict[str, Any]:
+def read_header(folder: str | Path) -> dict[str, Any]:
     """Header of a potential's weights, upgraded to this version's format.
 
     Raises:
         PotentialFileError: truncated, foreign, or newer.
     """
-    file = require_regular(folder / WEIGHTS, PotentialFileError)
+    file = require_regular(Path(folder) / WEIGHTS, PotentialFileError)
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
