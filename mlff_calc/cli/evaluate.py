@@ -23,9 +23,10 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            help="Structures with reference values: any file that ASE reads. For propagators, a file of trajectories.",
+            help="Structures with reference values: files that ASE reads, judged together. For propagators, a file of "
+            "trajectories.",
             show_default=False,
         ),
     ],
@@ -56,7 +57,7 @@ def evaluate(
     index: Annotated[
         str | None,
         typer.Option(
-            "--index", help="Which frames, as in ASE: ':100', '::10', '-1'; all by default.", show_default=False
+            "--index", help="Which frames of each file, as in ASE: ':100', '::10', '-1'; all by default.", show_default=False
         ),
     ] = None,
     part: Annotated[
@@ -124,9 +125,11 @@ def evaluate(
         _refuse("a propagator", {"--plot": plot, "--key": key, "--unit": unit, "--index": index})
         from mlff_calc.training.motion.evaluate import BATCH_SIZE, evaluate_motion_file
 
+        if len(data) > 1:
+            raise typer.BadParameter(f"a propagator takes one file of trajectories, not {len(data)}; name one")
         moved = evaluate_motion_file(
             potential,
-            data,
+            data[0],
             part=None if part == "all" else part or "test",
             format=file_format,
             reading=reading,
@@ -140,13 +143,13 @@ def evaluate(
     _refuse(
         "a potential", {f"--{name.replace('_', '-')}": value for name, value in (reading | {"limit": limit}).items()}
     )
-    from mlff_calc.training.evaluate import evaluate_file
-    from mlff_calc.training.recipe import parse_source
+    from mlff_calc.training.evaluate import evaluate_files
+    from mlff_calc.training.recipe import parse_sources
 
-    asked: dict[str, Any] = {"file": str(data), "index": index or ":", "part": part, "format": file_format}
-    asked |= {"keys": _pairs("--key", key), "units": _pairs("--unit", unit)}
-    report = evaluate_file(
-        potential, parse_source(asked, "mlff eval"), batch_size=batch_size or 16, plot=plot,
+    asked: dict[str, Any] = {"file": [str(file) for file in data], "index": index or ":", "part": part}
+    asked |= {"format": file_format, "keys": _pairs("--key", key), "units": _pairs("--unit", unit)}
+    report = evaluate_files(
+        potential, parse_sources(asked, "mlff eval"), batch_size=batch_size or 16, plot=plot,
         precision=asked_precision, trust=trust, **common,
     )
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text())

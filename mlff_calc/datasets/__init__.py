@@ -6,6 +6,7 @@ from mlff_calc.datasets.dataset import StructureDataset, count_labels, labelled_
 from mlff_calc.datasets.labels import LabelKeys
 from mlff_calc.datasets.readers import existing_file, read_structures
 from mlff_calc.datasets.sample import KINDS, Kind, Sample
+from mlff_calc.datasets.several import matching_files
 from mlff_calc.datasets.splits import PARTS, split_indices
 from mlff_calc.datasets.statistics import fit_reference_energies, force_rms
 from mlff_calc.datasets.units import Units
@@ -23,6 +24,7 @@ __all__ = [
     "fit_reference_energies",
     "force_rms",
     "labelled_graph",
+    "matching_files",
     "read_structures",
     "split_indices",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from ase import Atoms
 from ase.io.formats import string2index
 
 from mlff_calc.datasets.ase_files import read_frames_with_ase
+from mlff_calc.datasets.isolated import is_marked
 from mlff_calc.datasets.labels import LabelKeys, available_names, disagreements, extract_labels
 from mlff_calc.datasets.npz_files import read_npz
 from mlff_calc.datasets.sample import KINDS, Kind, Sample
 from mlff_calc.datasets.units import Units
+from mlff_calc.datasets.weights import NAMES
 from mlff_calc.errors import DatasetError
 from mlff_calc.graph.occupancy import check_occupancy
 
@@ -58,7 +61,7 @@ def read_structures(
             raise DatasetError(
                 f"{file}: label keys {keys.named()} and signs cannot be chosen for npz archives; leave `keys` out"
             )
-        samples = read_npz(file, part, units, rmd17=format == "rmd17")
+        samples = [replace(s, archive_part=part or "") for s in read_npz(file, part, units, rmd17=format == "rmd17")]
         _say_supposed_units(units, samples, file)
     else:
         if part is not None:
@@ -98,7 +101,12 @@ def _read_with_ase(
             pbc=atoms.pbc,
         )
         config_type = str(atoms.info.get(keys.config_type, ""))
-        samples.append(Sample(bare, **labels, config_type=config_type, path=file, frame=number, absent=absent))
+        weights = {name: atoms.info[name] for name in NAMES if name in atoms.info}
+        samples.append(
+            Sample(
+                bare, **labels, config_type=config_type, path=file, frame=number, absent=absent, stated_weights=weights
+            )
+        )
     differ = [name for _, atoms in frames for name in disagreements(atoms, keys)]
     if differ:
         logger.warning(
@@ -121,8 +129,11 @@ def _say_supposed_units(units: Units | None, samples: list[Sample], file: Path) 
 
 
 def _require_named(frames: list[Atoms], keys: LabelKeys, file: Path) -> None:
-    """Refuse a file in which a label that the user named is in no frame."""
+    """Refuse a file in which a label that the user named is in no frame; isolated atoms need an energy only."""
+    only_isolated = all(is_marked(str(atoms.info.get(keys.config_type, ""))) for atoms in frames)
     for kind, name in keys.named().items():
+        if only_isolated and kind != "energy":
+            continue
         if not frames or any(name in available_names(atoms) for atoms in frames):
             continue
         have = sorted({entry for atoms in frames[:20] for entry in available_names(atoms)})

@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlff_calc.bounded import shorten
 from mlff_calc.errors import DatasetError
 
 Kind = Literal["energy", "forces", "stress"]
@@ -30,6 +31,8 @@ class Sample:
         path: the file.
         frame: number of the frame in the file (in the part, for files with parts), from 0.
         absent: for a label that is not there although the frame holds something of its kind: why.
+        archive_part: part of the archive, for files with parts; else empty.
+        stated_weights: what the file says of the frame's weights, by the names of `datasets.weights.NAMES`, unchecked.
     """
 
     atoms: Atoms
@@ -40,6 +43,8 @@ class Sample:
     path: Path = Path()
     frame: int = 0
     absent: Mapping[Kind, str] = field(default_factory=dict)
+    archive_part: str = ""
+    stated_weights: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -71,10 +76,13 @@ def number_array(value: object, shapes: tuple[tuple[int, ...], ...], place: str,
         DatasetError: not numbers, another shape, or values that are not finite.
     """
     try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(value)
+        if given.dtype.kind in "cmMV":  # numpy would drop imaginary parts and units of time
+            raise TypeError(given.dtype.name)
+        array = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(
-            f"{place}: label '{key}' is {value!r}, not numbers; correct the file or name another key"
+            f"{place}: label '{key}' is {shorten(value)}, not real numbers; correct the file or name another key"
         ) from error
     if () in shapes and array.size == 1:
         array = array.reshape(())

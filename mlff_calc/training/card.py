@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from ase.data import chemical_symbols
 
+from mlff_calc.datasets.several import short_names
 from mlff_calc.potential import Potential
 from mlff_calc.training.evaluate import EvaluationReport
 from mlff_calc.training.fit import FitResult
@@ -35,6 +37,7 @@ def write_card(
     fitted: FitResult,
     report: EvaluationReport,
     command: str,
+    notes: Sequence[str] = (),
 ) -> str:
     """The card as Markdown.
 
@@ -45,6 +48,7 @@ def write_card(
         fitted: Epochs and time.
         report: Errors on `test`, or on `valid` where there is no test part.
         command: The command line of the run.
+        notes: What was decided about the data, a sentence each.
     """
     card = recipe.card
     elements = " ".join(chemical_symbols[z] for z in potential.elements)
@@ -55,9 +59,11 @@ def write_card(
     lines += ["## Data", "", f"Level of theory: {card.level_of_theory or 'not stated in the recipe'}.", ""]
     lines += [card.data, ""] if card.data else []
     lines += ["| part | file | frames | energies | forces | stresses |", "|---|---|---|---|---|---|"]
-    for part, frames in parts.items():
-        n = frames.count().labels
-        lines.append(f"| {part} | {frames.path.name} | {len(frames)} | {n['energy']} | {n['forces']} | {n['stress']} |")
+    short = short_names(path for frames in parts.values() for path in frames.paths)
+    for count in (count for frames in parts.values() for count in frames.count_by_file()):
+        n, name = count.labels, without_folder(short[Path(count.path)])
+        lines.append(f"| {count.part} | {name} | {count.frames} | {n['energy']} | {n['forces']} | {n['stress']} |")
+    lines += ["", *(f"- {note}" for note in notes)] if notes else []
     lines += ["", "## Model", "", f"{backbone}; {n_weights} weights; precision in training {recipe.trainer.precision}."]
     if recipe.fine_tune_from:
         lines.append(f"Fine-tuned from {without_folder(recipe.fine_tune_from)}.")
@@ -69,6 +75,11 @@ def write_card(
     lines += ["", f"## Errors on {report.frames} {where}", "", "| | MAE | RMSE | unit |", "|---|---|---|---|"]
     for name, errors in report.errors.items():
         lines.append(f"| {name.replace('_', ' ')} | {errors.mae:.3f} | {errors.rmse:.3f} | {errors.unit} |")
+    if len(report.by_config_type) > 1:
+        for kind, found in report.by_config_type.items():
+            for name, errors in found.items():
+                words = f"{kind}: {name.replace('_', ' ')}"
+                lines.append(f"| {words} | {errors.mae:.3f} | {errors.rmse:.3f} | {errors.unit} |")
     lines += ["", "## Not for", ""]
     lines.append(card.not_for or f"Elements other than {elements}, and structures unlike the training data.")
     lines.append("The potential knows nothing of charge and spin, and no interaction beyond its cutoff"

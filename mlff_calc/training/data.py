@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_calc.datasets import KINDS, Sample, labelled_graph
+from mlff_calc.datasets import KINDS, Kind, Sample, labelled_graph
 from mlff_calc.graph import collate, to_device
 
 
@@ -24,12 +24,15 @@ class Batch:
             float64, NaN where a frame lacks the label.
         n_atoms: Atoms per system [n_systems].
         frames: Numbers of the frames within their part of the data.
+        weights: Of the terms of the loss: `energy` [n_systems], `forces` [n_atoms], `stress` [n_systems], float64; None
+            where all are 1.
     """
 
     graph: dict[str, Tensor]
     labels: dict[str, Tensor]
     n_atoms: Tensor
     frames: list[int]
+    weights: dict[str, Tensor] | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -37,7 +40,8 @@ class Batch:
             return self
         labels = {name: label.to(device, non_blocking=True) for name, label in self.labels.items()}
         graph = to_device(self.graph, device, non_blocking=True)
-        return Batch(graph, labels, self.n_atoms.to(device, non_blocking=True), self.frames)
+        weights = self.weights and {name: one.to(device, non_blocking=True) for name, one in self.weights.items()}
+        return Batch(graph, labels, self.n_atoms.to(device, non_blocking=True), self.frames, weights)
 
 
 class BatchSource(Protocol):
@@ -58,12 +62,16 @@ class GraphFrames:
     Args:
         samples: Structures and labels.
         cutoff: Angstrom.
+        weights: Weights of the labels of each sample; None where all are 1.
 
     Raises:
         StructureError: A structure cannot be a graph; names the file and the frame.
     """
 
-    def __init__(self, samples: Sequence[Sample], cutoff: float) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], cutoff: float, weights: Sequence[Mapping[Kind, float]] | None = None
+    ) -> None:
+        self.weights = weights
         self.graphs: list[dict[str, Tensor]] = []
         self.labels: list[dict[str, Tensor]] = []
         for sample in samples:
@@ -84,7 +92,15 @@ class GraphFrames:
         graph = collate([self.graphs[index] for index in frames])
         labels: dict[str, Tensor] = {name: torch.cat([self.labels[index][name] for index in frames]) for name in KINDS}
         n_atoms = torch.tensor([self.graphs[index]["atomic_numbers"].shape[0] for index in frames])
-        return Batch(graph, labels, n_atoms, frames)
+        return Batch(graph, labels, n_atoms, frames, self._weights_of(frames, n_atoms))
+
+    def _weights_of(self, frames: list[int], n_atoms: Tensor) -> dict[str, Tensor] | None:
+        """Of a batch: one per system, and of forces one per atom."""
+        if self.weights is None:
+            return None
+        chosen = [self.weights[index] for index in frames]
+        found = {kind: torch.tensor([one[kind] for one in chosen], dtype=torch.float64) for kind in KINDS}
+        return {kind: one.repeat_interleave(n_atoms) if kind == "forces" else one for kind, one in found.items()}
 
 
 class EpochLoader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,8 +14,10 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from mlff_calc.datasets import KINDS, Sample, StructureDataset, count_labels, existing_file
+from mlff_calc.datasets import KINDS, Sample, StructureDataset, count_labels, matching_files
 from mlff_calc.datasets.absent import absent_labels
+from mlff_calc.datasets.several import short_names
+from mlff_calc.datasets.weights import type_of
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.export.exported import ExportedPotential
@@ -22,8 +25,9 @@ from mlff_calc.export.opening import OneByOne, load_any, precision_of
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.data import Batch, GraphFrames
 from mlff_calc.training.finite import first_not_finite
-from mlff_calc.training.frames import read_source
+from mlff_calc.training.frames import read_sources
 from mlff_calc.training.recipe import Source
+from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.sums import Errors, ErrorSums
 
 
@@ -40,6 +44,7 @@ class EvaluationReport:
         pairs: Reference and predicted values by property, flat, in eV, eV/atom, eV/Angstrom, eV/Angstrom^3.
         labels: How many frames have each label.
         absent: By label, what frames hold in its place, or why it is not taken from them.
+        files: Frames by file, under names that tell the files apart.
     """
 
     frames: int
@@ -49,11 +54,13 @@ class EvaluationReport:
     pairs: dict[str, tuple[np.ndarray, np.ndarray]] = field(repr=False)
     labels: dict[str, int] = field(default_factory=dict)
     absent: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pairs, fit for JSON."""
         return {
             "frames": self.frames,
+            "files": self.files,
             "labels": self.labels,
             "labels_not_taken": self.absent,
             "errors": {name: asdict(errors) for name, errors in self.errors.items()},
@@ -68,6 +75,8 @@ class EvaluationReport:
         """A table of plain text."""
         have = ", ".join(f"{kind} in {count or 'none'}" for kind, count in self.labels.items())
         lines = [f"{self.frames} frames" + (f" ({have})" if have else "")]
+        if len(self.files) > 1:
+            lines += [f"  {count} of {name}" for name, count in self.files.items()]
         lines += [f"{kind} not taken: {reason}" for kind, reasons in self.absent.items() for reason in reasons]
         lines.append(f"{'':<24} {'MAE':>10} {'RMSE':>10}  unit")
         lines += [_row(name.replace("_", " "), errors) for name, errors in self.errors.items()]
@@ -172,9 +181,10 @@ class _Collected:
 
     def report(self, samples: Sequence[Sample]) -> EvaluationReport:
         kinds: dict[str, ErrorSums] = {}
+        any_type = any(sample.config_type for sample in samples)
         for sample, sums in zip(samples, self.per_frame, strict=True):
-            if sample.config_type:
-                total = kinds.setdefault(sample.config_type, ErrorSums())
+            if any_type:
+                total = kinds.setdefault(type_of(sample), ErrorSums())
                 for name, row in sums.rows.items():
                     total.rows[name] = total.rows[name] + row if name in total.rows else row
         by_element = {chemical_symbols[z]: s.errors().get("forces") for z, s in sorted(self.elements.items())}
@@ -190,12 +200,19 @@ class _Collected:
             pairs={name: pair for name, pair in pairs.items() if pair[0].size},
             labels={kind: count for kind, count in count_labels(samples).items() if kind in KINDS},
             absent=absent_labels(samples),
+            files=_frames_by_file(samples),
         )
 
 
-def evaluate_file(
+def _frames_by_file(samples: Sequence[Sample]) -> dict[str, int]:
+    """Frames of each file, without the folders that lead there; nothing for samples that came from no file."""
+    counts = Counter(sample.path for sample in samples if sample.path != Path())
+    return {without_folder(name): counts[path] for path, name in short_names(counts).items()}
+
+
+def evaluate_files(
     potential: str,
-    source: Source,
+    sources: Sequence[Source],
     *,
     batch_size: int = 16,
     device: str = "auto",
@@ -203,11 +220,11 @@ def evaluate_file(
     plot: Path | None = None,
     trust: bool = False,
 ) -> EvaluationReport:
-    """Evaluate a potential given by name, folder or exported file on a file of labelled structures.
+    """Evaluate a potential given by name, folder or exported file on files of labelled structures, all together.
 
     Args:
         potential: Name of a potential that ships, a folder, or an exported file, which takes one structure at a time.
-        source: The file and how to read it, as in a recipe; `parse_source` makes one.
+        sources: The files and how to read them, as in a recipe; `parse_sources` makes them. Patterns are allowed.
         batch_size: Structures evaluated at once.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         precision: `float32`, `mixed`, `float64`; None is float32, and of an exported file its own.
@@ -215,7 +232,7 @@ def evaluate_file(
         trust: Open an exported file although this user did not export it on this machine: its code runs.
 
     Raises:
-        DatasetError: The file is missing, unreadable, or holds no labels.
+        DatasetError: A file is missing or unreadable, a frame is named twice, or no file holds labels.
         OptionError: A device that is not there, or a plot that cannot be written; found before anything is evaluated.
         EvaluationError: The potential gives a value that is not finite; names file and frame.
     """
@@ -224,16 +241,17 @@ def evaluate_file(
     if plot is not None:
         _check_plot(plot)
     model, target = _loaded(potential, device, precision, trust)
-    data = existing_file(source.file)
-    samples = read_source(data, source)
+    files = [(file, source) for source in sources for file in matching_files(source.file)]
+    samples = read_sources(files)
+    what = str(files[0][0]) if len(files) == 1 else f"{len(files)} files"
     if not any(sample.labels() for sample in samples):
         held = "".join(f" {reasons[0]};" for reasons in absent_labels(samples).values())
         raise DatasetError(
-            f"{data}: no energies, forces or stresses were found;{held} name them with --key, e.g. --key energy=REF_energy"
+            f"{what}: no energies, forces or stresses were found;{held} name them with --key, e.g. --key energy=REF_energy"
         )
     report = evaluate(model, samples, batch_size=batch_size, device=target)
     if plot is not None:
-        parity(report.pairs, plot, f"{report.frames} frames of {data.name}")
+        parity(report.pairs, plot, f"{report.frames} frames of {Path(what).name}")
     return report
 
 

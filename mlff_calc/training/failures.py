@@ -56,9 +56,11 @@ class SavedFrames:
 
     def __call__(self, error: NotFiniteError, step: int) -> TrainingError:
         """Write the frames, and name them."""
-        frames = self.parts[error.part]
-        samples = [frames.samples[frame] for frame in error.frames]
-        indices = [sample.frame for sample in samples]
+        samples = [self.parts[error.part].samples[frame] for frame in error.frames]
+        by_file: dict[str, list[str]] = {}
+        for sample in samples:
+            by_file.setdefault(str(sample.path), []).append(str(sample.frame))
+        named = " and ".join(f"{', '.join(numbers)} of {path}" for path, numbers in by_file.items())
         structures = []
         for sample in samples:
             atoms = sample.atoms.copy()
@@ -72,7 +74,7 @@ class SavedFrames:
         ase.io.write(stream, structures, format="extxyz")
         write_atomic(self.folder.bad_batch, stream.getvalue())
         return TrainingError(
-            f"{error} at step {step}, in the batch of frames {', '.join(map(str, indices))} of {frames.path}; they are "
+            f"{error} at step {step}, in the batch of frames {named}; they are "
             f"saved in {self.folder.bad_batch}. Look for overlapping atoms or wrong labels there, or lower "
             "optimizer.learning_rate"
         )

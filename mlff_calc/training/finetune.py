@@ -2,7 +2,8 @@
 
 The architecture, scale and weights are those of the start. Reference energies are fitted anew, because the new data may come
 from another method, whose total energies differ by thousands of eV: they are fitted to what the start leaves over,
-E - E_start, so that the energies of the start are shifted per element and its learned part is kept.
+E - E_start, so that the energies of the start are shifted per element and its learned part is kept. `auto` does so as well,
+where the data hold isolated atoms: what the start has learned belongs to its own reference energies, which may be fitted.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from ase.data import chemical_symbols
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.potential import Potential, build_potential, load_potential
 from mlff_calc.training.data import GraphFrames
-from mlff_calc.training.frames import Frames, symbol_number
+from mlff_calc.training.frames import Frames
 from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.references import given_energies, isolated_references, origin_of, refuse_neighbours
 
 _BATCH = 16
 
@@ -33,7 +35,7 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
     unknown = sorted(frames.elements() - set(start.elements))
     if unknown:
         raise DatasetError(
-            f"{frames.path} holds {' '.join(chemical_symbols[z] for z in unknown)}, but the potential {name!r} knows only "
+            f"{frames.where} holds {' '.join(chemical_symbols[z] for z in unknown)}, but the potential {name!r} knows only "
             f"{' '.join(chemical_symbols[z] for z in start.elements)}; leave those frames out, or train a new potential"
         )
     if start.direct_forces and recipe.loss.stress > 0.0:
@@ -41,9 +43,9 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
             f"{recipe.origin}: loss.stress is {recipe.loss.stress:g}, but the potential {name!r} has direct forces, which "
             "give no stress; set loss.stress to 0, or start from a potential whose forces are gradients"
         )
-    graphs = GraphFrames(frames.samples, start.cutoff)
+    graphs = GraphFrames(frames.samples, start.cutoff, frames.weights)
     config = dict(start.config)
-    energies = _shifted_references(recipe, start, graphs)
+    energies = _references(recipe, start, frames, graphs)
     config["reference_energies"] = {str(z): energy for z, energy in energies.items()}
     potential = build_potential(config, seed=recipe.trainer.seed)
     state = {key: value for key, value in start.state_dict().items() if not key.endswith("reference_energies")}
@@ -53,17 +55,20 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
     return potential.to_precision(recipe.trainer.precision), graphs
 
 
-def _shifted_references(recipe: Recipe, start: Potential, graphs: GraphFrames) -> dict[int, float]:
+def _references(recipe: Recipe, start: Potential, frames: Frames, graphs: GraphFrames) -> dict[int, float]:
+    """As the recipe says; elements that the new frames lack keep their energies where isolated atoms give the others."""
     before = {z: float(start.config["reference_energies"].get(str(z), 0.0)) for z in start.elements}
-    given = recipe.reference_energies
-    if not isinstance(given, str):
-        changed = {symbol_number(symbol, recipe): energy for symbol, energy in given.items()}
-        missing = [chemical_symbols[z] for z in start.elements if z not in changed]
-        if missing:
-            raise RecipeError(
-                f"{recipe.origin}: reference_energies lacks {' '.join(missing)}; give all, or write `fit`"
-            )
-        return {z: changed[z] for z in start.elements}
+    origin = origin_of(recipe, frames)
+    if origin == "given in the recipe":
+        return given_energies(recipe, start.elements)
+    if origin == "from isolated atoms":
+        refuse_neighbours(frames.isolated, start.cutoff)
+        return before | isolated_references(recipe, frames, sorted(frames.elements()))
+    return _shifted_references(before, start, graphs)
+
+
+def _shifted_references(before: dict[int, float], start: Potential, graphs: GraphFrames) -> dict[int, float]:
+    """Reference energies that fit what the start leaves over of the training energies."""
     rows, left_over = [], []
     start.eval()
     for first in range(0, len(graphs), _BATCH):

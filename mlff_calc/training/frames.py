@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
 
-from mlff_calc.datasets import KINDS, PARTS, Kind, Sample, count_labels, existing_file, read_structures, split_indices
+from mlff_calc.datasets import KINDS, PARTS, Kind, Sample, count_labels, matching_files, read_structures, split_indices
 from mlff_calc.datasets.absent import absent_labels
+from mlff_calc.datasets.isolated import isolated_energies, part_isolated
+from mlff_calc.datasets.several import refuse_frames_twice
+from mlff_calc.datasets.weights import frame_weights, refuse_unknown_types
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.labels import PartCount
 from mlff_calc.training.recipe import Recipe, Source
@@ -27,20 +30,37 @@ class Frames:
 
     Attributes:
         part: `train`, `valid` or `test`.
-        path: The file.
+        paths: The files.
         samples: Structures with their labels.
+        isolated: Frames of isolated atoms; they are among `samples` only where the recipe says so.
+        weights: Weights of the labels of each sample; None where they are all 1.
     """
 
     part: str
-    path: Path
+    paths: tuple[Path, ...]
     samples: list[Sample]
+    isolated: list[Sample] = field(default_factory=list)
+    weights: list[dict[Kind, float]] | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def where(self) -> str:
+        """The files, for messages."""
+        rest = len(self.paths) - 1
+        return str(self.paths[0]) + (f" and {rest} other file{'s' * (rest > 1)}" if rest else "")
+
     def count(self) -> PartCount:
         """How many labels of each kind there are."""
-        return PartCount(self.part, self.path, len(self), count_labels(self.samples), absent_labels(self.samples))
+        return self._counted(self.where, self.samples)
+
+    def count_by_file(self) -> list[PartCount]:
+        """The same for each file."""
+        return [self._counted(path, [s for s in self.samples if s.path == path]) for path in self.paths]
+
+    def _counted(self, path: str | Path, samples: list[Sample]) -> PartCount:
+        return PartCount(self.part, path, len(samples), count_labels(samples), absent_labels(samples))
 
     def elements(self) -> set[int]:
         """Atomic numbers that occur."""
@@ -56,29 +76,39 @@ def read_frames(recipe: Recipe) -> dict[str, Frames]:
     Raises:
         RecipeError: A file is missing, a split asks for more frames than there are, a frame is in two parts.
         DatasetError: A file cannot be read or holds labels that are not finite, an element of a later part is not in the
-            training part.
+            training part, a frame is named twice, a weight is none, isolated atoms are none or disagree.
     """
     parts: dict[str, Frames] = {}
     for part in PARTS:
-        source = recipe.data.source(part)
-        if source is not None:
-            parts[part] = _read(recipe, part, source)
+        sources = recipe.data.sources(part)
+        if sources:
+            parts[part] = _read(recipe, part, sources)
+    isolated_energies(sample for frames in parts.values() for sample in frames.isolated)
     if recipe.data.split is not None:
         parts |= _split(recipe, parts["train"])
-    for part in ("train", "valid"):
-        if len(parts[part]) == 0:
-            raise DatasetError(f"{parts[part].path}: no frames for `{part}`; check the file and data.split")
+    for part, frames in parts.items():
+        if len(frames) == 0:
+            beside = " beside isolated atoms" if frames.isolated else ""
+            raise DatasetError(f"{frames.where}: no frames for `{part}`{beside}; check the file and data.split")
     _check_elements(recipe, parts)
     _check_disjoint(recipe, parts)
-    return parts
+    return _weighed(recipe, parts)
 
 
-def _read(recipe: Recipe, part: str, source: Source) -> Frames:
-    try:
-        path = existing_file(recipe.resolve(source.file))
-    except DatasetError as error:
-        raise RecipeError(f"{recipe.origin}: data.{part}.file: {error}") from error
-    return Frames(part, path, read_source(path, source, weighted(recipe)))
+def _read(recipe: Recipe, part: str, sources: list[Source]) -> Frames:
+    """The frames of one part, isolated atoms apart."""
+    found: list[tuple[Path, Source]] = []
+    for number, source in enumerate(sources):
+        place = f"data.{part}.{number}.file" if len(sources) > 1 else f"data.{part}.file"
+        try:
+            files = matching_files(recipe.expanded(source.file), recipe.origin.parent)
+        except DatasetError as error:
+            raise RecipeError(f"{recipe.origin}: {place}: {error}") from error
+        found += [(file.resolve(), source) for file in files]
+    samples = read_sources(found, weighted(recipe))
+    others, isolated = part_isolated(samples)
+    paths = tuple(dict.fromkeys(path for path, _ in found))
+    return Frames(part, paths, samples if recipe.data.keep_isolated_atoms else others, isolated)
 
 
 def weighted(recipe: Recipe) -> list[Kind]:
@@ -86,12 +116,18 @@ def weighted(recipe: Recipe) -> list[Kind]:
     return [kind for kind in KINDS if kind in recipe.loss.weights()]
 
 
-def read_source(path: Path, source: Source, checked: Collection[Kind] = KINDS) -> list[Sample]:
-    """The samples of one file, read as a recipe says; faults of labels outside `checked` only leave these out.
+def read_sources(files: Sequence[tuple[Path, Source]], checked: Collection[Kind] = KINDS) -> list[Sample]:
+    """The samples of some files, each read as its source says; faults of labels outside `checked` only leave these out.
 
     Raises:
-        DatasetError: see `read_structures`.
+        DatasetError: see `read_structures`; a frame that two of the sources name.
     """
+    read = [(path, _read_source(path, source, checked)) for path, source in files]
+    refuse_frames_twice(read)
+    return [sample for _, samples in read for sample in samples]
+
+
+def _read_source(path: Path, source: Source, checked: Collection[Kind]) -> list[Sample]:
     keys = None if source.keys is None else source.keys.for_reader()
     units = None if source.units is None else source.units.for_reader()
     return read_structures(
@@ -106,12 +142,39 @@ def _split(recipe: Recipe, frames: Frames) -> dict[str, Frames]:
     try:
         chosen = split_indices(len(frames), split.train, split.valid, split.test, split.seed)
     except DatasetError as error:
-        raise RecipeError(f"{recipe.origin}: data.split of {frames.path}: {error}") from error
+        raise RecipeError(f"{recipe.origin}: data.split of {frames.where}: {error}") from error
+    isolated = {"train": frames.isolated}
     return {
-        part: Frames(part, frames.path, [frames.samples[i] for i in indices])
+        part: Frames(part, frames.paths, [frames.samples[i] for i in indices], isolated.get(part, []))
         for part, indices in chosen.items()
         if len(indices)
     }
+
+
+def _weighed(recipe: Recipe, parts: dict[str, Frames]) -> dict[str, Frames]:
+    """The parts that a loss is taken of, with weights where any is not 1."""
+    by_type: Mapping[str, float] = recipe.loss.config_weights
+    refuse_unknown_types(by_type, parts["train"].samples, f"{recipe.origin}: loss.config_weights")
+    for part in ("train", "valid"):
+        frames = parts[part]
+        weights = [frame_weights(sample, by_type, recipe.loss.frame_weights) for sample in frames.samples]
+        if all(weight == 1.0 for each in weights for weight in each.values()):
+            continue
+        _require_weight(recipe, frames, weights)
+        parts[part] = replace(frames, weights=weights)
+    return parts
+
+
+def _require_weight(recipe: Recipe, frames: Frames, weights: list[dict[Kind, float]]) -> None:
+    """Refuse weights that leave nothing of a label that the loss asks for."""
+    for kind in weighted(recipe):
+        labelled = [each[kind] for sample, each in zip(frames.samples, weights, strict=True) if kind in sample.labels()]
+        if labelled and max(labelled) == 0.0:
+            raise RecipeError(
+                f"{recipe.origin}: loss.{kind} is {recipe.loss.weights()[kind]:g}, but the weights of all {len(labelled)} "
+                f"frames of `{frames.part}` with this label are 0; correct loss.config_weights or the frames, or set "
+                f"loss.{kind} to 0"
+            )
 
 
 def _check_elements(recipe: Recipe, parts: dict[str, Frames]) -> None:
@@ -127,27 +190,26 @@ def _check_elements(recipe: Recipe, parts: dict[str, Frames]) -> None:
             names = " ".join(chemical_symbols[z] for z in unknown)
             have = " ".join(chemical_symbols[z] for z in sorted(known))
             raise DatasetError(
-                f"{frames.path} ({part}) holds {names}, but the training data {parts['train'].path} hold only {have}; "
+                f"{frames.where} ({part}) holds {names}, but the training data {parts['train'].where} hold only {have}; "
                 f"add frames with {names} to the training data, or leave these out of `{part}`"
             )
 
 
 def _check_disjoint(recipe: Recipe, parts: dict[str, Frames]) -> None:
     """Refuse a frame that is in two parts; warn of structures that are (files may hold copies)."""
-    frames: dict[str, set[tuple[str | None, Path, int]]] = {}
+    frames: dict[str, set[tuple[str, Path, int]]] = {}
     structures: dict[str, dict[bytes, Sample]] = {}
     for part in parts:
-        source = recipe.data.source(part) or recipe.data.train
         samples = parts[part].samples
-        frames[part] = {(source.part, sample.path, sample.frame) for sample in samples}
+        frames[part] = {(sample.archive_part, sample.path, sample.frame) for sample in samples}
         structures[part] = {_structure_hash(sample): sample for sample in samples}
     for one, other in combinations([part for part in PARTS if part in parts], 2):
         shared = frames[one] & frames[other]
         if shared:
-            first = min(frame for _, _, frame in shared)
+            _, path, first = min(shared, key=lambda found: found[2])
             raise RecipeError(
-                f"{recipe.origin}: {len(shared)} frames of {parts[other].path} are in `{one}` and in `{other}` (the first "
-                f"is frame {first}); name other frames with data.{other}.index, or let data.split divide the file"
+                f"{recipe.origin}: {len(shared)} frames of {path} are in `{one}` and in `{other}` (the "
+                f"first is frame {first}); name other frames with data.{other}.index, or let data.split divide the file"
             )
         copies = structures[one].keys() & structures[other].keys()
         if copies:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlff_calc.datasets import KINDS
+from mlff_calc.datasets.several import short_names
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe import Recipe
 
@@ -16,28 +17,32 @@ class PartCount:
 
     Attributes:
         part: `train`, `valid` or `test`.
-        path: The file.
+        path: The file, or words for several.
         frames: How many structures.
         labels: How many of them have an energy, forces, a stress.
         absent: By kind, what the frames hold in place of a label, or why it is not taken.
     """
 
     part: str
-    path: Path
+    path: Path | str
     frames: int
     labels: dict[str, int]
     absent: dict[str, list[str]] = field(default_factory=dict)
 
 
 def label_table(counts: list[PartCount]) -> str:
-    """The counts as a table of plain text, one line per part, then what the frames hold and is not taken."""
-    width = max(len(count.path.name) for count in counts)
+    """The counts as a table of plain text, a line per part and file, then what the frames hold and is not taken."""
+    short = short_names(Path(count.path) for count in counts)
+    names = [short[Path(count.path)] for count in counts]
+    parts = [count.part for count in counts]
+    width = max(map(len, names))
     lines = [f"{'part':<6}  {'file':<{width}}  {'frames':>7}" + "".join(f"  {kind:>7}" for kind in KINDS)]
-    for count in counts:
+    for count, name in zip(counts, names, strict=True):
         numbers = "".join(f"  {count.labels.get(kind, 0):>7}" for kind in KINDS)
-        lines.append(f"{count.part:<6}  {count.path.name:<{width}}  {count.frames:>7}{numbers}")
-    for count in counts:
-        lines += [f"{count.part}: {kind}: {reason}" for kind, reasons in count.absent.items() for reason in reasons]
+        lines.append(f"{count.part:<6}  {name:<{width}}  {count.frames:>7}{numbers}")
+    for count, name in zip(counts, names, strict=True):
+        place = f"{count.part} ({name})" if parts.count(count.part) > 1 else count.part
+        lines += [f"{place}: {kind}: {reason}" for kind, reasons in count.absent.items() for reason in reasons]
     return "\n".join(lines)
 
 
@@ -53,9 +58,8 @@ def check_labels(recipe: Recipe, counts: list[PartCount]) -> None:
         for kind, weight in recipe.loss.weights().items():
             if count.labels.get(kind, 0) > 0:
                 continue
-            source = recipe.data.source(count.part) or recipe.data.source("train")
-            keys = source.keys if source is not None else None
-            looked = getattr(keys, kind, None) or kind
+            sources = recipe.data.sources(count.part) or recipe.data.sources("train")
+            looked = " or ".join(dict.fromkeys(repr(getattr(source.keys, kind, None) or kind) for source in sources))
             if count.absent.get(kind):
                 raise RecipeError(
                     f"{recipe.origin}: loss.{kind} is {weight:g}, but no {kind} is taken from {count.path} ({count.part}): "
@@ -63,5 +67,5 @@ def check_labels(recipe: Recipe, counts: list[PartCount]) -> None:
                 )
             raise RecipeError(
                 f"{recipe.origin}: loss.{kind} is {weight:g}, but {count.path} ({count.part}) has no {kind} under the key "
-                f"{looked!r}; name the key in data.keys.{kind}, or set loss.{kind} to 0"
+                f"{looked}; name the key in data.keys.{kind}, or set loss.{kind} to 0"
             )

@@ -8,6 +8,9 @@
 | mse   | mean of the squares of the components                                    |
 | huber | mean over components: x^2/2 below delta, delta (|x| - delta/2) above      |
 
+Weights of frames (datasets/weights.py) multiply f, and the means still divide by the number of labels: a frame of weight 4
+pulls four times as hard as one of weight 1, whatever else is in its batch, and one of weight 0 not at all.
+
 A fixed-point potential may be held contractive: `contraction` times mean_s (rho_s - spectral_radius)^2 where rho_s, the
 spectral radius of df/dz by a power iteration that goes on from epoch to epoch, is above `spectral_radius`.
 
@@ -71,7 +74,13 @@ class Loss:
         else:
             self.form = {"l2": l2, "mse": mse}[section.form]
 
-    def __call__(self, outputs: dict[str, Tensor], labels: dict[str, Tensor], n_atoms: Tensor) -> Tensor:
+    def __call__(
+        self,
+        outputs: dict[str, Tensor],
+        labels: dict[str, Tensor],
+        n_atoms: Tensor,
+        weights: dict[str, Tensor] | None = None,
+    ) -> Tensor:
         """Loss of one batch.
 
         Args:
@@ -79,13 +88,15 @@ class Loss:
                 [n_systems, 3, 3] eV/Angstrom^3, as far as they have weights.
             labels: The same names and shapes; NaN where a label is missing.
             n_atoms: Atoms per system [n_systems].
+            weights: Of frames: `energy` [n_systems], `forces` [n_atoms], `stress` [n_systems]; None where all are 1.
 
         Returns:
             A float64 scalar.
         """
         total = torch.zeros((), dtype=torch.float64, device=n_atoms.device)
         for name, weight in self.weights.items():
-            total = total + weight * self._term(name, outputs[name], labels[name], n_atoms)
+            of_frames = None if weights is None else weights[name]
+            total = total + weight * self._term(name, outputs[name], labels[name], n_atoms, of_frames)
         return total
 
     def penalty(self, outputs: dict[str, Tensor]) -> Tensor:
@@ -93,22 +104,30 @@ class Loss:
         excess = torch.relu(outputs["growth"].double() - self.spectral_radius)
         return self.contraction * self.contraction_every * excess.square().mean()
 
-    def on_the_way(self, outputs: Sequence[dict[str, Tensor]], labels: dict[str, Tensor], n_atoms: Tensor) -> Tensor:
+    def on_the_way(
+        self,
+        outputs: Sequence[dict[str, Tensor]],
+        labels: dict[str, Tensor],
+        n_atoms: Tensor,
+        weights: dict[str, Tensor] | None = None,
+    ) -> Tensor:
         """What is added in training for outputs read off intermediate states; a float64 scalar.
 
         Args:
             outputs: one dict for each state, at least one.
             labels: as for the loss.
             n_atoms: likewise.
+            weights: likewise.
         """
-        losses = torch.stack([self(one, labels, n_atoms) for one in outputs])
+        losses = torch.stack([self(one, labels, n_atoms, weights) for one in outputs])
         return self.correction * losses.mean()
 
-    def _term(self, name: str, output: Tensor, label: Tensor, n_atoms: Tensor) -> Tensor:
+    def _term(self, name: str, output: Tensor, label: Tensor, n_atoms: Tensor, weights: Tensor | None) -> Tensor:
         rows = label.reshape(label.shape[0], -1)
         present = ~torch.isnan(rows).any(dim=-1)
         # the missing label is replaced before the subtraction: NaN times zero would still poison the gradient
         error = output.reshape(rows.shape) - torch.where(present.unsqueeze(-1), rows, torch.zeros_like(rows))
         if name == "energy":
             error = error / n_atoms.unsqueeze(-1)
-        return masked_mean(self.form(error), present)
+        values = self.form(error)
+        return masked_mean(values if weights is None else weights * values, present)

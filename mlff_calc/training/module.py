@@ -137,10 +137,10 @@ class TrainingModule(NetworkModule):
         self.finite.new_batch("train", batch.frames)
         graph = self.given("train", batch)
         outputs = self.solved("train", batch, graph)
-        loss = self.loss(outputs, batch.labels, batch.n_atoms)
+        loss = self.loss(outputs, batch.labels, batch.n_atoms, batch.weights)
         if self.counts and isinstance(self.potential, FixedPointPotential):
             on_the_way = outputs_on_the_way(self.potential, graph, outputs)
-            loss = loss + self.loss.on_the_way(on_the_way, batch.labels, batch.n_atoms)
+            loss = loss + self.loss.on_the_way(on_the_way, batch.labels, batch.n_atoms, batch.weights)
         if "growth" in outputs:
             loss = loss + self.loss.penalty(outputs)
         self.count_loss(loss)
@@ -155,7 +155,7 @@ class TrainingModule(NetworkModule):
             outputs = {name: value.detach() for name, value in found.items()}
             if self.spectral_radius is not None and isinstance(self.potential, FixedPointPotential):
                 self.spectral_radius.add(self.potential, batch.graph, outputs["state"])
-        loss = self.loss(outputs, batch.labels, batch.n_atoms)
+        loss = self.loss(outputs, batch.labels, batch.n_atoms, batch.weights)
         judged = [outputs[name].sum() for name in KINDS if name in outputs]
         self.finite.look("validation loss", torch.stack([loss, *judged]).sum())
         self.count_valid_loss(loss, int(batch.n_atoms.shape[0]))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlff_calc import datasets
+from mlff_calc.datasets.weights import LARGEST
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.potential.catalogue import list_potentials
 from mlff_calc.potential.files import WEIGHTS
@@ -21,7 +22,7 @@ from mlff_calc.training.recipe_errors import describe_validation_error
 from mlff_calc.training.recipe_potential import PotentialSection
 from mlff_calc.training.recipe_section import Section
 
-__all__ = ["LossSection", "OptimizerSection", "Recipe", "Source", "load_recipe", "parse_recipe", "parse_source"]
+__all__ = ["LossSection", "OptimizerSection", "Recipe", "Source", "load_recipe", "parse_recipe", "parse_sources"]
 
 Form = Literal["l2", "huber", "mse"]
 
@@ -75,7 +76,7 @@ class Units(Section):
 
 
 class Source(Section):
-    """One data file and how to read it; what is left out is taken from the `data` section."""
+    """A data file, or those that a pattern matches, and how to read them; what is left out the `data` section says."""
 
     file: str
     index: str = ":"
@@ -84,10 +85,26 @@ class Source(Section):
     keys: LabelKeys | None = None
     units: Units | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_path(cls, value: Any) -> Any:  # noqa: ANN401
-        return {"file": value} if isinstance(value, str) else value
+
+def _one_by_one(value: Any) -> Any:  # noqa: ANN401
+    """What stands for a part of the data as a list of sources: a path, a source, or a list of these.
+
+    A source with a list under `file` is one for each.
+    """
+    entries = value if isinstance(value, list) else [value]
+    found: list[Any] = []
+    for entry in entries:
+        entry = {"file": entry} if isinstance(entry, str) else entry
+        files = entry.get("file") if isinstance(entry, dict) else None
+        if not isinstance(files, list):
+            found.append(entry)
+            continue
+        if not files:
+            raise ValueError("there is no file in the list under `file`; name at least one")
+        found += [entry | {"file": file} for file in files]
+    if not found:
+        raise ValueError("there is no file in the list; name at least one")
+    return found
 
 
 class Split(Section):
@@ -109,15 +126,21 @@ class Split(Section):
 
 
 class DataSection(Section):
-    """Training, validation and test frames, from files of their own or from one file that is split."""
+    """Training, validation and test frames, from files of their own or from those of `train`, which are then split."""
 
-    train: Source
-    valid: Source | None = None
-    test: Source | None = None
+    train: list[Source]
+    valid: list[Source] | None = None
+    test: list[Source] | None = None
     split: Split | None = None
     format: str | None = None
     keys: LabelKeys | None = None
     units: Units | None = None
+    keep_isolated_atoms: bool = False
+
+    @field_validator("train", "valid", "test", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:  # noqa: ANN401
+        return None if value is None else _one_by_one(value)
 
     @model_validator(mode="after")
     def _validation_frames_come_from_one_place(self) -> DataSection:
@@ -130,13 +153,13 @@ class DataSection(Section):
                 raise ValueError("no validation frames; add `valid: {file: ...}`, or `split: {valid: 0.1}`")
         return self
 
-    def source(self, part: str) -> Source | None:
-        """The file of `train`, `valid` or `test` with the defaults of the section filled in."""
-        source: Source | None = getattr(self, part)
-        if source is None:
-            return None
-        fill = {name: getattr(self, name) for name in ("format", "keys", "units") if getattr(source, name) is None}
-        return source.model_copy(update=fill)
+    def sources(self, part: str) -> list[Source]:
+        """The files of `train`, `valid` or `test` with the defaults of the section filled in; none where it names none."""
+        filled = []
+        for source in getattr(self, part) or []:
+            fill = {name: getattr(self, name) for name in ("format", "keys", "units") if getattr(source, name) is None}
+            filled.append(source.model_copy(update=fill))
+        return filled
 
 
 class LossSection(Section):
@@ -152,6 +175,19 @@ class LossSection(Section):
     spectral_radius: float = Field(0.7, gt=0.0)
     correction: float = Field(0.0, ge=0.0)
     correction_states: int = Field(1, ge=1, le=2)
+    config_weights: dict[str, float] = Field(default_factory=dict)
+    frame_weights: bool = True
+
+    @field_validator("config_weights", mode="before")
+    @classmethod
+    def _weights_are_numbers(cls, value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, dict):
+            raise ValueError("give a weight by config type, such as {surface: 4, Default: 1}")
+        for name, weight in value.items():
+            number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not number or not 0 <= weight <= LARGEST:
+                raise ValueError(f"the weight of {name!r} is {weight!r}; give a number from 0 to {LARGEST:g}")
+        return {str(name): weight for name, weight in value.items()}
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> LossSection:
@@ -170,7 +206,7 @@ class Recipe(TrainingRecipe):
     potential: PotentialSection | None = None
     fine_tune_from: str | None = None
     data: DataSection
-    reference_energies: Literal["fit"] | dict[str, float] = "fit"
+    reference_energies: Literal["auto", "isolated", "fit"] | dict[str, float] = "auto"
     loss: LossSection = LossSection()
 
     @model_validator(mode="after")
@@ -264,20 +300,22 @@ def parse_recipe(data: dict[str, Any], origin: Path | str) -> Recipe:
     return parse_as(Recipe, data, origin)
 
 
-def parse_source(data: dict[str, Any], origin: str) -> Source:
-    """Check how one data file is to be read, given as the `train` section of a recipe gives it.
+def parse_sources(data: dict[str, Any], origin: str) -> list[Source]:
+    """Check how data files are to be read, given as the `train` section of a recipe gives it.
 
     Args:
-        data: `file` and optionally `index`, `part`, `format`, `keys`, `units`.
+        data: `file`, a path or pattern or a list of them, and optionally `index`, `part`, `format`, `keys`, `units`.
         origin: Who asks, for messages.
 
     Raises:
         RecipeError: Unknown keys (with the nearest valid one), wrong values.
     """
     try:
-        return Source.model_validate(data)
+        return [Source.model_validate(one) for one in _one_by_one(data)]
     except ValidationError as error:
         raise RecipeError(describe_validation_error(error, Source, data, origin)) from None
+    except ValueError as error:
+        raise RecipeError(f"{origin}: {error}") from None
 
 
 def load_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:

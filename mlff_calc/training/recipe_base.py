@@ -113,6 +113,14 @@ class TrainingRecipe(Section):
         Raises:
             RecipeError: An environment variable in the path is not set.
         """
+        return (self._origin.parent / self.expanded(path)).resolve()
+
+    def expanded(self, path: str) -> str:
+        """A path as written, with `~` and environment variables replaced.
+
+        Raises:
+            RecipeError: An environment variable in the path is not set, or it holds a NUL character.
+        """
         if "\0" in path:
             raise RecipeError(f"{self._origin}: the path {path!r} holds a NUL character; correct it")
         try:
@@ -124,7 +132,7 @@ class TrainingRecipe(Section):
                 f"{self._origin}: the path {path!r} holds an environment variable that is not set; "
                 "set it, or write the path out"
             )
-        return (self._origin.parent / expanded).resolve()
+        return expanded
 
 
 R = TypeVar("R", bound=TrainingRecipe)

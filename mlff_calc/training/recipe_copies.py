@@ -7,6 +7,7 @@ absolute path stays the file's name. Paths that begin with an environment variab
 
 from __future__ import annotations
 
+import glob
 import os
 import shlex
 from collections.abc import Callable
@@ -32,7 +33,10 @@ def runnable_recipe(recipe: TrainingRecipe, output: Path) -> dict[str, Any]:
     def anchored(path: str) -> str:
         if Path(os.path.expandvars(str(Path(path).expanduser()))).is_absolute():
             return path
-        return os.path.normpath(recipe.origin.parent / path)
+        folder = str(recipe.origin.parent)
+        if glob.has_magic(path) and not (recipe.origin.parent / path).is_file():
+            folder = glob.escape(folder)  # what looks like a pattern in the folder's own name is none
+        return os.path.normpath(Path(folder) / path)
 
     def start(name: str) -> str:
         return anchored(name) if isinstance(recipe, Recipe) and isinstance(recipe.start(), Path) else name
@@ -73,11 +77,17 @@ def _with_paths(raw: dict[str, Any], change: Callable[[str], str], start: Callab
     if "file" in raw["data"]:  # motion: one file holds all parts
         raw["data"]["file"] = change(raw["data"]["file"])
     for part in PARTS:
-        source = raw["data"].get(part)
-        if isinstance(source, str):
-            raw["data"][part] = change(source)
-        elif source is not None:
-            source["file"] = change(source["file"])
+        if raw["data"].get(part) is not None:
+            raw["data"][part] = _changed(raw["data"][part], change)
     if raw.get("fine_tune_from") is not None:
         raw["fine_tune_from"] = start(raw["fine_tune_from"])
     return raw
+
+
+def _changed(source: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401
+    """A part of the data (a path, a source, or a list of these) with other paths."""
+    if isinstance(source, str):
+        return change(source)
+    if isinstance(source, list):
+        return [_changed(one, change) for one in source]
+    return source | {"file": _changed(source["file"], change)}

@@ -46,6 +46,8 @@ def _path_in_data(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> li
 def _fields_at(path: list[int | str], model: type[BaseModel]) -> list[str]:
     """Keys of the section that a dotted path leads to."""
     for part in path:
+        if isinstance(part, int):
+            continue  # an entry of a list of sections
         field = model.model_fields.get(str(part))
         inner = _section_of(field.annotation) if field is not None else None
         if inner is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mlff_calc.datasets.weights import weight_lines
 from mlff_calc.graph.domain import domain_of
 from mlff_calc.potential import Potential
 from mlff_calc.training.build import new_potential
@@ -17,14 +18,15 @@ from mlff_calc.training.data import GraphFrames
 from mlff_calc.training.evaluate import EvaluationReport, evaluate
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.finetune import start_from
+from mlff_calc.training.fingerprints import fingerprint_all
 from mlff_calc.training.frames import Frames, read_frames
 from mlff_calc.training.labels import check_labels, label_table
 from mlff_calc.training.recipe import Recipe, load_recipe
 from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
+from mlff_calc.training.references import origin_of, references_line
 from mlff_calc.training.run_folder import (
     RunFolder,
     check_folder,
-    fingerprint,
     hold_folder,
     look,
     set_up_folder,
@@ -44,6 +46,7 @@ class TrainingResult:
         report: Errors on the test frames, or on the validation frames where there are no test frames.
         judged: `test` or `valid`.
         minutes: Time used for training.
+        notes: Where the reference energies come from, what became of isolated atoms, weights of frames.
     """
 
     folder: Path
@@ -51,11 +54,12 @@ class TrainingResult:
     report: EvaluationReport
     judged: str
     minutes: float
+    notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """A few lines for the user."""
         head = f"trained in {self.minutes:.1f} minutes; errors on the {self.judged} frames:"
-        return f"{head}\n{self.report.as_text()}\npotential: {self.potential}"
+        return "\n".join([head, self.report.as_text(), *self.notes, f"potential: {self.potential}"])
 
 
 def train(
@@ -104,9 +108,11 @@ def train(
     check_batches(recipe, {part: len(parts[part]) for part in ("train", "valid")})
     make = new_potential if recipe.fine_tune_from is None else start_from
     potential, train_graphs = make(recipe, parts["train"])
-    valid_graphs = GraphFrames(parts["valid"].samples, potential.cutoff)
-    data = {part: fingerprint(frames.path) | {"frames": len(frames)} for part, frames in parts.items()}
-    logger.info("%s", label_table(counts))
+    valid_graphs = GraphFrames(parts["valid"].samples, potential.cutoff, parts["valid"].weights)
+    data = {part: _mark(frames) for part, frames in parts.items()}
+    logger.info("%s", label_table([count for frames in parts.values() for count in frames.count_by_file()]))
+    for line in _notes(recipe, potential, parts):
+        logger.info("%s", line)
     with hold_folder(folder, seen):
         set_up_folder(folder, recipe, data, command, resume=resume)
         example = train_graphs.batch([0, len(train_graphs) - 1]).graph if recipe.trainer.compile else None  # two systems
@@ -115,6 +121,27 @@ def train(
         fitted = fit(recipe, module, train_graphs, valid_graphs, saved, folder, resume=resume, show_bar=show_bar)
         best = best_network(potential, folder)
         return _finish(recipe, best, parts, fitted, folder, command)
+
+
+def _mark(frames: Frames) -> dict[str, Any]:
+    """What the record of a run says of a part of the data."""
+    mark = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
+    return mark | ({"isolated_atoms": len(frames.isolated)} if frames.isolated else {})
+
+
+def _notes(recipe: Recipe, potential: Potential, parts: dict[str, Frames]) -> list[str]:
+    """What was decided about the data beside their counts: reference energies, isolated atoms, weights."""
+    origin = origin_of(recipe, parts["train"])
+    notes = [references_line(potential.config["reference_energies"], origin)]
+    n_isolated = sum(len(frames.isolated) for frames in parts.values())
+    if n_isolated:
+        kept = recipe.data.keep_isolated_atoms
+        what = "are among the other frames (data.keep_isolated_atoms)" if kept else "are in no part of the data"
+        notes.append(f"{n_isolated} frames of isolated atoms {what}")
+    weights = parts["train"].weights
+    if weights is not None:
+        notes += [f"weights of {line}" for line in weight_lines(parts["train"].samples, weights)]
+    return notes
 
 
 def _finish(
@@ -129,7 +156,9 @@ def _finish(
     report = evaluate(
         best, parts[judged].samples, batch_size=recipe.optimizer.valid_batch_size or recipe.optimizer.batch_size
     )
-    write_atomic(folder.path / "evaluation.json", json.dumps({"part": judged} | report.as_dict(), indent=2) + "\n")
+    notes = _notes(recipe, best, parts)
+    judgement = {"part": judged} | report.as_dict() | {"notes": notes}
+    write_atomic(folder.path / "evaluation.json", json.dumps(judgement, indent=2) + "\n")
     learning_curve(folder.metrics, folder.path / "learning_curve.png")
     parity(report.pairs, folder.path / "parity.png", f"{report.frames} {judged} frames")
     record = folder.read_record()
@@ -138,10 +167,11 @@ def _finish(
     best.domain = domain_of((sample.atoms for sample in parts["train"].samples), best.cutoff)
     best.save(
         str(folder.potential),
-        card=write_card(recipe, best, parts, fitted, report, command),
+        card=write_card(recipe, best, parts, fitted, report, command, notes),
         recipe=as_yaml(shipped_recipe(recipe)),
         provenance={
             "data": record["data"],
+            "reference_energies": origin_of(recipe, parts["train"]),
             "command": command,
             "minutes": record["minutes"],
             "machine": machine(),
@@ -151,4 +181,4 @@ def _finish(
         overwrite=True,
     )
     folder.write_record(record)
-    return TrainingResult(folder.path, folder.potential, report, judged, minutes)
+    return TrainingResult(folder.path, folder.potential, report, judged, minutes, notes)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,10 +28,12 @@ from uuid import uuid4
 
 import torch
 
+from mlff_calc.bounded import parse_json, read_text, shorten
 from mlff_calc.datasets import PARTS
 from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.locks import LOCK, folder_lock
 from mlff_calc.training.files import write_atomic
+from mlff_calc.training.fingerprints import changed_files
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
 from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
 from mlff_calc.training.recipe_yaml import read_yaml
@@ -124,11 +127,12 @@ class RunFolder:
         """What `run.json` says.
 
         Raises:
-            TrainingError: It is not there or not readable.
+            TrainingError: It is not there, not readable, or holds something else than a run writes.
         """
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            record = parse_json(read_text(self.record, TrainingError))
+            _check_record(record)
+        except (TrainingError, ValueError) as error:
             raise TrainingError(f"{self.record}: cannot be read ({error}); start anew with --overwrite") from error
         return dict(record)
 
@@ -137,11 +141,16 @@ class RunFolder:
         write_atomic(self.record, json.dumps(record, indent=2) + "\n")
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Name, size in bytes and SHA-256 of a data file."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
+def _check_record(record: Any) -> None:  # noqa: ANN401
+    """Raise a ValueError that names the entry where a record holds something else than a run writes."""
+    if not isinstance(record, dict):
+        raise ValueError(f"it holds {shorten(record)}")
+    for key in ("set_up", "finished"):
+        if not isinstance(record.get(key, False), bool):
+            raise ValueError(f"its {key} is {shorten(record[key])}")
+    data = record.get("data", None if record.get("set_up", True) else {})
+    if not isinstance(data, dict) or not all(isinstance(part, dict) for part in data.values()):
+        raise ValueError(f"its data are {shorten(data)}")
 
 
 def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, overwrite: bool) -> bool:
@@ -212,7 +221,7 @@ def hold_folder(folder: RunFolder, seen: tuple[object, ...]) -> Iterator[None]:
 
 
 def _refuse_other_recipe(folder: RunFolder, recipe: TrainingRecipe) -> None:
-    kept = read_yaml(folder.recipe.read_text(encoding="utf-8"), str(folder.recipe))
+    kept = read_yaml(read_text(folder.recipe, RecipeError), str(folder.recipe))
     before = parse_as(type(recipe), kept, folder.recipe)
     anchored = parse_as(type(recipe), runnable_recipe(recipe, folder.path), recipe.origin)
     old, new, written = (_flat(each.model_dump(mode="json")) for each in (before, anchored, recipe))
@@ -227,10 +236,13 @@ def _refuse_other_recipe(folder: RunFolder, recipe: TrainingRecipe) -> None:
 
 
 def _free(key: str) -> bool:
+    key = re.sub(r"^(data\.\w+)\.\d+\.", r"\1.", key)  # one of several sources
     return any(key == free or key.startswith(free + ".") for free in FREE_KEYS)
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401
+    if isinstance(data, list) and data and all(isinstance(entry, dict) for entry in data):
+        data = dict(enumerate(data))
     if not isinstance(data, dict):
         return {prefix: data}
     flat: dict[str, Any] = {}
@@ -247,10 +259,11 @@ def check_data_unchanged(folder: RunFolder, data: dict[str, dict[str, Any]]) -> 
     """
     before = folder.read_record().get("data", {})
     for part, now in data.items():
-        if before.get(part, {}).get("sha256") != now["sha256"]:
+        changed = changed_files(before.get(part, {}), now)
+        if changed:
             raise TrainingError(
-                f"{now['file']}: the data of `{part}` changed since the run in {folder.path} started; "
-                "restore the file, or start anew with --overwrite"
+                f"{', '.join(changed)}: the data of `{part}` changed since the run in {folder.path} started; "
+                "restore what they were, or start anew with --overwrite"
             )
 
 

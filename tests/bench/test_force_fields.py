@@ -70,7 +70,7 @@ def test_recipes_differ_in_the_backbone_and_what_belongs_to_it(molecule: str, tm
         assert parsed.potential is not None
         assert parsed.potential.backbone.name == name
         assert parsed.potential.backbone.config()["cutoff"] == 5.0
-        assert parsed.data.train.file == f"${{MLFF_DATA}}/rmd17/{molecule}.npz"
+        assert parsed.data.train[0].file == f"${{MLFF_DATA}}/rmd17/{molecule}.npz"
         assert (parsed.data.split.train, parsed.data.split.valid) == (950, 50)
         assert parsed.optimizer.max_minutes == 0.02
         assert parsed.optimizer.batch_size == 5

@@ -160,7 +160,7 @@ def test_labels_that_are_not_finite(tmp_path, frames, bad):
 def test_labels_of_the_wrong_kind(tmp_path, frames):
     frames[0].info["REF"] = "low"
     write(tmp_path / "a.extxyz", frames)
-    with pytest.raises(DatasetError, match="frame 0: label 'REF' is 'low', not numbers"):
+    with pytest.raises(DatasetError, match="frame 0: label 'REF' is 'low', not real numbers"):
         read_structures(tmp_path / "a.extxyz", keys=LabelKeys(energy="REF"))
     with pytest.raises(DatasetError, match="frame 0: label 'forces' has shape"):
         read_structures(tmp_path / "a.extxyz", keys=LabelKeys(energy="forces"))

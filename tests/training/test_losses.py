@@ -55,3 +55,35 @@ def test_schedule() -> None:
     assert budget.used(25, 6.0) == 0.5
     assert budget.used(5, 45.0) == 0.75
     assert budget.used(60, 0.0) == 1.0
+
+
+def test_weights_of_frames_multiply_their_terms() -> None:
+    """Frame 0 has two atoms, frame 1 one; the means still divide by the numbers of labels."""
+    weights = {"energy": torch.tensor([4.0, 0.5]), "forces": torch.tensor([3.0, 3.0, 0.25]), "stress": torch.ones(2)}
+    weights = {name: value.double() for name, value in weights.items()}
+    energy, forces = (4.0 * 2.0 + 0.5 * 1.0) / 2, (3.0 * 5.0 + 0.0 + 0.25 * 1.0) / 3
+    loss = Loss(LossSection(energy=2.0, forces=7.0))
+    assert float(loss(OUTPUTS, LABELS, N_ATOMS, weights)) == pytest.approx(2.0 * energy + 7.0 * forces, abs=1e-9)
+    assert float(loss(OUTPUTS, LABELS, N_ATOMS, {name: torch.ones_like(w) for name, w in weights.items()})) == float(
+        loss(OUTPUTS, LABELS, N_ATOMS)
+    )
+    mse = Loss(LossSection(energy=1.0, forces=0.0, stress=1.0, form="mse"))
+    stress = torch.stack([0.3 * torch.eye(3).double(), 0.6 * torch.eye(3).double()])
+    outputs, labels = OUTPUTS | {"stress": stress}, LABELS | {"stress": torch.zeros(2, 3, 3).double()}
+    weights["stress"] = torch.tensor([0.0, 5.0]).double()
+    expected = (4.0 * 4.0 + 0.5 * 1.0) / 2 + (0.0 + 5.0 * 3 * 0.36 / 9) / 2
+    assert float(mse(outputs, labels, N_ATOMS, weights)) == pytest.approx(expected, abs=1e-9)
+    on_the_way = Loss(LossSection(energy=2.0, forces=7.0, correction=0.5))
+    assert float(on_the_way.on_the_way([OUTPUTS, LABELS], LABELS, N_ATOMS, weights)) == pytest.approx(
+        0.5 * (2.0 * energy + 7.0 * forces) / 2, abs=1e-9
+    )
+
+
+def test_a_missing_label_with_a_weight_counts_nowhere() -> None:
+    outputs = {name: value.clone().requires_grad_() for name, value in OUTPUTS.items()}
+    labels = {"energy": torch.tensor([0.0, NAN]).double(), "forces": LABELS["forces"]}
+    weights = {"energy": torch.tensor([4.0, 100.0]).double(), "forces": torch.ones(3).double()}
+    value = Loss(LossSection(energy=1.0, forces=0.0))(outputs, labels, N_ATOMS, weights)
+    value.backward()
+    assert value.item() == pytest.approx(4.0 * 2.0, abs=1e-9)
+    assert outputs["energy"].grad.tolist() == [2.0, 0.0]

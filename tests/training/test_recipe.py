@@ -280,13 +280,11 @@ def test_defaults_of_the_data_section_reach_the_sources() -> None:
     data = example()
     data["data"] = {"train": "a.xyz", "valid": {"file": "b.xyz", "keys": {"energy": "E"}}, "keys": {"energy": "REF"}}
     recipe = parse_recipe(data, "a.yaml")
-    train, valid = recipe.data.source("train"), recipe.data.source("valid")
-    assert train is not None
-    assert valid is not None
+    (train,), (valid,) = recipe.data.sources("train"), recipe.data.sources("valid")
     assert (train.file, train.keys.energy if train.keys else None) == ("a.xyz", "REF")
     assert valid.keys is not None
     assert valid.keys.energy == "E"
-    assert recipe.data.source("test") is None
+    assert recipe.data.sources("test") == []
 
 
 def test_raw_recipe_survives_a_round_trip() -> None:

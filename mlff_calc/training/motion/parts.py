@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from mlff_calc.datasets import PARTS
 from mlff_calc.datasets.motion import MotionSample, motion_files, read_motion_parts
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.propagator import Propagator
+from mlff_calc.training.fingerprints import fingerprint_all
 from mlff_calc.training.motion.recipe import MotionRecipe
-from mlff_calc.training.run_folder import fingerprint
 
 MotionParts = dict[str, list[MotionSample]]
 
@@ -130,9 +129,4 @@ def data_fingerprint(path: Path, format: str | None = None) -> dict[str, Any]:
     Raises:
         DatasetError: No data that `read_motion` knows.
     """
-    files = motion_files(path, format)
-    if files == [path]:
-        return fingerprint(path)
-    found = [fingerprint(file) for file in files]
-    digest = hashlib.sha256("\n".join(f"{one['file']} {one['sha256']}" for one in found).encode()).hexdigest()
-    return {"file": path.name, "bytes": sum(one["bytes"] for one in found), "sha256": digest}
+    return fingerprint_all(motion_files(path, format), path.name)

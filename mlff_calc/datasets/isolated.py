@@ -1,0 +1,70 @@
+"""Frames of isolated atoms, whose energies are reference energies of their elements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ase.data import chemical_symbols
+
+from mlff_calc.datasets.sample import Sample
+from mlff_calc.errors import DatasetError
+
+AGREEMENT = 1e-5
+"""eV; energies of one element that differ by more are of two states or methods."""
+
+
+def is_marked(config_type: str) -> bool:
+    """Whether a config type says that the frame is an isolated atom.
+
+    Known are ``IsolatedAtom`` (MACE) and ``isolated_atom`` (GAP), in any case, with any or no separator.
+    """
+    plain = "".join(letter for letter in config_type.lower() if letter not in "_- ")
+    return plain in ("isolatedatom", "isolatedatoms")
+
+
+def part_isolated(samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Frames that are not marked as isolated atoms, and those that are.
+
+    Raises:
+        DatasetError: A marked frame has not exactly one atom; names file and frame.
+    """
+    others: list[Sample] = []
+    isolated: list[Sample] = []
+    for sample in samples:
+        if not is_marked(sample.config_type):
+            others.append(sample)
+            continue
+        if len(sample.atoms) != 1:
+            raise DatasetError(
+                f"{sample.place}: its config type {sample.config_type!r} says that it is an isolated atom, but it has "
+                f"{len(sample.atoms)} atoms ({sample.atoms.get_chemical_formula()}); correct one of the two"
+            )
+        isolated.append(sample)
+    return others, isolated
+
+
+def isolated_energies(isolated: Iterable[Sample]) -> dict[int, float]:
+    """The energy of each element of which there is an isolated atom with an energy.
+
+    Args:
+        isolated: Frames of one atom each.
+
+    Returns:
+        eV by atomic number, sorted; of several frames of an element the first one's.
+
+    Raises:
+        DatasetError: Two frames of one element differ by more than 1e-5 eV; names both and their energies.
+    """
+    first: dict[int, tuple[Sample, float]] = {}
+    for sample in isolated:
+        if sample.energy is None:
+            continue
+        number = int(sample.atoms.numbers[0])
+        before, energy = first.setdefault(number, (sample, sample.energy))
+        if abs(energy - sample.energy) > AGREEMENT:
+            raise DatasetError(
+                f"the isolated atoms of {chemical_symbols[number]} disagree: {energy:.8g} eV in {before.place}, "
+                f"{sample.energy:.8g} eV in {sample.place}; keep the one that belongs to the other frames, or give "
+                "reference_energies by hand"
+            )
+    return {number: first[number][1] for number in sorted(first)}

@@ -1,0 +1,114 @@
+"""Weights of frames in a loss: by kind of configuration, and as the frames themselves state them.
+
+The weight of a label of a frame is a product, every factor 1 where nothing is said:
+
+    config_weights[config_type]  x  info["config_weight"]  x  info["config_energy_weight" | "config_forces_weight" | ...]
+
+The names are those of MACE. A stress is converted from a virial where the file has one, so that `config_virials_weight` is
+another name of `config_stress_weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+
+import numpy as np
+
+from mlff_calc.bounded import shorten
+from mlff_calc.datasets.sample import KINDS, Kind, Sample
+from mlff_calc.errors import DatasetError
+
+WHOLE = "config_weight"
+OF_KIND: dict[Kind, tuple[str, ...]] = {
+    "energy": ("config_energy_weight",),
+    "forces": ("config_forces_weight",),
+    "stress": ("config_stress_weight", "config_virials_weight"),
+}
+NAMES = (WHOLE, *(name for names in OF_KIND.values() for name in names))
+LARGEST = 1e6
+"""Of a single factor: beyond it, one frame would be all that a network learns."""
+NO_TYPE = "Default"
+"""What a frame without a config type is called."""
+
+
+def type_of(sample: Sample) -> str:
+    """The config type of a frame; ``Default`` where it has none."""
+    return sample.config_type or NO_TYPE
+
+
+def frame_weights(sample: Sample, by_type: Mapping[str, float], stated: bool = True) -> dict[Kind, float]:
+    """The weight of each label of a frame.
+
+    Args:
+        sample: The frame.
+        by_type: Weights by config type; 1 for those that are not named.
+        stated: Whether the weights that the frame itself states count.
+
+    Raises:
+        DatasetError: A stated weight is no number, negative or not finite; names file, frame, key and value.
+    """
+    common = by_type.get(type_of(sample), 1.0)
+    if not stated or not sample.stated_weights:
+        return dict.fromkeys(KINDS, common)
+    values = {name: _weight(sample, name) for name in NAMES if name in sample.stated_weights}
+    common *= values.get(WHOLE, 1.0)
+    weights: dict[Kind, float] = {}
+    for kind, names in OF_KIND.items():
+        given = [name for name in names if name in values]
+        if len({values[name] for name in given}) > 1:
+            both = " and ".join(f"{name}={values[name]:g}" for name in given)
+            raise DatasetError(f"{sample.place}: {both} are two weights of one {kind}; keep one of them")
+        weights[kind] = common * (values[given[0]] if given else 1.0)
+    return weights
+
+
+def _weight(sample: Sample, name: str) -> float:
+    """A stated weight as a number."""
+    value = sample.stated_weights[name]
+    plain = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
+    if isinstance(plain, int | float) and not isinstance(plain, bool) and 0 <= plain <= LARGEST:
+        return float(plain)
+    raise DatasetError(
+        f"{sample.place}: {name} is {shorten(value)}, which is no weight; write a number from 0 to {LARGEST:g}, or "
+        "take it out of the frame"
+    )
+
+
+def refuse_unknown_types(by_type: Mapping[str, float], samples: Iterable[Sample], place: str) -> None:
+    """Refuse weights of config types that no frame has.
+
+    Args:
+        by_type: Weights by config type; ``Default`` may always stand there.
+        samples: The frames.
+        place: Where the weights are given, for the message.
+
+    Raises:
+        DatasetError: A type that no frame has; names it, the nearest one, and all there are.
+    """
+    known = sorted({type_of(sample) for sample in samples})
+    for name in by_type:
+        if name in known or name == NO_TYPE:
+            continue
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise DatasetError(
+            f"{place} names {name!r}, but no training frame has this config type: {hint}There are "
+            f"{', '.join(map(repr, known[:20]))}; correct the name, or the key of the type (data.keys.config_type)"
+        )
+
+
+def weight_lines(samples: Sequence[Sample], weights: Sequence[Mapping[Kind, float]]) -> list[str]:
+    """For each config type a line such as ``surface: 12 frames, energy 4, forces 4, stress 0.5 to 4``."""
+    types: dict[str, list[Mapping[Kind, float]]] = {}
+    for sample, weight in zip(samples, weights, strict=True):
+        types.setdefault(type_of(sample), []).append(weight)
+    lines = []
+    for name, found in sorted(types.items()):
+        spans = [(min(one[kind] for one in found), max(one[kind] for one in found)) for kind in KINDS]
+        said = [
+            f"{kind} {low:g}" + (f" to {high:g}" if high > low else "")
+            for kind, (low, high) in zip(KINDS, spans, strict=True)
+        ]
+        lines.append(f"{name}: {len(found)} frames, {', '.join(said)}")
+    return lines

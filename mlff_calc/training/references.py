@@ -1,0 +1,131 @@
+"""Where the reference energies of the elements come from: the recipe, frames of isolated atoms, or a fit.
+
+`reference_energies` of a recipe says which; `auto`, the default, is `isolated` where the training files hold isolated atoms
+with energies, as MACE does it, and `fit` where they hold none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from ase.data import chemical_symbols
+
+from mlff_calc.datasets import Sample, fit_reference_energies
+from mlff_calc.datasets.isolated import isolated_energies
+from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.graph import graph_from_atoms
+from mlff_calc.training.frames import Frames, symbol_number
+from mlff_calc.training.recipe import Recipe
+
+Origin = Literal["given in the recipe", "from isolated atoms", "fitted to the training energies"]
+
+
+def origin_of(recipe: Recipe, frames: Frames) -> Origin:
+    """Where the reference energies come from, in words.
+
+    Args:
+        recipe: The recipe.
+        frames: The training frames.
+
+    Raises:
+        RecipeError: Isolated atoms are asked for and there are none with an energy.
+    """
+    asked = recipe.reference_energies
+    if not isinstance(asked, str):
+        return "given in the recipe"
+    there = any(sample.energy is not None for sample in frames.isolated)
+    if asked == "isolated" and not there:
+        held = f"holds {len(frames.isolated)} such frames without an energy" if frames.isolated else "holds no such frame"
+        raise RecipeError(
+            f"{recipe.origin}: reference_energies is isolated, but {frames.where} {held}; mark frames of one atom with "
+            "config_type=IsolatedAtom (the key is data.keys.config_type), or write `fit`"
+        )
+    if asked == "isolated" or (asked == "auto" and there and recipe.fine_tune_from is None):
+        return "from isolated atoms"
+    return "fitted to the training energies"
+
+
+def reference_energies(recipe: Recipe, frames: Frames, elements: Sequence[int]) -> dict[int, float]:
+    """Energy of each element (eV), from where `origin_of` says.
+
+    Where the training frames cannot tell elements apart (one composition only) the fit of smallest norm is taken.
+
+    Raises:
+        RecipeError: The recipe or the isolated atoms leave an element out.
+        DatasetError: Isolated atoms disagree.
+    """
+    origin = origin_of(recipe, frames)
+    if origin == "given in the recipe":
+        return given_energies(recipe, elements)
+    if origin == "from isolated atoms":
+        return isolated_references(recipe, frames, elements)
+    if not any(sample.energy is not None for sample in frames.samples):
+        return dict.fromkeys(elements, 0.0)  # nothing to fit, and check_labels has seen that energies have no weight
+    return fit_reference_energies(frames.samples, elements)
+
+
+def given_energies(recipe: Recipe, elements: Sequence[int]) -> dict[int, float]:
+    """The energies that the recipe gives, for each of the elements.
+
+    Raises:
+        RecipeError: It leaves an element out.
+    """
+    given = recipe.reference_energies
+    energies = {} if isinstance(given, str) else {symbol_number(symbol, recipe): e for symbol, e in given.items()}
+    missing = [chemical_symbols[z] for z in elements if z not in energies]
+    if missing:
+        raise RecipeError(
+            f"{recipe.origin}: reference_energies lacks {' '.join(missing)}; give all elements, or write `fit`"
+        )
+    return {z: energies[z] for z in elements}
+
+
+def isolated_references(recipe: Recipe, frames: Frames, elements: Sequence[int]) -> dict[int, float]:
+    """The energies of isolated atoms for each of the elements.
+
+    Raises:
+        RecipeError: An element has none.
+        DatasetError: Two frames of an element disagree.
+    """
+    energies = isolated_energies(frames.isolated)
+    missing = [z for z in elements if z not in energies]
+    if missing:
+        without = [sample.place for sample in frames.isolated if sample.atoms.numbers[0] in missing]
+        hint = f" (there is no energy in {'; '.join(without)})" if without else ""
+        raise RecipeError(
+            f"{recipe.origin}: reference energies are taken from isolated atoms, but {frames.where} holds none with an "
+            f"energy of {' '.join(chemical_symbols[z] for z in missing)}{hint}; add such frames, or write "
+            "reference_energies: fit"
+        )
+    return {z: energies[z] for z in elements}
+
+
+def refuse_neighbours(isolated: Sequence[Sample], cutoff: float) -> None:
+    """Refuse isolated atoms that see their own periodic images.
+
+    Args:
+        isolated: Frames of one atom.
+        cutoff: Angstrom.
+
+    Raises:
+        DatasetError: An atom has neighbours; names file and frame.
+    """
+    for sample in isolated:
+        n_edges = graph_from_atoms(sample.atoms, cutoff)["edge_index"].shape[1]
+        if n_edges:
+            raise DatasetError(
+                f"{sample.place}: is marked as an isolated atom, but its cell repeats it {n_edges} times within the cutoff "
+                f"of {cutoff:g} Angstrom; take the energy of an atom in a larger cell, or write reference_energies: fit"
+            )
+
+
+def references_line(energies: Mapping[str, float], origin: str) -> str:
+    """Such as ``reference energies from isolated atoms: H -13.568 eV, O -432.1 eV``.
+
+    Args:
+        energies: eV by atomic number, as the configuration of a potential has them.
+        origin: From `origin_of`.
+    """
+    listed = ", ".join(f"{chemical_symbols[int(z)]} {energy:.10g} eV" for z, energy in energies.items())
+    return f"reference energies {origin}: {listed}"
