@@ -45,7 +45,7 @@ def measure_step(system: str, steps: int, threads: int, **options: Any) -> dict[
         system: its name.
         steps: timed steps.
         threads: of PyTorch.
-        options: `potential`, `device`, `precision`, `compiled` of `time_system`.
+        options: `potential`, `device`, `precision`, `compiled`, `trust` of `time_system`.
 
     Returns:
         The fields of `StepTiming`, `memory_mib` (peak) and `base_mib` (peak after one step of a small system, so that

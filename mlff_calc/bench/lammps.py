@@ -17,8 +17,9 @@ from typing import Any
 from mlff_calc.bench.scaling import in_child
 from mlff_calc.bench.systems import SILICON_LATTICE_CONSTANT, silicon
 from mlff_calc.errors import BenchmarkError, OptionError
-from mlff_calc.export import read_metadata
+from mlff_calc.export import load_exported, read_metadata
 from mlff_calc.lammps.build import build_plugin
+from mlff_calc.lammps.carried import carry
 from mlff_calc.lammps.mpi import run_lammps
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ SILICON = 14
 
 
 def measure_lammps(
-    file: Path, sizes: Sequence[int], ranks: Sequence[int], *, steps: int = 5, paired: bool = True
+    file: Path, sizes: Sequence[int], ranks: Sequence[int], *, steps: int = 5, paired: bool = True, trust: bool = False
 ) -> list[dict[str, Any]]:
     """Times of silicon supercells in LAMMPS and, `paired` with them, in Python.
 
@@ -37,6 +38,7 @@ def measure_lammps(
         ranks: numbers of ranks, one thread each.
         steps: timed steps.
         paired: time the file in Python as well; fixed points are solved from scratch there, so not of these.
+        trust: run a file although this user did not export it on this machine: its code runs.
 
     Returns:
         One dict per size and number of ranks: `n_atoms`, `n_ranks`, `pair_ms` and `loop_ms` of a step, `us_per_atom` (of the
@@ -45,6 +47,7 @@ def measure_lammps(
 
     Raises:
         OptionError: no such size, or a file that does not know silicon. BenchmarkError: LAMMPS failed.
+        PotentialFileError: no such file, or one of somebody else that is not trusted.
     """
     metadata = read_metadata(file)
     if metadata.kind != "lammps" or SILICON not in metadata.elements:
@@ -53,6 +56,7 @@ def measure_lammps(
         )
     for size in sizes:
         silicon(size)
+    sha256 = load_exported(file, trust=trust).sha256
     build_plugin()
     rows = []
     for size in sizes:
@@ -61,21 +65,22 @@ def measure_lammps(
             logger.info("%d atoms in Python", size)
             python = in_child(
                 task="step", system=f"si{size}", steps=steps, threads=1, potential=str(file), compiled=False,
-                precision=metadata.precision,
+                precision=metadata.precision, trust=trust,
             )["model_ms"]  # fmt: skip
         for n_ranks in ranks:
             logger.info("%d atoms in LAMMPS on %d ranks", size, n_ranks)
-            row = in_child(task="lammps", system=f"si{size}", file=str(file), n_ranks=n_ranks, steps=steps)
+            row = in_child(task="lammps", system=f"si{size}", file=str(file), sha256=sha256, n_ranks=n_ranks, steps=steps)
             row |= {"python_ms": python, "ratio": row["pair_ms"] / python if python and n_ranks == 1 else None}
             rows.append(row)
     return rows
 
 
-def lammps_step(system: str, file: str, n_ranks: int, steps: int) -> dict[str, Any]:
+def lammps_step(system: str, file: str, sha256: str, n_ranks: int, steps: int) -> dict[str, Any]:
     """Run LAMMPS once; see `measure_lammps` for the fields. The peak memory is that of this process's children.
 
     Raises:
         BenchmarkError: LAMMPS failed, or its log is not understood.
+        PotentialFileError: the file has not this SHA-256.
     """
     n_atoms = int(system.removeprefix("si"))
     repeats = round((n_atoms / 8) ** (1 / 3))
@@ -86,13 +91,14 @@ def lammps_step(system: str, file: str, n_ranks: int, steps: int) -> dict[str, A
         "create_box 1 box", "create_atoms 1 box", "mass 1 28.0855",
         "displace_atoms all random 0.05 0.05 0.05 87287",
         "velocity all create 300 4928459 loop geom",
-        "pair_style mlff", f"pair_coeff * * {Path(file).resolve()} Si",
+        "pair_style mlff", f"pair_coeff * * potential{Path(file).suffix} Si",
         "neighbor 0.5 bin", "fix 1 all nve", "timestep 0.001", "thermo 1000000",
         "run 3",  # buffers, and what a backend does at its first calls
         f"run {steps}", "",
     ])  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mlff-bench-") as folder:
         plugins = str(build_plugin().parent)
+        carry(file, sha256, Path(folder))
         done = run_lammps(text, folder=Path(folder), n_ranks=n_ranks, plugins=plugins)
         log = Path(folder) / "log.lammps"
         said = log.read_text(encoding="utf-8") if log.is_file() else ""

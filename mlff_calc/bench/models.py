@@ -49,6 +49,7 @@ def make_calculator(
     precision: str = "float32",
     compiled: bool = False,
     device: str = "cpu",
+    trust: bool = False,
 ) -> MLFFCalculator:
     """A calculator with a named potential, or with random weights built from `config`.
 
@@ -58,12 +59,13 @@ def make_calculator(
         precision: `float32`, `mixed` or `float64`.
         compiled: compile the potential first, outside of any timing.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust: open an exported file of somebody else.
 
     Raises:
         PotentialFileError, OptionError, RecipeError: as the calculator and `build_potential` raise them.
     """
     source = potential if potential is not None else build_potential(config or {}, seed=RANDOM_SEED)
-    return MLFFCalculator(source, precision=precision, compile=compiled, device=device)
+    return MLFFCalculator(source, precision=precision, compile=compiled, device=device, trust=trust)
 
 
 def calculator_for(
@@ -75,7 +77,7 @@ def calculator_for(
         system: name of the system.
         atoms: its structure.
         potential: a name or folder that overrides the choice.
-        options: `precision`, `compiled` and `device` of `make_calculator`.
+        options: `precision`, `compiled`, `device` and `trust` of `make_calculator`.
 
     Returns:
         The calculator, and the potential's name or `random weights`.

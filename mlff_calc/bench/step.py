@@ -114,6 +114,7 @@ def time_system(
     device: str = "cpu",
     precision: str = "float32",
     compiled: bool = False,
+    trust: bool = False,
 ) -> StepTiming:
     """Time the steps of one system.
 
@@ -125,6 +126,7 @@ def time_system(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `float32`, `mixed` or `float64`.
         compiled: compile the potential first.
+        trust: open an exported file of somebody else.
 
     Raises:
         OptionError: unknown system, or an option that cannot be honoured.
@@ -136,7 +138,8 @@ def time_system(
     atoms = build_system(system)
     with limited_threads(threads):
         calculator, name = calculator_for(
-            system, atoms, potential=potential, precision=precision, compiled=compiled, device=device
+            system, atoms, potential=potential, precision=precision, compiled=compiled, device=device,
+            trust=trust,
         )
         warm_up = time_steps(atoms, calculator, moving_frames(atoms, WARM_UP))
         if steps is None:

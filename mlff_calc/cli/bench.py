@@ -322,6 +322,7 @@ def lammps_(
             show_default=False,
         ),
     ] = None,
+    trust: options.Trust = False,
     json_file: JsonFile = None,
 ) -> None:
     """Time of the pair style per atom, on ranks, and paired with the same file in Python."""
@@ -331,7 +332,9 @@ def lammps_(
     if count is not None:
         _give_counts(file, whole_numbers(sizes), whole_numbers(count), json_file)
         return
-    rows = measure_lammps(file, whole_numbers(sizes), whole_numbers(ranks), steps=steps, paired=paired)
+    rows = measure_lammps(
+        file, whole_numbers(sizes), whole_numbers(ranks), steps=steps, paired=paired, trust=trust
+    )
     columns = {
         "atoms": "n_atoms", "ranks": "n_ranks", "pair ms": "pair_ms", "whole step ms": "loop_ms", "µs/atom": "us_per_atom",
         "Python ms": "python_ms", "pair / Python": "ratio", "peak MiB of a rank": "memory_mib", "KiB/atom": "kib_per_atom",

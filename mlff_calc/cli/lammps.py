@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.lammps_run import run
 
@@ -48,6 +49,7 @@ def check(
         ),
     ] = "silicon",
     ranks: Annotated[str, typer.Option("--ranks", help="Numbers of ranks, comma-separated.")] = "1,2",
+    trust: options.Trust = False,
 ) -> None:
     """Run a few steps in LAMMPS and compare energy, forces and pressure of every frame with the calculator.
 
@@ -63,7 +65,7 @@ def check(
     console = Console()
     numbers = _numbers(ranks)
     with console.status(f"running {target} in LAMMPS"):
-        found = check_lammps(target, numbers)
+        found = check_lammps(target, numbers, trust=trust)
     table = Table(title=f"pair_style mlff and MLFFCalculator: {target}")
     for heading in ("ranks", "quantity", "largest difference", "tolerance", "unit", ""):
         table.add_column(heading)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from mlff_calc.cli.console import guard
 from mlff_calc.errors import OptionError
 
 _DEFAULT_LOG = Path("log.lammps")
+_VALUE = re.compile(r'"[^"]*"|\'[^\']*\'|\S+')
 
 
 @guard
@@ -22,7 +24,7 @@ def run(
         typer.Option(
             "--potential",
             "-p",
-            help="Name of a potential that ships (see `mlff potentials`), or a folder.",
+            help="Name of a potential that ships (see `mlff potentials`), a folder, or a file of `mlff export`.",
             show_default=False,
         ),
     ],
@@ -39,15 +41,17 @@ def run(
             "--var",
             "-v",
             metavar="NAME=VALUE",
-            help="A variable of the input, like -var of lmp; may be given again.",
+            help="A variable of the input, like -var of lmp; may be given again. A value with blanks in quotes of its own: "
+            "'file=\"a b.data\"'.",
             show_default=False,
         ),
     ] = None,
     log: Annotated[Path, typer.Option(help="LAMMPS's log file; none for no file.")] = _DEFAULT_LOG,
-    precision: options.Precision = options.PrecisionName.float32,
+    precision: options.OwnPrecision = None,
     device: options.Device = "auto",
     compiled: options.Compile = False,
     reuse: options.Reuse = options.ReuseName.auto,
+    trust: options.Trust = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="LAMMPS writes to its log only.")] = False,
 ) -> None:
     """Run a LAMMPS input on one rank, with forces of a potential through `fix external`.
@@ -61,8 +65,9 @@ def run(
         raise OptionError(f"there is no input {input} here; check the spelling")
     values = parse_variables(variables or [])
     named = None if elements is None else elements.replace(",", " ").split()
+    asked = None if precision is None else precision.value
     calculator = MLFFCalculator(
-        potential, device=device, precision=precision.value, compile=compiled, reuse=reuse.value
+        potential, device=device, precision=asked, compile=compiled, reuse=reuse.value, trust=trust
     )
     done = run_lammps(input, calculator, elements=named, variables=values, log=log, screen=not quiet)
     where = "" if str(log) == "none" else f" LAMMPS's log: {log}"
@@ -71,6 +76,9 @@ def run(
 
 def parse_variables(texts: list[str]) -> dict[str, str | list[str]]:
     """Variables for LAMMPS from ``NAME=VALUE``; values with spaces between make a list, as after ``-var``.
+
+    Quotes hold a value with blanks together and stay around it, so that LAMMPS, which puts it into commands as it is, reads
+    one word there.
 
     Raises:
         OptionError: a text without name or value, or a name twice.
@@ -82,5 +90,6 @@ def parse_variables(texts: list[str]) -> dict[str, str | list[str]]:
             raise OptionError(f"--var {text!r} is not NAME=VALUE; write it like --var steps=100")
         if name.strip() in values:
             raise OptionError(f"--var {name.strip()} is given twice; give it once")
-        values[name.strip()] = value.split() if len(value.split()) > 1 else value.strip()
+        words = _VALUE.findall(value)
+        values[name.strip()] = words if len(words) > 1 else words[0]
     return values

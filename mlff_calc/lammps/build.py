@@ -59,15 +59,25 @@ class Wheel:
 
 
 def plugin_cache_dir() -> Path:
-    """Folder of built plugins: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
-    return cache_dir("lammps")
+    """Folder of built plugins: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        OptionError: there is a colon in its path. LAMMPS's list of folders is split there; it takes blanks and all letters.
+    """
+    folder = cache_dir("lammps").absolute()
+    if ":" in str(folder):
+        raise OptionError(
+            f"LAMMPS loads no plugin from the cache {folder}: it takes the colon for the end of the path; set MLFF_CACHE to "
+            "a folder without one"
+        )
+    return folder
 
 
 def build_path() -> Path:
     """Folder of the plugin for the installed versions, built or not.
 
     Raises:
-        OptionError: lammps or torch is not installed, or too old.
+        OptionError: lammps or torch is not installed, or too old, or LAMMPS cannot be told of the cache.
     """
     lammps, torch = _lammps(), _torch()
     key = [lammps.version, torch.version, str(torch.folder), metadata.version("mpich")]
@@ -199,7 +209,7 @@ def _describe(compiler: str) -> str:
         OptionError: it does not start.
     """
     try:
-        said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
+        said = _run_compiler([compiler, "--version"]).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise OptionError(f"the C++ compiler {compiler} does not work ({error}); set CXX to one that does") from error
     return f"{compiler}: {said.splitlines()[0] if said else ''}"
@@ -223,9 +233,15 @@ def _command(compiler: str) -> list[str]:
         f"-I{SOURCES}",
         *("-isystem", str(lammps.folder / "include" / "lammps"), "-isystem", str(mpi)),
         *("-isystem", str(headers), "-isystem", str(headers / "torch" / "csrc" / "api" / "include")),
-        *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-Wl,--no-as-needed", "-Wl,-z,nodelete"),
+        *(f"-L{libraries}", "-Xlinker", "-rpath", "-Xlinker", str(libraries)),  # -Wl, would split at commas
+        *("-Wl,--no-as-needed", "-Wl,-z,nodelete"),
         *(f"-l{name}" for name in linked),
     ]
+
+
+def _run_compiler(command: list[str], text: str = "", *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """The compiler, whatever the encoding of its messages."""
+    return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", errors="replace", check=check)
 
 
 def _compile(command: list[str], file: Path) -> None:
@@ -235,7 +251,7 @@ def _compile(command: list[str], file: Path) -> None:
         PluginBuildError: with the compiler's first errors.
     """
     text = "".join(f'#include "{source.name}"\n' for source in _sources() if source.suffix == ".cpp")
-    done = subprocess.run([*command, "-o", str(file)], input=text, capture_output=True, text=True, check=False)
+    done = _run_compiler([*command, "-o", str(file)], text, check=False)
     if done.returncode != 0 or not file.is_file():
         lines = done.stderr.splitlines()
         errors = [line for line in lines if "error" in line.lower() or "undefined" in line.lower()] or lines
@@ -252,7 +268,7 @@ def _try(file: Path) -> None:
     Raises:
         PluginBuildError: it does not.
     """
-    text = f'plugin load "{file}"\npair_style mlff\n'
+    text = f"plugin load ./{file.name}\npair_style mlff\n"  # LAMMPS runs in its folder
     try:
         done = run_lammps(text, folder=file.parent, plugins=str(file.parent / "none"), timeout_s=TIME_LIMIT_S)
     except subprocess.TimeoutExpired as error:

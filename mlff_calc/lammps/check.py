@@ -17,6 +17,7 @@ import numpy as np
 
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.lammps.build import build_plugin
+from mlff_calc.lammps.carried import carry
 from mlff_calc.lammps.mpi import run_lammps
 
 if TYPE_CHECKING:
@@ -59,21 +60,24 @@ class Difference:
         return self.largest <= self.tolerance
 
 
-def check_lammps(target: str | Path, ranks: Sequence[int] = (1, 2)) -> list[Difference]:
+def check_lammps(target: str | Path, ranks: Sequence[int] = (1, 2), *, trust: bool = False) -> list[Difference]:
     """Compare LAMMPS with the calculator for a potential.
 
     Args:
         target: a file written by ``mlff export --to lammps``, or a potential (name or folder), which is exported in float64.
         ranks: numbers of ranks to run on.
+        trust: open a file although this user did not export it on this machine: its code runs.
 
     Raises:
-        OptionError: no such potential, no compiler, no LAMMPS, a file for another program.
+        OptionError: no compiler, no LAMMPS, a file for another program.
+        PotentialFileError: no such potential, or a file of somebody else that is not trusted.
         SimulationError: LAMMPS did not finish.
     """
     plugins = build_plugin().parent
     with tempfile.TemporaryDirectory(prefix="mlff-check-") as name:
         folder = Path(name)
-        exported = _exported(target, folder)
+        exported = _exported(target, folder, trust)
+        carry(exported.path, exported.sha256, folder)
         atoms = crystal(exported.elements)
         (folder / "in.data").write_text(_data(atoms, exported.elements), encoding="utf-8")
         found = []
@@ -101,22 +105,22 @@ def crystal(elements: Sequence[int], seed: int = 0) -> Atoms:
     return Atoms(numbers, positions=positions, cell=[spacing * SIDE] * 3, pbc=True)
 
 
-def _exported(target: str | Path, folder: Path) -> ExportedPotential:
+def _exported(target: str | Path, folder: Path, trust: bool) -> ExportedPotential:
     """The file to test, written first where a potential is given.
 
     Raises:
         OptionError: a file for another program than LAMMPS.
+        PotentialFileError: no such potential, or a file of somebody else that is not trusted.
     """
     from mlff_calc.calculators.reuse import stepping_of
-    from mlff_calc.export import export_potential, load_exported
-    from mlff_calc.export.metadata import BACKENDS
-    from mlff_calc.potential import load_potential
+    from mlff_calc.export import ExportedPotential, export_potential, load_exported
+    from mlff_calc.export.opening import load_any
 
-    path = Path(target)
-    if path.suffix not in BACKENDS:
-        potential, path = load_potential(target), folder / "potential.pt"
-        export_potential(potential, path, to="lammps", precision="float64", stepping=stepping_of("auto", potential))
-    exported = load_exported(path.resolve())
+    exported = load_any(target, trust=trust)
+    if not isinstance(exported, ExportedPotential):
+        path = folder / "exported.pt"
+        export_potential(exported, path, to="lammps", precision="float64", stepping=stepping_of("auto", exported))
+        exported = load_exported(path)
     if exported.metadata.fixed_point:
         exported.metadata.fixed_point["cold_tolerance"] = CONVERGED[exported.precision]
     if exported.metadata.kind != "lammps":
@@ -150,7 +154,7 @@ def _run(exported: ExportedPotential, folder: Path, plugins: Path, n_ranks: int)
     tolerance = f" tolerance {CONVERGED[exported.precision]}" if exported.metadata.fixed_point else ""
     text = (
         f"units metal\natom_style atomic\nread_data in.data\npair_style mlff{tolerance}\n"
-        f"pair_coeff * * {exported.path} {' '.join(exported.metadata.symbols)}\n"
+        f"pair_coeff * * potential{exported.path.suffix} {' '.join(exported.metadata.symbols)}\n"
         f"velocity all create {TEMPERATURE_K} 4928459 loop all\nfix 1 all nve\ntimestep {TIMESTEP_PS}\n"
         "compute p all pressure NULL virial\n"
         "thermo 1\nthermo_style custom step pe c_p[1] c_p[2] c_p[3] c_p[4] c_p[5] c_p[6]\n"

@@ -97,7 +97,7 @@ def run_lammps(
     """Run an input of LAMMPS in a process of its own, one thread per rank.
 
     Args:
-        text: the input.
+        text: the input, of ASCII letters; LAMMPS drops others. Names of files are best relative to the folder.
         folder: where it runs; the input becomes the file `in.lammps` there.
         n_ranks: processes.
         plugins: folder of plugins to load (default: what the environment says).
@@ -123,7 +123,8 @@ def run_lammps(
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",  # LAMMPS cuts lines where it likes
         check=False,
         timeout=timeout_s,
     )

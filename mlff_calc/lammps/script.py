@@ -8,6 +8,7 @@ out here, by the rules of LAMMPS's manual; conditions and variables are LAMMPS's
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from mlff_calc.errors import OptionError, SimulationError
 
 BRANCH = "mlff_branch"
 """The LAMMPS variable that tells which branch of an `if` was taken."""
+LETTERS = "mlff_letters"
+"""The LAMMPS variable that holds a command with letters which LAMMPS would drop from its text."""
 _MOST_FILES = 64
 
 
@@ -104,12 +107,27 @@ class Script:
 
     def _send(self, text: str) -> None:
         try:
-            self._lammps.command(text)
+            self._hand_over(text)
         except Exception as error:  # LAMMPS's module raises plain exceptions
             self._after()  # what a callback has to say comes first
             raise SimulationError(
                 f"{self.place}: LAMMPS says: {lammps_message(error)}\nThe command was: {text.strip()}"
             ) from error
+
+    def _hand_over(self, text: str) -> None:
+        """Give LAMMPS a command.
+
+        It drops a part of letters such as u-umlaut, and the rest names another file. It does not look into the values of
+        variables, so that such commands come by one.
+        """
+        text = text if text.isascii() else _without_comment(text)
+        if not holds_letters(text):
+            self._lammps.command(text)
+            return
+        whole = self._lammps.expand(text) if "$" in text else text
+        self._lammps.command(f"variable {LETTERS} string none")
+        self._lammps.set_string_variable(LETTERS, whole)
+        self._lammps.command(f"${{{LETTERS}}}")
 
     def _expand(self, text: str) -> str:
         """Variables replaced by their values."""
@@ -184,11 +202,17 @@ class Script:
                 self._command(unquote(command))
 
 
+def holds_letters(text: str) -> bool:
+    """Whether LAMMPS would damage a text: by letters beyond ASCII, but not by blanks, dashes and quotes, which it knows."""
+    known = {"Zs", "Pd", "Pi", "Pf", "Sm", "Sk", "Lm", "Cf"}
+    return any(unicodedata.category(c) not in known for c in text if not c.isascii())
+
+
 def lammps_message(error: Exception) -> str:
     """What LAMMPS says in an exception of its module, without places in its source."""
     text = re.sub(r"^ERROR( on proc \d+)?: ", "", str(error)) or type(error).__name__
-    lines = [line for line in text.splitlines() if not line.startswith("Last input line")]
-    return re.sub(r" \(\S+\.cpp:\d+\)", "", "\n".join(lines)).strip()
+    text = text.partition("\nLast input line")[0]  # the command, in LAMMPS's own spelling, ends the message
+    return re.sub(r" \(\S+\.cpp:\d+\)", "", text).strip()
 
 
 def _split_if(words: list[str]) -> tuple[list[str], list[list[str]]]:
