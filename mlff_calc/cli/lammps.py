@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +37,20 @@ def build(
         path = build_plugin(force=force)
     console.print("pair_style mlff is ready:")
     console.print(str(path), soft_wrap=True)
+
+
+@app.command("inputs")
+@guard
+def inputs(
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder that they are copied to.", show_default="this one")
+    ] = Path(),
+) -> None:
+    """Copy LAMMPS inputs to start from, which run by `lmp` and by `mlff lammps run`."""
+    from mlff_calc.lammps.examples import copy_inputs
+
+    for path in copy_inputs(folder):
+        typer.echo(str(path))
 
 
 @app.command("check")

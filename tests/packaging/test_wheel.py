@@ -70,6 +70,12 @@ def test_potentials_are_package_data(names: set[str]) -> None:
     assert {f"mlff_calc/shipped/{name}/weights.safetensors" for name in shipped} <= names
 
 
+def test_lammps_inputs_are_package_data(names: set[str]) -> None:
+    files = {path.name for path in (ROOT / "md_runs" / "lammps").iterdir() if path.is_file()}
+    assert {"in.nve_ethanol", "ethanol.data"} <= files
+    assert {name.rpartition("/")[2] for name in names if name.startswith("mlff_calc/lammps/inputs/")} == files
+
+
 def test_entry_point(wheel: Path, names: set[str]) -> None:
     (path,) = [name for name in names if name.endswith("entry_points.txt")]
     assert "mlff = mlff_calc.cli.main:main" in zipfile.ZipFile(wheel).read(path).decode()
@@ -106,6 +112,10 @@ def test_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None
         check=True,
     )  # fmt: skip
     assert done.stdout.startswith("mlff_calc ")
+    command = [str(environment / "bin" / "mlff"), "lammps", "inputs", "-o", "copies"]
+    subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, check=True)
+    for path in (ROOT / "md_runs" / "lammps").iterdir():
+        assert (tmp_path / "copies" / path.name).read_bytes() == path.read_bytes()
     shipped = sorted(path.parent.name for path in (ROOT / "potentials").glob("*/card.md"))
     code = f"from mlff_calc import load_potential; [load_potential(name) for name in {shipped!r}]"
     subprocess.run([str(python), "-c", code], cwd=tmp_path, env=clean, check=True)
