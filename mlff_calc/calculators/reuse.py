@@ -128,6 +128,8 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool, precision: str = "float3
 def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
     """What `export_potential` needs to know of the reuse of fixed points; None for potentials without one.
 
+    It holds the tolerances of all precisions, since the file may be in another one than the potential.
+
     Raises:
         OptionError: a way of reuse that looks back no step, one whose predictor an exported step does not have, or one for
             a potential without a fixed point.
@@ -143,7 +145,9 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
             f"predictor {mode.predictor!r} of reuse is not part of exported steps, which start from the previous step or by "
             "least squares; export with predictor='previous', 'least_squares4', 'least_squares6' or 'least_squares8'"
         )
-    return Stepping(mode.sizes, mode.tolerance, mode.fit_ridge, mode.ridge)
+    double = reuse_of(option, fixed_point=True, precision="float64")
+    double_tolerance = None if double is None else double.tolerance
+    return Stepping(mode.sizes, mode.tolerance, mode.fit_ridge, mode.ridge, double_tolerance)
 
 
 class ColdModel:

@@ -41,7 +41,8 @@ def compile_(
     start = time.monotonic()
     with console.status(f"compiling {potential} for {target} in {precision.value} (one to two minutes when it is new)"):
         loaded = load_potential(potential)
-        mode = reuse_of(reuse.value, fixed_point=loaded.backbone.is_fixed_point and not loaded.direct_forces)
+        fixed_point = loaded.backbone.is_fixed_point and not loaded.direct_forces
+        mode = reuse_of(reuse.value, fixed_point=fixed_point, precision=precision.value)
         step = None if mode is None else mode.sizes
         compiled = compile_potential(loaded, device=target, precision=precision.value, step=step)
     threads, elapsed_s = torch.get_num_threads(), time.monotonic() - start

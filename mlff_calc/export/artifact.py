@@ -52,12 +52,18 @@ class Stepping:
         sizes: of the step; it looks back at least one step.
         tolerance: relative residual at which a step that began from the past ends.
         fit_ridge, ridge: of the least-squares start and of the acceleration.
+        double_tolerance: takes the place of `tolerance` in a file in float64; None where it is the same.
     """
 
     sizes: StepSizes
     tolerance: float
     fit_ridge: float
     ridge: float
+    double_tolerance: float | None = None
+
+    def tolerance_in(self, precision: str) -> float:
+        """Relative residual at which a step that began from the past ends, in a file of this precision."""
+        return self.double_tolerance if precision == "float64" and self.double_tolerance else self.tolerance
 
 
 def export_potential(
@@ -166,7 +172,7 @@ def _metadata(potential: Potential, module: nn.Module, to: str, backend: str, st
             "n_adjoint": stepping.sizes.n_adjoint,
             "slots": module.slots,
             "width": module.width,
-            "tolerance": stepping.tolerance,
+            "tolerance": stepping.tolerance_in(potential.precision),
             "cold_tolerance": potential.backbone.tolerance,
             "fit_ridge": stepping.fit_ridge,
             "ridge": stepping.ridge,
