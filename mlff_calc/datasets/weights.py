@@ -70,7 +70,7 @@ def _weight(sample: Sample, name: str) -> float:
     if isinstance(plain, int | float) and not isinstance(plain, bool) and 0 <= plain <= LARGEST:
         return float(plain)
     raise DatasetError(
-        f"{sample.place}: {name} is {shorten(value)}, which is no weight; write a number from 0 to {LARGEST:g}, or "
+        f"{sample.place}: {name} is {shorten(plain)}, which is no weight; write a number from 0 to {LARGEST:g}, or "
         "take it out of the frame"
     )
 

@@ -27,13 +27,16 @@ data:
   # valid: {file: valid.extxyz}         # files of their own instead of a split
   # test: {file: test.extxyz}
   # train: {file: ethanol.npz, part: train}   # rMD17 archives hold the parts train and test
+  # train: [bulk.extxyz, {file: surfaces/*.extxyz, index: ":100"}]   # several files; a pattern takes what it matches, sorted
   keys: {energy: energy, forces: forces}      # names of the labels in the file; config_type: config_type
   # for a stress, one of  stress: NAME (tensile positive);  virial: NAME, virial_sign: 1 (or -1);
   # vasp_stress: NAME (kbar, positive in compression, xx yy zz xy yz zx)
   # forces_sign: -1 for a gradient in place of forces
   units: {energy: eV, length: Angstrom}       # and, where they do not follow, forces: Hartree/Bohr, stress: GPa
+  # keep_isolated_atoms: false    # true trains on frames with config_type=IsolatedAtom as on others
 
-reference_energies: fit    # least squares over the training energies; or given in eV: {H: -13.6, O: -432.0}
+reference_energies: auto   # of frames with config_type=IsolatedAtom where there are any (isolated asks for them), else
+                           # fit, least squares over the training energies; or given in eV: {H: -13.6, O: -432.0}
 
 loss:
   energy: 1.0              # weights; energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3
@@ -41,6 +44,8 @@ loss:
   stress: 0.0              # a weight above 0 asks for the label: a recipe whose data lack it is refused
   form: l2                 # l2 (norm per atom), huber (see huber_delta) or mse
   # huber_delta: 0.01
+  # config_weights: {surface: 4, Default: 1}   # of frames by config_type, times 1 where nothing is said
+  # frame_weights: true    # times what frames state: config_weight, config_energy_weight, config_forces_weight, ...
 
 optimizer:
   name: adamw              # or adam

@@ -186,3 +186,27 @@ def test_other_spellings_of_labels_are_named(project: Path, tmp_path: Path, caps
     assert report["labels"] == {"energy": 4, "forces": 4, "stress": 0}
     assert report["labels_not_taken"] == {}
     assert report["errors"]["forces"]["mae"] == pytest.approx(20.0 * 2 / 3, abs=0.01)
+
+
+def test_several_files_are_judged_together(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = ase.io.read(project / "data.extxyz", ":")
+    for folder, chosen in (("one", frames[:1]), ("two", frames[1:])):
+        (tmp_path / folder).mkdir()
+        ase.io.write(tmp_path / folder / "part.extxyz", chosen)
+    one, two = (str(tmp_path / folder / "part.extxyz") for folder in ("one", "two"))
+    whole = report_of(capsys, str(project / "P"), str(project / "data.extxyz"))
+    for words in ((one, two), (str(tmp_path / "*" / "part.extxyz"),)):
+        report = report_of(capsys, str(project / "P"), *words)
+        assert report["files"] == {"one/part.extxyz": 1, "two/part.extxyz": 3}
+        for name, errors in whole["errors"].items():
+            assert report["errors"][name]["rmse"] == pytest.approx(errors["rmse"], rel=1e-6)
+    assert whole["files"] == {"data.extxyz": 4}
+    assert report_of(capsys, str(project / "P"), one, two, "--index", "0")["frames"] == 2
+    assert run_cli(build_app(), ["eval", str(project / "P"), one, two]) == 0
+    assert "stress in none)\n  1 of one/part.extxyz\n  3 of two/part.extxyz\n" in capsys.readouterr().out
+    for words, expected in (
+        ((one, two, one), "part.extxyz are named twice, 1 in all"),
+        ((one, str(tmp_path / "t*" / "gone.*")), "no file matches 't*/gone.*' in the folder"),
+    ):
+        assert run_cli(build_app(), ["eval", str(project / "P"), *words]) == 1
+        assert expected in " ".join(capsys.readouterr().err.split())
