@@ -1,12 +1,9 @@
-"""Two runs in one folder, and folders that change under a run: no frame is lost, one of two says why it did not start."""
+"""Two runs in one folder, and folders that change under a run; races of two processes are in tests/races."""
 
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ from ase.calculators.emt import EMT
 from ase.io import read
 
 from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
-from mlff_calc.errors import MLFFError, SimulationError
+from mlff_calc.errors import SimulationError
 from mlff_calc.locks import LOCK, folder_lock
 
 EVERY = {"traj_interval": 1, "log_interval": 1}
@@ -128,68 +125,3 @@ def test_a_deleted_lock_lets_no_two_runs_write(folder):
     with pytest.raises(SimulationError, match="rescued1"):
         MDRun.resume(folder, EMT(), steps=20).run(_Meddler((folder / LOCK).unlink))
     assert steps_in(folder.with_name("run.rescued1")) == list(range(15))
-
-
-_RACER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_two_runs import race_once
-race_once(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
-"""
-
-
-def race_once(folder: Path, how: str, steps: int) -> None:
-    """One of two runs; waits for a line on standard input, so that both go at once."""
-    try:
-        sys.stdin.readline()
-        run = MDRun.resume(folder, EMT(), steps=steps) if how == "resume" else start(
-            folder, steps, overwrite=how == "overwrite"
-        )  # fmt: skip
-        run.run()
-        print("done")
-    except MLFFError as error:
-        print("refused:", error)
-
-
-def _race(tmp_path: Path, seed: int) -> list[str]:
-    """A race of two runs in one folder; returns what they said, after looking at what is left."""
-    draw = random.Random(seed)
-    folder = tmp_path / f"race{seed}"
-    there = draw.random() < 0.7
-    if there:
-        start(folder, 10).run()
-    ways = [draw.choice(["start", "resume", "overwrite"]) for _ in range(2)]
-    steps = [draw.randrange(20, 40) for _ in range(2)]
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _RACER, str(Path(__file__).parent), str(folder), way, str(n)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for way, n in zip(ways, steps, strict=True)
-    ]  # fmt: skip
-    for racer in racers:
-        racer.stdin.write("\n")
-        racer.stdin.flush()
-    said = [racer.communicate(timeout=120)[0].strip() for racer in racers]
-    assert all(text == "done" or text.startswith("refused: ") for text in said), said
-    done = [n for n, text in zip(steps, said, strict=True) if text == "done"]
-    if done:
-        left = steps_in(folder)
-        assert left == list(range(len(left)))
-        assert left[-1] in done
-    elif there:
-        assert steps_in(folder) == list(range(11))
-    return said
-
-
-def test_races(tmp_path):
-    for seed in range(3):
-        _race(tmp_path, seed)
-
-
-@pytest.mark.slow
-def test_a_hundred_races(tmp_path):
-    said = [text for seed in range(100) for text in _race(tmp_path, seed)]
-    assert sum(text == "done" for text in said) >= 50
-    assert sum("another process is running" in text or "another run has written" in text for text in said) >= 10
