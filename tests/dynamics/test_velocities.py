@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedLine, FixedPlane, FixInternals, Hookean
 from ase.io import read
+from ase.md.verlet import VelocityVerlet
 
 from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions, degrees_of_freedom, read_log, set_maxwell_velocities
 from mlff_calc.dynamics.velocities import remove_net_motion
@@ -130,3 +131,68 @@ def test_kept_velocities_lose_what_the_temperature_does_not_count(bonded, tmp_pa
     else:
         np.testing.assert_allclose(run.atoms.get_momenta().sum(axis=0), 0.0, atol=1e-12)
         assert read_log(tmp_path / "run/log.csv")["temperature_K"][0] == pytest.approx(300.0, rel=1e-9)
+
+
+def _bond(atoms):
+    return FixBondLengths([[0, 1], [0, 2]], tolerance=1e-12)
+
+
+def _internal(atoms):
+    return FixInternals(bonds=[[atoms.get_distance(0, 1), [0, 1]]], epsilon=1e-10)
+
+
+# constraint; directions in which the momentum is conserved; whether the angular momentum is; what is left of 27
+CONSTRAINTS = {
+    "bonds": (_bond, [True, True, True], True, 27 - 2 - 6),
+    "internals": (_internal, [True, True, True], True, 27 - 1 - 6),
+    "a spring between atoms": (lambda atoms: Hookean(0, 3, 5.0, 1.0), [True, True, True], True, 27 - 6),
+    "a centre of mass": (lambda atoms: FixCom(), [True, True, True], True, 27 - 3 - 3),
+    "an atom": (lambda atoms: FixAtoms([0]), [False, False, False], False, 27 - 3),
+    "a line": (lambda atoms: FixedLine(0, [1, 0, 0]), [True, False, False], False, 27 - 2 - 1),
+    "a plane": (lambda atoms: FixedPlane(0, [0, 0, 1]), [True, True, False], False, 27 - 1 - 2),
+    "a coordinate": (lambda atoms: FixCartesian(1, (True, False, False)), [False, True, True], False, 27 - 1 - 2),
+    "a spring to a place": (lambda atoms: Hookean(0, (0, 0, 0), 5.0, 0.1), [False, False, False], False, 27),
+    "bonds and an atom": (lambda atoms: [_bond(atoms), FixAtoms([5])], [False, False, False], False, 27 - 2 - 3),
+}
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_momentum_with_constraints_stays_what_the_count_says(bonded, name):
+    make, conserved, turns_not, n_free = CONSTRAINTS[name]
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = bonded(atoms)
+    atoms.rattle(0.03, seed=2)
+    atoms.set_constraint(make(atoms))
+    set_maxwell_velocities(atoms, 300.0, seed=1)
+    assert degrees_of_freedom(atoms, conserves_momentum=True) == n_free
+    assert 2.0 * atoms.get_kinetic_energy() / (n_free * units.kB) == pytest.approx(300.0, rel=1e-12)
+    VelocityVerlet(atoms, 0.25 * units.fs).run(100)
+    left = np.abs(atoms.get_momenta().sum(axis=0))
+    assert (left < 1e-10).tolist() == conserved
+    assert (np.abs(atoms.get_angular_momentum()).max() < 1e-10) == turns_not
+    kinetic = []
+    for _ in range(3):  # what is kept loses the same as what is drawn
+        drift = [0.3, -0.2, 0.1] * atoms.get_masses()[:, None]
+        atoms.set_momenta(atoms.get_momenta() + drift, apply_constraint=False)  # as a file gives them
+        remove_net_motion(atoms)
+        kinetic.append(atoms.get_kinetic_energy())
+    if all(conserved):
+        np.testing.assert_allclose(atoms.get_momenta().sum(axis=0), 0.0, atol=1e-10)
+        np.testing.assert_allclose(kinetic, kinetic[0], rtol=1e-10)
+
+
+def test_a_rigid_molecule_keeps_its_rotation():
+    atoms = molecule("H2O")
+    atoms.set_constraint(FixBondLengths([[0, 1], [0, 2], [1, 2]], tolerance=1e-12))
+    set_maxwell_velocities(atoms, 300.0, seed=1)
+    assert degrees_of_freedom(atoms, conserves_momentum=True) == 3
+    np.testing.assert_allclose(atoms.get_momenta().sum(axis=0), 0.0, atol=1e-12)
+    assert np.abs(atoms.get_angular_momentum()).max() > 0.1
+
+
+def test_bonds_in_a_crystal_drift_and_do_not_turn():
+    atoms = bulk("Si", cubic=True)
+    atoms.set_constraint(FixBondLengths([[0, 1]]))
+    set_maxwell_velocities(atoms, 300.0, seed=1)
+    assert degrees_of_freedom(atoms, conserves_momentum=True) == 24 - 1 - 3
+    np.testing.assert_allclose(atoms.get_momenta().sum(axis=0), 0.0, atol=1e-12)
