@@ -40,6 +40,7 @@ from mlff_calc.lammps.elements import (
     translate_style,
 )
 from mlff_calc.lammps.mpi import CURE, load_mpi
+from mlff_calc.lammps.peratom import PROPERTY_OF, hand_over, missing, per_atom
 from mlff_calc.lammps.refusals import refuse_command, refuse_state, watched, without_pair_style
 from mlff_calc.lammps.script import Script, lammps_message, split_words, unquote
 
@@ -173,6 +174,7 @@ class ExternalForces:
         self._tags = np.zeros(0, dtype=np.int64)
         self._cutoff = float(getattr(calculator, "cutoff", DEFAULT_CUTOFF))
         self._property = "free_energy" if "free_energy" in calculator.implemented_properties else "energy"
+        self._asked: set[str] = set()  # computes of atoms that the input has
         self._warned: set[str] = set()  # what was said about masses
         self._styled = self._alone = False  # a pair style was set; it is mlff and no hybrid
         self.n_evaluations = 0
@@ -188,7 +190,9 @@ class ExternalForces:
         name = words[0]
         if watched(name):
             text, words = self._expanded(words)
-            refuse_command(words, FIX)
+            refuse_command(words, FIX, missing(self._calculator))
+            if name == "compute":
+                self._asked |= {*words[3:4]} & PROPERTY_OF.keys()
         self._styled = name != "clear" and (self._styled or name in ("pair_style", "read_restart"))
         if name == "pair_style":
             self._alone = words[1:2] == ["mlff"]
@@ -308,6 +312,9 @@ class ExternalForces:
         except BaseException as error:  # Ctrl-C twice
             self._problem = error
         f[:] = np.nan
+        every = np.arange(n_local)
+        nothing = {"pe/atom": np.full(n_local, np.nan), "stress/atom": np.full((n_local, 6), np.nan)}
+        hand_over(self._lammps, FIX, {name: nothing[name] for name in self._asked}, every, n_local)
         self._lammps.fix_external_set_energy_global(FIX, np.nan)
         self._lammps.fix_external_set_virial_global(FIX, [np.nan] * 6)
         self._lammps.force_timeout()
@@ -327,6 +334,9 @@ class ExternalForces:
             energy = float(self._calculator.get_property(self._property, atoms))
             self._refuse_no_numbers(energy, forces)
             f[order] = forces
+            if self._asked:
+                values = per_atom(self._calculator, atoms, self._asked, energy, virial)
+                hand_over(self._lammps, FIX, values, order, n_local)
         self._lammps.fix_external_set_energy_global(FIX, energy)
         self._lammps.fix_external_set_virial_global(FIX, _voigt(virial))
         self.n_evaluations += 1

