@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import ase.io
+import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
 from ase.io.formats import filetype, open_with_compression, string2index
 from ase.io.trajectory import Trajectory
@@ -23,9 +25,10 @@ from mlff_calc.errors import DatasetError
 
 Frame = tuple[int, Atoms]
 _PIECE = 65536
-_TENSOR = re.compile(r"""(?<![\w-])(stress|virial)(\s*=\s*)(["'{\[])([^"'}\]]*)(["'}\]])""")
-_FULL = (0, 5, 4, 5, 1, 3, 4, 3, 2)
-"""Where the nine numbers of a symmetric tensor stand in Voigt order xx yy zz yz xz xy."""
+_TENSORS = ("stress", "virial", "dipole")
+_NAMED = re.compile(rf"""(?<![\w-])(["']?)({'|'.join(_TENSORS)})\1(?=\s*=)""")
+_HIDDEN = "mlff_hidden_"
+"""Before names that ASE reads in its own way: a `stress` that is not nine plain numbers would cost the whole frame."""
 
 
 class _TextFrame:
@@ -196,7 +199,7 @@ def _atoms(frame: _TextFrame, number: int, path: Path) -> Atoms:
     if not fault:
         try:
             found: Atoms = next(read_xyz(io.StringIO("".join(frame.lines)), 0, _comment))
-            return found
+            return _show_hidden(found)
         except Exception as error:  # as above
             fault = f"{type(error).__name__}: {error}".rstrip(": ")
     raise DatasetError(
@@ -206,12 +209,30 @@ def _atoms(frame: _TextFrame, number: int, path: Path) -> Atoms:
 
 
 def _comment(line: str) -> dict[str, Any]:
-    """The second line of a frame as a dict; ASE knows `stress` and `virial` with nine numbers, here six are known too."""
+    """The second line of a frame as a dict; names that ASE treats in its own way are hidden from it."""
+    return dict(key_val_str_to_dict(_NAMED.sub(rf"{_HIDDEN}\2", line)))
 
-    def nine(match: re.Match[str]) -> str:
-        numbers = match[4].replace(",", " ").split()
-        if len(numbers) == 6:
-            numbers = [numbers[column] for column in _FULL]
-        return f"{match[1]}{match[2]}{match[3]}{' '.join(numbers)}{match[5]}"
 
-    return dict(key_val_str_to_dict(_TENSOR.sub(nine, line)))
+def _show_hidden(atoms: Atoms) -> Atoms:
+    """Give hidden names back: a stress and a dipole to the results, where ASE puts them, and a virial to `info`."""
+    for name in list(atoms.info):
+        value = atoms.info.pop(name)
+        shown = name.removeprefix(_HIDDEN)
+        if isinstance(value, str):
+            value = value.replace(_HIDDEN, "")
+            value = _numbers_of(value) if shown != name else value
+        if shown == name or shown == "virial":
+            atoms.info[shown] = value
+            continue
+        if atoms.calc is None:
+            atoms.calc = SinglePointCalculator(atoms)
+        atoms.calc.results[shown] = value
+    return atoms
+
+
+def _numbers_of(text: str) -> Any:  # noqa: ANN401
+    """The numbers of a tensor in brackets, ``[[1, 6, 5], [6, 2, 4], [5, 4, 3]]``, in a row; else the text."""
+    try:
+        return np.array([float(word) for word in re.sub(r"[][(){},;]", " ", text).split()])
+    except ValueError:
+        return text

@@ -19,7 +19,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from mlff_calc.datasets.sample import KINDS, Kind, number_array
-from mlff_calc.datasets.spellings import spelled
+from mlff_calc.datasets.spellings import is_gradient, spelled
 from mlff_calc.datasets.units import Units
 from mlff_calc.errors import DatasetError
 
@@ -74,6 +74,11 @@ class LabelKeys:
             raise DatasetError(
                 f"keys.virial is '{name}', which by its name is a stress (virial = -stress * volume); write keys.stress: "
                 f"{name}, or rename the label in the file if it is a virial"
+            )
+        if self.forces is not None and self.forces_sign == 1 and is_gradient(self.forces):
+            raise DatasetError(
+                f"keys.forces is '{self.forces}', which by its name is the gradient of the energy; write forces_sign: -1 "
+                "beside it, or rename the label in the file if it holds forces"
             )
         if self.vasp_stress == "stress":
             raise DatasetError(
@@ -151,19 +156,23 @@ def disagreements(atoms: Atoms, keys: LabelKeys) -> list[str]:
     return [name for name, value in own.items() if value is not None and not _same(value, results[name])]
 
 
-def _require_one_place(atoms: Atoms, keys: LabelKeys, place: str) -> None:
-    """Energy and forces that nobody named come from one place: both from the calculator, or both with the structure."""
-    if keys.energy is not None or keys.forces is not None:
-        return
+def _require_one_place(atoms: Atoms, keys: LabelKeys, place: str, checked: Collection[Kind]) -> None:
+    """Labels that nobody named come from one place: all from the calculator, or all with the structure."""
     own = {*atoms.info, *atoms.arrays}
     results = set(getattr(atoms.calc, "results", {}))
-    pair = {"energy", "forces"}
-    if not pair & results or pair <= results or not pair - results <= own:
+    named = {"stress"} if keys.virial or keys.vasp_stress else set()
+    looked = [kind for kind in KINDS if kind in checked and kind not in named and getattr(keys, kind) is None]
+    if "stress" in looked and not atoms.pbc.all():
+        looked.remove("stress")  # it is not taken
+    there = [kind for kind in looked if kind in results]
+    here = [kind for kind in looked if kind in own and kind not in results]
+    if not there or not here:
         return
-    first, second = (pair - results).pop(), (pair & results).pop()
+    first, second = (" and ".join(f"'{kind}'" for kind in kinds) for kinds in (here, there))
+    every = ", ".join(f"{kind}: {kind}" for kind in KINDS if kind in (*here, *there))
     raise DatasetError(
-        f"{place}: '{first}' stands in the structure (info or arrays) and '{second}' in the calculator's results, so they "
-        "may be of two methods; if they belong together, name both: keys: {energy: energy, forces: forces}"
+        f"{place}: {first} stands in the structure (info or arrays) and {second} in the calculator's results, so they may "
+        f"be of two methods; if they belong together, name them: keys: {{{every}}}"
     )
 
 
@@ -186,10 +195,9 @@ def extract_labels(
 
     Raises:
         DatasetError: a label has the wrong shape, is not finite, or is named and stands in two places with different
-            values; energy and forces stand in different places and are not named.
+            values; labels that are not named stand in different places.
     """
-    if {"energy", "forces"} <= set(checked):
-        _require_one_place(atoms, keys, place)
+    _require_one_place(atoms, keys, place, checked)
     labels: dict[Kind, Any] = {}
     absent: dict[Kind, str] = {}
     makers = {"energy": _energy, "forces": _forces, "stress": _stress}
@@ -209,10 +217,14 @@ def extract_labels(
         else:
             other = spelled(available_names(atoms), kind)
             if other:
-                absent[kind] = "hold " + " and ".join(
-                    f"'{name}' (keys.{key}: {name} or --key {key}={name} takes it)" for name, key in other
-                )
+                absent[kind] = "hold " + " and ".join(f"'{name}' ({_taken_by(taking)})" for name, taking in other)
     return labels, absent
+
+
+def _taken_by(keys: dict[str, str]) -> str:
+    """How the keys that take a label are written in a recipe and on a command line."""
+    recipe = ", ".join(f"keys.{key}: {name}" for key, name in keys.items())
+    return f"{recipe} or {' '.join(f'--key {key}={name}' for key, name in keys.items())} takes it"
 
 
 def _energy(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> float | None:

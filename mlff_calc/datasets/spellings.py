@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -15,12 +16,25 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _LEVELS = ("ref", "dft", "qm", "mp2", "ccsd", "ccsdt", "pbe", "scan", "r2scan", "wb97x", "xtb", "vasp", "qe", "target")
 _SPELLED = {spelling: kind for kind, spellings in SPELLINGS.items() for spelling in spellings}
+_WORDS = {word: kind for word, kind in _SPELLED.items() if len(word) > 2 and "_" not in word}
+_OTHER_THINGS = {
+    "weight", "weights", "kinetic", "fermi", "formation", "binding", "adsorption", "interaction", "zero",
+    "point", "gap", "band", "hull", "correction", "dispersion", "error", "errors", "std", "uncertainty", "sigma", "variance",
+    "max", "fmax", "constant", "constants", "key", "unit", "units", "norm", "mask", "name", "id", "time", "cutoff",
+}  # fmt: skip
+"""Words beside which a word such as energy means something else than the label."""
+
+
+def _words(name: str) -> list[str]:
+    """The parts of a name in small letters: ``dft.Forces-raw`` is dft, forces, raw."""
+    return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
 
 
 def kind_of_name(name: str) -> str | None:
     """Which label a name means (`energy`, `forces`, `stress`, `virial`), as far as names of the field go; else None.
 
-    Case does not matter, nor does a level of theory before or after it: `REF_forces`, `dft-virial`, `energies_dft`.
+    Case does not matter, nor does what stands before or after it: `REF_forces`, `dft-virial`, `corrected_total_energy`. A
+    name with a word that makes it another thing (`kinetic_energy`, `config_forces_weight`, `energy_per_atom`) is none.
     """
     plain = name.lower().replace("-", "_")
     if plain in _SPELLED:
@@ -29,15 +43,31 @@ def kind_of_name(name: str) -> str | None:
         for rest in (plain.removeprefix(f"{level}_"), plain.removesuffix(f"_{level}")):
             if rest != plain and rest in _SPELLED:
                 return _SPELLED[rest]
-    return None
+    words = _words(name)
+    kinds = {_WORDS[word] for word in words if word in _WORDS}
+    other = _OTHER_THINGS & set(words) or "per_atom" in "_".join(words)
+    return kinds.pop() if len(kinds) == 1 and not other else None
 
 
-def spelled(names: Iterable[str], kind: str) -> list[tuple[str, str]]:
-    """What names there are for a label, with the key of `data.keys` that takes each.
+def is_gradient(name: str) -> bool:
+    """Whether a name says that it is the gradient of the energy, which has the sign opposite to forces."""
+    return bool({"gradient", "gradients", "grad"} & set(_words(name)))
+
+
+def spelled(names: Iterable[str], kind: str) -> list[tuple[str, dict[str, str]]]:
+    """What names there are for a label, with the keys of `data.keys` that take each.
 
     Args:
         names: under which a frame holds data.
         kind: `energy`, `forces` or `stress`; a virial serves for a stress.
     """
     wanted = ("stress", "virial") if kind == "stress" else (kind,)
-    return [(name, key) for name in names if (key := kind_of_name(name)) in wanted and key is not None]
+    found: list[tuple[str, dict[str, str]]] = []
+    for name in names:
+        key = kind_of_name(name)
+        if key not in wanted or key is None:
+            continue
+        if key == "stress" and "vasp" in _words(name):
+            key = "vasp_stress"
+        found.append((name, {key: name} | ({"forces_sign": "-1"} if key == "forces" and is_gradient(name) else {})))
+    return found

@@ -201,3 +201,78 @@ def test_archives_with_atomic_units(tmp_path, caplog):
     supposed = read_structures(tmp_path / "a.npz", units=Units("Hartree"))[0]
     np.testing.assert_allclose(supposed.forces, HARTREE / BOHR, rtol=1e-6)
     assert "give units.forces" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("corrected_total_energy", "energy"), ("Energy_eV", "energy"), ("ccsd(t)_energy", "energy"),
+        ("forces_ev_per_ang", "forces"), ("wb97m.forces", "forces"), ("virial_tensor", "virial"), ("stress_GPa", "stress"),
+        ("kinetic_energy", None), ("config_energy_weight", None), ("energy_per_atom", None), ("virial_stress", None),
+        ("force_constants", None), ("max_force", None), ("energetics", None), ("fermi-energy", None),
+    ],
+)  # fmt: skip
+def test_words_around_a_name(name, kind):
+    assert kind_of_name(name) == kind
+
+
+@pytest.mark.parametrize(
+    ("forces", "info", "kind", "expected"),
+    [
+        ("gradient", "energy=-3", "forces", "keys.forces: gradient, keys.forces_sign: -1 or --key forces=gradient --key"),
+        ("dft_grad", "energy=-3", "forces", "keys.forces: dft_grad, keys.forces_sign: -1 or"),
+        ("raw_force", "energy=-3", "forces", "keys.forces: raw_force or --key forces=raw_force takes it"),
+        ("forces", 'energy=-3 vasp_stress="1 2 3 4 5 6"', "stress", "keys.vasp_stress: vasp_stress or"),
+    ],
+)
+def test_advice_can_be_taken_as_it_is(tmp_path, forces, info, kind, expected):
+    assert expected in one(tmp_path, info, forces).absent[kind]
+
+
+def test_a_gradient_is_not_taken_for_forces(tmp_path):
+    with pytest.raises(DatasetError, match=r"keys\.forces is 'QM_gradient', .* write forces_sign: -1 beside it"):
+        LabelKeys(forces="QM_gradient")
+    found = one(tmp_path, forces="QM_gradient", keys=LabelKeys(forces="QM_gradient", forces_sign=-1))
+    np.testing.assert_allclose(found.forces, [[-0.5, 0.0, 0.25]])
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["[[1,6,5],[6,2,4],[5,4,3]]", '"[[1, 6, 5], [6, 2, 4], [5, 4, 3]]"', '"_JSON [[1,6,5],[6,2,4],[5,4,3]]"',
+     '"_JSON [1,2,3,4,5,6]"'],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["stress", '"stress"', "stress "])
+def test_brackets_and_quotes_of_a_stress(tmp_path, key, written):
+    np.testing.assert_allclose(one(tmp_path, f"energy=-3 {key}={written}").stress, FULL)
+    virial = one(tmp_path, f"energy=-3 {key.replace('stress', 'virial')}={written}", keys=LabelKeys(virial="virial"))
+    np.testing.assert_allclose(virial.stress, -FULL / 30.0)
+
+
+@pytest.mark.parametrize("written", ['"1 2 3"', "none", '"1 2 3 4 5 x"', "1", '"1 2 3 4 5 6 7 8"', "T"])
+def test_a_stress_that_is_none_harms_only_where_it_counts(tmp_path, written):
+    with pytest.raises(DatasetError, match=r"one\.extxyz, frame 0: label 'stress' "):
+        one(tmp_path, f"energy=-3 stress={written}")
+    sample = one(tmp_path, f"energy=-3 stress={written}", checked=("energy", "forces"))
+    assert (sample.energy, sample.stress) == (-3.0, None)
+    assert "have no weight and are faulty (label 'stress'" in sample.absent["stress"]
+    assert one(tmp_path, f'energy=-3 virial={written} dipole=unknown').energy == -3.0
+
+
+def test_words_inside_other_values_stay_as_they_are(tmp_path):
+    sample = one(tmp_path, 'energy=-3 config_type="low stress = 1" comment="virial=no"')
+    assert sample.config_type == "low stress = 1"
+
+
+def test_a_stress_of_another_place_is_refused_unless_it_is_named(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    atoms.info["stress"] = np.arange(6.0)
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((4, 3)))
+    ase.io.write(tmp_path / "a.traj", atoms)
+    with pytest.raises(DatasetError, match=r"frame 0: 'stress' stands in the structure .*'energy' and 'forces' in the calc"):
+        read_structures(tmp_path / "a.traj")
+    assert read_structures(tmp_path / "a.traj", checked=("energy", "forces"))[0].energy == -1.0
+    named = read_structures(tmp_path / "a.traj", keys=LabelKeys(stress="stress"))[0]
+    assert named.stress[1, 2] == 3.0
+    atoms.pbc = [True, True, False]
+    ase.io.write(tmp_path / "b.traj", atoms)
+    assert read_structures(tmp_path / "b.traj")[0].stress is None
