@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlff_calc.dynamics import MDRun, RunResult
+    from mlff_calc.dynamics.run import Ending
 
 _DEFAULT_TIME = "1ps"
 _DEFAULT_INTERVAL = "20fs"
@@ -264,10 +265,12 @@ def _resume(
 ) -> MDRun:
     """The run in the folder, with its own options where none are given."""
     from mlff_calc.dynamics import MDRun
+    from mlff_calc.dynamics.folder import look
     from mlff_calc.dynamics.options import check_unchanged, from_dict
     from mlff_calc.dynamics.run import STATE
     from mlff_calc.dynamics.state import load_state
 
+    seen = look(output)
     saved = load_state(output / STATE)
     counts = _length_and_intervals(from_dict(saved.options)[0].step_fs, intervals, length, default_time=None)
     steps = counts.pop("steps", None)
@@ -285,7 +288,7 @@ def _resume(
         reuse=made.get("reuse", "auto"),
         trust=trust,
     )
-    return MDRun.resume(output, calculator, steps=steps, **given)
+    return MDRun.resume(output, calculator, steps=steps, seen=seen, **given)
 
 
 def _check_start(atoms: Atoms, structure: str, output: Path) -> None:
@@ -374,8 +377,10 @@ def _read_structure(structure: str | None, potential: str) -> Atoms:
 def _read_file(path: Path, frame: int = -1) -> Atoms:
     from ase.io import read
 
+    from mlff_calc.bounded import require_regular
     from mlff_calc.graph.masses import with_named_masses
 
+    require_regular(path, StructureError)
     try:
         atoms = read(path, frame)
     except Exception as error:  # readers of some seventy formats raise whatever they like
@@ -402,34 +407,35 @@ def _carry_out(run: MDRun, *, quiet: bool) -> None:
     """Make the steps, show them, write the report, and say where everything is."""
     from rich.console import Console
 
+    from mlff_calc.dynamics.folder import REPORT
     from mlff_calc.dynamics.report import write_report
 
     calculator = run.atoms.calc
-    try:
-        result = _run_and_show(run, Console(), quiet=quiet)
-    except SimulationError as stop:
-        if not run.begun:  # what lies in the folder is another run's
-            raise
-        with contextlib.suppress(MLFFError, OSError):
-            write_report(run.folder, timing=_times(calculator), stopped=str(stop))
-        raise
-    report = write_report(run.folder, timing=_times(calculator))
+
+    def report(ended: RunResult | SimulationError) -> None:
+        if not isinstance(ended, SimulationError):
+            write_report(run.folder, timing=_times(calculator))
+            return
+        with contextlib.suppress(MLFFError, OSError):  # why it stopped is to be said, whatever becomes of the page
+            write_report(run.folder, timing=_times(calculator), stopped=str(ended))
+
+    result = _run_and_show(run, Console(), report, quiet=quiet)
     if result.interrupted is not None:
         raise KeyboardInterrupt(
             f"stopped by {result.interrupted} after step {result.step} of {run.options.steps}; everything is saved in "
             f"{run.folder}. Go on with the same command and --resume."
         )
-    typer.echo(f"{result.step} steps done. Trajectory, log and picture are in {run.folder}; report: {report}")
+    typer.echo(f"{result.step} steps done. Trajectory, log and picture are in {run.folder}; report: {run.folder / REPORT}")
 
 
-def _run_and_show(run: MDRun, console: Console, *, quiet: bool) -> RunResult:
+def _run_and_show(run: MDRun, console: Console, ending: Ending, *, quiet: bool) -> RunResult:
     from mlff_calc.dynamics.progress import RunProgress
 
     if quiet:
-        return run.run()
+        return run.run(ending=ending)
     title = f"{run.atoms.get_chemical_formula()}, {run.ensemble.ensemble}, {run.options.potential}"
     with RunProgress(console, title=title, start=run.state.step, steps=run.options.steps) as progress:
-        return run.run(progress)
+        return run.run(progress, ending=ending)
 
 
 def _times(calculator: Calculator) -> dict[str, float] | None:

@@ -14,10 +14,12 @@ from ase.md.md import MolecularDynamics
 from ase.md.nose_hoover_chain import MTKNPT, IsotropicMTKNPT, NoseHooverChainNVT
 from ase.md.verlet import VelocityVerlet
 
+from mlff_calc.bounded import shorten
+from mlff_calc.dynamics.guards import check_finite
 from mlff_calc.dynamics.langevin import CountingLangevin
 from mlff_calc.dynamics.multiple_time_steps import MultipleTimeSteps, truncated_calculator
 from mlff_calc.dynamics.velocities import degrees_of_freedom
-from mlff_calc.errors import OptionError, StructureError
+from mlff_calc.errors import OptionError, SimulationError
 
 ENSEMBLES = ("nve", "langevin", "bussi", "nose-hoover", "npt-iso", "npt")
 _CHAINS = ("nose-hoover", "npt-iso", "npt")
@@ -122,7 +124,7 @@ def check_structure(atoms: Atoms, options: EnsembleOptions) -> None:
         raise OptionError("the structure has 0 atoms, and dynamics need at least one. Give another structure.")
     if not (atoms.get_masses() > 0.0).all():
         raise OptionError("the structure has atoms without mass. Give every atom a mass (atoms.set_masses).")
-    _check_finite(atoms)
+    check_finite(atoms)
     if atoms.constraints:
         _check_constraints(atoms)
     if options.is_npt and not (atoms.pbc.all() and atoms.cell.rank == 3):
@@ -135,23 +137,6 @@ def check_structure(atoms: Atoms, options: EnsembleOptions) -> None:
             f"ensemble {options.ensemble} cannot hold constraints ({type(atoms.constraints[0]).__name__}). "
             "Use langevin, or remove the constraints (atoms.set_constraint())."
         )
-
-
-def _check_finite(atoms: Atoms) -> None:
-    """Refuse numbers that no step could start from.
-
-    Raises:
-        StructureError: names what and the first atom.
-    """
-    if not np.isfinite(atoms.cell.array).all():
-        raise StructureError(f"the cell {atoms.cell.array.tolist()} is not finite. Correct the structure.")
-    for name, array in (("position", atoms.positions), ("momentum", atoms.get_momenta())):
-        good = np.isfinite(array).all(axis=1)
-        if not good.all():
-            index = int(np.argmin(good))
-            raise StructureError(
-                f"the {name} of atom {index} ({atoms.symbols[index]}) is {array[index].tolist()}. Correct the structure."
-            )
 
 
 def _check_constraints(atoms: Atoms) -> None:
@@ -285,6 +270,7 @@ def set_internals(dynamics: MolecularDynamics, ensemble: str, internals: dict[st
 
     Raises:
         OptionError: the names are not those of this ensemble.
+        SimulationError: a value of another kind or shape, or one that is not finite.
     """
     if ensemble == "langevin" and not internals:  # saved by a version that did not count the heat: it stays unknown
         internals = {"transferred_energy": math.nan}
@@ -297,5 +283,20 @@ def set_internals(dynamics: MolecularDynamics, ensemble: str, internals: dict[st
     for path, value in internals.items():
         *parents, name = path.split(".")
         owner = attrgetter(parents[0])(dynamics) if parents else dynamics
-        array = np.array(value, dtype=float)
+        array = _internal(path, value, getattr(owner, name, None))
         setattr(owner, name, float(array) if array.ndim == 0 else array)
+
+
+def _internal(path: str, value: Any, fresh: Any) -> np.ndarray:  # noqa: ANN401
+    """A saved value as numbers, held against what a fresh integrator has in its place (None where it has nothing yet)."""
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        array = np.array(None, dtype=object)
+    fits = value is not None and array.dtype == float and (fresh is None or array.shape == np.shape(fresh))
+    unknown_heat = path == "transferred_energy" and fits and bool(np.isnan(array).all())
+    if not fits or not (unknown_heat or bool(np.isfinite(array).all())):
+        raise SimulationError(
+            f"the state holds {shorten(value)} for {path}, which no run saves: it is damaged. Start over with --overwrite."
+        )
+    return array

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlff_calc.dynamics.log import LogFile
-from mlff_calc.dynamics.state import RunState
+from mlff_calc.dynamics.state import RunState, load_state
 from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.locks import LOCK, FolderLock
+
+logger = logging.getLogger(__name__)
 
 TRAJECTORY, LOG, STATE, STOPPED = "trajectory.traj", "log.csv", "state.json", "stopped.extxyz"
 SYNCED_STATE, REPORT, PLOT = "state.synced.json", "report.html", "energies.png"
@@ -84,6 +87,29 @@ def refuse_changed(folder: Path, seen: FolderMark) -> None:
             "Prepare it again (MDRun.start, MDRun.resume, or the same command) to go on from what is there now, or choose "
             "another folder."
         )
+
+
+def load_newest(folder: Path) -> RunState:
+    """The saved state; where a power cut has damaged it or the files it counts on, the synced one.
+
+    Raises:
+        SimulationError: neither can be read.
+    """
+    try:
+        state = load_state(folder / STATE)
+        whole = all(
+            (folder / name).exists() and (folder / name).stat().st_size >= size
+            for name, size in ((TRAJECTORY, state.trajectory.size), (LOG, state.log_size))
+        )
+    except SimulationError:
+        if not (folder / SYNCED_STATE).is_file():
+            raise
+        whole = False
+    if whole or not (folder / SYNCED_STATE).is_file():
+        return state
+    state = load_state(folder / SYNCED_STATE)
+    logger.warning("%s is damaged; going on from %s at step %d", STATE, SYNCED_STATE, state.step)
+    return state
 
 
 def check_place(lock: FolderLock, trajectory: TrajectoryFile, log: LogFile, state: RunState) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import OptionError, StructureError
 
 _SMALLER_STEP = (
     "Relax the structure first, use a shorter timestep, or look at whether the potential knows such structures."
@@ -37,14 +37,38 @@ def find_trouble(
         return f"the energy is {results['energy']}. {_SMALLER_STEP}"
     forces = results.get("forces")
     if forces is not None and not np.isfinite(forces).all():
-        index = int(np.argmin(np.isfinite(forces).all(axis=1)))
-        return f"the force on atom {index} ({atoms.symbols[index]}) is {forces[index].tolist()}. {_SMALLER_STEP}"
+        return f"{_first_bad('force', atoms, np.asarray(forces))}. {_SMALLER_STEP}"
+    if not math.isfinite(temperature_K):
+        return f"{_first_bad('velocity', atoms, atoms.get_velocities())}. {_SMALLER_STEP}"
+    if not np.isfinite(atoms.positions).all():
+        return f"{_first_bad('position', atoms, atoms.positions)}. {_SMALLER_STEP}"
     if not temperature_K <= limit_K:
         limit = f"the limit of {limit_K:.0f} K (max_temperature_K)"
         return f"the temperature is {temperature_K:.0f} K, above {limit}. {_SMALLER_STEP}"
     if threshold is not None:
         return _find_disagreement(atoms, results, threshold)
     return None
+
+
+def check_finite(atoms: Atoms) -> None:
+    """Refuse a structure of numbers that no step could start from.
+
+    Raises:
+        StructureError: names what and the first atom.
+    """
+    if not np.isfinite(atoms.cell.array).all():
+        raise StructureError(f"the cell {atoms.cell.array.tolist()} is not finite. Correct the structure.")
+    for name, array in (("position", atoms.positions), ("momentum", atoms.get_momenta())):
+        if not np.isfinite(array).all():
+            raise StructureError(f"{_first_bad(name, atoms, array)}. Correct the structure.")
+
+
+def _first_bad(name: str, atoms: Atoms, array: np.ndarray) -> str:
+    """The first row of an array [n_atoms, 3] that is not finite, in words."""
+    good = np.isfinite(array).all(axis=1)
+    index = int(np.argmin(good))
+    of = "force on" if name == "force" else f"{name} of"
+    return f"the {of} atom {index} ({atoms.symbols[index]}) is {array[index].tolist()}"
 
 
 def _find_disagreement(atoms: Atoms, results: dict[str, Any], threshold: float) -> str | None:

@@ -14,6 +14,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 
+from mlff_calc.dynamics.guards import check_finite
 from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 
@@ -82,12 +83,14 @@ def relax(
 
     Raises:
         OptionError: an option out of range, or a pressure without the cell.
-        StructureError: the cell of a structure that is not periodic in all directions was to be relaxed, or no atoms.
+        StructureError: the cell of a structure that is not periodic in all directions was to be relaxed, no atoms, or
+            positions, cell or momenta that are not finite.
         SimulationError: energy or forces are not finite, or the disk refuses a step (full, quota, file too large), with
             the OSError as its cause; the steps before it are in the trajectory.
     """
     if len(atoms) == 0:
         raise StructureError("the structure has no atoms, there is nothing to relax")
+    check_finite(atoms)
     method = _checked_options(fmax, steps, optimizer, cell, pressure)
     if cell and not atoms.pbc.all():
         raise StructureError(

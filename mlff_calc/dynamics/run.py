@@ -9,7 +9,7 @@ An output folder holds
 | `state.json` | the last saved state |
 | `state.synced.json` | a state some seconds older that is surely on the disk, for the day of a power cut |
 | `report.html`, `energies.png` | written when a run ends or stops |
-| `stopped.extxyz` | the structure at which a run was stopped by an error |
+| `stopped.extxyz` | after an error: the structure at which the run stopped, and the last whole frame where that is another |
 
 A saved state holds the lengths of trajectory and log. Resuming cuts both back to them and makes the steps since then
 again: nothing is lost and nothing stands twice. On a CPU these steps come out the same to the last bit, wherever the run
@@ -21,8 +21,6 @@ on the grid of `checkpoint_interval`, in the run that goes on just as in the run
 
 from __future__ import annotations
 
-import io
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -43,7 +41,7 @@ from mlff_calc.dynamics.ensembles import (
     get_internals,
     set_internals,
 )
-from mlff_calc.dynamics.files import write_atomically, write_failure
+from mlff_calc.dynamics.files import write_failure
 from mlff_calc.dynamics.folder import (
     LOG,
     OWN_FILES,
@@ -53,6 +51,7 @@ from mlff_calc.dynamics.folder import (
     TRAJECTORY,
     FolderMark,
     check_place,
+    load_newest,
     look,
     refuse_changed,
     refuse_other_run,
@@ -61,11 +60,12 @@ from mlff_calc.dynamics.guards import find_trouble
 from mlff_calc.dynamics.log import LogFile, LogRow
 from mlff_calc.dynamics.options import RunOptions, check_unchanged, from_dict, to_dict, with_steps
 from mlff_calc.dynamics.signals import StopRequest
-from mlff_calc.dynamics.state import RunState, generator_state, load_state, restore_generator
+from mlff_calc.dynamics.state import RunState, generator_state, restore_generator
+from mlff_calc.dynamics.stopped import LastWhole
 from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.dynamics.velocities import (
+    bring_to_rest,
     degrees_of_freedom,
-    remove_net_motion,
     require_velocities,
     set_maxwell_velocities,
 )
@@ -73,13 +73,12 @@ from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.masses import refuse_named_masses
 from mlff_calc.locks import FolderLock, folder_lock
 
-logger = logging.getLogger(__name__)
-
 SYNC_S = 5.0
 
 __all__ = ["LOG", "STATE", "STOPPED", "SYNCED_STATE", "TRAJECTORY", "MDRun", "RunResult", "refuse_other_run"]
 
 Listener = Callable[[LogRow], None]
+Ending = Callable[["RunResult | SimulationError"], None]
 
 
 @dataclass(frozen=True)
@@ -99,38 +98,6 @@ class RunResult:
     completed: bool
     interrupted: str | None
     wall_s: float
-
-
-def _bring_to_rest(atoms: Atoms, ensemble: EnsembleOptions) -> None:
-    """Take drift and rotation out of velocities that are kept, and say so: temperatures do not count them."""
-    energy = remove_net_motion(atoms)
-    if energy > 0.0:
-        logger.warning(
-            "%.4g eV of kinetic energy in drift%s of the whole were taken out of the velocities that are kept: ensemble %s "
-            "conserves them, and they are no temperature",
-            energy,
-            "" if atoms.pbc.any() else " and rotation",
-            ensemble.ensemble,
-        )
-
-
-def _load_newest(folder: Path) -> RunState:
-    """The saved state; where a power cut has damaged it or the files it counts on, the synced one."""
-    try:
-        state = load_state(folder / STATE)
-        whole = all(
-            (folder / name).exists() and (folder / name).stat().st_size >= size
-            for name, size in ((TRAJECTORY, state.trajectory.size), (LOG, state.log_size))
-        )
-    except SimulationError:
-        if not (folder / SYNCED_STATE).is_file():
-            raise
-        whole = False
-    if whole or not (folder / SYNCED_STATE).is_file():
-        return state
-    state = load_state(folder / SYNCED_STATE)
-    logger.warning("%s is damaged; going on from %s at step %d", STATE, SYNCED_STATE, state.step)
-    return state
 
 
 class MDRun:
@@ -195,7 +162,7 @@ class MDRun:
         else:
             require_velocities(moving)
             if ensemble.conserves_momentum:
-                _bring_to_rest(moving, ensemble)
+                bring_to_rest(moving, ensemble.ensemble)
         rng = np.random.default_rng([ensemble.seed, 1])
         state = RunState(
             atoms=moving,
@@ -206,13 +173,16 @@ class MDRun:
         return cls(folder, state, seen, fresh=True)
 
     @classmethod
-    def resume(cls, folder: str | Path, calculator: Any, *, steps: int | None = None, **given: Any) -> MDRun:
+    def resume(
+        cls, folder: str | Path, calculator: Any, *, steps: int | None = None, seen: FolderMark | None = None, **given: Any
+    ) -> MDRun:
         """Prepare to go on with a run.
 
         Args:
             folder: its output folder.
             calculator: an ASE calculator, made like the one the run was started with.
             steps: new total of steps, counted from the start of the run; None keeps the old one.
+            seen: what the folder held when the state was read that the calculator was made by (`look`); None looks now.
             **given: options to compare with those of the run, which may not change.
 
         Returns:
@@ -227,8 +197,12 @@ class MDRun:
             raise SimulationError(
                 f"{folder} has no {STATE}, so there is no run to go on with. Start one without --resume."
             )
-        seen = look(folder)
-        state = _load_newest(folder)
+        seen = look(folder) if seen is None else seen
+        try:
+            state = load_newest(folder)
+        except SimulationError:
+            refuse_changed(folder, seen)  # another run is just replacing what was to be read
+            raise
         check_unchanged(state.options, given)
         _, options = from_dict(state.options)
         state.options["steps"] = with_steps(options, steps, state.step).steps
@@ -237,7 +211,7 @@ class MDRun:
             calculator.set_state(state.calculator)
         return cls(folder, state, seen, fresh=False)
 
-    def run(self, listener: Listener | None = None) -> RunResult:
+    def run(self, listener: Listener | None = None, *, ending: Ending | None = None) -> RunResult:
         """Make the steps that are left, write everything, and say how it ended.
 
         A new run evaluates its structure before anything is written, and before an older run is replaced. SIGINT and SIGTERM
@@ -245,6 +219,9 @@ class MDRun:
 
         Args:
             listener: called with every row of the log.
+            ending: called with how the run ended, or with the error that stopped it, while the folder is still held: what
+                it reads there is of this run, and what it writes there no other run can meet. It is not called where the
+                folder was moved, deleted or replaced.
 
         Returns:
             How the run ended.
@@ -270,13 +247,21 @@ class MDRun:
             if self._fresh:
                 self._clear()
             loop.open_files(stack, lock)
-            with StopRequest() as request:
-                self.dynamics = loop.dynamics
-                loop.go(request)
-        completed = self.state.step >= self.options.steps
-        return RunResult(
-            self.folder, self.state.step, completed, None if completed else request.received, self.state.wall_s
-        )
+            try:
+                with StopRequest() as request:
+                    self.dynamics = loop.dynamics
+                    loop.go(request)
+            except SimulationError as stop:
+                if ending is not None and loop.is_in_place():
+                    ending(stop)
+                raise
+            completed = self.state.step >= self.options.steps
+            result = RunResult(
+                self.folder, self.state.step, completed, None if completed else request.received, self.state.wall_s
+            )
+            if ending is not None:
+                ending(result)
+        return result
 
     def _look_again(self) -> None:
         """What this run itself has written is no other run's."""
@@ -310,6 +295,7 @@ class _Loop:
         self.limit_K = self.options.temperature_limit(self.ensemble.temperature_K)
         self.row_step, self.row_wall = self.state.step, self.state.wall_s
         self.synced_at = -math.inf
+        self.last_whole = LastWhole(self.atoms)
 
     def try_structure(self) -> None:
         """Evaluate the structure that a new run starts with, and look at what comes out; writes nothing."""
@@ -334,9 +320,14 @@ class _Loop:
         self.log = LogFile(self.folder / LOG, self.state.log_size)
         stack.callback(self.log.close)
 
+    def is_in_place(self) -> bool:
+        """Whether the folder and its files are still where they were opened."""
+        return self.lock.is_in_place() and self.trajectory.is_in_place() and self.log.is_in_place()
+
     def go(self, request: StopRequest) -> None:
         """Step until the end or a signal."""
         state, options = self.state, self.options
+        self.last_whole.keep(getattr(self.atoms.calc, "results", {}) if self.run._fresh else {}, self._when())
         if self.run._fresh:  # step 0, so that there is something to go on with from the first moment
             self._log()
             self._frame()
@@ -363,26 +354,22 @@ class _Loop:
         trouble = self._find_trouble()
         if trouble is not None:
             self._stop(trouble, None)
+        self.last_whole.keep(self.atoms.calc.results, self._when())
 
     def _find_trouble(self) -> str | None:
         results = getattr(self.atoms.calc, "results", {})
         return find_trouble(self.atoms, results, self._temperature(), self.limit_K, self.options.threshold)
 
     def _stop(self, why: str, cause: Exception | None) -> None:
-        """Save the structure and raise."""
-        from ase.io import write
-
-        path = self.folder / STOPPED
-        frame = self.atoms.copy()
-        frame.info.update(step=self.state.step, time_ps=self._time_ps())
-        text = io.StringIO()
-        write(text, frame, format="extxyz")
+        """Save what is finite and raise."""
         try:
-            write_atomically(path, text.getvalue().encode())
-            saved = f"The structure is in {path}."
+            saved = self.last_whole.save(self.folder / STOPPED, self._when())
         except SimulationError as error:
             saved = f"The structure could not be saved ({error})"
         raise SimulationError(f"stopped at step {self.state.step} ({self._time_ps():.4f} ps): {why} {saved}") from cause
+
+    def _when(self) -> dict[str, float]:
+        return {"step": self.state.step, "time_ps": self._time_ps()}
 
     def _kinetic(self) -> float:
         momenta = self.atoms.arrays["momenta"]

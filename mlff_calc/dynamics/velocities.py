@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixCom, FixInternals, Hookean
 
 from mlff_calc.errors import OptionError
+
+logger = logging.getLogger(__name__)
 
 _LINEAR = 1e-6  # smallest moment of inertia over the largest, below which nothing can turn about that axis
 _PASSES = 1e-6  # relative change of a motion by a constraint, below which it passes
@@ -180,6 +184,24 @@ def remove_net_motion(atoms: Atoms) -> float:
         return 0.0
     atoms.set_momenta(atoms.get_momenta() - masses * net)
     return energy
+
+
+def bring_to_rest(atoms: Atoms, ensemble: str) -> None:
+    """Take the motion of the whole out of velocities that are kept, and say so: temperatures do not count it.
+
+    Args:
+        atoms: the structure; its momenta are changed.
+        ensemble: its name, for the message.
+    """
+    energy = remove_net_motion(atoms)
+    if energy > 0.0:
+        logger.warning(
+            "%.4g eV of kinetic energy in drift%s of the whole were taken out of the velocities that are kept: ensemble %s "
+            "conserves them, and they are no temperature",
+            energy,
+            "" if atoms.pbc.any() else " and rotation",
+            ensemble,
+        )
 
 
 def _net_motion(atoms: Atoms) -> np.ndarray:

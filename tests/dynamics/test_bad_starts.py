@@ -12,6 +12,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixedLine, FixSymmetry
 
 from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
+from mlff_calc.dynamics.relax import relax
 from mlff_calc.errors import MLFFError, OptionError, StructureError
 
 LANGEVIN = EnsembleOptions(ensemble="langevin")
@@ -69,3 +70,13 @@ def test_velocities_to_keep_that_are_not_there(tmp_path: Path, name: str | None,
     if name is not None:
         atoms.set_array(name, np.zeros((4, 3)) if name == "momenta" else np.full((4, 3), 0.01))
     refuse(atoms, tmp_path, OptionError, words, velocities="keep")
+
+
+@pytest.mark.parametrize("cell", [False, True])
+def test_relaxations_start_from_finite_numbers(tmp_path: Path, cell: bool) -> None:
+    for change in ("positions", "cell"):
+        atoms = copper()
+        (atoms.positions if change == "positions" else atoms.cell.array)[1, 2] = np.nan
+        with pytest.raises(StructureError, match=r"position of atom 1 \(Cu\) is" if change == "positions" else "the cell"):
+            relax(atoms, cell=cell, trajectory=tmp_path / "steps.traj")
+    assert not list(tmp_path.iterdir())

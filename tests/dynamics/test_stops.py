@@ -200,3 +200,67 @@ def test_a_folder_that_cannot_be_made(tmp_path, copper):
     run = MDRun.start(copper(1), tmp_path / "file" / "run", EnsembleOptions(), RunOptions(steps=1))
     with pytest.raises(SimulationError, match="cannot write"):
         run.run()
+
+
+def _break(calculator, what):
+    """What a calculator, or the integrator after it, may do to a run."""
+    if what == "energy":
+        calculator.results["energy"] = np.nan
+    elif what == "forces":
+        calculator.results["forces"][2, 0] = np.inf
+    elif what == "positions":
+        calculator.run.atoms.positions[0, 1] = np.nan
+    elif what == "velocities":
+        calculator.run.atoms.arrays["momenta"][1, 1] = np.nan
+    elif what == "cell":
+        calculator.run.atoms.cell.array[0, 0] = np.inf
+
+
+@pytest.mark.parametrize(
+    ("what", "keeps"),  # velocities that are not finite are made anew by langevin
+    [("velocities", "nve"), *((what, keeps) for what in ("energy", "forces", "positions", "cell", "raise")
+                              for keeps in ("nve", "langevin"))],
+)  # fmt: skip
+def test_what_a_run_leaves_that_broke_down_is_finite(tmp_path, failing, what, keeps):
+    def break_down(calculator):
+        _break(calculator, what)
+        if what in ("raise", "cell", "positions"):
+            calculator.run.atoms.positions[0, 1] = np.nan
+            raise StructureError("atom 0 is nowhere")
+
+    atoms = molecule("H2O")
+    atoms.calc = failing(atoms, 8, break_down)
+    run = MDRun.start(atoms, tmp_path / "run", EnsembleOptions(ensemble=keeps), RunOptions(steps=50, **EVERY))
+    atoms.calc.run = run
+    with pytest.raises(SimulationError, match="stopped at step"):
+        run.run()
+    frames = read(tmp_path / "run/stopped.extxyz", ":")
+    for frame in frames:
+        assert np.isfinite(frame.positions).all()
+        assert np.isfinite(frame.get_momenta()).all()
+        assert np.isfinite(frame.cell.array).all()
+    whole = [frame for frame in frames if frame.get_momenta().any()]
+    assert whole[0].info["step"] in (6, 7)
+    if whole[0].info["step"] == 6:
+        assert np.isfinite(whole[0].get_potential_energy())
+        assert np.isfinite(whole[0].get_forces()).all()
+    if what in ("raise", "cell", "positions"):
+        assert len(frames) == 1
+        assert whole[0].info["step"] == 6
+    for frame in read(tmp_path / "run/trajectory.traj", ":"):
+        assert np.isfinite(frame.positions).all()
+
+
+def test_the_last_whole_frame_is_the_one_of_a_run_that_ended_there(tmp_path, failing, einstein):
+    with pytest.raises(SimulationError, match=r"The last whole frame, of step 6 and the structure at which it stopped"):
+        start(tmp_path, lambda atoms: failing(atoms, 8, set_nan)).run()
+    last, broken = read(tmp_path / "run/stopped.extxyz", ":")
+    atoms = molecule("H2O")
+    atoms.calc = einstein(atoms.positions)
+    other = MDRun.start(atoms, tmp_path / "other", EnsembleOptions(), RunOptions(steps=6, **EVERY))
+    other.run()
+    np.testing.assert_allclose(last.positions, other.atoms.positions, atol=1e-7)
+    np.testing.assert_allclose(last.get_momenta(), other.atoms.get_momenta(), atol=1e-7)
+    np.testing.assert_allclose(last.get_forces(), other.atoms.get_forces(), atol=1e-7)
+    assert last.get_potential_energy() == pytest.approx(other.atoms.get_potential_energy(), abs=1e-7)
+    assert broken.info["step"] == 7
