@@ -3,6 +3,7 @@
     python md_runs/deq_reuse.py                       # ethanol, some hours on one core with everything
     python md_runs/deq_reuse.py --system silicon
     python md_runs/deq_reuse.py --short               # a few steps of each, to see that everything works
+    python md_runs/deq_reuse.py --cost                # no runs: what tolerances cost, one table
 
 Writes reuse_nve.csv, reuse_langevin.csv, reuse_reversal.csv and pictures into deq_reuse/. What they show is discussed on the
 docs page on deep-equilibrium potentials.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from ase.build import bulk, molecule
 
+from mlff_calc.bench.reuse_cost import step_costs
 from mlff_calc.bench.reuse_study import (
     Study,
     constant_energy,
@@ -36,6 +38,16 @@ SYSTEMS = {
 """Potential, structure, and pairs whose distances are compared."""
 
 
+def print_costs(potential, atoms, **chosen):
+    """One line for each kind of step, precision and rule."""
+    for cost in step_costs(potential, atoms, **chosen):
+        print(
+            f"{cost.kind}, {cost.precision}, {cost.rule}: {cost.n_forward:.1f}+{cost.n_adjoint:.1f} evaluations, "
+            f"{cost.ms:.1f} ms, largest force error {cost.error:.2g} meV/Angstrom",
+            flush=True,
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", choices=SYSTEMS, default="ethanol")
@@ -50,12 +62,17 @@ def main():
     parser.add_argument("--no-compile", action="store_true", help="eager PyTorch; slow, and needs no compiler")
     parser.add_argument("--output", type=Path, default=Path("deq_reuse"), help="folder for the results")
     parser.add_argument("--short", action="store_true", help="a few steps of everything")
+    parser.add_argument("--cost", action="store_true", help="only print evaluations, time and error of a step")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
     name, structure, pairs = SYSTEMS[options.system]
     potential, atoms = load_potential(options.potential or name), structure()
     atoms = relaxed(potential, atoms)
+    if options.cost:
+        print_costs(potential, atoms, steps=4 if options.short else 24, compiled=not (options.no_compile or options.short),
+                    timestep_fs=options.timesteps[0])  # fmt: skip
+        return
     compiled, time_ps, thermostat_ps, frames = not options.no_compile, options.time, options.thermostat, 40
     chosen = ways(options.counts, options.predictors, cold=options.cold)
     if options.short:
