@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+_LONGEST, _ENDS = 2500, 900
+
+
+def _fit(text: str) -> str:
+    """Text without its middle where it is too long to be read."""
+    if len(text) <= _LONGEST:
+        return text
+    left_out = len(text) - 2 * _ENDS
+    return f"{text[:_ENDS]} ... ({left_out} characters left out) ... {text[-_ENDS:]}"
+
 
 class MLFFError(Exception):
-    """Base of every error this package raises on purpose; its text is fit to be shown to a user as it is."""
+    """Base of every error this package raises on purpose; its text is fit to be shown to a user as it is.
+
+    Text of thousands of characters, which quotes what stands in a damaged file, loses its middle.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_fit(each) if isinstance(each, str) else each for each in args))
 
 
 class UnknownElementError(MLFFError, ValueError):

@@ -14,11 +14,12 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
+from mlff_calc.bounded import shorten
 from mlff_calc.calculators.checks import ElementCheck, changes_since, ignored_inputs, warn_ignored
 from mlff_calc.calculators.convert import to_atoms
 from mlff_calc.calculators.extrapolation import DomainWatch
 from mlff_calc.calculators.lists import NeighborLists
-from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, to_host
+from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, restored_results, to_host
 from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
 from mlff_calc.calculators.sharing import Turn, in_forked_child, prepare_for_forks, written_atoms
 from mlff_calc.calculators.stats import CalculatorStats
@@ -127,14 +128,22 @@ class GraphCalculator(Calculator):
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take up what `get_state` gave, so that a run goes on bit for bit."""
+        """Take up what `get_state` gave, so that a run goes on bit for bit.
+
+        Raises:
+            SimulationError: this is no such state.
+        """
         self._ensure_prepared()
-        for cache, plain in zip(self._caches, state["runs"], strict=True):
-            cache.load(plain, self._device)
-        if "results" in state:
-            self.atoms, self.results = Atoms(**state["atoms"]), dict(state["results"])
-            for name, array in state.get("arrays", {}).items():
-                self.atoms.set_array(name, np.asarray(array))
+        try:
+            for cache, plain in zip(self._caches, state["runs"], strict=True):
+                cache.load(plain, self._device)
+            if "results" in state:
+                self.atoms, self.results = restored_results(state)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+            reason = shorten(f"{type(error).__name__}: {error}", 200)
+            raise SimulationError(
+                f"the saved state of the calculator is damaged, or of another one ({reason}). Start over with --overwrite."
+            ) from error
 
     @property
     def cutoff(self) -> float:

@@ -97,3 +97,23 @@ def ase_results(arrays: Arrays, atoms: Atoms) -> Results:
         results["stresses"] = voigt / -atoms.cell.volume
         results["stress"] = results["stresses"].sum(axis=0)
     return results
+
+
+def restored_results(state: dict[str, Any]) -> tuple[Atoms, dict[str, Any]]:
+    """Structure and results from the state of a calculator, as `get_state` wrote them.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not there, have other shapes, or are not finite.
+    """
+    atoms = Atoms(**state["atoms"])
+    for name, array in state.get("arrays", {}).items():
+        atoms.set_array(name, np.asarray(array))
+    results = dict(state["results"])
+    shapes = {"energy": (), "free_energy": (), "forces": (len(atoms), 3), "stress": (6,), "energies": (len(atoms),)}
+    for name in {"energy", "forces", *results}:
+        found = np.asarray(results[name], dtype=float)
+        if found.shape != shapes.get(name, found.shape) or not np.isfinite(found).all():
+            raise ValueError(f"{name} has shape {list(found.shape)}, or is not finite")
+    if not np.isfinite(atoms.positions).all():
+        raise ValueError("positions are not finite")
+    return atoms, results

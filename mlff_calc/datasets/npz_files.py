@@ -16,7 +16,6 @@ that states ``e_unit`` and ``r_unit`` is taken at its word.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlff_calc.datasets.archive import archive_keys, one_text, read_arrays
 from mlff_calc.datasets.sample import Sample, number_array
 from mlff_calc.datasets.units import Units
 from mlff_calc.errors import DatasetError
@@ -31,6 +31,11 @@ from mlff_calc.errors import DatasetError
 MD17_UNITS = Units(energy="kcal/mol", length="Angstrom")
 ORIGINAL = {"z": "nuclear_charges", "R": "coords", "E": "energies", "F": "forces"}
 SHORT = {"z": "z", "R": "R", "E": "E", "F": "F"}
+_READ = {
+    *ORIGINAL.values(), *SHORT.values(), "cell", "e_unit", "r_unit",
+    *(f"{short}_{part}" for short in "REF" for part in ("train", "test")),
+}  # fmt: skip
+"""Arrays that are read; others may be of any size and kind."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,10 @@ def read_npz(path: Path, part: str | None, units: Units | None, rmd17: bool = Fa
         DatasetError: unreadable, unknown layout, a part that is not there, units that nobody states, arrays that do not
             fit together or are not finite.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} cannot be read as an npz archive ({error}); is it complete?") from error
+    keys = archive_keys(path)
+    arrays = read_arrays(path, sorted(keys & _READ)) | dict.fromkeys(keys - _READ, np.zeros(0))
     layout = _find_layout(arrays, path, part)
-    known = units or layout.units or _stated_units(arrays) or (MD17_UNITS if rmd17 else None)
+    known = units or layout.units or _stated_units(path, arrays) or (MD17_UNITS if rmd17 else None)
     if known is None:
         raise DatasetError(
             f"{path} does not say its units; give them, for example units: {{energy: kcal/mol, length: Angstrom}} for "
@@ -96,14 +98,11 @@ def _find_layout(arrays: dict[str, NDArray], path: Path, part: str | None) -> _L
     )
 
 
-def _stated_units(arrays: dict[str, NDArray]) -> Units | None:
+def _stated_units(path: Path, arrays: dict[str, NDArray]) -> Units | None:
     """Units that the file itself states, as sGDML's archives do."""
     if "e_unit" not in arrays or "r_unit" not in arrays:
         return None
-    energy, length = (
-        value.decode() if isinstance(value := arrays[name].item(), bytes) else str(value)
-        for name in ("e_unit", "r_unit")
-    )
+    energy, length = (one_text(path, name, arrays[name]) for name in ("e_unit", "r_unit"))
     length = "Angstrom" if length.lower().startswith("ang") else length
     return Units(energy=energy, length=length, forces=f"{energy}/{length}")
 
@@ -147,12 +146,13 @@ def _frames(path: Path, arrays: dict[str, NDArray], names: dict[str, str], units
         raise DatasetError(f"{path}: '{names['R']}' holds {positions.dtype} numbers; positions are real numbers")
     energies, forces, cells = arrays.get(names["E"]), arrays.get(names["F"]), arrays.get("cell")
     for name, array in ((names["E"], energies), (names["F"], forces)):
-        if array is not None and len(np.atleast_1d(array)) != n_frames:
-            raise DatasetError(
-                f"{path}: '{name}' has {len(np.atleast_1d(array))} frames, '{names['R']}' has {n_frames}"
-            )
+        if array is not None and array.shape[:1] != (n_frames,):
+            held = array.shape[0] if array.ndim else "no"
+            raise DatasetError(f"{path}: '{name}' has {held} frames, '{names['R']}' has {n_frames}")
     if forces is not None and forces.shape != positions.shape:
         raise DatasetError(f"{path}: '{names['F']}' has shape {list(forces.shape)}, expected {list(positions.shape)}")
+    if cells is not None and cells.shape not in {(3, 3), (n_frames, 3, 3), (n_frames, 3)}:
+        raise DatasetError(f"{path}: 'cell' has shape {list(cells.shape)}, expected [3, 3] or [{n_frames}, 3, 3]")
     to_length, to_energy = units.length_factor, units.energy_factor
     samples = []
     for frame in range(n_frames):
@@ -162,7 +162,7 @@ def _frames(path: Path, arrays: dict[str, NDArray], names: dict[str, str], units
         xyz = number_array(positions[frame][real], ((int(real.sum()), 3),), place, names["R"]) * to_length
         atoms = Atoms(species[real], xyz)
         if cells is not None:
-            cell = number_array(cells if cells.ndim == 2 else cells[frame], ((3, 3), (3,)), place, "cell")
+            cell = number_array(cells if cells.shape == (3, 3) else cells[frame], ((3, 3), (3,)), place, "cell")
             atoms.set_cell(cell * to_length)
             atoms.pbc = True
         energy = force = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from mlff_calc.bounded import shorten
 from mlff_calc.dynamics.ensembles import EnsembleOptions
 from mlff_calc.errors import OptionError
 
@@ -97,8 +98,27 @@ def from_dict(options: dict[str, Any]) -> tuple[EnsembleOptions, RunOptions]:
     if set(options) != names:
         odd = ", ".join(sorted(set(options) ^ names))
         raise OptionError(f"the saved options do not fit this version: {odd}. Start over with --overwrite.")
+    for field in (*fields(EnsembleOptions), *fields(RunOptions)):
+        if not _is_of_type(options[field.name], str(field.type)):
+            raise OptionError(
+                f"the saved option {field.name} is {shorten(options[field.name])}, and not of type {field.type}: the state "
+                "is damaged. Start over with --overwrite."
+            )
     ensemble = {field.name: options[field.name] for field in fields(EnsembleOptions)}
     return EnsembleOptions(**ensemble), RunOptions(**{key: options[key] for key in names - set(ensemble)})
+
+
+_TYPES = {"int": int, "str": str, "bool": bool, "None": type(None)}
+
+
+def _is_of_type(value: object, written: str) -> bool:
+    """Whether a value fits an annotation such as `float | None`; a whole number is a float too, and `true` is neither."""
+    names = written.split(" | ")
+    if type(value) is int and abs(value) >= 1 << 60:
+        return False
+    if type(value) in (int, float) and "float" in names:
+        return math.isfinite(value)  # type: ignore[arg-type]
+    return type(value) in [_TYPES[name] for name in names if name in _TYPES]
 
 
 def check_unchanged(saved: dict[str, Any], given: dict[str, Any], shown_as: Mapping[str, str] | None = None) -> None:

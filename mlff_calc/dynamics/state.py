@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.io.jsonio import decode, encode
 
 from mlff_calc.bounded import MEBI, parse_json, read_text, shorten
@@ -18,6 +21,8 @@ from mlff_calc.dynamics.trajectory import EMPTY, Mark
 from mlff_calc.errors import SimulationError
 
 FORMAT_VERSION = 1
+MOST = 1 << 60
+"""No count of a run is as large."""
 
 
 @dataclass
@@ -104,7 +109,7 @@ class RunState:
             "log_size": self.log_size,
             "run": self.run,
         }
-        write_atomically(path, encode(content).encode(), sync=sync)
+        write_atomically(path, _sealed(encode(content)).encode(), sync=sync)
 
 
 def _plain_atoms(atoms: Atoms) -> dict[str, Any]:
@@ -119,6 +124,24 @@ def _plain_atoms(atoms: Atoms) -> dict[str, Any]:
         info[key] = value
     plain["info"] = info
     return plain
+
+
+_SEAL = re.compile(r', "sha256": "([0-9a-f]{64})"\}$')
+
+
+def _sealed(text: str) -> str:
+    """JSON text of a mapping with the SHA-256 of that text as its last entry: one write holds both."""
+    return f'{text[:-1]}, "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"}}'
+
+
+def _check_seal(text: str) -> None:
+    """Raise a ValueError where text does not match the SHA-256 at its end; states of older versions have none."""
+    seal = _SEAL.search(text[-90:])
+    if seal is None:
+        return
+    body = text[: len(text) - len(seal[0])] + "}"
+    if hashlib.sha256(body.encode()).hexdigest() != seal[1]:
+        raise ValueError("it does not match its checksum, it was changed after it was written")
 
 
 def load_state(path: Path) -> RunState:
@@ -147,10 +170,12 @@ def load_state(path: Path) -> RunState:
             "Go on with the version that wrote it, or start over with --overwrite."
         )
     try:
+        _check_seal(text)
         content = decode(text, always_array=False)
+        _check_keys(content, sealed=_SEAL.search(text[-90:]) is not None)
         _check_kinds(content)
         return RunState(
-            atoms=Atoms.fromdict(content["atoms"]),
+            atoms=_finite_atoms(Atoms.fromdict(content["atoms"])),
             options=content["options"],
             step=content["step"],
             wall_s=content["wall_s"],
@@ -164,8 +189,17 @@ def load_state(path: Path) -> RunState:
             run=str(content.get("run") or uuid4().hex),
         )
     except Exception as error:  # what ASE raises while it makes objects of a damaged text is of many kinds
-        reason = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read ({type(error).__name__}: {error})"
+        said = shorten(f"{type(error).__name__}: {error}", 300)
+        reason = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read ({said})"
         raise SimulationError(f"{path} {reason}: it is damaged. Start over with --overwrite.") from error
+
+
+def _check_keys(content: dict[str, Any], *, sealed: bool) -> None:
+    """Raise a ValueError for entries that no state has, and for a checksum that is none: both may have been one before."""
+    known = {one.name for one in fields(RunState)} | {"format_version"}
+    odd = sorted(content.keys() - known - ({"sha256"} if sealed or content.get("sha256") is None else set()))
+    if odd:
+        raise ValueError(f"it has the entry {shorten(odd[0])}")
 
 
 def _check_kinds(content: dict[str, Any]) -> None:
@@ -179,10 +213,34 @@ def _check_kinds(content: dict[str, Any]) -> None:
     for key, allowed in kinds.items():
         if not isinstance(content[key], allowed) or isinstance(content[key], bool):
             raise TypeError(f"{key} is {shorten(content[key])}")
-    counts = {"step": content["step"], "log_size": content["log_size"], **content["trajectory"]}
+    counts = {"step": content["step"], "log_size": content["log_size"], "fit.n": content["fit"]["n"]}
+    counts |= content["trajectory"]
     for key, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        if type(count) is not int or not 0 <= count < MOST:
             raise TypeError(f"{key} is {shorten(count)}, and it is a count")
+    for key, value in {"wall_s": content["wall_s"], **content["fit"]}.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise TypeError(f"{key} is {shorten(value)}, and it is a finite number")
+    n_free, calculator = content.get("n_free"), content["calculator"]
+    if n_free is not None and (type(n_free) is not int or not 0 < n_free < MOST):
+        raise TypeError(f"n_free is {shorten(n_free)}, and it is a count")
+    if not isinstance(calculator, dict | None):
+        raise TypeError(f"calculator is {shorten(calculator)}")
+    if content["rng"]:
+        restore_generator(content["rng"])
+
+
+def _finite_atoms(atoms: Atoms) -> Atoms:
+    """The structure; a ValueError where it holds what no run saves."""
+    for name, array in (("positions", atoms.positions), ("cell", atoms.cell.array), ("momenta", atoms.get_momenta())):
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} are not finite")
+    if len(atoms) == 0 or not ((atoms.numbers >= 0) & (atoms.numbers < len(chemical_symbols))).all():
+        raise ValueError(f"{len(atoms)} atoms, or numbers of no element")
+    masses = atoms.get_masses()
+    if not (np.isfinite(masses) & (masses > 0.0)).all():
+        raise ValueError("masses that are not positive")
+    return atoms
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:
@@ -191,7 +249,17 @@ def generator_state(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def restore_generator(state: dict[str, Any]) -> np.random.Generator:
-    """A random generator that goes on where `generator_state` was taken (PCG64, numpy's default)."""
+    """A random generator that goes on where `generator_state` was taken (PCG64, numpy's default).
+
+    Raises:
+        SimulationError: the state is none of that generator.
+    """
     rng = np.random.default_rng()
-    rng.bit_generator.state = state
+    try:
+        rng.bit_generator.state = state
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        reason = shorten(f"{type(error).__name__}: {error}", 200)
+        raise SimulationError(
+            f"the state of the random numbers is damaged ({reason}). Start over with --overwrite."
+        ) from error
     return rng

@@ -57,6 +57,10 @@ class TrajectoryFile:
             self._writer = TrajectoryWriter(str(path), mode="a" if mark.n_frames else "w")
         except OSError as error:
             raise write_failure(path, error, cure=cure) from error
+        except SimulationError:
+            raise
+        except Exception as error:  # ASE asserts, and trips over whatever stands in a damaged file
+            raise _damaged(path) from error
         self.mark = mark
         self._reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -117,6 +121,13 @@ class TrajectoryFile:
             self._reader = -1
 
 
+def _damaged(path: Path) -> SimulationError:
+    return SimulationError(
+        f"{path} is not the trajectory that the saved state counts on: it is damaged, or was replaced. Put the file back, "
+        "or start over with --overwrite."
+    )
+
+
 def _cut(path: Path, mark: Mark) -> None:
     if mark.n_frames == 0:
         if path.exists():
@@ -129,6 +140,10 @@ def _cut(path: Path, mark: Mark) -> None:
             "Put the file back, or start over with --overwrite."
         )
     with path.open("r+b") as file:
+        head = file.read(_COUNT_OFFSET + 16)
+        n_frames, _ = struct.unpack("<qq", head[_COUNT_OFFSET:]) if len(head) == _COUNT_OFFSET + 16 else (-1, 0)
+        if not head.startswith(b"- of Ulm") or mark.n_frames > n_frames or not len(head) <= mark.table < mark.size:
+            raise _damaged(path)  # before it is written to
         file.seek(_COUNT_OFFSET)
         file.write(struct.pack("<qq", mark.n_frames, mark.table))
         file.flush()

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlff_calc.errors import PotentialFileError
+from mlff_calc.bounded import require_regular, shorten
+from mlff_calc.errors import MLFFError, PotentialFileError
 
 MOST_BYTES = 4 * 2**30
 MOST_MEMBERS = 20_000
@@ -32,10 +34,10 @@ def read_content(path: Path) -> bytes:
     Raises:
         PotentialFileError: no such file, no regular file, too large, or it cannot be read.
     """
-    if not path.is_file():
-        raise PotentialFileError(f"no exported potential {path}: no such file; write one with `mlff export`")
-    if path.stat().st_size > MOST_BYTES:
-        raise PotentialFileError(f"{path} has {path.stat().st_size} bytes; an exported potential has {MOST_BYTES} at most")
+    try:
+        require_regular(path, PotentialFileError, MOST_BYTES)
+    except PotentialFileError as error:
+        raise PotentialFileError(f"no exported potential {path}: {error}; `mlff export` writes one") from error
     try:
         return path.read_bytes()
     except OSError as error:
@@ -102,16 +104,31 @@ def check_backend(path: Path, members: dict[str, str], backend: str) -> None:
 @contextmanager
 def _opened(path: Path, content: bytes) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
     """An archive and its members by their names below the top folder."""
+    _refuse_weights(path, content)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             yield archive, dict(_members(path, archive))
+    except MLFFError:
+        raise
     except _DAMAGED as error:
         raise PotentialFileError(
             f"{path} cannot be read ({error}); it is damaged or cut short: export it again"
         ) from error
 
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, UnicodeError, EOFError, RuntimeError)
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, struct.error, OSError, NotImplementedError, ValueError, EOFError, RuntimeError,
+    LookupError, OverflowError, MemoryError,
+)  # fmt: skip
+
+
+def _refuse_weights(path: Path, content: bytes) -> None:
+    """Say so where weights are given, which need no trust."""
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content):
+        raise PotentialFileError(
+            f"{path} holds weights (safetensors), and no exported potential; name the folder that holds weights.safetensors "
+            "instead, or export it with `mlff export`"
+        )
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
@@ -136,7 +153,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfil
         elif info.flag_bits & 1:
             trouble = "is encrypted"
         if trouble is not None:
-            raise PotentialFileError(f"{path}: its member {info.filename!r} {trouble}; export it again")
+            raise PotentialFileError(f"{path}: its member {shorten(info.filename)} {trouble}; export it again")
         seen.add(name)
         total += info.file_size
         if total > MOST_BYTES:

@@ -29,7 +29,17 @@ from mlff_calc.export.archive import digests_of
 from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_rows
 from mlff_calc.export.compiled import aoti_package, require_compiler
 from mlff_calc.export.exported import load_function
-from mlff_calc.export.metadata import BACKENDS, FORMAT, FORMAT_VERSION, KINDS, RECORD, Metadata, check_content
+from mlff_calc.export.metadata import (
+    BACKENDS,
+    ENGINE_INPUTS,
+    ENGINE_OUTPUTS,
+    FORMAT,
+    FORMAT_VERSION,
+    KINDS,
+    RECORD,
+    Metadata,
+    check_content,
+)
 from mlff_calc.export.own import enter
 from mlff_calc.export.torchscript import script_of
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
@@ -38,8 +48,6 @@ from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
 
-ENGINE_INPUTS = ("atomic_numbers", "node_numbers", "system_index", "edge_index", "edge_vec", "cell", "owned")
-ENGINE_OUTPUTS = ("energies", "forces", "atomic_virial")
 MOST_REPEATS = 60
 """Steps of a fixed point that are made again before a solve has failed."""
 

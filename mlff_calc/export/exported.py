@@ -178,6 +178,11 @@ class ExportedPotential:
 
     def _call(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         found = self._run([inputs[name] for name in self.metadata.inputs])
+        if len(found) != len(self.metadata.outputs):
+            raise PotentialFileError(
+                f"{self.path} gives {len(found)} tensors, and what it says of itself names {len(self.metadata.outputs)}: "
+                "its record was changed; export it again"
+            )
         return dict(zip(self.metadata.outputs, found, strict=True))
 
     def _solved(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

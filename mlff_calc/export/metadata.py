@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,14 +9,18 @@ from typing import Any
 
 from ase.data import chemical_symbols
 
+from mlff_calc.bounded import parse_json
 from mlff_calc.errors import PotentialFileError
 from mlff_calc.export.archive import check_backend, check_members, digests_of, read_content, record_of
+from mlff_calc.export.trace import DIRECT_OUTPUTS, GRADIENT_OUTPUTS, INPUTS
 
 FORMAT, FORMAT_VERSION = "mlff_calc", 2
 RECORD = "mlff.json"
 BACKENDS = {".pt": "torchscript", ".pt2": "aoti"}
 """By the ending of the file."""
 KINDS = ("torchscript", "lammps", "aoti")
+ENGINE_INPUTS = ("atomic_numbers", "node_numbers", "system_index", "edge_index", "edge_vec", "cell", "owned")
+ENGINE_OUTPUTS = ("energies", "forces", "atomic_virial")
 MOST_WIDTH, MOST_COUNT, LONGEST_CUTOFF = 10**6, 10**4, 100.0
 
 
@@ -64,7 +67,9 @@ def metadata_of(path: Path, content: bytes) -> Metadata:
         PotentialFileError: as `read_metadata`.
     """
     try:
-        said = json.loads(record_of(path, content))
+        said = parse_json(record_of(path, content))
+        if not isinstance(said, dict):
+            raise TypeError(f"it holds {type(said).__name__}")
         return _checked(path, said)
     except PotentialFileError:
         raise
@@ -110,6 +115,7 @@ def _checked(path: Path, said: dict[str, Any]) -> Metadata:
 
 def _rules(said: Metadata) -> list[tuple[str, bool]]:
     """Names of fields, and whether each has a value that an export can have."""
+    inputs, outputs = _signature(said)
     named = isinstance(said.elements, list) and all(_whole(z, 1, 118) for z in said.elements)
     return [
         ("format_version", _whole(said.format_version, 1, FORMAT_VERSION)),
@@ -122,8 +128,8 @@ def _rules(said: Metadata) -> list[tuple[str, bool]]:
         ("precision", said.precision in ("float32", "mixed", "float64")),
         ("dtype", said.dtype == ("float64" if said.precision == "float64" else "float32")),
         ("units", said.units == {"energy": "eV", "length": "Angstrom"}),
-        ("inputs", _strings(said.inputs)),
-        ("outputs", _strings(said.outputs)),
+        ("inputs", said.inputs == inputs),
+        ("outputs", said.outputs in outputs),
         ("exchange_width", _whole(said.exchange_width, 0, MOST_WIDTH)),
         ("torch", isinstance(said.torch, str)),
         ("mlff_calc", isinstance(said.mlff_calc, str)),
@@ -158,5 +164,10 @@ def _number(value: Any, most: float) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and abs(value) <= most
 
 
-def _strings(value: Any) -> bool:
-    return isinstance(value, list) and 0 < len(value) <= 32 and all(isinstance(one, str) for one in value)
+def _signature(said: Metadata) -> tuple[list[str], list[list[str]]]:
+    """The inputs that a file of this kind takes, and what it may give."""
+    fixed_point = said.fixed_point is not None
+    inputs, more = (["memory", "control"], ["memory", "residuals"]) if fixed_point else ([], [])
+    if said.kind == "lammps":
+        return [*ENGINE_INPUTS, *inputs], [[*ENGINE_OUTPUTS, *more]]
+    return [*INPUTS, *inputs], [[*outputs, *more] for outputs in (GRADIENT_OUTPUTS, DIRECT_OUTPUTS)]

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlff_calc.bounded import shorten
 from mlff_calc.fixed_point.predictors import Past, Predictor
 
 REACH = 0.5
@@ -154,7 +155,11 @@ class Memory:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], device: torch.device) -> Memory:
-        """The inverse of `plain`."""
+        """The inverse of `plain`.
+
+        Raises:
+            KeyError, TypeError, ValueError: this is no memory.
+        """
 
         def tensors(packed: list[dict[str, Any]]) -> list[Tensor]:
             return [_unpacked(one).to(device) for one in packed]
@@ -162,7 +167,19 @@ class Memory:
         past = Past(tensors(plain["solutions"]), tensors(plain["embeddings"]), tensors(plain["auxiliary"]))
         first, second = plain["secants"]
         move = None if plain.get("move") is None else np.asarray(plain["move"])
-        return cls(Place(*(np.asarray(part) for part in plain["place"])), past, (tensors(first), tensors(second)), move)
+        return cls(_place(*plain["place"]), past, (tensors(first), tensors(second)), move)
+
+
+def _place(numbers: Any, positions: Any, cell: Any, pbc: Any) -> Place:  # noqa: ANN401
+    """A place from what a restart file holds; a ValueError where that is none."""
+    found = Place(np.asarray(numbers), np.asarray(positions), np.asarray(cell), np.asarray(pbc))
+    shapes = (found.numbers.shape[1:], found.positions.shape, found.cell.shape, found.pbc.shape)
+    kinds = [part.dtype.kind for part in (found.numbers, found.positions, found.cell, found.pbc)]
+    if shapes != ((), (*found.numbers.shape, 3), (3, 3), (3,)) or kinds != ["i", "f", "f", "b"]:
+        raise ValueError(f"the place of a memory has shapes {shapes} and dtypes {kinds}")
+    if not (np.isfinite(found.positions).all() and np.isfinite(found.cell).all()):
+        raise ValueError("the place of a memory is not finite")
+    return found
 
 
 def _packed(tensors: list[Tensor]) -> list[dict[str, Any]]:
@@ -174,8 +191,14 @@ def _packed(tensors: list[Tensor]) -> list[dict[str, Any]]:
 
 
 def _unpacked(packed: dict[str, Any]) -> Tensor:
+    """A tensor of floats; a ValueError where what is packed is none, or not finite."""
+    if packed["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype is {shorten(packed['dtype'])}")
     array = np.frombuffer(base64.b64decode(packed["base64"]), dtype=packed["dtype"])
-    return torch.from_numpy(array.reshape(packed["shape"]).copy())
+    array = array.reshape([int(length) for length in packed["shape"]])
+    if not np.isfinite(array).all():
+        raise ValueError("values that are not finite")
+    return torch.from_numpy(array.copy())
 
 
 def _filled(tensors: list[Tensor], window: int, like: Tensor) -> Tensor:

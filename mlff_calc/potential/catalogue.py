@@ -64,6 +64,12 @@ def find_potential(name_or_path: str | Path, *, any_kind: bool = False) -> Path:
     shipped = {entry.name: entry.path for entry in list_potentials()}
     if str(name_or_path) in shipped:
         return shipped[str(name_or_path)]
+    if path.suffix in (".pt", ".pt2") and path.is_file():
+        msg = (
+            f"{path} is an exported file by its ending, and weights (a folder that holds {WEIGHTS}) are needed here; take "
+            "load_exported, or name the folder it was exported from"
+        )
+        raise PotentialFileError(msg)
     if path.exists():
         msg = f"{path} is not a potential: a potential is a folder that holds {WEIGHTS}"
         raise PotentialFileError(msg)

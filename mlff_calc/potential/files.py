@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from safetensors import SafetensorError, safe_open
 
 from mlff_calc.bounded import parse_json, require_regular, shorten
-from mlff_calc.errors import PotentialFileError
+from mlff_calc.errors import PotentialFileError, RecipeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,11 @@ _USES = {
     "propagator": "use load_propagator, or `mlff eval`: it gives positions at a later time, and neither energy nor forces",
     "potential": "use load_potential, or `mlff md`: it gives energy and forces, and no positions at a later time",
 }
+NO_NETWORK = (
+    RecipeError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError,
+    AssertionError,
+)  # fmt: skip
+"""What a configuration that describes no network, or not that of the tensors beside it, may raise while one is built."""
 
 
 class Savable(Protocol):
@@ -181,6 +186,17 @@ def check_kind(folder: Path, kind: str = "potential") -> dict[str, Any]:
     return header
 
 
+def _refuse_other_formats(file: Path) -> None:
+    """Say so where an archive stands in place of weights: an exported file or a training's checkpoint."""
+    with file.open("rb") as stream:
+        begin = stream.read(2)
+    if begin == b"PK":
+        raise PotentialFileError(
+            f"{file} is an archive, as exported files and checkpoints are, and no weights: an exported file keeps its "
+            "ending .pt or .pt2 and is named itself; a checkpoint becomes weights where training ends (mlff train --resume)"
+        )
+
+
 def read_header(folder: str | Path) -> dict[str, Any]:
     """Header of a potential's weights, upgraded to this version's format.
 
@@ -191,7 +207,8 @@ def read_header(folder: str | Path) -> dict[str, Any]:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        _refuse_other_formats(file)
         msg = f"{file} cannot be read, it is truncated or no safetensors file ({error}); copy or train it again"
         raise PotentialFileError(msg) from error
     if "mlff_calc" not in metadata:
@@ -203,7 +220,7 @@ def read_header(folder: str | Path) -> dict[str, Any]:
         if not isinstance(version, int):
             raise TypeError(f"its format version is {shorten(version)}")
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{file}: its mlff_calc header is damaged ({error}); copy or train the potential again"
+        msg = f"{file}: its mlff_calc header is damaged ({shorten(str(error), 300)}); copy or train the potential again"
         raise PotentialFileError(msg) from error
     if version < 1:
         msg = f"{file} has format version {version}; the first one is 1: copy or train the potential again"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlff_calc.errors import PotentialFileError, RecipeError
-from mlff_calc.potential.files import WEIGHTS, load_tensors, read_weights
+from mlff_calc.errors import PotentialFileError
+from mlff_calc.potential.files import NO_NETWORK, WEIGHTS, load_tensors, read_weights
+from mlff_calc.potential.room import Room
 from mlff_calc.propagator.build import build_propagator
 from mlff_calc.propagator.files import KIND
 from mlff_calc.propagator.model import Propagator
@@ -23,8 +24,9 @@ def load_propagator(folder: str | Path) -> Propagator:
         raise PotentialFileError(f"{folder} is not a propagator: a propagator is a folder that holds {WEIGHTS}")
     header, tensors = read_weights(path, KIND)
     try:
-        propagator = build_propagator(header["config"], seed=0)
+        with Room(tensors):
+            propagator = build_propagator(header["config"], seed=0)
         load_tensors(propagator, tensors)
-    except (RecipeError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except NO_NETWORK as error:
         raise PotentialFileError(f"{path / WEIGHTS} does not fit the network its header describes: {error}") from error
     return propagator.eval()

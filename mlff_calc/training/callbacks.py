@@ -14,7 +14,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from mlff_calc.training.checkpoint_files import check_optimizer, save_tensors
 from mlff_calc.training.files import write_atomic
+from mlff_calc.training.metrics import read_metrics
 from mlff_calc.training.network_module import NetworkModule
 from mlff_calc.training.recipe_base import OptimizerSection
 from mlff_calc.training.schedule import Budget, learning_rate
@@ -177,6 +179,9 @@ class Checkpoints(pl.Callback):
         every: Epochs between two `last.ckpt`; one is always written at the end.
         patience: End the run after so many validations without improvement; None for never.
         averaged: Supplies the averaged weights.
+
+    Attributes:
+        restored: Whether everything of a checkpoint has been taken up.
     """
 
     def __init__(self, folder: Path, every: int, patience: int | None, averaged: AveragedWeights) -> None:
@@ -186,6 +191,14 @@ class Checkpoints(pl.Callback):
         self.stale = 0
         self.ended = False
         self.best: dict[str, Any] | None = None
+        self.restored = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What a checkpoint brought is in place; of the optimizer nobody else looks at it."""
+        del pl_module
+        for optimizer in trainer.optimizers:
+            check_optimizer(self.folder / "last.ckpt", optimizer)
+        self.restored = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
         """Compare with the best so far."""
@@ -243,13 +256,6 @@ class Checkpoints(pl.Callback):
         self.stale, self.best = state_dict["stale"], state_dict["best"]
 
 
-def save_tensors(content: dict[str, Any], path: Path) -> None:
-    """Write tensors and plain values whole or not at all; read them with `torch.load(..., weights_only=True)`."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue())
-
-
 class MetricsFile(pl.Callback):
     """One row per epoch in `metrics.csv`; after a resume, rows beyond the checkpoint are dropped.
 
@@ -271,8 +277,7 @@ class MetricsFile(pl.Callback):
         """Keep the rows of the epochs that the checkpoint holds."""
         del pl_module
         if trainer.is_global_zero and self.path.is_file() and trainer.current_epoch > 0:
-            with self.path.open(newline="", encoding="utf-8") as stream:
-                self.rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= trainer.current_epoch]
+            self.rows = [row for row in read_metrics(self.path) if int(row["epoch"]) <= trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
         """Add a row."""

@@ -20,11 +20,14 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 
-from mlff_calc.errors import OptionError, TrainingError
+from mlff_calc.bounded import require_regular, shorten
+from mlff_calc.errors import MLFFError, OptionError, TrainingError
 from mlff_calc.memory import keep_freed_memory
-from mlff_calc.training.callbacks import AveragedWeights, BudgetKeeper, Checkpoints, MetricsFile, save_tensors
+from mlff_calc.training.callbacks import AveragedWeights, BudgetKeeper, Checkpoints, MetricsFile
+from mlff_calc.training.checkpoint_files import CURE, check_best, check_last, exists, load_tensors, save_tensors
 from mlff_calc.training.data import BatchSource, EpochLoader
 from mlff_calc.training.failures import BadBatch, FailureReport
+from mlff_calc.training.metrics import read_metrics
 from mlff_calc.training.network_module import NetworkModule
 from mlff_calc.training.progress import ProgressReport
 from mlff_calc.training.recipe_base import TrainingRecipe
@@ -47,12 +50,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
             TrainingError: The file is damaged.
         """
         del weights_only
-        try:
-            return dict(torch.load(path, map_location=map_location or "cpu", weights_only=True))
-        except Exception as error:
-            raise TrainingError(
-                f"{path}: cannot be read as a checkpoint ({error}); start anew with --overwrite"
-            ) from error
+        return load_tensors(Path(path), map_location or "cpu")
 
 
 class Loaders(pl.LightningDataModule):
@@ -207,9 +205,9 @@ def fit(
         KeyboardInterrupt: Ctrl-C; the text says how to go on.
         OSError: A file cannot be written.
     """
-    start = folder.last if resume and folder.last.is_file() else None
+    start = folder.last if resume and exists(folder.last) else None
     if start is not None:
-        _restore_best(folder)
+        _restore_best(folder, module)
         result = _result(folder)
         if result.ended:
             return result
@@ -248,33 +246,52 @@ def fit(
             inference_mode=False,
             default_root_dir=str(folder.path),
         )
-        _run(trainer, module.train(), Loaders(recipe, train, valid), start, folder)
+        _run(trainer, module.train(), Loaders(recipe, train, valid), start, folder, checkpoints)
     return _result(folder)
 
 
-def _restore_best(folder: RunFolder) -> None:
-    """Make `best.ckpt` the one that belongs to `last.ckpt`: a killed run may have left a later one, see `Checkpoints`."""
-    last = AtomicCheckpoints().load_checkpoint(folder.last)
+def _restore_best(folder: RunFolder, module: NetworkModule) -> None:
+    """Make `best.ckpt` the one that belongs to `last.ckpt`: a killed run may have left a later one, see `Checkpoints`.
+
+    Raises:
+        TrainingError: One of them is damaged, or of another run.
+    """
+    last = load_tensors(folder.last)
+    parameters = dict(module.network.named_parameters())
+    check_last(folder.last, last, module.state_dict(), parameters)
+    read_metrics(folder.metrics)
+    if exists(folder.best):
+        require_regular(folder.best, TrainingError)
     state = last["callbacks"]["Checkpoints"]
     if "best" not in state:  # written before it held the best weights: what it calls the best follows the file
-        best = AtomicCheckpoints().load_checkpoint(folder.best) if folder.best.is_file() else None
+        best = load_tensors(folder.best) if exists(folder.best) else None
+        if best is not None:
+            check_best(folder.best, best, parameters)
         epoch, loss = (best["epoch"], best["loss"]) if best else (-1, math.inf)
         state |= {"best": best, "best_epoch": epoch, "best_loss": loss}
         save_tensors(last, folder.last)
     if state["best"] is None:
         folder.best.unlink(missing_ok=True)  # nothing had been validated
-    else:
-        save_tensors(state["best"], folder.best)
+        return
+    check_best(folder.last, state["best"], parameters)
+    save_tensors(state["best"], folder.best)
 
 
 def _result(folder: RunFolder) -> FitResult:
-    last = AtomicCheckpoints().load_checkpoint(folder.last)
+    last = load_tensors(folder.last)
     kept = last["callbacks"]
     best, ended = kept["Checkpoints"]["best_epoch"] + 1, kept["Checkpoints"].get("ended", False)
     return FitResult(kept["BudgetKeeper"]["seconds"], best, last["epoch"] + 1, ended)
 
 
-def _run(trainer: pl.Trainer, module: NetworkModule, data: Loaders, start: Path | None, folder: RunFolder) -> None:
+def _run(
+    trainer: pl.Trainer,
+    module: NetworkModule,
+    data: Loaders,
+    start: Path | None,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+) -> None:
     """`trainer.fit`, with Lightning's ways of ending turned into ours."""
     folder.failure.unlink(missing_ok=True)
     try:
@@ -291,3 +308,8 @@ def _run(trainer: pl.Trainer, module: NetworkModule, data: Loaders, start: Path 
             folder.failure.unlink()
             raise TrainingError(text) from None
         raise TrainingError(f"a training process failed: {error}") from error
+    except Exception as error:
+        if start is None or checkpoints.restored or isinstance(error, MLFFError | OSError):
+            raise
+        reason = shorten(f"{type(error).__name__}: {error}", 300)
+        raise TrainingError(f"{start}: training cannot go on from it ({reason}); {CURE}") from error

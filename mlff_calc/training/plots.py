@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mlff_calc.training.files import write_atomic
+from mlff_calc.training.metrics import read_metrics
 
 _LABELS = {
     "energy_per_atom": ("Energy per atom", "eV/atom"),
@@ -27,9 +27,11 @@ def learning_curve(metrics: Path, target: Path) -> None:
     Args:
         metrics: The `metrics.csv` of a run.
         target: PNG file to write.
+
+    Raises:
+        TrainingError: See `read_metrics`.
     """
-    with metrics.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_metrics(metrics)
     if not rows:
         return
     columns = {key: np.array([float(row[key]) if row[key] else np.nan for row in rows]) for key in rows[0]}

@@ -10,6 +10,7 @@ from torch import nn
 
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.export import require_compiler
+from mlff_calc.training.checkpoint_files import check_best, load_tensors
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.run_folder import RunFolder
 
@@ -44,10 +45,14 @@ def output_folder(recipe: TrainingRecipe, output: Path | str | None) -> RunFolde
 
 
 def best_network(network: Network, folder: RunFolder) -> Network:
-    """A copy of a potential or propagator on the CPU, in evaluation mode, with the averaged weights of the best epoch."""
+    """A copy of a potential or propagator on the CPU, in evaluation mode, with the averaged weights of the best epoch.
+
+    Raises:
+        TrainingError: `best.ckpt` is not there, damaged or of another network.
+    """
     source: Any = network
     best: Network = source.to_precision(source.precision).cpu()
-    weights = torch.load(folder.best, map_location="cpu", weights_only=True)["weights"]
+    weights = check_best(folder.best, load_tensors(folder.best), dict(best.named_parameters()))
     with torch.no_grad():
         for name, parameter in best.named_parameters():
             parameter.copy_(weights[name])

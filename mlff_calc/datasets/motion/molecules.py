@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlff_calc.datasets.motion.archive import CURE, archive_keys, numbers_of, one_text, read_arrays
+from mlff_calc.datasets.archive import CURE, archive_keys, numbers_of, one_text, read_arrays
 from mlff_calc.datasets.motion.edges import bonds, nearest_edges, within_hops
 from mlff_calc.datasets.motion.sample import MotionSample, Pairs, check_sample
 from mlff_calc.datasets.splits import PARTS

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlff_calc.datasets.motion.archive import CURE, numbers_of, one_number, read_arrays
+from mlff_calc.datasets.archive import CURE, numbers_of, one_number, read_arrays
 from mlff_calc.datasets.motion.edges import complete_edges, nearest_edges
 from mlff_calc.datasets.motion.nbody import (
     LAST_FRAME,

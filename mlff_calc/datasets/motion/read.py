@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mlff_calc.datasets.archive import archive_keys
 from mlff_calc.datasets.motion.amc import find_files, open_asf_amc
-from mlff_calc.datasets.motion.archive import archive_keys
 from mlff_calc.datasets.motion.molecules import open_molecules
 from mlff_calc.datasets.motion.nbody_files import open_nbody
 from mlff_calc.datasets.motion.sample import MotionSample

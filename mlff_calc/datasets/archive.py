@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,9 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlff_calc.bounded import MEBI, require_regular, shorten
 from mlff_calc.errors import DatasetError
 
 CURE = "write the file again"
+MOST_UNPACKED, MOST_TIMES = 256 * MEBI, 50
+"""What packed arrays may unpack to: so many bytes, or so many times the file's size where that is more."""
 # what numpy and zipfile raise on damaged files; BadZipFile and zlib's error have no parents of use
 _DAMAGED = (
     OSError,
@@ -22,7 +27,10 @@ _DAMAGED = (
     KeyError,
     EOFError,
     RuntimeError,
-    MemoryError,  # of an array that its header makes larger than any memory
+    IndexError,
+    MemoryError,
+    SyntaxError,  # of headers, which numpy reads as Python literals
+    struct.error,
     OverflowError,
     zipfile.BadZipFile,
     zlib.error,
@@ -177,6 +185,7 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     _refuse_other_files(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            _check_table(path, archive.zip)
             yield archive
     except DatasetError:
         raise
@@ -184,8 +193,44 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
         raise DatasetError(f"{path} cannot be read as an npz archive ({_line(error)}); is it complete?") from error
 
 
+def _check_table(path: Path, archive: zipfile.ZipFile | None) -> None:
+    """Refuse an archive that unpacks to far more than it is, before anything of it is unpacked."""
+    members = [] if archive is None else archive.infolist()
+    size = path.stat().st_size
+    for one in members:
+        if one.compress_type == zipfile.ZIP_STORED and one.file_size != one.compress_size:
+            raise DatasetError(f"{path}: '{one.filename}' has two sizes; {CURE}")
+    unpacked, most = sum(one.file_size for one in members), max(MOST_UNPACKED, MOST_TIMES * size)
+    if unpacked > most:
+        raise DatasetError(
+            f"{path} has {size} bytes and says that it unpacks to {unpacked}, more than the {most} that are read; {CURE} "
+            "with numpy.savez, which does not pack"
+        )
+
+
+def _check_declared(path: Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Hold what the head of an array says of its shape and dtype against the bytes that are there.
+
+    Raises:
+        DatasetError: they do not agree; nothing of that size was allocated.
+    """
+    member = name if name in archive.namelist() else f"{name}.npy"
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
+        shape, _, dtype = read(stream)
+        there = archive.getinfo(member).file_size - stream.tell()
+    declared = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or (declared != there and not dtype.hasobject):
+        raise DatasetError(
+            f"{path}: '{name}' says that it has shape {shorten(list(shape))} and dtype {shorten(dtype.name)}, {declared} "
+            f"bytes, and {there} bytes cannot be read as that; is the file complete?"
+        )
+
+
 def _refuse_other_files(path: Path) -> None:
     """Say what a file is that does not begin as an npz archive does; numpy would speak of pickles."""
+    require_regular(path, DatasetError)
     try:
         with path.open("rb") as stream:
             begin = stream.read(6)
@@ -209,7 +254,11 @@ def _refuse_other_files(path: Path) -> None:
 def _read(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> NDArray:
     """One array of an open archive."""
     try:
+        if archive.zip is not None:
+            _check_declared(path, archive.zip, name)
         found = archive[name]
+    except DatasetError:
+        raise
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
@@ -226,4 +275,5 @@ def _read(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> NDArray:
 
 def _line(error: BaseException) -> str:
     """What an exception says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,0 +1,91 @@
+"""Worker processes that are given damaged inputs, and started anew where one of them hangs or dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+WORKER = Path(__file__).with_name("worker.py")
+LONGEST = 20.0
+"""Seconds that one input may take."""
+
+
+def make_samples(folder: Path) -> None:
+    """Fill a folder with sound inputs, in a process of its own."""
+    done = subprocess.run(_command(folder, "--make"), capture_output=True, text=True, env=_environment(), check=False)
+    if "made" not in done.stdout:
+        raise RuntimeError(f"no samples were made: {done.stderr[-3000:]}")
+
+
+def _command(folder: Path, *more: str) -> list[str]:
+    return [sys.executable, str(WORKER), str(folder), *more]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+class Reader:
+    """One worker process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._start()
+
+    def _start(self) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            _command(self.folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, bufsize=1,
+            env=_environment(),
+        )  # fmt: skip
+        said = self._answer(300.0)
+        if said != "ready\n":
+            raise RuntimeError(f"the worker did not start: {self._last_words()}")
+
+    def _answer(self, seconds: float) -> str | None:
+        """The next line; None where there is none in time."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            if not selector.select(seconds):
+                return None
+        return self._process.stdout.readline()
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()[-3000:]
+
+    def read(self, kind: str, number: int) -> dict[str, Any]:
+        """What became of an input; `hang` and `crash` beside what the worker itself says."""
+        self._process.stdin.write(json.dumps({"kind": kind, "number": number}) + "\n")
+        line = self._answer(LONGEST + 10.0)  # making the input counts here as well
+        if line:
+            return json.loads(line)
+        answer = {"kind": kind, "number": number, "end": "hang" if line is None else "crash"}
+        self.close()
+        answer["said"] = self._last_words()
+        self._start()
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            stream.close()
+
+
+def is_wrong(answer: dict[str, Any]) -> bool:
+    """Whether an input ended in something else than a right result or one error of this package."""
+    return (
+        answer["end"] not in ("read", "refused")
+        or "executed" in answer
+        or answer.get("seconds", 0.0) > LONGEST
+        or answer.get("more", 0) > 4 << 30
+        or len(answer.get("said", "")) > 3000
+    )
