@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from mlff_calc.datasets import force_rms
 from mlff_calc.errors import RecipeError
 from mlff_calc.potential import Potential, build_potential
@@ -40,6 +42,26 @@ def new_config(recipe: Recipe, frames: Frames) -> dict[str, Any]:
     }
 
 
+def _begin_at_the_mean(potential: Potential, frames: Frames) -> None:
+    """Let the learned part begin at the mean energy per atom that the reference energies leave over.
+
+    Energies of isolated atoms leave the energy of all bonds, some eV per atom, which a network would need thousands of steps
+    to climb.
+    """
+    references = {int(z): energy for z, energy in potential.config["reference_energies"].items()}
+    left = [
+        (sample.energy - sum(references[int(z)] for z in sample.atoms.numbers), len(sample.atoms))
+        for sample in frames.samples
+        if sample.energy is not None
+    ]
+    if not left:
+        return
+    mean = sum(energy for energy, _ in left) / sum(n_atoms for _, n_atoms in left)
+    head: Any = potential.head
+    with torch.no_grad():
+        head.last.bias += mean / float(head.scale)
+
+
 def new_potential(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
     """Build the potential a recipe describes, and the graphs of its training frames.
 
@@ -57,4 +79,7 @@ def new_potential(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrame
     graphs = GraphFrames(frames.samples, cutoff, frames.weights)
     if recipe.potential is not None and recipe.potential.avg_num_neighbors == "auto":
         config["avg_num_neighbors"] = max(1.0, round(graphs.average_neighbors(), 3))
-    return build_potential(config, seed=recipe.trainer.seed).to_precision(recipe.trainer.precision), graphs
+    potential = build_potential(config, seed=recipe.trainer.seed)
+    if origin_of(recipe, frames) != "fitted to the training energies":
+        _begin_at_the_mean(potential, frames)
+    return potential.to_precision(recipe.trainer.precision), graphs

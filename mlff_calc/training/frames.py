@@ -57,7 +57,10 @@ class Frames:
 
     def count_by_file(self) -> list[PartCount]:
         """The same for each file."""
-        return [self._counted(path, [s for s in self.samples if s.path == path]) for path in self.paths]
+        found: dict[Path, list[Sample]] = {path: [] for path in self.paths}
+        for sample in self.samples:
+            found[sample.path].append(sample)
+        return [self._counted(path, samples) for path, samples in found.items()]
 
     def _counted(self, path: str | Path, samples: list[Sample]) -> PartCount:
         return PartCount(self.part, path, len(samples), count_labels(samples), absent_labels(samples))

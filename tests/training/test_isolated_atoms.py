@@ -10,6 +10,7 @@ from typing import Any
 
 import ase.io
 import pytest
+import torch
 import yaml
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -155,3 +156,15 @@ def test_kept_isolated_atoms_are_trained_on(with_isolated: Project) -> None:
     assert "weights of IsolatedAtom: 1 frames, energy 3" in result.summary()
     with pytest.raises(DatasetError, match="names 'IsolatedAtom', but no training frame has this config type"):
         train(path, overrides=["loss.config_weights={IsolatedAtom: 3}"], output=path.parent / "other")
+
+
+@pytest.mark.parametrize("given", ["isolated", "{Cu: -400.0}", "fit"])
+def test_a_new_potential_begins_at_the_mean_that_references_leave(with_isolated: Project, given: str) -> None:
+    recipe = load_recipe(with_isolated(), [f"reference_energies={given}"])
+    frames = read_frames(recipe)["train"]
+    potential, graphs = new_potential(recipe, frames)
+    batch = graphs.batch(list(range(len(graphs))))
+    off = (potential.eval()(batch.graph)["energy"].detach() - batch.labels["energy"]).abs() / 2
+    assert float(off.max()) < 1.5  # a random network is off by some tenths of an eV
+    same, _ = new_potential(load_recipe(recipe.origin, ["reference_energies=fit"]), frames)
+    assert torch.equal(potential.head.last.bias, same.head.last.bias) == (given == "fit")
