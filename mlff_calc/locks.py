@@ -42,6 +42,15 @@ def same_file(path: Path, descriptor: int) -> bool:
     return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
+def file_mark(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from another that was written to its path later; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def path_of(descriptor: int) -> Path | None:
     """The present path of an open file, where the system tells (Linux); None where it does not, or the file is removed."""
     try:
@@ -67,19 +76,48 @@ def folder_lock(folder: Path, *, error: type[MLFFError] = SimulationError) -> It
     Raises:
         MLFFError: (of class `error`) another process runs in this folder, or the system gives no lock.
     """
-    descriptor = _open_locked(folder, error)
+    descriptor = _open_locked(folder / LOCK, f"is running in {folder}", error)
     try:
-        note = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now().astimezone().isoformat(" ", "seconds")}
-        with contextlib.suppress(OSError):  # a full disk takes the note away, not the lock
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        _leave_note(descriptor)
         yield FolderLock(folder, descriptor)
     finally:
         os.close(descriptor)
 
 
-def _open_locked(folder: Path, error: type[MLFFError]) -> int:
-    path = folder / LOCK
+@contextlib.contextmanager
+def output_lock(output: Path, *, error: type[MLFFError] = SimulationError) -> Iterator[None]:
+    """Hold the files that a command writes beside each other, such as NAME.extxyz and NAME.traj, for one process.
+
+    The lock is a hidden file beside them, which is removed in the end.
+
+    Args:
+        output: one of the files; those of the same name up to the suffix are held. Its folder exists.
+        error: class of the error where they cannot be held.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        MLFFError: (of class `error`) another process writes them, or the system gives no lock.
+    """
+    path = output.with_name(f".{output.stem}{LOCK}")
+    descriptor = _open_locked(path, f"is writing {output}", error)
+    try:
+        _leave_note(descriptor)
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before it is let go: who waits for this one finds that it is no longer there
+        os.close(descriptor)
+
+
+def _leave_note(descriptor: int) -> None:
+    note = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now().astimezone().isoformat(" ", "seconds")}
+    with contextlib.suppress(OSError):  # a full disk takes the note away, not the lock
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+
+
+def _open_locked(path: Path, what: str, error: type[MLFFError]) -> int:
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -93,13 +131,13 @@ def _open_locked(folder: Path, error: type[MLFFError]) -> int:
             holder = _holder(descriptor)
             os.close(descriptor)
             raise error(
-                f"another process is running in {folder}{holder}. Wait until it ends, or choose another output folder."
+                f"another process {what}{holder}. Wait until it ends, or choose another output."
             ) from None
         except OSError as refusal:
             os.close(descriptor)
             raise error(
-                f"the file system of {folder} gives no locks ({refusal.strerror}), so that two runs could spoil each other. "
-                "Choose an output folder on another disk."
+                f"the file system of {path.parent} gives no locks ({refusal.strerror}), so that two runs could spoil each "
+                "other. Choose an output folder on another disk."
             ) from refusal
         if same_file(path, descriptor):
             return descriptor

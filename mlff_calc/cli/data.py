@@ -13,14 +13,15 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
-from mlff_calc.errors import OptionError, StructureError
+from mlff_calc.errors import OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
     from mlff_calc.datasets.motion.nbody import Progress
-    from mlff_calc.dynamics import MDRun
+    from mlff_calc.dynamics import MDRun, RunResult
+    from mlff_calc.dynamics.folder import FolderMark
 
 app = typer.Typer(no_args_is_help=True, help="Make trajectories to learn motion from.")
 
@@ -166,57 +167,76 @@ def trajectory(
     """
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it. Give one of them.")
+    from mlff_calc.dynamics.folder import look, refuse_other_run
+    from mlff_calc.locks import file_mark
+
     folder = output.with_suffix(".run")
     goes_on = resume and (folder / "state.json").is_file()
+    seen, before = look(folder), file_mark(output)
     _check_output(output, overwrite=overwrite or goes_on)
     given = {
         "temperature_K": temperature, "timestep_fs": timestep, "friction_per_ps": friction, "seed": seed,
         "potential": _identity(calculator),
     }  # fmt: skip
     if goes_on:
-        run = _resume(structure, folder, _calculator(calculator, device), steps, given)
+        run = _resume(structure, folder, _calculator(calculator, device), steps, given, seen)
     else:
         _structure(structure)  # what is wrong with it is said before what is missing for the calculator
-        run = _start(structure, folder, _calculator(calculator, device), steps, given, overwrite=overwrite)
-    _make(run, output, quiet=quiet)
+        seen = refuse_other_run(folder, overwrite=overwrite)
+        run = _start(structure, folder, _calculator(calculator, device), steps, given, seen)
+    _make(run, output, before, quiet=quiet)
 
 
-def _make(run: MDRun, output: Path, *, quiet: bool) -> None:
-    """Make the steps that are left, and turn the frames into the file."""
+def _make(run: MDRun, output: Path, before: tuple[int, ...] | None, *, quiet: bool) -> None:
+    """Make the steps that are left, and turn the frames into the file while the folder of the run is held.
+
+    Raises:
+        SimulationError: the file is not the one that was there `before` (see `file_mark`); the run is kept.
+    """
     from rich.console import Console
 
     from mlff_calc.datasets.motion.nbody_files import save_archive
     from mlff_calc.datasets.motion.trajectories import arrays_of_run
     from mlff_calc.dynamics.progress import RunProgress
     from mlff_calc.dynamics.run import TRAJECTORY
+    from mlff_calc.locks import file_mark
+
+    def save(ended: RunResult | SimulationError) -> None:
+        if isinstance(ended, SimulationError) or ended.interrupted is not None:
+            return
+        if file_mark(output) != before:
+            raise SimulationError(
+                f"{output} was written by another program during the run, and was left alone. All frames are in "
+                f"{run.folder}. Move {output} away and give the same command with --resume."
+            )
+        held = run.ensemble
+        arrays = arrays_of_run(
+            run.folder / TRAJECTORY, timestep_fs=held.timestep_fs, temperature_K=held.temperature_K,
+            theory=run.options.potential, seed=held.seed,
+        )  # fmt: skip
+        save_archive(output, arrays)
 
     if quiet:
-        result = run.run()
+        result = run.run(ending=save)
     else:
         title = f"{run.atoms.get_chemical_formula()}, {run.options.potential}"
         with RunProgress(Console(stderr=True), title=title, start=run.state.step, steps=run.options.steps) as progress:
-            result = run.run(progress)
+            result = run.run(progress, ending=save)
     if result.interrupted is not None:
         raise KeyboardInterrupt(
             f"stopped by {result.interrupted} after step {result.step} of {run.options.steps}; everything is saved in "
             f"{run.folder}. Go on with the same command and --resume."
         )
-    held = run.ensemble
-    arrays = arrays_of_run(
-        run.folder / TRAJECTORY, timestep_fs=held.timestep_fs, temperature_K=held.temperature_K,
-        theory=run.options.potential, seed=held.seed,
-    )  # fmt: skip
-    save_archive(output, arrays)
     typer.echo(
-        f"{len(arrays['R'])} frames of {run.atoms.get_chemical_formula()} are in {output}. The run is in {run.folder}; "
+        f"{result.step + 1} frames of {run.atoms.get_chemical_formula()} are in {output}. The run is in {run.folder}; "
         "remove it when no more frames are wanted."
     )
 
 
 def _start(
-    structure: str, folder: Path, calculator: Calculator, steps: int, given: dict[str, Any], *, overwrite: bool
+    structure: str, folder: Path, calculator: Calculator, steps: int, given: dict[str, Any], seen: FolderMark
 ) -> MDRun:
-    """A new run, with every step as a frame."""
+    """A new run, with every step as a frame, in a folder that was `seen` and may be replaced."""
     from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
 
     atoms = _structure(structure)
@@ -229,10 +249,12 @@ def _start(
         checkpoint_interval=_LOG_STEPS,
         potential=given["potential"],
     )
-    return MDRun.start(atoms, folder, EnsembleOptions(ensemble="langevin", **held), kept, overwrite=overwrite)
+    return MDRun.start(atoms, folder, EnsembleOptions(ensemble="langevin", **held), kept, overwrite=True, seen=seen)
 
 
-def _resume(structure: str, folder: Path, calculator: Calculator, steps: int, given: dict[str, Any]) -> MDRun:
+def _resume(
+    structure: str, folder: Path, calculator: Calculator, steps: int, given: dict[str, Any], seen: FolderMark
+) -> MDRun:
     """The run in the folder, where every option is the one it was started with."""
     from mlff_calc.dynamics import MDRun
     from mlff_calc.dynamics.options import check_unchanged
@@ -240,7 +262,7 @@ def _resume(structure: str, folder: Path, calculator: Calculator, steps: int, gi
     from mlff_calc.dynamics.state import load_state
 
     check_unchanged(load_state(folder / STATE).options, given, _SHOWN_AS)
-    run = MDRun.resume(folder, calculator, steps=steps, **given)
+    run = MDRun.resume(folder, calculator, steps=steps, seen=seen, **given)
     asked = _structure(structure)
     if asked.numbers.tolist() != run.atoms.numbers.tolist():
         raise OptionError(

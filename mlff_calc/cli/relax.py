@@ -12,6 +12,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.locks import file_mark, output_lock
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -53,28 +54,14 @@ def relax(
     atoms = read_structure(structure)
     unfinished = output.with_name(f"{output.stem}_not_converged{output.suffix}")
     trajectory = output.with_name(f"{output.stem}.traj")
-    check_output(output, output_files=(output, unfinished, trajectory), overwrite=overwrite)
-    loaded = load_any(potential, trust=trust)
-    arithmetic = precision_of([loaded], None if precision is None else precision.value, default="float64")
-    atoms.calc = MLFFCalculator(loaded, device=device, precision=arithmetic, compile=compiled, reuse=reuse.value)
+    check_format(output)
     settings = {"fmax": fmax, "steps": steps, "optimizer": optimizer, "cell": cell, "pressure": pressure}
-    with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
-        recorded = Path(folder) / trajectory.name
-        try:
-            result = _run(atoms, settings, recorded, quiet=quiet)
-        except (KeyboardInterrupt, SimulationError, StructureError, OSError) as stop:
-            kept = f" The steps taken are in {trajectory}." if _keep(recorded, trajectory) else ""
-            if isinstance(stop, SimulationError) and isinstance(stop.__cause__, OSError):
-                raise _refused(trajectory, stop.__cause__, kept) from stop
-            if not kept:
-                raise
-            kind = SimulationError if isinstance(stop, OSError) else type(stop)
-            raise kind(f"{stop}{kept}".strip()) from stop
-        _keep(recorded, trajectory)
-    written = output if result.converged else unfinished
-    _write(atoms, written, trajectory)
-    if overwrite:  # the other one is of a run that was replaced
-        (unfinished if result.converged else output).unlink(missing_ok=True)
+    with output_lock(output):
+        files = Unchanged((output, unfinished, trajectory), overwrite=overwrite)
+        loaded = load_any(potential, trust=trust)
+        arithmetic = precision_of([loaded], None if precision is None else precision.value, default="float64")
+        atoms.calc = MLFFCalculator(loaded, device=device, precision=arithmetic, compile=compiled, reuse=reuse.value)
+        result, written, trajectory = _relax_and_keep(atoms, settings, files, quiet=quiet)
     last = result.last
     summary = f"{last.step} steps, energy {last.energy:.6f} eV, largest force {last.fmax:.5f} eV/Angstrom"
     if not result.converged:
@@ -83,6 +70,76 @@ def relax(
             "Go on from that frame, with more --steps or another --optimizer"
         )
     typer.echo(f"converged: {summary}\nstructure: {written}\ntrajectory: {trajectory}")
+
+
+class Unchanged:
+    """Files that a command is going to write, as they were when it began; only those are ever replaced.
+
+    Attributes:
+        output, unfinished, trajectory: their paths.
+        overwrite: whether those that were there may be replaced.
+    """
+
+    def __init__(self, files: tuple[Path, Path, Path], *, overwrite: bool) -> None:
+        """Look at the files.
+
+        Raises:
+            OptionError: one is there and may not be replaced.
+        """
+        self.output, self.unfinished, self.trajectory = files
+        self.overwrite = overwrite
+        self._seen = {path: file_mark(path) for path in files}
+        there = [str(path) for path, mark in self._seen.items() if mark is not None]
+        if there and not overwrite:
+            raise OptionError(f"{', '.join(there)} would be replaced; choose another --output, or give --overwrite")
+
+    def free(self, path: Path) -> Path:
+        """The path where nothing else was written to it meanwhile, else a new name beside it."""
+        if file_mark(path) == self._seen[path]:
+            return path
+        number = 1
+        while (place := path.with_name(f"{path.stem}.rescued{number}{path.suffix}")).exists():
+            number += 1
+        return place
+
+    def remove(self, path: Path) -> None:
+        """Remove a file of a run that was replaced; one that was written meanwhile stays."""
+        if self._seen[path] is not None and file_mark(path) == self._seen[path]:
+            path.unlink()
+
+
+def _relax_and_keep(atoms: Atoms, settings: dict, files: Unchanged, *, quiet: bool) -> tuple[RelaxResult, Path, Path]:
+    """Relax, and give the steps and the structure their names; returns the result and both paths.
+
+    Raises:
+        MLFFError, OSError, KeyboardInterrupt: what stopped the relaxation; says where the steps are.
+    """
+    output = files.output
+    with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
+        recorded = Path(folder) / files.trajectory.name
+        try:
+            result = _run(atoms, settings, recorded, quiet=quiet)
+        except (KeyboardInterrupt, SimulationError, StructureError, OSError) as stop:
+            trajectory = files.free(files.trajectory)
+            kept = f" The steps taken are in {trajectory}." if _keep(recorded, trajectory) else ""
+            if isinstance(stop, SimulationError) and isinstance(stop.__cause__, OSError):
+                raise _refused(trajectory, stop.__cause__, kept) from stop
+            if not kept:
+                raise
+            kind = SimulationError if isinstance(stop, OSError) else type(stop)
+            raise kind(f"{stop}{kept}".strip()) from stop
+        trajectory = files.free(files.trajectory)
+        _keep(recorded, trajectory)
+    wanted, other = (output, files.unfinished) if result.converged else (files.unfinished, output)
+    written = files.free(wanted)
+    _write(atoms, written, trajectory)
+    files.remove(other)
+    moved = [f"{old} is now in {new}" for old, new in ((wanted, written), (files.trajectory, trajectory)) if old != new]
+    if moved:
+        from mlff_calc.cli.console import say
+
+        say(f"mlff: warning: written by another program meanwhile, and kept: what was to be {', '.join(moved)}")
+    return result, written, trajectory
 
 
 def _write(atoms: Atoms, path: Path, trajectory: Path) -> None:
@@ -128,11 +185,11 @@ def read_structure(path: Path) -> Atoms:
     return with_named_masses(atoms)
 
 
-def check_output(output: Path, *, output_files: tuple[Path, ...], overwrite: bool) -> None:
+def check_format(output: Path) -> None:
     """Refuse an output that could not be written in the end, before anything runs.
 
     Raises:
-        OptionError: a format ASE does not write, a folder that is not there, or a result that would be replaced.
+        OptionError: a format ASE does not write, or a folder that is not there.
     """
     from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
@@ -152,9 +209,6 @@ def check_output(output: Path, *, output_files: tuple[Path, ...], overwrite: boo
         )
     if not output.parent.is_dir():
         raise OptionError(f"--output {output}: there is no folder {output.parent}; make it first")
-    there = [str(path) for path in output_files if path.exists()]
-    if there and not overwrite:
-        raise OptionError(f"{', '.join(there)} would be replaced; choose another --output, or give --overwrite")
 
 
 def write_whole(atoms: Atoms, path: Path) -> None:

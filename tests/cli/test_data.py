@@ -19,7 +19,10 @@ from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
 from mlff_calc.datasets import read_structures
-from mlff_calc.datasets.motion import read_motion
+from mlff_calc.datasets.motion import read_motion, trajectories
+from mlff_calc.dynamics import MDRun
+from mlff_calc.errors import SimulationError
+from mlff_calc.locks import folder_lock
 
 KCAL = units.kcal / units.mol
 ETHANOL = ("trajectory", "CH3CH2OH", "--calculator", "ethanol", "--device", "cpu")
@@ -229,3 +232,36 @@ def test_a_missing_tblite_is_told_before_anything_is_written(mlff, tmp_path, mon
     status, _, said = mlff("trajectory", "H2O", "--steps", 5, "-o", "water.npz")
     assert (status, "pip install 'mlff_calc[xtb]'" in said) == (1, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_written_during_the_run_is_left_alone(mlff, tmp_path, monkeypatch):
+    run = MDRun.run
+
+    def run_and_meet(self, *arguments, **options):
+        (tmp_path / "e.npz").write_text("of another program")
+        return run(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MDRun, "run", run_and_meet)
+        status, _, said = mlff(*ETHANOL, "--steps", 3, "-q", "-o", "e.npz")
+    assert status == 1
+    assert "e.npz was written by another program during the run" in said
+    assert (tmp_path / "e.npz").read_text() == "of another program"
+    (tmp_path / "e.npz").unlink()
+    assert mlff(*ETHANOL, "--steps", 3, "-q", "-o", "e.npz", "--resume")[0] == 0
+    assert len(np.load(tmp_path / "e.npz")["R"]) == 4
+
+
+def test_the_folder_is_held_until_the_file_is_written(mlff, tmp_path, monkeypatch):
+    made = trajectories.arrays_of_run
+    refused = []
+
+    def meet(path, **how):
+        with pytest.raises(SimulationError, match="another process is running") as caught, folder_lock(path.parent):
+            pass
+        refused.append(caught.value)
+        return made(path, **how)
+
+    monkeypatch.setattr(trajectories, "arrays_of_run", meet)
+    assert mlff(*ETHANOL, "--steps", 3, "-q", "-o", "e.npz")[0] == 0
+    assert len(refused) == 1

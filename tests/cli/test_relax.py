@@ -16,8 +16,10 @@ from ase.build import bulk, molecule
 from ase.io import read, write
 
 from mlff_calc import MLFFCalculator
+from mlff_calc.cli import relax
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
+from mlff_calc.locks import output_lock
 from mlff_calc.potential import build_potential
 
 
@@ -185,3 +187,49 @@ def test_unknown_potential(work, monkeypatch, capsys):
     monkeypatch.chdir(work)
     assert run_cli(build_app(), ["relax", "no-such-potential", "ethanol.xyz"]) == 1
     assert "no potential 'no-such-potential'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("--overwrite",)])
+def test_files_written_meanwhile_are_kept_and_so_is_the_result(potentials, work, monkeypatch, capsys, words):
+    monkeypatch.chdir(work)
+    names = ["ethanol_relaxed.extxyz", "ethanol_relaxed.traj"]
+    if words:
+        for name in names:
+            (work / name).write_text("older")
+    relaxed = relax._run
+
+    def meet(*arguments, **options):
+        for name in names:
+            (work / name).write_text("of another program")
+        return relaxed(*arguments, **options)
+
+    monkeypatch.setattr(relax, "_run", meet)
+    status = run_cli(build_app(), ["relax", str(potentials / "organic"), "ethanol.xyz", "--fmax", "0.005", "--quiet", *words])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    assert "written by another program meanwhile" in said.err
+    assert {(work / name).read_text() for name in names} == {"of another program"}
+    assert "ethanol_relaxed.rescued1.extxyz" in said.out
+    assert np.isfinite(read(work / "ethanol_relaxed.rescued1.extxyz").get_forces()).all()
+    assert len(read(work / "ethanol_relaxed.rescued1.traj", ":")) > 1
+
+
+def test_two_at_once_do_not_write_the_same_files(potentials, work, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    with output_lock(work / "ethanol_relaxed.cif"):
+        status = run_cli(build_app(), ["relax", str(potentials / "organic"), "ethanol.xyz", "--quiet"])
+    assert status == 1
+    assert "another process is writing ethanol_relaxed.extxyz" in capsys.readouterr().err
+    assert [path.name for path in work.iterdir()] == ["ethanol.xyz"]
+
+
+def test_numbers_that_are_not_finite(potentials, work, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    text = (work / "ethanol.xyz").read_text().split("\n")
+    text[4] = "H nan 0.0 0.0"
+    (work / "ethanol.xyz").write_text("\n".join(text))
+    assert run_cli(build_app(), ["relax", str(potentials / "organic"), "ethanol.xyz", "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("mlff: error:") == 1
+    assert "the position of atom 2" in said
+    assert [path.name for path in work.iterdir()] == ["ethanol.xyz"]
