@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlff_calc.bounded import parse_json, read_text, require_regular
-from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.errors import DatasetError, MLFFError, RecipeError
 
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
@@ -57,3 +57,12 @@ def test_json_within_bounds() -> None:
     assert parse_json('{"a": [1, 2.5, null, "x"]}') == {"a": [1, 2.5, None, "x"]}
     assert parse_json("[" * 100 + "]" * 100)
     assert parse_json("Infinity", finite=False) == float("inf")
+
+
+def test_errors_do_not_quote_without_end() -> None:
+    short, long = MLFFError("a" * 2000), MLFFError("begin " + "x" * 10**6 + " end")
+    assert str(short) == "a" * 2000
+    assert len(str(long)) < 2000
+    assert str(long).startswith("begin x")
+    assert "characters left out" in str(long)
+    assert str(long).endswith("x end")

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from mlff_calc.backbones.base import backbone_options
 from mlff_calc.errors import OptionError, PotentialFileError, RecipeError, UnknownElementError
+from mlff_calc.export import load_exported
 from mlff_calc.potential import Potential, build_potential, evaluate_atoms, list_potentials, load_potential
 from mlff_calc.potential.files import FORMAT_VERSION, WEIGHTS, checksum
 
@@ -252,4 +253,32 @@ def test_the_domain_is_kept_and_covered_by_the_checksum(saved: Path) -> None:
         load_potential(saved)
     rewrite(saved, domain=[1.0])
     with pytest.raises(PotentialFileError, match="not a mapping"):
+        load_potential(saved)
+
+
+def test_an_export_or_a_checkpoint_in_place_of_weights(saved: Path) -> None:
+    exported = saved.parent / "p.pt"
+    torch.save({"x": torch.ones(2)}, exported)
+    (saved / WEIGHTS).write_bytes(exported.read_bytes())
+    with pytest.raises(PotentialFileError, match=r"is an archive, as exported files and checkpoints are, and no weights"):
+        load_potential(saved)
+    with pytest.raises(PotentialFileError, match=r"p\.pt is an exported file by its ending.*load_exported"):
+        load_potential(exported)
+
+
+def test_weights_in_place_of_an_export(saved: Path) -> None:
+    (saved.parent / "p.pt").write_bytes((saved / WEIGHTS).read_bytes())
+    with pytest.raises(PotentialFileError, match=r"holds weights \(safetensors\).*name the folder"):
+        load_exported(saved.parent / "p.pt")
+
+
+@pytest.mark.parametrize("name", ["equiformer", "cg_egnn"])
+def test_a_network_far_larger_than_its_file_is_not_built(saved: Path, name: str) -> None:
+    """Within the bounds of each option and all together, and some hundred MiB."""
+    config = {**CONFIG, "backbone": {"name": name, "channels": 512, "n_layers": 4}}
+    header = {**_header(saved), "config": config}
+    with safe_open(saved / WEIGHTS, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    rewrite(saved, config=config, sha256=checksum(tensors, header))
+    with pytest.raises(PotentialFileError, match=r"far larger than the \d+ bytes of tensors in the file"):
         load_potential(saved)
