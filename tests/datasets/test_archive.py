@@ -32,9 +32,14 @@ def archive(path: Path, compression: int = zipfile.ZIP_STORED, **members: bytes)
 @pytest.mark.parametrize(
     ("shape", "descr"),
     [
-        ((10**12,), "<f8"), ((10**20, 3), "<f8"), ((3,), "<U10000000"), ((4,), "<f8"), ((2,), "<f8"), ((3,), "<f4"),
+        ((10**12,), "<f8"),
+        ((10**20, 3), "<f8"),
+        ((3,), "<U10000000"),
+        ((4,), "<f8"),
+        ((2,), "<f8"),
+        ((3,), "<f4"),
         ((), "<f8"),
-    ],  # fmt: skip
+    ],
 )
 def test_heads_that_do_not_fit_the_bytes(tmp_path: Path, shape: tuple[int, ...], descr: str, compression: int) -> None:
     path = archive(tmp_path / "x.npz", compression, R=npy(shape, descr, bytes(24)))

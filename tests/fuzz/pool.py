@@ -67,8 +67,8 @@ class Reader:
         if line:
             return json.loads(line)
         answer = {"kind": kind, "number": number, "end": "hang" if line is None else "crash"}
-        self.close()
         answer["said"] = self._last_words()
+        self.close()
         self._start()
         return answer
 
@@ -76,7 +76,7 @@ class Reader:
         """End the process."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
             stream.close()
 
 
