@@ -21,16 +21,29 @@ class FolderLock:
     """A lock that is held; made by `folder_lock`."""
 
     def __init__(self, folder: Path, descriptor: int) -> None:
-        self.folder, self._descriptor = folder, descriptor
+        self.folder, self.file, self._descriptor = folder, folder / LOCK, descriptor
+        self._identity = _identity(os.fstat(descriptor))
 
     def is_in_place(self) -> bool:
-        """Whether the folder's path still leads to the folder that was locked."""
-        return same_file(self.folder / LOCK, self._descriptor)
+        """Whether the folder's path still leads to the folder that was locked; other processes may ask as well."""
+        try:
+            return _identity(self.file.stat()) == self._identity
+        except OSError:
+            return False
 
     def whereabouts(self) -> Path | None:
         """Where the locked folder is now, if the system tells; None where it was removed."""
+        try:
+            if _identity(os.fstat(self._descriptor)) != self._identity:
+                return None  # asked in another process, to which the file is not open
+        except OSError:
+            return None
         place = path_of(self._descriptor)
         return None if place is None else place.parent
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def same_file(path: Path, descriptor: int) -> bool:
@@ -39,7 +52,7 @@ def same_file(path: Path, descriptor: int) -> bool:
         there, held = path.stat(), os.fstat(descriptor)
     except OSError:
         return False
-    return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
+    return _identity(there) == _identity(held)
 
 
 def file_mark(path: Path) -> tuple[int, ...] | None:

@@ -22,6 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from mlff_calc.bounded import require_regular, shorten
 from mlff_calc.errors import MLFFError, OptionError, TrainingError
+from mlff_calc.locks import FolderLock
 from mlff_calc.memory import keep_freed_memory
 from mlff_calc.training.callbacks import AveragedWeights, BudgetKeeper, Checkpoints, MetricsFile
 from mlff_calc.training.checkpoint_files import CURE, check_best, check_last, exists, load_tensors, save_tensors
@@ -29,6 +30,7 @@ from mlff_calc.training.data import BatchSource, EpochLoader
 from mlff_calc.training.failures import BadBatch, FailureReport
 from mlff_calc.training.metrics import read_metrics
 from mlff_calc.training.network_module import NetworkModule
+from mlff_calc.training.place import KeepsPlace, check_place
 from mlff_calc.training.progress import ProgressReport
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.run_folder import RunFolder
@@ -184,6 +186,7 @@ def fit(
     valid: BatchSource,
     bad_batch: BadBatch,
     folder: RunFolder,
+    lock: FolderLock,
     *,
     resume: bool,
     show_bar: bool,
@@ -197,11 +200,12 @@ def fit(
         valid: Validation frames.
         bad_batch: Says which frames made a loss that is not finite.
         folder: Where to write.
+        lock: The lock of that folder; where it no longer stands there, the run stops.
         resume: Go on from `last.ckpt`, where there is one; a run that had come to its end is not trained further.
         show_bar: Draw a progress bar on a terminal.
 
     Raises:
-        TrainingError: A loss or gradient is not finite.
+        TrainingError: A loss or gradient is not finite, or the folder was moved, deleted or replaced.
         KeyboardInterrupt: Ctrl-C; the text says how to go on.
         OSError: A file cannot be written.
     """
@@ -220,6 +224,7 @@ def fit(
     averaged = AveragedWeights(recipe.optimizer.ema_decay)
     checkpoints = Checkpoints(folder.checkpoints, recipe.trainer.checkpoint_every, recipe.trainer.early_stop, averaged)
     callbacks = [
+        KeepsPlace(lock),
         averaged,
         keeper,
         MetricsFile(folder.metrics, keeper),
@@ -246,7 +251,12 @@ def fit(
             inference_mode=False,
             default_root_dir=str(folder.path),
         )
-        _run(trainer, module.train(), Loaders(recipe, train, valid), start, folder, checkpoints)
+        try:
+            _run(trainer, module.train(), Loaders(recipe, train, valid), start, folder, checkpoints)
+        except (OSError, TrainingError):
+            check_place(lock)  # a folder that is gone is why nothing could be written
+            raise
+    check_place(lock)
     return _result(folder)
 
 

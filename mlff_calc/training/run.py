@@ -87,7 +87,8 @@ def train(
     Raises:
         RecipeError: The recipe is wrong, or asks for labels or files that are not there.
         DatasetError: Data that cannot be read, or parts that disagree on elements.
-        TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs.
+        TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs; one
+            that was moved or deleted during the run.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
         OSError: Something cannot be written.
     """
@@ -113,12 +114,12 @@ def train(
     logger.info("%s", label_table([count for frames in parts.values() for count in frames.count_by_file()]))
     for line in _notes(recipe, potential, parts):
         logger.info("%s", line)
-    with hold_folder(folder, seen):
+    with hold_folder(folder, seen) as lock:
         set_up_folder(folder, recipe, data, command, resume=resume)
         example = train_graphs.batch([0, len(train_graphs) - 1]).graph if recipe.trainer.compile else None  # two systems
         module = TrainingModule(potential, recipe, example)
         saved = SavedFrames(folder, parts)
-        fitted = fit(recipe, module, train_graphs, valid_graphs, saved, folder, resume=resume, show_bar=show_bar)
+        fitted = fit(recipe, module, train_graphs, valid_graphs, saved, folder, lock, resume=resume, show_bar=show_bar)
         best = best_network(potential, folder)
         return _finish(recipe, best, parts, fitted, folder, command)
 

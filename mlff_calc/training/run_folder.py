@@ -31,7 +31,7 @@ import torch
 from mlff_calc.bounded import parse_json, read_text, shorten
 from mlff_calc.datasets import PARTS
 from mlff_calc.errors import RecipeError, TrainingError
-from mlff_calc.locks import LOCK, folder_lock
+from mlff_calc.locks import LOCK, FolderLock, folder_lock
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.fingerprints import changed_files
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
@@ -197,7 +197,7 @@ def look(folder: RunFolder) -> tuple[object, ...]:
 
 
 @contextmanager
-def hold_folder(folder: RunFolder, seen: tuple[object, ...]) -> Iterator[None]:
+def hold_folder(folder: RunFolder, seen: tuple[object, ...]) -> Iterator[FolderLock]:
     """Hold the folder, made where there is none, for one run.
 
     Args:
@@ -205,19 +205,19 @@ def hold_folder(folder: RunFolder, seen: tuple[object, ...]) -> Iterator[None]:
         seen: What `look` gave before `check_folder` decided that the run may use the folder.
 
     Yields:
-        Nothing.
+        The lock, which knows where the folder is.
 
     Raises:
         TrainingError: Another process runs there, or another run has written there since.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    with folder_lock(folder.path, error=TrainingError):
+    with folder_lock(folder.path, error=TrainingError) as lock:
         if look(folder) != seen:
             raise TrainingError(
                 f"{folder.path}: another run has written there since this one looked, so it was not started and changed "
                 "nothing; give the same command again to decide by what is there now, or another --output"
             )
-        yield
+        yield lock
 
 
 def _refuse_other_recipe(folder: RunFolder, recipe: TrainingRecipe) -> None:

@@ -204,7 +204,8 @@ def test_files_written_meanwhile_are_kept_and_so_is_the_result(potentials, work,
         return relaxed(*arguments, **options)
 
     monkeypatch.setattr(relax, "_run", meet)
-    status = run_cli(build_app(), ["relax", str(potentials / "organic"), "ethanol.xyz", "--fmax", "0.005", "--quiet", *words])
+    asked = ["relax", str(potentials / "organic"), "ethanol.xyz", "--fmax", "0.005", "--quiet", *words]
+    status = run_cli(build_app(), asked)
     said = capsys.readouterr()
     assert status == 0, said.err
     assert "written by another program meanwhile" in said.err

@@ -15,6 +15,7 @@ from mlff_calc.locks import folder_lock
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.files import read_header
 from mlff_calc.training import run_folder
+from mlff_calc.training.callbacks import AveragedWeights, MetricsFile
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.recipe_copies import shipped_command, shipped_recipe
 from mlff_calc.training.run import train
@@ -177,3 +178,56 @@ def test_a_folder_in_which_another_process_runs_is_refused(project: Project) -> 
     with folder_lock(path.parent / "run"), pytest.raises(TrainingError, match="another process is running"):
         train(path, overwrite=True)
     assert (path.parent / "run/run.json").read_bytes() == before
+
+
+def _after_two_epochs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something in the third epoch, once."""
+    kept = MetricsFile._write
+
+    def write(self: MetricsFile) -> None:
+        kept(self)
+        if len(self.rows) == 2:
+            monkeypatch.setattr(MetricsFile, "_write", kept)
+            monkeypatch.setattr(AveragedWeights, "on_train_batch_end", meddle(AveragedWeights.on_train_batch_end))
+
+    def meddle(method: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object, **options: object) -> None:
+            monkeypatch.setattr(AveragedWeights, "on_train_batch_end", method)
+            act()
+            method(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(MetricsFile, "_write", write)
+
+
+def test_a_folder_that_is_moved_is_noticed_and_goes_on_there(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = project()
+    run, moved = path.parent / "run", path.parent / "moved"
+    _after_two_epochs(monkeypatch, lambda: run.rename(moved))
+    with pytest.raises(TrainingError, match=rf"was moved during the run.*mlff train {moved}/recipe.yaml --resume --output"):
+        train(path)
+    assert not run.exists()
+    whole = train(path, output=path.parent / "whole")
+    again = train(moved / "recipe.yaml", output=moved, resume=True)
+    assert again.report.errors == whole.report.errors
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_deleted_is_noticed_and_what_replaced_it_is_left_alone(
+    project: Project, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    path = project()
+    run = path.parent / "run"
+
+    def meddle() -> None:
+        shutil.rmtree(run)
+        if replaced:
+            (run / "checkpoints").mkdir(parents=True)
+            (run / "run.json").write_text("of another run")
+
+    _after_two_epochs(monkeypatch, meddle)
+    with pytest.raises(TrainingError, match="was deleted or replaced during the run"):
+        train(path)
+    left = [file for file in run.rglob("*") if file.is_file()]
+    assert [file.read_text() for file in left] == (["of another run"] if replaced else [])

@@ -83,7 +83,8 @@ def train_propagator(
         RecipeError: The recipe is wrong, or asks for velocities or a file that are not there.
         DatasetError: Data that cannot be read, or parts that disagree on kinds of particles.
         StructureError: A sample cannot be a graph.
-        TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs.
+        TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs; one
+            that was moved or deleted during the run.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
         OSError: Something cannot be written.
     """
@@ -105,13 +106,13 @@ def train_propagator(
     mark = data_fingerprint(data_path(recipe), recipe.data.format)
     data = {part: mark | {"samples": len(samples)} for part, samples in parts.items()}
     logger.info("%s", ", ".join(f"{len(samples)} samples for {part}" for part, samples in parts.items()))
-    with hold_folder(folder, seen):
+    with hold_folder(folder, seen) as lock:
         set_up_folder(folder, recipe, data, command, resume=resume)
         n_example = min(recipe.optimizer.batch_size, len(train))
         example = train.batch(list(range(n_example))).graph if recipe.trainer.compile else None
         module = MotionModule(propagator, recipe, example)
         named = NamedSamples(folder, {part: [sample.place for sample in parts[part]] for part in ("train", "valid")})
-        fitted = fit(recipe, module, train, valid, named, folder, resume=resume, show_bar=show_bar)
+        fitted = fit(recipe, module, train, valid, named, folder, lock, resume=resume, show_bar=show_bar)
         return _finish(recipe, best_network(propagator, folder), parts, fitted, folder, command)
 
 
