@@ -6,6 +6,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 WHEELS ?= wheels
 PYTEST ?= $(BIN)/python -m pytest
+# Processes for the tests. All tests of a file run in one process, in their order.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
+SPREAD := -n $(WORKERS) --dist loadfile
 TORCH  := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 SETUP  := pyproject.toml setup.cfg constraints.txt
 
@@ -40,10 +43,10 @@ demo: $(VENV)/.installed  ## 2 ps NVE and 5 ps Langevin dynamics of ethanol with
 	@echo "Look at demo/nve and demo/langevin: open report.html in a browser."
 
 test: $(VENV)/.installed-dev  ## the tests, without the slow ones
-	$(PYTEST) -m "not slow and not gpu" $(PYTEST_ARGS)
+	$(PYTEST) $(SPREAD) -m "not slow and not gpu" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed-dev  ## the slow tests as well
-	$(PYTEST) -m "not gpu" $(PYTEST_ARGS)
+	$(PYTEST) $(SPREAD) -m "not gpu" $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff
 	$(BIN)/ruff check .

@@ -22,10 +22,8 @@ from difflib import get_close_matches
 
 import numpy as np
 import torch
-from ase.neighborlist import primitive_neighbor_list
 from matscipy.neighbours import neighbour_list as matscipy_neighbour_list
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from mlff_calc.errors import OptionError
 from mlff_calc.graph.box import Box
@@ -50,6 +48,8 @@ def matscipy_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
 
 def _tree_pairs(box: Box, cutoff: float) -> RawPairs:
     """Pairs of a system without periodicity by a k-d tree."""
+    from scipy.spatial import cKDTree  # here, since it takes longer to import than all of this package
+
     half = cKDTree(box.positions).query_pairs(cutoff, output_type="ndarray")
     gaps = box.positions[half[:, 1]] - box.positions[half[:, 0]]
     half = half[np.einsum("ij,ij->i", gaps, gaps) < cutoff**2]
@@ -59,6 +59,8 @@ def _tree_pairs(box: Box, cutoff: float) -> RawPairs:
 
 def ase_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
     """Pairs by ase.neighborlist."""
+    from ase.neighborlist import primitive_neighbor_list  # here, since it imports scipy's sparse matrices
+
     return primitive_neighbor_list("ijS", box.periodic, box.cell, box.positions, cutoff, self_interaction=False)
 
 

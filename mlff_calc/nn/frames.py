@@ -19,9 +19,9 @@ Source: Passaro and Zitnick, "Reducing SO(3) convolutions to SO(2)" (2023), Sec.
 from typing import List
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
+from mlff_calc.nn.coupling import raising
 from mlff_calc.nn.take import Take
 
 
@@ -57,7 +57,7 @@ class RaiseDegree(nn.Module):
     def __init__(self, degree: int) -> None:
         super().__init__()
         low, self.high = 2 * degree - 1, 2 * degree + 1
-        couple = o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64)  # [2l-1, 3, 2l+1]
+        couple = raising(degree)  # [2l-1, 3, 2l+1]
         table = self.high * torch.einsum("aim,bjn->abijmn", couple, couple)
         self.register_buffer("table", table.reshape(low * low * 9, self.high * self.high), persistent=False)
 

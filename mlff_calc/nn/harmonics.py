@@ -11,11 +11,10 @@ direction is special and the derivatives are polynomials too. At the zero vector
 from typing import List
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 
-HIGHEST_DEGREE = 11
-"""The coefficients of e3nn end here."""
+from mlff_calc.nn.coupling import raising
+
 LANES = 16
 """Products with matrices of so many columns, or a multiple, are up to twice as fast on CPUs as with a few columns less."""
 
@@ -34,7 +33,7 @@ class NextDegree(nn.Module):
     def __init__(self, degree: int) -> None:
         super().__init__()
         n_lower, n_here = 2 * degree - 1, 2 * degree + 1
-        couple = o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64)  # [2l-1, 3, 2l+1]
+        couple = raising(degree)  # [2l-1, 3, 2l+1]
         table = (couple / couple[degree - 1, 1, degree]).reshape(3 * n_lower, n_here)
         repeat_lower = torch.eye(n_lower, dtype=torch.float64).repeat_interleave(3, dim=1)
         repeat_axes = torch.eye(3, dtype=torch.float64).repeat(1, n_lower)

@@ -1,0 +1,47 @@
+"""Clebsch-Gordan coefficients that raise a degree by one, [2l-1, 3, 2l+1] for (l-1, 1, l), as e3nn gives them.
+
+They are kept in a small file, because importing e3nn takes longer than everything else that a calculator does at its start.
+`python -m mlff_calc.nn.coupling` writes the file again.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HIGHEST_DEGREE = 11
+"""Highest degree that can be reached; the coefficients of e3nn end here."""
+TABLES = Path(__file__).with_name("coupling.npz")
+
+
+@lru_cache(maxsize=1)
+def _tables() -> dict[str, np.ndarray]:
+    with np.load(TABLES) as opened:
+        return {name: opened[name] for name in opened.files}
+
+
+def raising(degree: int) -> Tensor:
+    """Coefficients [2 * degree - 1, 3, 2 * degree + 1] of degree - 1 and 1 to `degree`, float64, e3nn's order and norm.
+
+    Args:
+        degree: 1 to `HIGHEST_DEGREE`.
+    """
+    return torch.from_numpy(_tables()[str(degree)].copy())
+
+
+def _write() -> None:
+    from e3nn import o3
+
+    tables = {
+        str(degree): o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64).numpy()
+        for degree in range(1, HIGHEST_DEGREE + 1)
+    }
+    np.savez_compressed(TABLES, **tables)
+
+
+if __name__ == "__main__":
+    _write()

@@ -1,0 +1,27 @@
+"""The kept Clebsch-Gordan coefficients are e3nn's, and nothing imports e3nn to use them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mlff_calc.nn.coupling import HIGHEST_DEGREE, raising
+
+
+@pytest.mark.parametrize("degree", range(1, HIGHEST_DEGREE + 1))
+def test_the_tables_are_those_of_e3nn(degree: int) -> None:
+    o3 = pytest.importorskip("e3nn.o3")
+    assert torch.equal(raising(degree), o3.wigner_3j(degree - 1, 1, degree, dtype=torch.float64))
+
+
+def test_a_table_that_is_changed_stays_as_it_is_for_others() -> None:
+    raising(3).zero_()
+    assert raising(3).abs().sum() > 0.0
+
+
+def test_a_calculator_starts_without_e3nn() -> None:
+    code = "import sys, mlff_calc; mlff_calc.MLFFCalculator('ethanol'); sys.exit('e3nn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
