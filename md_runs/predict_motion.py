@@ -19,7 +19,8 @@ from rich.table import Table
 
 from mlff_calc.datasets.motion import NBodyOptions, make_nbody, read_motion, save_archive
 from mlff_calc.propagator import load_propagator
-from mlff_calc.training.motion import evaluate_propagator, parse_motion_recipe, train_propagator
+from mlff_calc.training import train
+from mlff_calc.training.propagator import evaluate_propagator, parse_motion_recipe
 
 MOVING = {"moves": True, "n_layers": 4, "n_basis": 16, "cutoff": 15.0}
 NETWORKS = {
@@ -73,7 +74,7 @@ def main():
     for network in NETWORKS:
         folder = options.output / network
         if not (options.resume and (folder / "propagator").is_dir()):  # what is finished is only judged
-            train_propagator(
+            train(
                 recipe(network, data, options),
                 output=folder,
                 resume=options.resume and folder.exists(),

@@ -1,4 +1,4 @@
-"""`mlff eval`: errors of a potential on labelled structures, or of a propagator on trajectories."""
+"""`mlff eval`: errors of a trained network on data; its header says of which kind it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from mlff_calc.cli import options
 
+_OPTIONS = {"keys": "--key", "units": "--unit", "heavy_atoms": "--heavy-atoms/--all-atoms"}
 _OF_PROPAGATORS = "For propagators; as in training where nothing is said."
 
 
@@ -114,53 +115,25 @@ def evaluate(
     Of a propagator: mean square errors of positions and velocities in the units of the data, beside those of two guesses
     that need no network, constant velocity and last position; parameters and time per batch.
     """
-    from mlff_calc.propagator.files import is_propagator
+    from mlff_calc.potential.files import kind_of
+    from mlff_calc.training.kinds import DEFAULT, task_of
 
-    asked_precision = None if precision is None else precision.value
-    common: dict[str, Any] = {"device": device}
-    reading = {
-        "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms, "neighbors": neighbors
+    kind = kind_of(potential) or DEFAULT
+    task = task_of(kind)
+    given: dict[str, Any] = {
+        "plot": plot, "keys": _pairs("--key", key), "units": _pairs("--unit", unit), "index": index, "part": part,
+        "format": file_format, "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms,
+        "neighbors": neighbors, "limit": limit, "trust": trust or None,
     }  # fmt: skip
-    if is_propagator(potential):
-        _refuse("a propagator", {"--plot": plot, "--key": key, "--unit": unit, "--index": index})
-        from mlff_calc.training.motion.evaluate import BATCH_SIZE, evaluate_motion_file
-
-        if len(data) > 1:
-            raise typer.BadParameter(f"a propagator takes one file of trajectories, not {len(data)}; name one")
-        moved = evaluate_motion_file(
-            potential,
-            data[0],
-            part=None if part == "all" else part or "test",
-            format=file_format,
-            reading=reading,
-            limit=limit,
-            batch_size=batch_size or BATCH_SIZE,
-            precision=asked_precision or "float32",
-            **common,
-        )
-        typer.echo(json.dumps(moved.as_dict(), indent=2) if as_json else moved.as_text())
-        return
-    _refuse(
-        "a potential", {f"--{name.replace('_', '-')}": value for name, value in (reading | {"limit": limit}).items()}
-    )
-    from mlff_calc.training.evaluate import evaluate_files
-    from mlff_calc.training.recipe import parse_sources
-
-    asked: dict[str, Any] = {"file": [str(file) for file in data], "index": index or ":", "part": part}
-    asked |= {"format": file_format, "keys": _pairs("--key", key), "units": _pairs("--unit", unit)}
-    report = evaluate_files(
-        potential, parse_sources(asked, "mlff eval"), batch_size=batch_size or 16, plot=plot,
-        precision=asked_precision, trust=trust, **common,
-    )
+    asked = {name: value for name, value in given.items() if value is not None}
+    for name in asked.keys() - task.options:
+        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        raise typer.BadParameter(f"{option} means nothing for a {kind}; leave it out")
+    report = task.evaluate(
+        potential, data, batch_size=batch_size, device=device,
+        precision=None if precision is None else precision.value, **asked,
+    )  # fmt: skip
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text())
-
-
-def _refuse(what: str, given: dict[str, Any]) -> None:
-    """An option that means nothing for what is evaluated is an error."""
-    for option, value in given.items():
-        if value is not None and value != []:
-            option = "--heavy-atoms/--all-atoms" if option == "--heavy-atoms" else option
-            raise typer.BadParameter(f"{option} means nothing for {what}; leave it out")
 
 
 def _pairs(option: str, words: list[str] | None) -> dict[str, Any] | None:

@@ -172,6 +172,17 @@ def read_weights(folder: Path, kind: str = "potential") -> tuple[dict[str, Any],
     return header, tensors
 
 
+def kind_of(name_or_path: str | Path) -> str | None:
+    """What a folder of weights holds, by its header; None where there is no such folder.
+
+    Raises:
+        PotentialFileError: the folder holds weights whose header cannot be read.
+    """
+    path = Path(name_or_path)
+    path = path.parent if path.name == WEIGHTS else path
+    return str(read_header(path).get("kind", "potential")) if (path / WEIGHTS).is_file() else None
+
+
 def check_kind(folder: Path, kind: str = "potential") -> dict[str, Any]:
     """Header of a folder that is to hold a `kind`.
 

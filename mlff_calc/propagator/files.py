@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlff_calc.potential.files import WEIGHTS, Savable, read_header, save_potential
+from mlff_calc.potential.files import Savable, save_potential
 
 KIND = "propagator"
 UNITS = {"length": "of the data", "time": "of the data"}
@@ -14,14 +14,3 @@ UNITS = {"length": "of the data", "time": "of the data"}
 def save_propagator(propagator: Savable, folder: str | Path, **options: Any) -> Path:  # noqa: ANN401
     """Write a propagator to `folder`; see `save_potential` for the options and errors."""
     return save_potential(propagator, folder, kind=KIND, units=UNITS, **options)
-
-
-def is_propagator(folder: str | Path) -> bool:
-    """Whether a folder holds a propagator.
-
-    Raises:
-        PotentialFileError: the folder holds weights whose header cannot be read.
-    """
-    path = Path(folder)
-    path = path.parent if path.name == WEIGHTS else path
-    return (path / WEIGHTS).is_file() and read_header(path).get("kind", "potential") == KIND

@@ -1,12 +1,14 @@
-"""Recipes, losses, the Lightning run, fine-tuning and evaluation: how a potential comes to be.
+"""Recipes, losses, the Lightning run, fine-tuning and evaluation: how a network comes to be.
 
-`run.train` is the whole road; `evaluate.evaluate` judges a potential. Lightning is imported only when a run starts.
+`run.train` is the whole road of every kind (`kinds`); `evaluate.evaluate` judges a potential. Lightning is imported
+only when a run starts.
 """
 
 from __future__ import annotations
 
 from mlff_calc.training.evaluate import EvaluationReport, evaluate
+from mlff_calc.training.kinds import kinds, load_any_recipe
 from mlff_calc.training.recipe import Recipe, load_recipe
 from mlff_calc.training.run import TrainingResult, train
 
-__all__ = ["EvaluationReport", "Recipe", "TrainingResult", "evaluate", "load_recipe", "train"]
+__all__ = ["EvaluationReport", "Recipe", "TrainingResult", "evaluate", "kinds", "load_any_recipe", "load_recipe", "train"]

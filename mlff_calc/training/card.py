@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from ase.data import chemical_symbols
 
 from mlff_calc.datasets.several import short_names
-from mlff_calc.potential import Potential
-from mlff_calc.training.evaluate import EvaluationReport
-from mlff_calc.training.fit import FitResult
 from mlff_calc.training.frames import Frames
+from mlff_calc.training.machine import machine
 from mlff_calc.training.recipe import Recipe
 from mlff_calc.training.recipe_copies import without_folder
+from mlff_calc.training.task import Outcome
 
 
-def machine() -> str:
-    """Processor, threads and GPU in words."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    text = f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)"
-    return text + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
-
-
-def write_card(
-    recipe: Recipe,
-    potential: Potential,
-    parts: dict[str, Frames],
-    fitted: FitResult,
-    report: EvaluationReport,
-    command: str,
-    notes: Sequence[str] = (),
-) -> str:
-    """The card as Markdown.
-
-    Args:
-        recipe: Supplies what the author says about data and method.
-        potential: The result.
-        parts: The frames, by part.
-        fitted: Epochs and time.
-        report: Errors on `test`, or on `valid` where there is no test part.
-        command: The command line of the run.
-        notes: What was decided about the data, a sentence each.
-    """
+def write_card(outcome: Outcome[Recipe, Frames]) -> str:
+    """The card as Markdown."""
+    recipe, potential, parts, report = outcome.recipe, outcome.network, outcome.parts, outcome.report
+    fitted, notes = outcome.fitted, outcome.notes
     card = recipe.card
     elements = " ".join(chemical_symbols[z] for z in potential.elements)
-    judged = "test" if "test" in parts else "valid"
     n_weights = sum(p.numel() for p in potential.parameters())
     backbone = ", ".join(f"{key} {value}" for key, value in potential.config["backbone"].items())
     lines = [f"# {card.title or recipe.origin.stem}: a potential for {elements}", ""]
@@ -67,11 +34,11 @@ def write_card(
     lines += ["", "## Model", "", f"{backbone}; {n_weights} weights; precision in training {recipe.trainer.precision}."]
     if recipe.fine_tune_from:
         lines.append(f"Fine-tuned from {without_folder(recipe.fine_tune_from)}.")
-    lines += ["", "## Training", "", f"    {command or 'train(recipe)'}", ""]
+    lines += ["", "## Training", "", f"    {outcome.command or 'train(recipe)'}", ""]
     lines.append(
         f"{fitted.seconds / 60.0:.1f} minutes, {fitted.epochs} epochs (best: {fitted.best_epoch}), on {machine()}."
     )
-    where = "test frames" if judged == "test" else "validation frames (there were no test frames)"
+    where = "test frames" if outcome.judged == "test" else "validation frames (there were no test frames)"
     lines += ["", f"## Errors on {report.frames} {where}", "", "| | MAE | RMSE | unit |", "|---|---|---|---|"]
     for name, errors in report.errors.items():
         lines.append(f"| {name.replace('_', ' ')} | {errors.mae:.3f} | {errors.rmse:.3f} | {errors.unit} |")

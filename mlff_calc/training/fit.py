@@ -85,8 +85,7 @@ class Loaders(pl.LightningDataModule):
 
     def val_dataloader(self) -> EpochLoader:
         """In the order of the file."""
-        size = self.section.valid_batch_size or self.section.batch_size
-        return EpochLoader(self.valid, size, None, *self._share())
+        return EpochLoader(self.valid, self.section.judging_size, None, *self._share())
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ class OptimizerSection(Section):
     max_epochs: int | None = Field(None, ge=1)
     max_minutes: float | None = Field(None, gt=0.0)
 
+    @property
+    def judging_size(self) -> int:
+        """Frames per batch where nothing is learned."""
+        return self.valid_batch_size or self.batch_size
+
     @model_validator(mode="after")
     def _has_a_budget(self) -> OptimizerSection:
         if self.max_epochs is None and self.max_minutes is None:

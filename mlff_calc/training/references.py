@@ -13,8 +13,10 @@ from ase.data import chemical_symbols
 
 from mlff_calc.datasets import Sample, fit_reference_energies
 from mlff_calc.datasets.isolated import isolated_energies
+from mlff_calc.datasets.weights import weight_lines
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.graph import graph_from_atoms
+from mlff_calc.potential import Potential
 from mlff_calc.training.frames import Frames, symbol_number
 from mlff_calc.training.recipe import Recipe
 
@@ -129,3 +131,23 @@ def references_line(energies: Mapping[str, float], origin: str) -> str:
     """
     listed = ", ".join(f"{chemical_symbols[int(z)]} {energy:.10g} eV" for z, energy in energies.items())
     return f"reference energies {origin}: {listed}"
+
+
+def decisions(recipe: Recipe, potential: Potential, parts: Mapping[str, Frames]) -> list[str]:
+    """What was decided about the data beside their counts: reference energies, isolated atoms, weights.
+
+    Args:
+        recipe: The recipe.
+        potential: What is trained; its configuration holds the reference energies.
+        parts: Frames by part.
+    """
+    notes = [references_line(potential.config["reference_energies"], origin_of(recipe, parts["train"]))]
+    n_isolated = sum(len(frames.isolated) for frames in parts.values())
+    if n_isolated:
+        kept = recipe.data.keep_isolated_atoms
+        what = "are among the other frames (data.keep_isolated_atoms)" if kept else "are in no part of the data"
+        notes.append(f"{n_isolated} frames of isolated atoms {what}")
+    weights = parts["train"].weights
+    if weights is not None:
+        notes += [f"weights of {line}" for line in weight_lines(parts["train"].samples, weights)]
+    return notes

@@ -1,37 +1,24 @@
-"""A training run from recipe to potential: check everything, fit, judge, write."""
+"""A training run from recipe to result, of every kind: check everything, fit, judge, draw, write."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mlff_calc.datasets.weights import weight_lines
-from mlff_calc.graph.domain import domain_of
-from mlff_calc.potential import Potential
-from mlff_calc.training.build import new_potential
-from mlff_calc.training.data import GraphFrames
-from mlff_calc.training.evaluate import EvaluationReport, evaluate
 from mlff_calc.training.files import write_atomic
-from mlff_calc.training.finetune import start_from
-from mlff_calc.training.fingerprints import fingerprint_all
-from mlff_calc.training.frames import Frames, read_frames
-from mlff_calc.training.labels import check_labels, label_table
-from mlff_calc.training.recipe import Recipe, load_recipe
+from mlff_calc.training.kinds import load_any_recipe, task_for
+from mlff_calc.training.machine import machine
+from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
-from mlff_calc.training.references import origin_of, references_line
-from mlff_calc.training.run_folder import (
-    RunFolder,
-    check_folder,
-    hold_folder,
-    look,
-    set_up_folder,
-)
+from mlff_calc.training.run_folder import RunFolder, check_folder, hold_folder, look, set_up_folder
 from mlff_calc.training.run_steps import best_network, check_compiler, output_folder
+from mlff_calc.training.task import Outcome, Report, Task
 
 logger = logging.getLogger(__name__)
 
@@ -41,29 +28,33 @@ class TrainingResult:
     """What a run gave.
 
     Attributes:
+        kind: What was trained.
         folder: Folder of the run.
-        potential: Folder of the potential.
-        report: Errors on the test frames, or on the validation frames where there are no test frames.
+        model: Folder of the trained network.
+        report: Errors on the test part, or on the validation part where there is no test part.
         judged: `test` or `valid`.
+        items: What parts have a number of, such as frames.
         minutes: Time used for training.
-        notes: Where the reference energies come from, what became of isolated atoms, weights of frames.
+        notes: What was decided about the data, a sentence each.
     """
 
+    kind: str
     folder: Path
-    potential: Path
-    report: EvaluationReport
+    model: Path
+    report: Any
     judged: str
+    items: str
     minutes: float
     notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """A few lines for the user."""
-        head = f"trained in {self.minutes:.1f} minutes; errors on the {self.judged} frames:"
-        return "\n".join([head, self.report.as_text(), *self.notes, f"potential: {self.potential}"])
+        head = f"trained in {self.minutes:.1f} minutes; errors on the {self.judged} {self.items}:"
+        return "\n".join([head, self.report.as_text(), *self.notes, f"{self.kind}: {self.model}"])
 
 
 def train(
-    recipe: Recipe | Path | str,
+    recipe: TrainingRecipe | Path | str,
     *,
     overrides: list[str] | tuple[str, ...] = (),
     output: Path | str | None = None,
@@ -72,7 +63,7 @@ def train(
     command: str = "",
     show_bar: bool = False,
 ) -> TrainingResult:
-    """Train a potential as a recipe says. Everything is checked before anything is written.
+    """Train what a recipe describes. Everything is checked before anything is written.
 
     Args:
         recipe: A recipe or its file.
@@ -86,100 +77,75 @@ def train(
 
     Raises:
         RecipeError: The recipe is wrong, or asks for labels or files that are not there.
-        DatasetError: Data that cannot be read, or parts that disagree on elements.
+        DatasetError: Data that cannot be read, or parts that do not go together.
+        StructureError: A sample cannot be a graph.
         TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs; one
             that was moved or deleted during the run.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
         OSError: Something cannot be written.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe, overrides)
+    if not isinstance(recipe, TrainingRecipe):
+        recipe = load_any_recipe(recipe, overrides)
+    task = task_for(recipe)
     check_compiler(recipe)
     folder = output_folder(recipe, output)
     seen = look(folder)
     resume = check_folder(folder, recipe, resume=resume, overwrite=overwrite)
-    parts = read_frames(recipe)
-    counts = [frames.count() for frames in parts.values()]
-    check_labels(recipe, counts)
-    from mlff_calc.training.failures import SavedFrames
+    parts = task.read(recipe)
     from mlff_calc.training.fit import check_batches, choose_accelerator, fit
-    from mlff_calc.training.module import TrainingModule
 
     choose_accelerator(recipe)
     check_batches(recipe, {part: len(parts[part]) for part in ("train", "valid")})
-    make = new_potential if recipe.fine_tune_from is None else start_from
-    potential, train_graphs = make(recipe, parts["train"])
-    valid_graphs = GraphFrames(parts["valid"].samples, potential.cutoff, parts["valid"].weights)
-    data = {part: _mark(frames) for part, frames in parts.items()}
-    logger.info("%s", label_table([count for frames in parts.values() for count in frames.count_by_file()]))
-    for line in _notes(recipe, potential, parts):
-        logger.info("%s", line)
+    ready = task.prepare(recipe, parts)
+    data = task.fingerprints(recipe, parts)
+    for text in (ready.table, *ready.notes):
+        logger.info("%s", text)
     with hold_folder(folder, seen) as lock:
         set_up_folder(folder, recipe, data, command, resume=resume)
-        example = train_graphs.batch([0, len(train_graphs) - 1]).graph if recipe.trainer.compile else None  # two systems
-        module = TrainingModule(potential, recipe, example)
-        saved = SavedFrames(folder, parts)
-        fitted = fit(recipe, module, train_graphs, valid_graphs, saved, folder, lock, resume=resume, show_bar=show_bar)
-        best = best_network(potential, folder)
-        return _finish(recipe, best, parts, fitted, folder, command)
-
-
-def _mark(frames: Frames) -> dict[str, Any]:
-    """What the record of a run says of a part of the data."""
-    mark = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
-    return mark | ({"isolated_atoms": len(frames.isolated)} if frames.isolated else {})
-
-
-def _notes(recipe: Recipe, potential: Potential, parts: dict[str, Frames]) -> list[str]:
-    """What was decided about the data beside their counts: reference energies, isolated atoms, weights."""
-    origin = origin_of(recipe, parts["train"])
-    notes = [references_line(potential.config["reference_energies"], origin)]
-    n_isolated = sum(len(frames.isolated) for frames in parts.values())
-    if n_isolated:
-        kept = recipe.data.keep_isolated_atoms
-        what = "are among the other frames (data.keep_isolated_atoms)" if kept else "are in no part of the data"
-        notes.append(f"{n_isolated} frames of isolated atoms {what}")
-    weights = parts["train"].weights
-    if weights is not None:
-        notes += [f"weights of {line}" for line in weight_lines(parts["train"].samples, weights)]
-    return notes
-
-
-def _finish(
-    recipe: Recipe, best: Potential, parts: dict[str, Frames], fitted: Any, folder: RunFolder, command: str
-) -> TrainingResult:
-    """Judge the result, draw, write the potential."""
-    from mlff_calc.training.card import machine, write_card
-    from mlff_calc.training.plots import learning_curve, parity
-
-    command = shipped_command(command)
-    judged = "test" if "test" in parts else "valid"
-    report = evaluate(
-        best, parts[judged].samples, batch_size=recipe.optimizer.valid_batch_size or recipe.optimizer.batch_size
-    )
-    notes = _notes(recipe, best, parts)
-    judgement = {"part": judged} | report.as_dict() | {"notes": notes}
-    write_atomic(folder.path / "evaluation.json", json.dumps(judgement, indent=2) + "\n")
-    learning_curve(folder.metrics, folder.path / "learning_curve.png")
-    parity(report.pairs, folder.path / "parity.png", f"{report.frames} {judged} frames")
-    record = folder.read_record()
+        module, named = ready.module(), ready.bad_batch(folder)
+        fitted = fit(recipe, module, ready.train, ready.valid, named, folder, lock, resume=resume, show_bar=show_bar)
+        best = best_network(ready.network, folder)
+        judged = "test" if "test" in parts else "valid"
+        report = task.judge(recipe, best, parts[judged])
+        outcome = Outcome(recipe, best, parts, fitted, report, judged, shipped_command(command), ready.notes)
+        model = _write(task, outcome, folder)
     minutes = fitted.seconds / 60.0
-    record |= {"finished": True, "minutes": round(minutes, 3), "epochs": fitted.epochs, "best_epoch": fitted.best_epoch}
-    best.domain = domain_of((sample.atoms for sample in parts["train"].samples), best.cutoff)
+    return TrainingResult(task.name, folder.path, model, report, judged, task.items, minutes, ready.notes)
+
+
+def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) -> Path:
+    """Write what was found and what was trained."""
+    from mlff_calc.training.plots import learning_curve
+
+    recipe, best, report, fitted = outcome.recipe, outcome.network, outcome.report, outcome.fitted
+    write_atomic(folder.path / "evaluation.json", json.dumps(_judgement(outcome), indent=2) + "\n")
+    learning_curve(folder.metrics, folder.path / "learning_curve.png")
+    task.plots(folder, report, f"{len(outcome.parts[outcome.judged])} {outcome.judged} {task.items}")
+    record = folder.read_record()
+    minutes = round(fitted.seconds / 60.0, 3)
+    record |= {"finished": True, "minutes": minutes, "epochs": fitted.epochs, "best_epoch": fitted.best_epoch}
+    task.finish(best, outcome.parts)
+    model = folder.path / task.name
     best.save(
-        str(folder.potential),
-        card=write_card(recipe, best, parts, fitted, report, command, notes),
+        str(model),
+        card=task.card(outcome),
         recipe=as_yaml(shipped_recipe(recipe)),
         provenance={
             "data": record["data"],
-            "reference_energies": origin_of(recipe, parts["train"]),
-            "command": command,
-            "minutes": record["minutes"],
+            "command": outcome.command,
+            "minutes": minutes,
             "machine": machine(),
-            "level_of_theory": recipe.card.level_of_theory,
             "torch": torch.__version__,
+            **task.provenance(recipe, outcome.parts),
         },
         overwrite=True,
     )
     folder.write_record(record)
-    return TrainingResult(folder.path, folder.potential, report, judged, minutes, notes)
+    return model
+
+
+def _judgement(outcome: Outcome[Any, Any]) -> Mapping[str, Any]:
+    """What `evaluation.json` holds."""
+    report: Report = outcome.report
+    notes = {"notes": list(outcome.notes)} if outcome.notes else {}
+    return {"part": outcome.judged} | report.as_dict() | notes

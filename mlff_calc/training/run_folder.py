@@ -5,11 +5,11 @@ run.json              versions, fingerprints of the data files, command, whether
 metrics.csv           one row per epoch
 learning_curve.png    the same as a picture
 checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
-potential/            the result, in the format of potentials/; or propagator/, of a recipe for motion
+potential/            the result, in the format of potentials/, under the name of its kind: propagator/, ...
 evaluation.json       errors on the test frames (or the validation frames where there are no test frames)
 parity.png
 .lock                 held by the process that runs here; says which it is
-bad_batch.extxyz      only after a loss that is not finite: the frames that made it (of motion: bad_batch.txt, their names)
+bad_batch.extxyz      only after a loss that is not finite: the frames that made it (or bad_batch.txt, their names)
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.locks import LOCK, FolderLock, folder_lock
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.fingerprints import changed_files
+from mlff_calc.training.kinds import kinds
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
 from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
 from mlff_calc.training.recipe_yaml import read_yaml
@@ -58,8 +59,6 @@ _OWN = (
     "bad_batch.txt",
     "failure.txt",
 )
-_RESULTS = ("potential", "propagator")
-_OWN_FOLDERS = ("checkpoints", *_RESULTS)
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,6 @@ class RunFolder:
         return self.checkpoints / "best.ckpt"
 
     @property
-    def potential(self) -> Path:
-        """The result of a recipe for a potential."""
-        return self.path / "potential"
-
-    @property
-    def propagator(self) -> Path:
-        """The result of a recipe for motion."""
-        return self.path / "propagator"
-
-    @property
     def failure(self) -> Path:
         """Left by a process that had to stop, read by the one that started it."""
         return self.path / "failure.txt"
@@ -120,7 +109,7 @@ class RunFolder:
 
     @property
     def bad_samples(self) -> Path:
-        """Names of samples of motion whose loss was not finite."""
+        """Names of samples whose loss was not finite."""
         return self.path / "bad_batch.txt"
 
     def read_record(self) -> dict[str, Any]:
@@ -271,7 +260,7 @@ def _leftovers(folder: RunFolder) -> list[Path]:
     """What a killed process was writing: files and folders under temporary names."""
     found = [path for name in _OWN for path in folder.path.glob(f".{name}.*.tmp")]
     found += folder.checkpoints.glob(".*.ckpt.*.tmp")
-    return found + [path for name in _RESULTS for path in folder.path.glob(f".{name}-*") if path.is_dir()]
+    return found + [path for name in kinds() for path in folder.path.glob(f".{name}-*") if path.is_dir()]
 
 
 def remove_leftovers(folder: RunFolder) -> None:
@@ -314,7 +303,7 @@ def start_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any]
     for name in _OWN:
         if name != folder.record.name:
             (folder.path / name).unlink(missing_ok=True)
-    for name in _OWN_FOLDERS:
+    for name in ("checkpoints", *kinds()):
         if (folder.path / name).is_dir():
             shutil.rmtree(folder.path / name)
     folder.checkpoints.mkdir()

@@ -21,7 +21,7 @@ from mlff_calc.cli.main import build_app
 from mlff_calc.datasets.motion import NBodyOptions, make_nbody, save_archive
 from mlff_calc.potential import build_potential
 from mlff_calc.propagator import build_propagator
-from mlff_calc.training.motion.example import EXAMPLE_MOTION_RECIPE
+from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
 
 COMMAND = [sys.executable, "-m", "mlff_calc.cli.main"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -63,15 +63,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_example_is_printed_written_and_trains(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "train", "--example", "--motion")[:2] == (0, EXAMPLE_MOTION_RECIPE)
+    assert run(capsys, "train", "--example", "propagator")[:2] == (0, EXAMPLE_MOTION_RECIPE)
     target = str(trained / "example.yaml")
-    assert run(capsys, "train", "--example", "--motion", "--output", target)[0] == 0
+    assert run(capsys, "train", "--example", "propagator", "--output", target)[0] == 0
     small = ["data.file=nbody.npz", "optimizer.max_epochs=1", "propagator.backbone.channels=8", "trainer.device=cpu"]
     sets = [word for one in small for word in ("--set", one)]
     status, out, _ = run(capsys, "train", target, "--quiet", "--output", str(trained / "example"), *sets)
     assert status == 0
     assert "propagator: " in out
-    assert run(capsys, "train", "recipe.yaml", "--motion")[0] == 2
+    status, _, err = run(capsys, "train", "--example", "propagater")
+    assert status == 1
+    assert "did you mean 'propagator'?" in err
 
 
 def test_eval_prints_the_errors_beside_those_of_two_guesses(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,7 +175,7 @@ def test_compiled_training_is_eager_training(name: str, tmp_path: Path) -> None:
         }
         path = tmp_path / f"recipe_{compiled}.yaml"
         path.write_text(yaml.safe_dump(recipe))
-        found.append(load_potential(train(path).potential).to_precision("float64"))
+        found.append(load_potential(train(path).model).to_precision("float64"))
     start = build_potential(found[0].config, seed=7).state_dict()
     for (weight, one), other in zip(found[0].named_parameters(), found[1].parameters(), strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-6, msg=lambda text, w=weight: f"{w}: {text}")

@@ -181,12 +181,11 @@ def checkpoints(place: Place, draw: Draw) -> Callable[[], None]:
         _damage_file_of_run(file, draw)
 
     def use() -> None:
-        from mlff_calc.training.motion.run import train_propagator
         from mlff_calc.training.run import train
 
         recipe = place.sound / "recipes" / ("motion.yaml" if name == "motion" else "potential.yaml")
         if name == "motion":
-            train_propagator(recipe, output=folder, resume=True)
+            train(recipe, output=folder, resume=True)
         else:
             train(recipe, output=folder, resume=True)
             require(np.isfinite(_copper(folder / "potential")), "energies that are not finite")
@@ -275,8 +274,8 @@ def recipes(place: Place, draw: Draw) -> Callable[[], None]:
     def use() -> None:
         from mlff_calc.training.frames import read_frames
         from mlff_calc.training.labels import check_labels
-        from mlff_calc.training.motion.parts import read_parts
-        from mlff_calc.training.motion.recipe import load_motion_recipe
+        from mlff_calc.training.propagator.parts import read_parts
+        from mlff_calc.training.propagator.recipe import load_motion_recipe
         from mlff_calc.training.recipe import load_recipe
 
         if "motion" in name:

@@ -170,7 +170,7 @@ def motion_recipe(folder: Path) -> dict[str, Any]:
 
 def _recipes(folder: Path) -> None:
     from mlff_calc.training.example import EXAMPLE_RECIPE
-    from mlff_calc.training.motion.example import EXAMPLE_MOTION_RECIPE
+    from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
 
     (folder / "recipes" / "example.yaml").write_text(EXAMPLE_RECIPE)
     (folder / "recipes" / "motion_example.yaml").write_text(EXAMPLE_MOTION_RECIPE)
@@ -181,13 +181,12 @@ def _recipes(folder: Path) -> None:
 def _runs(folder: Path, *, quick: bool) -> None:
     """Runs that came to their end without being called finished, and one that stopped after its first epoch."""
     from mlff_calc.training.module import TrainingModule
-    from mlff_calc.training.motion.run import train_propagator
     from mlff_calc.training.run import train
 
     ase.io.write(folder / "runs" / "cu.extxyz", frames(16, 1))
     train(folder / "recipes" / "potential.yaml")
     if not quick:
-        train_propagator(folder / "recipes" / "motion.yaml")
+        train(folder / "recipes" / "motion.yaml")
     for name in ("run",) if quick else ("run", "motion"):
         record = folder / "runs" / name / "run.json"
         record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))

@@ -77,5 +77,5 @@ def test_a_better_epoch_that_a_kill_took_away_is_not_shipped(
     losses = [float(row["valid_loss"]) for row in csv.DictReader((run / "metrics.csv").read_text().splitlines())]
     assert min(losses[4:]) > losses[3]
     assert loss == (lost[1] if older else pytest.approx(losses[3], rel=1e-6))
-    shipped = dict(load_potential(result.potential).named_parameters())
+    shipped = dict(load_potential(result.model).named_parameters())
     assert_same({name: value.detach() for name, value in shipped.items()}, weights)

@@ -27,11 +27,11 @@ def test_fine_tuning_starts_from_a_potential(project: Project, tmp_path: Path) -
     ase.io.write(path.parent / "cu.extxyz", frames)
     recipe = yaml.safe_load(path.read_text())
     del recipe["potential"]
-    recipe |= {"fine_tune_from": str(start.potential), "output": "tuned"}
+    recipe |= {"fine_tune_from": str(start.model), "output": "tuned"}
     recipe["optimizer"] |= {"learning_rate": 1e-9, "max_epochs": 1}
     path.write_text(yaml.safe_dump(recipe))
     tuned = train(path)
-    before, after = load_potential(start.potential), load_potential(tuned.potential)
+    before, after = load_potential(start.model), load_potential(tuned.model)
     shift = after.config["reference_energies"]["29"] - before.config["reference_energies"]["29"]
     assert shift == pytest.approx(1000.0, abs=0.5)
     assert tuned.report.errors["forces"].mae == pytest.approx(start.report.errors["forces"].mae, rel=1e-3)

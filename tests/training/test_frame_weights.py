@@ -78,11 +78,11 @@ def test_a_weight_moves_the_fit_and_not_the_report(weighted_file: Project) -> No
     frames = read_frames(load_recipe(path))["valid"]
     from mlff_calc.potential import load_potential
 
-    unweighted = evaluate(load_potential(result.potential), frames.samples)
+    unweighted = evaluate(load_potential(result.model), frames.samples)
     assert report["errors"]["forces"]["rmse"] == pytest.approx(unweighted.errors["forces"].rmse, rel=1e-5)
     assert "weights of even: 8 frames, energy 50 to 100, forces 100, stress 100" in result.summary()
-    assert "weights of odd: 8 frames, energy 0, forces 0, stress 0" in (result.potential / "card.md").read_text()
-    assert "even: forces" in (result.potential / "card.md").read_text()
+    assert "weights of odd: 8 frames, energy 0, forces 0, stress 0" in (result.model / "card.md").read_text()
+    assert "even: forces" in (result.model / "card.md").read_text()
 
     def column(name: str, key: str) -> list[float]:
         with (path.parent / name / "metrics.csv").open(newline="") as stream:

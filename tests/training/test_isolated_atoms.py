@@ -128,14 +128,14 @@ def test_a_run_says_where_its_references_come_from(with_isolated: Project, caplo
         result = train(path)
     said = "reference energies from isolated atoms: Cu -1.25 eV"
     left = "1 frames of isolated atoms are in no part of the data"
-    for text in (caplog.text, result.summary(), (result.potential / "card.md").read_text()):
+    for text in (caplog.text, result.summary(), (result.model / "card.md").read_text()):
         assert said in text
         assert left in text
     assert json.loads((result.folder / "evaluation.json").read_text())["notes"] == [said, left]
-    header = read_header(result.potential)
+    header = read_header(result.model)
     assert header["provenance"]["reference_energies"] == "from isolated atoms"
     assert header["provenance"]["data"]["train"]["isolated_atoms"] == 1
-    assert load_potential(result.potential).config["reference_energies"] == {"29": E0}
+    assert load_potential(result.model).config["reference_energies"] == {"29": E0}
 
     recipe = yaml.safe_load(path.read_text())
     del recipe["potential"]

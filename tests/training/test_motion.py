@@ -20,17 +20,17 @@ from mlff_calc.graph import collate
 from mlff_calc.potential.files import read_header
 from mlff_calc.propagator import Propagator, load_propagator, motion_graph
 from mlff_calc.training import callbacks
-from mlff_calc.training.motion import (
+from mlff_calc.training.propagator import (
     evaluate_motion_file,
     evaluate_propagator,
     load_motion_recipe,
     parse_motion_recipe,
-    train_propagator,
 )
-from mlff_calc.training.motion.build import new_propagator
-from mlff_calc.training.motion.data import MotionPairs, PackedGraphs
-from mlff_calc.training.motion.module import MotionModule
-from mlff_calc.training.motion.parts import data_fingerprint
+from mlff_calc.training.propagator.build import new_propagator
+from mlff_calc.training.propagator.data import MotionPairs, PackedGraphs
+from mlff_calc.training.propagator.module import MotionModule
+from mlff_calc.training.propagator.parts import data_fingerprint
+from mlff_calc.training.run import train
 
 Project = Callable[..., Path]
 Recipe = Callable[..., dict[str, Any]]
@@ -149,7 +149,7 @@ def test_the_loss_of_a_mixed_batch_is_the_mean_over_particles(motion_recipe: Rec
 
 
 def test_a_run_leaves_a_propagator_that_does_what_the_report_says(project: Project, tmp_path: Path) -> None:
-    result = train_propagator(project(), command="mlff train recipe.yaml")
+    result = train(project(), command="mlff train recipe.yaml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nbody.npz", "recipe.yaml", "run"]
     assert [row["epoch"] for row in rows_of(result.folder)] == ["1", "2", "3", "4"]
     assert all(row["valid_positions_mse"] == row["valid_loss"] for row in rows_of(result.folder))
@@ -157,7 +157,7 @@ def test_a_run_leaves_a_propagator_that_does_what_the_report_says(project: Proje
     assert written["part"] == "test"
     assert written["errors"].keys() == {"propagator", "constant_velocity", "last_position"}
     test = read_motion(tmp_path / "nbody.npz", part="test")
-    propagator = load_propagator(result.propagator)
+    propagator = load_propagator(result.model)
     again = evaluate_propagator(propagator, test, batch_size=2)
     assert again.errors["propagator"]["positions"].mse == pytest.approx(
         written["errors"]["propagator"]["positions"]["mse"], rel=1e-5
@@ -166,10 +166,10 @@ def test_a_run_leaves_a_propagator_that_does_what_the_report_says(project: Proje
     assert written["errors"]["propagator"]["positions"]["mse"] == pytest.approx(
         np.mean(np.square(one_by_one)), rel=1e-5
     )
-    header = read_header(result.propagator)
+    header = read_header(result.model)
     assert header["provenance"]["data"]["train"]["samples"] == 24
     assert header["provenance"]["reading"] == {"hops": 2, "heavy_atoms": True}
-    card = (result.propagator / "card.md").read_text()
+    card = (result.model / "card.md").read_text()
     for text in ("four charges", "mlff train recipe.yaml", "| test | 9 | 4 | 1 |", "| constant velocity | positions |"):
         assert text in card
     assert not list(result.folder.rglob("*.tmp"))
@@ -180,7 +180,7 @@ def test_a_run_leaves_a_propagator_that_does_what_the_report_says(project: Proje
 @pytest.mark.usefixtures("drawn_plots")
 def test_training_learns_more_than_constant_velocity(project: Project) -> None:
     slow = {"trainer__validate_every": 20, "trainer__checkpoint_every": 20}
-    result = train_propagator(project(optimizer__max_epochs=40, optimizer__ema_decay=0.9, **slow))
+    result = train(project(optimizer__max_epochs=40, optimizer__ema_decay=0.9, **slow))
     errors = {row: found["positions"].mse for row, found in result.report.errors.items()}
     assert errors["propagator"] < 0.8 * errors["constant_velocity"] < errors["last_position"]
     assert (result.folder / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
@@ -188,7 +188,7 @@ def test_training_learns_more_than_constant_velocity(project: Project) -> None:
 
 def test_velocities_are_learnt_where_asked(project: Project) -> None:
     path = project(propagator__predict_velocities=True, loss={"positions": 1.0, "velocities": 0.3, "form": "l2"})
-    result = train_propagator(path)
+    result = train(path)
     assert result.report.errors["propagator"].keys() == {"positions", "velocities"}
     assert result.report.errors["constant_velocity"].keys() == {"positions", "velocities"}
     assert result.report.errors["last_position"].keys() == {"positions"}
@@ -211,18 +211,18 @@ def test_cutoff_and_neighbours_are_measured_or_given(project: Project) -> None:
 
 def test_samples_are_read_for_judging_as_they_were_for_training(project: Project) -> None:
     path = project(data__neighbors=1, data__start=30, data__horizon=5, optimizer__max_epochs=1)
-    result = train_propagator(path)
-    again = evaluate_motion_file(result.propagator, path.parent / "nbody.npz", device="cpu", batch_size=8)
+    result = train(path)
+    again = evaluate_motion_file(result.model, path.parent / "nbody.npz", device="cpu", batch_size=8)
     assert again.errors == result.report.errors
-    other = evaluate_motion_file(result.propagator, path.parent / "nbody.npz", device="cpu", reading={"neighbors": 3})
+    other = evaluate_motion_file(result.model, path.parent / "nbody.npz", device="cpu", reading={"neighbors": 3})
     assert other.errors["constant_velocity"] == result.report.errors["constant_velocity"]
     assert other.errors["propagator"] != result.report.errors["propagator"]
-    ten = evaluate_motion_file(result.propagator, path.parent / "nbody.npz", device="cpu", reading={"horizon": 10})
+    ten = evaluate_motion_file(result.model, path.parent / "nbody.npz", device="cpu", reading={"horizon": 10})
     assert ten.errors["constant_velocity"]["positions"].mse > result.report.errors["constant_velocity"]["positions"].mse
 
 
 def test_without_test_samples_the_validation_samples_judge(project: Project) -> None:
-    result = train_propagator(project(data__limit={"test": 0, "train": 10}, optimizer__max_epochs=1))
+    result = train(project(data__limit={"test": 0, "train": 10}, optimizer__max_epochs=1))
     assert result.judged == "valid"
     assert result.report.samples == 8
     assert json.loads((result.folder / "run.json").read_text())["data"].keys() == {"train", "valid"}
@@ -240,7 +240,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: tuple[int, int]
 ) -> None:
     path = project()
-    train_propagator(path, output=tmp_path / "whole")
+    train(path, output=tmp_path / "whole")
     step = MotionModule.training_step
 
     def interrupted(self: MotionModule, batch: Any, batch_idx: int) -> torch.Tensor:
@@ -251,8 +251,8 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     with monkeypatch.context() as patch:
         patch.setattr(MotionModule, "training_step", interrupted)
         with pytest.raises(_StopError):
-            train_propagator(path, output=tmp_path / "parts")
-    train_propagator(path, output=tmp_path / "parts", resume=True)
+            train(path, output=tmp_path / "parts")
+    train(path, output=tmp_path / "parts", resume=True)
     assert_same(final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts"))
     kept = ("epoch", "step", "train_loss", "valid_loss", "valid_positions_mse")
     losses = [[[row[key] for key in kept] for row in rows_of(tmp_path / name)] for name in ("whole", "parts")]
@@ -265,25 +265,25 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
 
 def test_a_run_ends_early_and_keeps_its_best_epoch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "learning_rate", lambda *_: -5e-3)  # uphill
-    result = train_propagator(project(optimizer__max_epochs=30, optimizer__ema_decay=None, trainer__early_stop=2))
+    result = train(project(optimizer__max_epochs=30, optimizer__ema_decay=None, trainer__early_stop=2))
     rows = rows_of(result.folder)
     losses = [float(row["valid_loss"]) for row in rows]
     assert len(rows) == losses.index(min(losses)) + 1 + 2 < 30
     valid = read_motion(result.folder.parent / "nbody.npz", part="valid")
-    kept = evaluate_propagator(load_propagator(result.propagator), valid)
+    kept = evaluate_propagator(load_propagator(result.model), valid)
     assert kept.errors["propagator"]["positions"].mse == pytest.approx(min(losses), rel=1e-5)
 
 
 def test_a_resumed_run_has_the_same_recipe_and_data(project: Project, arrays: dict[str, np.ndarray]) -> None:
     path = project(optimizer__max_epochs=1)
-    folder = train_propagator(path).folder
+    folder = train(path).folder
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(record | {"finished": False}))
     with pytest.raises(RecipeError, match=r"data.neighbors was None, is 2"):
-        train_propagator(path, overrides=["data.neighbors=2"], resume=True)
+        train(path, overrides=["data.neighbors=2"], resume=True)
     save_archive(path.parent / "nbody.npz", arrays | {"charges": -arrays["charges"]})
     with pytest.raises(TrainingError, match=r"the data of `train` changed"):
-        train_propagator(path, resume=True)
+        train(path, resume=True)
 
 
 def test_the_fingerprint_of_a_motion_covers_its_skeleton_and_nothing_else(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_bad_data_are_refused_before_anything_is_written(
     project: Project, tmp_path: Path, override: str, error: type[MLFFError], expected: str
 ) -> None:
     with pytest.raises(error) as caught:
-        train_propagator(project(), overrides=[override])
+        train(project(), overrides=[override])
     assert expected in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nbody.npz", "recipe.yaml"]
 
@@ -334,7 +334,7 @@ def test_nan_is_refused_with_its_place(project: Project, arrays: dict[str, np.nd
     bad[7].flat[0] = np.nan
     save_archive(path.parent / "nbody.npz", arrays | {name: bad})
     with pytest.raises(DatasetError, match=r"nbody.npz.*7"):
-        train_propagator(path)
+        train(path)
     assert not (path.parent / "run").exists()
 
 
@@ -346,7 +346,7 @@ def test_a_loss_that_is_not_finite_names_the_samples_of_its_batch(
     far[24 + 3, -1, 0, 0] = 1e200  # of the validation part; finite, but its square is not
     save_archive(path.parent / "nbody.npz", arrays | {"positions": far})
     with pytest.raises(TrainingError) as caught:
-        train_propagator(path)
+        train(path)
     assert "the validation loss is not finite at step 4" in str(caught.value)
     assert "and 1 more" in str(caught.value)
     listed = (path.parent / "run" / "bad_batch.txt").read_text().splitlines()
@@ -397,7 +397,7 @@ def test_compiled_training_takes_the_steps_of_eager_training(project: Project, t
     short = {"propagator__backbone__n_layers": 1, "data__limit": {"train": 20}}  # the last batch is smaller
     path = project(trainer__precision="float64", **short)
     for name, compiled in (("eager", "false"), ("compiled", "true")):
-        train_propagator(path, output=tmp_path / name, overrides=[f"trainer.compile={compiled}"])
+        train(path, output=tmp_path / name, overrides=[f"trainer.compile={compiled}"])
     eager, compiled = final_weights(tmp_path / "eager"), final_weights(tmp_path / "compiled")
     for name, value in eager.items():
         torch.testing.assert_close(compiled[name], value, rtol=1e-7, atol=1e-9)

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.motion import load_any_recipe, parse_motion_recipe
-from mlff_calc.training.motion.example import EXAMPLE_MOTION_RECIPE
+from mlff_calc.training.kinds import load_any_recipe
+from mlff_calc.training.propagator import parse_motion_recipe
+from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
 from mlff_calc.training.recipe_yaml import apply_overrides, read_yaml
 
 Recipe = Callable[..., dict[str, Any]]

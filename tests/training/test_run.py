@@ -54,15 +54,15 @@ def test_a_run_leaves_a_potential_that_loads_and_does_what_the_report_says(proje
     rows = (result.folder / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1 + 4
     assert rows[0].startswith("epoch,step,minutes,learning_rate,train_loss,valid_loss,")
-    potential = load_potential(result.potential)
+    potential = load_potential(result.model)
     assert potential.elements == [29]
     test = read_frames(load_recipe(path))["test"]
     again = evaluate(potential, test.samples, batch_size=2)
     assert again.errors["forces"].mae == pytest.approx(result.report.errors["forces"].mae, rel=1e-4)
     assert again.errors["forces"].count == sum(3 * len(sample.atoms) for sample in test.samples)
-    header = read_header(result.potential)
+    header = read_header(result.model)
     assert header["provenance"]["data"]["train"]["frames"] == 12
-    card = (result.potential / "card.md").read_text()
+    card = (result.model / "card.md").read_text()
     for text in (
         "tiny copper",
         "EMT",
@@ -71,7 +71,7 @@ def test_a_run_leaves_a_potential_that_loads_and_does_what_the_report_says(proje
         "## Not for",
     ):
         assert text in card
-    assert yaml.safe_load((result.potential / "recipe.yaml").read_text()) == yaml.safe_load(path.read_text())
+    assert yaml.safe_load((result.model / "recipe.yaml").read_text()) == yaml.safe_load(path.read_text())
     for name in ("learning_curve.png", "parity.png"):
         assert (result.folder / name).read_bytes()[:4] == b"\x89PNG"
     assert not list(result.folder.rglob("*.tmp"))
@@ -94,7 +94,7 @@ def test_direct_forces_are_learnt_and_tuned(project: Project, tmp_path: Path) ->
     assert set(result.report.errors) == {"energy", "energy_per_atom", "forces"}
     weights = final_weights(result.folder)
     assert any(name.startswith("potential.forces_head") and value.abs().sum() > 0 for name, value in weights.items())
-    potential = load_potential(result.potential)
+    potential = load_potential(result.model)
     assert potential.direct_forces
     recipe = yaml.safe_load(path.read_text())
     del recipe["potential"]
@@ -103,7 +103,7 @@ def test_direct_forces_are_learnt_and_tuned(project: Project, tmp_path: Path) ->
     with pytest.raises(RecipeError, match=r"loss.stress is 1, but the potential 'run/potential' has direct forces"):
         train(path, overrides=["loss.stress=1"])
     assert not (tmp_path / "tuned").exists()
-    assert load_potential(train(path).potential).direct_forces
+    assert load_potential(train(path).model).direct_forces
 
 
 def test_the_same_recipe_gives_the_same_weights(project: Project, tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_short_budget_of_minutes_is_validated_at_its_end(project: Project) -> 
     rows = rows_of(result.folder)
     assert int(rows[-1]["step"]) <= 2
     assert float(rows[-1]["valid_loss"]) > 0
-    assert load_potential(result.potential).elements == [29]
+    assert load_potential(result.model).elements == [29]
 
 
 @pytest.mark.parametrize("ending", ["minutes", "epochs", "early stop"])
@@ -346,7 +346,7 @@ def test_a_run_killed_after_its_end_is_finished_and_not_trained_further(
         raise _StopError
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_finish", killed)
+        patch.setattr(run, "_write", killed)
         with pytest.raises(_StopError):
             train(path)
     before = (path.parent / "run" / "metrics.csv").read_bytes()
@@ -354,7 +354,7 @@ def test_a_run_killed_after_its_end_is_finished_and_not_trained_further(
     result = train(path, resume=True)
     assert (result.folder / "metrics.csv").read_bytes() == before
     assert_same(final_weights(result.folder), weights)
-    assert load_potential(result.potential).elements == [29]
+    assert load_potential(result.model).elements == [29]
     assert json.loads((result.folder / "run.json").read_text())["finished"]
 
 
@@ -410,7 +410,7 @@ def test_ctrl_c_says_one_thing_and_the_run_goes_on_later(project: Project) -> No
     assert not (path.parent / "run" / "potential").exists()
     result = train(path, resume=True)
     assert [row["epoch"] for row in rows_of(result.folder)] == [str(epoch + 1) for epoch in range(24)]
-    assert load_potential(result.potential).elements == [29]
+    assert load_potential(result.model).elements == [29]
 
 
 @pytest.mark.slow

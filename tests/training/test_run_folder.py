@@ -15,6 +15,7 @@ from mlff_calc.locks import folder_lock
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.files import read_header
 from mlff_calc.training import run_folder
+from mlff_calc.training.potential import task as potential_task
 from mlff_calc.training.callbacks import AveragedWeights, MetricsFile
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.recipe_copies import shipped_command, shipped_recipe
@@ -62,7 +63,7 @@ def test_a_set_up_that_was_interrupted_locks_nothing(
         with pytest.raises(TrainingError, match="no run to resume"):
             train(path, resume=True)
     result = train(path, overwrite=older and where == "first record")
-    assert load_potential(result.potential).elements == [29]
+    assert load_potential(result.model).elements == [29]
     assert not list(run.rglob("*.tmp"))
 
 
@@ -90,9 +91,9 @@ def test_the_copy_in_the_folder_of_the_run_runs_from_there(project: Project, tmp
     assert again.report.errors == result.report.errors
     with pytest.raises(TrainingError, match="run: this run is finished"):  # it names the run's own folder
         train(copy, resume=True)
-    shipped = yaml.safe_load((again.potential / "recipe.yaml").read_text())
+    shipped = yaml.safe_load((again.model / "recipe.yaml").read_text())
     assert (shipped["data"]["train"], shipped["output"]) == ("cu.extxyz", "run")
-    texts = [file.read_text(errors="replace") for file in again.potential.iterdir()]
+    texts = [file.read_text(errors="replace") for file in again.model.iterdir()]
     assert not any(str(tmp_path) in text for text in texts)
 
 
@@ -110,13 +111,13 @@ def test_no_path_of_the_machine_ships(project: Project, tmp_path: Path, monkeypa
     path = project(optimizer__max_epochs=1, data__train="${SOME_DATA}/cu.extxyz", output=str(tmp_path / "run"))
     result = train(path, command=f"mlff train {path} --set card.title='tiny copper' --output={tmp_path}/run")
     kept = yaml.safe_load((result.folder / "recipe.yaml").read_text())
-    shipped = yaml.safe_load((result.potential / "recipe.yaml").read_text())
+    shipped = yaml.safe_load((result.model / "recipe.yaml").read_text())
     assert kept["data"]["train"] == shipped["data"]["train"] == "${SOME_DATA}/cu.extxyz"
     assert (kept["output"], shipped["output"]) == (str(tmp_path / "run"), "run")
     command = "mlff train recipe.yaml --set 'card.title=tiny copper' --output=run"
-    assert command in (result.potential / "card.md").read_text()
-    assert read_header(result.potential)["provenance"]["command"] == command
-    assert not any(str(tmp_path) in file.read_text(errors="replace") for file in result.potential.iterdir())
+    assert command in (result.model / "card.md").read_text()
+    assert read_header(result.model)["provenance"]["command"] == command
+    assert not any(str(tmp_path) in file.read_text(errors="replace") for file in result.model.iterdir())
 
 
 def test_paths_that_ship() -> None:
@@ -155,7 +156,7 @@ def test_a_run_that_came_in_between_is_kept(project: Project, monkeypatch: pytes
     if again:
         train(path)
     reads = []
-    kept = train.__globals__["read_frames"]
+    kept = potential_task.read_frames
 
     def read_late(recipe: object) -> object:
         reads.append(recipe)
@@ -163,7 +164,7 @@ def test_a_run_that_came_in_between_is_kept(project: Project, monkeypatch: pytes
             train(path, **again)
         return kept(recipe)
 
-    monkeypatch.setitem(train.__globals__, "read_frames", read_late)
+    monkeypatch.setattr(potential_task, "read_frames", read_late)
     with pytest.raises(TrainingError, match="another run has written there"):
         train(path, **again)
     assert len(reads) == 2

@@ -118,8 +118,8 @@ def test_the_record_names_every_file_and_a_resume_compares_each(files: Project) 
     record = json.loads((result.folder / "run.json").read_text())
     named = [one["file"] for one in record["data"]["train"]["files"]]
     assert named == ["a.extxyz", "b.extxyz", "a.extxyz"]
-    assert read_header(result.potential)["provenance"]["data"]["train"]["files"][2]["bytes"] > 0
-    card = (result.potential / "card.md").read_text()
+    assert read_header(result.model)["provenance"]["data"]["train"]["files"][2]["bytes"] > 0
+    card = (result.model / "card.md").read_text()
     for name in ("one/a.extxyz", "one/b.extxyz", "two/a.extxyz"):
         assert f"| train | {name} | 5 | 5 | 5 | 5 |" in card
     (result.folder / "run.json").write_text(json.dumps(record | {"finished": False}))

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from mlff_calc.graph import to_device
 from mlff_calc.propagator import Propagator
-from mlff_calc.training.motion.compiling import Forward, compile_propagator
-from mlff_calc.training.motion.data import MotionBatch
-from mlff_calc.training.motion.losses import MotionLoss, mean_squares
-from mlff_calc.training.motion.recipe import MotionRecipe
 from mlff_calc.training.network_module import NetworkModule
+from mlff_calc.training.propagator.compiling import Forward, compile_propagator
+from mlff_calc.training.propagator.data import MotionBatch
+from mlff_calc.training.propagator.losses import MotionLoss, mean_squares
+from mlff_calc.training.propagator.recipe import MotionRecipe
 from mlff_calc.training.sums import ErrorSums
 
 

@@ -1,4 +1,4 @@
-"""The commented recipe that `mlff train --example --motion` writes. It is a valid recipe; a test holds it to that."""
+"""The commented recipe that `mlff train --example propagator` writes. It is a valid recipe; a test holds it to that."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ from mlff_calc.device import resolve_device
 from mlff_calc.errors import EvaluationError
 from mlff_calc.potential.files import WEIGHTS, read_header
 from mlff_calc.propagator import Propagator, load_propagator
-from mlff_calc.training.motion.data import MotionBatch, MotionPairs
-from mlff_calc.training.motion.losses import mean_squares
-from mlff_calc.training.motion.parts import Inputs
+from mlff_calc.training.propagator.data import MotionBatch, MotionPairs
+from mlff_calc.training.propagator.losses import mean_squares
+from mlff_calc.training.propagator.parts import Inputs
 from mlff_calc.training.sums import ErrorSums
 
 MODEL, CONSTANT_VELOCITY, LAST_POSITION = "propagator", "constant_velocity", "last_position"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mlff_calc.training.losses import l2, mse
-from mlff_calc.training.motion.recipe import MotionLossSection
+from mlff_calc.training.propagator.recipe import MotionLossSection
 from mlff_calc.training.sums import ErrorSums
 
 

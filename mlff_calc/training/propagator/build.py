@@ -9,8 +9,8 @@ from mlff_calc.backbones.base import backbone_options
 from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.errors import RecipeError
 from mlff_calc.propagator import Propagator, average_neighbors, build_propagator, longest_edge, scales_of
-from mlff_calc.training.motion.parts import Inputs
-from mlff_calc.training.motion.recipe import MotionRecipe
+from mlff_calc.training.propagator.parts import Inputs
+from mlff_calc.training.propagator.recipe import MotionRecipe
 
 REACH = 1.5
 """A cutoff that is `auto` is so many times the longest edge: the envelope has not fallen far where the edges are."""

@@ -12,7 +12,7 @@ from mlff_calc.datasets.motion import MotionSample, motion_files, read_motion_pa
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.propagator import Propagator
 from mlff_calc.training.fingerprints import fingerprint_all
-from mlff_calc.training.motion.recipe import MotionRecipe
+from mlff_calc.training.propagator.recipe import MotionRecipe
 
 MotionParts = dict[str, list[MotionSample]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from mlff_calc.backbones import is_fixed_point
 from mlff_calc.datasets.motion import MOTION_FORMATS
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.recipe import Recipe, parse_recipe
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as, read_recipe_file
 from mlff_calc.training.recipe_potential import BackboneSection
 from mlff_calc.training.recipe_section import Section
@@ -177,21 +175,3 @@ def load_motion_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] 
         RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
     """
     return parse_motion_recipe(read_recipe_file(path, overrides), path)
-
-
-def load_any_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe | MotionRecipe:
-    """Read and check a recipe of either kind: the section `propagator` makes it one of a propagator.
-
-    Args:
-        path: YAML file.
-        overrides: `section.key=value` strings that replace what the file says.
-
-    Raises:
-        RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
-    """
-    data = read_recipe_file(path, overrides)
-    of_potential = {"potential", "fine_tune_from"} & data.keys()
-    misspelt = not of_potential and difflib.get_close_matches("propagator", [str(key) for key in data], n=1)
-    if "propagator" in data or misspelt:
-        return parse_motion_recipe(data, path)
-    return parse_recipe(data, path)

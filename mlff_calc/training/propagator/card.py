@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from mlff_calc.propagator import Propagator
-from mlff_calc.training.card import machine
-from mlff_calc.training.fit import FitResult
-from mlff_calc.training.motion.evaluate import MotionReport
-from mlff_calc.training.motion.parts import MotionParts
-from mlff_calc.training.motion.recipe import MotionRecipe
+from collections.abc import Sequence
+
+from mlff_calc.datasets.motion import MotionSample
+from mlff_calc.training.machine import machine
+from mlff_calc.training.propagator.recipe import MotionRecipe
 from mlff_calc.training.recipe_copies import without_folder
+from mlff_calc.training.task import Outcome
 
 
-def write_card(
-    recipe: MotionRecipe,
-    propagator: Propagator,
-    parts: MotionParts,
-    fitted: FitResult,
-    report: MotionReport,
-    judged: str,
-    command: str,
-) -> str:
-    """The card as Markdown.
-
-    Args:
-        recipe: Supplies what the author says about data and method.
-        propagator: The result.
-        parts: The samples, by part.
-        fitted: Epochs and time.
-        report: Errors on the samples of `judged`.
-        judged: `test` or `valid`.
-        command: The command line of the run.
-    """
+def write_card(outcome: Outcome[MotionRecipe, Sequence[MotionSample]]) -> str:
+    """The card as Markdown."""
+    recipe, propagator, parts, report = outcome.recipe, outcome.network, outcome.parts, outcome.report
+    fitted, judged = outcome.fitted, outcome.judged
     card = recipe.card
     backbone = ", ".join(f"{key} {value}" for key, value in propagator.config["backbone"].items())
     what = "positions and velocities" if propagator.config["predict_velocities"] else "positions"
@@ -43,7 +27,7 @@ def write_card(
         lines.append(f"| {part} | {len(samples)} | {_span(sizes)} | {_span(times)} |")
     lines += ["", "## Model", "", f"{backbone}; {report.parameters} weights; precision in training"]
     lines[-1] += f" {recipe.trainer.precision}."
-    lines += ["", "## Training", "", f"    {command or 'train_propagator(recipe)'}", ""]
+    lines += ["", "## Training", "", f"    {outcome.command or 'train(recipe)'}", ""]
     lines.append(
         f"{fitted.seconds / 60.0:.1f} minutes, {fitted.epochs} epochs (best: {fitted.best_epoch}), on {machine()}."
     )

@@ -1,0 +1,103 @@
+"""The table of trainable kinds, and which of them a recipe or a folder is of.
+
+Packages add kinds by entry points of the group `mlff_calc.kinds`: name of the kind = module:class of its `Task`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mlff_calc.errors import OptionError, RecipeError
+from mlff_calc.training.recipe_base import TrainingRecipe, parse_as, read_recipe_file
+from mlff_calc.training.task import Task
+
+GROUP = "mlff_calc.kinds"
+DEFAULT = "potential"
+"""Kind of a recipe that has the section of none, such as one that goes on from another potential."""
+KINDS = {
+    "potential": "mlff_calc.training.potential:PotentialTask",
+    "propagator": "mlff_calc.training.propagator.task:PropagatorTask",
+}
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, str]:
+    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    return {**found, **KINDS}
+
+
+def kinds() -> list[str]:
+    """Names of all kinds that there are."""
+    return list(dict.fromkeys([*KINDS, *sorted(_table())]))
+
+
+def task_of(name: str) -> Task[Any, Any]:
+    """The task of a kind.
+
+    Raises:
+        OptionError: There is no such kind, or the package that brings it cannot be imported.
+    """
+    if name not in _table():
+        near = difflib.get_close_matches(name, kinds(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise OptionError(f"no kind {name!r}: what can be trained is {', '.join(kinds())}{hint}")
+    module, _, attribute = _table()[name].partition(":")
+    try:
+        task: Task[Any, Any] = getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise OptionError(f"the kind {name!r} cannot be used ({error}); install the package that brings it again") from error
+    return task
+
+
+def task_for(recipe: TrainingRecipe) -> Task[Any, Any]:
+    """The task that a recipe belongs to, by its class.
+
+    Raises:
+        OptionError: There is none.
+    """
+    for name in kinds():
+        task = task_of(name)
+        if type(recipe) is task.recipe:
+            return task
+    raise OptionError(f"{type(recipe).__name__} is the recipe of no kind; what can be trained is {', '.join(kinds())}")
+
+
+def _kind_of(data: dict[str, Any], origin: Path | str) -> str:
+    named = [name for name in kinds() if name in data]
+    if len(named) > 1:
+        raise RecipeError(f"{origin}: it has the sections {' and '.join(named)}, each of another kind; keep one of them")
+    if named or "fine_tune_from" in data:
+        return named[0] if named else DEFAULT
+    near = [name for key in data for name in difflib.get_close_matches(str(key), kinds(), n=1)]
+    return near[0] if near else DEFAULT
+
+
+def parse_any_recipe(data: dict[str, Any], origin: Path | str) -> TrainingRecipe:
+    """Check a recipe of any kind, given as a dict; its section tells the kind.
+
+    Args:
+        data: The recipe as read from YAML.
+        origin: The file it belongs to, for messages and relative paths.
+
+    Raises:
+        RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range, two kinds in one.
+    """
+    return parse_as(task_of(_kind_of(data, origin)).recipe, data, origin)
+
+
+def load_any_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> TrainingRecipe:
+    """Read and check a recipe of any kind.
+
+    Args:
+        path: YAML file.
+        overrides: `section.key=value` strings that replace what the file says.
+
+    Raises:
+        RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
+    """
+    return parse_any_recipe(read_recipe_file(path, overrides), path)

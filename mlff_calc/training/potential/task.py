@@ -1,0 +1,115 @@
+"""How a potential is trained and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_calc.graph.domain import domain_of
+from mlff_calc.potential import Potential
+from mlff_calc.training.build import new_potential
+from mlff_calc.training.data import GraphFrames
+from mlff_calc.training.evaluate import EvaluationReport, evaluate, evaluate_files
+from mlff_calc.training.example import EXAMPLE_RECIPE
+from mlff_calc.training.finetune import start_from
+from mlff_calc.training.fingerprints import fingerprint_all
+from mlff_calc.training.frames import Frames, read_frames
+from mlff_calc.training.labels import check_labels, label_table
+from mlff_calc.training.recipe import Recipe, parse_sources
+from mlff_calc.training.references import decisions, origin_of
+from mlff_calc.training.task import Outcome, Prepared, Task
+
+if TYPE_CHECKING:
+    from mlff_calc.training.network_module import NetworkModule
+    from mlff_calc.training.run_folder import RunFolder
+
+
+class PotentialTask(Task[Recipe, Frames]):
+    """Potentials, from frames with energies, forces and stresses."""
+
+    name = "potential"
+    recipe = Recipe
+    example = EXAMPLE_RECIPE
+    options = frozenset({"plot", "keys", "units", "index", "part", "format", "trust"})
+
+    def read(self, recipe: Recipe) -> dict[str, Frames]:
+        """Frames by part, their labels counted and checked."""
+        parts = read_frames(recipe)
+        check_labels(recipe, [frames.count() for frames in parts.values()])
+        return parts
+
+    def fingerprints(self, recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
+        """Names, sizes and hashes of all files, and numbers of frames."""
+        del recipe
+        found = {}
+        for part, frames in parts.items():
+            found[part] = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
+            if frames.isolated:
+                found[part]["isolated_atoms"] = len(frames.isolated)
+        return found
+
+    def prepare(self, recipe: Recipe, parts: Mapping[str, Frames]) -> Prepared:
+        """A new potential, or one to go on from."""
+        from mlff_calc.training.failures import SavedFrames
+        from mlff_calc.training.module import TrainingModule
+
+        make = new_potential if recipe.fine_tune_from is None else start_from
+        potential, train = make(recipe, parts["train"])
+        valid = GraphFrames(parts["valid"].samples, potential.cutoff, parts["valid"].weights)
+
+        def module() -> NetworkModule:
+            example = train.batch([0, len(train) - 1]).graph if recipe.trainer.compile else None  # two systems
+            return TrainingModule(potential, recipe, example)
+
+        return Prepared(
+            potential, train, valid, module, lambda folder: SavedFrames(folder, dict(parts)),
+            label_table([count for frames in parts.values() for count in frames.count_by_file()]),
+            decisions(recipe, potential, parts),
+        )  # fmt: skip
+
+    def judge(self, recipe: Recipe, network: Potential, samples: Frames) -> EvaluationReport:
+        """Errors of energies, forces and stresses."""
+        return evaluate(network, samples.samples, batch_size=recipe.optimizer.judging_size)
+
+    def finish(self, network: Potential, parts: Mapping[str, Frames]) -> None:
+        """Keep the distances of the training data."""
+        network.domain = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff)
+
+    def plots(self, folder: RunFolder, report: EvaluationReport, what: str) -> None:
+        """Draw predictions against labels."""
+        from mlff_calc.training.plots import parity
+
+        parity(report.pairs, folder.path / "parity.png", what)
+
+    def card(self, outcome: Outcome[Recipe, Frames]) -> str:
+        """The card as Markdown."""
+        from mlff_calc.training.card import write_card
+
+        return write_card(outcome)
+
+    def provenance(self, recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
+        """Level of theory, and where the reference energies come from."""
+        return {
+            "reference_energies": origin_of(recipe, parts["train"]),
+            "level_of_theory": recipe.card.level_of_theory,
+        }
+
+    def evaluate(
+        self,
+        model: str,
+        data: Sequence[Path],
+        *,
+        batch_size: int | None = None,
+        device: str = "auto",
+        precision: str | None = None,
+        plot: Path | None = None,
+        trust: bool = False,
+        index: str = ":",
+        **reading: Any,  # noqa: ANN401
+    ) -> EvaluationReport:
+        """See `evaluate_files`; `index`, `part`, `format`, `keys` and `units` are those of a recipe's data files."""
+        sources = parse_sources({"file": [str(file) for file in data], "index": index} | reading, "mlff eval")
+        return evaluate_files(
+            model, sources, batch_size=batch_size or 16, device=device, precision=precision, plot=plot, trust=trust
+        )

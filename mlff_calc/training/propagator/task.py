@@ -1,0 +1,107 @@
+"""How a propagator is trained and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlff_calc.datasets.motion import MotionSample
+from mlff_calc.errors import OptionError
+from mlff_calc.propagator import Propagator
+from mlff_calc.training.propagator.build import new_propagator
+from mlff_calc.training.propagator.data import MotionPairs
+from mlff_calc.training.propagator.evaluate import BATCH_SIZE, MotionReport, evaluate_motion_file, evaluate_propagator
+from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
+from mlff_calc.training.propagator.parts import data_fingerprint, data_path, read_parts
+from mlff_calc.training.propagator.recipe import MotionRecipe
+from mlff_calc.training.task import Outcome, Prepared, Task
+
+if TYPE_CHECKING:
+    from mlff_calc.training.network_module import NetworkModule
+
+Samples = Sequence[MotionSample]
+READING = ("horizon", "start", "hops", "heavy_atoms", "neighbors")
+
+
+class PropagatorTask(Task[MotionRecipe, Samples]):
+    """Propagators, from pairs of frames of a motion."""
+
+    name = "propagator"
+    recipe = MotionRecipe
+    example = EXAMPLE_MOTION_RECIPE
+    items = "samples"
+    options = frozenset({"part", "format", "limit", *READING})
+
+    def read(self, recipe: MotionRecipe) -> dict[str, Samples]:
+        """Samples by part."""
+        return dict(read_parts(recipe))
+
+    def fingerprints(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> dict[str, dict[str, Any]]:
+        """Name, size and hash of the file, and numbers of samples."""
+        mark = data_fingerprint(data_path(recipe), recipe.data.format)
+        return {part: mark | {"samples": len(samples)} for part, samples in parts.items()}
+
+    def prepare(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> Prepared:
+        """A new propagator, with scales measured on its training samples."""
+        from mlff_calc.training.propagator.failures import NamedSamples
+        from mlff_calc.training.propagator.module import MotionModule
+
+        train, valid = MotionPairs(parts["train"]), MotionPairs(parts["valid"])
+        propagator = new_propagator(recipe, parts["train"])
+
+        def module() -> NetworkModule:
+            n_example = min(recipe.optimizer.batch_size, len(train))
+            example = train.batch(list(range(n_example))).graph if recipe.trainer.compile else None
+            return MotionModule(propagator, recipe, example)
+
+        places = {part: [sample.place for sample in parts[part]] for part in ("train", "valid")}
+        table = ", ".join(f"{len(samples)} samples for {part}" for part, samples in parts.items())
+        return Prepared(propagator, train, valid, module, lambda folder: NamedSamples(folder, places), table)
+
+    def judge(self, recipe: MotionRecipe, network: Propagator, samples: Samples) -> MotionReport:
+        """Errors of positions and velocities, beside those of two guesses."""
+        return evaluate_propagator(network, samples, batch_size=recipe.optimizer.judging_size)
+
+    def card(self, outcome: Outcome[MotionRecipe, Samples]) -> str:
+        """The card as Markdown."""
+        from mlff_calc.training.propagator.card import write_card
+
+        return write_card(outcome)
+
+    def provenance(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> dict[str, Any]:
+        """How the data were read."""
+        del parts
+        return {"reading": {key: value for key, value in recipe.data.reading().items() if value is not None}}
+
+    def evaluate(
+        self,
+        model: str,
+        data: Sequence[Path],
+        *,
+        batch_size: int | None = None,
+        device: str = "auto",
+        precision: str | None = None,
+        part: str | None = None,
+        format: str | None = None,
+        limit: int | None = None,
+        **reading: Any,  # noqa: ANN401
+    ) -> MotionReport:
+        """See `evaluate_motion_file`.
+
+        Raises:
+            OptionError: More than one file of trajectories.
+        """
+        if len(data) > 1:
+            raise OptionError(f"a propagator takes one file of trajectories, not {len(data)}; name one")
+        return evaluate_motion_file(
+            model,
+            data[0],
+            part=None if part == "all" else part or "test",
+            format=format,
+            reading=reading,
+            limit=limit,
+            batch_size=batch_size or BATCH_SIZE,
+            device=device,
+            precision=precision or "float32",
+        )

@@ -1,0 +1,170 @@
+"""What a trainable kind brings: a `Task`. `run.train` carries it out, and the commands know no kind by name.
+
+The name of a kind is the section of its recipes, the `kind` in the header of its files and the folder of its result.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from mlff_calc.training.data import BatchSource
+from mlff_calc.training.recipe_base import TrainingRecipe
+
+if TYPE_CHECKING:
+    from mlff_calc.training.failures import BadBatch
+    from mlff_calc.training.fit import FitResult
+    from mlff_calc.training.network_module import NetworkModule
+    from mlff_calc.training.run_folder import RunFolder
+
+R = TypeVar("R", bound=TrainingRecipe)
+P = TypeVar("P")
+
+
+class Report(Protocol):
+    """Errors of a trained network."""
+
+    def as_text(self) -> str:
+        """A table of plain text."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same, fit for JSON."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run trains, and on what.
+
+    Attributes:
+        network: What is trained; has `precision`, `to_precision` and `save`.
+        train: Source of training batches.
+        valid: Source of validation batches.
+        module: Makes the Lightning module of the network; called once, when the folder of the run is held.
+        bad_batch: From the folder of the run to what names a batch whose loss is not finite.
+        table: What was read, for the log.
+        notes: What was decided about the data, a sentence each.
+    """
+
+    network: Any
+    train: BatchSource
+    valid: BatchSource
+    module: Callable[[], NetworkModule]
+    bad_batch: Callable[[RunFolder], BadBatch]
+    table: str
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R, P]):
+    """What a run came to, for its card.
+
+    Attributes:
+        recipe: Of the run.
+        network: The result, on the CPU, with the averaged weights of the best epoch.
+        parts: The data by part.
+        fitted: Epochs and time.
+        report: Errors on the samples of `judged`.
+        judged: `test`, or `valid` where there is no test part.
+        command: The command line of the run.
+        notes: What was decided about the data, a sentence each.
+    """
+
+    recipe: R
+    network: Any
+    parts: Mapping[str, P]
+    fitted: FitResult
+    report: Any
+    judged: str
+    command: str
+    notes: Sequence[str]
+
+
+class Task(ABC, Generic[R, P]):
+    """A trainable kind.
+
+    Attributes:
+        name: Of the kind; the section of the recipe, the `kind` in the header and the folder of the result.
+        recipe: Class of the recipe.
+        example: A commented recipe.
+        items: What a part of the data has a number of, in the plural.
+        options: Names of options of `mlff eval` that the kind takes beside device, precision and batch size.
+    """
+
+    name: ClassVar[str]
+    recipe: ClassVar[type[TrainingRecipe]]
+    example: ClassVar[str]
+    items: ClassVar[str] = "frames"
+    options: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def read(self, recipe: R) -> dict[str, P]:
+        """The data by part: `train`, `valid`, and `test` where there is one; checked.
+
+        Raises:
+            RecipeError: The recipe asks for labels or files that are not there.
+            DatasetError: Data that cannot be read, or parts that do not go together.
+        """
+
+    @abstractmethod
+    def fingerprints(self, recipe: R, parts: Mapping[str, P]) -> dict[str, dict[str, Any]]:
+        """What a resumed run must find unchanged, by part."""
+
+    @abstractmethod
+    def prepare(self, recipe: R, parts: Mapping[str, P]) -> Prepared:
+        """The network and its batches. Nothing is written.
+
+        Raises:
+            RecipeError: An option of the network that is out of range.
+        """
+
+    @abstractmethod
+    def judge(self, recipe: R, network: Any, samples: P) -> Report:  # noqa: ANN401
+        """Errors on the samples of a part."""
+
+    @abstractmethod
+    def card(self, outcome: Outcome[R, P]) -> str:
+        """The card as Markdown."""
+
+    def finish(self, network: Any, parts: Mapping[str, P]) -> None:  # noqa: ANN401
+        """Add to the network what its file shall say of the training data."""
+
+    def plots(self, folder: RunFolder, report: Any, what: str) -> None:  # noqa: ANN401
+        """Draw more than the learning curve, which every run has.
+
+        Args:
+            folder: Of the run.
+            report: What `judge` gave.
+            what: What it was judged on, in words.
+        """
+
+    def provenance(self, recipe: R, parts: Mapping[str, P]) -> dict[str, Any]:
+        """What the header says of the training beside data, command, time and machine."""
+        del recipe, parts
+        return {}
+
+    @abstractmethod
+    def evaluate(
+        self,
+        model: str,
+        data: Sequence[Path],
+        *,
+        batch_size: int | None,
+        device: str,
+        precision: str | None,
+        **asked: Any,  # noqa: ANN401
+    ) -> Report:
+        """Errors of a trained network of this kind on files, as `mlff eval` asks for them.
+
+        Args:
+            model: Folder of the network, or a name it ships under.
+            data: Files.
+            batch_size: Samples evaluated at once; None for the kind's own.
+            device: `auto`, `cpu`, `cuda`, `cuda:N`.
+            precision: None for the kind's own.
+            **asked: Those of `options` that were given.
+        """
