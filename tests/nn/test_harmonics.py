@@ -9,8 +9,8 @@ from e3nn import o3
 from numpy.polynomial.legendre import Legendre
 from torch import Tensor
 
-from mlff_calc.nn.edges import EdgeBasis, safe_lengths
 from mlff_calc.nn.coupling import HIGHEST_DEGREE
+from mlff_calc.nn.edges import EdgeBasis, safe_lengths
 from mlff_calc.nn.harmonics import SphericalHarmonics, degree_selector
 
 AXES = torch.cat([torch.eye(3, dtype=torch.float64), -torch.eye(3, dtype=torch.float64)])
