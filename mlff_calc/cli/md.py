@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlff_calc.cli import options
+from mlff_calc.cli.identity import identity
 from mlff_calc.errors import MLFFError, OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _SHOWN_AS = {
     "pressure_GPa": "--pressure (GPa)",
     "max_temperature_K": "--max-temperature",
     "skin_A": "--skin",
+    "potential": "the potential",
     "compiled": "--compile",
     "velocities": "--keep-velocities",
     "log_interval": "--log-interval (steps)",
@@ -153,7 +155,9 @@ def md(
     )  # fmt: skip
     intervals = _given(log_interval=log_interval, traj_interval=traj_interval, checkpoint_interval=checkpoint_interval)
     length = {"steps": steps, "time": time}
-    if resume and (output / "state.json").is_file():
+    from mlff_calc.dynamics.folder import has_state
+
+    if resume and has_state(output):
         run = _resume(potential, structure, output, device, given, intervals, length, trust=trust)
     else:
         run = _start(
@@ -244,7 +248,7 @@ def _start(
         "precision": _own_precision(potential),
         **{name: value for name, value in given.items() if name not in held},
     }
-    run = RunOptions(**{**made, **counts, "potential": _identity(potential)})
+    run = RunOptions(**{**made, **counts, "potential": identity(potential)})
     atoms = _read_structure(structure, potential)
     atoms.calc = _calculator(
         potential, device, run.precision, run.skin_A, compiled=run.compiled, reuse=run.reuse, trust=trust
@@ -265,16 +269,14 @@ def _resume(
 ) -> MDRun:
     """The run in the folder, with its own options where none are given."""
     from mlff_calc.dynamics import MDRun
-    from mlff_calc.dynamics.folder import look
+    from mlff_calc.dynamics.folder import load_newest, look
     from mlff_calc.dynamics.options import check_unchanged, from_dict
-    from mlff_calc.dynamics.run import STATE
-    from mlff_calc.dynamics.state import load_state
 
     seen = look(output)
-    saved = load_state(output / STATE)
+    saved = load_newest(output, warn=False)  # MDRun.resume says so where it is the synced one
     counts = _length_and_intervals(from_dict(saved.options)[0].step_fs, intervals, length, default_time=None)
     steps = counts.pop("steps", None)
-    given = {**given, **counts, "potential": _identity(potential)}
+    given = {**given, **counts, "potential": identity(potential, saved.options.get("potential"))}
     check_unchanged(saved.options, given, _SHOWN_AS)
     if structure is not None:
         _check_start(_read_structure(structure, potential), structure, output)
@@ -338,23 +340,6 @@ def _own_precision(potential: str) -> str:
     if len(found) > 1:
         raise OptionError(f"the exported files are of several precisions ({', '.join(sorted(found))}); export them in one")
     return found.pop() if found else "float32"
-
-
-def _identity(potential: str) -> str:
-    """Names and checksums of weights or exported files, which tell a retrained potential from the one it replaced."""
-    from mlff_calc.caches import digest_of
-    from mlff_calc.export.opening import is_exported
-    from mlff_calc.potential.catalogue import find_potential
-    from mlff_calc.potential.files import read_header
-
-    found = []
-    for name in _members(potential):
-        if is_exported(name):
-            found.append(f"{Path(name).name} {digest_of(Path(name))[:12]}")
-        else:
-            folder = find_potential(name)
-            found.append(f"{folder.name} {read_header(folder)['sha256'][:12]}")
-    return ", ".join(found)
 
 
 def _read_structure(structure: str | None, potential: str) -> Atoms:

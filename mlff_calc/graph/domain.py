@@ -74,6 +74,15 @@ def nearest_distances(n_atoms: int, centers: NDArray[np.int64], vectors: Floats,
     return nearest
 
 
+def is_domain(plain: Any) -> bool:  # noqa: ANN401
+    """Whether something is what `domain_of` gives."""
+    try:
+        Domain(plain)
+    except PotentialFileError:
+        return False
+    return True
+
+
 class Domain:
     """A potential's domain, held against structures.
 
