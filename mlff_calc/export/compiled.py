@@ -89,8 +89,8 @@ def compile_potential(
     """Compile a potential, or a step of a fixed-point potential, or take it from the cache.
 
     The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is
-    compared with eager on a few structures before it enters the cache. An entry that is not this user's own, that others
-    may write, or that differs from the SHA-256 beside it is made anew.
+    compared with eager on a few structures before it enters the cache. An entry that is neither this user's own nor
+    root's, that others may write, or that differs from the SHA-256 beside it is made anew.
 
     Args:
         potential: the potential; left as it is.
@@ -102,7 +102,7 @@ def compile_potential(
     Raises:
         OptionError: no C++ compiler, or a fixed-point potential without `step`.
         ExportError: compilation failed, or the result does not agree with eager.
-        CacheError: the cache belongs to another user, or others may write in it.
+        CacheError: the cache belongs to another user, or others may write in it and it cannot be closed to them.
     """
     device = torch.device(device)
     potential = potential.to_precision(precision or potential.precision)  # a copy: the caller's stays as it is

@@ -122,7 +122,7 @@ def build_plugin(*, force: bool = False) -> Path:
     Raises:
         OptionError: no compiler, no LAMMPS, no MPI library, or one that is too old; names the cure.
         PluginBuildError: it does not compile, or LAMMPS does not load it.
-        CacheError: the cache belongs to another user, or others may write in it.
+        CacheError: the cache belongs to another user, or others may write in it and it cannot be closed to them.
     """
     folder, compiler = build_path(), find_compiler()
     command, facts = _command(compiler), folder / "build.json"
