@@ -125,7 +125,7 @@ class Domain:
         atom, which = np.unravel_index(int(excess.argmax()), excess.shape)
         text = ("nearest", "second", "third", "fourth")[which]
         symbol, bound = chemical_symbols[numbers[atom]], f"{low[atom, which]:.2f} to {high[atom, which]:.2f}"
-        return (
-            f"the {text} neighbour of atom {atom} ({symbol}) is at {nearest[atom, which]:.2f} Angstrom, trained were "
-            f"{bound} for {symbol}"
-        )
+        found = f"is at {nearest[atom, which]:.2f} Angstrom"
+        if nearest[atom, which] >= self.cutoff:
+            found = f"is not within {self.cutoff:g} Angstrom"
+        return f"the {text} neighbour of atom {atom} ({symbol}) {found}, trained were {bound} for {symbol}"

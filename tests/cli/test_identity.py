@@ -10,6 +10,7 @@ from mlff_calc.cli.identity import identity
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.files import fingerprints
 
+
 def test_an_older_checksum_of_the_same_weights_is_known(tmp_path: Path) -> None:
     potential = load_potential("silicon")
     potential.domain = None
@@ -40,6 +41,11 @@ def test_other_weights_are_others(tmp_path: Path, other: str) -> None:
 
 
 def test_the_potentials_that_ship_are_known_to_older_runs() -> None:
-    before = {"ethanol": "bb77487195ff", "ethanol_deq": "1510212d3ca6", "silicon": "b1dc1aa897b4", "silicon_deq": "3fbc1fd8b0c1"}
+    before = {
+        "ethanol": "bb77487195ff",
+        "ethanol_deq": "1510212d3ca6",
+        "silicon": "b1dc1aa897b4",
+        "silicon_deq": "3fbc1fd8b0c1",
+    }
     for name, checksum in before.items():
         assert identity(name, f"{name} {checksum}") == f"{name} {checksum}"
