@@ -52,6 +52,11 @@ def test_a_kind_that_is_no_word_is_refused(saved: Path, kind: object) -> None:
         load_potential(saved)
 
 
+def test_the_folder_of_a_run_points_to_its_potential(saved: Path) -> None:
+    with pytest.raises(PotentialFileError, match=rf"did you mean {saved}\?"):
+        load_potential(saved.parent)
+
+
 def test_round_trip(saved: Path) -> None:
     potential = load_potential(saved)
     assert potential.elements == [1, 8]
