@@ -167,11 +167,11 @@ def trajectory(
     """
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it. Give one of them.")
-    from mlff_calc.dynamics.folder import look, refuse_other_run
+    from mlff_calc.dynamics.folder import has_state, look, refuse_other_run
     from mlff_calc.locks import file_mark
 
     folder = output.with_suffix(".run")
-    goes_on = resume and (folder / "state.json").is_file()
+    goes_on = resume and has_state(folder)
     seen, before = look(folder), file_mark(output)
     _check_output(output, overwrite=overwrite or goes_on)
     given = {
@@ -257,11 +257,10 @@ def _resume(
 ) -> MDRun:
     """The run in the folder, where every option is the one it was started with."""
     from mlff_calc.dynamics import MDRun
+    from mlff_calc.dynamics.folder import load_newest
     from mlff_calc.dynamics.options import check_unchanged
-    from mlff_calc.dynamics.run import STATE
-    from mlff_calc.dynamics.state import load_state
 
-    check_unchanged(load_state(folder / STATE).options, given, _SHOWN_AS)
+    check_unchanged(load_newest(folder, warn=False).options, given, _SHOWN_AS)
     run = MDRun.resume(folder, calculator, steps=steps, seen=seen, **given)
     asked = _structure(structure)
     if asked.numbers.tolist() != run.atoms.numbers.tolist():

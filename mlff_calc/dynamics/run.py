@@ -51,6 +51,7 @@ from mlff_calc.dynamics.folder import (
     TRAJECTORY,
     FolderMark,
     check_place,
+    has_state,
     load_newest,
     look,
     refuse_changed,
@@ -193,7 +194,7 @@ class MDRun:
             OptionError: an option differs from that of the run.
         """
         folder = Path(folder)
-        if not (folder / STATE).is_file():
+        if not has_state(folder):
             raise SimulationError(
                 f"{folder} has no {STATE}, so there is no run to go on with. Start one without --resume."
             )
@@ -268,7 +269,7 @@ class MDRun:
         self._seen = look(self.folder)
 
     def _clear(self) -> None:
-        """Remove what an earlier run left, its state first, so that nothing left over looks like a run."""
+        """Remove what an earlier run left, its states before its frames, so that nothing left over looks like a run."""
         for name in OWN_FILES:
             (self.folder / name).unlink(missing_ok=True)
 
@@ -322,7 +323,7 @@ class _Loop:
 
     def is_in_place(self) -> bool:
         """Whether the folder and its files are still where they were opened."""
-        return self.lock.is_in_place() and self.trajectory.is_in_place() and self.log.is_in_place()
+        return self.lock.keep() and self.trajectory.is_in_place() and self.log.is_in_place()
 
     def go(self, request: StopRequest) -> None:
         """Step until the end or a signal."""

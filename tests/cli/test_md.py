@@ -86,6 +86,27 @@ def test_resume_starts_a_run_where_there_is_none(mlff, tmp_path):
     assert len(frames(tmp_path / "new")) == 1
 
 
+def test_resume_without_the_state_loses_no_frame(mlff, tmp_path):
+    every = ("--traj-interval", 1, "--log-interval", 1, "-o", "run")
+    assert mlff("--steps", 12, *every)[0] == 0
+    (tmp_path / "run/state.json").unlink()
+    status, _, said = mlff("--steps", 3, *every, "--resume")
+    assert status == 1
+    assert "12" in said
+    assert len(frames(tmp_path / "run")) == 13
+    assert mlff("--steps", 15, *every, "--resume")[0] == 0
+    assert [atoms.info["step"] for atoms in frames(tmp_path / "run")] == list(range(16))
+    for path in (tmp_path / "run").glob("state*"):
+        path.unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for more in ((), ("--resume",)):
+        status, _, said = mlff("--steps", 3, *every, *more)
+        assert status == 1
+        assert "no saved state to go on from (state.json or state.synced.json)" in said
+        assert said.count("mlff: error:") == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
 @pytest.mark.parametrize("ensemble", ["bussi", "nose-hoover", "npt-iso", "npt"])
 def test_every_ensemble_runs(mlff, folders, tmp_path, ensemble):
     words = ("--ensemble", ensemble, "--structure", folders / "si.extxyz", "--pressure", "1bar", "--taut", "50fs",
