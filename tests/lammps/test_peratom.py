@@ -135,6 +135,46 @@ def test_refused():
         run(lennard_jones(), bulk("Ar", cubic=True, a=5.2) * 2, box="boundary f f f")
 
 
+class Counts(LennardJones):
+    """Notes which results of atoms it is asked for."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.asked = set()
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        self.asked.add(name)
+        return super().get_property(name, atoms, allow_calculation)
+
+
+HEAD = "units metal\nboundary {b}\nread_data atoms.data\n"
+
+
+@pytest.mark.parametrize(("text", "asked"), [
+    ("compute s all stress/atom NULL\ncompute e all pe/atom\nrun 0\n", {"energies", "stresses"}),
+    ("compute s all stress/atom NULL\ncompute e all pe/atom\nuncompute s\nrun 0\n", {"energies"}),
+    ("compute a all pe/atom\ncompute b all pe/atom\nuncompute a\nrun 0\n", {"energies"}),
+    ("variable n string s\ncompute s all stress/atom NULL\nuncompute $n\nrun 0\n", set()),
+    ("compute s all stress/atom NULL\nclear\n{again}run 0\n", set()),
+    ("compute s all stress/atom NULL\nclear\n{again}compute s all pe/atom\nrun 0\n", {"energies"}),
+    ("compute s all stress/atom NULL ke\ncompute e all pe/atom bond\nrun 0\n", set()),
+])  # fmt: skip
+def test_computes_that_are_gone_or_have_other_terms_are_not_served(text, asked):
+    write_data(argon(), Path("atoms.data"), [18])
+    calculator, head = Counts(sigma=3.4, epsilon=0.0104, rc=6.0), HEAD.format(b="p p p")
+    Path("in.run").write_text(head + text.format(again=head))
+    assert run_lammps("in.run", calculator).n_evaluations == 1
+    assert calculator.asked & {"energies", "stresses"} == asked
+
+
+def test_a_compute_that_cannot_be_served_does_not_outlive_clear():
+    """Without periodic boundaries there are no stresses of atoms."""
+    write_data(bulk("Ar", cubic=True, a=5.2) * 2, Path("atoms.data"), [18])
+    first = HEAD.format(b="p p p") + "compute s all stress/atom NULL\nrun 0\n"
+    Path("in.run").write_text(first + "clear\n" + HEAD.format(b="f f f") + "run 0\n")
+    assert run_lammps("in.run", lennard_jones()).n_evaluations == 2
+
+
 def test_a_failed_step_holds_nan():
     class Fails(LennardJones):
         count = 0
