@@ -20,11 +20,22 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_dir(part: str) -> Path:
-    """Folder `part` of the cache: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Folder `part` of the cache: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        CacheError: none of them is set, and this user has no home folder.
+    """
     if "MLFF_CACHE" in os.environ:
         return Path(os.environ["MLFF_CACHE"]) / part
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "mlff_calc" / part
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "mlff_calc" / part
+    try:
+        home = Path.home()
+    except RuntimeError as error:  # no HOME, and a user number without an entry, as in containers
+        raise CacheError(
+            f"this user (uid {os.geteuid()}) has no home folder to keep a cache in; set MLFF_CACHE to a folder of your own"
+        ) from error
+    return home / ".cache" / "mlff_calc" / part
 
 
 def private_dir(folder: Path, *, close: bool = True) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlff_calc.caches import SEAL, is_sealed, private_dir, seal
+from mlff_calc.caches import SEAL, cache_dir, is_sealed, private_dir, seal
 from mlff_calc.errors import CacheError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -141,3 +141,18 @@ def test_sealing_takes_permissions_away(tmp_path: Path) -> None:
     seal(file)
     assert file.stat().st_mode & 0o777 == 0o644
     assert is_sealed(file)
+
+
+def test_without_a_home_folder_the_error_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MLFF_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(CacheError, match=r"no home folder.*set MLFF_CACHE"):
+        cache_dir("exports")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir("exports") == tmp_path / "mlff_calc" / "exports"
+    monkeypatch.setenv("MLFF_CACHE", str(tmp_path / "own"))
+    assert cache_dir("exports") == tmp_path / "own" / "exports"

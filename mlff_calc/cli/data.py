@@ -297,7 +297,7 @@ def _structure(text: str) -> Atoms:
 
     from mlff_calc.cli.relax import read_structure
 
-    atoms = molecule(text) if text in g2.names and not Path(text).is_file() else read_structure(Path(text))
+    atoms = molecule(text) if text in g2.names and not Path(text).is_file() else read_structure(Path(text), masses=True)
     if len(atoms) < 2:
         raise StructureError(
             f"{text} has {len(atoms)} atom; motion is learned from what atoms do to each other: give two or more"

@@ -154,14 +154,16 @@ def _write(atoms: Atoms, path: Path, trajectory: Path) -> None:
         raise _refused(path, error, f" The steps taken are in {trajectory}.") from error
 
 
-def read_structure(path: Path) -> Atoms:
+def read_structure(path: Path, *, masses: bool = False) -> Atoms:
     """The last frame of a file.
 
     Args:
         path: any file that ASE reads.
+        masses: the atoms are going to move by their masses, so that those of a column `mass` or the like are taken.
 
     Raises:
-        StructureError: no such file (the nearest name is given), or not readable, no atoms in it, or masses in no unit.
+        StructureError: no such file (the nearest name is given), or not readable, no atoms in it, or masses (where asked
+            for) that are none in amu.
     """
     from ase.io import read
 
@@ -182,7 +184,7 @@ def read_structure(path: Path) -> Atoms:
         ) from error
     if isinstance(atoms, list) or len(atoms) == 0:
         raise StructureError(f"{path} holds no atoms")
-    return with_named_masses(atoms)
+    return with_named_masses(atoms) if masses else atoms
 
 
 def check_format(output: Path) -> None:

@@ -162,13 +162,19 @@ class _Every:
 
 
 def _text_frames(stream: IO[str], keep: Any, stop: int | None) -> Iterator[_TextFrame | None]:  # noqa: ANN401
-    """Walk through the frames; those in `keep` with their text, the others as None. No line behind the end is asked for."""
-    number, line = 0, stream.readline()
-    while line.strip() and (stop is None or number < stop):
+    """Walk through the frames; those in `keep` with their text, the others as None. No line behind the end is asked for.
+
+    Blank lines between frames, and after the last one, are passed over.
+    """
+    number, line, place = 0, stream.readline(), 1
+    while line and (stop is None or number < stop):
+        if not line.strip():
+            line, place = stream.readline(), place + 1
+            continue
         try:
             size = int(line)
         except ValueError:
-            fault = f"its first line is {line.strip()[:60]!r}, and the number of atoms was expected"
+            fault = f"its first line is {line.strip()[:60]!r} (line {place}), and the number of atoms was expected"
             yield _TextFrame([], fault) if number in keep else None
             return  # nobody knows where the next frame begins
         lines, complete = [line], True
@@ -179,15 +185,16 @@ def _text_frames(stream: IO[str], keep: Any, stop: int | None) -> Iterator[_Text
         while left:
             piece = list(islice(stream, min(left, _PIECE)))
             left -= len(piece)
+            place += len(piece)
             if number in keep:
                 lines += piece
             if not piece:
                 complete = False
                 break
-        line = stream.readline()
+        line, place = stream.readline(), place + 1
         while line.lstrip().startswith("VEC"):
             lines.append(line)
-            line = stream.readline()
+            line, place = stream.readline(), place + 1
         fault = "" if complete else f"it claims {size} atoms, and the file ends after {max(size - left, 0)} of them"
         yield _TextFrame(lines, fault) if number in keep else None
         number += 1
