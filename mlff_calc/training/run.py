@@ -15,10 +15,10 @@ from mlff_calc.graph.domain import domain_of
 from mlff_calc.potential import Potential
 from mlff_calc.training.build import new_potential
 from mlff_calc.training.data import GraphFrames
+from mlff_calc.training.decisions import check_decisions, data_marks, decisions
 from mlff_calc.training.evaluate import EvaluationReport, evaluate
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.finetune import start_from
-from mlff_calc.training.fingerprints import fingerprint_all
 from mlff_calc.training.frames import Frames, read_frames
 from mlff_calc.training.labels import check_labels, label_table
 from mlff_calc.training.recipe import Recipe, load_recipe
@@ -110,24 +110,20 @@ def train(
     make = new_potential if recipe.fine_tune_from is None else start_from
     potential, train_graphs = make(recipe, parts["train"])
     valid_graphs = GraphFrames(parts["valid"].samples, potential.cutoff, parts["valid"].weights)
-    data = {part: _mark(frames) for part, frames in parts.items()}
+    data, decided = data_marks(recipe, parts), decisions(recipe, parts)
     logger.info("%s", label_table([count for frames in parts.values() for count in frames.count_by_file()]))
     for line in _notes(recipe, potential, parts):
         logger.info("%s", line)
     with hold_folder(folder, seen) as lock:
-        set_up_folder(folder, recipe, data, command, resume=resume)
+        set_up_folder(folder, recipe, data, command, resume=resume, decided=decided)
+        if resume:
+            check_decisions(str(folder.path), folder.read_record(), recipe, data, decided)
         example = train_graphs.batch([0, len(train_graphs) - 1]).graph if recipe.trainer.compile else None  # two systems
         module = TrainingModule(potential, recipe, example)
         saved = SavedFrames(folder, parts)
         fitted = fit(recipe, module, train_graphs, valid_graphs, saved, folder, lock, resume=resume, show_bar=show_bar)
         best = best_network(potential, folder)
         return _finish(recipe, best, parts, fitted, folder, command)
-
-
-def _mark(frames: Frames) -> dict[str, Any]:
-    """What the record of a run says of a part of the data."""
-    mark = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
-    return mark | ({"isolated_atoms": len(frames.isolated)} if frames.isolated else {})
 
 
 def _notes(recipe: Recipe, potential: Potential, parts: dict[str, Frames]) -> list[str]:
