@@ -245,7 +245,7 @@ def _start(
     intervals = {"log_interval": _DEFAULT_INTERVAL, "traj_interval": _DEFAULT_INTERVAL, **intervals}
     counts = _length_and_intervals(ensemble.step_fs, intervals, length, default_time=_DEFAULT_TIME)
     made: dict[str, Any] = {
-        "precision": _own_precision(potential),
+        "precision": _precision(potential, given.get("precision")),
         **{name: value for name, value in given.items() if name not in held},
     }
     run = RunOptions(**{**made, **counts, "potential": identity(potential)})
@@ -327,19 +327,12 @@ def _calculator(
     return MLFFCalculator(names[0], **made) if len(names) == 1 else CommitteeCalculator(names, **made)
 
 
-def _own_precision(potential: str) -> str:
-    """That of the exported files among the members, else float32.
-
-    Raises:
-        OptionError: the files are of several precisions.
-    """
+def _precision(potential: str, asked: str | None) -> str:
+    """The one asked for, else that of the exported files among the members, else float32; no code is loaded for it."""
     from mlff_calc.export import read_metadata
-    from mlff_calc.export.opening import is_exported
+    from mlff_calc.export.opening import is_exported, precision_of
 
-    found = {read_metadata(name).precision for name in _members(potential) if is_exported(name)}
-    if len(found) > 1:
-        raise OptionError(f"the exported files are of several precisions ({', '.join(sorted(found))}); export them in one")
-    return found.pop() if found else "float32"
+    return precision_of([read_metadata(name) for name in _members(potential) if is_exported(name)], asked)
 
 
 def _read_structure(structure: str | None, potential: str) -> Atoms:
