@@ -54,6 +54,29 @@ def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
     return {"cutoff": float(cutoff), "nearest": nearest_of}
 
 
+def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The domain of what was trained on the frames of two domains: the wider range of elements of both, the range of others.
+
+    Args:
+        first: what `domain_of` gives.
+        second: the same, of the same cutoff.
+
+    Raises:
+        PotentialFileError: one of them is something else, or their cutoffs differ.
+    """
+    one, other = Domain(first), Domain(second)
+    if one.cutoff != other.cutoff:
+        raise PotentialFileError(
+            f"a domain of cutoff {one.cutoff:g} Angstrom cannot be united with one of {other.cutoff:g} Angstrom; unite "
+            "domains of one potential"
+        )
+    nearest: dict[str, list[list[float]]] = {}
+    for symbol in sorted({*first["nearest"], *second["nearest"]}, key=atomic_numbers.__getitem__):
+        ranges = np.array([each["nearest"][symbol] for each in (first, second) if symbol in each["nearest"]])
+        nearest[symbol] = np.stack([ranges[..., 0].min(axis=0), ranges[..., 1].max(axis=0)], axis=1).tolist()
+    return {"cutoff": one.cutoff, "nearest": nearest}
+
+
 def nearest_distances(n_atoms: int, centers: NDArray[np.int64], vectors: Floats, cutoff: float) -> Floats:
     """Distances [n_atoms, N_NEAREST] to the nearest neighbours in ascending order, `cutoff` where there are fewer.
 

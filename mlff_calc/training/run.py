@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mlff_calc.datasets.weights import weight_lines
-from mlff_calc.graph.domain import domain_of
+from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import Potential
 from mlff_calc.training.build import new_potential
 from mlff_calc.training.data import GraphFrames
@@ -161,7 +161,8 @@ def _finish(
     record = folder.read_record()
     minutes = fitted.seconds / 60.0
     record |= {"finished": True, "minutes": round(minutes, 3), "epochs": fitted.epochs, "best_epoch": fitted.best_epoch}
-    best.domain = domain_of((sample.atoms for sample in parts["train"].samples), best.cutoff)
+    found = domain_of((sample.atoms for sample in parts["train"].samples), best.cutoff)
+    best.domain = found if best.domain is None else united(best.domain, found)  # a start has learned from its own frames
     best.save(
         str(folder.potential),
         card=write_card(recipe, best, parts, fitted, report, command, notes),
