@@ -63,8 +63,8 @@ class LammpsRun:
     Attributes:
         step: LAMMPS's step at the end.
         n_evaluations: of the calculator.
-        thermo: the last row of LAMMPS's table, as its library keeps it (of two rows of one step, the first); empty where
-            there was none.
+        thermo: the last row of LAMMPS's table; empty where there was none. Where LAMMPS writes two rows for one
+            step, its library keeps the first of them.
         atoms: the last structure that was evaluated, unwrapped, in the order of atom IDs; None where there was none.
     """
 
