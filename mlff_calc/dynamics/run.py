@@ -60,8 +60,9 @@ from mlff_calc.dynamics.folder import (
 from mlff_calc.dynamics.guards import find_trouble
 from mlff_calc.dynamics.log import LogFile, LogRow
 from mlff_calc.dynamics.options import RunOptions, check_unchanged, from_dict, to_dict, with_steps
+from mlff_calc.dynamics.random_state import generator_state, restore_generator
 from mlff_calc.dynamics.signals import StopRequest
-from mlff_calc.dynamics.state import RunState, generator_state, restore_generator
+from mlff_calc.dynamics.state import RunState
 from mlff_calc.dynamics.stopped import LastWhole
 from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.dynamics.velocities import (
