@@ -75,6 +75,25 @@ def read_frames_with_ase(path: Path, index: str | int | slice, format: str | Non
     return frames
 
 
+def read_frame(path: Path, number: int = -1) -> Atoms:
+    """One frame of a file that ASE reads.
+
+    Args:
+        path: the file; compressed files are read as they are.
+        number: of the frame, from 0; negative numbers count from the end.
+
+    Raises:
+        DatasetError: an extended xyz file whose frame cannot be read, or that has none of this number.
+        Exception: what ASE's readers of other formats raise, which may be anything.
+    """
+    if filetype(str(path)) == "extxyz":  # ASE takes a blank line for the end of the file
+        return _extxyz(path, number)[0][1]
+    found = ase.io.read(path, number)
+    if isinstance(found, list):
+        raise DatasetError(f"{path} holds no atoms")
+    return found
+
+
 def _parsed(index: str | int | slice, path: Path) -> int | slice:
     """An index as an int or a slice."""
     try:

@@ -12,7 +12,9 @@ from ase.constraints import FixAtoms
 from ase.io import read, write
 from ase.io.formats import string2index
 
+from mlff_calc.cli.relax import read_structure
 from mlff_calc.datasets import LabelKeys, StructureDataset, Units, count_labels, read_structures
+from mlff_calc.datasets.ase_files import read_frame
 from mlff_calc.errors import DatasetError
 
 KCAL = 4184.0 / 96485.33212  # CODATA 2018; ASE has the values of 2014, which differ by 1e-8
@@ -230,6 +232,21 @@ def test_what_stands_behind_the_frames_is_refused_with_its_line(tmp_path, frames
     with pytest.raises(DatasetError, match=rf"frame 2: its first line is '# end of file' \(line {line}\)"):
         read_structures(tmp_path / "a.extxyz")
     assert len(read_structures(tmp_path / "a.extxyz", ":2")) == 2
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.traj"])
+def test_one_frame_is_the_one_that_ase_reads(tmp_path, frames, name):
+    write(tmp_path / name, frames)
+    for number in (-1, 0, 3, -4):
+        found, expected = read_frame(tmp_path / name, number), read(tmp_path / name, number)
+        assert found == expected
+        assert found.info == expected.info
+        np.testing.assert_array_equal(found.get_forces(), expected.get_forces())
+    text = (tmp_path / name).read_bytes()
+    if name == "a.xyz":
+        (tmp_path / "b.xyz").write_bytes(text + b"\n" + text)
+        assert read_frame(tmp_path / "b.xyz", 9) == frames[4]
+        assert read_structure(tmp_path / "b.xyz") == frames[4]
 
 
 def save(path, **arrays):
