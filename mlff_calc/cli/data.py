@@ -13,6 +13,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
+from mlff_calc.cli.identity import identity
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def trajectory(
     """
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it. Give one of them.")
-    from mlff_calc.dynamics.folder import has_state, look, refuse_other_run
+    from mlff_calc.dynamics.folder import has_state, load_newest, look, refuse_other_run
     from mlff_calc.locks import file_mark
 
     folder = output.with_suffix(".run")
@@ -176,7 +177,7 @@ def trajectory(
     _check_output(output, overwrite=overwrite or goes_on)
     given = {
         "temperature_K": temperature, "timestep_fs": timestep, "friction_per_ps": friction, "seed": seed,
-        "potential": _identity(calculator),
+        "potential": _identity(calculator, load_newest(folder, warn=False).options.get("potential") if goes_on else None),
     }  # fmt: skip
     if goes_on:
         run = _resume(structure, folder, _calculator(calculator, device), steps, given, seen)
@@ -278,16 +279,11 @@ def _calculator(name: str, device: str) -> Calculator:
     return xtb_calculator() if name.lower() == XTB else MLFFCalculator(name, device=device)
 
 
-def _identity(name: str) -> str:
+def _identity(name: str, remembered: str | None) -> str:
     """The method, or a potential's name and checksum, which tells it from one trained anew."""
     from mlff_calc.datasets.motion.trajectories import XTB
-    from mlff_calc.potential.catalogue import find_potential
-    from mlff_calc.potential.files import read_header
 
-    if name.lower() == XTB:
-        return XTB
-    folder = find_potential(name)
-    return f"{folder.name} {read_header(folder)['sha256'][:12]}"
+    return XTB if name.lower() == XTB else identity(name, remembered)
 
 
 def _structure(text: str) -> Atoms:

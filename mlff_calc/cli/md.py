@@ -12,7 +12,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.identity import identity
-from mlff_calc.errors import MLFFError, OptionError, SimulationError, StructureError
+from mlff_calc.errors import DatasetError, MLFFError, OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -233,6 +233,7 @@ def _start(
 ) -> MDRun:
     """A new run."""
     from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
+    from mlff_calc.dynamics.ensembles import ACTS_IN
     from mlff_calc.dynamics.run import refuse_other_run
 
     seen = refuse_other_run(output, overwrite=overwrite)
@@ -242,6 +243,12 @@ def _start(
         )
     held = {name: value for name, value in given.items() if name in EnsembleOptions.__dataclass_fields__}
     ensemble = EnsembleOptions(**held)
+    for name in ACTS_IN.keys() & held.keys():
+        if ensemble.ensemble not in ACTS_IN[name]:
+            raise OptionError(
+                f"{_SHOWN_AS[name]} does not act in the ensemble {ensemble.ensemble}. Leave it out, or choose --ensemble "
+                f"{' or '.join(ACTS_IN[name])}."
+            )
     intervals = {"log_interval": _DEFAULT_INTERVAL, "traj_interval": _DEFAULT_INTERVAL, **intervals}
     counts = _length_and_intervals(ensemble.step_fs, intervals, length, default_time=_DEFAULT_TIME)
     made: dict[str, Any] = {
@@ -353,19 +360,20 @@ def _read_structure(structure: str | None, potential: str) -> Atoms:
 
 
 def _read_file(path: Path, frame: int = -1) -> Atoms:
-    from ase.io import read
-
     from mlff_calc.bounded import require_regular
+    from mlff_calc.datasets.ase_files import read_frame
     from mlff_calc.graph.masses import with_named_masses
 
     require_regular(path, StructureError)
     try:
-        atoms = read(path, frame)
+        atoms = read_frame(path, frame)
+    except DatasetError as error:
+        raise StructureError(str(error)) from error
     except Exception as error:  # readers of some seventy formats raise whatever they like
         raise StructureError(
             f"ASE cannot read {path} ({type(error).__name__}: {error}). Check the file, and that its suffix fits its format."
         ) from error
-    if isinstance(atoms, list) or len(atoms) == 0:
+    if len(atoms) == 0:
         raise StructureError(f"{path} holds no atoms. Give a file with a structure.")
     return with_named_masses(atoms)
 
