@@ -124,10 +124,12 @@ def _require_unit_of_forces(recipe: Recipe, files: Sequence[tuple[Path, Source]]
         units = source.units
         if units is not None and units.for_reader().forces_are_supposed and path in labelled:
             energy, length = units.energy, units.length
+            own = f"write forces: {energy}/{length} among the units of that file"
+            cure = f"--set data.units.forces={energy}/{length}" if units is recipe.data.units else own
             raise RecipeError(
                 f"{recipe.origin}: units.forces of {path} is not given, and with energy: {energy} and length: {length} it "
                 f"could be {energy}/Bohr, as programs print gradients, or {energy}/{length}, as data sets such as ANI hold "
-                f"forces; give it, for example with --set data.units.forces={energy}/{length}"
+                f"forces; give it ({cure}, if it is that)"
             )
 
 

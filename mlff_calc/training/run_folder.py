@@ -1,7 +1,8 @@
 """The folder of a run: who may write into it, and whether a run in it may be resumed.
 
 recipe.yaml           the recipe with overrides applied; relative paths are made absolute, so that it runs from here
-run.json              versions, fingerprints of the data files, command, whether the run is set up and finished
+run.json              versions, fingerprints of the data files and how they were read, command, whether the run is set up and
+                      finished
 metrics.csv           one row per epoch
 learning_curve.png    the same as a picture
 checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)

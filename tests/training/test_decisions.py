@@ -74,9 +74,14 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
 @pytest.mark.parametrize("energy", ["Hartree", "ry"])
 def test_forces_of_a_unit_that_nobody_says_are_not_trained_on(in_hartree: Project, energy: str) -> None:
     path = in_hartree(data__units={"energy": energy, "length": "Angstrom"})
-    with pytest.raises(RecipeError, match=rf"units\.forces of .*cu\.extxyz is not .*{energy}/Bohr, .*{energy}/Angstrom, as"):
+    expected = rf"of .*cu\.extxyz is not .*{energy}/Bohr, .* \(--set data\.units\.forces={energy}/Angstrom, if"
+    with pytest.raises(RecipeError, match=expected):
         train(path)
+    own = in_hartree(data={"train": {"file": "cu.extxyz", "units": HARTREE}, "split": {"train": 12, "valid": 4}})
+    with pytest.raises(RecipeError, match="write forces: Hartree/Angstrom among the units of that file"):
+        train(own)
     assert not (path.parent / "run").exists()
+    path = in_hartree(data__units={"energy": energy, "length": "Angstrom"})
     said = load_recipe(path, [f"data.units.forces={energy}/Bohr"])
     assert force_scale(read_frames(said)["train"]) > 0.0
     assert read_frames(load_recipe(path, ["loss.forces=0"]))["train"].samples[0].forces is not None  # with a warning
@@ -113,7 +118,7 @@ def test_an_older_run_with_isolated_atoms_goes_on_as_it_began(in_hartree: Projec
     path = in_hartree(n_isolated=1)
     folder = stopped(path, PER_ANGSTROM, *OLD_WAY, old=True)
     cures = [f"--set {one}" for one in OLD_WAY]
-    with pytest.raises(RecipeError, match=r"--set data\.units\.forces=Hartree/Angstrom"):
+    with pytest.raises(RecipeError, match=r"\(--set data\.units\.forces=Hartree/Angstrom, if it is that\)"):
         train(path, resume=True)
     with pytest.raises(TrainingError, match=f"hold 1 of them, .* with {' '.join(cures)}, or start anew"):
         train(path, overrides=[PER_ANGSTROM], resume=True)
@@ -129,6 +134,17 @@ def test_an_older_run_with_isolated_atoms_goes_on_as_it_began(in_hartree: Projec
     result = train(path, overrides=[PER_ANGSTROM, *OLD_WAY], resume=True)
     energies = load_potential(result.potential).config["reference_energies"]
     assert energies["29"] != pytest.approx(-1.25 * units.Hartree, abs=1.0)
+
+
+def test_a_fine_tuned_run_goes_on(in_hartree: Project, stopped: Callable[..., Path]) -> None:
+    path = in_hartree()
+    start = train(path, overrides=[PER_ANGSTROM], output=path.parent / "start").potential
+    recipe = yaml.safe_load(path.read_text())
+    del recipe["potential"]
+    path.write_text(yaml.safe_dump(recipe | {"fine_tune_from": str(start)}))
+    folder = stopped(path, PER_ANGSTROM)
+    assert json.loads((folder / "run.json").read_text())["reference_energies"] == "fitted to the training energies"
+    assert train(path, overrides=[PER_ANGSTROM], resume=True).potential == folder / "potential"
 
 
 def test_a_newer_run_does_not_change_its_ways(in_hartree: Project, stopped: Callable[..., Path]) -> None:
