@@ -40,13 +40,15 @@ class FolderLock:
     def keep(self) -> bool:
         """Whether the run may write on: `is_in_place`, or the lock file alone was removed and could be made and held anew.
 
-        Where another lock file stands in its place, another run may have been here, and the answer is no. Processes other
-        than the one that locked the folder make nothing anew.
+        Where another lock file stands in its place, another run may have been here, and the answer is no. Processes that the
+        one which locked the folder started make nothing anew: for them it is enough that no other lock file is there.
         """
         if self.is_in_place():
             return True
-        if os.getpid() != self._process or not _is(self.folder, self._place_identity):
+        if not _is(self.folder, self._place_identity):
             return False
+        if os.getpid() != self._process:
+            return not os.path.lexists(self.file)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             descriptor = os.open(LOCK, flags, 0o666, dir_fd=self._place)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,16 @@ def test_what_another_may_have_taken_is_not_taken_back(tmp_path: Path, change) -
         with pytest.raises(TrainingError, match="deleted or replaced"):
             check_place(lock)
         assert list(folder.iterdir()) == before
+
+
+def test_processes_of_a_training_on_several_devices_go_on_until_another_takes_the_lock(tmp_path: Path) -> None:
+    with folder_lock(tmp_path) as lock, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+        assert other.submit(FolderLock.keep, lock).result()
+        (tmp_path / LOCK).unlink()
+        assert other.submit(FolderLock.keep, lock).result()
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / LOCK).touch()
+        assert not other.submit(FolderLock.keep, lock).result()
 
 
 def test_a_moved_folder_is_found(tmp_path: Path) -> None:
