@@ -42,7 +42,14 @@ from mlff_calc.lammps.elements import (
 )
 from mlff_calc.lammps.mpi import CURE, load_mpi
 from mlff_calc.lammps.peratom import hand_over, missing, per_atom
-from mlff_calc.lammps.refusals import asks_of_atoms, refuse_command, refuse_state, watched, without_pair_style
+from mlff_calc.lammps.refusals import (
+    asks_of_atoms,
+    refuse_command,
+    refuse_minimizing,
+    refuse_state,
+    watched,
+    without_pair_style,
+)
 from mlff_calc.lammps.script import Script, lammps_message, split_words, unquote
 
 FIX = "mlff"
@@ -207,6 +214,8 @@ class ExternalForces:
             if name in _COMPUTING:
                 self._check()
                 refuse_state(self._lammps)
+                if name == "minimize":
+                    refuse_minimizing(self._asked)
                 if not self._styled:  # so that LAMMPS has neighbour lists and no reason to warn
                     self._lammps.command(f"pair_style zero {self._cutoff:.10g}")
                     self._lammps.command("pair_coeff * *")

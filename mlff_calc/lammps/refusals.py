@@ -5,7 +5,7 @@ LAMMPS itself says nothing about any of these; energies or forces would be those
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -89,6 +89,26 @@ def refuse_state(lammps: Any) -> None:
         raise OptionError("the compiled `pair_style mlff` is in use, and the calculator would act beside it; use `lmp`")
     if lammps.extract_global("respa_levels"):
         raise OptionError("run_style respa does not ask fix external within its steps; write `run_style verlet`")
+
+
+def refuse_minimizing(asked: Mapping[str, str]) -> None:
+    """Look at the computes of atoms before `minimize`.
+
+    LAMMPS tells `fix external` in runs, and not in minimizations, whether energies of atoms are wanted; they would be zero.
+
+    Args:
+        asked: style of each compute that needs the calculator's share of each atom, by its ID.
+
+    Raises:
+        OptionError: one of them is of energies.
+    """
+    for name, style in asked.items():
+        if style == "pe/atom":
+            raise OptionError(
+                f"`mlff lammps run` cannot do `minimize` with compute {name} of style pe/atom: LAMMPS does not take "
+                "energies of atoms from fix external there; write the compute after `minimize`, and `run 0` after it, or "
+                f"`uncompute {name}`"
+            )
 
 
 def without_pair_style(lammps: Any) -> None:
