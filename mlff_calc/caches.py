@@ -1,8 +1,9 @@
 """Where results that can be made anew are kept, and which of them may be used again.
 
-A cache holds code that runs. An entry is used only where it belongs to the user, nobody else can write it, and its content
-matches the SHA-256 kept beside it; otherwise it is made anew. This file imports nothing heavy, since LAMMPS's program asks
-it when it starts.
+A cache holds code that runs. An entry is used only where it belongs to the user or to root, nobody else can write it, and
+its content matches the SHA-256 kept beside it; otherwise it is made anew. Root is trusted as it is with the installed
+packages, so that an image of a container may bring a cache, which is then only read. This file imports nothing heavy, since
+LAMMPS's program asks it when it starts.
 """
 
 from __future__ import annotations
@@ -15,31 +16,68 @@ from pathlib import Path
 from mlff_calc.errors import CacheError
 
 SEAL = ".sha256"
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_dir(part: str) -> Path:
-    """Folder `part` of the cache: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
-    if "MLFF_CACHE" in os.environ:
-        return Path(os.environ["MLFF_CACHE"]) / part
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "mlff_calc" / part
-
-
-def private_dir(folder: Path) -> Path:
-    """The folder, made where there is none, for this user alone.
+    """Folder `part` of the cache: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`.
 
     Raises:
-        CacheError: it belongs to another user, others may write in it, or it is no folder.
+        CacheError: none of them is set, and this user has no home folder.
+    """
+    if "MLFF_CACHE" in os.environ:
+        return Path(os.environ["MLFF_CACHE"]) / part
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "mlff_calc" / part
+    try:
+        home = Path.home()
+    except RuntimeError as error:  # no HOME, and a user number without an entry, as in containers
+        raise CacheError(
+            f"this user (uid {os.geteuid()}) has no home folder to keep a cache in; set MLFF_CACHE to a folder of your own"
+        ) from error
+    return home / ".cache" / "mlff_calc" / part
+
+
+def private_dir(folder: Path, *, close: bool = True) -> Path:
+    """The folder, made where there is none, in which nobody but this user and root can write.
+
+    Args:
+        folder: of entries.
+        close: take the permission to write from others where the folder is this user's own and no link; older versions made
+            such folders. Right only where every entry is judged by `is_sealed`, since others may have put entries there.
+
+    Raises:
+        CacheError: it belongs to another user, or others may write in it and that is not to be changed, or cannot be.
         OSError: it cannot be made.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if close:
+        _close(folder)
     trouble = _trouble(folder)
     if trouble is not None:
         raise CacheError(
             f"the cache {folder} {trouble}, and what others put there would run as code of yours; set MLFF_CACHE to a "
-            "folder of your own, or correct its owner and permissions"
+            "folder of your own, or remove this one"
         )
     return folder
+
+
+def _close(folder: Path) -> None:
+    """Take the permission to write from others, where the folder is this user's own; a link is left as it is."""
+    if folder.is_symlink() or not folder.stat().st_mode & _OTHERS_WRITE:
+        return
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # what is looked at is what is changed
+    except OSError:
+        return  # the caller says what is wrong with the folder
+    try:
+        found = os.fstat(opened)
+        if found.st_uid == os.geteuid():
+            os.fchmod(opened, stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
+    except OSError:
+        return  # the same
+    finally:
+        os.close(opened)
 
 
 def digest_of(file: Path) -> str:
@@ -53,11 +91,11 @@ def seal(file: Path) -> None:
     beside = file.with_name(file.name + SEAL)
     beside.write_text(digest_of(file) + "\n", encoding="ascii")
     for path in (file, beside):
-        path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IWOTH))
+        path.chmod(path.stat().st_mode & ~_OTHERS_WRITE)
 
 
 def is_own(file: Path) -> bool:
-    """Whether a file is there, is no link, belongs to this user, and cannot be written by others."""
+    """Whether a file is there, is no link, belongs to this user or to root, and cannot be written by others."""
     try:
         return file.is_file() and not file.is_symlink() and _trouble(file) is None
     except OSError:
@@ -65,7 +103,7 @@ def is_own(file: Path) -> bool:
 
 
 def is_sealed(file: Path) -> bool:
-    """Whether a file and its seal are there, are this user's own, cannot be written by others, and agree."""
+    """Whether a file and its seal are there, are own (see `is_own`), and agree."""
     beside = file.with_name(file.name + SEAL)
     try:
         if not (is_own(file) and is_own(beside)):
@@ -78,8 +116,8 @@ def is_sealed(file: Path) -> bool:
 def _trouble(path: Path) -> str | None:
     """Why a file or folder cannot be relied on, as the end of a sentence; None where it can."""
     found = path.stat()
-    if found.st_uid != os.geteuid():
+    if found.st_uid not in (os.geteuid(), 0):
         return f"belongs to another user (uid {found.st_uid})"
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if found.st_mode & _OTHERS_WRITE:
         return f"can be written by others (mode {stat.S_IMODE(found.st_mode):o})"
     return None

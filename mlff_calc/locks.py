@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
+import logging
 import os
 import platform
 from collections.abc import Iterator
@@ -13,8 +15,12 @@ from pathlib import Path
 
 from mlff_calc.errors import MLFFError, SimulationError
 
+logger = logging.getLogger(__name__)
+
 LOCK = ".lock"
 _LONGEST_NOTE = 4096
+_NOT_GIVEN = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
+"""What the system answers where a file system has no locks of the kind that is asked for."""
 
 
 class FolderLock:
@@ -23,23 +29,64 @@ class FolderLock:
     def __init__(self, folder: Path, descriptor: int) -> None:
         self.folder, self.file, self._descriptor = folder, folder / LOCK, descriptor
         self._identity = _identity(os.fstat(descriptor))
+        self._place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # while open, no other gets its number
+        self._place_identity = _identity(os.fstat(self._place))
+        self._process = os.getpid()
 
     def is_in_place(self) -> bool:
-        """Whether the folder's path still leads to the folder that was locked; other processes may ask as well."""
+        """Whether the path still leads to the folder and to the lock in it that is held; other processes may ask as well."""
+        return _is(self.folder, self._place_identity) and _is(self.file, self._identity)
+
+    def keep(self) -> bool:
+        """Whether the run may write on: `is_in_place`, or the lock file alone was removed and could be made and held anew.
+
+        Where another lock file stands in its place, another run may have been here, and the answer is no. Processes that the
+        one which locked the folder started make nothing anew: for them it is enough that no other lock file is there.
+        """
+        if self.is_in_place():
+            return True
+        if not _is(self.folder, self._place_identity):
+            return False
+        if os.getpid() != self._process:
+            return not os.path.lexists(self.file)
         try:
-            return _identity(self.file.stat()) == self._identity
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(LOCK, flags, 0o666, dir_fd=self._place)
         except OSError:
             return False
+        try:
+            held = _take(descriptor, self.folder)
+        except OSError:
+            held = False
+        if not held:
+            os.close(descriptor)
+            return False
+        _leave_note(descriptor)
+        os.close(self._descriptor)
+        self._descriptor, self._identity = descriptor, _identity(os.fstat(descriptor))
+        logger.warning("%s was removed during the run; it was made anew, and the run goes on", self.file)
+        return True
 
     def whereabouts(self) -> Path | None:
         """Where the locked folder is now, if the system tells; None where it was removed."""
         try:
-            if _identity(os.fstat(self._descriptor)) != self._identity:
-                return None  # asked in another process, to which the file is not open
+            if _identity(os.fstat(self._place)) != self._place_identity:
+                return None  # asked in another process, to which the folder is not open
         except OSError:
             return None
-        place = path_of(self._descriptor)
-        return None if place is None else place.parent
+        return path_of(self._place)
+
+    def release(self) -> None:
+        """Let the folder go."""
+        os.close(self._descriptor)
+        os.close(self._place)
+
+
+def _is(path: Path, identity: tuple[int, int]) -> bool:
+    try:
+        return _identity(path.stat()) == identity
+    except OSError:
+        return False
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
@@ -77,6 +124,9 @@ def path_of(descriptor: int) -> Path | None:
 def folder_lock(folder: Path, *, error: type[MLFFError] = SimulationError) -> Iterator[FolderLock]:
     """Hold a folder for one run; the lock ends with the process, however it ends.
 
+    Where the file system has no `flock`, the lock is a record lock (`lockf`), which holds off other processes only; where it
+    has neither, a warning is logged and nothing holds them off.
+
     What a run decides by the contents of a folder it reads under the lock: what it saw before may be another run's past.
 
     Args:
@@ -87,14 +137,19 @@ def folder_lock(folder: Path, *, error: type[MLFFError] = SimulationError) -> It
         The lock.
 
     Raises:
-        MLFFError: (of class `error`) another process runs in this folder, or the system gives no lock.
+        MLFFError: (of class `error`) another process runs in this folder, or the system refuses the lock.
     """
     descriptor = _open_locked(folder / LOCK, f"is running in {folder}", error)
+    _leave_note(descriptor)
     try:
-        _leave_note(descriptor)
-        yield FolderLock(folder, descriptor)
-    finally:
+        lock = FolderLock(folder, descriptor)
+    except OSError as refusal:
         os.close(descriptor)
+        raise error(f"cannot open {folder}: {refusal.strerror}. Choose an output folder that you may read.") from refusal
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -111,7 +166,7 @@ def output_lock(output: Path, *, error: type[MLFFError] = SimulationError) -> It
         Nothing.
 
     Raises:
-        MLFFError: (of class `error`) another process writes them, or the system gives no lock.
+        MLFFError: (of class `error`) another process writes them, or the system refuses the lock.
     """
     path = output.with_name(f".{output.stem}{LOCK}")
     descriptor = _open_locked(path, f"is writing {output}", error)
@@ -139,22 +194,44 @@ def _open_locked(path: Path, what: str, error: type[MLFFError]) -> int:
                 f"cannot write {path}: {refusal.strerror}. Choose an output folder that you may write to."
             ) from refusal
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(descriptor)
-            os.close(descriptor)
-            raise error(
-                f"another process {what}{holder}. Wait until it ends, or choose another output."
-            ) from None
+            held = _take(descriptor, path.parent)
         except OSError as refusal:
             os.close(descriptor)
             raise error(
-                f"the file system of {path.parent} gives no locks ({refusal.strerror}), so that two runs could spoil each "
+                f"the file system of {path.parent} refuses a lock ({refusal.strerror}), so that two runs could spoil each "
                 "other. Choose an output folder on another disk."
             ) from refusal
+        if not held:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise error(f"another process {what}{holder}. Wait until it ends, or choose another output.")
         if same_file(path, descriptor):
             return descriptor
         os.close(descriptor)  # removed between opening and locking: that lock would hold nobody off
+
+
+def _take(descriptor: int, folder: Path) -> bool:
+    """Lock an open file; False where another process holds it. Where there are no locks, a warning says so.
+
+    Raises:
+        OSError: the system refuses for another reason.
+    """
+    for take in (fcntl.flock, fcntl.lockf):
+        try:
+            take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as refusal:
+            if refusal.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            if refusal.errno not in _NOT_GIVEN:
+                raise
+        else:
+            return True
+    logger.warning(
+        "the file system of %s has no locks, so nothing holds off a second run there while this one writes; start none, or "
+        "choose an output folder on another disk",
+        folder,
+    )
+    return True
 
 
 def _holder(descriptor: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlff_calc.caches import SEAL, is_sealed, private_dir, seal
+from mlff_calc.caches import SEAL, cache_dir, is_sealed, private_dir, seal
 from mlff_calc.errors import CacheError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -27,20 +27,71 @@ def test_a_new_folder_is_private(tmp_path: Path) -> None:
     assert private_dir(folder) == folder
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+@pytest.mark.parametrize(("mode", "closed"), [(0o775, 0o755), (0o777, 0o755), (0o770, 0o750), (0o702, 0o700)])
+def test_an_own_folder_is_closed_to_others(tmp_path: Path, mode: int, closed: int) -> None:
+    """Older versions made folders of mode 775 under the umask 002."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(mode)
+    assert private_dir(folder) == folder
+    assert folder.stat().st_mode & 0o777 == closed
+
+
+def test_an_open_folder_is_refused_where_entries_are_only_names_and_behind_a_link(tmp_path: Path) -> None:
+    folder, link = tmp_path / "open", tmp_path / "link"
+    folder.mkdir()
+    folder.chmod(0o775)
+    link.symlink_to(folder)
+    for refused in (lambda: private_dir(folder, close=False), lambda: private_dir(link)):
+        with pytest.raises(CacheError, match=r"can be written by others \(mode 775\).*MLFF_CACHE"):
+            refused()
+    assert folder.stat().st_mode & 0o777 == 0o775
+
+
+def test_a_folder_that_cannot_be_closed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on file systems that give every folder one mode."""
     (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(mode)
-    with pytest.raises(CacheError, match=r"can be written by others.*MLFF_CACHE"):
-        private_dir(tmp_path / "open")
+    (tmp_path / "open").chmod(0o777)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    for change in (lambda *_: None, refuse):
+        monkeypatch.setattr(os, "fchmod", change)
+        with pytest.raises(CacheError, match=r"can be written by others.*MLFF_CACHE"):
+            private_dir(tmp_path / "open")
 
 
 @needs_root
-def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir(mode=0o700)
-    os.chown(tmp_path / "theirs", 12345, 12345)
+@pytest.mark.parametrize("mode", [0o700, 0o775])
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    folder.chmod(mode)
+    os.chown(folder, 12345, 12345)
     with pytest.raises(CacheError, match="another user"):
-        private_dir(tmp_path / "theirs")
+        private_dir(folder)
+    assert folder.stat().st_mode & 0o777 == mode
+
+
+@needs_root
+def test_what_root_made_serves_users(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache in an image of a container: this test's files are root's, and the user is another one."""
+    entry.parent.chmod(0o755)
+    theirs = entry.parent / "theirs"
+    theirs.mkdir(mode=0o755)
+    os.chown(theirs, 12345, 12345)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert private_dir(entry.parent) == entry.parent
+    assert is_sealed(entry)
+    with pytest.raises(CacheError, match="another user"):
+        private_dir(theirs)
+    entry.chmod(0o664)
+    assert not is_sealed(entry)
+    entry.parent.chmod(0o775)
+    with pytest.raises(CacheError, match="can be written by others"):
+        private_dir(entry.parent)
+    assert entry.parent.stat().st_mode & 0o777 == 0o775
 
 
 def test_sealed(entry: Path) -> None:
@@ -90,3 +141,18 @@ def test_sealing_takes_permissions_away(tmp_path: Path) -> None:
     seal(file)
     assert file.stat().st_mode & 0o777 == 0o644
     assert is_sealed(file)
+
+
+def test_without_a_home_folder_the_error_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MLFF_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(CacheError, match=r"no home folder.*set MLFF_CACHE"):
+        cache_dir("exports")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir("exports") == tmp_path / "mlff_calc" / "exports"
+    monkeypatch.setenv("MLFF_CACHE", str(tmp_path / "own"))
+    assert cache_dir("exports") == tmp_path / "own" / "exports"

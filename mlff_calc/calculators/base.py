@@ -312,6 +312,7 @@ class GraphCalculator(Calculator):
             SimulationError: out of memory, or results that are not finite.
         """
         with self._turn:
+            self._turn.seen()
             self._calculate(self._source(atoms), properties)
 
     def _calculate(self, source: Atoms, properties: Sequence[str]) -> None:
@@ -362,7 +363,7 @@ class GraphCalculator(Calculator):
         with stats.timed("neighbors_s"):
             graph, rebuilt = self._lists.graph(atoms)
             stats.n_rebuilds += rebuilt
-        self._watch.look(graph)
+        self._watch.look(graph, jumped=rebuilt)
         place = Place(atoms.numbers.copy(), atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
         for model in self._models:
             if isinstance(model, ReusingModel):

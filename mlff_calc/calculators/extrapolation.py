@@ -11,7 +11,7 @@ from mlff_calc.graph.domain import Domain
 from mlff_calc.graph.keys import ATOMIC_NUMBERS, EDGE_INDEX, EDGE_VEC, Graph
 
 EVERY = 10
-"""Calculations between two looks: one costs 60 microseconds for ethanol, and structures change slowly."""
+"""Calculations between two looks: one costs 60 microseconds for ethanol, and structures of a trajectory change slowly."""
 
 
 class DomainWarning(UserWarning):
@@ -31,11 +31,16 @@ class DomainWatch:
         self._domains = [Domain(one) for one in plain]
         self._stats, self._calls, self._said = stats, 0, False
 
-    def look(self, graph: Graph) -> None:
-        """Look at the first graph and each EVERY-th after it; the first that is outside is warned about."""
+    def look(self, graph: Graph, *, jumped: bool = False) -> None:
+        """Look at the first graph and each EVERY-th after it; the first that is outside is warned about.
+
+        Args:
+            graph: of the structure.
+            jumped: the structure has moved far from the one before, or is another one: it is looked at as well.
+        """
         if not self._domains:
             return
-        self._calls += 1
+        self._calls = 1 if jumped else self._calls + 1
         if self._calls % EVERY != 1:
             return
         numbers, centers, vectors = (graph[key].detach().cpu().numpy() for key in (ATOMIC_NUMBERS, EDGE_INDEX, EDGE_VEC))

@@ -28,8 +28,7 @@ class MLFFCalculator(GraphCalculator):
 
     Args:
         potential: name of a potential that ships, path of a folder or of an exported file (`mlff export`), an exported file
-            that is loaded, or a `Potential`,
-            which is copied and not changed.
+            that is loaded, or a `Potential`, which is copied and not changed.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``mixed`` or ``float64`` (relaxations to tight forces, phonons). Energies are summed in
             float64 in each of them. None is float32, and of an exported file the one it was exported in.

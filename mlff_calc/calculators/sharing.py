@@ -42,15 +42,17 @@ class Turn:
 
     def new_results(self) -> None:
         """The present thread replaced the results."""
+        known = not self.replaced() and hasattr(self._mine, "count")
         self._count += 1
-        self.seen()
+        if known:
+            self.seen()
 
     def seen(self) -> None:
         """The present thread knows what the results belong to."""
         self._mine.count = self._count
 
     def replaced(self) -> bool:
-        """Whether another thread replaced the results that the present one knew."""
+        """Whether another thread replaced the results that the present one knew; one that never asked knew of none."""
         return bool(getattr(self._mine, "count", self._count) != self._count)
 
     def __reduce__(self) -> tuple[type[Turn], tuple[()]]:

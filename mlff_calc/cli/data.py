@@ -13,6 +13,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
+from mlff_calc.cli.identity import identity
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
@@ -167,16 +168,16 @@ def trajectory(
     """
     if resume and overwrite:
         raise OptionError("--resume goes on with a run and --overwrite replaces it. Give one of them.")
-    from mlff_calc.dynamics.folder import look, refuse_other_run
+    from mlff_calc.dynamics.folder import has_state, load_newest, look, refuse_other_run
     from mlff_calc.locks import file_mark
 
     folder = output.with_suffix(".run")
-    goes_on = resume and (folder / "state.json").is_file()
+    goes_on = resume and has_state(folder)
     seen, before = look(folder), file_mark(output)
     _check_output(output, overwrite=overwrite or goes_on)
     given = {
         "temperature_K": temperature, "timestep_fs": timestep, "friction_per_ps": friction, "seed": seed,
-        "potential": _identity(calculator),
+        "potential": _identity(calculator, load_newest(folder, warn=False).options.get("potential") if goes_on else None),
     }  # fmt: skip
     if goes_on:
         run = _resume(structure, folder, _calculator(calculator, device), steps, given, seen)
@@ -257,11 +258,10 @@ def _resume(
 ) -> MDRun:
     """The run in the folder, where every option is the one it was started with."""
     from mlff_calc.dynamics import MDRun
+    from mlff_calc.dynamics.folder import load_newest
     from mlff_calc.dynamics.options import check_unchanged
-    from mlff_calc.dynamics.run import STATE
-    from mlff_calc.dynamics.state import load_state
 
-    check_unchanged(load_state(folder / STATE).options, given, _SHOWN_AS)
+    check_unchanged(load_newest(folder, warn=False).options, given, _SHOWN_AS)
     run = MDRun.resume(folder, calculator, steps=steps, seen=seen, **given)
     asked = _structure(structure)
     if asked.numbers.tolist() != run.atoms.numbers.tolist():
@@ -279,16 +279,11 @@ def _calculator(name: str, device: str) -> Calculator:
     return xtb_calculator() if name.lower() == XTB else MLFFCalculator(name, device=device)
 
 
-def _identity(name: str) -> str:
+def _identity(name: str, remembered: str | None) -> str:
     """The method, or a potential's name and checksum, which tells it from one trained anew."""
     from mlff_calc.datasets.motion.trajectories import XTB
-    from mlff_calc.potential.catalogue import find_potential
-    from mlff_calc.potential.files import read_header
 
-    if name.lower() == XTB:
-        return XTB
-    folder = find_potential(name)
-    return f"{folder.name} {read_header(folder)['sha256'][:12]}"
+    return XTB if name.lower() == XTB else identity(name, remembered)
 
 
 def _structure(text: str) -> Atoms:
@@ -298,7 +293,7 @@ def _structure(text: str) -> Atoms:
 
     from mlff_calc.cli.relax import read_structure
 
-    atoms = molecule(text) if text in g2.names and not Path(text).is_file() else read_structure(Path(text))
+    atoms = molecule(text) if text in g2.names and not Path(text).is_file() else read_structure(Path(text), masses=True)
     if len(atoms) < 2:
         raise StructureError(
             f"{text} has {len(atoms)} atom; motion is learned from what atoms do to each other: give two or more"

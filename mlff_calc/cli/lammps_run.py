@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mlff_calc.bounded import require_regular
 from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
 from mlff_calc.errors import OptionError
@@ -61,8 +62,9 @@ def run(
     from mlff_calc.calculators import MLFFCalculator
     from mlff_calc.lammps.external import run_lammps
 
-    if not input.is_file():
+    if not input.exists():
         raise OptionError(f"there is no input {input} here; check the spelling")
+    require_regular(input, OptionError)
     values = parse_variables(variables or [])
     named = None if elements is None else elements.replace(",", " ").split()
     asked = None if precision is None else precision.value

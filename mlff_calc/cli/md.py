@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlff_calc.cli import options
-from mlff_calc.errors import MLFFError, OptionError, SimulationError, StructureError
+from mlff_calc.cli.identity import identity
+from mlff_calc.errors import DatasetError, MLFFError, OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -32,6 +33,7 @@ _SHOWN_AS = {
     "pressure_GPa": "--pressure (GPa)",
     "max_temperature_K": "--max-temperature",
     "skin_A": "--skin",
+    "potential": "the potential",
     "compiled": "--compile",
     "velocities": "--keep-velocities",
     "log_interval": "--log-interval (steps)",
@@ -153,7 +155,9 @@ def md(
     )  # fmt: skip
     intervals = _given(log_interval=log_interval, traj_interval=traj_interval, checkpoint_interval=checkpoint_interval)
     length = {"steps": steps, "time": time}
-    if resume and (output / "state.json").is_file():
+    from mlff_calc.dynamics.folder import has_state
+
+    if resume and has_state(output):
         run = _resume(potential, structure, output, device, given, intervals, length, trust=trust)
     else:
         run = _start(
@@ -229,6 +233,7 @@ def _start(
 ) -> MDRun:
     """A new run."""
     from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
+    from mlff_calc.dynamics.ensembles import ACTS_IN
     from mlff_calc.dynamics.run import refuse_other_run
 
     seen = refuse_other_run(output, overwrite=overwrite)
@@ -238,13 +243,19 @@ def _start(
         )
     held = {name: value for name, value in given.items() if name in EnsembleOptions.__dataclass_fields__}
     ensemble = EnsembleOptions(**held)
+    for name in ACTS_IN.keys() & held.keys():
+        if ensemble.ensemble not in ACTS_IN[name]:
+            raise OptionError(
+                f"{_SHOWN_AS[name]} does not act in the ensemble {ensemble.ensemble}. Leave it out, or choose --ensemble "
+                f"{' or '.join(ACTS_IN[name])}."
+            )
     intervals = {"log_interval": _DEFAULT_INTERVAL, "traj_interval": _DEFAULT_INTERVAL, **intervals}
     counts = _length_and_intervals(ensemble.step_fs, intervals, length, default_time=_DEFAULT_TIME)
     made: dict[str, Any] = {
-        "precision": _own_precision(potential),
+        "precision": _precision(potential, given.get("precision")),
         **{name: value for name, value in given.items() if name not in held},
     }
-    run = RunOptions(**{**made, **counts, "potential": _identity(potential)})
+    run = RunOptions(**{**made, **counts, "potential": identity(potential)})
     atoms = _read_structure(structure, potential)
     atoms.calc = _calculator(
         potential, device, run.precision, run.skin_A, compiled=run.compiled, reuse=run.reuse, trust=trust
@@ -265,16 +276,14 @@ def _resume(
 ) -> MDRun:
     """The run in the folder, with its own options where none are given."""
     from mlff_calc.dynamics import MDRun
-    from mlff_calc.dynamics.folder import look
+    from mlff_calc.dynamics.folder import load_newest, look
     from mlff_calc.dynamics.options import check_unchanged, from_dict
-    from mlff_calc.dynamics.run import STATE
-    from mlff_calc.dynamics.state import load_state
 
     seen = look(output)
-    saved = load_state(output / STATE)
+    saved = load_newest(output, warn=False)  # MDRun.resume says so where it is the synced one
     counts = _length_and_intervals(from_dict(saved.options)[0].step_fs, intervals, length, default_time=None)
     steps = counts.pop("steps", None)
-    given = {**given, **counts, "potential": _identity(potential)}
+    given = {**given, **counts, "potential": identity(potential, saved.options.get("potential"))}
     check_unchanged(saved.options, given, _SHOWN_AS)
     if structure is not None:
         _check_start(_read_structure(structure, potential), structure, output)
@@ -325,36 +334,12 @@ def _calculator(
     return MLFFCalculator(names[0], **made) if len(names) == 1 else CommitteeCalculator(names, **made)
 
 
-def _own_precision(potential: str) -> str:
-    """That of the exported files among the members, else float32.
-
-    Raises:
-        OptionError: the files are of several precisions.
-    """
+def _precision(potential: str, asked: str | None) -> str:
+    """The one asked for, else that of the exported files among the members, else float32; no code is loaded for it."""
     from mlff_calc.export import read_metadata
-    from mlff_calc.export.opening import is_exported
+    from mlff_calc.export.opening import is_exported, precision_of
 
-    found = {read_metadata(name).precision for name in _members(potential) if is_exported(name)}
-    if len(found) > 1:
-        raise OptionError(f"the exported files are of several precisions ({', '.join(sorted(found))}); export them in one")
-    return found.pop() if found else "float32"
-
-
-def _identity(potential: str) -> str:
-    """Names and checksums of weights or exported files, which tell a retrained potential from the one it replaced."""
-    from mlff_calc.caches import digest_of
-    from mlff_calc.export.opening import is_exported
-    from mlff_calc.potential.catalogue import find_potential
-    from mlff_calc.potential.files import read_header
-
-    found = []
-    for name in _members(potential):
-        if is_exported(name):
-            found.append(f"{Path(name).name} {digest_of(Path(name))[:12]}")
-        else:
-            folder = find_potential(name)
-            found.append(f"{folder.name} {read_header(folder)['sha256'][:12]}")
-    return ", ".join(found)
+    return precision_of([read_metadata(name) for name in _members(potential) if is_exported(name)], asked)
 
 
 def _read_structure(structure: str | None, potential: str) -> Atoms:
@@ -375,19 +360,20 @@ def _read_structure(structure: str | None, potential: str) -> Atoms:
 
 
 def _read_file(path: Path, frame: int = -1) -> Atoms:
-    from ase.io import read
-
     from mlff_calc.bounded import require_regular
+    from mlff_calc.datasets.ase_files import read_frame
     from mlff_calc.graph.masses import with_named_masses
 
     require_regular(path, StructureError)
     try:
-        atoms = read(path, frame)
+        atoms = read_frame(path, frame)
+    except DatasetError as error:
+        raise StructureError(str(error)) from error
     except Exception as error:  # readers of some seventy formats raise whatever they like
         raise StructureError(
             f"ASE cannot read {path} ({type(error).__name__}: {error}). Check the file, and that its suffix fits its format."
         ) from error
-    if isinstance(atoms, list) or len(atoms) == 0:
+    if len(atoms) == 0:
         raise StructureError(f"{path} holds no atoms. Give a file with a structure.")
     return with_named_masses(atoms)
 

@@ -32,15 +32,6 @@ class ReuseName(StrEnum):
 Potential = Annotated[
     str, typer.Argument(help="Name of a potential that ships (see `mlff potentials`), or a folder.", show_default=False)
 ]
-Structure = Annotated[
-    str,
-    typer.Option(
-        "--structure", "-s", help="A file that ASE reads, or the name of a built-in structure.", show_default=False
-    ),
-]
-DataFile = Annotated[
-    Path, typer.Argument(help="Structures with reference values: any file that ASE reads.", show_default=False)
-]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for everything that is written.")]
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.")

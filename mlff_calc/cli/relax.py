@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlff_calc.cli import options
-from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.errors import DatasetError, OptionError, SimulationError, StructureError
 from mlff_calc.locks import file_mark, output_lock
 
 if TYPE_CHECKING:
@@ -154,17 +154,18 @@ def _write(atoms: Atoms, path: Path, trajectory: Path) -> None:
         raise _refused(path, error, f" The steps taken are in {trajectory}.") from error
 
 
-def read_structure(path: Path) -> Atoms:
+def read_structure(path: Path, *, masses: bool = False) -> Atoms:
     """The last frame of a file.
 
     Args:
         path: any file that ASE reads.
+        masses: the atoms are going to move by their masses, so that those of a column `mass` or the like are taken.
 
     Raises:
-        StructureError: no such file (the nearest name is given), or not readable, no atoms in it, or masses in no unit.
+        StructureError: no such file (the nearest name is given), or not readable, no atoms in it, or masses (where asked
+            for) that are none in amu.
     """
-    from ase.io import read
-
+    from mlff_calc.datasets.ase_files import read_frame
     from mlff_calc.graph.masses import with_named_masses
 
     if not path.is_file():
@@ -175,14 +176,16 @@ def read_structure(path: Path) -> Atoms:
             f"no structure file {path}: " + (f"did you mean {folder / near[0]}?" if near else "check the path")
         )
     try:
-        atoms = read(path)
+        atoms = read_frame(path)
+    except DatasetError as error:
+        raise StructureError(str(error)) from error
     except Exception as error:  # readers of some seventy formats raise whatever they like
         raise StructureError(
             f"ASE cannot read {path} ({type(error).__name__}: {error}); check the file, and that its suffix fits its format"
         ) from error
-    if isinstance(atoms, list) or len(atoms) == 0:
+    if len(atoms) == 0:
         raise StructureError(f"{path} holds no atoms")
-    return with_named_masses(atoms)
+    return with_named_masses(atoms) if masses else atoms
 
 
 def check_format(output: Path) -> None:

@@ -75,6 +75,25 @@ def read_frames_with_ase(path: Path, index: str | int | slice, format: str | Non
     return frames
 
 
+def read_frame(path: Path, number: int = -1) -> Atoms:
+    """One frame of a file that ASE reads.
+
+    Args:
+        path: the file; compressed files are read as they are.
+        number: of the frame, from 0; negative numbers count from the end.
+
+    Raises:
+        DatasetError: an extended xyz file whose frame cannot be read, or that has none of this number.
+        Exception: what ASE's readers of other formats raise, which may be anything.
+    """
+    if filetype(str(path)) == "extxyz":  # ASE takes a blank line for the end of the file
+        return _extxyz(path, number)[0][1]
+    found = ase.io.read(path, number)
+    if isinstance(found, list):
+        raise DatasetError(f"{path} holds no atoms")
+    return found
+
+
 def _parsed(index: str | int | slice, path: Path) -> int | slice:
     """An index as an int or a slice."""
     try:
@@ -162,13 +181,19 @@ class _Every:
 
 
 def _text_frames(stream: IO[str], keep: Any, stop: int | None) -> Iterator[_TextFrame | None]:  # noqa: ANN401
-    """Walk through the frames; those in `keep` with their text, the others as None. No line behind the end is asked for."""
-    number, line = 0, stream.readline()
-    while line.strip() and (stop is None or number < stop):
+    """Walk through the frames; those in `keep` with their text, the others as None. No line behind the end is asked for.
+
+    Blank lines between frames, and after the last one, are passed over.
+    """
+    number, line, place = 0, stream.readline(), 1
+    while line and (stop is None or number < stop):
+        if not line.strip():
+            line, place = stream.readline(), place + 1
+            continue
         try:
             size = int(line)
         except ValueError:
-            fault = f"its first line is {line.strip()[:60]!r}, and the number of atoms was expected"
+            fault = f"its first line is {line.strip()[:60]!r} (line {place}), and the number of atoms was expected"
             yield _TextFrame([], fault) if number in keep else None
             return  # nobody knows where the next frame begins
         lines, complete = [line], True
@@ -179,15 +204,16 @@ def _text_frames(stream: IO[str], keep: Any, stop: int | None) -> Iterator[_Text
         while left:
             piece = list(islice(stream, min(left, _PIECE)))
             left -= len(piece)
+            place += len(piece)
             if number in keep:
                 lines += piece
             if not piece:
                 complete = False
                 break
-        line = stream.readline()
+        line, place = stream.readline(), place + 1
         while line.lstrip().startswith("VEC"):
             lines.append(line)
-            line = stream.readline()
+            line, place = stream.readline(), place + 1
         fault = "" if complete else f"it claims {size} atoms, and the file ends after {max(size - left, 0)} of them"
         yield _TextFrame(lines, fault) if number in keep else None
         number += 1

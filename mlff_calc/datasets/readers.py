@@ -72,7 +72,10 @@ def read_structures(
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
     """The path of a file that is there; a DatasetError with the nearest name where it is not."""
-    file = Path(path).expanduser()
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError as error:  # ~name of nobody, or ~ of a user without a home folder
+        raise DatasetError(f"the path {os.fspath(path)!r} names no home folder ({error}); write the path out") from error
     if file.is_file():
         return file
     if file.is_dir():

@@ -97,6 +97,11 @@ class Units:
             )
         return self.energy_factor / self.length_factor**3
 
+    def factors(self) -> dict[str, float]:
+        """Factors to eV and Angstrom by kind of label; without `stress` where nobody says what it is in."""
+        known = {"energy": self.energy_factor, "length": self.length_factor, "forces": self.forces_factor}
+        return known if self.stress is None and self._mixed else known | {"stress": self.stress_factor}
+
     @property
     def _mixed(self) -> bool:
         energy, length = _known(self.energy, ENERGY_UNITS), _known(self.length, LENGTH_UNITS)

@@ -24,6 +24,13 @@ from mlff_calc.errors import OptionError, SimulationError
 ENSEMBLES = ("nve", "langevin", "bussi", "nose-hoover", "npt-iso", "npt")
 _CHAINS = ("nose-hoover", "npt-iso", "npt")
 _BAROSTATS = ("npt-iso", "npt")
+ACTS_IN: dict[str, tuple[str, ...]] = {
+    "friction_per_ps": ("langevin",),
+    "taut_fs": ("bussi", *_CHAINS),
+    "taup_fs": _BAROSTATS,
+    "pressure_GPa": _BAROSTATS,
+}
+"""Ensembles in which an option acts; the others pass over it."""
 
 _THERMOSTAT = ("_thermostat._eta", "_thermostat._p_eta")
 _BAROSTAT = ("_barostat._xi", "_barostat._p_xi")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +13,7 @@ from mlff_calc.errors import SimulationError
 from mlff_calc.locks import same_file
 
 RESUME = "Free space or choose another disk, then go on with --resume."
+_PIECE = 64 * 1024 * 1024  # bytes read at once; one call to the system reads at most 2 GiB, whatever is asked for
 
 
 def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -24,10 +27,39 @@ def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
     Raises:
         SimulationError: the disk refuses (full, read-only, quota); the old content is still there.
     """
+    _replace(path, [content], sync=sync)
+
+
+def copy_atomically(descriptor: int, size: int, path: Path) -> None:
+    """Write the beginning of an open file, of any length, to another path atomically; the open file may be deleted by now.
+
+    Args:
+        descriptor: the open file.
+        size: how much of it, bytes.
+        path: the new file, which is on the disk afterwards.
+
+    Raises:
+        SimulationError: the disk refuses, or the open file is shorter; what was at `path` is still there.
+    """
+    _replace(path, _pieces(descriptor, size), sync=True)
+
+
+def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
+    done = 0
+    while done < size:
+        piece = os.pread(descriptor, min(_PIECE, size - done), done)
+        if not piece:
+            raise OSError(errno.EIO, f"the open file that it is copied from ends after {done} of {size} bytes")
+        done += len(piece)
+        yield piece
+
+
+def _replace(path: Path, content: Iterable[bytes], *, sync: bool) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            for piece in content:
+                file.write(piece)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
@@ -133,7 +165,7 @@ class AppendedFile:
         Raises:
             SimulationError: the disk refuses.
         """
-        write_atomically(path, os.pread(self._descriptor, self.size(), 0))
+        copy_atomically(self._descriptor, self.size(), path)
 
     def sync(self) -> None:
         """Wait until the file is on the disk."""

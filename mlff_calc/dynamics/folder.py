@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from mlff_calc.dynamics.log import LogFile
 from mlff_calc.dynamics.state import RunState, load_state
-from mlff_calc.dynamics.trajectory import TrajectoryFile
+from mlff_calc.dynamics.trajectory import TrajectoryFile, count_frames
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.locks import LOCK, FolderLock
 
@@ -17,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 TRAJECTORY, LOG, STATE, STOPPED = "trajectory.traj", "log.csv", "state.json", "stopped.extxyz"
 SYNCED_STATE, REPORT, PLOT = "state.synced.json", "report.html", "energies.png"
-OWN_FILES = (STATE, SYNCED_STATE, TRAJECTORY, LOG, STOPPED, REPORT, PLOT)
+OWN_FILES = (REPORT, PLOT, STOPPED, STATE, SYNCED_STATE, TRAJECTORY, LOG)
+"""In the order in which a run that is replaced is removed: what is left of it at any moment is not taken for another's."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def _size(path: Path) -> int | None:
 def refuse_other_run(folder: Path, *, overwrite: bool) -> FolderMark:
     """Refuse a folder that holds a run, or files of the names a run would write.
 
-    What a run left that was killed before its first saved state (a lock and no state) is no run and may be replaced.
+    What a run left that was killed before its first saved state (a lock, and one frame at most) is no run and may be
+    replaced.
 
     Args:
         folder: output folder of a new run.
@@ -62,17 +65,41 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> FolderMark:
         What was seen, to be compared once the folder is locked.
 
     Raises:
-        OptionError: there is a run.
+        OptionError: there is a run, or files of one whose saved states are gone.
     """
     seen = look(folder)
     there = [name for name in OWN_FILES if (folder / name).exists()]
-    unborn = (folder / LOCK).exists() and STATE not in there
-    if there and not overwrite and not unborn:
+    if not there or overwrite or _is_unborn(folder, there):
+        return seen
+    if has_state(folder):
         raise OptionError(
             f"{folder} holds a run already ({', '.join(there)}). "
             "Go on with it by --resume, replace it by --overwrite, or choose another folder."
         )
-    return seen
+    raise OptionError(
+        f"{folder} holds {', '.join(there)} and no saved state to go on from ({STATE} or {SYNCED_STATE}), so nothing was "
+        "changed. Put one of the states back, replace what is there by --overwrite, or choose another folder."
+    )
+
+
+def has_state(folder: Path) -> bool:
+    """Whether a folder has a saved state to go on from, whole or not: the last one, or the synced one."""
+    return any((folder / name).exists() for name in (STATE, SYNCED_STATE))
+
+
+def _is_unborn(folder: Path, there: list[str]) -> bool:
+    """Whether a run was killed here before its first saved state: it left a lock, and its first frame and row at most."""
+    whole = all((folder / name).is_file() for name in there)
+    if not (whole and (folder / LOCK).exists() and set(there) <= {TRAJECTORY, LOG}):
+        return False
+    try:
+        if LOG in there:
+            with (folder / LOG).open("rb") as rows:
+                if sum(1 for _ in islice(rows, 3)) > 2:  # the names of the columns, and one row
+                    return False
+        return count_frames(folder / TRAJECTORY) <= 1
+    except (SimulationError, OSError):
+        return False
 
 
 def refuse_changed(folder: Path, seen: FolderMark) -> None:
@@ -89,8 +116,12 @@ def refuse_changed(folder: Path, seen: FolderMark) -> None:
         )
 
 
-def load_newest(folder: Path) -> RunState:
-    """The saved state; where a power cut has damaged it or the files it counts on, the synced one.
+def load_newest(folder: Path, *, warn: bool = True) -> RunState:
+    """The saved state; where it is gone, or a power cut has damaged it or the files it counts on, the synced one.
+
+    Args:
+        folder: the folder of a run.
+        warn: log a warning where it is the synced one.
 
     Raises:
         SimulationError: neither can be read.
@@ -108,14 +139,17 @@ def load_newest(folder: Path) -> RunState:
     if whole or not (folder / SYNCED_STATE).is_file():
         return state
     state = load_state(folder / SYNCED_STATE)
-    logger.warning("%s is damaged; going on from %s at step %d", STATE, SYNCED_STATE, state.step)
+    if warn:
+        fault = "is damaged" if (folder / STATE).exists() else "is missing"
+        logger.warning("%s %s; going on from %s at step %d", STATE, fault, SYNCED_STATE, state.step)
     return state
 
 
 def check_place(lock: FolderLock, trajectory: TrajectoryFile, log: LogFile, state: RunState) -> None:
     """Make sure that the run still writes where its folder's path leads.
 
-    Files that were deleted under a running run are written again from the open ones; where the folder itself is gone or
+    A lock file that was deleted is made again, and the run goes on. Trajectory and log that were deleted under a running run
+    are written again from the open ones; where the folder itself is gone or
     another one stands there, they go to a folder of a new name beside it.
 
     Args:
@@ -128,7 +162,7 @@ def check_place(lock: FolderLock, trajectory: TrajectoryFile, log: LogFile, stat
         SimulationError: something is not where it was; says where everything is and how to go on.
     """
     folder = lock.folder
-    if lock.is_in_place() and trajectory.is_in_place() and log.is_in_place():
+    if lock.keep() and trajectory.is_in_place() and log.is_in_place():
         return
     now = lock.whereabouts()
     if now is not None and now != folder.resolve() and not lock.is_in_place():

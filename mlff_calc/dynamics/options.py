@@ -138,9 +138,10 @@ def check_unchanged(saved: dict[str, Any], given: dict[str, Any], shown_as: Mapp
             raise OptionError(f"{name} is not an option of a run. Options: {', '.join(saved)}.")
         if name != "steps" and saved[name] != value:
             shown = (shown_as or {}).get(name, name)
+            cure = "Name that one" if name == "potential" else f"Leave {shown} out"
             raise OptionError(
                 f"{shown} = {value!r} differs from {saved[name]!r}, with which this run was started. "
-                f"Leave {shown} out to go on, or start a new run in another folder."
+                f"{cure} to go on, or start a new run in another folder."
             )
 
 

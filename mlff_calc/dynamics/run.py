@@ -51,6 +51,7 @@ from mlff_calc.dynamics.folder import (
     TRAJECTORY,
     FolderMark,
     check_place,
+    has_state,
     load_newest,
     look,
     refuse_changed,
@@ -59,8 +60,9 @@ from mlff_calc.dynamics.folder import (
 from mlff_calc.dynamics.guards import find_trouble
 from mlff_calc.dynamics.log import LogFile, LogRow
 from mlff_calc.dynamics.options import RunOptions, check_unchanged, from_dict, to_dict, with_steps
+from mlff_calc.dynamics.random_state import generator_state, restore_generator
 from mlff_calc.dynamics.signals import StopRequest
-from mlff_calc.dynamics.state import RunState, generator_state, restore_generator
+from mlff_calc.dynamics.state import RunState
 from mlff_calc.dynamics.stopped import LastWhole
 from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.dynamics.velocities import (
@@ -193,7 +195,7 @@ class MDRun:
             OptionError: an option differs from that of the run.
         """
         folder = Path(folder)
-        if not (folder / STATE).is_file():
+        if not has_state(folder):
             raise SimulationError(
                 f"{folder} has no {STATE}, so there is no run to go on with. Start one without --resume."
             )
@@ -268,7 +270,7 @@ class MDRun:
         self._seen = look(self.folder)
 
     def _clear(self) -> None:
-        """Remove what an earlier run left, its state first, so that nothing left over looks like a run."""
+        """Remove what an earlier run left, its states before its frames, so that nothing left over looks like a run."""
         for name in OWN_FILES:
             (self.folder / name).unlink(missing_ok=True)
 
@@ -322,7 +324,7 @@ class _Loop:
 
     def is_in_place(self) -> bool:
         """Whether the folder and its files are still where they were opened."""
-        return self.lock.is_in_place() and self.trajectory.is_in_place() and self.log.is_in_place()
+        return self.lock.keep() and self.trajectory.is_in_place() and self.log.is_in_place()
 
     def go(self, request: StopRequest) -> None:
         """Step until the end or a signal."""

@@ -17,46 +17,14 @@ from ase.io.jsonio import decode, encode
 
 from mlff_calc.bounded import MEBI, parse_json, read_text, shorten
 from mlff_calc.dynamics.files import write_atomically
+from mlff_calc.dynamics.random_state import restore_generator
+from mlff_calc.dynamics.running_fit import RunningFit
 from mlff_calc.dynamics.trajectory import EMPTY, Mark
 from mlff_calc.errors import SimulationError
 
 FORMAT_VERSION = 1
 MOST = 1 << 60
 """No count of a run is as large."""
-
-
-@dataclass
-class RunningFit:
-    """Straight line through (time, energy) points that come one by one, kept as means and sums about them.
-
-    Welford's update: means and centred sums change with each point, so nothing cancels in long runs.
-
-    Attributes:
-        n: number of points.
-        mean_t: mean time, ps.
-        mean_e: mean energy, eV.
-        s_tt: sum of squared deviations of time.
-        s_te: sum of products of the deviations.
-    """
-
-    n: int = 0
-    mean_t: float = 0.0
-    mean_e: float = 0.0
-    s_tt: float = 0.0
-    s_te: float = 0.0
-
-    def add(self, t: float, e: float) -> None:
-        """Add a point."""
-        self.n += 1
-        dt = t - self.mean_t
-        self.mean_t += dt / self.n
-        self.mean_e += (e - self.mean_e) / self.n
-        self.s_tt += dt * (t - self.mean_t)
-        self.s_te += dt * (e - self.mean_e)
-
-    def slope(self) -> float:
-        """Slope; NaN with fewer than two points."""
-        return self.s_te / self.s_tt if self.n > 1 and self.s_tt > 0.0 else math.nan
 
 
 @dataclass
@@ -241,25 +209,3 @@ def _finite_atoms(atoms: Atoms) -> Atoms:
     if not (np.isfinite(masses) & (masses > 0.0)).all():
         raise ValueError("masses that are not positive")
     return atoms
-
-
-def generator_state(rng: np.random.Generator) -> dict[str, Any]:
-    """The state of a random generator, as plain numbers."""
-    return dict(rng.bit_generator.state)
-
-
-def restore_generator(state: dict[str, Any]) -> np.random.Generator:
-    """A random generator that goes on where `generator_state` was taken (PCG64, numpy's default).
-
-    Raises:
-        SimulationError: the state is none of that generator.
-    """
-    rng = np.random.default_rng()
-    try:
-        rng.bit_generator.state = state
-    except (TypeError, ValueError, KeyError, OverflowError) as error:
-        reason = shorten(f"{type(error).__name__}: {error}", 200)
-        raise SimulationError(
-            f"the state of the random numbers is damaged ({reason}). Start over with --overwrite."
-        ) from error
-    return rng

@@ -17,11 +17,13 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import TrajectoryWriter
 
-from mlff_calc.dynamics.files import RESUME, write_atomically, write_failure
+from mlff_calc.dynamics.files import RESUME, copy_atomically, write_failure
 from mlff_calc.errors import SimulationError
 from mlff_calc.locks import same_file
 
 _COUNT_OFFSET = 32  # bytes into the header of ASE's ULM format: number of items, then position of the table of offsets
+_HEAD = _COUNT_OFFSET + 16
+_MAGIC = b"- of Ulm"
 _STORED_RESULTS = ("energy", "forces", "stress")
 
 
@@ -106,7 +108,7 @@ class TrajectoryFile:
         Raises:
             SimulationError: the disk refuses.
         """
-        write_atomically(path, os.pread(self._reader, self.mark.size, 0))
+        copy_atomically(self._reader, self.mark.size, path)
 
     def sync(self) -> None:
         """Wait until the frames are on the disk."""
@@ -119,6 +121,24 @@ class TrajectoryFile:
         if self._reader >= 0:
             os.close(self._reader)
             self._reader = -1
+
+
+def count_frames(path: Path) -> int:
+    """Number of frames that a trajectory says it holds; 0 where there is none, or an empty file.
+
+    Raises:
+        SimulationError: the file is no trajectory.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        return 0
+    if not head.startswith(_MAGIC) or len(head) < _HEAD:
+        raise _damaged(path)
+    return int(struct.unpack("<qq", head[_COUNT_OFFSET:])[0])
 
 
 def _damaged(path: Path) -> SimulationError:
@@ -140,9 +160,9 @@ def _cut(path: Path, mark: Mark) -> None:
             "Put the file back, or start over with --overwrite."
         )
     with path.open("r+b") as file:
-        head = file.read(_COUNT_OFFSET + 16)
-        n_frames, _ = struct.unpack("<qq", head[_COUNT_OFFSET:]) if len(head) == _COUNT_OFFSET + 16 else (-1, 0)
-        if not head.startswith(b"- of Ulm") or mark.n_frames > n_frames or not len(head) <= mark.table < mark.size:
+        head = file.read(_HEAD)
+        n_frames, _ = struct.unpack("<qq", head[_COUNT_OFFSET:]) if len(head) == _HEAD else (-1, 0)
+        if not head.startswith(_MAGIC) or mark.n_frames > n_frames or not len(head) <= mark.table < mark.size:
             raise _damaged(path)  # before it is written to
         file.seek(_COUNT_OFFSET)
         file.write(struct.pack("<qq", mark.n_frames, mark.table))

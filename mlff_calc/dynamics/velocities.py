@@ -59,12 +59,12 @@ def free_motion(atoms: Atoms) -> tuple[np.ndarray, bool]:
     """What the whole may do without a force: the drifts, and whether it turns.
 
     A constraint that lets a drift pass unchanged does no work on it, so that its forces add up to zero in that direction and
-    momentum is conserved there; likewise for rotations. This is asked of the constraints themselves, each with the motion in
-    question: bonds of fixed length (`FixBondLengths`) and of linear molecules (`FixLinearTriatomic`) let all of it pass,
-    fixed atoms nothing, an atom on a line the drift along it. A fixed centre of mass (`FixCom`) stops drifts and lets
-    rotations pass; `FixInternals` takes both out of momenta. Constraints that add forces (`Hookean`) conserve momentum where
-    they act between atoms, and not where they pull to a place. A rigid body is not said to turn, since its rotation is all
-    that moves.
+    momentum is conserved there; likewise for rotations. Each constraint is therefore applied to the momenta of every
+    drift and rotation, to see whether it changes them: bonds of fixed length (`FixBondLengths`) and of linear molecules
+    (`FixLinearTriatomic`) let all of it pass, fixed atoms nothing, an atom on a line the drift along it. A fixed centre of
+    mass (`FixCom`) stops drifts and lets rotations pass; `FixInternals` takes both out of momenta. Constraints that add
+    forces (`Hookean`) conserve momentum where they act between atoms, and not where they pull to a place. A rigid body is
+    not said to turn, since its rotation is all that moves.
 
     Args:
         atoms: the structure; periodic ones do not turn.

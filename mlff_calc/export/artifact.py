@@ -99,11 +99,11 @@ def export_potential(
         overwrite: replace a file that is there.
 
     Returns:
-        What the file says of itself.
+        What the file says of itself. Where the record of exported files cannot be kept, a warning is logged, and to load the
+        file asks for trust.
 
     Raises:
         OptionError: a kind, path or precision that does not fit, a potential that cannot be exported, or no compiler.
-        CacheError: the record of exported files belongs to somebody else, or others may write in it.
         ExportError: the file does not agree with eager; nothing was written.
     """
     path = Path(path)
@@ -205,6 +205,7 @@ def _metadata(potential: Potential, module: nn.Module, to: str, backend: str, st
         mlff_calc=_own_version(),
         device=next(potential.parameters()).device.type,
         fixed_point=fixed_point,
+        domain=potential.domain,
     )
 
 

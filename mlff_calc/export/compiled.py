@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
 import time
 import warnings
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.caches import SEAL, is_sealed, private_dir, seal
+from mlff_calc.compilers import find_compiler
 from mlff_calc.errors import OptionError
 from mlff_calc.export.cache import cache_key, compiled_cache_dir
 from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_memory
@@ -89,8 +89,8 @@ def compile_potential(
     """Compile a potential, or a step of a fixed-point potential, or take it from the cache.
 
     The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is
-    compared with eager on a few structures before it enters the cache. An entry that is not this user's own, that others
-    may write, or that differs from the SHA-256 beside it is made anew.
+    compared with eager on a few structures before it enters the cache. An entry that is neither this user's own nor
+    root's, that others may write, or that differs from the SHA-256 beside it is made anew.
 
     Args:
         potential: the potential; left as it is.
@@ -102,7 +102,7 @@ def compile_potential(
     Raises:
         OptionError: no C++ compiler, or a fixed-point potential without `step`.
         ExportError: compilation failed, or the result does not agree with eager.
-        CacheError: the cache belongs to another user, or others may write in it.
+        CacheError: the cache belongs to another user, or others may write in it and it cannot be closed to them.
     """
     device = torch.device(device)
     potential = potential.to_precision(precision or potential.precision)  # a copy: the caller's stays as it is
@@ -141,10 +141,7 @@ def require_compiler() -> None:
     Raises:
         OptionError: there is none, or temporary files have a path that PyTorch splits in two; names the cure.
     """
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
-    if not any(shutil.which(name) for name in names):
-        msg = f"compiling needs a C++ compiler and found none ({', '.join(names)}); install g++, or leave compile off"
-        raise OptionError(msg)
+    find_compiler("compiling needs a C++ compiler", "install g++, or leave compile off")
     cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
     for name, path in (("TMPDIR", tempfile.gettempdir()), ("TORCHINDUCTOR_CACHE_DIR", cache)):
         if any(sign.isspace() or sign in "\"'\\" for sign in path):

@@ -50,7 +50,7 @@ def load_exported(path: str | Path, trust: bool = False) -> ExportedPotential:
     Raises:
         PotentialFileError: no such file, not one of ours, damaged, of a newer format or another PyTorch (AOTInductor), or
             of somebody else and not trusted.
-        CacheError: the record of what this user exported can be written by others.
+        CacheError: the record of what this user exported belongs to another user, or can be written by others.
     """
     path = Path(path)
     content = read_content(path)
@@ -64,6 +64,7 @@ class ExportedPotential:
 
     Attributes:
         metadata: what the file says of itself. elements: atomic numbers. cutoff: Angstrom. precision: as exported.
+        domain: distances of the training data, None where the file has none.
     """
 
     direct_forces = False
@@ -72,6 +73,7 @@ class ExportedPotential:
         self.path, self.metadata = Path(path), metadata_of(path, content)
         metadata = self.metadata
         self.elements, self.cutoff, self.precision = metadata.elements, metadata.cutoff, metadata.precision
+        self.domain = metadata.domain
         check_content(path, content, metadata)
         if metadata.backend == "aoti" and metadata.torch != torch.__version__:
             raise PotentialFileError(

@@ -13,6 +13,7 @@ from mlff_calc.bounded import parse_json
 from mlff_calc.errors import PotentialFileError
 from mlff_calc.export.archive import check_backend, check_members, digests_of, read_content, record_of
 from mlff_calc.export.trace import DIRECT_OUTPUTS, GRADIENT_OUTPUTS, INPUTS
+from mlff_calc.graph.domain import is_domain
 
 FORMAT, FORMAT_VERSION = "mlff_calc", 2
 RECORD = "mlff.json"
@@ -48,6 +49,8 @@ class Metadata:
     fixed_point: dict[str, Any] | None
     members: dict[str, str] | None = None
     """SHA-256 of every other member; None in format version 1, which had none."""
+    domain: dict[str, Any] | None = None
+    """Distances of the training data, see `graph.domain`; None where nobody measured them, as in older files."""
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -104,7 +107,8 @@ def _checked(path: Path, said: dict[str, Any]) -> Metadata:
             f"{path} has format version {version}, and this mlff_calc knows up to {FORMAT_VERSION}: "
             "install the mlff_calc that wrote it, or export it again"
         )
-    names = [one.name for one in fields(Metadata) if one.name != "members" or version != 1]
+    absent = {"members"} if version == 1 else {"domain"} - said.keys()
+    names = [one.name for one in fields(Metadata) if one.name not in absent]
     found = Metadata(**{name: said[name] for name in names})
     wrong = next((name for name, is_right in _rules(found) if not is_right), None)
     if wrong is not None:
@@ -136,6 +140,7 @@ def _rules(said: Metadata) -> list[tuple[str, bool]]:
         ("device", said.device in ("cpu", "cuda")),
         ("fixed_point", said.fixed_point is None or _is_fixed_point(said.fixed_point)),
         ("members", said.format_version == 1 or _is_members(said.members)),
+        ("domain", said.domain is None or is_domain(said.domain)),
     ]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlff_calc.errors import OptionError
 from mlff_calc.export.exported import ExportedPotential, load_exported
-from mlff_calc.export.metadata import BACKENDS
+from mlff_calc.export.metadata import BACKENDS, Metadata
 from mlff_calc.potential import load_potential
 
 if TYPE_CHECKING:
@@ -41,12 +41,17 @@ def load_any(name_or_path: str | Path, *, trust: bool = False) -> Potential | Ex
 def precision_of(potentials: Sequence[Any], asked: str | None, default: str = "float32") -> str:
     """The precision asked for, else that of the exported files among the potentials, else the default.
 
+    Args:
+        potentials: loaded, or what an exported file says of itself in place of the file.
+        asked: the precision asked for, or None.
+        default: where there is no exported file.
+
     Raises:
         OptionError: nothing was asked for, and the files are of several precisions.
     """
     if asked is not None:
         return asked
-    found = {one.precision for one in potentials if isinstance(one, ExportedPotential)}
+    found = {one.precision for one in potentials if isinstance(one, ExportedPotential | Metadata)}
     if len(found) > 1:
         raise OptionError(f"the exported files are of several precisions ({', '.join(sorted(found))}); export them in one")
     return found.pop() if found else default

@@ -1,7 +1,8 @@
 """Which exported files this user wrote, or may be opened for another reason.
 
 An exported file is code: a `.pt2` holds a library, which runs when it is loaded, and a TorchScript program can write files.
-What the user exported is known by its SHA-256, one empty file of this name in the cache for each.
+What the user exported is known by its SHA-256, one empty file of this name in the cache for each. Who may write in the
+folder of this record may give a file there another name, so that such a folder is refused, and not closed and used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 from pathlib import Path
 
 from mlff_calc.caches import cache_dir, digest_of, is_own, private_dir
-from mlff_calc.errors import PotentialFileError
+from mlff_calc.errors import CacheError, PotentialFileError
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +24,12 @@ def own_exports_dir() -> Path:
 
 
 def enter(file: Path) -> None:
-    """Put a file that this user wrote into the record.
-
-    Raises:
-        CacheError: the record belongs to another user, or others may write in it.
-    """
+    """Put a file that this user wrote into the record. Where it cannot be kept, a warning is logged, and the file stays."""
     try:
-        folder = private_dir(own_exports_dir())
+        folder = private_dir(own_exports_dir(), close=False)
         os.close(os.open(folder / digest_of(file), os.O_CREAT | os.O_WRONLY, 0o600))
-    except OSError as error:
-        logger.warning("the record of exported files cannot be kept (%s): to load %s asks for trust", error, file.name)
+    except (CacheError, OSError) as error:
+        logger.warning("the record of exported files cannot be kept (%s); to load %s asks for trust", error, file.name)
 
 
 def require_own(path: Path, content: bytes) -> None:
@@ -44,7 +41,13 @@ def require_own(path: Path, content: bytes) -> None:
     """
     folder = own_exports_dir()
     if folder.is_dir():
-        private_dir(folder)
+        try:
+            private_dir(folder, close=False)
+        except CacheError as error:
+            raise CacheError(
+                f"{path} cannot be looked up: {error}. Where you trust who wrote the file, say so with trust=True (in "
+                "Python) or --trust (on the command line)"
+            ) from error
         if is_own(folder / hashlib.sha256(content).hexdigest()):
             return
     raise PotentialFileError(

@@ -54,6 +54,29 @@ def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
     return {"cutoff": float(cutoff), "nearest": nearest_of}
 
 
+def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The domain of what was trained on the frames of two domains: the wider range of elements of both, the range of others.
+
+    Args:
+        first: what `domain_of` gives.
+        second: the same, of the same cutoff.
+
+    Raises:
+        PotentialFileError: one of them is something else, or their cutoffs differ.
+    """
+    one, other = Domain(first), Domain(second)
+    if one.cutoff != other.cutoff:
+        raise PotentialFileError(
+            f"a domain of cutoff {one.cutoff:g} Angstrom cannot be united with one of {other.cutoff:g} Angstrom; unite "
+            "domains of one potential"
+        )
+    nearest: dict[str, list[list[float]]] = {}
+    for symbol in sorted({*first["nearest"], *second["nearest"]}, key=atomic_numbers.__getitem__):
+        ranges = np.array([each["nearest"][symbol] for each in (first, second) if symbol in each["nearest"]])
+        nearest[symbol] = np.stack([ranges[..., 0].min(axis=0), ranges[..., 1].max(axis=0)], axis=1).tolist()
+    return {"cutoff": one.cutoff, "nearest": nearest}
+
+
 def nearest_distances(n_atoms: int, centers: NDArray[np.int64], vectors: Floats, cutoff: float) -> Floats:
     """Distances [n_atoms, N_NEAREST] to the nearest neighbours in ascending order, `cutoff` where there are fewer.
 
@@ -72,6 +95,15 @@ def nearest_distances(n_atoms: int, centers: NDArray[np.int64], vectors: Floats,
     nearest = table[:, :N_NEAREST]
     nearest.sort(axis=1)
     return nearest
+
+
+def is_domain(plain: Any) -> bool:  # noqa: ANN401
+    """Whether something is what `domain_of` gives."""
+    try:
+        Domain(plain)
+    except PotentialFileError:
+        return False
+    return True
 
 
 class Domain:
@@ -116,7 +148,7 @@ class Domain:
         atom, which = np.unravel_index(int(excess.argmax()), excess.shape)
         text = ("nearest", "second", "third", "fourth")[which]
         symbol, bound = chemical_symbols[numbers[atom]], f"{low[atom, which]:.2f} to {high[atom, which]:.2f}"
-        return (
-            f"the {text} neighbour of atom {atom} ({symbol}) is at {nearest[atom, which]:.2f} Angstrom, trained were "
-            f"{bound} for {symbol}"
-        )
+        found = f"is at {nearest[atom, which]:.2f} Angstrom"
+        if nearest[atom, which] >= self.cutoff:
+            found = f"is not within {self.cutoff:g} Angstrom"
+        return f"the {text} neighbour of atom {atom} ({symbol}) {found}, trained were {bound} for {symbol}"

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mlff_calc import compilers
 from mlff_calc.bounded import parse_json, read_text
 from mlff_calc.caches import SEAL, cache_dir, is_sealed, private_dir, seal
 from mlff_calc.errors import MLFFError, OptionError
@@ -122,7 +122,7 @@ def build_plugin(*, force: bool = False) -> Path:
     Raises:
         OptionError: no compiler, no LAMMPS, no MPI library, or one that is too old; names the cure.
         PluginBuildError: it does not compile, or LAMMPS does not load it.
-        CacheError: the cache belongs to another user, or others may write in it.
+        CacheError: the cache belongs to another user, or others may write in it and it cannot be closed to them.
     """
     folder, compiler = build_path(), find_compiler()
     command, facts = _command(compiler), folder / "build.json"
@@ -160,19 +160,15 @@ def _facts_in(file: Path) -> dict[str, Any]:
 
 
 def find_compiler() -> str:
-    """The C++ compiler: `$CXX`, or the first one found of g++, clang++ and c++.
+    """The C++ compiler of the plugin.
 
     Raises:
         OptionError: there is none.
     """
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
-    for name in names:
-        found = shutil.which(name)
-        if found:
-            return found
-    raise OptionError(
-        f"building pair_style mlff needs a C++20 compiler and found none ({', '.join(names)}); install g++ (11 or newer) or "
-        "name one by the environment variable CXX. Without a compiler there is: mlff lammps run"
+    return compilers.find_compiler(
+        "building pair_style mlff needs a C++20 compiler",
+        "install g++ (11 or newer) or name one by the environment variable CXX. Without a compiler there is: "
+        "mlff lammps run",
     )
 
 

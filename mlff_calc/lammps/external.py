@@ -30,6 +30,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 from numpy.typing import NDArray
 
+from mlff_calc.bounded import require_regular
 from mlff_calc.dynamics.signals import StopRequest
 from mlff_calc.errors import MLFFError, OptionError, SimulationError
 from mlff_calc.lammps.elements import (
@@ -40,8 +41,15 @@ from mlff_calc.lammps.elements import (
     translate_style,
 )
 from mlff_calc.lammps.mpi import CURE, load_mpi
-from mlff_calc.lammps.peratom import PROPERTY_OF, hand_over, missing, per_atom
-from mlff_calc.lammps.refusals import refuse_command, refuse_state, watched, without_pair_style
+from mlff_calc.lammps.peratom import hand_over, missing, per_atom
+from mlff_calc.lammps.refusals import (
+    asks_of_atoms,
+    refuse_command,
+    refuse_minimizing,
+    refuse_state,
+    watched,
+    without_pair_style,
+)
 from mlff_calc.lammps.script import Script, lammps_message, split_words, unquote
 
 FIX = "mlff"
@@ -62,8 +70,8 @@ class LammpsRun:
     Attributes:
         step: LAMMPS's step at the end.
         n_evaluations: of the calculator.
-        thermo: the last row of LAMMPS's table, as its library keeps it (of two rows of one step, the first); empty where
-            there was none.
+        thermo: the last row of LAMMPS's table; empty where there was none. Where LAMMPS writes two rows for one
+            step, its library keeps the first of them.
         atoms: the last structure that was evaluated, unwrapped, in the order of atom IDs; None where there was none.
     """
 
@@ -103,8 +111,9 @@ def run_lammps(
         KeyboardInterrupt: after a signal; the run ended in order, after a whole step.
     """
     path = Path(input)
-    if not path.is_file():
+    if not path.exists():
         raise OptionError(f"there is no input {path}; check the spelling")
+    require_regular(path, OptionError)
     lammps = open_lammps(variables or {}, log=log, screen=screen)
     try:
         without_pair_style(lammps)
@@ -167,14 +176,15 @@ class ExternalForces:
         self, lammps: Any, calculator: Calculator, elements: Sequence[str] | None, stop: StopRequest | None = None
     ) -> None:
         self._lammps, self._calculator, self._stop = lammps, calculator, stop
-        self._elements = None if elements is None else list(elements)
+        self._given = None if elements is None else list(elements)
+        self._elements = self._given  # or those of the input's pair_coeff line
         self._numbers = np.zeros(0, dtype=np.int64)  # of each type; known before the first run
         self._problem: BaseException | None = None
         self._atoms: Atoms | None = None
         self._tags = np.zeros(0, dtype=np.int64)
         self._cutoff = float(getattr(calculator, "cutoff", DEFAULT_CUTOFF))
         self._property = "free_energy" if "free_energy" in calculator.implemented_properties else "energy"
-        self._asked: set[str] = set()  # computes of atoms that the input has
+        self._asked: dict[str, str] = {}  # style of each compute, by its ID, that needs the calculator's share of each atom
         self._warned: set[str] = set()  # what was said about masses
         self._styled = self._alone = False  # a pair style was set; it is mlff and no hybrid
         self.n_evaluations = 0
@@ -191,8 +201,7 @@ class ExternalForces:
         if watched(name):
             text, words = self._expanded(words)
             refuse_command(words, FIX, missing(self._calculator))
-            if name == "compute":
-                self._asked |= {*words[3:4]} & PROPERTY_OF.keys()
+            self._follow(words)
         self._styled = name != "clear" and (self._styled or name in ("pair_style", "read_restart"))
         if name == "pair_style":
             self._alone = words[1:2] == ["mlff"]
@@ -205,11 +214,23 @@ class ExternalForces:
             if name in _COMPUTING:
                 self._check()
                 refuse_state(self._lammps)
+                if name == "minimize":
+                    refuse_minimizing(self._asked)
                 if not self._styled:  # so that LAMMPS has neighbour lists and no reason to warn
                     self._lammps.command(f"pair_style zero {self._cutoff:.10g}")
                     self._lammps.command("pair_coeff * *")
                     self._styled = True
         return text
+
+    def _follow(self, words: list[str]) -> None:
+        """Remember the computes that the calculator has to serve, and forget what LAMMPS forgets."""
+        if words[0] == "compute" and asks_of_atoms(words):
+            self._asked[words[1]] = words[3]
+        elif words[0] == "uncompute":
+            self._asked.pop("".join(words[1:2]), None)
+        elif words[0] == "clear":
+            self._asked.clear()
+            self._elements, self._alone = self._given, False
 
     def _expanded(self, words: list[str]) -> tuple[str, list[str]]:
         """A command as LAMMPS will see it, variables put in once, and its words without quotes."""
@@ -314,7 +335,7 @@ class ExternalForces:
         f[:] = np.nan
         every = np.arange(n_local)
         nothing = {"pe/atom": np.full(n_local, np.nan), "stress/atom": np.full((n_local, 6), np.nan)}
-        hand_over(self._lammps, FIX, {name: nothing[name] for name in self._asked}, every, n_local)
+        hand_over(self._lammps, FIX, {name: nothing[name] for name in self._asked.values()}, every, n_local)
         self._lammps.fix_external_set_energy_global(FIX, np.nan)
         self._lammps.fix_external_set_virial_global(FIX, [np.nan] * 6)
         self._lammps.force_timeout()
@@ -335,7 +356,7 @@ class ExternalForces:
             self._refuse_no_numbers(energy, forces)
             f[order] = forces
             if self._asked:
-                values = per_atom(self._calculator, atoms, self._asked, energy, virial)
+                values = per_atom(self._calculator, atoms, self._asked.values(), energy, virial)
                 hand_over(self._lammps, FIX, values, order, n_local)
         self._lammps.fix_external_set_energy_global(FIX, energy)
         self._lammps.fix_external_set_virial_global(FIX, _voigt(virial))

@@ -5,10 +5,12 @@ LAMMPS itself says nothing about any of these; energies or forces would be those
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from mlff_calc.errors import OptionError
+from mlff_calc.lammps.peratom import PROPERTY_OF
 
 STYLE = "mlff"
 TRIALS = frozenset(
@@ -25,7 +27,7 @@ REPLICAS = frozenset({"neb", "neb/spin", "temper", "temper/npt", "temper/grem", 
 _OTHER_TERMS = frozenset({"ke", "bond", "angle", "dihedral", "improper"})
 _WATCHED = frozenset(
     {"pair_style", "pair_coeff", "fix", "fix_modify", "unfix", "compute", "neigh_modify", "run_style", "plugin"}
-    | {"run", "if", "include", "jump", "clear", "read_restart", "read_data", "suffix"} | REPLICAS
+    | {"uncompute", "run", "if", "include", "jump", "clear", "read_restart", "read_data", "suffix"} | REPLICAS
 )  # fmt: skip
 _PAIR_STYLE = "it works with the compiled pair style (`mlff lammps build`, then `lmp`)"
 
@@ -57,7 +59,7 @@ def refuse_command(words: Sequence[str], fix: str, missing: Collection[str] = ()
         why = f"a factor or another rule of {rest[0]} does not reach the calculator; {_PAIR_STYLE}"
     elif name == "plugin" and rest[:1] == ["load"] and any(STYLE in word for word in rest):
         why = "the compiled pair style and the calculator would both act; leave the line out, or run the input by `lmp`"
-    elif name == "neigh_modify" and "exclude" in rest and "none" not in rest:
+    elif name == "neigh_modify" and _leaves_out(rest):
         why = "the calculator sees all atoms, whatever neighbour lists leave out; hold atoms by `fix setforce` instead"
     elif name == "run" and "every" in rest:
         why = _every(rest[rest.index("every") + 2 :])
@@ -69,6 +71,12 @@ def refuse_command(words: Sequence[str], fix: str, missing: Collection[str] = ()
         why = _compute(rest, missing)
     if why is not None:
         raise OptionError(f"`mlff lammps run` cannot do `{text}`: {why}")
+
+
+def asks_of_atoms(words: Sequence[str]) -> bool:
+    """Whether a `compute` asks for the calculator's share of each atom, and not for other terms alone."""
+    style, terms = "".join(words[3:4]), _terms(words[3:])
+    return style in PROPERTY_OF and not (terms and terms <= _OTHER_TERMS)
 
 
 def refuse_state(lammps: Any) -> None:
@@ -83,6 +91,26 @@ def refuse_state(lammps: Any) -> None:
         raise OptionError("run_style respa does not ask fix external within its steps; write `run_style verlet`")
 
 
+def refuse_minimizing(asked: Mapping[str, str]) -> None:
+    """Look at the computes of atoms before `minimize`.
+
+    LAMMPS tells `fix external` in runs, and not in minimizations, whether energies of atoms are wanted; they would be zero.
+
+    Args:
+        asked: style of each compute that needs the calculator's share of each atom, by its ID.
+
+    Raises:
+        OptionError: one of them is of energies.
+    """
+    for name, style in asked.items():
+        if style == "pe/atom":
+            raise OptionError(
+                f"`mlff lammps run` cannot do `minimize` with compute {name} of style pe/atom: LAMMPS does not take "
+                "energies of atoms from fix external there; write the compute after `minimize`, and `run 0` after it, or "
+                f"`uncompute {name}`"
+            )
+
+
 def without_pair_style(lammps: Any) -> None:
     """Take the compiled pair style from this LAMMPS: whatever names it by a way not seen here is an error then."""
     if ["pair", STYLE] in lammps.available_plugins():
@@ -95,6 +123,17 @@ def _every(commands: Sequence[str]) -> str | None:
         if first and (first[0] in _WATCHED or "$" in first[0]):
             return f"`{command}` would be carried out by LAMMPS alone, within the run; write several `run` commands"
     return None
+
+
+def _leaves_out(options: Sequence[str]) -> bool:
+    """Whether `neigh_modify` takes pairs out of lists; what stands beside an `exclude none` counts by itself."""
+    harmless = {"exclude": "none", "include": "all"}
+    return any(harmless.get(key, value) != value for key, value in pairwise(options))
+
+
+def _terms(words: Sequence[str]) -> set[str]:
+    """What a compute of energies or stresses counts, from its style on; nothing where it counts everything."""
+    return set(words[1:] if words[:1] in (["pe"], ["pe/atom"]) else words[2:])
 
 
 def _fix(rest: list[str], fix: str) -> str | None:
@@ -115,7 +154,7 @@ def _compute(rest: list[str], missing: Collection[str]) -> str | None:
     if style in PAIRWISE:
         return f"compute {style} asks the pair style, and the forces here are not its; {_PAIR_STYLE}, where that allows it"
     if style in ("pe/atom", "stress/atom"):
-        terms = set(more if style == "pe/atom" else more[1:])
+        terms = _terms(rest[2:])
         if terms and terms <= _OTHER_TERMS:
             return None
         if terms and not terms & {"fix", "virial"}:
@@ -123,7 +162,7 @@ def _compute(rest: list[str], missing: Collection[str]) -> str | None:
         if style in missing:
             return f"the calculator has no part for compute {style}, so that it would be zero; {_PAIR_STYLE}"
     if style in ("pe", "pressure"):
-        terms = set(more if style == "pe" else more[1:])
+        terms = _terms(rest[2:])
         if terms and "pair" in terms and not terms & {"fix", "virial"}:
             return f"the calculator's part is that of a fix: write `fix` in place of `pair` in compute {style}"
     return None

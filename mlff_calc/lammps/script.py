@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlff_calc.bounded import MEBI, read_text
 from mlff_calc.errors import OptionError, SimulationError
 
 BRANCH = "mlff_branch"
@@ -21,6 +22,7 @@ BRANCH = "mlff_branch"
 LETTERS = "mlff_letters"
 """The LAMMPS variable that holds a command with letters which LAMMPS would drop from its text."""
 _MOST_FILES = 64
+_MOST_BYTES = 256 * MEBI
 
 
 @dataclass(frozen=True)
@@ -236,18 +238,11 @@ def read_lines(path: Path) -> list[Line]:
     """The commands of a file, lines that end in ``&`` and texts in triple quotes joined.
 
     Raises:
-        OptionError: no such file, or one that is no text.
+        OptionError: no such file, a pipe or a device, more than 256 MiB, or one that is no text.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise OptionError(
-            f"there is no input {path} in {Path.cwd()}; check the spelling, or change the folder"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(
-            f"the input {path} cannot be read ({error}); give a text file with LAMMPS commands"
-        ) from error
+    if not path.exists():
+        raise OptionError(f"there is no input {path} in {Path.cwd()}; check the spelling, or change the folder")
+    text = read_text(path, OptionError, _MOST_BYTES)
     lines, part, start = [], "", 0
     for number, raw in enumerate(text.splitlines(), start=1):
         start = start if part else number

@@ -71,7 +71,9 @@ def find_potential(name_or_path: str | Path, *, any_kind: bool = False) -> Path:
         )
         raise PotentialFileError(msg)
     if path.exists():
-        msg = f"{path} is not a potential: a potential is a folder that holds {WEIGHTS}"
+        inside = sorted(path.glob(f"*/{WEIGHTS}"))
+        hint = f"; did you mean {inside[0].parent}?" if inside else ""
+        msg = f"{path} is not a potential: a potential is a folder that holds {WEIGHTS}{hint}"
         raise PotentialFileError(msg)
     near = difflib.get_close_matches(str(name_or_path), shipped, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -81,11 +81,15 @@ def load_tensors(network: Any, tensors: dict[str, Tensor]) -> None:  # noqa: ANN
         tensors: by name.
 
     Raises:
-        ValueError: a tensor of another dtype than the network's, which torch would convert without a word.
+        ValueError: a tensor of another dtype than the network's, which torch would convert without a word; float64, which
+            training and saving in that precision write, is rounded to float32.
         RuntimeError: other names or shapes than the network's.
     """
+    import torch
+
+    floats = (torch.float32, torch.float64)
     for name, own in network.state_dict().items():
-        if name in tensors and tensors[name].dtype != own.dtype:
+        if name in tensors and tensors[name].dtype != own.dtype and not {tensors[name].dtype, own.dtype} <= {*floats}:
             raise ValueError(f"{name} is {tensors[name].dtype} in the file and {own.dtype} in the network")
     network.load_state_dict(tensors)
 
@@ -183,6 +187,17 @@ def kind_of(name_or_path: str | Path) -> str | None:
     return str(read_header(path).get("kind", "potential")) if (path / WEIGHTS).is_file() else None
 
 
+def fingerprints(folder: Path) -> list[str]:
+    """Checksums that tell a potential from others: of its file, and the one of format version 1, which older runs know.
+
+    Raises:
+        PotentialFileError: truncated, foreign, changed or newer.
+    """
+    header, tensors = read_weights(folder)
+    before = {key: value for key, value in header.items() if key != "domain"}
+    return [header["sha256"], checksum(tensors, before, version=1)]
+
+
 def check_kind(folder: Path, kind: str = "potential") -> dict[str, Any]:
     """Header of a folder that is to hold a `kind`.
 
@@ -239,8 +254,8 @@ def read_header(folder: str | Path) -> dict[str, Any]:
     if version > FORMAT_VERSION:
         msg = f"{file} has format version {version}, this package reads up to {FORMAT_VERSION}; upgrade mlff_calc"
         raise PotentialFileError(msg)
-    for key, kind in (("config", dict), ("sha256", str)):
-        if not isinstance(header.get(key), kind):
+    for key, kind in (("config", dict), ("sha256", str), ("kind", str)):
+        if not isinstance(header.get(key, "potential" if key == "kind" else None), kind):
             msg = f"{file}: its mlff_calc header has no sound {key!r}; copy or train the potential again"
             raise PotentialFileError(msg)
     domain = header.get("domain")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlff_calc.bounded import require_regular, shorten
 from mlff_calc.errors import TrainingError
@@ -125,6 +125,29 @@ def check_last(path: Path, last: dict[str, Any], module: Mapping[str, Tensor], p
     like = torch.get_rng_state()
     if not isinstance(random, Tensor) or random.dtype != like.dtype or random.shape != like.shape:
         raise place.error("random.cpu", random)
+
+
+def check_constants(path: Path, state: Mapping[str, Any], module: nn.Module) -> None:
+    """Hold constants that follow from the training data against those of the run, which a network that goes on keeps.
+
+    Args:
+        path: The file, for messages.
+        state: What it holds under `state_dict`, held by `check_last`.
+        module: The module that is to go on, as it was built from the data.
+
+    Raises:
+        TrainingError: A scale differs by more than 1e-5 of itself, or a reference energy, which is fitted, by 1e-3 eV: the
+            data are read in another way than when the run began.
+    """
+    for name, constant in module.named_buffers():
+        slack = 1e-3 if name.endswith("reference_energies") else 0.0
+        if name in state and not torch.allclose(constant.cpu(), state[name].cpu(), rtol=1e-5, atol=slack):
+            before, now = (shorten([round(v, 6) for v in one.flatten().tolist()]) for one in (state[name], constant))
+            raise TrainingError(
+                f"{path}: {name} of the run is {before}, and from the data as they are read now it would be {now}; "
+                "correct data.units (the unit of forces), reference_energies or the choice of frames so that the run goes "
+                "on as it began, or start anew with --overwrite"
+            )
 
 
 def check_best(path: Path, best: Any, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,11 +8,14 @@ where the data hold isolated atoms: what the start has learned belongs to its ow
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from ase.data import chemical_symbols
 
-from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.errors import DatasetError, PotentialFileError, RecipeError
+from mlff_calc.graph.domain import Domain
 from mlff_calc.potential import Potential, build_potential, load_potential
 from mlff_calc.training.data import GraphFrames
 from mlff_calc.training.frames import Frames
@@ -26,7 +29,7 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
     """The potential to go on from, with new reference energies, and the graphs of the training frames.
 
     Raises:
-        PotentialFileError: There is no such potential.
+        PotentialFileError: There is no such potential, or its domain is damaged.
         DatasetError: The data hold elements it does not know; names them.
         RecipeError: The recipe gives reference energies for some of its elements only, or asks direct forces for a stress.
     """
@@ -52,7 +55,18 @@ def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
     missing, unexpected = potential.load_state_dict(state, strict=False)
     if unexpected or any(not key.endswith("reference_energies") for key in missing):
         raise RecipeError(f"{recipe.origin}: fine_tune_from: the weights of {name!r} do not fit its configuration")
+    potential.domain = _domain_to_go_on_from(start, name)
     return potential.to_precision(recipe.trainer.precision), graphs
+
+
+def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:
+    """The domain of the start, which the run unites with that of the new frames; looked at before anything is trained."""
+    if start.domain is not None and Domain(start.domain).cutoff != start.cutoff:
+        raise PotentialFileError(
+            f"the domain of {name!r} is of cutoff {start.domain['cutoff']} Angstrom, and its cutoff is {start.cutoff:g} "
+            "Angstrom; copy its folder again"
+        )
+    return start.domain
 
 
 def _references(recipe: Recipe, start: Potential, frames: Frames, graphs: GraphFrames) -> dict[int, float]:

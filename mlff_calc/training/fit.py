@@ -25,7 +25,15 @@ from mlff_calc.errors import MLFFError, OptionError, TrainingError
 from mlff_calc.locks import FolderLock
 from mlff_calc.memory import keep_freed_memory
 from mlff_calc.training.callbacks import AveragedWeights, BudgetKeeper, Checkpoints, MetricsFile
-from mlff_calc.training.checkpoint_files import CURE, check_best, check_last, exists, load_tensors, save_tensors
+from mlff_calc.training.checkpoint_files import (
+    CURE,
+    check_best,
+    check_constants,
+    check_last,
+    exists,
+    load_tensors,
+    save_tensors,
+)
 from mlff_calc.training.data import BatchSource, EpochLoader
 from mlff_calc.training.failures import BadBatch, FailureReport
 from mlff_calc.training.metrics import read_metrics
@@ -268,6 +276,8 @@ def _restore_best(folder: RunFolder, module: NetworkModule) -> None:
     last = load_tensors(folder.last)
     parameters = dict(module.network.named_parameters())
     check_last(folder.last, last, module.state_dict(), parameters)
+    check_constants(folder.last, last["state_dict"], module)
+    module.load_state_dict(last["state_dict"])
     read_metrics(folder.metrics)
     if exists(folder.best):
         require_regular(folder.best, TrainingError)

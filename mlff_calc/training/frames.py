@@ -109,9 +109,28 @@ def _read(recipe: Recipe, part: str, sources: list[Source]) -> Frames:
             raise RecipeError(f"{recipe.origin}: {place}: {error}") from error
         found += [(file.resolve(), source) for file in files]
     samples = read_sources(found, weighted(recipe))
+    _require_unit_of_forces(recipe, found, samples)
     others, isolated = part_isolated(samples)
     paths = tuple(dict.fromkeys(path for path, _ in found))
     return Frames(part, paths, samples if recipe.data.keep_isolated_atoms else others, isolated)
+
+
+def _require_unit_of_forces(recipe: Recipe, files: Sequence[tuple[Path, Source]], samples: list[Sample]) -> None:
+    """Refuse to train on forces whose unit is a guess: programs that print Hartree print them per Bohr, data sets do not."""
+    if "forces" not in weighted(recipe):
+        return
+    labelled = {sample.path for sample in samples if sample.forces is not None}
+    for path, source in files:
+        units = source.units
+        if units is not None and units.for_reader().forces_are_supposed and path in labelled:
+            energy, length = units.energy, units.length
+            own = f"write forces: {energy}/{length} among the units of that file"
+            cure = f"--set data.units.forces={energy}/{length}" if units is recipe.data.units else own
+            raise RecipeError(
+                f"{recipe.origin}: units.forces of {path} is not given, and with energy: {energy} and length: {length} it "
+                f"could be {energy}/Bohr, as programs print gradients, or {energy}/{length}, as data sets such as ANI hold "
+                f"forces; give it ({cure}, if it is that)"
+            )
 
 
 def weighted(recipe: Recipe) -> list[Kind]:

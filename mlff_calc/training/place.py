@@ -11,7 +11,7 @@ from mlff_calc.locks import FolderLock
 
 
 def check_place(lock: FolderLock) -> None:
-    """Make sure that the folder's path still leads to the folder that is held.
+    """Make sure that the folder's path still leads to the folder that is held; a deleted lock file is made anew.
 
     Args:
         lock: The lock of the run's folder.
@@ -19,7 +19,7 @@ def check_place(lock: FolderLock) -> None:
     Raises:
         TrainingError: It does not; says where the folder is now and how to go on.
     """
-    if lock.is_in_place():
+    if lock.keep():
         return
     now = lock.whereabouts()
     if now is not None and now != lock.folder.resolve():

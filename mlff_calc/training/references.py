@@ -133,7 +133,7 @@ def references_line(energies: Mapping[str, float], origin: str) -> str:
     return f"reference energies {origin}: {listed}"
 
 
-def decisions(recipe: Recipe, potential: Potential, parts: Mapping[str, Frames]) -> list[str]:
+def notes_of(recipe: Recipe, potential: Potential, parts: Mapping[str, Frames]) -> list[str]:
     """What was decided about the data beside their counts: reference energies, isolated atoms, weights.
 
     Args:

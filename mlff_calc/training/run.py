@@ -97,11 +97,13 @@ def train(
     choose_accelerator(recipe)
     check_batches(recipe, {part: len(parts[part]) for part in ("train", "valid")})
     ready = task.prepare(recipe, parts)
-    data = task.fingerprints(recipe, parts)
+    data, decided = task.fingerprints(recipe, parts), task.decisions(recipe, parts)
     for text in (ready.table, *ready.notes):
         logger.info("%s", text)
     with hold_folder(folder, seen) as lock:
-        set_up_folder(folder, recipe, data, command, resume=resume)
+        set_up_folder(folder, recipe, data, command, resume=resume, decided=decided)
+        if resume:
+            task.check_resumed(folder.path, folder.read_record(), recipe, data, decided)
         module, named = ready.module(), ready.bad_batch(folder)
         fitted = fit(recipe, module, ready.train, ready.valid, named, folder, lock, resume=resume, show_bar=show_bar)
         best = best_network(ready.network, folder)

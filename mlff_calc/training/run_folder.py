@@ -1,7 +1,8 @@
 """The folder of a run: who may write into it, and whether a run in it may be resumed.
 
 recipe.yaml           the recipe with overrides applied; relative paths are made absolute, so that it runs from here
-run.json              versions, fingerprints of the data files, command, whether the run is set up and finished
+run.json              versions, fingerprints of the data files and how they were read, command, whether the run is set up and
+                      finished
 metrics.csv           one row per epoch
 learning_curve.png    the same as a picture
 checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
@@ -59,6 +60,9 @@ _OWN = (
     "bad_batch.txt",
     "failure.txt",
 )
+ORIGIN = "reference_energies"
+"""Entry of the record where a run says how it read its data; records of older versions lack it."""
+_OLD_WAYS = ((ORIGIN, "auto", "fit"), ("data.keep_isolated_atoms", False, True))
 
 
 @dataclass(frozen=True)
@@ -214,14 +218,22 @@ def _refuse_other_recipe(folder: RunFolder, recipe: TrainingRecipe) -> None:
     before = parse_as(type(recipe), kept, folder.recipe)
     anchored = parse_as(type(recipe), runnable_recipe(recipe, folder.path), recipe.origin)
     old, new, written = (_flat(each.model_dump(mode="json")) for each in (before, anchored, recipe))
-    keys = dict.fromkeys([*old, *new])
-    changed = [key for key in keys if old.get(key) not in (new.get(key), written.get(key)) and not _free(key)]
+    changed = [key for key in {**old, **new} if old.get(key) not in (new.get(key), written.get(key)) and not _free(key)]
+    if ORIGIN not in folder.read_record():
+        changed = [key for key in changed if not _left_open(key, old.get(key), new.get(key))]
     if changed:
         listed = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in changed)
         raise RecipeError(
             f"{recipe.origin}: the run in {folder.path} had another recipe: {listed}. "
             "Undo the change to resume, or start anew with --overwrite or another --output"
         )
+
+
+def _left_open(key: str, before: object, now: object) -> bool:
+    """Whether a key says how an older run read its data, which neither its record nor its recipe had to say."""
+    if key.endswith("units.forces"):
+        return before is None
+    return (key, before, now) in _OLD_WAYS
 
 
 def _free(key: str) -> bool:
@@ -272,7 +284,15 @@ def remove_leftovers(folder: RunFolder) -> None:
             path.unlink(missing_ok=True)
 
 
-def set_up_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any], command: str, *, resume: bool) -> None:
+def set_up_folder(
+    folder: RunFolder,
+    recipe: TrainingRecipe,
+    data: dict[str, Any],
+    command: str,
+    *,
+    resume: bool,
+    decided: dict[str, Any] | None = None,
+) -> None:
     """Make a folder that is held ready for its run: begin it, or check that a run that goes on finds the data it had.
 
     Args:
@@ -281,6 +301,7 @@ def set_up_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any
         data: Fingerprints of the data by part.
         command: For the record.
         resume: What `check_folder` said.
+        decided: What else the record of a new run says, see `decisions`.
 
     Raises:
         TrainingError: The data of a run that goes on have changed.
@@ -289,10 +310,12 @@ def set_up_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any
         check_data_unchanged(folder, data)
         remove_leftovers(folder)
     else:
-        start_folder(folder, recipe, data, command)
+        start_folder(folder, recipe, data, command, decided)
 
 
-def start_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any], command: str) -> None:
+def start_folder(
+    folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any], command: str, decided: dict[str, Any] | None = None
+) -> None:
     """Make the folder of a new run; files of an older run in it are removed, files that are not of a run are left alone.
 
     The record comes first and last: where this is interrupted, the folder is known as one that a run may begin in.
@@ -314,6 +337,7 @@ def start_folder(folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any]
             "run": uuid4().hex,
             "command": command,
             "data": data,
+            **(decided or {}),
             "torch": torch.__version__,
             "python": platform.python_version(),
             "finished": False,

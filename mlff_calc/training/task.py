@@ -114,6 +114,32 @@ class Task(ABC, Generic[R, P]):
     def fingerprints(self, recipe: R, parts: Mapping[str, P]) -> dict[str, dict[str, Any]]:
         """What a resumed run must find unchanged, by part."""
 
+    def decisions(self, recipe: R, parts: Mapping[str, P]) -> dict[str, Any]:
+        """What the record of a run says of what a recipe leaves open, beside the fingerprints."""
+        del recipe, parts
+        return {}
+
+    def check_resumed(
+        self,
+        folder: Path,
+        record: Mapping[str, Any],
+        recipe: R,
+        data: Mapping[str, Any],
+        decided: Mapping[str, Any],
+    ) -> None:
+        """Refuse to go on with a run whose data are read in another way than when it began.
+
+        Args:
+            folder: Of the run.
+            record: What the run wrote of itself.
+            recipe: As it is now.
+            data: From `fingerprints`, now.
+            decided: From `decisions`, now.
+
+        Raises:
+            TrainingError: Something differs; names it and the cure.
+        """
+
     @abstractmethod
     def prepare(self, recipe: R, parts: Mapping[str, P]) -> Prepared:
         """The network and its batches. Nothing is written.

@@ -47,6 +47,29 @@ def test_stretched_molecule(potential):
     assert "3 of 3 structures outside" in str(calculator.stats)
 
 
+def test_a_structure_that_jumps_is_looked_at(potential):
+    calculator = MLFFCalculator(potential)
+    calculator.evaluate(rattled(1))
+    with pytest.warns(DomainWarning):
+        calculator.evaluate(stretched())
+    assert (calculator.stats.n_looks, calculator.stats.n_outside) == (2, 1)
+
+
+def test_a_neighbour_that_is_missing_is_said_so(potential):
+    with pytest.warns(DomainWarning, match=r"neighbour of atom \d \(.\) is not within 5 Angstrom, trained were"):
+        MLFFCalculator(potential).evaluate(molecule("H2O"))
+
+
+def test_exported_files_keep_the_domain(potential, tmp_path):
+    from mlff_calc.export import export_potential
+
+    export_potential(potential, tmp_path / "ethanol.pt", to="torchscript")
+    calculator = MLFFCalculator(str(tmp_path / "ethanol.pt"))
+    calculator.evaluate(rattled(1))
+    with pytest.warns(DomainWarning):
+        calculator.evaluate(stretched())
+
+
 def test_inside_is_silent(potential):
     calculator = MLFFCalculator(potential)
     with warnings.catch_warnings():

@@ -166,6 +166,14 @@ def test_a_thread_that_asked_nothing_reads_the_last_results():
     assert read_there == [pytest.approx(right[0][0], abs=1e-6)]
 
 
+def test_results_of_a_thread_that_has_ended_are_handed_over():
+    atoms, calculator = molecule("CH3CH2OH"), MLFFCalculator("ethanol")
+    thread = threading.Thread(target=calculator.calculate, args=(atoms,))
+    thread.start()
+    thread.join()
+    assert calculator.results["energy"] == MLFFCalculator("ethanol").evaluate(atoms)["energy"]
+
+
 def test_pickles_while_a_turn_is_taken(silicon):
     frames, right = labelled(silicon, 1)
     with silicon._turn:

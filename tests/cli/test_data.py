@@ -252,6 +252,22 @@ def test_a_file_written_during_the_run_is_left_alone(mlff, tmp_path, monkeypatch
     assert len(np.load(tmp_path / "e.npz")["R"]) == 4
 
 
+def test_a_trajectory_whose_state_is_gone_goes_on_from_the_synced_one(mlff, tmp_path):
+    words = (*ETHANOL, "-q", "-o", "e.npz", "--resume")
+    assert mlff(*words, "--steps", 6)[0] == 0
+    (tmp_path / "e.run/state.json").unlink()
+    assert mlff(*words, "--steps", 9)[0] == 0
+    assert len(np.load(tmp_path / "e.npz")["R"]) == 10
+    for path in (tmp_path / "e.run").glob("state*"):
+        path.unlink()
+    (tmp_path / "e.npz").unlink()
+    before = (tmp_path / "e.run/trajectory.traj").read_bytes()
+    status, _, said = mlff(*words, "--steps", 9)
+    assert status == 1
+    assert "no saved state to go on from" in said
+    assert (tmp_path / "e.run/trajectory.traj").read_bytes() == before
+
+
 def test_the_folder_is_held_until_the_file_is_written(mlff, tmp_path, monkeypatch):
     made = trajectories.arrays_of_run
     refused = []

@@ -86,12 +86,49 @@ def test_resume_starts_a_run_where_there_is_none(mlff, tmp_path):
     assert len(frames(tmp_path / "new")) == 1
 
 
+def test_resume_without_the_state_loses_no_frame(mlff, tmp_path):
+    every = ("--traj-interval", 1, "--log-interval", 1, "-o", "run")
+    assert mlff("--steps", 12, *every)[0] == 0
+    (tmp_path / "run/state.json").unlink()
+    status, _, said = mlff("--steps", 3, *every, "--resume")
+    assert status == 1
+    assert "12" in said
+    assert len(frames(tmp_path / "run")) == 13
+    assert mlff("--steps", 15, *every, "--resume")[0] == 0
+    assert [atoms.info["step"] for atoms in frames(tmp_path / "run")] == list(range(16))
+    for path in (tmp_path / "run").glob("state*"):
+        path.unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for more in ((), ("--resume",)):
+        status, _, said = mlff("--steps", 3, *every, *more)
+        assert status == 1
+        assert "no saved state to go on from (state.json or state.synced.json)" in said
+        assert said.count("mlff: error:") == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
 @pytest.mark.parametrize("ensemble", ["bussi", "nose-hoover", "npt-iso", "npt"])
 def test_every_ensemble_runs(mlff, folders, tmp_path, ensemble):
-    words = ("--ensemble", ensemble, "--structure", folders / "si.extxyz", "--pressure", "1bar", "--taut", "50fs",
-             "--taup", "0.5ps")  # fmt: skip
+    words = ("--ensemble", ensemble, "--structure", folders / "si.extxyz", "--taut", "50fs")
+    words += ("--pressure", "1bar", "--taup", "0.5ps") if ensemble.startswith("npt") else ()
     assert mlff(*words, "--steps", 3, "-o", "run")[0] == 0
     assert len(frames(tmp_path / "run")) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        (("--friction", 5), "--friction does not act in the ensemble nve. Leave it out, or choose --ensemble langevin."),
+        (("--ensemble", "langevin", "--taut", "50fs"), "choose --ensemble bussi or nose-hoover or npt-iso or npt."),
+        (("--ensemble", "bussi", "--pressure", "1bar"), "choose --ensemble npt-iso or npt."),
+        (("--taup", "1ps"), "--taup (fs) does not act in the ensemble nve."),
+    ],
+)
+def test_an_option_that_would_not_act_is_refused(mlff, tmp_path, words, cure):
+    status, _, said = mlff(*words, "--steps", 3, "-o", "run")
+    assert status == 1
+    assert cure in " ".join(said.split())
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_existing_run_is_refused_and_overwritten_only_when_asked(mlff, tmp_path):

@@ -166,7 +166,7 @@ def test_steps_are_kept_where_the_structure_cannot_be_written(potentials, work, 
         (["ethanol.xyz", "-o", "ethanol.xyz"], "would be replaced"),
         (["xenon.xyz"], "unknown element Xe (Z=54) at atom 1"),
         (["overlap.xyz"], "atoms 0 and 1 overlap"),
-        (["broken.xyz"], "ASE cannot read broken.xyz"),
+        (["broken.xyz"], "broken.xyz cannot be read by ASE"),
     ],
 )
 def test_bad_input_is_one_message_and_no_file(potentials, work, words, message, monkeypatch, capsys):

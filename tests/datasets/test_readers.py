@@ -9,9 +9,12 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
-from ase.io import write
+from ase.io import read, write
+from ase.io.formats import string2index
 
+from mlff_calc.cli.relax import read_structure
 from mlff_calc.datasets import LabelKeys, StructureDataset, Units, count_labels, read_structures
+from mlff_calc.datasets.ase_files import read_frame
 from mlff_calc.errors import DatasetError
 
 KCAL = 4184.0 / 96485.33212  # CODATA 2018; ASE has the values of 2014, which differ by 1e-8
@@ -192,6 +195,58 @@ def test_missing_and_broken_files(tmp_path, frames):
         read_structures(tmp_path / "train.extxyz", 9)
     with pytest.raises(DatasetError, match="only rMD17 archives have parts"):
         read_structures(tmp_path / "train.extxyz", part="train")
+
+
+@pytest.mark.parametrize("name", ["~nobody_of_this_name/a.extxyz", "~nobody_of_this_name"])
+def test_a_home_folder_of_nobody(name):
+    with pytest.raises(DatasetError, match=rf"'{name}' names no home folder .*; write the path out"):
+        read_structures(name)
+
+
+@pytest.mark.parametrize("blank", ["\n", " \t\n\n", "\r\n"])
+@pytest.mark.parametrize("suffix", ["xyz", "extxyz.gz"])
+def test_blank_lines_between_frames_cost_none(tmp_path, frames, blank, suffix):
+    write(tmp_path / "plain.extxyz", frames)
+    lines = (tmp_path / "plain.extxyz").read_text().splitlines(keepends=True)
+    size = len(frames[0]) + 2
+    texts = ["".join(lines[start : start + size]) for start in range(0, len(lines), size)]
+    assert len(texts) == len(frames)
+    spaced = (blank + texts[0] + texts[1] + blank + blank.join(texts[2:]) + 3 * blank).encode()
+    (tmp_path / f"a.{suffix}").write_bytes(gzip.compress(spaced) if suffix.endswith("gz") else spaced)
+    expected = read(tmp_path / "plain.extxyz", ":")
+    for index in (":", "1:4:2", "-2:", 3, -1):
+        found = read_structures(tmp_path / f"a.{suffix}", index)
+        chosen = expected[string2index(index)] if isinstance(index, str) else [expected[index]]
+        assert len(found) == len(chosen)
+        for sample, atoms in zip(found, chosen, strict=True):
+            np.testing.assert_array_equal(sample.atoms.positions, atoms.positions)
+            assert sample.energy == atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize("blank", ["", "\n", "\n  \n"])
+def test_what_stands_behind_the_frames_is_refused_with_its_line(tmp_path, frames, blank):
+    write(tmp_path / "a.extxyz", frames[:2])
+    text = (tmp_path / "a.extxyz").read_text() + blank
+    (tmp_path / "a.extxyz").write_text(text + "# end of file\n")
+    line = text.count("\n") + 1
+    with pytest.raises(DatasetError, match=rf"frame 2: its first line is '# end of file' \(line {line}\)"):
+        read_structures(tmp_path / "a.extxyz")
+    assert len(read_structures(tmp_path / "a.extxyz", ":2")) == 2
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.traj"])
+def test_one_frame_is_the_one_that_ase_reads(tmp_path, frames, name):
+    write(tmp_path / name, frames)
+    for number in (-1, 0, 3, -4):
+        found, expected = read_frame(tmp_path / name, number), read(tmp_path / name, number)
+        assert found == expected
+        assert found.info == expected.info
+        np.testing.assert_array_equal(found.get_forces(), expected.get_forces())
+    text = (tmp_path / name).read_bytes()
+    if name == "a.xyz":
+        (tmp_path / "b.xyz").write_bytes(text + b"\n" + text)
+        assert read_frame(tmp_path / "b.xyz", 9) == frames[4]
+        assert read_structure(tmp_path / "b.xyz") == frames[4]
 
 
 def save(path, **arrays):

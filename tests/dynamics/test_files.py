@@ -14,6 +14,7 @@ import pytest
 from ase.build import bulk
 from ase.io import read
 
+from mlff_calc.dynamics import files
 from mlff_calc.dynamics.files import AppendedFile, write_atomically
 from mlff_calc.dynamics.trajectory import EMPTY, TrajectoryFile
 from mlff_calc.errors import SimulationError
@@ -144,3 +145,36 @@ def test_a_run_on_a_full_disk_gives_one_message_and_goes_on_later(tmp_path, limi
     assert [atoms.info["step"] for atoms in read(tmp_path / "run/trajectory.traj", ":")] == list(range(61))
     rows = (tmp_path / "run/log.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", *map(str, range(61))]
+
+
+@pytest.mark.parametrize("piece", [1, 1000, 1001, 4096])
+def test_a_deleted_file_is_rescued_whole_whatever_is_read_at_once(tmp_path, monkeypatch, piece):
+    content = bytes(range(256)) * 15 + b"the end"
+    file = AppendedFile(tmp_path / "log")
+    file.append(content)
+    (tmp_path / "log").unlink()
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, n, offset: real(descriptor, min(n, piece), offset))
+    file.rescue(tmp_path / "rescued")
+    file.close()
+    assert (tmp_path / "rescued").read_bytes() == content
+    assert [entry.name for entry in tmp_path.iterdir()] == ["rescued"]
+
+
+@pytest.mark.parametrize("piece", [7, 64 * 2**20])
+def test_frames_are_rescued_in_pieces(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(files, "_PIECE", piece)
+    file = TrajectoryFile(tmp_path / "t.traj")
+    for step, atoms, results in frames(3):
+        file.append(atoms, results, step=step)
+    (tmp_path / "t.traj").unlink()
+    file.rescue(tmp_path / "rescued.traj")
+    file.close()
+    assert [atoms.info["step"] for atoms in read(tmp_path / "rescued.traj", ":")] == [0, 1, 2]
+
+
+def test_what_ends_too_early_is_not_passed_for_whole(tmp_path):
+    (tmp_path / "old").write_bytes(b"0123456789")
+    with (tmp_path / "old").open("rb") as file, pytest.raises(SimulationError, match="after 10 of 11 bytes"):
+        files.copy_atomically(file.fileno(), 11, tmp_path / "new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["old"]

@@ -186,6 +186,49 @@ def test_a_power_cut_falls_back_to_the_synced_state(copper, tmp_path, same_run, 
     same_run(whole, cut)
 
 
+def test_without_its_state_a_run_goes_on_from_the_synced_one(copper, tmp_path, same_run, caplog):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    MDRun.start(copper(1), whole, options("langevin"), RunOptions(steps=30, **EVERY)).run()
+    MDRun.start(copper(1), parts, options("langevin"), RunOptions(steps=20, **EVERY)).run()
+    (parts / "state.json").unlink()
+    with pytest.raises(OptionError, match="holds a run already"):
+        MDRun.start(copper(1), parts, options("langevin"), RunOptions(steps=3, **EVERY))
+    MDRun.resume(parts, EMT(), steps=30).run()
+    same_run(whole, parts)
+    assert "state.json is missing; going on from state.synced.json at step 20" in caplog.text
+
+
+@pytest.mark.parametrize("left", ["everything", "trajectory.traj", "log.csv", "report.html"])
+def test_files_without_any_state_are_left_alone(copper, tmp_path, left):
+    folder = tmp_path / "run"
+    MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=12, **EVERY)).run()
+    (folder / "report.html").write_text("a report")
+    for path in folder.iterdir():
+        if path.name.startswith("state") or (left not in ("everything", path.name) and path.name != ".lock"):
+            path.unlink()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert ".lock" in before
+    with pytest.raises(OptionError, match=r"no saved state to go on from.*--overwrite"):
+        MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=3, **EVERY))
+    with pytest.raises(SimulationError, match=r"no state\.json"):
+        MDRun.resume(folder, EMT())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=3, **EVERY), overwrite=True).run()
+    assert load_state(folder / "state.json").step == 3
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_what_was_killed_before_its_first_state_may_be_replaced(copper, tmp_path, frames):
+    folder = tmp_path / "run"
+    MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=0, **EVERY)).run()
+    for path in folder.glob("state*"):
+        path.unlink()
+    if frames == 0:
+        (folder / "trajectory.traj").write_bytes(b"")
+    MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=3, **EVERY)).run()
+    assert load_state(folder / "state.json").step == 3
+
+
 def test_constraints_masses_and_info_survive(copper, tmp_path, same_run):
     def start(folder, steps):
         atoms = copper(1)

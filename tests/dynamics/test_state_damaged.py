@@ -15,7 +15,8 @@ from ase.calculators.emt import EMT
 from mlff_calc.dynamics import EnsembleOptions, RunOptions
 from mlff_calc.dynamics.ensembles import build_integrator, set_internals
 from mlff_calc.dynamics.options import from_dict, to_dict
-from mlff_calc.dynamics.state import RunState, _sealed, generator_state, load_state
+from mlff_calc.dynamics.random_state import generator_state
+from mlff_calc.dynamics.state import RunState, _sealed, load_state
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.errors import OptionError, SimulationError
 

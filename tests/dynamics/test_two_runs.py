@@ -121,7 +121,30 @@ def test_a_replaced_folder_is_left_alone(folder):
     assert steps_in(folder.with_name("run.rescued1")) == list(range(15))
 
 
-def test_a_deleted_lock_lets_no_two_runs_write(folder):
+def test_a_deleted_lock_is_made_anew_and_holds(folder, caplog):
+    held = []
+
+    def meddle(row) -> None:
+        if row.step == 14:
+            (folder / LOCK).unlink()
+        if row.step == 16:
+            with pytest.raises(SimulationError, match="another process") as refusal, folder_lock(folder):
+                pass
+            held.append(refusal.value)
+
+    assert MDRun.resume(folder, EMT(), steps=20).run(meddle).completed
+    assert len(held) == 1
+    assert steps_in(folder) == list(range(21))
+    assert [entry.name for entry in folder.parent.iterdir()] == ["run"]
+    assert "removed during the run" in caplog.text
+
+
+def test_a_lock_of_another_run_in_the_place_of_a_deleted_one(folder):
+    def meet() -> None:
+        (folder / LOCK).unlink()
+        with folder_lock(folder):
+            pass
+
     with pytest.raises(SimulationError, match="rescued1"):
-        MDRun.resume(folder, EMT(), steps=20).run(_Meddler((folder / LOCK).unlink))
+        MDRun.resume(folder, EMT(), steps=20).run(_Meddler(meet))
     assert steps_in(folder.with_name("run.rescued1")) == list(range(15))

@@ -181,7 +181,7 @@ def test_foreign_damaged_and_newer_files(tmp_path: Path) -> None:
         ("short", "cut short"),
         ("foreign", "not written by"),
         ("newer", "version 99"),
-        ("none", "no such file"),
+        ("none", "No such file"),
     ):
         with pytest.raises(PotentialFileError, match=message):
             load_exported(tmp_path / f"{name}.pt")

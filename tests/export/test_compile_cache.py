@@ -107,10 +107,21 @@ def test_an_entry_of_somebody_else_is_made_anew(entry: Path, marker: Path, case:
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o707])
-def test_a_folder_that_others_write_is_refused(entry: Path, marker: Path, mode: int) -> None:
-    seal(entry)
+@pytest.mark.parametrize("case", CASES)
+def test_what_others_put_into_an_open_folder_is_made_anew(entry: Path, marker: Path, mode: int, case: str) -> None:
+    CASES[case](entry)
     entry.parent.chmod(mode)
-    with pytest.raises(CacheError, match="written by others"):
+    with pytest.raises(MadeAnewError):
+        compile_potential(small_potential(), cache_dir=entry.parent)
+    assert not marker.exists()
+    assert entry.parent.stat().st_mode & 0o777 == mode & ~0o022
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_another_user_is_refused(entry: Path, marker: Path) -> None:
+    seal(entry)
+    os.chown(entry.parent, 12345, 12345)
+    with pytest.raises(CacheError, match="another user"):
         compile_potential(small_potential(), cache_dir=entry.parent)
     assert not marker.exists()
 

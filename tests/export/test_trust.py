@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,8 +83,34 @@ def test_what_the_user_exported_is_loaded_from_anywhere(own: Path, tmp_path: Pat
 def test_a_record_that_others_may_write(exported: Path, cache: Path) -> None:
     (cache / "exports").mkdir(parents=True)
     (cache / "exports").chmod(0o777)
-    with pytest.raises(CacheError, match="written by others"):
+    with pytest.raises(CacheError, match=r"written by others.*trust=True.*--trust"):
         load_exported(exported)
+    assert load_exported(exported, trust=True).elements == [1, 6, 8]
+
+
+def open_to_others(record: Path) -> None:
+    record.chmod(0o775)
+
+
+def of_another_user(record: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    os.chown(record, 12345, 12345)
+
+
+@pytest.mark.parametrize("spoil", [open_to_others, of_another_user])
+def test_an_export_is_written_where_the_record_cannot_be_kept(
+    cache: Path, tmp_path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    (cache / "exports").mkdir(parents=True)
+    spoil(cache / "exports")
+    config = {"backbone": {"name": "equiformer", "cutoff": 3.0, "l_max": 1, "channels": 4, "n_layers": 1}, "elements": ["H"]}
+    export_potential(build_potential(config, seed=1).eval(), tmp_path / "p.pt")
+    assert "to load p.pt asks for trust" in caplog.text
+    assert list((cache / "exports").iterdir()) == []
+    with pytest.raises(CacheError, match="--trust"):
+        load_exported(tmp_path / "p.pt")
+    assert load_exported(tmp_path / "p.pt", trust=True).elements == [1]
 
 
 class Writes(torch.nn.Module):

@@ -10,7 +10,7 @@ from ase.build import bulk, molecule
 
 from mlff_calc.errors import PotentialFileError
 from mlff_calc.graph import graph_from_atoms
-from mlff_calc.graph.domain import Domain, domain_of, nearest_distances
+from mlff_calc.graph.domain import Domain, domain_of, nearest_distances, united
 
 CUTOFF = 5.0
 
@@ -90,6 +90,22 @@ def test_the_place_is_named():
 def test_elements_without_a_range_pass():
     assert outside(Domain(domain_of([molecule("O2")], CUTOFF)), molecule("N2")) is None
     assert outside(Domain(domain_of([molecule("O2")], CUTOFF)), molecule("O2")[:0]) is None
+
+
+def test_a_union_holds_what_either_holds():
+    here, there = [molecule("O2"), molecule("H2O")], [molecule("CH3CH2OH"), molecule("N2")]
+    one, other = domain_of(here, CUTOFF), domain_of(there, CUTOFF)
+    assert united(one, other) == united(other, one) == domain_of([*here, *there], CUTOFF)
+    assert list(united(one, other)["nearest"]) == ["H", "C", "N", "O"]
+    assert united(one, one) == one
+
+
+def test_what_cannot_be_united():
+    one = domain_of([molecule("O2")], CUTOFF)
+    with pytest.raises(PotentialFileError, match=r"cutoff 5 Angstrom cannot be united with one of 4\.5 Angstrom"):
+        united(one | {"cutoff": 5.0}, one | {"cutoff": 4.5})
+    with pytest.raises(PotentialFileError, match="not what training writes"):
+        united(one, {"cutoff": CUTOFF})
 
 
 @pytest.mark.parametrize(

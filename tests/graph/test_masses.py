@@ -25,7 +25,17 @@ def heavy_water(name="mass", masses=(15.999, 2.014, 2.014)):
 def test_spellings(tmp_path, name):
     write(tmp_path / "x.extxyz", heavy_water(name))
     assert read(tmp_path / "x.extxyz").get_masses()[1] == pytest.approx(1.008)  # what ASE makes of it
-    assert read_structure(tmp_path / "x.extxyz").get_masses().tolist() == [15.999, 2.014, 2.014]
+    assert read_structure(tmp_path / "x.extxyz", masses=True).get_masses().tolist() == [15.999, 2.014, 2.014]
+
+
+def test_relaxing_asks_for_no_masses(tmp_path):
+    au = heavy_water(masses=(29166.2, 3671.5, 3671.5))
+    write(tmp_path / "x.extxyz", au)
+    taken = read_structure(tmp_path / "x.extxyz")
+    assert not taken.has("masses")
+    assert taken.arrays["mass"].tolist() == [29166.2, 3671.5, 3671.5]
+    with pytest.raises(StructureError, match="no mass in amu"):
+        read_structure(tmp_path / "x.extxyz", masses=True)
 
 
 def test_atoms_are_not_changed_and_ordinary_masses_pass():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -340,6 +341,20 @@ class TestInputs:
         second.calc = LennardJones(**ARGON)
         assert done.thermo["PotEng"] == pytest.approx(second.get_potential_energy(), abs=1e-9)
 
+    def test_clear_forgets_the_elements_of_the_input(self, argon, ethanol, ethanol_calculator):
+        """Not those of the caller, which are for the whole input."""
+        write_data(ethanol, ["C", "H", "O"])
+        write_data(ethanol, ["O", "H", "C"], name="other.data")
+        ethanol.pbc = True
+        energy = ethanol_calculator.evaluate(ethanol)["energy"]
+        style = "pair_style mlff\npair_coeff * * nowhere.pt {}\n"
+        first = HEAD + style.format("C H O") + "run 0\nclear\n" + HEAD.replace("atoms", "other")
+        for text in (style.format("O H C"), ""):  # named anew, or by the masses
+            done = run_lammps(write_input(first + text + THERMO + "run 0\n"), ethanol_calculator)
+            assert done.thermo["PotEng"] == pytest.approx(energy, abs=1e-9)
+        with pytest.raises(OptionError, match=r"given are C H O, and .* says O H C"):
+            run_lammps(write_input(first + style.format("O H C")), ethanol_calculator, elements=["C", "H", "O"])
+
     def test_variables_and_quit(self, argon):
         write_data(argon, ["Ar"])
         done = self.run(HEAD + "fix 1 all nve\nrun ${steps}\nquit\nrun 100\n", variables={"steps": 3})
@@ -372,6 +387,13 @@ class TestErrors:
     def test_no_input(self):
         with pytest.raises(OptionError, match=r"no input in\.nothere"):
             run_lammps("in.nothere", LennardJones())
+
+    @pytest.mark.parametrize("command", ["include pipe", "jump pipe", "jump pipe here"])
+    def test_a_pipe_is_not_waited_for(self, command):
+        os.mkfifo("pipe")
+        self.refused(HEAD + command + "\n", OptionError, "in.run:3: pipe is a pipe", "correct the path")
+        with pytest.raises(OptionError, match="pipe is a pipe"):
+            run_lammps("pipe", LennardJones())
 
     def test_no_text(self):
         Path("in.bytes").write_bytes(b"\xff\xfe\x00")

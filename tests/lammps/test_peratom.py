@@ -74,11 +74,10 @@ def in_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [lennard_jones, network])
-@pytest.mark.parametrize("command", ["run 2", "minimize 0 0 2 10"])
-def test_they_are_the_calculators(make, command):
+def test_they_are_the_calculators(make):
     atoms, calculator = argon(), make()
-    done, frames = run(calculator, atoms, run=command)
-    assert len(frames) == 3 if command == "run 2" else len(frames) >= 2
+    done, frames = run(calculator, atoms)
+    assert len(frames) == 3
     atoms.calc = make()
     for frame in frames:
         atoms.positions[:] = frame[:, :3]
@@ -89,6 +88,42 @@ def test_they_are_the_calculators(make, command):
         assert frame[:, 4:] == pytest.approx(expected, rel=1e-6, abs=1e-6 * np.abs(expected).max())
     last = done.thermo
     assert last["c_es"] == pytest.approx(last["PotEng"], rel=1e-10)
+
+
+AFTER = """
+undump d
+compute e all pe/atom
+compute es all reduce sum c_e
+thermo_style custom step pe c_es
+thermo_modify norm no
+run 0
+"""
+
+
+@pytest.mark.parametrize("text", ["", "compute e all pe/atom\nuncompute e\n", "compute e all pe/atom bond\nuncompute e\n"])
+def test_stresses_while_minimizing_and_energies_after_it(text):
+    atoms = argon()
+    write_data(atoms, Path("atoms.data"), [18])
+    head = HEAD.format(b="p p p") + text + "compute s all stress/atom NULL virial\n"
+    dump = "dump d all custom 1 dump id x y z c_s[*]\ndump_modify d sort id format float %.15g\n"
+    Path("in.run").write_text(head + dump + "minimize 0 0 2 10\n" + AFTER)
+    done = run_lammps("in.run", lennard_jones())
+    frames = Path("dump").read_text().split("ITEM: TIMESTEP\n")[1:]
+    assert len(frames) >= 2
+    atoms.calc = lennard_jones()
+    for frame in frames:
+        columns = np.loadtxt(frame.splitlines()[8:])[:, 1:]
+        atoms.positions[:] = columns[:, :3]
+        expected = np.array([atoms.get_stresses(voigt=False)[:, i, j] for i, j in ORDER]).T * atoms.cell.volume / BAR
+        assert columns[:, 3:] == pytest.approx(expected, rel=1e-6, abs=1e-6 * np.abs(expected).max())
+    assert done.thermo["c_es"] == pytest.approx(done.thermo["PotEng"], rel=1e-10)
+
+
+@pytest.mark.parametrize("first", ["", "run 0\n"])
+def test_energies_while_minimizing_are_refused(first):
+    """LAMMPS would take them or not, by what its memory happens to hold."""
+    with pytest.raises(OptionError, match=r"`minimize` with compute e of style pe/atom.*after `minimize`.*`uncompute e`"):
+        run(lennard_jones(), argon(), run=first + "minimize 0 0 2 10")
 
 
 def test_they_add_up_to_the_pressure():
@@ -133,6 +168,46 @@ def test_refused():
         run(Without(sigma=3.4, epsilon=0.0104, rc=6.0), argon())
     with pytest.raises(SimulationError, match="no stresses per atom without periodic boundaries"):
         run(lennard_jones(), bulk("Ar", cubic=True, a=5.2) * 2, box="boundary f f f")
+
+
+class Counts(LennardJones):
+    """Notes which results of atoms it is asked for."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.asked = set()
+
+    def get_property(self, name, atoms=None, allow_calculation=True):
+        self.asked.add(name)
+        return super().get_property(name, atoms, allow_calculation)
+
+
+HEAD = "units metal\nboundary {b}\nread_data atoms.data\n"
+
+
+@pytest.mark.parametrize(("text", "asked"), [
+    ("compute s all stress/atom NULL\ncompute e all pe/atom\nrun 0\n", {"energies", "stresses"}),
+    ("compute s all stress/atom NULL\ncompute e all pe/atom\nuncompute s\nrun 0\n", {"energies"}),
+    ("compute a all pe/atom\ncompute b all pe/atom\nuncompute a\nrun 0\n", {"energies"}),
+    ("variable n string s\ncompute s all stress/atom NULL\nuncompute $n\nrun 0\n", set()),
+    ("compute s all stress/atom NULL\nclear\n{again}run 0\n", set()),
+    ("compute s all stress/atom NULL\nclear\n{again}compute s all pe/atom\nrun 0\n", {"energies"}),
+    ("compute s all stress/atom NULL ke\ncompute e all pe/atom bond\nrun 0\n", set()),
+])  # fmt: skip
+def test_computes_that_are_gone_or_have_other_terms_are_not_served(text, asked):
+    write_data(argon(), Path("atoms.data"), [18])
+    calculator, head = Counts(sigma=3.4, epsilon=0.0104, rc=6.0), HEAD.format(b="p p p")
+    Path("in.run").write_text(head + text.format(again=head))
+    assert run_lammps("in.run", calculator).n_evaluations == 1
+    assert calculator.asked & {"energies", "stresses"} == asked
+
+
+def test_a_compute_that_cannot_be_served_does_not_outlive_clear():
+    """Without periodic boundaries there are no stresses of atoms."""
+    write_data(bulk("Ar", cubic=True, a=5.2) * 2, Path("atoms.data"), [18])
+    first = HEAD.format(b="p p p") + "compute s all stress/atom NULL\nrun 0\n"
+    Path("in.run").write_text(first + "clear\n" + HEAD.format(b="f f f") + "run 0\n")
+    assert run_lammps("in.run", lennard_jones()).n_evaluations == 2
 
 
 def test_a_failed_step_holds_nan():

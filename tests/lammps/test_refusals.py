@@ -83,6 +83,12 @@ def test_lammps_itself_has_no_compiled_style_left(plugin, monkeypatch):
     ("pair_style hybrid/scaled 0.5 mlff 0.5 zbl 3 4\n", "hybrid/scaled"),
     ("pair_style 'hybrid/scaled' 1.0 zbl 3 4 v_f mlff\n", "hybrid/scaled"),
     ("group g id 1 2\nneigh_modify exclude group g g\n", "fix setforce"),
+    ("group a id 1\ngroup b id 2\nneigh_modify exclude none exclude group a b\n", "fix setforce"),
+    ("group a id 1\nneigh_modify every 1 exclude group a a exclude none\n", "fix setforce"),
+    ("group none id 1\nneigh_modify exclude group none all\n", "fix setforce"),
+    ("neigh_modify exclude type 1 1 check yes\n", "fix setforce"),
+    ("group a id 1\natom_modify first a\nneigh_modify include a\n", "fix setforce"),
+    ("run 2 every 1 \"uncompute e\"\n", "within the run"),
     ("compute e all pe/atom pair\n", "write `fix`"),
     ("compute e all pe/atom pair bond\n", "write `fix`"),
     ("compute s all stress/atom NULL ke pair\n", "write `fix`"),
@@ -107,7 +113,7 @@ def test_not_refused():
         "pair_style hybrid/overlay mlff zbl 3.0 4.0\npair_coeff * * mlff x.pt Ar\npair_coeff * * zbl 18 18\n"
         "compute z all pair zbl\ncompute k all stress/atom NULL ke\ncompute p all pressure NULL virial\n"
         "compute f all pe fix\nthermo_style custom step pe c_z c_f c_p\nthermo_modify norm no\n"
-        "run_style verlet\nneigh_modify exclude none\nfix 1 all nve\nrun 2 every 1 \"print on\"\n"
+        "run_style verlet\nneigh_modify exclude none exclude none\nfix 1 all nve\nrun 2 every 1 \"print on\"\n"
     )
     done = run(text)
     assert done.thermo["PotEng"] == pytest.approx(done.thermo["c_z"] + done.thermo["c_f"], rel=1e-9)

@@ -74,12 +74,27 @@ def test_a_file_of_another_user_is_built_anew(built, name):
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_a_folder_that_others_may_write_is_refused(built, level):
+def test_an_open_folder_is_closed_and_a_damaged_plugin_in_it_built_anew(built, level):
     folder = (built.parent, built.parent.parent)[level]
+    folder.chmod(0o775)
+    assert build.plugin_folder() == str(built.parent)
+    assert folder.stat().st_mode & 0o777 == 0o755
     folder.chmod(0o777)
+    one_bit(built)
     assert build.plugin_folder() == str(build.SOURCES)
-    with pytest.raises(CacheError, match=r"can be written by others.*MLFF_CACHE"):
-        build.build_plugin()
+    assert build.build_plugin() == built
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert built.read_bytes() == BEFORE
+
+
+@needs_root
+def test_a_plugin_that_root_built_serves_users(built, monkeypatch):
+    """A cache in an image of a container; the files of this test are root's."""
+    built.parent.parent.chmod(0o755)
+    built.parent.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert build.plugin_folder() == str(built.parent)
+    assert build.build_plugin() == built
 
 
 @needs_root

@@ -33,6 +33,30 @@ def rewrite(folder: Path, **changes: object) -> None:
     save_file(tensors, file, metadata={"mlff_calc": json.dumps({**header, **changes})})
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed", "float64"])
+def test_a_potential_of_any_precision_is_saved_and_loads(tmp_path: Path, precision: str) -> None:
+    potential = build_potential(CONFIG, seed=0).to_precision(precision)
+    with torch.no_grad():
+        next(potential.parameters()).mul_(1.0 + 1e-12)
+    loaded = load_potential(potential.save(tmp_path / "saved"))
+    assert loaded.precision == "float32"
+    for (name, one), other in zip(potential.named_parameters(), loaded.parameters(), strict=True):
+        assert other.dtype == torch.float32, name
+        assert torch.equal(one.float(), other)
+
+
+@pytest.mark.parametrize("kind", [["x"], 3, None, {}])
+def test_a_kind_that_is_no_word_is_refused(saved: Path, kind: object) -> None:
+    rewrite(saved, kind=kind)
+    with pytest.raises(PotentialFileError, match="has no sound 'kind'"):
+        load_potential(saved)
+
+
+def test_the_folder_of_a_run_points_to_its_potential(saved: Path) -> None:
+    with pytest.raises(PotentialFileError, match=rf"did you mean {saved}\?"):
+        load_potential(saved.parent)
+
+
 def test_round_trip(saved: Path) -> None:
     potential = load_potential(saved)
     assert potential.elements == [1, 8]

@@ -83,7 +83,7 @@ def test_the_table() -> None:
         task = task_of(name)
         assert task.name == name
         assert task.example.strip()
-    with pytest.raises(OptionError, match="no kind 'propagater'.*did you mean 'propagator'"):
+    with pytest.raises(OptionError, match=r"no kind 'propagater'.*did you mean 'propagator'"):
         task_of("propagater")
 
 

@@ -15,8 +15,8 @@ from mlff_calc.locks import folder_lock
 from mlff_calc.potential import load_potential
 from mlff_calc.potential.files import read_header
 from mlff_calc.training import run_folder
-from mlff_calc.training.potential import task as potential_task
 from mlff_calc.training.callbacks import AveragedWeights, MetricsFile
+from mlff_calc.training.potential import task as potential_task
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.recipe_copies import shipped_command, shipped_recipe
 from mlff_calc.training.run import train

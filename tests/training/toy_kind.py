@@ -25,7 +25,7 @@ class LineData(Section):
 
 
 class LineRecipe(TrainingRecipe):
-    line: dict[str, Any] = {}
+    line: dict[str, Any]
     data: LineData
 
 

@@ -26,7 +26,10 @@ class Exclusions : protected LAMMPS_NS::Pointers {
   struct Sides {
     uint64_t first = 0, second = 0, n_atoms = 0;
     bool excludes(const Sides &other) const { return (first & other.second) || (second & other.first); }
-    // A single atom of its kind has no other one: fix gcmc takes the atom that it hides out of group all.
+    // Whether an atom with these sides has no pair with any atom of the other sides. That is so where a rule excludes such
+    // pairs. It is also so where both are the same sides and one atom alone has them: there is no second atom to pair with.
+    // The latter is needed for fix gcmc. It excludes its own group from group all and takes the atom that it hides out of
+    // group all, so that its rule does not exclude this atom's sides from themselves.
     bool lacks(const Sides &other) const { return excludes(other) || (*this == other && n_atoms == 1); }
     bool operator==(const Sides &other) const { return first == other.first && second == other.second; }
   };

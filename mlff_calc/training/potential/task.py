@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlff_calc.graph.domain import domain_of
+from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import Potential
 from mlff_calc.training.build import new_potential
 from mlff_calc.training.data import GraphFrames
+from mlff_calc.training.decisions import check_decisions, data_marks, decisions
 from mlff_calc.training.evaluate import EvaluationReport, evaluate, evaluate_files
 from mlff_calc.training.example import EXAMPLE_RECIPE
 from mlff_calc.training.finetune import start_from
-from mlff_calc.training.fingerprints import fingerprint_all
 from mlff_calc.training.frames import Frames, read_frames
 from mlff_calc.training.labels import check_labels, label_table
 from mlff_calc.training.recipe import Recipe, parse_sources
-from mlff_calc.training.references import decisions, origin_of
+from mlff_calc.training.references import notes_of, origin_of
 from mlff_calc.training.task import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
@@ -40,14 +40,23 @@ class PotentialTask(Task[Recipe, Frames]):
         return parts
 
     def fingerprints(self, recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
-        """Names, sizes and hashes of all files, and numbers of frames."""
-        del recipe
-        found = {}
-        for part, frames in parts.items():
-            found[part] = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
-            if frames.isolated:
-                found[part]["isolated_atoms"] = len(frames.isolated)
-        return found
+        """Names, sizes and hashes of all files, numbers of frames, factors of units."""
+        return data_marks(recipe, parts)
+
+    def decisions(self, recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
+        """Where the reference energies come from."""
+        return decisions(recipe, parts)
+
+    def check_resumed(
+        self,
+        folder: Path,
+        record: Mapping[str, Any],
+        recipe: Recipe,
+        data: Mapping[str, Any],
+        decided: Mapping[str, Any],
+    ) -> None:
+        """See `check_decisions`."""
+        check_decisions(str(folder), record, recipe, data, decided)
 
     def prepare(self, recipe: Recipe, parts: Mapping[str, Frames]) -> Prepared:
         """A new potential, or one to go on from."""
@@ -65,7 +74,7 @@ class PotentialTask(Task[Recipe, Frames]):
         return Prepared(
             potential, train, valid, module, lambda folder: SavedFrames(folder, dict(parts)),
             label_table([count for frames in parts.values() for count in frames.count_by_file()]),
-            decisions(recipe, potential, parts),
+            notes_of(recipe, potential, parts),
         )  # fmt: skip
 
     def judge(self, recipe: Recipe, network: Potential, samples: Frames) -> EvaluationReport:
@@ -73,8 +82,9 @@ class PotentialTask(Task[Recipe, Frames]):
         return evaluate(network, samples.samples, batch_size=recipe.optimizer.judging_size)
 
     def finish(self, network: Potential, parts: Mapping[str, Frames]) -> None:
-        """Keep the distances of the training data."""
-        network.domain = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff)
+        """Keep the distances of the training data; a start has learned from its own frames."""
+        found = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff)
+        network.domain = found if network.domain is None else united(network.domain, found)
 
     def plots(self, folder: RunFolder, report: EvaluationReport, what: str) -> None:
         """Draw predictions against labels."""

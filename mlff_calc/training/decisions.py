@@ -1,0 +1,110 @@
+"""What a run reads out of its data where a recipe may leave it open, and whether a run that goes on still reads the same.
+
+The record of a run says where its reference energies come from, how many frames and isolated atoms each part has, and by
+which factors the files' units become eV and Angstrom. Other versions of this package may decide otherwise about the same
+recipe and the same files: `auto` takes isolated atoms where older ones fitted, and trained on them as on other frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mlff_calc.bounded import shorten
+from mlff_calc.datasets.units import Units
+from mlff_calc.errors import TrainingError
+from mlff_calc.training.fingerprints import fingerprint_all
+from mlff_calc.training.frames import Frames
+from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.references import origin_of
+from mlff_calc.training.run_folder import ORIGIN
+
+_SAME = 1e-6
+"""Share by which factors may differ: constants of nature are measured anew."""
+
+
+def data_marks(recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
+    """What the record of a run says of each part of its data: files, counts and factors of units."""
+    return {part: _mark(recipe, frames) for part, frames in parts.items()}
+
+
+def decisions(recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
+    """What the record says beside that: where the reference energies come from."""
+    return {ORIGIN: origin_of(recipe, parts["train"])}
+
+
+def _mark(recipe: Recipe, frames: Frames) -> dict[str, Any]:
+    mark = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
+    if frames.isolated:
+        mark["isolated_atoms"] = len(frames.isolated)
+    sources = recipe.data.sources(frames.part) or recipe.data.sources("train")  # split off
+    given: list[Units | None] = [None if one.units is None else one.units.for_reader() for one in sources]
+    if any(given):
+        mark["units"] = [None if units is None else units.factors() for units in given]
+    return mark
+
+
+def check_decisions(
+    place: str, record: Mapping[str, Any], recipe: Recipe, data: Mapping[str, Any], decided: Mapping[str, Any]
+) -> None:
+    """Refuse to go on with a run whose data are read in another way than when it began.
+
+    Args:
+        place: The folder of the run, for messages.
+        record: Its record.
+        recipe: As it is now.
+        data: From `data_marks`, now.
+        decided: From `decisions`, now.
+
+    Raises:
+        TrainingError: Something differs; names it and the cure.
+    """
+    marks = record.get("data", {})
+    if ORIGIN not in record:
+        if not any("isolated_atoms" in mark for mark in marks.values()):
+            _refuse_silent_isolated(place, recipe, data, decided)
+    elif record[ORIGIN] != decided[ORIGIN]:
+        raise _differs(place, "its reference energies were", record[ORIGIN], decided[ORIGIN], ORIGIN)
+    for part, now in data.items():
+        before = marks.get(part, {})
+        for key, default, cure in (
+            ("frames", now["frames"], "data.split, data.keep_isolated_atoms and the index of its files"),
+            ("isolated_atoms", 0 if ORIGIN in record else now.get("isolated_atoms", 0), "data.keys.config_type"),
+            ("units", None if ORIGIN in record else now.get("units"), "data.units"),
+        ):
+            old, new = before.get(key, default), now.get(key, None if key == "units" else 0)
+            if not _same(old, new):
+                what = f"{'factors of its units' if key == 'units' else key} of `{part}` were"
+                raise _differs(place, what, old, new, cure)
+
+
+def _refuse_silent_isolated(place: str, recipe: Recipe, data: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
+    """Of a run that knew nothing of isolated atoms: refuse to go on in another way than it began."""
+    n_isolated = sum(mark.get("isolated_atoms", 0) for mark in data.values())
+    cures = ["--set reference_energies=fit"] if decided[ORIGIN] == "from isolated atoms" else []
+    cures += [] if recipe.data.keep_isolated_atoms else ["--set data.keep_isolated_atoms=true"]
+    if n_isolated and cures:
+        raise TrainingError(
+            f"{place}: the version that began this run fitted reference energies and trained on isolated atoms as on other "
+            f"frames, and its data hold {n_isolated} of them, which this version would leave out; go on as it began with "
+            f"{' '.join(cures)}, or start anew with --overwrite"
+        )
+
+
+def _differs(place: str, what: str, before: object, now: object, key: str) -> TrainingError:
+    return TrainingError(
+        f"{place}: {what} {shorten(before)} when this run began, and from the same files they are {shorten(now)} now; "
+        f"set {key} so that the run goes on as it began, or start anew with --overwrite"
+    )
+
+
+def _same(before: Any, now: Any) -> bool:  # noqa: ANN401
+    """Whether two entries of a record are equal, numbers within rounding."""
+    if isinstance(now, dict):
+        return isinstance(before, dict) and before.keys() == now.keys() and all(_same(before[k], now[k]) for k in now)
+    if isinstance(now, list):
+        return isinstance(before, list) and len(before) == len(now) and all(map(_same, before, now))
+    if isinstance(now, float):
+        return isinstance(before, int | float) and math.isclose(before, now, rel_tol=_SAME)
+    return bool(before == now)
