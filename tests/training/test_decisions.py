@@ -53,7 +53,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
 
     def make(path: Path, *overrides: str, old: bool = False) -> Path:
         with monkeypatch.context() as patch:
-            patch.setattr(run, "_finish", lambda *args: None)
+            patch.setattr(run, "_write", lambda *args: None)
             train(path, overrides=overrides)
         folder = path.parent / "run"
         if old:  # of a version that took forces per Angstrom, fitted, and kept isolated atoms, and had no words for it
