@@ -116,7 +116,8 @@ def evaluate(
     that need no network, constant velocity and last position; parameters and time per batch.
     """
     from mlff_calc.potential.files import kind_of
-    from mlff_calc.training.kinds import DEFAULT, task_of
+    from mlff_calc.training.kind_names import DEFAULT
+    from mlff_calc.training.kinds import task_of
 
     kind = kind_of(potential) or DEFAULT
     task = task_of(kind)

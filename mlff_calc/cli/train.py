@@ -39,7 +39,7 @@ def train(
     kind: `potential`, which every command and `load_potential` take, or `propagator`, which `mlff eval` and
     `load_propagator` take; beside it lie metrics, plots and checkpoints.
     """
-    from mlff_calc.training.kinds import DEFAULT
+    from mlff_calc.training.kind_names import DEFAULT
 
     if example:
         _write_example(DEFAULT if recipe is None else str(recipe), output, overwrite=overwrite)

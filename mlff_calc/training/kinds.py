@@ -1,39 +1,16 @@
-"""The table of trainable kinds, and which of them a recipe or a folder is of.
-
-Packages add kinds by entry points of the group `mlff_calc.kinds`: name of the kind = module:class of its `Task`.
-"""
+"""The tasks of trainable kinds, and which of them a recipe is of."""
 
 from __future__ import annotations
 
 import difflib
-from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from mlff_calc.errors import OptionError, RecipeError
+from mlff_calc.training.kind_names import DEFAULT, kinds, table
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as, read_recipe_file
 from mlff_calc.training.task import Task
-
-GROUP = "mlff_calc.kinds"
-DEFAULT = "potential"
-"""Kind of a recipe that has the section of none, such as one that goes on from another potential."""
-KINDS = {
-    "potential": "mlff_calc.training.potential:PotentialTask",
-    "propagator": "mlff_calc.training.propagator.task:PropagatorTask",
-}
-
-
-@lru_cache(maxsize=1)
-def _table() -> dict[str, str]:
-    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
-    return {**found, **KINDS}
-
-
-def kinds() -> list[str]:
-    """Names of all kinds that there are."""
-    return list(dict.fromkeys([*KINDS, *sorted(_table())]))
 
 
 def task_of(name: str) -> Task[Any, Any]:
@@ -42,11 +19,11 @@ def task_of(name: str) -> Task[Any, Any]:
     Raises:
         OptionError: There is no such kind, or the package that brings it cannot be imported.
     """
-    if name not in _table():
+    if name not in table():
         near = difflib.get_close_matches(name, kinds(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise OptionError(f"no kind {name!r}: what can be trained is {', '.join(kinds())}{hint}")
-    module, _, attribute = _table()[name].partition(":")
+    module, _, attribute = table()[name].partition(":")
     try:
         task: Task[Any, Any] = getattr(import_module(module), attribute)()
     except (ImportError, AttributeError) as error:

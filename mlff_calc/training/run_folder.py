@@ -35,7 +35,7 @@ from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.locks import LOCK, FolderLock, folder_lock
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.fingerprints import changed_files
-from mlff_calc.training.kinds import kinds
+from mlff_calc.training.kind_names import kinds
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
 from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
 from mlff_calc.training.recipe_yaml import read_yaml

@@ -12,7 +12,8 @@ import pytest
 
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.potential.files import kind_of
-from mlff_calc.training.kinds import kinds, parse_any_recipe, task_for, task_of
+from mlff_calc.training.kind_names import kinds
+from mlff_calc.training.kinds import parse_any_recipe, task_for, task_of
 
 TOY = [Path(__file__).with_name(name) for name in ("toy_kind.py", "toy_module.py")]
 RECIPE = """
