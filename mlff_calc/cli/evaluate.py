@@ -115,11 +115,17 @@ def evaluate(
     Of a propagator: mean square errors of positions and velocities in the units of the data, beside those of two guesses
     that need no network, constant velocity and last position; parameters and time per batch.
     """
+    from mlff_calc.errors import OptionError
     from mlff_calc.potential.files import kind_of
-    from mlff_calc.training.kind_names import DEFAULT
+    from mlff_calc.training.kind_names import DEFAULT, kinds
     from mlff_calc.training.kinds import task_of
 
     kind = kind_of(potential) or DEFAULT
+    if kind not in kinds():
+        raise OptionError(
+            f"{potential} holds a {kind}, a kind that no installed package brings (known are {', '.join(kinds())}); install "
+            "the package that it was trained with"
+        )
     task = task_of(kind)
     given: dict[str, Any] = {
         "plot": plot, "keys": _pairs("--key", key), "units": _pairs("--unit", unit), "index": index, "part": part,
@@ -127,7 +133,7 @@ def evaluate(
         "neighbors": neighbors, "limit": limit, "trust": trust or None,
     }  # fmt: skip
     asked = {name: value for name, value in given.items() if value is not None}
-    for name in asked.keys() - task.options:
+    for name in sorted(asked.keys() - task.options):
         option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
         raise typer.BadParameter(f"{option} means nothing for a {kind}; leave it out")
     report = task.evaluate(

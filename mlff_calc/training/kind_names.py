@@ -5,12 +5,18 @@ Packages add kinds by entry points of the group `mlff_calc.kinds`: name of the k
 
 from __future__ import annotations
 
+import logging
+import re
 from functools import lru_cache
 from importlib.metadata import entry_points
 
+logger = logging.getLogger(__name__)
+
 GROUP = "mlff_calc.kinds"
 DEFAULT = "potential"
-"""Kind of a recipe that has the section of none, such as one that goes on from another potential."""
+"""Kind of a recipe without a section of its own, such as one that goes on from another potential."""
+RESERVED = frozenset({"card", "checkpoints", "data", "fine_tune_from", "loss", "optimizer", "output", "trainer"})
+"""Sections of every recipe and folders of every run, which no kind can be called."""
 KINDS = {
     "potential": "mlff_calc.training.potential:PotentialTask",
     "propagator": "mlff_calc.training.propagator.task:PropagatorTask",
@@ -19,9 +25,14 @@ KINDS = {
 
 @lru_cache(maxsize=1)
 def table() -> dict[str, str]:
-    """Where the task of each kind stands, as module:class; a kind of this package is never replaced by another one's."""
-    found = {entry.name: entry.value for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
-    return {**KINDS, **{name: place for name, place in found.items() if name not in KINDS}}
+    """Module and class of each kind's task. Kinds of this package come first and are never replaced by another one's."""
+    found = dict(KINDS)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name in found or entry.name in RESERVED or not re.fullmatch(r"[a-z][a-z0-9_]*", entry.name):
+            logger.warning("the kind %r of %s is passed over: its name is taken or not allowed", entry.name, entry.value)
+        else:
+            found[entry.name] = entry.value
+    return found
 
 
 def kinds() -> list[str]:

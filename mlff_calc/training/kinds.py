@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from mlff_calc.errors import OptionError, RecipeError
-from mlff_calc.training.kind_names import DEFAULT, kinds, table
+from mlff_calc.training.kind_names import DEFAULT, GROUP, RESERVED, kinds, table
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as, read_recipe_file
 from mlff_calc.training.task import Task
 
@@ -17,17 +17,21 @@ def task_of(name: str) -> Task[Any, Any]:
     """The task of a kind.
 
     Raises:
-        OptionError: There is no such kind, or the package that brings it cannot be imported.
+        OptionError: There is no such kind, or the package that brings it is broken.
     """
     if name not in table():
         near = difflib.get_close_matches(name, kinds(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise OptionError(f"no kind {name!r}: what can be trained is {', '.join(kinds())}{hint}")
-    module, _, attribute = table()[name].partition(":")
     try:
-        task: Task[Any, Any] = getattr(import_module(module), attribute)()
-    except (ImportError, AttributeError) as error:
-        raise OptionError(f"the kind {name!r} cannot be used ({error}); install the package that brings it again") from error
+        task: Task[Any, Any] = EntryPoint(name, table()[name], GROUP).load()()
+        if task.name != name or name not in task.recipe.model_fields:
+            raise TypeError(f"its task is called {task.name!r}, its recipe has the sections {[*task.recipe.model_fields]}")
+    except Exception as error:  # another package's code, which may fail as it likes
+        raise OptionError(
+            f"the kind {name!r} cannot be used ({type(error).__name__}: {error}); reinstall or remove the package that "
+            f"brings {table()[name]}"
+        ) from error
     return task
 
 
@@ -38,8 +42,7 @@ def task_for(recipe: TrainingRecipe) -> Task[Any, Any]:
         OptionError: There is none.
     """
     for name in kinds():
-        task = task_of(name)
-        if type(recipe) is task.recipe:
+        if name in type(recipe).model_fields and isinstance(recipe, (task := task_of(name)).recipe):
             return task
     raise OptionError(f"{type(recipe).__name__} is the recipe of no kind; what can be trained is {', '.join(kinds())}")
 
@@ -50,7 +53,8 @@ def _kind_of(data: dict[str, Any], origin: Path | str) -> str:
         raise RecipeError(f"{origin}: it has the sections {' and '.join(named)}, each of another kind; keep one of them")
     if named or "fine_tune_from" in data:
         return named[0] if named else DEFAULT
-    near = [name for key in data for name in difflib.get_close_matches(str(key), kinds(), n=1)]
+    own = [str(key) for key in data if key not in RESERVED]
+    near = [name for key in own for name in difflib.get_close_matches(key, kinds(), n=1)]
     return near[0] if near else DEFAULT
 
 

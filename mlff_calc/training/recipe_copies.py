@@ -74,11 +74,11 @@ def as_yaml(recipe: dict[str, Any]) -> str:
 def _with_paths(raw: dict[str, Any], change: Callable[[str], str], start: Callable[[str], str]) -> dict[str, Any]:
     """A copy with other paths of data files and, by `start`, of the potential to start from."""
     raw = copy_plain(raw)
-    if "file" in raw["data"]:  # motion: one file holds all parts
-        raw["data"]["file"] = change(raw["data"]["file"])
-    for part in PARTS:
-        if raw["data"].get(part) is not None:
-            raw["data"][part] = _changed(raw["data"][part], change)
+    data = raw.get("data")
+    if isinstance(data, dict):
+        for key in ("file", *PARTS):  # one file with all parts, or some for each
+            if data.get(key) is not None:
+                data[key] = _changed(data[key], change)
     if raw.get("fine_tune_from") is not None:
         raw["fine_tune_from"] = start(raw["fine_tune_from"])
     return raw
@@ -90,4 +90,4 @@ def _changed(source: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401
         return change(source)
     if isinstance(source, list):
         return [_changed(one, change) for one in source]
-    return source | {"file": _changed(source["file"], change)}
+    return source | {"file": _changed(source["file"], change)} if "file" in source else source

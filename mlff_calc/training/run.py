@@ -28,14 +28,14 @@ class TrainingResult:
     """What a run gave.
 
     Attributes:
-        kind: What was trained.
+        kind: Name of the kind that was trained.
         folder: Folder of the run.
         model: Folder of the trained network.
         report: Errors on the test part, or on the validation part where there is no test part.
         judged: `test` or `valid`.
-        items: What parts have a number of, such as frames.
+        items: Plural noun for the samples of a part, such as frames.
         minutes: Time used for training.
-        notes: What was decided about the data, a sentence each.
+        notes: Decisions about the data, a sentence each.
     """
 
     kind: str
@@ -77,6 +77,7 @@ def train(
 
     Raises:
         RecipeError: The recipe is wrong, or asks for labels or files that are not there.
+        OptionError: A device that is not there, fewer samples than devices, a kind whose package is broken.
         DatasetError: Data that cannot be read, or parts that do not go together.
         StructureError: A sample cannot be a graph.
         TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs; one
@@ -133,12 +134,12 @@ def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) 
         card=task.card(outcome),
         recipe=as_yaml(shipped_recipe(recipe)),
         provenance={
+            **task.provenance(recipe, outcome.parts),
             "data": record["data"],
             "command": outcome.command,
             "minutes": minutes,
             "machine": machine(),
             "torch": torch.__version__,
-            **task.provenance(recipe, outcome.parts),
         },
         overwrite=True,
     )

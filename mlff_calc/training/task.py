@@ -6,7 +6,7 @@ The name of a kind is the section of its recipes, the `kind` in the header of it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlff_calc.training.run_folder import RunFolder
 
 R = TypeVar("R", bound=TrainingRecipe)
-P = TypeVar("P")
+P = TypeVar("P", bound=Sized)
 
 
 class Report(Protocol):
@@ -41,13 +41,13 @@ class Prepared:
     """What a run trains, and on what.
 
     Attributes:
-        network: What is trained; has `precision`, `to_precision` and `save`.
+        network: Network with `precision`, `to_precision` and `save`, trained in place.
         train: Source of training batches.
         valid: Source of validation batches.
-        module: Makes the Lightning module of the network; called once, when the folder of the run is held.
-        bad_batch: From the folder of the run to what names a batch whose loss is not finite.
-        table: What was read, for the log.
-        notes: What was decided about the data, a sentence each.
+        module: Function that makes the Lightning module of the network; called once, when the folder of the run is held.
+        bad_batch: Function that takes the folder of the run and returns the reporter of a batch whose loss is not finite.
+        table: Text about the data that were read, for the log.
+        notes: Decisions about the data, a sentence each.
     """
 
     network: Any
@@ -64,14 +64,14 @@ class Outcome(Generic[R, P]):
     """What a run came to, for its card.
 
     Attributes:
-        recipe: Of the run.
-        network: The result, on the CPU, with the averaged weights of the best epoch.
-        parts: The data by part.
+        recipe: Recipe of the run.
+        network: Result of the run, on the CPU, with the averaged weights of the best epoch.
+        parts: Data by part.
         fitted: Epochs and time.
         report: Errors on the samples of `judged`.
-        judged: `test`, or `valid` where there is no test part.
-        command: The command line of the run.
-        notes: What was decided about the data, a sentence each.
+        judged: Part that was judged: `test`, or `valid` where there is no test part.
+        command: Command line of the run.
+        notes: Decisions about the data, a sentence each.
     """
 
     recipe: R
@@ -88,11 +88,13 @@ class Task(ABC, Generic[R, P]):
     """A trainable kind.
 
     Attributes:
-        name: Of the kind; the section of the recipe, the `kind` in the header and the folder of the result.
-        recipe: Class of the recipe.
-        example: A commented recipe.
-        items: What a part of the data has a number of, in the plural.
-        options: Names of options of `mlff eval` that the kind takes beside device, precision and batch size.
+        name: Name of the kind: the section of the recipe, the `kind` in the header and the folder of the result.
+        recipe: Class of the recipe, which has the section.
+        example: Commented recipe.
+        items: Plural noun for the samples of a part, such as frames.
+        options: Names of options of `mlff eval` that the kind takes beside device, precision and batch size: of `plot`,
+            `keys`, `units`, `index`, `part`, `format`, `horizon`, `start`, `hops`, `heavy_atoms`, `neighbors`, `limit` and
+            `trust`.
     """
 
     name: ClassVar[str]
@@ -115,7 +117,7 @@ class Task(ABC, Generic[R, P]):
         """What a resumed run must find unchanged, by part."""
 
     def decisions(self, recipe: R, parts: Mapping[str, P]) -> dict[str, Any]:
-        """What the record of a run says of what a recipe leaves open, beside the fingerprints."""
+        """Decisions that the recipe leaves to the data, for the record of the run."""
         del recipe, parts
         return {}
 
@@ -192,5 +194,5 @@ class Task(ABC, Generic[R, P]):
             batch_size: Samples evaluated at once; None for the kind's own.
             device: `auto`, `cpu`, `cuda`, `cuda:N`.
             precision: None for the kind's own.
-            **asked: Those of `options` that were given.
+            **asked: Options of the command that were given, all of them in `options`.
         """

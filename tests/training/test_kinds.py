@@ -75,7 +75,36 @@ def test_without_the_package_its_files_are_named(tmp_path: Path, outside: dict[s
     without = outside | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     judged = mlff("eval", "run/line", "points.txt", cwd=tmp_path, env=without)
     assert judged.returncode == 1
-    assert "no kind 'line': what can be trained is potential, propagator" in " ".join(judged.stderr.split())
+    said = " ".join(judged.stderr.split())
+    assert "run/line holds a line, a kind that no installed package brings (known are potential, propagator)" in said
+
+
+def test_a_broken_package_harms_only_its_own_kind(tmp_path: Path, outside: dict[str, str]) -> None:
+    broken = tmp_path / "site" / "broken-0.1.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
+    places = {"aaa": "missing_package:Task", **dict.fromkeys(("loss", "potential", "other"), "toy_kind:LineTask")}
+    entries = "".join(f"{name} = {place}\n" for name, place in places.items())
+    (broken / "entry_points.txt").write_text(f"[mlff_calc.kinds]\n{entries}")
+    (tmp_path / "points.txt").write_text("".join(f"{x} {x}\n" for x in range(20)))
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    words = ["train", "recipe.yaml", "--quiet", "--set", "optimizer.max_epochs=1"]
+    done = mlff(*words, cwd=tmp_path, env=outside)
+    assert done.returncode == 0, done.stderr
+    assert "the kind 'loss' of toy_kind:LineTask is passed over" in " ".join(done.stderr.split())
+    for kind, reason in (("aaa", "No module named 'missing_package'"), ("other", "its task is called 'line'")):
+        done = mlff("train", "--example", kind, cwd=tmp_path, env=outside)
+        assert done.returncode == 1
+        assert reason in " ".join(done.stderr.split())
+
+
+def test_a_recipe_without_data_loses_no_run(tmp_path: Path) -> None:
+    from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
+    from mlff_calc.training.recipe_copies import runnable_recipe, shipped_recipe
+
+    recipe = parse_as(TrainingRecipe, {"optimizer": {"max_epochs": 1}}, tmp_path / "recipe.yaml")
+    assert runnable_recipe(recipe, tmp_path) == {"optimizer": {"max_epochs": 1}, "output": str(tmp_path)}
+    assert shipped_recipe(recipe) == {"optimizer": {"max_epochs": 1}}
 
 
 def test_the_table() -> None:

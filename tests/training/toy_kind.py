@@ -12,21 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.errors import OptionError
 from mlff_calc.potential.files import load_tensors, read_weights, save_potential
 from mlff_calc.training.fingerprints import fingerprint_all
 from mlff_calc.training.propagator.failures import NamedSamples
 from mlff_calc.training.recipe_base import TrainingRecipe
-from mlff_calc.training.recipe_section import Section
 from mlff_calc.training.task import Outcome, Prepared, Task
-
-
-class LineData(Section):
-    file: str
 
 
 class LineRecipe(TrainingRecipe):
     line: dict[str, Any]
-    data: LineData
+    data: dict[str, str]
 
 
 class Line(nn.Module):
@@ -90,12 +86,12 @@ class LineTask(Task[LineRecipe, Points]):
     items = "points"
 
     def read(self, recipe: LineRecipe) -> dict[str, Points]:
-        xy = read_points(recipe.resolve(recipe.data.file))
+        xy = read_points(recipe.resolve(recipe.data["file"]))
         parts = {"train": xy[: 3 * len(xy) // 5], "valid": xy[3 * len(xy) // 5 :]}
         return {part: Points(xy, list(range(len(xy)))) for part, xy in parts.items()}
 
     def fingerprints(self, recipe: LineRecipe, parts: Mapping[str, Points]) -> dict[str, dict[str, Any]]:
-        mark = fingerprint_all([recipe.resolve(recipe.data.file)], "a file")
+        mark = fingerprint_all([recipe.resolve(recipe.data["file"])], "a file")
         return {part: mark | {"points": len(points)} for part, points in parts.items()}
 
     def prepare(self, recipe: LineRecipe, parts: Mapping[str, Points]) -> Prepared:
@@ -103,8 +99,9 @@ class LineTask(Task[LineRecipe, Points]):
 
         torch.manual_seed(recipe.trainer.seed)
         line = Line()
+        names = {part: [f"point {k} of {part}" for k in points.frames] for part, points in parts.items()}
         module, train, valid = partial(LineModule, line, recipe), parts["train"], parts["valid"]
-        return Prepared(line, train, valid, module, partial(NamedSamples, places={}), "points")
+        return Prepared(line, train, valid, module, partial(NamedSamples, places=names), "points")
 
     def judge(self, recipe: LineRecipe, network: Line, samples: Points) -> LineReport:
         return report(network, samples.xy)
@@ -113,6 +110,8 @@ class LineTask(Task[LineRecipe, Points]):
         return f"# {outcome.recipe.origin.stem}: a line through {len(outcome.parts['train'])} points\n"
 
     def evaluate(self, model: str, data: Sequence[Path], **asked: Any) -> LineReport:
+        if len(data) != 1:
+            raise OptionError(f"a line takes one file of points, not {len(data)}; name one")
         _, tensors = read_weights(Path(model), "line")
         line = Line()
         load_tensors(line, tensors)
