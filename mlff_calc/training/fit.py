@@ -318,7 +318,7 @@ def _run(
     except SystemExit:
         if trainer.interrupted:
             where = "the last whole epoch" if folder.last.is_file() else "the beginning (no epoch was finished)"
-            text = f"Training stopped; nothing is lost up to {where}. Go on with: mlff train RECIPE --resume"
+            text = f"Training stopped; nothing is lost up to {where}. Go on with the same command and --resume"
             raise KeyboardInterrupt(text) from None
         raise
     except torch.multiprocessing.ProcessRaisedException as error:
