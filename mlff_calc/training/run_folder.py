@@ -166,6 +166,8 @@ def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, ove
         if there and not overwrite and not begun:
             raise TrainingError(f"{folder.path}: holds a run already; go on with --resume, replace it with --overwrite")
         if not there and folder.path.is_dir() and set(folder.path.iterdir()) - {folder.path / LOCK, *_leftovers(folder)}:
+            if folder.record.is_file():  # another run began while this one looked
+                return check_folder(folder, recipe, resume=resume, overwrite=overwrite)
             raise TrainingError(f"{folder.path}: is not empty and not a run; give another --output")
         return False
     if not there or begun:
