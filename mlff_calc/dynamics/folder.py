@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from mlff_calc.dynamics.log import LogFile
 from mlff_calc.dynamics.state import RunState, load_state
 from mlff_calc.dynamics.trajectory import TrajectoryFile, count_frames
 from mlff_calc.errors import OptionError, SimulationError
-from mlff_calc.locks import LOCK, FolderLock
+from mlff_calc.locks import LOCK, FolderLock, folder_lock
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> FolderMark:
 
     Raises:
         OptionError: there is a run, or files of one whose saved states are gone.
+        SimulationError: another process runs there.
     """
     seen = look(folder)
     there = [name for name in OWN_FILES if (folder / name).exists()]
@@ -76,6 +78,11 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> FolderMark:
             f"{folder} holds a run already ({', '.join(there)}). "
             "Go on with it by --resume, replace it by --overwrite, or choose another folder."
         )
+    with folder_lock(folder) if (folder / LOCK).exists() else nullcontext():  # whoever is at work there is named
+        there = [name for name in OWN_FILES if (folder / name).exists()]
+        changed = not there or has_state(folder) or _is_unborn(folder, there)
+    if changed:  # by a run that began or ended while this one looked
+        return refuse_other_run(folder, overwrite=overwrite)
     raise OptionError(
         f"{folder} holds {', '.join(there)} and no saved state to go on from ({STATE} or {SYNCED_STATE}), so nothing was "
         "changed. Put one of the states back, replace what is there by --overwrite, or choose another folder."

@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 from ase.io import read
 
 from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
-from mlff_calc.errors import SimulationError
+from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.locks import LOCK, folder_lock
 
 EVERY = {"traj_interval": 1, "log_interval": 1}
@@ -148,3 +148,14 @@ def test_a_lock_of_another_run_in_the_place_of_a_deleted_one(folder):
     with pytest.raises(SimulationError, match="rescued1"):
         MDRun.resume(folder, EMT(), steps=20).run(_Meddler(meet))
     assert steps_in(folder.with_name("run.rescued1")) == list(range(15))
+
+
+def test_files_without_a_state_while_another_run_is_at_work_are_its_own(tmp_path):
+    from mlff_calc.dynamics.folder import refuse_other_run
+    from mlff_calc.locks import folder_lock
+
+    (tmp_path / "trajectory.traj").write_bytes(b"begun")
+    with folder_lock(tmp_path), pytest.raises(SimulationError, match="is running in"):
+        refuse_other_run(tmp_path, overwrite=False)
+    with pytest.raises(OptionError, match="no saved state to go on from"):
+        refuse_other_run(tmp_path, overwrite=False)
