@@ -95,12 +95,11 @@ class Unchanged:
 
     def free(self, path: Path) -> Path:
         """The path where nothing else was written to it meanwhile, else a new name beside it."""
+        from mlff_calc.dynamics.files import free_name
+
         if file_mark(path) == self._seen[path]:
             return path
-        number = 1
-        while (place := path.with_name(f"{path.stem}.rescued{number}{path.suffix}")).exists():
-            number += 1
-        return place
+        return free_name(path, path.suffix)
 
     def remove(self, path: Path) -> None:
         """Remove a file of a run that was replaced; one that was written meanwhile stays."""

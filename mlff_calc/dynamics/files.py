@@ -16,6 +16,19 @@ RESUME = "Free space or choose another disk, then go on with --resume."
 _PIECE = 64 * 1024 * 1024  # bytes read at once; one call to the system reads at most 2 GiB, whatever is asked for
 
 
+def free_name(path: Path, suffix: str = "") -> Path:
+    """A name beside a path that nothing has, for what is rescued.
+
+    Args:
+        path: the file or folder whose own name is taken.
+        suffix: end of its name that stays the end, such as `.traj`.
+    """
+    stem, number = path.name.removesuffix(suffix), 1
+    while (place := path.with_name(f"{stem}.rescued{number}{suffix}")).exists():
+        number += 1
+    return place
+
+
 def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Write a file so that a reader, or a kill, sees the old content or the new one and nothing between.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from mlff_calc.dynamics.files import free_name
 from mlff_calc.dynamics.log import LogFile
 from mlff_calc.dynamics.state import RunState, load_state
 from mlff_calc.dynamics.trajectory import TrajectoryFile, count_frames
@@ -180,7 +181,7 @@ def check_place(lock: FolderLock, trajectory: TrajectoryFile, log: LogFile, stat
         )
     gone = [name for name, file in ((TRAJECTORY, trajectory), (LOG, log)) if not file.is_in_place()]
     there = [name for name in (*gone, STATE) if (folder / name).exists()]
-    place = folder if lock.is_in_place() and there in ([], [STATE]) else _free_name(folder)
+    place = folder if lock.is_in_place() and there in ([], [STATE]) else free_name(folder)
     place.mkdir(parents=True, exist_ok=True)
     if place != folder or TRAJECTORY in gone:
         trajectory.rescue(place / TRAJECTORY)
@@ -192,11 +193,3 @@ def check_place(lock: FolderLock, trajectory: TrajectoryFile, log: LogFile, stat
         f"stopped at step {state.step}: {what} was deleted or replaced during the run. {trajectory.mark.n_frames} frames "
         f"were saved again, in {place}. Go on there: --resume with --output {place}."
     )
-
-
-def _free_name(folder: Path) -> Path:
-    """A name beside the folder that nothing has."""
-    number = 1
-    while (place := folder.with_name(f"{folder.name}.rescued{number}")).exists():
-        number += 1
-    return place

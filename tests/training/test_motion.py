@@ -20,10 +20,10 @@ from mlff_calc.graph import collate
 from mlff_calc.potential.files import read_header
 from mlff_calc.propagator import Propagator, load_propagator, motion_graph
 from mlff_calc.training import callbacks
+from mlff_calc.training.kinds import load_any_recipe
 from mlff_calc.training.propagator import (
     evaluate_motion_file,
     evaluate_propagator,
-    load_motion_recipe,
     parse_motion_recipe,
 )
 from mlff_calc.training.propagator.build import new_propagator
@@ -202,11 +202,11 @@ def test_cutoff_and_neighbours_are_measured_or_given(project: Project) -> None:
     path = project()
     samples = read_motion(path.parent / "nbody.npz", part="train")
     longest = max(np.linalg.norm(s.positions[s.edges[1]] - s.positions[s.edges[0]], axis=1).max() for s in samples)
-    measured = new_propagator(load_motion_recipe(path), samples).config["backbone"]
+    measured = new_propagator(load_any_recipe(path), samples).config["backbone"]
     assert measured["cutoff"] == pytest.approx(1.5 * longest, rel=1e-3)
     assert measured["avg_num_neighbors"] == 3.0
     given = ["propagator.backbone.cutoff=7.5", "propagator.backbone.avg_num_neighbors=auto"]
-    assert new_propagator(load_motion_recipe(path, given), samples).config["backbone"]["cutoff"] == 7.5
+    assert new_propagator(load_any_recipe(path, given), samples).config["backbone"]["cutoff"] == 7.5
 
 
 def test_samples_are_read_for_judging_as_they_were_for_training(project: Project) -> None:

@@ -7,13 +7,12 @@ network.
 from __future__ import annotations
 
 from mlff_calc.training.propagator.evaluate import MotionReport, evaluate_motion_file, evaluate_propagator
-from mlff_calc.training.propagator.recipe import MotionRecipe, load_motion_recipe, parse_motion_recipe
+from mlff_calc.training.propagator.recipe import MotionRecipe, parse_motion_recipe
 
 __all__ = [
     "MotionRecipe",
     "MotionReport",
     "evaluate_motion_file",
     "evaluate_propagator",
-    "load_motion_recipe",
     "parse_motion_recipe",
 ]

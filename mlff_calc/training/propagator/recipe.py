@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from mlff_calc.backbones import is_fixed_point
 from mlff_calc.datasets.motion import MOTION_FORMATS
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.recipe_base import TrainingRecipe, parse_as, read_recipe_file
+from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
 from mlff_calc.training.recipe_potential import BackboneSection
 from mlff_calc.training.recipe_section import Section
 
@@ -162,16 +162,3 @@ def parse_motion_recipe(data: dict[str, Any], origin: Path | str) -> MotionRecip
         RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range.
     """
     return parse_as(MotionRecipe, data, origin)
-
-
-def load_motion_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> MotionRecipe:
-    """Read and check the recipe of a propagator.
-
-    Args:
-        path: YAML file.
-        overrides: `section.key=value` strings that replace what the file says.
-
-    Raises:
-        RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
-    """
-    return parse_motion_recipe(read_recipe_file(path, overrides), path)
