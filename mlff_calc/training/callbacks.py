@@ -105,28 +105,30 @@ def _parameters(module: NetworkModule) -> list[torch.nn.Parameter]:
 class BudgetKeeper(pl.Callback):
     """Sets the learning rate before each step and ends the run when the budget of steps or minutes is used up.
 
-    Time counts from the first step on (set-up and compilation do not), over all resumed parts of a run.
+    Time counts from the end of the first step on (set-up and compilation do not), over all resumed parts of a run. Processor
+    time is that of all threads of the process, so that a busy machine does not shorten a run.
 
     Args:
         section: The `optimizer` section of the recipe.
         budget: What ends the run.
 
     Attributes:
-        seconds: Time used by earlier parts of the run and by this one up to the last step.
         rate: Learning rate of the last step.
     """
 
     def __init__(self, section: OptimizerSection, budget: Budget) -> None:
         self.section, self.budget = section, budget
-        self.seconds = 0.0
         self.rate = 0.0
-        self._started: float | None = None
-        self._before = 0.0
-        self._agreed = 0.0
+        self._started: tuple[float, float] | None = None
+        self._before = (0.0, 0.0)
+        self._agreed = (0.0, 0.0)
 
-    def now(self) -> float:
-        """Seconds used so far."""
-        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+    def now(self) -> tuple[float, float]:
+        """Seconds and processor seconds used so far, by all parts of the run."""
+        if self._started is None:
+            return self._before
+        (before, cpu_before), (started, cpu_started) = self._before, self._started
+        return before + time.monotonic() - started, cpu_before + time.process_time() - cpu_started
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Set the learning rate of this step."""
@@ -140,18 +142,18 @@ class BudgetKeeper(pl.Callback):
         """Ask the trainer to stop when nothing is left, after a last validation."""
         del pl_module, args, kwargs
         if self._started is None:  # the first step compiles and warms up
-            self._started = time.monotonic()
+            self._started = (time.monotonic(), time.process_time())
         if self.used(trainer) >= 1.0:
             trainer.should_stop = True
             trainer.check_val_every_n_epoch = 1  # whatever `validate_every` says of this epoch
 
     def used(self, trainer: pl.Trainer) -> float:
         """Share of the budget that is used."""
-        return self.budget.used(trainer.global_step, self._agreed)
+        return self.budget.used(trainer.global_step, *self._agreed)
 
     def _agree(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """All processes take the time of the first one, so that their weights stay the same."""
-        if self.budget.max_seconds is None or trainer.world_size == 1:
+        if not self.budget.by_time or trainer.world_size == 1:
             self._agreed = self.now()
         elif trainer.global_step % SYNC_TIME_EVERY == 0:
             del module
@@ -159,11 +161,14 @@ class BudgetKeeper(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Time used."""
-        return {"seconds": self.now()}
+        seconds, cpu_seconds = self.now()
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting from there."""
-        self._before = self._agreed = state_dict["seconds"]
+        seconds = state_dict["seconds"]
+        cpu_seconds = state_dict.get("cpu_seconds", seconds)  # checkpoints of earlier versions hold seconds alone
+        self._before = self._agreed = (seconds, cpu_seconds)
 
 
 class Checkpoints(pl.Callback):
@@ -266,7 +271,7 @@ class MetricsFile(pl.Callback):
         keeper: Knows time and learning rate.
     """
 
-    COLUMNS = ("epoch", "step", "minutes", "learning_rate", "train_loss", "valid_loss")
+    COLUMNS = ("epoch", "step", "minutes", "cpu_minutes", "learning_rate", "train_loss", "valid_loss")
 
     def __init__(self, path: Path, keeper: BudgetKeeper) -> None:
         self.path, self.keeper = path, keeper
@@ -284,10 +289,12 @@ class MetricsFile(pl.Callback):
         train_loss = pl_module.take_train_loss()
         if not trainer.is_global_zero:
             return
+        seconds, cpu_seconds = self.keeper.now()
         row = {
             "epoch": str(trainer.current_epoch + 1),
             "step": str(trainer.global_step),
-            "minutes": f"{self.keeper.now() / 60.0:.4f}",
+            "minutes": f"{seconds / 60.0:.4f}",
+            "cpu_minutes": f"{cpu_seconds / 60.0:.4f}",
             "learning_rate": f"{self.keeper.rate:.6g}",
             "train_loss": f"{train_loss:.8g}",
         }

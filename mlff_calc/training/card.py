@@ -35,9 +35,7 @@ def write_card(outcome: Outcome[Recipe, Frames]) -> str:
     if recipe.fine_tune_from:
         lines.append(f"Fine-tuned from {without_folder(recipe.fine_tune_from)}.")
     lines += ["", "## Training", "", f"    {outcome.command or 'train(recipe)'}", ""]
-    lines.append(
-        f"{fitted.seconds / 60.0:.1f} minutes, {fitted.epochs} epochs (best: {fitted.best_epoch}), on {machine()}."
-    )
+    lines.append(f"{fitted.time_text()}, {fitted.epochs} epochs (best: {fitted.best_epoch}), on {machine()}.")
     where = "test frames" if outcome.judged == "test" else "validation frames (there were no test frames)"
     lines += ["", f"## Errors on {report.frames} {where}", "", "| | MAE | RMSE | unit |", "|---|---|---|---|"]
     for name, errors in report.errors.items():

@@ -114,7 +114,10 @@ def check_last(path: Path, last: dict[str, Any], module: Mapping[str, Tensor], p
         and all(getattr(one, "shape", None) == p.shape for one, p in zip(averaged, parameters.values(), strict=True))
     ):
         raise place.error("average", averaged)
-    place.number(place.mapping(callbacks, "BudgetKeeper"), "seconds")
+    used = place.mapping(callbacks, "BudgetKeeper")
+    for name in ("seconds", "cpu_seconds"):
+        if name == "seconds" or name in used:  # older checkpoints count seconds alone
+            place.number(used, name)
     kept = place.mapping(callbacks, "Checkpoints")
     place.count(kept, "stale")
     place.count(kept, "best_epoch", least=-1)

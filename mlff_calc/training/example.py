@@ -58,8 +58,9 @@ optimizer:
   ema_decay: 0.999         # averaged weights are validated and shipped; null turns averaging off
   batch_size: 8
   # valid_batch_size: 8
-  max_epochs: 200          # the budget: epochs, minutes, or both (the first one reached ends the run)
+  max_epochs: 200          # the budget: epochs, minutes, processor minutes; the first one reached ends the run
   # max_minutes: 30
+  # max_cpu_minutes: 30    # of all threads; for machines that do other work as well
 
 trainer:
   device: auto             # cpu or cuda

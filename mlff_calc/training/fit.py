@@ -102,15 +102,21 @@ class FitResult:
 
     Attributes:
         seconds: Time used, over all resumed parts.
+        cpu_seconds: Processor time of that, of all threads.
         best_epoch: Epoch (from 1) whose averaged weights did best.
         epochs: Epochs done.
         ended: The budget is used up, or there was no improvement for too long; what may be missing is the result's folder.
     """
 
     seconds: float
+    cpu_seconds: float
     best_epoch: int
     epochs: int
     ended: bool
+
+    def time_text(self) -> str:
+        """Minutes and processor minutes, for people."""
+        return f"{self.seconds / 60.0:.1f} minutes ({self.cpu_seconds / 60.0:.1f} of processor time)"
 
 
 def choose_accelerator(recipe: TrainingRecipe) -> str:
@@ -300,7 +306,8 @@ def _result(folder: RunFolder) -> FitResult:
     last = load_tensors(folder.last)
     kept = last["callbacks"]
     best, ended = kept["Checkpoints"]["best_epoch"] + 1, kept["Checkpoints"].get("ended", False)
-    return FitResult(kept["BudgetKeeper"]["seconds"], best, last["epoch"] + 1, ended)
+    used = kept["BudgetKeeper"]
+    return FitResult(used["seconds"], used.get("cpu_seconds", used["seconds"]), best, last["epoch"] + 1, ended)
 
 
 def _run(

@@ -33,6 +33,7 @@ class OptimizerSection(Section):
     valid_batch_size: int | None = Field(None, ge=1)
     max_epochs: int | None = Field(None, ge=1)
     max_minutes: float | None = Field(None, gt=0.0)
+    max_cpu_minutes: float | None = Field(None, gt=0.0)
 
     @property
     def judging_size(self) -> int:
@@ -41,9 +42,9 @@ class OptimizerSection(Section):
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> OptimizerSection:
-        if self.max_epochs is None and self.max_minutes is None:
+        if self.max_epochs is None and self.max_minutes is None and self.max_cpu_minutes is None:
             raise ValueError(
-                "the run has no end; give max_epochs, max_minutes, or both (the first one reached ends it)"
+                "the run has no end; give max_epochs, max_minutes or max_cpu_minutes (the first one reached ends it)"
             )
         return self
 

@@ -126,7 +126,9 @@ def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) 
     task.plots(folder, report, f"{len(outcome.parts[outcome.judged])} {outcome.judged} {task.items}")
     record = folder.read_record()
     minutes = round(fitted.seconds / 60.0, 3)
-    record |= {"finished": True, "minutes": minutes, "epochs": fitted.epochs, "best_epoch": fitted.best_epoch}
+    cpu_minutes = round(fitted.cpu_seconds / 60.0, 3)
+    record |= {"finished": True, "minutes": minutes, "cpu_minutes": cpu_minutes}
+    record |= {"epochs": fitted.epochs, "best_epoch": fitted.best_epoch}
     task.finish(best, outcome.parts)
     model = folder.path / task.name
     best.save(
@@ -138,6 +140,7 @@ def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) 
             "data": record["data"],
             "command": outcome.command,
             "minutes": minutes,
+            "cpu_minutes": cpu_minutes,
             "machine": machine(),
             "torch": torch.__version__,
         },

@@ -2,7 +2,8 @@
 
     lr(step, p) = lr_max * min(1, (step + 1) / warmup) * [floor + (1 - floor) (1 + cos(pi p)) / 2]
 
-`p` is how much of the budget is used: epochs done over `max_epochs`, minutes over `max_minutes`, or the larger of the two.
+`p` is how much of the budget is used: epochs done over `max_epochs`, minutes over `max_minutes`, processor minutes over
+`max_cpu_minutes`; the largest of those that the recipe gives.
 """
 
 from __future__ import annotations
@@ -20,22 +21,30 @@ class Budget:
     Attributes:
         max_steps: Optimizer steps, or None.
         max_seconds: Seconds spent training and validating, or None.
+        max_cpu_seconds: Processor seconds spent on that, of all threads of the process, or None.
     """
 
     max_steps: int | None
     max_seconds: float | None
+    max_cpu_seconds: float | None = None
 
     @classmethod
     def of(cls, section: OptimizerSection, steps_per_epoch: int) -> Budget:
         """The budget of a recipe."""
         steps = None if section.max_epochs is None else section.max_epochs * steps_per_epoch
-        return cls(steps, None if section.max_minutes is None else 60.0 * section.max_minutes)
+        minutes, cpu_minutes = section.max_minutes, section.max_cpu_minutes
+        seconds = None if minutes is None else 60.0 * minutes
+        return cls(steps, seconds, None if cpu_minutes is None else 60.0 * cpu_minutes)
 
-    def used(self, step: int, seconds: float) -> float:
+    @property
+    def by_time(self) -> bool:
+        """Whether time of any kind ends the run."""
+        return self.max_seconds is not None or self.max_cpu_seconds is not None
+
+    def used(self, step: int, seconds: float, cpu_seconds: float = 0.0) -> float:
         """Share of the budget that is used, 0 to 1."""
-        by_steps = 0.0 if self.max_steps is None else step / self.max_steps
-        by_time = 0.0 if self.max_seconds is None else seconds / self.max_seconds
-        return min(1.0, max(by_steps, by_time))
+        limits = ((step, self.max_steps), (seconds, self.max_seconds), (cpu_seconds, self.max_cpu_seconds))
+        return min(1.0, max(value / limit for value, limit in limits if limit is not None))
 
 
 def learning_rate(section: OptimizerSection, step: int, used: float) -> float:

@@ -50,7 +50,7 @@ def frames() -> list:
 def metrics_of(folder: Path) -> list[dict[str, str]]:
     """Rows of the metrics without the clock's column."""
     with (folder / "metrics.csv").open() as stream:
-        return [{key: value for key, value in row.items() if key != "minutes"} for row in csv.DictReader(stream)]
+        return [{key: value for key, value in row.items() if not key.endswith("minutes")} for row in csv.DictReader(stream)]
 
 
 def look(alone: list[Path], folder: Path) -> Content:

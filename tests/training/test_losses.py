@@ -55,6 +55,9 @@ def test_schedule() -> None:
     assert budget.used(25, 6.0) == 0.5
     assert budget.used(5, 45.0) == 0.75
     assert budget.used(60, 0.0) == 1.0
+    budget = Budget.of(OptimizerSection(max_minutes=2.0, max_cpu_minutes=1.0), 5)
+    assert budget.used(60, 30.0, 6.0) == 0.25
+    assert budget.used(60, 30.0, 45.0) == 0.75
 
 
 def test_weights_of_frames_multiply_their_terms() -> None:

@@ -43,7 +43,7 @@ def test_commented_keys_of_the_example_are_valid_too() -> None:
         "floor",
         "valid_batch_size",
     )
-    shown += ("max_minutes", "early_stop", "checkpoint_every", "validate_every")
+    shown += ("max_minutes", "max_cpu_minutes", "early_stop", "checkpoint_every", "validate_every")
     for key in shown:
         assert f"  # {key}:" in text
         text = text.replace(f"  # {key}:", f"  {key}:")

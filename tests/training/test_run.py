@@ -53,7 +53,7 @@ def test_a_run_leaves_a_potential_that_loads_and_does_what_the_report_says(proje
     result = train(path, command="mlff train recipe.yaml")
     rows = (result.folder / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1 + 4
-    assert rows[0].startswith("epoch,step,minutes,learning_rate,train_loss,valid_loss,")
+    assert rows[0].startswith("epoch,step,minutes,cpu_minutes,learning_rate,train_loss,valid_loss,")
     potential = load_potential(result.model)
     assert potential.elements == [29]
     test = read_frames(load_recipe(path))["test"]
@@ -143,7 +143,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
 
     def losses(name: str) -> list[list[str]]:
         rows = [row.split(",") for row in (tmp_path / name / "metrics.csv").read_text().splitlines()]
-        return [[row[0], row[1], *row[3:]] for row in rows]
+        return [[row[0], row[1], *row[4:]] for row in rows]
 
     assert losses("whole") == losses("parts")
 
@@ -371,12 +371,41 @@ def test_a_budget_of_minutes_ends_at_the_floor(project: Project) -> None:
     path = project(optimizer__max_epochs=None, optimizer__max_minutes=0.03, optimizer__warmup_steps=0)
     result = train(path)
     rows = [row.split(",") for row in (result.folder / "metrics.csv").read_text().splitlines()[1:]]
-    rates = [float(row[3]) for row in rows]
+    rates = [float(row[4]) for row in rows]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.05 * 5e-3
     assert result.minutes >= 0.03
     # the time may run out in the validation after an epoch, and one more step is then begun
     assert all(float(row[2]) < 0.03 for row in rows[:-2])
+
+
+def test_a_budget_of_processor_minutes_counts_those_of_all_parts(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is killed in the middle; both parts together use the budget, and a wait uses none of it."""
+    from mlff_calc.training.callbacks import MetricsFile
+
+    path = project(optimizer__max_epochs=None, optimizer__max_cpu_minutes=0.02)
+    add_row = MetricsFile.on_train_epoch_end
+
+    def killed(self: MetricsFile, trainer: object, module: object) -> None:
+        add_row(self, trainer, module)
+        time.sleep(0.2)
+        if len(self.rows) == 3:
+            raise _StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsFile, "on_train_epoch_end", killed)
+        with pytest.raises(_StopError):
+            train(path)
+    result = train(path, resume=True)
+    rows = rows_of(result.folder)
+    assert all(float(row["cpu_minutes"]) < 0.02 for row in rows[:-2])
+    assert float(rows[-1]["cpu_minutes"]) >= 0.02
+    assert float(rows[-1]["minutes"]) > float(rows[-1]["cpu_minutes"])
+    record = json.loads((result.folder / "run.json").read_text())
+    assert record["cpu_minutes"] >= 0.02
+    assert "of processor time" in (result.model / "card.md").read_text()
 
 
 def mlff(*arguments: str, **options: object) -> subprocess.Popen:

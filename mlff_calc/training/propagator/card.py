@@ -28,9 +28,7 @@ def write_card(outcome: Outcome[MotionRecipe, Sequence[MotionSample]]) -> str:
     lines += ["", "## Model", "", f"{backbone}; {report.parameters} weights; precision in training"]
     lines[-1] += f" {recipe.trainer.precision}."
     lines += ["", "## Training", "", f"    {outcome.command or 'train(recipe)'}", ""]
-    lines.append(
-        f"{fitted.seconds / 60.0:.1f} minutes, {fitted.epochs} epochs (best: {fitted.best_epoch}), on {machine()}."
-    )
+    lines.append(f"{fitted.time_text()}, {fitted.epochs} epochs (best: {fitted.best_epoch}), on {machine()}.")
     lines += ["", f"## Errors on {report.samples} {judged} samples", ""]
     lines += ["| | quantity | MSE | RMSE |", "|---|---|---|---|"]
     for row, found in report.errors.items():

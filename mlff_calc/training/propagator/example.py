@@ -44,8 +44,9 @@ optimizer:
   ema_decay: 0.999         # averaged weights are validated and kept; null turns averaging off
   batch_size: 100
   # valid_batch_size: 100
-  max_epochs: 500          # the budget: epochs, minutes, or both (the first one reached ends the run)
+  max_epochs: 500          # the budget: epochs, minutes, processor minutes; the first one reached ends the run
   # max_minutes: 30
+  # max_cpu_minutes: 30    # of all threads; for machines that do other work as well
 
 trainer:
   device: auto             # cpu or cuda
