@@ -20,7 +20,8 @@ from rich.table import Table
 from mlff_calc.datasets.motion import NBodyOptions, make_nbody, read_motion, save_archive
 from mlff_calc.propagator import load_propagator
 from mlff_calc.training import train
-from mlff_calc.training.propagator import evaluate_propagator, parse_motion_recipe
+from mlff_calc.training.propagator import evaluate_propagator
+from mlff_calc.training.recipe import parse_recipe
 
 MOVING = {"moves": True, "n_layers": 4, "n_basis": 16, "cutoff": 15.0}
 NETWORKS = {
@@ -44,7 +45,7 @@ def recipe(network, data, options):
         "gradient_clip": 1.0,
         "batch_size": 10 if short else batch,
     }
-    return parse_motion_recipe(
+    return parse_recipe(
         {
             "propagator": {"backbone": backbone | small},
             "data": {"file": str(data.absolute())},

@@ -6,9 +6,8 @@ only when a run starts.
 
 from __future__ import annotations
 
-from mlff_calc.training.evaluate import EvaluationReport, evaluate
-from mlff_calc.training.kinds import load_any_recipe
-from mlff_calc.training.recipe import Recipe, load_recipe
+from mlff_calc.training.potential.evaluate import EvaluationReport, evaluate
+from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.run import TrainingResult, train
 
-__all__ = ["EvaluationReport", "Recipe", "TrainingResult", "evaluate", "load_any_recipe", "load_recipe", "train"]
+__all__ = ["EvaluationReport", "TrainingResult", "evaluate", "load_recipe", "train"]

@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 from mlff_calc.errors import MLFFError, TrainingError
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.finite import NotFiniteError
-from mlff_calc.training.frames import Frames
+from mlff_calc.training.potential.frames import Frames
 from mlff_calc.training.run_folder import RunFolder
 
 BadBatch = Callable[[NotFiniteError, int], TrainingError]

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from mlff_calc.datasets import PARTS
-from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_yaml import copy_plain
 
@@ -39,7 +39,7 @@ def runnable_recipe(recipe: TrainingRecipe, output: Path) -> dict[str, Any]:
         return os.path.normpath(Path(folder) / path)
 
     def start(name: str) -> str:
-        return anchored(name) if isinstance(recipe, Recipe) and isinstance(recipe.start(), Path) else name
+        return anchored(name) if isinstance(recipe, PotentialRecipe) and isinstance(recipe.start(), Path) else name
 
     return _with_paths(recipe.raw, anchored, start) | {"output": str(output)}
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from mlff_calc.training.files import write_atomic
-from mlff_calc.training.kinds import load_any_recipe, task_for
+from mlff_calc.training.kinds import task_for
 from mlff_calc.training.machine import machine
+from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
 from mlff_calc.training.run_folder import RunFolder, check_folder, hold_folder, look, set_up_folder
@@ -86,7 +87,7 @@ def train(
         OSError: Something cannot be written.
     """
     if not isinstance(recipe, TrainingRecipe):
-        recipe = load_any_recipe(recipe, overrides)
+        recipe = load_recipe(recipe, overrides)
     task = task_for(recipe)
     check_compiler(recipe)
     folder = output_folder(recipe, output)

@@ -166,7 +166,7 @@ def test_a_plot_that_cannot_be_written_is_refused_before_the_work(
     def load(name: str, **_: object) -> Potential:
         pytest.fail(f"{name} was loaded")
 
-    monkeypatch.setattr(import_module("mlff_calc.training.evaluate"), "load_any", load)
+    monkeypatch.setattr(import_module("mlff_calc.training.potential.evaluate"), "load_any", load)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.png").mkdir()
     arguments = ["eval", str(project / "P"), str(project / "data.extxyz"), "--plot", plot]

@@ -8,7 +8,7 @@ import pytest
 
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
-from mlff_calc.training.example import EXAMPLE_RECIPE
+from mlff_calc.training.potential.example import EXAMPLE_RECIPE
 from mlff_calc.training.recipe import load_recipe
 
 

@@ -272,14 +272,13 @@ def recipes(place: Place, draw: Draw) -> Callable[[], None]:
             file.write_bytes(damage_text(text, draw))
 
     def use() -> None:
-        from mlff_calc.training.frames import read_frames
-        from mlff_calc.training.kinds import load_any_recipe
-        from mlff_calc.training.labels import check_labels
+        from mlff_calc.training.potential.frames import read_frames
+        from mlff_calc.training.potential.labels import check_labels
         from mlff_calc.training.propagator.parts import read_parts
         from mlff_calc.training.recipe import load_recipe
 
         if "motion" in name:
-            read_parts(load_any_recipe(file))
+            read_parts(load_recipe(file))
         else:
             recipe = load_recipe(file)
             check_labels(recipe, [part.count() for part in read_frames(recipe).values()])

@@ -169,7 +169,7 @@ def motion_recipe(folder: Path) -> dict[str, Any]:
 
 
 def _recipes(folder: Path) -> None:
-    from mlff_calc.training.example import EXAMPLE_RECIPE
+    from mlff_calc.training.potential.example import EXAMPLE_RECIPE
     from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
 
     (folder / "recipes" / "example.yaml").write_text(EXAMPLE_RECIPE)
@@ -180,7 +180,7 @@ def _recipes(folder: Path) -> None:
 
 def _runs(folder: Path, *, quick: bool) -> None:
     """Runs that came to their end without being called finished, and one that stopped after its first epoch."""
-    from mlff_calc.training.module import TrainingModule
+    from mlff_calc.training.potential.module import TrainingModule
     from mlff_calc.training.run import train
 
     ase.io.write(folder / "runs" / "cu.extxyz", frames(16, 1))

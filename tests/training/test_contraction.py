@@ -16,11 +16,12 @@ from mlff_calc.errors import RecipeError
 from mlff_calc.graph import Graph, collate, graph_from_atoms
 from mlff_calc.potential import build_potential, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
-from mlff_calc.training import contraction
-from mlff_calc.training.contraction import SpectralRadius
-from mlff_calc.training.losses import Loss
-from mlff_calc.training.module import TrainingModule
-from mlff_calc.training.recipe import LossSection, parse_recipe
+from mlff_calc.training.potential import contraction
+from mlff_calc.training.potential.contraction import SpectralRadius
+from mlff_calc.training.potential.losses import Loss
+from mlff_calc.training.potential.module import TrainingModule
+from mlff_calc.training.potential.recipe import LossSection
+from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
 
 Project = Callable[..., Path]

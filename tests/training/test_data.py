@@ -6,7 +6,8 @@ import pytest
 from ase.build import bulk, molecule
 
 from mlff_calc.datasets import Sample
-from mlff_calc.training.data import EpochLoader, GraphFrames
+from mlff_calc.training.data import EpochLoader
+from mlff_calc.training.potential.data import GraphFrames
 
 
 @pytest.fixture(scope="module")

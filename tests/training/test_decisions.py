@@ -16,8 +16,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.potential import load_potential
 from mlff_calc.training import run
-from mlff_calc.training.build import force_scale
-from mlff_calc.training.frames import read_frames
+from mlff_calc.training.potential.build import force_scale
+from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.run import train
 
@@ -159,6 +159,6 @@ def test_constants_of_the_checkpoint_are_those_of_the_data(
 ) -> None:
     path = in_hartree()
     stopped(path, PER_ANGSTROM)
-    monkeypatch.setattr("mlff_calc.training.build.reference_energies", lambda *args: {29: -29.0})
+    monkeypatch.setattr("mlff_calc.training.potential.build.reference_energies", lambda *args: {29: -29.0})
     with pytest.raises(TrainingError, match=r"last\.ckpt: potential\.head\.reference_energies of .* would be \[-29\.0\]"):
         train(path, overrides=[PER_ANGSTROM], resume=True)

@@ -14,10 +14,10 @@ import torch
 import yaml
 
 from mlff_calc.errors import DatasetError, RecipeError
-from mlff_calc.training.build import new_potential
-from mlff_calc.training.data import GraphFrames
-from mlff_calc.training.evaluate import evaluate
-from mlff_calc.training.frames import read_frames
+from mlff_calc.training.potential.build import new_potential
+from mlff_calc.training.potential.data import GraphFrames
+from mlff_calc.training.potential.evaluate import evaluate
+from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.run import train
 
@@ -46,7 +46,7 @@ def test_the_loss_of_two_frames_is_what_the_hand_computes(weighted_file: Project
     recipe = load_recipe(weighted_file(data=WHOLE, loss={"energy": 2.0, "forces": 5.0, "config_weights": {"even": 4}}))
     frames = read_frames(recipe)["train"]
     potential, graphs = new_potential(recipe, frames)
-    from mlff_calc.training.module import TrainingModule
+    from mlff_calc.training.potential.module import TrainingModule
 
     module = TrainingModule(potential.eval(), recipe)
     batch = graphs.batch([1, 2])

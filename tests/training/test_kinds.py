@@ -13,7 +13,8 @@ import pytest
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.potential.files import kind_of
 from mlff_calc.training.kind_names import kinds
-from mlff_calc.training.kinds import parse_any_recipe, task_for, task_of
+from mlff_calc.training.kinds import task_for, task_of
+from mlff_calc.training.recipe import parse_recipe
 
 TOY = [Path(__file__).with_name(name) for name in ("toy_kind.py", "toy_module.py")]
 RECIPE = """
@@ -119,9 +120,9 @@ def test_the_table() -> None:
 
 def test_the_section_tells_the_kind() -> None:
     with pytest.raises(RecipeError, match="sections potential and propagator, each of another kind; keep one"):
-        parse_any_recipe({"potential": {}, "propagator": {}}, "recipe.yaml")
+        parse_recipe({"potential": {}, "propagator": {}}, "recipe.yaml")
     with pytest.raises(RecipeError, match="propagatr"):
-        parse_any_recipe({"propagatr": {}, "data": {"file": "x"}}, "recipe.yaml")
+        parse_recipe({"propagatr": {}, "data": {"file": "x"}}, "recipe.yaml")
 
 
 def test_a_recipe_of_no_kind_is_refused() -> None:

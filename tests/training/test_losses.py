@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlff_calc.training.losses import Loss
-from mlff_calc.training.recipe import LossSection, OptimizerSection
+from mlff_calc.training.potential.losses import Loss
+from mlff_calc.training.potential.recipe import LossSection
+from mlff_calc.training.recipe_base import OptimizerSection
 from mlff_calc.training.schedule import Budget, learning_rate
 
 NAN = float("nan")

@@ -20,16 +20,15 @@ from mlff_calc.graph import collate
 from mlff_calc.potential.files import read_header
 from mlff_calc.propagator import Propagator, load_propagator, motion_graph
 from mlff_calc.training import callbacks
-from mlff_calc.training.kinds import load_any_recipe
 from mlff_calc.training.propagator import (
     evaluate_motion_file,
     evaluate_propagator,
-    parse_motion_recipe,
 )
 from mlff_calc.training.propagator.build import new_propagator
 from mlff_calc.training.propagator.data import MotionPairs, PackedGraphs
 from mlff_calc.training.propagator.module import MotionModule
 from mlff_calc.training.propagator.parts import data_fingerprint
+from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.run import train
 
 Project = Callable[..., Path]
@@ -125,7 +124,7 @@ def test_a_batch_carries_the_targets_of_its_samples() -> None:
 
 def test_the_loss_of_a_mixed_batch_is_the_mean_over_particles(motion_recipe: Recipe) -> None:
     samples = [random_sample(n, n) for n in (2, 5, 3)]
-    recipe = parse_motion_recipe(
+    recipe = parse_recipe(
         motion_recipe(
             propagator__predict_velocities=True,
             loss={"positions": 2.0, "velocities": 0.5},
@@ -202,11 +201,11 @@ def test_cutoff_and_neighbours_are_measured_or_given(project: Project) -> None:
     path = project()
     samples = read_motion(path.parent / "nbody.npz", part="train")
     longest = max(np.linalg.norm(s.positions[s.edges[1]] - s.positions[s.edges[0]], axis=1).max() for s in samples)
-    measured = new_propagator(load_any_recipe(path), samples).config["backbone"]
+    measured = new_propagator(load_recipe(path), samples).config["backbone"]
     assert measured["cutoff"] == pytest.approx(1.5 * longest, rel=1e-3)
     assert measured["avg_num_neighbors"] == 3.0
     given = ["propagator.backbone.cutoff=7.5", "propagator.backbone.avg_num_neighbors=auto"]
-    assert new_propagator(load_any_recipe(path, given), samples).config["backbone"]["cutoff"] == 7.5
+    assert new_propagator(load_recipe(path, given), samples).config["backbone"]["cutoff"] == 7.5
 
 
 def test_samples_are_read_for_judging_as_they_were_for_training(project: Project) -> None:
@@ -357,7 +356,7 @@ def test_a_loss_that_is_not_finite_names_the_samples_of_its_batch(
 @pytest.fixture
 def small_propagator(motion_recipe: Recipe) -> Small:
     """Makes a propagator for samples."""
-    return lambda samples: new_propagator(parse_motion_recipe(motion_recipe(), "my.yaml"), samples).eval()
+    return lambda samples: new_propagator(parse_recipe(motion_recipe(), "my.yaml"), samples).eval()
 
 
 def test_the_two_guesses_are_what_they_say(small_propagator: Small) -> None:

@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.kinds import load_any_recipe
-from mlff_calc.training.propagator import parse_motion_recipe
 from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
+from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.recipe_yaml import apply_overrides, read_yaml
 
 Recipe = Callable[..., dict[str, Any]]
@@ -20,12 +19,12 @@ Recipe = Callable[..., dict[str, Any]]
 
 def refusal(data: dict[str, Any]) -> str:
     with pytest.raises(RecipeError) as caught:
-        parse_motion_recipe(data, "my.yaml")
+        parse_recipe(data, "my.yaml")
     return str(caught.value)
 
 
 def test_the_example_is_valid_and_says_what_it_leaves_out() -> None:
-    recipe = parse_motion_recipe(read_yaml(EXAMPLE_MOTION_RECIPE, "example"), "example")
+    recipe = parse_recipe(read_yaml(EXAMPLE_MOTION_RECIPE, "example"), "example")
     assert recipe.output == "runs/my-propagator"
     shown = EXAMPLE_MOTION_RECIPE
     for line in ("forces", "potential:"):
@@ -33,7 +32,7 @@ def test_the_example_is_valid_and_says_what_it_leaves_out() -> None:
     whole = read_yaml(
         "\n".join(line.replace("# ", "", 1) if _is_default(line) else line for line in shown.splitlines()), ""
     )
-    assert parse_motion_recipe(whole, "example").model_dump() == recipe.model_dump() | {
+    assert parse_recipe(whole, "example").model_dump() == recipe.model_dump() | {
         "propagator": recipe.propagator.model_dump()
         | {"backbone": recipe.propagator.backbone.model_dump() | {"cutoff": "auto", "avg_num_neighbors": "auto"}},
         "optimizer": recipe.optimizer.model_dump() | {"valid_batch_size": 100, "max_minutes": 30.0},
@@ -74,9 +73,9 @@ def test_bad_values_name_place_value_and_cure(motion_recipe: Recipe, override: s
 def test_the_section_tells_the_kind_of_a_recipe(motion_recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(motion_recipe()))
-    assert type(load_any_recipe(path)).__name__ == "MotionRecipe"
+    assert type(load_recipe(path)).__name__ == "MotionRecipe"
     misspelt = motion_recipe()
     misspelt["propagater"] = misspelt.pop("propagator")
     path.write_text(yaml.safe_dump(misspelt))
     with pytest.raises(RecipeError, match=r"unknown key 'propagater'; did you mean 'propagator'\?"):
-        load_any_recipe(path)
+        load_recipe(path)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.example import EXAMPLE_RECIPE
+from mlff_calc.training.potential.example import EXAMPLE_RECIPE
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.recipe_yaml import apply_overrides, read_yaml
 

@@ -22,8 +22,8 @@ import yaml
 from mlff_calc.errors import DatasetError, EvaluationError, RecipeError, TrainingError
 from mlff_calc.potential import build_potential, load_potential
 from mlff_calc.potential.files import read_header
-from mlff_calc.training.evaluate import evaluate
-from mlff_calc.training.frames import read_frames
+from mlff_calc.training.potential.evaluate import evaluate
+from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.run import train
 
@@ -123,7 +123,7 @@ class _StopError(Exception):
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: tuple[int, int]
 ) -> None:
-    from mlff_calc.training.module import TrainingModule
+    from mlff_calc.training.potential.module import TrainingModule
 
     path = project()
     train(path, output=tmp_path / "whole")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mlff_calc.training.starts import KEPT, Starts
+from mlff_calc.training.potential.starts import KEPT, Starts
 
 SIZES = {0: 2, 1: 3, 7: 1}
 """Atoms by frame."""

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from mlff_calc.errors import DatasetError, RecipeError
-from mlff_calc.training.frames import read_frames
-from mlff_calc.training.labels import check_labels, label_table
-from mlff_calc.training.recipe import Recipe, load_recipe
+from mlff_calc.training.potential.frames import read_frames
+from mlff_calc.training.potential.labels import check_labels, label_table
+from mlff_calc.training.potential.recipe import PotentialRecipe
+from mlff_calc.training.recipe import load_recipe
 
 Project = Callable[..., Path]
 
 
-def counted(recipe: Recipe) -> list:
+def counted(recipe: PotentialRecipe) -> list:
     return [frames.count() for frames in read_frames(recipe).values()]
 
 

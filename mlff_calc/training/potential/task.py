@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import Potential
-from mlff_calc.training.build import new_potential
-from mlff_calc.training.data import GraphFrames
-from mlff_calc.training.decisions import check_decisions, data_marks, decisions
-from mlff_calc.training.evaluate import EvaluationReport, evaluate, evaluate_files
-from mlff_calc.training.example import EXAMPLE_RECIPE
-from mlff_calc.training.finetune import start_from
-from mlff_calc.training.frames import Frames, read_frames
-from mlff_calc.training.labels import check_labels, label_table
-from mlff_calc.training.recipe import Recipe, parse_sources
-from mlff_calc.training.references import notes_of, origin_of
+from mlff_calc.training.potential.build import new_potential
+from mlff_calc.training.potential.data import GraphFrames
+from mlff_calc.training.potential.decisions import check_decisions, data_marks, decisions
+from mlff_calc.training.potential.evaluate import EvaluationReport, evaluate, evaluate_files
+from mlff_calc.training.potential.example import EXAMPLE_RECIPE
+from mlff_calc.training.potential.finetune import start_from
+from mlff_calc.training.potential.frames import Frames, read_frames
+from mlff_calc.training.potential.labels import check_labels, label_table
+from mlff_calc.training.potential.recipe import PotentialRecipe, parse_sources
+from mlff_calc.training.potential.references import notes_of, origin_of
 from mlff_calc.training.task import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from mlff_calc.training.run_folder import RunFolder
 
 
-class PotentialTask(Task[Recipe, Frames]):
+class PotentialTask(Task[PotentialRecipe, Frames]):
     """Potentials, from frames with energies, forces and stresses."""
 
     name = "potential"
-    recipe = Recipe
+    recipe = PotentialRecipe
     example = EXAMPLE_RECIPE
     options = frozenset({"plot", "keys", "units", "index", "part", "format", "trust"})
 
-    def read(self, recipe: Recipe) -> dict[str, Frames]:
+    def read(self, recipe: PotentialRecipe) -> dict[str, Frames]:
         """Frames by part, their labels counted and checked."""
         parts = read_frames(recipe)
         check_labels(recipe, [frames.count() for frames in parts.values()])
         return parts
 
-    def fingerprints(self, recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
+    def fingerprints(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
         """Names, sizes and hashes of all files, numbers of frames, factors of units."""
         return data_marks(recipe, parts)
 
-    def decisions(self, recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
+    def decisions(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
         """Where the reference energies come from."""
         return decisions(recipe, parts)
 
@@ -51,17 +51,17 @@ class PotentialTask(Task[Recipe, Frames]):
         self,
         folder: Path,
         record: Mapping[str, Any],
-        recipe: Recipe,
+        recipe: PotentialRecipe,
         data: Mapping[str, Any],
         decided: Mapping[str, Any],
     ) -> None:
         """See `check_decisions`."""
         check_decisions(str(folder), record, recipe, data, decided)
 
-    def prepare(self, recipe: Recipe, parts: Mapping[str, Frames]) -> Prepared:
+    def prepare(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> Prepared:
         """A new potential, or one to go on from."""
         from mlff_calc.training.failures import SavedFrames
-        from mlff_calc.training.module import TrainingModule
+        from mlff_calc.training.potential.module import TrainingModule
 
         make = new_potential if recipe.fine_tune_from is None else start_from
         potential, train = make(recipe, parts["train"])
@@ -77,7 +77,7 @@ class PotentialTask(Task[Recipe, Frames]):
             notes_of(recipe, potential, parts),
         )  # fmt: skip
 
-    def judge(self, recipe: Recipe, network: Potential, samples: Frames) -> EvaluationReport:
+    def judge(self, recipe: PotentialRecipe, network: Potential, samples: Frames) -> EvaluationReport:
         """Errors of energies, forces and stresses."""
         return evaluate(network, samples.samples, batch_size=recipe.optimizer.judging_size)
 
@@ -92,13 +92,13 @@ class PotentialTask(Task[Recipe, Frames]):
 
         parity(report.pairs, folder.path / "parity.png", what)
 
-    def card(self, outcome: Outcome[Recipe, Frames]) -> str:
+    def card(self, outcome: Outcome[PotentialRecipe, Frames]) -> str:
         """The card as Markdown."""
-        from mlff_calc.training.card import write_card
+        from mlff_calc.training.potential.card import write_card
 
         return write_card(outcome)
 
-    def provenance(self, recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
+    def provenance(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
         """Level of theory, and where the reference energies come from."""
         return {
             "reference_energies": origin_of(recipe, parts["train"]),

@@ -7,12 +7,11 @@ network.
 from __future__ import annotations
 
 from mlff_calc.training.propagator.evaluate import MotionReport, evaluate_motion_file, evaluate_propagator
-from mlff_calc.training.propagator.recipe import MotionRecipe, parse_motion_recipe
+from mlff_calc.training.propagator.recipe import MotionRecipe
 
 __all__ = [
     "MotionRecipe",
     "MotionReport",
     "evaluate_motion_file",
     "evaluate_propagator",
-    "parse_motion_recipe",
 ]

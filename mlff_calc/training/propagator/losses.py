@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mlff_calc.training.losses import l2, mse
+from mlff_calc.training.loss_forms import l2, mse
 from mlff_calc.training.propagator.recipe import MotionLossSection
 from mlff_calc.training.sums import ErrorSums
 

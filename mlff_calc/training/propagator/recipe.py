@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from mlff_calc.backbones import is_fixed_point
 from mlff_calc.datasets.motion import MOTION_FORMATS
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
-from mlff_calc.training.recipe_potential import BackboneSection
+from mlff_calc.training.recipe_backbone import BackboneSection
+from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_section import Section
 
 MEASURED = ("cutoff", "avg_num_neighbors")
@@ -104,7 +103,7 @@ class MotionLossSection(Section):
 
 
 class MotionRecipe(TrainingRecipe):
-    """The recipe of a propagator. Build it with `load_motion_recipe` or `parse_motion_recipe`."""
+    """The recipe of a propagator. Build it with `load_recipe` or `parse_recipe`."""
 
     propagator: PropagatorSection
     data: MotionData
@@ -149,16 +148,3 @@ class MotionRecipe(TrainingRecipe):
         if self.trainer.precision == "mixed":
             raise ValueError("trainer.precision is mixed, which propagators do not have; give float32 or float64")
         return self
-
-
-def parse_motion_recipe(data: dict[str, Any], origin: Path | str) -> MotionRecipe:
-    """Check the recipe of a propagator, given as a dict.
-
-    Args:
-        data: The recipe as read from YAML.
-        origin: The file it belongs to, for messages and relative paths.
-
-    Raises:
-        RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range.
-    """
-    return parse_as(MotionRecipe, data, origin)

@@ -24,7 +24,7 @@ from torch import Tensor
 from mlff_calc.errors import RecipeError
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
-from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.potential.recipe import PotentialRecipe
 
 
 def correction_counts(n_states: int, training_evaluations: int) -> list[int]:
@@ -32,7 +32,7 @@ def correction_counts(n_states: int, training_evaluations: int) -> list[int]:
     return sorted({(i + 1) * training_evaluations // (n_states + 1) for i in range(n_states)})
 
 
-def counts_for(recipe: Recipe, potential: Potential) -> list[int]:
+def counts_for(recipe: PotentialRecipe, potential: Potential) -> list[int]:
     """What `correction_counts` says for a training run; nothing where the recipe wants no correction.
 
     Raises:

@@ -15,26 +15,26 @@ from mlff_calc.bounded import shorten
 from mlff_calc.datasets.units import Units
 from mlff_calc.errors import TrainingError
 from mlff_calc.training.fingerprints import fingerprint_all
-from mlff_calc.training.frames import Frames
-from mlff_calc.training.recipe import Recipe
-from mlff_calc.training.references import origin_of
+from mlff_calc.training.potential.frames import Frames
+from mlff_calc.training.potential.recipe import PotentialRecipe
+from mlff_calc.training.potential.references import origin_of
 from mlff_calc.training.run_folder import ORIGIN
 
 _SAME = 1e-6
 """Share by which factors may differ: constants of nature are measured anew."""
 
 
-def data_marks(recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
+def data_marks(recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
     """What the record of a run says of each part of its data: files, counts and factors of units."""
     return {part: _mark(recipe, frames) for part, frames in parts.items()}
 
 
-def decisions(recipe: Recipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
+def decisions(recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
     """What the record says beside that: where the reference energies come from."""
     return {ORIGIN: origin_of(recipe, parts["train"])}
 
 
-def _mark(recipe: Recipe, frames: Frames) -> dict[str, Any]:
+def _mark(recipe: PotentialRecipe, frames: Frames) -> dict[str, Any]:
     mark = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
     if frames.isolated:
         mark["isolated_atoms"] = len(frames.isolated)
@@ -46,7 +46,7 @@ def _mark(recipe: Recipe, frames: Frames) -> dict[str, Any]:
 
 
 def check_decisions(
-    place: str, record: Mapping[str, Any], recipe: Recipe, data: Mapping[str, Any], decided: Mapping[str, Any]
+    place: str, record: Mapping[str, Any], recipe: PotentialRecipe, data: Mapping[str, Any], decided: Mapping[str, Any]
 ) -> None:
     """Refuse to go on with a run whose data are read in another way than when it began.
 
@@ -79,7 +79,9 @@ def check_decisions(
                 raise _differs(place, what, old, new, cure)
 
 
-def _refuse_silent_isolated(place: str, recipe: Recipe, data: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
+def _refuse_silent_isolated(
+    place: str, recipe: PotentialRecipe, data: Mapping[str, Any], decided: Mapping[str, Any]
+) -> None:
     """Of a run that knew nothing of isolated atoms: refuse to go on in another way than it began."""
     n_isolated = sum(mark.get("isolated_atoms", 0) for mark in data.values())
     cures = ["--set reference_energies=fit"] if decided[ORIGIN] == "from isolated atoms" else []

@@ -7,14 +7,14 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from mlff_calc.datasets.several import short_names
-from mlff_calc.training.frames import Frames
 from mlff_calc.training.machine import machine
-from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.potential.frames import Frames
+from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.task import Outcome
 
 
-def write_card(outcome: Outcome[Recipe, Frames]) -> str:
+def write_card(outcome: Outcome[PotentialRecipe, Frames]) -> str:
     """The card as Markdown."""
     recipe, potential, parts, report = outcome.recipe, outcome.network, outcome.parts, outcome.report
     fitted, notes = outcome.fitted, outcome.notes

@@ -15,7 +15,7 @@ A fixed-point potential may be held contractive: `contraction` times mean_s (rho
 spectral radius of df/dz by a power iteration that goes on from epoch to epoch, is above `spectral_radius`.
 
 Fixed-point correction: `correction` times the mean of the loss over outputs read on the way of the solves
-(training/correction.py), so that a solve that is cut off early is right already.
+(training/potential/correction.py), so that a solve that is cut off early is right already.
 
 Energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3. A label that is NaN was not given by the data
 (the reader refuses NaN in a file) and takes no part: in its mean it counts neither above nor below the line.
@@ -28,25 +28,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mlff_calc.training.recipe import LossSection
-
-_TINY = 1e-24  # under the square root of the norm: its gradient at exactly zero error is 0, not NaN
-
-
-def l2(error: Tensor) -> Tensor:
-    """Euclidean norm of each row of `error` [n, m], minus nothing: shape [n]."""
-    return (error.square().sum(dim=-1) + _TINY).sqrt()
-
-
-def mse(error: Tensor) -> Tensor:
-    """Mean square of each row of `error` [n, m]: shape [n]."""
-    return error.square().mean(dim=-1)
-
-
-def huber(error: Tensor, delta: float) -> Tensor:
-    """Mean Huber function of each row of `error` [n, m]: shape [n]."""
-    size = error.abs()
-    return torch.where(size < delta, 0.5 * error.square(), delta * (size - 0.5 * delta)).mean(dim=-1)
+from mlff_calc.training.loss_forms import huber, l2, mse
+from mlff_calc.training.potential.recipe import LossSection
 
 
 def masked_mean(values: Tensor, present: Tensor) -> Tensor:

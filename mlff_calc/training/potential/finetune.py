@@ -17,15 +17,15 @@ from ase.data import chemical_symbols
 from mlff_calc.errors import DatasetError, PotentialFileError, RecipeError
 from mlff_calc.graph.domain import Domain
 from mlff_calc.potential import Potential, build_potential, load_potential
-from mlff_calc.training.data import GraphFrames
-from mlff_calc.training.frames import Frames
-from mlff_calc.training.recipe import Recipe
-from mlff_calc.training.references import given_energies, isolated_references, origin_of, refuse_neighbours
+from mlff_calc.training.potential.data import GraphFrames
+from mlff_calc.training.potential.frames import Frames
+from mlff_calc.training.potential.recipe import PotentialRecipe
+from mlff_calc.training.potential.references import given_energies, isolated_references, origin_of, refuse_neighbours
 
 _BATCH = 16
 
 
-def start_from(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
+def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphFrames]:
     """The potential to go on from, with new reference energies, and the graphs of the training frames.
 
     Raises:
@@ -69,7 +69,7 @@ def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:
     return start.domain
 
 
-def _references(recipe: Recipe, start: Potential, frames: Frames, graphs: GraphFrames) -> dict[int, float]:
+def _references(recipe: PotentialRecipe, start: Potential, frames: Frames, graphs: GraphFrames) -> dict[int, float]:
     """As the recipe says; elements that the new frames lack keep their energies where isolated atoms give the others."""
     before = {z: float(start.config["reference_energies"].get(str(z), 0.0)) for z in start.elements}
     origin = origin_of(recipe, frames)

@@ -23,10 +23,10 @@ from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.export.exported import ExportedPotential
 from mlff_calc.export.opening import OneByOne, load_any, precision_of
 from mlff_calc.potential.evaluate import check_elements
-from mlff_calc.training.data import Batch, GraphFrames
 from mlff_calc.training.finite import first_not_finite
-from mlff_calc.training.frames import read_sources
-from mlff_calc.training.recipe import Source
+from mlff_calc.training.potential.data import Batch, GraphFrames
+from mlff_calc.training.potential.frames import read_sources
+from mlff_calc.training.potential.recipe import Source
 from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.sums import Errors, ErrorSums
 

@@ -18,8 +18,8 @@ from mlff_calc.datasets.isolated import isolated_energies, part_isolated
 from mlff_calc.datasets.several import refuse_frames_twice
 from mlff_calc.datasets.weights import frame_weights, refuse_unknown_types
 from mlff_calc.errors import DatasetError, RecipeError
-from mlff_calc.training.labels import PartCount
-from mlff_calc.training.recipe import Recipe, Source
+from mlff_calc.training.potential.labels import PartCount
+from mlff_calc.training.potential.recipe import PotentialRecipe, Source
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Frames:
         return {int(z) for sample in self.samples for z in sample.atoms.numbers}
 
 
-def read_frames(recipe: Recipe) -> dict[str, Frames]:
+def read_frames(recipe: PotentialRecipe) -> dict[str, Frames]:
     """Read all parts of the data of a recipe.
 
     Returns:
@@ -98,7 +98,7 @@ def read_frames(recipe: Recipe) -> dict[str, Frames]:
     return _weighed(recipe, parts)
 
 
-def _read(recipe: Recipe, part: str, sources: list[Source]) -> Frames:
+def _read(recipe: PotentialRecipe, part: str, sources: list[Source]) -> Frames:
     """The frames of one part, isolated atoms apart."""
     found: list[tuple[Path, Source]] = []
     for number, source in enumerate(sources):
@@ -115,7 +115,7 @@ def _read(recipe: Recipe, part: str, sources: list[Source]) -> Frames:
     return Frames(part, paths, samples if recipe.data.keep_isolated_atoms else others, isolated)
 
 
-def _require_unit_of_forces(recipe: Recipe, files: Sequence[tuple[Path, Source]], samples: list[Sample]) -> None:
+def _require_unit_of_forces(recipe: PotentialRecipe, files: Sequence[tuple[Path, Source]], samples: list[Sample]) -> None:
     """Refuse to train on forces whose unit is a guess: programs that print Hartree print them per Bohr, data sets do not."""
     if "forces" not in weighted(recipe):
         return
@@ -133,7 +133,7 @@ def _require_unit_of_forces(recipe: Recipe, files: Sequence[tuple[Path, Source]]
             )
 
 
-def weighted(recipe: Recipe) -> list[Kind]:
+def weighted(recipe: PotentialRecipe) -> list[Kind]:
     """The labels that have a weight in the loss; faults of others do no harm, as these are left out."""
     return [kind for kind in KINDS if kind in recipe.loss.weights()]
 
@@ -157,7 +157,7 @@ def _read_source(path: Path, source: Source, checked: Collection[Kind]) -> list[
     )
 
 
-def _split(recipe: Recipe, frames: Frames) -> dict[str, Frames]:
+def _split(recipe: PotentialRecipe, frames: Frames) -> dict[str, Frames]:
     split = recipe.data.split
     if split is None:
         return {}
@@ -173,7 +173,7 @@ def _split(recipe: Recipe, frames: Frames) -> dict[str, Frames]:
     }
 
 
-def _weighed(recipe: Recipe, parts: dict[str, Frames]) -> dict[str, Frames]:
+def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Frames]:
     """The parts that a loss is taken of, with weights where any is not 1."""
     by_type: Mapping[str, float] = recipe.loss.config_weights
     refuse_unknown_types(by_type, parts["train"].samples, f"{recipe.origin}: loss.config_weights")
@@ -187,7 +187,7 @@ def _weighed(recipe: Recipe, parts: dict[str, Frames]) -> dict[str, Frames]:
     return parts
 
 
-def _require_weight(recipe: Recipe, frames: Frames, weights: list[dict[Kind, float]]) -> None:
+def _require_weight(recipe: PotentialRecipe, frames: Frames, weights: list[dict[Kind, float]]) -> None:
     """Refuse weights that leave nothing of a label that the loss asks for."""
     for kind in weighted(recipe):
         labelled = [each[kind] for sample, each in zip(frames.samples, weights, strict=True) if kind in sample.labels()]
@@ -199,7 +199,7 @@ def _require_weight(recipe: Recipe, frames: Frames, weights: list[dict[Kind, flo
             )
 
 
-def _check_elements(recipe: Recipe, parts: dict[str, Frames]) -> None:
+def _check_elements(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
     """Elements of later parts must be known from the training part or from the recipe."""
     section = recipe.potential
     listed = section.elements if section is not None else "auto"
@@ -217,7 +217,7 @@ def _check_elements(recipe: Recipe, parts: dict[str, Frames]) -> None:
             )
 
 
-def _check_disjoint(recipe: Recipe, parts: dict[str, Frames]) -> None:
+def _check_disjoint(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
     """Refuse a frame that is in two parts; warn of structures that are (files may hold copies)."""
     frames: dict[str, set[tuple[str, Path, int]]] = {}
     structures: dict[str, dict[bytes, Sample]] = {}
@@ -253,7 +253,7 @@ def _structure_hash(sample: Sample) -> bytes:
     return digest.digest()
 
 
-def symbol_number(symbol: str, recipe: Recipe) -> int:
+def symbol_number(symbol: str, recipe: PotentialRecipe) -> int:
     """Atomic number of a symbol that a recipe names.
 
     Raises:

@@ -9,10 +9,10 @@ import torch
 from mlff_calc.datasets import force_rms
 from mlff_calc.errors import RecipeError
 from mlff_calc.potential import Potential, build_potential
-from mlff_calc.training.data import GraphFrames
-from mlff_calc.training.frames import Frames, symbol_number
-from mlff_calc.training.recipe import Recipe
-from mlff_calc.training.references import origin_of, reference_energies, refuse_neighbours
+from mlff_calc.training.potential.data import GraphFrames
+from mlff_calc.training.potential.frames import Frames, symbol_number
+from mlff_calc.training.potential.recipe import PotentialRecipe
+from mlff_calc.training.potential.references import origin_of, reference_energies, refuse_neighbours
 
 
 def force_scale(frames: Frames) -> float:
@@ -23,7 +23,7 @@ def force_scale(frames: Frames) -> float:
     return rms if rms > 0.0 else 1.0
 
 
-def new_config(recipe: Recipe, frames: Frames) -> dict[str, Any]:
+def new_config(recipe: PotentialRecipe, frames: Frames) -> dict[str, Any]:
     """The configuration of a new potential; `avg_num_neighbors` still is as the recipe has it.
 
     Raises:
@@ -62,7 +62,7 @@ def _begin_at_the_mean(potential: Potential, frames: Frames) -> None:
         head.last.bias += mean / float(head.scale)
 
 
-def new_potential(recipe: Recipe, frames: Frames) -> tuple[Potential, GraphFrames]:
+def new_potential(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphFrames]:
     """Build the potential a recipe describes, and the graphs of its training frames.
 
     Raises:

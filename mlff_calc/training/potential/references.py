@@ -17,13 +17,13 @@ from mlff_calc.datasets.weights import weight_lines
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.graph import graph_from_atoms
 from mlff_calc.potential import Potential
-from mlff_calc.training.frames import Frames, symbol_number
-from mlff_calc.training.recipe import Recipe
+from mlff_calc.training.potential.frames import Frames, symbol_number
+from mlff_calc.training.potential.recipe import PotentialRecipe
 
 Origin = Literal["given in the recipe", "from isolated atoms", "fitted to the training energies"]
 
 
-def origin_of(recipe: Recipe, frames: Frames) -> Origin:
+def origin_of(recipe: PotentialRecipe, frames: Frames) -> Origin:
     """Where the reference energies come from, in words.
 
     Args:
@@ -48,7 +48,7 @@ def origin_of(recipe: Recipe, frames: Frames) -> Origin:
     return "fitted to the training energies"
 
 
-def reference_energies(recipe: Recipe, frames: Frames, elements: Sequence[int]) -> dict[int, float]:
+def reference_energies(recipe: PotentialRecipe, frames: Frames, elements: Sequence[int]) -> dict[int, float]:
     """Energy of each element (eV), from where `origin_of` says.
 
     Where the training frames cannot tell elements apart (one composition only) the fit of smallest norm is taken.
@@ -67,7 +67,7 @@ def reference_energies(recipe: Recipe, frames: Frames, elements: Sequence[int]) 
     return fit_reference_energies(frames.samples, elements)
 
 
-def given_energies(recipe: Recipe, elements: Sequence[int]) -> dict[int, float]:
+def given_energies(recipe: PotentialRecipe, elements: Sequence[int]) -> dict[int, float]:
     """The energies that the recipe gives, for each of the elements.
 
     Raises:
@@ -83,7 +83,7 @@ def given_energies(recipe: Recipe, elements: Sequence[int]) -> dict[int, float]:
     return {z: energies[z] for z in elements}
 
 
-def isolated_references(recipe: Recipe, frames: Frames, elements: Sequence[int]) -> dict[int, float]:
+def isolated_references(recipe: PotentialRecipe, frames: Frames, elements: Sequence[int]) -> dict[int, float]:
     """The energies of isolated atoms for each of the elements.
 
     Raises:
@@ -133,7 +133,7 @@ def references_line(energies: Mapping[str, float], origin: str) -> str:
     return f"reference energies {origin}: {listed}"
 
 
-def notes_of(recipe: Recipe, potential: Potential, parts: Mapping[str, Frames]) -> list[str]:
+def notes_of(recipe: PotentialRecipe, potential: Potential, parts: Mapping[str, Frames]) -> list[str]:
     """What was decided about the data beside their counts: reference energies, isolated atoms, weights.
 
     Args:

@@ -6,44 +6,11 @@ import math
 from contextlib import suppress
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, field_validator, model_validator
 
 from mlff_calc.errors import RecipeError
+from mlff_calc.training.recipe_backbone import BackboneSection
 from mlff_calc.training.recipe_section import Section
-
-
-class BackboneSection(BaseModel):
-    """A registered backbone by its name, with options that are checked against the backbone itself."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> BackboneSection:
-        from mlff_calc.backbones import base
-
-        options = self.config()
-        try:
-            findings = base.option_findings(options)
-        except RecipeError as error:
-            findings = {"name": str(error)}
-        if findings:
-            details: list[InitErrorDetails] = [
-                {
-                    "type": PydanticCustomError("option", "{text}", {"text": text}),
-                    "loc": (key,),
-                    "input": options.get(key),
-                }
-                for key, text in findings.items()
-            ]
-            raise ValidationError.from_exception_data(type(self).__name__, details)
-        return self
-
-    def config(self) -> dict[str, Any]:
-        """The plain dict that `build_potential` takes."""
-        return self.model_dump()
 
 
 class HeadSection(Section):
