@@ -35,13 +35,23 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write a parity plot (PNG) to this file.", show_default=False)
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write predictions beside reference values, frame by frame, to this file (.extxyz or .json).",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
     key: Annotated[
         list[str] | None,
         typer.Option(
             "--key",
             metavar="KIND=NAME",
             help="What the file calls a label; KIND as in data.keys of a recipe: energy, forces, stress, virial, "
-            "virial_sign, vasp_stress, config_type, forces_sign. May be repeated.",
+            "virial_sign, vasp_stress, stress_order, config_type, forces_sign. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -128,7 +138,8 @@ def evaluate(
         )
     task = task_of(kind)
     given: dict[str, Any] = {
-        "plot": plot, "keys": _pairs("--key", key), "units": _pairs("--unit", unit), "index": index, "part": part,
+        "plot": plot, "output": output, "overwrite": overwrite or None,
+        "keys": _pairs("--key", key), "units": _pairs("--unit", unit), "index": index, "part": part,
         "format": file_format, "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms,
         "neighbors": neighbors, "limit": limit, "trust": trust or None,
     }  # fmt: skip

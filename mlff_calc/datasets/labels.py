@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mlff_calc.datasets.sample import KINDS, Kind, number_array
 from mlff_calc.datasets.spellings import is_gradient, spelled
+from mlff_calc.datasets.stress_order import VASP, VOIGT, full_tensor, parsed_order
 from mlff_calc.datasets.units import Units
 from mlff_calc.errors import DatasetError
 
@@ -44,6 +45,8 @@ class LabelKeys:
         virial_sign: +1 where the file's virial is positive in compression (``stress = -virial / volume``), -1 where the
             file has the opposite sign.
         vasp_stress: for a stress as VASP prints it ("in kB"): kbar, positive in compression, order xx yy zz xy yz zx.
+        stress_order: order of the six numbers of a stress, virial or VASP stress where the file has another one, such as
+            ``xx yy zz xy xz yz``; a label of 9 numbers or 3 x 3 is then refused.
         config_type: for the kind of configuration, which is kept aside for the evaluation.
     """
 
@@ -55,6 +58,7 @@ class LabelKeys:
     vasp_stress: str | None = None
     config_type: str = "config_type"
     forces_sign: int = 1
+    stress_order: str | None = None
 
     def __post_init__(self) -> None:
         given = {kind: name for kind, name in self.named().items() if kind not in ("energy", "forces")}
@@ -65,6 +69,8 @@ class LabelKeys:
             raise DatasetError(f"virial_sign is {self.virial_sign}; give 1 (positive in compression) or -1")
         if self.forces_sign not in (1, -1):
             raise DatasetError(f"forces_sign is {self.forces_sign}; give 1 (forces) or -1 (gradient of the energy)")
+        if self.stress_order is not None:
+            parsed_order(self.stress_order)
         self._refuse_confusion()
 
     def _refuse_confusion(self) -> None:
@@ -251,10 +257,15 @@ def _stress(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> NDArray[
     if not atoms.pbc.all():
         return f"hold '{name}', but are not periodic in all three directions, and their stress is not trained on"
     if keys.vasp_stress is not None:
-        array = number_array(value, ((6,),), place, name)[[0, 1, 2, 4, 5, 3]]
-        return np.asarray(voigt_6_to_full_3x3_stress(-array * KBAR), dtype=np.float64)
+        array = number_array(value, ((6,),), place, name)
+        return full_tensor(-array * KBAR, keys.stress_order or VASP)
     array = number_array(value, ((6,), (9,), (3, 3)), place, name)
-    full = voigt_6_to_full_3x3_stress(array) if array.shape == (6,) else array.reshape(3, 3)
+    if array.size != 6 and keys.stress_order is not None:
+        raise DatasetError(
+            f"{place}: label '{name}' has shape {list(array.shape)}, and keys.stress_order is '{keys.stress_order}', which "
+            "is an order of six numbers; leave stress_order out"
+        )
+    full = full_tensor(array, keys.stress_order or VOIGT) if array.size == 6 else array.reshape(3, 3)
     symmetric: NDArray[np.float64] = 0.5 * (full + full.T)
     if keys.virial_name() is None:
         return symmetric * units.stress_factor

@@ -6,7 +6,8 @@ only when a run starts.
 
 from __future__ import annotations
 
-from mlff_calc.training.potential.evaluate import EvaluationReport, evaluate
+from mlff_calc.training.potential.evaluate import evaluate
+from mlff_calc.training.potential.report import EvaluationReport
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.run import TrainingResult, train
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,19 @@ class ErrorSums:
             self.add_pairs(name, output, label)
             if name == "energy":
                 self.add_pairs("energy_per_atom", output / n_atoms, label / n_atoms)
+
+    @classmethod
+    def of_frame(cls, predicted: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], n_atoms: int) -> ErrorSums:
+        """The sums of one frame: `energy` [] eV, `forces` [n_atoms, 3] eV/Angstrom, `stress` [3, 3] eV/Angstrom^3."""
+        found = cls()
+        outputs, known = ({k: torch.as_tensor(v).double() for k, v in each.items()} for each in (predicted, labels))
+        found.add(outputs, known, torch.tensor(n_atoms))
+        return found
+
+    def merge(self, other: ErrorSums) -> None:
+        """Add the sums of another."""
+        for name, row in other.rows.items():
+            self.rows[name] = self.rows[name] + row if name in self.rows else row
 
     def add_pairs(self, name: str, output: Tensor, label: Tensor) -> None:
         """Add the errors of `output` against `label`, both of one shape.

@@ -93,8 +93,8 @@ class Task(ABC, Generic[R, P]):
         example: Commented recipe.
         items: Plural noun for the samples of a part, such as frames.
         options: Names of options of `mlff eval` that the kind takes beside device, precision and batch size: of `plot`,
-            `keys`, `units`, `index`, `part`, `format`, `horizon`, `start`, `hops`, `heavy_atoms`, `neighbors`, `limit` and
-            `trust`.
+            `keys`, `units`, `index`, `part`, `format`, `output` and `overwrite`, `horizon`, `start`, `hops`, `heavy_atoms`,
+            `neighbors`, `limit` and `trust`.
     """
 
     name: ClassVar[str]

@@ -210,3 +210,108 @@ def test_several_files_are_judged_together(project: Path, tmp_path: Path, capsys
     ):
         assert run_cli(build_app(), ["eval", str(project / "P"), *words]) == 1
         assert expected in " ".join(capsys.readouterr().err.split())
+
+
+def sheared(project: Path, path: Path, order: str) -> None:
+    """Twelve strained crystals whose stresses are those of the potential, six numbers in the named order."""
+    potential = load_potential(project / "P")
+    random, frames = np.random.default_rng(0), []
+    for _ in range(12):
+        atoms = ase.io.read(project / "data.extxyz", 0)
+        atoms.calc = None
+        atoms.set_cell(np.diag([3.0, 3.2, 3.4]) + random.normal(scale=0.15, size=(3, 3)))
+        atoms.pbc = True
+        stress = evaluate_atoms(potential, [atoms])["stress"].reshape(3, 3)
+        atoms.info = {"S": np.array([stress["xyz".index(a), "xyz".index(b)] for a, b in order.split()])}
+        frames.append(atoms)
+    ase.io.write(path, frames)
+
+
+def test_components_in_another_order_are_noticed(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = "xx yy zz xy xz yz"
+    sheared(project, tmp_path / "s.extxyz", order)
+    words = [str(project / "P"), str(tmp_path / "s.extxyz"), "--key", "stress=S"]
+    right = report_of(capsys, *words, "--key", f"stress_order={order}")
+    assert right["errors"]["stress"]["mae"] == pytest.approx(0.0, abs=1e-3)
+    assert right["hints"] == []
+    wrong = report_of(capsys, *words)
+    by_component = {name: errors["mae"] for name, errors in wrong["stress_by_component"].items()}
+    assert list(by_component) == ["xx", "yy", "zz", "yz", "xz", "xy"]
+    assert max(by_component[name] for name in ("xx", "yy", "zz", "xz")) < 1e-3 < min(by_component["yz"], by_component["xy"])
+    assert run_cli(build_app(), ["eval", *words]) == 0
+    said = capsys.readouterr().out
+    assert "yz fits the predicted xy (correlation 1.00," in said
+    assert "xy fits the predicted yz (correlation 1.00," in said
+    assert "The key stress_order names the order" in said
+
+
+def test_the_offset_of_another_level_of_theory(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels that differ by energies of elements: a mean takes out a part of it, offsets of elements take out all."""
+    potential = load_potential(project / "P")
+    frames = []
+    for number in range(6):
+        atoms = Atoms("H" * (number + 1) + "O" * 2, np.random.default_rng(number).uniform(0, 4, (number + 3, 3)))
+        energy = float(evaluate_atoms(potential, [atoms])["energy"][0]) - 13.0 * (number + 1) - 400.0 * 2
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+        frames.append(atoms)
+    ase.io.write(tmp_path / "other.extxyz", frames)
+    offset = report_of(capsys, str(project / "P"), str(tmp_path / "other.extxyz"))["energy_offset"]
+    per_atom = [1000.0 * (13.0 * (n + 1) + 800.0) / (n + 3) for n in range(6)]
+    assert offset["per_atom"] == pytest.approx(np.mean(per_atom), rel=1e-6)
+    assert offset["rmse"] == pytest.approx(np.std(per_atom), rel=1e-6)
+    assert offset["by_element"] == pytest.approx({"H": 13000.0, "O": 400000.0}, abs=0.1)
+    assert offset["by_element_rmse"] == pytest.approx(0.0, abs=0.1)
+    assert run_cli(build_app(), ["eval", str(project / "P"), str(tmp_path / "other.extxyz")]) == 0
+    assert f"(offset {offset['per_atom']:.3f} meV/atom)" in capsys.readouterr().out
+    same = report_of(capsys, str(project / "P"), str(project / "data.extxyz"))["energy_offset"]
+    assert same["per_atom"] == pytest.approx(-100.0 / 3, abs=0.01)
+    assert same["mae"] == pytest.approx(0.0, abs=0.01)
+    assert same["by_element"] == {}  # one composition tells no elements apart
+
+
+def test_predictions_frame_by_frame(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, written, plain = project / "data.extxyz", tmp_path / "predicted.extxyz", tmp_path / "predicted.json"
+    for file in (written, plain):
+        report_of(capsys, str(project / "P"), str(data), "--output", str(file), "--batch-size", "3")
+    frames, records = ase.io.read(written, ":"), json.loads(plain.read_text())
+    assert [atoms.info["frame"] for atoms in frames] == [record["frame"] for record in records] == [0, 1, 2, 3]
+    for atoms, record, read in zip(frames, records, ase.io.read(data, ":"), strict=True):
+        assert atoms.info["config_type"] == record["config_type"] == read.info["config_type"]
+        assert atoms.info["REF_energy"] == pytest.approx(read.get_potential_energy())
+        assert record["REF_energy"] - record["mlff_energy"] == pytest.approx(0.1, abs=1e-5)
+        np.testing.assert_allclose(atoms.arrays["mlff_forces"], record["mlff_forces"], atol=1e-7)
+        np.testing.assert_allclose(atoms.arrays["REF_forces"], read.get_forces(), atol=1e-7)
+    keys = ["--key", "energy=mlff_energy", "--key", "forces=mlff_forces"]
+    again = report_of(capsys, str(project / "P"), str(written), *keys)["errors"]
+    assert max(again[name]["rmse"] for name in ("energy", "forces")) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("there.extxyz", "exists already; give another name, or --overwrite"),
+        ("out.csv", "the format goes by the name; give a name that ends in .extxyz or .xyz or .json"),
+        ("gone/out.extxyz", "there is no folder"),
+        (".", "is a folder; name a file in it, such as predictions.extxyz"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str,
+    expected: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("there.extxyz").write_text("mine")
+    arguments = ["eval", str(project / "P"), str(project / "data.extxyz"), "--output", output]
+    assert run_cli(build_app(), arguments) == 1
+    assert expected in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("there.extxyz", "mine")]
+    if output == "there.extxyz":
+        assert run_cli(build_app(), [*arguments, "--overwrite"]) == 0
+        assert "mlff_energy" in Path(output).read_text()
+        own = ["eval", str(project / "P"), output, "--key", "energy=REF_energy", "--output", output, "--overwrite"]
+        before = Path(output).read_text()
+        assert run_cli(build_app(), own) == 1
+        assert "is one of the files that are evaluated" in capsys.readouterr().err
+        assert Path(output).read_text() == before

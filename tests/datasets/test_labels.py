@@ -276,3 +276,40 @@ def test_a_stress_of_another_place_is_refused_unless_it_is_named(tmp_path):
     atoms.pbc = [True, True, False]
     ase.io.write(tmp_path / "b.traj", atoms)
     assert read_structures(tmp_path / "b.traj")[0].stress is None
+
+
+ORDER = "xx yy zz xy xz yz"  # of the molybdenum of mlearn; its silicon has VASP's own
+SIX = '"1 2 3 6 5 4"'
+
+
+def test_six_numbers_in_any_order(tmp_path):
+    for spelled in (ORDER, "xx, yy, zz, yx, zx, zy", "XX YY ZZ XY XZ YZ"):
+        keys = LabelKeys(stress="my", stress_order=spelled)
+        np.testing.assert_allclose(one(tmp_path, f"my={SIX}", keys=keys).stress, FULL)
+    np.testing.assert_allclose(one(tmp_path, f"stress={SIX}", keys=LabelKeys(stress_order=ORDER)).stress, FULL)
+    virial = one(tmp_path, f"virial={SIX}", keys=LabelKeys(virial="virial", stress_order=ORDER))
+    np.testing.assert_allclose(virial.stress, -FULL / 30.0)
+    kbar = one(tmp_path, f"in_kB={SIX}", keys=LabelKeys(vasp_stress="in_kB", stress_order=ORDER))
+    np.testing.assert_allclose(kbar.stress, -FULL / 1602.1766, rtol=1e-6)
+    default = one(tmp_path, 'in_kB="1 2 3 6 4 5"', keys=LabelKeys(vasp_stress="in_kB"))
+    np.testing.assert_allclose(default.stress, -FULL / 1602.1766, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("order", "fault"),
+    [
+        ("xx yy zz xy yz", "lacks xz"),
+        ("xx yy zz xy yz yz", "lacks xz"),
+        ("xx yy zz xy yz zx xx", "has 7 components"),
+        ("xx yy zz xy yz xw", "'xw' is no component"),
+        ("", "lacks xx yy zz yz xz xy"),
+    ],
+)
+def test_an_order_names_each_component_once(order, fault):
+    with pytest.raises(DatasetError, match=fault):
+        LabelKeys(stress="my", stress_order=order)
+
+
+def test_an_order_is_of_six_numbers(tmp_path):
+    with pytest.raises(DatasetError, match=r"one\.extxyz, frame 0: label 'my' has shape \[9\].*leave stress_order out"):
+        one(tmp_path, 'my="1 6 5 6 2 4 5 4 3"', keys=LabelKeys(stress="my", stress_order=ORDER))

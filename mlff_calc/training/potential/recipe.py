@@ -44,6 +44,7 @@ class LabelKeys(Section):
     vasp_stress: str | None = None
     config_type: str = "config_type"
     forces_sign: Literal[1, -1] = 1
+    stress_order: str | None = None
 
     @model_validator(mode="after")
     def _reader_takes_them(self) -> LabelKeys:

@@ -11,13 +11,14 @@ from mlff_calc.potential import Potential
 from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.data import GraphFrames
 from mlff_calc.training.potential.decisions import check_decisions, data_marks, decisions
-from mlff_calc.training.potential.evaluate import EvaluationReport, evaluate, evaluate_files
+from mlff_calc.training.potential.evaluate import evaluate, evaluate_files
 from mlff_calc.training.potential.example import EXAMPLE_RECIPE
 from mlff_calc.training.potential.finetune import start_from
 from mlff_calc.training.potential.frames import Frames, read_frames
 from mlff_calc.training.potential.labels import check_labels, label_table
 from mlff_calc.training.potential.recipe import PotentialRecipe, parse_sources
 from mlff_calc.training.potential.references import notes_of, origin_of
+from mlff_calc.training.potential.report import EvaluationReport
 from mlff_calc.training.task import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
     name = "potential"
     recipe = PotentialRecipe
     example = EXAMPLE_RECIPE
-    options = frozenset({"plot", "keys", "units", "index", "part", "format", "trust"})
+    options = frozenset({"plot", "keys", "units", "index", "part", "format", "trust", "output", "overwrite"})
 
     def read(self, recipe: PotentialRecipe) -> dict[str, Frames]:
         """Frames by part, their labels counted and checked."""
@@ -114,6 +115,8 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         device: str = "auto",
         precision: str | None = None,
         plot: Path | None = None,
+        output: Path | None = None,
+        overwrite: bool = False,
         trust: bool = False,
         index: str = ":",
         **reading: Any,  # noqa: ANN401
@@ -121,5 +124,6 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         """See `evaluate_files`; `index`, `part`, `format`, `keys` and `units` are those of a recipe's data files."""
         sources = parse_sources({"file": [str(file) for file in data], "index": index} | reading, "mlff eval")
         return evaluate_files(
-            model, sources, batch_size=batch_size or 16, device=device, precision=precision, plot=plot, trust=trust
-        )
+            model, sources, batch_size=batch_size or 16, device=device, precision=precision, plot=plot, output=output,
+            overwrite=overwrite, trust=trust,
+        )  # fmt: skip

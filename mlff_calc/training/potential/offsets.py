@@ -1,0 +1,77 @@
+"""Offset between two levels of theory: what a constant per atom, or per element, takes out of the errors of energies.
+
+Total energies of two methods differ by large amounts that no force depends on. The error that is left without them says how
+well a potential of one method does on data of another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+
+
+@dataclass(frozen=True)
+class EnergyOffset:
+    """Mean offset of energies, predicted minus reference, and the errors that are left without it.
+
+    Attributes:
+        per_atom: Mean of the differences per atom, meV/atom.
+        mae: Mean absolute error per atom without it, meV/atom.
+        rmse: Root mean square error per atom without it, meV/atom.
+        by_element: Offset of each element, meV, by least squares; empty where the compositions of the frames do not tell
+            elements apart.
+        by_element_mae: Mean absolute error per atom without these, meV/atom; None where there are none.
+        by_element_rmse: Root mean square error per atom without these, meV/atom; None where there are none.
+    """
+
+    per_atom: float
+    mae: float
+    rmse: float
+    by_element: dict[str, float]
+    by_element_mae: float | None = None
+    by_element_rmse: float | None = None
+
+    def rows(self) -> list[str]:
+        """Lines for the table of errors."""
+        lines = [_row("  less its mean offset", self.mae, self.rmse, f"(offset {self.per_atom:.3f} meV/atom)")]
+        if self.by_element_mae is not None and self.by_element_rmse is not None:
+            listed = ", ".join(f"{symbol} {value:.3f}" for symbol, value in self.by_element.items())
+            lines.append(_row("  less that of elements", self.by_element_mae, self.by_element_rmse, f"({listed} meV)"))
+        return lines
+
+
+def _row(name: str, mae: float, rmse: float, words: str) -> str:
+    return f"{name:<24} {mae:>10.3f} {rmse:>10.3f}  meV/atom {words}"
+
+
+def energy_offset(reference: np.ndarray, predicted: np.ndarray, compositions: np.ndarray) -> EnergyOffset | None:
+    """The offset of predicted energies.
+
+    Args:
+        reference: [n_frames], eV/atom.
+        predicted: [n_frames], eV/atom.
+        compositions: [n_frames, n], number of atoms of each atomic number.
+
+    Returns:
+        None for fewer than two frames. Elements have offsets of their own where there are at least two of them, twice as
+        many frames as elements, and compositions that tell them apart.
+    """
+    if len(reference) < 2:
+        return None
+    difference = 1000.0 * (predicted - reference)
+    mean = float(difference.mean())
+    found = EnergyOffset(mean, *_errors(difference - mean), {})
+    present = np.flatnonzero(compositions.any(axis=0))
+    shares = compositions[:, present] / compositions.sum(axis=1, keepdims=True)
+    n_elements = len(present)
+    if n_elements < 2 or len(difference) < 2 * n_elements or np.linalg.matrix_rank(shares, tol=1e-6) < n_elements:
+        return found
+    offsets = np.linalg.lstsq(shares, difference, rcond=None)[0]
+    by_element = {chemical_symbols[z]: float(offset) for z, offset in zip(present, offsets, strict=True)}
+    return EnergyOffset(mean, found.mae, found.rmse, by_element, *_errors(difference - shares @ offsets))
+
+
+def _errors(values: np.ndarray) -> tuple[float, float]:
+    return float(np.abs(values).mean()), float(np.sqrt(np.square(values).mean()))
