@@ -1,23 +1,71 @@
-"""Sources of batches, drawn in an order that epoch number and seed alone decide."""
+"""Batches of every kind, what sources of batches do, and the order of an epoch, which its number and the seed alone decide."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from mlff_calc.graph import to_device
+from mlff_calc.graph.keys import Graph
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some frames as one graph, with their labels.
+
+    Attributes:
+        graph: Inputs of the network, by registered key (graph/keys.py).
+        labels: Targets by registered key, which tells level and unit; NaN where a frame lacks one.
+        n_atoms: Numbers of atoms of the systems [n_systems].
+        frames: Numbers of the frames within their part of the data, one for each system.
+        weights: Weights of the terms of the loss by label, one for each row of the label; None where all are 1.
+    """
+
+    graph: Graph
+    labels: dict[str, Tensor]
+    n_atoms: Tensor
+    frames: list[int]
+    weights: dict[str, Tensor] | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        if self.n_atoms.device == device:
+            return self
+        graph, labels = (to_device(each, device, non_blocking=True) for each in (self.graph, self.labels))
+        weights = self.weights and to_device(self.weights, device, non_blocking=True)
+        return Batch(graph, labels, self.n_atoms.to(device, non_blocking=True), self.frames, weights)
 
 
 class BatchSource(Protocol):
-    """Frames that can be drawn as batches; a batch has a method `to(device)`."""
+    """Frames that can be drawn as batches.
+
+    `packed.PackedFrames` is a source in memory; one that reads frame by frame gives what `packed.joined` makes of them.
+    """
 
     def __len__(self) -> int:
         """Number of frames."""
         ...
 
-    def batch(self, frames: list[int]) -> Any:
-        """The named frames as one batch."""
+    def batch(self, frames: Sequence[int], epoch: int, generator: torch.Generator) -> Batch:
+        """The named frames as one batch.
+
+        Args:
+            frames: Numbers of frames.
+            epoch: Number of the epoch, from 0; 0 in validations.
+            generator: Random numbers on the CPU that follow from seed and epoch, for what a source draws.
+        """
         ...
+
+
+def generator_of(seed: int, epoch: int, rank: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    """Random numbers that follow from seed, epoch and process alone, so that a run that is resumed draws the same."""
+    state = np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
 
 
 class EpochLoader:
@@ -62,7 +110,8 @@ class EpochLoader:
         per_process = -(-len(self.data) // self.world) if self.seed is not None else len(self.order())
         return -(-per_process // self.batch_size)
 
-    def __iter__(self) -> Iterator[Any]:
-        order = self.order()
+    def __iter__(self) -> Iterator[Batch]:
+        order, epoch = self.order(), self.epoch()
+        generator = generator_of(self.seed or 0, epoch, self.rank)
         for start in range(0, len(order), self.batch_size):
-            yield self.data.batch(order[start : start + self.batch_size])
+            yield self.data.batch(order[start : start + self.batch_size], epoch, generator)

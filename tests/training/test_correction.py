@@ -13,8 +13,8 @@ from mlff_calc.errors import RecipeError
 from mlff_calc.graph import Graph, collate, graph_from_atoms
 from mlff_calc.potential import build_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.training.data import Batch
 from mlff_calc.training.potential.correction import correction_counts, outputs_on_the_way
-from mlff_calc.training.potential.data import Batch
 from mlff_calc.training.potential.losses import Loss
 from mlff_calc.training.potential.module import TrainingModule
 from mlff_calc.training.potential.recipe import LossSection

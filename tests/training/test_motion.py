@@ -20,12 +20,14 @@ from mlff_calc.graph import collate
 from mlff_calc.potential.files import read_header
 from mlff_calc.propagator import Propagator, load_propagator, motion_graph
 from mlff_calc.training import callbacks
+from mlff_calc.training import packed as packed_graphs
+from mlff_calc.training.packed import PackedGraphs
 from mlff_calc.training.propagator import (
     evaluate_motion_file,
     evaluate_propagator,
 )
 from mlff_calc.training.propagator.build import new_propagator
-from mlff_calc.training.propagator.data import MotionPairs, PackedGraphs
+from mlff_calc.training.propagator.data import MotionPairs
 from mlff_calc.training.propagator.module import MotionModule
 from mlff_calc.training.propagator.parts import data_fingerprint
 from mlff_calc.training.recipe import load_recipe, parse_recipe
@@ -99,13 +101,15 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 # ---- batches
 
 
-def test_packed_graphs_are_what_collate_makes_of_them() -> None:
+@pytest.mark.parametrize("few", [0, 32])
+def test_packed_graphs_are_what_collate_makes_of_them(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_graphs, "FEW", few)
     chain = np.array([[1, 0, 2, 1], [0, 1, 1, 2]])
     samples = [random_sample(2, 0), random_sample(5, 1), random_sample(3, 2, edges=chain), random_sample(4, 3)]
     graphs = [motion_graph(sample) for sample in samples]
     packed = PackedGraphs(graphs)
     for chosen in ([0], [2], [3, 0], [1, 2, 3, 0], [2, 2, 1]):
-        expected, found = collate([graphs[i] for i in chosen]), packed.take(torch.tensor(chosen))
+        expected, found = collate([graphs[i] for i in chosen]), packed.take(chosen, packed.rows(chosen))
         assert expected.keys() == found.keys()
         assert_same(expected, found)
         assert [found[name].dtype for name in expected] == [expected[name].dtype for name in expected]
@@ -117,9 +121,9 @@ def test_a_batch_carries_the_targets_of_its_samples() -> None:
     assert batch.n_atoms.tolist() == [3, 4]
     assert batch.frames == [2, 1]
     wanted = np.concatenate([samples[2].target_positions, samples[1].target_positions])
-    np.testing.assert_array_equal(batch.targets["positions"].numpy(), wanted)
-    np.testing.assert_array_equal(batch.targets["velocities"][:3].numpy(), samples[2].target_velocities)
-    assert bool(batch.targets["velocities"][3:].isnan().all())
+    np.testing.assert_array_equal(batch.labels["positions"].numpy(), wanted)
+    np.testing.assert_array_equal(batch.labels["velocities"][:3].numpy(), samples[2].target_velocities)
+    assert bool(batch.labels["velocities"][3:].isnan().all())
 
 
 def test_the_loss_of_a_mixed_batch_is_the_mean_over_particles(motion_recipe: Recipe) -> None:

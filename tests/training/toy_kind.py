@@ -52,7 +52,7 @@ class Points:
     def __len__(self) -> int:
         return len(self.xy)
 
-    def batch(self, frames: list[int]) -> Points:
+    def batch(self, frames: list[int], epoch: int, generator: torch.Generator) -> Points:
         return Points(self.xy[frames], frames)
 
     def to(self, device: torch.device) -> Points:

@@ -17,8 +17,9 @@ from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.export.exported import ExportedPotential
 from mlff_calc.export.opening import OneByOne, load_any, precision_of
 from mlff_calc.potential.evaluate import check_elements
+from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import first_not_finite
-from mlff_calc.training.potential.data import Batch, GraphFrames
+from mlff_calc.training.potential.data import GraphFrames
 from mlff_calc.training.potential.frames import read_sources
 from mlff_calc.training.potential.predictions import SUFFIXES, write_predictions
 from mlff_calc.training.potential.recipe import Source
@@ -45,11 +46,14 @@ def evaluate(
     Raises:
         UnknownElementError: A frame holds an element the potential does not know; names file and frame.
         StructureError: A structure cannot be a graph.
+        DatasetError: There are no frames.
         EvaluationError: The potential gives a value that is not finite; names file and frame.
     """
     samples = samples.samples if isinstance(samples, StructureDataset) else samples
     for sample in samples:
         check_elements(sample.atoms.numbers, potential, sample.place)  # type: ignore[arg-type]
+    if not samples:
+        raise DatasetError("there are no frames to evaluate a potential on; give at least one")
     graphs = GraphFrames(samples, potential.cutoff)  # type: ignore[attr-defined]
     if isinstance(potential, torch.nn.Module):
         potential.eval()

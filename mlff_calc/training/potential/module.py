@@ -12,10 +12,10 @@ from mlff_calc.datasets import KINDS
 from mlff_calc.graph import to_device
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.training.data import Batch
 from mlff_calc.training.network_module import NetworkModule, decayed_names
 from mlff_calc.training.potential.contraction import SpectralRadius
 from mlff_calc.training.potential.correction import counts_for, outputs_on_the_way
-from mlff_calc.training.potential.data import Batch
 from mlff_calc.training.potential.losses import Loss
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.starts import Starts

@@ -27,7 +27,8 @@ from mlff_calc.device import resolve_device
 from mlff_calc.errors import EvaluationError
 from mlff_calc.potential.files import WEIGHTS, read_header
 from mlff_calc.propagator import Propagator, load_propagator
-from mlff_calc.training.propagator.data import MotionBatch, MotionPairs
+from mlff_calc.training.data import Batch
+from mlff_calc.training.propagator.data import MotionPairs
 from mlff_calc.training.propagator.losses import mean_squares
 from mlff_calc.training.propagator.parts import Inputs
 from mlff_calc.training.sums import ErrorSums
@@ -125,7 +126,7 @@ def evaluate_propagator(
             _refuse_not_finite(outputs, batch, samples)
             for row, guess in ({MODEL: outputs} | _guesses(batch, "velocities" in outputs)).items():
                 for name, value in guess.items():
-                    sums[row].add_pairs(name, value, batch.targets[name])
+                    sums[row].add_pairs(name, value, batch.labels[name])
     errors = {
         row: {name: MotionError(mse, math.sqrt(mse)) for name, mse in mean_squares(found).items()}
         for row, found in sums.items()
@@ -141,7 +142,7 @@ def _timed(propagator: Propagator, graph: dict[str, Tensor]) -> tuple[dict[str, 
     return outputs, time.perf_counter() - began
 
 
-def _guesses(batch: MotionBatch, velocities: bool) -> dict[str, dict[str, Tensor]]:
+def _guesses(batch: Batch, velocities: bool) -> dict[str, dict[str, Tensor]]:
     """What the two guesses say of a batch."""
     graph = batch.graph
     times = graph["horizon"].index_select(0, graph["system_index"]).unsqueeze(1)
@@ -151,7 +152,7 @@ def _guesses(batch: MotionBatch, velocities: bool) -> dict[str, dict[str, Tensor
     return {CONSTANT_VELOCITY: moving, LAST_POSITION: {"positions": graph["positions"]}}
 
 
-def _refuse_not_finite(outputs: dict[str, Tensor], batch: MotionBatch, samples: Sequence[MotionSample]) -> None:
+def _refuse_not_finite(outputs: dict[str, Tensor], batch: Batch, samples: Sequence[MotionSample]) -> None:
     """An error of NaN would say nothing about the other samples, and one left out would hide the failure."""
     for name, value in outputs.items():
         bad = (~torch.isfinite(value)).any(dim=1).nonzero().flatten()

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mlff_calc.graph import to_device
 from mlff_calc.propagator import Propagator
+from mlff_calc.training.data import Batch
 from mlff_calc.training.network_module import NetworkModule
 from mlff_calc.training.propagator.compiling import Forward, compile_propagator
-from mlff_calc.training.propagator.data import MotionBatch
 from mlff_calc.training.propagator.losses import MotionLoss, mean_squares
 from mlff_calc.training.propagator.recipe import MotionRecipe
 from mlff_calc.training.sums import ErrorSums
@@ -50,25 +50,25 @@ class MotionModule(NetworkModule):
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.enable_grad():
             return compile_propagator(self.propagator, to_device(example, self.device))
 
-    def training_step(self, batch: MotionBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; the guard raises where it is not finite."""
         del batch_idx
         self.finite.new_batch("train", batch.frames)
-        loss = self.loss(self(batch.graph), batch.targets)
+        loss = self.loss(self(batch.graph), batch.labels)
         self.count_loss(loss)
         return loss
 
-    def validation_step(self, batch: MotionBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the errors of one batch to the sums; the guard raises where an output is not finite."""
         del batch_idx
         self.finite.new_batch("valid", batch.frames)
         with torch.set_grad_enabled(self._example is not None):  # compiled code is that of training steps
             outputs = {name: value.detach() for name, value in self(batch.graph).items()}
-        loss = self.loss(outputs, batch.targets)
+        loss = self.loss(outputs, batch.labels)
         self.finite.look("validation loss", torch.stack([loss, *(value.sum() for value in outputs.values())]).sum())
-        self.count_valid_loss(loss, len(batch.targets["positions"]))  # a mean over particles: so are its parts
+        self.count_valid_loss(loss, len(batch.labels["positions"]))  # a mean over particles: so are its parts
         for name, output in outputs.items():
-            self.validation.add_pairs(name, output, batch.targets[name])
+            self.validation.add_pairs(name, output, batch.labels[name])
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums anew."""

@@ -1,0 +1,152 @@
+"""Graphs in memory as batches: every key is packed end to end once, and the graphs of a batch are picked from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlff_calc.graph.keys import Graph, Key, Level, get_key, level_counts
+from mlff_calc.training.data import Batch
+
+FEW = 32
+"""Largest number of graphs that are joined part by part. Of more graphs rows are picked, which costs more per row, and
+nothing per graph."""
+
+
+class _Packed:
+    """One key of all graphs end to end.
+
+    Args:
+        key: Declaration of the key.
+        whole: Tensors of all graphs, joined along the key's axis.
+        sizes: Number of rows of each graph.
+    """
+
+    def __init__(self, key: Key, whole: Tensor, sizes: list[int]) -> None:
+        self.key, self.whole, self.sizes = key, whole, sizes
+        self.parts = whole.split(sizes, dim=key.axis)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Packed, (self.key, self.whole, self.sizes)  # thousands of views would each be sent to other processes
+
+    def take(self, frames: Sequence[int], rows: Mapping[Level, Tensor] | None) -> Tensor:
+        if rows is None:
+            return torch.cat([self.parts[index] for index in frames], dim=self.key.axis)
+        return self.whole.index_select(self.key.axis, rows[self.key.level])
+
+
+class PackedGraphs:
+    """Graphs of any sizes with the same keys.
+
+    Args:
+        graphs: At least one.
+    """
+
+    def __init__(self, graphs: Sequence[Graph]) -> None:
+        counts = [level_counts(graph) for graph in graphs]
+        self._counts: dict[Level, Tensor] = {level: torch.tensor([one[level] for one in counts]) for level in counts[0]}
+        self._tensors = {name: self.packed(name, [graph[name] for graph in graphs]) for name in graphs[0]}
+
+    def __len__(self) -> int:
+        return len(self._counts["atom"])
+
+    def packed(self, name: str, tensors: Sequence[Tensor]) -> _Packed:
+        """A key of these graphs, which may be a label beside them."""
+        key = get_key(name)
+        return _Packed(key, torch.cat(list(tensors), dim=key.axis), self._counts[key.level].tolist())
+
+    def total(self, level: Level) -> int:
+        """Number of atoms, edges or systems of all graphs together."""
+        return int(self._counts[level].sum())
+
+    def sizes(self, level: Level, frames: Sequence[int]) -> Tensor:
+        """Numbers of atoms, edges or systems of some graphs [n_frames]."""
+        return self._counts[level].index_select(0, torch.tensor(frames))
+
+    def rows(self, frames: Sequence[int]) -> dict[Level, Tensor] | None:
+        """Places of the atoms, edges and systems of some graphs in the packed tensors; None for a few graphs."""
+        if len(frames) <= FEW:
+            return None
+        found: dict[Level, Tensor] = {}
+        for level, counts in self._counts.items():
+            sizes, chosen = self.sizes(level, frames), torch.tensor(frames)
+            ends = sizes.cumsum(0)
+            shifts = (counts.cumsum(0) - counts).index_select(0, chosen) - (ends - sizes)
+            found[level] = torch.arange(int(ends[-1])) + torch.repeat_interleave(shifts, sizes)
+        return found
+
+    def take(self, frames: Sequence[int], rows: Mapping[Level, Tensor] | None = None) -> Graph:
+        """Some graphs as one, as `collate` would give it.
+
+        Args:
+            frames: Numbers of graphs, at least one.
+            rows: Result of `rows` for them.
+        """
+        sizes = {level: self.sizes(level, frames) for level in self._counts}
+        batch: Graph = {}
+        for name, packed in self._tensors.items():
+            part, key = packed.take(frames, rows), packed.key
+            if key.points_to is not None:
+                counts = sizes[key.points_to]
+                part = part + torch.repeat_interleave(counts.cumsum(0) - counts, sizes[key.level])
+            batch[name] = part
+        return batch
+
+
+class PackedFrames:
+    """A source of batches whose graphs and labels are all in memory.
+
+    Args:
+        graphs: At least one, all with the same keys.
+        labels: Labels of each graph by registered key, all with the same keys; NaN where a graph lacks one.
+        weights: Weights of each graph in the terms of the loss, by label; None where all are 1.
+    """
+
+    def __init__(
+        self,
+        graphs: Sequence[Graph],
+        labels: Sequence[Mapping[str, Tensor]],
+        weights: Sequence[Mapping[Any, float]] | None = None,
+    ) -> None:
+        self.graphs = PackedGraphs(graphs)
+        self.labels = {name: self.graphs.packed(name, [one[name] for one in labels]) for name in labels[0]}
+        self.weights = weights
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def batch(self, frames: Sequence[int], epoch: int = 0, generator: torch.Generator | None = None) -> Batch:
+        """The named frames as one batch; it is the same in every epoch."""
+        del epoch, generator
+        rows, n_atoms = self.graphs.rows(frames), self.graphs.sizes("atom", frames)
+        labels = {name: packed.take(frames, rows) for name, packed in self.labels.items()}
+        weights = None if self.weights is None else weights_of([self.weights[index] for index in frames], n_atoms)
+        return Batch(self.graphs.take(frames, rows), labels, n_atoms, list(frames), weights)
+
+
+def weights_of(weights: Sequence[Mapping[Any, float]], n_atoms: Tensor) -> dict[str, Tensor]:
+    """Weights of the rows of the labels of a batch, by label.
+
+    Args:
+        weights: Weights of each system by label.
+        n_atoms: Numbers of atoms of the systems [n_systems].
+    """
+    found = {name: torch.tensor([one[name] for one in weights], dtype=torch.float64) for name in weights[0]}
+    return {
+        name: one.repeat_interleave(n_atoms) if get_key(name).level == "atom" else one for name, one in found.items()
+    }
+
+
+def joined(
+    graphs: Sequence[Graph],
+    labels: Sequence[Mapping[str, Tensor]],
+    frames: Sequence[int],
+    weights: Sequence[Mapping[Any, float]] | None = None,
+) -> Batch:
+    """A batch of frames that were read one by one; arguments as those of `PackedFrames`, with the numbers of the frames."""
+    batch = PackedFrames(graphs, labels, weights).batch(range(len(graphs)))
+    return replace(batch, frames=list(frames))
