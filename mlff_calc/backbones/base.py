@@ -1,12 +1,14 @@
 """The contract of a backbone, and the registry through which recipes name one."""
 
+from __future__ import annotations
+
 import difflib
 import inspect
 import math
 from collections.abc import Callable
 from contextlib import suppress
 from numbers import Integral, Real
-from typing import Any, Dict, Optional
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -46,9 +48,9 @@ class Backbone(nn.Module):
         """Compute what depends on geometry only in float64 (precision `mixed`); without such a part, nothing changes."""
 
 
-def node_species(graph: Dict[str, Tensor]) -> Optional[Tensor]:
+def node_species(graph: dict[str, Tensor]) -> Tensor | None:
     """Species [n_nodes] of an engine's own atoms and its ghosts; None where one process holds all atoms."""
-    return graph["node_species"] if "node_species" in graph else None  # noqa: SIM401 - TorchScript
+    return graph.get("node_species")
 
 
 _BACKBONES: dict[str, type[Backbone]] = {}

@@ -29,7 +29,9 @@ stand on atoms, of which there are few, and edges do one product with a vector. 
 between layers is EGNN's (Satorras et al., 2021).
 """
 
-from typing import Dict, List, NamedTuple, Optional
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +69,7 @@ class Hop(nn.Module):
         self.lift = MVLinear(channels, channels)
 
     def forward(
-        self, features: Tensor, edge_index: Tensor, radial: Tensor, turn: Tensor, nodes: Optional[Tensor] = None
+        self, features: Tensor, edge_index: Tensor, radial: Tensor, turn: Tensor, nodes: Tensor | None = None
     ) -> Tensor:
         """Map multivectors [8, n_atoms, channels] to the same shape; `radial` [n_edges, 2, channels]."""
         n_atoms = features.shape[1]
@@ -90,10 +92,10 @@ class CliffordBlock(nn.Module):
         self.update = CEMLP((hops + 1) * channels, channels, channels)
 
     def forward(
-        self, features: Tensor, edge_index: Tensor, radial: Tensor, turn: Tensor, nodes: Optional[Tensor] = None
+        self, features: Tensor, edge_index: Tensor, radial: Tensor, turn: Tensor, nodes: Tensor | None = None
     ) -> Tensor:
         """Map multivectors [8, n_atoms, channels] to the same shape; `radial` [n_edges, 2 * hops, channels]."""
-        reached: List[Tensor] = [features]
+        reached = [features]
         for r, hop in enumerate(self.hops):
             reached.append(hop(reached[-1], edge_index, radial[:, 2 * r : 2 * r + 2], turn, nodes))
         return features + self.update(torch.cat(reached, dim=2))
@@ -153,7 +155,6 @@ class CgEgnn(Backbone):
         self.channels = channels
         self.n_layers = n_layers * hops
         self.hops = hops
-        self.is_fixed_point = False
         self.exchange_width = 8 * channels
         self.double_geometry = False
         self.norm = float(avg_num_neighbors) ** -0.5
@@ -170,7 +171,7 @@ class CgEgnn(Backbone):
         """Distances, basis and directions in float64, cast to the precision of the weights afterwards."""
         self.double_geometry = double
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` `moved` [n_atoms, 3].
 
         Where the graph has `input_features` and `edge_inputs`, they are added to first features and radial basis.
@@ -205,7 +206,7 @@ class CgEgnn(Backbone):
             out["moved"] = shift
         return out
 
-    def bonds(self, edge_vec: Tensor, known: Optional[Tensor]) -> Bonds:
+    def bonds(self, edge_vec: Tensor, known: Tensor | None) -> Bonds:
         """Bond multivectors of `edge_vec` [n_edges, 3] (Angstrom), with what is `known` of edges [n_edges, n_basis]."""
         dtype = self.species.weight.dtype
         rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))

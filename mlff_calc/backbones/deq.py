@@ -20,9 +20,11 @@ Source: Burger et al., "DEQuify your force field" (2025), Sec. 3: a weight-tied 
 injects by replacing the residual stream, per atom, where theirs rescales by one norm over the batch.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
-from typing import Any, Dict, List, NamedTuple, Optional, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,12 +59,12 @@ class LinearMap(NamedTuple):
 class FixedPointMap(nn.Module):
     """f: one or two blocks, the first of which reads z and writes on the embedding."""
 
-    def __init__(self, blocks: List[EquiformerBlock]) -> None:
+    def __init__(self, blocks: list[EquiformerBlock]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
     def forward(
-        self, state: Tensor, edge_index: Tensor, prepared: List[Tensor], nodes: Optional[Tensor] = None
+        self, state: Tensor, edge_index: Tensor, prepared: list[Tensor], nodes: Tensor | None = None
     ) -> Tensor:
         """Map `state` [n_atoms, (l_max+1)^2, channels] to the same shape, with what `Deq.prepare` gave."""
         features = prepared[0]
@@ -176,7 +178,7 @@ class Deq(Backbone):
         """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
         self.geometry.double_geometry = double
 
-    def prepare(self, graph: Dict[str, Tensor]) -> List[Tensor]:
+    def prepare(self, graph: dict[str, Tensor]) -> list[Tensor]:
         """What f needs of a structure: embedding, envelope, frames, and the radial weights of each block."""
         species, edge_index = graph["species"], graph["edge_index"]
         edges = self.geometry(graph["edge_vec"], edge_index, species, node_species(graph), edge_inputs(graph))
@@ -190,7 +192,7 @@ class Deq(Backbone):
         return prepared
 
     def evaluate(
-        self, state: Tensor, edge_index: Tensor, prepared: List[Tensor], nodes: Optional[Tensor] = None
+        self, state: Tensor, edge_index: Tensor, prepared: list[Tensor], nodes: Tensor | None = None
     ) -> Tensor:
         """One evaluation f(z) [n_atoms, (l_max+1)^2, channels] of `state` z, with what `prepare` gave.
 
@@ -198,8 +200,7 @@ class Deq(Backbone):
         """
         return self.map(state, edge_index, prepared, nodes)
 
-    @torch.jit.unused
-    def dropout_factors(self, graph: Dict[str, Tensor]) -> Tensor:
+    def dropout_factors(self, graph: dict[str, Tensor]) -> Tensor:
         """Factors [n_atoms, attention_channels] of messages: 0 with probability `dropout`, else 1 / (1 - dropout).
 
         They are drawn once per solve and atom and act in all of its evaluations alike ("recurrent" dropout; Gal and
@@ -210,8 +211,7 @@ class Deq(Backbone):
         chance = torch.full((graph["atomic_numbers"].shape[0], hidden), kept, device=self.norm.scale.device)
         return torch.bernoulli(chance).to(self.norm.scale.dtype) / kept
 
-    @torch.jit.unused
-    def linear_maps(self) -> List[LinearMap]:
+    def linear_maps(self) -> list[LinearMap]:
         """The linear maps inside f that the state goes through; what reads geometry alone is not among them."""
         found = []
         for path, module in self.map.named_modules():
@@ -227,14 +227,12 @@ class Deq(Backbone):
                     found.append(LinearMap(f"map.{path}.{name}", weight, input_dim, limit))
         return found
 
-    @torch.jit.unused
-    def random_state(self, graph: Dict[str, Tensor]) -> Tensor:
+    def random_state(self, graph: dict[str, Tensor]) -> Tensor:
         """Normal random numbers in the shape of a state, for power iterations."""
         shape = (graph["atomic_numbers"].shape[0], (self.l_max + 1) ** 2, self.channels)
         return torch.randn(shape, dtype=self.norm.scale.dtype, device=self.norm.scale.device)
 
-    @torch.jit.unused
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] and what the solve found to the graph.
 
         Adds `state` (z*, [n_atoms, (l_max+1)^2, channels]), `residual` and `evaluations` [n_systems]. `start_state`, where
@@ -284,7 +282,7 @@ def _build_solver(name: str, tolerance: float, max_evaluations: int, damping: fl
     Raises:
         RecipeError: an unknown name, or an option out of range.
     """
-    options: Dict[str, Any] = {"max_evaluations": max_evaluations, "damping": damping}
+    options: dict[str, Any] = {"max_evaluations": max_evaluations, "damping": damping}
     if name != "picard":
         options["history"] = history
     try:

@@ -12,7 +12,9 @@ equivariant under O(3), not SO(3) alone), in the gate (exactly equivariant, no g
 (nn/attention.py).
 """
 
-from typing import Dict, NamedTuple, Optional, cast
+from __future__ import annotations
+
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +73,8 @@ class EdgeGeometry(nn.Module):
         edge_vec: Tensor,
         edge_index: Tensor,
         species: Tensor,
-        nodes: Optional[Tensor] = None,
-        inputs: Optional[Tensor] = None,
+        nodes: Tensor | None = None,
+        inputs: Tensor | None = None,
     ) -> Edges:
         """Return the edge tensors for `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights.
 
@@ -105,7 +107,7 @@ class AtomEmbedding(nn.Module):
         self.species = nn.Embedding(n_species, channels)
         self.radial = RadialMLP([edge_channels, edge_channels, (l_max + 1) * channels])
 
-    def forward(self, species: Tensor, edge_index: Tensor, edges: Edges, inputs: Optional[Tensor] = None) -> Tensor:
+    def forward(self, species: Tensor, edge_index: Tensor, edges: Edges, inputs: Tensor | None = None) -> Tensor:
         """Return features [n_atoms, (l_max+1)^2, channels] from `species` [n_atoms].
 
         `inputs` [n_atoms, 4, channels] are scalars and vectors known of atoms; vectors are left out where `l_max` is 0.
@@ -142,7 +144,7 @@ class EquiformerBlock(nn.Module):
         self.ffn = FeedForward(l_max, channels, ffn_channels)
         self.ends = False
 
-    def forward(self, features: Tensor, edge_index: Tensor, edges: Edges, nodes: Optional[Tensor] = None) -> Tensor:
+    def forward(self, features: Tensor, edge_index: Tensor, edges: Edges, nodes: Tensor | None = None) -> Tensor:
         """Map features [n_atoms, (l_max+1)^2, channels] to the same shape, or where the block `ends` to their scalars."""
         source = self.attention_norm(features)
         if self.ends:
@@ -208,7 +210,6 @@ class Equiformer(Backbone):
         self.l_max = l_max
         self.channels = channels
         self.n_layers = n_layers
-        self.is_fixed_point = False
         self.exchange_width = (l_max + 1) ** 2 * attention_channels
         self.geometry = EdgeGeometry(cutoff, n_basis, edge_channels, l_max, m_max, n_species, envelope_exponent)
         self.embedding = AtomEmbedding(l_max, channels, edge_channels, n_species, avg_num_neighbors)
@@ -230,7 +231,7 @@ class Equiformer(Backbone):
         """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
         self.geometry.double_geometry = double
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, scalars alone after `limit_outputs(0)`."""
         species, edge_index = graph["species"], graph["edge_index"]
         nodes = node_species(graph)

@@ -39,8 +39,10 @@ number of neighbours, not by their number: both agree, up to a factor, on graphs
 Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees; Eqs. 3-7 there, with `moves`.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Dict, List, NamedTuple, Optional, Tuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +87,6 @@ class HegnnLayer(nn.Module):
         ends: leave steerable features as they are, because there are none or nothing reads them after this layer.
     """
 
-    moves: torch.jit.Final[bool]
     read_own: Tensor
     read_ray: Tensor
     gate_other: Tensor
@@ -127,9 +128,9 @@ class HegnnLayer(nn.Module):
         steerable: Tensor,
         edge_index: Tensor,
         edges: SteerableEdges,
-        nodes: Optional[Tensor] = None,
-        drift: Optional[Tensor] = None,
-    ) -> Tuple[Tensor, Tensor, Tensor]:
+        nodes: Tensor | None = None,
+        drift: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One layer for `edge_index` [2, n_edges].
 
         Args:
@@ -173,7 +174,7 @@ class HegnnLayer(nn.Module):
         received = scatter_sum(message * edges.weight, centres, n_atoms)
         return scalars + self.update(torch.cat([scalars, received], dim=1)), steerable, moved
 
-    def rows(self, scalars: Tensor, steerable: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def rows(self, scalars: Tensor, steerable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What edges look up: of centres and of neighbours [n_atoms, channels] each, bounded features [n_atoms, wide]."""
         shrink = torch.rsqrt(1.0 + self.degrees.sums(steerable * steerable))
         centre, source = torch.split(self.pair(torch.cat([scalars, shrink], dim=1)), self.channels, dim=1)
@@ -241,7 +242,6 @@ class Hegnn(Backbone):
         self.l_max = l_max
         self.channels = channels
         self.n_layers = n_layers
-        self.is_fixed_point = False
         self.read_l_max = l_max
         self.copies = steerable_channels
         self.double_geometry = False
@@ -272,7 +272,7 @@ class Hegnn(Backbone):
         """Distances, basis and harmonics in float64, cast to the precision of the weights afterwards."""
         self.double_geometry = double
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` `moved` [n_atoms, 3].
 
         Degrees above those of `limit_outputs` are left out.
@@ -306,7 +306,7 @@ class Hegnn(Backbone):
             out["moved"] = shift
         return out
 
-    def drift(self, graph: Dict[str, Tensor]) -> Optional[Tensor]:
+    def drift(self, graph: dict[str, Tensor]) -> Tensor | None:
         """What `moves` scales and adds to positions [n_atoms, 3], in the precision of the weights.
 
         Raises:
@@ -323,7 +323,7 @@ class Hegnn(Backbone):
             return graph["drift"].to(self.species.weight.dtype)
         return None
 
-    def with_inputs(self, graph: Dict[str, Tensor], scalars: Tensor, steerable: Tensor) -> Tuple[Tensor, Tensor]:
+    def with_inputs(self, graph: dict[str, Tensor], scalars: Tensor, steerable: Tensor) -> tuple[Tensor, Tensor]:
         """First features with `input_features`, if any: scalars, and channels of vectors folded to the copies of v^(1)."""
         inputs = input_features(graph)
         if inputs is None:
@@ -336,7 +336,7 @@ class Hegnn(Backbone):
         return scalars, steerable + self.filled(nn.functional.pad(folded, [0, rest]).flatten(1))
 
     def edges(
-        self, edge_vec: Tensor, known: Optional[Tensor] = None, harmonics: Optional[Tensor] = None
+        self, edge_vec: Tensor, known: Tensor | None = None, harmonics: Tensor | None = None
     ) -> SteerableEdges:
         """Geometry of `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights.
 
@@ -361,7 +361,7 @@ class Hegnn(Backbone):
         """Features [n, width] with columns of zeros [n, wide]."""
         return nn.functional.pad(steerable, [0, self.degrees.wide - self.degrees.width])
 
-    def start(self, species: Tensor, edge_index: Tensor, edges: SteerableEdges, nodes: Optional[Tensor]) -> Tensor:
+    def start(self, species: Tensor, edge_index: Tensor, edges: SteerableEdges, nodes: Tensor | None) -> Tensor:
         """The first steerable features [n_atoms, wide]: neighbourhoods projected on harmonics."""
         if self.l_max == 0:
             return edges.harmonics.new_zeros((species.shape[0], 0))
@@ -371,7 +371,7 @@ class Hegnn(Backbone):
         gates = (edges.basis @ self.degrees.spread(radial)) * by_species * edges.weight
         return scatter_sum(gates * edges.harmonics, edge_index[0], species.shape[0])
 
-    def from_centre(self, graph: Dict[str, Tensor]) -> Tensor:
+    def from_centre(self, graph: dict[str, Tensor]) -> Tensor:
         """Harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, wide]."""
         if "node_species" in graph:
             raise StructureError(
@@ -395,7 +395,7 @@ class Hegnn(Backbone):
 
     def features(self, scalars: Tensor, steerable: Tensor) -> Tensor:
         """Scalars, and each degree mixed from its copies to `channels` [n_atoms, (l_max+1)^2, channels]."""
-        parts: List[Tensor] = [scalars.unsqueeze(1)]
+        parts = [scalars.unsqueeze(1)]
         width = self.degrees.width
         copies = steerable[:, :width].view(scalars.shape[0], self.copies, width // self.copies).transpose(1, 2)
         for degree in range(1, self.read_l_max + 1):

@@ -8,20 +8,20 @@ Two keys, whose presence decides; potentials set neither.
 | `edge_inputs` | [n_edges, n_basis] | add it to their radial basis |
 """
 
-from typing import Dict, Optional
+from __future__ import annotations
 
 import torch
 from torch import Tensor
 
 
-def input_features(graph: Dict[str, Tensor]) -> Optional[Tensor]:
+def input_features(graph: dict[str, Tensor]) -> Tensor | None:
     """Scalars and vectors known of atoms [n_atoms, 4, channels]; None where there are none."""
-    return graph["input_features"] if "input_features" in graph else None  # noqa: SIM401 - TorchScript
+    return graph.get("input_features")
 
 
-def edge_inputs(graph: Dict[str, Tensor]) -> Optional[Tensor]:
+def edge_inputs(graph: dict[str, Tensor]) -> Tensor | None:
     """What is known of edges [n_edges, n_basis]; None where there is nothing."""
-    return graph["edge_inputs"] if "edge_inputs" in graph else None  # noqa: SIM401 - TorchScript
+    return graph.get("edge_inputs")
 
 
 def add_inputs(features: Tensor, inputs: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ Compilers cannot see into `torch.autograd.grad`, so the energy and its gradient 
 no autograd in it and can be compiled, exported or differentiated once more (for training) like any forward pass.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable, Sequence
 from typing import Any

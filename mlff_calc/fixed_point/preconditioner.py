@@ -20,6 +20,8 @@ inverse Newton's method. The adjoint equation, lambda = c + J^T lambda, has the 
 Source: Broyden (1965); Bai, Kolter, Koltun, "Deep equilibrium models" (2019), Sec. 3 (low-rank form).
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

@@ -23,6 +23,8 @@ Sources: Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011
 Broyden (1965), and Bai, Kolter, Koltun, "Deep equilibrium models" (2019), Sec. 3 (its low-rank form).
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch
@@ -31,6 +33,9 @@ from torch import Tensor, nn
 from mlff_calc.errors import OptionError
 from mlff_calc.fixed_point.preconditioner import LowRankInverse, given_inverse, low_rank_product, preconditioned
 from mlff_calc.fixed_point.systems import system_dot, to_rows
+
+TINY = 1e-30
+"""Under roots and in quotients that may be of zeros."""
 
 
 class Solver(nn.Module):
@@ -57,7 +62,6 @@ class Solver(nn.Module):
         self.relative = relative
         self.max_evaluations = max_evaluations
         self.damping = damping
-        self.tiny = 1e-30
 
     def begin(
         self,
@@ -124,7 +128,7 @@ class Solver(nn.Module):
             ones = torch.ones_like(gap)
             size = system_dot(ones.unsqueeze(0), ones, index, n_systems)[0]
         before = known["done"]
-        residual = torch.where(before, known["residual"], torch.sqrt(square / size.clamp(min=self.tiny)))
+        residual = torch.where(before, known["residual"], torch.sqrt(square / size.clamp(min=TINY)))
         better = (residual < known["best_residual"]) & ~before
         known["best"] = torch.where(to_rows(better, index, n_systems).unsqueeze(-1), known["z"], known["best"])
         known["best_residual"] = torch.where(better, residual, known["best_residual"])
@@ -211,7 +215,7 @@ class Anderson(Solver):
         k = secants_g.shape[0]
         rows = [system_dot(secants_g, secants_g[i], index, n_systems) for i in range(k)]
         gram = torch.stack(rows).permute(2, 0, 1)
-        scale = torch.sqrt(torch.diagonal(gram, dim1=1, dim2=2)).clamp(min=self.tiny)
+        scale = torch.sqrt(torch.diagonal(gram, dim1=1, dim2=2)).clamp(min=TINY)
         ridge = self.ridge * torch.eye(k, dtype=gram.dtype, device=gram.device)
         right = system_dot(secants_g, gap, index, n_systems).transpose(0, 1) / scale
         scaled = gram / scale.unsqueeze(1) / scale.unsqueeze(2) + ridge
@@ -259,7 +263,7 @@ class Broyden(Solver):
         known = self.judge(known, value)
         index, n_systems = known["system_index"], known["done"].shape[0]
         if "left" not in known:
-            known["left"], known["right"] = gap.new_zeros((0,) + gap.shape), gap.new_zeros((0,) + gap.shape)  # noqa: RUF005
+            known["left"], known["right"] = gap.new_zeros((0, *gap.shape)), gap.new_zeros((0, *gap.shape))
         left, right = known["left"], known["right"]
         if "last_z" in known:
             step_z, step_g = z - known["last_z"], gap - known["last_gap"]
@@ -268,7 +272,7 @@ class Broyden(Solver):
             overlap = system_dot(row.unsqueeze(0), step_g, index, n_systems)[0]
             lengths = system_dot(row.unsqueeze(0), row, index, n_systems)[0]
             lengths = torch.sqrt(lengths * system_dot(step_g.unsqueeze(0), step_g, index, n_systems)[0])
-            sound = (overlap.abs() > 1e-8 * lengths) & (overlap.abs() > self.tiny)
+            sound = (overlap.abs() > 1e-8 * lengths) & (overlap.abs() > TINY)
             inverse = torch.where(sound, 1.0 / torch.where(sound, overlap, torch.ones_like(overlap)), 0.0)
             new = (step_z - image) * to_rows(inverse, index, n_systems).to(gap.dtype).unsqueeze(-1)
             left = torch.cat([left, new.unsqueeze(0)])[-self.history :]

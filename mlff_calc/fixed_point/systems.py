@@ -1,5 +1,7 @@
 """Sums and means over the systems of a batch: every system of a batch is a fixed-point problem of its own."""
 
+from __future__ import annotations
+
 from torch import Tensor
 
 from mlff_calc.nn.scatter import scatter_sum

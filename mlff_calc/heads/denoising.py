@@ -6,7 +6,9 @@ the noisy structures at x: a force field up to a factor.
 Source: Zaidi et al., "Pre-training via denoising for molecular property prediction" (2023), Eq. 3.
 """
 
-from typing import Dict
+from __future__ import annotations
+
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -21,13 +23,13 @@ class DenoisingHead(nn.Module):
         avg_num_neighbors: mean number of neighbours.
     """
 
-    provides = {"noise": ""}
+    provides: ClassVar[dict[str, str]] = {"noise": ""}
 
     def __init__(self, l_max: int, channels: int, cutoff: float, avg_num_neighbors: float = 10.0) -> None:
         super().__init__()
         self.vectors = VectorReadout(l_max, channels, 1, cutoff, avg_num_neighbors)
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the graph with `noise`; it holds `node_features`, `edge_index` and `edge_vec`."""
         features = graph["node_features"].to(self.vectors.first.weight.dtype)
         out = dict(graph)

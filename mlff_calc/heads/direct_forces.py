@@ -3,8 +3,10 @@
 Cheaper than a gradient and not conservative: fit for relaxations and pretraining, not for constant-energy dynamics.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Dict
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ class DirectForcesHead(nn.Module):
         channels: per component. scale: eV/Angstrom.
     """
 
-    provides = {"forces": "eV/Angstrom"}
+    provides: ClassVar[dict[str, str]] = {"forces": "eV/Angstrom"}
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
@@ -28,7 +30,7 @@ class DirectForcesHead(nn.Module):
         self.last = nn.Parameter(torch.randn(channels) / math.sqrt(channels))
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the graph with `forces`.
 
         Raises:

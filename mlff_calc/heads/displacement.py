@@ -16,7 +16,9 @@ of the constant-velocity step that fits the training data best, is there from th
 Source: Satorras et al., "E(n) equivariant graph neural networks" (2021), Eq. 7, whose update of velocities is phi_v v.
 """
 
-from typing import Dict
+from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ class DisplacementHead(nn.Module):
     """
 
     scales: Tensor
-    provides = {"displacements": "length", "velocity_changes": "length/time"}
+    provides: ClassVar[dict[str, str]] = {"displacements": "length", "velocity_changes": "length/time"}
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class DisplacementHead(nn.Module):
         scales = torch.tensor([length_scale, drift_scale, speed_scale, drift_share], dtype=torch.float64)
         self.register_buffer("scales", scales)
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the graph with the outputs; it holds `node_features`, `velocities`, `horizon`, and maybe `moved`."""
         features = graph["node_features"].to(self.vectors.first.weight.dtype)
         drift = graph["velocities"].double() * graph["horizon"].index_select(0, graph["system_index"]).unsqueeze(1)

@@ -6,7 +6,9 @@ The network gives numbers of order one; `scale` (eV) and the reference energies 
 in float64, because total energies are thousands of times larger than what is learned.
 """
 
-from typing import Dict, List
+from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +21,16 @@ class EnergyHead(nn.Module):
         channels: scalars per atom. reference_energies: eV, one per species. scale: eV.
     """
 
-    provides = {"energy": "eV", "energies": "eV"}
+    provides: ClassVar[dict[str, str]] = {"energy": "eV", "energies": "eV"}
 
-    def __init__(self, channels: int, reference_energies: List[float], scale: float) -> None:
+    def __init__(self, channels: int, reference_energies: list[float], scale: float) -> None:
         super().__init__()
         self.hidden = nn.Linear(channels, channels)
         self.last = nn.Linear(channels, 1)
         self.register_buffer("reference_energies", torch.tensor(reference_energies, dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the graph with `energies`."""
         scalars = graph["node_features"][:, 0].to(self.hidden.weight.dtype)
         learned = self.last(nn.functional.silu(self.hidden(scalars))).squeeze(-1).double()

@@ -9,7 +9,7 @@ compressed starts.
 Source: Ziegler, Biersack, Littmark, "The stopping and range of ions in matter" (1985).
 """
 
-from typing import Dict, List
+from __future__ import annotations
 
 import torch
 from ase.data import covalent_radii
@@ -29,7 +29,7 @@ class ZBLRepulsion(nn.Module):
         reach: outer radius in units of the sum of covalent radii.
     """
 
-    def __init__(self, elements: List[int], cutoff: float, reach: float = 0.8) -> None:
+    def __init__(self, elements: list[int], cutoff: float, reach: float = 0.8) -> None:
         super().__init__()
         self.cutoff = float(cutoff)
         radii = torch.tensor([float(covalent_radii[z]) for z in elements], dtype=torch.float64)
@@ -37,23 +37,21 @@ class ZBLRepulsion(nn.Module):
         self.register_buffer("radii", radii * reach, persistent=False)
         self.register_buffer("coefficients", torch.tensor(COEFFICIENTS, dtype=torch.float64), persistent=False)
         self.register_buffer("exponents", torch.tensor(EXPONENTS, dtype=torch.float64), persistent=False)
-        self.coulomb = COULOMB
-        self.screening_length = SCREENING_LENGTH
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the graph with the repulsion added to `energies` [n_atoms] (eV, float64)."""
         species, edge_index, edge_vec = graph["species"], graph["edge_index"], graph["edge_vec"].double()
         distances = torch.sqrt((edge_vec * edge_vec).sum(dim=1))
-        nodes = graph["node_species"] if "node_species" in graph else species  # noqa: SIM401 - TorchScript
+        nodes = graph.get("node_species", species)
         charges, radii = self.charges.index_select(0, nodes), self.radii.index_select(0, nodes)
         centre, neighbor = edge_index[0], edge_index[1]
         z_i, z_j = charges.index_select(0, centre), charges.index_select(0, neighbor)
         outer = (radii.index_select(0, centre) + radii.index_select(0, neighbor)).clamp(max=self.cutoff)
         x = (distances / outer).clamp(max=1.0)
         envelope = 1.0 - x**6 * (28.0 - 48.0 * x + 21.0 * x * x)
-        scaled = distances * (z_i**0.23 + z_j**0.23) / self.screening_length
+        scaled = distances * (z_i**0.23 + z_j**0.23) / SCREENING_LENGTH
         screening = (self.coefficients * torch.exp(-scaled.unsqueeze(1) * self.exponents)).sum(dim=1)
-        pair = 0.5 * self.coulomb * z_i * z_j / distances * screening * envelope
+        pair = 0.5 * COULOMB * z_i * z_j / distances * screening * envelope
         out = dict(graph)
         out["energies"] = out["energies"].index_add(0, centre, pair)
         return out

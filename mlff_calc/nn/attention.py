@@ -15,7 +15,7 @@ Source: Liao et al., "EquiformerV2" (2023), Sec. 4.1; the envelope inside the so
 own.
 """
 
-from typing import List, Optional, Tuple
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from mlff_calc.nn.so2 import SO2Linear
 from mlff_calc.nn.take import Take
 
 
-def modulation_index(l_max: int, m_max: int) -> Tuple[List[int], int]:
+def modulation_index(l_max: int, m_max: int) -> tuple[list[int], int]:
     """Which radial weight each reduced component uses (+m and -m share one), and how many weights there are."""
     slots: dict = {}
     index = [slots.setdefault((degree, abs(m)), len(slots)) for degree, m in reduced_orders(l_max, m_max)]
@@ -91,7 +91,7 @@ class GraphAttention(nn.Module):
         radial_weights: Tensor,
         envelope: Tensor,
         wigner: Tensor,
-        nodes: Optional[Tensor] = None,
+        nodes: Tensor | None = None,
     ) -> Tensor:
         """Return messages [n_atoms, (l_max+1)^2, channels].
 
@@ -120,7 +120,7 @@ class GraphAttention(nn.Module):
         radial_weights: Tensor,
         envelope: Tensor,
         wigner: Tensor,
-        nodes: Optional[Tensor] = None,
+        nodes: Tensor | None = None,
     ) -> Tensor:
         """Degree 0 of what `forward` gives [n_atoms, 1, channels], at a fraction of the cost.
 
@@ -137,7 +137,7 @@ class GraphAttention(nn.Module):
         received = scatter_sum(message * alpha, centre, n_atoms)
         return self.project.scalars(received).unsqueeze(1)
 
-    def pairs(self, features: Tensor, edge_index: Tensor, nodes: Optional[Tensor]) -> Tensor:
+    def pairs(self, features: Tensor, edge_index: Tensor, nodes: Tensor | None) -> Tensor:
         """What edges look up at both ends and add [n_edges, (l_max+1)^2, hidden]."""
         weight = torch.cat([self.source.weight, self.target.weight], dim=2)
         both = degree_product(features, weight, torch.cat([self.source.bias, self.target.bias]))

@@ -24,7 +24,7 @@ Source: Ruhe, Brandstetter, Forre, "Clifford group equivariant neural networks" 
 `EPS` under the root), where theirs have a kink at zero that a force would show.
 """
 
-from typing import List, Tuple
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ def product_table() -> Tensor:
     return table
 
 
-def grade_paths() -> List[Tuple[int, int, int]]:
+def grade_paths() -> list[tuple[int, int, int]]:
     """The paths (i, j, k), grades of left factor, result and right factor, by the grade of the result."""
     found = {(GRADES[i], GRADES[j], GRADES[k]) for i, j, k in product_table().nonzero().tolist()}
     return sorted(found, key=lambda path: (path[1], path[0], path[2]))
@@ -163,13 +163,12 @@ class GradeNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.eps = EPS
         self.grades = GradeMap()
         self.share = nn.Parameter(torch.zeros(4, 1, channels))
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalize [8, n, channels]."""
-        norms = torch.sqrt(self.grades.squares(features) + self.eps * self.eps)
+        norms = torch.sqrt(self.grades.squares(features) + EPS * EPS)
         share = torch.sigmoid(self.share)
         return features * self.grades.spread(torch.reciprocal(torch.addcmul(1.0 - share, share, norms)))
 
@@ -183,13 +182,12 @@ class MVLayerNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.eps = EPS
         self.scale = nn.Parameter(torch.ones(channels))
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalize [8, n, channels]."""
         power = (features * features).sum(dim=0).mean(dim=1, keepdim=True)
-        return features * torch.rsqrt(power + self.eps * self.eps) * self.scale
+        return features * torch.rsqrt(power + EPS * EPS) * self.scale
 
 
 class GeometricProductLayer(nn.Module):
@@ -223,7 +221,7 @@ class CEMLP(nn.Module):
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:
         super().__init__()
-        layers: List[nn.Module] = []
+        layers: list[nn.Module] = []
         for fan_in, fan_out in ((in_channels, hidden), (hidden, out_channels)):
             layers += [MVLinear(fan_in, fan_out), MVSiLU(fan_out), GeometricProductLayer(fan_out), MVLayerNorm(fan_out)]
         self.layers = nn.Sequential(*layers)

@@ -5,8 +5,9 @@ Source: Liao et al., "EquiformerV2" (2023), Sec. 4.2 (separable layer normalizat
 Sec. 4.1 (gate).
 """
 
+from __future__ import annotations
+
 import math
-from typing import List
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from mlff_calc.nn.take import Take
 
 
-def degree_index(l_max: int) -> List[int]:
+def degree_index(l_max: int) -> list[int]:
     """Degree of each of the (l_max + 1)^2 components in e3nn order."""
     return [degree for degree in range(l_max + 1) for _ in range(2 * degree + 1)]
 
@@ -100,7 +101,7 @@ class Gate(nn.Module):
             scalar.
     """
 
-    def __init__(self, degrees: List[int], channels: int) -> None:
+    def __init__(self, degrees: list[int], channels: int) -> None:
         super().__init__()
         self.channels = channels
         self.l_max = max(degrees)

@@ -1,5 +1,7 @@
 """Linear layers whose outputs are as large as their inputs."""
 
+from __future__ import annotations
+
 from torch import nn
 
 

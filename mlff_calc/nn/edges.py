@@ -1,5 +1,7 @@
 """What networks without edge frames read of an edge: radial basis, envelope and direction."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

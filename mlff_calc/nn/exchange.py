@@ -6,8 +6,10 @@ their gradients to their owners. Both are operators of PyTorch, so that they are
 engine brings its own kernels. The ones here serve a single process, where every neighbour is an atom of its own.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +58,7 @@ _register("mlff::all_sum", "Tensor values", torch.clone, torch.empty_like)
 torch.library.register_autograd("mlff::exchange", _gather_back, setup_context=_keep_rows)
 
 
-def exchange(features: Tensor, nodes: Optional[Tensor]) -> Tensor:
+def exchange(features: Tensor, nodes: Tensor | None) -> Tensor:
     """Features of all nodes [n_nodes, ...] from those of an engine's own atoms [n_atoms, ...].
 
     Args:

@@ -16,7 +16,7 @@ singular frame and none gives NaN. The two charts differ by a rotation about the
 Source: Passaro and Zitnick, "Reducing SO(3) convolutions to SO(2)" (2023), Sec. 3; the frames are our own.
 """
 
-from typing import List
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def edge_rotations(directions: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).view(-1, 3, 3)
 
 
-def reduced_orders(l_max: int, m_max: int) -> List[List[int]]:
+def reduced_orders(l_max: int, m_max: int) -> list[list[int]]:
     """Components [l, m] kept in an edge frame, m-major: all m = 0 by l, then for each m all +m by l, all -m by l."""
     rows = [[degree, 0] for degree in range(l_max + 1)]
     for m in range(1, m_max + 1):

@@ -8,7 +8,7 @@ polynomial P_l(cos(a, b)). One outer product and one product with a constant mat
 direction is special and the derivatives are polynomials too. At the zero vector all degrees above zero are zero.
 """
 
-from typing import List
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class SphericalHarmonics(nn.Module):
         """Return [n, (l_max+1)^2 - 1] for unit `directions` [n, 3]."""
         if self.l_max == 0:
             return directions[:, :0]
-        parts: List[Tensor] = [directions]
+        parts = [directions]
         filled = directions
         for degree, next_degree in enumerate(self.degrees, start=2):
             filled = next_degree(filled, directions)

@@ -7,9 +7,10 @@
 | u(r / r_c) | envelope | [n_edges] | 1 |
 """
 
+from __future__ import annotations
+
 import itertools
 import math
-from typing import List
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +60,9 @@ class RadialMLP(nn.Module):
     The activations are rescaled to unit second moment, so that weights start at unit variance at any width.
     """
 
-    def __init__(self, widths: List[int]) -> None:
+    def __init__(self, widths: list[int]) -> None:
         super().__init__()
-        layers: List[nn.Module] = []
+        layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
             layers.append(nn.Linear(fan_in, fan_out))
             layers.append(nn.SiLU())

@@ -1,5 +1,7 @@
 """Sums over edges and systems."""
 
+from __future__ import annotations
+
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -15,13 +17,11 @@ def scatter_sum(values: Tensor, index: Tensor, n_rows: int) -> Tensor:
     added by its CSR reduction; both orders are fixed, and so is the sum. `index_add` is the default: on CPUs it was the
     fastest, and PyTorch fixes its order too, if more slowly on GPUs.
     """
-    if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript leaves out what stands under this test alone
-        if torch.are_deterministic_algorithms_enabled() and _has_torch_scatter():
-            return _CSRSum.apply(values, index, n_rows)
+    if torch.are_deterministic_algorithms_enabled() and _has_torch_scatter():
+        return _CSRSum.apply(values, index, n_rows)
     if n_rows == 1:  # also because compilers stumble over threads that all add to one number
         return values.sum(dim=0, keepdim=True)
-    shape = (n_rows,) + values.shape[1:]  # noqa: RUF005 - TorchScript knows this form only
-    out = torch.zeros(shape, dtype=values.dtype, device=values.device)
+    out = torch.zeros((n_rows, *values.shape[1:]), dtype=values.dtype, device=values.device)
     return out.index_add(0, index, values)
 
 

@@ -14,8 +14,9 @@ Hamiltonian blocks couple features of both parities and take `mirror=False`.
 Source: Passaro and Zitnick (2023), Eqs. 5-8; Liao et al., "EquiformerV2" (2023), Sec. 4.
 """
 
+from __future__ import annotations
+
 import math
-from typing import List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class OrderLinear(nn.Module):
         self.real = nn.Parameter(torch.randn(fan_in, fan_out) * scale)
         self.imaginary = nn.Parameter(torch.randn(0 if mirror else fan_in, fan_out) * scale)
 
-    def forward(self, plus: Tensor, minus: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
         """Map the components +m and -m, each [n_edges, fan_in], to [n_edges, fan_out].
 
         Two products instead of one of interleaved rows: the interleaving compiles to a division of integers per element.
@@ -76,12 +77,12 @@ class SO2Linear(nn.Module):
             ]
         )
 
-    def forward(self, features: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Map [n_edges, n_reduced, in_channels] to ([n_edges, n_reduced, out_channels], [n_edges, extra_scalars])."""
         width = self.l_max + 1
         zeroth, extra = self.order_zero(features[:, :width])
         n_edges = features.shape[0]
-        parts: List[Tensor] = [zeroth]
+        parts = [zeroth]
         start = width
         for m, order in enumerate(self.orders):
             width = self.l_max - m
@@ -92,7 +93,7 @@ class SO2Linear(nn.Module):
             start += 2 * width
         return torch.cat(parts, dim=1), extra
 
-    def order_zero(self, features: Tensor) -> Tuple[Tensor, Tensor]:
+    def order_zero(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """What `forward` gives at order 0 [n_edges, l_max+1, out_channels], and the extra scalars.
 
         Args:

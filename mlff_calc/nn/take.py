@@ -1,6 +1,6 @@
 """Entries of a tensor at places that never change, by slices."""
 
-from typing import List
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -16,24 +16,22 @@ class Take(nn.Module):
         index: places along dimension 1, in the order they are wanted; places may repeat.
     """
 
-    runs: List[List[int]]
-
-    def __init__(self, index: List[int]) -> None:
+    def __init__(self, index: list[int]) -> None:
         super().__init__()
         self.runs = _runs(index)
 
     def forward(self, values: Tensor) -> Tensor:
         """Map [n, m, width] to [n, len(index), width]."""
-        parts: List[Tensor] = []
+        parts = []
         for start, length, repeats in self.runs:
             part = values[:, start : start + length]
             parts.append(part.expand(-1, repeats, -1) if repeats > 1 else part)
         return torch.cat(parts, dim=1)
 
 
-def _runs(index: List[int]) -> List[List[int]]:
+def _runs(index: list[int]) -> list[list[int]]:
     """The index as runs [start, length, repeats]: counted up once, or one place repeated."""
-    runs: List[List[int]] = []
+    runs: list[list[int]] = []
     for place in index:
         start, length, repeats = runs[-1] if runs else [place, 0, 0]
         if runs and place == start and length == 1:

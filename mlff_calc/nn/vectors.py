@@ -1,5 +1,7 @@
 """Vectors of atoms, read off their features."""
 
+from __future__ import annotations
+
 import math
 
 import torch

@@ -1,7 +1,9 @@
 """From a plain dict to a potential: every key checked, every default written out."""
 
+from __future__ import annotations
+
 import math
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import torch
 from ase.data import chemical_symbols
@@ -16,7 +18,7 @@ _TOP_LEVEL = (
 )  # fmt: skip
 
 
-def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Potential:
+def build_potential(config: dict[str, Any], seed: int | None = None) -> Potential:
     """Build a potential with new weights from a plain dict.
 
     Args:
@@ -51,7 +53,7 @@ def build_potential(config: Dict[str, Any], seed: Optional[int] = None) -> Poten
         return kind(config)
 
 
-def _resolved(config: Dict[str, Any]) -> Dict[str, Any]:
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with every default written out: what is saved keeps its meaning when a default changes.
 
     Raises:
@@ -82,7 +84,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _references(config: Dict[str, Any], elements: List[int]) -> Dict[str, float]:
+def _references(config: dict[str, Any], elements: list[int]) -> dict[str, float]:
     """Reference energies by atomic number as text (JSON has no other keys); empty where none are given.
 
     Raises:
@@ -97,7 +99,7 @@ def _references(config: Dict[str, Any], elements: List[int]) -> Dict[str, float]
     return {str(z): numbers[z] for z in elements if numbers}
 
 
-def _check_parts(config: Dict[str, Any]) -> None:
+def _check_parts(config: dict[str, Any]) -> None:
     """Names and options of head and repulsion.
 
     Raises:
@@ -124,7 +126,7 @@ def _check_parts(config: Dict[str, Any]) -> None:
         raise RecipeError(msg)
 
 
-def atomic_number(element: "int | str") -> int:
+def atomic_number(element: int | str) -> int:
     """Atomic number of a symbol or number.
 
     Raises:

@@ -6,7 +6,7 @@ least-squares start, the ridge of the acceleration, and a zero. Modes: 0 begins 
 1 predicts from the memory and enters its solution as the newest; 2 goes on from the newest solution and replaces it.
 """
 
-from typing import Dict
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class EngineStep(nn.Module):
         """Length of a row."""
         return self.components * self.channels
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Outputs of the step, the new `memory`, and `residuals` [2] of state and adjoint.
 
         Args:

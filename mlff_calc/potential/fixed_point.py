@@ -25,7 +25,10 @@ Source: Burger et al., "DEQuify your force field" (2025) for the model; implicit
 (2008), where z are the electronic degrees of freedom.
 """
 
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, cast
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -49,12 +52,12 @@ class FixedPointPotential(Potential):
     adjoint.
     """
 
-    def __init__(self, config: Dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         self.backbone: Deq
         self.implicit_training = self.backbone.gradient == "implicit"
 
-    def to_precision(self, precision: str) -> "FixedPointPotential":
+    def to_precision(self, precision: str) -> FixedPointPotential:
         """Return a copy in another precision, whose solves end at what that precision is for.
 
         Forces are wrong by about the residual times their size, so that those of `float64`, which displaced copies, phonons
@@ -73,21 +76,20 @@ class FixedPointPotential(Potential):
             backbone.solver.max_evaluations = int(self.config["backbone"]["max_evaluations"])
         return other
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Solve, then give outputs; see `Potential.forward`.
 
         Args:
             graph: as for `Potential`, and optionally `start_state` and `start_adjoint` [n_atoms, (l_max+1)^2, channels].
         """
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript leaves out what stands under this test alone
-            if self.training and self.implicit_training:
-                return super().forward(graph)
+        if self.training and self.implicit_training:
+            return super().forward(graph)
         found = self.solve(graph)
         out = self.outputs(graph, found["state"], found["adjoint"])
         out.update(found)
         return out
 
-    def solve(self, graph: Dict[str, Tensor], counts: Optional[List[int]] = None) -> Dict[str, Tensor]:
+    def solve(self, graph: dict[str, Tensor], counts: list[int] | None = None) -> dict[str, Tensor]:
         """State and adjoint by the backbone's solver, to the tolerance of training or use, without a tape.
 
         Args:
@@ -100,7 +102,7 @@ class FixedPointPotential(Potential):
             sooner has what it ended with. Both belong to the same number of evaluations; the adjoint equation is that of
             the last state.
         """
-        wanted: List[int] = []
+        wanted: list[int] = []
         if counts is not None:
             wanted = counts
         index, edge_index, n_systems = graph["system_index"], graph["edge_index"], graph["cell"].shape[0]
@@ -111,7 +113,7 @@ class FixedPointPotential(Potential):
             prepared = self.backbone.prepare(inputs)
             start = graph["start_state"].to(prepared[0].dtype) if "start_state" in graph else prepared[0]
             known = self.backbone.solver.begin(start.flatten(1), index, n_systems, tolerance, most)
-            path: List[Tensor] = []
+            path: list[Tensor] = []
             made = 0
             while not bool(known["done"].all()):
                 if made in wanted:
@@ -128,12 +130,12 @@ class FixedPointPotential(Potential):
 
     def solve_adjoint(
         self,
-        graph: Dict[str, Tensor],
-        inputs: Dict[str, Tensor],
-        prepared: List[Tensor],
+        graph: dict[str, Tensor],
+        inputs: dict[str, Tensor],
+        prepared: list[Tensor],
         state: Tensor,
-        counts: List[int],
-    ) -> Dict[str, Tensor]:
+        counts: list[int],
+    ) -> dict[str, Tensor]:
         """What `solve` says of the adjoint at a state; zeros with direct forces.
 
         Args:
@@ -147,7 +149,7 @@ class FixedPointPotential(Potential):
         tolerance = self.backbone.training_tolerance if self.training else self.backbone.tolerance
         most = self.backbone.training_evaluations if self.training else self.backbone.solver.max_evaluations
         here = state.detach().requires_grad_(True)
-        path: List[Tensor] = []
+        path: list[Tensor] = []
         if self.direct_forces:
             nothing = torch.zeros(n_systems, dtype=torch.float64, device=here.device)
             out = {"adjoint": torch.zeros_like(state), "adjoint_residual": nothing}
@@ -170,13 +172,13 @@ class FixedPointPotential(Potential):
             out["path_adjoints"] = along(path, out["adjoint"], counts)
         return out
 
-    def read(self, inputs: Dict[str, Tensor], state: Tensor) -> Tensor:
+    def read(self, inputs: dict[str, Tensor], state: Tensor) -> Tensor:
         """Energies e(z) [n_atoms] (eV) of a state, without repulsion."""
         graph = dict(inputs)
         graph["node_features"] = self.backbone.norm(state)
         return self.head(graph)["energies"]
 
-    def outputs(self, graph: Dict[str, Tensor], state: Tensor, adjoint: Tensor) -> Dict[str, Tensor]:
+    def outputs(self, graph: dict[str, Tensor], state: Tensor, adjoint: Tensor) -> dict[str, Tensor]:
         """Energies, forces and virials for a solution, without solver and without loops that depend on data.
 
         Args:
@@ -206,13 +208,13 @@ class FixedPointPotential(Potential):
             cotangent = derivatives([energies], [here], create_graph=True)[0]
             for _ in range(self.backbone.phantom_steps):
                 adjoint = cotangent + derivatives([value], [here], [adjoint], create_graph=True)[0]
-        ends, weights = prepared, derivatives([value], views, [adjoint], create_graph=training)
+        ends, weights = prepared, [*derivatives([value], views, [adjoint], create_graph=training)]
         energies = energies + (adjoint * (value - here)).flatten(1).double().sum(dim=1)
-        if self.has_repulsion:
+        if self.repulsion is not None:
             inputs["energies"] = torch.zeros_like(energies)
             repulsion = self.repulsion(inputs)["energies"]
             energies = energies + repulsion
-            ends, weights = ends + [repulsion], weights + [torch.ones_like(repulsion)]  # noqa: RUF005 - TorchScript
+            ends, weights = [*ends, repulsion], [*weights, torch.ones_like(repulsion)]
         out = self.totals(energies, graph)
         if training and "probe" in graph:
             out.update(self.growth(value, here, graph))
@@ -220,7 +222,7 @@ class FixedPointPotential(Potential):
         out.update(pair_outputs(gradient, edge_vec.detach(), graph))
         return self.finished(out)
 
-    def growth(self, value: Tensor, here: Tensor, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def growth(self, value: Tensor, here: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """How much J^T lengthens the graph's `probe` [n_atoms, (l_max+1)^2, channels]: `growth` [n_systems].
 
         The new direction is the output `probe`, of length one per system: given back at the next visit of the same frames,
@@ -234,7 +236,7 @@ class FixedPointPotential(Potential):
         return {"growth": torch.sqrt(after / (before + 1e-30) + 1e-12), "probe": product.detach() / lengths}
 
 
-def along(path: List[Tensor], best: Tensor, counts: List[int]) -> Tensor:
+def along(path: list[Tensor], best: Tensor, counts: list[int]) -> Tensor:
     """What a solve tried at `counts` [n_counts, *best.shape], as far as it came; `best` for the rest."""
     for _ in range(len(counts) - len(path)):
         path.append(best)
@@ -242,24 +244,8 @@ def along(path: List[Tensor], best: Tensor, counts: List[int]) -> Tensor:
 
 
 def derivatives(
-    values: List[Tensor], inputs: List[Tensor], weights: Optional[List[Tensor]] = None, create_graph: bool = False
-) -> List[Tensor]:
-    """Derivatives of the sum of weights times values (weights one by default) by each input; the tape of `values` is kept.
-
-    Raises:
-        RuntimeError: the values do not depend on an input.
-    """
-    given: List[Optional[Tensor]] = []
-    if weights is None:
-        for value in values:
-            given.append(torch.ones_like(value))
-    else:
-        for weight in weights:
-            given.append(weight)
-    found = torch.autograd.grad(values, inputs, given, retain_graph=True, create_graph=create_graph)
-    out: List[Tensor] = []
-    for derivative in found:
-        if derivative is None:
-            raise RuntimeError("a value does not depend on its input")
-        out.append(derivative)
-    return out
+    values: Sequence[Tensor], inputs: Sequence[Tensor], weights: Sequence[Tensor] = (), create_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """Derivatives of the sum of weights (one by default) times values by each input; the tape of `values` is kept."""
+    weights = weights or [torch.ones_like(value) for value in values]
+    return torch.autograd.grad(values, inputs, weights, retain_graph=True, create_graph=create_graph)

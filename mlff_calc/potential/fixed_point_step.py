@@ -16,8 +16,10 @@ The last evaluation of f carries the tape for all products, and the last product
 evaluations and n_adjoint products are all there is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Dict, List, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +62,7 @@ class FixedPointStep(nn.Module):
         self.sizes = sizes
         self.n_forward, self.n_adjoint = sizes.n_forward, sizes.n_adjoint
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Outputs of the potential for a graph of one system that holds `MEMORY_INPUTS`, and `MEMORY_OUTPUTS`.
 
         A graph with `node_numbers` is one process's part of a system: inner products are summed over all processes. Where
@@ -76,7 +78,7 @@ class FixedPointStep(nn.Module):
         if self.sizes.window > 0:
             mix = self.mix(start, graph, total)
             start = _warm(start, (mix * graph["past_states"]).sum(dim=0), graph)
-        here: List[Tensor] = []
+        here: list[Tensor] = []
         owned = (graph["owned"] > 0.0).view(-1, 1, 1) if "owned" in graph else None
 
         def only_owned(found: Tensor, given: Tensor) -> Tensor:
@@ -94,7 +96,7 @@ class FixedPointStep(nn.Module):
         adjoint = cotangent
         if self.sizes.window > 0:
             adjoint = _warm(cotangent, (mix * graph["past_adjoints"]).sum(dim=0), graph)
-        pulled: List[Tensor] = []
+        pulled: list[Tensor] = []
 
         def transpose(adjoint: Tensor) -> Tensor:
             pulled[:] = derivatives([forward.value], [here[0], *views], [adjoint])
@@ -105,7 +107,7 @@ class FixedPointStep(nn.Module):
         gap = (forward.value - here[0]).detach()
         energies = energies.detach() + (backward.state * gap).flatten(1).double().sum(dim=1)
         ends, weights = prepared, pulled[1:]
-        if potential.has_repulsion:
+        if potential.repulsion is not None:
             inputs["energies"] = torch.zeros_like(energies)
             repulsion = potential.repulsion(inputs)["energies"]
             energies = energies + repulsion.detach()
@@ -116,18 +118,18 @@ class FixedPointStep(nn.Module):
         out.update(_memory(prepared[0].detach(), forward, backward))
         return out
 
-    def mix(self, embedding: Tensor, graph: Dict[str, Tensor], total: Callable[[Tensor], Tensor] = same) -> Tensor:
+    def mix(self, embedding: Tensor, graph: dict[str, Tensor], total: Callable[[Tensor], Tensor] = same) -> Tensor:
         """Weights [window, 1, 1, 1] of the last solutions: those given, or those of least squares."""
         given = graph["mix"]
         fitted = least_squares_mix(graph["past_embeddings"], embedding, graph["ridges"][0], total)
         return torch.where((given == 0.0).all(), fitted, given).to(embedding.dtype).view(-1, 1, 1, 1)
 
 
-def _warm(cold: Tensor, warm: Tensor, graph: Dict[str, Tensor]) -> Tensor:
+def _warm(cold: Tensor, warm: Tensor, graph: dict[str, Tensor]) -> Tensor:
     return torch.where(graph["cold"], cold, warm) if "cold" in graph else warm
 
 
-def _memory(embedding: Tensor, forward: Unrolled, backward: Unrolled) -> Dict[str, Tensor]:
+def _memory(embedding: Tensor, forward: Unrolled, backward: Unrolled) -> dict[str, Tensor]:
     return {
         "embedding": embedding,
         "state": forward.proposal,

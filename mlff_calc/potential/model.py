@@ -15,8 +15,10 @@ Half of an edge's virial goes to each of its two atoms. Energies and virials are
 Source: Thompson, Plimpton, Mattson, "General formulation of pressure and stress tensor ..." (2009), Eq. 20.
 """
 
+from __future__ import annotations
+
 import copy
-from typing import Any, Dict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +30,12 @@ from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.potential.files import save_potential
 
 PRECISIONS = ("float32", "mixed", "float64")
-REPULSION: Dict[str, Any] = {"name": "zbl", "reach": 0.8}
+REPULSION: dict[str, Any] = {"name": "zbl", "reach": 0.8}
 """Defaults."""
 
 
 class Potential(nn.Module):
-    """A trained or trainable force field; scriptable, without ASE in it, and without global state.
+    """A trained or trainable force field, without ASE in it and without global state.
 
     Build one by `build_potential` or `load_potential`.
 
@@ -43,7 +45,7 @@ class Potential(nn.Module):
         precision: `float32`, `mixed` (float64 for geometry and head, float32 for message passing) or `float64`.
     """
 
-    def __init__(self, config: Dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         elements = [int(z) for z in config["elements"]]
         self.backbone = build_backbone(config["backbone"], n_species=len(elements))
@@ -57,18 +59,17 @@ class Potential(nn.Module):
         self.backbone.limit_outputs(1 if self.direct_forces else 0)
         self.forces_head = DirectForcesHead(self.backbone.channels if self.direct_forces else 1, scale)
         repulsion = config["repulsion"]
-        self.has_repulsion = repulsion is not None
-        self.repulsion = ZBLRepulsion(elements, self.backbone.cutoff, (repulsion or REPULSION)["reach"])
+        self.repulsion = repulsion and ZBLRepulsion(elements, self.backbone.cutoff, repulsion["reach"])
         species_of = torch.full((119,), -1, dtype=torch.long)
         species_of[torch.tensor(elements)] = torch.arange(len(elements))
         self.register_buffer("species_of", species_of, persistent=False)
         self.cutoff = float(self.backbone.cutoff)
         self.config = copy.deepcopy(config)
-        self.domain: Dict[str, Any] | None = None
+        self.domain: dict[str, Any] | None = None
         self.elements = elements
         self.precision = "float32"
 
-    def to_precision(self, precision: str) -> "Potential":
+    def to_precision(self, precision: str) -> Potential:
         """Return a copy in precision `float32`, `mixed` or `float64`.
 
         Raises:
@@ -87,11 +88,11 @@ class Potential(nn.Module):
             other.head.double()
         return other
 
-    def save(self, folder: str, **options: Any) -> "Any":
+    def save(self, folder: str, **options: Any) -> Any:
         """Write the potential to `folder`; see `files.save_potential` for the options and errors."""
         return save_potential(self, folder, **options)
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return energy, energies, forces and, for gradient forces, virial, atomic_virial and stress.
 
         Args:
@@ -105,19 +106,17 @@ class Potential(nn.Module):
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(not self.direct_forces)
         features = self.head(self.backbone(self.inputs(graph, edge_vec)))
-        if self.has_repulsion:
+        if self.repulsion is not None:
             features = self.repulsion(features)
         out = self.totals(features["energies"], graph)
         if self.direct_forces:
             out["forces"] = self.forces_head(features)["forces"]
         else:
-            gradient = torch.autograd.grad([out["energy"].sum()], [edge_vec], create_graph=self.training)[0]
-            if gradient is None:
-                raise RuntimeError("the energy does not depend on edge vectors")
+            gradient = torch.autograd.grad(out["energy"].sum(), edge_vec, create_graph=self.training)[0]
             out.update(pair_outputs(gradient, edge_vec.detach(), graph))
         return self.finished(out)
 
-    def inputs(self, graph: Dict[str, Tensor], edge_vec: Tensor) -> Dict[str, Tensor]:
+    def inputs(self, graph: dict[str, Tensor], edge_vec: Tensor) -> dict[str, Tensor]:
         """What the backbone reads: the graph with `edge_vec`, `species`, and `node_species` where there are ghosts."""
         inputs = dict(graph)
         inputs["edge_vec"] = edge_vec
@@ -126,14 +125,14 @@ class Potential(nn.Module):
             inputs["node_species"] = self.species_of.index_select(0, graph["node_numbers"])
         return inputs
 
-    def totals(self, energies: Tensor, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def totals(self, energies: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """`energies` [n_atoms] and their sums `energy` [n_systems]; where the graph has `owned`, only such atoms count."""
         if "owned" in graph:
             energies = energies * graph["owned"]
         energy = scatter_sum(energies, graph["system_index"], graph["cell"].shape[0])
         return {"energy": energy, "energies": energies}
 
-    def finished(self, out: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def finished(self, out: dict[str, Tensor]) -> dict[str, Tensor]:
         """Outputs without the tape, in use."""
         if not self.training:
             for name in ("energy", "energies", "forces"):
@@ -141,7 +140,7 @@ class Potential(nn.Module):
         return out
 
 
-def pair_outputs(gradient: Tensor, edge_vec: Tensor, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+def pair_outputs(gradient: Tensor, edge_vec: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
     """Forces, virials and stress from dE/d(edge_vec), both [n_edges, 3]; see the module's equations."""
     centre, neighbor = graph["edge_index"][0], graph["edge_index"][1]
     n_atoms = graph["node_numbers" if "node_numbers" in graph else "atomic_numbers"].shape[0]

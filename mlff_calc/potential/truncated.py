@@ -12,8 +12,10 @@ Source: Tuckerman, Berne, Martyna, "Reversible multiple time scale molecular dyn
 be any cheap approximation of the full one.
 """
 
+from __future__ import annotations
+
 import copy
-from typing import Any, Dict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +47,7 @@ class TruncatedBackbone(Backbone):
         """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
         self.deq.set_double_geometry(double)
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph."""
         prepared = self.deq.prepare(graph)
         state, nodes = prepared[0], node_species(graph)
@@ -57,7 +59,7 @@ class TruncatedBackbone(Backbone):
 
 
 class TruncatedPotential(Potential):
-    """What `truncate` makes: an explicit potential, evaluated, compiled and scripted like any other.
+    """What `truncate` makes: an explicit potential, evaluated and compiled like any other.
 
     Its `config` is that of the fixed-point potential with `n_evaluations` beside it, so that compiled files tell them apart.
     """
@@ -71,7 +73,7 @@ class TruncatedPotential(Potential):
         self.config = {**copy.deepcopy(potential.config), "n_evaluations": n_evaluations}
         self.precision = potential.precision
 
-    def save(self, folder: str, **options: Any) -> "Any":
+    def save(self, folder: str, **options: Any) -> Any:
         """Refuse: the weights are those of the fixed-point potential.
 
         Raises:

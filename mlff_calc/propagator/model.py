@@ -12,8 +12,10 @@ of the data: lengths, and lengths per time; `horizon` is a time.
 Source: Satorras et al., "E(n) equivariant graph neural networks" (2021), Sec. 5.1, for the task and the inputs.
 """
 
+from __future__ import annotations
+
 import copy
-from typing import Any, Dict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ PRECISIONS = ("float32", "float64")
 
 
 class Propagator(nn.Module):
-    """A trained or trainable map from a frame to a later one; scriptable where its backbone is.
+    """A trained or trainable map from a frame to a later one.
 
     Build one by `build_propagator` or `load_propagator`.
 
@@ -41,7 +43,7 @@ class Propagator(nn.Module):
 
     species_of: Tensor
 
-    def __init__(self, config: Dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         kinds = [int(kind) for kind in config["kinds"]]
         self.backbone = build_backbone(config["backbone"], n_species=len(kinds))
@@ -67,7 +69,7 @@ class Propagator(nn.Module):
         n_basis = int(config["backbone"]["n_basis"])
         self.edges = nn.Parameter(torch.randn(self.n_edge_scalars, n_basis) / max(self.n_edge_scalars, 1) ** 0.5)
         species_of = torch.full((119,), len(kinds), dtype=torch.long)  # unknown kinds: beyond every table, so that even
-        # where nothing looks (TorchScript, compiled code) they are an error and no number of another kind
+        # where nothing looks (compiled code, GPUs) they are an error and no number of another kind
         species_of[torch.tensor(kinds)] = torch.arange(len(kinds))
         self.register_buffer("species_of", species_of, persistent=False)
         self.cutoff = float(self.backbone.cutoff)
@@ -78,7 +80,7 @@ class Propagator(nn.Module):
         self.kinds = kinds
         self.precision = "float32"
 
-    def to_precision(self, precision: str) -> "Propagator":
+    def to_precision(self, precision: str) -> Propagator:
         """Return a copy in precision `float32` or `float64`.
 
         Raises:
@@ -93,11 +95,11 @@ class Propagator(nn.Module):
             parameter.data = parameter.data.to(dtype)
         return other
 
-    def save(self, folder: str, **options: Any) -> "Any":
+    def save(self, folder: str, **options: Any) -> Any:
         """Write the propagator to `folder`; see `potential.files.save_potential` for the options and errors."""
         return save_propagator(self, folder, **options)
 
-    def forward(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `positions` [n_atoms, 3] at the later time and, with `predict_velocities`, `velocities` [n_atoms, 3].
 
         Args:
@@ -108,19 +110,17 @@ class Propagator(nn.Module):
             float64, in the units of the data.
 
         Raises:
-            StructureError: a kind it was not trained on. In TorchScript, compiled and on a GPU, which would have to wait for
+            StructureError: a kind it was not trained on. In compiled code and on a GPU, which would have to wait for
                 the answer, it is an error of torch.
         """
-        if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript leaves the whole block out
-            if graph["atomic_numbers"].device.type == "cpu" and not torch.compiler.is_compiling():
-                self.check_kinds(graph["atomic_numbers"])
+        if graph["atomic_numbers"].device.type == "cpu" and not torch.compiler.is_compiling():
+            self.check_kinds(graph["atomic_numbers"])
         predicted = self.head(self.backbone(self.inputs(graph)))
         out = {"positions": graph["positions"].double() + predicted["displacements"]}
         if "velocity_changes" in predicted:
             out["velocities"] = graph["velocities"].double() + predicted["velocity_changes"]
         return out
 
-    @torch.jit.unused
     def check_kinds(self, numbers: Tensor) -> None:
         """Refuse kinds [n_atoms] that are not known.
 
@@ -135,7 +135,7 @@ class Propagator(nn.Module):
                 "data of the same kinds, or train on these"
             )
 
-    def inputs(self, graph: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def inputs(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """What backbone and head read: the graph with `species`, `input_features`, `edge_inputs` and `drift`."""
         dtype = self.vectors.dtype
         index = graph["system_index"]
@@ -155,7 +155,7 @@ class Propagator(nn.Module):
             out["edge_inputs"] = graph["edge_scalars"].to(dtype) @ self.edges
         return out
 
-    def offsets(self, graph: Dict[str, Tensor]) -> Tensor:
+    def offsets(self, graph: dict[str, Tensor]) -> Tensor:
         """x_i - mean(x) of each system [n_atoms, 3], over the root mean square of its lengths."""
         index, n_systems = graph["system_index"], graph["cell"].shape[0]
         offsets = from_mean(graph["positions"], index, n_systems)

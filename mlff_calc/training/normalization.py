@@ -1,6 +1,6 @@
 """Normalization of the weights inside a fixed-point map: how the optimizer's step changes them.
 
-A potential holds plain weights at any time, so that it is validated, averaged, saved, scripted and compiled like any other.
+A potential holds plain weights at any time, so that it is validated, averaged, saved and compiled like any other.
 What `normalization` of the backbone asks for happens around the step of the optimizer.
 
 | name | what |

@@ -1,4 +1,4 @@
-"""What every backbone owes: symmetry, smoothness, gradients, batches, size extensivity, files, TorchScript."""
+"""What every backbone owes: symmetry, smoothness, gradients, batches, size extensivity, files."""
 
 from __future__ import annotations
 
@@ -255,19 +255,6 @@ def test_save_and_load(potential: Potential, tmp_path: object) -> None:
         np.testing.assert_array_equal(after[key], value)
 
 
-def test_scripted_equals_eager(potential: Potential, tmp_path: object) -> None:
-    file = f"{tmp_path}/p.pt"
-    torch.jit.script(potential).save(file)
-    scripted = torch.jit.load(file)
-    for atoms in (ethanol(), slab(), Atoms("C", positions=[[0, 0, 0]])):
-        graph = graph_of(atoms, potential)
-        expected = potential(graph)
-        for _ in range(3):  # TorchScript optimizes after its first calls
-            found = scripted(graph)
-        for key, value in expected.items():
-            torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10)
-
-
 @pytest.mark.parametrize("precision", ["float32", "mixed"])
 def test_low_precision_is_near(potential: Potential, atoms: Atoms, precision: str) -> None:
     exact, near = evaluate(potential, atoms), evaluate(potential.to_precision(precision), atoms)
@@ -307,7 +294,7 @@ def test_direct_forces_are_equivariant(backbone: str, device: torch.device) -> N
 @pytest.mark.parametrize("options", [{"l_max": 3, "m_max": 1}, {"l_max": 2, "m_max": 0}, {"l_max": 0, "m_max": 0}])
 @pytest.mark.parametrize("improper", [False, True], ids=["rotation", "rotoinversion"])
 def test_fewer_orders_and_no_degrees(device: torch.device, options: dict[str, int], improper: bool) -> None:
-    """m_max below l_max, and scalars alone: symmetry, gradients and TorchScript hold as well."""
+    """m_max below l_max, and scalars alone: symmetry and gradients hold as well."""
     potential = make_potential("equiformer", backbone={"name": "equiformer", "cutoff": 4.0, **options}).to(device)
     atoms, turn = ethanol(), orthogonal(12, improper)
     turned = atoms.copy()
@@ -318,9 +305,3 @@ def test_fewer_orders_and_no_degrees(device: torch.device, options: dict[str, in
     direction = np.random.default_rng(3).normal(size=before["forces"].shape)
     slope = directional_derivative(potential, atoms, direction, None, 1e-4)
     assert slope == pytest.approx(-np.sum(before["forces"] * direction), rel=1e-6, abs=1e-7)
-    scripted = torch.jit.script(potential)
-    graph = graph_of(atoms, potential)
-    for _ in range(3):
-        found = scripted(graph)
-    np.testing.assert_allclose(found["forces"].cpu(), before["forces"], atol=1e-10)
-    np.testing.assert_allclose(found["energy"].cpu(), before["energy"], atol=1e-10)

@@ -1,4 +1,4 @@
-"""Broyden's inverse Jacobian as data: what it saves the next solve, either way round, in batches and in TorchScript."""
+"""Broyden's inverse Jacobian as data: what it saves the next solve, either way round and in batches."""
 
 from __future__ import annotations
 
@@ -157,36 +157,6 @@ def test_it_comes_in_the_precision_of_the_start() -> None:
     inverse = inverse_of(solve(problem, zeros(), solver_of("broyden")).known)
     known = Picard().begin(zeros().float(), problem.index, 1, preconditioner=inverse)
     assert known["left"].dtype == known["right"].dtype == torch.float32
-
-
-class Loop(torch.nn.Module):
-    """The loop of `solve` with a preconditioner, in TorchScript."""
-
-    def __init__(self, problem: Coupled, solver: Solver) -> None:
-        super().__init__()
-        self.problem = problem
-        self.solver = solver
-
-    def forward(self, start: Tensor, left: Tensor, right: Tensor) -> dict[str, Tensor]:
-        inverse = LowRankInverse(left, right)
-        known = self.solver.begin(start, self.problem.index, self.problem.n_systems, preconditioner=inverse)
-        while not bool(known["done"].all()):
-            known = self.solver.tell(known, self.problem(known["z"]))
-        return known
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_torchscript_gives_the_same(name: str) -> None:
-    problem = Coupled(bend=0.03)
-    first = solve(problem, zeros(), solver_of("broyden"))
-    inverse, nearby = inverse_of(first.known), problem.moved()
-    eager, evaluations = solved(nearby, solver_of(name), first.state, inverse)
-    scripted = torch.jit.script(Loop(nearby, solver_of(name)))
-    found = scripted(first.state, *inverse)
-    assert int(found["evaluations"]) == evaluations
-    torch.testing.assert_close(found["best"], eager, rtol=1e-12, atol=1e-12)
-    with pytest.raises(torch.jit.Error, match="take it from a solve of the same systems"):
-        scripted(first.state, inverse.left[:, 1:], inverse.right[:, 1:])
 
 
 @pytest.mark.parametrize(

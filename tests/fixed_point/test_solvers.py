@@ -1,4 +1,4 @@
-"""Solvers: counts, residuals, batches whose systems do not see each other, TorchScript."""
+"""Solvers: counts, residuals, batches whose systems do not see each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mlff_calc.errors import OptionError
-from mlff_calc.fixed_point import Anderson, Broyden, Picard, Solver, build_solver, solve
+from mlff_calc.fixed_point import Anderson, Broyden, Picard, build_solver, solve
 from mlff_calc.fixed_point.preconditioner import low_rank_product
 
 NAMES = ("picard", "anderson", "broyden")
@@ -159,36 +159,6 @@ def test_broyden_gives_an_inverse_jacobian() -> None:
     problem.inject = problem.inject + 0.05
     begun = solver.resume(solver.begin(known["best"], index, 1), left, right)
     assert int(solve(problem, start, solver, known=begun).evaluations) < 0.6 * cold
-
-
-class Loop(torch.nn.Module):
-    """The loop of `solve`, in TorchScript."""
-
-    def __init__(self, problem: Linear, solver: Solver) -> None:
-        super().__init__()
-        self.register_buffer("matrices", problem.matrices)
-        self.register_buffer("inject", problem.inject)
-        self.register_buffer("index", problem.index)
-        self.n_systems = problem.n_systems
-        self.solver = solver
-
-    def forward(self, start: Tensor) -> dict[str, Tensor]:
-        known = self.solver.begin(start, self.index, self.n_systems)
-        while not bool(known["done"].all()):
-            value = torch.einsum("nij,nj->ni", self.matrices, known["z"]) + self.inject
-            known = self.solver.tell(known, value)
-        return known
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_torchscript_gives_the_same(name: str) -> None:
-    problem = Linear([0.3, 0.8])
-    solver = build_solver(name, tolerance=1e-8, max_evaluations=60)
-    start = torch.zeros(6, 12, dtype=torch.float64)
-    eager = solve(problem, start, solver, problem.index, problem.n_systems)
-    scripted = torch.jit.script(Loop(problem, solver))(start)
-    torch.testing.assert_close(scripted["best"], eager.state, rtol=1e-12, atol=1e-12)
-    assert scripted["evaluations"].tolist() == eager.evaluations.tolist()
 
 
 def test_looking_rarely_changes_nothing() -> None:

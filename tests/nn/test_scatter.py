@@ -32,7 +32,6 @@ def test_sum_is_that_of_a_loop(n: int, n_rows: int) -> None:
     for value, row in zip(values, index, strict=True):
         expected[row] += value
     torch.testing.assert_close(scatter_sum(values, index, n_rows), expected)
-    torch.testing.assert_close(torch.jit.script(scatter_sum)(values, index, n_rows), expected)
 
 
 @pytest.mark.usefixtures("deterministic")

@@ -401,21 +401,6 @@ def test_states_on_the_way_with_direct_forces() -> None:
     assert float((found["path_states"][1] - found["state"]).abs().max()) > 1e-6
 
 
-def test_scripted_equals_eager(potential: FixedPointPotential, tmp_path: object) -> None:
-    torch.jit.script(potential).save(f"{tmp_path}/p.pt")
-    scripted = torch.jit.load(f"{tmp_path}/p.pt")
-    exact = potential(graph_of(ethanol()))
-    warm = graph_of(ethanol(), start_state=exact["state"], start_adjoint=exact["adjoint"])
-    batch = collate([graph_of(crystal()), graph_of(water())])
-    for graph in (graph_of(ethanol()), warm, batch, graph_of(Atoms("C", positions=[[0, 0, 0]]))):
-        expected = potential(graph)
-        for _ in range(3):  # TorchScript optimizes after its first calls
-            found = scripted(graph)
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            torch.testing.assert_close(found[key], value, rtol=0.0, atol=1e-9)
-
-
 @pytest.mark.parametrize("gradient", ["phantom", "implicit"])
 def test_direct_forces(gradient: str) -> None:
     potential = make_potential(forces="direct", gradient=gradient, training_evaluations=100, training_tolerance=1e-10)

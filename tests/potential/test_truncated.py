@@ -121,15 +121,6 @@ def test_precisions_agree() -> None:
         assert out["forces"].dtype == torch.float64
 
 
-def test_scripted(potential: Potential, tmp_path) -> None:
-    truncated = truncate(potential, 3)
-    torch.jit.script(truncated).save(str(tmp_path / "truncated.pt"))
-    graph = graph_from_atoms(ethanol(), potential.cutoff)
-    found, expected = torch.jit.load(str(tmp_path / "truncated.pt"))(graph), truncated(graph)
-    for key in ("energy", "forces", "virial"):
-        torch.testing.assert_close(found[key], expected[key], rtol=0.0, atol=1e-12)
-
-
 def test_compiled_files_tell_truncations_apart(potential: Potential) -> None:
     cpu = torch.device("cpu")
     keys = {cache_key(truncate(potential, n_evaluations), cpu, 1) for n_evaluations in (1, 2, 3)}
