@@ -40,8 +40,8 @@ from mlff_calc.bench.systems import build_system
 from mlff_calc.bench.train import find_rmd17
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.errors import BenchmarkError, MLFFError, OptionError
+from mlff_calc.networks import shipped_folder
 from mlff_calc.potential import load_potential
-from mlff_calc.potential.catalogue import shipped_folder
 from mlff_calc.training.files import write_atomic
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlff_calc.bench.processes import run_logged, thread_environment
 from mlff_calc.errors import BenchmarkError
-from mlff_calc.potential.catalogue import shipped_folder
+from mlff_calc.networks import shipped_folder
 
 
 def find_rmd17(name: str, data: Path | None) -> Path:

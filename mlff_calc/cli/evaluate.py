@@ -126,7 +126,7 @@ def evaluate(
     that need no network, constant velocity and last position; parameters and time per batch.
     """
     from mlff_calc.errors import OptionError
-    from mlff_calc.potential.files import kind_of
+    from mlff_calc.networks import kind_of
     from mlff_calc.training.kind_names import DEFAULT, kinds
     from mlff_calc.training.kinds import task_of
 

@@ -18,8 +18,8 @@ def identity(potential: str, remembered: str | None = None) -> str:
     """
     from mlff_calc.caches import digest_of
     from mlff_calc.export.opening import is_exported
-    from mlff_calc.potential.catalogue import find_potential
-    from mlff_calc.potential.files import fingerprints
+    from mlff_calc.networks.files import fingerprints
+    from mlff_calc.potential import find_potential
 
     found: list[list[str]] = []
     for name in (one.strip() for one in potential.split(",")):

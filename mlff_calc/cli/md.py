@@ -345,7 +345,7 @@ def _precision(potential: str, asked: str | None) -> str:
 def _read_structure(structure: str | None, potential: str) -> Atoms:
     """The structure to start from: a file, a molecule of ASE's g2 set, or the potential's example."""
     from mlff_calc.export.opening import is_exported
-    from mlff_calc.potential.catalogue import find_potential
+    from mlff_calc.potential import find_potential
 
     if structure is not None:
         return _read_file(Path(structure)) if Path(structure).exists() else _built_in(structure)

@@ -1,56 +1,54 @@
-"""`mlff potentials`: what ships, and the card of one potential."""
+"""`mlff potentials`: trained networks that ship or stand in a folder, and the card of one."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from mlff_calc.cli import options
 
-if TYPE_CHECKING:
-    from mlff_calc.potential import PotentialEntry
-
 
 def potentials(
     name: Annotated[
-        str | None, typer.Argument(help="Show the card of this potential: a name or a folder.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Show the card of this one: a name or a folder. Of a folder of several: list them.", show_default=False
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the potentials that ship with the package, or show the card of one.
+    """List the potentials and other networks that ship with the package or stand in a folder, or show the card of one.
 
-    A card says on what data and level of theory a potential was trained, its errors, and what it is not for.
+    A card says on what data and level of theory a network was trained, its errors, and what it is not for.
     """
-    from mlff_calc.potential import list_potentials
+    from mlff_calc.networks import kind_of, list_networks
 
-    if name is not None:
+    entries = list_networks(name) if name is None or (Path(name).is_dir() and kind_of(name) is None) else []
+    if name is not None and not entries:
         typer.echo(_card(name))
         return
-    entries = list_potentials()
+    rows = [
+        {"name": entry.name, "kind": entry.kind, "path": str(entry.path), "summary": entry.summary} for entry in entries
+    ]
     if as_json:
-        rows = [{"name": entry.name, "path": str(entry.path), "summary": _summary(entry)} for entry in entries]
         typer.echo(json.dumps(rows, indent=2))
-    elif not entries:
+    elif not rows:
         typer.echo("No potentials ship with this installation; `mlff train --example` starts one of your own.")
     else:
-        width = max(len(entry.name) for entry in entries)
-        for entry in entries:
-            typer.echo(f"{entry.name:<{width}}  {_summary(entry)}")
-
-
-def _summary(entry: PotentialEntry) -> str:
-    """The first line of the card without its heading mark."""
-    return entry.summary.lstrip("# ").strip()
+        widths = {key: max(len(row[key]) for row in rows) for key in ("name", "kind")}
+        for row in rows:
+            typer.echo(f"{row['name']:<{widths['name']}}  {row['kind']:<{widths['kind']}}  {row['summary']}".rstrip())
 
 
 def _card(name: str) -> str:
     from mlff_calc.errors import PotentialFileError
-    from mlff_calc.potential.catalogue import find_potential
+    from mlff_calc.networks import find_network
 
-    folder = find_potential(name, any_kind=True)
+    folder = find_network(name)
     card = folder / "card.md"
     if not card.is_file():
-        raise PotentialFileError(f"the folder {folder} holds no card.md; a potential that `mlff train` writes has one")
+        raise PotentialFileError(f"the folder {folder} holds no card.md; a network that `mlff train` writes has one")
     return card.read_text(encoding="utf-8").rstrip()

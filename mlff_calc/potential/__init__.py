@@ -5,31 +5,28 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mlff_calc.potential.catalogue import PotentialEntry, list_potentials
-from mlff_calc.potential.files import save_potential
-from mlff_calc.potential.load import load_potential
+from mlff_calc.networks.catalogue import NetworkEntry as PotentialEntry
+from mlff_calc.potential.load import find_potential, list_potentials, load_potential
 
 if TYPE_CHECKING:
     from mlff_calc.potential.build import build_potential
     from mlff_calc.potential.evaluate import evaluate_atoms
-    from mlff_calc.potential.model import PRECISIONS, Potential
+    from mlff_calc.potential.model import Potential
 
 _LAZY = {
-    "PRECISIONS": "mlff_calc.potential.model",
     "Potential": "mlff_calc.potential.model",
     "build_potential": "mlff_calc.potential.build",
     "evaluate_atoms": "mlff_calc.potential.evaluate",
 }
 
 __all__ = [
-    "PRECISIONS",
     "Potential",
     "PotentialEntry",
     "build_potential",
     "evaluate_atoms",
+    "find_potential",
     "list_potentials",
     "load_potential",
-    "save_potential",
 ]
 
 

@@ -28,7 +28,7 @@ Source: Burger et al., "DEQuify your force field" (2025) for the model; implicit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -57,7 +57,7 @@ class FixedPointPotential(Potential):
         self.backbone: Deq
         self.implicit_training = self.backbone.gradient == "implicit"
 
-    def to_precision(self, precision: str) -> FixedPointPotential:
+    def to_precision(self, precision: str) -> Self:
         """Return a copy in another precision, whose solves end at what that precision is for.
 
         Forces are wrong by about the residual times their size, so that those of `float64`, which displaced copies, phonons
@@ -66,7 +66,7 @@ class FixedPointPotential(Potential):
         Raises:
             OptionError: a precision of another name.
         """
-        other = cast("FixedPointPotential", super().to_precision(precision))
+        other = super().to_precision(precision)
         backbone: Any = other.backbone
         if precision == "float64" and backbone.tolerance > DOUBLE_TOLERANCE:
             backbone.tolerance = DOUBLE_TOLERANCE

@@ -1,35 +1,39 @@
-"""A potential from its folder."""
+"""Potentials by name or folder; imports no torch before one is loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlff_calc.errors import PotentialFileError
-from mlff_calc.potential.catalogue import find_potential
-from mlff_calc.potential.files import NO_NETWORK, WEIGHTS, load_tensors, read_weights
+from mlff_calc.networks.catalogue import NetworkEntry, find_network, list_networks
 
 if TYPE_CHECKING:
     from mlff_calc.potential.model import Potential
+
+KIND = "potential"
+
+
+def list_potentials() -> list[NetworkEntry]:
+    """The potentials that ship, by name."""
+    return [entry for entry in list_networks() if entry.kind == KIND]
+
+
+def find_potential(name_or_path: str | Path) -> Path:
+    """Folder of a potential given by path or by the name it ships under.
+
+    Raises:
+        PotentialFileError: Neither, or a network of another kind; see `find_network`.
+    """
+    return find_network(name_or_path, KIND)
 
 
 def load_potential(name_or_path: str | Path) -> Potential:
     """Load a potential by the name it ships under or by the path of its folder, in float32 and evaluation mode.
 
     Raises:
-        PotentialFileError: not a potential, truncated, changed after it was written, or newer than this package.
+        PotentialFileError: Not a potential, truncated, changed after it was written, or newer than this package.
     """
+    from mlff_calc.networks.load import load_network
     from mlff_calc.potential.build import build_potential
-    from mlff_calc.potential.room import Room
 
-    folder = find_potential(name_or_path)
-    header, tensors = read_weights(folder)
-    try:
-        with Room(tensors):
-            potential = build_potential(header["config"], seed=0)
-        load_tensors(potential, tensors)
-    except NO_NETWORK as error:
-        msg = f"{folder / WEIGHTS} does not fit the network its header describes: {error}"
-        raise PotentialFileError(msg) from error
-    potential.domain = header.get("domain")
-    return potential.eval()
+    return load_network(name_or_path, KIND, build_potential)

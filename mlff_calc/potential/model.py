@@ -17,36 +17,41 @@ Source: Thompson, Plimpton, Mattson, "General formulation of pressure and stress
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlff_calc.backbones import build_backbone
-from mlff_calc.errors import OptionError, RecipeError
+from mlff_calc.errors import RecipeError
 from mlff_calc.heads import DirectForcesHead, EnergyHead, ZBLRepulsion
+from mlff_calc.networks import Network
 from mlff_calc.nn.scatter import scatter_sum
-from mlff_calc.potential.files import save_potential
+from mlff_calc.potential.load import KIND
 
-PRECISIONS = ("float32", "mixed", "float64")
 REPULSION: dict[str, Any] = {"name": "zbl", "reach": 0.8}
 """Defaults."""
 
 
-class Potential(nn.Module):
+class Potential(Network):
     """A trained or trainable force field, without ASE in it and without global state.
 
     Build one by `build_potential` or `load_potential`.
 
     Attributes:
-        config: the plain dict it was built from. elements: atomic numbers it knows. cutoff: Angstrom.
-        domain: plain dict of what distances and neighbours the training data had; None where nobody measured it.
+        elements: Atomic numbers that it knows.
+        cutoff: Longest edge, in Angstrom.
+        domain: Plain dict of what distances and neighbours the training data had; None where nobody measured it.
         precision: `float32`, `mixed` (float64 for geometry and head, float32 for message passing) or `float64`.
     """
 
+    kind = KIND
+    units: ClassVar = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
+    use = "use load_potential, or `mlff md`: it gives energy and forces, and no positions at a later time"
+    precisions = ("float32", "mixed", "float64")
+
     def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
+        super().__init__(config)
         elements = [int(z) for z in config["elements"]]
         self.backbone = build_backbone(config["backbone"], n_species=len(elements))
         references = config["reference_energies"] or dict.fromkeys(map(str, elements), 0.0)
@@ -64,33 +69,19 @@ class Potential(nn.Module):
         species_of[torch.tensor(elements)] = torch.arange(len(elements))
         self.register_buffer("species_of", species_of, persistent=False)
         self.cutoff = float(self.backbone.cutoff)
-        self.config = copy.deepcopy(config)
-        self.domain: dict[str, Any] | None = None
         self.elements = elements
-        self.precision = "float32"
 
-    def to_precision(self, precision: str) -> Potential:
+    def to_precision(self, precision: str) -> Self:
         """Return a copy in precision `float32`, `mixed` or `float64`.
 
         Raises:
             OptionError: a precision of another name.
         """
-        if precision not in PRECISIONS:
-            msg = f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}"
-            raise OptionError(msg)
-        other = copy.deepcopy(self)
-        other.precision = precision
-        dtype = torch.float64 if precision == "float64" else torch.float32
-        for parameter in other.parameters():
-            parameter.data = parameter.data.to(dtype)
+        other = super().to_precision(precision)
         other.backbone.set_double_geometry(precision == "mixed")
         if precision == "mixed":
             other.head.double()
         return other
-
-    def save(self, folder: str, **options: Any) -> Any:
-        """Write the potential to `folder`; see `files.save_potential` for the options and errors."""
-        return save_potential(self, folder, **options)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return energy, energies, forces and, for gradient forces, virial, atomic_virial and stress.

@@ -15,6 +15,7 @@ be any cheap approximation of the full one.
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class TruncatedPotential(Potential):
         self.config = {**copy.deepcopy(potential.config), "n_evaluations": n_evaluations}
         self.precision = potential.precision
 
-    def save(self, folder: str, **options: Any) -> Any:
+    def save(self, folder: str | Path, **options: Any) -> Path:
         """Refuse: the weights are those of the fixed-point potential.
 
         Raises:

@@ -14,37 +14,38 @@ Source: Satorras et al., "E(n) equivariant graph neural networks" (2021), Sec. 5
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mlff_calc.backbones import build_backbone
-from mlff_calc.errors import OptionError, StructureError
+from mlff_calc.errors import StructureError
 from mlff_calc.heads import DisplacementHead
+from mlff_calc.networks import Network
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.scatter import from_mean, scatter_sum
-from mlff_calc.propagator.files import save_propagator
-
-PRECISIONS = ("float32", "float64")
 
 
-class Propagator(nn.Module):
+class Propagator(Network):
     """A trained or trainable map from a frame to a later one.
 
     Build one by `build_propagator` or `load_propagator`.
 
     Attributes:
-        config: the plain dict it was built from. kinds: numbers of the kinds of particles it knows, atomic numbers in
-            molecules. cutoff: longest edge that counts, in the length of the data. n_scalars, n_edge_scalars: what atoms and
-            edges bring with them. precision: `float32` or `float64`.
+        kinds: Numbers of the kinds of particles that it knows, atomic numbers in molecules.
+        cutoff: Longest edge that counts, in the length of the data.
+        n_scalars: Number of scalars that an atom brings with it.
+        n_edge_scalars: Number of scalars that an edge brings with it.
     """
 
+    kind = "propagator"
+    units: ClassVar = {"length": "of the data", "time": "of the data"}
+    use = "use load_propagator, or `mlff eval`: it gives positions at a later time, and neither energy nor forces"
     species_of: Tensor
 
     def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
+        super().__init__(config)
         kinds = [int(kind) for kind in config["kinds"]]
         self.backbone = build_backbone(config["backbone"], n_species=len(kinds))
         self.n_scalars = int(config["n_scalars"])
@@ -76,28 +77,7 @@ class Propagator(nn.Module):
         self.length_scale = float(config["length_scale"])
         self.drift_scale = float(config["drift_scale"])
         self.scalar_scale = float(config["scalar_scale"])
-        self.config = copy.deepcopy(config)
         self.kinds = kinds
-        self.precision = "float32"
-
-    def to_precision(self, precision: str) -> Propagator:
-        """Return a copy in precision `float32` or `float64`.
-
-        Raises:
-            OptionError: a precision of another name.
-        """
-        if precision not in PRECISIONS:
-            raise OptionError(f"unknown precision {precision!r} of a propagator; choose one of {', '.join(PRECISIONS)}")
-        other = copy.deepcopy(self)
-        other.precision = precision
-        dtype = torch.float64 if precision == "float64" else torch.float32
-        for parameter in other.parameters():
-            parameter.data = parameter.data.to(dtype)
-        return other
-
-    def save(self, folder: str, **options: Any) -> Any:
-        """Write the propagator to `folder`; see `potential.files.save_potential` for the options and errors."""
-        return save_propagator(self, folder, **options)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return `positions` [n_atoms, 3] at the later time and, with `predict_velocities`, `velocities` [n_atoms, 3].

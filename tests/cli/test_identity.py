@@ -7,31 +7,27 @@ from pathlib import Path
 import pytest
 
 from mlff_calc.cli.identity import identity
+from mlff_calc.networks.files import fingerprints
 from mlff_calc.potential import load_potential
-from mlff_calc.potential.files import fingerprints
+
+OLD = Path(__file__).parents[1] / "networks" / "old" / "v2_potential"
 
 
-def test_an_older_checksum_of_the_same_weights_is_known(tmp_path: Path) -> None:
-    potential = load_potential("silicon")
-    potential.domain = None
-    potential.save(tmp_path / "silicon")
-    now, before = fingerprints(tmp_path / "silicon")
-    potential.domain = {"cutoff": 5.0, "nearest": {"Si": [[1.0, 3.0]] * 4}}
-    potential.save(tmp_path / "later" / "silicon")
-    again, same = fingerprints(tmp_path / "later" / "silicon")
-    assert same == before
-    assert len({now, again, before}) == 3
-    name = str(tmp_path / "later" / "silicon")
-    assert identity(name) == f"silicon {again[:12]}"
-    assert identity(name, f"silicon {before[:12]}") == f"silicon {before[:12]}"
-    assert identity(f"{name}, ethanol", f"silicon {before[:12]}, x").startswith(f"silicon {again[:12]}, ethanol ")
+def test_an_older_checksum_of_the_same_weights_is_known() -> None:
+    """Of the file of format 2 that a run may have begun with as one of format 1; its domain was not in that."""
+    now, before = fingerprints(OLD)
+    assert now != before
+    name = str(OLD)
+    assert identity(name) == f"v2_potential {now[:12]}"
+    assert identity(name, f"v2_potential {before[:12]}") == f"v2_potential {before[:12]}"
+    assert identity(f"{name}, ethanol", f"v2_potential {before[:12]}, x").startswith(f"v2_potential {now[:12]}, ethanol ")
 
 
 @pytest.mark.parametrize("other", ["scale", "weights"])
 def test_other_weights_are_others(tmp_path: Path, other: str) -> None:
     potential = load_potential("silicon")
     potential.save(tmp_path / "silicon")
-    remembered = f"silicon {fingerprints(tmp_path / 'silicon')[1][:12]}"
+    remembered = identity(str(tmp_path / "silicon"))
     if other == "weights":
         next(potential.parameters()).data[0] += 1e-3
     else:

@@ -117,7 +117,7 @@ def _signed(content: bytes, header: dict[str, Any]) -> dict[str, Any]:
     """The header with a checksum that fits, as who wants to mislead would write it."""
     from safetensors.torch import load
 
-    from mlff_calc.potential.files import checksum
+    from mlff_calc.networks.files import checksum
 
     try:
         return header | {"sha256": checksum(load(content), json.loads(write_json(header)))}

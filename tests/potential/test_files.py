@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from mlff_calc.backbones.base import backbone_options
 from mlff_calc.errors import OptionError, PotentialFileError, RecipeError, UnknownElementError
 from mlff_calc.export import load_exported
+from mlff_calc.networks.files import FORMAT_VERSION, WEIGHTS, checksum
 from mlff_calc.potential import Potential, build_potential, evaluate_atoms, list_potentials, load_potential
-from mlff_calc.potential.files import FORMAT_VERSION, WEIGHTS, checksum
 
 CONFIG = {"backbone": {"name": "equiformer", "l_max": 1, "channels": 8, "n_layers": 1}, "elements": ["O", "H"]}
 

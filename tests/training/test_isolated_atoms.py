@@ -16,8 +16,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.networks import read_header
 from mlff_calc.potential import load_potential
-from mlff_calc.potential.files import read_header
 from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.finetune import start_from
 from mlff_calc.training.potential.frames import read_frames

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlff_calc.errors import OptionError, RecipeError
-from mlff_calc.potential.files import kind_of
+from mlff_calc.networks import kind_of
 from mlff_calc.training.kind_names import kinds
 from mlff_calc.training.kinds import task_for, task_of
 from mlff_calc.training.recipe import parse_recipe

@@ -17,7 +17,7 @@ import yaml
 from mlff_calc.datasets.motion import MotionSample, NBodyOptions, make_nbody, read_motion, save_archive
 from mlff_calc.errors import DatasetError, EvaluationError, MLFFError, OptionError, RecipeError, TrainingError
 from mlff_calc.graph import collate
-from mlff_calc.potential.files import read_header
+from mlff_calc.networks import read_header
 from mlff_calc.propagator import Propagator, load_propagator, motion_graph
 from mlff_calc.training import callbacks
 from mlff_calc.training import packed as packed_graphs

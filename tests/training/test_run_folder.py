@@ -12,8 +12,8 @@ import yaml
 
 from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.locks import folder_lock
+from mlff_calc.networks import read_header
 from mlff_calc.potential import load_potential
-from mlff_calc.potential.files import read_header
 from mlff_calc.training import run_folder
 from mlff_calc.training.callbacks import AveragedWeights, MetricsFile
 from mlff_calc.training.potential import task as potential_task

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mlff_calc.errors import DatasetError, RecipeError, TrainingError
-from mlff_calc.potential.files import read_header
+from mlff_calc.networks import read_header
 from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.potential.labels import label_table
 from mlff_calc.training.potential.recipe import parse_sources

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
-from mlff_calc.potential.files import load_tensors, read_weights, save_potential
+from mlff_calc.networks import Network, load_network
 from mlff_calc.training.fingerprints import fingerprint_all
 from mlff_calc.training.propagator.failures import NamedSamples
 from mlff_calc.training.recipe_base import TrainingRecipe
@@ -25,23 +24,18 @@ class LineRecipe(TrainingRecipe):
     data: dict[str, str]
 
 
-class Line(nn.Module):
-    precision = "float32"
+class Line(Network):
+    kind = "line"
+    units: ClassVar = {"y": "1"}
+    use = "use `mlff eval`: it gives a line"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.config: dict[str, Any] = {}
+    def __init__(self, config: dict[str, Any], seed: int = 0) -> None:
+        super().__init__(config)
+        torch.manual_seed(seed)
         self.layer = nn.Linear(1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)
-
-    def to_precision(self, precision: str) -> Line:
-        del precision
-        return copy.deepcopy(self)
-
-    def save(self, folder: str, **options: Any) -> Path:
-        return save_potential(self, folder, kind="line", units={"y": "1"}, **options)
 
 
 @dataclass(frozen=True)
@@ -97,8 +91,7 @@ class LineTask(Task[LineRecipe, Points]):
     def prepare(self, recipe: LineRecipe, parts: Mapping[str, Points]) -> Prepared:
         from toy_module import LineModule
 
-        torch.manual_seed(recipe.trainer.seed)
-        line = Line()
+        line = Line({}, recipe.trainer.seed)
         names = {part: [f"point {k} of {part}" for k in points.frames] for part, points in parts.items()}
         module, train, valid = partial(LineModule, line, recipe), parts["train"], parts["valid"]
         return Prepared(line, train, valid, module, partial(NamedSamples, places=names), "points")
@@ -112,7 +105,4 @@ class LineTask(Task[LineRecipe, Points]):
     def evaluate(self, model: str, data: Sequence[Path], **asked: Any) -> LineReport:
         if len(data) != 1:
             raise OptionError(f"a line takes one file of points, not {len(data)}; name one")
-        _, tensors = read_weights(Path(model), "line")
-        line = Line()
-        load_tensors(line, tensors)
-        return report(line, read_points(data[0]))
+        return report(load_network(model, Line.kind, Line), read_points(data[0]))

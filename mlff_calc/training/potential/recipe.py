@@ -15,8 +15,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mlff_calc import datasets
 from mlff_calc.datasets.weights import LARGEST
 from mlff_calc.errors import DatasetError, RecipeError
-from mlff_calc.potential.catalogue import list_potentials
-from mlff_calc.potential.files import WEIGHTS
+from mlff_calc.networks.files import WEIGHTS, folder_of
+from mlff_calc.potential import list_potentials
 from mlff_calc.training.potential.section import PotentialSection
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_errors import describe_validation_error
@@ -279,7 +279,7 @@ class PotentialRecipe(TrainingRecipe):
         """
         name = str(self.fine_tune_from)
         path = self.resolve(name)
-        if (path / WEIGHTS).is_file() or (path.name == WEIGHTS and path.is_file()):
+        if (folder_of(path) / WEIGHTS).is_file():
             return path
         if name in [entry.name for entry in list_potentials()]:
             return name

@@ -25,7 +25,7 @@ from torch import Tensor
 from mlff_calc.datasets.motion import MotionSample, read_motion
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import EvaluationError
-from mlff_calc.potential.files import WEIGHTS, read_header
+from mlff_calc.networks import read_header
 from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.training.data import Batch
 from mlff_calc.training.propagator.data import MotionPairs
@@ -204,7 +204,5 @@ def evaluate_motion_file(
 
 def trained_reading(folder: str | Path) -> dict[str, Any]:
     """How the training data of a propagator were read, as its file says; empty where it does not."""
-    path = Path(folder)
-    header = read_header(path.parent if path.name == WEIGHTS else path)
-    reading = header.get("provenance", {}).get("reading", {})
+    reading = read_header(folder).get("provenance", {}).get("reading", {})
     return dict(reading) if isinstance(reading, dict) else {}

@@ -1,0 +1,57 @@
+"""What every network has that is trained and kept in a folder."""
+
+import copy
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from mlff_calc.errors import OptionError
+from mlff_calc.networks.files import save_network
+
+
+class Network(nn.Module):
+    """A network of some kind, built from a plain dict.
+
+    Attributes:
+        kind: Name of what it is; the `kind` in the header of its files.
+        units: Units of the numbers inside, by quantity.
+        use: Words for somebody who holds a file of this kind and wants another: what takes it, and what it gives.
+        precisions: Names of the precisions that it can be computed in.
+        config: Plain dict that it was built from, with every default written out.
+        precision: Name of the precision it is in.
+        domain: Plain dict of what the training data covered; None where nobody measured it.
+    """
+
+    kind: ClassVar[str]
+    units: ClassVar[dict[str, str]]
+    use: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "float64")
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.config = copy.deepcopy(config)
+        self.precision = "float32"
+        self.domain: dict[str, Any] | None = None
+
+    def to_precision(self, precision: str) -> Self:
+        """Return a copy in one of `precisions`; weights are float64 in `float64` and float32 in every other one.
+
+        Raises:
+            OptionError: A precision of another name.
+        """
+        if precision not in self.precisions:
+            raise OptionError(
+                f"unknown precision {precision!r} of a {self.kind}; choose one of {', '.join(self.precisions)}"
+            )
+        other = copy.deepcopy(self)
+        other.precision = precision
+        dtype = torch.float64 if precision == "float64" else torch.float32
+        for parameter in other.parameters():
+            parameter.data = parameter.data.to(dtype)
+        return other
+
+    def save(self, folder: str | Path, **options: Any) -> Path:  # noqa: ANN401
+        """Write the network to `folder`; see `networks.files.save_network` for the options and errors."""
+        return save_network(self, folder, **options)

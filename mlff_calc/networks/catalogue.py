@@ -1,0 +1,89 @@
+"""What ships, what stands in a folder, and where a named network lies; imports no torch, so that listing does not wait."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlff_calc.errors import PotentialFileError
+from mlff_calc.networks.files import WEIGHTS, check_kind, folder_of, read_header
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """A trained network: its name, its folder and the first line of its card."""
+
+    name: str
+    path: Path
+    summary: str
+
+    @property
+    def kind(self) -> str:
+        """Kind of the network, by its header."""
+        return str(read_header(self.path)["kind"])
+
+
+def shipped_folder() -> Path:
+    """Folder of the networks that ship with the package."""
+    from importlib.resources import files
+
+    try:
+        folder = Path(str(files("mlff_calc.shipped")))
+        if folder.is_dir():
+            return folder
+    except ModuleNotFoundError:
+        pass
+    return Path(__file__).resolve().parents[2] / "potentials"
+
+
+def list_networks(folder: str | Path | None = None) -> list[NetworkEntry]:
+    """Networks of any kind that stand in a folder, by name.
+
+    Args:
+        folder: Folder of their folders; what ships by default.
+    """
+    entries = []
+    for file in sorted(Path(folder or shipped_folder()).glob(f"*/{WEIGHTS}")):
+        if file.parent.name.startswith("."):
+            continue  # one that is being written, or whose writing was interrupted
+        card = file.parent / "card.md"
+        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+        summary = next((line.lstrip("# ").strip() for line in lines if line.strip()), "")
+        entries.append(NetworkEntry(file.parent.name, file.parent, summary))
+    return entries
+
+
+def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
+    """Folder of a network given by path or by the name it ships under.
+
+    Args:
+        name_or_path: Either.
+        kind: What it has to hold; None for any kind.
+
+    Raises:
+        PotentialFileError: Neither; names what ships and the nearest name. Another kind; says what takes that.
+    """
+    noun, path = kind or "network", folder_of(name_or_path)
+    shipped = {entry.name: entry.path for entry in list_networks()}
+    if not (path / WEIGHTS).is_file():
+        path = shipped.get(str(name_or_path), Path(name_or_path))
+    if (path / WEIGHTS).is_file():
+        if kind is not None:
+            check_kind(path, kind)
+        return path
+    if path.suffix in (".pt", ".pt2") and path.is_file():
+        msg = (
+            f"{path} is an exported file by its ending, and weights (a folder that holds {WEIGHTS}) are needed here; take "
+            "load_exported, or name the folder it was exported from"
+        )
+        raise PotentialFileError(msg)
+    if path.exists():
+        inside = sorted(path.glob(f"*/{WEIGHTS}"))
+        hint = f"; did you mean {inside[0].parent}?" if inside else ""
+        msg = f"{path} is not a {noun}: a {noun} is a folder that holds {WEIGHTS}{hint}"
+        raise PotentialFileError(msg)
+    near = difflib.get_close_matches(str(name_or_path), shipped, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    msg = f"no {noun} {str(name_or_path)!r}: no such folder, and what ships is {', '.join(shipped) or 'nothing'}{hint}"
+    raise PotentialFileError(msg)
