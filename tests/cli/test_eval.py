@@ -242,8 +242,8 @@ def test_components_in_another_order_are_noticed(
     assert max(by_component[name] for name in ("xx", "yy", "zz", "xz")) < 1e-3 < min(by_component["yz"], by_component["xy"])
     assert run_cli(build_app(), ["eval", *words]) == 0
     said = capsys.readouterr().out
-    assert "yz fits the predicted xy (correlation 1.00," in said
-    assert "xy fits the predicted yz (correlation 1.00," in said
+    assert "yz fits the predicted xy (RMSE 0.000 in place of" in said
+    assert "xy fits the predicted yz (RMSE 0.000 in place of" in said
     assert "The key stress_order names the order" in said
 
 

@@ -11,8 +11,8 @@ from mlff_calc.datasets.stress_order import COMPONENTS, parsed_order
 from mlff_calc.training.sums import Errors
 
 _FEWEST_FRAMES = 10
-_GAIN = 0.25
-"""Least gain of a component's correlation in the other order. Raising it keeps back hints about potentials that are bad."""
+_SMALLER = 0.5
+"""Largest ratio of squared errors in the other order and as read. Raising it brings hints about potentials that are bad."""
 
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -44,17 +44,17 @@ def order_hint(pairs: Pairs) -> str:
     """
     if len(pairs) < _FEWEST_FRAMES:
         return ""
-    reference, predicted = (each - each.mean(axis=0) for each in _six(pairs))
-    sizes = np.outer(np.linalg.norm(reference, axis=0), np.linalg.norm(predicted, axis=0))
-    correlations = (reference.T @ predicted) / np.where(sizes > 0.0, sizes, np.inf)
-    _, fits = linear_sum_assignment(-correlations)
+    reference, predicted = _six(pairs)
+    squares = np.square(reference[:, :, None] - predicted[:, None, :]).mean(axis=0)
+    _, fits = linear_sum_assignment(squares)
     moved = [i for i in range(len(COMPONENTS)) if fits[i] != i]
-    gains = [correlations[i, fits[i]] - correlations[i, i] for i in moved]
-    if not moved or min(gains) < _GAIN:
+    before, after = (sum(squares[i, j[i]] for i in moved) for j in (range(len(COMPONENTS)), fits))
+    if not after < _SMALLER * before:
         return ""
+    rmse = 1000.0 * np.sqrt(squares)
     listed = ", ".join(
-        f"{COMPONENTS[i]} fits the predicted {COMPONENTS[fits[i]]} (correlation {correlations[i, fits[i]]:.2f}, "
-        f"{correlations[i, i]:.2f} as it was read)"
+        f"{COMPONENTS[i]} fits the predicted {COMPONENTS[fits[i]]} (RMSE {rmse[i, fits[i]]:.3f} in place of "
+        f"{rmse[i, i]:.3f} meV/Angstrom^3)"
         for i in moved
     )
     return (
