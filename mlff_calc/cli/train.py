@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mlff_calc.cli import options
+from mlff_calc.cli.console import only_warnings
 
 
 def train(
@@ -48,16 +49,17 @@ def train(
         raise typer.BadParameter("name a recipe; `mlff train --example --output recipe.yaml` writes one")
     from mlff_calc.training.run import train as carry_out
 
-    result = carry_out(
-        recipe,
-        overrides=settings or [],
-        output=output,
-        resume=resume,
-        overwrite=overwrite,
-        command=shlex.join(["mlff", *sys.argv[1:]]),
-        show_bar=not quiet,
-    )
-    typer.echo(result.summary())
+    with only_warnings(quiet):
+        result = carry_out(
+            recipe,
+            overrides=settings or [],
+            output=output,
+            resume=resume,
+            overwrite=overwrite,
+            command=shlex.join(["mlff", *sys.argv[1:]]),
+            show_bar=not quiet,
+        )
+    typer.echo(result.summary(notes=quiet))
 
 
 def _write_example(kind: str, output: Path | None, *, overwrite: bool) -> None:

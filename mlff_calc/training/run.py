@@ -36,6 +36,7 @@ class TrainingResult:
         judged: `test` or `valid`.
         items: Plural noun for the samples of a part, such as frames.
         minutes: Time used for training.
+        weights: Number of weights of the network.
         notes: Decisions about the data, a sentence each.
     """
 
@@ -46,12 +47,14 @@ class TrainingResult:
     judged: str
     items: str
     minutes: float
+    weights: int
     notes: list[str] = field(default_factory=list)
 
-    def summary(self) -> str:
-        """A few lines for the user."""
-        head = f"trained in {self.minutes:.1f} minutes; errors on the {self.judged} {self.items}:"
-        return "\n".join([head, self.report.as_text(), *self.notes, f"{self.kind}: {self.model}"])
+    def summary(self, notes: bool = True) -> str:
+        """A few lines for the user; with the decisions about the data unless `notes` is false."""
+        head = f"{self.weights} weights, trained in {self.minutes:.1f} minutes; errors on the {self.judged} {self.items}:"
+        shown = self.notes if notes else []
+        return "\n".join([head, self.report.as_text(), *shown, f"{self.kind}: {self.model}"])
 
 
 def train(
@@ -114,7 +117,8 @@ def train(
         outcome = Outcome(recipe, best, parts, fitted, report, judged, shipped_command(command), ready.notes)
         model = _write(task, outcome, folder)
     minutes = fitted.seconds / 60.0
-    return TrainingResult(task.name, folder.path, model, report, judged, task.items, minutes, ready.notes)
+    weights = sum(weight.numel() for weight in best.parameters())
+    return TrainingResult(task.name, folder.path, model, report, judged, task.items, minutes, weights, ready.notes)
 
 
 def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) -> Path:

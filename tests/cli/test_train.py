@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import ase.io
+import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
+from mlff_calc.potential import load_potential
 from mlff_calc.training.potential.example import EXAMPLE_RECIPE
 from mlff_calc.training.recipe import load_recipe
 
@@ -46,3 +54,33 @@ def test_bad_input_is_one_message(
     assert run_cli(build_app(), ["train", *arguments]) == status
     assert expected in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
+def test_what_is_said_is_said_once(tmp_path: Path) -> None:
+    """A child process, as pytest takes up the package's records in its own way."""
+    random, frames = np.random.default_rng(0), []
+    for _ in range(6):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.05, rng=random)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        frames.append(atoms)
+    ase.io.write(tmp_path / "copper.extxyz", frames)
+    (tmp_path / "recipe.yaml").write_text(
+        "potential: {backbone: {name: hegnn, cutoff: 4.0, l_max: 1, channels: 4, n_layers: 1}}\n"
+        "data: {train: copper.extxyz, split: {valid: 2}}\n"
+        "optimizer: {batch_size: 2, max_epochs: 1, warmup_steps: 1}\ntrainer: {device: cpu}\noutput: run\n"
+    )
+    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", "recipe.yaml", "--overwrite"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for quiet in ([], ["--quiet"]):
+        done = subprocess.run(
+            [*command, *quiet], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=True
+        )
+        said = done.stdout + done.stderr
+        assert said.count("reference energies fitted") == 1
+        assert said.count("copper.extxyz") == (0 if quiet else 2)  # the training and the validation part
+        assert ("epoch 1/1" in done.stderr) is not bool(quiet)
+        n_weights = sum(weight.numel() for weight in load_potential(tmp_path / "run" / "potential").parameters())
+        assert done.stdout.startswith(f"{n_weights} weights, trained in ")
+        assert "energy per atom" in done.stdout
