@@ -9,8 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlff_calc.errors import MLFFError
@@ -148,19 +147,6 @@ def configure_output(*, debug: bool) -> None:
         warnings.showwarning = _show_warning
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
-
-
-@contextmanager
-def only_warnings(wanted: bool = True) -> Iterator[None]:
-    """Keep the package's records of what goes on from being shown, where `wanted`; warnings and errors are."""
-    package = logging.getLogger("mlff_calc")
-    level = package.level
-    if wanted and level > logging.DEBUG:
-        package.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        package.setLevel(level)
 
 
 class _Plain(logging.Formatter):

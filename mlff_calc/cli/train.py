@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from mlff_calc.cli import options
-from mlff_calc.cli.console import only_warnings
 
 
 def train(
@@ -49,17 +48,16 @@ def train(
         raise typer.BadParameter("name a recipe; `mlff train --example --output recipe.yaml` writes one")
     from mlff_calc.training.run import train as carry_out
 
-    with only_warnings(quiet):
-        result = carry_out(
-            recipe,
-            overrides=settings or [],
-            output=output,
-            resume=resume,
-            overwrite=overwrite,
-            command=shlex.join(["mlff", *sys.argv[1:]]),
-            show_bar=not quiet,
-        )
-    typer.echo(result.summary(notes=quiet))
+    result = carry_out(
+        recipe,
+        overrides=settings or [],
+        output=output,
+        resume=resume,
+        overwrite=overwrite,
+        command=shlex.join(["mlff", *sys.argv[1:]]),
+        show_bar=not quiet,
+    )
+    typer.echo(result.summary(notes=False))  # the log has them
 
 
 def _write_example(kind: str, output: Path | None, *, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""Batches of every kind, what sources of batches do, and the order of an epoch, which its number and the seed alone decide."""
+"""Batches of every kind, what sources of batches do, and the order of an epoch, which number and seed alone decide."""
 
 from __future__ import annotations
 
