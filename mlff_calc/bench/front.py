@@ -1,174 +1,272 @@
-"""Accuracy against time: shapes of our own network, trained for the same minutes and timed on the same frames."""
+"""Error against time: networks trained for the same processor minutes, then judged and timed beside each other.
+
+Every network gets the same frames, loss, batch and schedule, those of a shipped potential, on one thread; compilation is
+not counted. Afterwards all networks of a data set are evaluated by one process:
+
+- errors on the test frames, as `mlff train` leaves them, of every budget and seed;
+- time of a step, compiled, float32: the potentials take turns on the same moving frames, a few steps each. CPU time of the
+  one thread is counted, so that other programs on the machine do not stand in the figures; wall time is kept beside it;
+- where asked, peak memory of training steps and of steps, and the drift of the total energy at constant energy.
+
+A training that ended by the same recipe is not repeated, and one that was interrupted goes on, so that a front of many hours
+can be made in parts.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import logging
-import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlff_calc.bench.step import time_system
-from mlff_calc.bench.train import find_rmd17, train_ethanol
-from mlff_calc.errors import OptionError
+import yaml
+
+from mlff_calc.bench.entrants import DATA_SETS, Entrant, missing_data
+from mlff_calc.bench.front_costs import drift, memory, time_in_turns
+from mlff_calc.bench.processes import run_logged, thread_environment
+from mlff_calc.bench.step import limited_threads
+from mlff_calc.bench.systems import build_system
+from mlff_calc.errors import BenchmarkError, OptionError
 from mlff_calc.potential import load_potential
+from mlff_calc.training.files import write_atomic
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_RADIUS = "0.5"
-DEFAULT_SHAPES = "1x32x3,2x32x2,2x32x3,2x48x2,3x32x2"
-
 
 @dataclass(frozen=True)
-class Shape:
-    """A size of a backbone, written as l_max x channels x layers.
+class Front:
+    """What is compared, and how.
 
-    `deq:2x32x1` is one of the deep-equilibrium backbone with so many blocks, `deq0.8:2x32x1` one whose spectral radius is
-    held at 0.8, `deq0:2x32x1` one whose is not held.
+    Attributes:
+        data_sets: Keys of `DATA_SETS`.
+        entrants: Networks; times are relative to the first one.
+        minutes: Budgets of training, in processor minutes.
+        output: Folder that keeps runs and results.
+        data: Folder of data sets.
+        seeds: Seeds of weights and order of frames; each network is trained with each of them.
+        rounds: Number of turns of each potential in the timing.
+        with_memory: Whether peak memories are measured.
+        drift_ps: Length of the run at constant energy; 0 leaves it out.
+        compiled: Whether compiled code is trained and run.
     """
 
-    l_max: int
-    channels: int
-    n_layers: int
-    radius: float | None = None
+    data_sets: Sequence[str]
+    entrants: Sequence[Entrant]
+    minutes: Sequence[float]
+    output: Path
+    data: Path = Path("../shared/data")
+    seeds: Sequence[int] = (1,)
+    rounds: int = 40
+    with_memory: bool = False
+    drift_ps: float = 0.0
+    compiled: bool = True
 
-    def __str__(self) -> str:
-        """As on the command line."""
-        size = f"{self.l_max}x{self.channels}x{self.n_layers}"
-        return size if self.radius is None else f"deq{self.radius:g}:{size}"
+    def folder(self, data_set: str, entrant: Entrant, minutes: float, seed: int) -> Path:
+        """Folder of a run."""
+        return self.output / f"{data_set}-{entrant.tag}-{minutes:g}min-seed{seed}"
 
-    @property
-    def recipe(self) -> str:
-        """Name of the shipped potential whose recipe it is trained by."""
-        return "ethanol" if self.radius is None else "ethanol_deq"
+    def recipe(self, data_set: str, entrant: Entrant, minutes: float, seed: int) -> dict[str, Any]:
+        """The recipe of a run.
 
-    @property
-    def settings(self) -> dict[str, object]:
-        """Values of a recipe."""
-        sizes: dict[str, object] = {f"potential.backbone.{name}": getattr(self, name) for name in ("l_max", "channels")}
-        if self.radius is None:
-            return {**sizes, "potential.backbone.n_layers": self.n_layers}
-        held = {"loss.spectral_radius": self.radius} if self.radius > 0.0 else {"loss.contraction": 0.0}
-        return {**sizes, "potential.backbone.n_blocks": self.n_layers, **held}
-
-
-def parse_shapes(text: str) -> list[Shape]:
-    """Shapes out of a list such as 2x32x3,3x32x2.
-
-    Raises:
-        OptionError: a word is no shape.
-    """
-    shapes = []
-    for word in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(r"(?:(deq)(\d*\.?\d*):)?(\d+)x(\d+)x(\d+)", word)
-        if match is None:
-            msg = f"{word!r} is no shape; write l_max x channels x layers, as in 2x32x3 or deq:2x32x1"
-            raise OptionError(msg)
-        radius = None if match[1] is None else float(match[2] or DEFAULT_RADIUS)
-        l_max, channels, n_layers = map(int, match.groups()[2:])
-        shapes.append(Shape(l_max, channels, n_layers, radius=radius))
-    if not shapes:
-        msg = "no shapes to train; write l_max x channels x layers, as in 2x32x3,3x32x2"
-        raise OptionError(msg)
-    return shapes
+        Raises:
+            BenchmarkError: The shipped recipe it starts from is not installed.
+        """
+        recipe = entrant.recipe(data_set)
+        for budget in ("max_epochs", "max_minutes"):
+            recipe["optimizer"].pop(budget, None)
+        recipe["optimizer"]["max_cpu_minutes"] = minutes
+        recipe["trainer"] |= {"device": "cpu", "compile": self.compiled, "seed": seed}
+        recipe["card"]["title"] = f"{data_set}, {entrant}, for comparison"
+        recipe["output"] = self.folder(data_set, entrant, minutes, seed).name
+        return recipe
 
 
-def measure_front(
-    shapes: Sequence[Shape],
-    minutes: float,
-    *,
-    data: Path | None,
-    workdir: Path,
-    threads: int = 1,
-    compiled: bool = True,
-    seeds: Sequence[int] = (1,),
-) -> list[dict[str, Any]]:
-    """Train every shape on rMD17 ethanol, then time a step of each.
-
-    A shape whose training has ended before, for the same minutes in the same `workdir`, is taken from there.
-
-    Args:
-        shapes: what to train.
-        minutes: budget of each, compilation not counted.
-        data: folder of data sets.
-        workdir: keeps the runs.
-        threads: of PyTorch.
-        compiled: time the compiled potential.
-        seeds: of weights and order; each shape is trained with each of them, and the first one is timed.
+def measure_front(front: Front) -> list[dict[str, Any]]:
+    """Train what is not trained yet, then judge all.
 
     Returns:
-        One dict per shape: `shape`, `parameters`, `force_mae` (meV/Angstrom) and `energy_mae` (meV) on the test frames, both
-        means over seeds, `force_maes` of each seed, `spectral_radius` (mean over seeds, fixed points only), `total_ms` and
-        `min_ms` of a step.
+        One dict per data set, network and budget. Of the training: `data_set`, `network`, `minutes`, `parameters`, `steps`
+        of the optimizer, and errors on the test frames, means over seeds: `energy_mae` (meV per atom), `force_mae`,
+        `force_rmse` (meV/Angstrom), `stress_mae` (meV/Angstrom^3, None without stresses), `force_maes` of each seed and, of
+        a fixed point, `spectral_radius`. Of a step: `step_ms` and `wall_ms` (medians of CPU and wall time), `us_per_atom`,
+        `ratio` (to the first network, median over rounds). Where asked `train_mib`, `step_mib`, `drift`.
 
     Raises:
-        BenchmarkError: no data, or a training failed.
+        BenchmarkError: No data, or a training failed.
     """
-    source = find_rmd17("ethanol", data)
+    missing = missing_data(list(front.data_sets), front.data)
+    if missing:
+        raise BenchmarkError(
+            f"training needs {missing[0]}, which is missing; name the folder of data sets with --data or MLFF_DATA"
+        )
+    for data_set in front.data_sets:
+        for minutes in sorted(front.minutes):
+            for seed in front.seeds:
+                for entrant in front.entrants:
+                    train(front, data_set, entrant, minutes, seed)
     rows = []
-    for shape in shapes:
-        tag = str(shape).replace(":", "-")
-        names = [f"{tag}-{minutes:g}min-{threads}t" + (f"-seed{seed}" if seed != 1 else "") for seed in seeds]
-        folders = [workdir / name for name in names]
-        for seed, folder in zip(seeds, folders, strict=True):
-            if not (folder / "evaluation.json").is_file():
-                logger.info("training %s, seed %d, for %g minutes", shape, seed, minutes)
-                settings = {**shape.settings, "trainer.seed": seed}
-                train_ethanol(minutes, source, folder, threads=threads, settings=settings, recipe=shape.recipe)
-        rows.append(_row_of(shape, folders))
-    for shape, row in zip(shapes, rows, strict=True):
-        folder = row.pop("folder")
-        timing = time_system("ethanol", potential=str(folder / "potential"), threads=threads, compiled=compiled)
-        row.update(total_ms=timing.total_ms, min_ms=timing.min_ms)
-        logger.info("timed %s", shape)
+    with limited_threads(1):
+        for data_set in front.data_sets:
+            rows += _judge(front, data_set)
     return rows
 
 
-def _row_of(shape: Shape, folders: Sequence[Path]) -> dict[str, Any]:
-    """Errors of the runs of one shape."""
-    errors = [json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["errors"] for folder in folders]
-    forces = [one["forces"]["mae"] for one in errors]
-    row = {
-        "shape": str(shape),
-        "parameters": sum(p.numel() for p in load_potential(folders[0] / "potential").parameters()),
-        "force_mae": sum(forces) / len(forces),
-        "force_maes": ", ".join(f"{mae:.2f}" for mae in forces),
-        "energy_mae": sum(one["energy"]["mae"] for one in errors) / len(errors),
-        "folder": folders[0],
+def train(front: Front, data_set: str, entrant: Entrant, minutes: float, seed: int) -> None:
+    """Train in a process of its own, one thread, unless that has been done.
+
+    Raises:
+        BenchmarkError: It failed; names the log.
+    """
+    folder = front.folder(data_set, entrant, minutes, seed)
+    file = folder.with_name(f"{folder.name}.yaml")
+    text = yaml.safe_dump(front.recipe(data_set, entrant, minutes, seed), sort_keys=False)
+    begun = file.is_file() and file.read_text(encoding="utf-8") == text and (folder / "run.json").is_file()
+    if begun and json.loads((folder / "run.json").read_text(encoding="utf-8")).get("finished"):
+        logger.info("%s has been trained before", folder.name)
+        return
+    logger.info("training %s", folder.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(file), "--output", str(folder), "--quiet"]
+    run_logged(
+        [*command, "--resume" if begun else "--overwrite"],
+        folder.with_name(f"{folder.name}.log"),
+        env={**thread_environment(1), "MLFF_DATA": str(front.data.resolve())},
+    )
+
+
+def _judge(front: Front, data_set: str) -> list[dict[str, Any]]:
+    """Rows of one data set; the time of a step depends on the network alone, so one run of each is timed."""
+    system = DATA_SETS[data_set].timed
+    atoms = build_system(system)
+    last = {str(one): front.folder(data_set, one, max(front.minutes), front.seeds[0]) for one in front.entrants}
+    costs: dict[str, dict[str, Any]] = {name: dict(found) for name, found in
+                                        time_in_turns(atoms, last, front.rounds, front.compiled).items()}  # fmt: skip
+    for name, folder in last.items():
+        if front.with_memory:
+            costs[name] |= memory(system, folder, compiled=front.compiled)
+        if front.drift_ps > 0.0:
+            costs[name] |= drift(atoms, folder, time_ps=front.drift_ps, compiled=front.compiled)
+    rows = []
+    for minutes in sorted(front.minutes):
+        for entrant in front.entrants:
+            outcomes = [outcome(front.folder(data_set, entrant, minutes, seed)) for seed in front.seeds]
+            found: dict[str, Any] = {"data_set": data_set, "network": str(entrant), "minutes": minutes} | _mean(outcomes)
+            found |= costs[str(entrant)]
+            rows.append(found | {"us_per_atom": 1e3 * found["step_ms"] / len(atoms)})
+    return rows
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Size and errors of a run that has ended."""
+    errors = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["errors"]
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    radii = [row["valid_spectral_radius"] for row in rows if row.get("valid_spectral_radius")]
+    return {
+        "parameters": sum(p.numel() for p in load_potential(folder / "potential").parameters()),
+        "steps": max(int(row["step"]) for row in rows),
+        "energy_mae": errors["energy_per_atom"]["mae"],
+        "force_mae": errors["forces"]["mae"],
+        "force_rmse": errors["forces"]["rmse"],
+        "stress_mae": errors["stress"]["mae"] if "stress" in errors else None,
+        "spectral_radius": float(radii[-1]) if radii else None,
     }
-    if shape.radius is not None:
-        radii = [_last_radius(folder / "metrics.csv") for folder in folders]
-        row["spectral_radius"] = sum(radii) / len(radii)
-    return row
 
 
-def _last_radius(path: Path) -> float:
-    """Spectral radius at the last validation of a run."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        values = [row["valid_spectral_radius"] for row in csv.DictReader(stream)]
-    return float([value for value in values if value][-1])
+def _mean(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, and the force errors of each."""
+    first = outcomes[0]
+    found = {
+        name: value if value is None else sum(one[name] for one in outcomes) / len(outcomes)
+        for name, value in first.items()
+    }
+    exact = {name: first[name] for name in ("parameters",)}
+    return found | exact | {"force_maes": [one["force_mae"] for one in outcomes]}
+
+
+COLUMNS = {
+    "data": "data_set", "network": "network", "min": "minutes", "weights": "parameters", "steps": "steps",
+    "energy MAE, meV/atom": "energy_mae", "force MAE, meV/Å": "force_mae", "force RMSE": "force_rmse",
+    "stress MAE, meV/Å³": "stress_mae", "µs/atom": "us_per_atom", "to the first": "ratio",
+    "spectral radius": "spectral_radius", "training peak, MiB": "train_mib", "step peak, MiB": "step_mib",
+    "drift, meV/atom/ps": "drift",
+}  # fmt: skip
+"""Headings and fields of the table; columns that no row fills are left out."""
+_FORMATS = {"minutes": "g", "steps": ".0f", "energy_mae": ".2f", "force_mae": ".1f", "force_rmse": ".1f",
+            "stress_mae": ".2f", "us_per_atom": ".1f", "ratio": ".2f", "spectral_radius": ".2f", "train_mib": ".0f",
+            "step_mib": ".0f", "drift": ".1e"}  # fmt: skip
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Headings and fields that some row fills."""
+    filled = {name for row in rows for name, value in cells(row).items() if value != ""}
+    return {heading: name for heading, name in COLUMNS.items() if name in filled}
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """A row as texts for a table; empty where there is no value."""
+    shown = {}
+    for name in COLUMNS.values():
+        value = row.get(name)
+        shown[name] = "" if value is None else format(value, _FORMATS.get(name, ""))
+    return shown | ({"drift": row["drift_note"]} if row.get("drift_note") else {})
+
+
+def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as markdown."""
+    columns = columns_of(rows)
+    lines = [list(columns), ["---"] * len(columns)]
+    lines += [[cells(row)[name] for name in columns.values()] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def draw_front(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a picture of force error against time, with the line of shapes that no other beats in both."""
+    """Write a picture: a panel per data set, force error against time, a line per budget through what no other beats."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
-    axes = figure.subplots()
-    for row in rows:
-        axes.annotate(row["shape"], (row["total_ms"], row["force_mae"]), xytext=(5, 5), textcoords="offset points")
-    axes.plot([row["total_ms"] for row in rows], [row["force_mae"] for row in rows], "o")
-    best = [row for row in rows if not any(_beats(other, row) for other in rows)]
-    best.sort(key=lambda row: row["total_ms"])
-    axes.plot([row["total_ms"] for row in best], [row["force_mae"] for row in best], "-", color="C0", alpha=0.5)
-    axes.set(xlabel="time of a step (ms)", ylabel="force MAE on test frames (meV/Å)")
-    axes.set_title("Ethanol, l_max x channels x layers")
-    axes.margins(0.15)
+    names = list(dict.fromkeys(row["data_set"] for row in rows))
+    figure = Figure(figsize=(5.0 * len(names), 4.0), layout="constrained")
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), number + 1)
+        own = [row for row in rows if row["data_set"] == name]
+        for colour, minutes in enumerate(dict.fromkeys(row["minutes"] for row in own)):
+            points = sorted((row["us_per_atom"], row["force_mae"]) for row in own if row["minutes"] == minutes)
+            best = [one for one in points if not any(other[0] < one[0] and other[1] < one[1] for other in points)]
+            axes.plot(*zip(*points, strict=True), "o", color=f"C{colour}", label=f"{minutes:g} min")
+            axes.plot(*zip(*best, strict=True), "-", color=f"C{colour}", alpha=0.5)
+        longest = max(row["minutes"] for row in own)
+        for row in own:
+            if row["minutes"] == longest:
+                place = (row["us_per_atom"], row["force_mae"])
+                axes.annotate(row["network"], place, xytext=(5, 5), textcoords="offset points", fontsize=7)
+        axes.set(xlabel="time of a step (µs/atom)", ylabel="force MAE on test frames (meV/Å)", title=name)
+        axes.margins(0.2)
+        axes.legend()
     figure.savefig(path, dpi=150)
 
 
-def _beats(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one["total_ms"] < other["total_ms"] and one["force_mae"] < other["force_mae"]
+def write_results(result: dict[str, Any], folder: Path) -> None:
+    """Write `front.json`, `front.md` and `front.png`, each whole or not at all."""
+    texts = {"json": json.dumps(result, indent=2) + "\n", "md": as_markdown(result["rows"])}
+    for ending, text in texts.items():
+        write_atomic(folder / f"front.{ending}", text)
+    draw_front(result["rows"], folder / "front.png")
+
+
+def parse_data_sets(text: str) -> list[str]:
+    """Data sets out of a comma-separated list, each once.
+
+    Raises:
+        OptionError: Nothing named, or a name that is not known.
+    """
+    names = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    wrong = [name for name in names if name not in DATA_SETS]
+    if wrong or not names:
+        said = f"unknown data set {wrong[0]!r}" if wrong else f"{text!r} names no data set"
+        raise OptionError(f"{said}; known: {', '.join(DATA_SETS)}")
+    return names

@@ -23,6 +23,20 @@ def find_rmd17(name: str, data: Path | None) -> Path:
     return path
 
 
+def shipped_recipe_file(name: str) -> Path:
+    """Recipe of a shipped potential.
+
+    Raises:
+        BenchmarkError: It is not installed.
+    """
+    file = shipped_folder() / name / "recipe.yaml"
+    if not file.is_file():
+        raise BenchmarkError(
+            f"the recipe of the shipped potential {name!r} is not installed, so none can be trained for comparison"
+        )
+    return file
+
+
 def train_ethanol(
     minutes: float,
     source: Path,
@@ -48,10 +62,7 @@ def train_ethanol(
     Raises:
         BenchmarkError: there is no such recipe, or training failed.
     """
-    file = shipped_folder() / recipe / "recipe.yaml"
-    if not file.is_file():
-        msg = f"the recipe of the shipped potential {recipe!r} is not installed, so none can be trained for comparison"
-        raise BenchmarkError(msg)
+    file = shipped_recipe_file(recipe)
     folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(file), "--quiet", "--overwrite"]
     command += ["--output", str(folder)]

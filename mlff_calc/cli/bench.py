@@ -9,7 +9,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.bench_backbones import backbones
-from mlff_calc.cli.bench_output import give, table_of, whole_numbers
+from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.expressivity import expressivity
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `force-fields`, `lammps`, "
+    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `lammps`, "
     "`peers` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -177,79 +177,52 @@ def memory(
 @app.command()
 @guard
 def front(
-    shapes: Annotated[
+    data_sets: Annotated[
+        str, typer.Option("--data-sets", help="Some of ethanol, aspirin, silicon.")
+    ] = "ethanol,aspirin,silicon",
+    networks: Annotated[
         str,
         typer.Option(
-            "--shapes", help="l_max x channels x layers, comma-separated; deq:2x32x1 for a deep-equilibrium backbone."
+            "--networks",
+            help="Backbones, with l_max x channels x layers where they are not to be the defaults; deq0.8:2x32x1 holds the "
+            "spectral radius of a fixed point at 0.8. Times are relative to the first.",
         ),
-    ] = "1x32x3,2x32x2,2x32x3,2x48x2,3x32x2",
+    ] = "equiformer:2x32x2,hegnn:3x64x2,hegnn,cg_egnn,deq:2x32x1",
+    minutes: Annotated[
+        str, typer.Option("--minutes", help="Processor minutes of training, comma-separated: each a run of its own.")
+    ] = "5",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, comma-separated; errors are means over them.")] = "1",
-    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Training time of each shape.")] = 6.0,
-    data: DataFolder = None,
-    workdir: Annotated[Path, typer.Option("--workdir", help="Keeps the runs, and takes up ended ones.")] = Path(
-        "front"
-    ),
-    threads: Threads = 1,
-    compiled: options.Compile = True,
-    json_file: JsonFile = None,
-) -> None:
-    """Train shapes of our network for the same minutes on rMD17 ethanol, time them, and draw error against time."""
-    from mlff_calc.bench.front import draw_front, measure_front, parse_shapes
-    from mlff_calc.bench.machine import describe_machine
-
-    chosen = parse_shapes(shapes)
-    machine = describe_machine("cpu")
-    rows = measure_front(chosen, minutes, data=data, workdir=workdir, threads=threads, compiled=compiled,
-                         seeds=whole_numbers(seeds))  # fmt: skip
-    columns = {
-        "shape": "shape", "parameters": "parameters", "force MAE meV/Å": "force_mae", "of seeds": "force_maes",
-        "energy MAE meV": "energy_mae", "ms per step": "total_ms", "min": "min_ms",
-    }  # fmt: skip
-    picture = workdir / "front.png"
-    draw_front(rows, picture)
-    title = f"ethanol after {minutes:g} minutes of training each, {threads} thread(s); picture in {picture}"
-    result = {"machine": machine, "threads": threads, "compile": compiled, "minutes": minutes, "rows": rows}
-    give(result, json_file, [table_of(title, columns, rows)])
-
-
-@app.command("force-fields")
-@guard
-def force_fields(
-    minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Training time of each.")] = 5.0,
-    molecules: Annotated[str, typer.Option("--molecules", help="Some of ethanol, aspirin.")] = "ethanol,aspirin",
-    backbones: Annotated[
-        str,
-        typer.Option("--backbones", help="Some of equiformer, deq, cg_egnn, hegnn; times are relative to the first."),
-    ] = "equiformer,deq,cg_egnn,hegnn",
-    output: Annotated[Path, typer.Option("--output", help="Keeps runs and results; takes up ended runs.")] = Path(
-        "force_fields"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", help="Keeps runs and results; takes up ended and interrupted runs.")
+    ] = Path("front"),
     data: DataFolder = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the potentials take turns.")] = 40,
+    with_memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memories.")] = False,
     drift_ps: Annotated[
-        float, typer.Option("--drift-ps", min=0.0, help="Length of the run at constant energy; 0 leaves it out.")
-    ] = 10.0,
+        float, typer.Option("--drift-ps", min=0.0, help="Length of a run at constant energy; 0 leaves it out.")
+    ] = 0.0,
     compiled: options.Compile = True,
     json_file: JsonFile = None,
 ) -> None:
-    """Train each backbone as a force field for the same minutes, and compare errors, time, memory and energy drift.
+    """Train networks for the same processor minutes, and draw their errors against the time of a step; one thread.
 
-    rMD17, 950 training and 50 validation frames, errors on 500 test frames; one thread.
+    Data, loss, batch and schedule are those of the shipped potentials; errors are those on the test frames.
     """
-    from mlff_calc.bench import force_fields as comparing
+    from mlff_calc.bench import front as fronts
+    from mlff_calc.bench.entrants import parse_entrants
     from mlff_calc.bench.machine import describe_machine
 
-    comparison = comparing.Comparison(
-        minutes=minutes, molecules=comparing.parse_names(molecules, comparing.MOLECULES, "molecule"),
-        backbones=comparing.parse_names(backbones, list(comparing.ENTRANTS), "backbone"), output=output, data=data,
-        rounds=rounds, drift_ps=drift_ps, compiled=compiled,
+    chosen = fronts.Front(
+        data_sets=fronts.parse_data_sets(data_sets), entrants=parse_entrants(networks), minutes=positive_numbers(minutes),
+        seeds=whole_numbers(seeds), output=output, rounds=rounds, with_memory=with_memory, drift_ps=drift_ps,
+        compiled=compiled, **({} if data is None else {"data": data}),
     )  # fmt: skip
     machine = describe_machine("cpu")
-    rows = comparing.compare_force_fields(comparison)
-    result = {"machine": machine, "minutes": minutes, "compile": compiled, "rows": rows}
-    comparing.write_results(result, output)
-    title = f"force fields after {minutes:g} minutes of training each, one thread; also in {output}"
-    give(result, json_file, [table_of(title, comparing.COLUMNS, [comparing.cells(row) for row in rows])])
+    rows = fronts.measure_front(chosen)
+    result = {"machine": machine, "compile": compiled, "rows": rows}
+    fronts.write_results(result, output)
+    title = f"errors after the same processor minutes, one thread; also in {output}"
+    give(result, json_file, [table_of(title, fronts.columns_of(rows), [fronts.cells(row) for row in rows])])
 
 
 @app.command()

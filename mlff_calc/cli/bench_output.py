@@ -28,6 +28,23 @@ def whole_numbers(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
+def positive_numbers(text: str) -> list[float]:
+    """Positive numbers out of a comma-separated list.
+
+    Raises:
+        OptionError: Anything else.
+    """
+    from mlff_calc.errors import OptionError
+
+    try:
+        numbers = [float(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0.0 < number < float("inf") for number in numbers):
+        raise OptionError(f"{text!r} is no comma-separated list of positive numbers, such as 5,20")
+    return numbers
+
+
 def table_of(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> Table:
     """A table of `rows`, by columns of heading and field; words stand left, numbers right."""
     from rich.table import Table

@@ -35,7 +35,7 @@ def test_the_example_is_valid_and_says_what_it_leaves_out() -> None:
     assert parse_recipe(whole, "example").model_dump() == recipe.model_dump() | {
         "propagator": recipe.propagator.model_dump()
         | {"backbone": recipe.propagator.backbone.model_dump() | {"cutoff": "auto", "avg_num_neighbors": "auto"}},
-        "optimizer": recipe.optimizer.model_dump() | {"valid_batch_size": 100, "max_minutes": 30.0},
+        "optimizer": recipe.optimizer.model_dump() | {"valid_batch_size": 100, "max_minutes": 30.0, "max_cpu_minutes": 30.0},
         "trainer": recipe.trainer.model_dump() | {"early_stop": 50},
     }
 
@@ -53,7 +53,7 @@ def _is_default(line: str) -> bool:
         ("propagator.backbone.name=egnn", "propagator.backbone.name: unknown backbone 'egnn'"),
         ("propagator.backbone.cutoff=large", "propagator.backbone.cutoff: cutoff of backbone 'hegnn' is 'large'"),
         ("propagator.backbone.l_max=-1", "l_max is -1"),
-        ("potential={backbone: {name: hegnn}}", "potential: unknown key 'potential'"),
+        ("potential={backbone: {name: hegnn}}", "it has the sections potential and propagator, each of another kind"),
         ("data.format=npz", "data.format: 'npz': give one of nbody, md17, mocap, asf_amc"),
         ("data.horizon=0", "data.horizon: 0 is out of range; give a value >= 1"),
         ("data.limit.valid=0", "data.limit.valid: 0 is out of range"),
