@@ -55,6 +55,7 @@ class GraphCalculator(Calculator):
         "neighbor_backend": "auto",
         "deterministic": False,
         "reuse": "auto",
+        "domain": "warn",
     }
 
     _asking = False  # inside `get_property`, whose reset keeps fixed points
@@ -67,7 +68,7 @@ class GraphCalculator(Calculator):
         self.stats = CalculatorStats()
         self._caches = [RunCache() for _ in self._potentials]
         self._said_ignored = False
-        self._watch = DomainWatch(self._potentials, self.stats)
+        self.watch = DomainWatch(self._potentials, self.stats)
         self.parameters.update(parameters)
         self._prepare()
 
@@ -169,6 +170,7 @@ class GraphCalculator(Calculator):
                 "deterministic=True cannot be promised with compile=True, compiled sums may use atomic operations in any "
                 "order; choose one of the two"
             )
+        self.watch.act(options["domain"])
         lists = NeighborLists(self.cutoff, options["skin"], options["neighbor_backend"], device)
         elements = set.intersection(*(set(potential.elements) for potential in self._potentials))
         self._check_elements = ElementCheck(elements)
@@ -355,6 +357,13 @@ class GraphCalculator(Calculator):
             self.get_property("energy", atoms)
             return {key: np.copy(value) if isinstance(value, np.ndarray) else value for key, value in self._held.items()}
 
+    def look(self) -> None:
+        """Hold the last structure against the training data now, whether or not it is its turn; see `DomainWatch.look`."""
+        with self._turn:
+            if self.watch.looks and self.atoms is not None and len(self.atoms) > 0:
+                self._ensure_prepared()
+                self.watch.look_now(self._lists.graph(self.atoms)[0])
+
     def _evaluate(self, atoms: Atoms) -> list[Arrays]:
         """The arrays of every member; times go to `stats`."""
         if len(atoms) == 0:
@@ -363,7 +372,7 @@ class GraphCalculator(Calculator):
         with stats.timed("neighbors_s"):
             graph, rebuilt = self._lists.graph(atoms)
             stats.n_rebuilds += rebuilt
-        self._watch.look(graph, jumped=rebuilt)
+        self.watch.look(graph, jumped=rebuilt)
         place = Place(atoms.numbers.copy(), atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
         for model in self._models:
             if isinstance(model, ReusingModel):

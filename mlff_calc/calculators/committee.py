@@ -54,7 +54,7 @@ class CommitteeCalculator(GraphCalculator):
         threshold: eV/Angstrom, the largest spread of a force that is let pass; None does not look.
         action: beyond the threshold ``warn`` (a `CommitteeWarning`, each time a calculation is beyond it) or ``stop``
             (SimulationError, after the results were stored, so that they can be looked at).
-        device, precision, skin, compile, neighbor_backend, deterministic, reuse, trust: see `MLFFCalculator`.
+        device, precision, skin, compile, neighbor_backend, deterministic, reuse, domain, trust: see `MLFFCalculator`.
 
     Raises:
         PotentialFileError: no such potential. OptionError: an option that cannot be honoured, or fewer than two members.
@@ -80,6 +80,7 @@ class CommitteeCalculator(GraphCalculator):
         neighbor_backend: str = "auto",
         deterministic: bool = False,
         reuse: str | Reuse = "auto",
+        domain: Literal["warn", "stop", "off"] = "warn",
         trust: bool = False,
     ) -> None:
         if isinstance(potentials, str | Path) or len(potentials) < 2:
@@ -99,6 +100,7 @@ class CommitteeCalculator(GraphCalculator):
             neighbor_backend=neighbor_backend,
             deterministic=deterministic,
             reuse=reuse,
+            domain=domain,
         )
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:

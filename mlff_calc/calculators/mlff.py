@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from ase import Atoms
@@ -40,6 +40,9 @@ class MLFFCalculator(GraphCalculator):
             is fixed anyway. Cannot be combined with `compile`.
         reuse: of fixed points from step to step, for potentials that have one: ``conservative``, ``fast``, ``none``, a
             `Reuse`, or ``auto`` (conservative). See `mlff_calc.calculators.reuse`.
+        domain: of structures outside the distances and numbers of neighbours of the training data: ``warn`` once, ``stop``
+            with an error, or ``off``, for no looks. Looked at are the first structure, every twentieth, and each that is far
+            from the one before.
         trust: open an exported file although it was not exported by this user on this machine: its code runs.
 
     Attributes:
@@ -62,6 +65,7 @@ class MLFFCalculator(GraphCalculator):
         neighbor_backend: str = "auto",
         deterministic: bool = False,
         reuse: str | Reuse = "auto",
+        domain: Literal["warn", "stop", "off"] = "warn",
         trust: bool = False,
     ) -> None:
         if isinstance(potential, str | Path):
@@ -77,6 +81,7 @@ class MLFFCalculator(GraphCalculator):
             neighbor_backend=neighbor_backend,
             deterministic=deterministic,
             reuse=reuse,
+            domain=domain,
         )
 
     @property

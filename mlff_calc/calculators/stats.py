@@ -28,7 +28,7 @@ class CalculatorStats:
         n_repeats: steps made again, because a residual was above the tolerance.
         n_retries: solves begun anew, because the one before did not converge.
         residual, adjoint_residual: of the last step.
-        n_looks: structures (every tenth) held against the training data's distances, where the potential knows them.
+        n_looks: structures (every twentieth) held against the training data, where the potential knows them.
         n_outside: how many of them were outside.
     """
 

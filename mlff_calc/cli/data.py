@@ -13,7 +13,6 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
-from mlff_calc.cli.identity import identity
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
@@ -282,18 +281,16 @@ def _calculator(name: str, device: str) -> Calculator:
 def _identity(name: str, remembered: str | None) -> str:
     """The method, or a potential's name and checksum, which tells it from one trained anew."""
     from mlff_calc.datasets.motion.trajectories import XTB
+    from mlff_calc.dynamics.identity import identity
 
     return XTB if name.lower() == XTB else identity(name, remembered)
 
 
 def _structure(text: str) -> Atoms:
     """A molecule of ASE's g2 set, or the last frame of a file."""
-    from ase.build import molecule
-    from ase.collections import g2
+    from mlff_calc.dynamics.structures import structure_to_start
 
-    from mlff_calc.cli.relax import read_structure
-
-    atoms = molecule(text) if text in g2.names and not Path(text).is_file() else read_structure(Path(text), masses=True)
+    atoms = structure_to_start(text, shown="STRUCTURE")
     if len(atoms) < 2:
         raise StructureError(
             f"{text} has {len(atoms)} atom; motion is learned from what atoms do to each other: give two or more"

@@ -29,13 +29,17 @@ class ReuseName(StrEnum):
     none = "none"
 
 
+DEVICE = "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."
+TRUST = "Open exported files (.pt, .pt2) although you did not export them on this machine: their code runs as yours."
+OVERWRITE = "Replace a result that is already there."
+RESUME = "Go on from where an interrupted run stopped."
+QUIET = "No progress bar and no table; errors still show."
+
 Potential = Annotated[
     str, typer.Argument(help="Name of a potential that ships (see `mlff potentials`), or a folder.", show_default=False)
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for everything that is written.")]
-Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one.")
-]
+Device = Annotated[str, typer.Option("--device", help=DEVICE)]
 Precision = Annotated[
     PrecisionName, typer.Option("--precision", help="Arithmetic of the network; energies are summed in float64.")
 ]
@@ -47,13 +51,7 @@ OwnPrecision = Annotated[
         show_default=False,
     ),
 ]
-Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Open exported files (.pt, .pt2) although you did not export them on this machine: their code runs as yours.",
-    ),
-]
+Trust = Annotated[bool, typer.Option("--trust", help=TRUST)]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed repeats the run.", min=0)]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout, and nothing else there.")]
 Compile = Annotated[
@@ -68,6 +66,6 @@ Reuse = Annotated[
         "fast under a thermostat, none for a cold solve each step; auto is conservative.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that is already there.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from where an interrupted run stopped.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table; errors still show.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)]
+Resume = Annotated[bool, typer.Option("--resume", help=RESUME)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help=QUIET)]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlff_calc.cli import options
-from mlff_calc.errors import DatasetError, OptionError, SimulationError, StructureError
+from mlff_calc.errors import OptionError, SimulationError, StructureError
 from mlff_calc.locks import file_mark, output_lock
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ def relax(
     Where the forces do not get below --fmax, the last frame is written as NAME_not_converged, and the exit status is 1.
     """
     from mlff_calc.calculators import MLFFCalculator
+    from mlff_calc.dynamics.structures import read_structure
     from mlff_calc.export.opening import load_any, precision_of
 
     output = structure.with_name(f"{structure.stem}_relaxed.extxyz") if output is None else output
@@ -151,40 +151,6 @@ def _write(atoms: Atoms, path: Path, trajectory: Path) -> None:
         write_whole(atoms, path)
     except OSError as error:
         raise _refused(path, error, f" The steps taken are in {trajectory}.") from error
-
-
-def read_structure(path: Path, *, masses: bool = False) -> Atoms:
-    """The last frame of a file.
-
-    Args:
-        path: any file that ASE reads.
-        masses: the atoms are going to move by their masses, so that those of a column `mass` or the like are taken.
-
-    Raises:
-        StructureError: no such file (the nearest name is given), or not readable, no atoms in it, or masses (where asked
-            for) that are none in amu.
-    """
-    from mlff_calc.datasets.ase_files import read_frame
-    from mlff_calc.graph.masses import with_named_masses
-
-    if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        names = [entry.name for entry in folder.iterdir() if entry.is_file()]
-        near = get_close_matches(path.name, names, n=1)
-        raise StructureError(
-            f"no structure file {path}: " + (f"did you mean {folder / near[0]}?" if near else "check the path")
-        )
-    try:
-        atoms = read_frame(path)
-    except DatasetError as error:
-        raise StructureError(str(error)) from error
-    except Exception as error:  # readers of some seventy formats raise whatever they like
-        raise StructureError(
-            f"ASE cannot read {path} ({type(error).__name__}: {error}); check the file, and that its suffix fits its format"
-        ) from error
-    if len(atoms) == 0:
-        raise StructureError(f"{path} holds no atoms")
-    return with_named_masses(atoms) if masses else atoms
 
 
 def check_format(output: Path) -> None:

@@ -156,5 +156,5 @@ def truncated_calculator(calculator: Any, n_evaluations: int) -> MLFFCalculator:
             f"multiple time steps need a potential with a fixed point, to be truncated; this one has backbone {name}. "
             "Use a potential with backbone deq, or leave respa out"
         )
-    parameters = {key: value for key, value in calculator.parameters.items() if key != "reuse"}
-    return MLFFCalculator(truncate(calculator.potential, n_evaluations), **parameters)
+    parameters = {key: value for key, value in calculator.parameters.items() if key not in ("reuse", "domain")}
+    return MLFFCalculator(truncate(calculator.potential, n_evaluations), domain="off", **parameters)

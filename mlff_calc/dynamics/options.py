@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from mlff_calc.bounded import shorten
+from mlff_calc.dynamics.domain import ACTIONS
 from mlff_calc.dynamics.ensembles import EnsembleOptions
 from mlff_calc.errors import OptionError
 
@@ -31,6 +32,8 @@ class RunOptions:
         reuse: what becomes of fixed points from step to step; kept for a resumed run as well.
         velocities: "maxwell" draws new ones, "keep" takes those of the structure, without drift and (in open space) rotation
             of the whole where the ensemble conserves them.
+        domain: what happens where the structure leaves the distances and numbers of neighbours of the training data:
+            "warn" says so once and in the report, "stop" ends the run with a saved frame, "off" does not look.
     """
 
     steps: int
@@ -45,6 +48,7 @@ class RunOptions:
     skin_A: float | None = None
     velocities: str = "maxwell"
     reuse: str = "auto"
+    domain: str = "warn"
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -61,6 +65,8 @@ class RunOptions:
                 )
         if self.velocities not in ("maxwell", "keep"):
             raise OptionError(f"velocities = '{self.velocities}' is not known. Choose maxwell or keep.")
+        if self.domain not in ACTIONS:
+            raise OptionError(f"domain = '{self.domain}' is not known. Choose {', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}.")
 
     @property
     def checkpoint_steps(self) -> int:
@@ -72,7 +78,7 @@ class RunOptions:
         return self.max_temperature_K or 10.0 * max(target_K, 300.0)
 
 
-_ADDED: dict[str, Any] = {"reuse": "auto", "respa": 1, "respa_evaluations": 2}
+_ADDED: dict[str, Any] = {"reuse": "auto", "respa": 1, "respa_evaluations": 2, "domain": "warn"}
 """Options that runs saved by older versions lack, and what these did."""
 
 
@@ -122,7 +128,7 @@ def _is_of_type(value: object, written: str) -> bool:
 
 
 def check_unchanged(saved: dict[str, Any], given: dict[str, Any], shown_as: Mapping[str, str] | None = None) -> None:
-    """Refuse options that differ from those a run was started with; only `steps` may.
+    """Refuse options that differ from those a run was started with; only `steps` and `domain` may.
 
     Args:
         saved: the options the run was started with.
@@ -136,7 +142,7 @@ def check_unchanged(saved: dict[str, Any], given: dict[str, Any], shown_as: Mapp
     for name, value in given.items():
         if name not in saved:
             raise OptionError(f"{name} is not an option of a run. Options: {', '.join(saved)}.")
-        if name != "steps" and saved[name] != value:
+        if name not in ("steps", "domain") and saved[name] != value:
             shown = (shown_as or {}).get(name, name)
             cure = "Name that one" if name == "potential" else f"Leave {shown} out"
             raise OptionError(

@@ -24,6 +24,7 @@ _COLUMNS = (
     ("drift/(meV/atom/ps)", "drift_meV_per_atom_ps", ".4f"),
     ("ms/step", "ms_per_step", ".2f"),
 )
+_OF_NPT = (("p/GPa", "pressure_GPa", ".4f"), ("V/Å³", "volume_A3", ".2f"))
 _REFRESH_S = 0.2  # drawing takes milliseconds, so it must not follow every row
 _PLAIN_S = 5.0
 
@@ -32,14 +33,10 @@ def _cell(value: float, form: str) -> str:
     return "-" if isinstance(value, float) and math.isnan(value) else format(value, form)
 
 
-def _cells(row: LogRow) -> list[str]:
-    return [_cell(getattr(row, name), form) for _, name, form in _COLUMNS]
-
-
 class RunProgress:
     """Shows the rows of a run; call it with each row, inside a `with` block."""
 
-    def __init__(self, console: Console, *, title: str, start: int, steps: int, n_rows: int = 12) -> None:
+    def __init__(self, console: Console, *, title: str, start: int, steps: int, npt: bool = False, n_rows: int = 12) -> None:
         """Nothing is shown before the `with` block.
 
         Args:
@@ -47,9 +44,11 @@ class RunProgress:
             title: what runs.
             start: step at which this part of the run starts.
             steps: steps of the whole run.
+            npt: show pressure and volume too.
             n_rows: rows of the table.
         """
         self._console = console
+        self._columns = (*_COLUMNS[:-1], *(_OF_NPT if npt else ()), _COLUMNS[-1])
         self._title = title
         self._rows: deque[LogRow] = deque(maxlen=n_rows)
         self._progress = Progress(
@@ -73,7 +72,7 @@ class RunProgress:
             self._live.start()
         else:
             self._line(self._title)
-            self._line("  ".join(f"{title:>{self._width(title)}}" for title, _, _ in _COLUMNS))
+            self._line("  ".join(f"{title:>{self._width(title)}}" for title, _, _ in self._columns))
         return self
 
     def __call__(self, row: LogRow) -> None:
@@ -90,9 +89,12 @@ class RunProgress:
         if self._live is not None:
             self._live.update(self._picture(), refresh=True)
         elif self._last is not None and self._last is not self._last_shown:
-            cells = zip(_COLUMNS, _cells(self._last), strict=True)
+            cells = zip(self._columns, self._cells(self._last), strict=True)
             self._line("  ".join(f"{cell:>{self._width(title)}}" for (title, _, _), cell in cells))
         self._last_shown = self._last
+
+    def _cells(self, row: LogRow) -> list[str]:
+        return [_cell(getattr(row, name), form) for _, name, form in self._columns]
 
     @staticmethod
     def _width(title: str) -> int:
@@ -103,10 +105,10 @@ class RunProgress:
 
     def _picture(self) -> Group:
         table = Table(title=self._title, title_style="bold", title_justify="left", expand=True)
-        for title, _, _ in _COLUMNS:
+        for title, _, _ in self._columns:
             table.add_column(title, justify="right", no_wrap=True)
         for row in self._rows:
-            table.add_row(*_cells(row))
+            table.add_row(*self._cells(row))
         return Group(table, self._progress)
 
     def __exit__(

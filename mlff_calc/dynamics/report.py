@@ -9,12 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlff_calc.dynamics.ensembles import ACTS_IN
 from mlff_calc.dynamics.files import write_atomically
 from mlff_calc.dynamics.folder import LOG, PLOT, REPORT, STATE, TRAJECTORY
 from mlff_calc.dynamics.options import from_dict
 from mlff_calc.dynamics.plot import plot_run
 from mlff_calc.dynamics.state import RunState, load_state
 from mlff_calc.dynamics.summary import summarize
+
+_LOOKS = ("n_looks", "n_outside")
+_OF_FIXED_POINTS = (
+    "n_forward", "n_adjoint", "n_cold", "cold_forward", "cold_adjoint", "n_repeats", "n_retries", "residual",
+    "adjoint_residual",
+)  # fmt: skip
+"""Times and counts of a calculator that only potentials with a fixed point have."""
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2024; --page: #ffffff; --line: #d9dde2; --dim: #5b6570;
@@ -58,14 +66,15 @@ def write_report(folder: str | Path, *, timing: Mapping[str, float] | None = Non
     write_atomically(folder / PLOT, png)
     numbers = summarize(folder / LOG)
     formula = state.atoms.get_chemical_formula()
-    how, grade = _how_it_ended(state.step, options.steps, stopped)
+    how, grade = _how_it_ended(state, options.steps, stopped)
     sections = [
         f'<h1>{_text(formula)}, {_text(ensemble.ensemble)}</h1><p class="state {grade}">{_text(how)}</p>',
-        _section("Results", _results(numbers, state)),
+        *([] if state.outside is None else [f'<p class="bad">{_text(outside_text(state))}</p>']),
+        _section("Results", {**_results(numbers, state), **_looks(timing)}),
         "<h2>Energies and temperature</h2>"
         f'<img alt="energies and temperature over time" src="data:image/png;base64,{base64.b64encode(png).decode()}">',
         _section("Where the time went", _timing(state, timing)),
-        _section("Settings", {"atoms": len(state.atoms), "pbc": state.atoms.pbc.tolist(), **state.options}),
+        _section("Settings", {"atoms": len(state.atoms), "pbc": state.atoms.pbc.tolist(), **_acting(state.options)}),
         f"<footer>mlff_calc {_text(__version__)}. Frames: {TRAJECTORY}; rows: {LOG}; the temperature counts the degrees of "
         "freedom that move; averages leave out the first fifth of the run, errors are from block averages.</footer>",
     ]
@@ -79,11 +88,27 @@ def write_report(folder: str | Path, *, timing: Mapping[str, float] | None = Non
     return folder / REPORT
 
 
-def _how_it_ended(step: int, steps: int, stopped: str | None) -> tuple[str, str]:
+def outside_text(state: RunState) -> str:
+    """Where the structure left the training data, as sentences; of a run that did."""
+    found = state.outside
+    if found is None:
+        return ""
+    times = "once" if found.n == 1 else f"at {found.n} looks"
+    latest = f" Last, at step {found.last_step}: {found.last}." if found.n > 1 else ""
+    end = " The last frame is outside." if found.last_step == state.step else ""
+    return (
+        f"Outside the training data {times}. First, at step {found.first_step}: {found.first}.{latest}{end} Energies and "
+        "forces are a guess there."
+    )
+
+
+def _how_it_ended(state: RunState, steps: int, stopped: str | None) -> tuple[str, str]:
     if stopped is not None:
         return stopped, "bad"
-    if step < steps:
-        return f"Interrupted: {step} of {steps} steps made. Go on with --resume.", "bad"
+    if state.step < steps:
+        return f"Interrupted: {state.step} of {steps} steps made. Go on with --resume.", "bad"
+    if state.outside is not None:
+        return f"Complete: {steps} steps, not all of them like the training data.", "bad"
     return f"Complete: {steps} steps.", "good"
 
 
@@ -104,12 +129,30 @@ def _results(numbers: Mapping[str, float], state: RunState) -> dict[str, Any]:
     return rows
 
 
+def _looks(timing: Mapping[str, float] | None) -> dict[str, str]:
+    """How often the structure was held against the training data, in the last part of the run."""
+    if not timing or not timing.get("n_looks"):
+        return {}
+    return {"outside the training data": f"{timing['n_outside']:g} of {timing['n_looks']:g} looks"}
+
+
+def _acting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without those that do nothing in this ensemble."""
+    idle = {name for name, ensembles in ACTS_IN.items() if options["ensemble"] not in ensembles}
+    if options.get("respa", 1) == 1:
+        idle |= {"respa", "respa_evaluations"}
+    return {name: value for name, value in options.items() if name not in idle}
+
+
 def _timing(state: RunState, timing: Mapping[str, float] | None) -> dict[str, str]:
     rows = {"all steps (s)": f"{state.wall_s:.2f}"}
     if state.step:
         rows["mean time per step (ms)"] = f"{1000.0 * state.wall_s / state.step:.3f}"
     calls = max((timing or {}).get("n_calls", 0), 1)
+    solves = (timing or {}).get("n_forward", 0)
     for name, value in (timing or {}).items():
+        if name in _LOOKS or (name in _OF_FIXED_POINTS and not solves):
+            continue
         if name.endswith("_s"):
             rows[f"{name[:-2].replace('_', ' ')} (ms per call)"] = f"{1000.0 * value / calls:.3f}"
         else:

@@ -33,6 +33,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.md.md import MolecularDynamics
 
+from mlff_calc.dynamics.domain import DomainGuard, Outside
 from mlff_calc.dynamics.ensembles import (
     EnsembleOptions,
     build_integrator,
@@ -90,16 +91,20 @@ class RunResult:
     Attributes:
         folder: where everything was written.
         step: steps made in total.
+        steps: steps of the whole run.
         completed: whether all steps were made.
         interrupted: name of the signal that stopped the run, None where none did.
         wall_s: seconds spent in steps, over all parts of the run.
+        outside: where the structure was outside the training data, None where it was not or nobody looked.
     """
 
     folder: Path
     step: int
+    steps: int
     completed: bool
     interrupted: str | None
     wall_s: float
+    outside: Outside | None = None
 
 
 class MDRun:
@@ -185,7 +190,7 @@ class MDRun:
             calculator: an ASE calculator, made like the one the run was started with.
             steps: new total of steps, counted from the start of the run; None keeps the old one.
             seen: what the folder held when the state was read that the calculator was made by (`look`); None looks now.
-            **given: options to compare with those of the run, which may not change.
+            **given: options to compare with those of the run, which may not change; `domain` may.
 
         Returns:
             The run.
@@ -208,6 +213,7 @@ class MDRun:
         check_unchanged(state.options, given)
         _, options = from_dict(state.options)
         state.options["steps"] = with_steps(options, steps, state.step).steps
+        state.options["domain"] = given.get("domain", options.domain)
         state.atoms.calc = calculator
         if state.calculator is not None and hasattr(calculator, "set_state"):
             calculator.set_state(state.calculator)
@@ -229,13 +235,18 @@ class MDRun:
             How the run ended.
 
         Raises:
-            SimulationError: values that are not finite, exploding temperature, a threshold passed, a full disk. The last
-                saved state stays, and `stopped.extxyz` holds the structure; where a new run fails on its structure as
-                given, the folder stays as it was. The folder is another process's, another run has written there since this
-                one was prepared, or it was moved or deleted during the run.
-            OptionError: the ensemble or the threshold needs what the calculator does not give.
+            SimulationError: values that are not finite, exploding temperature, a threshold passed, a structure outside the
+                training data where the option `domain` stops there, a full disk. The last saved state stays, and
+                `stopped.extxyz` holds the structure; where a new run fails on its structure as given, the folder stays as it
+                was. The folder is another process's, another run has written there since this one was prepared, or it was
+                moved or deleted during the run.
+            OptionError: the ensemble, the threshold or `domain` needs what the calculator does not give.
         """
         loop = _Loop(self, listener)
+        with loop.guard.listening():
+            return self._run(loop, ending)
+
+    def _run(self, loop: _Loop, ending: Ending | None) -> RunResult:
         if self._fresh:
             loop.try_structure()
         try:
@@ -258,8 +269,15 @@ class MDRun:
                     ending(stop)
                 raise
             completed = self.state.step >= self.options.steps
+            interrupted = None if completed else request.received
             result = RunResult(
-                self.folder, self.state.step, completed, None if completed else request.received, self.state.wall_s
+                self.folder,
+                self.state.step,
+                self.options.steps,
+                completed,
+                interrupted,
+                self.state.wall_s,
+                self.state.outside,
             )
             if ending is not None:
                 ending(result)
@@ -298,6 +316,7 @@ class _Loop:
         self.row_step, self.row_wall = self.state.step, self.state.wall_s
         self.synced_at = -math.inf
         self.last_whole = LastWhole(self.atoms)
+        self.guard = DomainGuard(self.atoms.calc, self.options.domain, self.state.outside)
 
     def try_structure(self) -> None:
         """Evaluate the structure that a new run starts with, and look at what comes out; writes nothing."""
@@ -310,6 +329,7 @@ class _Loop:
                 f"ensemble {self.ensemble.ensemble} needs a property that this calculator does not give: {error}. "
                 "Use another ensemble or another potential."
             ) from error
+        self.guard.look()
         trouble = self._find_trouble()
         if trouble is not None:
             raise SimulationError(f"not started, at step 0 already {trouble} Nothing was written to {self.folder}.")
@@ -344,6 +364,8 @@ class _Loop:
                 self._frame()
             if state.step % options.checkpoint_steps == 0:
                 self._save()
+        self.guard.look()  # a run never ends without a word where its last structure is outside
+        self._stop_in_trouble()
         self._save(last=True)
 
     def _step(self) -> None:
@@ -353,14 +375,20 @@ class _Loop:
             self._stop(f"the calculator or the integrator failed: {error}", error)
         self.state.step += 1
         self.dynamics.nsteps = self.state.step
+        self._stop_in_trouble()
+        self.last_whole.keep(self.atoms.calc.results, self._when())
+
+    def _stop_in_trouble(self) -> None:
         trouble = self._find_trouble()
         if trouble is not None:
             self._stop(trouble, None)
-        self.last_whole.keep(self.atoms.calc.results, self._when())
 
     def _find_trouble(self) -> str | None:
         results = getattr(self.atoms.calc, "results", {})
-        return find_trouble(self.atoms, results, self._temperature(), self.limit_K, self.options.threshold)
+        trouble = find_trouble(self.atoms, results, self._temperature(), self.limit_K, self.options.threshold)
+        outside = self.guard.judge(self.state.step, self._time_ps())
+        self.state.outside = self.guard.outside
+        return trouble or outside
 
     def _stop(self, why: str, cause: Exception | None) -> None:
         """Save what is finite and raise."""
@@ -402,7 +430,7 @@ class _Loop:
             conserved_eV=conserved,
             drift_meV_per_atom_ps=1000.0 * state.fit.slope() / len(self.atoms),
             pressure_GPa=self._pressure(kinetic),
-            volume_A3=float(self.atoms.cell.volume) if self.atoms.cell.rank == 3 else math.nan,
+            volume_A3=float(self.atoms.cell.volume) if self.atoms.pbc.all() else math.nan,
             ms_per_step=1000.0 * (state.wall_s - self.row_wall) / steps if steps else math.nan,
         )
         self.row_step, self.row_wall = state.step, state.wall_s

@@ -16,6 +16,7 @@ from ase.data import chemical_symbols
 from ase.io.jsonio import decode, encode
 
 from mlff_calc.bounded import MEBI, parse_json, read_text, shorten
+from mlff_calc.dynamics.domain import Outside
 from mlff_calc.dynamics.files import write_atomically
 from mlff_calc.dynamics.random_state import restore_generator
 from mlff_calc.dynamics.running_fit import RunningFit
@@ -44,6 +45,7 @@ class RunState:
         fit: the running drift.
         trajectory: where the trajectory file stood.
         log_size: where the log file stood, bytes.
+        outside: where the structure was outside the training data, None where it was not or nobody looked.
         run: a random name of the run, made at its start; states of versions that did not save it get one when it goes on.
     """
 
@@ -58,6 +60,7 @@ class RunState:
     fit: RunningFit = field(default_factory=RunningFit)
     trajectory: Mark = EMPTY
     log_size: int = 0
+    outside: Outside | None = None
     run: str = field(default_factory=lambda: uuid4().hex)
 
     def save(self, path: Path, *, sync: bool = True) -> None:
@@ -75,6 +78,7 @@ class RunState:
             "fit": asdict(self.fit),
             "trajectory": asdict(self.trajectory),
             "log_size": self.log_size,
+            "outside": None if self.outside is None else asdict(self.outside),
             "run": self.run,
         }
         write_atomically(path, _sealed(encode(content)).encode(), sync=sync)
@@ -154,6 +158,7 @@ def load_state(path: Path) -> RunState:
             fit=RunningFit(**content["fit"]),
             trajectory=Mark(**content["trajectory"]),
             log_size=content["log_size"],
+            outside=None if content.get("outside") is None else Outside(**content["outside"]),
             run=str(content.get("run") or uuid4().hex),
         )
     except Exception as error:  # what ASE raises while it makes objects of a damaged text is of many kinds
@@ -194,6 +199,11 @@ def _check_kinds(content: dict[str, Any]) -> None:
         raise TypeError(f"n_free is {shorten(n_free)}, and it is a count")
     if not isinstance(calculator, dict | None):
         raise TypeError(f"calculator is {shorten(calculator)}")
+    outside = content.get("outside")
+    if outside is not None and [type(outside[key]) for key in ("n", "first_step", "first", "last_step", "last")] != [
+        int, int, str, int, str,
+    ]:  # fmt: skip
+        raise TypeError(f"outside is {shorten(outside)}")
     if content["rng"]:
         restore_generator(content["rng"])
 

@@ -1,8 +1,13 @@
-"""The distances that training data had, and atoms that are outside of them.
+"""The distances and numbers of neighbours that training data had, and atoms that are outside of them.
 
-Kept are, for each element, the smallest and largest distance to an atom's nearest, second, third and fourth neighbour: a
-bond that is stretched or broken, a molecule that is scaled, and atoms pressed together all move one of them out of its
-range. A neighbour that is missing within the cutoff counts as one at the cutoff.
+Kept are three ranges. For each element, the distance to an atom's nearest, second, third and fourth neighbour: a bond that
+is stretched or broken and a molecule that is scaled move one of them out of its range. For each pair of elements A-B, the
+distance from an atom A to its nearest B: atoms pressed together, and contacts that training never showed. For each
+element, the number of neighbours within the cutoff: atoms that lost their surroundings. A neighbour that is missing within
+the cutoff counts as one at the cutoff.
+
+All three are local, as potentials are. Two whole molecules far apart are inside. A molecule that was torn apart is outside,
+because the atoms at the break have lost a neighbour, however far away it is.
 """
 
 from __future__ import annotations
@@ -21,8 +26,74 @@ from mlff_calc.graph.neighbors import neighbor_pairs
 N_NEAREST = 4
 MARGIN = 0.05
 """Share of a distance by which atoms may leave the trained range before anything is said."""
+COUNT_MARGIN = 0.2
+"""Share of the number of atoms within the cutoff by which it may leave its range; it grows as the cube of distances."""
+
+_N_ELEMENTS = len(chemical_symbols)
+_ORDINALS = ("nearest", "second", "third", "fourth")
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def measures(numbers: Ints, centers: Ints, kinds: Ints, vectors: Floats, *, n_kinds: int, cutoff: float) -> Floats:
+    """What a domain bounds, for each atom: [n_atoms, N_NEAREST + n_kinds + 1].
+
+    The columns are the distances to the nearest neighbours in ascending order and to the nearest neighbour of each kind,
+    Angstrom and `cutoff` where there is none, and the number of atoms within the cutoff, the atom itself included.
+
+    Args:
+        numbers: [n_atoms] atomic numbers.
+        centers: [n_edges] centre of each edge, sorted.
+        kinds: [n_edges] kind of the neighbour, below `n_kinds`.
+        vectors: [n_edges, 3] Angstrom.
+        n_kinds: number of kinds.
+        cutoff: Angstrom.
+    """
+    n_atoms = len(numbers)
+    distances = np.minimum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), cutoff)
+    counts = np.bincount(centers, minlength=n_atoms)
+    places = np.arange(len(centers)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.full((n_atoms, max(N_NEAREST, int(counts.max(initial=0)))), cutoff)
+    table[centers, places] = distances
+    found = np.full((n_atoms, N_NEAREST + n_kinds + 1), cutoff)
+    found[:, -1] = 1 + np.count_nonzero(table < cutoff, axis=1)
+    np.minimum.at(found.reshape(-1), centers * found.shape[1] + N_NEAREST + kinds, distances)
+    table.partition(N_NEAREST - 1, axis=1)
+    found[:, :N_NEAREST] = np.sort(table[:, :N_NEAREST], axis=1)
+    return found
+
+
+class _Ranges:
+    """Smallest and largest measures of the atoms of each element, with all elements as kinds of neighbours.
+
+    Attributes:
+        cutoff: Angstrom.
+        known: which elements there were, [_N_ELEMENTS].
+        low, high: [_N_ELEMENTS, N_NEAREST + _N_ELEMENTS + 1], see `measures`; infinite the wrong way round for no atoms.
+    """
+
+    def __init__(self, cutoff: float) -> None:
+        shape = (_N_ELEMENTS, N_NEAREST + _N_ELEMENTS + 1)
+        self.cutoff, self.known = cutoff, np.zeros(_N_ELEMENTS, dtype=bool)
+        self.low, self.high = np.full(shape, np.inf), np.full(shape, -np.inf)
+
+    def add(self, which: Ints, low: Floats, high: Floats) -> None:
+        """Widen the ranges of some elements, each named once."""
+        self.known[which] = True
+        self.low[which], self.high[which] = np.minimum(self.low[which], low), np.maximum(self.high[which], high)
+
+    def plain(self) -> dict[str, Any]:
+        """What `domain_of` gives."""
+        symbols = {chemical_symbols[z]: z for z in np.flatnonzero(self.known).tolist()}
+        ranges = np.round(np.stack([self.low, self.high], axis=2), 4)
+        pairs = {f"{a}-{b}": ranges[symbols[a], N_NEAREST + symbols[b]].tolist() for a in symbols for b in symbols}
+        return {
+            "cutoff": float(self.cutoff),
+            "nearest": {a: ranges[z, :N_NEAREST].tolist() for a, z in symbols.items()},
+            "pairs": {pair: found for pair, found in pairs.items() if found[0] < self.cutoff},
+            "neighbors": {a: (ranges[z, -1] - 1).astype(int).tolist() for a, z in symbols.items()},
+        }
 
 
 def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
@@ -33,25 +104,24 @@ def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
         cutoff: Angstrom, of the potential.
 
     Returns:
-        `cutoff`, and `nearest`: for each symbol N_NEAREST pairs [smallest, largest] in Angstrom.
+        `cutoff`; `nearest`, for each symbol N_NEAREST ranges [smallest, largest] in Angstrom; `pairs`, for "A-B" the range
+        of the distance from an A to its nearest B (pairs that were never within the cutoff are left out); `neighbors`, for
+        each symbol the range of the number of neighbours.
 
     Raises:
         StructureError: see `neighbor_pairs`.
     """
-    ranges: dict[int, Floats] = {}
+    ranges = _Ranges(cutoff)
     for atoms in frames:
-        pairs = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
-        shifts = pairs.shifts @ np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)
-        vectors = atoms.positions[pairs.neighbors] - atoms.positions[pairs.centers] + shifts
-        nearest = nearest_distances(len(atoms), pairs.centers, vectors, cutoff)
-        for number in np.unique(atoms.numbers).tolist():
-            own = nearest[atoms.numbers == number]
-            found = np.stack([own.min(axis=0), own.max(axis=0)], axis=1)
-            known = ranges.setdefault(number, found)
-            np.minimum(known[:, 0], found[:, 0], out=known[:, 0])
-            np.maximum(known[:, 1], found[:, 1], out=known[:, 1])
-    nearest_of = {chemical_symbols[z]: np.round(ranges[z], 4).tolist() for z in sorted(ranges)}
-    return {"cutoff": float(cutoff), "nearest": nearest_of}
+        edges = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
+        shifts = edges.shifts @ np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)
+        vectors = atoms.positions[edges.neighbors] - atoms.positions[edges.centers] + shifts
+        kinds = atoms.numbers[edges.neighbors]
+        found = measures(atoms.numbers, edges.centers, kinds, vectors, n_kinds=_N_ELEMENTS, cutoff=cutoff)
+        for number in np.unique(atoms.numbers):
+            own = found[atoms.numbers == number]
+            ranges.add(np.array([number]), own.min(axis=0), own.max(axis=0))
+    return ranges.plain()
 
 
 def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,96 +129,136 @@ def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
     Args:
         first: what `domain_of` gives.
-        second: the same, of the same cutoff.
+        second: the same, of the same cutoff. What one of them lacks, as those of older files do, the union lacks too.
 
     Raises:
         PotentialFileError: one of them is something else, or their cutoffs differ.
     """
-    one, other = Domain(first), Domain(second)
+    one, other = _read(first), _read(second)
     if one.cutoff != other.cutoff:
         raise PotentialFileError(
             f"a domain of cutoff {one.cutoff:g} Angstrom cannot be united with one of {other.cutoff:g} Angstrom; unite "
             "domains of one potential"
         )
-    nearest: dict[str, list[list[float]]] = {}
-    for symbol in sorted({*first["nearest"], *second["nearest"]}, key=atomic_numbers.__getitem__):
-        ranges = np.array([each["nearest"][symbol] for each in (first, second) if symbol in each["nearest"]])
-        nearest[symbol] = np.stack([ranges[..., 0].min(axis=0), ranges[..., 1].max(axis=0)], axis=1).tolist()
-    return {"cutoff": one.cutoff, "nearest": nearest}
-
-
-def nearest_distances(n_atoms: int, centers: NDArray[np.int64], vectors: Floats, cutoff: float) -> Floats:
-    """Distances [n_atoms, N_NEAREST] to the nearest neighbours in ascending order, `cutoff` where there are fewer.
-
-    Args:
-        n_atoms: number of atoms.
-        centers: [n_edges] centre of each edge, sorted.
-        vectors: [n_edges, 3] Angstrom.
-        cutoff: Angstrom.
-    """
-    distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    counts = np.bincount(centers, minlength=n_atoms)
-    places = np.arange(len(centers)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = np.full((n_atoms, max(N_NEAREST, int(counts.max(initial=0)))), cutoff)
-    table[centers, places] = np.minimum(distances, cutoff)
-    table.partition(N_NEAREST - 1, axis=1)
-    nearest = table[:, :N_NEAREST]
-    nearest.sort(axis=1)
-    return nearest
+    which = np.flatnonzero(other.known)
+    one.add(which, other.low[which], other.high[which])
+    return {name: found for name, found in one.plain().items() if name in first and name in second}
 
 
 def is_domain(plain: Any) -> bool:  # noqa: ANN401
     """Whether something is what `domain_of` gives."""
     try:
-        Domain(plain)
+        _read(plain)
     except PotentialFileError:
         return False
     return True
+
+
+def _read(plain: Mapping[str, Any]) -> _Ranges:
+    """The ranges of a plain domain.
+
+    Raises:
+        PotentialFileError: something else.
+    """
+    try:
+        ranges = _Ranges(float(plain["cutoff"]))
+        for symbol, found in plain["nearest"].items():
+            z = atomic_numbers[symbol]
+            ranges.known[z] = True
+            ranges.low[z, N_NEAREST:], ranges.high[z, N_NEAREST:] = ranges.cutoff, ranges.cutoff
+            ranges.low[z, :N_NEAREST], ranges.high[z, :N_NEAREST] = _bounds(symbol, found, N_NEAREST)
+        for pair, found in plain.get("pairs", {}).items():
+            z, column = (_known(ranges, symbol) for symbol in pair.split("-"))
+            ranges.low[z, N_NEAREST + column], ranges.high[z, N_NEAREST + column] = _bounds(pair, found, 1)[:, 0]
+        for symbol, found in plain.get("neighbors", {}).items():
+            z = _known(ranges, symbol)
+            ranges.low[z, -1], ranges.high[z, -1] = _bounds(symbol, [each + 1 for each in found], 1)[:, 0]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PotentialFileError(
+            f"the potential's domain is not what training writes ({type(error).__name__}: {error}); copy its "
+            "folder again"
+        ) from error
+    return ranges
+
+
+def _known(ranges: _Ranges, symbol: str) -> int:
+    if not ranges.known[atomic_numbers[symbol]]:
+        raise ValueError(f"{symbol} has no nearest distances")
+    return int(atomic_numbers[symbol])
+
+
+def _bounds(name: str, found: Any, n: int) -> Floats:  # noqa: ANN401
+    """Low and high ends [2, n] of n ranges."""
+    bounds = np.asarray(found, dtype=np.float64).reshape(n, 2)
+    if not (np.isfinite(bounds).all() and (bounds[:, 0] > 0.0).all() and (bounds[:, 0] <= bounds[:, 1]).all()):
+        raise ValueError(f"{name} has {found}")
+    return bounds.T
 
 
 class Domain:
     """A potential's domain, held against structures.
 
     Args:
-        plain: what `domain_of` gives.
+        plain: what `domain_of` gives; `pairs` and `neighbors` may be missing, as they are in older files, and are not
+            looked at then.
 
     Raises:
         PotentialFileError: something else.
     """
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
-        self.low = np.zeros((len(chemical_symbols), N_NEAREST))
-        self.high = np.full((len(chemical_symbols), N_NEAREST), np.inf)
-        try:
-            self.cutoff = float(plain["cutoff"])
-            for symbol, ranges in plain["nearest"].items():
-                bounds = np.asarray(ranges, dtype=np.float64).reshape(N_NEAREST, 2)
-                if not (np.isfinite(bounds).all() and (bounds[:, 0] > 0.0).all() and (bounds[:, 0] <= bounds[:, 1]).all()):
-                    raise ValueError(f"{symbol} has {ranges}")
-                self.low[atomic_numbers[symbol]], self.high[atomic_numbers[symbol]] = bounds.T
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PotentialFileError(
-                f"the potential's domain is not what training writes ({type(error).__name__}: {error}); copy its "
-                "folder again"
-            ) from error
+        ranges = _read(plain)
+        self.cutoff = ranges.cutoff
+        self._symbols = np.flatnonzero(ranges.known)
+        self._kind_of = np.full(_N_ELEMENTS, len(self._symbols))  # the last kind is that of unknown elements
+        self._kind_of[self._symbols] = np.arange(len(self._symbols))
+        n_kinds = len(self._symbols) + 1
+        self._low = np.zeros((_N_ELEMENTS, N_NEAREST + n_kinds + 1))
+        self._high = np.full(self._low.shape, np.inf)
+        bounded = [*range(N_NEAREST)]
+        if "pairs" in plain:
+            bounded += [N_NEAREST + z for z in self._symbols.tolist()]
+        columns = [*range(len(bounded))]
+        if "neighbors" in plain:
+            bounded, columns = [*bounded, -1], [*columns, -1]
+        rows = self._symbols[:, None]
+        self._low[rows, columns], self._high[rows, columns] = ranges.low[rows, bounded], ranges.high[rows, bounded]
+        self._margins = np.full(self._low.shape[1], MARGIN)
+        self._margins[-1] = COUNT_MARGIN
+        self._lowest, self._highest = self._low / (1.0 + self._margins), self._high * (1.0 + self._margins)
 
-    def outside(self, numbers: NDArray[np.int64], centers: NDArray[np.int64], vectors: Floats) -> str | None:
-        """What is farthest from the trained range by more than MARGIN, in words; None where nothing is.
+    def outside(self, numbers: Ints, centers: Ints, neighbors: Ints, vectors: Floats) -> str | None:
+        """What is farthest from the trained range by more than the margin, in words; None where nothing is.
 
         Args:
             numbers: [n_atoms] atomic numbers.
             centers: [n_edges] centre of each edge, sorted.
+            neighbors: [n_edges] neighbour of each edge.
             vectors: [n_edges, 3] Angstrom.
         """
-        nearest = nearest_distances(len(numbers), centers, vectors, self.cutoff)
-        low, high = self.low[numbers], self.high[numbers]
-        excess = np.maximum(nearest / high, low / nearest)
-        if not excess.max(initial=0.0) > 1.0 + MARGIN:
+        kinds = self._kind_of[numbers[neighbors]]
+        n_kinds = len(self._symbols) + 1
+        found = measures(numbers, centers, kinds, vectors, n_kinds=n_kinds, cutoff=self.cutoff)
+        if not ((found > self._highest[numbers]) | (found < self._lowest[numbers])).any():
             return None
-        atom, which = np.unravel_index(int(excess.argmax()), excess.shape)
-        text = ("nearest", "second", "third", "fourth")[which]
-        symbol, bound = chemical_symbols[numbers[atom]], f"{low[atom, which]:.2f} to {high[atom, which]:.2f}"
-        found = f"is at {nearest[atom, which]:.2f} Angstrom"
-        if nearest[atom, which] >= self.cutoff:
-            found = f"is not within {self.cutoff:g} Angstrom"
-        return f"the {text} neighbour of atom {atom} ({symbol}) {found}, trained were {bound} for {symbol}"
+        low, high = self._low[numbers], self._high[numbers]
+        excess = (np.maximum(found / high, low / found) - 1.0) / self._margins
+        atom, column = np.unravel_index(int(excess.argmax()), excess.shape)
+        return self._said(numbers, int(atom), int(column), float(found[atom, column]), low[atom, column], high[atom, column])
+
+    def _said(self, numbers: Ints, atom: int, column: int, found: float, low: float, high: float) -> str:
+        """One measure of an atom and its range, in words."""
+        symbol = chemical_symbols[numbers[atom]]
+        if column == self._low.shape[1] - 1:
+            return (
+                f"atom {atom} ({symbol}) has {found - 1:.0f} neighbours within {self.cutoff:g} Angstrom, trained were "
+                f"{low - 1:.0f} to {high - 1:.0f} for {symbol}"
+            )
+        place = f"is at {found:.2f} Angstrom" if found < self.cutoff else f"is not within {self.cutoff:g} Angstrom"
+        if column < N_NEAREST:
+            which, of = f"{_ORDINALS[column]} neighbour", symbol
+        else:
+            other = chemical_symbols[self._symbols[column - N_NEAREST]]
+            which, of = f"nearest {other}", f"{symbol}-{other}"
+        trained = f"{low:.2f} to {high:.2f}" if low < self.cutoff else "none nearer than the cutoff"
+        return f"the {which} of atom {atom} ({symbol}) {place}, trained were {trained} for {of}"

@@ -12,6 +12,7 @@ from ase.build import molecule
 from mlff_calc import MLFFCalculator, load_potential
 from mlff_calc.calculators import DomainWarning
 from mlff_calc.calculators.extrapolation import EVERY
+from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.domain import domain_of
 
 
@@ -40,7 +41,7 @@ def test_stretched_molecule(potential):
         calculator.evaluate(stretched())
     atoms = stretched()
     for step in range(1, 2 * EVERY + 1):  # no second warning, for warnings are errors in these tests
-        atoms.positions += 0.001 * step
+        atoms.positions += 0.0002 * step
         calculator.evaluate(atoms)
     assert calculator.stats.n_looks == 3
     assert calculator.stats.n_outside == 3
@@ -56,7 +57,7 @@ def test_a_structure_that_jumps_is_looked_at(potential):
 
 
 def test_a_neighbour_that_is_missing_is_said_so(potential):
-    with pytest.warns(DomainWarning, match=r"neighbour of atom \d \(.\) is not within 5 Angstrom, trained were"):
+    with pytest.warns(DomainWarning, match=r"of atom \d \(.\) is not within 5 Angstrom, trained were"):
         MLFFCalculator(potential).evaluate(molecule("H2O"))
 
 
@@ -98,3 +99,21 @@ def test_copies_count_for_themselves(potential, again):
 def test_files_keep_the_domain(potential, tmp_path):
     potential.save(str(tmp_path / "saved"), card="# x\n")
     assert load_potential(tmp_path / "saved").domain == potential.domain
+
+
+def test_stop_refuses_again_and_off_does_not_look(potential):
+    calculator = MLFFCalculator(potential, domain="stop")
+    for _ in range(2):
+        with pytest.raises(SimulationError, match="outside of what the potential was trained on"):
+            calculator.evaluate(stretched())
+    calculator.set(domain="off")
+    calculator.evaluate(stretched())
+    assert calculator.stats.n_looks == 2
+
+
+def test_what_cannot_be_honoured(potential):
+    with pytest.raises(OptionError, match="unknown domain 'halt'; choose one of warn, stop, off"):
+        MLFFCalculator(potential, domain="halt")
+    potential.domain = None
+    with pytest.raises(OptionError, match="does not say what distances its training data had"):
+        MLFFCalculator(potential, domain="stop")

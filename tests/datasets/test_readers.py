@@ -12,9 +12,9 @@ from ase.constraints import FixAtoms
 from ase.io import read, write
 from ase.io.formats import string2index
 
-from mlff_calc.cli.relax import read_structure
 from mlff_calc.datasets import LabelKeys, StructureDataset, Units, count_labels, read_structures
 from mlff_calc.datasets.ase_files import read_frame
+from mlff_calc.dynamics.structures import read_structure
 from mlff_calc.errors import DatasetError
 
 KCAL = 4184.0 / 96485.33212  # CODATA 2018; ASE has the values of 2014, which differ by 1e-8

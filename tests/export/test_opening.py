@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlff_calc.cli import md
+from mlff_calc.dynamics.md import Source
 from mlff_calc.errors import OptionError
 from mlff_calc.export import export_potential, load_exported, read_metadata
 from mlff_calc.export.opening import precision_of
@@ -36,9 +36,12 @@ def test_of_files_loaded_or_not(folder: Path, look) -> None:
 
 
 def test_of_a_run(folder: Path) -> None:
+    def precision(*names: str, asked: str | None = None) -> str:
+        return Source(names, device="cpu", trust=False, spell=str).precision(asked)
+
     single, double = str(folder / "float32.pt"), str(folder / "float64.pt")
-    assert md._precision(f"{double}, ethanol", None) == "float64"
-    assert md._precision("ethanol", None) == "float32"
-    assert md._precision(double, "float32") == "float32"
+    assert precision(double, "ethanol") == "float64"
+    assert precision("ethanol") == "float32"
+    assert precision(double, asked="float32") == "float32"
     with pytest.raises(OptionError, match="several precisions"):
-        md._precision(f"{double},{single}", None)
+        precision(double, single)

@@ -304,15 +304,14 @@ def structures(place: Place, draw: Draw) -> Callable[[], None]:
     how = draw.randrange(3)
 
     def use() -> None:
-        from mlff_calc.cli.md import _read_file
-        from mlff_calc.cli.relax import read_structure
         from mlff_calc.datasets import read_structures
+        from mlff_calc.dynamics.structures import read_structure
         from mlff_calc.graph import graph_from_atoms
 
         if how == 0:
             found = [sample.atoms for sample in read_structures(file)]
         else:
-            found = [_read_file(file) if how == 1 else read_structure(file)]
+            found = [read_structure(file, masses=how == 1)]
         for atoms in found[:5]:
             if len(atoms) < 1000:
                 graph_from_atoms(atoms, 4.0)

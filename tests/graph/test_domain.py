@@ -10,7 +10,7 @@ from ase.build import bulk, molecule
 
 from mlff_calc.errors import PotentialFileError
 from mlff_calc.graph import graph_from_atoms
-from mlff_calc.graph.domain import Domain, domain_of, nearest_distances, united
+from mlff_calc.graph.domain import Domain, domain_of, measures, united
 
 CUTOFF = 5.0
 
@@ -34,25 +34,80 @@ def silicon():
 
 def outside(domain, atoms):
     graph = graph_from_atoms(atoms, CUTOFF)
-    return domain.outside(atoms.numbers, graph["edge_index"][0].numpy(), graph["edge_vec"].numpy())
+    centers, neighbors = graph["edge_index"].numpy()
+    return domain.outside(atoms.numbers, centers, neighbors, graph["edge_vec"].numpy())
 
 
 DISTANCES = ethanol().get_all_distances()
 BONDS = [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(DISTANCES < 1.6, 1)), strict=True)]
 
 
-def test_nearest_distances_are_those_of_ase():
+def test_measures_are_those_of_ase():
     atoms = ethanol()
-    graph = graph_from_atoms(atoms, CUTOFF)
-    got = nearest_distances(len(atoms), graph["edge_index"][0].numpy(), graph["edge_vec"].numpy(), CUTOFF)
-    np.testing.assert_allclose(got, np.sort(atoms.get_all_distances(), axis=1)[:, 1:5], atol=1e-12)
+    graph = graph_from_atoms(atoms, 3.0)
+    centers, neighbors = graph["edge_index"].numpy()
+    got = measures(atoms.numbers, centers, atoms.numbers[neighbors], graph["edge_vec"].numpy(), n_kinds=9, cutoff=3.0)
+    distances = np.where(np.eye(9, dtype=bool), np.inf, np.where(DISTANCES < 3.0, DISTANCES, 3.0))
+    np.testing.assert_allclose(got[:, :4], np.sort(distances, axis=1)[:, :4], atol=1e-12)
+    for number in (1, 6, 8):
+        nearest = distances[:, atoms.numbers == number].min(axis=1)
+        np.testing.assert_allclose(got[:, 4 + number], np.minimum(nearest, 3.0), atol=1e-12)
+    np.testing.assert_array_equal(got[:, -1], 1 + (distances < 3.0).sum(axis=1))
 
 
 def test_missing_neighbours_are_at_the_cutoff():
     dimer = molecule("O2")
     domain = domain_of([dimer], CUTOFF)
-    distance = dimer.get_distance(0, 1)
-    assert domain == {"cutoff": CUTOFF, "nearest": {"O": [[pytest.approx(distance, abs=1e-4)] * 2] + [[CUTOFF] * 2] * 3}}
+    distance = pytest.approx(dimer.get_distance(0, 1), abs=1e-4)
+    assert domain == {
+        "cutoff": CUTOFF,
+        "nearest": {"O": [[distance] * 2] + [[CUTOFF] * 2] * 3},
+        "pairs": {"O-O": [distance] * 2},
+        "neighbors": {"O": [1, 1]},
+    }
+
+
+def test_a_file_of_an_older_version_knows_the_nearest_distances_only():
+    whole = domain_of(rattled(ethanol), CUTOFF)
+    old = Domain({name: whole[name] for name in ("cutoff", "nearest")})
+    assert outside(old, rattled(ethanol, 1, 0.03)[0]) is None
+    assert outside(old, molecule("CH3OH")) is None
+    assert "C of atom" in outside(Domain(whole), molecule("CH3OH"))
+    assert united(whole, {name: whole[name] for name in ("cutoff", "nearest")}) == {
+        name: whole[name] for name in ("cutoff", "nearest")
+    }
+
+
+def pressed():
+    """Two hydrogens of different carbons nearer than any two were, which no nearest distance of a hydrogen sees."""
+    atoms = molecule("O2")
+    atoms += molecule("N2")
+    atoms.positions[2:] += [1.3, 0.0, 0.0]
+    return atoms
+
+
+def test_a_contact_that_training_never_had_is_outside():
+    apart = [molecule("O2"), molecule("N2")]
+    domain = Domain(domain_of(apart, CUTOFF))
+    assert "trained were none nearer than the cutoff for" in outside(domain, pressed())
+
+
+def test_a_contact_of_two_elements_is_named():
+    atoms = ethanol()
+    atoms.set_distance(0, 8, 0.76, fix=0)  # a carbon and a hydrogen, whose nearest neighbour may be as near
+    said = outside(Domain(domain_of(rattled(ethanol), CUTOFF)), atoms)
+    assert "is at 0.76 Angstrom, trained were" in said
+
+
+def test_atoms_that_lost_their_surroundings_are_outside():
+    crystal = silicon() * (1, 2, 2)
+    domain = Domain(domain_of([crystal, *rattled(silicon, 5)], CUTOFF))
+    half = crystal.copy()
+    half.pbc = False
+    assert "trained were" in outside(domain, half)
+    counts = {"cutoff": CUTOFF, "nearest": {"Si": [[1.0, CUTOFF]] * 4}, "neighbors": {"Si": [28, 28]}}
+    assert "neighbours within 5 Angstrom, trained were 28 to 28 for Si" in outside(Domain(counts), half)
+    assert outside(Domain(counts), crystal) is None
 
 
 @pytest.mark.parametrize("build", [ethanol, silicon])
@@ -84,7 +139,9 @@ def test_one_stretched_bond_is_outside(bond):
 def test_the_place_is_named():
     domain, atoms = Domain(domain_of(rattled(ethanol), CUTOFF)), ethanol()
     atoms.set_distance(2, 3, 1.9, fix=0)  # the hydroxyl's hydrogen
-    assert outside(domain, atoms).startswith("the nearest neighbour of atom 3 (H) is at ")
+    said = outside(domain, atoms)
+    assert said.startswith("the nearest H of atom 2 (O) is at 1.90 Angstrom, trained were ")
+    assert said.endswith(" for O-H")
 
 
 def test_elements_without_a_range_pass():
@@ -118,6 +175,10 @@ def test_what_cannot_be_united():
         {"cutoff": 5.0, "nearest": {"O": [[2.0, 1.0]] * 4}},
         {"cutoff": 5.0, "nearest": {"O": [[0.0, float("nan")]] * 4}},
         {"cutoff": 5.0, "nearest": {"Xy": [[1.0, 2.0]] * 4}},
+        {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "pairs": {"O-H": [1.0, 2.0]}},
+        {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "pairs": {"O": [1.0, 2.0]}},
+        {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "pairs": [1.0]},
+        {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "neighbors": {"O": [3, 1]}},
     ],
 )
 def test_what_is_no_domain(plain):

@@ -9,8 +9,8 @@ from ase.io import read, write
 
 from mlff_calc import MLFFCalculator
 from mlff_calc.calculators import to_atoms
-from mlff_calc.cli.relax import read_structure
 from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
+from mlff_calc.dynamics.structures import read_structure
 from mlff_calc.errors import StructureError
 from mlff_calc.graph.masses import with_named_masses
 

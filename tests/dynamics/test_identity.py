@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlff_calc.cli.identity import identity
+from mlff_calc.dynamics.identity import identity
 from mlff_calc.networks.files import fingerprints
 from mlff_calc.potential import load_potential
 

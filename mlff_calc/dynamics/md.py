@@ -1,0 +1,298 @@
+"""Molecular dynamics in one call: from a structure and a potential to a folder with trajectory, log and report."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from mlff_calc.dynamics.folder import TRAJECTORY, has_state, load_newest, look, refuse_other_run
+from mlff_calc.dynamics.identity import identity
+from mlff_calc.dynamics.options import RunOptions, check_unchanged
+from mlff_calc.dynamics.report import write_report
+from mlff_calc.dynamics.requests import (
+    DEFAULT_INTERVAL,
+    DEFAULT_TIME,
+    Spell,
+    counts_of,
+    ensemble_of,
+    read_arguments,
+    shown_names,
+    step_of,
+)
+from mlff_calc.dynamics.run import MDRun, RunResult
+from mlff_calc.dynamics.structures import example_of, read_structure, structure_to_start
+from mlff_calc.errors import MLFFError, OptionError, SimulationError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_OF_THE_CALCULATOR = ("skin", "precision", "compile", "reuse")
+
+
+def run_md(
+    atoms: Atoms | str | Path | None,
+    potential: str | Path | Sequence[str | Path] | Calculator,
+    *,
+    output: str | Path = "md",
+    ensemble: str | None = None,
+    temperature: float | None = None,
+    time: str | None = None,
+    steps: int | None = None,
+    timestep: float | str | None = None,
+    pressure: float | str | None = None,
+    friction: float | None = None,
+    taut: float | str | None = None,
+    taup: float | str | None = None,
+    respa: int | None = None,
+    respa_evaluations: int | None = None,
+    log_interval: int | str | None = None,
+    traj_interval: int | str | None = None,
+    checkpoint_interval: int | str | None = None,
+    seed: int | None = None,
+    keep_velocities: bool | None = None,
+    max_temperature: float | None = None,
+    threshold: float | None = None,
+    domain: str | None = None,
+    skin: float | None = None,
+    precision: str | None = None,
+    device: str = "auto",
+    compile: bool | None = None,
+    reuse: str | None = None,
+    trust: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    show: bool = False,
+    spell: Spell = str,
+) -> RunResult:
+    """Run molecular dynamics, and write everything about it into a folder. `mlff md` calls this.
+
+    Options left out are the defaults in brackets, and with `resume` those of the run that goes on.
+
+    Args:
+        atoms: the structure, which is copied; or a file that ASE reads (its last frame), or the name of a molecule of ASE's
+            g2 set. None is the potential's example, and with `resume` the run's own structure.
+        potential: name of a potential that ships, a folder or an exported file; a list of them makes a committee. Or an ASE
+            calculator, made with whatever options it has.
+        output: folder for everything that is written.
+        ensemble: ``nve``, ``langevin``, ``bussi``, ``nose-hoover``, ``npt-iso`` or ``npt``. [nve]
+        temperature: K, of the initial velocities as well. [300]
+        time: length of the whole run, like ``2ps``; or `steps`, its number of steps. [1ps]
+        steps: see `time`.
+        timestep: fs, or a text with a unit. [0.5]
+        pressure: GPa, or a text such as ``1bar``; compression is positive. [0]
+        friction: of langevin, 1/ps. [5]
+        taut: time constant of the thermostat, fs or a text with a unit. [100]
+        taup: time constant of the barostat, fs or a text with a unit. [1000]
+        respa: multiple time steps, see `EnsembleOptions`. [1]
+        respa_evaluations: see `EnsembleOptions`. [2]
+        log_interval: steps between rows of the log, or a text such as ``20fs``. [20fs]
+        traj_interval: steps between frames, or a text. [20fs]
+        checkpoint_interval: steps between saved states, or a text. [every frame]
+        seed: of velocities and thermostat. [0]
+        keep_velocities: start with the velocities of the structure. [False]
+        max_temperature: K at which the run stops. [ten times the target]
+        threshold: eV/Angstrom of a committee's spread of a force at which the run stops. [none]
+        domain: what happens where the structure leaves the training data: ``warn``, ``stop`` or ``off``. [warn]
+        skin: of the neighbour list, like the following see `MLFFCalculator`. [the calculator's]
+        precision: of the network. [float32; an exported file's own]
+        device: where the network runs.
+        compile: run compiled code. [False]
+        reuse: of fixed points. [auto]
+        trust: open exported files of others.
+        resume: go on with the run in the folder; where there is none, start it.
+        overwrite: replace the run in the folder.
+        show: show the run as it goes, on stdout: a table on a terminal, now and then a line elsewhere.
+        spell: the way the names of these arguments are written in error texts.
+
+    Returns:
+        How the run ended; `interrupted` names the signal that stopped it (SIGINT, SIGTERM), and everything is saved then.
+
+    Raises:
+        OptionError, StructureError, PotentialFileError: an option, a structure or a potential that cannot be used; nothing
+            is written then.
+        SimulationError: what stopped the run, see `MDRun.run`; the report is written.
+    """
+    if steps is not None and time is not None:
+        raise OptionError(f"{spell('steps')} and {spell('time')} both set the length of the run. Give one of them.")
+    if resume and overwrite:
+        raise OptionError(
+            f"{spell('resume')} goes on with a run and {spell('overwrite')} replaces it. Give one of them."
+        )
+    arguments = {
+        "ensemble": ensemble, "timestep": timestep, "temperature": temperature, "friction": friction, "taut": taut,
+        "taup": taup, "pressure": pressure, "seed": seed, "respa": respa, "respa_evaluations": respa_evaluations,
+        "max_temperature": max_temperature, "threshold": threshold, "domain": domain, "skin": skin,
+        "precision": precision, "compile": compile, "reuse": reuse, "keep_velocities": keep_velocities,
+        "log_interval": log_interval, "traj_interval": traj_interval, "checkpoint_interval": checkpoint_interval,
+    }  # fmt: skip
+    source = Source(potential, device, trust, spell)
+    source.refuse(arguments)
+    fields, intervals = read_arguments(arguments, spell)
+    folder = Path(output)
+    if resume and has_state(folder):
+        run = _resume(atoms, source, folder, fields, intervals, steps, time)
+    else:
+        seen = refuse_other_run(folder, overwrite=overwrite)
+        held = ensemble_of(fields, spell)
+        intervals = {"log_interval": DEFAULT_INTERVAL, "traj_interval": DEFAULT_INTERVAL, **intervals}
+        length = DEFAULT_TIME if steps is None and time is None else time
+        counts = counts_of(held.step_fs, intervals, steps, length, spell)
+        made = {name: value for name, value in fields.items() if name in RunOptions.__dataclass_fields__}
+        made |= {**counts, "precision": source.precision(precision), "potential": source.identity()}
+        options = RunOptions(**made)
+        moving = source.structure(atoms)
+        moving.calc = source.calculator(vars(options))
+        run = MDRun.start(moving, folder, held, options, overwrite=overwrite, seen=seen)
+    return _carry_out(run, show=show)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What computes the forces, as it was named.
+
+    Attributes:
+        potential, device, trust, spell: see `run_md`.
+    """
+
+    potential: str | Path | Sequence[str | Path] | Calculator
+    device: str
+    trust: bool
+    spell: Spell
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the members; empty for a calculator."""
+        if isinstance(self.potential, str | Path):
+            return [str(self.potential)]
+        return [] if isinstance(self.potential, Calculator) else [str(one) for one in self.potential]
+
+    def refuse(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse options of a calculator where one is given.
+
+        Raises:
+            OptionError: names the first of them.
+        """
+        if not self.names and not isinstance(self.potential, Calculator):
+            raise OptionError("the list of potentials is empty. Name at least one.")
+        given = [name for name in _OF_THE_CALCULATOR if arguments[name] is not None]
+        if isinstance(self.potential, Calculator) and given:
+            raise OptionError(f"{self.spell(given[0])} is set where the calculator is made. Set it there, and leave it out.")
+
+    def identity(self, remembered: str | None = None) -> str:
+        """What tells this potential from others."""
+        return identity(",".join(self.names), remembered) if self.names else type(self.potential).__name__
+
+    def structure(self, atoms: Atoms | str | Path | None) -> Atoms:
+        """A copy of the structure to start from."""
+        if atoms is not None:
+            return structure_to_start(atoms, shown=self.spell("structure")).copy()
+        if not self.names:
+            raise OptionError("a calculator brings no example structure. Give the atoms.")
+        return example_of(self.names[0], shown=self.spell("structure"))
+
+    def precision(self, asked: str | None) -> str:
+        """The one asked for, else that of the exported files among the members, else float32; no code is loaded for it."""
+        from mlff_calc.export import read_metadata
+        from mlff_calc.export.opening import is_exported, precision_of
+
+        if not self.names:
+            return ""
+        return precision_of([read_metadata(name) for name in self.names if is_exported(name)], asked)
+
+    def calculator(self, options: Mapping[str, Any]) -> Calculator:
+        """The calculator with the options of a run."""
+        if isinstance(self.potential, Calculator):
+            return self.potential
+        from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
+
+        made: dict[str, Any] = {
+            "device": self.device,
+            "precision": options["precision"],
+            "compile": options["compiled"],
+            "reuse": options.get("reuse", "auto"),
+            "domain": "off" if options.get("domain") == "off" else "warn",  # the run stops, with a saved frame
+            "trust": self.trust,
+        }
+        if options["skin_A"] is not None:
+            made["skin"] = options["skin_A"]
+        names = self.names
+        return MLFFCalculator(names[0], **made) if len(names) == 1 else CommitteeCalculator(names, **made)
+
+
+def _resume(
+    atoms: Atoms | str | Path | None,
+    source: Source,
+    folder: Path,
+    fields: dict[str, Any],
+    intervals: dict[str, Any],
+    steps: int | None,
+    time: str | None,
+) -> MDRun:
+    """The run in the folder, with its own options where none are given."""
+    seen = look(folder)
+    saved = load_newest(folder, warn=False).options  # MDRun.resume says so where it is the synced one
+    counts = counts_of(step_of(saved), intervals, steps, time, source.spell)
+    total = counts.pop("steps", None)
+    given = {**fields, **counts, "potential": source.identity(saved.get("potential"))}
+    check_unchanged(saved, given, shown_names(source.spell))
+    if atoms is not None:
+        _check_start(source.structure(atoms), f"{source.spell('structure')} {atoms}", folder)
+    calculator = source.calculator({**saved, **({"domain": fields["domain"]} if "domain" in fields else {})})
+    return MDRun.resume(folder, calculator, steps=total, seen=seen, **given)
+
+
+def _check_start(atoms: Atoms, shown: str, folder: Path) -> None:
+    """Refuse a structure that is not the one this run was started with, which its first frame holds."""
+    first = read_structure(folder / TRAJECTORY, frame=0)
+    cure = "Leave it out to go on, or choose another folder."
+    if atoms.get_chemical_formula() != first.get_chemical_formula():
+        raise OptionError(
+            f"{shown} is {atoms.get_chemical_formula()}, and this run is of {first.get_chemical_formula()}. {cure}"
+        )
+    same = np.array_equal(atoms.numbers, first.numbers) and np.array_equal(atoms.pbc, first.pbc)
+    if not (same and all(np.allclose(getattr(atoms, name), getattr(first, name)) for name in ("positions", "cell"))):
+        raise OptionError(
+            f"{shown} has other positions, cell, pbc or order of atoms than the structure this run was started with, the "
+            f"first frame of {folder / TRAJECTORY}. {cure}"
+        )
+
+
+def _carry_out(run: MDRun, *, show: bool) -> RunResult:
+    """Make the steps, show them, and write the report while the folder is held."""
+    calculator = run.atoms.calc
+
+    def report(ended: RunResult | SimulationError) -> None:
+        if not isinstance(ended, SimulationError):
+            write_report(run.folder, timing=_times(calculator))
+            return
+        with contextlib.suppress(MLFFError, OSError):  # why it stopped is to be said, whatever becomes of the page
+            write_report(run.folder, timing=_times(calculator), stopped=str(ended))
+
+    if not show:
+        return run.run(ending=report)
+    from rich.console import Console
+
+    return _show(run, Console(), report)
+
+
+def _show(run: MDRun, console: Console, report: Any) -> RunResult:  # noqa: ANN401
+    from mlff_calc.dynamics.progress import RunProgress
+
+    title = f"{run.atoms.get_chemical_formula()}, {run.ensemble.ensemble}, {run.options.potential}"
+    with RunProgress(
+        console, title=title, start=run.state.step, steps=run.options.steps, npt=run.ensemble.is_npt
+    ) as progress:
+        return run.run(progress, ending=report)
+
+
+def _times(calculator: Any) -> dict[str, float] | None:  # noqa: ANN401
+    stats = getattr(calculator, "stats", None)
+    return None if stats is None else stats.as_dict()
+

@@ -1,0 +1,101 @@
+"""The structure that a run or a relaxation starts from: a file, a molecule by name, or a potential's example."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from ase import Atoms
+
+from mlff_calc.bounded import require_regular
+from mlff_calc.datasets.ase_files import read_frame
+from mlff_calc.errors import DatasetError, StructureError
+from mlff_calc.graph.masses import with_named_masses
+
+EXAMPLES = ("example.extxyz", "structure.xyz")
+"""Names of a potential's example structure in its folder, the first that is there."""
+
+
+def read_structure(path: Path, *, frame: int = -1, masses: bool = False) -> Atoms:
+    """A frame of a file.
+
+    Args:
+        path: any file that ASE reads.
+        frame: number of the frame, from the end where negative.
+        masses: the atoms are going to move by their masses, so that those of a column `mass` or the like are taken.
+
+    Raises:
+        StructureError: no such file (the nearest name is given), or not readable, no atoms in it, or masses (where asked
+            for) that are none in amu.
+    """
+    if not path.exists():
+        near = near_path(path)
+        raise StructureError(f"no structure file {path}: " + (f"did you mean {near}?" if near else "check the path"))
+    require_regular(path, StructureError)
+    try:
+        atoms = read_frame(path, frame)
+    except DatasetError as error:
+        raise StructureError(str(error)) from error
+    except Exception as error:  # readers of some seventy formats raise whatever they like
+        raise StructureError(
+            f"ASE cannot read {path} ({type(error).__name__}: {error}). Check the file, and that its suffix fits its format."
+        ) from error
+    if len(atoms) == 0:
+        raise StructureError(f"{path} holds no atoms. Give a file with a structure.")
+    return with_named_masses(atoms) if masses else atoms
+
+
+def near_path(path: Path) -> Path | None:
+    """The file whose name is nearest, in the folder of the path and spelled from where the path is; None for none."""
+    if not path.parent.is_dir():
+        return None
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    near = get_close_matches(path.name, names, n=1)
+    return path.with_name(near[0]) if near else None
+
+
+def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure") -> Atoms:
+    """Atoms that are going to move: as they are, read from a file, or a molecule of ASE's g2 set.
+
+    Args:
+        structure: atoms, the path of a file that ASE reads (its last frame), or the name of a molecule.
+        shown: name of the option, for the error text.
+
+    Raises:
+        StructureError: neither a file nor a molecule, see also `read_structure`.
+    """
+    if isinstance(structure, Atoms):
+        return structure
+    if Path(structure).exists():
+        return read_structure(Path(structure), masses=True)
+    from ase.build import molecule
+    from ase.collections import g2
+
+    name = str(structure)
+    if name in g2.names:
+        return molecule(name)
+    near = near_path(Path(structure)) or next(iter(get_close_matches(name, g2.names, n=1)), None)
+    cure = f"Did you mean {near}?" if near else "Give a file that ASE reads."
+    raise StructureError(f"{shown} {name}: no such file, and no molecule of ASE's g2 set has this name. {cure}")
+
+
+def example_of(potential: str | Path, *, shown: str = "structure") -> Atoms:
+    """The example structure that lies beside a potential's weights.
+
+    Args:
+        potential: name of a potential that ships, or a folder.
+        shown: name of the option that gives another structure, for the error text.
+
+    Raises:
+        StructureError: there is none. PotentialFileError: no such potential.
+    """
+    from mlff_calc.export.opening import is_exported
+    from mlff_calc.potential import find_potential
+
+    if is_exported(potential):
+        raise StructureError(f"the exported file {potential} has no example structure. Name one with {shown} FILE.")
+    folder = find_potential(potential)
+    for name in EXAMPLES:
+        if (folder / name).is_file():
+            return read_structure(folder / name, masses=True)
+    raise StructureError(f"the potential in {folder} has no example structure. Name one with {shown} FILE.")

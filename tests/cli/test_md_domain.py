@@ -1,0 +1,119 @@
+"""`mlff md` outside the training data: one warning, a red report, a stop where asked for, and silence where asked for."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from ase.build import molecule
+from ase.io import read, write
+
+from mlff_calc.cli.console import run_cli
+from mlff_calc.cli.main import build_app
+from mlff_calc.graph.domain import domain_of
+from mlff_calc.potential import build_potential
+
+BACKBONE = {"name": "equiformer", "channels": 4, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
+HOT = ("--ensemble", "langevin", "--temperature", 4000, "--friction", 50, "--traj-interval", 10)
+
+
+def rattled(seed):
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Weights that hardly bind, with the domain of rattled molecules and without one: hot atoms fly apart."""
+    made = tmp_path_factory.mktemp("potentials")
+    potential = build_potential({"backbone": BACKBONE, "elements": ["H", "C", "O"], "scale": 0.02}, seed=0)
+    potential.save(made / "unknown", card="# random")
+    potential.domain = domain_of([rattled(seed) for seed in range(20)], 4.0)
+    potential.save(made / "known", card="# random")
+    return made
+
+
+@pytest.fixture
+def mlff(folder, tmp_path, monkeypatch, capsys, caplog):
+    """Runs `mlff md` with a potential; returns status, stdout, stderr and the warnings."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, potential="known"):
+        caplog.clear()
+        command = ["md", str(folder / potential), "--quiet", "--structure", "CH3CH2OH", "-o", "run", *map(str, words)]
+        with caplog.at_level(logging.WARNING, "mlff_calc"):
+            status = run_cli(build_app(), command)
+        said = capsys.readouterr()
+        return status, said.out, said.err, [one.getMessage() for one in caplog.records]
+
+    return run
+
+
+def test_a_torn_molecule_is_said_once_and_the_report_is_red(mlff, tmp_path):
+    status, said, _, warned = mlff(*HOT, "--steps", 400)
+    assert status == 0
+    assert len(warned) == 1
+    assert "outside of what the potential was trained on: " in warned[0]
+    assert " Angstrom, trained were " in warned[0]
+    step = int(warned[0].split()[1])
+    assert f"left the training data, first at step {step} (" in said
+    assert "the last frame too" in said
+    report = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert '<p class="bad">Outside the training data at ' in report
+    assert "The last frame is outside." in report
+    assert 'class="state good"' not in report
+    assert mlff("--resume", "--steps", 401)[1].count(f"first at step {step} (") == 1  # the parts of a run are one run
+
+
+def test_the_last_frame_is_looked_at(mlff):
+    """The atoms leave between two looks of the calculator."""
+    words = ("--temperature", 20000, "--max-temperature", 1e6, "--steps", 8, "--skin", 4)
+    status, said, _, warned = mlff(*words)
+    assert (status, len(warned)) == (0, 1)
+    assert "step 8 " in warned[0]
+    assert "first at step 8" in said
+
+
+def test_stop_saves_the_frame_and_goes_on_where_asked(mlff, tmp_path):
+    status, said, error, warned = mlff(*HOT, "--steps", 400, "--domain", "stop")
+    assert (status, said, warned) == (1, "", [])
+    assert "outside of what the potential was trained on" in error
+    assert "stopped.extxyz" in error
+    stopped = read(tmp_path / "run/stopped.extxyz")
+    assert 0 < stopped.info["step"] < 400
+    assert '<p class="state bad">stopped at step' in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    status, _, _, warned = mlff("--resume", "--domain", "warn", "--steps", stopped.info["step"] + 30)
+    assert (status, len(warned)) == (0, 1)
+
+
+def test_a_start_outside_writes_nothing(mlff, tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.positions *= 1.6
+    write(tmp_path / "far.extxyz", atoms)
+    status, _, error, _ = mlff("--structure", tmp_path / "far.extxyz", "--steps", 2, "--domain", "stop")
+    assert status == 1
+    assert "not started, at step 0 already the structure is outside" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_off_and_files_that_do_not_know(mlff, tmp_path):
+    for words, potential in ((("--domain", "off"), "known"), ((), "unknown")):
+        status, said, _, warned = mlff(*HOT, "--steps", 60, "--overwrite", *words, potential=potential)
+        assert (status, warned) == (0, [])
+        assert said.startswith("60 steps done.")
+        assert 'class="state good"' in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    status, _, error, _ = mlff("--steps", 2, "--domain", "stop", "--overwrite", potential="unknown")
+    assert status == 1
+    assert "domain = stop: this calculator does not know" in error
+
+
+def test_the_shipped_ethanol_at_four_times_its_temperature(tmp_path, monkeypatch, capsys):
+    """Trained at 500 K; a hydrogen leaves within 200 steps at 2000 K."""
+    monkeypatch.chdir(tmp_path)
+    words = ("--ensemble", "langevin", "--temperature", "2000", "--seed", "1", "--steps", "1000", "--quiet")
+    status = run_cli(build_app(), ["md", "ethanol", "--domain", "stop", *words])
+    error = capsys.readouterr().err
+    assert status == 1, error
+    assert "outside of what the potential was trained on" in error
+    assert (tmp_path / "md/stopped.extxyz").exists()
