@@ -1,4 +1,7 @@
-"""Machine-learned force fields behind ASE calculators."""
+"""Machine-learned force fields behind ASE calculators.
+
+`dir(mlff_calc)` lists what there is; each name is imported when it is first used, so that `import mlff_calc` needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +11,85 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator, freeze
+    from mlff_calc.calculators.reuse import Reuse
+    from mlff_calc.dynamics import run_md
+    from mlff_calc.dynamics.relax import relax
+    from mlff_calc.errors import (
+        BenchmarkError,
+        CacheError,
+        ConvergenceError,
+        DatasetError,
+        EvaluationError,
+        MLFFError,
+        OptionError,
+        PotentialFileError,
+        RecipeError,
+        SimulationError,
+        StructureError,
+        TrainingError,
+        UnknownElementError,
+    )
+    from mlff_calc.export import load_exported
     from mlff_calc.potential import Potential, build_potential, list_potentials, load_potential
+    from mlff_calc.training import evaluate, train
 
 try:
     __version__ = version("mlff_calc")
 except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0.0.0"
 
-_LAZY = {
-    "Potential": "mlff_calc.potential",
-    "build_potential": "mlff_calc.potential",
-    "list_potentials": "mlff_calc.potential",
-    "load_potential": "mlff_calc.potential",
-    "MLFFCalculator": "mlff_calc.calculators",
-    "CommitteeCalculator": "mlff_calc.calculators",
-    "freeze": "mlff_calc.calculators",
-}
-
 __all__ = [
+    "BenchmarkError",
+    "CacheError",
     "CommitteeCalculator",
+    "ConvergenceError",
+    "DatasetError",
+    "EvaluationError",
     "MLFFCalculator",
+    "MLFFError",
+    "OptionError",
     "Potential",
+    "PotentialFileError",
+    "RecipeError",
+    "Reuse",
+    "SimulationError",
+    "StructureError",
+    "TrainingError",
+    "UnknownElementError",
     "__version__",
     "build_potential",
+    "evaluate",
     "freeze",
     "list_potentials",
+    "load_exported",
     "load_potential",
+    "relax",
+    "run_md",
+    "train",
 ]
+
+_HOMES = {
+    "mlff_calc.calculators": ("CommitteeCalculator", "MLFFCalculator", "freeze"),
+    "mlff_calc.calculators.reuse": ("Reuse",),
+    "mlff_calc.dynamics": ("run_md",),
+    "mlff_calc.dynamics.relax": ("relax",),
+    "mlff_calc.errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "mlff_calc.export": ("load_exported",),
+    "mlff_calc.potential": ("Potential", "build_potential", "list_potentials", "load_potential"),
+    "mlff_calc.training": ("evaluate", "train"),
+}
+"""Modules of the public names."""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    """Import the public names on first use: `mlff --help` should not wait for torch."""
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    msg = f"module 'mlff_calc' has no attribute {name!r}"
-    raise AttributeError(msg)
+    """Import a public name on first use: `mlff --help` should not wait for torch."""
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
+        msg = f"module 'mlff_calc' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, and what is imported so far."""
+    return sorted({*globals(), *__all__})

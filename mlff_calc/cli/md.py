@@ -70,7 +70,7 @@ def md(
         _option(_WHAT, "Start with the velocities of the structure."),
     ] = None,
     seed: Annotated[int | None, _option(_WHAT, "Seed of velocities and thermostat. [0]", min=0)] = None,
-    resume: Annotated[bool, _option(_WHAT, options.RESUME)] = False,
+    resume: Annotated[bool, _option(_WHAT, options.RESUME, "--resume")] = False,
     ensemble: Annotated[EnsembleName | None, _option(_ENSEMBLE, "What is held constant. [nve]")] = None,
     temperature: Annotated[
         float | None, _option(_ENSEMBLE, "Temperature in K, of the initial velocities as well. [300]")
@@ -110,7 +110,7 @@ def md(
     checkpoint_interval: Annotated[
         str | None, _option(_OUTPUT, "Steps or time between saved states. [every frame]")
     ] = None,
-    overwrite: Annotated[bool, _option(_OUTPUT, options.OVERWRITE)] = False,
+    overwrite: Annotated[bool, _option(_OUTPUT, options.OVERWRITE, "--overwrite")] = False,
     quiet: Annotated[bool, _option(_OUTPUT, options.QUIET, "--quiet", "-q")] = False,
     precision: Annotated[
         options.PrecisionName | None,
@@ -150,7 +150,7 @@ def md(
     max_temperature: Annotated[
         float | None, _option(_SAFETY, "Stop above this temperature, K. [ten times the target]")
     ] = None,
-    trust: Annotated[bool, _option(_SAFETY, options.TRUST)] = False,
+    trust: Annotated[bool, _option(_SAFETY, options.TRUST, "--trust")] = False,
 ) -> None:
     """Run molecular dynamics with a potential.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import mlff_calc
 from mlff_calc.cli import console
 from mlff_calc.cli import main as cli_main
 from mlff_calc.cli.console import describe, guard, run_cli
@@ -58,10 +59,38 @@ def test_help_does_not_import_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_import_is_light_and_says_what_there_is() -> None:
+    code = (
+        "import sys, mlff_calc; names = dir(mlff_calc); from mlff_calc import errors;"
+        "print([name for name in ('torch', 'ase', 'numpy', 'lightning') if name in sys.modules]);"
+        "print(sorted(set(mlff_calc.__all__) - set(names)));"
+        "print(all(getattr(mlff_calc, name) is getattr(errors, name) for name in mlff_calc.__all__ if 'Error' in name));"
+        "print([name for name in vars(errors) if name.endswith('Error') and name not in mlff_calc.__all__])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:4] == ["[]", "[]", "True", "[]"]
+
+
+def test_every_public_name_is_there() -> None:
+    for name in mlff_calc.__all__:
+        assert getattr(mlff_calc, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'relaxx'"):
+        mlff_calc.relaxx  # noqa: B018
+
+
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS])
 def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture) -> None:
     assert run_cli(build_app(), [name, "--help"]) == 0
     assert f"Usage: mlff {name}" in capsys.readouterr().out
+
+
+def test_the_options_of_md_stand_in_groups(capsys: pytest.CaptureFixture) -> None:
+    assert run_cli(build_app(), ["md", "--help"]) == 0
+    said = capsys.readouterr().out
+    places = [said.index(f" {panel} ") for panel in ("What runs", "Ensemble", "Output", "Model and device", "Safety")]
+    assert places == sorted(places)
+    assert places[0] < said.index("--structure") < places[1] < said.index("--friction") < places[2]
+    assert places[4] < said.index("--domain")
 
 
 def test_version() -> None:
