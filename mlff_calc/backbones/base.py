@@ -87,8 +87,8 @@ def is_fixed_point(name: str) -> bool:
     return _BACKBONES[name].is_fixed_point
 
 
-def backbone_options(name: str) -> dict[str, Any]:
-    """Options of a registered backbone and their defaults (`inspect.Parameter.empty` where there is none).
+def backbone_class(name: str) -> type[Backbone]:
+    """The class of a registered backbone.
 
     Raises:
         RecipeError: no backbone of that name.
@@ -98,7 +98,16 @@ def backbone_options(name: str) -> dict[str, Any]:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         msg = f"unknown backbone {name!r}; available: {', '.join(available_backbones())}{hint}"
         raise RecipeError(msg)
-    parameters = inspect.signature(_BACKBONES[name]).parameters
+    return _BACKBONES[name]
+
+
+def backbone_options(name: str) -> dict[str, Any]:
+    """Options of a registered backbone and their defaults (`inspect.Parameter.empty` where there is none).
+
+    Raises:
+        RecipeError: no backbone of that name.
+    """
+    parameters = inspect.signature(backbone_class(name)).parameters
     return {key: parameter.default for key, parameter in parameters.items() if key != "n_species"}
 
 

@@ -81,19 +81,19 @@ class Deq(Backbone):
 
     Args:
         n_species: number of elements of the potential.
-        n_blocks: blocks of f, 1 or 2.
-        solver: `anderson`, `broyden` or `picard`. history: earlier states that the solver uses. damping: share of the new
-            value in a step.
+        n_blocks: number of blocks of f, 1 or 2.
+        solver: `anderson`, `broyden` or `picard`. history: number of earlier states that the solver uses.
+        damping: share of the new value in a step.
         tolerance: relative residual |f(z) - z| / |f(z)| at which a solve ends in use, for z and the adjoint alike.
-        max_evaluations: of each solve; one that needs more has not converged.
+        max_evaluations: most evaluations of each solve; one that needs more has not converged.
         training_tolerance, training_evaluations: the same in training, where a solve that needs more goes on in the next
             epoch, from where it ended.
         gradient: how losses reach the weights through a solution: `phantom` (`phantom_steps` evaluations are recorded) or
             `implicit` (exact, by further linear solves; slower, not compiled).
-        phantom_steps: at least 1.
+        phantom_steps: number of evaluations that `phantom` records, at least 1.
         feedback: scale of the first weights that z acts through; at 0.3 new maps were contractive on ethanol
             (spectral radius 0.75 to 0.9), at 0.6 they were not.
-        normalization: of the linear maps inside f that z goes through, in training: `none`; `weight` (lengths and
+        normalization: treatment of the linear maps inside f that z goes through, in training: `none`; `weight` (lengths and
             directions of their columns are learned apart); `spectral` (no largest singular value beyond that of a new
             matrix). See training/normalization.py; the potential that comes out holds plain weights.
         dropout: probability with which a channel of an atom's messages is left out in training, throughout a solve.

@@ -199,14 +199,16 @@ class Hegnn(Backbone):
 
     Args:
         n_species: number of elements of the potential.
-        cutoff: radius of the graph, Angstrom. l_max: highest degree, 0 to 10. channels: of scalars and messages.
-        n_layers: message-passing layers. steerable_channels: copies of each degree above zero (the source has one).
-        n_basis: Bessel functions. envelope_exponent: the higher, the later the envelope falls.
+        cutoff: radius of the graph [Angstrom]. l_max: highest degree, 0 to 10. channels: number of scalars and messages.
+        n_layers: number of message-passing layers.
+        steerable_channels: number of copies of each degree above zero (the source has one).
+        n_basis: number of Bessel functions.
+        envelope_exponent: exponent of the envelope; the higher it is, the nearer to the cutoff the envelope falls.
         avg_num_neighbors: mean number of neighbours in the training data.
-        centre: start from the harmonics of x_i - mean(x) of the system as well, times weights of the species. Graphs whose
-            edges come in both directions need it to have odd degrees that do not cancel. It reads `positions`, not edges:
-            it is for one finite system at a time or in a batch, and not for forces by gradient.
-        moves: atoms move from layer to layer, and `moved` is an output; see the module.
+        centre: switch; starts from the harmonics of x_i - mean(x) of the system as well, times weights of the species.
+            Graphs whose edges come in both directions need it to have odd degrees that do not cancel. It reads
+            `positions`, not edges: it is for finite systems, and not for forces by gradient.
+        moves: switch; atoms move from layer to layer, and `moved` is an output, see the module. For propagators.
 
     Raises:
         RecipeError: an option out of range.

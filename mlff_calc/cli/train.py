@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ def train(
     recipe: Annotated[
         Path | None,
         typer.Argument(
-            help="The recipe, a YAML file; with --example the kind of network: potential (the default), propagator, ...",
+            help="The recipe, a YAML file; with --example and --schema the kind: potential (the default), propagator, ...",
             show_default=False,
         ),
     ] = None,
@@ -24,9 +25,14 @@ def train(
     overwrite: options.Overwrite = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the run, or the file for --example.", show_default=False),
+        typer.Option(
+            "--output", "-o", help="Folder of the run, or the file for --example and --schema.", show_default=False
+        ),
     ] = None,
     example: Annotated[bool, typer.Option("--example", help="Write a commented recipe of a kind and leave.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Write the JSON schema of the recipes of a kind, for editors, and leave.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the recipe, e.g. optimizer.batch_size=4."),
@@ -41,8 +47,8 @@ def train(
     """
     from mlff_calc.training.kind_names import DEFAULT
 
-    if example:
-        _write_example(DEFAULT if recipe is None else str(recipe), output, overwrite=overwrite)
+    if example or schema:
+        _write_about(DEFAULT if recipe is None else str(recipe), output, schema=schema, overwrite=overwrite)
         return
     if recipe is None:
         raise typer.BadParameter("name a recipe; `mlff train --example --output recipe.yaml` writes one")
@@ -60,16 +66,18 @@ def train(
     typer.echo(result.summary(notes=False))  # the log has them
 
 
-def _write_example(kind: str, output: Path | None, *, overwrite: bool) -> None:
+def _write_about(kind: str, output: Path | None, *, schema: bool, overwrite: bool) -> None:
+    """Print or write the commented recipe of a kind, or the schema of its recipes."""
     from mlff_calc.errors import OptionError
     from mlff_calc.training.files import write_atomic
     from mlff_calc.training.kinds import task_of
+    from mlff_calc.training.recipe_schema import recipe_schema
 
-    text = task_of(kind).example
+    text = json.dumps(recipe_schema(kind), indent=2) + "\n" if schema else task_of(kind).example
     if output is None:
         typer.echo(text, nl=False)
         return
     if output.exists() and not overwrite:
         raise OptionError(f"{output}: exists already; give another --output, or --overwrite")
     write_atomic(output, text)
-    typer.echo(f"wrote {output}; edit it, then: mlff train {output}")
+    typer.echo(f"wrote {output}" + ("" if schema else f"; edit it, then: mlff train {output}"))

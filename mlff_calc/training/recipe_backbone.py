@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mlff_calc.errors import RecipeError
+
+_JSON_TYPES = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"))
 
 
 class BackboneSection(BaseModel):
     """A registered backbone by its name, with options that are checked against the backbone itself."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     name: str
+    """Name of a registered backbone."""
 
     @model_validator(mode="after")
     def _options_fit(self) -> BackboneSection:
@@ -37,6 +40,35 @@ class BackboneSection(BaseModel):
             ]
             raise ValidationError.from_exception_data(type(self).__name__, details)
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:  # noqa: ANN401
+        """The names of all backbones, and for each its options."""
+        from mlff_calc.backbones import available_backbones
+
+        schema = handler.resolve_ref_schema(handler(core))
+        names = available_backbones()
+        schema["properties"]["name"]["enum"] = names
+        schema["allOf"] = [
+            {
+                "if": {"properties": {"name": {"const": name}}},
+                "then": {"properties": {"name": True} | cls.options_schema(name), "additionalProperties": False},
+            }
+            for name in names
+        ]
+        return schema
+
+    @classmethod
+    def options_schema(cls, name: str) -> dict[str, dict[str, Any]]:
+        """JSON schema of each option of a backbone: type and default by the signature, meaning by the docstring."""
+        from mlff_calc.backbones.described import described_options
+
+        found: dict[str, dict[str, Any]] = {}
+        for key, option in described_options(name).items():
+            kind = next((word for type_, word in _JSON_TYPES if isinstance(option.default, type_)), None)
+            known = {} if kind is None else {"type": kind, "default": option.default}
+            found[key] = {"description": option.meaning} | known
+        return found
 
     def config(self) -> dict[str, Any]:
         """The plain dict that the builders of networks take."""

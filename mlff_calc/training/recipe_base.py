@@ -21,19 +21,33 @@ class OptimizerSection(Section):
     """Optimizer, schedule, averaging and the budget of the run."""
 
     name: Literal["adamw", "adam"] = "adamw"
+    """Optimizer: AdamW or Adam."""
     learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
+    """Largest learning rate, reached at the end of the warm-up."""
     weight_decay: float = Field(0.0, ge=0.0)
+    """Decay of the matrices of linear maps; biases, norms and embeddings do not decay."""
     beta2: float = Field(0.999, gt=0.0, lt=1.0)
+    """Share of the old mean square of gradients in the new one."""
     warmup_steps: int = Field(100, ge=0)
+    """Number of steps in which the learning rate rises from 0."""
     schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate after the warm-up: falling to `floor` with a cosine, or constant."""
     floor: float = Field(0.01, ge=0.0, le=1.0)
+    """Learning rate at the end of the budget, as a share of the largest one."""
     gradient_clip: float | None = Field(10.0, gt=0.0)
+    """Largest norm of the gradient; longer ones are scaled down. null turns it off."""
     ema_decay: float | None = Field(0.999, gt=0.0, lt=1.0)
+    """Share of the old average in the running average of weights that is validated and kept. null turns averaging off."""
     batch_size: int = Field(8, ge=1)
+    """Number of frames in a training batch, per device."""
     valid_batch_size: int | None = Field(None, ge=1)
+    """Number of frames in a batch where nothing is learned; null is `batch_size`."""
     max_epochs: int | None = Field(None, ge=1)
+    """Budget in passes over the training frames. The budget that is used up first ends the run; one is needed."""
     max_minutes: float | None = Field(None, gt=0.0)
+    """Budget in time by the clock [min]."""
     max_cpu_minutes: float | None = Field(None, gt=0.0)
+    """Budget in processor time of all threads, which a busy machine does not shorten [min]."""
 
     @property
     def judging_size(self) -> int:
@@ -53,13 +67,21 @@ class TrainerSection(Section):
     """Where and how the run is carried out."""
 
     device: str = "auto"
+    """Device: auto (a GPU where there is one), cpu or cuda."""
     n_devices: int = Field(1, ge=1)
+    """Number of devices that train together, each with batches of its own."""
     precision: Precision = "float32"
+    """Arithmetic of the network in training."""
     seed: int = Field(0, ge=0)
+    """Seed of first weights, order of frames and everything else that is random."""
     early_stop: int | None = Field(None, ge=1)
+    """Number of validations without improvement after which the run ends; null for never."""
     compile: bool = False
+    """Switch for compiled training: minutes to start, then several times faster."""
     checkpoint_every: int = Field(1, ge=1)
+    """Number of epochs between checkpoints."""
     validate_every: int = Field(1, ge=1)
+    """Number of epochs between validations."""
 
     @field_validator("device")
     @classmethod
@@ -73,19 +95,28 @@ class CardSection(Section):
     """What only the author knows and the card of the potential should say."""
 
     title: str | None = None
+    """Title of the card."""
     level_of_theory: str | None = None
+    """Method that the reference values are of, such as PBE/def2-SVP."""
     data: str | None = None
+    """Origin of the data, in words."""
     not_for: str | None = None
+    """Uses that the author warns of."""
     licence: str | None = None
+    """Licence of weights and data."""
 
 
 class TrainingRecipe(Section):
     """What every recipe holds; a kind of recipe adds what is trained, the data and the loss."""
 
     optimizer: OptimizerSection
+    """Optimizer, schedule, averaging and the budget of the run."""
     trainer: TrainerSection = TrainerSection()
+    """Device, precision and seed."""
     card: CardSection = CardSection()
+    """Words of the author for the card."""
     output: str | None = None
+    """Folder of the run, relative to the recipe; `mlff train --output` replaces it."""
 
     _origin: Path = PrivateAttr(default=Path("recipe"))
     _raw: dict[str, Any] = PrivateAttr(default_factory=dict)

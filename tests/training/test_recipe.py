@@ -27,7 +27,7 @@ def refusal(data: dict[str, Any]) -> str:
 def test_example_is_a_valid_recipe() -> None:
     recipe = parse_recipe(example(), "example.yaml")
     assert recipe.potential is not None
-    assert recipe.potential.backbone.config()["l_max"] == 2
+    assert recipe.potential.backbone.config()["l_max"] == 3
     assert recipe.optimizer.max_epochs == 200
 
 
@@ -101,25 +101,25 @@ def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object
         ("potential.backbone.chanels=8", "potential.backbone.chanels: unknown option 'chanels'"),
         (
             "potential.backbone.channels=abc",
-            "potential.backbone.channels: channels of backbone 'equiformer' is 'abc'; give a",
+            "potential.backbone.channels: channels of backbone 'hegnn' is 'abc'; give a",
         ),
         (
             "potential.backbone.channels=8.5",
-            "potential.backbone.channels: channels of backbone 'equiformer' is 8.5; give a",
+            "potential.backbone.channels: channels of backbone 'hegnn' is 8.5; give a",
         ),
         (
             "potential.backbone.n_layers=1.5",
-            "potential.backbone.n_layers: n_layers of backbone 'equiformer' is 1.5; give a",
+            "potential.backbone.n_layers: n_layers of backbone 'hegnn' is 1.5; give a",
         ),
         (
             "potential.backbone.n_basis=true",
-            "potential.backbone.n_basis: n_basis of backbone 'equiformer' is True; give a",
+            "potential.backbone.n_basis: n_basis of backbone 'hegnn' is True; give a",
         ),
         (
             "potential.backbone.cutoff=.inf",
-            "potential.backbone.cutoff: cutoff of backbone 'equiformer' is inf; give a fin",
+            "potential.backbone.cutoff: cutoff of backbone 'hegnn' is inf; give a fin",
         ),
-        ("potential.backbone.channels=0", "potential: backbone equiformer: channels is 0; it must be positive"),
+        ("potential.backbone.channels=0", "potential: backbone hegnn: channels is 0; it must be positive"),
         ("potential.elements=[Xx]", "potential: unknown element 'Xx'"),
         (
             "potential.repulsion.reach=abc",

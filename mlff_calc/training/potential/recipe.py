@@ -37,14 +37,23 @@ class LabelKeys(Section):
     """Names under which a file holds its labels (`atoms.info` or `atoms.arrays`, or ASE's own results)."""
 
     energy: str | None = None
+    """Name of the total energy."""
     forces: str | None = None
+    """Name of the forces."""
     stress: str | None = None
+    """Name of a stress, tensile positive: 3 x 3, 9 numbers, or 6 numbers xx yy zz yz xz xy."""
     virial: str | None = None
+    """Name of a virial (stress times minus the volume), 3 x 3, 9 or 6 numbers."""
     virial_sign: Literal[1, -1] = 1
+    """Sign of the virial: 1 where it is positive in compression, -1 where the file has the other sign."""
     vasp_stress: str | None = None
+    """Name of a stress as VASP prints it: kbar, positive in compression, 6 numbers xx yy zz xy yz zx."""
     config_type: str = "config_type"
+    """Name of the kind of configuration, by which errors are sorted and frames weighted."""
     forces_sign: Literal[1, -1] = 1
+    """Sign of the forces: -1 where the file holds the gradient of the energy."""
     stress_order: str | None = None
+    """Order of the six numbers where the file has another one, such as `xx yy zz xy xz yz`."""
 
     @model_validator(mode="after")
     def _reader_takes_them(self) -> LabelKeys:
@@ -60,9 +69,13 @@ class Units(Section):
     """Units in which a file holds its labels and positions; `forces` and `stress` where they follow from no others."""
 
     energy: str = "eV"
+    """Unit of energies and virials."""
     length: str = "Angstrom"
+    """Unit of positions and cells."""
     forces: str | None = None
+    """Unit of forces, such as Hartree/Bohr; null for energy over length."""
     stress: str | None = None
+    """Unit of stress, such as GPa; null for energy over cubed length."""
 
     @model_validator(mode="after")
     def _reader_takes_them(self) -> Units:
@@ -74,15 +87,30 @@ class Units(Section):
         return datasets.Units(**self.model_dump())
 
 
+def _or_list_of(schema: dict[str, Any]) -> None:
+    """Let the schema of a field say that one entry, a path for a source, and a list of either will do as well."""
+    of_one = schema.pop("type", None) == "string"
+    items = schema.pop("items", None) or next((one["items"] for one in schema.pop("anyOf", []) if "items" in one), None)
+    one = [{"type": "string"}] if of_one else [{"type": "string"}, items]
+    null = [{"type": "null"}] if "default" in schema else []
+    schema["anyOf"] = [*one, {"type": "array", "items": {"anyOf": one}, "minItems": 1}, *null]
+
+
 class Source(Section):
     """A data file, or those that a pattern matches, and how to read them; what is left out the `data` section says."""
 
-    file: str
+    file: str = Field(json_schema_extra=_or_list_of)
+    """Path relative to the recipe, with environment variables and patterns (`surfaces/*.extxyz`), or a list of these."""
     index: str = ":"
+    """Frames that are read, as in ASE: `:100`, `::10`, `-1`."""
     part: str | None = None
+    """Part of an rMD17 archive: train or test."""
     format: str | None = None
+    """Format by ASE's name, npz or rmd17; null to go by the name of the file."""
     keys: LabelKeys | None = None
+    """Names of the labels in this file; null for those of `data`."""
     units: Units | None = None
+    """Units of this file; null for those of `data`."""
 
 
 def _one_by_one(value: Any) -> Any:  # noqa: ANN401
@@ -110,9 +138,13 @@ class Split(Section):
     """How the frames of the `train` file are divided: a count (integer) or a fraction (0 to 1), drawn with a seed."""
 
     train: int | float | None = None
+    """Number or share of training frames; null for the rest."""
     valid: int | float | None = None
+    """Number or share of validation frames."""
     test: int | float | None = None
+    """Number or share of test frames."""
     seed: int = Field(0, ge=0)
+    """Seed of the draw."""
 
     @field_validator("train", "valid", "test")
     @classmethod
@@ -127,14 +159,22 @@ class Split(Section):
 class DataSection(Section):
     """Training, validation and test frames, from files of their own or from those of `train`, which are then split."""
 
-    train: list[Source]
-    valid: list[Source] | None = None
-    test: list[Source] | None = None
+    train: list[Source] = Field(json_schema_extra=_or_list_of)
+    """Training files: a path, a source, or a list of these."""
+    valid: list[Source] | None = Field(None, json_schema_extra=_or_list_of)
+    """Validation files, instead of `split.valid`."""
+    test: list[Source] | None = Field(None, json_schema_extra=_or_list_of)
+    """Test files, instead of `split.test`."""
     split: Split | None = None
+    """Division of the frames of `train`."""
     format: str | None = None
+    """Format of all files that name none."""
     keys: LabelKeys | None = None
+    """Names of the labels in all files that give none."""
     units: Units | None = None
+    """Units of all files that give none."""
     keep_isolated_atoms: bool = False
+    """Switch for training on frames of isolated atoms as on others."""
 
     @field_validator("train", "valid", "test", mode="before")
     @classmethod
@@ -165,17 +205,29 @@ class LossSection(Section):
     """Weights and form of the loss; energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3."""
 
     energy: float = Field(1.0, ge=0.0)
+    """Weight of energies, whose errors count per atom [eV]."""
     forces: float = Field(1.0, ge=0.0)
+    """Weight of forces [eV/Angstrom]."""
     stress: float = Field(0.0, ge=0.0)
+    """Weight of stresses; above 0 it asks for the label [eV/Angstrom^3]."""
     form: Form = "l2"
+    """Form of each term: norm (l2), huber, or mean square (mse)."""
     huber_delta: float = Field(0.01, gt=0.0)
+    """Error at which huber goes from square to linear, in the unit of the label."""
     contraction: float = Field(0.0, ge=0.0)
+    """Weight of the penalty on spectral radii of a fixed point above `spectral_radius`."""
     contraction_every: int = Field(4, ge=1)
+    """Number of steps between measurements of the spectral radius."""
     spectral_radius: float = Field(0.7, gt=0.0)
+    """Spectral radius that is free of penalty."""
     correction: float = Field(0.0, ge=0.0)
+    """Weight of the loss on states on the way of a solve of a fixed point."""
     correction_states: int = Field(1, ge=1, le=2)
+    """Number of such states."""
     config_weights: dict[str, float] = Field(default_factory=dict)
+    """Weights of frames by config type; 1 for those that are not named."""
     frame_weights: bool = True
+    """Switch for the weights that frames state (`config_weight`, `config_energy_weight`, ...)."""
 
     @field_validator("config_weights", mode="before")
     @classmethod
@@ -203,10 +255,15 @@ class PotentialRecipe(TrainingRecipe):
     """The recipe of a potential. Build it with `load_recipe` or `parse_recipe`, which know the file it came from."""
 
     potential: PotentialSection | None = None
+    """Architecture of a new potential."""
     fine_tune_from: str | None = None
+    """Name or path of a potential to go on from, instead of `potential`."""
     data: DataSection
+    """Training, validation and test frames."""
     reference_energies: Literal["auto", "isolated", "fit"] | dict[str, float] = "auto"
+    """Energies of the elements that are not learned: auto, isolated, fit, or one for each element [eV]."""
     loss: LossSection = LossSection()
+    """Weights and form of the loss."""
 
     @model_validator(mode="after")
     def _one_origin_of_the_architecture(self) -> PotentialRecipe:

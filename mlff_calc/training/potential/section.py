@@ -17,25 +17,35 @@ class HeadSection(Section):
     """The head that gives energies; its widths, scale and reference energies follow from the other sections."""
 
     name: Literal["energy"] = "energy"
+    """Name of the head."""
 
 
 class RepulsionSection(Section):
     """Short-range repulsion; `reach` in units of the sum of covalent radii, by default as `build_potential` has it."""
 
     name: Literal["zbl"] = "zbl"
+    """Form of the repulsion."""
     reach: float | None = Field(None, gt=0.0)
+    """Distance within which it acts, in units of the sum of covalent radii; null for the default of `build_potential`."""
 
 
 class PotentialSection(Section):
     """Architecture; `auto` values are measured on the training data."""
 
     backbone: BackboneSection
+    """Backbone and its options."""
     head: HeadSection = HeadSection()
+    """Head that gives energies."""
     forces: Literal["gradient", "direct"] = "gradient"
+    """Origin of the forces: gradient of the energy, or direct (cheaper, without conserved energy and without stress)."""
     repulsion: RepulsionSection | None = None
+    """Short-range repulsion, which keeps atoms apart where there is no data; `{}` for the default, null for none."""
     elements: Literal["auto"] | list[str] = "auto"
+    """Chemical symbols that the potential knows; auto for those of the training frames."""
     scale: Literal["auto"] | float = "auto"
+    """Scale of what is learned; auto for the root mean square of the training forces [eV]."""
     avg_num_neighbors: Literal["auto"] | float = "auto"
+    """Mean number of neighbours, by which sums over neighbours are divided; auto measures it."""
 
     @field_validator("scale", "avg_num_neighbors", mode="before")
     @classmethod

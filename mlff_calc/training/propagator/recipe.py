@@ -20,6 +20,16 @@ MEASURED = ("cutoff", "avg_num_neighbors")
 class PropagatorBackbone(BackboneSection):
     """A registered backbone with its options; `cutoff` and `avg_num_neighbors` may be `auto`, and are where left out."""
 
+    @classmethod
+    def options_schema(cls, name: str) -> dict[str, dict[str, Any]]:
+        """See `BackboneSection`; `auto`, the default of what is measured, is a value of its own."""
+        found = super().options_schema(name)
+        for key in MEASURED:
+            own = found[key]
+            found[key] = {"anyOf": [{"const": "auto"}, {"type": own["type"]}], "default": "auto"}
+            found[key]["description"] = own["description"]
+        return found
+
     def config(self) -> dict[str, Any]:
         """Name and options as given, without those that are `auto`."""
         return {key: value for key, value in self.model_dump().items() if not (key in MEASURED and value == "auto")}
@@ -29,8 +39,11 @@ class PropagatorSection(Section):
     """Architecture; scales are measured on the training samples."""
 
     backbone: PropagatorBackbone
+    """Backbone and its options; `cutoff` and `avg_num_neighbors` may be auto."""
     predict_velocities: bool = False
+    """Switch for predicting velocities as well, which need a weight in `loss`."""
     centre: bool = False
+    """Switch for giving positions relative to the centre of each system as inputs."""
 
     @model_validator(mode="after")
     def _can_be_built(self) -> PropagatorSection:
@@ -56,21 +69,32 @@ class Limits(Section):
     """The first so many samples of each part; `test: 0` is for a file without test samples."""
 
     train: int | None = Field(None, ge=1)
+    """Number of training samples; null for all."""
     valid: int | None = Field(None, ge=1)
+    """Number of validation samples; null for all."""
     test: int | None = Field(None, ge=0)
+    """Number of test samples; 0 for a file without any, null for all."""
 
 
 class MotionData(Section):
     """One file that holds all parts, and how to read it; the options of `read_motion`."""
 
     file: str
+    """Path of the file, which holds train, valid and test; relative to the recipe."""
     format: str | None = None
+    """Format: nbody, md17, mocap or asf_amc; null to tell by content."""
     horizon: int | None = Field(None, ge=1)
+    """Number of frames between now and later; null for that of the format's protocol."""
     start: int | None = Field(None, ge=0)
+    """Number of the first frame (N-body); null for that of the protocol."""
     hops: int = Field(2, ge=1)
+    """Number of bonds or bones along which edges go (molecules, skeletons)."""
     heavy_atoms: bool = True
+    """Switch for leaving hydrogens out (molecules)."""
     neighbors: int | None = Field(None, ge=1)
+    """Number of nearest neighbours as edges, instead of the edges of the format."""
     limit: Limits = Limits()
+    """Largest numbers of samples."""
 
     @field_validator("format")
     @classmethod
@@ -88,8 +112,11 @@ class MotionLossSection(Section):
     """Weights and form of the loss, in the units of the data."""
 
     positions: float = Field(1.0, ge=0.0)
+    """Weight of positions, in the units of the data."""
     velocities: float = Field(0.0, ge=0.0)
+    """Weight of velocities, in the units of the data."""
     form: Literal["mse", "l2"] = "mse"
+    """Form: mean square, or norm per particle (l2)."""
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> MotionLossSection:
@@ -106,8 +133,11 @@ class MotionRecipe(TrainingRecipe):
     """The recipe of a propagator. Build it with `load_recipe` or `parse_recipe`."""
 
     propagator: PropagatorSection
+    """Architecture of the propagator."""
     data: MotionData
+    """Trajectories."""
     loss: MotionLossSection = MotionLossSection()
+    """Weights and form of the loss."""
 
     @model_validator(mode="after")
     def _velocities_are_predicted_and_learnt(self) -> MotionRecipe:

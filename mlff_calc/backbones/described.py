@@ -1,0 +1,54 @@
+"""Options of a backbone with their meanings, which are read from the docstring of its class."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from mlff_calc.backbones.base import available_backbones, backbone_class, backbone_options
+
+_SECTION = re.compile(r"^Args:\n(?P<text>.*?)(?=^\w+:$|\Z)", flags=re.MULTILINE | re.DOTALL)
+_SEE = re.compile(r"see `(\w+)`")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a backbone.
+
+    Attributes:
+        default: Default; `inspect.Parameter.empty` where there is none.
+        meaning: What the docstring says of it, on one line; empty where it says nothing.
+    """
+
+    default: Any
+    meaning: str
+
+
+def described_options(name: str) -> dict[str, Option]:
+    """Options of a registered backbone by name, in the order of its signature.
+
+    Raises:
+        RecipeError: There is no backbone of that name.
+    """
+    options = backbone_options(name)
+    backbone = backbone_class(name)
+    meanings = _meanings(backbone)
+    return {key: Option(default, meanings.get(key, "")) for key, default in options.items()}
+
+
+def _meanings(backbone: type) -> dict[str, str]:
+    """Text of each option in the section `Args` of a docstring; one may stand for several, or refer to another class."""
+    found = _SECTION.search(inspect.getdoc(backbone) or "")
+    words = " ".join(found["text"].split()) if found else ""
+    every = "|".join(map(re.escape, inspect.signature(backbone).parameters))
+    starts = list(re.finditer(rf"(?<![\w`])(?P<names>(?:{every})(?:, (?:{every}))*): ", words))
+    meanings: dict[str, str] = {}
+    for start, end in zip(starts, [*(other.start() for other in starts[1:]), len(words)], strict=True):
+        text = words[start.end() : end].strip().rstrip(".")
+        other = _SEE.match(text)
+        referred = next((c for c in map(backbone_class, available_backbones()) if other and c.__name__ == other[1]), None)
+        for name in start["names"].split(", "):
+            meanings[name] = text if referred is None else _meanings(referred).get(name, "")
+    return {name: text[:1].upper() + text[1:] for name, text in meanings.items()}
