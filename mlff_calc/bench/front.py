@@ -17,7 +17,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,9 @@ import yaml
 
 from mlff_calc.bench.entrants import DATA_SETS, Entrant, missing_data
 from mlff_calc.bench.front_costs import drift, memory, time_in_turns
-from mlff_calc.bench.processes import run_logged, thread_environment
 from mlff_calc.bench.step import limited_threads
 from mlff_calc.bench.systems import build_system
+from mlff_calc.bench.train import run_training
 from mlff_calc.errors import BenchmarkError, OptionError
 from mlff_calc.potential import load_potential
 from mlff_calc.training.files import write_atomic
@@ -131,12 +130,7 @@ def train(front: Front, data_set: str, entrant: Entrant, minutes: float, seed: i
     logger.info("training %s", folder.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(file), "--output", str(folder), "--quiet"]
-    run_logged(
-        [*command, "--resume" if begun else "--overwrite"],
-        folder.with_name(f"{folder.name}.log"),
-        env={**thread_environment(1), "MLFF_DATA": str(front.data.resolve())},
-    )
+    run_training(file, folder, data=front.data, threads=1, words=["--resume" if begun else "--overwrite"])
 
 
 def _judge(front: Front, data_set: str) -> list[dict[str, Any]]:

@@ -1,26 +1,16 @@
-"""Training for comparisons: rMD17 ethanol by the recipe of the shipped potential, for a number of minutes."""
+"""Training for comparisons: by a recipe, for a number of processor minutes, in a process of its own."""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlff_calc.bench.processes import run_logged, thread_environment
 from mlff_calc.errors import BenchmarkError
 from mlff_calc.networks import shipped_folder
-
-
-def find_rmd17(name: str, data: Path | None) -> Path:
-    """The file rmd17/NAME.npz in a folder of data sets.
-
-    Raises:
-        BenchmarkError: it is not there.
-    """
-    path = (data or Path("../shared/data")) / "rmd17" / f"{name}.npz"
-    if not path.is_file():
-        msg = f"training needs {path}, which is missing; name the folder of data sets with --data or MLFF_DATA"
-        raise BenchmarkError(msg)
-    return path
 
 
 def shipped_recipe_file(name: str) -> Path:
@@ -37,38 +27,52 @@ def shipped_recipe_file(name: str) -> Path:
     return file
 
 
-def train_ethanol(
-    minutes: float,
-    source: Path,
-    folder: Path,
-    *,
-    threads: int,
-    settings: dict[str, object] | None = None,
-    recipe: str = "ethanol",
-) -> Path:
-    """Train on rMD17 ethanol by the recipe of a shipped potential, in a process of its own.
+@contextmanager
+def data_folder(folder: Path | None) -> Iterator[None]:
+    """`MLFF_DATA` names a folder of data sets meanwhile, for the recipes that are read."""
+    before = os.environ.get("MLFF_DATA")
+    if folder is not None:
+        os.environ["MLFF_DATA"] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("MLFF_DATA", None)
+        else:
+            os.environ["MLFF_DATA"] = before
+
+
+def run_training(recipe: Path, folder: Path, *, data: Path | None, threads: int, words: list[str]) -> None:
+    """`mlff train` in a process of its own, with a log beside the folder.
 
     Args:
-        minutes: budget, compilation not counted.
-        source: rmd17/ethanol.npz, whose grandparent holds the data sets.
-        folder: of the run.
-        threads: of PyTorch.
-        settings: values of the recipe to change, by dotted key.
-        recipe: name of the shipped potential.
+        recipe: File of the recipe.
+        folder: Folder of the run.
+        data: Folder of data sets, `MLFF_DATA` in the recipe; None for the variable as it is.
+        threads: Number of threads of PyTorch.
+        words: More of the command line, such as `--overwrite`.
+
+    Raises:
+        BenchmarkError: It failed; names the log.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(recipe), "--quiet", "--output", str(folder)]
+    environment = thread_environment(threads) | ({} if data is None else {"MLFF_DATA": str(data.resolve())})
+    run_logged([*command, *words], folder.parent / f"{folder.name}.log", env=environment)
+
+
+def train_by_recipe(recipe: Path, minutes: float, folder: Path, *, data: Path | None, threads: int) -> Path:
+    """Train a potential by a recipe, for as many processor minutes as given.
 
     Returns:
         The folder of the potential.
 
     Raises:
-        BenchmarkError: there is no such recipe, or training failed.
+        BenchmarkError: The training failed.
     """
-    file = shipped_recipe_file(recipe)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(file), "--quiet", "--overwrite"]
-    command += ["--output", str(folder)]
-    changes = {"optimizer.max_minutes": minutes, "optimizer.max_epochs": "null", **(settings or {})}
-    for key, value in changes.items():
-        command += ["--set", f"{key}={value}"]
-    environment = {**thread_environment(threads), "MLFF_DATA": str(source.resolve().parents[1])}
-    run_logged(command, folder.parent / f"{folder.name}.log", env=environment)
+    budget = {"max_minutes": "null", "max_epochs": "null", "max_cpu_minutes": minutes}
+    words = ["--overwrite"]
+    for key, value in budget.items():
+        words += ["--set", f"optimizer.{key}={value}"]
+    run_training(recipe, folder, data=data, threads=threads, words=words)
     return folder / "potential"

@@ -231,7 +231,9 @@ def peers(
     only: Annotated[
         str | None,
         typer.Option(
-            "--only", help="Some of nequip, allegro, mace, mace-64, mace-128; by default all.", show_default=False
+            "--only",
+            help="Some of nequip, allegro, mace (mace-64, mace-128), ace (ace-300, ace-700); by default all.",
+            show_default=False,
         ),
     ] = None,
     systems: Systems = DEFAULT,
@@ -247,7 +249,19 @@ def peers(
     train_minutes: Annotated[
         float | None,
         typer.Option(
-            "--train-minutes", min=0.1, help="Train all on rMD17 ethanol for so long first.", show_default=False
+            "--train-minutes",
+            min=0.1,
+            help="Train all for so many processor minutes first (ACE is fitted, however long it takes).",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe",
+            help="Recipe of a potential with the data to train on, which ours is trained by; by default the shipped "
+            "ethanol's.",
+            show_default=False,
         ),
     ] = None,
     data: DataFolder = None,
@@ -257,7 +271,7 @@ def peers(
     precision: options.Precision = options.PrecisionName.float32,
     json_file: JsonFile = None,
 ) -> None:
-    """Time NequIP, Allegro and MACE beside ours: same frames, same threads, turn by turn; print ratios.
+    """Time NequIP, Allegro, MACE and linear ACE beside ours: same frames, same threads, turn by turn; print ratios.
 
     Each peer is installed into a virtual environment of its own, and compiled where it can be.
     """
@@ -268,7 +282,8 @@ def peers(
 
     run = PeerRun(
         peers=parse_peers(only), systems=parse_systems(systems), threads=whole_numbers(threads), rounds=rounds,
-        workdir=workdir or default_workdir(), train_minutes=train_minutes, data=data, potential=potential, compiled=compiled,
+        workdir=workdir or default_workdir(), train_minutes=train_minutes, recipe=recipe, data=data,
+        potential=potential, compiled=compiled,
         precision=precision.value,
     )  # fmt: skip
     result = run.run()
@@ -344,7 +359,10 @@ def _peer_tables(result: dict[str, Any]) -> list[Table]:
     tables = [table_of("a step with moving atoms, ms (paired)", columns, rows)]
     if result["training"]:
         title = f"errors on rMD17 ethanol test frames after {result['train_minutes']:g} minutes of training"
-        names = {"program": "program", "force MAE meV/Å": "force_mae", "energy MAE meV": "energy_mae"}
+        names = {
+            "program": "program", "force MAE meV/Å": "force_mae", "force RMSE": "force_rmse",
+            "energy MAE meV/atom": "energy_mae",
+        }  # fmt: skip
         tables.append(table_of(title, names, result["training"]))
     if result["failures"]:
         tables.append(table_of("failures", {name: name for name in ("program", "place", "reason")}, result["failures"]))

@@ -12,7 +12,8 @@ import pytest
 import torch
 import yaml
 from ase import Atoms
-from ase.io import read
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
 
 from mlff_calc.bench import build_system, random_config
 from mlff_calc.bench.peers import frames, mace_build, nequip_build, timed_schedule
@@ -22,12 +23,14 @@ from mlff_calc.bench.peers.paired import paired_ratio, run_rounds
 from mlff_calc.bench.peers.run import PeerRun
 from mlff_calc.bench.peers.session import Session
 from mlff_calc.bench.processes import run_logged
-from mlff_calc.bench.train import find_rmd17
-from mlff_calc.errors import BenchmarkError, OptionError
+from mlff_calc.bench.train import shipped_recipe_file
+from mlff_calc.errors import BenchmarkError, MLFFError, OptionError
+from mlff_calc.training.recipe import load_recipe, parse_recipe
 
 
 def test_choosing_peers() -> None:
     assert [peer.name for peer in parse_peers("mace,nequip")] == ["mace-64", "mace-128", "nequip"]
+    assert [peer.name for peer in parse_peers("ace")] == ["ace-300", "ace-700"]
     assert [peer.name for peer in parse_peers(None)] == list(PEERS)
     with pytest.raises(OptionError, match=r"unknown peer 'nequib'; did you mean 'nequip'"):
         parse_peers("nequib")
@@ -37,7 +40,7 @@ def test_choosing_peers() -> None:
 def test_training_configuration_survives_yaml(name: str) -> None:
     config = nequip_build.training_config(PEERS[name], ["H", "C"], Path("/a/t.xyz"), Path("/a/v.xyz"), minutes=90.5)
     assert yaml.safe_load(yaml.safe_dump(config)) == config
-    assert config["trainer"]["max_time"] == "00:01:30:30"
+    assert config["trainer"]["callbacks"][1] == {"_target_": "timed_stop.EndOfBudget", "minutes": 90.5}
     assert config["training_module"]["model"]["compile_mode"] == "compile"
     assert config["training_module"]["model"]["type_names"] == ["H", "C"]
     quick = nequip_build.training_config(PEERS[name], ["Si"], Path("t"), Path("t"), minutes=None)
@@ -132,21 +135,56 @@ def test_a_run_reports_failures_and_goes_on(tmp_path: Path) -> None:
     assert timing["ms"]["minimum"] <= timing["ms"]["median"]
 
 
-def test_ethanol_is_split_as_for_all(data_dir: Path, tmp_path: Path) -> None:
-    source = find_rmd17("ethanol", data_dir)
-    paths = frames.write_ethanol(source, tmp_path)
-    assert [len(read(paths[part], ":")) for part in ("train", "validation")] == [950, 50]
-    last = read(paths["validation"], "-1")
-    with np.load(source) as data, np.load(paths["test"]) as test:
-        assert last.get_potential_energy() == pytest.approx(float(data["E_train"][999]) * 0.04336410390, abs=1e-6)
-        np.testing.assert_allclose(last.get_forces(), data["F_train"][999] * 0.04336410390, atol=1e-6)
-        assert test["positions"].shape == (500, 9, 3)
-        np.testing.assert_allclose(test["forces"], data["F_test"] * 0.04336410390, rtol=1e-6)
+def test_peers_get_the_frames_of_the_recipe(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFF_DATA", str(data_dir))
+    paths = frames.write_parts(load_recipe(shipped_recipe_file("ethanol")), tmp_path)
+    found = {part: read(path, ":") for part, path in paths.items()}
+    assert {part: len(images) for part, images in found.items()} == {"train": 950, "validation": 50, "test": 500}
+    with np.load(data_dir / "rmd17/ethanol.npz") as data:
+        for number in (0, 499):
+            energy, forces = float(data["E_test"].reshape(-1)[number]), data["F_test"][number]
+            assert found["test"][number].get_potential_energy() == pytest.approx(energy * 0.04336410390, abs=1e-6)
+            np.testing.assert_allclose(found["test"][number].get_forces(), forces * 0.04336410390, atol=1e-6)
+        known = {np.round(positions[0], 4).tobytes() for positions in np.asarray(data["R_train"], dtype=float)}
+    fitted = {np.round(atoms.positions[0], 4).tobytes() for atoms in found["train"] + found["validation"]}
+    assert fitted == known
+    assert found["train"][0].cell.rank == 3  # a wide box, which NequIP asks for
+
+
+def test_own_data_of_peers(tmp_path: Path) -> None:
+    """Frames of several sizes, from a recipe with a test part of its own; without one it is refused."""
+    images = []
+    for number, size in enumerate((8, 8, 64, 8)):
+        atoms = build_system(f"si{size}")
+        forces = np.full((size, 3), 0.5 + number)
+        atoms.calc = SinglePointCalculator(atoms, energy=-4.0 * size - number, forces=forces)
+        images.append(atoms)
+    write(tmp_path / "own.extxyz", images)
+    recipe = {
+        "potential": {"backbone": {"name": "hegnn", "cutoff": 4.0}},
+        "data": {"train": "own.extxyz", "split": {"valid": 1, "test": 1}},
+        "optimizer": {"max_epochs": 1},
+    }
+    paths = frames.write_parts(parse_recipe(recipe, tmp_path / "recipe.yaml"), tmp_path / "parts")
+    found = [read(paths[part], ":") for part in ("train", "validation", "test")]
+    assert [len(part) for part in found] == [2, 1, 1]
+    energies = sorted(atoms.get_potential_energy() for part in found for atoms in part)
+    assert energies == pytest.approx(sorted(-4.0 * len(a) - k for k, a in enumerate(images)))
+    options = {"potential": None, "config": random_config(Atoms("Si")), "precision": "float32", "compiled": False}
+    with Session(Path(sys.executable), threads=1, log=tmp_path / "worker.log") as session:
+        session.ask("load", key="t", loader="mlff", options=options)
+        reply = session.ask("errors", key="t", frames=str(paths["train"]))
+    assert 0.0 < reply["force_mae"] <= reply["force_rmse"]
+    recipe["data"]["split"] = {"valid": 1}
+    with pytest.raises(BenchmarkError, match=r"no test part to judge by; add data\.test"):
+        frames.write_parts(parse_recipe(recipe, tmp_path / "recipe.yaml"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_missing_data_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match=r"ethanol\.npz, which is missing; .*--data"):
-        find_rmd17("ethanol", tmp_path)
+    run = PeerRun(peers=[], systems=["ethanol"], threads=[1], workdir=tmp_path, train_minutes=1.0, data=tmp_path / "no")
+    with pytest.raises(MLFFError, match=r"no/rmd17/ethanol\.npz"):
+        run.run()
 
 
 def test_random_labels_can_be_read(tmp_path: Path) -> None:
@@ -176,7 +214,7 @@ def test_environments(tmp_path: Path) -> None:
 
 def test_schedule_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "process_time", lambda: now[0])
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = timed_schedule.TimedCosine(optimizer, minutes=10.0)
     now[0] += 500.0  # compilation: the clock has not started

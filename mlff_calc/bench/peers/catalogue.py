@@ -13,11 +13,19 @@ CUTOFF = 5.0  # Angstrom, of every peer
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment: its name, what is installed into it, and what must import."""
+    """A virtual environment.
+
+    Attributes:
+        name: Name of its folder.
+        packages: What is installed into it.
+        modules: What must import.
+        torch: Whether it gets the PyTorch that runs here.
+    """
 
     name: str
     packages: tuple[str, ...]
     modules: tuple[str, ...]
+    torch: bool = True
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,12 @@ class Peer:
     """A program and a model of it.
 
     Attributes:
-        name: as given to `--only`. environment: where it runs. family: which code builds, trains and loads it.
-        model: options of the model in the program's own words. learning_rate: its tutorial's rate for Adam.
-        what: the model in words, for the table.
+        name: Name, as given to `--only`.
+        environment: Environment it runs in.
+        family: Code that builds, trains and loads it.
+        what: Words for the model, for the table.
+        learning_rate: Rate of its tutorial for Adam; 0 where nothing is trained step by step.
+        model: Options of the model in the program's own words.
     """
 
     name: str
@@ -40,6 +51,7 @@ class Peer:
 
 _NEQUIP = Environment("nequip", ("nequip", "nequip-allegro"), ("nequip", "allegro"))
 _MACE = Environment("mace", ("mace-torch",), ("mace",))
+_ACE = Environment("ace", ("python-ace",), ("pyace", "sklearn"), torch=False)
 
 _NEQUIP_MODEL = {
     "_target_": "nequip.model.NequIPGNNModel",
@@ -86,13 +98,15 @@ PEERS: dict[str, Peer] = {
         Peer("allegro", _NEQUIP, "nequip", "Allegro, l_max 1, 2 layers, 64 scalars, 32 tensors", 0.001, _ALLEGRO_MODEL),
         Peer("mace-64", _MACE, "mace", "MACE 64x0e+64x1o, 2 layers", 0.01, {"hidden_irreps": "64x0e + 64x1o"}),
         Peer("mace-128", _MACE, "mace", "MACE 128x0e, 2 layers", 0.01, {"hidden_irreps": "128x0e"}),
+        Peer("ace-300", _ACE, "ace", "linear ACE, 300 functions per element", 0.0, {"functions": 300}),
+        Peer("ace-700", _ACE, "ace", "linear ACE, 700 functions per element", 0.0, {"functions": 700}),
     )
 }
-GROUPS = {"mace": ("mace-64", "mace-128")}
+GROUPS = {"mace": ("mace-64", "mace-128"), "ace": ("ace-300", "ace-700")}
 
 
 def parse_peers(text: str | None) -> list[Peer]:
-    """The peers named in a comma-separated list, or all of them; `mace` stands for both of its sizes.
+    """The peers named in a comma-separated list, or all of them; `mace` and `ace` stand for both of their sizes.
 
     Raises:
         OptionError: a name is unknown, or none is given.

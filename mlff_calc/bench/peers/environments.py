@@ -48,7 +48,7 @@ def installed_versions(environment: Environment, workdir: Path) -> dict[str, str
     python = python_of(environment, workdir)
     if not python.is_file():
         return None
-    names = ",".join(("torch", *environment.packages))
+    names = ",".join((*(("torch",) if environment.torch else ()), *environment.packages))
     command = [str(python), "-W", "ignore", "-c", _PROBE, names, ",".join(environment.modules)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return json.loads(done.stdout.strip().splitlines()[-1]) if done.returncode == 0 else None
@@ -76,8 +76,10 @@ def ensure_environment(environment: Environment, workdir: Path) -> dict[str, str
     python = python_of(environment, workdir)
     if not python.is_file():
         run_logged([sys.executable, "-m", "venv", str(workdir / environment.name)], log)
-    run_logged([str(python), "-m", "pip", "install", torch_pin()], log)
-    run_logged([str(python), "-m", "pip", "install", torch_pin(), *environment.packages], log)
+    pin = [torch_pin()] if environment.torch else []
+    if pin:
+        run_logged([str(python), "-m", "pip", "install", *pin], log)
+    run_logged([str(python), "-m", "pip", "install", *pin, *environment.packages], log)
     versions = installed_versions(environment, workdir)
     if versions is None:
         msg = f"{environment.name} was installed into {workdir / environment.name} but does not import; see {log}"

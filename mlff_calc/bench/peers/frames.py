@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 from mlff_calc.bench.motion import moving_frames
 from mlff_calc.bench.systems import build_system
+from mlff_calc.datasets import Sample
+from mlff_calc.errors import BenchmarkError
+from mlff_calc.training.potential.frames import read_frames
+from mlff_calc.training.potential.recipe import PotentialRecipe
 
-KCAL_PER_MOL = units.kcal / units.mol  # eV
-N_FIT, N_VALIDATION = 950, 50
 BOX_MARGIN = 20.0  # Angstrom
 
 
@@ -52,35 +54,35 @@ def write_random_labels(atoms: Atoms, path: Path, n_frames: int = 4) -> None:
     write(path, frames, format="extxyz")
 
 
-def write_ethanol(source: Path, folder: Path) -> dict[str, Path]:
-    """Split rMD17 ethanol as all programs get it: 950 to fit, 50 to validate, 500 to test.
+def write_parts(recipe: PotentialRecipe, folder: Path) -> dict[str, Path]:
+    """Write the frames that a recipe names, as all programs get them.
 
     Args:
-        source: rmd17/ethanol.npz, split 01 (kcal/mol, Angstrom).
-        folder: where the files go.
+        recipe: Says which frames are read and how they are divided; it must have a test part.
+        folder: Where the files go.
 
     Returns:
-        Paths `train` and `validation` (extxyz) and `test` (npz for the workers), all in eV and Angstrom.
+        Paths `train`, `validation` and `test`, extxyz in eV and Angstrom.
+
+    Raises:
+        BenchmarkError: There is no test part, or a frame lacks energy or forces.
+        RecipeError, DatasetError: The data cannot be read.
     """
+    parts = read_frames(recipe)
+    if "test" not in parts:
+        raise BenchmarkError(f"{recipe.origin}: there is no test part to judge by; add data.test")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {part: folder / f"{part}.extxyz" for part in ("train", "validation")}
-    with np.load(source) as data:
-        fit = [_labelled(data, "train", index) for index in range(N_FIT + N_VALIDATION)]
-        test = {
-            part: np.asarray(data[f"{key}_test"], dtype=float) for part, key in (("r", "R"), ("e", "E"), ("f", "F"))
-        }
-        atoms = Atoms(data["z"], test["r"][0])
-    write(paths["train"], fit[:N_FIT], format="extxyz")
-    write(paths["validation"], fit[N_FIT:], format="extxyz")
-    paths["test"] = folder / "test.npz"
-    labels = {"energy": test["e"].reshape(-1) * KCAL_PER_MOL, "forces": test["f"] * KCAL_PER_MOL}
-    save_frames(paths["test"], atoms, test["r"], **labels)
+    paths = {}
+    for part, name in (("train", "train"), ("valid", "validation"), ("test", "test")):
+        paths[name] = folder / f"{name}.extxyz"
+        write(paths[name], [_labelled(sample) for sample in parts[part].samples], format="extxyz")
     return paths
 
 
-def _labelled(data: np.lib.npyio.NpzFile, part: str, index: int) -> Atoms:
-    frame = boxed(Atoms(data["z"], np.asarray(data[f"R_{part}"][index], dtype=float)))
-    energy = float(np.asarray(data[f"E_{part}"]).reshape(-1)[index]) * KCAL_PER_MOL
-    forces = np.asarray(data[f"F_{part}"][index], dtype=float) * KCAL_PER_MOL
-    frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces)
+def _labelled(sample: Sample) -> Atoms:
+    if sample.energy is None or sample.forces is None:
+        raise BenchmarkError(f"{sample.path}, frame {sample.frame}: peers need an energy and forces; leave the frame out")
+    frame = boxed(sample.atoms.copy())
+    frame.info, frame.arrays = {}, {name: frame.arrays[name] for name in ("numbers", "positions")}
+    frame.calc = SinglePointCalculator(frame, energy=sample.energy, forces=sample.forces)
     return frame

@@ -1,8 +1,8 @@
 """MACE's own training command with a time budget; it runs in MACE's environment.
 
 MACE counts epochs and has no limit of time. Here its training function ends at the first epoch that would start after the
-deadline, upon which MACE goes on as after any training: it takes the best checkpoint and writes the model. Its exponential
-schedule is replaced by the clock-driven cosine that every peer gets (`timed_schedule.py`).
+budget of processor minutes is spent, upon which MACE goes on as after any training: it takes the best checkpoint and writes
+the model. Its exponential schedule is replaced by the clock-driven cosine that every peer gets (`timed_schedule.py`).
 
     python mace_train.py MINUTES [arguments of mace_run_train]
 """
@@ -32,8 +32,8 @@ def main() -> None:
     started: list[float] = []
 
     def one_epoch(*args: Any, **kwargs: Any) -> Any:
-        started.append(time.time())
-        if time.time() - started[0] > 60.0 * minutes:
+        started.append(time.process_time())
+        if time.process_time() - started[0] > 60.0 * minutes:
             raise _BudgetSpentError
         return train_one_epoch(*args, **kwargs)
 

@@ -37,7 +37,7 @@ def training_config(
         symbols: elements of the model.
         train: extxyz file.
         validation: extxyz file.
-        minutes: budget of a real training, which compiles its model; None takes one batch only, without compilation.
+        minutes: Processor minutes of a real training, which compiles its model; None takes one batch, without compilation.
     """
     real = minutes is not None
     model = {
@@ -123,9 +123,8 @@ def _trainer(minutes: float | None) -> dict[str, Any]:
     }
     if minutes is None:
         return {**trainer, "max_epochs": 1, "limit_train_batches": 1}
-    seconds = round(60.0 * minutes)
-    limit = f"{seconds // 86400:02d}:{seconds // 3600 % 24:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    return {**trainer, "max_epochs": 1_000_000, "max_time": limit}
+    end = {"_target_": "timed_stop.EndOfBudget", "minutes": minutes}
+    return {**trainer, "max_epochs": 1_000_000, "callbacks": [checkpoint, end]}
 
 
 def train(peer: Peer, config: dict[str, Any], folder: Path, workdir: Path, *, threads: int) -> Path:

@@ -9,23 +9,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
+from ase.io import read
+
 from mlff_calc.bench.machine import describe_machine
-from mlff_calc.bench.peers import mace_build, nequip_build, ours
+from mlff_calc.bench.peers import ace_build, mace_build, nequip_build, ours
 from mlff_calc.bench.peers.catalogue import CUTOFF, Peer
 from mlff_calc.bench.peers.environments import ensure_environment, python_of
-from mlff_calc.bench.peers.frames import write_ethanol, write_motion
+from mlff_calc.bench.peers.frames import write_motion, write_parts
 from mlff_calc.bench.peers.paired import Spread, paired_ratio, run_rounds
 from mlff_calc.bench.peers.session import Session
 from mlff_calc.bench.systems import build_system
-from mlff_calc.bench.train import find_rmd17, train_ethanol
-from mlff_calc.errors import BenchmarkError, MLFFError
+from mlff_calc.bench.train import data_folder, shipped_recipe_file, train_by_recipe
+from mlff_calc.errors import BenchmarkError, MLFFError, OptionError
 from mlff_calc.graph import neighbor_pairs
+from mlff_calc.training.potential.recipe import PotentialRecipe
+from mlff_calc.training.recipe import load_recipe
 
 logger = logging.getLogger(__name__)
 
 OURS = "mlff_calc"
 N_FRAMES, N_FRAMES_LARGE, LARGE = 400, 80, 1000
-TRAINED_SYSTEMS = ("ethanol", "aspirin")  # what a potential trained on ethanol is timed on
 
 
 @dataclass
@@ -33,10 +37,19 @@ class PeerRun:
     """What is compared and how.
 
     Attributes:
-        peers: programs beside ours. systems: names. threads: numbers of threads, each a run of its own.
-        workdir: environments, models, frames and logs. rounds, turn_seconds: see `paired.run_rounds`.
-        train_minutes: train everything on rMD17 ethanol for so long, or None. data: folder of data sets.
-        potential: ours by name or folder; by default what ships for a system. compiled, precision: of ours.
+        peers: Programs beside ours.
+        systems: Names of structures.
+        threads: Numbers of threads, each a run of its own.
+        workdir: Folder of environments, models, frames and logs.
+        rounds: Number of turns of each program, see `paired.run_rounds`.
+        turn_seconds: Length of a turn.
+        train_minutes: Processor minutes that everything is trained for first, or None.
+        recipe: Recipe that ours is trained by and whose frames the peers get; that of the shipped `ethanol` by default.
+        data: Folder of data sets, `MLFF_DATA` in the recipe.
+        potential: Name or folder of ours; by default what ships for a system.
+        compiled: Whether ours is compiled.
+        precision: Precision of ours.
+        elements: Elements of the frames that were trained on.
     """
 
     peers: list[Peer]
@@ -46,6 +59,7 @@ class PeerRun:
     rounds: int = 15
     turn_seconds: float = 1.0
     train_minutes: float | None = None
+    recipe: Path | None = None
     data: Path | None = None
     potential: str | None = None
     compiled: bool = True
@@ -55,6 +69,7 @@ class PeerRun:
     training: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
+    elements: set[int] = field(default_factory=set)
 
     def run(self) -> dict[str, Any]:
         """Do everything; what fails is recorded with its reason and does not stop the rest.
@@ -93,8 +108,13 @@ class PeerRun:
         self.peers = ready
 
     def _train_all(self, minutes: float) -> None:
-        source = find_rmd17("ethanol", self.data)
-        files = write_ethanol(source, self.workdir / "data")
+        file = self.recipe or shipped_recipe_file("ethanol")
+        with data_folder(self.data):
+            recipe = load_recipe(file)
+            if not isinstance(recipe, PotentialRecipe):
+                raise OptionError(f"{file} is no recipe of a potential, and peers train nothing else; name another one")
+            files = write_parts(recipe, self.workdir / "data")
+        self.elements = {int(z) for atoms in read(files["train"], ":") for z in atoms.numbers}
         runs = self.workdir / "runs"
         for peer in self.peers:
             logger.info("training %s for %g minutes on %d thread(s)", peer.name, minutes, self.threads[0])
@@ -107,7 +127,9 @@ class PeerRun:
                 self._fail(peer.name, "training", error)
         logger.info("training ours for %g minutes on %d thread(s)", minutes, self.threads[0])
         try:
-            self.potential = self.potential or str(train_ethanol(minutes, source, runs / OURS, threads=self.threads[0]))
+            if self.potential is None:
+                folder = train_by_recipe(file, minutes, runs / OURS, data=self.data, threads=self.threads[0])
+                self.potential = str(folder)
             options = {"potential": self.potential, "compiled": self.compiled, "precision": self.precision}
             self._errors(OURS, Path(sys.executable), "mlff", options, files)
         except (MLFFError, OSError) as error:
@@ -115,11 +137,12 @@ class PeerRun:
 
     def _train_peer(self, peer: Peer, files: dict[str, Path], folder: Path, minutes: float) -> dict[str, Any]:
         threads = self.threads[0]
+        if peer.family == "ace":
+            return ace_build.fit(peer, files["train"], folder, self.workdir, threads=threads)
         if peer.family == "mace":
             return mace_build.train(peer, files, folder, self.workdir, minutes, threads=threads)
-        config = nequip_build.training_config(
-            peer, ["H", "C", "O"], files["train"], files["validation"], minutes=minutes
-        )
+        symbols = [chemical_symbols[z] for z in sorted(self.elements)]
+        config = nequip_build.training_config(peer, symbols, files["train"], files["validation"], minutes=minutes)
         checkpoint = nequip_build.train(peer, config, folder, self.workdir, threads=threads)
         target = folder / f"model-{threads}.nequip.pt2"
         return nequip_build.compile_checkpoint(peer, checkpoint, target, self.workdir, threads=threads)
@@ -128,8 +151,8 @@ class PeerRun:
         with Session(python, threads=self.threads[0], log=self.workdir / "logs" / f"{name}.log") as session:
             session.ask("load", key="test", loader=loader, options=options)
             reply = session.ask("errors", key="test", frames=str(files["test"]))
-        row = {"program": name, "force_mae": reply["force_mae"], "energy_mae": reply["energy_mae"]}
-        logger.info("%s: force MAE %.2f meV/Angstrom, energy MAE %.2f meV", name, row["force_mae"], row["energy_mae"])
+        row = {"program": name} | {error: reply[error] for error in ("force_mae", "force_rmse", "energy_mae")}
+        logger.info("%s: force MAE %.2f meV/Angstrom, energy MAE %.2f meV/atom", name, row["force_mae"], row["energy_mae"])
         self.training.append(row)
 
     def _time_all(self, threads: int) -> None:
@@ -185,8 +208,11 @@ class PeerRun:
             )
             return "mlff", options, what, cutoff
         peer = next(peer for peer in self.peers if peer.name == name)
-        if name in self.trained and system in TRAINED_SYSTEMS and threads == self.threads[0]:
+        known = set(atoms.numbers.tolist()) <= self.elements
+        if name in self.trained and known and threads == self.threads[0]:
             return peer.family, self.trained[name], f"{peer.what}, trained", CUTOFF
+        if peer.family == "ace":
+            return "ace", ace_build.random_model(peer, atoms, self.workdir, threads=threads), peer.what, CUTOFF
         if peer.family == "mace":
             return "mace", mace_build.random_model(peer, atoms.numbers.tolist()), peer.what, CUTOFF
         versions = self.versions[peer.environment.name]

@@ -1,7 +1,8 @@
 """A learning-rate schedule that fits a time budget, for peers that are trained for a given number of minutes.
 
 A peer's own schedule counts epochs, and how many of those fit into the budget depends on the machine; this one follows the
-clock, so that every peer ends its training at a low rate. It is imported in a peer's environment: torch only.
+processor time of the process, so that every peer ends its training at a low rate and a busy machine shortens none. It is
+imported in a peer's environment: torch only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class TimedCosine(torch.optim.lr_scheduler.LRScheduler):
 
     Args:
         optimizer: the optimizer whose learning rates are set.
-        minutes: the budget.
+        minutes: the budget, in processor minutes.
         warm_up: share of the budget; 0 starts at the full rate.
         last_epoch: torch's counter of steps taken.
     """
@@ -35,8 +36,8 @@ class TimedCosine(torch.optim.lr_scheduler.LRScheduler):
     def get_lr(self) -> list[float | torch.Tensor]:
         """Rates at this moment."""
         if self.last_epoch >= 1 and self.started is None:
-            self.started = time.time()
-        passed = 0.0 if self.started is None else min((time.time() - self.started) / self.seconds, 1.0)
+            self.started = time.process_time()
+        passed = 0.0 if self.started is None else min((time.process_time() - self.started) / self.seconds, 1.0)
         warm = min(1.0, 0.01 + passed / self.warm_up) if self.warm_up > 0.0 else 1.0
         factor = warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * passed)))
         return [base * factor for base in self.base_lrs]

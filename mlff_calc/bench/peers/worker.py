@@ -8,13 +8,14 @@ such process per program and lets them take turns, so that a machine that speeds
 |---|---|---|
 | `load` | key, loader, options | versions, and a note on what was loaded |
 | `time` | key, frames, start, steps | `seconds` of each step, `energy` of the last |
-| `errors` | key, frames | `force_mae` meV/Angstrom, `energy_mae` meV |
+| `errors` | key, frames (extxyz) | `force_mae`, `force_rmse` meV/Angstrom, `energy_mae` meV/atom |
 | `stop` | | |
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -92,7 +93,28 @@ def _random_mace(elements: list[int], hidden_irreps: str, cutoff: float) -> Any:
     )
 
 
-LOADERS: dict[str, Callable[..., tuple[Any, str]]] = {"mlff": load_mlff, "nequip": load_nequip, "mace": load_mace}
+def load_ace(path: str) -> tuple[Any, str]:
+    """ACE's calculator on a fitted model, with the reference energies of its fit."""
+    from pathlib import Path
+
+    from pyace import PyACECalculator
+
+    references = json.loads(Path(path).with_suffix(".json").read_text())
+
+    class Referenced(PyACECalculator):
+        def calculate(self, *args: Any, **kwargs: Any) -> None:
+            super().calculate(*args, **kwargs)
+            self.results["energy"] += sum(references[symbol] for symbol in self.atoms.symbols)
+
+    return Referenced(path), "C-tilde"
+
+
+LOADERS: dict[str, Callable[..., tuple[Any, str]]] = {
+    "mlff": load_mlff,
+    "nequip": load_nequip,
+    "mace": load_mace,
+    "ace": load_ace,
+}
 
 
 class Worker:
@@ -130,15 +152,21 @@ class Worker:
         return {"seconds": seconds, "energy": float(energy)}
 
     def do_errors(self, key: str, frames: str) -> dict[str, Any]:
-        """Mean absolute errors over labelled frames."""
-        atoms, data = _atoms(frames)
-        atoms.calc = self.calculators[key]
-        force_errors, energy_errors = [], []
-        for positions, energy, forces in zip(data["positions"], data["energy"], data["forces"], strict=True):
-            atoms.positions[:] = positions
-            force_errors.append(np.abs(atoms.get_forces() - forces).mean())
-            energy_errors.append(abs(atoms.get_potential_energy() - energy))
-        return {"force_mae": 1e3 * float(np.mean(force_errors)), "energy_mae": 1e3 * float(np.mean(energy_errors))}
+        """Errors over labelled frames, which may differ in everything."""
+        from ase.io import read
+
+        forces, energies = [], []
+        for labelled in read(frames, ":"):
+            atoms = labelled.copy()
+            atoms.calc = self.calculators[key]
+            forces.append((atoms.get_forces() - labelled.get_forces()).ravel())
+            energies.append((atoms.get_potential_energy() - labelled.get_potential_energy()) / len(atoms))
+        wrong = np.concatenate(forces)
+        return {
+            "force_mae": 1e3 * float(np.abs(wrong).mean()),
+            "force_rmse": 1e3 * float(np.sqrt((wrong**2).mean())),
+            "energy_mae": 1e3 * float(np.abs(energies).mean()),
+        }
 
 
 def _atoms(path: str) -> tuple[Any, dict[str, np.ndarray]]:
@@ -149,6 +177,14 @@ def _atoms(path: str) -> tuple[Any, dict[str, np.ndarray]]:
     return Atoms(data["numbers"], data["positions"][0], cell=data["cell"], pbc=data["pbc"]), data
 
 
+def set_threads(threads: int) -> None:
+    """Threads of PyTorch, where the program has it."""
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 def main() -> None:
     """Answer commands until `stop` or the end of the input."""
     parser = argparse.ArgumentParser()
@@ -156,9 +192,7 @@ def main() -> None:
     threads = parser.parse_args().threads
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # programs that print must not disturb the answers
-    import torch
-
-    torch.set_num_threads(threads)
+    set_threads(threads)
     worker = Worker()
     for line in sys.stdin:
         command = json.loads(line)
@@ -168,7 +202,7 @@ def main() -> None:
             reply = {"ok": True, **worker.answer(command)}
         except Exception as error:  # the parent reports it and goes on with the other programs
             reply = {"ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
-        torch.set_num_threads(threads)  # loading a program may have changed it
+        set_threads(threads)  # loading a program may have changed it
         answers.write(json.dumps(reply) + "\n")
         answers.flush()
 
