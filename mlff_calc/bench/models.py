@@ -36,7 +36,7 @@ def random_config(atoms: Atoms) -> dict[str, Any]:
     model = ARCHITECTURE_OF[bool(atoms.pbc.all())]
     if model in shipped:
         config = load_potential(shipped[model]).config
-        kept = {key: config[key] for key in ("backbone", "repulsion")}
+        kept = {key: config[key] for key in ("backbone", "heads")}
     else:
         kept = {"backbone": dict(FALLBACK_BACKBONE)}
     return {**kept, "elements": sorted({int(z) for z in atoms.numbers})}

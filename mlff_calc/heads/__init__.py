@@ -1,9 +1,31 @@
-"""Heads: node features to quantities."""
+"""Heads: node features to quantities. Importing this package registers all of them."""
 
+from mlff_calc.heads.base import (
+    Features,
+    Head,
+    available_heads,
+    build_head,
+    build_heads,
+    register_head,
+    resolve_heads,
+)
 from mlff_calc.heads.denoising import DenoisingHead
 from mlff_calc.heads.direct_forces import DirectForcesHead
 from mlff_calc.heads.displacement import DisplacementHead
 from mlff_calc.heads.energy import EnergyHead
 from mlff_calc.heads.repulsion import ZBLRepulsion
 
-__all__ = ["DenoisingHead", "DirectForcesHead", "DisplacementHead", "EnergyHead", "ZBLRepulsion"]
+__all__ = [
+    "DenoisingHead",
+    "DirectForcesHead",
+    "DisplacementHead",
+    "EnergyHead",
+    "Features",
+    "Head",
+    "ZBLRepulsion",
+    "available_heads",
+    "build_head",
+    "build_heads",
+    "register_head",
+    "resolve_heads",
+]

@@ -10,24 +10,25 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from mlff_calc.nn.vectors import VectorReadout
+from mlff_calc.heads.base import Features, Head, register_head, vectors_of
 
 
-class DenoisingHead(nn.Module):
+@register_head("denoising")
+class DenoisingHead(Head):
     """Adds `noise` [n_atoms, 3] (float64), in units of its standard deviation.
 
     Args:
-        l_max: highest degree of the features. channels: per component. cutoff: of the graph.
-        avg_num_neighbors: mean number of neighbours.
+        features: Features of the network.
     """
 
     provides: ClassVar[dict[str, str]] = {"noise": ""}
 
-    def __init__(self, l_max: int, channels: int, cutoff: float, avg_num_neighbors: float = 10.0) -> None:
+    def __init__(self, features: Features) -> None:
         super().__init__()
-        self.vectors = VectorReadout(l_max, channels, 1, cutoff, avg_num_neighbors)
+        self.degree = min(features.l_max, 1)
+        self.vectors = vectors_of(features, 1)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the graph with `noise`; it holds `node_features`, `edge_index` and `edge_vec`."""

@@ -12,19 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
+from mlff_calc.heads.base import Features, Head, register_head
 
 
-class DirectForcesHead(nn.Module):
+@register_head("direct_forces")
+class DirectForcesHead(Head):
     """Adds `forces` [n_atoms, 3] (eV/Angstrom, float64) to the graph; needs features of degree 1.
 
     Args:
-        channels: per component. scale: eV/Angstrom.
+        features: Features of the network.
+        scale: Size of the forces, in eV/Angstrom.
     """
 
     provides: ClassVar[dict[str, str]] = {"forces": "eV/Angstrom"}
 
-    def __init__(self, channels: int, scale: float) -> None:
+    degree = 1
+
+    def __init__(self, features: Features, scale: float = 1.0) -> None:
         super().__init__()
+        channels = features.channels
         self.mix = nn.Linear(channels, channels, bias=False)
         self.gate = nn.Sequential(nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, channels))
         self.last = nn.Parameter(torch.randn(channels) / math.sqrt(channels))

@@ -23,39 +23,39 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.heads.base import Features, Head, register_head, vectors_of
 from mlff_calc.nn.dense import dense
-from mlff_calc.nn.vectors import SMALL, VectorReadout
+from mlff_calc.nn.vectors import SMALL
 
 
-class DisplacementHead(nn.Module):
+@register_head("displacement")
+class DisplacementHead(Head):
     """Adds `displacements` [n_atoms, 3] and, with `velocities`, `velocity_changes` [n_atoms, 3] (both float64).
 
     Args:
-        l_max: highest degree of the features. channels: per component.
-        length_scale, drift_scale, speed_scale: see the module's table. drift_share: likewise.
-        velocities: whether velocities are predicted too.
-        cutoff: of the graph. avg_num_neighbors: mean number of neighbours.
+        features: Features of the network.
+        length_scale, drift_scale, speed_scale, drift_share: Numbers of the module's table.
+        velocities: Whether velocities are predicted too.
     """
 
     scales: Tensor
     provides: ClassVar[dict[str, str]] = {"displacements": "length", "velocity_changes": "length/time"}
+    needs = ("velocities", "horizon")
 
     def __init__(
         self,
-        l_max: int,
-        channels: int,
-        length_scale: float,
-        drift_scale: float,
-        speed_scale: float,
-        drift_share: float,
-        velocities: bool,
-        cutoff: float,
-        avg_num_neighbors: float = 10.0,
+        features: Features,
+        length_scale: float = 1.0,
+        drift_scale: float = 1.0,
+        speed_scale: float = 1.0,
+        drift_share: float = 1.0,
+        velocities: bool = False,
     ) -> None:
         super().__init__()
+        self.degree, channels = min(features.l_max, 1), features.channels
         self.velocities = velocities
         n_vectors = 2 if velocities else 1
-        self.vectors = VectorReadout(l_max, channels, n_vectors, cutoff, avg_num_neighbors)
+        self.vectors = vectors_of(features, n_vectors)
         last = dense(channels, n_vectors)
         last.weight.data *= SMALL
         self.gate = nn.Sequential(dense(channels, channels), nn.SiLU(), last)

@@ -13,21 +13,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.heads.base import Features, Head, register_head
 
-class EnergyHead(nn.Module):
+
+@register_head("energy")
+class EnergyHead(Head):
     """Adds `energies` [n_atoms] (eV, float64) to the graph.
 
     Args:
-        channels: scalars per atom. reference_energies: eV, one per species. scale: eV.
+        features: Features of the network; without reference energies, those of all species are 0.
+        scale: Size of the learned part, in eV.
     """
 
     provides: ClassVar[dict[str, str]] = {"energy": "eV", "energies": "eV"}
 
-    def __init__(self, channels: int, reference_energies: list[float], scale: float) -> None:
+    def __init__(self, features: Features, scale: float = 1.0) -> None:
         super().__init__()
+        channels, energies = features.channels, list(features.energies) or [0.0] * len(features.species)
         self.hidden = nn.Linear(channels, channels)
         self.last = nn.Linear(channels, 1)
-        self.register_buffer("reference_energies", torch.tensor(reference_energies, dtype=torch.float64))
+        self.register_buffer("reference_energies", torch.tensor(energies, dtype=torch.float64))
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,9 +11,14 @@ Source: Ziegler, Biersack, Littmark, "The stopping and range of ions in matter" 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from ase.data import covalent_radii
-from torch import Tensor, nn
+from torch import Tensor
+
+from mlff_calc.errors import RecipeError
+from mlff_calc.heads.base import Features, Head, register_head
 
 COULOMB = 14.399645  # e^2 / (4 pi epsilon_0), eV Angstrom
 SCREENING_LENGTH = 0.46850  # 0.8854 Bohr, Angstrom
@@ -21,17 +26,26 @@ COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)
 EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
 
 
-class ZBLRepulsion(nn.Module):
+@register_head("zbl")
+class ZBLRepulsion(Head):
     """Adds half of every pair's repulsion to `energies` of its centre (the other edge brings the other half).
 
     Args:
-        elements: atomic numbers by species. cutoff: of the graph, Angstrom.
-        reach: outer radius in units of the sum of covalent radii.
+        features: Features of the network, whose species are atomic numbers.
+        reach: Outer radius in units of the sum of covalent radii.
+
+    Raises:
+        RecipeError: A reach of 0 or less.
     """
 
-    def __init__(self, elements: list[int], cutoff: float, reach: float = 0.8) -> None:
+    provides: ClassVar[dict[str, str]] = {"energies": "eV"}
+
+    def __init__(self, features: Features, reach: float = 0.8) -> None:
         super().__init__()
-        self.cutoff = float(cutoff)
+        if reach <= 0.0:
+            raise RecipeError(f"reach = {reach!r} of head 'zbl'; it must be a positive number")
+        elements = list(features.species)
+        self.cutoff = features.cutoff
         radii = torch.tensor([float(covalent_radii[z]) for z in elements], dtype=torch.float64)
         self.register_buffer("charges", torch.tensor(elements, dtype=torch.float64), persistent=False)
         self.register_buffer("radii", radii * reach, persistent=False)

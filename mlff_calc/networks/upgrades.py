@@ -30,8 +30,22 @@ def _to_2(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
 
 
 def _to_3(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
-    """Version 3 says what kind it is, where version 2 left out `potential`, and what this kind is for."""
+    """Version 3 says what kind it is, where version 2 left out `potential`, and what this kind is for.
+
+    Heads of potentials stand together, by name; a head of direct forces is there where it is used. What version 2 says of
+    heads in its configuration, `build_potential` still takes.
+    """
     kind = header.get("kind", "potential")
+    if kind == "potential":
+        heads = {"head": "heads.energy"}
+        if header["config"].get("forces") == "direct":
+            heads["forces_head"] = "heads.direct_forces"
+        parts = {name: name.partition(".") for name in tensors}
+        tensors = {
+            f"{heads.get(first, first)}.{rest}": tensors[name]
+            for name, (first, _, rest) in parts.items()
+            if first != "forces_head" or first in heads
+        }
     return {**header, "kind": kind, "use": _USE.get(kind, "")}, tensors
 
 

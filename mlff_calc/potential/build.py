@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,12 +9,14 @@ from ase.data import chemical_symbols
 
 from mlff_calc.backbones import is_fixed_point, resolve_backbone
 from mlff_calc.errors import RecipeError
+from mlff_calc.heads import resolve_heads
+from mlff_calc.heads.base import HEADS
 from mlff_calc.potential.fixed_point import FixedPointPotential
-from mlff_calc.potential.model import REPULSION, Potential
+from mlff_calc.potential.model import Potential
 
-_TOP_LEVEL = (
-    "backbone", "elements", "reference_energies", "scale", "avg_num_neighbors", "forces", "repulsion", "head",
-)  # fmt: skip
+_KEYS = ("backbone", "elements", "reference_energies", "avg_num_neighbors", "heads")
+_SHORT = ("scale", "forces", "repulsion", "head")
+"""Keys that stand for heads: what most potentials need to say of them."""
 
 
 def build_potential(config: dict[str, Any], seed: int | None = None) -> Potential:
@@ -23,27 +24,22 @@ def build_potential(config: dict[str, Any], seed: int | None = None) -> Potentia
 
     Args:
         config: `backbone` (name and options), `elements` (atomic numbers or symbols), and optionally
-            `reference_energies`
-            (eV by atomic number or symbol), `scale` (eV), `avg_num_neighbors`, `forces` (`gradient` or `direct`),
-            `repulsion`
-            (None or {"name": "zbl", "reach": 0.8}).
+            `reference_energies` (eV by atomic number or symbol), `avg_num_neighbors`, and `heads` (a list of names and
+            options, `energy` first) or, in short, `scale` (eV), `forces` (`gradient` or `direct`) and `repulsion` (None or
+            {"name": "zbl", "reach": 0.8}).
         seed: seed of the weights; without one they come from torch's generator as it stands.
 
     Raises:
         RecipeError: a missing or unknown key, an unknown backbone or element, or an option out of range.
     """
     for key in config:
-        if key not in _TOP_LEVEL:
-            msg = f"unknown key {key!r} in a potential's configuration; valid keys: {', '.join(_TOP_LEVEL)}"
+        if key not in (*_KEYS, *_SHORT):
+            msg = f"unknown key {key!r} in a potential's configuration; valid keys: {', '.join((*_KEYS, *_SHORT))}"
             raise RecipeError(msg)
-    _check_parts(config)
     for key in ("backbone", "elements"):
         if not config.get(key):
             msg = f"a potential's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}"
             raise RecipeError(msg)
-    if config.get("forces", "gradient") not in ("gradient", "direct"):
-        msg = f"forces: {config['forces']!r} in a potential's configuration; choose 'gradient' or 'direct'"
-        raise RecipeError(msg)
     config = _resolved(config)
     kind = FixedPointPotential if is_fixed_point(config["backbone"]["name"]) else Potential
     if seed is None:
@@ -59,29 +55,53 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: an unknown option or element, or a value of the wrong type.
     """
-    elements, scale = config["elements"], config.get("scale", 1.0)
+    elements = config["elements"]
     if not isinstance(elements, (list, tuple)):
         raise RecipeError(f"elements is {elements!r} in a potential's configuration; give a list of symbols or numbers")
-    if not _is_number(scale):
-        raise RecipeError(f"scale is {scale!r} in a potential's configuration; give a finite number of eV")
     numbers = sorted(atomic_number(element) for element in elements)
     backbone = config["backbone"]
     if isinstance(backbone, dict):
         backbone = {"avg_num_neighbors": config.get("avg_num_neighbors", 10.0), **backbone}
-    repulsion = config.get("repulsion")
     return {
         "backbone": resolve_backbone(backbone),
         "elements": numbers,
         "reference_energies": _references(config, numbers),
-        "scale": float(scale),
-        "forces": config.get("forces", "gradient"),
-        "head": {"name": "energy"},
-        "repulsion": None if repulsion is None else {**REPULSION, **repulsion},
+        "heads": _heads(config),
     }
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The heads, named as such or in short.
+
+    Raises:
+        RecipeError: names the value and what is valid.
+    """
+    short = {key: config[key] for key in _SHORT if key in config}
+    heads = config.get("heads")
+    if heads is None:
+        if short.get("forces", "gradient") not in ("gradient", "direct"):
+            raise RecipeError(
+                f"forces: {short['forces']!r} in a potential's configuration; choose 'gradient' or 'direct'"
+            )
+        repulsion, scale = short.get("repulsion"), {"scale": short.get("scale", 1.0)}
+        if not isinstance(repulsion, dict | None):
+            raise RecipeError(
+                f"repulsion is {repulsion!r} in a potential's configuration; give a name and options, or leave it out"
+            )
+        heads = [{"name": "energy", **(short.get("head") or {}), **scale}]
+        heads += [] if repulsion is None else [{"name": "zbl", **repulsion}]
+        heads += [{"name": "direct_forces", **scale}] if short.get("forces") == "direct" else []
+    elif short:
+        raise RecipeError(f"{', '.join(short)} stand for heads in a potential's configuration; give either, not both")
+    heads = resolve_heads(heads)
+    if heads[:1] != [head for head in heads if head["name"] == "energy"]:
+        names = ", ".join(head["name"] for head in heads) or "none"
+        raise RecipeError(f"the heads of a potential are {names}; it needs 'energy', as the first one")
+    for head in heads:
+        if HEADS.parts[head["name"]].needs:
+            needs = ", ".join(HEADS.parts[head["name"]].needs)
+            raise RecipeError(f"head {head['name']!r} reads {needs}, which potentials are not given; leave it out")
+    return heads
 
 
 def _references(config: dict[str, Any], elements: list[int]) -> dict[str, float]:
@@ -97,33 +117,6 @@ def _references(config: dict[str, Any], elements: list[int]) -> dict[str, float]
         msg = f"reference_energies lacks {' '.join(missing)}; give one for every element, or none"
         raise RecipeError(msg)
     return {str(z): numbers[z] for z in elements if numbers}
-
-
-def _check_parts(config: dict[str, Any]) -> None:
-    """Names and options of head and repulsion.
-
-    Raises:
-        RecipeError: names the value and what is valid.
-    """
-    head = (config.get("head") or {}).get("name", "energy")
-    if head != "energy":
-        msg = f"unknown head {head!r} in a potential's configuration; a potential needs the head 'energy'"
-        raise RecipeError(msg)
-    repulsion = config.get("repulsion") or {}
-    if not isinstance(repulsion, dict):
-        msg = f"repulsion is {repulsion!r} in a potential's configuration; give a name and options, or leave it out"
-        raise RecipeError(msg)
-    if repulsion.get("name", "zbl") != "zbl":
-        msg = f"unknown repulsion {repulsion['name']!r} in a potential's configuration; available: 'zbl'"
-        raise RecipeError(msg)
-    for key in repulsion:
-        if key not in ("name", "reach"):
-            msg = f"unknown option {key!r} of repulsion 'zbl' in a potential's configuration; valid: 'reach'"
-            raise RecipeError(msg)
-    reach = repulsion.get("reach", REPULSION["reach"])
-    if not (_is_number(reach) and reach > 0.0):
-        msg = f"reach = {reach!r} of repulsion 'zbl'; it must be a positive number"
-        raise RecipeError(msg)
 
 
 def atomic_number(element: int | str) -> int:

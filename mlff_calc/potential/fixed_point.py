@@ -176,7 +176,7 @@ class FixedPointPotential(Potential):
         """Energies e(z) [n_atoms] (eV) of a state, without repulsion."""
         graph = dict(inputs)
         graph["node_features"] = self.backbone.norm(state)
-        return self.head(graph)["energies"]
+        return self.heads["energy"](graph)["energies"]
 
     def outputs(self, graph: dict[str, Tensor], state: Tensor, adjoint: Tensor) -> dict[str, Tensor]:
         """Energies, forces and virials for a solution, without solver and without loops that depend on data.
@@ -196,11 +196,9 @@ class FixedPointPotential(Potential):
                 here = self.backbone.evaluate(here, edge_index, prepared)
         here = here.view_as(here)  # derivatives by z are partial: what z depends on itself stays out
         energies = self.read(inputs, here)
+        others = self.others({**inputs, "node_features": self.backbone.norm(here)})
         if self.direct_forces:
-            inputs["node_features"] = self.backbone.norm(here)
-            out = self.totals(energies, graph)
-            out["forces"] = self.forces_head(inputs)["forces"]
-            return self.finished(out)
+            return self.finished(self.totals(energies, graph) | others)
         views = [tensor.view_as(tensor) for tensor in prepared]
         value = self.backbone.evaluate(here, edge_index, views)
         adjoint = adjoint.detach()
@@ -215,7 +213,7 @@ class FixedPointPotential(Potential):
             repulsion = self.repulsion(inputs)["energies"]
             energies = energies + repulsion
             ends, weights = [*ends, repulsion], [*weights, torch.ones_like(repulsion)]
-        out = self.totals(energies, graph)
+        out = self.totals(energies, graph) | others
         if training and "probe" in graph:
             out.update(self.growth(value, here, graph))
         gradient = derivatives(ends, [edge_vec], weights, create_graph=training)[0]

@@ -20,17 +20,13 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mlff_calc.backbones import build_backbone
-from mlff_calc.errors import RecipeError
-from mlff_calc.heads import DirectForcesHead, EnergyHead, ZBLRepulsion
+from mlff_calc.heads import Features, build_heads
 from mlff_calc.networks import Network
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.potential.load import KIND
-
-REPULSION: dict[str, Any] = {"name": "zbl", "reach": 0.8}
-"""Defaults."""
 
 
 class Potential(Network):
@@ -54,17 +50,12 @@ class Potential(Network):
         super().__init__(config)
         elements = [int(z) for z in config["elements"]]
         self.backbone = build_backbone(config["backbone"], n_species=len(elements))
-        references = config["reference_energies"] or dict.fromkeys(map(str, elements), 0.0)
-        scale = config["scale"]
-        by_species = [float(references[str(z)]) for z in elements]
-        self.head = EnergyHead(self.backbone.channels, by_species, scale)
-        self.direct_forces = config["forces"] == "direct"
-        if self.direct_forces and self.backbone.l_max < 1:
-            raise RecipeError(f"forces: direct needs features of degree 1; l_max is {self.backbone.l_max}, raise it")
-        self.backbone.limit_outputs(1 if self.direct_forces else 0)
-        self.forces_head = DirectForcesHead(self.backbone.channels if self.direct_forces else 1, scale)
-        repulsion = config["repulsion"]
-        self.repulsion = repulsion and ZBLRepulsion(elements, self.backbone.cutoff, repulsion["reach"])
+        energies = [float(config["reference_energies"][str(z)]) for z in elements if config["reference_energies"]]
+        features = Features.of(self.backbone, config["backbone"], elements, energies)
+        heads = build_heads(config["heads"], features)
+        self.heads = nn.ModuleDict(heads)
+        self.direct_forces = any("forces" in head.provides for head in heads.values())
+        self.backbone.limit_outputs(max(head.degree for head in heads.values()))
         species_of = torch.full((119,), -1, dtype=torch.long)
         species_of[torch.tensor(elements)] = torch.arange(len(elements))
         self.register_buffer("species_of", species_of, persistent=False)
@@ -80,7 +71,7 @@ class Potential(Network):
         other = super().to_precision(precision)
         other.backbone.set_double_geometry(precision == "mixed")
         if precision == "mixed":
-            other.head.double()
+            other.heads["energy"].double()
         return other
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -96,13 +87,12 @@ class Potential(Network):
             differentiated.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(not self.direct_forces)
-        features = self.head(self.backbone(self.inputs(graph, edge_vec)))
+        features = self.heads["energy"](self.backbone(self.inputs(graph, edge_vec)))
         if self.repulsion is not None:
             features = self.repulsion(features)
         out = self.totals(features["energies"], graph)
-        if self.direct_forces:
-            out["forces"] = self.forces_head(features)["forces"]
-        else:
+        out.update(self.others(features))
+        if not self.direct_forces:
             gradient = torch.autograd.grad(out["energy"].sum(), edge_vec, create_graph=self.training)[0]
             out.update(pair_outputs(gradient, edge_vec.detach(), graph))
         return self.finished(out)
@@ -115,6 +105,20 @@ class Potential(Network):
         if "node_numbers" in graph:
             inputs["node_species"] = self.species_of.index_select(0, graph["node_numbers"])
         return inputs
+
+    @property
+    def repulsion(self) -> nn.Module | None:
+        """Head that adds a repulsion of pairs to energies; None where there is none."""
+        return dict(self.heads).get("zbl")
+
+    def others(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of the heads that give no energies, from a graph with `node_features`."""
+        out: dict[str, Tensor] = {}
+        for head in self.heads.values():
+            if "energies" not in head.provides:
+                given = head(features)
+                out.update({name: given[name] for name in head.provides})
+        return out
 
     def totals(self, energies: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """`energies` [n_atoms] and their sums `energy` [n_systems]; where the graph has `owned`, only such atoms count."""

@@ -69,7 +69,7 @@ class TruncatedPotential(Potential):
         with torch.random.fork_rng(devices=[]):  # these new weights are dropped at once
             super().__init__(potential.config)
         self.backbone = TruncatedBackbone(potential.backbone, n_evaluations)
-        self.head, self.forces_head, self.repulsion = potential.head, potential.forces_head, potential.repulsion
+        self.heads = potential.heads
         self.species_of = potential.species_of
         self.config = {**copy.deepcopy(potential.config), "n_evaluations": n_evaluations}
         self.precision = potential.precision

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mlff_calc.backbones import build_backbone
 from mlff_calc.errors import StructureError
-from mlff_calc.heads import DisplacementHead
+from mlff_calc.heads import Features, build_head
 from mlff_calc.networks import Network
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.scatter import from_mean, scatter_sum
@@ -53,17 +53,9 @@ class Propagator(Network):
         self.centre = bool(config["centre"])
         self.backbone.limit_outputs(1)
         channels = self.backbone.channels
-        self.head = DisplacementHead(
-            self.backbone.l_max,
-            channels,
-            length_scale=config["length_scale"],
-            drift_scale=config["drift_scale"],
-            speed_scale=config["speed_scale"],
-            drift_share=config["drift_share"],
-            velocities=bool(config["predict_velocities"]),
-            cutoff=self.backbone.cutoff,
-            avg_num_neighbors=float(config["backbone"]["avg_num_neighbors"]),
-        )
+        options = {key: config[key] for key in ("length_scale", "drift_scale", "speed_scale", "drift_share")}
+        options |= {"name": "displacement", "velocities": bool(config["predict_velocities"])}
+        self.head = build_head(options, features=Features.of(self.backbone, config["backbone"], kinds))
         self.scalars = nn.Linear(1 + self.n_scalars, channels)
         # of one sign: a backbone with fewer channels of vectors adds them up, and must not find that they cancel
         self.vectors = nn.Parameter(torch.randn(2 if self.centre else 1, channels).abs())

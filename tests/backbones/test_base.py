@@ -86,7 +86,7 @@ def test_options_of_other_types_and_without_default(monkeypatch: pytest.MonkeyPa
         ) -> None:
             super().__init__()
 
-    monkeypatch.setitem(base._BACKBONES, "other", Other)
+    monkeypatch.setitem(base.BACKBONES.parts, "other", Other)
     given = {"name": "other", "width": 3, "tied": True}
     assert resolve_backbone(given) == given | {"solver": "anderson", "seed": None}
     assert "width of backbone 'other' is missing" in refusal({"name": "other"})

@@ -10,7 +10,7 @@ from torch import Tensor
 from mlff_calc.backbones import available_backbones, build_backbone
 from mlff_calc.errors import OptionError
 from mlff_calc.graph import graph_from_atoms
-from mlff_calc.heads import DenoisingHead, DirectForcesHead
+from mlff_calc.heads import DenoisingHead, DirectForcesHead, Features
 from mlff_calc.potential import build_potential
 
 
@@ -41,7 +41,7 @@ def test_degrees_that_heads_read_are_those_of_all_outputs(name: str, l_max: int)
     torch.testing.assert_close(outputs()[0], whole, rtol=0.0, atol=0.0)
 
 
-@pytest.mark.parametrize("head", [DirectForcesHead(8, 1.0), DenoisingHead(2, 8, cutoff=3.0)])
+@pytest.mark.parametrize("head", [DirectForcesHead(Features(2, 8)), DenoisingHead(Features(2, 8))])
 def test_heads_of_vectors_refuse_features_without(head: torch.nn.Module) -> None:
     graph = graph_from_atoms(molecule("CH3CH2OH"), 3.0)
     with pytest.raises(OptionError, match=r"call limit_outputs\(1\)"):

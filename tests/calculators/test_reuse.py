@@ -337,7 +337,7 @@ def test_a_committee_has_a_memory_for_each_member() -> None:
 def test_direct_forces_are_solved_cold() -> None:
     """There is no adjoint to go on from."""
     config = make_potential().config
-    direct = build_potential({**config, "forces": "direct"}, seed=1)
+    direct = build_potential({**config, "heads": [*config["heads"], {"name": "direct_forces"}]}, seed=1)
     calc = calculator(direct, reuse="auto")
     assert calc.history_free
     assert calc.evaluate(water())["forces"].shape == (3, 3)

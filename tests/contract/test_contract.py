@@ -54,7 +54,7 @@ def test_features_turn_with_the_structure(potential: Potential) -> None:
         graph = graph_of(structure, potential)
         graph["species"] = potential.species_of[graph["atomic_numbers"]]
         features.append(potential.backbone(graph)["node_features"].detach().cpu())
-    potential.backbone.limit_outputs(0 if potential.config["forces"] == "gradient" else 1)
+    potential.backbone.limit_outputs(1 if potential.direct_forces else 0)
     points = torch.tensor(np.random.default_rng(1).normal(size=(200, 3)))
     harmonics = [
         o3.spherical_harmonics(list(range(potential.backbone.l_max + 1)), x, normalize=True)
@@ -267,7 +267,7 @@ def test_training_mode_differentiates_forces(backbone: str, device: torch.device
     """The gradient of a force loss with respect to a weight agrees with a finite difference."""
     potential = make_potential(backbone).to(device).train()
     graph = graph_of(ethanol(), potential)
-    weights = potential.head.hidden.weight
+    weights = potential.heads["energy"].hidden.weight
 
     def loss() -> torch.Tensor:
         return (potential(graph)["forces"] ** 2).sum()

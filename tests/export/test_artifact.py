@@ -135,7 +135,7 @@ def test_a_difference_to_eager_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     def wrong(module: torch.nn.Module, *arguments: object) -> torch.fx.GraphModule:
         other = potential_of("equiformer")
         with torch.no_grad():
-            other.head.last.weight.mul_(1.001)
+            other.heads["energy"].last.weight.mul_(1.001)
         return real(other, *arguments)
 
     monkeypatch.setattr(artifact_module, "trace_for_use", wrong)

@@ -30,7 +30,7 @@ def potential_of(name: str, precision: str = "float32", steep: float = 1.0) -> P
     }
     potential = build_potential(config, seed=3).to_precision(precision).eval()
     with torch.no_grad():
-        potential.head.last.weight.mul_(steep)
+        potential.heads["energy"].last.weight.mul_(steep)
     return potential.requires_grad_(False)
 
 
@@ -153,7 +153,7 @@ def refuse_what_is_written_of(
 def test_a_file_in_float32_that_is_a_little_wrong(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     potential, wrong = potential_of(name), potential_of(name)
     with torch.no_grad():
-        wrong.head.last.bias.add_(1e-4)
+        wrong.heads["energy"].last.bias.add_(1e-4)
     refuse_what_is_written_of(wrong, potential, monkeypatch, tmp_path)
 
 

@@ -95,7 +95,7 @@ def test_the_cache_is_used_and_keyed_by_weights(compiled: CompiledPotential, cac
 
     other = small_potential()
     with torch.no_grad():
-        other.head.last.bias += 1.0
+        other.heads["energy"].last.bias += 1.0
     cpu = torch.device("cpu")
     assert cache_key(other, cpu, 1) != cache_key(small_potential(), cpu, 1)
     assert cache_key(small_potential(), cpu, 2) != cache_key(small_potential(), cpu, 1)

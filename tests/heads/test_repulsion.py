@@ -7,11 +7,11 @@ import torch
 from ase import Atoms
 
 from mlff_calc.graph import graph_from_atoms
-from mlff_calc.heads import ZBLRepulsion
+from mlff_calc.heads import Features, ZBLRepulsion
 
 
 def energies(distances: np.ndarray, reach: float = 0.8) -> np.ndarray:
-    head = ZBLRepulsion([1, 8], 5.0, reach)
+    head = ZBLRepulsion(Features(0, 1, 5.0, species=[1, 8]), reach)
     values = []
     for distance in distances:
         graph = graph_from_atoms(Atoms("OH", positions=[[0, 0, 0], [0, 0, distance]]), 5.0)

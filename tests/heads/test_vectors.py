@@ -12,7 +12,7 @@ from ase.build import molecule
 
 from mlff_calc.backbones import available_backbones, build_backbone
 from mlff_calc.graph import collate, graph_from_atoms
-from mlff_calc.heads import DenoisingHead
+from mlff_calc.heads import DenoisingHead, Features
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "equiformer": {"l_max": 2, "channels": 8, "n_layers": 1, "heads": 2},
@@ -30,7 +30,7 @@ class Denoiser(torch.nn.Module):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.backbone = build_backbone({"name": name.split(",")[0], "cutoff": 4.0, **OPTIONS[name]}, n_species=3)
-        self.head = DenoisingHead(self.backbone.l_max, self.backbone.channels, 4.0)
+        self.head = DenoisingHead(Features(self.backbone.l_max, self.backbone.channels, 4.0))
 
     def forward(self, graph: dict[str, torch.Tensor]) -> torch.Tensor:
         """Noise [n_atoms, 3]."""

@@ -69,8 +69,8 @@ def test_round_trip(saved: Path) -> None:
 def test_reference_energies_and_scale_survive(tmp_path: Path) -> None:
     config = {**CONFIG, "reference_energies": {"H": -13.6, 8: -2041.0}, "scale": 0.25}
     loaded = load_potential(build_potential(config, seed=0).save(tmp_path / "p"))
-    assert loaded.head.reference_energies.tolist() == [-13.6, -2041.0]
-    assert loaded.head.scale.item() == 0.25
+    assert loaded.heads["energy"].reference_energies.tolist() == [-13.6, -2041.0]
+    assert loaded.heads["energy"].scale.item() == 0.25
 
 
 def test_an_existing_folder_is_not_overwritten(saved: Path) -> None:
@@ -162,7 +162,8 @@ def test_defaults_are_saved(saved: Path) -> None:
     config = _header(saved)["config"]
     assert set(config["backbone"]) == {"name", *backbone_options("equiformer")}
     zbl = build_potential({**CONFIG, "repulsion": {"name": "zbl"}}, seed=0)
-    assert zbl.config["repulsion"] == {"name": "zbl", "reach": 0.8}
+    assert zbl.config["heads"] == [{"name": "energy", "scale": 1.0}, {"name": "zbl", "reach": 0.8}]
+    assert build_potential(zbl.config, seed=0).config == zbl.config
     assert build_potential(config, seed=0).config == config
 
 
@@ -204,11 +205,17 @@ def test_shipped_potentials_load() -> None:
         ({**CONFIG, "reference_energies": {"O": -1.0}}, "lacks H"),
         ({**CONFIG, "forces": "direct", "backbone": {"name": "equiformer", "l_max": 0}}, "l_max is 0"),
         ({**CONFIG, "backbone": {"name": "equiformer", "avg_num_neighbors": 0}}, "avg_num_neighbors is 0"),
-        ({**CONFIG, "repulsion": {"name": "zlb"}}, "unknown repulsion 'zlb'"),
+        ({**CONFIG, "repulsion": {"name": "zlb"}}, "unknown head 'zlb'"),
         ({**CONFIG, "repulsion": {"raech": 1.0}}, "unknown option 'raech'"),
-        ({**CONFIG, "repulsion": {"reach": "abc"}}, "reach = 'abc'"),
+        ({**CONFIG, "repulsion": {"reach": "abc"}}, "reach of head 'zbl' is 'abc'"),
         ({**CONFIG, "repulsion": "zbl"}, "repulsion is 'zbl'"),
-        ({**CONFIG, "scale": "abc"}, "scale is 'abc'"),
+        ({**CONFIG, "scale": "abc"}, "scale of head 'energy' is 'abc'"),
+        ({**CONFIG, "repulsion": {"reach": 0}}, "reach = 0.0 of head 'zbl'; it must be a positive number"),
+        ({**CONFIG, "heads": [{"name": "zbl"}]}, "the heads of a potential are zbl; it needs 'energy', as the first one"),
+        ({**CONFIG, "heads": [{"name": "energy"}] * 2}, "the head 'energy' is named twice"),
+        ({**CONFIG, "heads": [{"name": "energy"}], "scale": 2.0}, "scale stand for heads"),
+        ({**CONFIG, "heads": [{"name": "energy"}, {"name": "displacement"}]}, "reads velocities, horizon"),
+        ({**CONFIG, "heads": {"name": "energy"}}, "heads is .* give a list"),
         ({**CONFIG, "elements": "HO"}, "elements is 'HO'"),
         ({**CONFIG, "backbone": {"name": "equiformer", "channels": "x"}}, "channels .* is 'x'"),
         ({**CONFIG, "head": {"name": "enrgy"}}, "unknown head 'enrgy'"),

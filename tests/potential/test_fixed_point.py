@@ -174,7 +174,7 @@ def unrolled_outputs(potential: FixedPointPotential, graph: Graph, steps: int) -
     for _ in range(steps):
         state = potential.backbone.evaluate(state, graph["edge_index"], prepared)
     inputs["node_features"] = potential.backbone.norm(state)
-    energies = potential.head(inputs)["energies"]
+    energies = potential.heads["energy"](inputs)["energies"]
     out = potential.totals(energies, graph)
     (gradient,) = torch.autograd.grad(out["energy"].sum(), edge_vec, create_graph=True)
     return {**out, **pair_outputs(gradient, edge_vec.detach(), graph)}
@@ -417,14 +417,14 @@ def test_direct_forces(gradient: str) -> None:
 
 
 def test_repulsion_is_added_to_energy_forces_and_stress() -> None:
-    from mlff_calc.heads import ZBLRepulsion
+    from mlff_calc.heads import Features, ZBLRepulsion
 
     plain, added = make_potential(), make_potential(repulsion={"name": "zbl", "reach": 2.0})
     for atoms in (ethanol(), crystal()):
         graph = graph_of(atoms)
         edge_vec = graph["edge_vec"].clone().requires_grad_()
         zeros = torch.zeros(len(atoms), dtype=torch.float64)
-        head = ZBLRepulsion(plain.elements, plain.cutoff, 2.0)
+        head = ZBLRepulsion(Features(0, 1, plain.cutoff, species=plain.elements), 2.0)
         energies = head({**plain.inputs(graph, edge_vec), "energies": zeros})["energies"]
         (gradient,) = torch.autograd.grad(energies.sum(), edge_vec)
         extra = pair_outputs(gradient, edge_vec.detach(), graph)

@@ -81,7 +81,8 @@ def test_outputs_are_those_of_the_lagrangian_on_the_way() -> None:
 @pytest.mark.parametrize("forces", ["gradient", "direct"])
 def test_gradients_are_those_of_the_outputs_at_fixed_states(forces: str) -> None:
     """By weights inside f and of the head, against finite differences of the loss."""
-    config = make_potential().config | {"forces": forces, "repulsion": None}
+    heads = [{"name": "energy"}] + ([{"name": "direct_forces"}] if forces == "direct" else [])
+    config = make_potential().config | {"heads": heads}
     potential = build_potential(config, seed=2).to_precision("float64").train()
     graph = batch_of("H2O", "CO")
     found = potential.solve(graph, [2, 4])

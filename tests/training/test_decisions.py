@@ -128,7 +128,7 @@ def test_an_older_run_with_isolated_atoms_goes_on_as_it_began(in_hartree: Projec
         train(path, overrides=[PER_ANGSTROM, OLD_WAY[1]], resume=True)
     with pytest.raises(RecipeError, match=r"had another recipe: optimizer\.max_epochs"):
         train(path, overrides=[PER_ANGSTROM, *OLD_WAY, "optimizer.max_epochs=2"], resume=True)
-    with pytest.raises(TrainingError, match=r"last\.ckpt: potential\.head\.scale of the run is"):
+    with pytest.raises(TrainingError, match=r"last\.ckpt: potential\.heads\.energy\.scale of the run is"):
         train(path, overrides=["data.units.forces=Hartree/Bohr", *OLD_WAY], resume=True)
     assert not (folder / "potential").exists()
     result = train(path, overrides=[PER_ANGSTROM, *OLD_WAY], resume=True)
@@ -160,5 +160,6 @@ def test_constants_of_the_checkpoint_are_those_of_the_data(
     path = in_hartree()
     stopped(path, PER_ANGSTROM)
     monkeypatch.setattr("mlff_calc.training.potential.build.reference_energies", lambda *args: {29: -29.0})
-    with pytest.raises(TrainingError, match=r"last\.ckpt: potential\.head\.reference_energies of .* would be \[-29\.0\]"):
+    words = r"last\.ckpt: potential\.heads\.energy\.reference_energies of .* would be \[-29\.0\]"
+    with pytest.raises(TrainingError, match=words):
         train(path, overrides=[PER_ANGSTROM], resume=True)

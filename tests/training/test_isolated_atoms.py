@@ -167,4 +167,4 @@ def test_a_new_potential_begins_at_the_mean_that_references_leave(with_isolated:
     off = (potential.eval()(batch.graph)["energy"].detach() - batch.labels["energy"]).abs() / 2
     assert float(off.max()) < 1.5  # a random network is off by some tenths of an eV
     same, _ = new_potential(load_recipe(recipe.origin, ["reference_energies=fit"]), frames)
-    assert torch.equal(potential.head.last.bias, same.head.last.bias) == (given == "fit")
+    assert torch.equal(potential.heads["energy"].last.bias, same.heads["energy"].last.bias) == (given == "fit")

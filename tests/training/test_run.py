@@ -93,7 +93,7 @@ def test_direct_forces_are_learnt_and_tuned(project: Project, tmp_path: Path) ->
     result = train(path)
     assert set(result.report.errors) == {"energy", "energy_per_atom", "forces"}
     weights = final_weights(result.folder)
-    assert any(name.startswith("potential.forces_head") and value.abs().sum() > 0 for name, value in weights.items())
+    assert any(name.startswith("potential.heads.direct_forces") and value.abs().sum() > 0 for name, value in weights.items())
     potential = load_potential(result.model)
     assert potential.direct_forces
     recipe = yaml.safe_load(path.read_text())

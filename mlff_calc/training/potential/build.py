@@ -57,7 +57,7 @@ def _begin_at_the_mean(potential: Potential, frames: Frames) -> None:
     if not left:
         return
     mean = sum(energy for energy, _ in left) / sum(n_atoms for _, n_atoms in left)
-    head: Any = potential.head
+    head: Any = potential.heads["energy"]
     with torch.no_grad():
         head.last.bias += mean / float(head.scale)
 

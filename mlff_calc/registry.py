@@ -1,0 +1,172 @@
+"""Parts of networks that configurations name: what there is, which options they have, and what is built of a plain dict."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from numbers import Integral, Real
+from typing import Any, Generic, TypeVar
+
+from mlff_calc.bounded import shorten
+from mlff_calc.errors import RecipeError
+
+P = TypeVar("P")
+
+
+class Registry(Generic[P]):
+    """Classes of one sort of part, by name. Their options are the keyword arguments of their constructors.
+
+    Args:
+        noun: Name of the sort, for messages.
+        given: Argument of every constructor that the network gives, and no configuration.
+        default: Name of the part that a configuration without a name means; None where it has to give one.
+        largest: Upper bounds of options, by their names.
+        check: Function that takes the name and all options and returns what is wrong with them together, by option.
+    """
+
+    def __init__(
+        self,
+        noun: str,
+        given: str,
+        *,
+        default: str | None = None,
+        largest: Mapping[str, float] | None = None,
+        check: Callable[[str, dict[str, Any]], dict[str, str]] | None = None,
+    ) -> None:
+        self.parts: dict[str, type[P]] = {}
+        self._noun, self._given, self._default = noun, given, default
+        self._largest, self._check = largest or {}, check
+
+    def register(self, name: str) -> Callable[[type[P]], type[P]]:
+        """Class decorator that makes a part available to configurations as `name`."""
+
+        def register(part: type[P]) -> type[P]:
+            self.parts[name] = part
+            return part
+
+        return register
+
+    def names(self) -> list[str]:
+        """Names of the registered parts, sorted."""
+        return sorted(self.parts)
+
+    def part(self, name: str) -> type[P]:
+        """The class of a registered part.
+
+        Raises:
+            RecipeError: No part of that name.
+        """
+        if not isinstance(name, str) or name not in self.parts:
+            near = difflib.get_close_matches(str(name), self.parts, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(f"unknown {self._noun} {name!r}; available: {', '.join(self.names())}{hint}")
+        return self.parts[name]
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Options of a registered part and their defaults (`inspect.Parameter.empty` where there is none).
+
+        Raises:
+            RecipeError: No part of that name.
+        """
+        parameters = inspect.signature(self.part(name)).parameters
+        return {key: parameter.default for key, parameter in parameters.items() if key != self._given}
+
+    def findings(self, options: dict[str, Any]) -> dict[str, str]:
+        """What is wrong with the names and types of a part's options, by option; empty where nothing is.
+
+        The type of an option is that of its default. A whole number passes where a number is expected; nothing else is
+        converted, so that `true` is no 1, `"8"` no 8 and 8.5 no 8.
+
+        Raises:
+            RecipeError: No part of that name.
+        """
+        name, known = self._defaults_of(options)
+        findings: dict[str, str] = {}
+        for key, value in options.items():
+            if key == "name":
+                continue
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; valid options: {', '.join(known)}"
+                findings[key] = f"unknown option {key!r} of {self._noun} {name!r}{hint}"
+                continue
+            try:
+                _as_type_of(known[key], value)
+                if key in self._largest and value > self._largest[key]:
+                    raise ValueError(f"it must be at most {self._largest[key]:g}")
+            except ValueError as error:
+                findings[key] = f"{key} of {self._noun} {name!r} is {shorten(value)}; {error}"
+        for key, default in known.items():
+            if default is inspect.Parameter.empty and key not in options:
+                findings[key] = f"{key} of {self._noun} {name!r} is missing; it has no default, give it"
+        if findings or self._check is None:
+            return findings
+        return self._check(name, {key: options.get(key, default) for key, default in known.items()})
+
+    def resolve(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Check the names and types of a part's options, and fill in every default.
+
+        Numbers come back as plain `int` and `float`, so that the result can be saved. Ranges are checked by the part.
+
+        Args:
+            options: `name` and options.
+
+        Returns:
+            `name` and every option of that part, in the order of its signature.
+
+        Raises:
+            RecipeError: Unknown name, unknown option (with the nearest valid one), or a value of the wrong type, NaN or
+                infinite; the message names option, value and what is expected.
+        """
+        name, known = self._defaults_of(options)
+        findings = self.findings(options)
+        if findings:
+            raise RecipeError("\n".join(findings.values()))
+        return {"name": name} | {key: _as_type_of(default, options.get(key, default)) for key, default in known.items()}
+
+    def build(self, options: dict[str, Any], **given: Any) -> P:  # noqa: ANN401
+        """Build the part `options["name"]` with the other entries of `options` as its options.
+
+        Raises:
+            RecipeError: As `resolve`, or a value out of range.
+        """
+        options = self.resolve(options)
+        return self.parts[options.pop("name")](**given, **options)
+
+    def _defaults_of(self, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Name and defaults of the part that options are for."""
+        if not isinstance(options, dict) or (self._default is None and "name" not in options):
+            example = self._default or self.names()[0]
+            raise RecipeError(f"{self._noun} is {options!r}; give its name and options, e.g. {{name: {example}}}")
+        name: Any = options.get("name", self._default)
+        return name, self.options(name)
+
+
+def _as_type_of(default: Any, value: Any) -> Any:  # noqa: ANN401 - an option may be of any type
+    """`value` as a plain value of the type that `default` has.
+
+    Raises:
+        ValueError: It is not of that type, or not finite; says what is expected.
+    """
+    if default is None or default is inspect.Parameter.empty:
+        return value
+    is_switch = isinstance(value, bool)
+    if isinstance(default, bool):
+        if is_switch:
+            return value
+        raise ValueError("give true or false")
+    if isinstance(default, int):
+        if isinstance(value, Integral) and not is_switch:
+            return int(value)
+        raise ValueError(f"give a whole number, such as {default}")
+    if isinstance(default, float):
+        with suppress(OverflowError):  # a whole number beyond every float
+            if isinstance(value, Real) and not is_switch and math.isfinite(value):
+                return float(value)
+        raise ValueError(f"give a finite number, such as {default:g}")
+    if not isinstance(value, type(default)):
+        raise ValueError(f"give a value of type {type(default).__name__}, such as {default!r}")
+    return value
