@@ -23,7 +23,7 @@ injects by replacing the residual stream, per atom, where theirs rescales by one
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -34,7 +34,7 @@ from mlff_calc.backbones.base import Backbone, node_species, register_backbone
 from mlff_calc.backbones.equiformer import AtomEmbedding, EdgeGeometry, EquiformerBlock, check_positive, check_sizes
 from mlff_calc.backbones.inputs import edge_inputs, input_features
 from mlff_calc.errors import OptionError, RecipeError
-from mlff_calc.fixed_point import Solver, attach, build_solver, solve, unroll
+from mlff_calc.fixed_point import Solution, Solver, attach, build_solver, solve, unroll
 from mlff_calc.nn.degree import DegreeNorm
 
 GRADIENTS = ("phantom", "implicit")
@@ -200,6 +200,28 @@ class Deq(Backbone):
         """
         return self.map(state, edge_index, prepared, nodes)
 
+    def solve(
+        self, function: Callable[[Tensor], Tensor], start: Tensor, graph: dict[str, Tensor], counts: Sequence[int] = ()
+    ) -> Solution:
+        """Solve z = function(z) for the systems of a graph, to the tolerance of training or of use, as the mode is.
+
+        Args:
+            function: f, or the map of the adjoint equation.
+            start: first z [n_atoms, (l_max+1)^2, channels], of any precision.
+            graph: tells which atom is of which system.
+            counts: see `fixed_point.solve`.
+        """
+        return solve(
+            function,
+            start.to(self.norm.scale.dtype),
+            self.solver,
+            graph["system_index"],
+            graph["cell"].shape[0],
+            tolerance=self.training_tolerance if self.training else self.tolerance,
+            max_evaluations=self.training_evaluations if self.training else self.solver.max_evaluations,
+            counts=counts,
+        )
+
     def dropout_factors(self, graph: dict[str, Tensor]) -> Tensor:
         """Factors [n_atoms, attention_channels] of messages: 0 with probability `dropout`, else 1 / (1 - dropout).
 
@@ -239,20 +261,10 @@ class Deq(Backbone):
         the graph has it, is where the solve begins. Features have the exact derivatives of the fixed point, or in training
         with `gradient: phantom` those of the last `phantom_steps` evaluations.
         """
-        edge_index, index, n_systems = graph["edge_index"], graph["system_index"], graph["cell"].shape[0]
-        prepared = self.prepare(graph)
-        tolerance = self.training_tolerance if self.training else self.tolerance
-        most = self.training_evaluations if self.training else self.solver.max_evaluations
+        edge_index, prepared = graph["edge_index"], self.prepare(graph)
         with torch.no_grad():
-            found = solve(
-                lambda state: self.evaluate(state, edge_index, prepared),
-                graph.get("start_state", prepared[0]).to(prepared[0].dtype),
-                self.solver,
-                index,
-                n_systems,
-                tolerance=tolerance,
-                max_evaluations=most,
-            )
+            start = graph.get("start_state", prepared[0])
+            found = self.solve(lambda state: self.evaluate(state, edge_index, prepared), start, graph)
         state = found.state
         if self.training and self.gradient == "phantom":
             state = unroll(lambda z: self.evaluate(z, edge_index, prepared), state, (), self.phantom_steps)
@@ -265,9 +277,7 @@ class Deq(Backbone):
                 return functional_call(self.map, given, (z, edge_index, list(tensors[:n_prepared])))
 
             def solve_adjoint(transposed: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-                return solve(
-                    transposed, start, self.solver, index, n_systems, tolerance=tolerance, max_evaluations=most
-                ).state
+                return self.solve(transposed, start, graph).state
 
             state = attach(function, state, [*prepared, *weights.values()], solve_adjoint)
         out = dict(graph)

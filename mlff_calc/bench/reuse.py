@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from ase import Atoms, units
@@ -77,7 +77,7 @@ def reference_of(potential: Potential) -> MLFFCalculator:
     if not isinstance(tight, FixedPointPotential):
         raise OptionError("reuse is studied with potentials that have a fixed point (backbone deq); give one of these")
     tight.backbone.tolerance = TIGHT
-    tight.backbone.solver.max_evaluations = 200
+    tight.backbone.solver = replace(tight.backbone.solver, max_evaluations=200)
     return MLFFCalculator(tight, precision="float64", reuse="none", device="cpu")
 
 

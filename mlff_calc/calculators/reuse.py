@@ -28,7 +28,7 @@ from torch import Tensor
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.export.artifact import Stepping
-from mlff_calc.fixed_point import Solver, build_solver, solve
+from mlff_calc.fixed_point import Solver, build_solver
 from mlff_calc.fixed_point.memory import Memory, Place, RunCache
 from mlff_calc.fixed_point.predictors import LeastSquares, build_predictor
 from mlff_calc.potential import Potential
@@ -315,12 +315,7 @@ def _failure(potential: FixedPointPotential, graph: dict[str, Tensor], outputs: 
     backbone, inputs = potential.backbone, potential.inputs(graph, graph["edge_vec"])
     with torch.no_grad():
         prepared = backbone.prepare(inputs)
-        found = solve(
-            lambda z: backbone.evaluate(z, graph["edge_index"], prepared),
-            prepared[0],
-            backbone.solver,
-            tolerance=backbone.tolerance,
-        )
+        found = backbone.solve(lambda z: backbone.evaluate(z, graph["edge_index"], prepared), prepared[0], graph)
     residuals = [float(residual.max()) for residual in found.residual_history]
     adjoint = float(outputs["residual"].max()) < backbone.tolerance
     name = "adjoint_residual" if adjoint else "residual"

@@ -12,7 +12,6 @@ from torch.func import functional_call
 
 from mlff_calc.export.check import compare
 from mlff_calc.export.trace import record_forward
-from mlff_calc.fixed_point import solve
 from mlff_calc.potential.fixed_point import FixedPointPotential
 
 GEOMETRY = ("species", "edge_index", "edge_vec", "dropout")
@@ -66,10 +65,8 @@ class CompiledSolve:
             return self._solve(graph)
 
     def _solve(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        potential, index, n_systems = self.potential, graph["system_index"], graph["cell"].shape[0]
-        inputs = potential.inputs(graph, graph["edge_vec"])
-        options: Any = (potential.backbone.solver, index, n_systems)
-        tolerance, most = potential.backbone.training_tolerance, potential.backbone.training_evaluations
+        backbone = self.potential.backbone
+        inputs = self.potential.inputs(graph, graph["edge_vec"])
         with torch.no_grad():
             prepared = self._prepare(*(inputs[key] for key in self._geometry))
         last: list[Tensor] = []
@@ -79,28 +76,14 @@ class CompiledSolve:
             last.append(self._map(last[0], inputs["edge_index"], *prepared))
             return last[1].detach()
 
-        start = graph.get("start_state", prepared[0])
-        found = solve(evaluate, start, *options, tolerance=tolerance, max_evaluations=most)
+        found = backbone.solve(evaluate, graph.get("start_state", prepared[0]), graph)
         if not torch.equal(found.state, last[0]):
             evaluate(found.state)
         here, value = last
         out = {"state": found.state, "residual": found.residual, "evaluations": found.evaluations}
-        if potential.direct_forces:
-            none = {"adjoint_residual": found.residual, "adjoint_evaluations": found.evaluations}
-            return out | {"adjoint": torch.zeros_like(here)} | {k: torch.zeros_like(v) for k, v in none.items()}
-        cotangent = torch.autograd.grad(self._read(here, inputs["species"]).sum(), here)[0]
-        adjoint = solve(
-            lambda guess: cotangent + torch.autograd.grad(value, here, guess, retain_graph=True)[0],
-            graph.get("start_adjoint", cotangent),
-            *options,
-            tolerance=tolerance,
-            max_evaluations=most,
-        )
-        return out | {
-            "adjoint": adjoint.state,
-            "adjoint_residual": adjoint.residual,
-            "adjoint_evaluations": adjoint.evaluations,
-        }
+        if self.potential.direct_forces:
+            return out | self.potential.no_adjoint(out)
+        return out | self.potential.solve_adjoint(graph, here, value, self._read(here, inputs["species"]))
 
 
 class _Compiled:

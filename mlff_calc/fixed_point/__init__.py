@@ -5,13 +5,16 @@ from mlff_calc.fixed_point.preconditioner import LowRankInverse, apply_inverse, 
 from mlff_calc.fixed_point.solve import Solution, solve
 from mlff_calc.fixed_point.solvers import Anderson, Broyden, Picard, Solver, build_solver
 from mlff_calc.fixed_point.spectrum import spectral_radius
+from mlff_calc.fixed_point.state import Secants, SolveState
 
 __all__ = [
     "Anderson",
     "Broyden",
     "LowRankInverse",
     "Picard",
+    "Secants",
     "Solution",
+    "SolveState",
     "Solver",
     "apply_inverse",
     "attach",

@@ -22,13 +22,15 @@ Source: Broyden (1965); Bai, Kolter, Koltun, "Deep equilibrium models" (2019), S
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from torch import Tensor
 
 from mlff_calc.errors import OptionError
 from mlff_calc.fixed_point.systems import system_dot, to_rows
+
+if TYPE_CHECKING:
+    from mlff_calc.fixed_point.state import SolveState
 
 
 class LowRankInverse(NamedTuple):
@@ -69,7 +71,7 @@ def transposed(inverse: LowRankInverse) -> LowRankInverse:
     return LowRankInverse(inverse.right, inverse.left)
 
 
-def inverse_of(known: dict[str, Tensor]) -> LowRankInverse:
+def inverse_of(known: SolveState) -> LowRankInverse:
     """B as a solve left it.
 
     Args:
@@ -78,10 +80,9 @@ def inverse_of(known: dict[str, Tensor]) -> LowRankInverse:
     Raises:
         OptionError: the solver kept none.
     """
-    if "left" not in known:
-        msg = f"this solve kept no inverse Jacobian (it knows {', '.join(known)}); solve with the solver 'broyden' once"
-        raise OptionError(msg)
-    return LowRankInverse(known["left"].detach(), known["right"].detach())
+    if known.inverse is None:
+        raise OptionError("this solve kept no inverse Jacobian; solve with the solver 'broyden' once")
+    return LowRankInverse(known.inverse.left.detach(), known.inverse.right.detach())
 
 
 def check_inverse(inverse: LowRankInverse, rows: Tensor) -> None:
@@ -103,19 +104,11 @@ def check_inverse(inverse: LowRankInverse, rows: Tensor) -> None:
         )
 
 
-def given_inverse(inverse: LowRankInverse, start: Tensor) -> dict[str, Tensor]:
-    """What a solver keeps of a B that it is given: `left` and `right`, in precision and on the device of `start`.
+def given_inverse(inverse: LowRankInverse, start: Tensor) -> LowRankInverse:
+    """The B that a solver is given, in precision and on the device of `start`.
 
     Raises:
         OptionError: B belongs to other rows.
     """
     check_inverse(inverse, start)
-    return {"left": inverse.left.to(start), "right": inverse.right.to(start)}
-
-
-def preconditioned(known: dict[str, Tensor], gap: Tensor) -> Tensor:
-    """-B g [n_rows, width], the step a residual asks for; g itself where no B is known."""
-    if "left" not in known:
-        return gap
-    product = low_rank_product(known["left"], known["right"], gap, known["system_index"], known["done"].shape[0])
-    return torch.neg(product)
+    return LowRankInverse(inverse.left.to(start), inverse.right.to(start))

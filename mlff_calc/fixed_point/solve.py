@@ -1,10 +1,10 @@
-"""The loop over evaluations of f, and what it returns."""
+"""The loop over evaluations of f, the only one, and what it returns."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from mlff_calc.errors import OptionError
 from mlff_calc.fixed_point.preconditioner import LowRankInverse
 from mlff_calc.fixed_point.solvers import Solver
+from mlff_calc.fixed_point.state import SolveState
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Solution:
     residual: Tensor
     evaluations: Tensor
     converged: Tensor
-    residual_history: list[Tensor] = field(default_factory=list)
-    known: dict[str, Tensor] = field(default_factory=dict)
-    path: list[Tensor] = field(default_factory=list)
+    residual_history: list[Tensor]
+    known: SolveState
+    path: list[Tensor]
 
 
 def solve(
@@ -43,7 +44,7 @@ def solve(
     *,
     tolerance: float = 0.0,
     max_evaluations: int = 0,
-    known: dict[str, Tensor] | None = None,
+    known: SolveState | None = None,
     look_every: int = 1,
     preconditioner: LowRankInverse | None = None,
     counts: Sequence[int] = (),
@@ -58,7 +59,8 @@ def solve(
         n_systems: number of systems.
         tolerance: for this solve, where it is not to be the solver's own.
         max_evaluations: likewise.
-        known: what to begin with instead of `solver.begin` (secants of an earlier solve, for example).
+        known: what to begin with instead of `solver.begin` (secants of an earlier solve, for example); it has a tolerance
+            and a limit of its own.
         look_every: evaluations between looks at whether all are done; a look waits for a GPU. Extra evaluations change
             nothing in systems that are done.
         preconditioner: inverse Jacobian of an earlier solve of the same rows (see preconditioner.py).
@@ -81,21 +83,14 @@ def solve(
         raise OptionError("`known` and `preconditioner` are both given to a solve; give the preconditioner to `begin`")
     history: list[Tensor] = []
     path: list[Tensor] = []
-    for evaluation in range(max_evaluations or solver.max_evaluations):
+    for evaluation in range(known.limit):
         if evaluation in counts:
-            path.append(known["z"].view(shape))
-        value = function(known["z"].view(shape))
+            path.append(known.z.view(shape))
+        value = function(known.z.view(shape))
         known = solver.tell(known, value.reshape(shape[0], width))
-        history.append(known["residual"])
-        if (evaluation + 1) % look_every == 0 and bool(known["done"].all()):
+        history.append(known.residual)
+        if (evaluation + 1) % look_every == 0 and bool(known.done.all()):
             break
-    path += [known["best"].view(shape)] * (len(counts) - len(path))
-    return Solution(
-        known["best"].view(shape),
-        known["best_residual"],
-        known["evaluations"],
-        known["converged"],
-        history,
-        known,
-        path,
-    )
+    best = known.best.view(shape)
+    path += [best] * (len(counts) - len(path))
+    return Solution(best, known.best_residual, known.evaluations, known.converged, history, known, path)

@@ -1,12 +1,12 @@
 """Solvers of z = f(z) that are told values of f and answer with the next z to try.
 
-A solver holds options only. What it knows of a problem is a dict of tensors that `begin` makes and `tell` replaces, so that
-one loop serves Python, TorchScript, a traced graph, and an engine that exchanges ghost atoms between evaluations:
+A solver holds options only. What it knows of a problem is a `SolveState`, which `begin` makes and `tell` replaces; the loop
+over both is `solve`, for batches, adjoints and compiled maps alike:
 
     known = solver.begin(start, system_index, n_systems)
-    while not bool(known["done"].all()):
-        known = solver.tell(known, f(known["z"]))
-    solution = known["best"]
+    while not known.done.all():
+        known = solver.tell(known, f(known.z))
+    solution = known.best
 
 Rows of z belong to systems; each system has residual, mixing weights and end of its own. Once a system is done its z stays
 as it is and its evaluations are not counted, whatever the others of the batch do.
@@ -17,7 +17,7 @@ An inverse Jacobian of an earlier solve nearby (preconditioner.py) can be given 
 |---|---|---|
 | z | `z` | [n_rows, width] |
 | g = f(z) - z | `gap` | [n_rows, width] |
-| dz_i, dg_i (secants) | `secants_z`, `secants_g` | [k, n_rows, width], oldest first |
+| dz_i, dg_i (secants) | `secants.z`, `secants.g` | [k, n_rows, width], oldest first |
 
 Sources: Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011), Eq. 2.2 (least squares over differences);
 Broyden (1965), and Bai, Kolter, Koltun, "Deep equilibrium models" (2019), Sec. 3 (its low-rank form).
@@ -25,20 +25,23 @@ Broyden (1965), and Bai, Kolter, Koltun, "Deep equilibrium models" (2019), Sec. 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlff_calc.errors import OptionError
-from mlff_calc.fixed_point.preconditioner import LowRankInverse, given_inverse, low_rank_product, preconditioned
+from mlff_calc.fixed_point.preconditioner import LowRankInverse, given_inverse, low_rank_product
+from mlff_calc.fixed_point.state import Secants, SolveState
 from mlff_calc.fixed_point.systems import system_dot, to_rows
 
 TINY = 1e-30
-"""Under roots and in quotients that may be of zeros."""
+"""Smallest divisor: sizes and overlaps below count as this."""
 
 
-class Solver(nn.Module):
+@dataclass(frozen=True)
+class Solver:
     """What all solvers share: residuals, the best state seen, and when a system is done.
 
     Args:
@@ -51,17 +54,16 @@ class Solver(nn.Module):
         OptionError: an option out of range.
     """
 
-    def __init__(
-        self, tolerance: float = 1e-4, relative: bool = True, max_evaluations: int = 50, damping: float = 1.0
-    ) -> None:
-        super().__init__()
-        check_range("tolerance", tolerance, tolerance > 0.0, "positive")
-        check_range("max_evaluations", max_evaluations, max_evaluations >= 1, "at least 1")
-        check_range("damping", damping, 0.0 < damping <= 1.0, "above 0 and at most 1")
-        self.tolerance = tolerance
-        self.relative = relative
-        self.max_evaluations = max_evaluations
-        self.damping = damping
+    tolerance: float = 1e-4
+    relative: bool = True
+    max_evaluations: int = 50
+    damping: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_range("tolerance", self.tolerance, self.tolerance > 0.0, "positive")
+        check_range("max_evaluations", self.max_evaluations, self.max_evaluations >= 1, "at least 1")
+        check_range("damping", self.damping, 0.0 < self.damping <= 1.0, "above 0 and at most 1")
 
     def begin(
         self,
@@ -71,7 +73,7 @@ class Solver(nn.Module):
         tolerance: float = 0.0,
         max_evaluations: int = 0,
         preconditioner: LowRankInverse | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> SolveState:
         """What is known before the first evaluation.
 
         Args:
@@ -82,85 +84,74 @@ class Solver(nn.Module):
             max_evaluations: likewise.
             preconditioner: an inverse Jacobian of the same rows, from an earlier solve.
 
-        Returns:
-            `z` (where to evaluate next), `best`, `best_residual` [n_systems], `residual` [n_systems], `evaluations`
-            [n_systems], `converged` and `done` [n_systems] (done: converged, or out of evaluations).
-
         Raises:
             OptionError: a preconditioner of other rows.
         """
         nothing = torch.zeros(n_systems, dtype=torch.bool, device=start.device)
         unknown = torch.full((n_systems,), float("inf"), dtype=torch.float64, device=start.device)
-        known = {
-            "z": start,
-            "best": start,
-            "residual": unknown,
-            "best_residual": unknown,
-            "evaluations": torch.zeros(n_systems, dtype=torch.long, device=start.device),
-            "converged": nothing,
-            "done": nothing,
-            "system_index": system_index,
-            "limit": torch.full(
-                (n_systems,),
-                max_evaluations if max_evaluations > 0 else self.max_evaluations,
-                dtype=torch.long,
-                device=start.device,
-            ),
-            "tolerance": torch.full_like(unknown, tolerance if tolerance > 0.0 else self.tolerance),
-        }
-        if preconditioner is not None:
-            known.update(given_inverse(preconditioner, start))
-        return known
+        return SolveState(
+            z=start,
+            best=start,
+            best_residual=unknown,
+            residual=unknown,
+            evaluations=torch.zeros(n_systems, dtype=torch.long, device=start.device),
+            converged=nothing,
+            done=nothing,
+            system_index=system_index,
+            n_systems=n_systems,
+            tolerance=tolerance or self.tolerance,
+            limit=max_evaluations or self.max_evaluations,
+            inverse=preconditioner and given_inverse(preconditioner, start),
+        )
 
-    def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
-        """Take note of `value` = f(z) and choose the next z."""
+    def tell(self, known: SolveState, value: Tensor) -> SolveState:
+        """Take note of `value` = f(z) [n_rows, width] and choose the next z."""
         raise NotImplementedError
 
-    def judge(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
+    def judge(self, known: SolveState, value: Tensor) -> SolveState:
         """Take note of `value` = f(z) [n_rows, width]: residuals, the best state, who is done."""
-        known = dict(known)
-        index, n_systems = known["system_index"], known["done"].shape[0]
-        gap = value - known["z"]
+        index, n_systems, before = known.system_index, known.n_systems, known.done
+        gap = value - known.z
+        whole = value if self.relative else torch.ones_like(gap)
         square = system_dot(gap.unsqueeze(0), gap, index, n_systems)[0]
-        if self.relative:
-            size = system_dot(value.unsqueeze(0), value, index, n_systems)[0]
-        else:
-            ones = torch.ones_like(gap)
-            size = system_dot(ones.unsqueeze(0), ones, index, n_systems)[0]
-        before = known["done"]
-        residual = torch.where(before, known["residual"], torch.sqrt(square / size.clamp(min=TINY)))
-        better = (residual < known["best_residual"]) & ~before
-        known["best"] = torch.where(to_rows(better, index, n_systems).unsqueeze(-1), known["z"], known["best"])
-        known["best_residual"] = torch.where(better, residual, known["best_residual"])
-        known["residual"] = residual
-        known["evaluations"] = known["evaluations"] + (~before).long()
-        known["converged"] = known["converged"] | (residual < known["tolerance"])
-        known["done"] = known["converged"] | (known["evaluations"] >= known["limit"])
-        return known
+        size = system_dot(whole.unsqueeze(0), whole, index, n_systems)[0]
+        residual = torch.where(before, known.residual, torch.sqrt(square / size.clamp(min=TINY)))
+        better = (residual < known.best_residual) & ~before
+        evaluations = known.evaluations + (~before).long()
+        converged = known.converged | (residual < known.tolerance)
+        return replace(
+            known,
+            best=torch.where(to_rows(better, index, n_systems).unsqueeze(-1), known.z, known.best),
+            best_residual=torch.where(better, residual, known.best_residual),
+            residual=residual,
+            evaluations=evaluations,
+            converged=converged,
+            done=converged | (evaluations >= known.limit),
+            last=(known.z, gap),
+        )
 
-    def move(self, known: dict[str, Tensor], proposal: Tensor) -> dict[str, Tensor]:
+    def move(self, known: SolveState, proposal: Tensor) -> SolveState:
         """Go on at `proposal` [n_rows, width] in systems that are not done."""
-        index, n_systems = known["system_index"], known["done"].shape[0]
-        done = to_rows(known["done"], index, n_systems).unsqueeze(-1)
-        known["z"] = torch.where(done, known["z"], proposal)
-        return known
+        done = to_rows(known.done, known.system_index, known.n_systems).unsqueeze(-1)
+        return replace(known, z=torch.where(done, known.z, proposal))
 
 
 class Picard(Solver):
     """Plain iteration z <- z + damping * g, or z <- z - damping * B g with a preconditioner."""
 
-    def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
+    def tell(self, known: SolveState, value: Tensor) -> SolveState:
         """Take note of `value` = f(z) and choose the next z."""
-        gap = value - known["z"]
-        known = self.judge(known, value)
-        return self.move(known, known["z"] + self.damping * preconditioned(known, gap))
+        step = known.preconditioned(value - known.z)
+        return self.move(self.judge(known, value), known.z + self.damping * step)
 
 
+@dataclass(frozen=True)
 class Anderson(Solver):
     """Anderson acceleration: the step that would make g smallest, were g linear between the last few states.
 
     Weights come from a least-squares problem per system, in float64, over secants scaled to length one, with a ridge: the
     ridge is relative to the secants at every stage of the solve (an absolute one stops the acceleration near the solution).
+    A solve nearby may begin with the `secants` of an earlier one, so that its first step is accelerated.
 
     Args:
         history: secants kept.
@@ -171,61 +162,49 @@ class Anderson(Solver):
         OptionError: an option out of range.
     """
 
-    def __init__(
-        self,
-        tolerance: float = 1e-4,
-        relative: bool = True,
-        max_evaluations: int = 50,
-        damping: float = 1.0,
-        history: int = 5,
-        ridge: float = 1e-10,
-    ) -> None:
-        super().__init__(tolerance, relative, max_evaluations, damping)
-        check_range("history", history, history >= 1, "at least 1")
-        check_range("ridge", ridge, ridge > 0.0, "positive")
-        self.history = history
-        self.ridge = ridge
+    history: int = 5
+    ridge: float = 1e-10
 
-    def resume(self, known: dict[str, Tensor], secants_z: Tensor, secants_g: Tensor) -> dict[str, Tensor]:
-        """Begin with the secants [k, n_rows, width] of an earlier solve nearby, so that the first step is accelerated."""
-        known = dict(known)
-        known["secants_z"], known["secants_g"] = secants_z, secants_g
-        return known
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        check_range("history", self.history, self.history >= 1, "at least 1")
+        check_range("ridge", self.ridge, self.ridge > 0.0, "positive")
 
-    def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
+    def tell(self, known: SolveState, value: Tensor) -> SolveState:
         """Take note of `value` = f(z) and choose the next z."""
-        z, gap = known["z"], value - known["z"]
-        known = self.judge(known, value)
-        if "last_z" in known:
-            step_z, step_g = (z - known["last_z"]).unsqueeze(0), (gap - known["last_gap"]).unsqueeze(0)
-            if "secants_z" in known:
-                step_z = torch.cat([known["secants_z"], step_z])[-self.history :]
-                step_g = torch.cat([known["secants_g"], step_g])[-self.history :]
-            known["secants_z"], known["secants_g"] = step_z, step_g
-        known["last_z"], known["last_gap"] = z, gap
-        proposal = z + self.damping * preconditioned(known, gap)
-        if "secants_z" in known:
-            proposal = proposal - self.correction(known, gap)
+        z, gap, secants = known.z, value - known.z, known.secants
+        if known.last is not None:
+            step_z, step_g = (z - known.last[0]).unsqueeze(0), (gap - known.last[1]).unsqueeze(0)
+            if secants is not None:
+                step_z = torch.cat([secants.z, step_z])[-self.history :]
+                step_g = torch.cat([secants.g, step_g])[-self.history :]
+            secants = Secants(step_z, step_g)
+        known = replace(self.judge(known, value), secants=secants)
+        proposal = z + self.damping * known.preconditioned(gap)
+        if secants is not None:
+            proposal = proposal - self.correction(known, secants, gap)
         return self.move(known, proposal)
 
-    def correction(self, known: dict[str, Tensor], gap: Tensor) -> Tensor:
+    def correction(self, known: SolveState, secants: Secants, gap: Tensor) -> Tensor:
         """The part of the step [n_rows, width] along the secants, by least squares."""
-        index, n_systems = known["system_index"], known["done"].shape[0]
-        secants_z, secants_g = known["secants_z"], known["secants_g"]
-        k = secants_g.shape[0]
-        rows = [system_dot(secants_g, secants_g[i], index, n_systems) for i in range(k)]
+        index, n_systems = known.system_index, known.n_systems
+        k = secants.g.shape[0]
+        rows = [system_dot(secants.g, secants.g[i], index, n_systems) for i in range(k)]
         gram = torch.stack(rows).permute(2, 0, 1)
         scale = torch.sqrt(torch.diagonal(gram, dim1=1, dim2=2)).clamp(min=TINY)
         ridge = self.ridge * torch.eye(k, dtype=gram.dtype, device=gram.device)
-        right = system_dot(secants_g, gap, index, n_systems).transpose(0, 1) / scale
+        right = system_dot(secants.g, gap, index, n_systems).transpose(0, 1) / scale
         scaled = gram / scale.unsqueeze(1) / scale.unsqueeze(2) + ridge
         weights = torch.linalg.solve_ex(scaled, right.unsqueeze(-1))[0].squeeze(-1) / scale
         weights = to_rows(weights.transpose(0, 1), index, n_systems).to(gap.dtype).unsqueeze(-1)
-        if "left" in known:
-            return (weights * secants_z).sum(dim=0) + self.damping * preconditioned(known, (weights * secants_g).sum(0))
-        return (weights * (secants_z + self.damping * secants_g)).sum(dim=0)
+        if known.inverse is None:
+            return (weights * (secants.z + self.damping * secants.g)).sum(dim=0)
+        along_g = known.preconditioned((weights * secants.g).sum(dim=0))
+        return (weights * secants.z).sum(dim=0) + self.damping * along_g
 
 
+@dataclass(frozen=True)
 class Broyden(Solver):
     """Broyden's method: an inverse Jacobian of g of low rank, B = -1 + sum_i u_i v_i^T per system, updated at every step.
 
@@ -239,34 +218,20 @@ class Broyden(Solver):
         OptionError: an option out of range.
     """
 
-    def __init__(
-        self,
-        tolerance: float = 1e-4,
-        relative: bool = True,
-        max_evaluations: int = 50,
-        damping: float = 1.0,
-        history: int = 20,
-    ) -> None:
-        super().__init__(tolerance, relative, max_evaluations, damping)
-        check_range("history", history, history >= 1, "at least 1")
-        self.history = history
+    history: int = 20
 
-    def resume(self, known: dict[str, Tensor], left: Tensor, right: Tensor) -> dict[str, Tensor]:
-        """Begin with an inverse Jacobian found before, `left` (u) and `right` (v) [k, n_rows, width], as preconditioner."""
-        known = dict(known)
-        known["left"], known["right"] = left, right
-        return known
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        check_range("history", self.history, self.history >= 1, "at least 1")
 
-    def tell(self, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
+    def tell(self, known: SolveState, value: Tensor) -> SolveState:
         """Take note of `value` = f(z) and choose the next z."""
-        z, gap = known["z"], value - known["z"]
-        known = self.judge(known, value)
-        index, n_systems = known["system_index"], known["done"].shape[0]
-        if "left" not in known:
-            known["left"], known["right"] = gap.new_zeros((0, *gap.shape)), gap.new_zeros((0, *gap.shape))
-        left, right = known["left"], known["right"]
-        if "last_z" in known:
-            step_z, step_g = z - known["last_z"], gap - known["last_gap"]
+        z, gap, index, n_systems = known.z, value - known.z, known.system_index, known.n_systems
+        nothing = gap.new_zeros((0, *gap.shape))
+        left, right = known.inverse or LowRankInverse(nothing, nothing)
+        if known.last is not None:
+            step_z, step_g = z - known.last[0], gap - known.last[1]
             image = low_rank_product(left, right, step_g, index, n_systems)
             row = low_rank_product(right, left, step_z, index, n_systems)
             overlap = system_dot(row.unsqueeze(0), step_g, index, n_systems)[0]
@@ -277,8 +242,7 @@ class Broyden(Solver):
             new = (step_z - image) * to_rows(inverse, index, n_systems).to(gap.dtype).unsqueeze(-1)
             left = torch.cat([left, new.unsqueeze(0)])[-self.history :]
             right = torch.cat([right, row.unsqueeze(0)])[-self.history :]
-            known["left"], known["right"] = left, right
-        known["last_z"], known["last_gap"] = z, gap
+        known = replace(self.judge(known, value), inverse=LowRankInverse(left, right))
         return self.move(known, z - self.damping * low_rank_product(left, right, gap, index, n_systems))
 
 

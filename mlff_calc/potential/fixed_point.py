@@ -28,6 +28,7 @@ Source: Burger et al., "DEQuify your force field" (2025) for the model; implicit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -70,10 +71,10 @@ class FixedPointPotential(Potential):
         backbone: Any = other.backbone
         if precision == "float64" and backbone.tolerance > DOUBLE_TOLERANCE:
             backbone.tolerance = DOUBLE_TOLERANCE
-            backbone.solver.max_evaluations *= LONGER
+            backbone.solver = replace(backbone.solver, max_evaluations=LONGER * backbone.solver.max_evaluations)
         elif precision != "float64" and self.precision == "float64":
-            backbone.tolerance = float(self.config["backbone"]["tolerance"])
-            backbone.solver.max_evaluations = int(self.config["backbone"]["max_evaluations"])
+            backbone.tolerance = self.config["backbone"]["tolerance"]
+            backbone.solver = replace(backbone.solver, max_evaluations=self.config["backbone"]["max_evaluations"])
         return other
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -89,7 +90,7 @@ class FixedPointPotential(Potential):
         out.update(found)
         return out
 
-    def solve(self, graph: dict[str, Tensor], counts: list[int] | None = None) -> dict[str, Tensor]:
+    def solve(self, graph: dict[str, Tensor], counts: Sequence[int] = ()) -> dict[str, Tensor]:
         """State and adjoint by the backbone's solver, to the tolerance of training or use, without a tape.
 
         Args:
@@ -102,75 +103,48 @@ class FixedPointPotential(Potential):
             sooner has what it ended with. Both belong to the same number of evaluations; the adjoint equation is that of
             the last state.
         """
-        wanted: list[int] = []
-        if counts is not None:
-            wanted = counts
-        index, edge_index, n_systems = graph["system_index"], graph["edge_index"], graph["cell"].shape[0]
-        tolerance = self.backbone.training_tolerance if self.training else self.backbone.tolerance
-        most = self.backbone.training_evaluations if self.training else self.backbone.solver.max_evaluations
+        backbone, edge_index = self.backbone, graph["edge_index"]
         inputs = self.inputs(graph, graph["edge_vec"].detach())
         with torch.no_grad():
-            prepared = self.backbone.prepare(inputs)
-            start = graph["start_state"].to(prepared[0].dtype) if "start_state" in graph else prepared[0]
-            known = self.backbone.solver.begin(start.flatten(1), index, n_systems, tolerance, most)
-            path: list[Tensor] = []
-            made = 0
-            while not bool(known["done"].all()):
-                if made in wanted:
-                    path.append(known["z"].view(start.shape))
-                made += 1
-                value = self.backbone.evaluate(known["z"].view(start.shape), edge_index, prepared)
-                known = self.backbone.solver.tell(known, value.flatten(1))
-        out = {"state": known["best"].view(start.shape), "residual": known["best_residual"]}
-        out["evaluations"] = known["evaluations"]
-        if len(wanted) > 0:
-            out["path_states"] = along(path, out["state"], wanted)
-        out.update(self.solve_adjoint(graph, inputs, prepared, out["state"], wanted))
-        return out
+            prepared = backbone.prepare(inputs)
+            start = graph.get("start_state", prepared[0])
+            found = backbone.solve(lambda z: backbone.evaluate(z, edge_index, prepared), start, graph, counts)
+        out = {"state": found.state, "residual": found.residual, "evaluations": found.evaluations}
+        if counts:
+            out["path_states"] = torch.stack(found.path)
+        if self.direct_forces:
+            return out | self.no_adjoint(out, counts)
+        here = found.state.detach().requires_grad_(True)
+        value = backbone.evaluate(here, edge_index, prepared)
+        return out | self.solve_adjoint(graph, here, value, self.read(inputs, here), counts)
+
+    def no_adjoint(self, found: dict[str, Tensor], counts: Sequence[int] = ()) -> dict[str, Tensor]:
+        """What `solve` says of the adjoint with direct forces: zeros, after what it says of the state."""
+        names = {"adjoint": "state", "adjoint_residual": "residual", "adjoint_evaluations": "evaluations"}
+        names |= {"path_adjoints": "path_states"} if counts else {}
+        return {name: torch.zeros_like(found[like]) for name, like in names.items()}
 
     def solve_adjoint(
-        self,
-        graph: dict[str, Tensor],
-        inputs: dict[str, Tensor],
-        prepared: list[Tensor],
-        state: Tensor,
-        counts: list[int],
+        self, graph: dict[str, Tensor], here: Tensor, value: Tensor, energies: Tensor, counts: Sequence[int] = ()
     ) -> dict[str, Tensor]:
-        """What `solve` says of the adjoint at a state; zeros with direct forces.
+        """What `solve` says of the adjoint at a state.
 
         Args:
             graph: as for `forward`.
-            inputs: what the backbone reads of it.
-            prepared: what f needs of it.
-            state: z [n_atoms, (l_max+1)^2, channels].
-            counts: as for `solve`, empty where nothing more is wanted.
+            here: z [n_atoms, (l_max+1)^2, channels], the beginning of the tapes of the two that follow.
+            value: f(z).
+            energies: e(z) [n_atoms].
+            counts: as for `solve`.
         """
-        index, n_systems = graph["system_index"], graph["cell"].shape[0]
-        tolerance = self.backbone.training_tolerance if self.training else self.backbone.tolerance
-        most = self.backbone.training_evaluations if self.training else self.backbone.solver.max_evaluations
-        here = state.detach().requires_grad_(True)
-        path: list[Tensor] = []
-        if self.direct_forces:
-            nothing = torch.zeros(n_systems, dtype=torch.float64, device=here.device)
-            out = {"adjoint": torch.zeros_like(state), "adjoint_residual": nothing}
-            out["adjoint_evaluations"] = torch.zeros(n_systems, dtype=torch.long, device=here.device)
-        else:
-            cotangent = derivatives([self.read(inputs, here)], [here])[0]
-            value = self.backbone.evaluate(here, graph["edge_index"], prepared)
-            start = graph["start_adjoint"].to(here.dtype) if "start_adjoint" in graph else cotangent
-            known = self.backbone.solver.begin(start.flatten(1), index, n_systems, tolerance, most)
-            made = 0
-            while not bool(known["done"].all()):
-                if made in counts:
-                    path.append(known["z"].view(here.shape))
-                made += 1
-                pulled = derivatives([value], [here], [known["z"].view(here.shape)])[0]
-                known = self.backbone.solver.tell(known, (cotangent + pulled).flatten(1))
-            out = {"adjoint": known["best"].view(here.shape), "adjoint_residual": known["best_residual"]}
-            out["adjoint_evaluations"] = known["evaluations"]
-        if len(counts) > 0:
-            out["path_adjoints"] = along(path, out["adjoint"], counts)
-        return out
+        cotangent = derivatives([energies], [here])[0]
+        found = self.backbone.solve(
+            lambda guess: cotangent + derivatives([value], [here], [guess])[0],
+            graph.get("start_adjoint", cotangent),
+            graph,
+            counts,
+        )
+        out = {"adjoint": found.state, "adjoint_residual": found.residual, "adjoint_evaluations": found.evaluations}
+        return out | ({"path_adjoints": torch.stack(found.path)} if counts else {})
 
     def read(self, inputs: dict[str, Tensor], state: Tensor) -> Tensor:
         """Energies e(z) [n_atoms] (eV) of a state, without repulsion."""
@@ -232,13 +206,6 @@ class FixedPointPotential(Potential):
         after = scatter_sum(product.square().flatten(1).sum(dim=1), index, n_systems)
         lengths = torch.sqrt(after.detach() + 1e-30).index_select(0, index).view(-1, 1, 1)
         return {"growth": torch.sqrt(after / (before + 1e-30) + 1e-12), "probe": product.detach() / lengths}
-
-
-def along(path: list[Tensor], best: Tensor, counts: list[int]) -> Tensor:
-    """What a solve tried at `counts` [n_counts, *best.shape], as far as it came; `best` for the rest."""
-    for _ in range(len(counts) - len(path)):
-        path.append(best)
-    return torch.stack(path)
 
 
 def derivatives(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from mlff_calc.errors import OptionError
-from mlff_calc.fixed_point import Anderson, Broyden, Picard, build_solver, solve
+from mlff_calc.fixed_point import Anderson, Broyden, LowRankInverse, Picard, build_solver, inverse_of, solve
 from mlff_calc.fixed_point.preconditioner import low_rank_product
 
 NAMES = ("picard", "anderson", "broyden")
@@ -131,8 +133,7 @@ def test_carried_secants_save_evaluations() -> None:
     problem.inject = problem.inject + 0.05
     start = first.state
     cold = solve(problem, start, solver)
-    known = solver.begin(start, problem.index, 1)
-    known = solver.resume(known, first.known["secants_z"], first.known["secants_g"])
+    known = replace(solver.begin(start, problem.index, 1), secants=first.known.secants)
     warm = solve(problem, start, solver, known=known)
     assert bool(warm.converged)
     assert int(warm.evaluations) < 0.6 * int(cold.evaluations)
@@ -145,19 +146,19 @@ def test_broyden_gives_an_inverse_jacobian() -> None:
     start = torch.zeros(1, 12, dtype=torch.float64)
     states = []
     known = solver.begin(start, problem.index, 1)
-    while not bool(known["done"].all()):
-        states.append(known["z"])
-        known = solver.tell(known, problem(known["z"]))
-    left, right, index = known["left"], known["right"], known["system_index"]
+    while not bool(known.done.all()):
+        states.append(known.z)
+        known = solver.tell(known, problem(known.z))
+    (left, right), index = inverse_of(known), known.system_index
     step = states[-1] - states[-2]
     change = (problem(states[-1]) - states[-1]) - (problem(states[-2]) - states[-2])
     torch.testing.assert_close(low_rank_product(left, right, change, index, 1), step, rtol=1e-8, atol=1e-12)
     vector = torch.randn(1, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     turned = low_rank_product(right, left, vector, index, 1)
     torch.testing.assert_close((turned * change).sum(), (vector * step).sum(), rtol=1e-8, atol=1e-12)
-    cold = int(known["evaluations"])
+    cold = int(known.evaluations)
     problem.inject = problem.inject + 0.05
-    begun = solver.resume(solver.begin(known["best"], index, 1), left, right)
+    begun = solver.begin(known.best, index, 1, preconditioner=LowRankInverse(left, right))
     assert int(solve(problem, start, solver, known=begun).evaluations) < 0.6 * cold
 
 

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from torch import Tensor
 
+from mlff_calc.fixed_point import SolveState
 from mlff_calc.graph import Graph, collate, graph_from_atoms
 from mlff_calc.potential import build_potential, evaluate_atoms, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
@@ -371,8 +372,8 @@ def test_states_on_the_way(potential: FixedPointPotential, monkeypatch: pytest.M
     told: list[Tensor] = []
     tell = type(potential.backbone.solver).tell
 
-    def noted(self: object, known: dict[str, Tensor], value: Tensor) -> dict[str, Tensor]:
-        told.append(known["z"].view_as(start["start_state"]))
+    def noted(self: object, known: SolveState, value: Tensor) -> SolveState:
+        told.append(known.z.view_as(start["start_state"]))
         return tell(self, known, value)
 
     monkeypatch.setattr(type(potential.backbone.solver), "tell", noted)
