@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mlff_calc.backbones.keys import NODE_SPECIES
 from mlff_calc.registry import Registry
 
 
@@ -43,7 +44,7 @@ class Backbone(nn.Module):
 
 def node_species(graph: dict[str, Tensor]) -> Tensor | None:
     """Species [n_nodes] of an engine's own atoms and its ghosts; None where one process holds all atoms."""
-    return graph.get("node_species")
+    return graph.get(NODE_SPECIES)
 
 
 LARGEST: dict[str, float] = {

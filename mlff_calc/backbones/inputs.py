@@ -13,15 +13,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mlff_calc.backbones.keys import EDGE_INPUTS, INPUT_FEATURES
+
 
 def input_features(graph: dict[str, Tensor]) -> Tensor | None:
     """Scalars and vectors known of atoms [n_atoms, 4, channels]; None where there are none."""
-    return graph.get("input_features")
+    return graph.get(INPUT_FEATURES)
 
 
 def edge_inputs(graph: dict[str, Tensor]) -> Tensor | None:
     """What is known of edges [n_edges, n_basis]; None where there is nothing."""
-    return graph.get("edge_inputs")
+    return graph.get(EDGE_INPUTS)
 
 
 def add_inputs(features: Tensor, inputs: Tensor) -> Tensor:

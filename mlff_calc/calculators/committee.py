@@ -17,7 +17,8 @@ from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.export.opening import load_any, precision_of
-from mlff_calc.graph.keys import ATOMIC_VIRIAL, EDGE_INDEX, EDGE_VEC, ENERGIES, ENERGY, FORCES, Graph
+from mlff_calc.graph.keys import EDGE_INDEX, EDGE_VEC, Graph
+from mlff_calc.potential.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
 
 if TYPE_CHECKING:
     from mlff_calc.export.exported import ExportedPotential

@@ -27,7 +27,7 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlff_calc.graph.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
+from mlff_calc.potential.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
 
 Arrays = dict[str, NDArray[np.float64]]
 Results = dict[str, Any]

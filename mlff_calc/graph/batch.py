@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from mlff_calc.errors import OptionError, StructureError
-from mlff_calc.graph import keys
-from mlff_calc.graph.keys import Graph, Key, Level, get_key, level_counts
+from mlff_calc.graph.keys import WHOLE, Graph, Key, get_key, level_counts, systems_of
 
 
 def to_device(graph: Graph, device: str | torch.device, non_blocking: bool = False) -> Graph:
@@ -30,7 +29,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
 
     Raises:
         OptionError: no graphs.
-        StructureError: an unknown key, or an integer key that only some graphs have.
+        StructureError: an unknown key, one of a whole graph, or an integer key that only some graphs have.
     """
     if len(graphs) == 0:
         raise OptionError("cannot make a batch of no graphs; give at least one")
@@ -38,7 +37,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
     names = dict.fromkeys(name for graph in graphs for name in graph)
     batch: Graph = {}
     for name in names:
-        key = get_key(name)
+        key = _in_batches(name)
         parts = [graph.get(name) for graph in graphs]
         template = next(part for part in parts if part is not None)
         filled = [
@@ -49,6 +48,14 @@ def collate(graphs: Sequence[Graph]) -> Graph:
             filled = _shifted(filled, [count[key.points_to] for count in counts])
         batch[name] = torch.cat(filled, dim=key.axis)
     return batch
+
+
+def _in_batches(name: str) -> Key:
+    """The declaration of a key that a batch may hold."""
+    key = get_key(name)
+    if key.level == WHOLE:
+        raise StructureError(f"graph key '{name}' belongs to one graph as a whole; leave it out of batches")
+    return key
 
 
 def _missing(key: Key, template: torch.Tensor, count: int) -> torch.Tensor:
@@ -79,21 +86,18 @@ def split(batch: Graph) -> list[Graph]:
         One graph per system, views of the batch where possible.
 
     Raises:
-        StructureError: atoms are not in order of their system.
+        StructureError: entries are not in order of their system, or belong to none.
     """
-    system_index = batch[keys.SYSTEM_INDEX]
-    if bool((system_index[1:] < system_index[:-1]).any()):
-        raise StructureError("graph key 'system_index' is not sorted; only batches made by collate can be split")
-    n_systems = level_counts(batch)["system"]
-    edge_system = system_index[batch[keys.EDGE_INDEX][0]]
-    sizes: dict[Level, list[int]] = {
-        "atom": torch.bincount(system_index, minlength=n_systems).tolist(),
-        "edge": torch.bincount(edge_system, minlength=n_systems).tolist(),
-        "system": [1] * n_systems,
-    }
+    keys = {name: _in_batches(name) for name in batch}
+    n_systems, sizes = level_counts(batch)["system"], {}
+    for level in {key.level for key in keys.values()} | {key.points_to for key in keys.values() if key.points_to}:
+        owners = systems_of(batch, level)
+        if bool((owners[1:] < owners[:-1]).any()):
+            raise StructureError(f"entries of level '{level}' are not sorted by system; split what collate has made")
+        sizes[level] = torch.bincount(owners, minlength=n_systems).tolist()
     graphs: list[Graph] = [{} for _ in range(n_systems)]
     for name, tensor in batch.items():
-        key = get_key(name)
+        key = keys[name]
         parts = list(torch.split(tensor, sizes[key.level], dim=key.axis))
         if key.points_to is not None:
             before = 0

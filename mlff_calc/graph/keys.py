@@ -1,39 +1,40 @@
-"""The key registry: every tensor a graph may hold, with its level, shape, dtype and unit.
+"""The registry of keys and levels: every tensor a graph may hold, with its level, shape, dtype and unit.
 
 A graph is a plain ``dict[str, torch.Tensor]``. Nothing about it is guessed from shapes at run time: what a tensor belongs
-to (atoms, edges or systems) is declared here once, and batching, validation and the documentation read it from here.
+to (atoms, edges or systems) is declared once, and batching, validation and the documentation read it from here. The keys of
+this file are those that every graph has; each room declares the ones it brings, and may declare a level of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final, Literal
+from typing import Final
 
 import torch
 
 from mlff_calc.errors import OptionError, StructureError
 
 Graph = dict[str, torch.Tensor]
-Level = Literal["atom", "edge", "system", "node"]
+Level = str
+WHOLE: Final = "graph"
+"""Level of tensors that belong to a graph as a whole."""
+INT: Final = torch.int64
+DOUBLE: Final = torch.float64
 
-ATOMIC_NUMBERS: Final = "atomic_numbers"
-SYSTEM_INDEX: Final = "system_index"
-POSITIONS: Final = "positions"
-EDGE_INDEX: Final = "edge_index"
-EDGE_VEC: Final = "edge_vec"
-CELL: Final = "cell"
-PBC: Final = "pbc"
-NODE_FEATURES: Final = "node_features"
-ENERGY: Final = "energy"
-ENERGIES: Final = "energies"
-FORCES: Final = "forces"
-STRESS: Final = "stress"
-VIRIAL: Final = "virial"
-ATOMIC_VIRIAL: Final = "atomic_virial"
 
-INPUT_KEYS: Final = (ATOMIC_NUMBERS, SYSTEM_INDEX, POSITIONS, EDGE_INDEX, EDGE_VEC, CELL, PBC)
-"""The keys every graph has before a backbone sees it."""
+@dataclass(frozen=True)
+class LevelRule:
+    """How the entries of a level are counted, and which entry of a level below each belongs to.
+
+    Attributes:
+        counted_by: Keys with one entry per entry of the level; the first that a graph holds counts, none means no entries.
+        owner: Index key (of two dimensions: its first row) that says what an entry belongs to; None where nothing does, so
+            that batches with such entries cannot be split.
+    """
+
+    counted_by: tuple[str, ...]
+    owner: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Key:
 
     Attributes:
         name: the key in the dict.
-        level: what the tensor has one entry of: ``atom``, ``edge``, ``system`` or ``node`` (own atoms, then ghosts).
+        level: what the tensor has one entry of, a registered level such as ``atom``, ``edge`` or ``system``; `WHOLE` for a
+            tensor of the whole graph, which cannot stand in a batch.
         shape: the dimensions beside the level's own; None where the size is free (channels, for example).
         dtype: the dtype at the boundary; None for any floating dtype.
         unit: unit of the values, empty where there is none.
@@ -62,10 +64,30 @@ class Key:
 
     def full_shape(self, count: int) -> tuple[int | None, ...]:
         """Shape of the whole tensor for `count` entries of its level."""
+        if self.level == WHOLE:
+            return self.shape
         return (*self.shape[: self.axis], count, *self.shape[self.axis :])
 
 
 KEYS: dict[str, Key] = {}
+LEVELS: dict[Level, LevelRule] = {}
+
+
+def register_level(name: Level, *counted_by: str, owner: str | None = None) -> Level:
+    """Add a level to the registry, and give its name back.
+
+    Args:
+        name: Name of the level.
+        *counted_by: Keys that count it; see `LevelRule`.
+        owner: Key of what its entries belong to; see `LevelRule`.
+
+    Raises:
+        OptionError: The name is taken by a different rule.
+    """
+    rule = LevelRule(counted_by, owner)
+    if LEVELS.setdefault(name, rule) != rule:
+        raise OptionError(f"level '{name}' is already registered as {LEVELS[name]}; choose another name")
+    return name
 
 
 def register_key(key: Key) -> Key:
@@ -99,67 +121,68 @@ def get_key(name: str) -> Key:
     return key
 
 
-_INT, _DOUBLE = torch.int64, torch.float64
-for _key in (
-    Key(ATOMIC_NUMBERS, "atom", (), _INT, "", "atomic number Z"),
-    Key(SYSTEM_INDEX, "atom", (), _INT, "", "which system of the batch the atom belongs to", points_to="system"),
-    Key(POSITIONS, "atom", (3,), _DOUBLE, "Angstrom", "positions as the user gave them, not wrapped"),
-    Key(
-        EDGE_INDEX,
-        "edge",
-        (2,),
-        _INT,
-        "",
-        "row 0: centre i, which receives; row 1: neighbour j; sorted by centre",
-        axis=1,
-        points_to="atom",
-    ),
-    Key(EDGE_VEC, "edge", (3,), _DOUBLE, "Angstrom", "x_j - x_i with image shifts included"),
-    Key(CELL, "system", (3, 3), _DOUBLE, "Angstrom", "rows are cell vectors, zeros where there is none"),
-    Key(PBC, "system", (3,), torch.bool, "", "periodic along each cell vector"),
-    Key(NODE_FEATURES, "atom", (None, None), None, "", "features [n_atoms, (degree+1)^2, channels], e3nn order"),
-    Key(ENERGY, "system", (), _DOUBLE, "eV", "total energy"),
-    Key(ENERGIES, "atom", (), _DOUBLE, "eV", "energy of each atom"),
-    Key(FORCES, "atom", (3,), _DOUBLE, "eV/Angstrom", "force on each atom"),
-    Key(STRESS, "system", (3, 3), _DOUBLE, "eV/Angstrom^3", "stress, tensile positive: -virial / volume"),
-    Key(VIRIAL, "system", (3, 3), _DOUBLE, "eV", "minus the sum of r (x) dE/dr, positive in compression"),
-    Key(ATOMIC_VIRIAL, "atom", (3, 3), _DOUBLE, "eV", "the virial's share of each atom"),
-    Key("start_state", "atom", (None, None), None, "", "where the solve of a fixed point begins"),
-    Key("start_adjoint", "atom", (None, None), None, "", "where the solve of its adjoint begins"),
-    Key("state", "atom", (None, None), None, "", "fixed point z [n_atoms, (l_max+1)^2, channels], e3nn order"),
-    Key("adjoint", "atom", (None, None), None, "", "adjoint lambda of the fixed point, of the same shape"),
-    Key("residual", "system", (), _DOUBLE, "", "relative residual of z"),
-    Key("adjoint_residual", "system", (), _DOUBLE, "", "relative residual of lambda"),
-    Key("evaluations", "system", (), _INT, "", "evaluations of f that the solve took"),
-    Key("adjoint_evaluations", "system", (), _INT, "", "products with the transposed Jacobian that it took"),
-    Key("probe", "atom", (None, None), None, "", "direction of a power iteration in training"),
-    Key("growth", "system", (), None, "", "how much the transposed Jacobian lengthens the probe"),
-    Key("node_numbers", "node", (), _INT, "", "atomic numbers of an engine's own atoms, then of its ghosts"),
-    Key("owned", "atom", (), _DOUBLE, "", "1 where the energy of an atom counts, 0 elsewhere"),
-    Key("dropout", "atom", (None,), None, "", "factors of messages, the same in every evaluation of a solve"),
-    Key("velocities", "atom", (3,), _DOUBLE, "length/time", "velocities, in the units of the data"),
-    Key("node_scalars", "atom", (None,), _DOUBLE, "", "numbers that belong to atoms, such as charges"),
-    Key("edge_scalars", "edge", (None,), _DOUBLE, "", "numbers that belong to edges, such as hops"),
-    Key("horizon", "system", (), _DOUBLE, "time", "how far ahead to predict, in the velocities' unit of time"),
-    Key("input_features", "atom", (4, None), None, "", "what is known of atoms beside their species: scalars, vectors"),
-    Key("edge_inputs", "edge", (None,), None, "", "what is known of edges, added to their radial basis"),
-    Key("drift", "atom", (3,), None, "length", "constant-velocity steps, as long as what is to be predicted"),
-    Key("moved", "atom", (3,), None, "length", "how far a backbone has moved its atoms"),
-    Key("displacements", "atom", (3,), _DOUBLE, "length", "how far atoms are from where they were"),
-    Key("velocity_changes", "atom", (3,), _DOUBLE, "length/time", "final velocities minus initial ones"),
-    Key("noise", "atom", (3,), _DOUBLE, "", "noise in positions, in units of its standard deviation"),
-):
-    register_key(_key)
+def declare(
+    name: str,
+    level: Level,
+    shape: tuple[int | None, ...],
+    dtype: torch.dtype | None,
+    unit: str,
+    doc: str,
+    *,
+    axis: int = 0,
+    points_to: Level | None = None,
+) -> str:
+    """Register a key, whose attributes are the arguments, and give its name back.
+
+    Raises:
+        OptionError: The name is taken by a different declaration.
+    """
+    return register_key(Key(name, level, shape, dtype, unit, doc, axis, points_to)).name
+
+
+ATOMIC_NUMBERS: Final = declare("atomic_numbers", "atom", (), INT, "", "atomic number Z, or number of a kind")
+SYSTEM_INDEX: Final = declare("system_index", "atom", (), INT, "", "system of the batch it belongs to", points_to="system")
+POSITIONS: Final = declare("positions", "atom", (3,), DOUBLE, "Angstrom", "positions as the user gave them, not wrapped")
+EDGE_INDEX: Final = declare(
+    "edge_index", "edge", (2,), INT, "", "row 0: centre i, which receives; row 1: neighbour j; sorted by centre",
+    axis=1, points_to="atom",
+)  # fmt: skip
+EDGE_VEC: Final = declare("edge_vec", "edge", (3,), DOUBLE, "Angstrom", "x_j - x_i with image shifts included")
+CELL: Final = declare("cell", "system", (3, 3), DOUBLE, "Angstrom", "rows are cell vectors, zeros where there is none")
+PBC: Final = declare("pbc", "system", (3,), torch.bool, "", "periodic along each cell vector")
+
+INPUT_KEYS: Final = (ATOMIC_NUMBERS, SYSTEM_INDEX, POSITIONS, EDGE_INDEX, EDGE_VEC, CELL, PBC)
+"""The keys every graph has before a backbone sees it."""
+
+register_level("system", CELL)
+register_level("atom", ATOMIC_NUMBERS, owner=SYSTEM_INDEX)
+register_level("edge", EDGE_INDEX, owner=EDGE_INDEX)
+register_level(WHOLE)
 
 
 def level_counts(graph: Graph) -> dict[Level, int]:
-    """Numbers of atoms, edges and systems, read from the keys that define them."""
-    return {
-        "atom": graph[ATOMIC_NUMBERS].shape[0],
-        "edge": graph[EDGE_INDEX].shape[1],
-        "system": graph[CELL].shape[0],
-        "node": graph["node_numbers" if "node_numbers" in graph else ATOMIC_NUMBERS].shape[0],
-    }
+    """Numbers of entries of every registered level, read from the keys that count it."""
+    counts = {}
+    for level, rule in LEVELS.items():
+        name = next((name for name in rule.counted_by if name in graph), None)
+        counts[level] = 0 if name is None else graph[name].shape[get_key(name).axis]
+    return counts
+
+
+def systems_of(graph: Graph, level: Level) -> torch.Tensor:
+    """The system that each entry of a level belongs to.
+
+    Raises:
+        StructureError: The entries of this level belong to nothing.
+    """
+    if level == "system":
+        return torch.arange(graph[CELL].shape[0], device=graph[CELL].device)
+    owner = LEVELS[level].owner
+    if owner is None:
+        raise StructureError(f"the entries of level '{level}' belong to no system; leave its keys out of batches")
+    index, below = graph[owner], get_key(owner).points_to
+    index = index[0] if index.ndim > 1 else index
+    return index if below == "system" else systems_of(graph, str(below))[index]
 
 
 def validate_graph(graph: Graph, required: tuple[str, ...] = INPUT_KEYS) -> None:
@@ -204,10 +227,12 @@ def _check_tensor_kind(key: Key, tensor: torch.Tensor) -> None:
         raise StructureError(
             f"graph key '{key.name}' has dtype {tensor.dtype}, expected {wanted}; convert it with .to()"
         )
-    if tensor.ndim != len(key.shape) + 1:
+    n_dimensions = len(key.full_shape(0))
+    if tensor.ndim != n_dimensions:
+        per = "" if key.level == WHOLE else f"one per {key.level}, beside "
         raise StructureError(
-            f"graph key '{key.name}' has shape {tuple(tensor.shape)}, expected {len(key.shape) + 1} dimensions "
-            f"(one per {key.level}, beside {_shape_text(key.shape)})"
+            f"graph key '{key.name}' has shape {tuple(tensor.shape)}, expected {n_dimensions} dimensions "
+            f"({per}{_shape_text(key.shape)})"
         )
 
 

@@ -49,12 +49,12 @@ class Head(nn.Module):
     A subclass takes `features` (`Features`) and its options as arguments, and is registered by `@register_head("name")`.
 
     Attributes:
-        provides: Unit of each key that it adds, by key.
+        provides: Registered keys that it adds, some of them perhaps only with certain options.
         needs: Keys that it reads beside the features and the keys of every graph.
         degree: Highest degree of the features that it reads.
     """
 
-    provides: ClassVar[dict[str, str]]
+    provides: ClassVar[tuple[str, ...]]
     needs: ClassVar[tuple[str, ...]] = ()
     degree: int = 0
 

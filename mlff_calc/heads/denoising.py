@@ -8,11 +8,14 @@ Source: Zaidi et al., "Pre-training via denoising for molecular property predict
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Final
 
 from torch import Tensor
 
+from mlff_calc.graph.keys import DOUBLE, declare
 from mlff_calc.heads.base import Features, Head, register_head, vectors_of
+
+NOISE: Final = declare("noise", "atom", (3,), DOUBLE, "", "noise in positions, in units of its standard deviation")
 
 
 @register_head("denoising")
@@ -23,7 +26,7 @@ class DenoisingHead(Head):
         features: Features of the network.
     """
 
-    provides: ClassVar[dict[str, str]] = {"noise": ""}
+    provides = (NOISE,)
 
     def __init__(self, features: Features) -> None:
         super().__init__()

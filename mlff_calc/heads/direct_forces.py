@@ -6,13 +6,16 @@ Cheaper than a gradient and not conservative: fit for relaxations and pretrainin
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
+from mlff_calc.graph.keys import DOUBLE, declare
 from mlff_calc.heads.base import Features, Head, register_head
+
+FORCES: Final = declare("forces", "atom", (3,), DOUBLE, "eV/Angstrom", "force on each atom")
 
 
 @register_head("direct_forces")
@@ -24,7 +27,7 @@ class DirectForcesHead(Head):
         scale: Size of the forces, in eV/Angstrom.
     """
 
-    provides: ClassVar[dict[str, str]] = {"forces": "eV/Angstrom"}
+    provides = (FORCES,)
 
     degree = 1
 

@@ -18,14 +18,22 @@ Source: Satorras et al., "E(n) equivariant graph neural networks" (2021), Eq. 7,
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.graph.keys import DOUBLE, declare
 from mlff_calc.heads.base import Features, Head, register_head, vectors_of
 from mlff_calc.nn.dense import dense
 from mlff_calc.nn.vectors import SMALL
+
+VELOCITIES: Final = declare("velocities", "atom", (3,), DOUBLE, "length/time", "velocities, in the units of the data")
+HORIZON: Final = declare("horizon", "system", (), DOUBLE, "time", "how far ahead to predict, in the unit of velocities")
+DISPLACEMENTS: Final = declare("displacements", "atom", (3,), DOUBLE, "length", "how far atoms are from where they were")
+VELOCITY_CHANGES: Final = declare(
+    "velocity_changes", "atom", (3,), DOUBLE, "length/time", "final velocities minus initial ones"
+)
 
 
 @register_head("displacement")
@@ -39,8 +47,8 @@ class DisplacementHead(Head):
     """
 
     scales: Tensor
-    provides: ClassVar[dict[str, str]] = {"displacements": "length", "velocity_changes": "length/time"}
-    needs = ("velocities", "horizon")
+    provides = (DISPLACEMENTS, VELOCITY_CHANGES)
+    needs = (VELOCITIES, HORIZON)
 
     def __init__(
         self,

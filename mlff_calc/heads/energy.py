@@ -8,12 +8,15 @@ in float64, because total energies are thousands of times larger than what is le
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.graph.keys import DOUBLE, declare
 from mlff_calc.heads.base import Features, Head, register_head
+
+ENERGIES: Final = declare("energies", "atom", (), DOUBLE, "eV", "energy of each atom")
 
 
 @register_head("energy")
@@ -25,7 +28,7 @@ class EnergyHead(Head):
         scale: Size of the learned part, in eV.
     """
 
-    provides: ClassVar[dict[str, str]] = {"energy": "eV", "energies": "eV"}
+    provides = (ENERGIES,)
 
     def __init__(self, features: Features, scale: float = 1.0) -> None:
         super().__init__()

@@ -11,14 +11,13 @@ Source: Ziegler, Biersack, Littmark, "The stopping and range of ions in matter" 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from ase.data import covalent_radii
 from torch import Tensor
 
 from mlff_calc.errors import RecipeError
 from mlff_calc.heads.base import Features, Head, register_head
+from mlff_calc.heads.energy import ENERGIES
 
 COULOMB = 14.399645  # e^2 / (4 pi epsilon_0), eV Angstrom
 SCREENING_LENGTH = 0.46850  # 0.8854 Bohr, Angstrom
@@ -38,7 +37,7 @@ class ZBLRepulsion(Head):
         RecipeError: A reach of 0 or less.
     """
 
-    provides: ClassVar[dict[str, str]] = {"energies": "eV"}
+    provides = (ENERGIES,)
 
     def __init__(self, features: Features, reach: float = 0.8) -> None:
         super().__init__()

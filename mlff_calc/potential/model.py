@@ -26,6 +26,7 @@ from mlff_calc.backbones import build_backbone
 from mlff_calc.heads import Features, build_heads
 from mlff_calc.networks import Network
 from mlff_calc.nn.scatter import scatter_sum
+from mlff_calc.potential.keys import ENERGIES, FORCES
 from mlff_calc.potential.load import KIND
 
 
@@ -54,7 +55,7 @@ class Potential(Network):
         features = Features.of(self.backbone, config["backbone"], elements, energies)
         heads = build_heads(config["heads"], features)
         self.heads = nn.ModuleDict(heads)
-        self.direct_forces = any("forces" in head.provides for head in heads.values())
+        self.direct_forces = any(FORCES in head.provides for head in heads.values())
         self.backbone.limit_outputs(max(head.degree for head in heads.values()))
         species_of = torch.full((119,), -1, dtype=torch.long)
         species_of[torch.tensor(elements)] = torch.arange(len(elements))
@@ -115,7 +116,7 @@ class Potential(Network):
         """Outputs of the heads that give no energies, from a graph with `node_features`."""
         out: dict[str, Tensor] = {}
         for head in self.heads.values():
-            if "energies" not in head.provides:
+            if ENERGIES not in head.provides:
                 given = head(features)
                 out.update({name: given[name] for name in head.provides})
         return out

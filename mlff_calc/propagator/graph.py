@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.errors import StructureError
+from mlff_calc.graph.keys import DOUBLE, declare
+
+NODE_SCALARS: Final = declare("node_scalars", "atom", (None,), DOUBLE, "", "numbers of atoms, such as charges")
+EDGE_SCALARS: Final = declare("edge_scalars", "edge", (None,), DOUBLE, "", "numbers of edges, such as hops")
+DRIFT: Final = declare(
+    "drift", "atom", (3,), None, "length", "constant-velocity steps, as long as what is to be predicted"
+)
 
 
 def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
@@ -55,10 +64,10 @@ def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
         "system_index": torch.zeros(n_atoms, dtype=torch.int64),
         "positions": _double(sample.positions),
         "velocities": _double(sample.velocities),
-        "node_scalars": _double(sample.scalars).reshape(n_atoms, -1),
+        NODE_SCALARS: _double(sample.scalars).reshape(n_atoms, -1),
         "edge_index": torch.from_numpy(edges),
         "edge_vec": _double(vectors).reshape(-1, 3),
-        "edge_scalars": torch.zeros(0, width, dtype=torch.float64) if scalars is None else _double(scalars[order]),
+        EDGE_SCALARS: torch.zeros(0, width, dtype=torch.float64) if scalars is None else _double(scalars[order]),
         "cell": torch.zeros(1, 3, 3, dtype=torch.float64),
         "pbc": torch.zeros(1, 3, dtype=torch.bool),
         "horizon": torch.tensor([float(sample.horizon)], dtype=torch.float64),

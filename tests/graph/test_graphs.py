@@ -11,16 +11,20 @@ from ase.build import bulk, fcc111, molecule
 from mlff_calc.errors import OptionError, StructureError
 from mlff_calc.graph import (
     KEYS,
+    LEVELS,
     Key,
     NeighborList,
     collate,
+    declare,
     graph_from_arrays,
     graph_from_atoms,
     register_key,
+    register_level,
     split,
     to_device,
     validate_graph,
 )
+from mlff_calc.graph.keys import level_counts
 
 STRUCTURES = [
     molecule("CH3CH2OH"),
@@ -122,6 +126,44 @@ def test_a_registered_key_is_batched_by_its_level():
             collate(graphs)
     finally:
         del KEYS["test_bond_atoms"]
+
+
+def test_a_registered_level_is_counted_batched_and_split():
+    """Pairs of atoms, as a matrix has them: counted by their index, and belonging to the system of their first atom."""
+    index = declare("test_pair_index", "test_pair", (2,), torch.int64, "", "two atoms", axis=1, points_to="atom")
+    values = declare("test_pair_values", "test_pair", (3,), torch.float64, "", "a number each")
+    try:
+        register_level("test_pair", index, owner=index)
+        assert register_level("test_pair", index, owner=index) == "test_pair"
+        with pytest.raises(OptionError, match="level 'test_pair' is already registered"):
+            register_level("test_pair", values)
+        graphs = [graph_from_atoms(molecule(name), 5.0) for name in ("H2O", "CH4")]
+        assert level_counts(graphs[0])["test_pair"] == 0
+        for graph in graphs:
+            n = len(graph["atomic_numbers"])
+            graph[index] = torch.triu_indices(n, n, 1)
+            graph[values] = torch.rand(n * (n - 1) // 2, 3, dtype=torch.float64)
+        batch = collate(graphs)
+        validate_graph(batch)
+        assert level_counts(batch)["test_pair"] == 3 + 10
+        assert batch[index][:, 3:].min() == 3
+        for before, after in zip(graphs, split(batch), strict=True):
+            assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+        batch[values] = batch[values][1:]
+        with pytest.raises(StructureError, match=r"test_pair_values.*expected \[13, 3\]"):
+            validate_graph(batch)
+    finally:
+        del KEYS[index], KEYS[values], LEVELS["test_pair"]
+
+
+def test_what_belongs_to_a_whole_graph_stands_in_no_batch():
+    graph = graph_from_atoms(molecule("H2O"), 5.0) | {"ridges": torch.zeros(2, dtype=torch.float64)}
+    validate_graph(graph)
+    for make in (lambda: collate([graph, graph]), lambda: split(graph)):
+        with pytest.raises(StructureError, match="'ridges' belongs to one graph as a whole"):
+            make()
+    with pytest.raises(StructureError, match=r"ridges.*expected \[2\]"):
+        validate_graph(graph | {"ridges": torch.zeros(3, dtype=torch.float64)})
 
 
 def test_an_empty_batch_is_refused():

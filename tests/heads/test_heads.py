@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,10 +11,12 @@ from ase.build import molecule
 from torch import Tensor
 
 from mlff_calc.errors import RecipeError
+from mlff_calc.graph import declare
 from mlff_calc.heads import Features, Head, available_heads, build_head, build_heads, register_head, resolve_heads
 from mlff_calc.heads.base import HEADS
 from mlff_calc.potential import build_potential, evaluate_atoms, load_potential
 
+CHARGES = declare("charges", "atom", (), None, "e", "charges of atoms")
 BACKBONES = [
     {"name": "hegnn", "cutoff": 3.0, "channels": 8, "l_max": 1},
     {"name": "deq", "cutoff": 3.0, "channels": 8, "l_max": 1},
@@ -28,7 +29,7 @@ def charge() -> Iterator[None]:
 
     @register_head("charge")
     class ChargeHead(Head):
-        provides: ClassVar = {"charges": "e"}
+        provides = (CHARGES,)
 
         def __init__(self, features: Features, scale: float = 0.5) -> None:
             super().__init__()
