@@ -75,36 +75,15 @@ class Registry(Generic[P]):
         return {key: parameter.default for key, parameter in parameters.items() if key != self._given}
 
     def findings(self, options: dict[str, Any]) -> dict[str, str]:
-        """What is wrong with the names and types of a part's options, by option; empty where nothing is.
-
-        The type of an option is that of its default. A whole number passes where a number is expected; nothing else is
-        converted, so that `true` is no 1, `"8"` no 8 and 8.5 no 8.
+        """What is wrong with the names and types of a part's options, by option; see `option_findings`.
 
         Raises:
             RecipeError: No part of that name.
         """
         name, known = self._defaults_of(options)
-        findings: dict[str, str] = {}
-        for key, value in options.items():
-            if key == "name":
-                continue
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; valid options: {', '.join(known)}"
-                findings[key] = f"unknown option {key!r} of {self._noun} {name!r}{hint}"
-                continue
-            try:
-                _as_type_of(known[key], value)
-                if key in self._largest and value > self._largest[key]:
-                    raise ValueError(f"it must be at most {self._largest[key]:g}")
-            except ValueError as error:
-                findings[key] = f"{key} of {self._noun} {name!r} is {shorten(value)}; {error}"
-        for key, default in known.items():
-            if default is inspect.Parameter.empty and key not in options:
-                findings[key] = f"{key} of {self._noun} {name!r} is missing; it has no default, give it"
-        if findings or self._check is None:
-            return findings
-        return self._check(name, {key: options.get(key, default) for key, default in known.items()})
+        own = {key: value for key, value in options.items() if key != "name"}
+        findings = option_findings(own, known, f"{self._noun} {name!r}", self._largest)
+        return findings or (self._check(name, known | own) if self._check is not None else {})
 
     def resolve(self, options: dict[str, Any]) -> dict[str, Any]:
         """Check the names and types of a part's options, and fill in every default.
@@ -125,7 +104,7 @@ class Registry(Generic[P]):
         findings = self.findings(options)
         if findings:
             raise RecipeError("\n".join(findings.values()))
-        return {"name": name} | {key: _as_type_of(default, options.get(key, default)) for key, default in known.items()}
+        return {"name": name} | with_defaults(options, known)
 
     def build(self, options: dict[str, Any], **given: Any) -> P:  # noqa: ANN401
         """Build the part `options["name"]` with the other entries of `options` as its options.
@@ -143,6 +122,44 @@ class Registry(Generic[P]):
             raise RecipeError(f"{self._noun} is {options!r}; give its name and options, e.g. {{name: {example}}}")
         name: Any = options.get("name", self._default)
         return name, self.options(name)
+
+
+def option_findings(
+    options: Mapping[str, Any], known: Mapping[str, Any], of: str, largest: Mapping[str, float] | None = None
+) -> dict[str, str]:
+    """What is wrong with the names and types of options, by option; empty where nothing is.
+
+    The type of an option is that of its default. A whole number passes where a number is expected; nothing else is
+    converted, so that `true` is no 1, `"8"` no 8 and 8.5 no 8.
+
+    Args:
+        options: Options as given.
+        known: Defaults of all options (`inspect.Parameter.empty` where there is none).
+        of: What they are options of, in words.
+        largest: Upper bounds of options, by their names.
+    """
+    findings: dict[str, str] = {}
+    for key, value in options.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; valid options: {', '.join(known)}"
+            findings[key] = f"unknown option {key!r} of {of}{hint}"
+            continue
+        try:
+            _as_type_of(known[key], value)
+            if largest and key in largest and value > largest[key]:
+                raise ValueError(f"it must be at most {largest[key]:g}")
+        except ValueError as error:
+            findings[key] = f"{key} of {of} is {shorten(value)}; {error}"
+    for key in known.keys() - options.keys():
+        if known[key] is inspect.Parameter.empty:
+            findings[key] = f"{key} of {of} is missing; it has no default, give it"
+    return findings
+
+
+def with_defaults(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Every known option as a plain value of the type of its default, in the order of `known`."""
+    return {key: _as_type_of(default, options.get(key, default)) for key, default in known.items()}
 
 
 def _as_type_of(default: Any, value: Any) -> Any:  # noqa: ANN401 - an option may be of any type

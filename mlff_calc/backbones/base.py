@@ -56,21 +56,16 @@ LARGEST: dict[str, float] = {
 """The most that an option of these names may be, in any backbone: a width, a count or a length (lengths are in Angstrom in
 potentials, and in the unit of the data in propagators). What is trained in practice stays far below."""
 MAX_WORK = 4e7
-"""Most that `_work` may give; networks at this limit have some 1e7 (hegnn) to 6e8 weights (cg_egnn)."""
+"""Largest size of a network, as `_not_too_large` measures it: some 1e7 weights (hegnn) to 6e8 (cg_egnn)."""
 
 
-def _work(sizes: dict[str, Any]) -> float:
-    """How large a network of these options is: layers, each with maps between all widths; weights go in proportion."""
+def _not_too_large(name: str, sizes: dict[str, Any]) -> dict[str, str]:
+    """Refuse sizes that are too large together: layers, each with maps between all widths; weights go in proportion."""
     widths = [float(sizes.get(key) or 0) for key in ("channels", "attention_channels", "ffn_channels", "edge_channels")]
     layers = (sizes.get("n_layers") or 1) * (sizes.get("n_blocks") or 1) * (sizes.get("hops") or 1)
     degrees, copies = (sizes.get("l_max") or 0) + 1, sizes.get("steerable_channels") or 1
     total = sum(widths) + (sizes.get("n_basis") or 0)
-    return float(layers * degrees**2 * (total**2 / 4.0 + copies**2))
-
-
-def _not_too_large(name: str, options: dict[str, Any]) -> dict[str, str]:
-    """Refuse options whose sizes are too large together."""
-    work = _work(options)
+    work = float(layers * degrees**2 * (total**2 / 4.0 + copies**2))
     if work <= MAX_WORK:
         return {}
     return {

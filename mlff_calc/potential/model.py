@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mlff_calc.backbones import build_backbone
 from mlff_calc.heads import Features, build_heads
-from mlff_calc.networks import Network
+from mlff_calc.networks.base import Network
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.potential.keys import ENERGIES, FORCES
 from mlff_calc.potential.load import KIND

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from difflib import get_close_matches
+import inspect
 from typing import Any
 
 import torch
@@ -11,8 +10,11 @@ import torch
 from mlff_calc.backbones import resolve_backbone
 from mlff_calc.errors import RecipeError
 from mlff_calc.propagator.model import Propagator
+from mlff_calc.registry import option_findings, with_defaults
 
 DEFAULTS: dict[str, Any] = {
+    "backbone": inspect.Parameter.empty,
+    "kinds": inspect.Parameter.empty,
     "n_scalars": 0,
     "n_edge_scalars": 0,
     "length_scale": 1.0,
@@ -23,7 +25,6 @@ DEFAULTS: dict[str, Any] = {
     "predict_velocities": False,
     "centre": False,
 }
-_PLACE = "in a propagator's configuration"
 
 
 def build_propagator(config: dict[str, Any], seed: int | None = None) -> Propagator:
@@ -52,44 +53,24 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RecipeError: see `build_propagator`.
     """
-    known = ("backbone", "kinds", *DEFAULTS)
-    for key in config:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"valid keys: {', '.join(known)}"
-            raise RecipeError(f"unknown key {key!r} {_PLACE}; {hint}")
     for key in ("backbone", "kinds"):
         if not config.get(key):
             raise RecipeError(f"a propagator's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
-    whole = DEFAULTS | config
-    kinds = sorted({_kind(kind) for kind in whole["kinds"]})
+    findings = option_findings(config, DEFAULTS, "a propagator")
+    if findings:
+        raise RecipeError("\n".join(findings.values()))
+    whole = with_defaults(config, DEFAULTS)
     for key in ("n_scalars", "n_edge_scalars"):
-        if not _is_whole(whole[key]):
-            raise RecipeError(f"{key} is {whole[key]!r} {_PLACE}; give a whole number, at least 0")
+        if whole[key] < 0:
+            raise RecipeError(f"{key} of a propagator is {whole[key]}; give a whole number, at least 0")
     for key in ("length_scale", "drift_scale", "speed_scale", "scalar_scale"):
-        if not (_is_number(whole[key]) and whole[key] > 0.0):
-            raise RecipeError(f"{key} is {whole[key]!r} {_PLACE}; give a positive number")
-    if not _is_number(whole["drift_share"]):
-        raise RecipeError(f"drift_share is {whole['drift_share']!r} {_PLACE}; give a finite number")
-    for key in ("predict_velocities", "centre"):
-        if not isinstance(whole[key], bool):
-            raise RecipeError(f"{key} is {whole[key]!r} {_PLACE}; give true or false")
-    numbers = {
-        key: float(whole[key]) for key in ("length_scale", "drift_scale", "speed_scale", "drift_share", "scalar_scale")
-    }
-    backbone = {"backbone": resolve_backbone(whole["backbone"]), "kinds": kinds}
-    return backbone | {key: numbers.get(key, whole[key]) for key in DEFAULTS}
+        if whole[key] <= 0.0:
+            raise RecipeError(f"{key} of a propagator is {whole[key]}; give a positive number")
+    kinds = sorted({_kind(kind) for kind in whole["kinds"]})
+    return whole | {"backbone": resolve_backbone(whole["backbone"]), "kinds": kinds}
 
 
 def _kind(kind: object) -> int:
     if isinstance(kind, int) and not isinstance(kind, bool) and 0 < kind < 119:
         return kind
-    raise RecipeError(f"kinds holds {kind!r} {_PLACE}; give whole numbers from 1 to 118")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    raise RecipeError(f"kinds holds {kind!r} in a propagator's configuration; give whole numbers from 1 to 118")

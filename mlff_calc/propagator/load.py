@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlff_calc.networks import load_network
+from mlff_calc.networks.load import load_network
 from mlff_calc.propagator.build import build_propagator
 from mlff_calc.propagator.model import Propagator
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mlff_calc.backbones import build_backbone
 from mlff_calc.errors import StructureError
 from mlff_calc.heads import Features, build_head
-from mlff_calc.networks import Network
+from mlff_calc.networks.base import Network
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.scatter import from_mean, scatter_sum
 

@@ -13,7 +13,9 @@ import torch
 
 from mlff_calc.cli.main import build_app, run_cli
 from mlff_calc.errors import OptionError, PotentialFileError
-from mlff_calc.networks import Network, find_network, list_networks, load_network
+from mlff_calc.networks import find_network, list_networks
+from mlff_calc.networks.base import Network
+from mlff_calc.networks.load import load_network
 from mlff_calc.potential import list_potentials, load_potential
 
 

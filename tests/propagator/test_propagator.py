@@ -196,13 +196,13 @@ def test_folder_and_back(tmp_path: Path, make_sample: Make) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": [1]}, "unknown key 'kind'.*did you mean 'kinds'"),
+        ({"kind": [1]}, "unknown option 'kind' of a propagator.*did you mean 'kinds'"),
         ({"kinds": []}, "needs 'kinds'"),
         ({"kinds": [0]}, "kinds holds 0"),
-        ({"length_scale": 0.0}, "length_scale is 0.0"),
-        ({"drift_share": float("nan")}, "drift_share is nan"),
-        ({"n_scalars": -1}, "n_scalars is -1"),
-        ({"centre": 1}, "centre is 1"),
+        ({"length_scale": 0.0}, "length_scale of a propagator is 0.0"),
+        ({"drift_share": float("nan")}, "drift_share of a propagator is nan"),
+        ({"n_scalars": -1}, "n_scalars of a propagator is -1"),
+        ({"centre": 1}, "centre of a propagator is 1"),
         ({"backbone": {"name": "egnn"}}, "unknown backbone 'egnn'.*did you mean 'cg_egnn'|hegnn"),
     ],
 )

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
-from mlff_calc.networks import Network, load_network
+from mlff_calc.networks.base import Network
+from mlff_calc.networks.load import load_network
 from mlff_calc.training.fingerprints import fingerprint_all
 from mlff_calc.training.propagator.failures import NamedSamples
 from mlff_calc.training.recipe_base import TrainingRecipe
