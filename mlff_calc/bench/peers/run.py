@@ -125,9 +125,9 @@ class PeerRun:
                 )
             except (BenchmarkError, OSError) as error:
                 self._fail(peer.name, "training", error)
-        logger.info("training ours for %g minutes on %d thread(s)", minutes, self.threads[0])
         try:
             if self.potential is None:
+                logger.info("training ours for %g minutes on %d thread(s)", minutes, self.threads[0])
                 folder = train_by_recipe(file, minutes, runs / OURS, data=self.data, threads=self.threads[0])
                 self.potential = str(folder)
             options = {"potential": self.potential, "compiled": self.compiled, "precision": self.precision}
