@@ -116,7 +116,7 @@ def get_key(name: str) -> Key:
         near = get_close_matches(name, KEYS, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise StructureError(
-            f"graph holds the unknown key '{name}': {hint}Declare new keys with register_key(Key(...))"
+            f"graph holds the unknown key '{name}': {hint}Declare new keys with mlff_calc.graph.declare"
         )
     return key
 

@@ -148,9 +148,7 @@ class FixedPointPotential(Potential):
 
     def read(self, inputs: dict[str, Tensor], state: Tensor) -> Tensor:
         """Energies e(z) [n_atoms] (eV) of a state, without repulsion."""
-        graph = dict(inputs)
-        graph["node_features"] = self.backbone.norm(state)
-        return self.heads["energy"](graph)["energies"]
+        return self.heads["energy"]({**inputs, "node_features": self.backbone.norm(state)})["energies"]
 
     def outputs(self, graph: dict[str, Tensor], state: Tensor, adjoint: Tensor) -> dict[str, Tensor]:
         """Energies, forces and virials for a solution, without solver and without loops that depend on data.
@@ -169,8 +167,8 @@ class FixedPointPotential(Potential):
             for _ in range(self.backbone.phantom_steps):
                 here = self.backbone.evaluate(here, edge_index, prepared)
         here = here.view_as(here)  # derivatives by z are partial: what z depends on itself stays out
-        energies = self.read(inputs, here)
-        others = self.others({**inputs, "node_features": self.backbone.norm(here)})
+        features = {**inputs, "node_features": self.backbone.norm(here)}
+        energies, others = self.heads["energy"](features)["energies"], self.others(features)
         if self.direct_forces:
             return self.finished(self.totals(energies, graph) | others)
         views = [tensor.view_as(tensor) for tensor in prepared]
