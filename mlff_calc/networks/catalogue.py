@@ -73,16 +73,14 @@ def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
             check_kind(path, kind)
         return path
     if path.suffix in (".pt", ".pt2") and path.is_file():
-        msg = (
+        raise PotentialFileError(
             f"{path} is an exported file by its ending, and weights (a folder that holds {WEIGHTS}) are needed here; take "
             "load_exported, or name the folder it was exported from"
         )
-        raise PotentialFileError(msg)
     if path.exists():
         inside = sorted(path.glob(f"*/{WEIGHTS}"))
         hint = f"; did you mean {inside[0].parent}?" if inside else ""
-        msg = f"{path} is not a {noun}: a {noun} is a folder that holds {WEIGHTS}{hint}"
-        raise PotentialFileError(msg)
+        raise PotentialFileError(f"{path} is not a {noun}: a {noun} is a folder that holds {WEIGHTS}{hint}")
     near = difflib.get_close_matches(str(name_or_path), shipped, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     msg = f"no {noun} {str(name_or_path)!r}: no such folder, and what ships is {', '.join(shipped) or 'nothing'}{hint}"

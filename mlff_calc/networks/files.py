@@ -77,8 +77,7 @@ def save_network(
 
     folder = Path(folder)
     if folder.exists() and not overwrite:
-        msg = f"{folder} exists already; choose another folder, or pass overwrite=True"
-        raise PotentialFileError(msg)
+        raise PotentialFileError(f"{folder} exists already; choose another folder, or pass overwrite=True")
     folder.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     header: Header = {
@@ -219,8 +218,7 @@ def _header_as_written(folder: Path) -> Header:
         msg = f"{file} cannot be read, it is truncated or no safetensors file ({error}); copy or train it again"
         raise PotentialFileError(msg) from error
     if "mlff_calc" not in metadata:
-        msg = f"{file} holds tensors but no mlff_calc header; it was not written by Potential.save"
-        raise PotentialFileError(msg)
+        raise PotentialFileError(f"{file} holds tensors but no mlff_calc header; it was not written by Potential.save")
     try:
         header: Header = parse_json(metadata["mlff_calc"])
         version = header["format_version"]

@@ -38,8 +38,7 @@ def build_potential(config: dict[str, Any], seed: int | None = None) -> Potentia
             raise RecipeError(msg)
     for key in ("backbone", "elements"):
         if not config.get(key):
-            msg = f"a potential's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}"
-            raise RecipeError(msg)
+            raise RecipeError(f"a potential's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
     config = _resolved(config)
     kind = FixedPointPotential if is_fixed_point(config["backbone"]["name"]) else Potential
     if seed is None:
@@ -114,8 +113,7 @@ def _references(config: dict[str, Any], elements: list[int]) -> dict[str, float]
     numbers = {int(k) if isinstance(k, str) and k.isdigit() else atomic_number(k): float(v) for k, v in given.items()}
     missing = [chemical_symbols[z] for z in elements if numbers and z not in numbers]
     if missing:
-        msg = f"reference_energies lacks {' '.join(missing)}; give one for every element, or none"
-        raise RecipeError(msg)
+        raise RecipeError(f"reference_energies lacks {' '.join(missing)}; give one for every element, or none")
     return {str(z): numbers[z] for z in elements if numbers}
 
 
@@ -129,5 +127,4 @@ def atomic_number(element: int | str) -> int:
         return chemical_symbols.index(element)
     if isinstance(element, int) and 0 < element < 119:
         return element
-    msg = f"unknown element {element!r}; give a symbol such as 'Si' or an atomic number from 1 to 118"
-    raise RecipeError(msg)
+    raise RecipeError(f"unknown element {element!r}; give a symbol such as 'Si' or an atomic number from 1 to 118")
