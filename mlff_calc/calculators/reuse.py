@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,12 +31,13 @@ from mlff_calc.export.artifact import Stepping
 from mlff_calc.fixed_point import Solver, build_solver
 from mlff_calc.fixed_point.memory import Memory, Place, RunCache
 from mlff_calc.fixed_point.predictors import LeastSquares, build_predictor
+from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import DOUBLE_TOLERANCE, FixedPointPotential
 from mlff_calc.potential.fixed_point_step import StepSizes
 
 REPEATS = 8
-"""Steps made again before a cold solve."""
+"""Largest number of calls of a step before a cold solve, which costs about as many evaluations."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Reuse:
         tolerance: relative residual above which a step is made again.
         fit_ridge: of the least-squares fit, relative; larger where solutions are noisier, which it keeps out of the start.
         ridge: of the acceleration, relative to secants of length one.
+        warm: when a step from the past is made again, and from how far away the past still serves.
 
     Raises:
         OptionError: an option out of range.
@@ -65,6 +67,7 @@ class Reuse:
     tolerance: float = 1e-3
     fit_ridge: float = 1e-7
     ridge: float = 1e-6
+    warm: WarmStart = field(default_factory=WarmStart)
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -131,8 +134,8 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
     It holds the tolerances of all precisions, since the file may be in another one than the potential.
 
     Raises:
-        OptionError: a way of reuse that looks back no step, one whose predictor an exported step does not have, or one for
-            a potential without a fixed point.
+        OptionError: a way of reuse that looks back no step, one whose predictor or window an exported step does not have, or
+            one for a potential without a fixed point.
     """
     fixed_point = isinstance(potential, FixedPointPotential)
     mode = reuse_of(option, fixed_point=fixed_point)
@@ -145,9 +148,15 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
             f"predictor {mode.predictor!r} of reuse is not part of exported steps, which start from the previous step or by "
             "least squares; export with predictor='previous', 'least_squares4', 'least_squares6' or 'least_squares8'"
         )
+    looks_back = build_predictor(mode.predictor).window
+    if mode.sizes.window != looks_back:
+        raise OptionError(
+            f"window = {mode.window} of reuse: an exported step with the predictor {mode.predictor!r} looks back "
+            f"{looks_back} steps and no more; leave window out"
+        )
     double = reuse_of(option, fixed_point=True, precision="float64")
     double_tolerance = None if double is None else double.tolerance
-    return Stepping(mode.sizes, mode.tolerance, mode.fit_ridge, mode.ridge, double_tolerance)
+    return Stepping(mode.sizes, mode.tolerance, mode.fit_ridge, mode.ridge, double_tolerance, mode.warm)
 
 
 class ColdModel:
@@ -212,7 +221,7 @@ class ReusingModel:
         """
         if self._place is None:
             raise RuntimeError("serve() comes before the call")
-        memory = self.cache.find(self._owner, self._place)
+        memory = self.cache.find(self._owner, self._place, self.mode.warm.reach)
         if memory is not None:
             smooth = memory.goes_on(self._place)
             tolerance = self.mode.tolerance if smooth else min(self.mode.tolerance, self.potential.backbone.tolerance)
@@ -235,7 +244,7 @@ class ReusingModel:
         None for outputs where repeating does not help.
         """
         inputs, start = memory.inputs(self.predictor, self._sizes.kept, self._sizes.window, self._ridges)
-        stats, before = self.stats, float("inf")
+        stats, residuals = self.stats, []
         for _ in range(REPEATS):
             outputs = self.step({**graph, **inputs})
             stats.n_forward += self.mode.n_forward
@@ -246,10 +255,10 @@ class ReusingModel:
                 return None, None
             if worst <= tolerance:
                 return {name: tensor.detach() for name, tensor in outputs.items()}, start
-            if not worst < 0.9 * before:
-                return None, None
-            before = worst
+            residuals.append(worst)
             if self._sizes.window == 0:  # such a step cannot go on from where it ended
+                return None, None
+            if not self.mode.warm.goes_on(residuals, cold=False):
                 return None, None
             stats.n_repeats += 1
             again = Memory(memory.place, secants=(list(memory.secants[0]), list(memory.secants[1])))

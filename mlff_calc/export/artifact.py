@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 import zipfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from mlff_calc.export.metadata import (
 from mlff_calc.export.own import enter
 from mlff_calc.export.torchscript import script_of
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
+from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.potential import Potential
 from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
 from mlff_calc.potential.fixed_point import FixedPointPotential
@@ -61,6 +62,7 @@ class Stepping:
         tolerance: relative residual at which a step that began from the past ends.
         fit_ridge, ridge: of the least-squares start and of the acceleration.
         double_tolerance: takes the place of `tolerance` in a file in float64; None where it is the same.
+        warm: when a step is called again, and when it begins cold.
     """
 
     sizes: StepSizes
@@ -68,6 +70,7 @@ class Stepping:
     fit_ridge: float
     ridge: float
     double_tolerance: float | None = None
+    warm: WarmStart = field(default_factory=WarmStart)
 
     def tolerance_in(self, precision: str) -> float:
         """Relative residual at which a step that began from the past ends, in a file of this precision."""
@@ -185,6 +188,7 @@ def _metadata(potential: Potential, module: nn.Module, to: str, backend: str, st
             "fit_ridge": stepping.fit_ridge,
             "ridge": stepping.ridge,
             "max_repeats": MOST_REPEATS,
+            **asdict(stepping.warm),
         }
     return Metadata(
         format=FORMAT,

@@ -16,11 +16,9 @@ from mlff_calc.errors import ConvergenceError, OptionError, PotentialFileError
 from mlff_calc.export.archive import read_content
 from mlff_calc.export.metadata import check_content, metadata_of
 from mlff_calc.export.own import require_own
+from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.potential.engine import COLD, CONTINUE
 from mlff_calc.potential.model import cell_volume
-
-FASTER, PATIENCE = 0.9, 5
-"""So many repeats have to lower the least residual by this factor at least."""
 
 
 def load_function(content: bytes, backend: str) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
@@ -198,7 +196,7 @@ class ExportedPotential:
         device = inputs["edge_vec"].device
         shape = (inputs["atomic_numbers"].shape[0], facts["slots"], facts["width"])
         memory = torch.zeros(shape, dtype=dtype, device=device)
-        mode, residuals = COLD, []
+        mode, residuals, warm = COLD, [], WarmStart.of_record(facts)
         for count in range(1, facts["max_repeats"] + 1):
             control = torch.tensor([mode, facts["fit_ridge"], facts["ridge"], 0.0], dtype=torch.float64, device=device)
             out = self._call({**inputs, "memory": memory, "control": control})
@@ -207,7 +205,7 @@ class ExportedPotential:
                 out["evaluations"] = torch.tensor([count * facts["n_forward"], count * facts["n_adjoint"]])
                 return out
             residuals.append(worst)
-            if not min(residuals[-PATIENCE:]) < FASTER * min(residuals[:-PATIENCE], default=float("inf")):
+            if not warm.goes_on(residuals, cold=True):
                 break
             memory, mode = out["memory"], CONTINUE
         raise ConvergenceError(

@@ -10,12 +10,14 @@ from typing import Any
 from ase.data import chemical_symbols
 
 from mlff_calc.bounded import parse_json
-from mlff_calc.errors import PotentialFileError
+from mlff_calc.errors import OptionError, PotentialFileError
 from mlff_calc.export.archive import check_backend, check_members, digests_of, read_content, record_of
 from mlff_calc.export.trace import DIRECT_OUTPUTS, GRADIENT_OUTPUTS, INPUTS
+from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.graph.domain import is_domain
 
-FORMAT, FORMAT_VERSION = "mlff_calc", 2
+FORMAT, FORMAT_VERSION = "mlff_calc", 3
+"""Version 2 added checksums of the members, version 3 the policy of warm starts."""
 RECORD = "mlff.json"
 BACKENDS = {".pt": "torchscript", ".pt2": "aoti"}
 """By the ending of the file."""
@@ -151,10 +153,19 @@ _NUMBERS = ("tolerance", "cold_tolerance", "fit_ridge", "ridge")
 def _is_fixed_point(said: Any) -> bool:
     return (
         isinstance(said, dict)
-        and said.keys() == {*_COUNTS, *_NUMBERS}
+        and said.keys() - {field.name for field in fields(WarmStart)} == {*_COUNTS, *_NUMBERS}
+        and _is_warm_start(said)
         and all(_whole(said[name], 0, MOST_WIDTH if name == "width" else MOST_COUNT) for name in _COUNTS)
         and all(_number(said[name], 1e6) and said[name] >= 0.0 for name in _NUMBERS)
     )
+
+
+def _is_warm_start(said: dict[str, Any]) -> bool:
+    try:
+        WarmStart.of_record(said)
+    except OptionError:
+        return False
+    return True
 
 
 def _is_members(said: Any) -> bool:

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from mlff_calc.bounded import shorten
 from mlff_calc.fixed_point.predictors import Past, Predictor
+from mlff_calc.fixed_point.warm_start import WarmStart
 
-REACH = 0.5
-"""Angstrom; an atom that moved further since the last step makes a cold start."""
+REACH = WarmStart().reach
+"""Largest distance (Angstrom) that an atom may have moved since the last step, where nothing else is asked for."""
 ALIGNED = 0.3
 """Cosine between the displacements of two steps, above which the second goes on where the first pointed. At 1 fs the motion
 of hydrogen turns by 40 degrees a step, and that of all other atoms by less."""
@@ -227,17 +228,23 @@ class RunCache:
         self.most = most
         self._runs: list[tuple[Any, Memory]] = []
 
-    def find(self, owner: Any, place: Place) -> Memory | None:  # noqa: ANN401 - whatever object a run is known by
+    def find(
+        self,
+        owner: Any,  # noqa: ANN401 - whatever object a run is known by
+        place: Place,
+        reach: float = REACH,
+    ) -> Memory | None:
         """The memory of a run, None where it has none or jumped (it is forgotten then).
 
         Args:
             owner: the object that asks; kept by a weak reference.
             place: where it stands now.
+            reach: see `WarmStart`.
         """
         for i, (known, memory) in enumerate(self._runs):
             if known is not None and known() is owner:
                 del self._runs[i]
-                if memory.place.same_system(place) and memory.place.distance(place) <= REACH:
+                if memory.place.same_system(place) and memory.place.distance(place) <= reach:
                     self._runs.append((known, memory))
                     return memory
                 return None
@@ -247,7 +254,7 @@ class RunCache:
             if known is None and memory.place.same_system(place)
         ]
         distance, i = min(orphans, default=(float("inf"), -1))
-        if distance > REACH:
+        if distance > reach:
             return None
         memory = self._runs.pop(i)[1]
         self._runs.append((weakref.ref(owner), memory))

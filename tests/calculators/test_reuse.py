@@ -17,6 +17,7 @@ from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
 from mlff_calc.calculators.reuse import Reuse, stepping_of
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.errors import ConvergenceError, OptionError
+from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.potential import Potential, build_potential, load_potential
 
 SMALL = {"cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8}
@@ -400,7 +401,24 @@ def test_exported_steps_refuse_predictors_they_do_not_have() -> None:
     for name in ("linear", "quadratic", "cubic", "aspc2", "aspc3", "reversible", "reversible5"):
         with pytest.raises(OptionError, match=f"predictor '{name}' of reuse is not part of exported steps"):
             stepping_of(Reuse(predictor=name), potential)
+    with pytest.raises(OptionError, match=r"window = 8 of reuse: an exported step .* looks back 4 steps and no more"):
+        stepping_of(Reuse(window=8), potential)
     for name, window in (("previous", 1), ("least_squares4", 4), ("least_squares6", 6)):
         found = stepping_of(Reuse(predictor=name), potential)
         assert found is not None
         assert found.sizes.window == window
+
+
+def test_the_reach_of_warm_starts_is_an_option() -> None:
+    """An atom that moves farther begins a cold solve, and exported files are told the same policy."""
+    near = Reuse(warm=WarmStart(reach=0.01))
+    for mode, n_cold in ((Reuse(), 1), (near, 2)):
+        calc, atoms = calculator(reuse=mode), water()
+        atoms.calc = calc
+        atoms.get_forces()
+        atoms.positions[1] += 0.02
+        atoms.get_forces()
+        assert calc.stats.n_cold == n_cold
+    stepping = stepping_of(near, load_potential("ethanol_deq"))
+    assert stepping is not None
+    assert stepping.warm == near.warm

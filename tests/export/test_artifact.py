@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mlff_calc.calculators.reuse import stepping_of
 from mlff_calc.errors import ConvergenceError, MLFFError, OptionError, PotentialFileError
 from mlff_calc.export import ExportError, Stepping, export_potential, load_exported, read_metadata
 from mlff_calc.export import artifact as artifact_module
+from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.graph import collate, graph_from_atoms
 from mlff_calc.potential import Potential, build_potential
 from mlff_calc.potential.fixed_point_step import StepSizes
@@ -107,6 +109,8 @@ def test_metadata_stands_in_the_archive(tmp_path: Path) -> None:
     assert fields["inputs"][-2:] == ["memory", "control"]
     assert fields["fixed_point"]["width"] == 4 * 8
     assert fields["fixed_point"]["slots"] == 3 * 4 + 4 * 4
+    assert WarmStart.of_record(fields["fixed_point"]) == WarmStart()
+    assert fields["fixed_point"].keys() >= asdict(WarmStart()).keys()
     assert fields["exchange_width"] == 4 * 8
     assert fields["dtype"] == "float64"
 
@@ -118,7 +122,28 @@ def test_a_fixed_point_out_of_reach_is_an_error(tmp_path: Path) -> None:
     export_potential(potential, tmp_path / "p.pt", stepping=Stepping(StepSizes(1, 1, 1, 0), 1e-3, 1e-8, 1e-6))
     with pytest.raises(ConvergenceError, match="look at this frame") as caught:
         load_exported(tmp_path / "p.pt")(graph_from_atoms(structures()[0], potential.cutoff))
-    assert len(caught.value.residuals) > 1
+    assert len(caught.value.residuals) > 3
+    hasty = Stepping(StepSizes(1, 1, 1, 0), 1e-3, 1e-8, 1e-6, warm=WarmStart(factor=1e-6, cold_patience=1))
+    export_potential(potential, tmp_path / "hasty.pt", stepping=hasty)
+    with pytest.raises(ConvergenceError, match="look at this frame") as caught:
+        load_exported(tmp_path / "hasty.pt")(graph_from_atoms(structures()[0], potential.cutoff))
+    assert len(caught.value.residuals) == 3  # the policy stands in the file
+
+
+def test_records_without_a_policy_of_warm_starts_have_its_default(tmp_path: Path) -> None:
+    """Files of format version 2 have none; a value out of range is told as damage."""
+    potential = potential_of("deq")
+    written = export_potential(potential, tmp_path / "p.pt", to="lammps", stepping=stepping(potential))
+    module = torch.jit.load(tmp_path / "p.pt")
+    kept = {key: value for key, value in written.fixed_point.items() if key not in asdict(WarmStart())}
+    for more in ({}, {"reach": -1.0}):
+        fields = {**vars(written), "format_version": 2, "fixed_point": {**kept, **more}}
+        torch.jit.save(module, str(tmp_path / "old.pt"), _extra_files={"mlff.json": json.dumps(fields)})
+        if more:
+            with pytest.raises(PotentialFileError, match="its fixed_point is"):
+                read_metadata(tmp_path / "old.pt")
+        else:
+            assert WarmStart.of_record(read_metadata(tmp_path / "old.pt").fixed_point) == WarmStart()
 
 
 def test_pickles_load_the_file_again(tmp_path: Path) -> None:

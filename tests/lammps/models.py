@@ -257,8 +257,10 @@ class Contraction(nn.Module):
         return energies, forces, virials, torch.cat([newest, kept], dim=1).to(memory.dtype), residuals
 
 
-def save_contraction(path: Path, cutoff: float = 4.5, dtype: str = "float64", **options: object) -> Path:
-    """Write a `Contraction`."""
+def save_contraction(
+    path: Path, cutoff: float = 4.5, dtype: str = "float64", warm: dict[str, float] | None = None, **options: object
+) -> Path:
+    """Write a `Contraction`, with a policy of warm starts where one is given; files of older formats have none."""
     module = Contraction(cutoff, dtype=getattr(torch, dtype), **options)
     fixed_point = {
         "n_forward": module.n_iterations,
@@ -270,6 +272,7 @@ def save_contraction(path: Path, cutoff: float = 4.5, dtype: str = "float64", **
         "fit_ridge": 0.0,
         "ridge": 0.0,
         "max_repeats": 60,
+        **(warm or {}),
     }
     facts = metadata(
         cutoff,

@@ -135,6 +135,18 @@ def test_a_jump_and_a_new_atom_begin_cold(engine: Engine, files: Path) -> None:
     assert max(found.thermo["c_c[3]"]) <= 1e-13
 
 
+def test_the_file_says_when_a_start_is_warm(engine: Engine, files: Path, tmp_path: Path) -> None:
+    """Its reach decides which steps begin cold, and its patience how long a solve that leads nowhere goes on."""
+    near = save_contraction(tmp_path / "near.pt", warm={"reach": 1e-6})
+    found = engine.run(moving(engine, near) + "#RUN\nrun 5\n", extra=EXTRA)
+    assert found.thermo["c_c[5]"][-1] == 6
+    text = f"{HEAD}read_data atoms.data\npair_style mlff\npair_coeff * * {{}} Ar Ne\nrun 0\n"
+    hasty = save_contraction(tmp_path / "hasty.pt", strength=8.0, warm={"cold_patience": 1})
+    write_data(noble(), engine.folder / "atoms.data", [18, 10])
+    assert "after 6 calls" in engine.refusal(text.format(files / "diverges.pt"), 1)
+    assert "after 3 calls" in engine.refusal(text.format(hasty), 1)
+
+
 def test_the_same_frame_again_needs_one_call(engine: Engine, files: Path) -> None:
     found = engine.run(moving(engine, files / "float64.pt") + "#RUN\nrun 3\nrun 0\n", extra=EXTRA)
     assert evaluations(found)[-1] == 4

@@ -18,11 +18,8 @@
 
 namespace mlff {
 
-static const double largest_move = 0.5;     // Angstrom; from farther away a memory says nothing
 static const double not_moved = 1e-9;       // Angstrom; wrapping back into the box changes the last digits
-static const double least_progress = 0.9;   // a solve goes on as long as its least residual falls to this share ...
-static const size_t warm_patience = 1;      // ... in one call where a cold start is still to come,
-static const size_t cold_patience = 5;      // ... and in five where there is nothing else
+static const size_t judged_after = 2;       // calls that are made before progress is judged at all
 
 FixedPointStep::FixedPointStep(LAMMPS_NS::LAMMPS *lammps, const Facts &about, double tolerance, bool always_cold) :
     Pointers(lammps), facts(*about.fixed_point), dtype(about.dtype == "float32" ? at::kFloat : at::kDouble),
@@ -65,9 +62,9 @@ FixedPointStep::Mode FixedPointStep::find_mode(const FixMLFFMemory &memory, cons
   int mine = go_on;
   for (int i = 0; i < atom->nlocal && mine != cold; i++) {
     if (seen[i] == 0.0) continue;    // of another pair style, or absent: it has no memory
-    const double moved = memory.is_known(i) ? memory.moved(i) : 2.0 * largest_move;
+    const double moved = memory.is_known(i) ? memory.moved(i) : 2.0 * facts.reach;
     if (moved > not_moved) mine = predict;
-    if (!(moved <= largest_move)) mine = cold;
+    if (!(moved <= facts.reach)) mine = cold;
   }
   int worst = always_cold ? cold : mine;    // the worst is the smallest
   MPI_Allreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MIN, world);
@@ -80,7 +77,7 @@ bool FixedPointStep::solve(Mode mode, const Model &model, std::map<std::string, 
 {
   const double tolerance = mode == cold ? cold_tolerance : warm_tolerance;
   if (mode == cold) n_cold++;
-  const size_t patience = mode == cold ? cold_patience : warm_patience;
+  const size_t patience = std::max(1, mode == cold ? facts.cold_patience : facts.warm_patience);
   std::vector<double> known;
   for (int call = 0; call <= facts.max_repeats; call++) {
     inputs["control"] = at::tensor({static_cast<double>(call ? go_on : mode), facts.fit_ridge, facts.ridge, 0.0}, at::kDouble);
@@ -90,9 +87,9 @@ bool FixedPointStep::solve(Mode mode, const Model &model, std::map<std::string, 
     if (now <= tolerance) return true;
     if (std::isnan(now)) return false;
     known.push_back(now);
-    if (known.size() > std::max<size_t>(2, patience)) {
+    if (known.size() > std::max(judged_after, patience)) {
       const auto middle = known.end() - patience;
-      if (!(*std::min_element(middle, known.end()) < least_progress * *std::min_element(known.begin(), middle))) return false;
+      if (!(*std::min_element(middle, known.end()) < facts.factor * *std::min_element(known.begin(), middle))) return false;
     }
     inputs["memory"] = outputs.at("memory");
   }

@@ -21,7 +21,7 @@ using Tensors = std::vector<at::Tensor>;
 
 namespace mlff {
 
-static const int newest_format = 2;
+static const int newest_format = 3;
 static const char *const write_again = "write it again with: mlff export POTENTIAL --to lammps -o FILE";
 
 // --- what the file says of itself -------------------------------------------------------------------------------------
@@ -50,6 +50,10 @@ static FixedPointFacts read_fixed_point(const json &said)
   facts.fit_ridge = said.at("fit_ridge").get<double>();
   facts.ridge = said.at("ridge").get<double>();
   facts.max_repeats = said.at("max_repeats").get<int>();
+  facts.reach = said.value("reach", facts.reach);
+  facts.factor = said.value("factor", facts.factor);
+  facts.warm_patience = said.value("warm_patience", facts.warm_patience);
+  facts.cold_patience = said.value("cold_patience", facts.cold_patience);
   return facts;
 }
 

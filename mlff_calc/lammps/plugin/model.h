@@ -20,6 +20,11 @@ struct FixedPointFacts {
   int slots = 0, width = 0;            // an atom's memory
   double tolerance = 0, cold_tolerance = 0, fit_ridge = 0, ridge = 0;
   int max_repeats = 0;
+  // The policy of warm starts; these values are those of files of format version 2, which have none.
+  double reach = 0.5;        // Angstrom; from farther away a memory says nothing
+  double factor = 0.9;       // a solve goes on as long as its least residual falls to this share ...
+  int warm_patience = 1;     // ... within so many calls where a cold start is still to come,
+  int cold_patience = 5;     // ... and within so many where there is nothing else
 };
 
 struct Facts {
