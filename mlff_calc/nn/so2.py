@@ -32,14 +32,22 @@ class OrderLinear(nn.Module):
         self.real = nn.Parameter(torch.randn(fan_in, fan_out) * scale)
         self.imaginary = nn.Parameter(torch.randn(0 if mirror else fan_in, fan_out) * scale)
 
-    def forward(self, plus: Tensor, minus: Tensor) -> tuple[Tensor, Tensor]:
-        """Map the components +m and -m, each [n_edges, fan_in], to [n_edges, fan_out].
+    def forward(self, pair: Tensor) -> list[Tensor]:
+        """Map components [n_edges, 2 * n_m, in_channels], those of +m before those of -m, to as many of out_channels each.
 
-        Two products instead of one of interleaved rows: the interleaving compiles to a division of integers per element.
+        Returns:
+            The result in parts along its second dimension. The product of both with one matrix of blocks (or, where there
+            is no imaginary part, a product each) is faster than one of interleaved rows, whose order compiles to a division
+            of integers per element.
         """
+        n_edges, n_m = pair.shape[0], pair.shape[1] // 2
+        fan_in, fan_out = self.real.shape
         if self.mirror:
-            return plus @ self.real, minus @ self.real
-        return plus @ self.real - minus @ self.imaginary, minus @ self.real + plus @ self.imaginary
+            halves = (pair[:, :n_m].reshape(n_edges, fan_in), pair[:, n_m:].reshape(n_edges, fan_in))
+            return [(half @ self.real).view(n_edges, n_m, fan_out // n_m) for half in halves]
+        blocks = [torch.cat([self.real, self.imaginary], dim=1), torch.cat([-self.imaginary, self.real], dim=1)]
+        mapped = pair.reshape(n_edges, 2 * fan_in) @ torch.cat(blocks)
+        return [mapped.view(n_edges, 2 * n_m, fan_out // n_m)]
 
 
 class SO2Linear(nn.Module):
@@ -81,16 +89,12 @@ class SO2Linear(nn.Module):
         """Map [n_edges, n_reduced, in_channels] to ([n_edges, n_reduced, out_channels], [n_edges, extra_scalars])."""
         width = self.l_max + 1
         zeroth, extra = self.order_zero(features[:, :width])
-        n_edges = features.shape[0]
         parts = [zeroth]
         start = width
         for m, order in enumerate(self.orders):
-            width = self.l_max - m
-            plus = features[:, start : start + width].reshape(n_edges, width * self.in_channels)
-            minus = features[:, start + width : start + 2 * width].reshape(n_edges, width * self.in_channels)
-            for mapped in order(plus, minus):
-                parts.append(mapped.view(n_edges, width, self.out_channels))
-            start += 2 * width
+            end = start + 2 * (self.l_max - m)
+            parts += order(features[:, start:end])
+            start = end
         return torch.cat(parts, dim=1), extra
 
     def order_zero(self, features: Tensor) -> tuple[Tensor, Tensor]:
