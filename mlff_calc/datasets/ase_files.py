@@ -52,16 +52,28 @@ def read_frames_with_ase(path: Path, index: str | int | slice, format: str | Non
     Raises:
         DatasetError: the index fits no frame; a frame that is asked for cannot be read, names its number.
     """
+    frames = list(iterate_frames(path, index, format))
+    if not frames:
+        raise DatasetError(f"{path}: index {index!r} selects none of its frames")
+    return frames
+
+
+def iterate_frames(path: Path, index: str | int | slice, format: str | None) -> Iterator[Frame]:
+    """The same frames one by one: of extended xyz and trajectories, no more than one is in memory.
+
+    Other formats, and an index that counts from the end of an extended xyz file, are read whole; arguments and errors are
+    those of `read_frames_with_ase`.
+    """
     chosen = _parsed(index, path)
     try:
         kind = format or filetype(str(path))
         if kind == "extxyz":
-            frames = _extxyz(path, chosen)
+            yield from _extxyz(path, chosen)
         elif kind == "traj":
             with Trajectory(str(path)) as stored:
-                frames = [(number, stored[number]) for number in _numbers(chosen, len(stored), path)]
+                yield from ((number, stored[number]) for number in _numbers(chosen, len(stored), path))
         else:
-            frames = _in_order(path, chosen, format)
+            yield from _in_order(path, chosen, format)
     except DatasetError:
         raise
     except Exception as error:  # ASE's readers raise whatever they meet in a broken file
@@ -70,9 +82,6 @@ def read_frames_with_ase(path: Path, index: str | int | slice, format: str | Non
             f"{path} cannot be read by ASE ({reason}); is it complete, and is its format "
             f"{'known from its name' if format is None else repr(format)}?"
         ) from error
-    if not frames:
-        raise DatasetError(f"{path}: index {index!r} selects none of its frames")
-    return frames
 
 
 def read_frame(path: Path, number: int = -1) -> Atoms:
@@ -87,7 +96,7 @@ def read_frame(path: Path, number: int = -1) -> Atoms:
         Exception: what ASE's readers of other formats raise, which may be anything.
     """
     if filetype(str(path)) == "extxyz":  # ASE takes a blank line for the end of the file
-        return _extxyz(path, number)[0][1]
+        return next(_extxyz(path, number))[1]
     found = ase.io.read(path, number)
     if isinstance(found, list):
         raise DatasetError(f"{path} holds no atoms")
@@ -146,27 +155,24 @@ def _in_order(path: Path, index: int | slice, format: str | None) -> list[Frame]
     return [frames[number] for number in picked]
 
 
-def _extxyz(path: Path, index: int | slice) -> list[Frame]:
+def _extxyz(path: Path, index: int | slice) -> Iterator[Frame]:
     """Frames of an extended xyz file."""
     forward = _forward(index)
     with open_with_compression(str(path), "r") as stream:
-        if forward is None:
-            n = sum(1 for _ in _text_frames(stream, range(0), None))
-            wanted = _numbers(index, n, path)
-            stream.seek(0)
-        else:
-            wanted = []
-        stop = max(wanted) + 1 if forward is None else forward.stop
-        found: dict[int, Atoms] = {}
-        seen = 0
-        keep = set(wanted) if forward is None else _Every(forward)
-        for number, frame in enumerate(_text_frames(stream, keep, stop)):
-            seen = number + 1
-            if frame is not None:
-                found[number] = _atoms(frame, number, path)
-    if forward is not None:
-        wanted = _numbers(index, seen, path)
-    return [(number, found[number]) for number in wanted]
+        if forward is not None:
+            seen = 0
+            for number, frame in enumerate(_text_frames(stream, _Every(forward), forward.stop)):
+                seen = number + 1
+                if frame is not None:
+                    yield number, _atoms(frame, number, path)
+            _numbers(index, seen, path)  # an index that fits no frame is an error
+            return
+        n = sum(1 for _ in _text_frames(stream, range(0), None))
+        wanted = _numbers(index, n, path)
+        stream.seek(0)
+        frames = enumerate(_text_frames(stream, set(wanted), max(wanted) + 1))
+        found = {number: _atoms(frame, number, path) for number, frame in frames if frame is not None}
+    yield from ((number, found[number]) for number in wanted)
 
 
 class _Every:

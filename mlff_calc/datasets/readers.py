@@ -1,20 +1,23 @@
-"""Files to samples: any file that ASE reads, extxyz with configurable keys, and npz archives."""
+"""Files to samples: any file that ASE reads, extxyz with configurable keys, npz archives, HDF5 and LMDB."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ase import Atoms
 from ase.io.formats import string2index
 
-from mlff_calc.datasets.ase_files import read_frames_with_ase
+from mlff_calc.datasets.ase_files import iterate_frames, read_frames_with_ase
 from mlff_calc.datasets.isolated import is_marked
 from mlff_calc.datasets.labels import LabelKeys, available_names, disagreements, extract_labels
+from mlff_calc.datasets.lazy import FrameFile, LazySamples
 from mlff_calc.datasets.npz_files import read_npz
 from mlff_calc.datasets.sample import KINDS, Kind, Sample
 from mlff_calc.datasets.units import Units
@@ -23,6 +26,10 @@ from mlff_calc.errors import DatasetError
 from mlff_calc.graph.occupancy import check_occupancy
 
 logger = logging.getLogger(__name__)
+
+STORED = {"hdf5": ".h5", "aselmdb": ".aselmdb"}
+"""Formats whose frames are read one by one, and the endings of their files."""
+T = TypeVar("T")
 
 
 def read_structures(
@@ -41,7 +48,8 @@ def read_structures(
         path: the file; gzipped files are read as they are.
         index: which frames, as in ASE: ``":"``, ``"10:20"``, ``-1``. Others are neither parsed nor checked.
         keys: names of the labels in files that ASE reads; by default energy, forces and stress, wherever ASE put them.
-        format: ``npz`` or ``rmd17`` for archives, else one of ASE's format names; None to go by the file's name.
+        format: ``npz`` or ``rmd17`` for archives, ``hdf5``, ``aselmdb``, else one of ASE's format names; None to go by the
+            file's name.
         part: ``train`` or ``test`` for rMD17 archives with parts.
         units: the file's units; None for eV and Angstrom (kcal/mol for rMD17 archives).
         checked: labels whose faults are errors; in files that ASE reads a faulty label of another kind is left out, and
@@ -55,7 +63,26 @@ def read_structures(
             no frame; a label has the wrong shape, holds values that are not finite, or stands in two places that differ
             (file, frame and key are named).
     """
+    return list(open_structures(path, index, keys, format=format, part=part, units=units, checked=checked))
+
+
+def open_structures(
+    path: str | os.PathLike[str],
+    index: str | int | slice = ":",
+    keys: LabelKeys | None = None,
+    *,
+    format: str | None = None,
+    part: str | None = None,
+    units: Units | None = None,
+    checked: Collection[Kind] = KINDS,
+) -> Sequence[Sample]:
+    """The same, but frames of HDF5 and LMDB stay in their file and are read when they are asked for.
+
+    Arguments and errors are those of `read_structures`; a damaged frame of HDF5 or LMDB is an error when it is read.
+    """
     file = existing_file(path)
+    if format in STORED or (format is None and file.suffix in STORED.values()):
+        return _stored(file, index, keys or LabelKeys(), format or file.suffix, part, units, checked)
     if format in ("npz", "rmd17") or (format is None and file.suffix == ".npz"):
         if keys is not None and (keys.named() or keys.forces_sign != 1):
             raise DatasetError(
@@ -93,23 +120,7 @@ def _read_with_ase(
     """The chosen frames of a file that ASE reads."""
     frames = read_frames_with_ase(file, index, format)
     _require_named([atoms for _, atoms in frames], keys, file)
-    samples = []
-    for number, atoms in frames:
-        check_occupancy(atoms, f"{file}, frame {number}")
-        labels, absent = extract_labels(atoms, keys, units, f"{file}, frame {number}", checked)
-        bare = Atoms(
-            atoms.numbers,
-            atoms.positions * units.length_factor,
-            cell=atoms.cell.array * units.length_factor,
-            pbc=atoms.pbc,
-        )
-        config_type = str(atoms.info.get(keys.config_type, ""))
-        weights = {name: atoms.info[name] for name in NAMES if name in atoms.info}
-        samples.append(
-            Sample(
-                bare, **labels, config_type=config_type, path=file, frame=number, absent=absent, stated_weights=weights
-            )
-        )
+    samples = [_sample(atoms, number, file, keys, units, checked) for number, atoms in frames]
     differ = [name for _, atoms in frames for name in disagreements(atoms, keys)]
     if differ:
         logger.warning(
@@ -119,6 +130,80 @@ def _read_with_ase(
         )  # fmt: skip
     _say_supposed_units(units, samples, file)
     return samples
+
+
+def _sample(
+    atoms: Atoms, number: int, file: Path, keys: LabelKeys, units: Units, checked: Collection[Kind] = KINDS
+) -> Sample:
+    """A frame as ASE read it, as a sample."""
+    place = f"{file}, frame {number}"
+    check_occupancy(atoms, place)
+    labels, absent = extract_labels(atoms, keys, units, place, checked)
+    positions, cell = atoms.positions * units.length_factor, atoms.cell.array * units.length_factor
+    return Sample(
+        Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc), **labels, path=file, frame=number, absent=absent,
+        config_type=str(atoms.info.get(keys.config_type, "")),
+        stated_weights={name: atoms.info[name] for name in NAMES if name in atoms.info},
+    )  # fmt: skip
+
+
+def _stored(
+    file: Path, index: str | int | slice, keys: LabelKeys, format: str, part: str | None, units: Units | None,
+    checked: Collection[Kind],
+) -> LazySamples:  # fmt: skip
+    """The chosen frames of HDF5 or LMDB."""
+    if part is not None:
+        raise DatasetError(f"{file}: only rMD17 archives have parts; leave part: {part} out and split the frames")
+    frames: FrameFile
+    if STORED.get(format, format) == STORED["aselmdb"]:
+        from mlff_calc.datasets.lmdb_frames import LMDBFrames
+
+        frames = LMDBFrames(file, partial(_sample, file=file, keys=keys, units=units or Units(), checked=checked))
+    else:
+        from mlff_calc.datasets.hdf5_frames import HDF5Frames
+
+        own = {kind: name for kind, name in keys.named().items() if kind != name}
+        if own or keys.forces_sign != 1 or (units is not None and units.factors() != Units().factors()):
+            raise DatasetError(
+                f"{file}: its labels have names and units of their own (eV, Angstrom), and neither keys nor units can be "
+                "chosen; leave them out, or give keys and units to each of the other files"
+            )
+        frames = HDF5Frames(file)
+    return LazySamples.of_file(frames, _select(range(len(frames)), index, file))
+
+
+def stream_structures(
+    path: str | os.PathLike[str],
+    index: str | int | slice = ":",
+    keys: LabelKeys | None = None,
+    *,
+    format: str | None = None,
+    part: str | None = None,
+    units: Units | None = None,
+) -> Iterator[Sample]:
+    """The samples of `read_structures` one by one, where the format allows it without the others in memory.
+
+    Raises:
+        DatasetError: see `read_structures`. That a label named in `keys` is in no frame is known at the end.
+    """
+    file = existing_file(path)
+    name = file.suffix if format is None else format
+    if name in (*STORED, *STORED.values(), "npz", "rmd17", ".npz") or part is not None:
+        yield from open_structures(file, index, keys, format=format, part=part, units=units)
+        return
+    keys, units = keys or LabelKeys(), units or Units()
+    first: list[Atoms] = []
+    missing = dict(keys.named())
+    for number, atoms in iterate_frames(file, index, format):
+        missing = {kind: name for kind, name in missing.items() if name not in available_names(atoms)}
+        if len(first) < 20:
+            first.append(atoms)
+        sample = _sample(atoms, number, file, keys, units)
+        if number == 0:
+            _say_supposed_units(units, [sample], file)
+        yield sample
+    if missing:
+        _require_named(first, keys, file)
 
 
 def _say_supposed_units(units: Units | None, samples: list[Sample], file: Path) -> None:
@@ -148,7 +233,7 @@ def _require_named(frames: list[Atoms], keys: LabelKeys, file: Path) -> None:
         )
 
 
-def _select(samples: list[Sample], index: str | int | slice, file: Path) -> list[Sample]:
+def _select(samples: Sequence[T], index: str | int | slice, file: Path) -> Sequence[T]:
     """The frames that an ASE index names."""
     if not samples:
         raise DatasetError(f"{file} holds no structures; name another file")
@@ -159,7 +244,7 @@ def _select(samples: list[Sample], index: str | int | slice, file: Path) -> list
         raise DatasetError(
             f"{file}: index {index!r} does not fit {len(samples)} frames; write one as in ASE, '10:20'"
         ) from error
-    result = picked if isinstance(picked, list) else [picked]
+    result: Sequence[T] = picked if isinstance(picked, Sequence) else [picked]
     if not result:
         raise DatasetError(f"{file}: index {index!r} selects none of the {len(samples)} frames")
     logger.debug("read %d of %d frames from %s", len(result), len(samples), file)

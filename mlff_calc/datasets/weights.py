@@ -51,7 +51,7 @@ def frame_weights(sample: Sample, by_type: Mapping[str, float], stated: bool = T
     common = by_type.get(type_of(sample), 1.0)
     if not stated or not sample.stated_weights:
         return dict.fromkeys(KINDS, common)
-    values = {name: _weight(sample, name) for name in NAMES if name in sample.stated_weights}
+    values = {name: stated_weight(sample, name) for name in NAMES if name in sample.stated_weights}
     common *= values.get(WHOLE, 1.0)
     weights: dict[Kind, float] = {}
     for kind, names in OF_KIND.items():
@@ -63,8 +63,12 @@ def frame_weights(sample: Sample, by_type: Mapping[str, float], stated: bool = T
     return weights
 
 
-def _weight(sample: Sample, name: str) -> float:
-    """A stated weight as a number."""
+def stated_weight(sample: Sample, name: str) -> float:
+    """A weight that a frame states, as a number.
+
+    Raises:
+        DatasetError: It is no number, negative or not finite; names file, frame, key and value.
+    """
     value = sample.stated_weights[name]
     plain = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
     if isinstance(plain, int | float) and not isinstance(plain, bool) and 0 <= plain <= LARGEST:

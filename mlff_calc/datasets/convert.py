@@ -1,0 +1,73 @@
+"""Frames of any files as one file from which each is read by itself: HDF5, or LMDB in ASE's format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mlff_calc.datasets.readers import STORED
+from mlff_calc.datasets.sample import Sample
+from mlff_calc.errors import DatasetError
+
+_AT_ONCE = 256
+"""Frames that are held at once. Raising it makes writing faster, and takes more memory."""
+
+
+def write_frames(path: Path, samples: Iterable[Sample], progress: Callable[[int], None] = lambda count: None) -> int:
+    """Write frames to a file, whole or not at all.
+
+    Args:
+        path: Name that ends in ``.h5`` (HDF5) or ``.aselmdb`` (LMDB in ASE's format); an older file is replaced at the end.
+        samples: Frames; no more than a few hundred are held at once.
+        progress: Function that is told the number of frames written so far.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        DatasetError: Another ending, no frames, or a package that is missing; an error of the frames.
+        OSError: The file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        writer = _writer(path, temporary)
+        count = 0
+        try:
+            for some in _blocks(samples):
+                writer.write(some)
+                count += len(some)
+                progress(count)
+        finally:
+            writer.close()
+        if count == 0:
+            raise DatasetError(f"there is no frame to write to {path}; name other files or another index")
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        for left in (temporary, temporary.with_name(f"{temporary.name}-lock")):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
+    return count
+
+
+def _writer(path: Path, temporary: Path) -> Any:  # noqa: ANN401
+    if path.suffix == STORED["hdf5"]:
+        from mlff_calc.datasets.hdf5_frames import HDF5Writer
+
+        return HDF5Writer(temporary)
+    if path.suffix == STORED["aselmdb"]:
+        from mlff_calc.datasets.lmdb_frames import LMDBWriter
+
+        return LMDBWriter(temporary)
+    raise DatasetError(f"{path}: the format goes by the name; give one that ends in {' or '.join(STORED.values())}")
+
+
+def _blocks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    left = iter(samples)
+    while block := list(islice(left, _AT_ONCE)):
+        yield block

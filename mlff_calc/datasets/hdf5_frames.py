@@ -1,0 +1,225 @@
+"""Frames in HDF5, packed end to end, so that each is read by itself from a file larger than memory.
+
+Every label is a data set under its registered key (graph/keys.py), with level and unit as attributes:
+
+=====================================  ==================================================
+data set                               what
+=====================================  ==================================================
+``atomic_numbers``                     [n_atoms of all frames]
+``positions``                          [n_atoms of all frames, 3], Angstrom
+``first_atom``                         [n_frames + 1], where the atoms of each frame begin
+``cell``, ``pbc``                      [n_frames, 3, 3] Angstrom, [n_frames, 3]
+``config_type``, ``config_types``      [n_frames], places in the list of names; the names
+``labels/energy``, ``labels/stress``   [n_frames], [n_frames, 3, 3]; NaN where there is none
+``labels/forces``                      [n_atoms of all frames, 3]; NaN where there are none
+``weights/config_weight``, ...         [n_frames], weights that frames state; NaN where they state none
+=====================================  ==================================================
+
+Data sets are contiguous in the file, so that rows are read by their place in it: HDF5 takes a hundred times longer for a row.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlff_calc.datasets.sample import KINDS, Kind, Sample, number_array
+from mlff_calc.datasets.weights import NAMES, stated_weight
+from mlff_calc.errors import DatasetError
+from mlff_calc.graph.keys import get_key
+
+FORMAT = "mlff_calc frames"
+VERSION = 1
+_LABELS: dict[Kind, tuple[int, ...]] = {"energy": (), "forces": (3,), "stress": (3, 3)}
+_ROWS = 65536
+"""Rows that are copied at once when a file is closed. Raising it takes more memory."""
+
+_ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
+    "atomic_numbers": ((), np.int64), "positions": ((3,), np.float64), "first_atom": ((), np.int64),
+    "cell": ((3, 3), np.float64), "pbc": ((3,), np.bool_), "config_type": ((), np.int64),
+    **{f"labels/{kind}": (shape, np.float64) for kind, shape in _LABELS.items()},
+    **{f"weights/{name}": ((), np.float64) for name in NAMES},
+}  # fmt: skip
+"""Shape of a row and dtype of each data set."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A contiguous data set: where it begins in the file, in bytes, its number of rows, and what a row is."""
+
+    offset: int
+    count: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, descriptor: int, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start` to `stop`; an OSError where the file ends before."""
+        size = self.dtype.itemsize * int(np.prod(self.shape))
+        if not 0 <= start <= stop <= self.count:
+            raise OSError(f"rows {start} to {stop} of {self.count} are asked for")
+        found = os.pread(descriptor, (stop - start) * size, self.offset + start * size)
+        if len(found) != (stop - start) * size:
+            raise OSError("the file ends before its last row")
+        return np.frombuffer(found, dtype=self.dtype).reshape(stop - start, *self.shape)
+
+
+class HDF5Frames:
+    """A file of frames; opened anew in every process that reads from it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DatasetError: The file is not one of frames, is of a later version, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: tuple[int, IO[bytes]] | None = None
+        try:
+            with h5py.File(path, "r") as file:
+                held, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
+                if held == FORMAT and version <= VERSION:
+                    self._first: NDArray[np.int64] = np.asarray(file["first_atom"][:], dtype=np.int64)
+                    self._types = [str(name) for name in file["config_types"].asstr()[:]]
+                    self._rows = {name: _rows_of(file[name], *of) for name, of in _ARRAYS.items() if name != "first_atom"}
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise DatasetError(f"{path} cannot be read as HDF5 ({error}); is it complete?") from error
+        if held != FORMAT or version > VERSION:
+            found = f"version {version} of the format" if held == FORMAT else "no file of frames"
+            raise DatasetError(f"{path} is {found}; make it with `mlff data convert` of this version of mlff_calc")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": None}
+
+    def __len__(self) -> int:
+        return len(self._first) - 1
+
+    def _descriptor(self) -> int:
+        if self._open is None or self._open[0] != os.getpid():
+            self._open = (os.getpid(), self.path.open("rb"))
+        return self._open[1].fileno()
+
+    def __getitem__(self, number: int) -> Sample:
+        """The frame of this number; a DatasetError where it is damaged."""
+        place = f"{self.path}, frame {number}"
+        try:
+            return self._sample(number, place)
+        except (OSError, ValueError, IndexError) as error:
+            raise DatasetError(f"{place} cannot be read ({error}); make the file again with `mlff data convert`") from error
+
+    def _sample(self, number: int, place: str) -> Sample:
+        descriptor = self._descriptor()
+        first, last = (int(self._first[each]) for each in (number, number + 1))
+
+        def row(name: str) -> NDArray[Any]:
+            return self._rows[name].read(descriptor, number, number + 1)[0]
+
+        def atoms(name: str) -> NDArray[Any]:
+            return self._rows[name].read(descriptor, first, last)
+
+        positions = number_array(atoms("positions"), ((last - first, 3),), place, "positions")
+        structure = Atoms(atoms("atomic_numbers"), positions, cell=row("cell"), pbc=row("pbc"))
+        labels: dict[str, Any] = {}
+        for kind, shape in _LABELS.items():
+            value = (atoms if kind == "forces" else row)(f"labels/{kind}")
+            if not np.isnan(value).all():
+                labels[kind] = number_array(value, ((len(structure), 3) if kind == "forces" else shape,), place, kind)
+        if "energy" in labels:
+            labels["energy"] = float(labels["energy"])
+        weights = {name: float(row(f"weights/{name}")) for name in NAMES}
+        return Sample(
+            structure, **labels, config_type=self._types[int(row("config_type"))], path=self.path, frame=number,
+            stated_weights={name: weight for name, weight in weights.items() if not np.isnan(weight)},
+        )  # fmt: skip
+
+
+def _rows_of(held: h5py.Dataset, shape: tuple[int, ...], dtype: type) -> _Rows:
+    """Where a data set stands; a ValueError where it is not as it was written."""
+    if held.shape[1:] != shape or held.dtype != dtype:
+        raise ValueError(f"'{held.name}' has rows of shape {held.shape[1:]} and {held.dtype}, expected {shape}")
+    offset = held.id.get_offset()
+    if offset is None and held.shape[0]:
+        raise ValueError(f"'{held.name}' is compressed or in chunks, and files of frames are neither")
+    return _Rows(offset or 0, held.shape[0], shape, held.dtype)
+
+
+class HDF5Writer:
+    """Writes frames to a new file, as they come; rows wait in temporary files beside it until it is closed.
+
+    Args:
+        path: The file; one that is there is replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: Mapping[str, IO[bytes]] = {name: tempfile.TemporaryFile(dir=path.parent) for name in _ARRAYS}
+        self._types: dict[str, int] = {}
+        self._n_atoms = 0
+        self._append("first_atom", np.zeros(1, dtype=np.int64))
+
+    def write(self, samples: Sequence[Sample]) -> None:
+        """Append some frames, at least one.
+
+        Raises:
+            DatasetError: A weight that a frame states is none.
+        """
+        sizes = [len(sample.atoms) for sample in samples]
+        ends = self._n_atoms + np.cumsum(sizes)
+        self._n_atoms = int(ends[-1])
+        self._append("first_atom", ends)
+        self._append("atomic_numbers", np.concatenate([sample.atoms.numbers for sample in samples]))
+        self._append("positions", np.concatenate([sample.atoms.positions for sample in samples]))
+        self._append("cell", np.stack([sample.atoms.cell.array for sample in samples]))
+        self._append("pbc", np.stack([sample.atoms.pbc for sample in samples]))
+        types = [self._types.setdefault(sample.config_type, len(self._types)) for sample in samples]
+        self._append("config_type", np.array(types))
+        for kind, shape in _LABELS.items():
+            rows = [sample.labels().get(kind) for sample in samples]
+            counts = sizes if kind == "forces" else [1] * len(samples)
+            pairs = zip(counts, [np.nan if row is None else row for row in rows], strict=True)
+            self._append(f"labels/{kind}", np.concatenate([np.full((count, *shape), row) for count, row in pairs]))
+        for name in NAMES:
+            stated = [stated_weight(sample, name) if name in sample.stated_weights else np.nan for sample in samples]
+            self._append(f"weights/{name}", np.array(stated))
+
+    def _append(self, name: str, rows: NDArray[Any]) -> None:
+        self._waiting[name].write(np.ascontiguousarray(rows, dtype=_ARRAYS[name][1]).tobytes())
+
+    def close(self) -> None:
+        """Write the file."""
+        try:
+            with h5py.File(self._path, "w") as file:
+                file.attrs.update({"format": FORMAT, "version": VERSION})
+                file.create_dataset("config_types", data=list(self._types), dtype=h5py.string_dtype())
+                for name, waiting in self._waiting.items():
+                    held = self._copied(file, name, waiting)
+                    if name in _KEYS:
+                        held.attrs.update({"level": _KEYS[name].level, "unit": _KEYS[name].unit})
+        finally:
+            for waiting in self._waiting.values():
+                waiting.close()
+
+    def _copied(self, file: h5py.File, name: str, waiting: IO[bytes]) -> h5py.Dataset:
+        shape, dtype = _ARRAYS[name]
+        size = np.dtype(dtype).itemsize * int(np.prod(shape))
+        held = file.create_dataset(name, shape=(waiting.tell() // size, *shape), dtype=dtype)
+        waiting.seek(0)
+        for start in range(0, held.shape[0], _ROWS):
+            rows = np.frombuffer(waiting.read(_ROWS * size), dtype=dtype)
+            held[start : start + _ROWS] = rows.reshape(-1, *shape)
+        return held
+
+
+_KEYS = {name: get_key(name) for name in ("atomic_numbers", "positions", "cell", "pbc")} | {
+    f"labels/{kind}": get_key(kind) for kind in KINDS
+}
