@@ -1,10 +1,10 @@
-"""`mlff data`: trajectories to learn motion from."""
+"""`mlff data`: trajectories to learn motion from, and data sets in files that are read frame by frame."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlff_calc.dynamics import MDRun, RunResult
     from mlff_calc.dynamics.folder import FolderMark
 
-app = typer.Typer(no_args_is_help=True, help="Make trajectories to learn motion from.")
+app = typer.Typer(no_args_is_help=True, help="Make trajectories to learn motion from, and convert data sets.")
 
 _LOG_STEPS = 100
 _SHOWN_AS = {
@@ -108,6 +108,70 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
     near = next((folder for folder in output.absolute().parents if folder.exists()), None)
     if near is None or not near.is_dir() or not os.access(near, os.W_OK):
         raise OptionError(f"--output {output}: {near} cannot be written. Choose another folder.")
+
+
+@app.command("convert")
+@guard
+def convert(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files of labelled structures, then the file to write (.h5, .aselmdb).", show_default=False),
+    ],
+    key: options.Key = None,
+    unit: options.Unit = None,
+    index: Annotated[
+        str, typer.Option("--index", help="Which frames of each file, as in ASE: ':100', '::10', '-1'.")
+    ] = ":",
+    part: Annotated[
+        str | None, typer.Option("--part", help="Part of an rMD17 archive: train or test.", show_default=False)
+    ] = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="ASE's name of the format; else by the file's name.", show_default=False)
+    ] = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write labelled structures to HDF5 (.h5) or LMDB in ASE's format (.aselmdb), in eV and Angstrom.
+
+    Recipes and `mlff eval` read such files frame by frame, so that they may be larger than memory. Frames are read and
+    written a few hundred at a time; the file is there when it is whole.
+    """
+    from mlff_calc.datasets import matching_files
+    from mlff_calc.datasets.convert import check_target, write_frames
+    from mlff_calc.datasets.readers import stream_structures
+    from mlff_calc.training.potential.recipe import parse_sources
+
+    if len(files) < 2:
+        raise typer.BadParameter("name at least one file to read, and then the one to write")
+    *inputs, output = files
+    reading = {"keys": options.pairs("--key", key), "units": options.pairs("--unit", unit), "part": part}
+    given = {name: value for name, value in reading.items() if value is not None}
+    given |= {} if file_format is None else {"format": file_format}
+    sources = parse_sources({"file": [str(file) for file in inputs], "index": index} | given, "mlff data convert")
+    found = [(file, source) for source in sources for file in matching_files(source.file)]
+    check_target(output, [file for file, _ in found], overwrite=overwrite)
+    samples = (
+        sample
+        for file, source in found
+        for sample in stream_structures(file, **source.reading())
+    )
+    with _count("frames", quiet=quiet) as progress:
+        count = write_frames(output, samples, progress)
+    typer.echo(f"{count} frames are in {output}.")
+
+
+@contextlib.contextmanager
+def _count(what: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A counter on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.completed} {task.description}"), TimeElapsedColumn(), console=Console(stderr=True),
+        transient=True, disable=quiet,
+    ) as bar:  # fmt: skip
+        task = bar.add_task(what, total=None)
+        yield lambda count: bar.update(task, completed=count)
 
 
 @contextlib.contextmanager

@@ -45,26 +45,8 @@ def evaluate(
         ),
     ] = None,
     overwrite: options.Overwrite = False,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key",
-            metavar="KIND=NAME",
-            help="What the file calls a label; KIND as in data.keys of a recipe: energy, forces, stress, virial, "
-            "virial_sign, vasp_stress, stress_order, config_type, forces_sign. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    unit: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--unit",
-            metavar="KIND=UNIT",
-            help="Units of the file: energy=kcal/mol, length=Bohr, forces=Hartree/Bohr, stress=GPa; eV and Angstrom where "
-            "nothing is said. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    key: options.Key = None,
+    unit: options.Unit = None,
     index: Annotated[
         str | None,
         typer.Option(
@@ -139,7 +121,7 @@ def evaluate(
     task = task_of(kind)
     given: dict[str, Any] = {
         "plot": plot, "output": output, "overwrite": overwrite or None,
-        "keys": _pairs("--key", key), "units": _pairs("--unit", unit), "index": index, "part": part,
+        "keys": options.pairs("--key", key), "units": options.pairs("--unit", unit), "index": index, "part": part,
         "format": file_format, "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms,
         "neighbors": neighbors, "limit": limit, "trust": trust or None,
     }  # fmt: skip
@@ -152,16 +134,3 @@ def evaluate(
         precision=None if precision is None else precision.value, **asked,
     )  # fmt: skip
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text())
-
-
-def _pairs(option: str, words: list[str] | None) -> dict[str, Any] | None:
-    """`KIND=VALUE` words as a dict; None where there are none."""
-    pairs: dict[str, Any] = {}
-    for word in words or []:
-        kind, sign, value = word.partition("=")
-        if not (kind and sign and value):
-            raise typer.BadParameter(f"{option} {word!r}: write it as KIND=VALUE, e.g. {option} energy=...")
-        if kind in pairs:
-            raise typer.BadParameter(f"{option}: {kind} is given twice; keep one")
-        pairs[kind] = int(value) if kind in ("virial_sign", "forces_sign") and value in ("1", "+1", "-1") else value
-    return pairs or None

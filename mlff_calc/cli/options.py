@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,6 +52,26 @@ OwnPrecision = Annotated[
     ),
 ]
 Trust = Annotated[bool, typer.Option("--trust", help=TRUST)]
+Key = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        metavar="KIND=NAME",
+        help="What the file calls a label; KIND as in data.keys of a recipe: energy, forces, stress, virial, "
+        "virial_sign, vasp_stress, stress_order, config_type, forces_sign. May be repeated.",
+        show_default=False,
+    ),
+]
+Unit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unit",
+        metavar="KIND=UNIT",
+        help="Units of the file: energy=kcal/mol, length=Bohr, forces=Hartree/Bohr, stress=GPa; eV and Angstrom where "
+        "nothing is said. May be repeated.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed repeats the run.", min=0)]
 Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout, and nothing else there.")]
 Compile = Annotated[
@@ -69,3 +89,16 @@ Reuse = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)]
 Resume = Annotated[bool, typer.Option("--resume", help=RESUME)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help=QUIET)]
+
+
+def pairs(option: str, words: list[str] | None) -> dict[str, Any] | None:
+    """`KIND=VALUE` words as a dict; None where there are none."""
+    found: dict[str, Any] = {}
+    for word in words or []:
+        kind, sign, value = word.partition("=")
+        if not (kind and sign and value):
+            raise typer.BadParameter(f"{option} {word!r}: write it as KIND=VALUE, e.g. {option} energy=...")
+        if kind in found:
+            raise typer.BadParameter(f"{option}: {kind} is given twice; keep one")
+        found[kind] = int(value) if kind in ("virial_sign", "forces_sign") and value in ("1", "+1", "-1") else value
+    return found or None

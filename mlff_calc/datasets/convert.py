@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from mlff_calc.datasets.readers import STORED
 from mlff_calc.datasets.sample import Sample
-from mlff_calc.errors import DatasetError
+from mlff_calc.errors import DatasetError, OptionError
 
 _AT_ONCE = 256
 """Frames that are held at once. Raising it makes writing faster, and takes more memory."""
@@ -53,6 +53,25 @@ def write_frames(path: Path, samples: Iterable[Sample], progress: Callable[[int]
             with suppress(OSError):
                 left.unlink(missing_ok=True)
     return count
+
+
+def check_target(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse a file that could not be written in the end, before anything is read.
+
+    Raises:
+        OptionError: Another ending, a file that is there, one of the files that are read, or no folder to write in.
+    """
+    folder = path.absolute().parent
+    if path.suffix not in STORED.values():
+        raise OptionError(f"{path}: the format goes by the name; give one that ends in {' or '.join(STORED.values())}")
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder; give the name of a file")
+    if any(path.exists() and path.samefile(file) for file in inputs):
+        raise OptionError(f"{path} is one of the files that are read; give another name")
+    if path.exists() and not overwrite:
+        raise OptionError(f"{path} is there already; give another name, or replace it with --overwrite")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OptionError(f"{path}: the folder {folder} is not there or cannot be written; make it, or choose another")
 
 
 def _writer(path: Path, temporary: Path) -> Any:  # noqa: ANN401

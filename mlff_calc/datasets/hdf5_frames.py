@@ -15,13 +15,14 @@ data set                               what
 ``weights/config_weight``, ...         [n_frames], weights that frames state; NaN where they state none
 =====================================  ==================================================
 
-Data sets are contiguous in the file, so that rows are read by their place in it: HDF5 takes a hundred times longer for a row.
+Data sets are contiguous in the file, so that rows are read by their place in it, which costs less than HDF5 for each.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class _Rows:
 
 
 class HDF5Frames:
-    """A file of frames; opened anew in every process that reads from it.
+    """A file of frames, which stays open as long as this.
 
     Args:
         path: The file.
@@ -84,7 +85,7 @@ class HDF5Frames:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._open: tuple[int, IO[bytes]] | None = None
+        self._descriptor: int | None = None
         try:
             with h5py.File(path, "r") as file:
                 held, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
@@ -99,15 +100,16 @@ class HDF5Frames:
             raise DatasetError(f"{path} is {found}; make it with `mlff data convert` of this version of mlff_calc")
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": None}
+        return self.__dict__ | {"_descriptor": None}
 
     def __len__(self) -> int:
         return len(self._first) - 1
 
-    def _descriptor(self) -> int:
-        if self._open is None or self._open[0] != os.getpid():
-            self._open = (os.getpid(), self.path.open("rb"))
-        return self._open[1].fileno()
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._descriptor)
+        return self._descriptor
 
     def __getitem__(self, number: int) -> Sample:
         """The frame of this number; a DatasetError where it is damaged."""
@@ -118,7 +120,7 @@ class HDF5Frames:
             raise DatasetError(f"{place} cannot be read ({error}); make the file again with `mlff data convert`") from error
 
     def _sample(self, number: int, place: str) -> Sample:
-        descriptor = self._descriptor()
+        descriptor = self._opened()
         first, last = (int(self._first[each]) for each in (number, number + 1))
 
         def row(name: str) -> NDArray[Any]:
@@ -162,7 +164,10 @@ class HDF5Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._waiting: Mapping[str, IO[bytes]] = {name: tempfile.TemporaryFile(dir=path.parent) for name in _ARRAYS}
+        self._waiting: Mapping[str, IO[bytes]] = {
+            name: tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - `close` closes them
+            for name in _ARRAYS
+        }
         self._types: dict[str, int] = {}
         self._n_atoms = 0
         self._append("first_atom", np.zeros(1, dtype=np.int64))
@@ -215,7 +220,7 @@ class HDF5Writer:
         held = file.create_dataset(name, shape=(waiting.tell() // size, *shape), dtype=dtype)
         waiting.seek(0)
         for start in range(0, held.shape[0], _ROWS):
-            rows = np.frombuffer(waiting.read(_ROWS * size), dtype=dtype)
+            rows: NDArray[Any] = np.frombuffer(waiting.read(_ROWS * size), dtype=dtype)
             held[start : start + _ROWS] = rows.reshape(-1, *shape)
         return held
 

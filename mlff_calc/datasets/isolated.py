@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ase.data import chemical_symbols
 
+from mlff_calc.datasets.lazy import chosen
 from mlff_calc.datasets.sample import Sample
 from mlff_calc.errors import DatasetError
 
@@ -22,17 +23,17 @@ def is_marked(config_type: str) -> bool:
     return plain in ("isolatedatom", "isolatedatoms")
 
 
-def part_isolated(samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample]]:
+def part_isolated(samples: Sequence[Sample]) -> tuple[Sequence[Sample], list[Sample]]:
     """Frames that are not marked as isolated atoms, and those that are.
 
     Raises:
         DatasetError: A marked frame has not exactly one atom; names file and frame.
     """
-    others: list[Sample] = []
+    others: list[int] = []
     isolated: list[Sample] = []
-    for sample in samples:
+    for index, sample in enumerate(samples):
         if not is_marked(sample.config_type):
-            others.append(sample)
+            others.append(index)
             continue
         if len(sample.atoms) != 1:
             raise DatasetError(
@@ -40,7 +41,7 @@ def part_isolated(samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample]
                 f"{len(sample.atoms)} atoms ({sample.atoms.get_chemical_formula()}); correct one of the two"
             )
         isolated.append(sample)
-    return others, isolated
+    return chosen(samples, others) if isolated else samples, isolated
 
 
 def isolated_energies(isolated: Iterable[Sample]) -> dict[int, float]:

@@ -21,7 +21,6 @@ from mlff_calc.datasets.sample import KINDS, Sample
 from mlff_calc.errors import DatasetError
 from mlff_calc.graph.keys import get_key
 
-
 _OPEN: WeakValueDictionary[tuple[int, Path], Any] = WeakValueDictionary()
 """Open databases by process and path: LMDB opens a file once in a process."""
 
@@ -32,8 +31,8 @@ def _connect(path: Path, **options: Any) -> Any:  # noqa: ANN401
         return ase.db.connect(path, type="aselmdb", use_lock_file=False, **options)
     except ImportError as error:
         raise DatasetError(
-            f"{path}: ASE reads and writes LMDB by a package that is not installed; pip install 'mlff_calc[lmdb]', or take "
-            "HDF5 (.h5)"
+            "ASE reads and writes LMDB (.aselmdb) by a package that is not installed; pip install 'mlff_calc[lmdb]', or "
+            "take HDF5 (.h5)"
         ) from error
     except Exception as error:  # lmdb's own errors
         raise DatasetError(f"{path} cannot be opened as LMDB ({error}); is it complete?") from error
@@ -99,7 +98,7 @@ class LMDBWriter:
         try:
             for sample in samples:
                 atoms = sample.atoms.copy()
-                results: dict[str, Any] = {**sample.labels()}
+                results: dict[str, Any] = {str(kind): label for kind, label in sample.labels().items()}
                 if "stress" in results:
                     results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
                 atoms.calc = SinglePointCalculator(atoms, **results)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mlff_calc.datasets.lazy import marks_of
 from mlff_calc.datasets.readers import existing_file
 from mlff_calc.datasets.sample import Sample
 from mlff_calc.errors import DatasetError
@@ -74,7 +75,7 @@ def refuse_frames_twice(read: Sequence[tuple[Path, Sequence[Sample]]]) -> None:
     contents = {path: _content(path) for same in sizes.values() if len(same) > 1 for path in same}
     seen: dict[tuple[object, str, int], Path] = {}
     for path, samples in read:
-        own = {(contents.get(path, path), sample.archive_part, sample.frame) for sample in samples}
+        own = {(contents.get(path, path), part, frame) for _, part, frame in marks_of(samples)}
         twice = own & seen.keys()
         if twice:
             key = min(twice, key=lambda found: found[2])

@@ -9,7 +9,7 @@ import torch
 from mlff_calc.datasets import force_rms
 from mlff_calc.errors import RecipeError
 from mlff_calc.potential import Potential, build_potential
-from mlff_calc.training.potential.data import GraphFrames
+from mlff_calc.training.potential.data import GraphSource, graph_frames
 from mlff_calc.training.potential.frames import Frames, symbol_number
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import origin_of, reference_energies, refuse_neighbours
@@ -62,7 +62,7 @@ def _begin_at_the_mean(potential: Potential, frames: Frames) -> None:
         head.last.bias += mean / float(head.scale)
 
 
-def new_potential(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphFrames]:
+def new_potential(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphSource]:
     """Build the potential a recipe describes, and the graphs of its training frames.
 
     Raises:
@@ -76,7 +76,7 @@ def new_potential(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, G
         raise RecipeError(f"{recipe.origin}: potential: {error}") from error
     if origin_of(recipe, frames) == "from isolated atoms":
         refuse_neighbours(frames.isolated, cutoff)
-    graphs = GraphFrames(frames.samples, cutoff, frames.weights)
+    graphs = graph_frames(frames.samples, cutoff, frames.weights)
     if recipe.potential is not None and recipe.potential.avg_num_neighbors == "auto":
         config["avg_num_neighbors"] = max(1.0, round(graphs.average_neighbors(), 3))
     potential = build_potential(config, seed=recipe.trainer.seed)

@@ -1,11 +1,13 @@
-"""Frames with energies, forces and stresses as batches; graphs are made once."""
+"""Frames with energies, forces and stresses as batches: graphs are made once, or when they are drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from mlff_calc.datasets import KINDS, Kind, Sample, labelled_graph
+from mlff_calc.datasets.lazy import LazySamples
 from mlff_calc.training.packed import PackedFrames
+from mlff_calc.training.streamed import CACHE_BYTES, Labelled, StreamedFrames
 
 
 class GraphFrames(PackedFrames):
@@ -25,9 +27,58 @@ class GraphFrames(PackedFrames):
     def __init__(
         self, samples: Sequence[Sample], cutoff: float, weights: Sequence[Mapping[Kind, float]] | None = None
     ) -> None:
-        graphs = [labelled_graph(sample, cutoff) for sample in samples]
-        super().__init__(graphs, [{name: graph.pop(name) for name in KINDS} for graph in graphs], weights)
+        made = [_labelled(sample, cutoff) for sample in samples]
+        super().__init__([graph for graph, _ in made], [labels for _, labels in made], weights)
 
     def average_neighbors(self) -> float:
         """Edges per atom over all frames."""
         return self.graphs.total("edge") / max(1, self.graphs.total("atom"))
+
+
+class StreamedGraphFrames(StreamedFrames):
+    """The same, with graphs that are made when they are drawn from frames that stay in their file.
+
+    Args:
+        samples: Structures and labels.
+        cutoff: Angstrom.
+        weights: Weights of the labels of each sample; None where all are 1.
+        cache_bytes: Largest size of the graphs that are kept.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        cutoff: float,
+        weights: Sequence[Mapping[Kind, float]] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        super().__init__(lambda number: _labelled(samples[number], cutoff), len(samples), weights, cache_bytes)
+
+    def average_neighbors(self) -> float:
+        """Edges per atom over all frames, whose graphs are made one by one for it."""
+        edges = atoms = 0
+        for number in range(len(self)):
+            graph, _ = self.frame(number)
+            edges += graph["edge_index"].shape[1]
+            atoms += graph["atomic_numbers"].shape[0]
+        return edges / max(1, atoms)
+
+
+GraphSource = GraphFrames | StreamedGraphFrames
+
+
+def _labelled(sample: Sample, cutoff: float) -> Labelled:
+    graph = labelled_graph(sample, cutoff)
+    return graph, {name: graph.pop(name) for name in KINDS}
+
+
+def graph_frames(
+    samples: Sequence[Sample], cutoff: float, weights: Sequence[Mapping[Kind, float]] | None = None
+) -> GraphSource:
+    """The source of batches of a part of the data; arguments as those of `GraphFrames`.
+
+    Frames that stay in their file have their graphs made when they are drawn, and a structure that cannot be a graph is an
+    error then.
+    """
+    kind = StreamedGraphFrames if isinstance(samples, LazySamples) else GraphFrames
+    return kind(samples, cutoff, weights)

@@ -19,7 +19,7 @@ from mlff_calc.export.opening import OneByOne, load_any, precision_of
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import first_not_finite
-from mlff_calc.training.potential.data import GraphFrames
+from mlff_calc.training.potential.data import graph_frames
 from mlff_calc.training.potential.frames import read_sources
 from mlff_calc.training.potential.predictions import SUFFIXES, write_predictions
 from mlff_calc.training.potential.recipe import Source
@@ -54,7 +54,7 @@ def evaluate(
         check_elements(sample.atoms.numbers, potential, sample.place)  # type: ignore[arg-type]
     if not samples:
         raise DatasetError("there are no frames to evaluate a potential on; give at least one")
-    graphs = GraphFrames(samples, potential.cutoff)  # type: ignore[attr-defined]
+    graphs = graph_frames(samples, potential.cutoff)  # type: ignore[attr-defined]
     if isinstance(potential, torch.nn.Module):
         potential.eval()
     predictions: list[Prediction] = []

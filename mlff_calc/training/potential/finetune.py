@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 from mlff_calc.errors import DatasetError, PotentialFileError, RecipeError
 from mlff_calc.graph.domain import Domain
 from mlff_calc.potential import Potential, build_potential, load_potential
-from mlff_calc.training.potential.data import GraphFrames
+from mlff_calc.training.potential.data import GraphSource, graph_frames
 from mlff_calc.training.potential.frames import Frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import given_energies, isolated_references, origin_of, refuse_neighbours
@@ -25,7 +25,7 @@ from mlff_calc.training.potential.references import given_energies, isolated_ref
 _BATCH = 16
 
 
-def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphFrames]:
+def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphSource]:
     """The potential to go on from, with new reference energies, and the graphs of the training frames.
 
     Raises:
@@ -46,7 +46,7 @@ def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, Grap
             f"{recipe.origin}: loss.stress is {recipe.loss.stress:g}, but the potential {name!r} has direct forces, which "
             "give no stress; set loss.stress to 0, or start from a potential whose forces are gradients"
         )
-    graphs = GraphFrames(frames.samples, start.cutoff, frames.weights)
+    graphs = graph_frames(frames.samples, start.cutoff, frames.weights)
     config = dict(start.config)
     energies = _references(recipe, start, frames, graphs)
     config["reference_energies"] = {str(z): energy for z, energy in energies.items()}
@@ -69,7 +69,7 @@ def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:
     return start.domain
 
 
-def _references(recipe: PotentialRecipe, start: Potential, frames: Frames, graphs: GraphFrames) -> dict[int, float]:
+def _references(recipe: PotentialRecipe, start: Potential, frames: Frames, graphs: GraphSource) -> dict[int, float]:
     """As the recipe says; elements that the new frames lack keep their energies where isolated atoms give the others."""
     before = {z: float(start.config["reference_energies"].get(str(z), 0.0)) for z in start.elements}
     origin = origin_of(recipe, frames)
@@ -81,7 +81,7 @@ def _references(recipe: PotentialRecipe, start: Potential, frames: Frames, graph
     return _shifted_references(before, start, graphs)
 
 
-def _shifted_references(before: dict[int, float], start: Potential, graphs: GraphFrames) -> dict[int, float]:
+def _shifted_references(before: dict[int, float], start: Potential, graphs: GraphSource) -> dict[int, float]:
     """Reference energies that fit what the start leaves over of the training energies."""
     rows, left_over = [], []
     start.eval()

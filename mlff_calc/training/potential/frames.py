@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from ase.data import chemical_symbols
 
-from mlff_calc.datasets import KINDS, PARTS, Kind, Sample, count_labels, matching_files, read_structures, split_indices
+from mlff_calc.datasets import KINDS, PARTS, Kind, Sample, count_labels, matching_files, split_indices
 from mlff_calc.datasets.absent import absent_labels
 from mlff_calc.datasets.isolated import isolated_energies, part_isolated
+from mlff_calc.datasets.lazy import chosen, joined_samples, marks_of
+from mlff_calc.datasets.readers import open_structures
 from mlff_calc.datasets.several import refuse_frames_twice
 from mlff_calc.datasets.weights import frame_weights, refuse_unknown_types
 from mlff_calc.errors import DatasetError, RecipeError
@@ -38,7 +40,7 @@ class Frames:
 
     part: str
     paths: tuple[Path, ...]
-    samples: list[Sample]
+    samples: Sequence[Sample]
     isolated: list[Sample] = field(default_factory=list)
     weights: list[dict[Kind, float]] | None = None
 
@@ -57,17 +59,17 @@ class Frames:
 
     def count_by_file(self) -> list[PartCount]:
         """The same for each file."""
-        found: dict[Path, list[Sample]] = {path: [] for path in self.paths}
-        for sample in self.samples:
-            found[sample.path].append(sample)
-        return [self._counted(path, samples) for path, samples in found.items()]
+        found: dict[Path, list[int]] = {path: [] for path in self.paths}
+        for index, (path, _, _) in enumerate(marks_of(self.samples)):
+            found[path].append(index)
+        return [self._counted(path, chosen(self.samples, indices)) for path, indices in found.items()]
 
-    def _counted(self, path: str | Path, samples: list[Sample]) -> PartCount:
+    def _counted(self, path: str | Path, samples: Sequence[Sample]) -> PartCount:
         return PartCount(self.part, path, len(samples), count_labels(samples), absent_labels(samples))
 
     def elements(self) -> set[int]:
         """Atomic numbers that occur."""
-        return {int(z) for sample in self.samples for z in sample.atoms.numbers}
+        return {int(z) for sample in self.samples for z in np.unique(sample.atoms.numbers)}
 
 
 def read_frames(recipe: PotentialRecipe) -> dict[str, Frames]:
@@ -115,14 +117,17 @@ def _read(recipe: PotentialRecipe, part: str, sources: list[Source]) -> Frames:
     return Frames(part, paths, samples if recipe.data.keep_isolated_atoms else others, isolated)
 
 
-def _require_unit_of_forces(recipe: PotentialRecipe, files: Sequence[tuple[Path, Source]], samples: list[Sample]) -> None:
+def _require_unit_of_forces(
+    recipe: PotentialRecipe, files: Sequence[tuple[Path, Source]], samples: Sequence[Sample]
+) -> None:
     """Refuse to train on forces whose unit is a guess: programs that print Hartree print them per Bohr, data sets do not."""
     if "forces" not in weighted(recipe):
         return
-    labelled = {sample.path for sample in samples if sample.forces is not None}
-    for path, source in files:
+    guessed = [one for one in files if one[1].units is not None and one[1].units.for_reader().forces_are_supposed]
+    labelled = {sample.path for sample in samples if sample.forces is not None} if guessed else set()
+    for path, source in guessed:
         units = source.units
-        if units is not None and units.for_reader().forces_are_supposed and path in labelled:
+        if units is not None and path in labelled:
             energy, length = units.energy, units.length
             own = f"write forces: {energy}/{length} among the units of that file"
             cure = f"--set data.units.forces={energy}/{length}" if units is recipe.data.units else own
@@ -138,23 +143,15 @@ def weighted(recipe: PotentialRecipe) -> list[Kind]:
     return [kind for kind in KINDS if kind in recipe.loss.weights()]
 
 
-def read_sources(files: Sequence[tuple[Path, Source]], checked: Collection[Kind] = KINDS) -> list[Sample]:
+def read_sources(files: Sequence[tuple[Path, Source]], checked: Collection[Kind] = KINDS) -> Sequence[Sample]:
     """The samples of some files, each read as its source says; faults of labels outside `checked` only leave these out.
 
     Raises:
         DatasetError: see `read_structures`; a frame that two of the sources name.
     """
-    read = [(path, _read_source(path, source, checked)) for path, source in files]
+    read = [(path, open_structures(path, **source.reading(), checked=checked)) for path, source in files]
     refuse_frames_twice(read)
-    return [sample for _, samples in read for sample in samples]
-
-
-def _read_source(path: Path, source: Source, checked: Collection[Kind]) -> list[Sample]:
-    keys = None if source.keys is None else source.keys.for_reader()
-    units = None if source.units is None else source.units.for_reader()
-    return read_structures(
-        path, source.index, keys, format=source.format, part=source.part, units=units, checked=checked
-    )
+    return joined_samples([samples for _, samples in read])
 
 
 def _split(recipe: PotentialRecipe, frames: Frames) -> dict[str, Frames]:
@@ -162,13 +159,13 @@ def _split(recipe: PotentialRecipe, frames: Frames) -> dict[str, Frames]:
     if split is None:
         return {}
     try:
-        chosen = split_indices(len(frames), split.train, split.valid, split.test, split.seed)
+        drawn = split_indices(len(frames), split.train, split.valid, split.test, split.seed)
     except DatasetError as error:
         raise RecipeError(f"{recipe.origin}: data.split of {frames.where}: {error}") from error
     isolated = {"train": frames.isolated}
     return {
-        part: Frames(part, frames.paths, [frames.samples[i] for i in indices], isolated.get(part, []))
-        for part, indices in chosen.items()
+        part: Frames(part, frames.paths, chosen(frames.samples, indices), isolated.get(part, []))
+        for part, indices in drawn.items()
         if len(indices)
     }
 
@@ -179,8 +176,10 @@ def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Fra
     refuse_unknown_types(by_type, parts["train"].samples, f"{recipe.origin}: loss.config_weights")
     for part in ("train", "valid"):
         frames = parts[part]
-        weights = [frame_weights(sample, by_type, recipe.loss.frame_weights) for sample in frames.samples]
-        if all(weight == 1.0 for each in weights for weight in each.values()):
+        told: dict[tuple[float, ...], dict[Kind, float]] = {}  # equal weights are one object, as frames may be millions
+        found = (frame_weights(sample, by_type, recipe.loss.frame_weights) for sample in frames.samples)
+        weights = [told.setdefault(tuple(each.values()), each) for each in found]
+        if all(weight == 1.0 for values in told for weight in values):
             continue
         _require_weight(recipe, frames, weights)
         parts[part] = replace(frames, weights=weights)
@@ -220,11 +219,11 @@ def _check_elements(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
 def _check_disjoint(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
     """Refuse a frame that is in two parts; warn of structures that are (files may hold copies)."""
     frames: dict[str, set[tuple[str, Path, int]]] = {}
-    structures: dict[str, dict[bytes, Sample]] = {}
+    structures: dict[str, dict[bytes, int]] = {}
     for part in parts:
         samples = parts[part].samples
-        frames[part] = {(sample.archive_part, sample.path, sample.frame) for sample in samples}
-        structures[part] = {_structure_hash(sample): sample for sample in samples}
+        frames[part] = {(archive_part, path, frame) for path, archive_part, frame in marks_of(samples)}
+        structures[part] = {_structure_hash(sample): index for index, sample in enumerate(samples)}
     for one, other in combinations([part for part in PARTS if part in parts], 2):
         shared = frames[one] & frames[other]
         if shared:
@@ -235,8 +234,9 @@ def _check_disjoint(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
             )
         copies = structures[one].keys() & structures[other].keys()
         if copies:
-            again = min((structures[other][key] for key in copies), key=lambda sample: sample.frame)
-            before = structures[one][_structure_hash(again)]
+            twice = (parts[other].samples[structures[other][key]] for key in copies)
+            again = min(twice, key=lambda sample: sample.frame)
+            before = parts[one].samples[structures[one][_structure_hash(again)]]
             logger.warning(
                 "%d structures of `%s` are in `%s` as well, the first is %s (%s): errors on `%s` will look better than they "
                 "are; remove the copies",

@@ -112,6 +112,16 @@ class Source(Section):
     units: Units | None = None
     """Units of this file; null for those of `data`."""
 
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `datasets.read_structures` beside the path."""
+        return {
+            "index": self.index,
+            "keys": None if self.keys is None else self.keys.for_reader(),
+            "format": self.format,
+            "part": self.part,
+            "units": None if self.units is None else self.units.for_reader(),
+        }
+
 
 def _one_by_one(value: Any) -> Any:  # noqa: ANN401
     """What stands for a part of the data as a list of sources: a path, a source, or a list of these.

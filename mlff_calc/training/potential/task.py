@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import Potential
 from mlff_calc.training.potential.build import new_potential
-from mlff_calc.training.potential.data import GraphFrames
+from mlff_calc.training.potential.data import graph_frames
 from mlff_calc.training.potential.decisions import check_decisions, data_marks, decisions
 from mlff_calc.training.potential.evaluate import evaluate, evaluate_files
 from mlff_calc.training.potential.example import EXAMPLE_RECIPE
@@ -66,7 +66,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
 
         make = new_potential if recipe.fine_tune_from is None else start_from
         potential, train = make(recipe, parts["train"])
-        valid = GraphFrames(parts["valid"].samples, potential.cutoff, parts["valid"].weights)
+        valid = graph_frames(parts["valid"].samples, potential.cutoff, parts["valid"].weights)
 
         def module() -> NetworkModule:
             example = train.batch([0, len(train) - 1]).graph if recipe.trainer.compile else None  # two systems

@@ -1,0 +1,167 @@
+"""Training on frames that stay in their file: the same batches and weights, in a memory that does not grow with the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from mlff_calc.datasets import read_structures
+from mlff_calc.datasets.convert import write_frames
+from mlff_calc.datasets.readers import open_structures
+from mlff_calc.potential import load_potential
+from mlff_calc.training.potential.data import GraphFrames, StreamedGraphFrames, graph_frames
+from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.run import train
+
+WEIGHTS = [{"energy": 1.0, "forces": 0.5, "stress": 2.0}] * 7
+
+
+@pytest.fixture
+def copper(tmp_path: Path) -> Path:
+    """A folder with 12 frames, three of another config type, as extended xyz and as HDF5."""
+    random, frames = np.random.default_rng(0), []
+    for number in range(12):
+        atoms = bulk("Cu", cubic=True) if number % 2 else bulk("Cu", cubic=True) * (2, 1, 1)
+        atoms.rattle(0.08, rng=random)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        atoms.get_stress()
+        if number % 4 == 0:
+            atoms.info["config_type"] = "kept"
+        frames.append(atoms)
+    ase.io.write(tmp_path / "copper.extxyz", frames)
+    write_frames(tmp_path / "copper.h5", read_structures(tmp_path / "copper.extxyz"))
+    return tmp_path
+
+
+def test_batches_are_the_same_whatever_is_kept(copper: Path) -> None:
+    loaded = GraphFrames(read_structures(copper / "copper.extxyz", ":7"), 4.0, WEIGHTS)
+    stored = open_structures(copper / "copper.h5", ":7")
+    assert isinstance(graph_frames(stored, 4.0), StreamedGraphFrames)
+    for most in (0, 50_000, 10**9):
+        streamed = StreamedGraphFrames(stored, 4.0, WEIGHTS, cache_bytes=most)
+        assert streamed.average_neighbors() == loaded.average_neighbors()
+        for frames in ([3, 0, 6], [1], [6, 5, 4, 3, 2, 1, 0], list(range(7)) * 6):
+            one, other = loaded.batch(frames), streamed.batch(frames)
+            assert one.frames == other.frames
+            for each, same in ((one.graph, other.graph), (one.labels, other.labels), (one.weights, other.weights)):
+                assert each.keys() == same.keys()
+                for name, tensor in each.items():
+                    assert torch.equal(tensor, same[name]), name
+        held = sum(tensor.nbytes for pair in streamed._kept.values() for each in pair for tensor in each.values())
+        assert held == streamed._bytes <= most
+        assert bool(held) is (most > 0)
+
+
+def recipe(folder: Path, file: str, output: str, n_epochs: int = 2) -> dict:
+    return {
+        "potential": {"backbone": {"name": "hegnn", "cutoff": 3.5, "l_max": 1, "channels": 4, "n_layers": 1}},
+        "data": {"train": {"file": str(folder / file)}, "split": {"train": 8, "valid": 2, "test": 2, "seed": 3}},
+        "loss": {"stress": 0.1, "config_weights": {"kept": 3.0}},
+        "optimizer": {"batch_size": 3, "max_epochs": n_epochs, "warmup_steps": 2},
+        "trainer": {"device": "cpu"},
+        "output": str(folder / output),
+    }
+
+
+def test_weights_and_errors_are_those_of_the_same_frames_in_memory(copper: Path) -> None:
+    found = {}
+    for file in ("copper.extxyz", "copper.h5"):
+        result = train(parse_recipe(recipe(copper, file, file.replace(".", "_")), copper / "recipe.yaml"))
+        report = json.loads((result.folder / "evaluation.json").read_text())
+        report.pop("files")
+        found[file] = (load_potential(result.model), report)
+    (one, before), (other, after) = found.values()
+    assert before == after
+    assert one.config == other.config
+    assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in one.state_dict().items())
+    record = json.loads((copper / "copper_h5" / "run.json").read_text())["data"]["train"]
+    assert record["sha256"] == hashlib.sha256((copper / "copper.h5").read_bytes()).hexdigest()
+
+
+CHILD = """
+import resource, sys
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from mlff_calc.datasets import Sample
+from mlff_calc.datasets.convert import write_frames
+from mlff_calc.datasets.readers import open_structures
+from pathlib import Path
+
+def frames(count):
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        atoms = bulk("Cu", cubic=True) * (2, 2, 2)
+        atoms.rattle(0.05, rng=random)
+        yield Sample(Atoms(atoms), float(random.normal()), random.normal(size=(32, 3)))
+
+def used():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+"""
+
+
+def in_child(text: str, *words: str, timeout: int = 300) -> float:
+    command = [sys.executable, "-c", CHILD + text, *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split()[-1])
+
+
+def test_memory_stays_below_a_bound(tmp_path: Path) -> None:
+    """Graphs of all frames take more than 100 MB."""
+    in_child("print(write_frames(Path(sys.argv[1]), frames(600)))", str(tmp_path / "big.h5"))
+    grown = in_child(
+        """
+from mlff_calc.training.potential.data import StreamedGraphFrames
+source = StreamedGraphFrames(open_structures(sys.argv[1]), 8.0, cache_bytes=4 * 1024**2)
+size = sum(tensor.nbytes for each in source.frame(0) for tensor in each.values()) * len(source) / 1024**2
+assert size > 100, size
+source.batch(range(20))
+before = used()
+for start in range(20, 600, 20):
+    source.batch(range(start, start + 20))
+print(used() - before)
+""",
+        str(tmp_path / "big.h5"),
+    )
+    assert grown < 30.0
+
+
+@pytest.mark.slow
+def test_memory_of_a_whole_run_stays_below_a_bound(tmp_path: Path) -> None:
+    """Runs over 100 and over 1500 frames, whose graphs would take some 300 MB, differ by little."""
+    peaks = {}
+    for name, count in (("few.h5", 100), ("many.h5", 1500)):
+        in_child("print(write_frames(Path(sys.argv[1]), frames(int(sys.argv[2]))))", str(tmp_path / name), str(count))
+        written = recipe(tmp_path, name, f"run_{count}", n_epochs=1)
+        written["data"]["split"] = {"valid": 20, "test": 20}
+        written["loss"] = {}
+        written["potential"]["backbone"]["cutoff"] = 8.0
+        written["optimizer"]["batch_size"] = 20
+        peaks[name] = in_child(
+            """
+import json
+from mlff_calc.training.potential import data
+data.StreamedGraphFrames.__init__.__defaults__ = (None, 16 * 1024**2)
+from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.run import train
+train(parse_recipe(json.loads(sys.argv[1]), "recipe.yaml"))
+print(used())
+""",
+            json.dumps(written),
+            timeout=1200,
+        )
+    assert peaks["many.h5"] - peaks["few.h5"] < 80.0
