@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from mlff_calc.datasets.keys import ENERGY, FORCES, STRESS
 from mlff_calc.datasets.labels import LabelKeys
 from mlff_calc.datasets.readers import read_structures
 from mlff_calc.datasets.sample import KINDS, Kind, Sample
@@ -112,7 +113,7 @@ def labelled_graph(sample: Sample, cutoff: float, kinds: Sequence[Kind] = KINDS)
         graph = graph_from_atoms(sample.atoms, cutoff)
     except StructureError as error:
         raise StructureError(f"{sample.place}: {error}") from error
-    shapes: dict[Kind, tuple[int, ...]] = {"energy": (1,), "forces": (len(sample.atoms), 3), "stress": (1, 3, 3)}
+    shapes: dict[Kind, tuple[int, ...]] = {ENERGY: (1,), FORCES: (len(sample.atoms), 3), STRESS: (1, 3, 3)}
     labels = sample.labels()
     for kind in kinds:
         if kind in labels:

@@ -33,6 +33,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlff_calc.datasets.keys import ENERGY, FORCES, STRESS
 from mlff_calc.datasets.sample import KINDS, Kind, Sample, number_array
 from mlff_calc.datasets.weights import NAMES, stated_weight
 from mlff_calc.errors import DatasetError
@@ -40,7 +41,7 @@ from mlff_calc.graph.keys import get_key
 
 FORMAT = "mlff_calc frames"
 VERSION = 1
-_LABELS: dict[Kind, tuple[int, ...]] = {"energy": (), "forces": (3,), "stress": (3, 3)}
+_LABELS: dict[Kind, tuple[int, ...]] = {ENERGY: (), FORCES: (3,), STRESS: (3, 3)}
 _ROWS = 65536
 """Rows that are copied at once when a file is closed. Raising it takes more memory."""
 
@@ -133,9 +134,9 @@ class HDF5Frames:
         structure = Atoms(atoms("atomic_numbers"), positions, cell=row("cell"), pbc=row("pbc"))
         labels: dict[str, Any] = {}
         for kind, shape in _LABELS.items():
-            value = (atoms if kind == "forces" else row)(f"labels/{kind}")
+            value = (atoms if kind == FORCES else row)(f"labels/{kind}")
             if not np.isnan(value).all():
-                labels[kind] = number_array(value, ((len(structure), 3) if kind == "forces" else shape,), place, kind)
+                labels[kind] = number_array(value, ((len(structure), 3) if kind == FORCES else shape,), place, kind)
         if "energy" in labels:
             labels["energy"] = float(labels["energy"])
         weights = {name: float(row(f"weights/{name}")) for name in NAMES}
@@ -190,7 +191,7 @@ class HDF5Writer:
         self._append("config_type", np.array(types))
         for kind, shape in _LABELS.items():
             rows = [sample.labels().get(kind) for sample in samples]
-            counts = sizes if kind == "forces" else [1] * len(samples)
+            counts = sizes if kind == FORCES else [1] * len(samples)
             pairs = zip(counts, [np.nan if row is None else row for row in rows], strict=True)
             self._append(f"labels/{kind}", np.concatenate([np.full((count, *shape), row) for count, row in pairs]))
         for name in NAMES:

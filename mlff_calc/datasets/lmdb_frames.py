@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from mlff_calc.datasets.keys import STRESS
 from mlff_calc.datasets.sample import KINDS, Sample
 from mlff_calc.errors import DatasetError
 from mlff_calc.graph.keys import get_key
@@ -99,8 +100,8 @@ class LMDBWriter:
             for sample in samples:
                 atoms = sample.atoms.copy()
                 results: dict[str, Any] = {str(kind): label for kind, label in sample.labels().items()}
-                if "stress" in results:
-                    results["stress"] = full_3x3_to_voigt_6_stress(results["stress"])
+                if STRESS in results:
+                    results[STRESS] = full_3x3_to_voigt_6_stress(results[STRESS])
                 atoms.calc = SinglePointCalculator(atoms, **results)
                 data = dict(sample.stated_weights) | ({"config_type": sample.config_type} if sample.config_type else {})
                 self._database.write(atoms, data=data)
