@@ -222,7 +222,7 @@ class Deq(Backbone):
             counts=counts,
         )
 
-    def dropout_factors(self, graph: dict[str, Tensor]) -> Tensor:
+    def dropout_factors(self, graph: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Factors [n_atoms, attention_channels] of messages: 0 with probability `dropout`, else 1 / (1 - dropout).
 
         They are drawn once per solve and atom and act in all of its evaluations alike ("recurrent" dropout; Gal and
@@ -231,7 +231,7 @@ class Deq(Backbone):
         kept = 1.0 - self.dropout
         hidden = cast(EquiformerBlock, self.map.blocks[0]).attention.hidden
         chance = torch.full((graph["atomic_numbers"].shape[0], hidden), kept, device=self.norm.scale.device)
-        return torch.bernoulli(chance).to(self.norm.scale.dtype) / kept
+        return torch.bernoulli(chance, generator=generator).to(self.norm.scale.dtype) / kept
 
     def linear_maps(self) -> list[LinearMap]:
         """The linear maps inside f that the state goes through; what reads geometry alone is not among them."""
@@ -249,10 +249,11 @@ class Deq(Backbone):
                     found.append(LinearMap(f"map.{path}.{name}", weight, input_dim, limit))
         return found
 
-    def random_state(self, graph: dict[str, Tensor]) -> Tensor:
+    def random_state(self, graph: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Normal random numbers in the shape of a state, for power iterations."""
         shape = (graph["atomic_numbers"].shape[0], (self.l_max + 1) ** 2, self.channels)
-        return torch.randn(shape, dtype=self.norm.scale.dtype, device=self.norm.scale.device)
+        like = self.norm.scale
+        return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] and what the solve found to the graph.

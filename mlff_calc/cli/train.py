@@ -1,4 +1,4 @@
-"""`mlff train`: from a recipe and data to a potential, a propagator, or another kind of network."""
+"""`mlff train`: from a recipe and data to a trained network of any kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def train(
     recipe: Annotated[
         Path | None,
         typer.Argument(
-            help="The recipe, a YAML file; with --example and --schema the kind: potential (the default), propagator, ...",
+            help="The recipe, a YAML file; with --example and --schema the name of a kind, potential where nothing is said.",
             show_default=False,
         ),
     ] = None,
@@ -39,11 +39,10 @@ def train(
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train what a recipe describes. The section `potential` makes it a potential, `propagator` a propagator.
+    """Train what a recipe describes. Its section with the name of a kind of network says which kind is trained.
 
     Everything is checked before anything runs or is written. The result is a folder inside the output with the name of the
-    kind: `potential`, which every command and `load_potential` take, or `propagator`, which `mlff eval` and
-    `load_propagator` take; beside it lie metrics, plots and checkpoints.
+    kind, which `mlff eval` takes; beside it lie metrics, plots and checkpoints.
     """
     from mlff_calc.training.kind_names import DEFAULT
 

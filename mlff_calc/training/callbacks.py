@@ -17,7 +17,7 @@ from torch import Tensor
 from mlff_calc.training.checkpoint_files import check_optimizer, save_tensors
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.metrics import read_metrics
-from mlff_calc.training.network_module import NetworkModule
+from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.recipe_base import OptimizerSection
 from mlff_calc.training.schedule import Budget, learning_rate
 
@@ -98,7 +98,7 @@ class AveragedWeights(pl.Callback):
         self.updates, self.average = state_dict["updates"], list(state_dict["average"])
 
 
-def _parameters(module: NetworkModule) -> list[torch.nn.Parameter]:
+def _parameters(module: TrainingModule) -> list[torch.nn.Parameter]:
     return list(module.network.parameters())
 
 
@@ -205,7 +205,7 @@ class Checkpoints(pl.Callback):
             check_optimizer(self.folder / "last.ckpt", optimizer)
         self.restored = True
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Compare with the best so far."""
         if pl_module.valid_loss < self.best_loss:
             self.best_loss, self.best_epoch, self.stale = pl_module.valid_loss, trainer.current_epoch, 0
@@ -217,14 +217,14 @@ class Checkpoints(pl.Callback):
             if self.patience is not None and self.stale >= self.patience:
                 trainer.should_stop = True
 
-    def _best_of(self, module: NetworkModule) -> dict[str, Any]:
+    def _best_of(self, module: TrainingModule) -> dict[str, Any]:
         names = [name for name, _ in module.network.named_parameters()]
         averaged = self.averaged.decay is not None
         weights = self.averaged.average if averaged else [p.detach() for p in module.network.parameters()]
         kept = [weight.to("cpu", copy=True) for weight in weights]  # training goes on with the others
         return {"weights": dict(zip(names, kept, strict=True)), "epoch": self.best_epoch, "loss": self.best_loss}
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Write `last.ckpt` where it is due; nothing that is not finite is ever written."""
         pl_module.finite.check()
         self.ended = trainer.should_stop
@@ -284,7 +284,7 @@ class MetricsFile(pl.Callback):
         if trainer.is_global_zero and self.path.is_file() and trainer.current_epoch > 0:
             self.rows = [row for row in read_metrics(self.path) if int(row["epoch"]) <= trainer.current_epoch]
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Add a row."""
         train_loss = pl_module.take_train_loss()
         if not trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""Batches of every kind, what sources of batches do, and the order of an epoch, which number and seed alone decide."""
+"""Batches of every kind, what sources of batches do, and the order of an epoch, which follows from seed and epoch alone."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class BatchSource(Protocol):
         ...
 
 
-def generator_of(seed: int, epoch: int, rank: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """Random numbers that follow from seed, epoch and process alone, so that a run that is resumed draws the same."""
-    state = np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint64)
+def generator_of(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Random numbers that follow from seed, epoch, process and stream, so that a run that is resumed draws the same."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
 
 

@@ -1,19 +1,18 @@
-"""What is left behind when a run must stop: the frames of the batch whose loss was not finite."""
+"""What is left behind when a run must stop: which batch had a loss that was not finite."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import ase.io
 import lightning.pytorch as pl
 
 from mlff_calc.errors import MLFFError, TrainingError
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.finite import NotFiniteError
-from mlff_calc.training.potential.frames import Frames
 from mlff_calc.training.run_folder import RunFolder
+
+_SHOWN = 5
 
 BadBatch = Callable[[NotFiniteError, int], TrainingError]
 """From what was not finite, and the step, to an error that names the batch; may save it."""
@@ -43,38 +42,26 @@ class FailureReport(pl.Callback):
 
 
 @dataclass(frozen=True)
-class SavedFrames:
-    """Saves the structures and labels of a bad batch.
+class NamedSamples:
+    """Names the samples of a bad batch, and writes the whole list to a file.
 
     Attributes:
-        folder: Where they go.
-        parts: The frames by part, `train` and `valid`.
+        folder: Folder where the list goes.
+        places: Places of the samples, by part.
+        advice: Sentence without its end that says what to look for in them.
     """
 
     folder: RunFolder
-    parts: dict[str, Frames]
+    places: dict[str, list[str]]
+    advice: str = "Look for wrong values there"
 
     def __call__(self, error: NotFiniteError, step: int) -> TrainingError:
-        """Write the frames, and name them."""
-        samples = [self.parts[error.part].samples[frame] for frame in error.frames]
-        by_file: dict[str, list[str]] = {}
-        for sample in samples:
-            by_file.setdefault(str(sample.path), []).append(str(sample.frame))
-        named = " and ".join(f"{', '.join(numbers)} of {path}" for path, numbers in by_file.items())
-        structures = []
-        for sample in samples:
-            atoms = sample.atoms.copy()
-            atoms.info = {"frame": sample.frame, "file": str(sample.path)}
-            if sample.energy is not None:
-                atoms.info["REF_energy"] = sample.energy
-            if sample.forces is not None:
-                atoms.arrays["REF_forces"] = sample.forces
-            structures.append(atoms)
-        stream = io.StringIO()
-        ase.io.write(stream, structures, format="extxyz")
-        write_atomic(self.folder.bad_batch, stream.getvalue())
+        """Write the list; the error names the first few."""
+        named = [self.places[error.part][frame] for frame in error.frames]
+        write_atomic(self.folder.bad_samples, "\n".join(named) + "\n")
+        shown = "; ".join(named[:_SHOWN])
+        rest = f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
         return TrainingError(
-            f"{error} at step {step}, in the batch of frames {named}; they are "
-            f"saved in {self.folder.bad_batch}. Look for overlapping atoms or wrong labels there, or lower "
-            "optimizer.learning_rate"
+            f"{error} at step {step}, in the batch of samples {shown}{rest}, all listed in {self.folder.bad_samples}. "
+            f"{self.advice}, or lower optimizer.learning_rate"
         )

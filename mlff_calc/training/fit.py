@@ -37,7 +37,7 @@ from mlff_calc.training.checkpoint_files import (
 from mlff_calc.training.data import BatchSource, EpochLoader
 from mlff_calc.training.failures import BadBatch, FailureReport
 from mlff_calc.training.metrics import read_metrics
-from mlff_calc.training.network_module import NetworkModule
+from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.place import KeepsPlace, check_place
 from mlff_calc.training.progress import ProgressReport
 from mlff_calc.training.recipe_base import TrainingRecipe
@@ -194,7 +194,7 @@ def _strategy(accelerator: str, n_devices: int) -> Any:
 
 def fit(
     recipe: TrainingRecipe,
-    module: NetworkModule,
+    module: TrainingModule,
     train: BatchSource,
     valid: BatchSource,
     bad_batch: BadBatch,
@@ -273,7 +273,7 @@ def fit(
     return _result(folder)
 
 
-def _restore_best(folder: RunFolder, module: NetworkModule) -> None:
+def _restore_best(folder: RunFolder, module: TrainingModule) -> None:
     """Make `best.ckpt` the one that belongs to `last.ckpt`: a killed run may have left a later one, see `Checkpoints`.
 
     Raises:
@@ -312,7 +312,7 @@ def _result(folder: RunFolder) -> FitResult:
 
 def _run(
     trainer: pl.Trainer,
-    module: NetworkModule,
+    module: TrainingModule,
     data: Loaders,
     start: Path | None,
     folder: RunFolder,

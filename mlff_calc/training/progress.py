@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from mlff_calc.training.callbacks import BudgetKeeper, Checkpoints
-from mlff_calc.training.network_module import NetworkModule
+from mlff_calc.training.module import TrainingModule
 
 logger = logging.getLogger(__name__)
 REDRAW_EVERY = 0.5  # seconds
@@ -71,7 +71,7 @@ class ProgressReport(pl.Callback):
             self._bar.update(self._task, completed=used, description=text, rest=self._remaining(now, used))
             self._bar.refresh()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
         """Take up the errors of the validation; log a line where there is no bar."""
         self._errors = pl_module.validation_text()
         now = time.monotonic()

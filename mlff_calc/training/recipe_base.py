@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from mlff_calc.bounded import read_text
+from mlff_calc.datasets import PARTS
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe_errors import describe_validation_error
 from mlff_calc.training.recipe_section import Section
@@ -131,6 +133,29 @@ class TrainingRecipe(Section):
             )
         return self
 
+    @classmethod
+    def upgraded(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """A recipe as earlier versions had it, in today's keys.
+
+        Raises:
+            ValueError: Old and new keys contradict each other.
+        """
+        return data
+
+    def with_paths(self, change: Callable[[str], str]) -> dict[str, Any]:
+        """A copy of `raw` with other paths; a kind with paths outside of `data.file` and the parts adds its own.
+
+        Args:
+            change: What becomes of a path.
+        """
+        raw = copy_plain(self._raw)
+        data = raw.get("data")
+        if isinstance(data, dict):
+            for key in ("file", *PARTS):  # one file with all parts, or some for each
+                if data.get(key) is not None:
+                    data[key] = _changed(data[key], change)
+        return raw
+
     @property
     def origin(self) -> Path:
         """The file the recipe was read from."""
@@ -172,6 +197,15 @@ class TrainingRecipe(Section):
         return expanded
 
 
+def _changed(source: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401
+    """A part of the data (a path, a source, or a list of these) with other paths."""
+    if isinstance(source, str):
+        return change(source)
+    if isinstance(source, list):
+        return [_changed(one, change) for one in source]
+    return source | {"file": _changed(source["file"], change)} if "file" in source else source
+
+
 R = TypeVar("R", bound=TrainingRecipe)
 
 
@@ -186,6 +220,10 @@ def parse_as(kind: type[R], data: dict[str, Any], origin: Path | str) -> R:
     Raises:
         RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range.
     """
+    try:
+        data = kind.upgraded(data)
+    except ValueError as error:
+        raise RecipeError(f"{origin}: {error}") from None
     try:
         recipe = kind.model_validate(data)
     except ValidationError as error:

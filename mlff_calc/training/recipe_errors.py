@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from mlff_calc.training.kind_names import kinds
+
 
 def nearest(word: str, choices: list[str]) -> str:
     """Text that proposes the choice nearest to `word`, and lists them all."""
@@ -69,7 +71,8 @@ def _explain(finding: Any, path: list[int | str], model: type[BaseModel]) -> str
         known = _fields_at(path[:-1], model)
         return f"unknown key {str(path[-1])!r}; " + nearest(str(path[-1]), known)
     if kind == "missing":
-        return "this key is missing; `mlff train --example` shows a whole recipe"
+        own = " ".join(["mlff train --example", *(name for name in kinds() if name in model.model_fields)])
+        return f"this key is missing; `{own}` shows a whole recipe"
     if kind == "literal_error":
         return f"{value!r} is not a choice; give {context['expected']}"
     if kind == "option":

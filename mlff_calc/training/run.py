@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from mlff_calc.errors import RecipeError
+from mlff_calc.training.data import Batch, generator_of
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.kinds import task_for
 from mlff_calc.training.machine import machine
@@ -19,7 +21,7 @@ from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
 from mlff_calc.training.run_folder import RunFolder, check_folder, hold_folder, look, set_up_folder
 from mlff_calc.training.run_steps import best_network, check_compiler, output_folder
-from mlff_calc.training.task import Outcome, Report, Task
+from mlff_calc.training.task import Outcome, Prepared, Report, Task
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +100,12 @@ def train(
     resume = check_folder(folder, recipe, resume=resume, overwrite=overwrite)
     parts = task.read(recipe)
     from mlff_calc.training.fit import check_batches, choose_accelerator, fit
+    from mlff_calc.training.module import TrainingModule
 
     choose_accelerator(recipe)
     check_batches(recipe, {part: len(parts[part]) for part in ("train", "valid")})
     ready = task.prepare(recipe, parts)
+    example = _example(task, recipe, ready)
     data, decided = task.fingerprints(recipe, parts), task.decisions(recipe, parts)
     for text in (ready.table, *ready.notes):
         logger.info("%s", text)
@@ -109,8 +113,9 @@ def train(
         set_up_folder(folder, recipe, data, command, resume=resume, decided=decided)
         if resume:
             task.check_resumed(folder.path, folder.read_record(), recipe, data, decided)
-        module, named = ready.module(), ready.bad_batch(folder)
-        fitted = fit(recipe, module, ready.train, ready.valid, named, folder, lock, resume=resume, show_bar=show_bar)
+        module = TrainingModule(task.name, ready.network, ready.objective, recipe, example)
+        sources, named = (ready.train, ready.valid), ready.bad_batch(folder)
+        fitted = fit(recipe, module, *sources, named, folder, lock, resume=resume, show_bar=show_bar)
         best = best_network(ready.network, folder)
         judged = "test" if "test" in parts else "valid"
         report = task.judge(recipe, best, parts[judged])
@@ -119,6 +124,18 @@ def train(
     minutes = fitted.seconds / 60.0
     weights = sum(weight.numel() for weight in best.parameters())
     return TrainingResult(task.name, folder.path, model, report, judged, task.items, minutes, weights, ready.notes)
+
+
+def _example(task: Task[Any, Any], recipe: TrainingRecipe, ready: Prepared) -> Batch | None:
+    """The batch to compile on, where the recipe asks for compiled code."""
+    if not recipe.trainer.compile:
+        return None
+    if ready.example is None:
+        raise RecipeError(
+            f"{recipe.origin}: trainer.compile is true, but a {task.name} is not compiled for training; set "
+            "trainer.compile: false"
+        )
+    return ready.train.batch(ready.example, 0, generator_of(recipe.trainer.seed))
 
 
 def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) -> Path:

@@ -1,14 +1,14 @@
 """The folder of a run: who may write into it, and whether a run in it may be resumed.
 
 recipe.yaml           the recipe with overrides applied; relative paths are made absolute, so that it runs from here
-run.json              versions, fingerprints of the data files and how they were read, command, whether the run is set up and
-                      finished
+run.json              kind, versions, fingerprints of the data files and how they were read, command, whether the run is set
+                      up and finished
 metrics.csv           one row per epoch
 learning_curve.png    the same as a picture
 checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
-potential/            the result, in the format of potentials/, under the name of its kind: propagator/, ...
-evaluation.json       errors on the test frames (or the validation frames where there are no test frames)
-parity.png
+KIND/                 the result, in the format of potentials/, under the name of its kind
+evaluation.json       errors on the test part (or the validation part where there is none)
+*.png                 what the kind draws beside the learning curve
 .lock                 held by the process that runs here; says which it is
 bad_batch.extxyz      only after a loss that is not finite: the frames that made it (or bad_batch.txt, their names)
 """
@@ -31,11 +31,12 @@ import torch
 
 from mlff_calc.bounded import parse_json, read_text, shorten
 from mlff_calc.datasets import PARTS
-from mlff_calc.errors import RecipeError, TrainingError
+from mlff_calc.errors import OptionError, RecipeError, TrainingError
 from mlff_calc.locks import LOCK, FolderLock, folder_lock
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.fingerprints import changed_files
 from mlff_calc.training.kind_names import kinds
+from mlff_calc.training.kinds import task_for, task_of
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
 from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
 from mlff_calc.training.recipe_yaml import read_yaml
@@ -55,7 +56,6 @@ _OWN = (
     "metrics.csv",
     "learning_curve.png",
     "evaluation.json",
-    "parity.png",
     "bad_batch.extxyz",
     "bad_batch.txt",
     "failure.txt",
@@ -315,20 +315,37 @@ def set_up_folder(
         start_folder(folder, recipe, data, command, decided)
 
 
+def _kinds_before(folder: RunFolder) -> list[str]:
+    """The kind of the run that is there; all kinds where its record does not say, as those of earlier versions."""
+    try:
+        kind = folder.read_record().get("kind")
+    except TrainingError:
+        kind = None
+    return [kind] if kind in kinds() else kinds()
+
+
+def _drawings(kind: str) -> tuple[str, ...]:
+    try:
+        return task_of(kind).drawings
+    except OptionError:  # its package is broken, which is no reason not to train another kind
+        return ()
+
+
 def start_folder(
     folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any], command: str, decided: dict[str, Any] | None = None
 ) -> None:
-    """Make the folder of a new run; files of an older run in it are removed, files that are not of a run are left alone.
+    """Make the folder of a new run. Files of an older run and the folder of its kind are removed, all else is left alone.
 
     The record comes first and last: where this is interrupted, the folder is known as one that a run may begin in.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.write_record({"set_up": False})
+    before = _kinds_before(folder)
+    folder.write_record({"set_up": False, "kind": before[0] if len(before) == 1 else None})
     remove_leftovers(folder)
-    for name in _OWN:
+    for name in (*_OWN, *(name for each in before for name in _drawings(each))):
         if name != folder.record.name:
             (folder.path / name).unlink(missing_ok=True)
-    for name in ("checkpoints", *kinds()):
+    for name in ("checkpoints", *before):
         if (folder.path / name).is_dir():
             shutil.rmtree(folder.path / name)
     folder.checkpoints.mkdir()
@@ -336,6 +353,7 @@ def start_folder(
     folder.write_record(
         {
             "set_up": True,
+            "kind": task_for(recipe).name,
             "run": uuid4().hex,
             "command": command,
             "data": data,

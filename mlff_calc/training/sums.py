@@ -10,8 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-QUANTITIES = ("energy", "energy_per_atom", "forces", "stress")
-UNITS = {"energy": "meV", "energy_per_atom": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Angstrom^3"}
+from mlff_calc.graph.keys import ENERGY, KEYS, get_key
+
+PER_ATOM = "_per_atom"
+"""End of the name of a quantity that was divided by the number of atoms."""
+EXTENSIVE = (ENERGY,)
+"""Labels whose errors are told per atom as well."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,30 @@ class Errors:
 
 @dataclass
 class ErrorSums:
-    """Running sums, one row (sum of |x|, sum of x^2, count) for each quantity."""
+    """Running sums, one row (sum of |x|, sum of x^2, count) for each quantity, by the registered key of its label."""
 
     rows: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, outputs: dict[str, Tensor], labels: dict[str, Tensor], n_atoms: Tensor) -> None:
-        """Add a batch: energies [n_systems] eV, forces [n_atoms, 3] eV/Angstrom, stress [n_systems, 3, 3] eV/Angstrom^3."""
-        for name in ("energy", "forces", "stress"):
-            if name not in outputs or name not in labels:
+    @property
+    def labels(self) -> list[str]:
+        """Names of the quantities that are labels."""
+        return [name for name in self.rows if not name.endswith(PER_ATOM)]
+
+    def add(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], n_atoms: Tensor) -> None:
+        """Add the errors of a batch for all labels that are among the outputs.
+
+        Args:
+            outputs: Outputs of the network, in the shapes and units of the labels.
+            labels: Labels by registered key.
+            n_atoms: Numbers of atoms [n_systems].
+        """
+        for name in labels:
+            if name not in outputs:
                 continue
             output, label = outputs[name].detach().double(), labels[name].double()
             self.add_pairs(name, output, label)
-            if name == "energy":
-                self.add_pairs("energy_per_atom", output / n_atoms, label / n_atoms)
+            if name in EXTENSIVE:
+                self.add_pairs(name + PER_ATOM, output / n_atoms, label / n_atoms)
 
     @classmethod
     def of_frame(cls, predicted: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], n_atoms: int) -> ErrorSums:
@@ -75,13 +90,13 @@ class ErrorSums:
         self.rows = {name: reduce(row) for name, row in self.rows.items()}
 
     def errors(self) -> dict[str, Errors]:
-        """MAE and RMSE of each quantity that had labels."""
+        """MAE and RMSE of each quantity that had labels, in the order of the registry of keys."""
         found: dict[str, Errors] = {}
-        for name in QUANTITIES:
-            if name not in self.rows:
-                continue
+        order = list(KEYS)
+        for name in sorted(self.rows, key=lambda name: (order.index(name.removesuffix(PER_ATOM)), name)):
             absolute, squared, count = self.rows[name].tolist()
             if count > 0:
+                unit = get_key(name.removesuffix(PER_ATOM)).unit + "/atom" * name.endswith(PER_ATOM)
                 mae, rmse = absolute / count, math.sqrt(squared / count)
-                found[name] = Errors(1000.0 * mae, 1000.0 * rmse, int(count), UNITS[name])
+                found[name] = Errors(1000.0 * mae, 1000.0 * rmse, int(count), f"m{unit}")
         return found

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from mlff_calc.training.data import BatchSource
+from mlff_calc.training.objective import Objective
 from mlff_calc.training.recipe_base import TrainingRecipe
 
 if TYPE_CHECKING:
     from mlff_calc.training.failures import BadBatch
     from mlff_calc.training.fit import FitResult
-    from mlff_calc.training.network_module import NetworkModule
     from mlff_calc.training.run_folder import RunFolder
 
 R = TypeVar("R", bound=TrainingRecipe)
@@ -35,6 +35,10 @@ class Report(Protocol):
         """The same, fit for JSON."""
         ...
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table of the card: the heads of its columns, then its rows."""
+        ...
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -42,21 +46,24 @@ class Prepared:
 
     Attributes:
         network: Network with `precision`, `to_precision` and `save`, trained in place.
+        objective: What the network learns.
         train: Source of training batches.
         valid: Source of validation batches.
-        module: Function that makes the Lightning module of the network; called once, when the folder of the run is held.
         bad_batch: Function that takes the folder of the run and returns the reporter of a batch whose loss is not finite.
         table: Text about the data that were read, for the log.
         notes: Decisions about the data, a sentence each.
+        example: Numbers of the training frames that compiled code is made for and compared on, such as `range(8)`; None
+            where the network is not compiled for training.
     """
 
     network: Any
+    objective: Objective
     train: BatchSource
     valid: BatchSource
-    module: Callable[[], NetworkModule]
     bad_batch: Callable[[RunFolder], BadBatch]
     table: str
     notes: list[str] = field(default_factory=list)
+    example: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class Task(ABC, Generic[R, P]):
         recipe: Class of the recipe, which has the section.
         example: Commented recipe.
         items: Plural noun for the samples of a part, such as frames.
+        drawings: Names of the files in the folder of a run that `plots` writes.
         options: Names of options of `mlff eval` that the kind takes beside device, precision and batch size: of `plot`,
             `keys`, `units`, `index`, `part`, `format`, `output` and `overwrite`, `horizon`, `start`, `hops`, `heavy_atoms`,
             `neighbors`, `limit` and `trust`.
@@ -101,6 +109,7 @@ class Task(ABC, Generic[R, P]):
     recipe: ClassVar[type[TrainingRecipe]]
     example: ClassVar[str]
     items: ClassVar[str] = "frames"
+    drawings: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

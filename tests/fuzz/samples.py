@@ -180,7 +180,7 @@ def _recipes(folder: Path) -> None:
 
 def _runs(folder: Path, *, quick: bool) -> None:
     """Runs that came to their end without being called finished, and one that stopped after its first epoch."""
-    from mlff_calc.training.potential.module import TrainingModule
+    from mlff_calc.training.module import TrainingModule
     from mlff_calc.training.run import train
 
     ase.io.write(folder / "runs" / "cu.extxyz", frames(16, 1))

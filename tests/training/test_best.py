@@ -13,7 +13,7 @@ import torch
 
 from mlff_calc.potential import load_potential
 from mlff_calc.training import callbacks
-from mlff_calc.training.potential.module import TrainingModule
+from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.run import train
 
 Project = Callable[..., Path]

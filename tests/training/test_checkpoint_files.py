@@ -126,7 +126,7 @@ def test_checkpoints_of_another_kind_than_a_run_writes(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that was killed in its second epoch, and every way in which what it left can be wrong."""
-    from mlff_calc.training.potential.module import TrainingModule
+    from mlff_calc.training.module import TrainingModule
 
     path, run, step = project(), tmp_path / "run", TrainingModule.training_step
 

@@ -16,11 +16,10 @@ from mlff_calc.errors import RecipeError
 from mlff_calc.graph import Graph, collate, graph_from_atoms
 from mlff_calc.potential import build_potential, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.potential import contraction
 from mlff_calc.training.potential.contraction import SpectralRadius
-from mlff_calc.training.potential.losses import Loss
-from mlff_calc.training.potential.module import TrainingModule
-from mlff_calc.training.potential.recipe import LossSection
+from mlff_calc.training.potential.fixed_point import FixedPointObjective
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
 
@@ -99,10 +98,20 @@ def test_growth_is_that_of_the_transposed_jacobian(potential: FixedPointPotentia
     assert float(torch.autograd.grad(out["growth"].sum(), weight)[0].abs().max()) > 1e-3
 
 
-def test_only_what_is_above_the_line_is_punished() -> None:
-    loss = Loss(LossSection(energy=1.0, forces=1.0, contraction=3.0, contraction_every=1, spectral_radius=0.7))
+def objective_of(potential: FixedPointPotential, **section: float) -> FixedPointObjective:
+    recipe = {
+        "potential": {"backbone": {"name": "deq", **SIZES}},
+        "data": {"train": "cu.extxyz", "split": {"valid": 0.2}},
+        "fixed_point": section,
+        "optimizer": {"max_epochs": 2},
+    }
+    return FixedPointObjective(parse_recipe(recipe, "my.yaml"), potential)
+
+
+def test_only_what_is_above_the_line_is_punished(potential: FixedPointPotential) -> None:
+    objective = objective_of(potential, contraction=3.0, contraction_every=1, spectral_radius=0.7)
     growth = torch.tensor([0.2, 0.9, 0.7, 1.1], requires_grad=True)
-    penalty = loss.penalty({"growth": growth})
+    penalty = objective.penalty(growth)
     assert float(penalty.detach()) == pytest.approx(3.0 * (0.04 + 0.16) / 4, rel=1e-6)
     penalty.backward()
     torch.testing.assert_close(growth.grad, 3.0 * 2.0 * torch.tensor([0.0, 0.2, 0.0, 0.4]) / 4)
@@ -119,13 +128,13 @@ def test_contraction_without_an_adjoint_is_refused(backbone: str, forces: str, s
     recipe = {
         "potential": {"backbone": {"name": backbone, "channels": 4}, "forces": forces},
         "data": {"train": "cu.extxyz", "split": {"valid": 0.2}},
-        "loss": {"energy": 1.0, "forces": 1.0, "contraction": 0.1},
+        "fixed_point": {"contraction": 0.1},
         "optimizer": {"max_epochs": 2},
         "output": "run",
     }
     with pytest.raises(RecipeError, match=said + r".*leave `contraction` out, or take backbone deq with gradient"):
         parse_recipe(recipe, "my.yaml")
-    recipe["loss"]["contraction"] = 0.0
+    recipe["fixed_point"]["contraction"] = 0.0
     parse_recipe(recipe, "my.yaml")
 
 
@@ -141,7 +150,7 @@ def _state(folder: Path) -> dict[str, Tensor]:
         found[f"average {index}"] = average
     for index, moments in last["optimizer_states"][0]["state"].items():
         found[f"moment {index}"] = moments["exp_avg"]
-    for part, frames in last["starts"].items():
+    for part, frames in last["objective"]["starts"].items():
         for frame, row in frames.items():
             found |= {f"{part} {frame} {name}": tensor for name, tensor in row.items()}
     return found
@@ -156,8 +165,8 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 
 def test_a_run_and_one_that_was_resumed(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With recurrent dropout, whose random numbers go on too."""
-    loss = {"energy": 1.0, "forces": 1.0, "contraction": 1.0, "contraction_every": 2, "spectral_radius": 0.05}
-    path = project(potential={"backbone": BACKBONE}, loss=loss, optimizer__max_epochs=2)
+    held = {"contraction": 1.0, "contraction_every": 2, "spectral_radius": 0.05}
+    path = project(potential={"backbone": BACKBONE}, fixed_point=held, optimizer__max_epochs=2)
     train(path, output=tmp_path / "whole")
     rows = _rows(tmp_path / "whole")
     assert len(rows) == 2
@@ -191,9 +200,11 @@ def test_a_run_and_one_that_was_resumed(project: Project, tmp_path: Path, monkey
 def test_the_penalty_lowers_the_spectral_radius(project: Project, tmp_path: Path) -> None:
     found = []
     for name, weight in (("free", 0.0), ("held", 100.0)):
-        loss = {"energy": 1.0, "forces": 1.0, "contraction": weight, "spectral_radius": 0.05}
+        held = {"contraction": weight, "spectral_radius": 0.05}
         backbone = {**BACKBONE, "dropout": 0.0}
-        path = project(potential={"backbone": backbone}, loss=loss, optimizer__max_epochs=4, optimizer__ema_decay=None)
+        path = project(
+            potential={"backbone": backbone}, fixed_point=held, optimizer__max_epochs=4, optimizer__ema_decay=None
+        )
         train(path, output=tmp_path / name)
         found.append(float(_rows(tmp_path / name)[-1]["valid_spectral_radius"]))
     assert found[1] < 0.8 * found[0]
@@ -205,16 +216,41 @@ def test_implicit_gradients_train_and_have_no_contraction(project: Project, tmp_
     train(path, output=tmp_path / "run")
     (row,) = _rows(tmp_path / "run")
     assert 0.0 < float(row["valid_spectral_radius"]) < 5.0
-    loss = {"energy": 1.0, "forces": 1.0, "contraction": 1.0}
     with pytest.raises(RecipeError, match="implicit measures no spectral radius"):
-        train(project(potential={"backbone": backbone}, loss=loss), output=tmp_path / "other")
+        train(project(potential={"backbone": backbone}, fixed_point={"contraction": 1.0}), output=tmp_path / "other")
 
 
-def test_every_few_steps_are_measured_and_weighted_for_the_others(project: Project) -> None:
+def test_every_few_steps_are_measured_and_weighted_for_the_others(potential: FixedPointPotential) -> None:
     """The penalty's mean over steps does not depend on how often it is taken."""
-    outputs = {"growth": torch.tensor([0.9, 0.4])}
+    growth = torch.tensor([0.9, 0.4])
     for every in (1, 4):
-        section = LossSection(contraction=2.0, contraction_every=every, spectral_radius=0.5)
-        torch.testing.assert_close(
-            Loss(section).penalty(outputs) / every, torch.tensor(2.0 * 0.4**2 / 2, dtype=torch.float64)
-        )
+        objective = objective_of(potential, contraction=2.0, contraction_every=every, spectral_radius=0.5)
+        expected = torch.tensor(2.0 * 0.4**2 / 2, dtype=torch.float64)
+        torch.testing.assert_close(objective.penalty(growth) / every, expected)
+
+
+def test_options_that_stood_in_the_loss_mean_the_same_there() -> None:
+    """Recipes of earlier versions; an option in both sections is refused, and so is one that is out of range."""
+    old = {
+        "potential": {"backbone": {"name": "deq", **SIZES}},
+        "data": {"train": "cu.extxyz", "split": {"valid": 0.2}},
+        "loss": {"forces": 2.0, "contraction": 0.5, "spectral_radius": 0.6, "correction": 0.1},
+        "optimizer": {"max_epochs": 2},
+    }
+    new = old | {"loss": {"forces": 2.0}, "fixed_point": {"contraction": 0.5, "spectral_radius": 0.6, "correction": 0.1}}
+    assert parse_recipe(old, "my.yaml") == parse_recipe(new, "my.yaml")
+    assert "contraction" in old["loss"]
+    with pytest.raises(RecipeError, match=r"my.yaml: 'contraction' stands in `loss` and in `fixed_point`; leave it out"):
+        parse_recipe(old | {"fixed_point": {"contraction": 1.0}}, "my.yaml")
+    with pytest.raises(RecipeError, match=r"my.yaml: fixed_point.contraction: -1 is out of range"):
+        parse_recipe(old | {"loss": {"contraction": -1}}, "my.yaml")
+    with pytest.raises(RecipeError, match=r"unknown key 'contracton'"):
+        parse_recipe(new | {"fixed_point": {"contracton": 1}}, "my.yaml")
+
+
+def test_a_checkpoint_of_an_earlier_version_brings_its_starts(potential: FixedPointPotential) -> None:
+    """They stood beside the weights, and steps were Lightning's."""
+    rows = {"train": {3: {"state": torch.ones(2, 4, 4)}}}
+    objective = objective_of(potential)
+    objective.load_state_dict({"epoch": 1, "global_step": 7, "starts": rows, "state_dict": {}})
+    assert objective.state_dict() == {"starts": rows, "steps": 7}

@@ -14,10 +14,9 @@ from mlff_calc.graph import Graph, collate, graph_from_atoms
 from mlff_calc.potential import build_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.training.data import Batch
+from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.potential.correction import correction_counts, outputs_on_the_way
-from mlff_calc.training.potential.losses import Loss
-from mlff_calc.training.potential.module import TrainingModule
-from mlff_calc.training.potential.recipe import LossSection
+from mlff_calc.training.potential.fixed_point import FixedPointObjective, objective_for
 from mlff_calc.training.recipe import parse_recipe
 
 SIZES = {"l_max": 1, "channels": 4, "heads": 2, "edge_channels": 8}
@@ -91,10 +90,11 @@ def test_gradients_are_those_of_the_outputs_at_fixed_states(forces: str) -> None
         "energy": torch.randn(2, generator=generator, dtype=torch.float64),
         "forces": torch.randn(5, 3, generator=generator, dtype=torch.float64),
     }
-    loss = Loss(LossSection(energy=1.0, forces=1.0, form="mse", correction=0.7))
+    objective = objective_of(potential, {"energy": 1.0, "forces": 1.0, "form": "mse"}, correction=0.7)
+    batch = Batch(graph, labels, n_atoms, [0, 1])
 
     def value() -> Tensor:
-        return loss.on_the_way(outputs_on_the_way(potential, graph, found), labels, n_atoms)
+        return objective.on_the_way(outputs_on_the_way(potential, graph, found), batch)
 
     weights = [potential.backbone.map.blocks[0].attention.project.weight, potential.backbone.norm.scale]
     for weight, gradient in zip(weights, torch.autograd.grad(value(), weights), strict=True):
@@ -108,14 +108,17 @@ def test_gradients_are_those_of_the_outputs_at_fixed_states(forces: str) -> None
 
 
 def test_the_loss_is_a_mean_over_states_times_its_weight() -> None:
-    loss = Loss(LossSection(energy=2.0, forces=1.0, correction=0.25))
+    objective = objective_of(make_potential(), {"energy": 2.0, "forces": 1.0}, correction=0.25)
     n_atoms, labels = torch.tensor([2]), {"energy": torch.zeros(1).double(), "forces": torch.zeros(2, 3).double()}
     outputs = [{"energy": torch.full((1,), e).double(), "forces": torch.full((2, 3), f).double()}
                for e, f in ((1.0, 0.0), (2.0, 3.0))]  # fmt: skip
-    alone = [float(loss(one, labels, n_atoms)) for one in outputs]
-    assert alone == pytest.approx([1.0, 2.0 + 27.0**0.5])
-    assert float(loss.on_the_way(outputs, labels, n_atoms)) == pytest.approx(0.25 * sum(alone) / 2.0)
-    assert float(loss.on_the_way(outputs[:1], labels, n_atoms)) == pytest.approx(0.25 * alone[0])
+    weights = {"energy": torch.tensor([3.0]).double(), "forces": torch.tensor([0.5, 0.5]).double()}
+    for chosen, expected in ((None, [1.0, 2.0 + 27.0**0.5]), (weights, [3.0, 6.0 + 0.5 * 27.0**0.5])):
+        batch = Batch({}, labels, n_atoms, [0], chosen)
+        alone = [float(objective.loss(one, batch)) for one in outputs]
+        assert alone == pytest.approx(expected)
+        assert float(objective.on_the_way(outputs, batch)) == pytest.approx(0.25 * sum(alone) / 2.0)
+        assert float(objective.on_the_way(outputs[:1], batch)) == pytest.approx(0.25 * alone[0])
 
 
 def labels_of(graph: Graph, seed: int = 0) -> dict[str, Tensor]:
@@ -138,23 +141,25 @@ def test_a_training_step_adds_it() -> None:
         {"correction": 0.5, "correction_states": 2, "contraction": 1.0},
     ):
         potential = make_potential(training_evaluations=4, training_tolerance=1e-5)
-        recipe = parse_recipe(recipe_with(loss={"energy": 1.0, "forces": 1.0, **changes}), "my.yaml")
-        module = TrainingModule(potential, recipe).train()
+        recipe = parse_recipe(recipe_with(fixed_point=changes | {"contraction_every": 1}), "my.yaml")
+        objective = objective_for(recipe, potential)
+        module = TrainingModule("potential", potential, objective, recipe).train()
         for _ in range(n_solves):
-            starts = module.given("train", batch)
+            starts = module.prepared("train", batch).graph
             loss = module.training_step(batch, 0)
         assert "start_state" in starts
         losses.append(float(loss.detach()))
-        expected = module.loss(potential(starts), batch.labels, batch.n_atoms)
+        plain = {name: value for name, value in potential(starts).items() if name != "growth"}
+        expected = objective.loss(plain, batch)
         if changes["correction"] > 0.0:
             counts = [2] if len(changes) == 1 else [1, 2]
             found = potential.solve(starts, counts)
             on_the_way = [potential.outputs(batch.graph, found["path_states"][i], found["path_adjoints"][i])
                           for i in range(len(counts))]  # fmt: skip
-            at = [float(module.loss(out, batch.labels, batch.n_atoms).detach()) for out in on_the_way]
+            at = [float(objective.loss(out, batch).detach()) for out in on_the_way]
             expected = expected + 0.5 * sum(at) / len(at)
         if "contraction" in changes:
-            expected = expected + module.loss.penalty(potential(starts))
+            expected = expected + objective.penalty(potential(starts)["growth"])
         assert losses[-1] == pytest.approx(float(expected.detach()), rel=1e-12)
         module.eval()
         assert "path_states" not in module(graph)
@@ -166,17 +171,18 @@ def test_solves_cut_short_come_nearer_to_the_labels() -> None:
     graph, n_atoms, found = batch_of("H2O", "CO"), torch.tensor([3, 2]), []
     labels = {name: 0.3 * value for name, value in labels_of(graph).items()}
     for weight in (0.0, 3.0):
-        loss = Loss(LossSection(energy=1.0, forces=1.0, form="mse", correction=weight))
         potential = make_potential(training_evaluations=6, feedback=0.6)
+        objective = objective_of(potential, {"energy": 1.0, "forces": 1.0, "form": "mse"}, correction=weight)
+        batch = Batch(graph, labels, n_atoms, [0, 1])
         optimizer = torch.optim.Adam(potential.parameters(), lr=0.02)
         for _ in range(25):
             solved = potential.solve(graph, [0])
-            total = loss(potential.outputs(graph, solved["state"], solved["adjoint"]), labels, n_atoms)
+            total = objective.loss(potential.outputs(graph, solved["state"], solved["adjoint"]), batch)
             on_the_way = outputs_on_the_way(potential, graph, solved)
-            (total + loss.on_the_way(on_the_way, labels, n_atoms)).backward()
+            (total + objective.on_the_way(on_the_way, batch)).backward()
             optimizer.step()
             optimizer.zero_grad()
-        found.append((float(loss(on_the_way[0], labels, n_atoms).detach()), float(total.detach())))
+        found.append((float(objective.loss(on_the_way[0], batch).detach()), float(total.detach())))
     (early, late), (early_corrected, late_corrected) = found
     assert early > 1.1 * late
     assert early_corrected < early
@@ -188,7 +194,7 @@ def recipe_with(**changes: Any) -> dict[str, Any]:
     return {
         "potential": {"backbone": {"name": "deq", **SIZES}},
         "data": {"train": "cu.extxyz", "split": {"valid": 0.2}},
-        "loss": {"energy": 1.0, "forces": 1.0, "correction": 0.5},
+        "fixed_point": {"correction": 0.5},
         "optimizer": {"max_epochs": 2},
         "output": "run",
     } | changes
@@ -209,8 +215,8 @@ def recipe_with(**changes: Any) -> dict[str, Any]:
             {"potential": {"backbone": {"name": "deq", "gradient": "implicit"}}},
             r"0\.5, but gradient: implicit .* phantom",
         ),
-        ({"loss": {"correction": -1.0}}, r"correction"),
-        ({"loss": {"correction": 1.0, "correction_states": 3}}, r"correction_states"),
+        ({"fixed_point": {"correction": -1.0}}, r"correction"),
+        ({"fixed_point": {"correction": 1.0, "correction_states": 3}}, r"correction_states"),
     ],
 )
 def test_what_is_refused(changes: dict[str, Any], said: str) -> None:
@@ -219,10 +225,22 @@ def test_what_is_refused(changes: dict[str, Any], said: str) -> None:
     parse_recipe(recipe_with(), "my.yaml")
 
 
-def test_a_start_without_a_fixed_point_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("backbone", "option", "said"),
+    [
+        ({"name": "equiformer", "channels": 4}, "correction", "backbone 'equiformer' solves for nothing; leave"),
+        ({"name": "equiformer", "channels": 4}, "contraction", "backbone 'equiformer' with forces: gradient solves"),
+        ({"name": "deq", "gradient": "implicit", **SIZES}, "correction", "gradient: implicit is exact"),
+    ],
+)
+def test_a_start_without_what_is_asked_for_is_refused(backbone: dict[str, Any], option: str, said: str) -> None:
     """What fine-tuning goes on from is known later than the recipe."""
-    potential = build_potential({"backbone": {"name": "equiformer", "channels": 4}, "elements": ["Cu"]}, seed=0)
-    changed = recipe_with(fine_tune_from="other")
+    potential = build_potential({"backbone": backbone, "elements": ["Cu"]}, seed=0)
+    changed = recipe_with(fine_tune_from="other", fixed_point={option: 0.5})
     del changed["potential"]
-    with pytest.raises(RecipeError, match=r"correction is 0\.5, but the potential \(backbone 'equiformer'\) .* leave"):
-        TrainingModule(potential, parse_recipe(changed, "my.yaml"))
+    with pytest.raises(RecipeError, match=rf"my.yaml: fixed_point.{option} is 0\.5, but {said}"):
+        objective_for(parse_recipe(changed, "my.yaml"), potential)
+
+
+def objective_of(potential: FixedPointPotential, loss: dict[str, Any], **section: float) -> FixedPointObjective:
+    return FixedPointObjective(parse_recipe(recipe_with(loss=loss, fixed_point=section), "my.yaml"), potential)

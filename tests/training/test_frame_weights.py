@@ -18,6 +18,7 @@ from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.data import GraphFrames
 from mlff_calc.training.potential.evaluate import evaluate
 from mlff_calc.training.potential.frames import read_frames
+from mlff_calc.training.potential.objective import PotentialObjective
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.run import train
 
@@ -46,9 +47,9 @@ def test_the_loss_of_two_frames_is_what_the_hand_computes(weighted_file: Project
     recipe = load_recipe(weighted_file(data=WHOLE, loss={"energy": 2.0, "forces": 5.0, "config_weights": {"even": 4}}))
     frames = read_frames(recipe)["train"]
     potential, graphs = new_potential(recipe, frames)
-    from mlff_calc.training.potential.module import TrainingModule
+    from mlff_calc.training.module import TrainingModule
 
-    module = TrainingModule(potential.eval(), recipe)
+    module = TrainingModule("potential", potential.eval(), PotentialObjective(recipe.loss), recipe)
     batch = graphs.batch([1, 2])
     assert {name: weight.tolist() for name, weight in batch.weights.items()} == {
         "energy": [3.0, 2.0], "forces": [3.0, 3.0, 4.0, 4.0], "stress": [3.0, 4.0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -9,14 +10,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.networks import kind_of
+from mlff_calc.training import kind_names
+from mlff_calc.training.checkpoint_files import load_tensors, save_tensors
 from mlff_calc.training.kind_names import kinds
 from mlff_calc.training.kinds import task_for, task_of
 from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.run import train
 
-TOY = [Path(__file__).with_name(name) for name in ("toy_kind.py", "toy_module.py")]
+TOY = Path(__file__).with_name("toy_kind.py")
 RECIPE = """
 line: {}
 data: {file: points.txt}
@@ -31,8 +36,7 @@ def outside(tmp_path: Path) -> dict[str, str]:
     """An environment in which a package from elsewhere brings the kind `line`."""
     site = tmp_path / "site"
     (site / "toy_kind-0.1.dist-info").mkdir(parents=True)
-    for file in TOY:
-        (site / file.name).write_text(file.read_text())
+    (site / TOY.name).write_text(TOY.read_text())
     (site / "toy_kind-0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-kind\nVersion: 0.1\n")
     (site / "toy_kind-0.1.dist-info" / "entry_points.txt").write_text("[mlff_calc.kinds]\nline = toy_kind:LineTask\n")
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
@@ -45,7 +49,7 @@ def mlff(*words: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedPro
 
 
 def test_a_kind_from_outside_is_trained_judged_and_shown(tmp_path: Path, outside: dict[str, str]) -> None:
-    assert sum(len(file.read_text().splitlines()) for file in TOY) <= 150
+    assert len(TOY.read_text().splitlines()) <= 150
     (tmp_path / "points.txt").write_text("".join(f"{x / 10} {3 * x / 10 - 1}\n" for x in range(40)))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     done = mlff("train", "--example", "line", cwd=tmp_path, env=outside)
@@ -66,6 +70,80 @@ def test_a_kind_from_outside_is_trained_judged_and_shown(tmp_path: Path, outside
     again = mlff("train", "recipe.yaml", "--resume", cwd=tmp_path, env=outside)
     assert again.returncode == 1
     assert "max_epochs was 200, is 300" in again.stderr
+    with (tmp_path / "run" / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert float(rows[-1]["valid_ordinate_mae"]) < 1000.0
+    compiled = mlff("train", "recipe.yaml", "--set", "trainer.compile=true", "--overwrite", cwd=tmp_path, env=outside)
+    assert compiled.returncode == 1
+    assert "a line is not compiled for training; set trainer.compile: false" in " ".join(compiled.stderr.split())
+    assert (tmp_path / "run" / "line").is_dir()  # nothing was replaced
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kind `line` in this process."""
+    monkeypatch.setitem(kind_names.table(), "line", "toy_kind:LineTask")
+
+
+@pytest.mark.usefixtures("toy")
+def test_noise_of_an_objective_follows_from_seed_and_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on draws the noise of one that was never stopped, whatever the state of other generators is."""
+    from mlff_calc.training.module import TrainingModule
+
+    (tmp_path / "points.txt").write_text("".join(f"{x / 10} {3 * x / 10 - 1}\n" for x in range(40)))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("line: {}", "line: {noise: 0.5}"))
+    few = ["optimizer.max_epochs=4"]
+    whole = train(tmp_path / "recipe.yaml", overrides=few, output=tmp_path / "whole")
+    train(tmp_path / "recipe.yaml", overrides=[*few, "trainer.seed=1"], output=tmp_path / "other")
+    step = TrainingModule.training_step
+
+    def interrupted(self: TrainingModule, batch: object, batch_idx: int) -> torch.Tensor:
+        if (self.trainer.current_epoch, batch_idx) == (2, 1):
+            raise KeyError("stop")
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", interrupted)
+        with pytest.raises(KeyError, match="stop"):
+            train(tmp_path / "recipe.yaml", overrides=few)
+    last = load_tensors(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    save_tensors(last | {"random": {"cpu": torch.get_rng_state()}}, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    parts = train(tmp_path / "recipe.yaml", overrides=few, resume=True)
+    assert weights(whole.folder) == weights(parts.folder) != weights(tmp_path / "other")
+
+
+def weights(folder: Path) -> list[float]:
+    state = load_tensors(folder / "checkpoints" / "last.ckpt")["state_dict"]
+    return [float(state["line.layer.weight"]), float(state["line.layer.bias"])]
+
+
+@pytest.mark.usefixtures("toy")
+def test_overwriting_removes_what_the_run_before_made_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "points.txt").write_text("".join(f"{x} {x}\n" for x in range(20)))
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    few = ["optimizer.max_epochs=1"]
+    folder = train(tmp_path / "recipe.yaml", overrides=few).folder
+    record = json.loads((folder / "run.json").read_text())
+    assert record["kind"] == "line"
+    for kept in ("potential/mine.txt", "parity.png", "line/old.txt"):
+        (folder / kept).parent.mkdir(exist_ok=True)
+        (folder / kept).write_text("mine")
+    train(tmp_path / "recipe.yaml", overrides=few, overwrite=True)
+    assert (folder / "potential/mine.txt").exists()
+    assert (folder / "parity.png").exists()
+    assert not (folder / "line/old.txt").exists()
+    (folder / "run.json").write_text(json.dumps(record | {"kind": "potential"}))  # as a potential's run leaves it
+    train(tmp_path / "recipe.yaml", overrides=few, overwrite=True)
+    assert not (folder / "potential").exists()
+    assert not (folder / "parity.png").exists()
+
+
+@pytest.mark.usefixtures("toy")
+def test_hints_name_the_kind() -> None:
+    with pytest.raises(RecipeError, match=r"optimizer: this key is missing; `mlff train --example line` shows"):
+        parse_recipe({"line": {}, "data": {"file": "x"}}, "recipe.yaml")
+    with pytest.raises(RecipeError, match=r"data: this key is missing; `mlff train --example propagator` shows"):
+        parse_recipe({"propagator": {"backbone": {"name": "hegnn"}}, "optimizer": {"max_epochs": 1}}, "recipe.yaml")
 
 
 def test_without_the_package_its_files_are_named(tmp_path: Path, outside: dict[str, str]) -> None:

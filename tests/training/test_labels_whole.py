@@ -82,7 +82,7 @@ class _StopError(Exception):
 
 
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(recipe: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlff_calc.training.potential.module import TrainingModule
+    from mlff_calc.training.module import TrainingModule
 
     path = recipe(3)
     train(path, output=path.parent / "whole")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlff_calc.training.potential.losses import Loss
+from mlff_calc.training.data import Batch
+from mlff_calc.training.potential.objective import PotentialObjective
 from mlff_calc.training.potential.recipe import LossSection
 from mlff_calc.training.recipe_base import OptimizerSection
 from mlff_calc.training.schedule import Budget, learning_rate
@@ -19,26 +20,30 @@ OUTPUTS = {
 LABELS = {name: torch.zeros_like(value) for name, value in OUTPUTS.items()}
 
 
+def loss_of(section: LossSection, outputs: dict, labels: dict, weights: dict | None = None) -> torch.Tensor:
+    return PotentialObjective(section).loss(outputs, Batch({}, labels, N_ATOMS, [0, 1], weights))
+
+
 @pytest.mark.parametrize(
     ("form", "energy", "forces"),
     [("l2", (2.0 + 1.0) / 2, (5.0 + 0.0 + 1.0) / 3), ("mse", (4.0 + 1.0) / 2, (25.0 / 3 + 0.0 + 1.0 / 3) / 3)],
 )
 def test_values(form: str, energy: float, forces: float) -> None:
     for weights, expected in (((1.0, 0.0), energy), ((0.0, 1.0), forces), ((2.0, 3.0), 2 * energy + 3 * forces)):
-        loss = Loss(LossSection(energy=weights[0], forces=weights[1], form=form))
-        assert float(loss(OUTPUTS, LABELS, N_ATOMS)) == pytest.approx(expected, abs=1e-9)
+        section = LossSection(energy=weights[0], forces=weights[1], form=form)
+        assert float(loss_of(section, OUTPUTS, LABELS)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_huber_is_quadratic_then_linear() -> None:
-    loss = Loss(LossSection(energy=1.0, forces=0.0, form="huber", huber_delta=1.5))
-    assert float(loss(OUTPUTS, LABELS, N_ATOMS)) == pytest.approx(0.5 * (1.5 * (2.0 - 0.75) + 0.5))
+    section = LossSection(energy=1.0, forces=0.0, form="huber", huber_delta=1.5)
+    assert float(loss_of(section, OUTPUTS, LABELS)) == pytest.approx(0.5 * (1.5 * (2.0 - 0.75) + 0.5))
 
 
 def test_a_missing_label_counts_nowhere_and_leaves_gradients_finite() -> None:
     outputs = {name: value.clone().requires_grad_() for name, value in OUTPUTS.items()}
     labels = {"energy": torch.tensor([0.0, NAN]).double(), "forces": LABELS["forces"].clone()}
     labels["forces"][2] = NAN
-    value = Loss(LossSection(energy=1.0, forces=1.0))(outputs, labels, N_ATOMS)
+    value = loss_of(LossSection(energy=1.0, forces=1.0), outputs, labels)
     value.backward()
     assert value.item() == pytest.approx(2.0 + 2.5, abs=1e-9)
     assert outputs["energy"].grad.tolist() == [0.5, 0.0]
@@ -66,28 +71,22 @@ def test_weights_of_frames_multiply_their_terms() -> None:
     weights = {"energy": torch.tensor([4.0, 0.5]), "forces": torch.tensor([3.0, 3.0, 0.25]), "stress": torch.ones(2)}
     weights = {name: value.double() for name, value in weights.items()}
     energy, forces = (4.0 * 2.0 + 0.5 * 1.0) / 2, (3.0 * 5.0 + 0.0 + 0.25 * 1.0) / 3
-    loss = Loss(LossSection(energy=2.0, forces=7.0))
-    assert float(loss(OUTPUTS, LABELS, N_ATOMS, weights)) == pytest.approx(2.0 * energy + 7.0 * forces, abs=1e-9)
-    assert float(loss(OUTPUTS, LABELS, N_ATOMS, {name: torch.ones_like(w) for name, w in weights.items()})) == float(
-        loss(OUTPUTS, LABELS, N_ATOMS)
-    )
-    mse = Loss(LossSection(energy=1.0, forces=0.0, stress=1.0, form="mse"))
+    section, ones = LossSection(energy=2.0, forces=7.0), {name: torch.ones_like(w) for name, w in weights.items()}
+    assert float(loss_of(section, OUTPUTS, LABELS, weights)) == pytest.approx(2.0 * energy + 7.0 * forces, abs=1e-9)
+    assert float(loss_of(section, OUTPUTS, LABELS, ones)) == float(loss_of(section, OUTPUTS, LABELS))
+    mse = LossSection(energy=1.0, forces=0.0, stress=1.0, form="mse")
     stress = torch.stack([0.3 * torch.eye(3).double(), 0.6 * torch.eye(3).double()])
     outputs, labels = OUTPUTS | {"stress": stress}, LABELS | {"stress": torch.zeros(2, 3, 3).double()}
     weights["stress"] = torch.tensor([0.0, 5.0]).double()
     expected = (4.0 * 4.0 + 0.5 * 1.0) / 2 + (0.0 + 5.0 * 3 * 0.36 / 9) / 2
-    assert float(mse(outputs, labels, N_ATOMS, weights)) == pytest.approx(expected, abs=1e-9)
-    on_the_way = Loss(LossSection(energy=2.0, forces=7.0, correction=0.5))
-    assert float(on_the_way.on_the_way([OUTPUTS, LABELS], LABELS, N_ATOMS, weights)) == pytest.approx(
-        0.5 * (2.0 * energy + 7.0 * forces) / 2, abs=1e-9
-    )
+    assert float(loss_of(mse, outputs, labels, weights)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_missing_label_with_a_weight_counts_nowhere() -> None:
     outputs = {name: value.clone().requires_grad_() for name, value in OUTPUTS.items()}
     labels = {"energy": torch.tensor([0.0, NAN]).double(), "forces": LABELS["forces"]}
     weights = {"energy": torch.tensor([4.0, 100.0]).double(), "forces": torch.ones(3).double()}
-    value = Loss(LossSection(energy=1.0, forces=0.0))(outputs, labels, N_ATOMS, weights)
+    value = loss_of(LossSection(energy=1.0, forces=0.0), outputs, labels, weights)
     value.backward()
     assert value.item() == pytest.approx(4.0 * 2.0, abs=1e-9)
     assert outputs["energy"].grad.tolist() == [2.0, 0.0]

@@ -21,6 +21,7 @@ from mlff_calc.networks import read_header
 from mlff_calc.propagator import Propagator, load_propagator, motion_graph
 from mlff_calc.training import callbacks
 from mlff_calc.training import packed as packed_graphs
+from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.packed import PackedGraphs
 from mlff_calc.training.propagator import (
     evaluate_motion_file,
@@ -28,7 +29,7 @@ from mlff_calc.training.propagator import (
 )
 from mlff_calc.training.propagator.build import new_propagator
 from mlff_calc.training.propagator.data import MotionPairs
-from mlff_calc.training.propagator.module import MotionModule
+from mlff_calc.training.propagator.objective import MotionObjective
 from mlff_calc.training.propagator.parts import data_fingerprint
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.run import train
@@ -136,12 +137,13 @@ def test_the_loss_of_a_mixed_batch_is_the_mean_over_particles(motion_recipe: Rec
         ),
         "my.yaml",
     )
-    module = MotionModule(new_propagator(recipe, samples), recipe)
+    propagator = new_propagator(recipe, samples)
+    module = TrainingModule("propagator", propagator, MotionObjective(recipe.loss), recipe)
     pairs = MotionPairs(samples)
     whole = module.training_step(pairs.batch([0, 1, 2]), 0)
     total = 0.0
     for index, sample in enumerate(samples):
-        out = module.propagator(pairs.batch([index]).graph)
+        out = propagator(pairs.batch([index]).graph)
         x = out["positions"].detach().numpy() - sample.target_positions
         v = out["velocities"].detach().numpy() - sample.target_velocities
         total += 2.0 * (x**2).sum() / 30.0 + 0.5 * (v**2).sum() / 30.0
@@ -244,15 +246,15 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
 ) -> None:
     path = project()
     train(path, output=tmp_path / "whole")
-    step = MotionModule.training_step
+    step = TrainingModule.training_step
 
-    def interrupted(self: MotionModule, batch: Any, batch_idx: int) -> torch.Tensor:
+    def interrupted(self: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
         if (self.trainer.current_epoch, batch_idx) == stop_at:
             raise _StopError
         return step(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(MotionModule, "training_step", interrupted)
+        patch.setattr(TrainingModule, "training_step", interrupted)
         with pytest.raises(_StopError):
             train(path, output=tmp_path / "parts")
     train(path, output=tmp_path / "parts", resume=True)

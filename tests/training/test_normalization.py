@@ -18,6 +18,7 @@ from mlff_calc.graph import Graph, collate, graph_from_atoms
 from mlff_calc.potential import build_potential, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
+from mlff_calc.training.module import TrainingModule, decayed_names
 from mlff_calc.training.normalization import (
     Normalization,
     SpectralNormalization,
@@ -25,7 +26,6 @@ from mlff_calc.training.normalization import (
     build_normalization,
     largest_singular_value,
 )
-from mlff_calc.training.potential.module import TrainingModule, decayed_names
 from mlff_calc.training.run import train
 
 Project = Callable[..., Path]

@@ -123,7 +123,7 @@ class _StopError(Exception):
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: tuple[int, int]
 ) -> None:
-    from mlff_calc.training.potential.module import TrainingModule
+    from mlff_calc.training.module import TrainingModule
 
     path = project()
     train(path, output=tmp_path / "whole")

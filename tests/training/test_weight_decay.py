@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlff_calc.potential import build_potential
-from mlff_calc.training.potential.module import decayed_names
+from mlff_calc.training.module import decayed_names
 
 
 def test_matrices_decay_and_nothing_else() -> None:

@@ -21,33 +21,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mlff_calc.errors import RecipeError
-from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
-from mlff_calc.training.potential.recipe import PotentialRecipe
 
 
 def correction_counts(n_states: int, training_evaluations: int) -> list[int]:
     """Numbers of evaluations after which intermediate states are read, ascending, each once; 0 is the start."""
     return sorted({(i + 1) * training_evaluations // (n_states + 1) for i in range(n_states)})
-
-
-def counts_for(recipe: PotentialRecipe, potential: Potential) -> list[int]:
-    """What `correction_counts` says for a training run; nothing where the recipe wants no correction.
-
-    Raises:
-        RecipeError: the potential has no states on the way: no fixed point, or implicit gradients.
-    """
-    weight = recipe.loss.correction
-    if weight == 0.0:
-        return []
-    if not isinstance(potential, FixedPointPotential) or potential.implicit_training:
-        name = potential.config["backbone"]["name"]
-        raise RecipeError(
-            f"{recipe.origin}: loss.correction is {weight:g}, but the potential (backbone {name!r}) does not train by "
-            "phantom gradients of a fixed point; leave `correction` out"
-        )
-    return correction_counts(recipe.loss.correction_states, potential.backbone.training_evaluations)
 
 
 def outputs_on_the_way(

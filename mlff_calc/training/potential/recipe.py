@@ -17,7 +17,7 @@ from mlff_calc.datasets.weights import LARGEST
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.networks.files import WEIGHTS, folder_of
 from mlff_calc.potential import list_potentials
-from mlff_calc.training.potential.section import PotentialSection
+from mlff_calc.training.potential.section import FixedPointSection, PotentialSection
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_errors import describe_validation_error
 from mlff_calc.training.recipe_section import Section
@@ -224,16 +224,6 @@ class LossSection(Section):
     """Form of each term: norm (l2), huber, or mean square (mse)."""
     huber_delta: float = Field(0.01, gt=0.0)
     """Error at which huber goes from square to linear, in the unit of the label."""
-    contraction: float = Field(0.0, ge=0.0)
-    """Weight of the penalty on spectral radii of a fixed point above `spectral_radius`."""
-    contraction_every: int = Field(4, ge=1)
-    """Number of steps between measurements of the spectral radius."""
-    spectral_radius: float = Field(0.7, gt=0.0)
-    """Spectral radius that is free of penalty."""
-    correction: float = Field(0.0, ge=0.0)
-    """Weight of the loss on states on the way of a solve of a fixed point."""
-    correction_states: int = Field(1, ge=1, le=2)
-    """Number of such states."""
     config_weights: dict[str, float] = Field(default_factory=dict)
     """Weights of frames by config type; 1 for those that are not named."""
     frame_weights: bool = True
@@ -274,6 +264,21 @@ class PotentialRecipe(TrainingRecipe):
     """Energies of the elements that are not learned: auto, isolated, fit, or one for each element [eV]."""
     loss: LossSection = LossSection()
     """Weights and form of the loss."""
+    fixed_point: FixedPointSection = FixedPointSection()
+    """What holds in the training of a potential on a fixed point."""
+
+    @classmethod
+    def upgraded(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """What stands in the section `fixed_point` now stood in `loss` before."""
+        loss, section = data.get("loss"), data.get("fixed_point", {})
+        moved = [key for key in FixedPointSection.model_fields if isinstance(loss, dict) and key in loss]
+        if not (moved and isinstance(loss, dict) and isinstance(section, dict)):
+            return data
+        twice = [key for key in moved if key in section]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands in `loss` and in `fixed_point`; leave it out of `loss`")
+        rest = {key: value for key, value in loss.items() if key not in moved}
+        return data | {"loss": rest, "fixed_point": section | {key: loss[key] for key in moved}}
 
     @model_validator(mode="after")
     def _one_origin_of_the_architecture(self) -> PotentialRecipe:
@@ -291,50 +296,24 @@ class PotentialRecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
-    def _contraction_is_of_a_fixed_point(self) -> PotentialRecipe:
-        if self.loss.contraction == 0.0 or self.potential is None:
-            return self
-        from mlff_calc.backbones import is_fixed_point
-
-        backbone = self.potential.backbone
-        if not is_fixed_point(backbone.name) or self.potential.forces == "direct":
+    def _fixed_point_is_there(self) -> PotentialRecipe:
+        if self.trainer.compile and self.fixed_point.correction > 0.0:
             raise ValueError(
-                f"loss.contraction is {self.loss.contraction:g}, but backbone {backbone.name!r} with forces: "
-                f"{self.potential.forces} solves for no adjoint; leave `contraction` out, or take backbone deq with "
-                "gradient forces"
+                f"fixed_point.correction is {self.fixed_point.correction:g}, but trainer.compile is true, and compiled "
+                "solves do not tell the states on their way; set trainer.compile: false, or leave `correction` out"
             )
-        if backbone.config().get("gradient") == "implicit":
-            raise ValueError(
-                f"loss.contraction is {self.loss.contraction:g}, but gradient: implicit measures no spectral radius in "
-                "training; leave `contraction` out, or write gradient: phantom"
-            )
+        if self.potential is not None:  # of a potential that is gone on from, see training/potential/fixed_point.py
+            finding = self.fixed_point.finding(self.potential.backbone.config(), direct=self.potential.forces == "direct")
+            if finding:
+                raise ValueError(finding)
         return self
 
-    @model_validator(mode="after")
-    def _correction_is_of_a_fixed_point(self) -> PotentialRecipe:
-        if self.loss.correction == 0.0:
-            return self
-        said = f"loss.correction is {self.loss.correction:g}, but "
-        if self.trainer.compile:
-            raise ValueError(
-                f"{said}trainer.compile is true, and compiled solves do not tell the states on their way; "
-                "set trainer.compile: false, or leave `correction` out"
-            )
-        if self.potential is None:
-            return self  # the potential that is gone on from says, see training/potential/correction.py
-        from mlff_calc.backbones import is_fixed_point
-
-        backbone = self.potential.backbone
-        if not is_fixed_point(backbone.name):
-            raise ValueError(
-                f"{said}backbone {backbone.name!r} solves for nothing; leave `correction` out, or take backbone deq"
-            )
-        if backbone.config().get("gradient") == "implicit":
-            raise ValueError(
-                f"{said}gradient: implicit is exact at the solution alone; leave `correction` out, or write "
-                "gradient: phantom"
-            )
-        return self
+    def with_paths(self, change: Callable[[str], str]) -> dict[str, Any]:
+        """Also of the potential to start from, where a path names it."""
+        raw, name = super().with_paths(change), self.fine_tune_from
+        if name is not None and (Path(name).expanduser().is_absolute() or isinstance(self.start(), Path)):
+            raw["fine_tune_from"] = change(name)
+        return raw
 
     def start(self) -> Path | str:
         """The potential that `fine_tune_from` names: a path, or the name of one that ships.

@@ -73,6 +73,13 @@ class EvaluationReport:
             "hints": self.hints,
         }
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table of the card."""
+        found = {name.replace("_", " "): errors for name, errors in self.errors.items()}
+        for kind, each in self.by_config_type.items() if len(self.by_config_type) > 1 else ():
+            found |= {f"{kind}: {name.replace('_', ' ')}": errors for name, errors in each.items()}
+        return [("", "MAE", "RMSE", "unit"), *((n, f"{e.mae:.3f}", f"{e.rmse:.3f}", e.unit) for n, e in found.items())]
+
     def as_text(self) -> str:
         """A table of plain text."""
         have = ", ".join(f"{kind} in {count or 'none'}" for kind, count in self.labels.items())

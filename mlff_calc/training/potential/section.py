@@ -1,8 +1,9 @@
-"""The section `potential` of a recipe: the architecture, checked against the parts it names before any data are read."""
+"""The sections `potential` and `fixed_point` of a recipe, checked against the parts they name before any data are read."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -89,3 +90,51 @@ class PotentialSection(Section):
             "forces": self.forces,
             "repulsion": None if self.repulsion is None else self.repulsion.model_dump(exclude_none=True),
         }
+
+
+class FixedPointSection(Section):
+    """What holds in the training of a potential on a fixed point; see training/potential/fixed_point.py."""
+
+    contraction: float = Field(0.0, ge=0.0)
+    """Weight of the penalty on spectral radii of a fixed point above `spectral_radius`."""
+    contraction_every: int = Field(4, ge=1)
+    """Number of steps between measurements of the spectral radius."""
+    spectral_radius: float = Field(0.7, gt=0.0)
+    """Spectral radius that is free of penalty."""
+    correction: float = Field(0.0, ge=0.0)
+    """Weight of the loss on states on the way of a solve of a fixed point."""
+    correction_states: int = Field(1, ge=1, le=2)
+    """Number of such states."""
+
+    def finding(self, backbone: Mapping[str, Any], *, direct: bool) -> str:
+        """Fault and cure where a potential does not have what is asked for; empty where it does.
+
+        Args:
+            backbone: Name and options of the backbone.
+            direct: Whether forces come from a head of their own.
+        """
+        from mlff_calc.backbones import is_fixed_point
+
+        name, implicit = backbone["name"], backbone.get("gradient") == "implicit"
+        if self.contraction > 0.0:
+            said = f"fixed_point.contraction is {self.contraction:g}, but "
+            if not is_fixed_point(name) or direct:
+                return (
+                    f"{said}backbone {name!r} with forces: {'direct' if direct else 'gradient'} solves for no adjoint; "
+                    "leave `contraction` out, or take backbone deq with gradient forces"
+                )
+            if implicit:
+                return (
+                    f"{said}gradient: implicit measures no spectral radius in training; leave `contraction` out, or write "
+                    "gradient: phantom"
+                )
+        if self.correction > 0.0:
+            said = f"fixed_point.correction is {self.correction:g}, but "
+            if not is_fixed_point(name):
+                return f"{said}backbone {name!r} solves for nothing; leave `correction` out, or take backbone deq"
+            if implicit:
+                return (
+                    f"{said}gradient: implicit is exact at the solution alone; leave `correction` out, or write gradient: "
+                    "phantom"
+                )
+        return ""

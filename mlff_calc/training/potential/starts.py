@@ -6,6 +6,7 @@ evaluations, and one that was cut off goes on where it ended.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,13 +22,16 @@ class Starts:
     def __init__(self) -> None:
         self._kept: dict[str, dict[int, dict[str, Tensor]]] = {}
 
-    def give(self, part: str, frames: list[int], graph: dict[str, Tensor]) -> dict[str, Tensor]:
+    def give(
+        self, part: str, frames: list[int], graph: dict[str, Tensor], generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
         """The graph with starts, where all its frames have one; otherwise as it is.
 
         Args:
             part: `train` or `valid`.
             frames: numbers of the frames, in the order of the graph.
             graph: a batch.
+            generator: of the probes of frames that have none yet, on the device of the graph.
         """
         known = self._kept.get(part, {})
         if not frames or any(frame not in known for frame in frames):
@@ -35,14 +39,14 @@ class Starts:
         device = graph["edge_vec"].device
         rows = [known[frame] for frame in frames]
         if any("probe" in row for row in rows):  # frames that were not measured yet begin at random
-            rows = [row if "probe" in row else row | {"probe": torch.randn_like(row["state"])} for row in rows]
+            rows = [row if "probe" in row else row | {"probe": _normal(row["state"], generator)} for row in rows]
         return graph | {
             key: torch.cat([row[name] for row in rows]).to(device)
             for name, key in KEPT.items()
             if all(name in row for row in rows)
         }
 
-    def keep(self, part: str, frames: list[int], n_atoms: Tensor, outputs: dict[str, Tensor]) -> None:
+    def keep(self, part: str, frames: list[int], n_atoms: Tensor, outputs: Mapping[str, Tensor]) -> None:
         """Take the solutions of a batch from its outputs.
 
         Args:
@@ -70,3 +74,9 @@ class Starts:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what a checkpoint holds."""
         self._kept = state
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Normal random numbers in the shape of a tensor on the CPU."""
+    device = torch.device("cpu") if generator is None else generator.device
+    return torch.randn(like.shape, dtype=like.dtype, device=device, generator=generator).cpu()

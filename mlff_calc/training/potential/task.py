@@ -14,6 +14,7 @@ from mlff_calc.training.potential.decisions import check_decisions, data_marks, 
 from mlff_calc.training.potential.evaluate import evaluate, evaluate_files
 from mlff_calc.training.potential.example import EXAMPLE_RECIPE
 from mlff_calc.training.potential.finetune import start_from
+from mlff_calc.training.potential.fixed_point import objective_for
 from mlff_calc.training.potential.frames import Frames, read_frames
 from mlff_calc.training.potential.labels import check_labels, label_table
 from mlff_calc.training.potential.recipe import PotentialRecipe, parse_sources
@@ -22,7 +23,6 @@ from mlff_calc.training.potential.report import EvaluationReport
 from mlff_calc.training.task import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
-    from mlff_calc.training.network_module import NetworkModule
     from mlff_calc.training.run_folder import RunFolder
 
 
@@ -32,6 +32,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
     name = "potential"
     recipe = PotentialRecipe
     example = EXAMPLE_RECIPE
+    drawings = ("parity.png",)
     options = frozenset({"plot", "keys", "units", "index", "part", "format", "trust", "output", "overwrite"})
 
     def read(self, recipe: PotentialRecipe) -> dict[str, Frames]:
@@ -61,22 +62,20 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
 
     def prepare(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> Prepared:
         """A new potential, or one to go on from."""
-        from mlff_calc.training.failures import SavedFrames
-        from mlff_calc.training.potential.module import TrainingModule
+        from mlff_calc.training.potential.failures import SavedFrames
 
         make = new_potential if recipe.fine_tune_from is None else start_from
         potential, train = make(recipe, parts["train"])
-        valid = graph_frames(parts["valid"].samples, potential.cutoff, parts["valid"].weights)
-
-        def module() -> NetworkModule:
-            example = train.batch([0, len(train) - 1]).graph if recipe.trainer.compile else None  # two systems
-            return TrainingModule(potential, recipe, example)
-
         return Prepared(
-            potential, train, valid, module, lambda folder: SavedFrames(folder, dict(parts)),
+            potential,
+            objective_for(recipe, potential),
+            train,
+            graph_frames(parts["valid"].samples, potential.cutoff, parts["valid"].weights),
+            lambda folder: SavedFrames(folder, dict(parts)),
             label_table([count for frames in parts.values() for count in frames.count_by_file()]),
             notes_of(recipe, potential, parts),
-        )  # fmt: skip
+            example=(0, len(train) - 1),  # two systems
+        )
 
     def judge(self, recipe: PotentialRecipe, network: Potential, samples: Frames) -> EvaluationReport:
         """Errors of energies, forces and stresses."""

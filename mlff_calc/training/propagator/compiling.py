@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from mlff_calc.export.check import compare, compare_gradients, in_double
 from mlff_calc.propagator import Propagator
-
-Forward = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+from mlff_calc.training.objective import Forward
 
 
 def compile_propagator(propagator: Propagator, example: dict[str, Tensor]) -> Forward:
@@ -39,4 +36,10 @@ def compile_propagator(propagator: Propagator, example: dict[str, Tensor]) -> Fo
         outputs.append({name: value.detach() for name, value in out.items()})
     compare(outputs[0], outputs[1], propagator.precision, what, in_double(propagator, example))
     compare_gradients(gradients[0], gradients[1], propagator.precision, what)
-    return compiled
+
+    def run(graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not propagator.training:
+            propagator.train()  # in a validation: nothing acts otherwise in training, and nothing is compiled again
+        return compiled(graph)
+
+    return run

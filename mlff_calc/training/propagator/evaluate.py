@@ -29,7 +29,7 @@ from mlff_calc.networks import read_header
 from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.training.data import Batch
 from mlff_calc.training.propagator.data import MotionPairs
-from mlff_calc.training.propagator.losses import mean_squares
+from mlff_calc.training.propagator.objective import mean_squares
 from mlff_calc.training.propagator.parts import Inputs
 from mlff_calc.training.sums import ErrorSums
 
@@ -72,6 +72,11 @@ class MotionReport:
     def as_dict(self) -> dict[str, Any]:
         """Everything, fit for JSON."""
         return asdict(self)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table of the card."""
+        found = [(row.replace("_", " "), name, error) for row, each in self.errors.items() for name, error in each.items()]
+        return [("", "quantity", "MSE", "RMSE"), *((r, name, f"{e.mse:.6g}", f"{e.rmse:.5g}") for r, name, e in found)]
 
     def as_text(self) -> str:
         """A table of plain text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.errors import OptionError
@@ -13,14 +13,13 @@ from mlff_calc.training.propagator.build import new_propagator
 from mlff_calc.training.propagator.data import MotionPairs
 from mlff_calc.training.propagator.evaluate import BATCH_SIZE, MotionReport, evaluate_motion_file, evaluate_propagator
 from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
+from mlff_calc.training.propagator.objective import MotionObjective
 from mlff_calc.training.propagator.parts import data_fingerprint, data_path, read_parts
 from mlff_calc.training.propagator.recipe import MotionRecipe
 from mlff_calc.training.task import Outcome, Prepared, Task
 
-if TYPE_CHECKING:
-    from mlff_calc.training.network_module import NetworkModule
-
 Samples = Sequence[MotionSample]
+ADVICE = "Look for particles that are very near or very fast there"
 READING = ("horizon", "start", "hops", "heavy_atoms", "neighbors")
 
 
@@ -44,20 +43,19 @@ class PropagatorTask(Task[MotionRecipe, Samples]):
 
     def prepare(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> Prepared:
         """A new propagator, with scales measured on its training samples."""
-        from mlff_calc.training.propagator.failures import NamedSamples
-        from mlff_calc.training.propagator.module import MotionModule
+        from mlff_calc.training.failures import NamedSamples
 
         train, valid = MotionPairs(parts["train"]), MotionPairs(parts["valid"])
-        propagator = new_propagator(recipe, parts["train"])
-
-        def module() -> NetworkModule:
-            n_example = min(recipe.optimizer.batch_size, len(train))
-            example = train.batch(list(range(n_example))).graph if recipe.trainer.compile else None
-            return MotionModule(propagator, recipe, example)
-
         places = {part: [sample.place for sample in parts[part]] for part in ("train", "valid")}
-        table = ", ".join(f"{len(samples)} samples for {part}" for part, samples in parts.items())
-        return Prepared(propagator, train, valid, module, lambda folder: NamedSamples(folder, places), table)
+        return Prepared(
+            new_propagator(recipe, parts["train"]),
+            MotionObjective(recipe.loss),
+            train,
+            valid,
+            lambda folder: NamedSamples(folder, places, ADVICE),
+            ", ".join(f"{len(samples)} samples for {part}" for part, samples in parts.items()),
+            example=range(min(recipe.optimizer.batch_size, len(train))),
+        )
 
     def judge(self, recipe: MotionRecipe, network: Propagator, samples: Samples) -> MotionReport:
         """Errors of positions and velocities, beside those of two guesses."""

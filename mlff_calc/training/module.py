@@ -1,8 +1,12 @@
-"""What Lightning modules of all kinds have in common: sums over an epoch, clipping, the optimizer, averaged validation."""
+"""The Lightning module of every kind: a network and its objective, one training step and one validation step.
+
+Inputs, losses and errors are the objective's. Sums over an epoch, clipping, the optimizer and what checkpoints keep are
+here; everything else is a callback.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,31 +14,47 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.nn.degree import DegreeNorm
+from mlff_calc.training.data import Batch, generator_of
 from mlff_calc.training.finite import FiniteGuard
 from mlff_calc.training.normalization import Normalization, build_normalization
+from mlff_calc.training.objective import Forward, Objective, Stage
 from mlff_calc.training.recipe_base import TrainingRecipe
+from mlff_calc.training.sums import ErrorSums
 
 
-class NetworkModule(pl.LightningModule):
-    """A network in training; a kind of network adds its steps and what it tells of them.
+class TrainingModule(pl.LightningModule):
+    """A network in training.
 
     Args:
-        recipe: Optimizer and trainer are read from it.
+        kind: Name of the kind, under which checkpoints hold the weights.
+        network: Trained in place; its parameters are all the parameters there are.
+        objective: What it learns.
+        recipe: Optimizer and seed are read from it.
+        example: A batch to compile the network on; None for eager training.
 
     Attributes:
         loss_sum: Sum of the losses of this epoch, on the device (nobody waits for it before the epoch ends).
         steps_in_epoch: Batches added to it.
         valid_loss: Loss of the last validation.
         validated_epoch: Epoch (from 0) of the last validation.
+        errors: Errors of the running or last validation.
     """
 
-    def __init__(self, recipe: TrainingRecipe) -> None:
+    def __init__(
+        self, kind: str, network: nn.Module, objective: Objective, recipe: TrainingRecipe, example: Batch | None = None
+    ) -> None:
         super().__init__()
-        self.optimizer_section = recipe.optimizer
+        self.kind, self.objective = kind, objective
+        self.add_module(kind, network)
+        self.optimizer_section, self.seed = recipe.optimizer, recipe.trainer.seed
+        self.example = example
+        self._forward: list[Forward] = []  # in a list: a module as an attribute would count its weights twice
+        self._generators: dict[Stage, torch.Generator] = {}
         self.loss_sum: Tensor | None = None
         self.steps_in_epoch = 0
         self.valid_loss = float("nan")
         self.validated_epoch = -1
+        self.errors = ErrorSums()
         self._valid_loss_sum: Tensor | None = None
         self._valid_count = 0
         self.finite = FiniteGuard()
@@ -43,52 +63,91 @@ class NetworkModule(pl.LightningModule):
 
     @property
     def network(self) -> nn.Module:
-        """What is trained; its parameters are all the parameters there are."""
-        raise NotImplementedError
+        """What is trained."""
+        return self.get_submodule(self.kind)
 
     def metrics(self) -> dict[str, str]:
-        """Columns of `metrics.csv` for this epoch, beside those that all runs have; called once an epoch."""
-        return {}
+        """Columns of `metrics.csv` for this epoch, beside those that all runs have."""
+        return self.objective.columns(self.errors if self.validated_epoch == self.current_epoch else None)
 
     def validation_text(self) -> str:
         """Errors of the last validation in a few words; empty where there was none."""
-        return ""
-
-    def reduce_validation(self, reduce: Callable[[Tensor], Tensor]) -> None:
-        """Sum what `metrics` tells of the running validation over processes."""
+        return self.objective.text(self.errors)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the optimizer steps in place of weights."""
+        """Add what the optimizer steps in place of weights, and what the objective keeps."""
         checkpoint["normalization"] = self.normalization.state_dict()
+        checkpoint["objective"] = self.objective.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up."""
+        """Take them up; checkpoints of earlier versions have what the objective keeps beside the weights."""
         self._kept_normalization = checkpoint.get("normalization", {})
+        self.objective.load_state_dict(checkpoint.get("objective", checkpoint))
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the tensors of a batch; the numbers of its frames stay."""
         del dataloader_idx
         return batch.to(device)
 
-    def count_loss(self, loss: Tensor) -> None:
-        """Look at the loss of a training step and add it to the sum of the epoch.
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of the network; compiled on the first call where the recipe asks for it."""
+        if not self._forward:
+            self._forward.append(self.network if self.example is None else self._compiled(self.example))
+        return self.objective.forward(self._forward[0], graph)
 
-        Raises:
-            NotFiniteError: It is not finite.
-        """
+    def _compiled(self, example: Batch) -> Forward:
+        # A run that is resumed compiles later than one that is not, and draws the same numbers in its steps.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.enable_grad():
+            return self.objective.compiled(self.network, example.to(self.device))
+
+    def prepared(self, stage: Stage, batch: Batch) -> Batch:
+        """The batch with what its graph is to hold for the network."""
+        if stage not in self._generators:
+            epoch, stream = (self.current_epoch, 1) if stage == "train" else (0, 2)
+            self._generators[stage] = generator_of(self.seed, epoch, self.global_rank, stream, device=self.device)
+        return replace(batch, graph=self.objective.prepare(stage, batch, self._generators[stage]))
+
+    def _begin(self, stage: Stage) -> None:
+        self._generators.pop(stage, None)
+        self.objective.begin(stage)
+
+    def on_train_epoch_start(self) -> None:
+        """Draw anew."""
+        self._begin("train")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch; the guard raises where it is not finite."""
+        del batch_idx
+        self.finite.new_batch("train", batch.frames)
+        batch = self.prepared("train", batch)
+        outputs = self(batch.graph)
+        self.objective.keep("train", batch, outputs)
+        loss = self.objective.loss(outputs, batch)
         self.finite.look("loss", loss)
         self.loss_sum = loss.detach() if self.loss_sum is None else self.loss_sum + loss.detach()
         self.steps_in_epoch += 1
-
-    def count_valid_loss(self, loss: Tensor, count: int) -> None:
-        """Add the mean loss of `count` frames of a validation."""
-        total = loss.detach() * count
-        self._valid_loss_sum = total if self._valid_loss_sum is None else self._valid_loss_sum + total
-        self._valid_count += count
+        return loss
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums anew."""
-        self._valid_loss_sum, self._valid_count = None, 0
+        self._begin("valid")
+        self.errors, self._valid_loss_sum, self._valid_count = ErrorSums(), None, 0
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the errors of one batch to the sums; the guard raises where an output that is judged is not finite."""
+        del batch_idx
+        self.finite.new_batch("valid", batch.frames)
+        batch = self.prepared("valid", batch)
+        # Compiled code is that of training steps, which keep a tape.
+        with torch.set_grad_enabled(self.objective.needs_tape or self.example is not None):
+            outputs = {name: value.detach() for name, value in self(batch.graph).items()}
+            self.objective.keep("valid", batch, outputs)
+        loss, count = self.objective.loss(outputs, batch).detach(), self.objective.count(batch)
+        judged = [outputs[name].sum() for name in batch.labels if name in outputs]
+        self.finite.look("validation loss", torch.stack([loss, *judged]).sum())
+        self._valid_loss_sum = loss * count if self._valid_loss_sum is None else self._valid_loss_sum + loss * count
+        self._valid_count += count
+        self.objective.errors(self.errors, outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Sum over processes, and keep the mean loss."""
@@ -98,7 +157,7 @@ class NetworkModule(pl.LightningModule):
         counted = torch.stack([self._valid_loss_sum, self._valid_loss_sum.new_tensor(float(self._valid_count))])
         if self.trainer.world_size > 1:
             counted = self.trainer.strategy.reduce(counted, reduce_op="sum")
-            self.reduce_validation(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
+            self.errors.reduce(lambda sums: self.trainer.strategy.reduce(sums, reduce_op="sum"))
         total, frames = counted.tolist()
         self.valid_loss = total / frames
         self.validated_epoch = self.current_epoch

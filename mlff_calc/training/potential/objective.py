@@ -1,0 +1,77 @@
+"""What a potential learns: a weighted sum over energy, forces and stress, each averaged over the labels that are there.
+
+    loss = w_E mean_s f((E_s - E_ref,s) / N_s)  +  w_F mean_a f(F_a - F_ref,a)  +  w_S mean_s f(S_s - S_ref,s)
+
+| form  | f(x), x a number or a vector                                            |
+|-------|-------------------------------------------------------------------------|
+| l2    | Euclidean norm of x (per frame, per atom, per frame), in the label's unit |
+| mse   | mean of the squares of the components                                    |
+| huber | mean over components: x^2/2 below delta, delta (|x| - delta/2) above      |
+
+Weights of frames (datasets/weights.py) multiply f, and the means still divide by the number of labels: a frame of weight 4
+pulls four times as hard as one of weight 1, whatever else is in its batch, and one of weight 0 not at all.
+
+Energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3. A label that is NaN was not given by the data
+(the reader refuses NaN in a file) and takes no part: in its mean it counts neither above nor below the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mlff_calc.potential import Potential
+from mlff_calc.training.data import Batch
+from mlff_calc.training.loss_forms import huber, l2, mse
+from mlff_calc.training.objective import Forward, Objective
+from mlff_calc.training.potential.recipe import LossSection
+from mlff_calc.training.sums import EXTENSIVE
+
+
+def masked_mean(values: Tensor, present: Tensor) -> Tensor:
+    """Mean of `values` [n] where `present` [n] is true; 0 where nothing is."""
+    kept = torch.where(present, values, torch.zeros_like(values))
+    return kept.sum() / present.sum().clamp(min=1)
+
+
+class PotentialObjective(Objective):
+    """Energies, forces and stresses.
+
+    Args:
+        section: The `loss` section of a recipe.
+    """
+
+    needs_tape = True
+
+    def __init__(self, section: LossSection) -> None:
+        self.weights = section.weights()
+        forms: dict[str, Callable[[Tensor], Tensor]] = {"l2": l2, "mse": mse}
+        forms["huber"] = partial(huber, delta=section.huber_delta)
+        self.form = forms[section.form]
+
+    def compiled(self, network: Potential, example: Batch) -> Forward:
+        """See `compile_for_training`."""
+        from mlff_calc.export import compile_for_training
+
+        return compile_for_training(network, example.graph)
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Loss of one batch, a float64 scalar; outputs and labels in the shapes and units of graph/keys.py."""
+        total = torch.zeros((), dtype=torch.float64, device=batch.n_atoms.device)
+        for name, weight in self.weights.items():
+            of_frames = None if batch.weights is None else batch.weights[name]
+            total = total + weight * self._term(name, outputs[name], batch.labels[name], batch.n_atoms, of_frames)
+        return total
+
+    def _term(self, name: str, output: Tensor, label: Tensor, n_atoms: Tensor, weights: Tensor | None) -> Tensor:
+        rows = label.reshape(label.shape[0], -1)
+        present = ~torch.isnan(rows).any(dim=-1)
+        # the missing label is replaced before the subtraction: NaN times zero would still poison the gradient
+        error = output.reshape(rows.shape) - torch.where(present.unsqueeze(-1), rows, torch.zeros_like(rows))
+        if name in EXTENSIVE:
+            error = error / n_atoms.unsqueeze(-1)
+        values = self.form(error)
+        return masked_mean(values if weights is None else weights * values, present)
