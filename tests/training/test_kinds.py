@@ -82,6 +82,7 @@ def test_a_kind_from_outside_is_trained_judged_and_shown(tmp_path: Path, outside
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kind `line` in this process."""
+    monkeypatch.syspath_prepend(str(TOY.parent))
     monkeypatch.setitem(kind_names.table(), "line", "toy_kind:LineTask")
 
 
