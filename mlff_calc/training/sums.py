@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlff_calc.graph.keys import ENERGY, KEYS, get_key
+from mlff_calc.graph.keys import get_key
+from mlff_calc.potential.keys import ENERGY
 
 PER_ATOM = "_per_atom"
 """End of the name of a quantity that was divided by the number of atoms."""
@@ -90,10 +91,9 @@ class ErrorSums:
         self.rows = {name: reduce(row) for name, row in self.rows.items()}
 
     def errors(self) -> dict[str, Errors]:
-        """MAE and RMSE of each quantity that had labels, in the order of the registry of keys."""
+        """MAE and RMSE of each quantity that had labels, by name."""
         found: dict[str, Errors] = {}
-        order = list(KEYS)
-        for name in sorted(self.rows, key=lambda name: (order.index(name.removesuffix(PER_ATOM)), name)):
+        for name in sorted(self.rows):
             absolute, squared, count = self.rows[name].tolist()
             if count > 0:
                 unit = get_key(name.removesuffix(PER_ATOM)).unit + "/atom" * name.endswith(PER_ATOM)

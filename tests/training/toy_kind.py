@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
+from mlff_calc.graph.keys import Graph, Key, register_key
 from mlff_calc.networks.base import Network
 from mlff_calc.networks.load import load_network
-from mlff_calc.graph.keys import Graph, Key, register_key
 from mlff_calc.training.card import card_text
 from mlff_calc.training.data import Batch
 from mlff_calc.training.failures import NamedSamples
