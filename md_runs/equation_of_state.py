@@ -1,9 +1,10 @@
-"""Equation of state of diamond silicon: lattice constant and bulk modulus, with a picture.
+"""Equation of state of a crystal: equilibrium cell and bulk modulus, with a picture. Silicon, unless you name another one.
 
     python md_runs/equation_of_state.py            # 11 volumes, +-6 % in volume
+    python md_runs/equation_of_state.py --potential my/potential --structure mine.cif
     python md_runs/equation_of_state.py --short    # 5 volumes
 
-Prints the Birch-Murnaghan fit and writes equation_of_state.png.
+Prints the Birch-Murnaghan fit and writes equation_of_state.png. All lengths of the cell change by the same factor.
 """
 
 from __future__ import annotations
@@ -14,26 +15,32 @@ from pathlib import Path
 import numpy as np
 from ase.build import bulk
 from ase.eos import EquationOfState
+from ase.io import read
 from ase.units import GPa
 from matplotlib.figure import Figure
 
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.dynamics.relax import relax
 
+STRAIN = 0.06  # largest change of the volume
+POINTS, SHORT_POINTS = 11, 5
+FMAX = 1e-4  # eV/Angstrom
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="silicon", help="name or folder")
+    parser.add_argument("--structure", help="a file that ASE reads, of a crystal; silicon where it is left out")
     parser.add_argument("--output", type=Path, default=Path("equation_of_state.png"), help="the picture")
-    parser.add_argument("--short", action="store_true", help="5 volumes instead of 11")
+    parser.add_argument("--short", action="store_true", help=f"{SHORT_POINTS} volumes instead of {POINTS}")
     options = parser.parse_args()
 
-    crystal = bulk("Si", cubic=True)
+    crystal = read(options.structure) if options.structure else bulk("Si", cubic=True)
     crystal.calc = MLFFCalculator(options.potential, precision="float64")
-    relax(crystal, cell=True, fmax=1e-4)
+    relax(crystal, cell=True, fmax=FMAX)
 
     volumes, energies = [], []
-    for factor in np.linspace(0.94, 1.06, 5 if options.short else 11):
+    for factor in np.linspace(1.0 - STRAIN, 1.0 + STRAIN, SHORT_POINTS if options.short else POINTS):
         strained = crystal.copy()
         strained.set_cell(crystal.cell * factor ** (1 / 3), scale_atoms=True)
         strained.calc = crystal.calc
@@ -41,14 +48,16 @@ def main():
         energies.append(strained.get_potential_energy() / len(strained))
 
     volume, energy, modulus = EquationOfState(volumes, energies, eos="birchmurnaghan").fit()
-    print(f"lattice constant {(8 * volume) ** (1 / 3):.4f} Angstrom")
+    lengths = crystal.cell.lengths() * (volume * len(crystal) / crystal.get_volume()) ** (1 / 3)
+    print(f"cell             {', '.join(f'{length:.4f}' for length in lengths)} Angstrom")
     print(f"energy           {energy:.4f} eV/atom")
     print(f"bulk modulus     {modulus / GPa:.1f} GPa")
 
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(volumes, np.array(energies) - energy, "o-")
-    axes.set(xlabel="volume (Angstrom$^3$/atom)", ylabel="energy above the minimum (eV/atom)", title="Silicon, diamond")
+    axes.set(xlabel="volume (Angstrom$^3$/atom)", ylabel="energy above the minimum (eV/atom)")
+    axes.set_title(f"{crystal.get_chemical_formula()}, {options.potential}")
     figure.savefig(options.output, dpi=150)
 
 

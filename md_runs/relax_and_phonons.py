@@ -1,9 +1,10 @@
-"""Silicon: relax the cell, then phonons along the Brillouin zone's path, by phonopy where installed, else by ASE.
+"""A crystal: relax the cell, then phonons along the Brillouin zone's path, by phonopy where installed, else by ASE.
 
-    python md_runs/relax_and_phonons.py            # a 4x4x4 supercell of the primitive cell, 128 atoms
+    python md_runs/relax_and_phonons.py            # silicon: a 4x4x4 supercell of the primitive cell, 128 atoms
+    python md_runs/relax_and_phonons.py --potential my/potential --structure primitive.cif --repeat 3
     python md_runs/relax_and_phonons.py --short    # 2x2x2
 
-Prints the lattice constant and the frequencies at the special points, writes relaxed.extxyz and phonons.png.
+Prints the lattice and the frequencies at the special points, writes relaxed.extxyz and phonons.png.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
-from ase.io import write
+from ase.io import read, write
 from ase.phonons import Phonons
 from ase.units import _e, _hplanck
 
@@ -29,6 +30,9 @@ import matplotlib.pyplot as plt
 
 EV_TO_THZ = _e / _hplanck * 1e-12
 DISPLACEMENT = 0.01  # Angstrom
+FMAX = 1e-4  # eV/Angstrom
+POINTS, SHORT_POINTS = 120, 30  # along the path
+SILICON_PATH = "GXWKGL"
 
 
 def frequencies_phonopy(atoms, repeat, kpts):
@@ -62,23 +66,28 @@ def frequencies_ase(atoms, repeat, kpts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="silicon", help="name or folder")
+    parser.add_argument("--structure", help="a file that ASE reads, of a primitive cell; silicon where it is left out")
+    parser.add_argument("--path", help="special points, like GXWKGL; ASE's path of the lattice where it is left out")
+    parser.add_argument("--repeat", type=int, default=4, help="primitive cells along each side of the supercell")
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the results")
     parser.add_argument("--engine", choices=("auto", "phonopy", "ase"), default="auto")
     parser.add_argument("--short", action="store_true", help="a smaller supercell")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
 
-    atoms = bulk("Si", "diamond", a=5.43)
+    atoms = read(options.structure) if options.structure else bulk("Si", "diamond", a=5.43)
     atoms.calc = MLFFCalculator(options.potential, precision="float64")  # phonons need forces without float32's noise
-    result = relax(atoms, fmax=1e-4, cell=True, optimizer="BFGS")
-    print(f"lattice constant {(4.0 * atoms.get_volume()) ** (1 / 3):.4f} Angstrom, converged: {result.converged}")
+    result = relax(atoms, fmax=FMAX, cell=True, optimizer="BFGS")
+    lattice = atoms.cell.get_bravais_lattice(eps=1e-3)
+    print(f"lattice {lattice}, converged: {result.converged}")
     write(options.output / "relaxed.extxyz", freeze(atoms))
 
-    path = atoms.cell.bandpath("GXWKGL", npoints=30 if options.short else 120)
+    points = options.path or (None if options.structure else SILICON_PATH)
+    path = atoms.cell.bandpath(points, npoints=SHORT_POINTS if options.short else POINTS, eps=1e-3)
     engine = ("phonopy" if find_spec("phonopy") else "ase") if options.engine == "auto" else options.engine
     compute = frequencies_phonopy if engine == "phonopy" else frequencies_ase
-    bands = compute(atoms, 2 if options.short else 4, path.kpts)
-    for name in "GXL":
+    bands = compute(atoms, 2 if options.short else options.repeat, path.kpts)
+    for name in dict.fromkeys(name for name in path.path if name in path.special_points):
         at = int(np.argmin(np.linalg.norm(path.kpts - path.special_points[name], axis=1)))
         print(f"{name}: " + " ".join(f"{frequency:7.3f}" for frequency in bands[at]) + f" THz ({engine})")
 

@@ -39,12 +39,11 @@ def compile_(
         torch.set_num_threads(threads)
     console = Console()
     start = time.monotonic()
-    with console.status(f"compiling {potential} for {target} in {precision.value} (one to two minutes when it is new)"):
-        loaded = load_potential(potential)
-        fixed_point = loaded.backbone.is_fixed_point and not loaded.direct_forces
-        mode = reuse_of(reuse.value, fixed_point=fixed_point, precision=precision.value)
-        step = None if mode is None else mode.sizes
-        compiled = compile_potential(loaded, device=target, precision=precision.value, step=step)
+    loaded = load_potential(potential)
+    fixed_point = loaded.backbone.is_fixed_point and not loaded.direct_forces
+    mode = reuse_of(reuse.value, fixed_point=fixed_point, precision=precision.value)
+    step = None if mode is None else mode.sizes
+    compiled = compile_potential(loaded, device=target, precision=precision.value, step=step)
     threads, elapsed_s = torch.get_num_threads(), time.monotonic() - start
     console.print(f"{potential}, {precision.value}, {target}, {threads} threads: ready in {elapsed_s:.1f} s")
     console.print(str(compiled.path), soft_wrap=True)

@@ -10,7 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from mlff_calc.errors import MLFFError
 
@@ -137,7 +137,7 @@ def configure_output(*, debug: bool) -> None:
     Args:
         debug: show debug records as well.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _WithSpinner(sys.stderr)
     handler.setFormatter(_Plain())
     package = logging.getLogger("mlff_calc")
     package.handlers[:] = [handler]
@@ -147,6 +147,27 @@ def configure_output(*, debug: bool) -> None:
         warnings.showwarning = _show_warning
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
+
+
+class _WithSpinner(logging.StreamHandler[TextIO]):
+    """Writes records, and on a terminal a spinner with the time from one that says `compiling` to the one that ends it."""
+
+    _spinner: Any = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        compiling = getattr(record, "compiling", None)
+        if compiling is False and self._spinner is not None:
+            self._spinner.stop()
+            self._spinner = None
+        super().emit(record)
+        if compiling and self._spinner is None and self.stream.isatty():
+            from rich.console import Console
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = (SpinnerColumn(), TextColumn("compiling"), TimeElapsedColumn())
+            self._spinner = Progress(*columns, console=Console(file=self.stream), transient=True)
+            self._spinner.add_task("compiling", total=None)
+            self._spinner.start()
 
 
 class _Plain(logging.Formatter):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mlff_calc.caches import SEAL, is_sealed, private_dir, seal
 from mlff_calc.compilers import find_compiler
 from mlff_calc.errors import OptionError
+from mlff_calc.export.announce import announced
 from mlff_calc.export.cache import cache_key, compiled_cache_dir
 from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_memory
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
@@ -123,7 +124,8 @@ def compile_potential(
         raise _not_kept(folder, error) from error
     if not is_sealed(path):
         try:
-            _compile(potential, device, path, eager)
+            with announced(potential, device, "a step" if step is None else f"a step of {tuple(step)} evaluations"):
+                _compile(potential, device, path, eager)
         except OSError as error:
             raise _not_kept(folder, error) from error
     return CompiledPotential(potential, path, device, eager)
@@ -175,7 +177,7 @@ def _compile(potential: Potential, device: torch.device, path: Path, step: Fixed
         seal(file)
         os.replace(file, path)
         os.replace(file.with_name(file.name + SEAL), path.with_name(path.name + SEAL))
-    logger.info("compiled in %.0f s: %s", seconds, path)
+    logger.debug("compiled: %s", path)
 
 
 def signature_of(potential: Potential, step: FixedPointStep | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -7,7 +7,8 @@ no autograd in it and can be compiled, exported or differentiated once more (for
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,28 +51,57 @@ def trace_for_use(
     return _clean(_record(_Flat(frozen, inputs, outputs), [example[key] for key in inputs]))
 
 
+FROM_DATA = "norm"
+"""Attribute of modules for a number that training data give: one over the root of the mean number of neighbours."""
+
+
 def trace_for_training(
     potential: Potential, example: dict[str, Tensor]
-) -> tuple[fx.GraphModule, list[nn.Parameter], tuple[str, ...]]:
-    """Graph of (parameters, `training_inputs`) to outputs, the parameters in its order, and the names of the outputs."""
+) -> tuple[fx.GraphModule, list[nn.Parameter], list[Tensor], tuple[str, ...]]:
+    """A training step as one graph of (parameters, numbers from data, `training_inputs`) to outputs.
+
+    Numbers that come from data are inputs and not constants, so that compilers find code that they made for other data in
+    their cache.
+
+    Returns:
+        The graph; parameters and numbers in its order; the names of the outputs.
+    """
     named = {name: parameter for name, parameter in potential.named_parameters() if parameter.requires_grad}
     inputs, outputs = training_inputs(potential, example), output_names(potential)
     if "probe" in inputs:
         outputs = (*outputs, "growth", "probe")
     module = FromSolution(potential) if isinstance(potential, FixedPointPotential) else potential
     prefix = "potential." if module is not potential else ""
+    told = [part for part in potential.modules() if isinstance(getattr(part, FROM_DATA, None), float)]
+    device = example["edge_vec"].device
+    numbers = [torch.tensor(getattr(part, FROM_DATA), dtype=torch.float64, device=device) for part in told]
 
     def call(*tensors: Tensor) -> tuple[Tensor, ...]:
         weights = {prefix + name: tensor for name, tensor in zip(named, tensors[: len(named)], strict=True)}
-        graph = dict(zip(inputs, tensors[len(named) :], strict=True))
-        out = functional_call(module, weights, (graph,))
+        given = tensors[len(named) : len(named) + len(told)]
+        graph = dict(zip(inputs, tensors[len(named) + len(told) :], strict=True))
+        with _set(told, given):
+            out = functional_call(module, weights, (graph,))
         return tuple(out[name] for name in outputs)
 
     stand_ins = [parameter.detach().clone().requires_grad_() for parameter in named.values()]
-    tensors: Sequence[Tensor] = [*stand_ins, *(example[key] for key in inputs)]
+    tensors: Sequence[Tensor] = [*stand_ins, *numbers, *(example[key] for key in inputs)]
     traced = _record(call, tensors)
     _attach(traced)
-    return _clean(traced), list(named.values()), outputs
+    return _clean(traced), list(named.values()), numbers, outputs
+
+
+@contextmanager
+def _set(parts: Sequence[nn.Module], numbers: Sequence[Tensor]) -> Iterator[None]:
+    """Give modules tensors in place of their numbers from data, inside the `with` block."""
+    before = [getattr(part, FROM_DATA) for part in parts]
+    for part, number in zip(parts, numbers, strict=True):
+        setattr(part, FROM_DATA, number)
+    try:
+        yield
+    finally:
+        for part, number in zip(parts, before, strict=True):
+            setattr(part, FROM_DATA, number)
 
 
 def training_inputs(potential: Potential, example: dict[str, Tensor]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.errors import OptionError
+from mlff_calc.export.announce import announced
 from mlff_calc.export.check import compare, compare_gradients, in_double
 from mlff_calc.export.compiled import require_compiler
 from mlff_calc.export.trace import FromSolution, trace_for_training, training_inputs
@@ -31,6 +32,13 @@ def compile_for_training(
         ExportError: outputs or gradients on `example` are not those of the eager potential.
     """
     require_compiler()
+    with announced(potential, example["edge_vec"].device, "a training step"):
+        return _compile_all(potential, example)
+
+
+def _compile_all(
+    potential: Potential, example: dict[str, Tensor]
+) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     solve = None
     eager: nn.Module = potential
     if isinstance(potential, FixedPointPotential):
@@ -65,12 +73,12 @@ def _compiled(
     potential: Potential, example: dict[str, Tensor], eager: nn.Module
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     """The compiled graph of batches that have what `example` has, compared with `eager` on it."""
-    traced, parameters, names = trace_for_training(potential, example)
+    traced, parameters, numbers, names = trace_for_training(potential, example)
     inputs = training_inputs(potential, example)
     compiled = torch.compile(traced, dynamic=True, fullgraph=True)
 
     def run(graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        return dict(zip(names, compiled(*parameters, *[graph[key] for key in inputs]), strict=True))
+        return dict(zip(names, compiled(*parameters, *numbers, *[graph[key] for key in inputs]), strict=True))
 
     _check(eager, run, potential.precision, parameters, example)
     return run

@@ -39,8 +39,9 @@ def test_gradients_with_respect_to_the_weights(l_max: int, n_layers: int) -> Non
     """A trace that detaches what autograd keeps has the right forces with wrong gradients."""
     potential = potential_of(l_max, n_layers)
     batch = batch_of([*MOLECULES, crystal()], potential)
-    traced, parameters, names = trace_for_training(potential, batch)
-    outputs = [potential(batch), dict(zip(names, traced(*parameters, *[batch[key] for key in INPUTS]), strict=True))]
+    traced, parameters, numbers, names = trace_for_training(potential, batch)
+    found = traced(*parameters, *numbers, *[batch[key] for key in INPUTS])
+    outputs = [potential(batch), dict(zip(names, found, strict=True))]
     for what in ("energy", "forces", "stress"):
         torch.testing.assert_close(outputs[1][what], outputs[0][what], rtol=1e-12, atol=1e-12)
         assert outputs[0][what].abs().max() > 1e-4
@@ -66,9 +67,30 @@ def test_gradients_with_respect_to_the_weights(l_max: int, n_layers: int) -> Non
 )
 def test_sizes_of_the_example_do_not_stick(l_max: int, channels: int, example: list[Atoms]) -> None:
     potential = potential_of(l_max, 1, channels)
-    traced, parameters, names = trace_for_training(potential, batch_of(example, potential))
+    traced, parameters, numbers, names = trace_for_training(potential, batch_of(example, potential))
     for structures in (MOLECULES, [*MOLECULES, crystal(), *example]):
         batch = batch_of(structures, potential)
-        found = dict(zip(names, traced(*parameters, *[batch[key] for key in INPUTS]), strict=True))
+        found = dict(zip(names, traced(*parameters, *numbers, *[batch[key] for key in INPUTS]), strict=True))
         for name, value in potential(batch).items():
             torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["equiformer", "hegnn", "cg_egnn"])
+def test_training_graphs_know_the_architecture_and_not_the_data(name: str) -> None:
+    """Compilers find the code again that they made for other weights, scales and numbers of neighbours."""
+    written = []
+    for seed, neighbours, scale in ((0, 8.0, 1.0), (1, 21.5, 1.7)):
+        config = {
+            "backbone": {"name": name, "channels": 4, "n_layers": 1, "cutoff": 4.0, "avg_num_neighbors": neighbours},
+            "elements": ["H", "C", "O"],
+            "reference_energies": {"H": -13.0 * scale, "C": -1000.0, "O": -2000.0},
+            "scale": scale,
+        }
+        potential = build_potential(config, seed=seed).to_precision("float64").train()
+        batch = batch_of(MOLECULES, potential)
+        traced, parameters, numbers, names = trace_for_training(potential, batch)
+        written.append(traced.print_readable(print_output=False))
+        assert numbers
+        found = dict(zip(names, traced(*parameters, *numbers, *[batch[key] for key in INPUTS]), strict=True))
+        torch.testing.assert_close(found["forces"], potential(batch)["forces"], rtol=1e-12, atol=1e-12)
+    assert written[0] == written[1]

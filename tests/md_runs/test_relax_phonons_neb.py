@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ase.io import read
+from ase.build import bulk
+from ase.io import read, write
 
 from mlff_calc.potential import build_potential, list_potentials
 
@@ -51,7 +52,7 @@ def test_band(random_weights, tmp_path):
 
 
 def frequencies(text: str) -> dict[str, list[float]]:
-    found = re.findall(r"^([GXL]): ([-\d. ]+) THz", text, flags=re.MULTILINE)
+    found = re.findall(r"^([GXWKL]): ([-\d. ]+) THz", text, flags=re.MULTILINE)
     return {name: [float(number) for number in numbers.split()] for name, numbers in found}
 
 
@@ -61,7 +62,7 @@ def test_phonons_of_both_engines_agree(random_weights, tmp_path):
     for engine in ("phonopy", "ase"):
         text = run("relax_and_phonons.py", random_weights / "si", tmp_path, "--engine", engine)
         results[engine] = frequencies(text)
-    assert set(results["ase"]) == {"G", "X", "L"}
+    assert set(results["ase"]) == set("GXWKL")
     for point, values in results["phonopy"].items():
         assert values == pytest.approx(results["ase"][point], abs=5e-3)
     assert results["ase"]["G"].count(0.0) == 3  # translations
@@ -77,14 +78,24 @@ def test_ethanol_has_a_barrier(tmp_path):
 
 def test_silicon_is_stable(tmp_path):
     text = run("relax_and_phonons.py", shipped("silicon"), tmp_path, "--engine", "ase")
-    assert float(re.search(r"lattice constant ([\d.]+)", text)[1]) == pytest.approx(5.43, abs=0.1)
+    assert float(re.search(r"lattice FCC\(a=([\d.]+)\)", text)[1]) == pytest.approx(5.43, abs=0.1)
     found = frequencies(text)
     assert min(found["X"] + found["L"]) > 1.0  # no soft mode
     assert max(found["G"]) == pytest.approx(15.5, abs=2.0)  # measured: 15.5 THz
 
 
+def test_a_crystal_of_ones_own(random_weights, tmp_path):
+    """Both scripts on a structure that is not the default: its own lattice, path and formula."""
+    write(tmp_path / "sheared.extxyz", bulk("Si", "hcp", a=3.8, c=6.3))
+    words = ("--structure", str(tmp_path / "sheared.extxyz"))
+    text = run("relax_and_phonons.py", random_weights / "si", tmp_path, *words, "--engine", "ase", "--path", "GMA")
+    assert "lattice HEX(" in text
+    assert [line[0] for line in text.splitlines() if line.endswith("THz (ase)")] == ["G", "M", "A"]
+    assert "bulk modulus" in run("equation_of_state.py", random_weights / "si", tmp_path / "eos.png", *words)
+
+
 def test_equation_of_state(tmp_path):
     text = run("equation_of_state.py", shipped("silicon"), tmp_path / "eos.png")
-    assert 5.41 < float(re.search(r"lattice constant ([\d.]+) Angstrom", text)[1]) < 5.53
+    assert 5.41 < float(re.search(r"cell +([\d.]+), ", text)[1]) < 5.53
     assert 80.0 < float(re.search(r"bulk modulus +([\d.]+) GPa", text)[1]) < 98.0
     assert (tmp_path / "eos.png").stat().st_size > 1000
