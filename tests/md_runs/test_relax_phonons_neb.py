@@ -52,7 +52,7 @@ def test_band(random_weights, tmp_path):
 
 
 def frequencies(text: str) -> dict[str, list[float]]:
-    found = re.findall(r"^([GXWKL]): ([-\d. ]+) THz", text, flags=re.MULTILINE)
+    found = re.findall(r"^([GXL]): ([-\d. ]+) THz", text, flags=re.MULTILINE)
     return {name: [float(number) for number in numbers.split()] for name, numbers in found}
 
 
@@ -62,7 +62,7 @@ def test_phonons_of_both_engines_agree(random_weights, tmp_path):
     for engine in ("phonopy", "ase"):
         text = run("relax_and_phonons.py", random_weights / "si", tmp_path, "--engine", engine)
         results[engine] = frequencies(text)
-    assert set(results["ase"]) == set("GXWKL")
+    assert set(results["ase"]) == {"G", "X", "L"}  # those that fit into the supercell
     for point, values in results["phonopy"].items():
         assert values == pytest.approx(results["ase"][point], abs=5e-3)
     assert results["ase"]["G"].count(0.0) == 3  # translations
