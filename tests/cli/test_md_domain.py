@@ -1,15 +1,18 @@
-"""`mlff md` outside the training data: one warning, a red report, a stop where asked for, and silence where asked for."""
+"""`mlff md` and `run_md` outside the training data: one warning, a red report; a stop or silence where asked for."""
 
 from __future__ import annotations
 
 import logging
 
+import numpy as np
 import pytest
 from ase.build import molecule
 from ase.io import read, write
 
+from mlff_calc import MLFFCalculator, run_md
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
+from mlff_calc.errors import OptionError
 from mlff_calc.graph.domain import domain_of
 from mlff_calc.potential import build_potential
 
@@ -117,3 +120,36 @@ def test_the_shipped_ethanol_at_four_times_its_temperature(tmp_path, monkeypatch
     assert status == 1, error
     assert "outside of what the potential was trained on" in error
     assert (tmp_path / "md/stopped.extxyz").exists()
+
+
+def test_run_md_does_what_the_command_does(folder, tmp_path, mlff):
+    assert mlff("--ensemble", "langevin", "--temperature", 30, "--time", "5fs", "--traj-interval", "1fs", "--seed", 3)[0] == 0
+    result = run_md(
+        molecule("CH3CH2OH"), str(folder / "known"), ensemble="langevin", temperature=30, time="5fs", seed=3,
+        traj_interval="1fs", output=tmp_path / "python",
+    )  # fmt: skip
+    assert (result.step, result.completed, result.outside) == (10, True, None)
+    here, there = (read(tmp_path / name / "trajectory.traj", ":") for name in ("python", "run"))
+    assert len(here) == len(there) == 6
+    np.testing.assert_array_equal(here[-1].positions, there[-1].positions)
+    assert (tmp_path / "python/report.html").exists()
+
+
+def test_run_md_with_a_calculator(folder, tmp_path):
+    calculator = MLFFCalculator(str(folder / "known"))
+    result = run_md(molecule("CH3CH2OH"), calculator, steps=4, output=tmp_path / "run")
+    assert result.step == 4
+    assert run_md(None, calculator, steps=6, resume=True, output=tmp_path / "run").step == 6
+    for options, said in (
+        ({"precision": "float64"}, "precision is set where the calculator is made"),
+        ({"steps": 2, "time": "1fs"}, "steps and time both set the length of the run"),
+        ({"friction": 3.0}, "friction does not act in the ensemble nve"),
+        ({"domain": "halt"}, "domain = 'halt' is not known"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            run_md(molecule("CH3CH2OH"), calculator, output=tmp_path / "other", **options)
+    with pytest.raises(OptionError, match="brings no example structure"):
+        run_md(None, calculator, output=tmp_path / "other")
+    with pytest.raises(OptionError, match="list of potentials is empty"):
+        run_md("H2O", [], output=tmp_path / "other")
+    assert not (tmp_path / "other").exists()

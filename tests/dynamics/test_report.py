@@ -73,6 +73,18 @@ def test_the_report_stands_alone_and_says_what_the_log_says(folder):
     assert len(png) > 10_000
 
 
+def test_counts_of_fixed_points_and_options_stand_where_they_act(folder):
+    counts = {"n_calls": 9, "n_cold": 0, "n_forward": 0, "residual": 0.0, "n_looks": 3, "n_outside": 1}
+    for timing, present in ((counts, False), ({**counts, "n_forward": 7}, True)):
+        text = write_report(folder, timing=timing).read_text(encoding="utf-8")
+        assert ("<th>cold</th>" in text) == ("<th>residual</th>" in text) == present
+        assert "<th>outside the training data</th><td>1 of 3 looks</td>" in text
+    assert "<th>taut_fs</th>" in text  # of the ensemble bussi
+    for idle in ("pressure_GPa", "taup_fs", "friction_per_ps", "respa"):
+        assert f"<th>{idle}</th>" not in text
+    assert "volume" not in text
+
+
 def test_the_report_says_why_a_run_was_stopped(folder):
     text = write_report(folder, stopped="stopped at step 3: too <hot>").read_text(encoding="utf-8")
     assert "too &lt;hot&gt;" in text
@@ -98,10 +110,10 @@ def row(step):
     )  # fmt: skip
 
 
-def show(*, terminal):
+def show(*, terminal, npt=False):
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120)
-    with RunProgress(console, title="ethanol", start=0, steps=100) as progress:
+    with RunProgress(console, title="ethanol", start=0, steps=100, npt=npt) as progress:
         for step in range(0, 101, 10):
             progress(row(step))
     return out.getvalue()
@@ -113,6 +125,11 @@ def test_lines_where_there_is_no_terminal():
     assert lines[0] == "ethanol"
     assert [line.split()[0] for line in lines[1:]] == ["step", "0", "100"]  # the first row at once, the last at the end
     assert lines[-1].split()[1:] == ["0.050", "300.0", "-1.5000", "0.5000", "-1.0000", "-", "4.20"]
+
+
+def test_pressure_and_volume_are_shown_under_npt():
+    columns = [show(terminal=False, npt=npt).splitlines()[1].split() for npt in (False, True)]
+    assert columns[1] == [*columns[0][:-1], "p/GPa", "V/Å³", columns[0][-1]]
 
 
 def test_a_table_with_a_bar_on_a_terminal():
