@@ -123,7 +123,8 @@ def test_the_shipped_ethanol_at_four_times_its_temperature(tmp_path, monkeypatch
 
 
 def test_run_md_does_what_the_command_does(folder, tmp_path, mlff):
-    assert mlff("--ensemble", "langevin", "--temperature", 30, "--time", "5fs", "--traj-interval", "1fs", "--seed", 3)[0] == 0
+    words = ("--ensemble", "langevin", "--temperature", 30, "--time", "5fs", "--traj-interval", "1fs", "--seed", 3)
+    assert mlff(*words)[0] == 0
     result = run_md(
         molecule("CH3CH2OH"), str(folder / "known"), ensemble="langevin", temperature=30, time="5fs", seed=3,
         traj_interval="1fs", output=tmp_path / "python",
