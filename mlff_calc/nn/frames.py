@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.nn.coupling import raising
-from mlff_calc.nn.take import Take
 
 
 def edge_rotations(directions: Tensor) -> Tensor:
@@ -79,9 +78,8 @@ class EdgeFrames(nn.Module):
         super().__init__()
         self.l_max = l_max
         self.n_full = (l_max + 1) ** 2
-        orders = reduced_orders(l_max, m_max)
-        self.n_reduced = len(orders)
-        self.take_rows = Take([degree * degree + degree + m for degree, m in orders])
+        self.orders = reduced_orders(l_max, m_max)
+        self.n_reduced = len(self.orders)
         self.raises = nn.ModuleList([RaiseDegree(degree) for degree in range(2, l_max + 1)])
 
     def forward(self, directions: Tensor) -> Tensor:
@@ -93,10 +91,9 @@ class EdgeFrames(nn.Module):
             blocks.append(rotation)
         for raise_degree in self.raises:
             blocks.append(raise_degree(blocks[-1], rotation))
-        padded = []
-        offset = 0
-        for block in blocks:
-            width = block.shape[1]
-            padded.append(nn.functional.pad(block, [offset, self.n_full - offset - width]))
-            offset += width
-        return self.take_rows(torch.cat(padded, dim=1))
+        rows = [block.unbind(dim=1) for block in blocks]  # whose derivative is a stack, where that of slices is a sum
+        padded = [
+            nn.functional.pad(rows[degree][degree + m], [degree * degree, self.n_full - (degree + 1) ** 2])
+            for degree, m in self.orders
+        ]
+        return torch.stack(padded, dim=1)
