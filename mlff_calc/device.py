@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from mlff_calc.errors import OptionError
+
+_NOTHING = nullcontext()
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -41,8 +43,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return found
 
 
-@contextmanager
-def deterministic_sums(enabled: bool) -> Iterator[None]:
+def deterministic_sums(enabled: bool) -> AbstractContextManager[None]:
     """Inside the block, PyTorch adds numbers in a fixed order; the settings before it come back afterwards.
 
     On CUDA, messages are added to atoms by atomic operations whose order changes from call to call, so that results
@@ -55,9 +56,24 @@ def deterministic_sums(enabled: bool) -> Iterator[None]:
     Raises:
         OptionError: cuBLAS was not told to use a fixed workspace.
     """
-    if not enabled:
+    return _fixed_order() if enabled else _NOTHING
+
+
+def gradients_on() -> AbstractContextManager[None]:
+    """Inside the block autograd records, whatever mode the caller is in: forces are a gradient."""
+    recording = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    return _NOTHING if recording else _recording()
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    with torch.inference_mode(False), torch.enable_grad():
         yield
-        return
+
+
+@contextmanager
+def _fixed_order() -> Iterator[None]:
+    """The block of `deterministic_sums`."""
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     debugging: Any = torch.utils.deterministic  # its one attribute is set by a property that type checkers miss

@@ -19,6 +19,7 @@ from ase import Atoms
 
 from mlff_calc.bench.models import calculator_for
 from mlff_calc.bench.motion import moving_frames
+from mlff_calc.bench.outside import clocked
 from mlff_calc.bench.systems import build_system
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.errors import OptionError
@@ -38,6 +39,7 @@ class StepTiming:
             counted. cutoff: Angstrom. steps: timed steps. rebuilds: neighbour lists built during them.
         neighbors_ms, model_ms, copies_ms: parts. neighbors_mean_ms: mean, since rebuilding steps are rarer than the median
             shows. total_ms, min_ms, low_ms, high_ms: median, minimum and quartiles of the whole step.
+        outside_us: microseconds of processor time outside the model, of calls of `get_forces` that reuse the neighbour list.
         us_per_edge: microseconds of the whole step per edge. ms_per_atom: per atom.
     """
 
@@ -52,6 +54,7 @@ class StepTiming:
     neighbors_mean_ms: float
     model_ms: float
     copies_ms: float
+    outside_us: float
     total_ms: float
     min_ms: float
     low_ms: float
@@ -86,23 +89,26 @@ def time_steps(atoms: Atoms, calculator: MLFFCalculator, frames: np.ndarray) -> 
     """Seconds of each step through `frames` [n, n_atoms, 3] (Angstrom).
 
     Returns:
-        Arrays [n] `total`, `neighbors`, `model`, `copies` in seconds, and `rebuilds` as counts.
+        Arrays [n] `total`, `neighbors`, `model`, `copies` in seconds, `outside` in seconds of processor time outside the
+        model, and `rebuilds` as counts.
     """
     atoms = atoms.copy()
     atoms.calc = calculator
     stats = calculator.stats
     rows = []
-    for positions in frames:
-        atoms.positions[:] = positions
-        before = (stats.neighbors_s, stats.model_s, stats.copies_s, stats.n_rebuilds)
-        start = time.perf_counter()
-        atoms.get_forces()
-        atoms.get_potential_energy()
-        total = time.perf_counter() - start
-        after = (stats.neighbors_s, stats.model_s, stats.copies_s, stats.n_rebuilds)
-        rows.append((total, *np.subtract(after, before)))
+    with clocked(calculator) as in_model:
+        for positions in frames:
+            atoms.positions[:] = positions
+            before = (stats.neighbors_s, stats.model_s, stats.copies_s, stats.n_rebuilds)
+            start, processor = time.perf_counter(), time.process_time()
+            atoms.get_forces()
+            outside = time.process_time() - processor - in_model[-1]
+            atoms.get_potential_energy()
+            total = time.perf_counter() - start
+            after = (stats.neighbors_s, stats.model_s, stats.copies_s, stats.n_rebuilds)
+            rows.append((total, outside, *np.subtract(after, before)))
     columns = np.array(rows).T
-    return dict(zip(("total", "neighbors", "model", "copies", "rebuilds"), columns, strict=True))
+    return dict(zip(("total", "outside", "neighbors", "model", "copies", "rebuilds"), columns, strict=True))
 
 
 def time_system(
@@ -154,6 +160,7 @@ def _summary(system: str, name: str, atoms: Atoms, cutoff: float, times: dict[st
     n_edges = len(neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, cutoff).centers)
     ms = {part: 1e3 * values for part, values in times.items()}
     total = float(np.median(ms["total"]))
+    reused = times["rebuilds"] == 0
     return StepTiming(
         system=system,
         potential=name,
@@ -166,6 +173,7 @@ def _summary(system: str, name: str, atoms: Atoms, cutoff: float, times: dict[st
         neighbors_mean_ms=float(np.mean(ms["neighbors"])),
         model_ms=float(np.median(ms["model"])),
         copies_ms=float(np.median(ms["copies"])),
+        outside_us=1e3 * float(np.median(ms["outside"][reused] if reused.any() else ms["outside"])),
         total_ms=total,
         min_ms=float(ms["total"].min()),
         low_ms=float(np.percentile(ms["total"], 25)),

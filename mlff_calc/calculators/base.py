@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -13,20 +15,25 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from mlff_calc.bounded import shorten
-from mlff_calc.calculators.checks import ElementCheck, changes_since, ignored_inputs, warn_ignored
+from mlff_calc.calculators.checks import ElementCheck, ignored_inputs, warn_ignored
 from mlff_calc.calculators.convert import to_atoms
 from mlff_calc.calculators.extrapolation import DomainWatch
 from mlff_calc.calculators.lists import NeighborLists
 from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, restored_results, to_host
 from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
 from mlff_calc.calculators.sharing import Turn, in_forked_child, prepare_for_forks, written_atoms
+from mlff_calc.calculators.snapshot import INPUTS, Snapshot, differences
 from mlff_calc.calculators.stats import CalculatorStats
-from mlff_calc.device import deterministic_sums, resolve_device
+from mlff_calc.device import deterministic_sums, gradients_on, resolve_device
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 from mlff_calc.export.exported import ExportedPotential
-from mlff_calc.fixed_point.memory import Place, RunCache
+from mlff_calc.fixed_point.memory import RunCache
+from mlff_calc.graph.box import all_finite
+from mlff_calc.graph.frame import Frame, System
 from mlff_calc.graph.keys import Graph
 from mlff_calc.graph.occupancy import check_occupancy
 from mlff_calc.memory import keep_freed_memory
@@ -34,7 +41,8 @@ from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
-_TRANSIENT = ("_lists", "_models", "_device", "_check_elements")
+STRESSES = frozenset({"stress", "stresses"})
+_TRANSIENT = ("_lists", "_models", "_reusing", "_device", "_check_elements", "_known")
 
 
 class GraphCalculator(Calculator):
@@ -58,11 +66,10 @@ class GraphCalculator(Calculator):
         "domain": "warn",
     }
 
-    _asking = False  # inside `get_property`, whose reset keeps fixed points
-
     def __init__(self, potentials: Sequence[Any], **parameters: Any) -> None:
         self._turn = Turn()
         self._held: Results = {}
+        self._last: Snapshot | None = None
         super().__init__()
         self._potentials = list(potentials)
         self.stats = CalculatorStats()
@@ -96,6 +103,15 @@ class GraphCalculator(Calculator):
         self._turn.new_results()
 
     @property
+    def atoms(self) -> Atoms | None:
+        """The structure of the last calculation, a copy; None where there was none."""
+        return None if self._last is None else self._last.atoms()
+
+    @atoms.setter
+    def atoms(self, atoms: Atoms | None) -> None:
+        self._last = None if atoms is None else Snapshot(atoms)
+
+    @property
     def device(self) -> torch.device:
         """Where the model runs."""
         self._ensure_prepared()
@@ -118,13 +134,10 @@ class GraphCalculator(Calculator):
         if self.history_free:
             return None
         state: dict[str, Any] = {"runs": [cache.plain() for cache in self._caches]}
-        if self.atoms is not None and self.results:
-            state["atoms"] = {name: getattr(self.atoms, name) for name in ("numbers", "positions", "pbc")} | {
-                "cell": self.atoms.cell.array
-            }
-            state["arrays"] = {
-                name: self.atoms.arrays[name] for name in ("initial_charges", "initial_magmoms") if self.atoms.has(name)
-            }
+        if self._last is not None and self.results:
+            frame, others = self._last.frame, self._last.others
+            state["atoms"] = {name: getattr(frame, name).copy() for name in ("numbers", "positions", "pbc", "cell")}
+            state["arrays"] = {name: others[name].copy() for name in INPUTS if name in others}
             state["results"] = dict(self.results)
         return state
 
@@ -180,7 +193,9 @@ class GraphCalculator(Calculator):
         ]
         for cache in self._caches:
             cache.to(device)
-        self._lists, self._device, self._prepared_in = lists, device, os.getpid()
+        self._reusing = [model for model in self._models if isinstance(model, ReusingModel)]
+        self._known: NDArray[np.int64] | None = None  # the numbers of a frame that passed the check
+        self._lists, self._device, self._on_gpu, self._prepared_in = lists, device, device.type == "cuda", os.getpid()
 
     def _ensure_prepared(self) -> None:
         """After a pickle or a deep copy: make what was left out. In the child of a fork: compiled code for one thread."""
@@ -219,7 +234,7 @@ class GraphCalculator(Calculator):
         return reuse_of(self.parameters["reuse"], fixed_point=fixed_point, precision=self.parameters["precision"])
 
     @abstractmethod
-    def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
+    def _results(self, outputs: list[Arrays], system: System) -> Results:
         """ASE's results from the arrays of all members."""
 
     def set(self, **parameters: Any) -> dict[str, Any]:
@@ -260,7 +275,7 @@ class GraphCalculator(Calculator):
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation; inputs the potential ignores are warned about here, once."""
         self._note_ignored(atoms)
-        return changes_since(self.atoms, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
+        return differences(self._last, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """ASE's way to all properties; None without `allow_calculation` for another structure than the last.
@@ -269,32 +284,26 @@ class GraphCalculator(Calculator):
             PropertyNotImplementedError: a stress of a structure that has none, with the cure; or an unknown property.
         """
         atoms = None if atoms is None else to_atoms(atoms)
-        if name in ("stress", "stresses") and allow_calculation:
-            source = self.atoms if atoms is None else atoms
-            reason = no_stress_reason(source) if source is not None else None
-            if reason is not None:
-                raise PropertyNotImplementedError(reason)
+        if name not in self.implemented_properties:
+            raise PropertyNotImplementedError(f"{name} property not implemented")
         with self._turn:
             self._turn.seen()  # what follows compares the atoms with those of the last calculation
-            if allow_calculation:
-                self._source(atoms)
-            elif atoms is not None and self.check_state(atoms):
-                return None  # ASE's own method would forget the last structure's results here
-            self._asking = True
-            try:
-                return super().get_property(name, atoms, allow_calculation)
-            finally:
-                self._asking = False
+            changes = [] if atoms is None else self.check_state(atoms)
+            if changes or name not in self._held:
+                if not allow_calculation:
+                    return None
+                source = self._source(atoms)
+                if name in STRESSES:
+                    _require_stress(System(source.numbers, source.cell.array, source.pbc))
+                self.calculate(source, [name], changes)
+            result = self._held[name]
+            return result.copy() if isinstance(result, np.ndarray) else result
 
     def reset(self) -> None:
-        """Forget the last results and structure, and the fixed points of all runs.
-
-        ASE calls this as well, where a structure has changed since the last call; results go then, and fixed points stay.
-        """
+        """Forget the last results and structure, and the fixed points of all runs."""
         super().reset()
-        if not self._asking:
-            for cache in self._caches:
-                cache.clear()
+        for cache in self._caches:
+            cache.clear()
 
     def calculate(
         self,
@@ -319,26 +328,54 @@ class GraphCalculator(Calculator):
 
     def _calculate(self, source: Atoms, properties: Sequence[str]) -> None:
         """`calculate` for the thread whose turn it is."""
-        self.results = {}
-        self._ensure_prepared()
-        self._check_elements(source.numbers)
-        self._note_ignored(source)
-        self.atoms = source.copy()  # all that ASE's calculate would do, for a calculator without files
-        with torch.inference_mode(False), torch.enable_grad():  # forces are a gradient, whatever mode the caller is in
-            outputs = self._evaluate(source)
-        results = self._results(outputs, self.atoms)
-        self.stats.n_calls += 1
+        self._held = {}
         try:
-            _check_finite(results, self.atoms)
-        except SimulationError:
-            for cache in self._caches:
-                cache.forget(source)
-            raise
-        self.results = results
-        if "stress" not in results and not {"stress", "stresses"}.isdisjoint(properties):
-            raise PropertyNotImplementedError(
-                no_stress_reason(self.atoms) or "this potential gives direct forces and no virial, so it has no stress"
-            )
+            self._ensure_prepared()
+            frame = self._take_in(source)
+            with gradients_on():  # forces are a gradient, whatever mode the caller is in
+                outputs = self._evaluate(source, frame)
+            results = self._results(outputs, frame.system)
+            self.stats.n_calls += 1
+            self._require_finite(results, frame, source)
+            self._held = results
+        finally:
+            self._turn.new_results()
+        if "stress" not in results and not STRESSES.isdisjoint(properties):
+            _require_stress(frame.system)
+            raise PropertyNotImplementedError("this potential gives direct forces and no virial, so it has no stress")
+
+    def _take_in(self, source: Atoms) -> Frame:
+        """The checked frame of a structure, which is from now on the last one.
+
+        Raises:
+            UnknownElementError, StructureError: the structure cannot be evaluated.
+        """
+        check_occupancy(source)
+        self._note_ignored(source)
+        last = Snapshot(source, None if self._last is None else self._last.frame)
+        if last.frame.numbers is not self._known:
+            self._check_elements(last.frame.numbers)
+            self._known = last.frame.numbers
+        self._last = last
+        return last.frame
+
+    def _require_finite(self, results: Results, frame: Frame, source: Atoms) -> None:
+        """Stop the run that asked, instead of handing it numbers that are none; forget the fixed point behind them.
+
+        Raises:
+            SimulationError: naming the first atom with such a force.
+        """
+        forces = results["forces"]
+        if math.isfinite(results["energy"]) and all_finite(forces):
+            return
+        for cache in self._caches:
+            cache.forget(source)
+        bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
+        where = f", first at atom {bad[0]} ({chemical_symbols[frame.numbers[bad[0]]]})" if len(bad) else ""
+        raise SimulationError(
+            f"the potential gave an energy of {results['energy']} eV and {len(bad)} forces that are not finite{where}; the "
+            "structure is probably far from what it was trained on. Look at this frame, or try precision='float64'"
+        )
 
     def evaluate(self, structure: object) -> Results:
         """All results for a structure of ASE or pymatgen.
@@ -360,36 +397,40 @@ class GraphCalculator(Calculator):
     def look(self) -> None:
         """Hold the last structure against the training data now, whether or not it is its turn; see `DomainWatch.look`."""
         with self._turn:
-            if self.watch.looks and self.atoms is not None and len(self.atoms) > 0:
+            last = self._last
+            if self.watch.looks and last is not None and len(last.frame) > 0:
                 self._ensure_prepared()
-                self.watch.look_now(self._lists.graph(self.atoms)[0])
+                self.watch.look_now(self._lists.graph(last.atoms(), last.frame)[0])
 
-    def _evaluate(self, atoms: Atoms) -> list[Arrays]:
+    def _evaluate(self, atoms: Atoms, frame: Frame) -> list[Arrays]:
         """The arrays of every member; times go to `stats`."""
-        if len(atoms) == 0:
+        if len(frame) == 0:
             return [empty_arrays() for _ in self._models]
-        stats = self.stats
-        with stats.timed("neighbors_s"):
-            graph, rebuilt = self._lists.graph(atoms)
-            stats.n_rebuilds += rebuilt
+        stats, clock = self.stats, time.perf_counter
+        begin = clock()
+        graph, rebuilt = self._lists.graph(atoms, frame)
+        stats.neighbors_s += clock() - begin
+        stats.n_rebuilds += rebuilt
         self.watch.look(graph, jumped=rebuilt)
-        place = Place(atoms.numbers.copy(), atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
-        for model in self._models:
-            if isinstance(model, ReusingModel):
-                model.serve(atoms, place)
+        for model in self._reusing:
+            model.serve(atoms, frame)
+        begin = clock()
         try:
-            with stats.timed("model_s"), deterministic_sums(self.parameters["deterministic"]):
+            with deterministic_sums(self.parameters["deterministic"]):
                 outputs = self._outputs(graph)
-                if self._device.type == "cuda":
+                if self._on_gpu:
                     torch.cuda.synchronize(self._device)
         except torch.OutOfMemoryError as error:
             n_edges = graph["edge_index"].shape[1]
             raise SimulationError(
-                f"out of memory on {self._device} with {len(atoms)} atoms and {n_edges} edges: {error} "
+                f"out of memory on {self._device} with {len(frame)} atoms and {n_edges} edges: {error} "
                 "Use a smaller structure, precision='float32', or a device with more memory"
             ) from error
-        with stats.timed("copies_s"):
-            return [to_host(output) for output in outputs]
+        end = clock()
+        arrays = [to_host(output, frame.system) for output in outputs]
+        stats.model_s += end - begin
+        stats.copies_s += clock() - end
+        return arrays
 
     def _outputs(self, graph: Graph) -> list[dict[str, torch.Tensor]]:
         """The outputs of every member for one graph."""
@@ -399,9 +440,9 @@ class GraphCalculator(Calculator):
         """The structure to evaluate."""
         if atoms is not None:
             return to_atoms(atoms)
-        if self.atoms is None:
+        if self._last is None:
             raise StructureError("no structure was given and none was calculated before; call with atoms")
-        return self.atoms
+        return self._last.atoms()
 
     def _note_ignored(self, atoms: Atoms) -> None:
         """Warn once per calculator about charges and spins that change nothing."""
@@ -436,18 +477,12 @@ def _check_fork(device: torch.device, exported: Sequence[ExportedPotential]) -> 
         )
 
 
-def _check_finite(results: Results, atoms: Atoms) -> None:
-    """Stop the run that asked, instead of handing it numbers that are none.
+def _require_stress(system: System) -> None:
+    """Refuse a stress where there is none.
 
     Raises:
-        SimulationError: naming the first atom with such a force.
+        PropertyNotImplementedError: with the cure.
     """
-    forces = np.asarray(results["forces"])
-    if np.isfinite(results["energy"]) and np.isfinite(forces).all():
-        return
-    bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
-    where = f", first at atom {bad[0]} ({atoms.symbols[int(bad[0])]})" if len(bad) else ""
-    raise SimulationError(
-        f"the potential gave an energy of {results['energy']} eV and {len(bad)} forces that are not finite{where}; the "
-        "structure is probably far from what it was trained on. Look at this frame, or try precision='float64'"
-    )
+    reason = no_stress_reason(system)
+    if reason is not None:
+        raise PropertyNotImplementedError(reason)

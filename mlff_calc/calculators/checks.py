@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import all_changes
 from ase.data import atomic_numbers, chemical_symbols
 
+from mlff_calc.calculators.snapshot import INPUTS
 from mlff_calc.errors import UnknownElementError
+
+_NEUTRAL = {"charge": (0,), "total_charge": (0,), "spin": (0, 1), "multiplicity": (0, 1), "magmom": (0,)}
 
 
 class IgnoredInputWarning(UserWarning):
@@ -50,29 +52,6 @@ class ElementCheck:
         )
 
 
-def changes_since(before: Atoms | None, atoms: Atoms) -> list[str]:
-    """What differs between two structures, to the last bit, by ASE's names.
-
-    ASE's own comparison allows 1e-15 and takes a quarter of a millisecond, as long as a compiled step of a small molecule.
-    """
-    if before is None:
-        return list(all_changes)
-    per_atom = ("positions", "numbers", "initial_charges", "initial_magmoms")
-    changes = [name for name in per_atom if not _same(before.arrays.get(name), atoms.arrays.get(name))]
-    if not np.array_equal(before.cell.array, atoms.cell.array):
-        changes.append("cell")
-    if not np.array_equal(before.pbc, atoms.pbc):
-        changes.append("pbc")
-    return changes
-
-
-def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    """Both absent, or equal."""
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one, other)
-
-
 def ignored_inputs(atoms: Atoms) -> list[str]:
     """What the atoms carry and a potential of positions and elements does not look at.
 
@@ -83,14 +62,12 @@ def ignored_inputs(atoms: Atoms) -> list[str]:
     Returns:
         Readable names; empty where all is neutral and without spin.
     """
-    found = [
-        name for name in ("initial_charges", "initial_magmoms") if name in atoms.arrays and np.any(atoms.arrays[name])
-    ]
-    neutral = {"charge": (0,), "total_charge": (0,), "spin": (0, 1), "multiplicity": (0, 1), "magmom": (0,)}
-    for key, values in neutral.items():
-        value = atoms.info.get(key)
-        if value is not None and not (np.ndim(value) == 0 and value in values):
-            found.append(f"info['{key}']={value!r}")
+    found = [name for name in INPUTS if name in atoms.arrays and np.any(atoms.arrays[name])]
+    if atoms.info:
+        for key, values in _NEUTRAL.items():
+            value = atoms.info.get(key)
+            if value is not None and not (np.ndim(value) == 0 and value in values):
+                found.append(f"info['{key}']={value!r}")
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.outputs import Properties
 
 from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
@@ -17,6 +18,7 @@ from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.export.opening import load_any, precision_of
+from mlff_calc.graph.frame import System
 from mlff_calc.graph.keys import EDGE_INDEX, EDGE_VEC, Graph
 from mlff_calc.potential.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
 
@@ -121,14 +123,15 @@ class CommitteeCalculator(GraphCalculator):
     def _judge(self) -> None:
         """Hold the spread against the threshold."""
         threshold = self.parameters["threshold"]
-        if threshold is None or len(self.atoms) == 0:
+        if threshold is None or self._last is None or len(self._last.frame) == 0:
             return
-        spread = np.linalg.norm(self.results["forces_std"], axis=1)
+        spread = np.linalg.norm(self._held["forces_std"], axis=1)
         worst = int(np.argmax(spread))
         if spread[worst] <= threshold:
             return
+        symbol = chemical_symbols[self._last.frame.numbers[worst]]
         message = (
-            f"the committee's spread of the force on atom {worst} ({self.atoms.symbols[worst]}) is {spread[worst]:.4f} "
+            f"the committee's spread of the force on atom {worst} ({symbol}) is {spread[worst]:.4f} "
             f"eV/Angstrom, above the threshold of {threshold}. Label this structure and train on it, or raise the threshold"
         )
         if self.parameters["action"] == "stop":
@@ -157,10 +160,10 @@ class CommitteeCalculator(GraphCalculator):
         parts = {cutoff: graph if cutoff == shared else _shorter(graph, cutoff) for cutoff in dict.fromkeys(cutoffs)}
         return [model(parts[cutoff]) for model, cutoff in zip(self._models, cutoffs, strict=True)]
 
-    def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
+    def _results(self, outputs: list[Arrays], system: System) -> Results:
         names = [name for name in (ENERGY, ENERGIES, FORCES, ATOMIC_VIRIAL) if all(name in one for one in outputs)]
         stacked = {name: np.stack([one[name] for one in outputs]) for name in names}
-        results = ase_results({name: array.mean(axis=0) for name, array in stacked.items()}, atoms)
+        results = ase_results({name: array.mean(axis=0) for name, array in stacked.items()}, system)
         results["energy_std"] = float(stacked[ENERGY].std(axis=0)[0])
         results["energies_std"] = stacked[ENERGIES].std(axis=0)
         results["forces_std"] = stacked[FORCES].std(axis=0)

@@ -96,7 +96,7 @@ class DomainWatch:
             raise SimulationError(message)
         if not self._said:
             self._said = True
-            warnings.warn(f"{message}. Said once per calculator; stats.n_outside counts", DomainWarning, stacklevel=7)
+            warnings.warn(f"{message}. Said once per calculator; stats.n_outside counts", DomainWarning, stacklevel=8)
 
     def __getstate__(self) -> dict[str, Any]:
         """State without who listens, who belongs to a run of this process."""

@@ -8,15 +8,15 @@ only, never on results: every `NeighborList` looks at the positions it gets and 
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from ase import Atoms
-from numpy.typing import NDArray
 
-from mlff_calc.graph import Graph, NeighborList, graph_from_atoms
+from mlff_calc.graph import Graph, NeighborList
+from mlff_calc.graph.frame import Frame, equal
 
 MAX_LISTS = 16
 
@@ -27,26 +27,17 @@ class _Entry:
 
     neighbors: NeighborList
     owner: weakref.ref[Atoms]
-    numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    positions: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
-    cell: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, 3)))
-    pbc: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(3, dtype=bool))
+    built: Frame | None = None
 
-    def fits(self, atoms: Atoms) -> bool:
-        """Whether the list could be used for `atoms` as it is."""
-        if not (
-            np.array_equal(self.numbers, atoms.numbers)
-            and np.array_equal(self.pbc, atoms.pbc)
-            and np.array_equal(self.cell, atoms.cell.array)
+    def fits(self, frame: Frame) -> bool:
+        """Whether the list could be used for `frame` as it is."""
+        built = self.built
+        if built is None or not (
+            equal(built.numbers, frame.numbers) and equal(built.pbc, frame.pbc) and equal(built.cell, frame.cell)
         ):
             return False
-        moved = atoms.positions - self.positions
+        moved = frame.positions - built.positions
         return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) <= (0.5 * self.neighbors.skin) ** 2)
-
-    def remember(self, atoms: Atoms) -> None:
-        """Note the structure the list was just built for."""
-        self.numbers, self.positions = atoms.numbers.copy(), atoms.positions.copy()
-        self.cell, self.pbc = atoms.cell.array.copy(), atoms.pbc.copy()
 
 
 class NeighborLists:
@@ -68,28 +59,30 @@ class NeighborLists:
         self._entries: list[_Entry] = []  # most recently used last
         self._new_list()  # bad options are refused now, not at the first call
 
-    def graph(self, atoms: Atoms) -> tuple[Graph, bool]:
-        """The graph of `atoms`, and whether a list had to be built for it.
+    def graph(self, atoms: Atoms, frame: Frame) -> tuple[Graph, bool]:
+        """The graph of a frame, and whether a list had to be built for it.
+
+        Args:
+            atoms: the object that asks; kept by a weak reference.
+            frame: its structure.
 
         Raises:
-            StructureError: see `graph_from_atoms`.
+            StructureError: atoms overlap.
         """
-        entry = self._choose(atoms)
-        before = entry.neighbors.n_rebuilds
-        graph = graph_from_atoms(atoms, self.cutoff, neighbors=entry.neighbors, device=entry.neighbors.device)
-        rebuilt = entry.neighbors.n_rebuilds > before
+        entry = self._choose(atoms, frame)
+        rebuilt = entry.neighbors.follow(frame)
         if rebuilt:
-            entry.remember(atoms)
-        return graph, rebuilt
+            entry.built = frame
+        return entry.neighbors.graph(), rebuilt
 
-    def _choose(self, atoms: Atoms) -> _Entry:
+    def _choose(self, atoms: Atoms, frame: Frame) -> _Entry:
         """The structure's own list, else one that fits as it is, else one nobody needs, else a new one."""
         entries = self._entries
         if entries and entries[-1].owner() is atoms:  # molecular dynamics: always this one
             return entries[-1]
         chosen = next((entry for entry in reversed(entries) if entry.owner() is atoms), None)
         if chosen is None:
-            chosen = next((entry for entry in reversed(entries) if entry.fits(atoms)), None)
+            chosen = next((entry for entry in reversed(entries) if entry.fits(frame)), None)
         if chosen is None:
             chosen = next((entry for entry in entries if entry.owner() is None), None)
             if chosen is None and len(entries) == MAX_LISTS:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from ase import Atoms
 
 from mlff_calc.calculators.base import GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.export.opening import load_any, precision_of
+from mlff_calc.graph.frame import System
 
 if TYPE_CHECKING:
     from mlff_calc.export.exported import ExportedPotential
@@ -93,5 +93,5 @@ class MLFFCalculator(GraphCalculator):
         """What was asked for, in plain types: `potential` (a name or path where one was given) and the parameters."""
         return {"potential": self._label, **super().todict(skip_default)}
 
-    def _results(self, outputs: list[Arrays], atoms: Atoms) -> Results:
-        return ase_results(outputs[0], atoms)
+    def _results(self, outputs: list[Arrays], system: System) -> Results:
+        return ase_results(outputs[0], system)

@@ -27,25 +27,26 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlff_calc.graph.frame import System
 from mlff_calc.potential.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
 
 Arrays = dict[str, NDArray[np.float64]]
 Results = dict[str, Any]
 MIN_VOLUME = 1e-6
 """Angstrom^3; less is a cell with a vector that is zero or in the plane of the others."""
-_WANTED = (ENERGY, ENERGIES, FORCES, ATOMIC_VIRIAL)
+_ALWAYS = (ENERGY, ENERGIES, FORCES)
 _ROWS, _COLUMNS = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
 
 
-def no_stress_reason(atoms: Atoms) -> str | None:
-    """Why the atoms have no stress, with the cure; None where they have one."""
-    if not atoms.pbc.any():
+def no_stress_reason(system: System) -> str | None:
+    """Why a structure has no stress, with the cure; None where it has one."""
+    if not system.is_periodic:
         return (
             "stress of a structure without periodic boundaries is not defined (it has no volume); energy and forces are. "
             "For a crystal or slab set atoms.pbc and atoms.cell; relax a molecule without a cell filter"
         )
-    if atoms.cell.volume < MIN_VOLUME:
-        missing = ", ".join("abc"[i] for i in range(3) if not atoms.cell[i].any()) or "one of the vectors"
+    if system.volume < MIN_VOLUME:
+        missing = ", ".join("abc"[i] for i in range(3) if not system.cell[i].any()) or "one of the vectors"
         return (
             f"stress needs a volume, but cell vector {missing} is zero or lies in the plane of the others; "
             "give the cell a height (atoms.center(vacuum=10.0, axis=2) for a slab). Energy and forces need none"
@@ -53,19 +54,26 @@ def no_stress_reason(atoms: Atoms) -> str | None:
     return None
 
 
-def to_host(outputs: dict[str, torch.Tensor]) -> Arrays:
-    """Energy [1], energies [n], forces [n, 3] and, where given, atomic virials [n, 3, 3] as float64 arrays.
+def to_host(outputs: dict[str, torch.Tensor], system: System) -> Arrays:
+    """Energy [1], energies [n], forces [n, 3] and, for a stress, atomic virials [n, 3, 3] as float64 arrays.
 
     From a GPU they travel as one block, for each copy costs a wait of its own; on the CPU the arrays share the tensors'
-    memory.
+    memory. Virials are left out where the structure has no stress or the potential gives none.
     """
-    tensors = {name: outputs[name].detach() for name in _WANTED if name in outputs}
+    wanted = (*_ALWAYS, ATOMIC_VIRIAL) if ATOMIC_VIRIAL in outputs and no_stress_reason(system) is None else _ALWAYS
+    tensors = {name: outputs[name] for name in wanted}
     if outputs[FORCES].device.type == "cpu":
-        return {name: tensor.to(torch.float64).numpy() for name, tensor in tensors.items()}
-    block = torch.cat([tensor.reshape(-1).to(torch.float64) for tensor in tensors.values()]).cpu().numpy()
+        return {name: _double(tensor) for name, tensor in tensors.items()}
+    block = _double(torch.cat([tensor.reshape(-1).to(torch.float64) for tensor in tensors.values()]).cpu())
     ends = np.cumsum([tensor.numel() for tensor in tensors.values()])[:-1]
     parts = np.split(block, ends)
     return {name: part.reshape(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)}
+
+
+def _double(tensor: torch.Tensor) -> NDArray[np.float64]:
+    plain = tensor.detach() if tensor.requires_grad else tensor
+    array: NDArray[np.float64] = (plain if plain.dtype == torch.float64 else plain.to(torch.float64)).numpy()
+    return array
 
 
 def empty_arrays() -> Arrays:
@@ -73,12 +81,12 @@ def empty_arrays() -> Arrays:
     return {ENERGY: np.zeros(1), ENERGIES: np.zeros(0), FORCES: np.zeros((0, 3)), ATOMIC_VIRIAL: np.zeros((0, 3, 3))}
 
 
-def ase_results(arrays: Arrays, atoms: Atoms) -> Results:
+def ase_results(arrays: Arrays, system: System) -> Results:
     """The results dictionary of an ASE calculator.
 
     Args:
         arrays: what `to_host` gives.
-        atoms: whose periodicity and volume decide on the stress.
+        system: its periodicity and volume decide on the stress.
 
     Returns:
         energy, free_energy (the same: a potential has no electronic entropy), energies [n], forces [n, 3], and where
@@ -91,10 +99,10 @@ def ase_results(arrays: Arrays, atoms: Atoms) -> Results:
         "energies": arrays[ENERGIES],
         "forces": arrays[FORCES],
     }
-    if ATOMIC_VIRIAL in arrays and no_stress_reason(atoms) is None:
+    if ATOMIC_VIRIAL in arrays and no_stress_reason(system) is None:
         virials = arrays[ATOMIC_VIRIAL]
         voigt = 0.5 * (virials[:, _ROWS, _COLUMNS] + virials[:, _COLUMNS, _ROWS])
-        results["stresses"] = voigt / -atoms.cell.volume
+        results["stresses"] = voigt / -system.volume
         results["stress"] = results["stresses"].sum(axis=0)
     return results
 

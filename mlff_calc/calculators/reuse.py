@@ -29,9 +29,10 @@ from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.export.artifact import Stepping
 from mlff_calc.fixed_point import Solver, build_solver
-from mlff_calc.fixed_point.memory import Memory, Place, RunCache
+from mlff_calc.fixed_point.memory import Memory, RunCache
 from mlff_calc.fixed_point.predictors import LeastSquares, build_predictor
 from mlff_calc.fixed_point.warm_start import WarmStart
+from mlff_calc.graph.frame import Frame
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import DOUBLE_TOLERANCE, FixedPointPotential
 from mlff_calc.potential.fixed_point_step import StepSizes
@@ -202,14 +203,14 @@ class ReusingModel:
         self.predictor = build_predictor(mode.predictor)
         self._sizes, self._ridges = mode.sizes, (mode.fit_ridge, mode.ridge)
         self._owner: Any = None
-        self._place: Place | None = None
+        self._place: Frame | None = None
 
-    def serve(self, owner: Any, place: Place) -> None:  # noqa: ANN401
+    def serve(self, owner: Any, place: Frame) -> None:  # noqa: ANN401
         """Say whose structure comes next.
 
         Args:
             owner: the object that asks.
-            place: where it stands.
+            place: its structure.
         """
         self._owner, self._place = owner, place
 

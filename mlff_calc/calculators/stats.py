@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 
@@ -53,15 +50,6 @@ class CalculatorStats:
     def total_s(self) -> float:
         """Seconds in all three parts."""
         return self.neighbors_s + self.model_s + self.copies_s
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Add the time spent inside the `with` block to `part` (a field's name), also where the block raises."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, part, getattr(self, part) + time.perf_counter() - start)
 
     def as_dict(self) -> dict[str, float]:
         """All fields, ready for JSON or a table."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from mlff_calc.bounded import shorten
 from mlff_calc.fixed_point.predictors import Past, Predictor
 from mlff_calc.fixed_point.warm_start import WarmStart
+from mlff_calc.graph.frame import Frame, System, equal
 
 REACH = WarmStart().reach
 """Largest distance (Angstrom) that an atom may have moved since the last step, where nothing else is asked for."""
@@ -32,33 +33,27 @@ STRAIN = 0.05
 """A cell with a vector that changed by a larger share of its length makes a cold start."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run stands: numbers [n], positions [n, 3], cell [3, 3], pbc [3]."""
+def same_system(one: Frame, other: Frame) -> bool:
+    """The same atoms in the same order under the same boundary conditions."""
+    return one.system is other.system or (equal(one.numbers, other.numbers) and equal(one.pbc, other.pbc))
 
-    numbers: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    pbc: NDArray[np.bool_]
 
-    def same_system(self, other: Place) -> bool:
-        """The same atoms in the same order under the same boundary conditions."""
-        return np.array_equal(self.numbers, other.numbers) and np.array_equal(self.pbc, other.pbc)
+def displacement(now: Frame, then: Frame) -> NDArray[np.float64]:
+    """How far each atom is from where it was [n, 3] (Angstrom, nearest images). Only for the same system."""
+    moved = now.positions - then.positions
+    if now.system.is_periodic and np.abs(moved).max(initial=0.0) > REACH:  # wrapped, perhaps
+        cell = np.where(now.pbc[:, None], now.cell, 0.0)
+        moved = moved - np.round(moved @ np.linalg.pinv(cell)) @ cell
+    return moved
 
-    def displacement(self, other: Place) -> NDArray[np.float64]:
-        """How far each atom is from where it is in `other` [n, 3] (Angstrom, nearest images). Only for the same system."""
-        moved = self.positions - other.positions
-        if self.pbc.any() and np.abs(moved).max(initial=0.0) > REACH:  # wrapped, perhaps
-            cell = np.where(self.pbc[:, None], self.cell, 0.0)
-            moved = moved - np.round(moved @ np.linalg.pinv(cell)) @ cell
-        return moved
 
-    def distance(self, other: Place) -> float:
-        """Largest displacement (Angstrom, nearest images); infinite where the cell jumped. Only for the same system."""
-        change = np.linalg.norm(self.cell - other.cell, axis=1)
-        if (change > STRAIN * np.linalg.norm(other.cell, axis=1)).any():
+def distance(now: Frame, then: Frame) -> float:
+    """Largest displacement (Angstrom, nearest images); infinite where the cell jumped. Only for the same system."""
+    if now.cell is not then.cell:
+        change = np.linalg.norm(now.cell - then.cell, axis=1)
+        if (change > STRAIN * np.linalg.norm(then.cell, axis=1)).any():
             return float("inf")
-        return float(np.sqrt((self.displacement(other) ** 2).sum(axis=1).max(initial=0.0)))
+    return float(np.sqrt((displacement(now, then) ** 2).sum(axis=1).max(initial=0.0)))
 
 
 @dataclass
@@ -66,22 +61,22 @@ class Memory:
     """What one run keeps.
 
     Attributes:
-        place: where it stood at its last step.
+        place: the structure of its last step.
         past: for the predictor.
         secants: of the state's and the adjoint's solves, each a list of [2, n_atoms, ...], newest first.
         move: displacement of the atoms in that step [n, 3], Angstrom; None after a cold start.
     """
 
-    place: Place
+    place: Frame
     past: Past = field(default_factory=Past)
     secants: tuple[list[Tensor], list[Tensor]] = field(default_factory=lambda: ([], []))
     move: NDArray[np.float64] | None = None
 
-    def goes_on(self, place: Place) -> bool:
+    def goes_on(self, place: Frame) -> bool:
         """Whether a step to `place` goes on in the direction of the step before, as steps of a trajectory do."""
         if self.move is None:
             return False
-        now = place.displacement(self.place)
+        now = displacement(place, self.place)
         sizes = np.linalg.norm(now) * np.linalg.norm(self.move)
         return bool(sizes > 0.0 and np.vdot(now, self.move) >= ALIGNED * sizes)
 
@@ -116,7 +111,7 @@ class Memory:
         }, start
 
     def remember(
-        self, predictor: Predictor, kept: int, outputs: dict[str, Tensor], place: Place, start: Tensor | None
+        self, predictor: Predictor, kept: int, outputs: dict[str, Tensor], place: Frame, start: Tensor | None
     ) -> None:
         """Take in a step.
 
@@ -128,7 +123,7 @@ class Memory:
             start: what `inputs` gave.
         """
         if self.past.solutions:
-            self.move = place.displacement(self.place)
+            self.move = displacement(place, self.place)
         self.place = place
         solution = torch.stack([outputs["state"], outputs["adjoint"]])
         predictor.remember(self.past, solution, outputs["embedding"], start)
@@ -171,9 +166,9 @@ class Memory:
         return cls(_place(*plain["place"]), past, (tensors(first), tensors(second)), move)
 
 
-def _place(numbers: Any, positions: Any, cell: Any, pbc: Any) -> Place:  # noqa: ANN401
+def _place(numbers: Any, positions: Any, cell: Any, pbc: Any) -> Frame:  # noqa: ANN401
     """A place from what a restart file holds; a ValueError where that is none."""
-    found = Place(np.asarray(numbers), np.asarray(positions), np.asarray(cell), np.asarray(pbc))
+    found = Frame(System(np.asarray(numbers), np.asarray(cell), np.asarray(pbc)), np.asarray(positions))
     shapes = (found.numbers.shape[1:], found.positions.shape, found.cell.shape, found.pbc.shape)
     kinds = [part.dtype.kind for part in (found.numbers, found.positions, found.cell, found.pbc)]
     if shapes != ((), (*found.numbers.shape, 3), (3, 3), (3,)) or kinds != ["i", "f", "f", "b"]:
@@ -231,7 +226,7 @@ class RunCache:
     def find(
         self,
         owner: Any,  # noqa: ANN401 - whatever object a run is known by
-        place: Place,
+        place: Frame,
         reach: float = REACH,
     ) -> Memory | None:
         """The memory of a run, None where it has none or jumped (it is forgotten then).
@@ -244,17 +239,17 @@ class RunCache:
         for i, (known, memory) in enumerate(self._runs):
             if known is not None and known() is owner:
                 del self._runs[i]
-                if memory.place.same_system(place) and memory.place.distance(place) <= reach:
+                if same_system(memory.place, place) and distance(memory.place, place) <= reach:
                     self._runs.append((known, memory))
                     return memory
                 return None
         orphans = [
-            (memory.place.distance(place), i)
+            (distance(memory.place, place), i)
             for i, (known, memory) in enumerate(self._runs)
-            if known is None and memory.place.same_system(place)
+            if known is None and same_system(memory.place, place)
         ]
-        distance, i = min(orphans, default=(float("inf"), -1))
-        if distance > reach:
+        nearest, i = min(orphans, default=(float("inf"), -1))
+        if nearest > reach:
             return None
         memory = self._runs.pop(i)[1]
         self._runs.append((weakref.ref(owner), memory))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from mlff_calc.errors import OptionError, StructureError
-from mlff_calc.graph import keys
-from mlff_calc.graph.box import checked_arrays
+from mlff_calc.errors import OptionError
+from mlff_calc.graph.frame import Frame
 from mlff_calc.graph.keys import Graph
 from mlff_calc.graph.occupancy import check_occupancy
 from mlff_calc.graph.verlet import NeighborList
@@ -37,9 +35,7 @@ def graph_from_atoms(
         OptionError: `neighbors` is for another cutoff or device.
     """
     check_occupancy(atoms)
-    return graph_from_arrays(
-        atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, cutoff, neighbors=neighbors, device=device
-    )
+    return graph_from_frame(Frame.of_atoms(atoms), cutoff, neighbors=neighbors, device=device)
 
 
 def graph_from_arrays(
@@ -70,11 +66,19 @@ def graph_from_arrays(
         StructureError: see `neighbor_pairs`; also where there are not as many numbers as positions.
         OptionError: `neighbors` is for another cutoff or device.
     """
+    frame = Frame.of(numbers, positions, cell, pbc)
+    return graph_from_frame(frame, cutoff, neighbors=neighbors, device=device)
+
+
+def graph_from_frame(
+    frame: Frame, cutoff: float, *, neighbors: NeighborList | None = None, device: str | torch.device = "cpu"
+) -> Graph:
+    """The graph of one structure that is checked already; see `graph_from_atoms`.
+
+    Raises:
+        StructureError: atoms overlap. OptionError: `neighbors` is for another cutoff.
+    """
     target = torch.device(device)
-    species = np.array(numbers, dtype=np.int64).reshape(-1)
-    xyz, lattice, flags = checked_arrays(positions, cell, pbc)
-    if len(species) != len(xyz):
-        raise StructureError(f"there are {len(species)} atomic numbers but {len(xyz)} positions")
     if neighbors is None:
         neighbors = NeighborList(cutoff, skin=0.0, device=target)
     elif neighbors.cutoff != cutoff:
@@ -82,17 +86,6 @@ def graph_from_arrays(
             f"the neighbour list was made for a cutoff of {neighbors.cutoff} Angstrom, the graph needs {cutoff}; "
             "make it with NeighborList(potential.cutoff)"
         )
-    neighbors.update(xyz, lattice, flags, ids=species)
-    edge_index, edge_vec = neighbors.edge_tensors()
-    graph = {
-        keys.ATOMIC_NUMBERS: torch.from_numpy(species),
-        keys.SYSTEM_INDEX: torch.zeros(len(species), dtype=torch.int64),
-        keys.POSITIONS: torch.from_numpy(xyz),
-        keys.EDGE_INDEX: edge_index,
-        keys.EDGE_VEC: edge_vec,
-        keys.CELL: torch.from_numpy(lattice).unsqueeze(0),
-        keys.PBC: torch.from_numpy(flags).unsqueeze(0),
-    }
-    if target.type == "cpu" and neighbors.device.type == "cpu":
-        return graph
-    return {name: tensor.to(target) for name, tensor in graph.items()}
+    neighbors.follow(frame)
+    graph = neighbors.graph()
+    return graph if neighbors.device == target else {name: tensor.to(target) for name, tensor in graph.items()}

@@ -65,10 +65,24 @@ def neighbor_pairs(
         StructureError: positions not finite, periodic along a zero or degenerate cell vector, overlapping atoms.
         OptionError: a cutoff that is not positive, an unknown backend, or one that is not installed.
     """
+    xyz, lattice, flags = checked_arrays(positions, cell, pbc)
+    return pairs_between(xyz, lattice, flags, cutoff, backend, device=device, min_distance=min_distance)
+
+
+def pairs_between(
+    xyz: NDArray[np.float64],
+    lattice: NDArray[np.float64],
+    flags: NDArray[np.bool_],
+    cutoff: float,
+    backend: str,
+    *,
+    device: str | torch.device = "cpu",
+    min_distance: float = MIN_DISTANCE,
+) -> NeighborPairs:
+    """`neighbor_pairs` of arrays that `checked_arrays` or a `Frame` gives: positions, cell, pbc."""
     cutoff = check_cutoff(cutoff)
     where = torch.device(device)
     find = BACKENDS[resolve_backend(backend, where)]
-    xyz, lattice, flags = checked_arrays(positions, cell, pbc)
     if len(xyz) == 0:
         none = np.zeros(0, dtype=np.int64)
         return NeighborPairs(none, none.copy(), np.zeros((0, 3), dtype=np.int64))
@@ -105,7 +119,7 @@ def check_overlap(
     """
     if len(squared) == 0:
         return
-    closest = int(np.argmin(squared))
+    closest = int(squared.argmin())
     if squared[closest] >= min_distance**2:
         return
     i, j = int(centers[closest]), int(neighbors[closest])

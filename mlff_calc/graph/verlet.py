@@ -23,9 +23,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mlff_calc.errors import OptionError
+from mlff_calc.graph import keys
 from mlff_calc.graph.backends import resolve_backend
-from mlff_calc.graph.box import MIN_DISTANCE, FloatArray, checked_arrays, spanning_cell
-from mlff_calc.graph.neighbors import check_cutoff, check_overlap, neighbor_pairs
+from mlff_calc.graph.box import MIN_DISTANCE, FloatArray, spanning_cell
+from mlff_calc.graph.frame import Frame, System, equal
+from mlff_calc.graph.keys import Graph
+from mlff_calc.graph.neighbors import check_cutoff, check_overlap, pairs_between
 from mlff_calc.graph.order import distinct_rows
 
 
@@ -61,13 +64,8 @@ class NeighborList:
 
     def reset(self) -> None:
         """Forget the stored pairs, so that the next update rebuilds; the counters stay."""
-        self._built = False
-        self._ids: NDArray[np.int64] | None = None
-        self._build_positions: FloatArray = np.zeros((0, 3))
-        self._build_cell: FloatArray = np.zeros((3, 3))
-        self._positions: FloatArray = np.zeros((0, 3))
-        self._cell: FloatArray = np.zeros((3, 3))
-        self._pbc: NDArray[np.bool_] = np.zeros(3, dtype=bool)
+        self._built: Frame | None = None  # at the last build
+        self._frame: Frame | None = None  # of the last update
         self._pairs: NDArray[np.int64] = np.zeros((2, 0), dtype=np.int64)
         self._shifts: FloatArray = np.zeros((0, 3))  # the different ones
         self._shift_of: NDArray[np.intp] = np.zeros(0, dtype=np.intp)  # which of them a pair has
@@ -75,6 +73,8 @@ class NeighborList:
         self._offsets_cell: FloatArray | None = None  # for this cell
         self._scratch: tuple[FloatArray, FloatArray] | None = None
         self._device_pairs: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._last_index: tuple[NDArray[np.intp], torch.Tensor] | None = None
+        self._constants: tuple[System, Graph] | None = None
 
     def update(
         self, positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike, ids: ArrayLike | None = None
@@ -93,60 +93,70 @@ class NeighborList:
         Raises:
             StructureError: as `neighbor_pairs`. The stored list is then gone, and the next update rebuilds.
         """
+        built, self._built = self._built, None  # bad arrays leave no list
+        frame = Frame.of(np.zeros(len(np.atleast_1d(positions))) if ids is None else ids, positions, cell, pbc)
+        self._built = built
+        return self.follow(frame)
+
+    def follow(self, frame: Frame) -> bool:
+        """`update` for arrays that are checked already; they are kept.
+
+        Returns:
+            True if the list was rebuilt.
+
+        Raises:
+            StructureError: atoms overlap. The stored list is then gone.
+        """
         self.n_updates += 1
         # only a valid state is reused, so a list left half way by an error can never be read
-        built, self._built = self._built, False
-        xyz, lattice, flags = checked_arrays(positions, cell, pbc)
-        names = None if ids is None else np.array(ids, dtype=np.int64)
-        reusable = (
-            built
-            and xyz.shape == self._build_positions.shape
-            and np.array_equal(flags, self._pbc)
-            and _same_ids(names, self._ids)
-            and self._still_complete(xyz, lattice)
-        )
+        built, self._built = self._built, None
+        reusable = built is not None and self._still_complete(built, frame)
         if not reusable:
-            self._rebuild(xyz, lattice, flags, names)
-        self._positions, self._cell = xyz, lattice
-        self._built = True
+            self._rebuild(frame)
+            built = frame
+        self._built, self._frame = built, frame
         return not reusable
 
-    def _still_complete(self, positions: FloatArray, cell: FloatArray) -> bool:
-        """The bound of the module's docstring; False where in doubt."""
-        periodic = self._pbc
-        if np.array_equal(cell[periodic], self._build_cell[periodic]):
-            moved = positions - self._build_positions
+    def _still_complete(self, built: Frame, frame: Frame) -> bool:
+        """Whether it is the same system, within the bound of the module's docstring; False where in doubt."""
+        periodic = frame.pbc
+        if frame.system is built.system:
+            same_cell = True
+        elif equal(frame.numbers, built.numbers) and equal(periodic, built.pbc):
+            same_cell = np.array_equal(frame.cell[periodic], built.cell[periodic])
+        else:
+            return False
+        if same_cell:
+            moved = frame.positions - built.positions
             return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) <= (0.5 * self.skin) ** 2)
-        target = spanning_cell(self._build_cell, periodic).copy()
+        target = spanning_cell(built.cell, periodic).copy()
         inverse_old = np.linalg.inv(target)
-        target[periodic] = cell[periodic]
+        target[periodic] = frame.cell[periodic]
         deformation = inverse_old @ target
         stretch = np.linalg.svd(deformation, compute_uv=False)
         if stretch[-1] <= 0.0:
             return False
-        moved = positions - self._build_positions @ deformation
+        moved = frame.positions - built.positions @ deformation
         if len(moved):
             moved -= moved.mean(axis=0)  # a common translation (scaling about any centre) changes no edge vector
         farthest = float(np.sqrt(np.einsum("ij,ij->i", moved, moved).max(initial=0.0)))
         return bool((self.cutoff + 2.0 * farthest) / stretch[-1] <= self.cutoff + self.skin)
 
-    def _rebuild(
-        self, positions: FloatArray, cell: FloatArray, pbc: NDArray[np.bool_], ids: NDArray[np.int64] | None
-    ) -> None:
+    def _rebuild(self, frame: Frame) -> None:
         """Fill the stored pairs from scratch."""
-        pairs = neighbor_pairs(positions, cell, pbc, self.cutoff + self.skin, self.backend, device=self.device)
+        reach = self.cutoff + self.skin
+        pairs = pairs_between(frame.positions, frame.cell, frame.pbc, reach, self.backend, device=self.device)
         self.n_rebuilds += 1
         self._pairs = np.stack([pairs.centers, pairs.neighbors])
         shifts, self._shift_of = distinct_rows(pairs.shifts)
         self._shifts = shifts.astype(np.float64)
         self._offsets = np.empty((len(self._shift_of), 3))
-        self._build_positions, self._build_cell, self._pbc, self._ids = positions, cell, pbc, ids
-        self._scratch = self._device_pairs = self._offsets_cell = None
+        self._scratch = self._device_pairs = self._offsets_cell = self._last_index = None
 
-    def _shift_vectors(self) -> FloatArray:
-        """Cartesian vectors [n_shifts, 3] of the different shifts in the present cell, Angstrom."""
+    def _shift_vectors(self, frame: Frame) -> FloatArray:
+        """Cartesian vectors [n_shifts, 3] of the different shifts in the cell of a frame, Angstrom."""
         # not a matrix product: its rounding may depend on how many rows there are, and so on when the list was built
-        first, second, third = np.where(self._pbc[:, None], self._cell, 0.0)
+        first, second, third = np.where(frame.pbc[:, None], frame.cell, 0.0)
         return self._shifts[:, :1] * first + self._shifts[:, 1:2] * second + self._shifts[:, 2:] * third
 
     def edges(self) -> tuple[NDArray[np.int64], FloatArray]:
@@ -160,36 +170,66 @@ class NeighborList:
             StructureError: two atoms overlap.
             OptionError: nothing to give yet, `update` was not called or failed.
         """
-        self._require_built()
+        inside, vectors = self._inside(self._present())
+        return self._pairs.take(inside, axis=1), vectors
+
+    def _inside(self, frame: Frame) -> tuple[NDArray[np.intp], FloatArray]:
+        """Which pairs are within the cutoff, and their vectors."""
         centers, neighbors = self._pairs
         if self._scratch is None:  # new memory at every step would cost more than the arithmetic
             self._scratch = np.empty_like(self._offsets), np.empty_like(self._offsets)
         vectors, origins = self._scratch
         # mode "clip" writes into `out` without a buffer; indices are always in range
-        if self._offsets_cell is None or not np.array_equal(self._cell, self._offsets_cell):
-            np.take(self._shift_vectors(), self._shift_of, axis=0, out=self._offsets, mode="clip")
-            self._offsets_cell = self._cell
-        np.take(self._positions, neighbors, axis=0, out=vectors, mode="clip")
-        np.take(self._positions, centers, axis=0, out=origins, mode="clip")
+        if self._offsets_cell is None or not equal(frame.cell, self._offsets_cell):
+            self._shift_vectors(frame).take(self._shift_of, axis=0, out=self._offsets, mode="clip")
+            self._offsets_cell = frame.cell
+        frame.positions.take(neighbors, axis=0, out=vectors, mode="clip")
+        frame.positions.take(centers, axis=0, out=origins, mode="clip")
         vectors -= origins
         vectors += self._offsets
         squared = np.einsum("ij,ij->i", vectors, vectors)
         check_overlap(centers, neighbors, squared)
-        inside = np.flatnonzero(squared < self.cutoff**2)
-        return np.take(self._pairs, inside, axis=1), np.take(vectors, inside, axis=0)
+        inside = (squared < self.cutoff**2).nonzero()[0]
+        return inside, vectors.take(inside, axis=0)
+
+    def graph(self) -> Graph:
+        """The graph of the last update, with the seven input keys and one system, on the list's device.
+
+        Tensors that are the same in successive frames are shared by their graphs: do not write to them.
+
+        Raises:
+            StructureError, OptionError: see `edges`.
+        """
+        frame = self._present()
+        if self._constants is None or self._constants[0] is not frame.system:
+            self._constants = frame.system, _constants(frame.system, self.device)
+        positions = torch.from_numpy(frame.positions)
+        if self.device.type == "cpu":
+            inside, vectors = self._inside(frame)
+            index, edge_vec = self._index(inside), torch.from_numpy(vectors)
+        else:
+            positions = positions.to(self.device)
+            index, edge_vec = self._device_edges(frame, positions)
+        return {**self._constants[1], keys.POSITIONS: positions, keys.EDGE_INDEX: index, keys.EDGE_VEC: edge_vec}
+
+    def _index(self, inside: NDArray[np.intp]) -> torch.Tensor:
+        """The pairs `inside` as a tensor, that of the last call where they are the same."""
+        if self._last_index is None or not equal(self._last_index[0], inside):
+            self._last_index = inside, torch.from_numpy(self._pairs.take(inside, axis=1))
+        return self._last_index[1]
 
     def edge_tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `edges`, as tensors on the list's device; on CUDA the pairs stay there between rebuilds."""
-        if self.device.type == "cpu":
-            index, edge_vectors = self.edges()
-            return torch.from_numpy(index), torch.from_numpy(edge_vectors)
-        self._require_built()
+        """As `edges`, as tensors on the list's device."""
+        graph = self.graph()
+        return graph[keys.EDGE_INDEX], graph[keys.EDGE_VEC]
+
+    def _device_edges(self, frame: Frame, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`edge_tensors` on a GPU, where the pairs stay between rebuilds."""
         if self._device_pairs is None:
             which = torch.from_numpy(self._shift_of).to(self.device)
             self._device_pairs = (torch.from_numpy(self._pairs).to(self.device), which)
         pairs, which = self._device_pairs
-        positions = torch.from_numpy(self._positions).to(self.device)
-        offsets = torch.from_numpy(self._shift_vectors()).to(self.device)
+        offsets = torch.from_numpy(self._shift_vectors(frame)).to(self.device)
         vectors = positions[pairs[1]] - positions[pairs[0]] + offsets[which]
         squared = vectors.square().sum(dim=1)
         inside = torch.nonzero(squared < self.cutoff**2).squeeze(1)
@@ -198,18 +238,28 @@ class NeighborList:
             check_overlap(self._pairs[0, close], self._pairs[1, close], squared.cpu().numpy()[close])
         return pairs[:, inside], vectors[inside]
 
-    def _require_built(self) -> None:
-        """Refuse to give edges of a list that holds none."""
-        if not self._built:
+    def _present(self) -> Frame:
+        """The frame of the last update.
+
+        Raises:
+            OptionError: the list holds none.
+        """
+        if self._built is None or self._frame is None:
             raise OptionError("the neighbour list holds no structure; call update(positions, cell, pbc) first")
+        return self._frame
 
     def __getstate__(self) -> dict[str, object]:
-        """State without scratch and tensors on a device: they are made again when needed."""
-        return {**self.__dict__, "_scratch": None, "_device_pairs": None}
+        """State without scratch and tensors: they are made again when needed."""
+        made_again = dict.fromkeys(("_scratch", "_device_pairs", "_last_index", "_constants"))
+        return {**self.__dict__, **made_again}
 
 
-def _same_ids(new: NDArray[np.int64] | None, old: NDArray[np.int64] | None) -> bool:
-    """True where the atoms are the same in the same order, or where nobody said who they are."""
-    if new is None or old is None:
-        return new is old
-    return np.array_equal(new, old)
+def _constants(system: System, device: torch.device) -> Graph:
+    """The part of a graph that is the same in all frames of a system."""
+    tensors = {
+        keys.ATOMIC_NUMBERS: torch.from_numpy(system.numbers),
+        keys.SYSTEM_INDEX: torch.zeros(len(system.numbers), dtype=torch.int64),
+        keys.CELL: torch.from_numpy(system.cell).unsqueeze(0),
+        keys.PBC: torch.from_numpy(system.pbc).unsqueeze(0),
+    }
+    return {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from ase import Atoms
 
 from mlff_calc.bench import build_system, make_calculator, moving_frames, random_config, time_system
 from mlff_calc.bench.step import limited_threads, time_steps
+from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.errors import OptionError
 from mlff_calc.graph import neighbor_pairs
 
@@ -27,6 +30,29 @@ def test_parts_fit_into_the_whole() -> None:
     assert (times["model"] > 0).all()
     assert (times["neighbors"] + times["model"] + times["copies"] <= times["total"]).all()
     assert atoms.calc is None
+    assert (times["outside"] > 0).all()
+    assert (times["outside"] < times["total"]).all()
+
+
+def test_processor_time_in_the_model_is_not_outside_of_it() -> None:
+    class Slow(torch.nn.Module):
+        elements, cutoff, precision = (1, 6, 8), 4.0, "float32"
+
+        def to_precision(self, precision: str) -> Slow:
+            return self
+
+        def forward(self, graph: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            end = time.process_time() + 0.02
+            while time.process_time() < end:
+                pass
+            n_atoms = len(graph["atomic_numbers"])
+            return {"energy": torch.zeros(1), "energies": torch.zeros(n_atoms), "forces": torch.zeros(n_atoms, 3)}
+
+    atoms, calculator = build_system("ethanol"), MLFFCalculator(Slow(), device="cpu")
+    times = time_steps(atoms, calculator, moving_frames(atoms, 8))
+    assert (times["model"] > 0.02).all()
+    assert np.median(times["outside"]) < 0.01
+    assert "_outputs" not in vars(calculator)
 
 
 def test_skin_steps_and_rebuilding_steps_both_occur() -> None:

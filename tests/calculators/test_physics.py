@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.build import bulk, make_supercell
 
 from mlff_calc.calculators import MLFFCalculator
+from mlff_calc.graph.frame import Frame
 from mlff_calc.potential import build_potential
 
 from .conftest import PairPotential, numeric_forces, numeric_stress, rattled_ethanol, rattled_silicon, rattled_slab
@@ -74,7 +75,7 @@ def test_stresses_add_up_to_the_stress(calculator):
 def test_stress_agrees_with_the_potentials_own(calculator):
     atoms = rattled_silicon(1)
     results = calculator.evaluate(atoms)
-    graph, _ = calculator._lists.graph(atoms)
+    graph, _ = calculator._lists.graph(atoms, Frame.of_atoms(atoms))
     tensor = calculator._models[0](graph)["stress"][0].detach().numpy()
     voigt = tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     assert np.allclose(results["stress"], voigt, rtol=1e-9, atol=1e-12)

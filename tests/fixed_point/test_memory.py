@@ -16,15 +16,17 @@ from ase.build import bulk, molecule
 from ase.io.jsonio import decode, encode
 from torch import Tensor
 
-from mlff_calc.fixed_point.memory import REACH, STRAIN, Memory, Place, RunCache
+from mlff_calc.fixed_point.memory import REACH, STRAIN, Memory, RunCache, distance, same_system
 from mlff_calc.fixed_point.predictors import LeastSquares, Predictor, TimeReversible, polynomial
+from mlff_calc.graph.frame import Frame, System
 
 SHAPE = (3, 4, 2)
 CPU = torch.device("cpu")
 
 
-def place_of(atoms: Atoms) -> Place:
-    return Place(atoms.numbers.copy(), atoms.positions.copy(), atoms.cell.array.copy(), atoms.pbc.copy())
+def place_of(atoms: Atoms) -> Frame:
+    system = System(atoms.numbers.copy(), atoms.cell.array.copy(), atoms.pbc.copy())  # of no cell, too
+    return Frame(system, atoms.positions.copy())
 
 
 def water(shift: float = 0.0) -> Atoms:
@@ -60,7 +62,7 @@ def same(one: Memory, other: Memory) -> bool:
     """To the last bit."""
     a, b = tensors_of(one), tensors_of(other)
     places = all(np.array_equal(getattr(one.place, name), getattr(other.place, name)) for name in ("positions", "cell"))
-    return places and one.place.same_system(other.place) and len(a) == len(b) and all(map(_equal_bits, a, b))
+    return places and same_system(one.place, other.place) and len(a) == len(b) and all(map(_equal_bits, a, b))
 
 
 def _equal_bits(a: Tensor, b: Tensor) -> bool:
@@ -346,5 +348,5 @@ def test_a_short_cell_vector_that_changes_is_a_jump() -> None:
     """Though the change is small beside the longest one."""
     numbers, positions, pbc = np.array([6]), np.zeros((1, 3)), np.array([True] * 3)
     slab, strained = np.diag([2.5, 2.5, 60.0]), np.diag([2.8, 2.5, 60.0])
-    assert Place(numbers, positions, slab, pbc).distance(Place(numbers, positions, strained, pbc)) == float("inf")
-    assert Place(numbers, positions, slab, pbc).distance(Place(numbers, positions, 1.01 * slab, pbc)) == 0.0
+    assert distance(Frame.of(numbers, positions, slab, pbc), Frame.of(numbers, positions, strained, pbc)) == float("inf")
+    assert distance(Frame.of(numbers, positions, slab, pbc), Frame.of(numbers, positions, 1.01 * slab, pbc)) == 0.0
