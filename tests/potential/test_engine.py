@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlff_calc.fixed_point.memory import Memory, Place
+from mlff_calc.fixed_point.memory import Memory
 from mlff_calc.fixed_point.predictors import LeastSquares
 from mlff_calc.graph import Graph
+from mlff_calc.graph.frame import Frame
 from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
@@ -55,7 +56,7 @@ def cold(potential: FixedPointPotential, graph: Graph) -> dict[str, Tensor]:
 def after_cold(outputs: dict[str, Tensor]) -> Memory:
     """What an engine keeps of a cold step: its solution in all places of the window, and its secants."""
     atoms = water()
-    place = Place(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+    place = Frame.of(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     memory = Memory(place)
     alone = {name: outputs[name] for name in ("embedding", "state", "adjoint")}
     for _ in range(WINDOW - 1):

@@ -9,9 +9,10 @@ from ase import Atoms
 from ase.build import molecule
 from torch import Tensor
 
-from mlff_calc.fixed_point.memory import Memory, Place
+from mlff_calc.fixed_point.memory import Memory
 from mlff_calc.fixed_point.predictors import LeastSquares, Predictor, polynomial
 from mlff_calc.graph import Graph, graph_from_atoms
+from mlff_calc.graph.frame import Frame
 from mlff_calc.potential import build_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import MEMORY_INPUTS, MEMORY_OUTPUTS, FixedPointStep, StepSizes
@@ -61,7 +62,7 @@ def solved(potential: FixedPointPotential, graph: Graph) -> dict[str, Tensor]:
 def memory_of(potential: FixedPointPotential, predictor: Predictor, times: list[float]) -> Memory:
     """What converged solves at these times leave."""
     atoms = water()
-    place = Place(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+    place = Frame.of(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     memory = Memory(place)
     for time in times:
         memory.remember(predictor, 0, solved(potential, graph_of(water(time))), place, None)
