@@ -358,7 +358,7 @@ def _peer_tables(result: dict[str, Any]) -> list[Table]:
     }  # fmt: skip
     tables = [table_of("a step with moving atoms, ms (paired)", columns, rows)]
     if result["training"]:
-        title = f"errors on rMD17 ethanol test frames after {result['train_minutes']:g} minutes of training"
+        title = f"errors on the test frames after {result['train_minutes']:g} minutes of training"
         names = {
             "program": "program", "force MAE meV/Å": "force_mae", "force RMSE": "force_rmse",
             "energy MAE meV/atom": "energy_mae",
