@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from mlff_calc.version import __version__
 
 if TYPE_CHECKING:
     from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator, freeze
@@ -32,11 +33,6 @@ if TYPE_CHECKING:
     from mlff_calc.export import load_exported
     from mlff_calc.potential import Potential, build_potential, list_potentials, load_potential
     from mlff_calc.training import evaluate, train
-
-try:
-    __version__ = version("mlff_calc")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0.0.0"
 
 __all__ = [
     "BenchmarkError",

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mlff_calc.backbones import available_backbones, build_backbone
 from mlff_calc.backbones.base import backbone_options
-from mlff_calc.bench.step import limited_threads
 from mlff_calc.bench.systems import build_system
+from mlff_calc.bench.threads import limited_threads
 from mlff_calc.errors import OptionError
 from mlff_calc.export import compile_potential
 from mlff_calc.graph import graph_from_atoms

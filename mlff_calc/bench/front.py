@@ -26,8 +26,8 @@ import yaml
 
 from mlff_calc.bench.entrants import DATA_SETS, Entrant, missing_data
 from mlff_calc.bench.front_costs import drift, memory, time_in_turns
-from mlff_calc.bench.step import limited_threads
 from mlff_calc.bench.systems import build_system
+from mlff_calc.bench.threads import limited_threads
 from mlff_calc.bench.train import run_training
 from mlff_calc.errors import BenchmarkError, OptionError
 from mlff_calc.potential import load_potential

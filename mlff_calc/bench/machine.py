@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mlff_calc import __version__
+from mlff_calc.version import __version__
 
 
 def processor_name() -> str:

@@ -57,8 +57,8 @@ def measure(system: str, steps: int = STEPS) -> dict[str, float]:
     """
     from mlff_calc.bench.models import calculator_for
     from mlff_calc.bench.motion import moving_frames
-    from mlff_calc.bench.step import limited_threads
     from mlff_calc.bench.systems import build_system
+    from mlff_calc.bench.threads import limited_threads
 
     atoms = build_system(system)
     rows = []

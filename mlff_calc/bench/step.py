@@ -8,19 +8,17 @@ neighbour list and steps that reuse it both count. The first steps (list, compil
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 
 from mlff_calc.bench.models import calculator_for
 from mlff_calc.bench.motion import moving_frames
 from mlff_calc.bench.outside import clocked
 from mlff_calc.bench.systems import build_system
+from mlff_calc.bench.threads import limited_threads
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.errors import OptionError
 from mlff_calc.graph import neighbor_pairs
@@ -65,24 +63,6 @@ class StepTiming:
     def as_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
         return asdict(self)
-
-
-@contextmanager
-def limited_threads(threads: int | None) -> Iterator[None]:
-    """Run torch on `threads` threads inside the block, and on as many as before afterwards.
-
-    Raises:
-        OptionError: fewer than one thread.
-    """
-    if threads is not None and threads < 1:
-        msg = f"{threads} threads cannot run anything; give 1 or more"
-        raise OptionError(msg)
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if threads is None else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def time_steps(atoms: Atoms, calculator: MLFFCalculator, frames: np.ndarray) -> dict[str, np.ndarray]:

@@ -35,7 +35,7 @@ def backbones(
     from mlff_calc.bench import backbones as timing
     from mlff_calc.bench import parse_systems
     from mlff_calc.bench.machine import describe_machine
-    from mlff_calc.bench.step import limited_threads
+    from mlff_calc.bench.threads import limited_threads
     from mlff_calc.errors import OptionError
 
     if motion and compiled:

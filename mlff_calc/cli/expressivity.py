@@ -63,7 +63,7 @@ def expressivity(
     """
     from mlff_calc.bench import expressivity as study
     from mlff_calc.bench.machine import describe_machine
-    from mlff_calc.bench.step import limited_threads
+    from mlff_calc.bench.threads import limited_threads
 
     usual = (",".join(map(str, study.DEGREES)), ",".join(study.STRUCTURES), 10)
     words, names, n_seeds = QUICK if quick else usual

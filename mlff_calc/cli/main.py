@@ -37,7 +37,7 @@ COMMANDS = (
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from mlff_calc import __version__
+        from mlff_calc.version import __version__
 
         typer.echo(f"mlff_calc {__version__}")
         raise typer.Exit

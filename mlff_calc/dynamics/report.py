@@ -56,7 +56,7 @@ def write_report(folder: str | Path, *, timing: Mapping[str, float] | None = Non
     Raises:
         SimulationError: the folder holds no run, or the disk refuses.
     """
-    from mlff_calc import __version__
+    from mlff_calc.version import __version__
 
     folder = Path(folder)
     state = load_state(folder / STATE)

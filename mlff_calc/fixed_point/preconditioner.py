@@ -22,15 +22,12 @@ Source: Broyden (1965); Bai, Kolter, Koltun, "Deep equilibrium models" (2019), S
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from mlff_calc.errors import OptionError
 from mlff_calc.fixed_point.systems import system_dot, to_rows
-
-if TYPE_CHECKING:
-    from mlff_calc.fixed_point.state import SolveState
 
 
 class LowRankInverse(NamedTuple):
@@ -69,20 +66,6 @@ def apply_inverse(inverse: LowRankInverse, residual: Tensor, system_index: Tenso
 def transposed(inverse: LowRankInverse) -> LowRankInverse:
     """B^T, for the adjoint equation."""
     return LowRankInverse(inverse.right, inverse.left)
-
-
-def inverse_of(known: SolveState) -> LowRankInverse:
-    """B as a solve left it.
-
-    Args:
-        known: of a solve by Broyden's method (`Solution.known`), or of any that was itself given a B.
-
-    Raises:
-        OptionError: the solver kept none.
-    """
-    if known.inverse is None:
-        raise OptionError("this solve kept no inverse Jacobian; solve with the solver 'broyden' once")
-    return LowRankInverse(known.inverse.left.detach(), known.inverse.right.detach())
 
 
 def check_inverse(inverse: LowRankInverse, rows: Tensor) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mlff_calc.errors import OptionError
 from mlff_calc.fixed_point.preconditioner import LowRankInverse, low_rank_product
 
 
@@ -54,3 +55,17 @@ class SolveState:
         if self.inverse is None:
             return gap
         return -low_rank_product(*self.inverse, gap, self.system_index, self.n_systems)
+
+
+def inverse_of(known: SolveState) -> LowRankInverse:
+    """B as a solve left it.
+
+    Args:
+        known: of a solve by Broyden's method (`Solution.known`), or of any that was itself given a B.
+
+    Raises:
+        OptionError: the solver kept none.
+    """
+    if known.inverse is None:
+        raise OptionError("this solve kept no inverse Jacobian; solve with the solver 'broyden' once")
+    return LowRankInverse(known.inverse.left.detach(), known.inverse.right.detach())

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from safetensors import SafetensorError, safe_open
 
@@ -22,9 +22,23 @@ from mlff_calc.errors import PotentialFileError
 from mlff_calc.networks.upgrades import FORMAT_VERSION, UPGRADES, Header, Tensors
 
 if TYPE_CHECKING:
-    from mlff_calc.networks.base import Network
+    from torch import Tensor
 
 WEIGHTS = "weights.safetensors"
+
+
+class Savable(Protocol):
+    """What a folder is written from; `networks.base.Network` says what the attributes are."""
+
+    kind: ClassVar[str]
+    use: ClassVar[str]
+    units: ClassVar[dict[str, str]]
+    config: dict[str, Any]
+    domain: dict[str, Any] | None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors by name."""
+        ...
 
 
 def checksum(tensors: Tensors, header: Header, version: int = FORMAT_VERSION) -> str:
@@ -52,7 +66,7 @@ def checksum(tensors: Tensors, header: Header, version: int = FORMAT_VERSION) ->
 
 
 def save_network(
-    network: Network,
+    network: Savable,
     folder: str | Path,
     *,
     card: str | None = None,

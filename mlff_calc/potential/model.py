@@ -27,7 +27,6 @@ from mlff_calc.heads import Features, build_heads
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.potential.keys import ENERGIES, FORCES
-from mlff_calc.potential.load import KIND
 
 
 class Potential(Network):
@@ -42,7 +41,7 @@ class Potential(Network):
         precision: `float32`, `mixed` (float64 for geometry and head, float32 for message passing) or `float64`.
     """
 
-    kind = KIND
+    kind = "potential"
     units: ClassVar = {"energy": "eV", "length": "Angstrom", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3"}
     use = "use load_potential, or `mlff md`: it gives energy and forces, and no positions at a later time"
     precisions = ("float32", "mixed", "float64")

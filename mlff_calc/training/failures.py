@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from mlff_calc.errors import MLFFError, TrainingError
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.finite import NotFiniteError
-from mlff_calc.training.run_folder import RunFolder
+from mlff_calc.training.folder import RunFolder
 
 _SHOWN = 5
 

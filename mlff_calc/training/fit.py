@@ -36,12 +36,12 @@ from mlff_calc.training.checkpoint_files import (
 )
 from mlff_calc.training.data import BatchSource, EpochLoader
 from mlff_calc.training.failures import BadBatch, FailureReport
+from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.metrics import read_metrics
 from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.place import KeepsPlace, check_place
 from mlff_calc.training.progress import ProgressReport
 from mlff_calc.training.recipe_base import TrainingRecipe
-from mlff_calc.training.run_folder import RunFolder
 from mlff_calc.training.schedule import Budget
 
 

@@ -14,12 +14,13 @@ import torch
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.data import Batch, generator_of
 from mlff_calc.training.files import write_atomic
+from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.kinds import task_for
 from mlff_calc.training.machine import machine
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_recipe
-from mlff_calc.training.run_folder import RunFolder, check_folder, hold_folder, look, set_up_folder
+from mlff_calc.training.run_folder import check_folder, hold_folder, look, set_up_folder
 from mlff_calc.training.run_steps import best_network, check_compiler, output_folder
 from mlff_calc.training.task import Outcome, Prepared, Report, Task
 

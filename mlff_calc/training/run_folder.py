@@ -1,40 +1,26 @@
-"""The folder of a run: who may write into it, and whether a run in it may be resumed.
-
-recipe.yaml           the recipe with overrides applied; relative paths are made absolute, so that it runs from here
-run.json              kind, versions, fingerprints of the data files and how they were read, command, whether the run is set
-                      up and finished
-metrics.csv           one row per epoch
-learning_curve.png    the same as a picture
-checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
-KIND/                 the result, in the format of potentials/, under the name of its kind
-evaluation.json       errors on the test part (or the validation part where there is none)
-*.png                 what the kind draws beside the learning curve
-.lock                 held by the process that runs here; says which it is
-bad_batch.extxyz      only after a loss that is not finite: the frames that made it (or bad_batch.txt, their names)
-"""
+"""Who may write into the folder of a run, and whether a run in it may be resumed."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import torch
 
-from mlff_calc.bounded import parse_json, read_text, shorten
+from mlff_calc.bounded import read_text
 from mlff_calc.datasets import PARTS
 from mlff_calc.errors import OptionError, RecipeError, TrainingError
 from mlff_calc.locks import LOCK, FolderLock, folder_lock
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.fingerprints import changed_files
+from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.kind_names import kinds
 from mlff_calc.training.kinds import task_for, task_of
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
@@ -63,87 +49,6 @@ _OWN = (
 ORIGIN = "reference_energies"
 """Entry of the record where a run says how it read its data; records of older versions lack it."""
 _OLD_WAYS = ((ORIGIN, "auto", "fit"), ("data.keep_isolated_atoms", False, True))
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Paths inside the folder of a run."""
-
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The recipe as given."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def record(self) -> Path:
-        """Versions, data, state."""
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        """CSV, one row per epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of `last.ckpt` and `best.ckpt`."""
-        return self.path / "checkpoints"
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint that a resumed run starts from."""
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """Averaged weights of the best validation."""
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def failure(self) -> Path:
-        """Left by a process that had to stop, read by the one that started it."""
-        return self.path / "failure.txt"
-
-    @property
-    def bad_batch(self) -> Path:
-        """Frames whose loss was not finite."""
-        return self.path / "bad_batch.extxyz"
-
-    @property
-    def bad_samples(self) -> Path:
-        """Names of samples whose loss was not finite."""
-        return self.path / "bad_batch.txt"
-
-    def read_record(self) -> dict[str, Any]:
-        """What `run.json` says.
-
-        Raises:
-            TrainingError: It is not there, not readable, or holds something else than a run writes.
-        """
-        try:
-            record = parse_json(read_text(self.record, TrainingError))
-            _check_record(record)
-        except (TrainingError, ValueError) as error:
-            raise TrainingError(f"{self.record}: cannot be read ({error}); start anew with --overwrite") from error
-        return dict(record)
-
-    def write_record(self, record: dict[str, Any]) -> None:
-        """Replace `run.json`."""
-        write_atomic(self.record, json.dumps(record, indent=2) + "\n")
-
-
-def _check_record(record: Any) -> None:  # noqa: ANN401
-    """Raise a ValueError that names the entry where a record holds something else than a run writes."""
-    if not isinstance(record, dict):
-        raise ValueError(f"it holds {shorten(record)}")
-    for key in ("set_up", "finished"):
-        if not isinstance(record.get(key, False), bool):
-            raise ValueError(f"its {key} is {shorten(record[key])}")
-    data = record.get("data", None if record.get("set_up", True) else {})
-    if not isinstance(data, dict) or not all(isinstance(part, dict) for part in data.values()):
-        raise ValueError(f"its data are {shorten(data)}")
 
 
 def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, overwrite: bool) -> bool:

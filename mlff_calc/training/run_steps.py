@@ -11,8 +11,8 @@ from torch import nn
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.export import require_compiler
 from mlff_calc.training.checkpoint_files import check_best, load_tensors
+from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.recipe_base import TrainingRecipe
-from mlff_calc.training.run_folder import RunFolder
 
 Network = TypeVar("Network", bound=nn.Module)
 

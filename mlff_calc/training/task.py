@@ -18,7 +18,7 @@ from mlff_calc.training.recipe_base import TrainingRecipe
 if TYPE_CHECKING:
     from mlff_calc.training.failures import BadBatch
     from mlff_calc.training.fit import FitResult
-    from mlff_calc.training.run_folder import RunFolder
+    from mlff_calc.training.folder import RunFolder
 
 R = TypeVar("R", bound=TrainingRecipe)
 P = TypeVar("P", bound=Sized)

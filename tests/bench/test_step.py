@@ -10,7 +10,8 @@ import torch
 from ase import Atoms
 
 from mlff_calc.bench import build_system, make_calculator, moving_frames, random_config, time_system
-from mlff_calc.bench.step import limited_threads, time_steps
+from mlff_calc.bench.step import time_steps
+from mlff_calc.bench.threads import limited_threads
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.errors import OptionError
 from mlff_calc.graph import neighbor_pairs

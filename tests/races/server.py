@@ -34,7 +34,7 @@ from typing import Any
 from mlff_calc.cli.console import configure_output, run_cli
 from mlff_calc.cli.main import build_app
 from mlff_calc.dynamics import log, report, run
-from mlff_calc.training import callbacks, plots, run_folder
+from mlff_calc.training import callbacks, folder, plots
 from mlff_calc.training import fit as _preloaded  # noqa: F401
 from mlff_calc.training import run as training_run
 
@@ -72,7 +72,7 @@ def watch(racer: dict[str, Any], note: Note) -> None:
     run.refuse_changed = then(run.refuse_changed, lambda: note("starts", 0))
     training_run.set_up_folder = first(training_run.set_up_folder, lambda: note("starts", 0))
     run.RunState.save = first(run.RunState.save, lambda: note("writes", 0))
-    run_folder.RunFolder.write_record = first(run_folder.RunFolder.write_record, lambda: note("writes", 0))
+    folder.RunFolder.write_record = first(folder.RunFolder.write_record, lambda: note("writes", 0))
     plots._save = lambda figure, target: target.write_bytes(b"")
     report.plot_run = lambda *arguments: b""
 

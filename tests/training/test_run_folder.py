@@ -14,7 +14,7 @@ from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.locks import folder_lock
 from mlff_calc.networks import read_header
 from mlff_calc.potential import load_potential
-from mlff_calc.training import run_folder
+from mlff_calc.training import folder, run_folder
 from mlff_calc.training.callbacks import AveragedWeights, MetricsFile
 from mlff_calc.training.potential import task as potential_task
 from mlff_calc.training.recipe import load_recipe, parse_recipe
@@ -51,7 +51,8 @@ def test_a_set_up_that_was_interrupted_locks_nothing(
         target.write_text(content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "write_atomic", write)
+        for module in (folder, run_folder):
+            patch.setattr(module, "write_atomic", write)
         if where == "files":
             patch.setattr(run_folder, "remove_leftovers", killed)
         with pytest.raises(_KillError):

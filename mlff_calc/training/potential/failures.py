@@ -10,8 +10,8 @@ import ase.io
 from mlff_calc.errors import TrainingError
 from mlff_calc.training.files import write_atomic
 from mlff_calc.training.finite import NotFiniteError
+from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.potential.frames import Frames
-from mlff_calc.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mlff_calc.training.potential.report import EvaluationReport
 from mlff_calc.training.task import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
-    from mlff_calc.training.run_folder import RunFolder
+    from mlff_calc.training.folder import RunFolder
 
 
 class PotentialTask(Task[PotentialRecipe, Frames]):

@@ -1,0 +1,10 @@
+"""The version of the package that is installed."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("mlff_calc")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0.0.0"
