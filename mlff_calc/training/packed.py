@@ -33,10 +33,46 @@ class _Packed:
     def __reduce__(self) -> tuple[Any, ...]:
         return _Packed, (self.key, self.whole, self.sizes)  # thousands of views would each be sent to other processes
 
-    def take(self, frames: Sequence[int], rows: Mapping[Level, Tensor] | None) -> Tensor:
-        if rows is None:
-            return torch.cat([self.parts[index] for index in frames], dim=self.key.axis)
-        return self.whole.index_select(self.key.axis, rows[self.key.level])
+    def take(self, chosen: _Chosen) -> Tensor:
+        if chosen.few:
+            return torch.cat([self.parts[index] for index in chosen.frames], dim=self.key.axis)
+        return self.whole.index_select(self.key.axis, chosen.rows(self.key.level))
+
+
+class _Chosen:
+    """The graphs of a batch: how many atoms, edges and systems they have, and where these stand.
+
+    Args:
+        counts: Numbers of atoms, edges and systems of all graphs.
+        frames: Numbers of the chosen graphs.
+    """
+
+    def __init__(self, counts: Mapping[Level, Tensor], frames: Sequence[int]) -> None:
+        self.counts, self.frames = counts, list(frames)
+        self.few = len(self.frames) <= FEW
+        self._index = torch.tensor(self.frames)
+        self._sizes: dict[Level, Tensor] = {}
+        self._rows: dict[Level, Tensor] = {}
+
+    def sizes(self, level: Level) -> Tensor:
+        """Numbers of atoms, edges or systems of each graph [n_frames]."""
+        if level not in self._sizes:
+            self._sizes[level] = self.counts[level].index_select(0, self._index)
+        return self._sizes[level]
+
+    def rows(self, level: Level) -> Tensor:
+        """Places of their atoms, edges or systems in the packed tensors."""
+        if level not in self._rows:
+            counts, sizes = self.counts[level], self.sizes(level)
+            ends = sizes.cumsum(0)
+            shifts = (counts.cumsum(0) - counts).index_select(0, self._index) - (ends - sizes)
+            self._rows[level] = torch.arange(int(ends[-1])) + torch.repeat_interleave(shifts, sizes)
+        return self._rows[level]
+
+    def shifts(self, key: Key, points_to: Level) -> Tensor:
+        """What is added to an index of each graph, so that it counts through the batch."""
+        counts = self.sizes(points_to)
+        return torch.repeat_interleave(counts.cumsum(0) - counts, self.sizes(key.level))
 
 
 class PackedGraphs:
@@ -63,37 +99,16 @@ class PackedGraphs:
         """Number of atoms, edges or systems of all graphs together."""
         return int(self._counts[level].sum())
 
-    def sizes(self, level: Level, frames: Sequence[int]) -> Tensor:
-        """Numbers of atoms, edges or systems of some graphs [n_frames]."""
-        return self._counts[level].index_select(0, torch.tensor(frames))
+    def chosen(self, frames: Sequence[int]) -> _Chosen:
+        """Some graphs, at least one, by their numbers."""
+        return _Chosen(self._counts, frames)
 
-    def rows(self, frames: Sequence[int]) -> dict[Level, Tensor] | None:
-        """Places of the atoms, edges and systems of some graphs in the packed tensors; None for a few graphs."""
-        if len(frames) <= FEW:
-            return None
-        found: dict[Level, Tensor] = {}
-        for level, counts in self._counts.items():
-            sizes, chosen = self.sizes(level, frames), torch.tensor(frames)
-            ends = sizes.cumsum(0)
-            shifts = (counts.cumsum(0) - counts).index_select(0, chosen) - (ends - sizes)
-            found[level] = torch.arange(int(ends[-1])) + torch.repeat_interleave(shifts, sizes)
-        return found
-
-    def take(self, frames: Sequence[int], rows: Mapping[Level, Tensor] | None = None) -> Graph:
-        """Some graphs as one, as `collate` would give it.
-
-        Args:
-            frames: Numbers of graphs, at least one.
-            rows: Result of `rows` for them.
-        """
-        sizes = {level: self.sizes(level, frames) for level in self._counts}
+    def take(self, chosen: _Chosen) -> Graph:
+        """Some graphs as one, as `collate` would give it."""
         batch: Graph = {}
         for name, packed in self._tensors.items():
-            part, key = packed.take(frames, rows), packed.key
-            if key.points_to is not None:
-                counts = sizes[key.points_to]
-                part = part + torch.repeat_interleave(counts.cumsum(0) - counts, sizes[key.level])
-            batch[name] = part
+            part, key = packed.take(chosen), packed.key
+            batch[name] = part if key.points_to is None else part + chosen.shifts(key, key.points_to)
         return batch
 
 
@@ -122,10 +137,11 @@ class PackedFrames:
     def batch(self, frames: Sequence[int], epoch: int = 0, generator: torch.Generator | None = None) -> Batch:
         """The named frames as one batch; it is the same in every epoch."""
         del epoch, generator
-        rows, n_atoms = self.graphs.rows(frames), self.graphs.sizes("atom", frames)
-        labels = {name: packed.take(frames, rows) for name, packed in self.labels.items()}
+        chosen = self.graphs.chosen(frames)
+        n_atoms = chosen.sizes("atom")
+        labels = {name: packed.take(chosen) for name, packed in self.labels.items()}
         weights = None if self.weights is None else weights_of([self.weights[index] for index in frames], n_atoms)
-        return Batch(self.graphs.take(frames, rows), labels, n_atoms, list(frames), weights)
+        return Batch(self.graphs.take(chosen), labels, n_atoms, chosen.frames, weights)
 
 
 def weights_of(weights: Sequence[Mapping[Any, float]], n_atoms: Tensor) -> dict[str, Tensor]:

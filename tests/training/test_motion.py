@@ -110,7 +110,7 @@ def test_packed_graphs_are_what_collate_makes_of_them(few: int, monkeypatch: pyt
     graphs = [motion_graph(sample) for sample in samples]
     packed = PackedGraphs(graphs)
     for chosen in ([0], [2], [3, 0], [1, 2, 3, 0], [2, 2, 1]):
-        expected, found = collate([graphs[i] for i in chosen]), packed.take(chosen, packed.rows(chosen))
+        expected, found = collate([graphs[i] for i in chosen]), packed.take(packed.chosen(chosen))
         assert expected.keys() == found.keys()
         assert_same(expected, found)
         assert [found[name].dtype for name in expected] == [expected[name].dtype for name in expected]
