@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from mlff_calc.bounded import shorten
 from mlff_calc.errors import RecipeError
+from mlff_calc.near import suggestion
 
 P = TypeVar("P")
 
@@ -60,8 +60,7 @@ class Registry(Generic[P]):
             RecipeError: No part of that name.
         """
         if not isinstance(name, str) or name not in self.parts:
-            near = difflib.get_close_matches(str(name), self.parts, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = suggestion(name, self.parts, before="; ")
             raise RecipeError(f"unknown {self._noun} {name!r}; available: {', '.join(self.names())}{hint}")
         return self.parts[name]
 
@@ -141,8 +140,7 @@ def option_findings(
     findings: dict[str, str] = {}
     for key, value in options.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; valid options: {', '.join(known)}"
+            hint = suggestion(key, known, before="; ") or f"; valid options: {', '.join(known)}"
             findings[key] = f"unknown option {key!r} of {of}{hint}"
             continue
         try:

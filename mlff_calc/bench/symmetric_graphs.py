@@ -19,12 +19,12 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 
 from mlff_calc.errors import OptionError
+from mlff_calc.near import suggestion
 from mlff_calc.nn.harmonics import SphericalHarmonics
 
 STRUCTURES = (
@@ -65,8 +65,7 @@ def symmetric_graph(name: str) -> SymmetricGraph:
         return SymmetricGraph(name, points, torch.stack([receivers, senders]))
     match = re.fullmatch(r"(\d+)-fold", name)
     if match is None:
-        near = get_close_matches(name, STRUCTURES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = suggestion(name, STRUCTURES, after=" ")
         msg = f"unknown structure {name!r}: {hint}There are k-fold, such as 3-fold, and {', '.join(_POLYHEDRA)}"
         raise OptionError(msg)
     k = int(match[1])

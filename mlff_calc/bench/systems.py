@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -12,6 +11,7 @@ from ase.build import bulk, molecule
 from ase.io import read
 
 from mlff_calc.errors import OptionError
+from mlff_calc.near import suggestion
 
 SILICON_LATTICE_CONSTANT = 5.43  # Angstrom
 RATTLE = 0.03  # Angstrom, per component
@@ -92,9 +92,8 @@ def build_system(name: str) -> Atoms:
         return SYSTEMS[name]()
     if name.startswith("si") and name[2:].isdigit():
         return silicon(int(name[2:]))
-    close = get_close_matches(name, SYSTEMS, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    msg = f"unknown system {name!r} to time. {hint}Known systems: {', '.join(SYSTEMS)}, and siN for 8 n^3 silicon atoms"
+    hint = suggestion(name, SYSTEMS, after=" ")
+    msg = f"unknown system {name!r} to time: {hint}Known systems: {', '.join(SYSTEMS)}, and siN for 8 n^3 silicon atoms"
     raise OptionError(msg)
 
 

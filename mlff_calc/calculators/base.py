@@ -8,7 +8,6 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +36,7 @@ from mlff_calc.graph.frame import Frame, System
 from mlff_calc.graph.keys import Graph
 from mlff_calc.graph.occupancy import check_occupancy
 from mlff_calc.memory import keep_freed_memory
+from mlff_calc.near import suggestion
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep
 
@@ -245,8 +245,7 @@ class GraphCalculator(Calculator):
         """
         for name in parameters:
             if name not in self.default_parameters:
-                near = get_close_matches(name, self.default_parameters, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
+                hint = suggestion(name, self.default_parameters, after=" ")
                 known = ", ".join(self.default_parameters)
                 raise OptionError(f"{type(self).__name__} has no parameter {name!r}: {hint}choose from {known}")
         before = dict(self.parameters)

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +23,7 @@ from mlff_calc.datasets.units import Units
 from mlff_calc.datasets.weights import NAMES
 from mlff_calc.errors import DatasetError
 from mlff_calc.graph.occupancy import check_occupancy
+from mlff_calc.near import nearest, suggestion
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +109,8 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
         raise DatasetError(f"{file} is a folder; name a file in it")
     if not file.parent.is_dir():
         raise DatasetError(f"there is no file {file}: its folder {file.parent} does not exist; correct the path")
-    near = get_close_matches(file.name, sorted(entry.name for entry in file.parent.iterdir()), n=1, cutoff=0.5)
-    hint = f"did you mean {file.parent / near[0]}?" if near else "correct the path"
+    near = nearest(file.name, sorted(entry.name for entry in file.parent.iterdir()), cutoff=0.5)
+    hint = f"did you mean {file.parent / near}?" if near else "correct the path"
     raise DatasetError(f"there is no file {file}; {hint}")
 
 
@@ -225,8 +225,7 @@ def _require_named(frames: list[Atoms], keys: LabelKeys, file: Path) -> None:
         if not frames or any(name in available_names(atoms) for atoms in frames):
             continue
         have = sorted({entry for atoms in frames[:20] for entry in available_names(atoms)})
-        near = get_close_matches(name, have, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        hint = suggestion(name, have, after=" ")
         raise DatasetError(
             f"{file}: no frame holds the {kind} label '{name}' that was asked for: {hint}The frames hold {have}; "
             f"correct keys.{kind}"

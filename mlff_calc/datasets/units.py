@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from ase import units
 
 from mlff_calc.errors import DatasetError
+from mlff_calc.near import suggestion
 
 ENERGY_UNITS: dict[str, float] = {
     "eV": 1.0,
@@ -141,6 +141,5 @@ def _factor(name: str, table: dict[str, float], kind: str) -> float:
     known = _known(name, table)
     if known is not None:
         return table[known]
-    near = get_close_matches(name, table, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    hint = suggestion(name, table, before=" (", after=")")
     raise DatasetError(f"unknown {kind} unit '{name}'{hint}; known: {', '.join(table)}")

@@ -11,13 +11,13 @@ another name of `config_stress_weight`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 
 from mlff_calc.bounded import shorten
 from mlff_calc.datasets.sample import KINDS, Kind, Sample
 from mlff_calc.errors import DatasetError
+from mlff_calc.near import suggestion
 
 WHOLE = "config_weight"
 OF_KIND: dict[Kind, tuple[str, ...]] = {
@@ -94,8 +94,7 @@ def refuse_unknown_types(by_type: Mapping[str, float], samples: Iterable[Sample]
     for name in by_type:
         if name in known or name == NO_TYPE:
             continue
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = suggestion(name, known, after=" ")
         raise DatasetError(
             f"{place} names {name!r}, but no training frame has this config type: {hint}There are "
             f"{', '.join(map(repr, known[:20]))}; correct the name, or the key of the type (data.keys.config_type)"

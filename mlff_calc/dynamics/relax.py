@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from ase.optimize.optimize import Optimizer
 from mlff_calc.dynamics.guards import check_finite
 from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.near import suggestion
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"FIRE": FIRE, "LBFGS": LBFGS, "BFGS": BFGS}
 _CURE = "Free space or choose another disk, and relax again."
@@ -141,7 +141,6 @@ def _checked_options(fmax: float, steps: int, optimizer: str, cell: bool, pressu
     if pressure != 0.0 and not cell:
         raise OptionError(f"a pressure ({pressure} GPa) acts on the cell; relax it too (cell=True, --cell)")
     if optimizer.upper() not in OPTIMIZERS:
-        near = get_close_matches(optimizer.upper(), OPTIMIZERS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = suggestion(optimizer.upper(), OPTIMIZERS, after=" ")
         raise OptionError(f"unknown optimizer {optimizer!r}: {hint}choose {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[optimizer.upper()]

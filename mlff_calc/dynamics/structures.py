@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from pathlib import Path
 
 from ase import Atoms
@@ -11,6 +10,7 @@ from mlff_calc.bounded import require_regular
 from mlff_calc.datasets.ase_files import read_frame
 from mlff_calc.errors import DatasetError, StructureError
 from mlff_calc.graph.masses import with_named_masses
+from mlff_calc.near import nearest
 
 EXAMPLES = ("example.extxyz", "structure.xyz")
 """Names of a potential's example structure in its folder, the first that is there."""
@@ -50,8 +50,8 @@ def near_path(path: Path) -> Path | None:
     if not path.parent.is_dir():
         return None
     names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
-    near = get_close_matches(path.name, names, n=1)
-    return path.with_name(near[0]) if near else None
+    near = nearest(path.name, names)
+    return path.with_name(near) if near else None
 
 
 def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure") -> Atoms:
@@ -74,7 +74,7 @@ def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure
     name = str(structure)
     if name in g2.names:
         return molecule(name)
-    near = near_path(Path(structure)) or next(iter(get_close_matches(name, g2.names, n=1)), None)
+    near = near_path(Path(structure)) or nearest(name, g2.names)
     cure = f"Did you mean {near}?" if near else "Give a file that ASE reads."
     raise StructureError(f"{shown} {name}: no such file, and no molecule of ASE's g2 set has this name. {cure}")
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from difflib import get_close_matches
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from mlff_calc.errors import OptionError
 from mlff_calc.graph.box import Box
+from mlff_calc.near import suggestion
 
 IntArray = NDArray[np.int64]
 RawPairs = tuple[IntArray, IntArray, IntArray]
@@ -112,7 +112,6 @@ def resolve_backend(name: str, device: torch.device) -> str:
     if name == "auto":
         return "vesin" if device.type == "cuda" and vesin_installed() else "matscipy"
     if name not in BACKENDS:
-        near = get_close_matches(name, [*BACKENDS, "auto"], n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        hint = suggestion(name, [*BACKENDS, "auto"], before=" (", after=")")
         raise OptionError(f"unknown neighbour backend '{name}'{hint}; known: auto, {', '.join(BACKENDS)}")
     return name

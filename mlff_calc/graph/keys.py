@@ -8,12 +8,12 @@ this file are those that every graph has; each room declares the ones it brings,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Final
 
 import torch
 
 from mlff_calc.errors import OptionError, StructureError
+from mlff_calc.near import suggestion
 
 Graph = dict[str, torch.Tensor]
 Level = str
@@ -113,8 +113,7 @@ def get_key(name: str) -> Key:
     """The declaration of `name`; a StructureError that names the nearest key where there is none."""
     key = KEYS.get(name)
     if key is None:
-        near = get_close_matches(name, KEYS, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        hint = suggestion(name, KEYS, after=" ")
         raise StructureError(
             f"graph holds the unknown key '{name}': {hint}Declare new keys with mlff_calc.graph.declare"
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlff_calc.errors import PotentialFileError
+from mlff_calc.near import suggestion
 from mlff_calc.networks.files import WEIGHTS, check_kind, folder_of, read_header
 
 
@@ -81,7 +81,6 @@ def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
         inside = sorted(path.glob(f"*/{WEIGHTS}"))
         hint = f"; did you mean {inside[0].parent}?" if inside else ""
         raise PotentialFileError(f"{path} is not a {noun}: a {noun} is a folder that holds {WEIGHTS}{hint}")
-    near = difflib.get_close_matches(str(name_or_path), shipped, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = suggestion(name_or_path, shipped, before="; ")
     msg = f"no {noun} {str(name_or_path)!r}: no such folder, and what ships is {', '.join(shipped) or 'nothing'}{hint}"
     raise PotentialFileError(msg)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.metadata import EntryPoint
 from typing import Any
 
 from mlff_calc.errors import OptionError
+from mlff_calc.near import suggestion
 from mlff_calc.training.kind_names import GROUP, kinds, table
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.task import Task
@@ -19,8 +19,7 @@ def task_of(name: str) -> Task[Any, Any]:
         OptionError: There is no such kind, or the package that brings it is broken.
     """
     if name not in table():
-        near = difflib.get_close_matches(name, kinds(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = suggestion(name, kinds(), before="; ")
         raise OptionError(f"no kind {name!r}: what can be trained is {', '.join(kinds())}{hint}")
     try:
         task: Task[Any, Any] = EntryPoint(name, table()[name], GROUP).load()()

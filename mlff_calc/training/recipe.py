@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
 from mlff_calc.errors import RecipeError
+from mlff_calc.near import nearest
 from mlff_calc.training.kind_names import DEFAULT, RESERVED, kinds
 from mlff_calc.training.kinds import task_of
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as, read_recipe_file
@@ -19,8 +19,7 @@ def _kind_of(data: dict[str, Any], origin: Path | str) -> str:
     if named or "fine_tune_from" in data:
         return named[0] if named else DEFAULT
     own = [str(key) for key in data if key not in RESERVED]
-    near = [name for key in own for name in difflib.get_close_matches(key, kinds(), n=1)]
-    return near[0] if near else DEFAULT
+    return next(filter(None, (nearest(key, kinds()) for key in own)), DEFAULT)
 
 
 def parse_recipe(data: dict[str, Any], origin: Path | str) -> TrainingRecipe:

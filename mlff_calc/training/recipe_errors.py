@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from mlff_calc.near import nearest
 from mlff_calc.training.kind_names import kinds
 
 
-def nearest(word: str, choices: list[str]) -> str:
+def proposal(word: str, choices: list[str]) -> str:
     """Text that proposes the choice nearest to `word`, and lists them all."""
-    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    listed = ", ".join(choices)
-    return f"did you mean {match[0]!r}? (known here: {listed})" if match else f"known here: {listed}"
+    near, listed = nearest(word, choices, cutoff=0.5), ", ".join(choices)
+    return f"did you mean {near!r}? (known here: {listed})" if near else f"known here: {listed}"
 
 
 def describe_validation_error(error: ValidationError, model: type[BaseModel], data: dict[str, Any], origin: str) -> str:
@@ -69,7 +68,7 @@ def _explain(finding: Any, path: list[int | str], model: type[BaseModel]) -> str
     kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
     if kind == "extra_forbidden":
         known = _fields_at(path[:-1], model)
-        return f"unknown key {str(path[-1])!r}; " + nearest(str(path[-1]), known)
+        return f"unknown key {str(path[-1])!r}; " + proposal(str(path[-1]), known)
     if kind == "missing":
         own = " ".join(["mlff train --example", *(name for name in kinds() if name in model.model_fields)])
         return f"this key is missing; `{own}` shows a whole recipe"

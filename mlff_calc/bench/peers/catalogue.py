@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from mlff_calc.errors import OptionError
+from mlff_calc.near import suggestion
 
 CUTOFF = 5.0  # Angstrom, of every peer
 
@@ -118,8 +118,7 @@ def parse_peers(text: str | None) -> list[Peer]:
         names = GROUPS.get(word, (word,))
         for name in names:
             if name not in PEERS:
-                close = get_close_matches(name, [*PEERS, *GROUPS], n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
+                hint = suggestion(name, [*PEERS, *GROUPS], after=" ")
                 msg = f"unknown peer {name!r}; {hint}known peers: {', '.join([*PEERS, *GROUPS])}"
                 raise OptionError(msg)
             chosen[name] = PEERS[name]
