@@ -37,7 +37,7 @@ def test_water_has_the_density_of_water() -> None:
 
 
 def test_unknown_system_names_the_nearest() -> None:
-    with pytest.raises(OptionError, match=r"unknown system 'ethanl'.*Did you mean 'ethanol'"):
+    with pytest.raises(OptionError, match=r"unknown system 'ethanl'.*did you mean 'ethanol'"):
         build_system("ethanl")
     with pytest.raises(OptionError, match=r"100 atoms; the nearest have 8, 64, 216"):
         build_system("si100")
