@@ -31,7 +31,7 @@ def test_steps_as_json_and_as_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--systems", "ethanl"], "Did you mean 'ethanol'?"),
+        (["--systems", "ethanl"], "did you mean 'ethanol'?"),
         (["peers", "--only", "nequib"], "did you mean 'nequip'?"),
         (["scaling", "--sizes", "8,100"], "the nearest have 8, 64, 216"),
         (["memory", "--batch-sizes", "many"], "no comma-separated list"),
