@@ -16,7 +16,7 @@ from ase.units import GPa
 from mlff_calc import MLFFCalculator, list_potentials, load_potential
 from mlff_calc.datasets import read_structures
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
-from mlff_calc.training.potential import evaluate
+from mlff_calc.training.potential.evaluate import evaluate
 
 # Of the data themselves: pressure (mean of the diagonal of the stress) against volume over the uniaxially strained cells of
 # the training set, a cubic fit: zero at 20.451 Angstrom^3/atom, slope there.
