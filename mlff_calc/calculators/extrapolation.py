@@ -12,8 +12,12 @@ from mlff_calc.graph.domain import Domain
 from mlff_calc.graph.keys import ATOMIC_NUMBERS, EDGE_INDEX, EDGE_VEC, Graph
 
 ACTIONS = ("warn", "stop", "off")
-EVERY = 20
-"""Calculations between two looks: one costs 60 microseconds for ethanol, and structures of a trajectory change slowly."""
+EVERY = 19
+"""Calculations between two looks: one costs 60 microseconds for ethanol, and structures of a trajectory change slowly.
+
+It is a prime number, so that of several structures that take turns on one calculator, as images of a path do, each has
+its turn.
+"""
 
 
 class DomainWarning(UserWarning):

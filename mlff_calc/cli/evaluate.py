@@ -108,11 +108,12 @@ def evaluate(
     that need no network, constant velocity and last position; parameters and time per batch.
     """
     from mlff_calc.errors import OptionError
-    from mlff_calc.networks import kind_of
+    from mlff_calc.networks import kind_of, list_networks
     from mlff_calc.training.kind_names import DEFAULT, kinds
     from mlff_calc.training.kinds import task_of
 
-    kind = kind_of(potential) or DEFAULT
+    shipped = {entry.name: entry.kind for entry in list_networks()}
+    kind = kind_of(potential) or shipped.get(str(potential), DEFAULT)
     if kind not in kinds():
         raise OptionError(
             f"{potential} holds a {kind}, a kind that no installed package brings (known are {', '.join(kinds())}); install "

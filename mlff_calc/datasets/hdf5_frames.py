@@ -74,6 +74,11 @@ class _Rows:
         return np.frombuffer(found, dtype=self.dtype).reshape(stop - start, *self.shape)
 
 
+def _mark(stat: os.stat_result) -> tuple[int, ...]:
+    """What tells a file from the one that was opened before under its name."""
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 class HDF5Frames:
     """A file of frames, which stays open as long as this.
 
@@ -88,6 +93,7 @@ class HDF5Frames:
         self.path = path
         self._descriptor: int | None = None
         try:
+            self._mark = _mark(path.stat())
             with h5py.File(path, "r") as file:
                 held, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
                 if held == FORMAT and version <= VERSION:
@@ -108,8 +114,12 @@ class HDF5Frames:
 
     def _opened(self) -> int:
         if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._descriptor)
+            descriptor = os.open(self.path, os.O_RDONLY)
+            if _mark(os.fstat(descriptor)) != self._mark:  # offsets of another file would give other frames
+                os.close(descriptor)
+                raise DatasetError(f"{self.path} was replaced or changed while it was read; start again")
+            self._descriptor = descriptor
+            weakref.finalize(self, os.close, descriptor)
         return self._descriptor
 
     def __getitem__(self, number: int) -> Sample:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ase import Atoms
+
 from mlff_calc.errors import OptionError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class DomainGuard:
     def __init__(self, calculator: Any, action: str, outside: Outside | None) -> None:  # noqa: ANN401
         self._calculator, self._action, self.outside = calculator, action, outside
         watch = getattr(calculator, "watch", None)
-        self._watch = watch if action != "off" and getattr(watch, "looks", False) else None
+        self._watch = watch if getattr(watch, "looks", False) else None
         if action == "stop" and self._watch is None:
             raise OptionError(
                 "domain = stop: this calculator does not know what distances its training data had, or does not look "
@@ -66,7 +68,8 @@ class DomainGuard:
         if self._watch is None:
             yield
             return
-        before, self._watch.heard = self._watch.heard, self._hear
+        hear = self._ignore if self._action == "off" else self._hear
+        before, self._watch.heard = self._watch.heard, hear
         try:
             yield
         finally:
@@ -75,9 +78,13 @@ class DomainGuard:
     def _hear(self, found: str) -> None:
         self._heard = found
 
-    def look(self) -> None:
+    def _ignore(self, found: str) -> None:
+        """With `off` the calculator's own warnings are silent as well."""
+
+    def look(self, atoms: Atoms) -> None:
         """Have the present structure looked at, whether or not it is its turn."""
-        if self._watch is not None:
+        if self._watch is not None and self._action != "off":
+            atoms.get_potential_energy()  # where a run that is complete is resumed, nothing was calculated yet
             self._calculator.look()
 
     def judge(self, step: int, time_ps: float) -> str | None:

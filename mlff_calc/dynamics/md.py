@@ -145,7 +145,8 @@ def run_md(
         length = DEFAULT_TIME if steps is None and time is None else time
         counts = counts_of(held.step_fs, intervals, steps, length, spell)
         made = {name: value for name, value in fields.items() if name in RunOptions.__dataclass_fields__}
-        made |= {**counts, "precision": source.precision(precision), "potential": source.identity()}
+        made = {**source.watched(), **made, **counts}
+        made |= {"precision": source.precision(precision), "potential": source.identity()}
         options = RunOptions(**made)
         moving = source.structure(atoms)
         moving.calc = source.calculator(vars(options))
@@ -205,6 +206,11 @@ class Source:
         if not self.names:
             return ""
         return precision_of([read_metadata(name) for name in self.names if is_exported(name)], asked)
+
+    def watched(self) -> dict[str, str]:
+        """What a given calculator does where a structure is outside of its training data, which a run then does as well."""
+        action = getattr(getattr(self.potential, "watch", None), "action", None)
+        return {} if action is None else {"domain": action}
 
     def calculator(self, options: Mapping[str, Any]) -> Calculator:
         """The calculator with the options of a run."""

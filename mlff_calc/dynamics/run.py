@@ -329,7 +329,7 @@ class _Loop:
                 f"ensemble {self.ensemble.ensemble} needs a property that this calculator does not give: {error}. "
                 "Use another ensemble or another potential."
             ) from error
-        self.guard.look()
+        self.guard.look(self.atoms)
         trouble = self._find_trouble()
         if trouble is not None:
             raise SimulationError(f"not started, at step 0 already {trouble} Nothing was written to {self.folder}.")
@@ -364,7 +364,7 @@ class _Loop:
                 self._frame()
             if state.step % options.checkpoint_steps == 0:
                 self._save()
-        self.guard.look()  # a run never ends without a word where its last structure is outside
+        self.guard.look(self.atoms)  # a run never ends without a word where its last structure is outside
         self._stop_in_trouble()
         self._save(last=True)
 

@@ -20,8 +20,11 @@ class NetworkEntry:
 
     @property
     def kind(self) -> str:
-        """Kind of the network, by its header."""
-        return str(read_header(self.path)["kind"])
+        """Kind of the network, by its header; `?` where the header cannot be read."""
+        try:
+            return str(read_header(self.path)["kind"])
+        except PotentialFileError:
+            return "?"
 
 
 def shipped_folder() -> Path:

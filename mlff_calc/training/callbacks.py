@@ -94,7 +94,7 @@ class AveragedWeights(pl.Callback):
         return {"updates": self.updates, "average": list(self.average)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up an average."""
+        """Go on from an average that was saved."""
         self.updates, self.average = state_dict["updates"], list(state_dict["average"])
 
 
@@ -243,7 +243,7 @@ class Checkpoints(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take the states up."""
+        """Set the random generators to the saved states."""
         del trainer, pl_module
         torch.set_rng_state(checkpoint["random"]["cpu"].cpu())
         if "cuda" in checkpoint["random"] and torch.cuda.is_available():
@@ -256,7 +256,7 @@ class Checkpoints(pl.Callback):
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up."""
+        """Go on from what was saved."""
         self.best_loss, self.best_epoch = state_dict["best_loss"], state_dict["best_epoch"]
         self.stale, self.best = state_dict["stale"], state_dict["best"]
 

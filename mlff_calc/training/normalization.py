@@ -60,7 +60,7 @@ class Normalization:
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take it up."""
+        """Go on from what was saved."""
 
 
 class WeightNormalization(Normalization):

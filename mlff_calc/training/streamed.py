@@ -40,6 +40,9 @@ class StreamedFrames:
         self._kept: OrderedDict[int, Labelled] = OrderedDict()
         self._bytes = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_kept": OrderedDict(), "_bytes": 0}  # another process draws other frames
+
     def __len__(self) -> int:
         return self._n
 

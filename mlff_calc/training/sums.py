@@ -91,12 +91,16 @@ class ErrorSums:
         self.rows = {name: reduce(row) for name, row in self.rows.items()}
 
     def errors(self) -> dict[str, Errors]:
-        """MAE and RMSE of each quantity that had labels, by name."""
+        """MAE and RMSE of each quantity that had labels, by name; of energies and what follows from them in thousandths."""
         found: dict[str, Errors] = {}
         for name in sorted(self.rows):
             absolute, squared, count = self.rows[name].tolist()
             if count > 0:
                 unit = get_key(name.removesuffix(PER_ATOM)).unit + "/atom" * name.endswith(PER_ATOM)
                 mae, rmse = absolute / count, math.sqrt(squared / count)
-                found[name] = Errors(1000.0 * mae, 1000.0 * rmse, int(count), f"m{unit}")
+                found[name] = (
+                    Errors(1000.0 * mae, 1000.0 * rmse, int(count), f"m{unit}")
+                    if unit.startswith("eV")
+                    else Errors(mae, rmse, int(count), unit)
+                )
         return found

@@ -12,7 +12,7 @@ from ase.io import read, write
 from mlff_calc import MLFFCalculator, run_md
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.domain import domain_of
 from mlff_calc.potential import build_potential
 
@@ -154,3 +154,26 @@ def test_run_md_with_a_calculator(folder, tmp_path):
     with pytest.raises(OptionError, match="list of potentials is empty"):
         run_md("H2O", [], output=tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def stretched():
+    atoms = rattled(0)
+    atoms.set_distance(0, 1, 2.4)
+    return atoms
+
+
+def test_a_complete_run_that_is_resumed_is_looked_at(mlff, tmp_path):
+    write(tmp_path / "bad.xyz", stretched())
+    words = ("--structure", "bad.xyz", "--steps", 2, "--ensemble", "nve", "--keep-velocities")
+    assert mlff(*words, "--domain", "off")[3] == []
+    warned = mlff("--structure", "bad.xyz", "--steps", 2, "--resume", "--domain", "warn")[3]
+    assert len(warned) == 1
+    assert "outside of what the potential was trained on: " in warned[0]
+
+
+def test_a_given_calculator_keeps_its_own_choice(folder, tmp_path, caplog):
+    with pytest.raises(SimulationError, match="outside of what the potential was trained on"):
+        run_md(stretched(), MLFFCalculator(folder / "known", domain="stop"), output=tmp_path / "a", steps=2)
+    with caplog.at_level(logging.WARNING, "mlff_calc"):  # its own warning would be an error here
+        run_md(stretched(), MLFFCalculator(folder / "known"), output=tmp_path / "b", steps=2, domain="off")
+    assert caplog.records == []

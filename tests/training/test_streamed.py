@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from ase.calculators.emt import EMT
 from mlff_calc.datasets import read_structures
 from mlff_calc.datasets.convert import write_frames
 from mlff_calc.datasets.readers import open_structures
+from mlff_calc.errors import DatasetError
 from mlff_calc.potential import load_potential
 from mlff_calc.training.potential.data import GraphFrames, StreamedGraphFrames, graph_frames
 from mlff_calc.training.recipe import parse_recipe
@@ -43,6 +45,23 @@ def copper(tmp_path: Path) -> Path:
     ase.io.write(tmp_path / "copper.extxyz", frames)
     write_frames(tmp_path / "copper.h5", read_structures(tmp_path / "copper.extxyz"))
     return tmp_path
+
+
+def test_a_source_goes_to_other_processes_without_the_graphs_it_keeps(copper: Path) -> None:
+    streamed = graph_frames(open_structures(copper / "copper.h5"), 4.0)
+    before = streamed.batch([3, 0])
+    sent = pickle.dumps(streamed)
+    assert len(sent) < 40_000
+    after = pickle.loads(sent).batch([3, 0])
+    assert all(torch.equal(tensor, after.graph[name]) for name, tensor in before.graph.items())
+
+
+def test_a_file_that_was_replaced_is_not_read_by_the_places_of_the_other(copper: Path) -> None:
+    frames = open_structures(copper / "copper.h5")
+    write_frames(copper / "other.h5", read_structures(copper / "copper.extxyz", "::-1"))
+    (copper / "other.h5").replace(copper / "copper.h5")
+    with pytest.raises(DatasetError, match=r"copper\.h5 was replaced or changed while it was read"):
+        frames[0]
 
 
 def test_batches_are_the_same_whatever_is_kept(copper: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from mlff_calc.datasets import KINDS, Kind, Sample, labelled_graph
 from mlff_calc.datasets.lazy import LazySamples
@@ -52,7 +53,7 @@ class StreamedGraphFrames(StreamedFrames):
         weights: Sequence[Mapping[Kind, float]] | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        super().__init__(lambda number: _labelled(samples[number], cutoff), len(samples), weights, cache_bytes)
+        super().__init__(partial(_drawn, samples, cutoff), len(samples), weights, cache_bytes)
 
     def average_neighbors(self) -> float:
         """Edges per atom over all frames, whose graphs are made one by one for it."""
@@ -65,6 +66,10 @@ class StreamedGraphFrames(StreamedFrames):
 
 
 GraphSource = GraphFrames | StreamedGraphFrames
+
+
+def _drawn(samples: Sequence[Sample], cutoff: float, number: int) -> Labelled:
+    return _labelled(samples[number], cutoff)  # by name: processes that are spawned get the source
 
 
 def _labelled(sample: Sample, cutoff: float) -> Labelled:

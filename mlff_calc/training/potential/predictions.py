@@ -29,7 +29,7 @@ def write_predictions(path: Path, samples: Sequence[Sample], predictions: Sequen
         OSError: The file cannot be written.
     """
     content = io.StringIO()
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         json.dump([_record(*pair) for pair in zip(samples, predictions, strict=True)], content, indent=1)
         content.write("\n")
     else:
