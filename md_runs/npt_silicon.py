@@ -43,7 +43,7 @@ def main():
     cell = read(options.structure) if options.structure else bulk("Si", cubic=True, a=5.43)
     repeat = 1 if options.short else options.repeat
     result = run_md(
-        None if options.resume else cell.repeat(repeat),
+        cell.repeat(repeat),
         options.potential,
         ensemble="npt-iso",
         temperature=options.temperature,
@@ -51,7 +51,7 @@ def main():
         timestep=TIMESTEP,
         taut=TAUT,
         taup=TAUP,
-        time=None if options.resume else SHORT_TIME if options.short else TIME,
+        time=SHORT_TIME if options.short else TIME,
         log_interval="10fs",
         traj_interval="50fs",
         seed=1,

@@ -3,7 +3,7 @@
     python md_runs/nve_ethanol.py                 # 10 ps
     python md_runs/nve_ethanol.py --potential my/potential --structure mine.xyz
     python md_runs/nve_ethanol.py --short         # 50 fs, to see that everything works
-    python md_runs/nve_ethanol.py --resume        # after Ctrl-C or a kill
+    python md_runs/nve_ethanol.py --resume        # after Ctrl-C or a kill: the same command, and --resume
 
 Writes trajectory, log, picture and report into nve_ethanol/, and spectrum.csv beside them.
 """
@@ -37,12 +37,12 @@ def main():
     options = parser.parse_args()
 
     result = run_md(
-        None if options.resume else options.structure,
+        options.structure,
         options.potential,
         ensemble="nve",
         temperature=TEMPERATURE,
         timestep=TIMESTEP,
-        time=None if options.resume else SHORT_TIME if options.short else TIME,
+        time=SHORT_TIME if options.short else TIME,
         log_interval="10fs",
         traj_interval=f"{FRAMES_FS}fs",
         checkpoint_interval="20fs",

@@ -87,5 +87,5 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
 
 
 def __dir__() -> list[str]:
-    """The public names, and what is imported so far."""
-    return sorted({*globals(), *__all__})
+    """The public names."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

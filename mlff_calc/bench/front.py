@@ -57,7 +57,7 @@ class Front:
     entrants: Sequence[Entrant]
     minutes: Sequence[float]
     output: Path
-    data: Path = Path("../shared/data")
+    data: Path | None = None
     seeds: Sequence[int] = (1,)
     rounds: int = 40
     with_memory: bool = False
@@ -97,7 +97,7 @@ def measure_front(front: Front) -> list[dict[str, Any]]:
     Raises:
         BenchmarkError: No data, or a training failed.
     """
-    missing = missing_data(list(front.data_sets), front.data)
+    missing = missing_data(list(front.data_sets), front.data or Path())
     if missing:
         raise BenchmarkError(
             f"training needs {missing[0]}, which is missing; name the folder of data sets with --data or MLFF_DATA"
@@ -179,8 +179,7 @@ def _mean(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: value if value is None else sum(one[name] for one in outcomes) / len(outcomes)
         for name, value in first.items()
     }
-    exact = {name: first[name] for name in ("parameters",)}
-    return found | exact | {"force_maes": [one["force_mae"] for one in outcomes]}
+    return found | {"parameters": first["parameters"], "force_maes": [one["force_mae"] for one in outcomes]}
 
 
 COLUMNS = {

@@ -160,6 +160,11 @@ class GraphCalculator(Calculator):
             ) from error
 
     @property
+    def potentials(self) -> tuple[Any, ...]:
+        """The potentials of all members, as loaded or given."""
+        return tuple(self._potentials)
+
+    @property
     def cutoff(self) -> float:
         """Angstrom; the largest of all members."""
         return max(float(potential.cutoff) for potential in self._potentials)
@@ -255,6 +260,7 @@ class GraphCalculator(Calculator):
                 self._prepare()
             except Exception:
                 self.parameters.update(before)
+                self.watch.act(before["domain"])
                 raise
             for cache in self._caches:
                 cache.clear()

@@ -214,8 +214,8 @@ def front(
 
     chosen = fronts.Front(
         data_sets=fronts.parse_data_sets(data_sets), entrants=parse_entrants(networks), minutes=positive_numbers(minutes),
-        seeds=whole_numbers(seeds), output=output, rounds=rounds, with_memory=with_memory, drift_ps=drift_ps,
-        compiled=compiled, **({} if data is None else {"data": data}),
+        seeds=whole_numbers(seeds), output=output, data=data, rounds=rounds, with_memory=with_memory, drift_ps=drift_ps,
+        compiled=compiled,
     )  # fmt: skip
     machine = describe_machine("cpu")
     rows = fronts.measure_front(chosen)
@@ -251,7 +251,7 @@ def peers(
         typer.Option(
             "--train-minutes",
             min=0.1,
-            help="Train all for so many processor minutes first (ACE is fitted, however long it takes).",
+            help="Processor minutes that all are trained for first (ACE is fitted, however long it takes).",
             show_default=False,
         ),
     ] = None,

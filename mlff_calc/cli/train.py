@@ -44,8 +44,11 @@ def train(
     Everything is checked before anything runs or is written. The result is a folder inside the output with the name of the
     kind, which `mlff eval` takes; beside it lie metrics, plots and checkpoints.
     """
+    from mlff_calc.errors import OptionError
     from mlff_calc.training.kind_names import DEFAULT
 
+    if example and schema:
+        raise OptionError("--example and --schema are two files; give one of them")
     if example or schema:
         _write_about(DEFAULT if recipe is None else str(recipe), output, schema=schema, overwrite=overwrite)
         return

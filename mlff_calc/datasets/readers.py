@@ -121,13 +121,7 @@ def _read_with_ase(
     frames = read_frames_with_ase(file, index, format)
     _require_named([atoms for _, atoms in frames], keys, file)
     samples = [_sample(atoms, number, file, keys, units, checked) for number, atoms in frames]
-    differ = [name for _, atoms in frames for name in disagreements(atoms, keys)]
-    if differ:
-        logger.warning(
-            "%s: %s of the structures (info or arrays) differ from the calculator's results in %d places; all labels are "
-            "taken from the calculator. To take the others, save them under names of their own and give these in keys",
-            file, " and ".join(sorted(set(differ))), len(differ),
-        )  # fmt: skip
+    _say_disagreements([name for _, atoms in frames for name in disagreements(atoms, keys)], file)
     _say_supposed_units(units, samples, file)
     return samples
 
@@ -193,17 +187,30 @@ def stream_structures(
         return
     keys, units = keys or LabelKeys(), units or Units()
     first: list[Atoms] = []
-    missing = dict(keys.named())
+    missing, differ, said = dict(keys.named()), list[str](), False
     for number, atoms in iterate_frames(file, index, format):
         missing = {kind: name for kind, name in missing.items() if name not in available_names(atoms)}
         if len(first) < 20:
             first.append(atoms)
         sample = _sample(atoms, number, file, keys, units)
-        if number == 0:
+        if not said and sample.forces is not None:
             _say_supposed_units(units, [sample], file)
+            said = True
+        differ += disagreements(atoms, keys)
         yield sample
+    _say_disagreements(differ, file)
     if missing:
         _require_named(first, keys, file)
+
+
+def _say_disagreements(differ: list[str], file: Path) -> None:
+    """Warn where labels stand in two places that differ; `differ` names one for each frame and label."""
+    if differ:
+        logger.warning(
+            "%s: %s of the structures (info or arrays) differ from the calculator's results in %d places; all labels are "
+            "taken from the calculator. To take the others, save them under names of their own and give these in keys",
+            file, " and ".join(sorted(set(differ))), len(differ),
+        )  # fmt: skip
 
 
 def _say_supposed_units(units: Units | None, samples: list[Sample], file: Path) -> None:

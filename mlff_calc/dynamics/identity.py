@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 def identity(potential: str, remembered: str | None = None) -> str:
@@ -33,3 +34,14 @@ def identity(potential: str, remembered: str | None = None) -> str:
     if len(words) == len(found) and all(word in known for word, known in zip(words, found, strict=True)):
         return str(remembered)
     return ", ".join(known[0] for known in found)
+
+
+def identity_of(calculator: Any) -> str:
+    """Class of a calculator and, of one of this package, precision and checksums of its potentials.
+
+    Args:
+        calculator: an ASE calculator.
+    """
+    members = [f"{one.sha256[:12]}" for one in getattr(calculator, "potentials", ())]
+    precision = [calculator.parameters["precision"]] if members else []
+    return " ".join([type(calculator).__name__, *precision, *members])

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from mlff_calc.dynamics.folder import TRAJECTORY, has_state, load_newest, look, refuse_other_run
-from mlff_calc.dynamics.identity import identity
+from mlff_calc.dynamics.identity import identity, identity_of
 from mlff_calc.dynamics.options import RunOptions, check_unchanged
 from mlff_calc.dynamics.report import write_report
 from mlff_calc.dynamics.requests import (
@@ -180,6 +180,11 @@ class Source:
         Raises:
             OptionError: names the first of them.
         """
+        if not isinstance(self.potential, str | Path | Calculator | list | tuple):
+            raise OptionError(
+                f"the potential is a {type(self.potential).__name__}. Give a name, a folder, a file, a list of these, or an "
+                "ASE calculator such as MLFFCalculator(...)."
+            )
         if not self.names and not isinstance(self.potential, Calculator):
             raise OptionError("the list of potentials is empty. Name at least one.")
         given = [name for name in _OF_THE_CALCULATOR if arguments[name] is not None]
@@ -188,7 +193,7 @@ class Source:
 
     def identity(self, remembered: str | None = None) -> str:
         """What tells this potential from others."""
-        return identity(",".join(self.names), remembered) if self.names else type(self.potential).__name__
+        return identity(",".join(self.names), remembered) if self.names else identity_of(self.potential)
 
     def structure(self, atoms: Atoms | str | Path | None) -> Atoms:
         """A copy of the structure to start from."""

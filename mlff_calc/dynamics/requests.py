@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from mlff_calc.dynamics.ensembles import ACTS_IN, EnsembleOptions
 from mlff_calc.dynamics.options import from_dict
 from mlff_calc.dynamics.quantities import parse_pressure_GPa, parse_steps, parse_time_fs
@@ -34,6 +36,7 @@ FIELDS = {
 }
 """Arguments by name: the field of `EnsembleOptions` or `RunOptions` that each sets, and the field's unit."""
 _INTERVALS = ("log_interval", "traj_interval", "checkpoint_interval")
+_NUMBERS = {"temperature", "friction", "max_temperature", "threshold", "skin"}
 
 
 def shown_names(spell: Spell) -> dict[str, str]:
@@ -57,9 +60,12 @@ def read_arguments(arguments: Mapping[str, Any], spell: Spell) -> tuple[dict[str
         Fields by name without the intervals, and the intervals by name as they were given.
 
     Raises:
-        OptionError: a text that is no time or no pressure.
+        OptionError: a text that is no time or no pressure, or something else than a number where one is needed.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
+    given = {name: _plain(value) for name, value in arguments.items() if value is not None}
+    for name in _NUMBERS & given.keys():
+        if isinstance(given[name], bool) or not isinstance(given[name], int | float):
+            raise OptionError(f"{spell(name)} is {given[name]!r}. Give a number.")
     fields: dict[str, Any] = {}
     for name, value in given.items():
         field, unit = FIELDS[name]
@@ -113,14 +119,21 @@ def counts_of(
     """
     counts = {name: parse_steps(str(value), step_fs, spell(name)) for name, value in intervals.items()}
     if steps is not None:
-        counts["steps"] = steps
+        counts["steps"] = _plain(steps)
+        if isinstance(counts["steps"], bool) or not isinstance(counts["steps"], int):
+            raise OptionError(f"{spell('steps')} is {counts['steps']!r}. Give a whole number.")
     elif time is not None:
-        counts["steps"] = round(parse_time_fs(time, spell("time")) / step_fs)
+        counts["steps"] = round(parse_time_fs(str(time), spell("time")) / step_fs)
         if counts["steps"] < 1:
             raise OptionError(
                 f"{spell('time')} {time} is less than one step of {step_fs:g} fs. Give a longer {spell('time')}."
             )
     return counts
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """A number of numpy as one of Python, which saved options hold; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def step_of(saved: dict[str, Any]) -> float:

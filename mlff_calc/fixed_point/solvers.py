@@ -25,6 +25,7 @@ Broyden (1965), and Bai, Kolter, Koltun, "Deep equilibrium models" (2019), Sec. 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,7 +42,7 @@ TINY = 1e-30
 
 
 @dataclass(frozen=True)
-class Solver:
+class Solver(ABC):
     """What all solvers share: residuals, the best state seen, and when a system is done.
 
     Args:
@@ -104,9 +105,9 @@ class Solver:
             inverse=preconditioner and given_inverse(preconditioner, start),
         )
 
+    @abstractmethod
     def tell(self, known: SolveState, value: Tensor) -> SolveState:
         """Take note of `value` = f(z) [n_rows, width] and choose the next z."""
-        raise NotImplementedError
 
     def judge(self, known: SolveState, value: Tensor) -> SolveState:
         """Take note of `value` = f(z) [n_rows, width]: residuals, the best state, who is done."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mlff_calc.errors import OptionError
-from mlff_calc.networks.files import save_network
+from mlff_calc.networks.files import checksum, save_network
 
 
 class Network(nn.Module):
@@ -51,6 +51,12 @@ class Network(nn.Module):
         for parameter in other.parameters():
             parameter.data = parameter.data.to(dtype)
         return other
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the weights as they are and of what gives them their meaning, as `save` writes it."""
+        meaning = {"config": self.config, "units": self.units} | ({} if self.domain is None else {"domain": self.domain})
+        return checksum(self.state_dict(), meaning)
 
     def save(self, folder: str | Path, **options: Any) -> Path:  # noqa: ANN401
         """Write the network to `folder`; see `networks.files.save_network` for the options and errors."""

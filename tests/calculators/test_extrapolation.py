@@ -117,3 +117,10 @@ def test_what_cannot_be_honoured(potential):
     potential.domain = None
     with pytest.raises(OptionError, match="does not say what distances its training data had"):
         MLFFCalculator(potential, domain="stop")
+
+
+def test_parameters_that_cannot_be_set_change_nothing(potential):
+    calculator = MLFFCalculator(potential, domain="warn")
+    with pytest.raises(OptionError, match="skin"):
+        calculator.set(domain="stop", skin=-1.0)
+    assert calculator.parameters["domain"] == calculator.watch.action == "warn"

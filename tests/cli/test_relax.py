@@ -156,7 +156,7 @@ def test_steps_are_kept_where_the_structure_cannot_be_written(potentials, work, 
     ("words", "message"),
     [
         (["ethnol.xyz"], "no structure file ethnol.xyz: did you mean ethanol.xyz?"),
-        (["ethanol.xyz", "--optimizer", "LBFG"], "did you mean LBFGS?"),
+        (["ethanol.xyz", "--optimizer", "LBFG"], "did you mean 'LBFGS'?"),
         (["ethanol.xyz", "--cell"], "the cell can only be relaxed where all directions are periodic"),
         (["ethanol.xyz", "--pressure", "1"], "acts on the cell"),
         (["ethanol.xyz", "--fmax", "-1"], "fmax is -1.0"),

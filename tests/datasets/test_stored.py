@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
@@ -177,3 +179,24 @@ def test_damaged_files_name_file_and_frame(source: Path) -> None:
     with pytest.raises(DatasetError, match=r"out\.h5, frame 0: label 'forces' holds 3 of 18 values that are not finite"):
         stored[0]
     assert stored[1].energy is not None
+
+
+def test_what_a_whole_file_warns_of_is_said_while_it_is_streamed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Forces come with the second frame; the third has another energy in its info than its calculator gave."""
+    frames = []
+    for number in range(3):
+        atoms = bulk("Cu", cubic=True)
+        results = {"energy": -1.0, **({"forces": np.zeros((4, 3))} if number else {})}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    frames[2].info["energy"] = 5.0
+    write(tmp_path / "in.traj", frames)
+    units, said = Units(energy="Hartree", length="Angstrom"), []
+    for read in (read_structures, stream_structures):
+        caplog.clear()
+        assert len(list(read(tmp_path / "in.traj", "0:3", units=units))) == 3
+        said.append(sorted(record.getMessage() for record in caplog.records))
+    assert said[0] == said[1]
+    assert len(said[0]) == 2

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.calculators.emt import EMT
 
-from mlff_calc.dynamics.identity import identity
+from mlff_calc import MLFFCalculator, run_md
+from mlff_calc.dynamics.identity import identity, identity_of
+from mlff_calc.errors import OptionError
 from mlff_calc.networks.files import fingerprints
-from mlff_calc.potential import load_potential
+from mlff_calc.potential import Potential, build_potential, load_potential
 
 OLD = Path(__file__).parents[1] / "networks" / "old" / "v2_potential"
 
@@ -45,3 +49,44 @@ def test_the_potentials_that_ship_are_known_to_older_runs() -> None:
     }
     for name, checksum in before.items():
         assert identity(name, f"{name} {checksum}") == f"{name} {checksum}"
+
+
+def small(seed: int) -> Potential:
+    backbone = {"name": "equiformer", "channels": 4, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
+    return build_potential({"backbone": backbone, "elements": ["H", "C", "O"], "scale": 0.02}, seed=seed)
+
+
+def test_a_given_calculator_is_known_by_its_weights_and_precision() -> None:
+    known = identity_of(MLFFCalculator(small(0)))
+    assert known == identity_of(MLFFCalculator(small(0)))
+    assert known.startswith("MLFFCalculator float32 ")
+    others = {identity_of(MLFFCalculator(small(1))), identity_of(MLFFCalculator(small(0), precision="float64"))}
+    assert len(others | {known}) == 3
+    assert identity_of(EMT()) == "EMT"
+
+
+def test_a_run_does_not_go_on_with_another_calculator(tmp_path: Path) -> None:
+    run_md("CH3CH2OH", MLFFCalculator(small(0)), output=tmp_path / "run", steps=np.int64(2), temperature=np.float64(100))
+    for calculator in (MLFFCalculator(small(1)), MLFFCalculator(small(0), precision="float64")):
+        with pytest.raises(OptionError, match="potential"):
+            run_md(None, calculator, output=tmp_path / "run", steps=4, resume=True)
+    assert run_md(None, MLFFCalculator(small(0)), output=tmp_path / "run", steps=4, resume=True).step == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"steps": 2.0}, r"steps is 2\.0\. Give a whole number"),
+        ({"temperature": "300"}, r"temperature is '300'\. Give a number"),
+        ({"time": 1000}, r"time: the unit is missing in '1000'"),
+    ],
+)
+def test_numbers_of_another_type(tmp_path: Path, arguments: dict, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        run_md("CH3CH2OH", EMT(), output=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_potential_without_calculator(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"the potential is a Potential\. Give a name.* MLFFCalculator"):
+        run_md("CH3CH2OH", small(0), output=tmp_path / "run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,9 @@ def fit(peer: Peer, train: Path, folder: Path, workdir: Path, *, threads: int) -
 
 def random_model(peer: Peer, atoms: Atoms, workdir: Path, *, threads: int) -> dict[str, Any]:
     """Loader options of a model that has been fitted to random labels of a structure; kept."""
-    folder = workdir / "models" / f"{peer.name}-{atoms.get_chemical_formula()}-python{sys.version_info.minor}"
-    if not (folder / "model.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_random_labels(atoms, folder / "random.extxyz")
-        return fit(peer, folder / "random.extxyz", folder, workdir, threads=threads)
-    return {"path": str(folder / "model.yace")}
+    folder = workdir / "models" / f"{peer.name}-{atoms.get_chemical_formula()}"
+    if (folder / "model.json").is_file():
+        return {"path": str(folder / "model.yace")}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_random_labels(atoms, folder / "random.extxyz")
+    return fit(peer, folder / "random.extxyz", folder, workdir, threads=threads)

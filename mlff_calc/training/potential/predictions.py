@@ -47,7 +47,8 @@ def write_predictions(path: Path, samples: Sequence[Sample], predictions: Sequen
 
 def _values(sample: Sample, predicted: Prediction) -> dict[str, np.ndarray]:
     labels = {f"REF_{name}": np.asarray(value) for name, value in sample.labels().items()}
-    return labels | {f"mlff_{name}": value for name, value in predicted.items()}
+    given = {name: value for name, value in predicted.items() if name != "stress" or sample.atoms.cell.rank == 3}
+    return labels | {f"mlff_{name}": value for name, value in given.items()}  # what has no volume has no stress
 
 
 def _origin(sample: Sample) -> dict[str, str | int]:

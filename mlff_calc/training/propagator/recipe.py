@@ -66,7 +66,7 @@ class PropagatorSection(Section):
 
 
 class Limits(Section):
-    """The first so many samples of each part; `test: 0` is for a file without test samples."""
+    """Number of samples of each part that are taken, from its beginning; `test: 0` is for a file without test samples."""
 
     train: int | None = Field(None, ge=1)
     """Number of training samples; null for all."""
