@@ -182,9 +182,10 @@ def test_own_data_of_peers(tmp_path: Path) -> None:
 
 
 def test_missing_data_say_what_to_do(tmp_path: Path) -> None:
-    run = PeerRun(peers=[], systems=["ethanol"], threads=[1], workdir=tmp_path, train_minutes=1.0, data=tmp_path / "no")
+    run = PeerRun(parse_peers("nequip"), ["ethanol"], [1], tmp_path / "work", train_minutes=1.0, data=tmp_path / "no")
     with pytest.raises(MLFFError, match=r"no/rmd17/ethanol\.npz"):
         run.run()
+    assert not (tmp_path / "work").exists()  # nothing was installed
 
 
 def test_random_labels_can_be_read(tmp_path: Path) -> None:

@@ -78,9 +78,13 @@ class PeerRun:
             `machine`, `versions`, `training`, `timings` and `failures`, ready for JSON.
         """
         self.workdir = self.workdir.resolve()
-        self._install()
-        if self.train_minutes is not None:
-            self._train_all(self.train_minutes)
+        if self.train_minutes is None:
+            self._install()
+        else:
+            file = self.recipe or shipped_recipe_file("ethanol")
+            files = self._frames(file)
+            self._install()
+            self._train_all(file, files, self.train_minutes)
         for threads in self.threads:
             self._time_all(threads)
         return {
@@ -107,14 +111,17 @@ class PeerRun:
                 self._fail(peer.name, "installation", error)
         self.peers = ready
 
-    def _train_all(self, minutes: float) -> None:
-        file = self.recipe or shipped_recipe_file("ethanol")
+    def _frames(self, file: Path) -> dict[str, Path]:
+        """Files of the frames that all programs get, see `write_parts`; made before anything is installed."""
         with data_folder(self.data):
             recipe = load_recipe(file)
             if not isinstance(recipe, PotentialRecipe):
                 raise OptionError(f"{file} is no recipe of a potential, and peers train nothing else; name another one")
             files = write_parts(recipe, self.workdir / "data")
         self.elements = {int(z) for atoms in read(files["train"], ":") for z in atoms.numbers}
+        return files
+
+    def _train_all(self, file: Path, files: dict[str, Path], minutes: float) -> None:
         runs = self.workdir / "runs"
         for peer in self.peers:
             logger.info("training %s for %g minutes on %d thread(s)", peer.name, minutes, self.threads[0])
