@@ -99,3 +99,16 @@ def test_equation_of_state(tmp_path):
     assert 5.41 < float(re.search(r"cell +([\d.]+), ", text)[1]) < 5.53
     assert 80.0 < float(re.search(r"bulk modulus +([\d.]+) GPa", text)[1]) < 98.0
     assert (tmp_path / "eos.png").stat().st_size > 1000
+
+
+def test_crystal_properties(tmp_path):
+    """Silicon beside its own training data: 5.468 Angstrom, C11 153 and C12 56 GPa from cells strained by 2 %."""
+    command = [sys.executable, str(SCRIPTS / "crystal_properties.py"), "--short", "--potential", shipped("silicon")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(re.search(r"cell +([\d.]+), ", done.stdout)[1]) == pytest.approx(5.468, abs=0.01)
+    matrix = [[float(x) for x in line.split()] for line in re.findall(r"^ +(?:-?[\d.]+ *){6}$", done.stdout, re.MULTILINE)]
+    assert matrix[0][:3] == pytest.approx([153.0, 56.0, 56.0], rel=0.1)
+    assert 60.0 < matrix[3][3] < 90.0
+    assert 2.5 < float(re.search(r"vacancy +([\d.]+) eV in 63 atoms", done.stdout)[1]) < 4.5
+    assert not list(tmp_path.iterdir())
