@@ -23,6 +23,24 @@ _USE = {
 }
 """What the kinds of version 2 are for; from version 3 on, every file says so itself."""
 
+_HEADS = {"head": "heads.energy", "forces_head": "heads.direct_forces"}
+"""Names that the heads of potentials had before version 3, and those they have since."""
+
+
+def with_heads(tensors: Tensors, *, direct: bool) -> Tensors:
+    """Tensors of a potential of version 2 under the names of version 3.
+
+    Args:
+        tensors: Tensors by name.
+        direct: Whether forces are direct; before version 3 the head of direct forces was there in other potentials as well.
+    """
+    parts = {name: name.partition(".") for name in tensors}
+    return {
+        f"{_HEADS.get(first, first)}.{rest}": tensors[name]
+        for name, (first, _, rest) in parts.items()
+        if direct or first != "forces_head"
+    }
+
 
 def _to_2(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
     """Version 2 has another checksum."""
@@ -37,15 +55,7 @@ def _to_3(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
     """
     kind = header.get("kind", "potential")
     if kind == "potential":
-        heads = {"head": "heads.energy"}
-        if header["config"].get("forces") == "direct":
-            heads["forces_head"] = "heads.direct_forces"
-        parts = {name: name.partition(".") for name in tensors}
-        tensors = {
-            f"{heads.get(first, first)}.{rest}": tensors[name]
-            for name, (first, _, rest) in parts.items()
-            if first != "forces_head" or first in heads
-        }
+        tensors = with_heads(tensors, direct=header["config"].get("forces") == "direct")
     return {**header, "kind": kind, "use": _USE.get(kind, "")}, tensors
 
 

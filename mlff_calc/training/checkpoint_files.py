@@ -225,11 +225,6 @@ class _Place:
         """An entry that is to hold the tensors of a network, finite."""
         found = self.mapping(owner, key)
         odd = sorted(map(str, found.keys() ^ like.keys()))
-        if any(name.split(".")[1:2] in (["head"], ["forces_head"]) for name in odd):
-            raise TrainingError(
-                f"{self.path}: it is of a version of mlff_calc in which heads had other names ({shorten(odd[0])}); finish "
-                "the run with that version, or start anew with --overwrite"
-            )
         if odd:
             raise TrainingError(
                 f"{self.path}: its {key} are of another network ({shorten(odd[0])} is on one side only); {CURE}"

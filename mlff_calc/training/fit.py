@@ -34,6 +34,7 @@ from mlff_calc.training.checkpoint_files import (
     load_tensors,
     save_tensors,
 )
+from mlff_calc.training.checkpoint_upgrades import upgrade
 from mlff_calc.training.data import BatchSource, EpochLoader
 from mlff_calc.training.failures import BadBatch, FailureReport
 from mlff_calc.training.folder import RunFolder
@@ -276,10 +277,13 @@ def fit(
 def _restore_best(folder: RunFolder, module: TrainingModule) -> None:
     """Make `best.ckpt` the one that belongs to `last.ckpt`: a killed run may have left a later one, see `Checkpoints`.
 
+    Where an earlier version wrote `last.ckpt`, it is written again as this version does.
+
     Raises:
         TrainingError: One of them is damaged, or of another run.
     """
     last = load_tensors(folder.last)
+    older = upgrade(folder.last, last, module)
     parameters = dict(module.network.named_parameters())
     check_last(folder.last, last, module.state_dict(), parameters)
     check_constants(folder.last, last["state_dict"], module)
@@ -294,6 +298,8 @@ def _restore_best(folder: RunFolder, module: TrainingModule) -> None:
             check_best(folder.best, best, parameters)
         epoch, loss = (best["epoch"], best["loss"]) if best else (-1, math.inf)
         state |= {"best": best, "best_epoch": epoch, "best_loss": loss}
+        older = True
+    if older:
         save_tensors(last, folder.last)
     if state["best"] is None:
         folder.best.unlink(missing_ok=True)  # nothing had been validated

@@ -1,0 +1,64 @@
+"""Runs that earlier versions began: `old/` holds small ones as they were after two of four epochs.
+
+What the later epochs give is what that version gave which began them.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mlff_calc.errors import TrainingError
+from mlff_calc.potential import load_potential
+from mlff_calc.training.checkpoint_files import load_tensors, save_tensors
+from mlff_calc.training.run import train
+
+OLD = Path(__file__).parent / "old"
+LOSSES = {"hegnn_zbl": (0.61427249, 0.61529868), "hegnn_direct": (0.61394529, 0.61511741)}
+"""Losses of the validations of the third and fourth epoch."""
+
+
+@pytest.fixture(params=LOSSES)
+def begun(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    """Name of a run, and a recipe beside its folder `run`."""
+    name = request.param
+    shutil.copytree(OLD / name, tmp_path / "run")
+    shutil.copy(OLD / "cu.extxyz", tmp_path)
+    recipe = yaml.safe_load((OLD / name / "recipe.yaml").read_text())
+    recipe["output"], recipe["data"]["train"] = "run", "cu.extxyz"
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return name, tmp_path / "recipe.yaml"
+
+
+def test_they_go_on_as_they_began(begun: tuple[str, Path]) -> None:
+    name, recipe = begun
+    result = train(recipe, resume=True)
+    rows = list(csv.DictReader((result.folder / "metrics.csv").read_text().splitlines()))
+    assert [float(row["valid_loss"]) for row in rows[2:]] == pytest.approx(LOSSES[name], rel=1e-6)
+    last = load_tensors(result.folder / "checkpoints" / "last.ckpt")
+    n_parameters = len(list(load_potential(result.model).parameters()))
+    groups, states = last["optimizer_states"][0]["param_groups"], last["optimizer_states"][0]["state"]
+    assert len(last["callbacks"]["AveragedWeights"]["average"]) == n_parameters
+    assert [index for group in groups for index in group["params"]] == list(range(n_parameters))
+    assert states.keys() <= set(range(n_parameters))
+    assert not [weight for weight in last["state_dict"] if "heads" not in weight and "head" in weight]
+
+
+def test_one_that_was_changed_is_refused(begun: tuple[str, Path]) -> None:
+    name, recipe = begun
+    path = recipe.parent / "run" / "checkpoints" / "last.ckpt"
+    last = load_tensors(path)
+    del last["optimizer_states"]
+    save_tensors(last, path)
+    with pytest.raises(TrainingError, match=r"last\.ckpt: it is of an earlier version, and lacks something .*--overwrite"):
+        train(recipe, resume=True)
+    last = load_tensors(OLD / name / "checkpoints" / "last.ckpt")
+    last["state_dict"]["potential.head.scale"] = torch.zeros(2)
+    save_tensors(last, path)
+    with pytest.raises(TrainingError, match=r"its state_dict\.potential\.heads\.energy\.scale is a tensor \[2\]"):
+        train(recipe, resume=True)
