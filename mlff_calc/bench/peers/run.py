@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ase.data import chemical_symbols
 from ase.io import read
 
 from mlff_calc.bench.machine import describe_machine
-from mlff_calc.bench.peers import ace_build, mace_build, nequip_build, ours
+from mlff_calc.bench.peers import linear_build, mace_build, nequip_build, ours
 from mlff_calc.bench.peers.catalogue import CUTOFF, Peer
 from mlff_calc.bench.peers.environments import ensure_environment, python_of
 from mlff_calc.bench.peers.frames import write_motion, write_parts
 from mlff_calc.bench.peers.paired import Spread, paired_ratio, run_rounds
 from mlff_calc.bench.peers.session import Session
+from mlff_calc.bench.peers.trained import train_peer
 from mlff_calc.bench.systems import build_system
 from mlff_calc.bench.train import data_folder, shipped_recipe_file, train_by_recipe
 from mlff_calc.errors import BenchmarkError, MLFFError, OptionError
@@ -122,37 +122,26 @@ class PeerRun:
         return files
 
     def _train_all(self, file: Path, files: dict[str, Path], minutes: float) -> None:
-        runs = self.workdir / "runs"
         for peer in self.peers:
             logger.info("training %s for %g minutes on %d thread(s)", peer.name, minutes, self.threads[0])
             try:
-                self.trained[peer.name] = self._train_peer(peer, files, runs / peer.name, minutes)
-                self._errors(
-                    peer.name, python_of(peer.environment, self.workdir), peer.family, self.trained[peer.name], files
-                )
+                options = train_peer(
+                    peer, files, self.elements, minutes, workdir=self.workdir,
+                    versions=self.versions[peer.environment.name], threads=self.threads[0],
+                )  # fmt: skip
+                self.trained[peer.name] = options
+                self._errors(peer.name, python_of(peer.environment, self.workdir), peer.family, options, files)
             except (BenchmarkError, OSError) as error:
                 self._fail(peer.name, "training", error)
         try:
             if self.potential is None:
                 logger.info("training ours for %g minutes on %d thread(s)", minutes, self.threads[0])
-                folder = train_by_recipe(file, minutes, runs / OURS, data=self.data, threads=self.threads[0])
-                self.potential = str(folder)
+                folder = self.workdir / "runs" / OURS
+                self.potential = str(train_by_recipe(file, minutes, folder, data=self.data, threads=self.threads[0]))
             options = {"potential": self.potential, "compiled": self.compiled, "precision": self.precision}
             self._errors(OURS, Path(sys.executable), "mlff", options, files)
         except (MLFFError, OSError) as error:
             self._fail(OURS, "training", error)
-
-    def _train_peer(self, peer: Peer, files: dict[str, Path], folder: Path, minutes: float) -> dict[str, Any]:
-        threads = self.threads[0]
-        if peer.family == "ace":
-            return ace_build.fit(peer, files["train"], folder, self.workdir, threads=threads)
-        if peer.family == "mace":
-            return mace_build.train(peer, files, folder, self.workdir, minutes, threads=threads)
-        symbols = [chemical_symbols[z] for z in sorted(self.elements)]
-        config = nequip_build.training_config(peer, symbols, files["train"], files["validation"], minutes=minutes)
-        checkpoint = nequip_build.train(peer, config, folder, self.workdir, threads=threads)
-        target = folder / f"model-{threads}.nequip.pt2"
-        return nequip_build.compile_checkpoint(peer, checkpoint, target, self.workdir, threads=threads)
 
     def _errors(self, name: str, python: Path, loader: str, options: dict[str, Any], files: dict[str, Path]) -> None:
         with Session(python, threads=self.threads[0], log=self.workdir / "logs" / f"{name}.log") as session:
@@ -202,7 +191,8 @@ class PeerRun:
             row = {
                 "threads": threads, "system": system, "program": name, "what": what, "form": note, "n_atoms": len(atoms),
                 "n_edges": n_edges, "steps": int(values.size), "ms": asdict(spread),
-                "us_per_edge": 1e3 * spread.median / max(n_edges, 1), "ratio": asdict(ratio) if ratio else None,
+                "us_per_edge": 1e3 * spread.median / max(n_edges, 1), "us_per_atom": 1e3 * spread.median / len(atoms),
+                "clock": "processor" if threads == 1 else "wall", "ratio": asdict(ratio) if ratio else None,
             }  # fmt: skip
             self.timings.append(row)
 
@@ -216,10 +206,13 @@ class PeerRun:
             return "mlff", options, what, cutoff
         peer = next(peer for peer in self.peers if peer.name == name)
         known = set(atoms.numbers.tolist()) <= self.elements
+        linear = peer.family in linear_build.FAMILIES
         if name in self.trained and known and threads == self.threads[0]:
-            return peer.family, self.trained[name], f"{peer.what}, trained", CUTOFF
-        if peer.family == "ace":
-            return "ace", ace_build.random_model(peer, atoms, self.workdir, threads=threads), peer.what, CUTOFF
+            cutoff = linear_build.cutoff_of(self.trained[name]) if linear else CUTOFF
+            return peer.family, self.trained[name], f"{peer.what}, trained", cutoff
+        if linear:
+            options = linear_build.random_model(peer, atoms, self.workdir, threads=threads)
+            return peer.family, options, peer.what, linear_build.cutoff_of(options)
         if peer.family == "mace":
             return "mace", mace_build.random_model(peer, atoms.numbers.tolist()), peer.what, CUTOFF
         versions = self.versions[peer.environment.name]

@@ -3,6 +3,8 @@
 It runs in the environment of the program it times, so it needs only numpy, ase and that program. It reads one JSON command
 per line and answers each with one JSON line; whatever a program prints goes to stderr. The parent (`session.py`) keeps one
 such process per program and lets them take turns, so that a machine that speeds up or slows down does so for all.
+One thread is timed by the processor time of its process, so that other programs do not stand in the figures; several threads
+by the wall.
 
 | command | fields | answer |
 |---|---|---|
@@ -99,14 +101,21 @@ def load_ace(path: str) -> tuple[Any, str]:
 
     from pyace import PyACECalculator
 
-    references = json.loads(Path(path).with_suffix(".json").read_text())
+    references = json.loads(Path(path).read_text())["references"]
 
     class Referenced(PyACECalculator):
         def calculate(self, *args: Any, **kwargs: Any) -> None:
             super().calculate(*args, **kwargs)
             self.results["energy"] += sum(references[symbol] for symbol in self.atoms.symbols)
 
-    return Referenced(path), "C-tilde"
+    return Referenced(str(Path(path).with_suffix(".yace"))), "C-tilde"
+
+
+def load_snap(path: str) -> tuple[Any, str]:
+    """A fitted SNAP in LAMMPS, with the reference energies of its fit."""
+    from snap_system import SNAPCalculator
+
+    return SNAPCalculator(path), "pair_style snap"
 
 
 LOADERS: dict[str, Callable[..., tuple[Any, str]]] = {
@@ -114,13 +123,19 @@ LOADERS: dict[str, Callable[..., tuple[Any, str]]] = {
     "nequip": load_nequip,
     "mace": load_mace,
     "ace": load_ace,
+    "snap": load_snap,
 }
 
 
 class Worker:
-    """Calculators by key, and what can be asked of them."""
+    """Calculators by key, and what can be asked of them.
 
-    def __init__(self) -> None:
+    Args:
+        threads: Number of threads.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.clock = time.process_time if threads == 1 else time.perf_counter
         self.calculators: dict[str, Any] = {}
         self.frames: dict[str, tuple[Any, dict[str, np.ndarray]]] = {}
 
@@ -143,10 +158,10 @@ class Worker:
         seconds = []
         for index in range(start, start + steps):
             atoms.positions[:] = data["positions"][index % len(data["positions"])]
-            begin = time.perf_counter()
+            begin = self.clock()
             forces = atoms.get_forces()
             energy = atoms.get_potential_energy()
-            seconds.append(time.perf_counter() - begin)
+            seconds.append(self.clock() - begin)
             if not np.isfinite(forces).all():
                 raise ValueError(f"forces of frame {index} are not finite")
         return {"seconds": seconds, "energy": float(energy)}
@@ -193,7 +208,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # programs that print must not disturb the answers
     set_threads(threads)
-    worker = Worker()
+    worker = Worker(threads)
     for line in sys.stdin:
         command = json.loads(line)
         if command["command"] == "stop":
