@@ -92,7 +92,7 @@ _ALLEGRO_MODEL = {
     "readout_mlp_nonlinearity": "silu",
 }
 
-_SNAP_CUTOFFS = {"cutoffs": [4.5, 5.0, 5.5]}
+_SNAP_CUTOFFS = {"cutoffs": [5.0, 5.25, 5.5]}
 
 PEERS: dict[str, Peer] = {
     peer.name: peer

@@ -148,7 +148,8 @@ class PeerRun:
             session.ask("load", key="test", loader=loader, options=options)
             reply = session.ask("errors", key="test", frames=str(files["test"]))
         row = {"program": name} | {error: reply[error] for error in ("force_mae", "force_rmse", "energy_mae")}
-        logger.info("%s: force MAE %.2f meV/Angstrom, energy MAE %.2f meV/atom", name, row["force_mae"], row["energy_mae"])
+        text = "%s: force MAE %.2f, RMSE %.2f meV/Angstrom, energy MAE %.2f meV/atom"
+        logger.info(text, name, row["force_mae"], row["force_rmse"], row["energy_mae"])
         self.training.append(row)
 
     def _time_all(self, threads: int) -> None:
