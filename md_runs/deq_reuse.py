@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ase.build import bulk, molecule
 
-from mlff_calc.bench.reuse_cost import step_costs
-from mlff_calc.bench.reuse_study import (
+from mlff_calc.bench.studies.reuse_cost import step_costs
+from mlff_calc.bench.studies.reuse_study import (
     Study,
     constant_energy,
     plot,

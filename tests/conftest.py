@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
 import signal
+import subprocess
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+from mlff_calc.cli.main import main
 
 _THREADS = os.environ.get("MLFF_TEST_THREADS", "1")
 torch.set_num_threads(int(_THREADS))
@@ -60,3 +68,34 @@ def global_state_is_kept() -> object:
         torch.set_default_dtype(before[0])
         torch.set_num_threads(before[1])
         pytest.fail(f"global state of torch changed: (default dtype, threads) {before} -> {after}")
+
+
+@pytest.fixture(scope="session")
+def mlff() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the program `mlff` in this process, in a folder `cwd`, as its entry point does.
+
+    A child process, which loads every library anew, is for tests in which the process itself matters: signals, limits,
+    environments. Warnings are lines on stderr here as they are there.
+    """
+    return _mlff
+
+
+def _mlff(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    package, out, err = logging.getLogger("mlff_calc"), io.StringIO(), io.StringIO()
+    before = (package.handlers[:], package.level, package.propagate)
+    status: object = 0
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")
+        try:
+            main([str(word) for word in words])
+        except SystemExit as leaving:
+            status = leaving.code
+        finally:
+            package.handlers[:], package.propagate = before[0], before[2]
+            package.setLevel(before[1])
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())

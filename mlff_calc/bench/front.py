@@ -31,7 +31,7 @@ from mlff_calc.bench.threads import limited_threads
 from mlff_calc.bench.train import run_training
 from mlff_calc.errors import BenchmarkError, OptionError
 from mlff_calc.potential import load_potential
-from mlff_calc.training.files import write_atomic
+from mlff_calc.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ def write_results(result: dict[str, Any], folder: Path) -> None:
     """Write `front.json`, `front.md` and `front.png`, each whole or not at all."""
     texts = {"json": json.dumps(result, indent=2) + "\n", "md": as_markdown(result["rows"])}
     for ending, text in texts.items():
-        write_atomic(folder / f"front.{ending}", text)
+        write_whole(folder / f"front.{ending}", text)
     draw_front(result["rows"], folder / "front.png")
 
 

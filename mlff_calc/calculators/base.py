@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -14,31 +13,35 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from mlff_calc.bounded import shorten
-from mlff_calc.calculators.checks import ElementCheck, ignored_inputs, warn_ignored
+from mlff_calc.calculators.checks import ElementCheck, IgnoredInputs
 from mlff_calc.calculators.convert import to_atoms
 from mlff_calc.calculators.extrapolation import DomainWatch
 from mlff_calc.calculators.lists import NeighborLists
-from mlff_calc.calculators.outputs import Arrays, Results, empty_arrays, no_stress_reason, restored_results, to_host
-from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
-from mlff_calc.calculators.sharing import Turn, in_forked_child, prepare_for_forks, written_atoms
-from mlff_calc.calculators.snapshot import INPUTS, Snapshot, differences
+from mlff_calc.calculators.models import compiled_files, device_of, load_model, reuse_mode, runs_code
+from mlff_calc.calculators.outputs import (
+    Arrays,
+    Results,
+    empty_arrays,
+    is_finite,
+    not_finite,
+    require_stress,
+    to_host,
+)
+from mlff_calc.calculators.reuse import ReusingModel
+from mlff_calc.calculators.sharing import Turn, check_fork, in_forked_child, prepare_for_forks, written_atoms
+from mlff_calc.calculators.snapshot import Snapshot, differences
+from mlff_calc.calculators.state import calculator_state, restore_state
 from mlff_calc.calculators.stats import CalculatorStats
-from mlff_calc.device import deterministic_sums, gradients_on, resolve_device
+from mlff_calc.device import deterministic_sums, gradients_on
 from mlff_calc.errors import OptionError, SimulationError, StructureError
-from mlff_calc.export.exported import ExportedPotential
 from mlff_calc.fixed_point.memory import RunCache
-from mlff_calc.graph.box import all_finite
 from mlff_calc.graph.frame import Frame, System
 from mlff_calc.graph.keys import Graph
 from mlff_calc.graph.occupancy import check_occupancy
 from mlff_calc.memory import keep_freed_memory
 from mlff_calc.near import suggestion
-from mlff_calc.potential.fixed_point import FixedPointPotential
-from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
 STRESSES = frozenset({"stress", "stresses"})
@@ -48,8 +51,8 @@ _TRANSIENT = ("_lists", "_models", "_reusing", "_device", "_check_elements", "_k
 class GraphCalculator(Calculator):
     """An ASE calculator that turns atoms into a graph, evaluates it, and hands out arrays.
 
-    Subclasses hold `self._potentials` and implement `_load`, `_outputs` and `_results`. What can be made anew (models on
-    a device, neighbour lists) is left out of pickles and deep copies and comes back at the next calculation.
+    Subclasses hand over their potentials and implement `_results`. What can be made anew (models on a device, neighbour
+    lists) is left out of pickles and deep copies and comes back at the next calculation.
 
     Threads that share a calculator take turns; children of a fork compute with one thread (`sharing.py`).
     """
@@ -74,7 +77,7 @@ class GraphCalculator(Calculator):
         self._potentials = list(potentials)
         self.stats = CalculatorStats()
         self._caches = [RunCache() for _ in self._potentials]
-        self._said_ignored = False
+        self._ignored = IgnoredInputs()
         self.watch = DomainWatch(self._potentials, self.stats)
         self.parameters.update(parameters)
         self._prepare()
@@ -123,7 +126,7 @@ class GraphCalculator(Calculator):
 
         They are, when a neighbour list was built changes no edge, unless fixed points are reused.
         """
-        return all(self._mode(potential) is None for potential in self._potentials)
+        return all(reuse_mode(potential, self.parameters) is None for potential in self._potentials)
 
     def get_state(self) -> dict[str, Any] | None:
         """What the next results depend on beside the structure, and the last results, in plain types and arrays.
@@ -133,13 +136,7 @@ class GraphCalculator(Calculator):
         """
         if self.history_free:
             return None
-        state: dict[str, Any] = {"runs": [cache.plain() for cache in self._caches]}
-        if self._last is not None and self.results:
-            frame, others = self._last.frame, self._last.others
-            state["atoms"] = {name: getattr(frame, name).copy() for name in ("numbers", "positions", "pbc", "cell")}
-            state["arrays"] = {name: others[name].copy() for name in INPUTS if name in others}
-            state["results"] = dict(self.results)
-        return state
+        return calculator_state(self._caches, self._last, {} if self._last is None else self.results)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up what `get_state` gave, so that a run goes on bit for bit.
@@ -148,16 +145,9 @@ class GraphCalculator(Calculator):
             SimulationError: this is no such state.
         """
         self._ensure_prepared()
-        try:
-            for cache, plain in zip(self._caches, state["runs"], strict=True):
-                cache.load(plain, self._device)
-            if "results" in state:
-                self.atoms, self.results = restored_results(state)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-            reason = shorten(f"{type(error).__name__}: {error}", 200)
-            raise SimulationError(
-                f"the saved state of the calculator is damaged, or of another one ({reason}). Start over with --overwrite."
-            ) from error
+        restored = restore_state(state, self._caches, self._device)
+        if restored is not None:
+            self._last, self.results = restored
 
     @property
     def potentials(self) -> tuple[Any, ...]:
@@ -177,10 +167,8 @@ class GraphCalculator(Calculator):
         """
         options = self.parameters
         prepare_for_forks()
-        exported = [one for one in self._potentials if isinstance(one, ExportedPotential)]
-        automatic = options["device"] == "auto" and exported
-        device = resolve_device(exported[0].metadata.device if automatic else options["device"])
-        _check_fork(device, exported)
+        device = device_of(self._potentials, options["device"])
+        check_fork(device, compiled_files(self._potentials))
         if device.type == "cpu":
             keep_freed_memory()
         if options["compile"] and options["deterministic"]:
@@ -193,7 +181,7 @@ class GraphCalculator(Calculator):
         elements = set.intersection(*(set(potential.elements) for potential in self._potentials))
         self._check_elements = ElementCheck(elements)
         self._models = [
-            self._load(potential, device, cache)
+            load_model(potential, options, device, cache, self.stats)
             for potential, cache in zip(self._potentials, self._caches, strict=True)
         ]
         for cache in self._caches:
@@ -204,39 +192,12 @@ class GraphCalculator(Calculator):
 
     def _ensure_prepared(self) -> None:
         """After a pickle or a deep copy: make what was left out. In the child of a fork: compiled code for one thread."""
-        if self._models is None or (self._prepared_in != os.getpid() and in_forked_child() and self._holds_code()):
+        if self._models is None or (self._prepared_in != os.getpid() and in_forked_child() and self._runs_code()):
             self._prepare()
 
-    def _holds_code(self) -> bool:
+    def _runs_code(self) -> bool:
         """Whether models are more than tensors and Python, or stand on a GPU: such do not survive a fork."""
-        exported = any(isinstance(potential, ExportedPotential) for potential in self._potentials)
-        return bool(self.parameters["compile"]) or exported or self._device.type != "cpu"
-
-    def _load(self, potential: Any, device: torch.device, cache: RunCache) -> Any:
-        """What is called with a graph: a copy in the precision asked for, on `device`; the user's object is left alone."""
-        precision, mode = self.parameters["precision"], self._mode(potential)
-        if isinstance(potential, ExportedPotential):
-            if self.parameters["compile"]:
-                raise OptionError(f"{potential.path} is exported already; leave compile off")
-            return potential.to_precision(precision).to(device)
-        eager = potential.to_precision(precision).to(device).eval().requires_grad_(False)
-        step: Any = eager
-        if self.parameters["compile"]:
-            from mlff_calc.export import compile_potential
-
-            step = compile_potential(
-                potential, device=device, precision=precision, step=None if mode is None else mode.sizes
-            )
-        elif mode is not None:
-            step = FixedPointStep(eager, mode.sizes)
-        if mode is None:
-            return ColdModel(eager, self.stats) if isinstance(potential, FixedPointPotential) else step
-        return ReusingModel(eager, mode, step, cache, self.stats)
-
-    def _mode(self, potential: Any) -> Reuse | None:
-        """How fixed points of a potential are reused; None where there are none, or they are not."""
-        fixed_point = isinstance(potential, FixedPointPotential) and not potential.direct_forces
-        return reuse_of(self.parameters["reuse"], fixed_point=fixed_point, precision=self.parameters["precision"])
+        return self._device.type != "cpu" or runs_code(self._potentials, self.parameters)
 
     @abstractmethod
     def _results(self, outputs: list[Arrays], system: System) -> Results:
@@ -279,7 +240,7 @@ class GraphCalculator(Calculator):
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation; inputs the potential ignores are warned about here, once."""
-        self._note_ignored(atoms)
+        self._ignored(atoms)
         return differences(self._last, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
@@ -299,7 +260,7 @@ class GraphCalculator(Calculator):
                     return None
                 source = self._source(atoms)
                 if name in STRESSES:
-                    _require_stress(System(source.numbers, source.cell.array, source.pbc))
+                    require_stress(System(source.numbers, source.cell.array, source.pbc))
                 self.calculate(source, [name], changes)
             result = self._held[name]
             return result.copy() if isinstance(result, np.ndarray) else result
@@ -341,12 +302,15 @@ class GraphCalculator(Calculator):
                 outputs = self._evaluate(source, frame)
             results = self._results(outputs, frame.system)
             self.stats.n_calls += 1
-            self._require_finite(results, frame, source)
+            if not is_finite(results):  # the run that asked stops, and the fixed point behind such numbers is forgotten
+                for cache in self._caches:
+                    cache.forget(source)
+                raise not_finite(results, frame.numbers)
             self._held = results
         finally:
             self._turn.new_results()
         if "stress" not in results and not STRESSES.isdisjoint(properties):
-            _require_stress(frame.system)
+            require_stress(frame.system)
             raise PropertyNotImplementedError("this potential gives direct forces and no virial, so it has no stress")
 
     def _take_in(self, source: Atoms) -> Frame:
@@ -356,31 +320,13 @@ class GraphCalculator(Calculator):
             UnknownElementError, StructureError: the structure cannot be evaluated.
         """
         check_occupancy(source)
-        self._note_ignored(source)
+        self._ignored(source)
         last = Snapshot(source, None if self._last is None else self._last.frame)
         if last.frame.numbers is not self._known:
             self._check_elements(last.frame.numbers)
             self._known = last.frame.numbers
         self._last = last
         return last.frame
-
-    def _require_finite(self, results: Results, frame: Frame, source: Atoms) -> None:
-        """Stop the run that asked, instead of handing it numbers that are none; forget the fixed point behind them.
-
-        Raises:
-            SimulationError: naming the first atom with such a force.
-        """
-        forces = results["forces"]
-        if math.isfinite(results["energy"]) and all_finite(forces):
-            return
-        for cache in self._caches:
-            cache.forget(source)
-        bad = np.flatnonzero(~np.isfinite(forces).all(axis=1))
-        where = f", first at atom {bad[0]} ({chemical_symbols[frame.numbers[bad[0]]]})" if len(bad) else ""
-        raise SimulationError(
-            f"the potential gave an energy of {results['energy']} eV and {len(bad)} forces that are not finite{where}; the "
-            "structure is probably far from what it was trained on. Look at this frame, or try precision='float64'"
-        )
 
     def evaluate(self, structure: object) -> Results:
         """All results for a structure of ASE or pymatgen.
@@ -449,45 +395,6 @@ class GraphCalculator(Calculator):
             raise StructureError("no structure was given and none was calculated before; call with atoms")
         return self._last.atoms()
 
-    def _note_ignored(self, atoms: Atoms) -> None:
-        """Warn once per calculator about charges and spins that change nothing."""
-        if self._said_ignored:
-            return
-        found = ignored_inputs(atoms)
-        if found:
-            self._said_ignored = True
-            warn_ignored(found)
-
     def __getstate__(self) -> dict[str, Any]:
         """State without models on a device, compiled code and neighbour lists."""
         return {**self.__dict__, **dict.fromkeys(_TRANSIENT)}
-
-
-def _check_fork(device: torch.device, exported: Sequence[ExportedPotential]) -> None:
-    """Refuse what would hang or fail in the child of a fork.
-
-    Raises:
-        OptionError: a GPU, or compiled files, whose number of threads was fixed when they were written.
-    """
-    if not in_forked_child():
-        return
-    cure = "start processes by spawn instead: multiprocessing.get_context('spawn'), or joblib's loky"
-    if device.type == "cuda" and torch.cuda._is_in_bad_fork():
-        raise OptionError(f"device {device} cannot be used in a process forked from one that used a GPU; {cure}")
-    compiled = [one.path for one in exported if str(one.path).endswith(".pt2")]
-    if compiled:
-        raise OptionError(
-            f"{compiled[0]} is compiled for the threads of the process it was written in, and may wait for ever for those "
-            f"that a fork does not copy; {cure}, or use a TorchScript file (.pt)"
-        )
-
-
-def _require_stress(system: System) -> None:
-    """Refuse a stress where there is none.
-
-    Raises:
-        PropertyNotImplementedError: with the cure.
-    """
-    reason = no_stress_reason(system)
-    if reason is not None:
-        raise PropertyNotImplementedError(reason)

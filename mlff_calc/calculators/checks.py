@@ -71,6 +71,22 @@ def ignored_inputs(atoms: Atoms) -> list[str]:
     return found
 
 
+class IgnoredInputs:
+    """Warns about charges and spins that change nothing, once."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, atoms: Atoms) -> None:
+        """Look at a structure; see `ignored_inputs`."""
+        if self._said:
+            return
+        found = ignored_inputs(atoms)
+        if found:
+            self._said = True
+            warn_ignored(found)
+
+
 def warn_ignored(found: list[str]) -> None:
     """Warn that `found` (from `ignored_inputs`) does not change the results."""
     warnings.warn(

@@ -20,13 +20,17 @@ zero, is left out.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from mlff_calc.errors import SimulationError
+from mlff_calc.graph.box import all_finite
 from mlff_calc.graph.frame import System
 from mlff_calc.potential.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
 
@@ -52,6 +56,17 @@ def no_stress_reason(system: System) -> str | None:
             "give the cell a height (atoms.center(vacuum=10.0, axis=2) for a slab). Energy and forces need none"
         )
     return None
+
+
+def require_stress(system: System) -> None:
+    """Refuse a stress where there is none.
+
+    Raises:
+        PropertyNotImplementedError: with the cure.
+    """
+    reason = no_stress_reason(system)
+    if reason is not None:
+        raise PropertyNotImplementedError(reason)
 
 
 def to_host(outputs: dict[str, torch.Tensor], system: System) -> Arrays:
@@ -107,21 +122,21 @@ def ase_results(arrays: Arrays, system: System) -> Results:
     return results
 
 
-def restored_results(state: dict[str, Any]) -> tuple[Atoms, dict[str, Any]]:
-    """Structure and results from the state of a calculator, as `get_state` wrote them.
+def is_finite(results: Results) -> bool:
+    """Whether the energy and all forces are finite."""
+    return math.isfinite(results["energy"]) and all_finite(results["forces"])
 
-    Raises:
-        KeyError, TypeError, ValueError: they are not there, have other shapes, or are not finite.
+
+def not_finite(results: Results, numbers: NDArray[np.int64]) -> SimulationError:
+    """The error for numbers that are none, which names the first atom with such a force.
+
+    Args:
+        results: energy, and forces [n_atoms, 3].
+        numbers: atomic numbers [n_atoms].
     """
-    atoms = Atoms(**state["atoms"])
-    for name, array in state.get("arrays", {}).items():
-        atoms.set_array(name, np.asarray(array))
-    results = dict(state["results"])
-    shapes = {"energy": (), "free_energy": (), "forces": (len(atoms), 3), "stress": (6,), "energies": (len(atoms),)}
-    for name in {"energy", "forces", *results}:
-        found = np.asarray(results[name], dtype=float)
-        if found.shape != shapes.get(name, found.shape) or not np.isfinite(found).all():
-            raise ValueError(f"{name} has shape {list(found.shape)}, or is not finite")
-    if not np.isfinite(atoms.positions).all():
-        raise ValueError("positions are not finite")
-    return atoms, results
+    bad = np.flatnonzero(~np.isfinite(results["forces"]).all(axis=1))
+    where = f", first at atom {bad[0]} ({chemical_symbols[numbers[bad[0]]]})" if len(bad) else ""
+    return SimulationError(
+        f"the potential gave an energy of {results['energy']} eV and {len(bad)} forces that are not finite{where}; the "
+        "structure is probably far from what it was trained on. Look at this frame, or try precision='float64'"
+    )

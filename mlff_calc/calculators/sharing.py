@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from types import FrameType
 
 import torch
 from ase import Atoms
+
+from mlff_calc.errors import OptionError
 
 _IN_CHILD = False
 
@@ -83,6 +87,28 @@ def prepare_for_forks() -> None:
 def in_forked_child() -> bool:
     """Whether this process was forked from one that had a calculator."""
     return _IN_CHILD
+
+
+def check_fork(device: torch.device, compiled: Sequence[Path]) -> None:
+    """Refuse what would hang or fail in the child of a fork.
+
+    Args:
+        device: where models are to run.
+        compiled: exported files of compiled code.
+
+    Raises:
+        OptionError: a GPU, or compiled files, whose number of threads was fixed when they were written.
+    """
+    if not in_forked_child():
+        return
+    cure = "start processes by spawn instead: multiprocessing.get_context('spawn'), or joblib's loky"
+    if device.type == "cuda" and torch.cuda._is_in_bad_fork():
+        raise OptionError(f"device {device} cannot be used in a process forked from one that used a GPU; {cure}")
+    if compiled:
+        raise OptionError(
+            f"{compiled[0]} is compiled for the threads of the process it was written in, and may wait for ever for those "
+            f"that a fork does not copy; {cure}, or use a TorchScript file (.pt)"
+        )
 
 
 def _one_thread() -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mlff_calc.whole_files import write_whole
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -81,6 +83,4 @@ def give(result: dict[str, Any], json_file: Path | None, tables: list[Table]) ->
         console.print(table)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        partial = json_file.with_name(f"{json_file.name}.part")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(json_file)
+        write_whole(json_file, text + "\n")

@@ -14,7 +14,7 @@ from mlff_calc.cli.console import say
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mlff_calc.bench.expressivity import Cell
+    from mlff_calc.bench.studies.expressivity import Cell
 
 QUICK = ("1,2,3,4", "2-fold,3-fold,tetrahedron,cube", 2)
 
@@ -61,8 +61,8 @@ def expressivity(
 
     Ends with status 1 where they differ.
     """
-    from mlff_calc.bench import expressivity as study
     from mlff_calc.bench.machine import describe_machine
+    from mlff_calc.bench.studies import expressivity as study
     from mlff_calc.bench.threads import limited_threads
 
     usual = (",".join(map(str, study.DEGREES)), ",".join(study.STRUCTURES), 10)
@@ -92,7 +92,7 @@ def expressivity(
 
 def expressivity_tables(cells: Sequence[Cell], noise: Sequence[dict[str, Any]]) -> list[Table]:
     """Accuracies, what theory says, lengths of summed features, and accuracies with noise."""
-    from mlff_calc.bench.expressivity import POOLED_ZERO
+    from mlff_calc.bench.studies.expressivity import POOLED_ZERO
 
     measured = {(cell.row, cell.structure): _accuracy(cell) for cell in cells}
     theory = {(cell.row, cell.structure): f"{100.0 * cell.expected:.0f}" for cell in cells}

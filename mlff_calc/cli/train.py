@@ -71,9 +71,9 @@ def train(
 def _write_about(kind: str, output: Path | None, *, schema: bool, overwrite: bool) -> None:
     """Print or write the commented recipe of a kind, or the schema of its recipes."""
     from mlff_calc.errors import OptionError
-    from mlff_calc.training.files import write_atomic
     from mlff_calc.training.kinds import task_of
     from mlff_calc.training.recipe_schema import recipe_schema
+    from mlff_calc.whole_files import write_whole
 
     text = json.dumps(recipe_schema(kind), indent=2) + "\n" if schema else task_of(kind).example
     if output is None:
@@ -81,5 +81,5 @@ def _write_about(kind: str, output: Path | None, *, schema: bool, overwrite: boo
         return
     if output.exists() and not overwrite:
         raise OptionError(f"{output}: exists already; give another --output, or --overwrite")
-    write_atomic(output, text)
+    write_whole(output, text)
     typer.echo(f"wrote {output}" + ("" if schema else f"; edit it, then: mlff train {output}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from mlff_calc.datasets.readers import STORED
 from mlff_calc.datasets.sample import Sample
 from mlff_calc.errors import DatasetError, OptionError
+from mlff_calc.whole_files import replacing
 
 _AT_ONCE = 256
 """Frames that are held at once. Raising it makes writing faster, and takes more memory."""
@@ -32,26 +33,19 @@ def write_frames(path: Path, samples: Iterable[Sample], progress: Callable[[int]
         DatasetError: Another ending, no frames, or a package that is missing; an error of the frames.
         OSError: The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        writer = _writer(path, temporary)
-        count = 0
+    count = 0
+    with replacing(path) as temporary:
         try:
-            for some in _blocks(samples):
-                writer.write(some)
-                count += len(some)
-                progress(count)
+            with closing(_writer(path, temporary)) as writer:
+                for some in _blocks(samples):
+                    writer.write(some)
+                    count += len(some)
+                    progress(count)
         finally:
-            writer.close()
+            with suppress(OSError):
+                temporary.with_name(f"{temporary.name}-lock").unlink(missing_ok=True)
         if count == 0:
             raise DatasetError(f"there is no frame to write to {path}; name other files or another index")
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        for left in (temporary, temporary.with_name(f"{temporary.name}-lock")):
-            with suppress(OSError):
-                left.unlink(missing_ok=True)
     return count
 
 

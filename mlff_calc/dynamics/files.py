@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,7 @@ from types import TracebackType
 
 from mlff_calc.errors import SimulationError
 from mlff_calc.locks import same_file
+from mlff_calc.whole_files import write_whole
 
 RESUME = "Free space or choose another disk, then go on with --resume."
 _PIECE = 64 * 1024 * 1024  # bytes read at once; one call to the system reads at most 2 GiB, whatever is asked for
@@ -29,18 +29,21 @@ def free_name(path: Path, suffix: str = "") -> Path:
     return place
 
 
-def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
+def write_atomically(path: Path, content: bytes | Iterable[bytes], *, sync: bool = True) -> None:
     """Write a file so that a reader, or a kill, sees the old content or the new one and nothing between.
 
     Args:
         path: the file.
-        content: its new content.
+        content: its new content, or pieces of it.
         sync: wait until it is on the disk, so that it survives a power cut as well.
 
     Raises:
         SimulationError: the disk refuses (full, read-only, quota); the old content is still there.
     """
-    _replace(path, [content], sync=sync)
+    try:
+        write_whole(path, content, sync=sync)
+    except OSError as error:
+        raise write_failure(path, error) from error
 
 
 def copy_atomically(descriptor: int, size: int, path: Path) -> None:
@@ -54,7 +57,7 @@ def copy_atomically(descriptor: int, size: int, path: Path) -> None:
     Raises:
         SimulationError: the disk refuses, or the open file is shorter; what was at `path` is still there.
     """
-    _replace(path, _pieces(descriptor, size), sync=True)
+    write_atomically(path, _pieces(descriptor, size))
 
 
 def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
@@ -65,32 +68,6 @@ def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
             raise OSError(errno.EIO, f"the open file that it is copied from ends after {done} of {size} bytes")
         done += len(piece)
         yield piece
-
-
-def _replace(path: Path, content: Iterable[bytes], *, sync: bool) -> None:
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            for piece in content:
-                file.write(piece)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        partial.replace(path)
-        if sync:
-            _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise write_failure(path, error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def reason(error: OSError) -> str:

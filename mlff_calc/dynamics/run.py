@@ -21,8 +21,6 @@ on the grid of `checkpoint_interval`, in the run that goes on just as in the run
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,18 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms, units
-from ase.md.md import MolecularDynamics
+from ase import Atoms
 
-from mlff_calc.dynamics.domain import DomainGuard, Outside
-from mlff_calc.dynamics.ensembles import (
-    EnsembleOptions,
-    build_integrator,
-    check_structure,
-    conserved_energy,
-    get_internals,
-    set_internals,
-)
+from mlff_calc.dynamics.domain import Outside
+from mlff_calc.dynamics.ensembles import EnsembleOptions, check_structure
 from mlff_calc.dynamics.files import write_failure
 from mlff_calc.dynamics.folder import (
     LOG,
@@ -51,21 +41,17 @@ from mlff_calc.dynamics.folder import (
     SYNCED_STATE,
     TRAJECTORY,
     FolderMark,
-    check_place,
     has_state,
     load_newest,
     look,
     refuse_changed,
     refuse_other_run,
 )
-from mlff_calc.dynamics.guards import find_trouble
-from mlff_calc.dynamics.log import LogFile, LogRow
+from mlff_calc.dynamics.loop import Listener, StepLoop
 from mlff_calc.dynamics.options import RunOptions, check_unchanged, from_dict, to_dict, with_steps
-from mlff_calc.dynamics.random_state import generator_state, restore_generator
+from mlff_calc.dynamics.random_state import generator_state
 from mlff_calc.dynamics.signals import StopRequest
 from mlff_calc.dynamics.state import RunState
-from mlff_calc.dynamics.stopped import LastWhole
-from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.dynamics.velocities import (
     bring_to_rest,
     degrees_of_freedom,
@@ -74,13 +60,11 @@ from mlff_calc.dynamics.velocities import (
 )
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.masses import refuse_named_masses
-from mlff_calc.locks import FolderLock, folder_lock
-
-SYNC_S = 5.0
+from mlff_calc.locks import folder_lock
+from mlff_calc.whole_files import leftovers
 
 __all__ = ["LOG", "STATE", "STOPPED", "SYNCED_STATE", "TRAJECTORY", "MDRun", "RunResult", "refuse_other_run"]
 
-Listener = Callable[[LogRow], None]
 Ending = Callable[["RunResult | SimulationError"], None]
 
 
@@ -242,11 +226,11 @@ class MDRun:
                 moved or deleted during the run.
             OptionError: the ensemble, the threshold or `domain` needs what the calculator does not give.
         """
-        loop = _Loop(self, listener)
+        loop = StepLoop(self.folder, self.state, fresh=self._fresh, listener=listener)
         with loop.guard.listening():
             return self._run(loop, ending)
 
-    def _run(self, loop: _Loop, ending: Ending | None) -> RunResult:
+    def _run(self, loop: StepLoop, ending: Ending | None) -> RunResult:
         if self._fresh:
             loop.try_structure()
         try:
@@ -257,6 +241,8 @@ class MDRun:
             refuse_changed(self.folder, self._seen)
             self.begun = True
             stack.callback(self._look_again)
+            for left in leftovers(self.folder, OWN_FILES):  # of a process that was killed while it wrote
+                left.unlink(missing_ok=True)
             if self._fresh:
                 self._clear()
             loop.open_files(stack, lock)
@@ -291,185 +277,3 @@ class MDRun:
         """Remove what an earlier run left, its states before its frames, so that nothing left over looks like a run."""
         for name in OWN_FILES:
             (self.folder / name).unlink(missing_ok=True)
-
-
-class _Loop:
-    """The steps of a run; `open_files` comes before the first of them."""
-
-    lock: FolderLock
-    trajectory: TrajectoryFile
-    log: LogFile
-
-    def __init__(self, run: MDRun, listener: Listener | None) -> None:
-        self.run, self.state, self.listener = run, run.state, listener
-        self.atoms, self.options, self.ensemble = run.atoms, run.options, run.ensemble
-        self.folder = run.folder
-        self.rng = restore_generator(self.state.rng)
-        if self.state.n_free is None:  # saved by a version that counted anew at every start
-            self.state.n_free = degrees_of_freedom(self.atoms, conserves_momentum=self.ensemble.conserves_momentum)
-        self.n_free = self.state.n_free
-        self.dynamics: MolecularDynamics = build_integrator(self.atoms, self.ensemble, self.rng, n_free=self.n_free)
-        if not run._fresh:
-            set_internals(self.dynamics, self.ensemble.ensemble, self.state.internals)
-        self.inverse_masses = 1.0 / self.atoms.get_masses()[:, None]
-        self.limit_K = self.options.temperature_limit(self.ensemble.temperature_K)
-        self.row_step, self.row_wall = self.state.step, self.state.wall_s
-        self.synced_at = -math.inf
-        self.last_whole = LastWhole(self.atoms)
-        self.guard = DomainGuard(self.atoms.calc, self.options.domain, self.state.outside)
-
-    def try_structure(self) -> None:
-        """Evaluate the structure that a new run starts with, and look at what comes out; writes nothing."""
-        try:
-            self.atoms.get_forces()
-            if self.ensemble.is_npt:
-                self.atoms.get_stress()
-        except NotImplementedError as error:
-            raise OptionError(
-                f"ensemble {self.ensemble.ensemble} needs a property that this calculator does not give: {error}. "
-                "Use another ensemble or another potential."
-            ) from error
-        self.guard.look(self.atoms)
-        trouble = self._find_trouble()
-        if trouble is not None:
-            raise SimulationError(f"not started, at step 0 already {trouble} Nothing was written to {self.folder}.")
-
-    def open_files(self, stack: ExitStack, lock: FolderLock) -> None:
-        """Open trajectory and log where the state says they end; the stack closes them."""
-        self.lock = lock
-        self.trajectory = TrajectoryFile(self.folder / TRAJECTORY, self.state.trajectory)
-        stack.callback(self.trajectory.close)
-        self.log = LogFile(self.folder / LOG, self.state.log_size)
-        stack.callback(self.log.close)
-
-    def is_in_place(self) -> bool:
-        """Whether the folder and its files are still where they were opened."""
-        return self.lock.keep() and self.trajectory.is_in_place() and self.log.is_in_place()
-
-    def go(self, request: StopRequest) -> None:
-        """Step until the end or a signal."""
-        state, options = self.state, self.options
-        self.last_whole.keep(getattr(self.atoms.calc, "results", {}) if self.run._fresh else {}, self._when())
-        if self.run._fresh:  # step 0, so that there is something to go on with from the first moment
-            self._log()
-            self._frame()
-            self._save()
-        while state.step < options.steps and request.received is None:
-            begin = time.perf_counter()
-            self._step()
-            state.wall_s += time.perf_counter() - begin
-            if state.step % options.log_interval == 0:
-                self._log()
-            if state.step % options.traj_interval == 0:
-                self._frame()
-            if state.step % options.checkpoint_steps == 0:
-                self._save()
-        self.guard.look(self.atoms)  # a run never ends without a word where its last structure is outside
-        self._stop_in_trouble()
-        self._save(last=True)
-
-    def _step(self) -> None:
-        try:
-            self.dynamics.step()
-        except Exception as error:
-            self._stop(f"the calculator or the integrator failed: {error}", error)
-        self.state.step += 1
-        self.dynamics.nsteps = self.state.step
-        self._stop_in_trouble()
-        self.last_whole.keep(self.atoms.calc.results, self._when())
-
-    def _stop_in_trouble(self) -> None:
-        trouble = self._find_trouble()
-        if trouble is not None:
-            self._stop(trouble, None)
-
-    def _find_trouble(self) -> str | None:
-        results = getattr(self.atoms.calc, "results", {})
-        trouble = find_trouble(self.atoms, results, self._temperature(), self.limit_K, self.options.threshold)
-        outside = self.guard.judge(self.state.step, self._time_ps())
-        self.state.outside = self.guard.outside
-        return trouble or outside
-
-    def _stop(self, why: str, cause: Exception | None) -> None:
-        """Save what is finite and raise."""
-        try:
-            saved = self.last_whole.save(self.folder / STOPPED, self._when())
-        except SimulationError as error:
-            saved = f"The structure could not be saved ({error})"
-        raise SimulationError(f"stopped at step {self.state.step} ({self._time_ps():.4f} ps): {why} {saved}") from cause
-
-    def _when(self) -> dict[str, float]:
-        return {"step": self.state.step, "time_ps": self._time_ps()}
-
-    def _kinetic(self) -> float:
-        momenta = self.atoms.arrays["momenta"]
-        return 0.5 * float(np.sum(momenta * momenta * self.inverse_masses))
-
-    def _temperature(self) -> float:
-        return 2.0 * self._kinetic() / (self.n_free * units.kB)
-
-    def _time_ps(self) -> float:
-        return self.state.step * self.ensemble.step_fs / 1000.0
-
-    def _log(self) -> None:
-        """Append a row; the energy is read before, so that a failing calculator leaves no half row."""
-        state, kinetic = self.state, self._kinetic()
-        potential = float(self.atoms.get_potential_energy())
-        total = potential + kinetic
-        conserved = conserved_energy(self.dynamics, self.ensemble.ensemble, total)
-        if not math.isnan(conserved):
-            state.fit.add(self._time_ps(), conserved)
-        steps = state.step - self.row_step
-        row = LogRow(
-            step=state.step,
-            time_ps=self._time_ps(),
-            temperature_K=2.0 * kinetic / (self.n_free * units.kB),
-            potential_eV=potential,
-            kinetic_eV=kinetic,
-            total_eV=total,
-            conserved_eV=conserved,
-            drift_meV_per_atom_ps=1000.0 * state.fit.slope() / len(self.atoms),
-            pressure_GPa=self._pressure(kinetic),
-            volume_A3=float(self.atoms.cell.volume) if self.atoms.pbc.all() else math.nan,
-            ms_per_step=1000.0 * (state.wall_s - self.row_wall) / steps if steps else math.nan,
-        )
-        self.row_step, self.row_wall = state.step, state.wall_s
-        self.log.append(row)
-        if self.listener is not None:
-            self.listener(row)
-
-    def _pressure(self, kinetic: float) -> float:
-        """Pressure with the ideal-gas part, GPa, where the calculator has computed stress anyway."""
-        stress = getattr(self.atoms.calc, "results", {}).get("stress")
-        if stress is None or not self.atoms.pbc.all():
-            return math.nan
-        stress = np.asarray(stress, dtype=float)
-        trace = stress[:3].sum() if stress.shape == (6,) else np.trace(stress.reshape(3, 3))
-        return float((2.0 * kinetic / self.atoms.cell.volume - trace) / 3.0 / units.GPa)
-
-    def _frame(self) -> None:
-        self.trajectory.append(self.atoms, self.atoms.calc.results, step=self.state.step, time_ps=self._time_ps())
-
-    def _save(self, *, last: bool = False) -> None:
-        """Write the state, after the files whose lengths it holds."""
-        state, calculator = self.state, self.atoms.calc
-        keeps_state = hasattr(calculator, "get_state")
-        state.calculator = calculator.get_state() if keeps_state else None
-        state.internals = get_internals(self.dynamics, self.ensemble.ensemble)
-        state.rng = generator_state(self.rng)
-        state.trajectory = self.trajectory.mark
-        state.log_size = self.log.size()
-        check_place(self.lock, self.trajectory, self.log, state)
-        state.save(self.folder / STATE, sync=False)
-        if last or time.monotonic() - self.synced_at > SYNC_S:
-            self._sync()
-        history_matters = not (keeps_state or getattr(calculator, "history_free", False))
-        if history_matters and hasattr(calculator, "reset") and state.step % self.options.checkpoint_steps == 0:
-            calculator.reset()
-
-    def _sync(self) -> None:
-        """Put files and state on the disk, where they survive a power cut; this takes long, hence not at every save."""
-        self.trajectory.sync()
-        self.log.sync()
-        self.state.save(self.folder / SYNCED_STATE)
-        self.synced_at = time.monotonic()

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from mlff_calc.training.checkpoint_files import check_optimizer, save_tensors
-from mlff_calc.training.files import write_atomic
 from mlff_calc.training.metrics import read_metrics
 from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.recipe_base import OptimizerSection
 from mlff_calc.training.schedule import Budget, learning_rate
+from mlff_calc.whole_files import write_whole
 
 SYNC_TIME_EVERY = 10  # steps between two agreements of several processes on the time used
 
@@ -310,4 +310,4 @@ class MetricsFile(pl.Callback):
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_atomic(self.path, stream.getvalue())
+        write_whole(self.path, stream.getvalue())

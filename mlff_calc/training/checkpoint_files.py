@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mlff_calc.bounded import require_regular, shorten
 from mlff_calc.errors import TrainingError
-from mlff_calc.training.files import write_atomic
+from mlff_calc.whole_files import write_whole
 
 MOST_BYTES = 64 << 30
 _SIGN = b"mlff_calc checkpoint, sha256 "
@@ -35,7 +35,7 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
     torch.save(content, buffer)
     written = buffer.getvalue()
     comment = _SIGN + hashlib.sha256(written).hexdigest().encode()
-    write_atomic(path, written[:-2] + struct.pack("<H", _COMMENT) + comment)
+    write_whole(path, written[:-2] + struct.pack("<H", _COMMENT) + comment)
 
 
 def load_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 
 from mlff_calc.errors import MLFFError, TrainingError
-from mlff_calc.training.files import write_atomic
 from mlff_calc.training.finite import NotFiniteError
 from mlff_calc.training.folder import RunFolder
+from mlff_calc.whole_files import write_whole
 
 _SHOWN = 5
 
@@ -36,7 +36,7 @@ class FailureReport(pl.Callback):
         if isinstance(exception, NotFiniteError):
             error = self.bad_batch(exception, trainer.global_step)
         if trainer.world_size > 1 and isinstance(error, MLFFError):
-            write_atomic(self.folder.failure, str(error))  # exceptions of other processes come home as text
+            write_whole(self.folder.failure, str(error))  # exceptions of other processes come home as text
         if error is not exception:
             raise error from exception
 
@@ -58,7 +58,7 @@ class NamedSamples:
     def __call__(self, error: NotFiniteError, step: int) -> TrainingError:
         """Write the list; the error names the first few."""
         named = [self.places[error.part][frame] for frame in error.frames]
-        write_atomic(self.folder.bad_samples, "\n".join(named) + "\n")
+        write_whole(self.folder.bad_samples, "\n".join(named) + "\n")
         shown = "; ".join(named[:_SHOWN])
         rest = f"; and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
         return TrainingError(

@@ -22,7 +22,7 @@ from typing import Any
 
 from mlff_calc.bounded import parse_json, read_text, shorten
 from mlff_calc.errors import TrainingError
-from mlff_calc.training.files import write_atomic
+from mlff_calc.whole_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class RunFolder:
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Replace `run.json`."""
-        write_atomic(self.record, json.dumps(record, indent=2) + "\n")
+        write_whole(self.record, json.dumps(record, indent=2) + "\n")
 
 
 def _check_record(record: Any) -> None:  # noqa: ANN401

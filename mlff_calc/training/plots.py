@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mlff_calc.training.files import write_atomic
 from mlff_calc.training.metrics import read_metrics
+from mlff_calc.whole_files import write_whole
 
 _LABELS = {
     "energy_per_atom": ("Energy per atom", "eV/atom"),
@@ -94,4 +94,4 @@ def parity(pairs: dict[str, tuple[np.ndarray, np.ndarray]], target: Path, title:
 def _save(figure: Figure, target: Path) -> None:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
-    write_atomic(target, buffer.getvalue())
+    write_whole(target, buffer.getvalue())

@@ -13,7 +13,6 @@ import torch
 
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.data import Batch, generator_of
-from mlff_calc.training.files import write_atomic
 from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.kinds import task_for
 from mlff_calc.training.machine import machine
@@ -23,6 +22,7 @@ from mlff_calc.training.recipe_copies import as_yaml, shipped_command, shipped_r
 from mlff_calc.training.run_folder import check_folder, hold_folder, look, set_up_folder
 from mlff_calc.training.run_steps import best_network, check_compiler, output_folder
 from mlff_calc.training.task import Outcome, Prepared, Report, Task
+from mlff_calc.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) 
     from mlff_calc.training.plots import learning_curve
 
     recipe, best, report, fitted = outcome.recipe, outcome.network, outcome.report, outcome.fitted
-    write_atomic(folder.path / "evaluation.json", json.dumps(_judgement(outcome), indent=2) + "\n")
+    write_whole(folder.path / "evaluation.json", json.dumps(_judgement(outcome), indent=2) + "\n")
     learning_curve(folder.metrics, folder.path / "learning_curve.png")
     task.plots(folder, report, f"{len(outcome.parts[outcome.judged])} {outcome.judged} {task.items}")
     record = folder.read_record()

@@ -18,7 +18,6 @@ from mlff_calc.bounded import read_text
 from mlff_calc.datasets import PARTS
 from mlff_calc.errors import OptionError, RecipeError, TrainingError
 from mlff_calc.locks import LOCK, FolderLock, folder_lock
-from mlff_calc.training.files import write_atomic
 from mlff_calc.training.fingerprints import changed_files
 from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.kind_names import kinds
@@ -26,6 +25,7 @@ from mlff_calc.training.kinds import task_for, task_of
 from mlff_calc.training.recipe_base import TrainingRecipe, parse_as
 from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
 from mlff_calc.training.recipe_yaml import read_yaml
+from mlff_calc.whole_files import leftovers, write_whole
 
 # keys that a resumed run may change: they do not touch what is computed; data files are compared by their content
 FREE_KEYS = (
@@ -177,8 +177,7 @@ def check_data_unchanged(folder: RunFolder, data: dict[str, dict[str, Any]]) -> 
 
 def _leftovers(folder: RunFolder) -> list[Path]:
     """What a killed process was writing: files and folders under temporary names."""
-    found = [path for name in _OWN for path in folder.path.glob(f".{name}.*.tmp")]
-    found += folder.checkpoints.glob(".*.ckpt.*.tmp")
+    found = leftovers(folder.path, _OWN) + leftovers(folder.checkpoints, ["*.ckpt"])
     return found + [path for name in kinds() for path in folder.path.glob(f".{name}-*") if path.is_dir()]
 
 
@@ -254,7 +253,7 @@ def start_folder(
         if (folder.path / name).is_dir():
             shutil.rmtree(folder.path / name)
     folder.checkpoints.mkdir()
-    write_atomic(folder.recipe, as_yaml(runnable_recipe(recipe, folder.path)))
+    write_whole(folder.recipe, as_yaml(runnable_recipe(recipe, folder.path)))
     folder.write_record(
         {
             "set_up": True,

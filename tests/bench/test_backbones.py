@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,16 +58,16 @@ def test_operators_of_a_step() -> None:
     assert any("mm" in row["operator"] for row in rows)
 
 
-def test_command(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_command(tmp_path: Path, mlff: Callable) -> None:
     file = tmp_path / "b.json"
     words = ["--motion", "--backbones", "hegnn:0,hegnn:1", "--rounds", "1", "--operators", "3", "--json", str(file)]
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "bench", "backbones"]
-    done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+    done = mlff("bench", "backbones", *words)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     assert [row["backbone"] for row in result["rows"]] == ["hegnn:0", "hegnn:1"]
     assert list(result["operators"]) == ["hegnn:0", "hegnn:1"]
     assert "100 x 5 bodies" in done.stdout
-    refused = subprocess.run([*command, "--motion", "--compile"], capture_output=True, text=True, check=False)
+    refused = mlff("bench", "backbones", "--motion", "--compile")
     assert refused.returncode == 1
     assert "leave one of them out" in refused.stderr

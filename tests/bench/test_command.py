@@ -1,23 +1,17 @@
-"""`mlff bench` as a process."""
+"""`mlff bench`, from the command line."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 
-def mlff(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "bench", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_steps_as_json_and_as_a_table(tmp_path: Path) -> None:
+def test_steps_as_json_and_as_a_table(tmp_path: Path, mlff: Callable) -> None:
     file = tmp_path / "sub" / "b.json"
-    done = mlff("--systems", "ethanol,si8", "--steps", "2", "--no-compile", "--json", str(file))
+    done = mlff("bench", "--systems", "ethanol,si8", "--steps", "2", "--no-compile", "--json", str(file))
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     assert [row["system"] for row in result["timings"]] == ["ethanol", "si8"]
@@ -37,8 +31,8 @@ def test_steps_as_json_and_as_a_table(tmp_path: Path) -> None:
         (["memory", "--batch-sizes", "many"], "no comma-separated list"),
     ],
 )
-def test_bad_input_gives_one_message(words: list[str], message: str) -> None:
-    done = mlff(*words)
+def test_bad_input_gives_one_message(mlff: Callable, words: list[str], message: str) -> None:
+    done = mlff("bench", *words)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -12,9 +12,9 @@ import pytest
 import torch
 from e3nn import o3
 
-from mlff_calc.bench.degree_probe import TIE, DegreeRow, SeededProbes, pairs_of, random_rotations
-from mlff_calc.bench.expressivity import Protocol, graphs_of, measure_noise, measure_table, rows_of
-from mlff_calc.bench.symmetric_graphs import (
+from mlff_calc.bench.studies.degree_probe import TIE, DegreeRow, SeededProbes, pairs_of, random_rotations
+from mlff_calc.bench.studies.expressivity import Protocol, graphs_of, measure_noise, measure_table, rows_of
+from mlff_calc.bench.studies.symmetric_graphs import (
     STRUCTURES,
     n_invariants,
     open_degrees,
@@ -40,9 +40,10 @@ ORDERS = {"2-fold": 8, "3-fold": 12, "5-fold": 20, "10-fold": 40, "tetrahedron":
           "dodecahedron": 120, "icosahedron": 120}  # fmt: skip
 
 
-def mlff(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "bench", "expressivity", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def expressivity(mlff: Callable) -> Callable:
+    """Runs `mlff bench expressivity`."""
+    return partial(mlff, "bench", "expressivity")
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -85,6 +86,7 @@ def test_points_without_symmetry_have_every_degree() -> None:
     assert [n_invariants(group, degree) for degree in (1, 2, 7)] == [3, 5, 15]
 
 
+@pytest.mark.slow
 def test_measured_cells_equal_theory() -> None:
     graphs = graphs_of(["3-fold", "tetrahedron", "cube"])
     cells = measure_table(graphs, rows_of([1, 2, 3, 4]), Protocol(n_seeds=2, steps=90))
@@ -172,6 +174,7 @@ def test_noise_is_of_the_size_asked_for_and_shared_by_the_copy() -> None:
     torch.testing.assert_close(torch.einsum("sab,spnb->spna", rotations, points[:, :, 0]), points[:, :, 1])
 
 
+@pytest.mark.slow
 def test_noise_is_learned_by_heart_in_degree_1_and_not_needed_in_degree_3() -> None:
     found = {row["row"]: row for row in measure_noise(Protocol(n_seeds=2, steps=80), noises=(0.05,))}
     assert found["EGNN"]["single"] == [0.5] * 2
@@ -191,9 +194,9 @@ def test_bad_input_of_the_library() -> None:
         Protocol(steps=0)
 
 
-def test_command_prints_tables_and_writes_figures(tmp_path: Path) -> None:
+def test_command_prints_tables_and_writes_figures(tmp_path: Path, expressivity: Callable) -> None:
     output, picture = tmp_path / "sub" / "e.json", tmp_path / "pictures" / "e.png"
-    done = mlff(
+    done = expressivity(
         "--degrees", "1,3", "--structures", "tetrahedron,3-fold", "--seeds", "2", "--no-noise", "--output", str(output),
         "--plot", str(picture),
     )  # fmt: skip
@@ -207,8 +210,8 @@ def test_command_prints_tables_and_writes_figures(tmp_path: Path) -> None:
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
-def test_command_ends_with_status_1_on_a_deviation() -> None:
-    done = mlff("--degrees", "3", "--structures", "tetrahedron", "--seeds", "4", "--no-noise", "--steps", "1")
+def test_command_ends_with_status_1_on_a_deviation(expressivity: Callable) -> None:
+    done = expressivity("--degrees", "3", "--structures", "tetrahedron", "--seeds", "4", "--no-noise", "--steps", "1")
     assert done.returncode == 1
     assert " !" in done.stdout
     assert "tetrahedron, l = 3" in done.stderr
@@ -223,8 +226,8 @@ def test_command_ends_with_status_1_on_a_deviation() -> None:
         (["--plot", "table.xyz"], "ends in none of .png"),
     ],
 )
-def test_bad_input_gives_one_message(words: list[str], message: str) -> None:
-    done = mlff(*words)
+def test_bad_input_gives_one_message(expressivity: Callable, words: list[str], message: str) -> None:
+    done = expressivity(*words)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr

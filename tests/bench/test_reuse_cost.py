@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ase.build import molecule
 
-from mlff_calc.bench.reuse_cost import KINDS, RULES, step_costs
+from mlff_calc.bench.studies.reuse_cost import KINDS, RULES, step_costs
 from mlff_calc.potential import build_potential
 
 

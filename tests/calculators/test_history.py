@@ -158,6 +158,7 @@ def test_displacements_between_the_steps_of_a_trajectory() -> None:
     ask(atoms)
 
 
+@pytest.mark.slow
 def test_vibrations(tmp_path: Path) -> None:
     """Frequencies of a calculator that has made them before are those of cold solves."""
     frequencies, again = [], calculator("float64")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -18,12 +16,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
 from mlff_calc.potential import Potential, build_potential, evaluate_atoms, load_potential
-
-
-def mlff(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mlff_calc.cli.main", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_json_has_the_known_errors(project: Path) -> None:
+def test_json_has_the_known_errors(project: Path, mlff: Callable) -> None:
     done = mlff("eval", str(project / "P"), str(project / "data.extxyz"), "--json", "--batch-size", "3",
                 "--plot", str(project / "parity.png"))  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,9 @@ import pytest
 from mlff_calc.export import read_metadata
 
 
-def mlff(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mlff_calc.cli.main", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ethanol", "silicon_deq"])
-def test_a_shipped_potential_for_lammps(name: str, tmp_path: Path) -> None:
+def test_a_shipped_potential_for_lammps(name: str, tmp_path: Path, mlff: Callable) -> None:
     done = mlff("export", name, "--to", "lammps", "-o", "p.pt", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "cutoff 5 Angstrom, float32, torchscript" in done.stdout
@@ -28,7 +22,7 @@ def test_a_shipped_potential_for_lammps(name: str, tmp_path: Path) -> None:
     assert "--overwrite" in again.stderr
 
 
-def test_mistakes(tmp_path: Path) -> None:
+def test_mistakes(tmp_path: Path, mlff: Callable) -> None:
     for words, message in (
         (["ethano", "-o", "p.pt"], "did you mean 'ethanol'"),
         (["ethanol", "-o", "p.txt"], "ends in .pt"),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,6 @@ RECIPE = {
 }
 
 
-def mlff(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, env=ENVIRONMENT, timeout=240, check=False, cwd=cwd
-    )
-
-
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Status, stdout and stderr of the command in this process."""
     status = run_cli(build_app(), list(arguments))
@@ -48,7 +43,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, mlff: Callable) -> Path:
     """A folder with data, a recipe, and what `mlff train` made of them."""
     folder = tmp_path_factory.mktemp("motion")
     options = NBodyOptions(n_bodies=3, train=30, valid=10, test=12, frames=(30, 35, 40), seed=2)
@@ -207,7 +202,7 @@ def test_a_bad_recipe_is_one_message_and_nothing_is_written(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_propagator(trained: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_propagator(trained: Path, mlff: Callable) -> None:
     long = [
         "train",
         "recipe.yaml",

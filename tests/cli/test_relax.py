@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -42,27 +40,23 @@ def work(tmp_path) -> Path:
     return tmp_path
 
 
-def mlff(folder: Path, *words: object, largest_file: int | None = None) -> subprocess.CompletedProcess:
-    """Run the program; `largest_file` limits the size of the files it writes, bytes."""
+@pytest.fixture
+def relaxed(mlff, tmp_path):
+    """Runs `mlff relax` in the test's folder; `largest_file` limits the size of the files it writes, bytes."""
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    def run(*words: object, largest_file: int | None = None) -> subprocess.CompletedProcess:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file or before[0], before[1]))
+        try:
+            return mlff("relax", *words, cwd=tmp_path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "relax", *map(str, words)]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=None if largest_file is None else limit,
-    )
+    return run
 
 
-def test_relaxes_and_writes_structure_and_trajectory(potentials, work):
-    done = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "0.005")
+def test_relaxes_and_writes_structure_and_trajectory(potentials, work, relaxed):
+    done = relaxed(potentials / "organic", "ethanol.xyz", "--fmax", "0.005")
     assert done.returncode == 0, done.stderr
     assert "converged" in done.stdout
     assert sorted(path.name for path in work.iterdir()) == [
@@ -70,19 +64,17 @@ def test_relaxes_and_writes_structure_and_trajectory(potentials, work):
         "ethanol_relaxed.extxyz",
         "ethanol_relaxed.traj",
     ]
-    relaxed, steps = read(work / "ethanol_relaxed.extxyz"), read(work / "ethanol_relaxed.traj", index=":")
-    assert np.linalg.norm(relaxed.get_forces(), axis=1).max() <= 0.005
+    found, steps = read(work / "ethanol_relaxed.extxyz"), read(work / "ethanol_relaxed.traj", index=":")
+    assert np.linalg.norm(found.get_forces(), axis=1).max() <= 0.005
     assert len(steps) > 2
     assert steps[-1].get_potential_energy() < steps[0].get_potential_energy()
-    assert np.allclose(steps[-1].positions, relaxed.positions, atol=1e-6)
+    assert np.allclose(steps[-1].positions, found.positions, atol=1e-6)
     assert np.allclose(steps[0].positions, read(work / "ethanol.xyz").positions)
 
 
-def test_cell_under_pressure(potentials, tmp_path):
+def test_cell_under_pressure(potentials, tmp_path, relaxed):
     write(tmp_path / "si.cif", bulk("Si", "diamond", a=5.2))
-    done = mlff(
-        tmp_path, potentials / "si", "si.cif", "--cell", "--pressure", "2.0", "--fmax", "0.002", "-o", "out.vasp"
-    )
+    done = relaxed(potentials / "si", "si.cif", "--cell", "--pressure", "2.0", "--fmax", "0.002", "-o", "out.vasp")
     assert done.returncode == 0, done.stderr
     atoms = read(tmp_path / "out.vasp")
     assert atoms.cell.volume != pytest.approx(5.2**3 / 4, rel=1e-3)
@@ -91,23 +83,23 @@ def test_cell_under_pressure(potentials, tmp_path):
     assert pressure == pytest.approx(2.0, abs=0.05)
 
 
-def test_not_converged_says_so_in_status_message_and_name(potentials, work):
-    done = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", "--steps", "3", "--quiet")
+def test_not_converged_says_so_in_status_message_and_name(potentials, work, relaxed):
+    done = relaxed(potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", "--steps", "3", "--quiet")
     assert done.returncode == 1
     assert "not converged after 3 steps" in done.stderr
     assert "ethanol_relaxed_not_converged.extxyz" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (work / "ethanol_relaxed.extxyz").exists()
     assert len(read(work / "ethanol_relaxed_not_converged.extxyz")) == 9
-    again = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "0.01", "--overwrite")
+    again = relaxed(potentials / "organic", "ethanol.xyz", "--fmax", "0.01", "--overwrite")
     assert again.returncode == 0, again.stderr
     assert not (work / "ethanol_relaxed_not_converged.extxyz").exists()
     assert (work / "ethanol_relaxed.extxyz").exists()
 
 
 @pytest.mark.parametrize("limit", [4096, 9001])
-def test_steps_are_kept_where_the_disk_takes_no_more(potentials, work, limit):
-    done = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", largest_file=limit)
+def test_steps_are_kept_where_the_disk_takes_no_more(potentials, work, relaxed, limit):
+    done = relaxed(potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", largest_file=limit)
     assert done.returncode == 1
     assert done.stderr.count("mlff: error:") == 1
     assert "cannot write ethanol_relaxed.traj: " in done.stderr
@@ -121,7 +113,7 @@ def test_steps_are_kept_where_the_disk_takes_no_more(potentials, work, limit):
     assert energies[-1] < energies[0]
     size = (work / "ethanol_relaxed.traj").stat().st_size
     assert size <= limit
-    again = mlff(work, potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", "--steps", len(steps), "--overwrite")
+    again = relaxed(potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", "--steps", len(steps), "--overwrite")
     assert "not converged" in again.stderr
     whole = read(work / "ethanol_relaxed.traj", index=":")
     for step, twin in zip(steps, whole, strict=False):
@@ -129,8 +121,8 @@ def test_steps_are_kept_where_the_disk_takes_no_more(potentials, work, limit):
         np.testing.assert_array_equal(step.get_forces(), twin.get_forces())
 
 
-def test_nothing_is_left_where_not_one_step_fits(potentials, work):
-    done = mlff(work, potentials / "organic", "ethanol.xyz", largest_file=300)
+def test_nothing_is_left_where_not_one_step_fits(potentials, work, relaxed):
+    done = relaxed(potentials / "organic", "ethanol.xyz", largest_file=300)
     assert done.returncode == 1
     assert "cannot write ethanol_relaxed.traj: " in done.stderr
     assert "steps taken" not in done.stderr

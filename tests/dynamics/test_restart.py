@@ -255,6 +255,14 @@ def test_constraints_masses_and_info_survive(copper, tmp_path, same_run):
     np.testing.assert_array_equal(state.atoms.get_masses(), np.linspace(50.0, 70.0, 4))
 
 
+def test_what_a_killed_process_was_writing_is_removed(copper, tmp_path):
+    MDRun.start(copper(1), tmp_path, options("nve"), RunOptions(steps=2, **EVERY)).run()
+    for name in (".state.json.12.tmp", ".report.html.7.tmp", ".mine.1.tmp"):
+        (tmp_path / name).touch()
+    MDRun.resume(tmp_path, EMT(), steps=3).run()
+    assert [path.name for path in tmp_path.glob(".*.tmp")] == [".mine.1.tmp"]
+
+
 def test_steps_are_counted_from_the_start_of_the_run(copper, tmp_path):
     folder = tmp_path / "run"
     assert MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=20, **EVERY)).run().step == 20

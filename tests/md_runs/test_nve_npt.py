@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +10,6 @@ import pytest
 from ase.io import read
 
 from mlff_calc.potential import build_potential
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "md_runs"
-
-
-def run(script: str, *words: object) -> str:
-    command = [sys.executable, str(SCRIPTS / script), "--short", *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +23,22 @@ def potentials(tmp_path_factory) -> Path:
     return folder
 
 
-def test_nve_ethanol(potentials, tmp_path):
+def test_nve_ethanol(script, potentials, tmp_path):
     output = tmp_path / "run"
-    said = run("nve_ethanol.py", "--potential", potentials / "ethanol", "--output", output)
+    said = script("nve_ethanol.py", "--potential", potentials / "ethanol", "--output", output)
     assert abs(float(re.search(r"energy: (\S+) \+-", said).group(1))) < 1.0
     assert len(read(output / "trajectory.traj", ":")) == 13
     spectrum = np.loadtxt(output / "spectrum.csv", delimiter=",", skiprows=1)
     assert spectrum[-1, 0] == pytest.approx(16678.2 / 4.0, rel=1e-4)
     assert (output / "report.html").exists()
-    assert "mean temperature" in run(
+    assert "mean temperature" in script(
         "nve_ethanol.py", "--potential", potentials / "ethanol", "--output", output, "--resume"
     )
 
 
-def test_npt_silicon(potentials, tmp_path):
+def test_npt_silicon(script, potentials, tmp_path):
     output = tmp_path / "run"
-    said = run("npt_silicon.py", "--potential", potentials / "silicon", "--output", output)
+    said = script("npt_silicon.py", "--potential", potentials / "silicon", "--output", output)
     printed = float(re.search(r"lattice constant: (\S+) \+-", said).group(1))
     lengths = [np.cbrt(atoms.cell.volume) for atoms in read(output / "trajectory.traj", ":")]
     assert len(lengths) == 3
@@ -59,13 +46,13 @@ def test_npt_silicon(potentials, tmp_path):
     assert len(set(lengths)) == 3  # the cell moved
 
 
-def test_deq_reuse(tmp_path):
+def test_deq_reuse(script, tmp_path):
     """Ways of reuse on a small network of random weights: tables and pictures."""
     backbone = {"name": "deq", "channels": 4, "heads": 2, "l_max": 1, "cutoff": 4.0, "feedback": 0.1}
     config = {"backbone": backbone, "elements": ["H", "C", "O"], "scale": 0.02}
     build_potential(config, seed=0).save(tmp_path / "deq", card="# random", recipe="")
     output = tmp_path / "study"
-    printed = run("deq_reuse.py", "--potential", tmp_path / "deq", "--temperatures", 300, "--output", output)
+    printed = script("deq_reuse.py", "--potential", tmp_path / "deq", "--temperatures", 300, "--output", output)
     assert printed.count("meV/atom/ps") == 4
     table = np.genfromtxt(output / "reuse_nve.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     assert set(table["n_forward"]) == {2.0}

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,15 +11,11 @@ from ase.io import read, write
 
 from mlff_calc.potential import build_potential, list_potentials
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "md_runs"
 
-
-def run(script: str, potential: object, output: Path, *words: str) -> str:
-    command = [sys.executable, str(SCRIPTS / script), "--short", "--potential", str(potential), "--output", str(output)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error:::__main__"}
-    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(script):
+    """Runs a script with a potential and an output."""
+    return lambda name, potential, output, *words: script(name, "--potential", potential, "--output", output, *words)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +37,7 @@ def shipped(name: str) -> str:
     return name
 
 
-def test_band(random_weights, tmp_path):
+def test_band(run, random_weights, tmp_path):
     text = run("neb.py", random_weights / "ethanol", tmp_path / "new")
     assert re.search(r"barrier trans to gauche: -?[\d.]+ meV", text)
     assert len(read(tmp_path / "new" / "neb.extxyz", index=":")) == 5
@@ -56,7 +49,7 @@ def frequencies(text: str) -> dict[str, list[float]]:
     return {name: [float(number) for number in numbers.split()] for name, numbers in found}
 
 
-def test_phonons_of_both_engines_agree(random_weights, tmp_path):
+def test_phonons_of_both_engines_agree(run, random_weights, tmp_path):
     pytest.importorskip("phonopy")
     results = {}
     for engine in ("phonopy", "ase"):
@@ -70,13 +63,13 @@ def test_phonons_of_both_engines_agree(random_weights, tmp_path):
     assert len(read(tmp_path / "relaxed.extxyz")) == 2
 
 
-def test_ethanol_has_a_barrier(tmp_path):
+def test_ethanol_has_a_barrier(run, tmp_path):
     text = run("neb.py", shipped("ethanol"), tmp_path)
     barrier = float(re.search(r"barrier trans to gauche: ([\d.]+) meV", text)[1])
     assert 20.0 < barrier < 100.0  # measured: about 50 meV (1.2 kcal/mol)
 
 
-def test_silicon_is_stable(tmp_path):
+def test_silicon_is_stable(run, tmp_path):
     text = run("relax_and_phonons.py", shipped("silicon"), tmp_path, "--engine", "ase")
     assert float(re.search(r"lattice FCC\(a=([\d.]+)\)", text)[1]) == pytest.approx(5.43, abs=0.1)
     found = frequencies(text)
@@ -84,7 +77,7 @@ def test_silicon_is_stable(tmp_path):
     assert max(found["G"]) == pytest.approx(15.5, abs=2.0)  # measured: 15.5 THz
 
 
-def test_a_crystal_of_ones_own(random_weights, tmp_path):
+def test_a_crystal_of_ones_own(run, random_weights, tmp_path):
     """Both scripts on a structure that is not the default: its own lattice, path and formula."""
     write(tmp_path / "sheared.extxyz", bulk("Si", "hcp", a=3.8, c=6.3))
     words = ("--structure", str(tmp_path / "sheared.extxyz"))
@@ -94,21 +87,20 @@ def test_a_crystal_of_ones_own(random_weights, tmp_path):
     assert "bulk modulus" in run("equation_of_state.py", random_weights / "si", tmp_path / "eos.png", *words)
 
 
-def test_equation_of_state(tmp_path):
+def test_equation_of_state(run, tmp_path):
     text = run("equation_of_state.py", shipped("silicon"), tmp_path / "eos.png")
     assert 5.41 < float(re.search(r"cell +([\d.]+), ", text)[1]) < 5.53
     assert 80.0 < float(re.search(r"bulk modulus +([\d.]+) GPa", text)[1]) < 98.0
     assert (tmp_path / "eos.png").stat().st_size > 1000
 
 
-def test_crystal_properties(tmp_path):
+def test_crystal_properties(script, tmp_path, monkeypatch):
     """Silicon beside its own training data: 5.468 Angstrom, C11 153 and C12 56 GPa from cells strained by 2 %."""
-    command = [sys.executable, str(SCRIPTS / "crystal_properties.py"), "--short", "--potential", shipped("silicon")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert float(re.search(r"cell +([\d.]+), ", done.stdout)[1]) == pytest.approx(5.468, abs=0.01)
-    matrix = [[float(x) for x in line.split()] for line in re.findall(r"^ +(?:-?[\d.]+ *){6}$", done.stdout, re.MULTILINE)]
+    monkeypatch.chdir(tmp_path)
+    said = script("crystal_properties.py", "--potential", shipped("silicon"))
+    assert float(re.search(r"cell +([\d.]+), ", said)[1]) == pytest.approx(5.468, abs=0.01)
+    matrix = [[float(x) for x in line.split()] for line in re.findall(r"^ +(?:-?[\d.]+ *){6}$", said, re.MULTILINE)]
     assert matrix[0][:3] == pytest.approx([153.0, 56.0, 56.0], rel=0.1)
     assert 60.0 < matrix[3][3] < 90.0
-    assert 2.5 < float(re.search(r"vacancy +([\d.]+) eV in 63 atoms", done.stdout)[1]) < 4.5
+    assert 2.5 < float(re.search(r"vacancy +([\d.]+) eV in 63 atoms", said)[1]) < 4.5
     assert not list(tmp_path.iterdir())

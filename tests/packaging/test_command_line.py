@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,6 @@ from mlff_calc.cli.main import COMMANDS, build_app
 from mlff_calc.errors import OptionError
 
 ARGUMENTS = [sys.executable, "-m", "mlff_calc.cli.main"]
-
-
-def _mlff(*words: str, **environment: str) -> subprocess.CompletedProcess:
-    settings = os.environ | {"COLUMNS": "100"} | environment
-    return subprocess.run([*ARGUMENTS, *words], capture_output=True, text=True, check=False, env=settings)
 
 
 def _app(raised: BaseException | None) -> typer.Typer:
@@ -44,7 +40,8 @@ def _app(raised: BaseException | None) -> typer.Typer:
 
 
 def test_help_lists_every_command() -> None:
-    done = _mlff("--help")
+    settings = os.environ | {"COLUMNS": "100"}
+    done = subprocess.run([*ARGUMENTS, "--help"], capture_output=True, text=True, check=False, env=settings)
     assert done.returncode == 0
     for command in COMMANDS:
         assert f" {command.name} " in done.stdout
@@ -93,22 +90,22 @@ def test_the_options_of_md_stand_in_groups(capsys: pytest.CaptureFixture) -> Non
     assert places[4] < said.index("--domain")
 
 
-def test_version() -> None:
-    done = _mlff("--version")
+def test_version(mlff: Callable) -> None:
+    done = mlff("--version")
     assert done.returncode == 0
     assert done.stdout.startswith("mlff_calc ")
 
 
-def test_misspelt_command_names_the_nearest() -> None:
-    done = _mlff("potentails")
+def test_misspelt_command_names_the_nearest(mlff: Callable) -> None:
+    done = mlff("potentails")
     assert done.returncode == 2
     assert "'potentails'" in done.stderr
     assert "'potentials'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_misspelt_option_names_the_nearest() -> None:
-    done = _mlff("potentials", "--jsn")
+def test_misspelt_option_names_the_nearest(mlff: Callable) -> None:
+    done = mlff("potentials", "--jsn")
     assert done.returncode == 2
     assert "--json" in done.stderr
     assert "mlff potentials --help" in done.stderr

@@ -52,7 +52,7 @@ def test_a_set_up_that_was_interrupted_locks_nothing(
 
     with monkeypatch.context() as patch:
         for module in (folder, run_folder):
-            patch.setattr(module, "write_atomic", write)
+            patch.setattr(module, "write_whole", write)
         if where == "files":
             patch.setattr(run_folder, "remove_leftovers", killed)
         with pytest.raises(_KillError):

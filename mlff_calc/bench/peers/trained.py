@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from mlff_calc.bench.peers import linear_build, mace_build, nequip_build
 from mlff_calc.bench.peers.catalogue import CUTOFF, Peer
-from mlff_calc.training.files import write_atomic
+from mlff_calc.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -64,5 +64,5 @@ def train_peer(
         checkpoint = nequip_build.train(peer, config, folder, workdir, threads=threads)
         target = folder / f"model-{threads}.nequip.pt2"
         options = nequip_build.compile_checkpoint(peer, checkpoint, target, workdir, threads=threads)
-    write_atomic(ended, json.dumps(options))
+    write_whole(ended, json.dumps(options))
     return options

@@ -12,9 +12,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,6 +37,7 @@ from mlff_calc.datasets.motion.nbody import (
 from mlff_calc.datasets.motion.sample import MotionSample, Pairs, check_sample
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError, OptionError
+from mlff_calc.whole_files import replacing
 
 START, HORIZON = 30, 10
 KEYS = ["positions", "velocities", "charges", "frames", "frame_interval", "split"]
@@ -142,15 +141,8 @@ def save_archive(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         OSError: the disk refuses; an older file is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy types a keyword of its own among the arrays
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy types a keyword of its own among the arrays
 
 
 def open_nbody(path: Path, *, start: int | None, horizon: int | None, neighbors: int | None) -> Pairs:

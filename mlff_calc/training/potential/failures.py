@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import ase.io
 
 from mlff_calc.errors import TrainingError
-from mlff_calc.training.files import write_atomic
 from mlff_calc.training.finite import NotFiniteError
 from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.potential.frames import Frames
+from mlff_calc.whole_files import write_whole
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SavedFrames:
             structures.append(atoms)
         stream = io.StringIO()
         ase.io.write(stream, structures, format="extxyz")
-        write_atomic(self.folder.bad_batch, stream.getvalue())
+        write_whole(self.folder.bad_batch, stream.getvalue())
         return TrainingError(
             f"{error} at step {step}, in the batch of frames {named}; they are "
             f"saved in {self.folder.bad_batch}. Look for overlapping atoms or wrong labels there, or lower "

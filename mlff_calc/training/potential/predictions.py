@@ -11,8 +11,8 @@ import ase.io
 import numpy as np
 
 from mlff_calc.datasets import Sample
-from mlff_calc.training.files import write_atomic
 from mlff_calc.training.potential.report import Prediction
+from mlff_calc.whole_files import write_whole
 
 SUFFIXES = (".extxyz", ".xyz", ".json")
 
@@ -42,7 +42,7 @@ def write_predictions(path: Path, samples: Sequence[Sample], predictions: Sequen
                     atoms.info[name] = float(value) if value.ndim == 0 else value
             atoms.info |= _origin(sample)
             ase.io.write(content, atoms, format="extxyz")
-    write_atomic(path, content.getvalue())
+    write_whole(path, content.getvalue())
 
 
 def _values(sample: Sample, predicted: Prediction) -> dict[str, np.ndarray]:

@@ -23,8 +23,16 @@ from typing import Any
 import torch
 
 from mlff_calc.backbones.hegnn import HIGHEST_L_MAX
-from mlff_calc.bench.degree_probe import TIE, Batch, DegreeRow, Judgement, SeededProbes, pairs_of, random_rotations
-from mlff_calc.bench.symmetric_graphs import STRUCTURES, SymmetricGraph, open_degrees, symmetric_graph
+from mlff_calc.bench.studies.degree_probe import (
+    TIE,
+    Batch,
+    DegreeRow,
+    Judgement,
+    SeededProbes,
+    pairs_of,
+    random_rotations,
+)
+from mlff_calc.bench.studies.symmetric_graphs import STRUCTURES, SymmetricGraph, open_degrees, symmetric_graph
 from mlff_calc.errors import OptionError
 
 logger = logging.getLogger(__name__)

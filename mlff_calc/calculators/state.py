@@ -1,0 +1,83 @@
+"""The state of a calculator for restart files: memories of fixed points, and the last structure with its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from mlff_calc.bounded import shorten
+from mlff_calc.calculators.outputs import Results
+from mlff_calc.calculators.snapshot import INPUTS, Snapshot
+from mlff_calc.errors import SimulationError
+from mlff_calc.fixed_point.memory import RunCache
+
+
+def calculator_state(caches: Sequence[RunCache], last: Snapshot | None, results: Results) -> dict[str, Any]:
+    """Memories, and the last structure with its results where there are any, in plain types and arrays.
+
+    Args:
+        caches: memories of every member.
+        last: structure of the last calculation.
+        results: results for it.
+    """
+    state: dict[str, Any] = {"runs": [cache.plain() for cache in caches]}
+    if last is not None and results:
+        frame, others = last.frame, last.others
+        state["atoms"] = {name: getattr(frame, name).copy() for name in ("numbers", "positions", "pbc", "cell")}
+        state["arrays"] = {name: others[name].copy() for name in INPUTS if name in others}
+        state["results"] = dict(results)
+    return state
+
+
+def restore_state(
+    state: dict[str, Any], caches: Sequence[RunCache], device: torch.device
+) -> tuple[Snapshot, Results] | None:
+    """Fill memories from what `calculator_state` gave.
+
+    Args:
+        state: what it gave.
+        caches: memories of every member, which are filled.
+        device: where they go.
+
+    Returns:
+        The last structure and its results, None where the state has none.
+
+    Raises:
+        SimulationError: this is no such state.
+    """
+    try:
+        for cache, plain in zip(caches, state["runs"], strict=True):
+            cache.load(plain, device)
+        if "results" not in state:
+            return None
+        atoms, results = _last_results(state)
+        return Snapshot(atoms), results
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+        reason = shorten(f"{type(error).__name__}: {error}", 200)
+        raise SimulationError(
+            f"the saved state of the calculator is damaged, or of another one ({reason}). Start over with --overwrite."
+        ) from error
+
+
+def _last_results(state: dict[str, Any]) -> tuple[Atoms, dict[str, Any]]:
+    """Structure and results from the state of a calculator, as `get_state` wrote them.
+
+    Raises:
+        KeyError, TypeError, ValueError: they are not there, have other shapes, or are not finite.
+    """
+    atoms = Atoms(**state["atoms"])
+    for name, array in state.get("arrays", {}).items():
+        atoms.set_array(name, np.asarray(array))
+    results = dict(state["results"])
+    shapes = {"energy": (), "free_energy": (), "forces": (len(atoms), 3), "stress": (6,), "energies": (len(atoms),)}
+    for name in {"energy", "forces", *results}:
+        found = np.asarray(results[name], dtype=float)
+        if found.shape != shapes.get(name, found.shape) or not np.isfinite(found).all():
+            raise ValueError(f"{name} has shape {list(found.shape)}, or is not finite")
+    if not np.isfinite(atoms.positions).all():
+        raise ValueError("positions are not finite")
+    return atoms, results

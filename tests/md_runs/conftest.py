@@ -1,0 +1,32 @@
+"""The scripts of md_runs/, run in this process: a child would load every library anew."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "md_runs"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
+    """Runs a script as `python md_runs/NAME --short WORDS...` does, and gives what it printed; own warnings are errors."""
+    import matplotlib.pyplot as plt
+
+    def run(name: str, *words: object) -> str:
+        monkeypatch.setattr(sys, "argv", [name, "--short", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "100")
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", module="__main__")
+            runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    yield run
+    plt.close("all")
