@@ -345,13 +345,17 @@ class GraphCalculator(Calculator):
             self.get_property("energy", atoms)
             return {key: np.copy(value) if isinstance(value, np.ndarray) else value for key, value in self._held.items()}
 
-    def look(self) -> None:
-        """Hold the last structure against the training data now, whether or not it is its turn; see `DomainWatch.look`."""
+    def look(self, atoms: Atoms | None = None) -> None:
+        """Hold the last structure against the training data now, whether or not it is its turn; see `DomainWatch.look`.
+
+        Args:
+            atoms: the object whose structure that is, and whose neighbour list is taken; None for any.
+        """
         with self._turn:
             last = self._last
             if self.watch.looks and last is not None and len(last.frame) > 0:
                 self._ensure_prepared()
-                self.watch.look_now(self._lists.graph(last.atoms(), last.frame)[0])
+                self.watch.look_now(self._lists.graph(last.atoms() if atoms is None else atoms, last.frame)[0])
 
     def _evaluate(self, atoms: Atoms, frame: Frame) -> list[Arrays]:
         """The arrays of every member; times go to `stats`."""

@@ -289,12 +289,14 @@ def _make(run: MDRun, output: Path, before: tuple[int, ...] | None, *, quiet: bo
     if result.interrupted is not None:
         raise KeyboardInterrupt(
             f"stopped by {result.interrupted} after step {result.step} of {run.options.steps}; everything is saved in "
-            f"{run.folder}. Go on with the same command and --resume."
+            f"{run.folder}. Go on with the same command and --resume. {result.outside_words()}".rstrip()
         )
     typer.echo(
         f"{result.step + 1} frames of {run.atoms.get_chemical_formula()} are in {output}. The run is in {run.folder}; "
         "remove it when no more frames are wanted."
     )
+    if result.outside is not None:
+        typer.secho(result.outside_words(), fg="red")
 
 
 def _start(

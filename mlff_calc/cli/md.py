@@ -199,20 +199,13 @@ def _say_how_it_ended(result: RunResult) -> None:
     """The last line of the command: where everything is, and in red where not all of it can be relied on."""
     from mlff_calc.dynamics.folder import REPORT
 
+    outside = result.outside_words()
     if result.interrupted is not None:
         raise KeyboardInterrupt(
             f"stopped by {result.interrupted} after step {result.step} of {result.steps}; everything is saved in "
-            f"{result.folder}. Go on with the same command and --resume."
+            f"{result.folder}. Go on with the same command and --resume. {outside}".rstrip()
         )
     place = f"Trajectory, log and picture are in {result.folder}; report: {result.folder / REPORT}"
-    if result.outside is None:
-        typer.echo(f"{result.step} steps done. {place}")
-        return
-    outside = result.outside
-    when = "the last frame too" if outside.last_step == result.step else f"the last time at step {outside.last_step}"
-    typer.echo(f"{result.step} steps made. {place}")
-    typer.secho(
-        f"The structure left the training data, first at step {outside.first_step} ({outside.first}), {when}. Do not rely "
-        "on what follows.",
-        fg="red",
-    )
+    typer.echo(f"{result.step} steps {'made' if outside else 'done'}. {place}")
+    if outside:
+        typer.secho(outside, fg="red")

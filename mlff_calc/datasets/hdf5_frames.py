@@ -25,6 +25,7 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +43,8 @@ from mlff_calc.graph.keys import get_key
 FORMAT = "mlff_calc frames"
 VERSION = 1
 _LABELS: dict[Kind, tuple[int, ...]] = {ENERGY: (), FORCES: (3,), STRESS: (3, 3)}
+MOST_OPEN = 64
+"""Largest number of files that stay open. Raising it saves opening files again where a data set has more of them."""
 _ROWS = 65536
 """Rows that are copied at once when a file is closed. Raising it takes more memory."""
 
@@ -74,13 +77,30 @@ class _Rows:
         return np.frombuffer(found, dtype=self.dtype).reshape(stop - start, *self.shape)
 
 
+class _Descriptor:
+    """A file open for reading until nobody holds this."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
+
+
+@lru_cache(maxsize=MOST_OPEN)
+def _opened(path: Path, mark: tuple[int, ...]) -> _Descriptor:
+    """The file of this mark; a DatasetError where another one stands there."""
+    found = _Descriptor(path)
+    if _mark(os.fstat(found.number)) != mark:  # offsets of another file would give other frames
+        raise DatasetError(f"{path} was replaced or changed while it was read; start again")
+    return found
+
+
 def _mark(stat: os.stat_result) -> tuple[int, ...]:
     """What tells a file from the one that was opened before under its name."""
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 class HDF5Frames:
-    """A file of frames, which stays open as long as this.
+    """A file of frames; of all such files those that were read last stay open.
 
     Args:
         path: The file.
@@ -91,7 +111,6 @@ class HDF5Frames:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = None
         try:
             self._mark = _mark(path.stat())
             with h5py.File(path, "r") as file:
@@ -106,21 +125,8 @@ class HDF5Frames:
             found = f"version {version} of the format" if held == FORMAT else "no file of frames"
             raise DatasetError(f"{path} is {found}; make it with `mlff data convert` of this version of mlff_calc")
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_descriptor": None}
-
     def __len__(self) -> int:
         return len(self._first) - 1
-
-    def _opened(self) -> int:
-        if self._descriptor is None:
-            descriptor = os.open(self.path, os.O_RDONLY)
-            if _mark(os.fstat(descriptor)) != self._mark:  # offsets of another file would give other frames
-                os.close(descriptor)
-                raise DatasetError(f"{self.path} was replaced or changed while it was read; start again")
-            self._descriptor = descriptor
-            weakref.finalize(self, os.close, descriptor)
-        return self._descriptor
 
     def __getitem__(self, number: int) -> Sample:
         """The frame of this number; a DatasetError where it is damaged."""
@@ -131,7 +137,8 @@ class HDF5Frames:
             raise DatasetError(f"{place} cannot be read ({error}); make the file again with `mlff data convert`") from error
 
     def _sample(self, number: int, place: str) -> Sample:
-        descriptor = self._opened()
+        held = _opened(self.path, self._mark)
+        descriptor = held.number
         first, last = (int(self._first[each]) for each in (number, number + 1))
 
         def row(name: str) -> NDArray[Any]:

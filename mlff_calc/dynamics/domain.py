@@ -35,6 +35,14 @@ class Outside:
     last_step: int
     last: str
 
+    def words(self, step: int) -> str:
+        """A sentence about a run that has come to a step."""
+        when = "the last frame too" if self.last_step == step else f"the last time at step {self.last_step}"
+        return (
+            f"The structure left the training data, first at step {self.first_step} ({self.first}), {when}. Do not rely on "
+            "what follows."
+        )
+
 
 class DomainGuard:
     """Hears from a run's calculator what is outside the training data, counts it, and warns once in a run.
@@ -85,14 +93,15 @@ class DomainGuard:
         """Have the present structure looked at, whether or not it is its turn."""
         if self._watch is not None and self._action != "off":
             atoms.get_potential_energy()  # where a run that is complete is resumed, nothing was calculated yet
-            self._calculator.look()
+            self._calculator.look(atoms)
 
-    def judge(self, step: int, time_ps: float) -> str | None:
+    def judge(self, step: int, time_ps: float, *, begun: bool) -> str | None:
         """Count what was heard since the last call.
 
         Args:
             step: the present step.
             time_ps: its time.
+            begun: whether the run has begun, so that a frame is saved where it stops.
 
         Returns:
             Why the run stops, with the cure; None where it goes on.
@@ -106,10 +115,8 @@ class DomainGuard:
         elif known.last_step != step:
             known.n, known.last_step, known.last = known.n + 1, step, found
         if self._action == "stop":
-            return (
-                f"the structure is outside of what the potential was trained on: {found}. Label the saved frame and train "
-                "on it, or go on with domain = warn."
-            )
+            cure = "Label the saved frame and train on it, or go on" if begun else "Label it and train on it, or start"
+            return f"the structure is outside of what the potential was trained on: {found}. {cure} with domain = warn."
         if known is None:
             logger.warning(
                 "step %d (%.4f ps): the structure is outside of what the potential was trained on: %s. Energies and forces "

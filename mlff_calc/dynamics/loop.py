@@ -80,7 +80,7 @@ class StepLoop:
                 "Use another ensemble or another potential."
             ) from error
         self.guard.look(self.atoms)
-        trouble = self._find_trouble()
+        trouble = self._find_trouble(begun=False)
         if trouble is not None:
             raise SimulationError(f"not started, at step 0 already {trouble} Nothing was written to {self.folder}.")
 
@@ -129,15 +129,15 @@ class StepLoop:
         self.last_whole.keep(self.atoms.calc.results, self._when())
 
     def _stop_in_trouble(self) -> None:
-        trouble = self._find_trouble()
+        trouble = self._find_trouble(begun=True)
         if trouble is not None:
             self._stop(trouble, None)
 
-    def _find_trouble(self) -> str | None:
+    def _find_trouble(self, *, begun: bool) -> str | None:
         results = getattr(self.atoms.calc, "results", {})
         temperature = self.thermo.temperature(self.thermo.kinetic())
         trouble = find_trouble(self.atoms, results, temperature, self.limit_K, self.options.threshold)
-        outside = self.guard.judge(self.state.step, self._time_ps())
+        outside = self.guard.judge(self.state.step, self._time_ps(), begun=begun)
         self.state.outside = self.guard.outside
         return trouble or outside
 

@@ -33,7 +33,7 @@ from mlff_calc.errors import MLFFError, OptionError, SimulationError
 if TYPE_CHECKING:
     from rich.console import Console
 
-_OF_THE_CALCULATOR = ("skin", "precision", "compile", "reuse")
+_OF_THE_CALCULATOR = ("skin", "precision", "compile", "reuse", "device", "trust")
 
 
 def run_md(
@@ -62,7 +62,7 @@ def run_md(
     domain: str | None = None,
     skin: float | None = None,
     precision: str | None = None,
-    device: str = "auto",
+    device: str | None = None,
     compile: bool | None = None,
     reuse: str | None = None,
     trust: bool = False,
@@ -102,10 +102,10 @@ def run_md(
         domain: what happens where the structure leaves the training data: ``warn``, ``stop`` or ``off``. [warn]
         skin: of the neighbour list, like the following see `MLFFCalculator`. [the calculator's]
         precision: of the network. [float32; an exported file's own]
-        device: where the network runs.
+        device: where the network runs. [auto]
         compile: run compiled code. [False]
         reuse: of fixed points. [auto]
-        trust: open exported files of others.
+        trust: open exported files of others. Like the last five, it is for potentials that are named.
         resume: go on with the run in the folder; where there is none, start it.
         overwrite: replace the run in the folder.
         show: show the run as it goes, on stdout: a table on a terminal, now and then a line elsewhere.
@@ -163,7 +163,7 @@ class Source:
     """
 
     potential: str | Path | Sequence[str | Path] | Calculator
-    device: str
+    device: str | None
     trust: bool
     spell: Spell
 
@@ -187,7 +187,8 @@ class Source:
             )
         if not self.names and not isinstance(self.potential, Calculator):
             raise OptionError("the list of potentials is empty. Name at least one.")
-        given = [name for name in _OF_THE_CALCULATOR if arguments[name] is not None]
+        asked = {**arguments, "device": self.device, "trust": self.trust or None}
+        given = [name for name in _OF_THE_CALCULATOR if asked[name] is not None]
         if isinstance(self.potential, Calculator) and given:
             raise OptionError(f"{self.spell(given[0])} is set where the calculator is made. Set it there, and leave it out.")
 
@@ -224,7 +225,7 @@ class Source:
         from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
 
         made: dict[str, Any] = {
-            "device": self.device,
+            "device": self.device or "auto",
             "precision": options["precision"],
             "compile": options["compiled"],
             "reuse": options.get("reuse", "auto"),

@@ -130,10 +130,10 @@ def _results(numbers: Mapping[str, float], state: RunState) -> dict[str, Any]:
 
 
 def _looks(timing: Mapping[str, float] | None) -> dict[str, str]:
-    """How often the structure was held against the training data, in the last part of the run."""
+    """How often the structure was held against the training data; earlier parts of the run are not counted."""
     if not timing or not timing.get("n_looks"):
         return {}
-    return {"outside the training data": f"{timing['n_outside']:g} of {timing['n_looks']:g} looks"}
+    return {"outside the training data, last part of the run": f"{timing['n_outside']:g} of {timing['n_looks']:g} looks"}
 
 
 def _acting(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,6 +90,10 @@ class RunResult:
     wall_s: float
     outside: Outside | None = None
 
+    def outside_words(self) -> str:
+        """A sentence where the structure left the training data; empty where it did not."""
+        return "" if self.outside is None else self.outside.words(self.step)
+
 
 class MDRun:
     """One run in one folder; made by `start` or `resume`.

@@ -140,7 +140,7 @@ def _rules(said: Metadata) -> list[tuple[str, bool]]:
         ("torch", isinstance(said.torch, str)),
         ("mlff_calc", isinstance(said.mlff_calc, str)),
         ("device", said.device in ("cpu", "cuda")),
-        ("fixed_point", said.fixed_point is None or _is_fixed_point(said.fixed_point)),
+        ("fixed_point", said.fixed_point is None or _is_fixed_point(said.fixed_point, said.format_version)),
         ("members", said.format_version == 1 or _is_members(said.members)),
         ("domain", said.domain is None or is_domain(said.domain)),
     ]
@@ -150,10 +150,11 @@ _COUNTS = ("n_forward", "n_adjoint", "slots", "width", "max_repeats")
 _NUMBERS = ("tolerance", "cold_tolerance", "fit_ridge", "ridge")
 
 
-def _is_fixed_point(said: Any) -> bool:
+def _is_fixed_point(said: Any, version: int) -> bool:
+    policy = {field.name for field in fields(WarmStart)} if version > 2 else set()
     return (
         isinstance(said, dict)
-        and said.keys() - {field.name for field in fields(WarmStart)} == {*_COUNTS, *_NUMBERS}
+        and said.keys() == {*_COUNTS, *_NUMBERS, *policy}
         and _is_warm_start(said)
         and all(_whole(said[name], 0, MOST_WIDTH if name == "width" else MOST_COUNT) for name in _COUNTS)
         and all(_number(said[name], 1e6) and said[name] >= 0.0 for name in _NUMBERS)

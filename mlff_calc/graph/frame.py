@@ -119,7 +119,12 @@ class Frame:
 
 
 def equal(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
-    """Whether two arrays have the same type, shape and bits; a tenth of the time of `numpy.array_equal` for a molecule."""
-    return one is other or (
-        one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
-    )
+    """Whether two arrays have the same shape and bits, or the same values where they are of two types.
+
+    Takes a tenth of the time of `numpy.array_equal` for a molecule.
+    """
+    if one is other:
+        return True
+    if one.dtype != other.dtype:
+        return np.array_equal(one, other)
+    return one.shape == other.shape and one.tobytes() == other.tobytes()

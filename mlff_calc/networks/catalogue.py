@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mlff_calc.errors import PotentialFileError
 from mlff_calc.near import suggestion
 from mlff_calc.networks.files import WEIGHTS, check_kind, folder_of, read_header
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,12 @@ def list_networks(folder: str | Path | None = None) -> list[NetworkEntry]:
     return entries
 
 
+@cache
+def _say_which(name: str, folder: Path) -> None:
+    """Say, once in a process, that a folder is taken that has the name of a network that ships."""
+    logger.warning("%s: the folder %s is taken, not what ships under this name; write ./%s for silence", name, folder, name)
+
+
 def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
     """Folder of a network given by path or by the name it ships under.
 
@@ -71,6 +81,8 @@ def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
     shipped = {entry.name: entry.path for entry in list_networks()}
     if not (path / WEIGHTS).is_file():
         path = shipped.get(str(name_or_path), Path(name_or_path))
+    elif name_or_path in shipped:
+        _say_which(str(name_or_path), path.absolute())
     if (path / WEIGHTS).is_file():
         if kind is not None:
             check_kind(path, kind)

@@ -15,8 +15,14 @@ logger = logging.getLogger(__name__)
 GROUP = "mlff_calc.kinds"
 DEFAULT = "potential"
 """Kind of a recipe without a section of its own, such as one that goes on from another potential."""
-RESERVED = frozenset({"card", "checkpoints", "data", "fine_tune_from", "loss", "optimizer", "output", "trainer"})
-"""Sections of every recipe and folders of every run, which no kind can be called."""
+_OF_RECIPES = {"card", "checkpoints", "data", "fine_tune_from", "loss", "optimizer", "output", "trainer"}
+_OF_THE_MODULE = {
+    "allow_zero_length_dataloader_with_multiple_devices", "errors", "example", "finite", "kind", "loss_sum", "normalization",
+    "objective", "optimizer_section", "prepare_data_per_node", "seed", "steps_in_epoch", "training", "valid_loss",
+    "validated_epoch",
+}  # fmt: skip
+RESERVED = frozenset(_OF_RECIPES | _OF_THE_MODULE)
+"""Sections of every recipe, folders of every run and attributes of the training module, which no kind can be called."""
 KINDS = {
     "potential": "mlff_calc.training.potential:PotentialTask",
     "propagator": "mlff_calc.training.propagator.task:PropagatorTask",

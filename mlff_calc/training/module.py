@@ -7,7 +7,7 @@ here; everything else is a callback.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -45,7 +45,7 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.kind, self.objective = kind, objective
-        self.add_module(kind, network)
+        self._modules[kind] = network  # add_module refuses names of Lightning's methods
         self.optimizer_section, self.seed = recipe.optimizer, recipe.trainer.seed
         self.example = example
         self._forward: list[Forward] = []  # in a list: a module as an attribute would count its weights twice
@@ -64,7 +64,7 @@ class TrainingModule(pl.LightningModule):
     @property
     def network(self) -> nn.Module:
         """What is trained."""
-        return self.get_submodule(self.kind)
+        return cast(nn.Module, self._modules[self.kind])
 
     def metrics(self) -> dict[str, str]:
         """Columns of `metrics.csv` for this epoch, beside those that all runs have."""

@@ -220,6 +220,7 @@ def parse_as(kind: type[R], data: dict[str, Any], origin: Path | str) -> R:
     Raises:
         RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range.
     """
+    written = data
     try:
         data = kind.upgraded(data)
     except ValueError as error:
@@ -227,7 +228,7 @@ def parse_as(kind: type[R], data: dict[str, Any], origin: Path | str) -> R:
     try:
         recipe = kind.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(describe_validation_error(error, kind, data, str(origin))) from None
+        raise RecipeError(describe_validation_error(error, kind, data, str(origin), written)) from None
     recipe._origin = Path(origin).absolute()
     recipe._raw = copy_plain(data)
     return recipe

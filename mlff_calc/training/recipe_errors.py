@@ -16,17 +16,42 @@ def proposal(word: str, choices: list[str]) -> str:
     return f"did you mean {near!r}? (known here: {listed})" if near else f"known here: {listed}"
 
 
-def describe_validation_error(error: ValidationError, model: type[BaseModel], data: dict[str, Any], origin: str) -> str:
-    """One line per finding: `file: dotted.key: what is wrong; cure`."""
+def describe_validation_error(
+    error: ValidationError,
+    model: type[BaseModel],
+    data: dict[str, Any],
+    origin: str,
+    written: dict[str, Any] | None = None,
+) -> str:
+    """One line per finding: `file: dotted.key: what is wrong; cure`.
+
+    Args:
+        error: What pydantic found.
+        model: Class of the recipe.
+        data: What was looked at, in today's keys.
+        origin: File that it comes from.
+        written: What stands in the file, where keys may have moved since; None for `data`.
+    """
     lines: list[str] = []
     for finding in error.errors():
         path = _path_in_data(finding["loc"], data, missing=finding["type"] in ("missing", "extra_forbidden", "option"))
-        dotted = ".".join(str(part) for part in path)
+        dotted = ".".join(str(part) for part in path) + _place_before(path, data, written)
         place = f"{origin}: {dotted}" if dotted else origin
         line = f"{place}: {_explain(finding, path, model)}"
         if line not in lines:
             lines.append(line)
     return "\n".join(lines)
+
+
+def _place_before(path: list[int | str], data: dict[str, Any], written: dict[str, Any] | None) -> str:
+    """Where a key of a section stands in the file, where that is another place than today's; empty otherwise."""
+    if written is None or len(path) != 2:
+        return ""
+    (section, key), sections = map(str, path), {name: held for name, held in written.items() if isinstance(held, dict)}
+    if key in sections.get(section, {}) or key not in data.get(section, {}):
+        return ""
+    places = [f"{name}.{key}" for name, held in sections.items() if key in held]
+    return f" (here still {places[0]})" if places else ""
 
 
 def _path_in_data(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> list[int | str]:  # noqa: ANN401

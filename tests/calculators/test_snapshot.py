@@ -63,3 +63,17 @@ def test_differences_are_those_that_ase_sees(name):
         array[0] = array[0] + 1
     assert before.differences(changed) == [name] == compare_atoms(atoms, changed)
     assert name in differences(None, atoms)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("numbers", np.int32), ("positions", np.float32)])
+def test_arrays_of_another_type_are_no_change(name, dtype):
+    """Arrays that other programs set may be int32 or float32; the same values are the same structure."""
+    atoms = rattled_slab()
+    atoms.arrays[name] = atoms.arrays[name].astype(dtype)
+    atoms.calc = calculator = MLFFCalculator(PairPotential(), precision="float64", device="cpu")
+    atoms.get_potential_energy()
+    atoms.get_forces()
+    assert calculator.stats.n_calls == 1
+    atoms.positions[0, 0] += 0.01
+    atoms.get_forces()
+    assert calculator.stats.n_calls == 2

@@ -12,6 +12,9 @@ from ase.io import read, write
 from mlff_calc import MLFFCalculator, run_md
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
+from mlff_calc.cli.md import _say_how_it_ended
+from mlff_calc.dynamics.domain import Outside
+from mlff_calc.dynamics.run import RunResult
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.domain import domain_of
 from mlff_calc.potential import build_potential
@@ -97,7 +100,34 @@ def test_a_start_outside_writes_nothing(mlff, tmp_path):
     status, _, error, _ = mlff("--structure", tmp_path / "far.extxyz", "--steps", 2, "--domain", "stop")
     assert status == 1
     assert "not started, at step 0 already the structure is outside" in error
+    assert "Label it and train on it, or start with domain = warn. Nothing was written" in error
+    assert "saved frame" not in error
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_run_says_so_too(folder, tmp_path):
+    """What was found before a signal came is said with it; reports count the looks of the last part."""
+    outside = Outside(3, 19, "too far", 57, "farther")
+    result = RunResult(tmp_path / "run", 60, 100, False, "SIGTERM", 1.0, outside)
+    with pytest.raises(KeyboardInterrupt, match=r"first at step 19 \(too far\), the last time at step 57\. Do not rely"):
+        _say_how_it_ended(result)
+    result = RunResult(tmp_path / "run", 60, 100, False, "SIGTERM", 1.0)
+    with pytest.raises(KeyboardInterrupt, match=r"Go on with the same command and --resume\.$"):
+        _say_how_it_ended(result)
+
+
+def test_a_look_takes_the_list_of_the_run(folder):
+    """Under NPT the cell changes in every step, so that no list fits a copy of the structure."""
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = calculator = MLFFCalculator(str(folder / "known"))
+    atoms.get_potential_energy()
+    atoms.set_cell([20.0, 20.0, 20.0])
+    atoms.pbc = True
+    atoms.get_potential_energy()
+    looks = calculator.stats.n_looks
+    calculator.look(atoms)
+    assert calculator.stats.n_looks == looks + 1
+    assert len(calculator._lists._entries) == 1
 
 
 def test_off_and_files_that_do_not_know(mlff, tmp_path):
@@ -143,6 +173,8 @@ def test_run_md_with_a_calculator(folder, tmp_path):
     assert run_md(None, calculator, steps=6, resume=True, output=tmp_path / "run").step == 6
     for options, said in (
         ({"precision": "float64"}, "precision is set where the calculator is made"),
+        ({"device": "cpu"}, "device is set where the calculator is made"),
+        ({"trust": True}, "trust is set where the calculator is made"),
         ({"steps": 2, "time": "1fs"}, "steps and time both set the length of the run"),
         ({"friction": 3.0}, "friction does not act in the ensemble nve"),
         ({"domain": "halt"}, "domain = 'halt' is not known"),

@@ -132,15 +132,16 @@ def test_a_fixed_point_out_of_reach_is_an_error(tmp_path: Path) -> None:
 
 
 def test_records_without_a_policy_of_warm_starts_have_its_default(tmp_path: Path) -> None:
-    """Files of format version 2 have none; a value out of range is told as damage."""
+    """Files of format version 2 have none; a value out of range or missing later is told as damage."""
     potential = potential_of("deq")
     written = export_potential(potential, tmp_path / "p.pt", to="lammps", stepping=stepping(potential))
     module = torch.jit.load(tmp_path / "p.pt")
     kept = {key: value for key, value in written.fixed_point.items() if key not in asdict(WarmStart())}
-    for more in ({}, {"reach": -1.0}):
-        fields = {**vars(written), "format_version": 2, "fixed_point": {**kept, **more}}
+    whole = asdict(WarmStart())
+    for version, more in ((2, {}), (2, {"reach": -1.0}), (3, {}), (3, {"reach": 0.5}), (3, {**whole, "factor": 2.0})):
+        fields = {**vars(written), "format_version": version, "fixed_point": {**kept, **more}}
         torch.jit.save(module, str(tmp_path / "old.pt"), _extra_files={"mlff.json": json.dumps(fields)})
-        if more:
+        if more or version > 2:
             with pytest.raises(PotentialFileError, match="its fixed_point is"):
                 read_metadata(tmp_path / "old.pt")
         else:

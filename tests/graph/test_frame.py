@@ -81,10 +81,12 @@ def test_graphs_of_a_run_share_what_is_the_same_and_equal_fresh_ones():
         np.testing.assert_array_equal(before[name].numpy(), tensor.numpy())
 
 
-def test_equal_means_type_shape_and_bits():
+def test_equal_means_shape_and_bits_or_values_of_two_types():
     numbers = np.arange(6)
     assert equal(numbers, numbers.copy())
     assert equal(numbers.reshape(2, 3), np.asfortranarray(numbers.reshape(2, 3)))
     assert not equal(numbers, numbers.reshape(2, 3))
-    assert not equal(numbers, numbers.astype(np.int32))
+    assert equal(numbers, numbers.astype(np.int32))
+    assert not equal(numbers, (numbers + 1).astype(np.int32))
+    assert not equal(np.zeros(1), -np.zeros(1))
     assert not equal(numbers, numbers + 1)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.io import read, write
 
 from mlff_calc.potential import build_potential, list_potentials
@@ -38,8 +38,13 @@ def shipped(name: str) -> str:
 
 
 def test_band(run, random_weights, tmp_path):
-    text = run("neb.py", random_weights / "ethanol", tmp_path / "new")
-    assert re.search(r"barrier trans to gauche: -?[\d.]+ meV", text)
+    for angle, name in ((180.0, "start.xyz"), (60.0, "end.xyz")):
+        atoms = molecule("CH3CH2OH")
+        atoms.set_dihedral(0, 1, 2, 3, angle, indices=[3])
+        write(tmp_path / name, atoms)
+    ends = ("--start", str(tmp_path / "start.xyz"), "--end", str(tmp_path / "end.xyz"))
+    text = run("neb.py", random_weights / "ethanol", tmp_path / "new", *ends)
+    assert re.search(r"barrier from start to end: -?[\d.]+ meV", text)
     assert len(read(tmp_path / "new" / "neb.extxyz", index=":")) == 5
     assert (tmp_path / "new" / "neb.png").stat().st_size > 1000
 
@@ -65,7 +70,7 @@ def test_phonons_of_both_engines_agree(run, random_weights, tmp_path):
 
 def test_ethanol_has_a_barrier(run, tmp_path):
     text = run("neb.py", shipped("ethanol"), tmp_path)
-    barrier = float(re.search(r"barrier trans to gauche: ([\d.]+) meV", text)[1])
+    barrier = float(re.search(r"barrier from start to end: ([\d.]+) meV", text)[1])
     assert 20.0 < barrier < 100.0  # measured: about 50 meV (1.2 kcal/mol)
 
 

@@ -74,3 +74,17 @@ def test_the_command_lists_a_folder_and_shows_a_card(folder: Path, capsys: pytes
 def test_listing_does_not_wait_for_torch() -> None:
     code = "import sys; from mlff_calc import list_potentials; list_potentials(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_folder_that_is_called_like_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """It is taken, which is said once; by its path nothing is said."""
+    Scale({"n": 1}).save(tmp_path / "silicon")
+    monkeypatch.chdir(tmp_path)
+    for name in ("./silicon", tmp_path / "silicon"):
+        assert find_network(name) == Path(name)
+    assert not caplog.records
+    for _ in range(2):
+        assert find_network("silicon") == Path("silicon")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"silicon: the folder {tmp_path / 'silicon'} is taken, not what ships under this name; write ./silicon for silence"
+    ]

@@ -242,7 +242,7 @@ def test_options_that_stood_in_the_loss_mean_the_same_there() -> None:
     assert "contraction" in old["loss"]
     with pytest.raises(RecipeError, match=r"my.yaml: 'contraction' stands in `loss` and in `fixed_point`; leave it out"):
         parse_recipe(old | {"fixed_point": {"contraction": 1.0}}, "my.yaml")
-    with pytest.raises(RecipeError, match=r"my.yaml: fixed_point.contraction: -1 is out of range"):
+    with pytest.raises(RecipeError, match=r"fixed_point.contraction \(here still loss.contraction\): -1 is out of range"):
         parse_recipe(old | {"loss": {"contraction": -1}}, "my.yaml")
     with pytest.raises(RecipeError, match=r"unknown key 'contracton'"):
         parse_recipe(new | {"fixed_point": {"contracton": 1}}, "my.yaml")

@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
+import yaml
 
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.networks import kind_of
@@ -137,6 +139,22 @@ def test_overwriting_removes_what_the_run_before_made_and_nothing_else(tmp_path:
     train(tmp_path / "recipe.yaml", overrides=few, overwrite=True)
     assert not (folder / "potential").exists()
     assert not (folder / "parity.png").exists()
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("name", ["log", "device", "forward"])
+def test_a_kind_may_be_called_like_an_attribute_of_lightning(name: str) -> None:
+    """What the module sets itself is reserved."""
+    from mlff_calc.training.module import TrainingModule
+    from mlff_calc.training.objective import Objective
+
+    recipe = parse_recipe(yaml.safe_load(RECIPE), "recipe.yaml")
+    network = torch.nn.Linear(1, 1)
+    module = TrainingModule(name, network, cast(Objective, None), recipe)
+    assert module.network is network
+    assert list(module.state_dict()) == [f"{name}.weight", f"{name}.bias"]
+    module.load_state_dict(module.state_dict())
+    assert {one for one in vars(module) if not one.startswith("_")} <= kind_names.RESERVED
 
 
 @pytest.mark.usefixtures("toy")

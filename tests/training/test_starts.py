@@ -99,3 +99,19 @@ def test_through_a_checkpoint(tmp_path: Path) -> None:
     restored.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True)["starts"])
     assert_given(restored, "train", [7, 0])
     assert_given(restored, "valid", [1], ("state", "adjoint"))
+
+
+def test_no_more_is_kept_than_fits() -> None:
+    """Frames that came first keep their rows, new ones find room where a row is dropped, and a resumed run counts on."""
+    row = 4 * 2 * 4 * len(KEPT)  # bytes of one atom
+    starts = Starts(most_bytes=3 * row)
+    starts.keep("train", [0, 1, 7], n_atoms([0, 1, 7]), outputs_of([0, 1, 7]))
+    assert_given(starts, "train", [7, 0])
+    assert starts.give("train", [0, 1], graph_of([0, 1])).keys() == graph_of([0, 1]).keys()
+    resumed = Starts(most_bytes=3 * row)
+    resumed.load_state_dict(starts.state_dict())
+    resumed.keep("valid", [7], n_atoms([7]), outputs_of([7]))
+    assert resumed.give("valid", [7], graph_of([7])).keys() == graph_of([7]).keys()
+    resumed.keep("train", [0], n_atoms([0]), {name: torch.full((2, 4, 2), torch.nan) for name in KEPT})
+    resumed.keep("valid", [7], n_atoms([7]), outputs_of([7]))
+    assert_given(resumed, "valid", [7])

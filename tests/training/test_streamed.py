@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,9 @@ from ase.calculators.emt import EMT
 
 from mlff_calc.datasets import read_structures
 from mlff_calc.datasets.convert import write_frames
+from mlff_calc.datasets.hdf5_frames import MOST_OPEN
 from mlff_calc.datasets.readers import open_structures
-from mlff_calc.errors import DatasetError
+from mlff_calc.errors import DatasetError, StructureError
 from mlff_calc.potential import load_potential
 from mlff_calc.training.potential.data import GraphFrames, StreamedGraphFrames, graph_frames
 from mlff_calc.training.recipe import parse_recipe
@@ -107,6 +109,37 @@ def test_weights_and_errors_are_those_of_the_same_frames_in_memory(copper: Path)
     assert all(torch.equal(weight, other.state_dict()[name]) for name, weight in one.state_dict().items())
     record = json.loads((copper / "copper_h5" / "run.json").read_text())["data"]["train"]
     assert record["sha256"] == hashlib.sha256((copper / "copper.h5").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("part", ["train", "valid", "test"])
+def test_a_bad_structure_is_found_before_anything_is_written(copper: Path, part: str) -> None:
+    """Whether or not neighbours are measured on the training part."""
+    frames = read_structures(copper / "copper.extxyz")
+    frames[2].atoms.positions[1] = frames[2].atoms.positions[0]
+    write_frames(copper / "bad.h5", frames)
+    given = recipe(copper, "copper.h5", "run")
+    given["potential"]["avg_num_neighbors"], given["loss"] = 20.0, {}
+    given["data"] = {
+        name: {"file": str(copper / "copper.h5"), "index": index}
+        for name, index in (("train", "7:12"), ("valid", "5:6"), ("test", "6:7"))
+    }
+    given["data"][part] = {"file": str(copper / "bad.h5"), "index": "2:3"}
+    with pytest.raises(StructureError, match=r"bad\.h5, frame 2.*overlap"):
+        train(parse_recipe(given, copper / "recipe.yaml"))
+    assert not (copper / "run").exists()
+
+
+def test_many_files_do_not_stay_open(copper: Path) -> None:
+    folder = copper / "many"
+    folder.mkdir()
+    for number in range(MOST_OPEN + 10):
+        shutil.copy(copper / "copper.h5", folder / f"{number}.h5")
+    parts = [open_structures(folder / f"{number}.h5") for number in range(MOST_OPEN + 10)]
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for number in (5, 5, 6):
+        energies = {samples[number].energy for samples in parts}
+        assert energies == {open_structures(copper / "copper.h5")[number].energy}
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + MOST_OPEN
 
 
 CHILD = """

@@ -77,13 +77,27 @@ def _labelled(sample: Sample, cutoff: float) -> Labelled:
     return graph, {name: graph.pop(name) for name in KINDS}
 
 
+def check_structures(samples: Sequence[Sample], cutoff: float) -> None:
+    """Make the graph of every frame that stays in its file once, so that a bad one is found before anything is trained.
+
+    Args:
+        samples: Structures and labels; those in memory have their graphs made when a source is made of them.
+        cutoff: Angstrom.
+
+    Raises:
+        StructureError: A structure cannot be a graph; names the file and the frame.
+    """
+    if isinstance(samples, LazySamples):
+        for sample in samples:
+            labelled_graph(sample, cutoff, kinds=())
+
+
 def graph_frames(
     samples: Sequence[Sample], cutoff: float, weights: Sequence[Mapping[Kind, float]] | None = None
 ) -> GraphSource:
     """The source of batches of a part of the data; arguments as those of `GraphFrames`.
 
-    Frames that stay in their file have their graphs made when they are drawn, and a structure that cannot be a graph is an
-    error then.
+    Frames that stay in their file have their graphs made when they are drawn; see `check_structures`.
     """
     kind = StreamedGraphFrames if isinstance(samples, LazySamples) else GraphFrames
     return kind(samples, cutoff, weights)

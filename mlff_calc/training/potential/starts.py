@@ -12,15 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST_BYTES = 2 * 1024**3
+"""Largest size of the solutions that are kept, in memory and in checkpoints. Raising it lets more frames begin warm."""
+
 KEPT = {"state": "start_state", "adjoint": "start_adjoint", "probe": "probe"}
 """Outputs of a potential, and the keys of a graph under which they come back."""
 
 
 class Starts:
-    """What is kept, by part of the data and number of the frame."""
+    """What is kept, by part of the data and number of the frame.
 
-    def __init__(self) -> None:
+    Args:
+        most_bytes: Largest size of all that is kept; frames that come when it is reached begin cold in every epoch.
+    """
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._kept: dict[str, dict[int, dict[str, Tensor]]] = {}
+        self._bytes, self._most = 0, most_bytes
 
     def give(
         self, part: str, frames: list[int], graph: dict[str, Tensor], generator: torch.Generator | None = None
@@ -62,10 +70,12 @@ class Starts:
             return
         for i, frame in enumerate(frames):
             row = {name: parts[i] for name, parts in found.items()}
-            if all(bool(torch.isfinite(tensor).all()) for tensor in row.values()):
-                known[frame] = known.get(frame, {}) | row
-            else:
-                known.pop(frame, None)
+            before = known.pop(frame, {})
+            self._bytes -= _size(before)
+            row = before | row if all(bool(torch.isfinite(tensor).all()) for tensor in row.values()) else {}
+            if row and self._bytes + _size(row) <= self._most:
+                known[frame] = row
+                self._bytes += _size(row)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -74,6 +84,11 @@ class Starts:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what a checkpoint holds."""
         self._kept = state
+        self._bytes = sum(_size(row) for known in state.values() for row in known.values())
+
+
+def _size(row: Mapping[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in row.values())
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:

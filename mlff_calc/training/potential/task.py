@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import Potential
 from mlff_calc.training.potential.build import new_potential
-from mlff_calc.training.potential.data import graph_frames
+from mlff_calc.training.potential.data import check_structures, graph_frames
 from mlff_calc.training.potential.decisions import check_decisions, data_marks, decisions
 from mlff_calc.training.potential.evaluate import evaluate, evaluate_files
 from mlff_calc.training.potential.example import EXAMPLE_RECIPE
@@ -66,6 +66,10 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
 
         make = new_potential if recipe.fine_tune_from is None else start_from
         potential, train = make(recipe, parts["train"])
+        measured = recipe.potential is not None and recipe.potential.avg_num_neighbors == "auto"
+        for part, frames in parts.items():
+            if part != "train" or not measured:  # to measure neighbours, all graphs were made
+                check_structures(frames.samples, potential.cutoff)
         return Prepared(
             potential,
             objective_for(recipe, potential),
