@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import ase.io
@@ -20,10 +21,11 @@ from ase.calculators.emt import EMT
 
 from mlff_calc.datasets import read_structures
 from mlff_calc.datasets.convert import write_frames
-from mlff_calc.datasets.hdf5_frames import MOST_OPEN
+from mlff_calc.datasets.hdf5_frames import MOST_OPEN, HDF5Frames
 from mlff_calc.datasets.readers import open_structures
 from mlff_calc.errors import DatasetError, StructureError
 from mlff_calc.potential import load_potential
+from mlff_calc.training.kinds import task_for
 from mlff_calc.training.potential.data import GraphFrames, StreamedGraphFrames, graph_frames
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
@@ -127,6 +129,19 @@ def test_a_bad_structure_is_found_before_anything_is_written(copper: Path, part:
     with pytest.raises(StructureError, match=r"bad\.h5, frame 2.*overlap"):
         train(parse_recipe(given, copper / "recipe.yaml"))
     assert not (copper / "run").exists()
+
+
+def test_preparation_reads_each_frame_a_few_times(copper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Isolated atoms, what the frames hold, size of the forces, reference energies, neighbours; and their graphs once."""
+    read: Counter[int] = Counter()
+    get = HDF5Frames.__getitem__
+    monkeypatch.setattr(HDF5Frames, "__getitem__", lambda self, number: (read.update([number]), get(self, number))[1])
+    given = parse_recipe(recipe(copper, "copper.h5", "run"), copper / "recipe.yaml")
+    task = task_for(given)
+    task.prepare(given, parts := task.read(given))
+    assert {len(parts[part]) for part in ("train", "valid", "test")} == {8, 2}
+    assert set(read) == set(range(12))
+    assert max(read.values()) <= 5
 
 
 def test_many_files_do_not_stay_open(copper: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 from ase.data import chemical_symbols
 
 from mlff_calc.datasets import KINDS, PARTS, Kind, Sample, count_labels, matching_files, split_indices
@@ -22,6 +20,7 @@ from mlff_calc.datasets.weights import frame_weights, refuse_unknown_types
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.potential.labels import PartCount
 from mlff_calc.training.potential.recipe import PotentialRecipe, Source
+from mlff_calc.training.potential.survey import Survey, structure_hash, survey_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +35,7 @@ class Frames:
         samples: Structures with their labels.
         isolated: Frames of isolated atoms; they are among `samples` only where the recipe says so.
         weights: Weights of the labels of each sample; None where they are all 1.
+        survey: What the samples hold, once it was looked at.
     """
 
     part: str
@@ -43,6 +43,7 @@ class Frames:
     samples: Sequence[Sample]
     isolated: list[Sample] = field(default_factory=list)
     weights: list[dict[Kind, float]] | None = None
+    survey: Survey | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -55,21 +56,25 @@ class Frames:
 
     def count(self) -> PartCount:
         """How many labels of each kind there are."""
-        return self._counted(self.where, self.samples)
+        return self._counted(self.where, self.surveyed().outlines)
+
+    def surveyed(self) -> Survey:
+        """What the samples hold; reads them all where there is no survey yet."""
+        return survey_of(self.samples)[0] if self.survey is None else self.survey
 
     def count_by_file(self) -> list[PartCount]:
         """The same for each file."""
-        found: dict[Path, list[int]] = {path: [] for path in self.paths}
-        for index, (path, _, _) in enumerate(marks_of(self.samples)):
-            found[path].append(index)
-        return [self._counted(path, chosen(self.samples, indices)) for path, indices in found.items()]
+        found: dict[Path, list[Sample]] = {path: [] for path in self.paths}
+        for outline in self.surveyed().outlines:
+            found[outline.path].append(outline)
+        return [self._counted(path, outlines) for path, outlines in found.items()]
 
     def _counted(self, path: str | Path, samples: Sequence[Sample]) -> PartCount:
         return PartCount(self.part, path, len(samples), count_labels(samples), absent_labels(samples))
 
     def elements(self) -> set[int]:
         """Atomic numbers that occur."""
-        return {int(z) for sample in self.samples for z in np.unique(sample.atoms.numbers)}
+        return self.surveyed().elements
 
 
 def read_frames(recipe: PotentialRecipe) -> dict[str, Frames]:
@@ -95,8 +100,12 @@ def read_frames(recipe: PotentialRecipe) -> dict[str, Frames]:
         if len(frames) == 0:
             beside = " beside isolated atoms" if frames.isolated else ""
             raise DatasetError(f"{frames.where}: no frames for `{part}`{beside}; check the file and data.split")
+    structures: dict[str, dict[bytes, int]] = {}
+    for part, frames in parts.items():
+        survey, structures[part] = survey_of(frames.samples)
+        parts[part] = replace(frames, survey=survey)
     _check_elements(recipe, parts)
-    _check_disjoint(recipe, parts)
+    _check_disjoint(recipe, parts, structures)
     return _weighed(recipe, parts)
 
 
@@ -173,11 +182,12 @@ def _split(recipe: PotentialRecipe, frames: Frames) -> dict[str, Frames]:
 def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Frames]:
     """The parts that a loss is taken of, with weights where any is not 1."""
     by_type: Mapping[str, float] = recipe.loss.config_weights
-    refuse_unknown_types(by_type, parts["train"].samples, f"{recipe.origin}: loss.config_weights")
+    refuse_unknown_types(by_type, parts["train"].surveyed().outlines, f"{recipe.origin}: loss.config_weights")
     for part in ("train", "valid"):
         frames = parts[part]
         told: dict[tuple[float, ...], dict[Kind, float]] = {}  # equal weights are one object, as frames may be millions
-        found = (frame_weights(sample, by_type, recipe.loss.frame_weights) for sample in frames.samples)
+        outlines = frames.surveyed().outlines
+        found = (frame_weights(outline, by_type, recipe.loss.frame_weights) for outline in outlines)
         weights = [told.setdefault(tuple(each.values()), each) for each in found]
         if all(weight == 1.0 for values in told for weight in values):
             continue
@@ -189,7 +199,8 @@ def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Fra
 def _require_weight(recipe: PotentialRecipe, frames: Frames, weights: list[dict[Kind, float]]) -> None:
     """Refuse weights that leave nothing of a label that the loss asks for."""
     for kind in weighted(recipe):
-        labelled = [each[kind] for sample, each in zip(frames.samples, weights, strict=True) if kind in sample.labels()]
+        outlines = frames.surveyed().outlines
+        labelled = [each[kind] for outline, each in zip(outlines, weights, strict=True) if kind in outline.labels()]
         if labelled and max(labelled) == 0.0:
             raise RecipeError(
                 f"{recipe.origin}: loss.{kind} is {recipe.loss.weights()[kind]:g}, but the weights of all {len(labelled)} "
@@ -216,14 +227,13 @@ def _check_elements(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
             )
 
 
-def _check_disjoint(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
+def _check_disjoint(
+    recipe: PotentialRecipe, parts: dict[str, Frames], structures: dict[str, dict[bytes, int]]
+) -> None:
     """Refuse a frame that is in two parts; warn of structures that are (files may hold copies)."""
-    frames: dict[str, set[tuple[str, Path, int]]] = {}
-    structures: dict[str, dict[bytes, int]] = {}
-    for part in parts:
-        samples = parts[part].samples
-        frames[part] = {(archive_part, path, frame) for path, archive_part, frame in marks_of(samples)}
-        structures[part] = {_structure_hash(sample): index for index, sample in enumerate(samples)}
+    frames = {
+        part: {(archive_part, path, frame) for path, archive_part, frame in marks_of(parts[part].samples)} for part in parts
+    }
     for one, other in combinations([part for part in PARTS if part in parts], 2):
         shared = frames[one] & frames[other]
         if shared:
@@ -236,21 +246,12 @@ def _check_disjoint(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
         if copies:
             twice = (parts[other].samples[structures[other][key]] for key in copies)
             again = min(twice, key=lambda sample: sample.frame)
-            before = parts[one].samples[structures[one][_structure_hash(again)]]
+            before = parts[one].samples[structures[one][structure_hash(again)]]
             logger.warning(
                 "%d structures of `%s` are in `%s` as well, the first is %s (%s): errors on `%s` will look better than they "
                 "are; remove the copies",
                 len(copies), other, one, again.place, before.place, other,
             )  # fmt: skip
-
-
-def _structure_hash(sample: Sample) -> bytes:
-    """Equal for structures with the same elements, positions and cell, to a millionth of an Angstrom."""
-    atoms = sample.atoms
-    lengths = np.concatenate([atoms.positions, atoms.cell.array])
-    digest = hashlib.sha256(atoms.numbers.astype(np.int64).tobytes())
-    digest.update(np.rint(lengths * 1e6).astype(np.int64).tobytes() + atoms.pbc.tobytes())
-    return digest.digest()
 
 
 def symbol_number(symbol: str, recipe: PotentialRecipe) -> int:

@@ -62,7 +62,7 @@ def reference_energies(recipe: PotentialRecipe, frames: Frames, elements: Sequen
         return given_energies(recipe, elements)
     if origin == "from isolated atoms":
         return isolated_references(recipe, frames, elements)
-    if not any(sample.energy is not None for sample in frames.samples):
+    if not any(outline.energy is not None for outline in frames.surveyed().outlines):
         return dict.fromkeys(elements, 0.0)  # nothing to fit, and check_labels has seen that energies have no weight
     return fit_reference_energies(frames.samples, elements)
 
@@ -149,5 +149,5 @@ def notes_of(recipe: PotentialRecipe, potential: Potential, parts: Mapping[str, 
         notes.append(f"{n_isolated} frames of isolated atoms {what}")
     weights = parts["train"].weights
     if weights is not None:
-        notes += [f"weights of {line}" for line in weight_lines(parts["train"].samples, weights)]
+        notes += [f"weights of {line}" for line in weight_lines(parts["train"].surveyed().outlines, weights)]
     return notes
