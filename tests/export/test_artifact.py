@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,12 +55,26 @@ def structures() -> list[Atoms]:
     return [crystal, molecule("CH3CH2OH"), molecule("H2O"), Atoms("O"), Atoms("HH", positions=[[0, 0, 0], [0, 0, 9]])]
 
 
+@pytest.fixture(scope="module")
+def exported_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Gives the file of `potential_of(name)`, exported once for all tests that do not change it."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    def file(name: str, kind: str) -> Path:
+        path = folder / f"{name}-{kind}.pt"
+        if not path.exists():
+            potential = potential_of(name)
+            written = export_potential(potential, path, to=kind, stepping=stepping(potential))
+            assert read_metadata(path) == written
+        return path
+
+    return file
+
+
 @pytest.mark.parametrize("kind", ["torchscript", "lammps"])
 @pytest.mark.parametrize("name", available_backbones())
-def test_every_backbone_gives_the_same(name: str, kind: str, tmp_path: Path) -> None:
-    potential = potential_of(name)
-    export_potential(potential, tmp_path / "p.pt", to=kind, stepping=stepping(potential))
-    exported = load_exported(tmp_path / "p.pt")
+def test_every_backbone_gives_the_same(name: str, kind: str, exported_file: Callable[[str, str], Path]) -> None:
+    potential, exported = potential_of(name), load_exported(exported_file(name, kind))
     for atoms in structures():
         graph = graph_from_atoms(atoms, potential.cutoff)
         expected, found = potential(graph), exported(graph)
@@ -68,21 +83,19 @@ def test_every_backbone_gives_the_same(name: str, kind: str, tmp_path: Path) -> 
         assert found["forces"].shape == (len(atoms), 3)
 
 
-def test_a_calculator_takes_the_file(tmp_path: Path) -> None:
-    potential = potential_of("equiformer")
-    export_potential(potential, tmp_path / "p.pt")
+def test_a_calculator_takes_the_file(exported_file: Callable[[str, str], Path]) -> None:
+    potential, file = potential_of("equiformer"), exported_file("equiformer", "torchscript")
     crystal = structures()[0]
     results = [
-        MLFFCalculator(given, precision="float64", device="cpu").evaluate(crystal)
-        for given in (potential, tmp_path / "p.pt")
+        MLFFCalculator(given, precision="float64", device="cpu").evaluate(crystal) for given in (potential, file)
     ]
     for key in ("energy", "forces", "stress", "energies", "stresses"):
         np.testing.assert_allclose(results[1][key], results[0][key], rtol=0, atol=1e-11)
-    assert MLFFCalculator(tmp_path / "p.pt", device="cpu").parameters["precision"] == "float64"
+    assert MLFFCalculator(file, device="cpu").parameters["precision"] == "float64"
     with pytest.raises(OptionError, match="exported in float64"):
-        MLFFCalculator(tmp_path / "p.pt", device="cpu", precision="float32")
+        MLFFCalculator(file, device="cpu", precision="float32")
     with pytest.raises(OptionError, match="leave compile off"):
-        MLFFCalculator(tmp_path / "p.pt", precision="float64", device="cpu", compile=True)
+        MLFFCalculator(file, precision="float64", device="cpu", compile=True)
 
 
 def test_direct_forces_have_no_stress(tmp_path: Path) -> None:
@@ -97,13 +110,11 @@ def test_direct_forces_have_no_stress(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p.pt"]
 
 
-def test_metadata_stands_in_the_archive(tmp_path: Path) -> None:
-    potential = potential_of("deq")
-    written = export_potential(potential, tmp_path / "p.pt", to="lammps", stepping=stepping(potential))
-    with zipfile.ZipFile(tmp_path / "p.pt") as archive:
+def test_metadata_stands_in_the_archive(exported_file: Callable[[str, str], Path]) -> None:
+    file = exported_file("deq", "lammps")
+    with zipfile.ZipFile(file) as archive:
         name = next(name for name in archive.namelist() if name.endswith("extra/mlff.json"))
         fields = json.loads(archive.read(name))
-    assert read_metadata(tmp_path / "p.pt") == written
     assert fields["elements"] == [1, 6, 8, 14]
     assert fields["symbols"] == ["H", "C", "O", "Si"]
     assert fields["inputs"][-2:] == ["memory", "control"]
@@ -131,11 +142,12 @@ def test_a_fixed_point_out_of_reach_is_an_error(tmp_path: Path) -> None:
     assert len(caught.value.residuals) > 3
 
 
-def test_records_without_a_policy_of_warm_starts_have_its_default(tmp_path: Path) -> None:
+def test_records_without_a_policy_of_warm_starts_have_its_default(
+    tmp_path: Path, exported_file: Callable[[str, str], Path]
+) -> None:
     """Files of format version 2 have none; a value out of range or missing later is told as damage."""
-    potential = potential_of("deq")
-    written = export_potential(potential, tmp_path / "p.pt", to="lammps", stepping=stepping(potential))
-    module = torch.jit.load(tmp_path / "p.pt")
+    file = exported_file("deq", "lammps")
+    written, module = read_metadata(file), torch.jit.load(file)
     kept = {key: value for key, value in written.fixed_point.items() if key not in asdict(WarmStart())}
     whole = asdict(WarmStart())
     for version, more in ((2, {}), (2, {"reach": -1.0}), (3, {}), (3, {"reach": 0.5}), (3, {**whole, "factor": 2.0})):
@@ -148,11 +160,9 @@ def test_records_without_a_policy_of_warm_starts_have_its_default(tmp_path: Path
             assert WarmStart.of_record(read_metadata(tmp_path / "old.pt").fixed_point) == WarmStart()
 
 
-def test_pickles_load_the_file_again(tmp_path: Path) -> None:
-    potential = potential_of("equiformer")
-    export_potential(potential, tmp_path / "p.pt")
-    exported = load_exported(tmp_path / "p.pt")
-    graph = graph_from_atoms(structures()[1], potential.cutoff)
+def test_pickles_load_the_file_again(exported_file: Callable[[str, str], Path]) -> None:
+    exported = load_exported(exported_file("equiformer", "torchscript"))
+    graph = graph_from_atoms(structures()[1], exported.cutoff)
     assert torch.equal(pickle.loads(pickle.dumps(exported))(graph)["forces"], exported(graph)["forces"])
 
 
@@ -195,14 +205,13 @@ def test_mistakes_are_said_before_anything_is_written(tmp_path: Path) -> None:
         stepping_of("none", fixed_point)
 
 
-def test_foreign_damaged_and_newer_files(tmp_path: Path) -> None:
-    potential = potential_of("equiformer")
-    export_potential(potential, tmp_path / "p.pt")
-    whole = (tmp_path / "p.pt").read_bytes()
+def test_foreign_damaged_and_newer_files(tmp_path: Path, exported_file: Callable[[str, str], Path]) -> None:
+    file = exported_file("equiformer", "torchscript")
+    whole = file.read_bytes()
     (tmp_path / "short.pt").write_bytes(whole[: len(whole) // 2])
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "foreign.pt"))
-    newer = torch.jit.load(str(tmp_path / "p.pt"))
-    fields = {**vars(read_metadata(tmp_path / "p.pt")), "format_version": 99}
+    newer = torch.jit.load(str(file))
+    fields = {**vars(read_metadata(file)), "format_version": 99}
     torch.jit.save(newer, str(tmp_path / "newer.pt"), _extra_files={"mlff.json": json.dumps(fields)})
     for name, message in (
         ("short", "cut short"),
@@ -214,12 +223,11 @@ def test_foreign_damaged_and_newer_files(tmp_path: Path) -> None:
             load_exported(tmp_path / f"{name}.pt")
 
 
-def test_batches_are_refused(tmp_path: Path) -> None:
-    potential = potential_of("equiformer")
-    export_potential(potential, tmp_path / "p.pt")
-    two = collate([graph_from_atoms(atoms, potential.cutoff) for atoms in structures()[:2]])
+def test_batches_are_refused(exported_file: Callable[[str, str], Path]) -> None:
+    exported = load_exported(exported_file("equiformer", "torchscript"))
+    two = collate([graph_from_atoms(atoms, exported.cutoff) for atoms in structures()[:2]])
     with pytest.raises(MLFFError, match="one system at a time"):
-        load_exported(tmp_path / "p.pt")(two)
+        exported(two)
 
 
 @pytest.mark.slow
