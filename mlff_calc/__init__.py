@@ -1,6 +1,6 @@
 """Machine-learned force fields behind ASE calculators.
 
-`dir(mlff_calc)` lists what there is; each name is imported when it is first used, so that `import mlff_calc` needs no torch.
+`dir(mlff_calc)` lists the public names. Each is imported on first use, so `import mlff_calc` needs no torch.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    """Import a public name on first use: `mlff --help` should not wait for torch."""
+    """Import a public name on first use, so that `mlff --help` does not wait for torch."""
     home = next((module for module, names in _HOMES.items() if name in names), None)
     if home is None:
         msg = f"module 'mlff_calc' has no attribute {name!r}"
@@ -87,5 +87,5 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """List the public names."""
     return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

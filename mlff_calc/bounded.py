@@ -1,4 +1,4 @@
-"""Reading what somebody else wrote: regular files only, of a bounded size, and JSON of a bounded depth."""
+"""Safe reading of foreign files: regular files only, of limited size, and JSON of limited depth."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mlff_calc.errors import MLFFError
 
 MEBI = 1 << 20
 MAX_DEPTH = 100
-"""Levels of nesting in JSON and YAML; what this package writes has fewer than ten."""
+"""Largest depth of nesting in JSON and YAML; files of this package have fewer than ten levels."""
 
 
 def require_regular(path: str | os.PathLike[str], error: type[MLFFError], limit: int | None = None) -> Path:
-    """The path of a regular file; a pipe or a device, which may never end, is not opened.
+    """Return the path of a regular file; pipes and devices, which may never end, are not opened.
 
     Args:
-        path: the file.
-        error: class of what is raised.
-        limit: most bytes it may have; None for any number.
+        path: File.
+        error: Class of the raised error.
+        limit: Largest size in bytes; None for no limit.
 
     Raises:
-        MLFFError: of the class `error`: no file, another kind of thing than a file, or a larger one.
+        MLFFError: (of class `error`) the path does not exist, is not a regular file, or is larger than `limit`.
     """
     try:
         found = Path(path).stat()
@@ -35,37 +35,37 @@ def require_regular(path: str | os.PathLike[str], error: type[MLFFError], limit:
     if not stat.S_ISREG(found.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(found.st_mode), "a device")
-        raise error(f"{os.fspath(path)} is {kind}, and a file is needed; copy what it gives to a file, or correct the path")
+        raise error(f"{os.fspath(path)} is {kind}, but a file is needed; copy its content to a file, or correct the path")
     if limit is not None and found.st_size > limit:
         raise error(
-            f"{os.fspath(path)} has {found.st_size} bytes, and such a file has at most {limit}; is it the right file?"
+            f"{os.fspath(path)} has {found.st_size} bytes, but such a file has at most {limit}; is it the right file?"
         )
     return Path(path)
 
 
 def read_text(path: str | os.PathLike[str], error: type[MLFFError], limit: int = 16 * MEBI) -> str:
-    """Text of a regular file of at most `limit` bytes.
+    """Read the text of a regular file of at most `limit` bytes.
 
     Raises:
-        MLFFError: of the class `error`: see `require_regular`; no UTF-8, or not readable.
+        MLFFError: (of class `error`) see `require_regular`; also raised where the file is not readable or not UTF-8.
     """
     file = require_regular(path, error, limit)
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as reason:
         why = getattr(reason, "strerror", None) or str(reason)
-        raise error(f"{file} cannot be read as text ({why}); check its permissions, and whether it is whole") from reason
+        raise error(f"{file} cannot be read as text ({why}); check its permissions, and whether it is complete") from reason
 
 
 def parse_json(text: str | bytes, *, finite: bool = True) -> Any:  # noqa: ANN401
-    """What JSON text holds.
+    """Parse JSON text.
 
     Args:
-        text: the text.
-        finite: refuse NaN, Infinity and numbers too large for a float.
+        text: JSON text.
+        finite: Whether to refuse NaN, Infinity and numbers too large for a float.
 
     Raises:
-        ValueError: no JSON, nested deeper than `MAX_DEPTH`, or a number that is not finite; says which.
+        ValueError: the text is not JSON, is nested deeper than `MAX_DEPTH`, or has a number that is not finite.
     """
     options: dict[str, Any] = {"parse_constant": _refuse, "parse_float": _finite} if finite else {}
     try:
@@ -83,13 +83,13 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:  # noqa: ANN40
 
 
 def shorten(value: object, length: int = 80) -> str:
-    """A value as a message may quote it."""
+    """Quote a value for a message, shortened to `length` characters."""
     text = repr(value)
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def _refuse(word: str) -> float:
-    raise ValueError(f"it holds {word}, which is no number")
+    raise ValueError(f"it holds {word}, which is not a number")
 
 
 def _finite(word: str) -> float:

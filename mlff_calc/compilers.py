@@ -1,4 +1,4 @@
-"""Which C++ compiler this machine has."""
+"""Finding the C++ compiler of this machine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mlff_calc.errors import OptionError
 
 
 def find_compiler(need: str, cure: str) -> str:
-    """Path of the C++ compiler: `$CXX`, or the first one found of g++, clang++ and c++.
+    """Return the path of the C++ compiler: `$CXX`, or the first one found of g++, clang++ and c++.
 
     Args:
-        need: what needs it, as the start of a sentence.
-        cure: what to do without one, as the end of it.
+        need: purpose of the compiler, as the start of a sentence.
+        cure: advice where there is none, as the end of the sentence.
 
     Raises:
-        OptionError: there is none.
+        OptionError: there is no compiler.
     """
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
     for name in names:

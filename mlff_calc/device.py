@@ -1,4 +1,4 @@
-"""Where models run, and whether their sums have a fixed order."""
+"""Devices of models, and a fixed order of sums."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NOTHING = nullcontext()
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device that `device` stands for.
+    """Return the device that `device` stands for.
 
     Args:
         device: ``auto`` (the first CUDA device where there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or a
             torch device.
 
     Raises:
-        OptionError: not a device, or a CUDA device that is not there.
+        OptionError: the device is unknown, or a CUDA device is not available.
     """
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,30 +37,30 @@ def resolve_device(device: str | torch.device) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (found.index or 0) >= count:
             raise OptionError(
-                f"device {str(device)!r} was asked for, but PyTorch {torch.__version__} sees {count} CUDA devices; "
+                f"device {str(device)!r} was requested, but PyTorch {torch.__version__} sees {count} CUDA devices; "
                 "choose device='cpu', or install a CUDA build of PyTorch and check the driver with nvidia-smi"
             )
     return found
 
 
 def deterministic_sums(enabled: bool) -> AbstractContextManager[None]:
-    """Inside the block, PyTorch adds numbers in a fixed order; the settings before it come back afterwards.
+    """Make PyTorch add numbers in a fixed order inside the block; earlier settings are restored afterwards.
 
-    On CUDA, messages are added to atoms by atomic operations whose order changes from call to call, so that results
-    differ in the last digits, and trajectories part after some thousand steps. With the switch on, PyTorch sorts the
-    sums instead, which costs time. On the CPU the order is fixed for a given number of threads, with or without it.
+    On CUDA, messages are added to atoms by atomic operations whose order changes from call to call. Results then differ
+    in the last digits, and trajectories diverge after some thousand steps. With the switch on, PyTorch sorts the sums,
+    which costs time. On the CPU the order is always fixed for a given number of threads.
 
     Args:
-        enabled: whether to do anything.
+        enabled: whether to fix the order.
 
     Raises:
-        OptionError: cuBLAS was not told to use a fixed workspace.
+        OptionError: cuBLAS is not configured to use a fixed workspace.
     """
     return _fixed_order() if enabled else _NOTHING
 
 
 def gradients_on() -> AbstractContextManager[None]:
-    """Inside the block autograd records, whatever mode the caller is in: forces are a gradient."""
+    """Make autograd record inside the block in any mode of the caller, since forces are a gradient."""
     recording = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     return _NOTHING if recording else _recording()
 
@@ -73,7 +73,7 @@ def _recording() -> Iterator[None]:
 
 @contextmanager
 def _fixed_order() -> Iterator[None]:
-    """The block of `deterministic_sums`."""
+    """Context of `deterministic_sums`."""
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     debugging: Any = torch.utils.deterministic  # its one attribute is set by a property that type checkers miss

@@ -6,7 +6,7 @@ _LONGEST, _ENDS = 2500, 900
 
 
 def _fit(text: str) -> str:
-    """Text without its middle where it is too long to be read."""
+    """Shorten text that is too long to read by leaving out its middle."""
     if len(text) <= _LONGEST:
         return text
     left_out = len(text) - 2 * _ENDS
@@ -14,9 +14,9 @@ def _fit(text: str) -> str:
 
 
 class MLFFError(Exception):
-    """Base of every error this package raises on purpose; its text is fit to be shown to a user as it is.
+    """Base of every error this package raises on purpose; its text can be shown to a user as it is.
 
-    Text of thousands of characters, which quotes what stands in a damaged file, loses its middle.
+    Texts of thousands of characters, such as quotes from a damaged file, are shortened in the middle.
     """
 
     def __init__(self, *args: object) -> None:
@@ -32,7 +32,7 @@ class StructureError(MLFFError, ValueError):
 
 
 class DatasetError(MLFFError, ValueError):
-    """A data file is missing, unreadable, lacks the labels asked for, or holds labels that are not finite."""
+    """A data file is missing, unreadable, lacks requested labels, or holds labels that are not finite."""
 
 
 class RecipeError(MLFFError, ValueError):
@@ -40,27 +40,27 @@ class RecipeError(MLFFError, ValueError):
 
 
 class PotentialFileError(MLFFError, ValueError):
-    """A folder or file is not a potential, is truncated, or was written by a newer version."""
+    """A folder or file is not a potential, or is truncated, damaged, or was written by a newer version."""
 
 
 class OptionError(MLFFError, ValueError):
-    """An option cannot be honoured: no such device, a precision that is not known, an extra that is not installed."""
+    """An option cannot be honoured: a device is missing, a precision is unknown, an extra is not installed."""
 
 
 class TrainingError(MLFFError, RuntimeError):
-    """Training cannot go on: a loss that is not finite, a checkpoint of another recipe."""
+    """Training cannot continue: a loss is not finite, or a checkpoint belongs to another recipe."""
 
 
 class EvaluationError(MLFFError, ValueError):
-    """A potential gives values that are not finite for a structure it is judged on."""
+    """A potential gives values that are not finite for an evaluated structure."""
 
 
 class SimulationError(MLFFError, RuntimeError):
-    """A run was stopped: values that are not finite, exploding temperature, an extrapolation threshold passed."""
+    """A run was stopped, for values that are not finite, an exploding temperature or an exceeded threshold."""
 
 
 class CacheError(MLFFError, RuntimeError):
-    """A cache of code that runs belongs to somebody else, or others may write in it."""
+    """A cache of code belongs to somebody else, or others may write in it."""
 
 
 class ConvergenceError(SimulationError):
@@ -76,4 +76,4 @@ class ConvergenceError(SimulationError):
 
 
 class BenchmarkError(MLFFError, RuntimeError):
-    """A program that is timed could not be installed, built, loaded or run."""
+    """A benchmarked program could not be installed, built, loaded or run."""

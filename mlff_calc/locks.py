@@ -1,4 +1,4 @@
-"""One run at a time in a folder: a lock that ends with its process, however that ends, and says who holds it."""
+"""Locks that allow one run at a time in a folder. A lock ends with its process, in any way, and names its holder."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 LOCK = ".lock"
 _LONGEST_NOTE = 4096
 _NOT_GIVEN = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
-"""What the system answers where a file system has no locks of the kind that is asked for."""
+"""Error numbers of file systems that lack locks of the requested kind."""
 
 
 class FolderLock:
-    """A lock that is held; made by `folder_lock`."""
+    """A held lock, created by `folder_lock`."""
 
     def __init__(self, folder: Path, descriptor: int) -> None:
         self.folder, self.file, self._descriptor = folder, folder / LOCK, descriptor
@@ -34,14 +34,14 @@ class FolderLock:
         self._process = os.getpid()
 
     def is_in_place(self) -> bool:
-        """Whether the path still leads to the folder and to the lock in it that is held; other processes may ask as well."""
+        """Whether the path still leads to the locked folder and its lock file; other processes may ask as well."""
         return _is(self.folder, self._place_identity) and _is(self.file, self._identity)
 
     def keep(self) -> bool:
-        """Whether the run may write on: `is_in_place`, or the lock file alone was removed and could be made and held anew.
+        """Whether the run may continue to write: `is_in_place`, or only the lock file was removed and is created again.
 
-        Where another lock file stands in its place, another run may have been here, and the answer is no. Processes that the
-        one which locked the folder started make nothing anew: for them it is enough that no other lock file is there.
+        If another lock file took its place, another run may have been here, and the answer is no. Child processes of
+        the one that locked the folder create nothing: for them it is enough that there is no other lock file.
         """
         if self.is_in_place():
             return True
@@ -64,20 +64,20 @@ class FolderLock:
         _leave_note(descriptor)
         os.close(self._descriptor)
         self._descriptor, self._identity = descriptor, _identity(os.fstat(descriptor))
-        logger.warning("%s was removed during the run; it was made anew, and the run goes on", self.file)
+        logger.warning("%s was removed during the run; it was created again, and the run continues", self.file)
         return True
 
     def whereabouts(self) -> Path | None:
-        """Where the locked folder is now, if the system tells; None where it was removed."""
+        """Return the present path of the locked folder if the system knows it; None where it was removed."""
         try:
             if _identity(os.fstat(self._place)) != self._place_identity:
-                return None  # asked in another process, to which the folder is not open
+                return None  # another process, in which the folder is not open
         except OSError:
             return None
         return path_of(self._place)
 
     def release(self) -> None:
-        """Let the folder go."""
+        """Release the folder."""
         os.close(self._descriptor)
         os.close(self._place)
 
@@ -103,7 +103,7 @@ def same_file(path: Path, descriptor: int) -> bool:
 
 
 def file_mark(path: Path) -> tuple[int, ...] | None:
-    """What tells a file from another that was written to its path later; None where there is none."""
+    """Return the identity of a file, which differs for a later file at its path; None where there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -112,7 +112,7 @@ def file_mark(path: Path) -> tuple[int, ...] | None:
 
 
 def path_of(descriptor: int) -> Path | None:
-    """The present path of an open file, where the system tells (Linux); None where it does not, or the file is removed."""
+    """Return the present path of an open file if the system knows it (Linux); None if not, or if the file was removed."""
     try:
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
     except OSError:
@@ -122,16 +122,17 @@ def path_of(descriptor: int) -> Path | None:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, *, error: type[MLFFError] = SimulationError) -> Iterator[FolderLock]:
-    """Hold a folder for one run; the lock ends with the process, however it ends.
+    """Lock a folder for one run; the lock ends with the process.
 
-    Where the file system has no `flock`, the lock is a record lock (`lockf`), which holds off other processes only; where it
-    has neither, a warning is logged and nothing holds them off.
+    Where the file system has no `flock`, a record lock (`lockf`) is used, which stops only other processes. Where it
+    has neither, a warning is logged and nothing is locked.
 
-    What a run decides by the contents of a folder it reads under the lock: what it saw before may be another run's past.
+    A run must read the folder's contents under the lock if its decisions depend on them, since another run may have
+    changed them.
 
     Args:
-        folder: an existing folder.
-        error: class of the error where the folder cannot be held.
+        folder: existing folder.
+        error: class of the error where the folder cannot be locked.
 
     Yields:
         The lock.
@@ -154,13 +155,13 @@ def folder_lock(folder: Path, *, error: type[MLFFError] = SimulationError) -> It
 
 @contextlib.contextmanager
 def output_lock(output: Path, *, error: type[MLFFError] = SimulationError) -> Iterator[None]:
-    """Hold the files that a command writes beside each other, such as NAME.extxyz and NAME.traj, for one process.
+    """Lock the files that a command writes beside each other, such as NAME.extxyz and NAME.traj, for one process.
 
-    The lock is a hidden file beside them, which is removed in the end.
+    The lock is a hidden file beside them, which is removed at the end.
 
     Args:
-        output: one of the files; those of the same name up to the suffix are held. Its folder exists.
-        error: class of the error where they cannot be held.
+        output: one of the files in an existing folder; all files of the same name up to the suffix are locked.
+        error: class of the error where they cannot be locked.
 
     Yields:
         Nothing.
@@ -174,13 +175,13 @@ def output_lock(output: Path, *, error: type[MLFFError] = SimulationError) -> It
         _leave_note(descriptor)
         yield
     finally:
-        path.unlink(missing_ok=True)  # before it is let go: who waits for this one finds that it is no longer there
+        path.unlink(missing_ok=True)  # before it is released, so that a waiting process notices
         os.close(descriptor)
 
 
 def _leave_note(descriptor: int) -> None:
     note = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now().astimezone().isoformat(" ", "seconds")}
-    with contextlib.suppress(OSError):  # a full disk takes the note away, not the lock
+    with contextlib.suppress(OSError):  # a full disk prevents the note, not the lock
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(note).encode(), 0)
 
@@ -207,11 +208,11 @@ def _open_locked(path: Path, what: str, error: type[MLFFError]) -> int:
             raise error(f"another process {what}{holder}. Wait until it ends, or choose another output.")
         if same_file(path, descriptor):
             return descriptor
-        os.close(descriptor)  # removed between opening and locking: that lock would hold nobody off
+        os.close(descriptor)  # removed between opening and locking, so that lock would stop nobody
 
 
 def _take(descriptor: int, folder: Path) -> bool:
-    """Lock an open file; False where another process holds it. Where there are no locks, a warning says so.
+    """Lock an open file; returns False where another process holds it, and warns where there are no locks.
 
     Raises:
         OSError: the system refuses for another reason.
@@ -227,7 +228,7 @@ def _take(descriptor: int, folder: Path) -> bool:
         else:
             return True
     logger.warning(
-        "the file system of %s has no locks, so nothing holds off a second run there while this one writes; start none, or "
+        "the file system of %s has no locks, so nothing prevents a second run there while this one writes; start none, or "
         "choose an output folder on another disk",
         folder,
     )
@@ -235,7 +236,7 @@ def _take(descriptor: int, folder: Path) -> bool:
 
 
 def _holder(descriptor: int) -> str:
-    """Who wrote the note in the lock, as words; nothing where it cannot be read."""
+    """Describe the writer of the note in the lock; empty where it cannot be read."""
     try:
         note = json.loads(os.pread(descriptor, _LONGEST_NOTE, 0))
         return f" (process {int(note['pid'])} on {note['host']}, since {note['since']})"

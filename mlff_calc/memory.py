@@ -1,7 +1,8 @@
-"""Memory that is used again instead of being returned to the system between steps.
+"""Reuse of memory between steps instead of returning it to the system.
 
-glibc takes large arrays straight from the kernel and gives them back when they are freed, so that every step touches fresh
-pages; on a crystal of 512 atoms that is a fifth of a step or more. Kept in the heap, the same pages serve the next step.
+glibc takes large arrays directly from the kernel and returns them when they are freed, so every step touches fresh
+pages. On a crystal of 512 atoms this costs a fifth of a step or more. Memory kept in the heap serves the next step
+again.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ SWITCH = "MLFF_KEEP_MEMORY"
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that its arrays free, once and for the whole process.
+    """Make this process keep the memory that its arrays free; done once for the whole process.
 
-    Memory that was used stays with the process, as it does with PyTorch on a GPU, and where sizes change from step to step
-    the process may grow beyond its largest step, by holes that the next arrays do not fit. The environment variable
-    MLFF_KEEP_MEMORY=0 leaves the allocator as it is.
+    Used memory stays with the process, as with PyTorch on a GPU. Where sizes change from step to step, the process may
+    grow beyond its largest step, because of holes too small for later arrays. The environment variable
+    MLFF_KEEP_MEMORY=0 leaves the allocator unchanged.
 
     Returns:
-        Whether the allocator was told: on Linux with glibc, unless switched off.
+        Whether the allocator was changed, which needs Linux with glibc.
     """
     if os.environ.get(SWITCH, "1") == "0" or not sys.platform.startswith("linux"):
         return False

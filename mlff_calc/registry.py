@@ -1,4 +1,4 @@
-"""Parts of networks that configurations name: what there is, which options they have, and what is built of a plain dict."""
+"""Registry of the parts of networks that configurations name, with their options and construction from plain dicts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ P = TypeVar("P")
 
 
 class Registry(Generic[P]):
-    """Classes of one sort of part, by name. Their options are the keyword arguments of their constructors.
+    """Classes of one kind of part, by name. Their options are the keyword arguments of their constructors.
 
     Args:
-        noun: Name of the sort, for messages.
-        given: Argument of every constructor that the network gives, and no configuration.
-        default: Name of the part that a configuration without a name means; None where it has to give one.
-        largest: Upper bounds of options, by their names.
-        check: Function that takes the name and all options and returns what is wrong with them together, by option.
+        noun: Name of the kind, for messages.
+        given: Constructor argument that the network provides, which is not an option.
+        default: Name of the part for configurations without a name; None where a name is required.
+        largest: Upper bounds of options, by name.
+        check: Function from name and all options to faults of their combination, by option.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Registry(Generic[P]):
         return sorted(self.parts)
 
     def part(self, name: str) -> type[P]:
-        """The class of a registered part.
+        """Return the class of a registered part.
 
         Raises:
-            RecipeError: No part of that name.
+            RecipeError: There is no part of that name.
         """
         if not isinstance(name, str) or name not in self.parts:
             hint = suggestion(name, self.parts, before="; ")
@@ -65,19 +65,19 @@ class Registry(Generic[P]):
         return self.parts[name]
 
     def options(self, name: str) -> dict[str, Any]:
-        """Options of a registered part and their defaults (`inspect.Parameter.empty` where there is none).
+        """Return the options of a registered part with their defaults (`inspect.Parameter.empty` where there is none).
 
         Raises:
-            RecipeError: No part of that name.
+            RecipeError: There is no part of that name.
         """
         parameters = inspect.signature(self.part(name)).parameters
         return {key: parameter.default for key, parameter in parameters.items() if key != self._given}
 
     def findings(self, options: dict[str, Any]) -> dict[str, str]:
-        """What is wrong with the names and types of a part's options, by option; see `option_findings`.
+        """Return the faults in names and types of a part's options, by option; see `option_findings`.
 
         Raises:
-            RecipeError: No part of that name.
+            RecipeError: There is no part of that name.
         """
         name, known = self._defaults_of(options)
         own = {key: value for key, value in options.items() if key != "name"}
@@ -87,17 +87,18 @@ class Registry(Generic[P]):
     def resolve(self, options: dict[str, Any]) -> dict[str, Any]:
         """Check the names and types of a part's options, and fill in every default.
 
-        Numbers come back as plain `int` and `float`, so that the result can be saved. Ranges are checked by the part.
+        Numbers are returned as plain `int` and `float`, so that the result can be saved. Ranges are checked by the
+        part.
 
         Args:
-            options: `name` and options.
+            options: `name` and options of the part.
 
         Returns:
             `name` and every option of that part, in the order of its signature.
 
         Raises:
-            RecipeError: Unknown name, unknown option (with the nearest valid one), or a value of the wrong type, NaN or
-                infinite; the message names option, value and what is expected.
+            RecipeError: A name or option is unknown, or a value has the wrong type, is NaN or infinite; the message
+                names option, value and what is expected.
         """
         name, known = self._defaults_of(options)
         findings = self.findings(options)
@@ -109,13 +110,13 @@ class Registry(Generic[P]):
         """Build the part `options["name"]` with the other entries of `options` as its options.
 
         Raises:
-            RecipeError: As `resolve`, or a value out of range.
+            RecipeError: A value is out of range; see also `resolve`.
         """
         options = self.resolve(options)
         return self.parts[options.pop("name")](**given, **options)
 
     def _defaults_of(self, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Name and defaults of the part that options are for."""
+        """Return name and defaults of the part that the options belong to."""
         if not isinstance(options, dict) or (self._default is None and "name" not in options):
             example = self._default or self.names()[0]
             raise RecipeError(f"{self._noun} is {options!r}; give its name and options, e.g. {{name: {example}}}")
@@ -126,15 +127,15 @@ class Registry(Generic[P]):
 def option_findings(
     options: Mapping[str, Any], known: Mapping[str, Any], of: str, largest: Mapping[str, float] | None = None
 ) -> dict[str, str]:
-    """What is wrong with the names and types of options, by option; empty where nothing is.
+    """Return the faults in names and types of options, by option; empty where there are none.
 
-    The type of an option is that of its default. A whole number passes where a number is expected; nothing else is
-    converted, so that `true` is no 1, `"8"` no 8 and 8.5 no 8.
+    The type of an option is that of its default. Whole numbers are accepted where a number is expected. Nothing else is
+    converted: `true` is not 1, `"8"` is not 8, and 8.5 is not 8.
 
     Args:
         options: Options as given.
         known: Defaults of all options (`inspect.Parameter.empty` where there is none).
-        of: What they are options of, in words.
+        of: Owner of the options, in words.
         largest: Upper bounds of options, by their names.
     """
     findings: dict[str, str] = {}
@@ -156,15 +157,15 @@ def option_findings(
 
 
 def with_defaults(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Every known option as a plain value of the type of its default, in the order of `known`."""
+    """Return every known option as a plain value of the type of its default, in the order of `known`."""
     return {key: _as_type_of(default, options.get(key, default)) for key, default in known.items()}
 
 
 def _as_type_of(default: Any, value: Any) -> Any:  # noqa: ANN401 - an option may be of any type
-    """`value` as a plain value of the type that `default` has.
+    """Convert `value` to a plain value of the type of `default`.
 
     Raises:
-        ValueError: It is not of that type, or not finite; says what is expected.
+        ValueError: It is not of that type, or not finite; the message says what is expected.
     """
     if default is None or default is inspect.Parameter.empty:
         return value

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name beside their own, then renamed."""
+"""Atomic writing of files: a temporary file beside the target is renamed, so that no partial file is ever visible."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Give a temporary path whose file takes the place of `path` when the block ends without an error.
+    """Give a temporary path, whose file replaces `path` when the block ends without an error.
 
-    A reader, or a kill at any moment, sees the old file or the new one and nothing between.
+    A reader always sees either the old file or the complete new one, even after a kill.
 
     Args:
-        path: Where the file belongs; its folder exists.
-        sync: Whether to wait until the file is on the disk, so that it survives a power cut as well.
+        path: Target file in an existing folder.
+        sync: Whether to wait until the file is on the disk, so that it also survives a power cut.
 
     Yields:
-        Path to write to. After an error its file is removed, and what was at `path` is untouched.
+        Path to write to. After an error the temporary file is removed and `path` is unchanged.
 
     Raises:
-        OSError: The disk refuses (full, read-only, quota).
+        OSError: The file cannot be written (disk full, read-only, quota).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -39,15 +39,15 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes | str | Iterable[bytes], *, sync: bool = True) -> None:
-    """Write a file whole or not at all.
+    """Write a file atomically.
 
     Args:
-        path: Where the file belongs; its folder exists.
-        content: Bytes, pieces of them, or text that is encoded as UTF-8.
+        path: Target file in an existing folder.
+        content: Bytes, pieces of bytes, or text to encode as UTF-8.
         sync: Whether to wait until the file is on the disk.
 
     Raises:
-        OSError: The disk refuses; an older file of that name is untouched. The error carries the name of the file.
+        OSError: The file cannot be written; an older file of that name is unchanged. The error carries the file's name.
     """
     if isinstance(content, str):
         content = content.encode("utf-8")
@@ -59,14 +59,14 @@ def write_whole(path: Path, content: bytes | str | Iterable[bytes], *, sync: boo
 
 
 def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Temporary files of processes that were killed while they wrote.
+    """List temporary files of processes that were killed while writing.
 
     Args:
         folder: Folder of the files.
-        names: Names of the files, or patterns of such names.
+        names: Names or patterns of the target files.
 
     Returns:
-        Their paths.
+        Paths of the temporary files.
     """
     return [path for name in names for path in folder.glob(f".{name}.*.tmp")]
 

@@ -28,7 +28,7 @@ def test_size_and_encoding(tmp_path: Path) -> None:
     file = tmp_path / "text"
     file.write_bytes("für".encode())
     assert read_text(file, RecipeError, 4) == "für"
-    with pytest.raises(RecipeError, match="has 4 bytes, and such a file has at most 3"):
+    with pytest.raises(RecipeError, match="has 4 bytes, but such a file has at most 3"):
         read_text(file, RecipeError, 3)
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="cannot be read as text"):

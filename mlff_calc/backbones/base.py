@@ -1,4 +1,4 @@
-"""The contract of a backbone, and the registry through which configurations name one."""
+"""The contract of a backbone, and the registry that configurations name backbones from."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from mlff_calc.registry import Registry
 
 
 class Backbone(nn.Module):
-    """Graph to node features.
+    """Network that maps a graph to node features.
 
-    A subclass takes its options as keyword arguments, the number of species among them, and defines
-    `forward(graph) -> graph`, which adds `node_features` [n_atoms, (l_max+1)^2, channels] (fewer components after
-    `limit_outputs`). It reads `species`, `edge_index` and `edge_vec`, and sends messages to `edge_index[0]` only. Features
-    of neighbours go through `nn.exchange.exchange` with what `node_species` gives, before they are looked up by
-    `edge_index[1]`.
+    A subclass takes its options, including the number of species, as keyword arguments. It defines `forward(graph) ->
+    graph`, which adds `node_features` [n_atoms, (l_max+1)^2, channels] (fewer components after `limit_outputs`). It
+    reads `species`, `edge_index` and `edge_vec`, and sends messages only to `edge_index[0]`. Before features of
+    neighbours are looked up by `edge_index[1]`, they pass through `nn.exchange.exchange` with the result of
+    `node_species`.
 
     Attributes:
-        cutoff: Angstrom. l_max: highest degree. channels: per component. n_layers: message-passing layers.
+        cutoff: cutoff radius (Angstrom).
+        l_max: highest degree of the features.
+        channels: number of channels per component.
+        n_layers: number of message-passing layers.
         is_fixed_point: whether the features solve z = f(z, x).
-        exchange_width: numbers per atom that the largest call of `nn.exchange.exchange` carries.
+        exchange_width: largest count of numbers per atom in one call of `nn.exchange.exchange`.
     """
 
     cutoff: float
@@ -33,17 +36,17 @@ class Backbone(nn.Module):
     is_fixed_point: bool = False
 
     def limit_outputs(self, l_max: int) -> None:
-        """Be told that heads read no degree above `l_max`: a backbone may leave them out of `node_features`.
+        """Announce that heads read no degree above `l_max`; the backbone may leave such degrees out of `node_features`.
 
-        Weights stay as they are; those that only such degrees need have no gradient then.
+        Weights are not changed. Those that only the omitted degrees need then have no gradient.
         """
 
     def set_double_geometry(self, double: bool) -> None:
-        """Compute what depends on geometry only in float64 (precision `mixed`); without such a part, nothing changes."""
+        """Compute the geometry in float64 (precision `mixed`); backbones without such a part ignore this."""
 
 
 def node_species(graph: dict[str, Tensor]) -> Tensor | None:
-    """Species [n_nodes] of an engine's own atoms and its ghosts; None where one process holds all atoms."""
+    """Return the species [n_nodes] of an engine's own atoms and its ghosts; None where one process owns all atoms."""
     return graph.get(NODE_SPECIES)
 
 
@@ -53,14 +56,14 @@ LARGEST: dict[str, float] = {
     "envelope_exponent": 64, "cutoff": 1e4, "avg_num_neighbors": 1e6, "history": 1000, "max_evaluations": 100_000,
     "training_evaluations": 100_000, "phantom_steps": 1000,
 }  # fmt: skip
-"""The most that an option of these names may be, in any backbone: a width, a count or a length (lengths are in Angstrom in
-potentials, and in the unit of the data in propagators). What is trained in practice stays far below."""
+"""Largest value of options with these names in any backbone: widths, counts, lengths (in Angstrom for potentials, in the
+unit of the data for propagators). Networks trained in practice stay far below; the limits catch typing errors."""
 MAX_WORK = 4e7
-"""Largest size of a network, as `_not_too_large` measures it: some 1e7 weights (hegnn) to 6e8 (cg_egnn)."""
+"""Largest size of a network as measured by `_not_too_large`, about 1e7 (hegnn) to 6e8 (cg_egnn) weights."""
 
 
 def _not_too_large(name: str, sizes: dict[str, Any]) -> dict[str, str]:
-    """Refuse sizes that are too large together: layers, each with maps between all widths; weights go in proportion."""
+    """Refuse sizes that are too large in combination; the measure is roughly proportional to the number of weights."""
     widths = [float(sizes.get(key) or 0) for key in ("channels", "attention_channels", "ffn_channels", "edge_channels")]
     layers = (sizes.get("n_layers") or 1) * (sizes.get("n_blocks") or 1) * (sizes.get("hops") or 1)
     degrees, copies = (sizes.get("l_max") or 0) + 1, sizes.get("steerable_channels") or 1

@@ -1,6 +1,6 @@
-"""`cg_egnn`: multivectors of Cl(3,0) as features, and messages by walks of several hops, multiplied bond by bond.
+"""`cg_egnn`: features are multivectors of Cl(3,0), and messages travel along walks of several hops, bond by bond.
 
-Features H_i are multivectors (nn/clifford.py), scalars at the start. In every layer, with the bond multivector of hop r
+Features H_i are multivectors (nn/clifford.py) that start as scalars. In every layer, with the bond multivector of hop r
 
     B_ij^(r) = u(r_ij) (a_r(r_ij) + b_r(r_ij) e_ij),      e_ij the unit vector of the edge, u the envelope,
 
@@ -9,13 +9,13 @@ one a and one b per channel, and N the mean number of neighbours,
     M_i^(1) = N^-1/2 sum_j (A_1 H_j) B_ij^(1),      M_i^(r) = N^-1/2 sum_j (A_r M_j^(r-1)) B_ij^(r),     r <= hops,
     H_i    <- H_i + CEMLP([H_i, M_i^(1), ..., M_i^(hops)]).
 
-M^(2) holds the products B_jk B_ij of two bonds in a row: their scalar part is the cosine of the angle, their bivector the
-plane of the angle, and the product with a third bond the torsion. A walk of k hops passes k times over the edges of the
-graph, whatever k is: no list of further neighbours is made. Heads are given grade 0 and grade 1, whose parities are those of
-degrees 0 and 1; bivectors and pseudoscalars have the other ones and stay inside.
+M^(2) holds the products B_jk B_ij of two successive bonds: their scalar part is the cosine of the angle and their
+bivector the plane of the angle; the product with a third bond gives the torsion. A walk of k hops passes k times over
+the edges of the graph, so no list of more distant neighbours is needed. Heads receive grades 0 and 1, whose parities
+are those of degrees 0 and 1. Bivectors and pseudoscalars have the opposite parities and stay inside.
 
-With `moves` atoms move from layer to layer, which predicts where they will be: x_i <- x_i + sum_c p_c <H_ic>_1, one p per
-layer and channel, and the next layer sees the edges as they are then. The sum of the moves is the output `moved`.
+With `moves`, atoms move from layer to layer, which predicts later positions: x_i <- x_i + sum_c p_c <H_ic>_1, with one
+p per layer and channel. The next layer sees the edges of the moved atoms. The sum of the moves is the output `moved`.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -24,9 +24,9 @@ layer and channel, and the next layer sees the edges as they are then. The sum o
 | right product with e_ij | `turn` | [n_edges, 8, 8] |
 
 Source: Tran et al., "A Clifford algebraic approach to E(n)-equivariant high-order graph neural networks" (2024); layers by
-Ruhe et al., "Clifford group equivariant neural networks" (2023). The walk and its bond multivectors are ours: perceptrons
-stand on atoms, of which there are few, and edges do one product with a vector. Positions enter by edges alone; moving them
-between layers is EGNN's (Satorras et al., 2021).
+Ruhe et al., "Clifford group equivariant neural networks" (2023). The walk and its bond multivectors are ours:
+perceptrons act on atoms, which are few, and edges need only one product with a vector. Positions enter only through
+edges. Moving them between layers follows EGNN (Satorras et al., 2021).
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ from mlff_calc.nn.exchange import exchange
 from mlff_calc.nn.scatter import scatter_sum
 
 SMALL = 1e-2
-"""Scale of the first moves: a new network leaves atoms nearly where they are."""
+"""Scale of the moves of a new network. Raising it makes atoms move farther before training."""
 
 
 class Bonds(NamedTuple):
-    """`radial` [n_edges, 2 * n_layers * hops, channels] and `turn` [n_edges, 8, 8]; see the module's table."""
+    """Radial weights [n_edges, 2 * n_layers * hops, channels] and products with directions [n_edges, 8, 8]."""
 
     radial: Tensor
     turn: Tensor
 
 
 class Hop(nn.Module):
-    """One step of a walk: multivectors of neighbours times the bond, summed.
+    """One step of a walk: multivectors of neighbours are multiplied by the bond and summed.
 
     Args:
-        channels: per blade.
+        channels: number of channels per blade.
     """
 
     def __init__(self, channels: int) -> None:
@@ -80,10 +80,11 @@ class Hop(nn.Module):
 
 
 class CliffordBlock(nn.Module):
-    """One layer: a walk, and a perceptron of the atom and all it reached.
+    """One layer: a walk, and a perceptron of the atom's features and the results of all hops.
 
     Args:
-        channels: per blade. hops: steps of the walk.
+        channels: number of channels per blade.
+        hops: number of steps of the walk.
     """
 
     def __init__(self, channels: int, hops: int) -> None:
@@ -113,13 +114,13 @@ class CgEgnn(Backbone):
         n_basis: number of Bessel functions. edge_channels: width of the radial network.
         envelope_exponent: exponent of the envelope; the higher it is, the nearer to the cutoff the envelope falls.
         avg_num_neighbors: mean number of neighbours in the training data.
-        moves: switch; atoms move from layer to layer. For propagators.
+        moves: switch that moves atoms from layer to layer, for propagators.
 
     Attributes:
-        n_layers: passes over the edges, n_layers * hops of the options.
+        n_layers: number of passes over the edges, which is the product of the options n_layers and hops.
 
     Raises:
-        RecipeError: an option out of range.
+        RecipeError: an option is out of range.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class CgEgnn(Backbone):
     ) -> None:
         super().__init__()
         if l_max not in (0, 1):
-            raise RecipeError(f"backbone cg_egnn: l_max is {l_max}; multivectors have vectors, so that it is 0 or 1")
+            raise RecipeError(f"backbone cg_egnn: l_max is {l_max}; multivectors have vectors at most; choose 0 or 1")
         check_positive(
             "cg_egnn",
             cutoff=cutoff,
@@ -168,22 +169,23 @@ class CgEgnn(Backbone):
         self.push = nn.Parameter(SMALL * torch.randn(n_layers if moves else 0, channels))
 
     def set_double_geometry(self, double: bool) -> None:
-        """Distances, basis and directions in float64, cast to the precision of the weights afterwards."""
+        """See `Backbone.set_double_geometry`; distances, basis and directions are computed in float64."""
         self.double_geometry = double
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` `moved` [n_atoms, 3].
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` also `moved` [n_atoms, 3].
 
-        Where the graph has `input_features` and `edge_inputs`, they are added to first features and radial basis.
+        `input_features` and `edge_inputs` of the graph, where present, are added to the first features and the radial
+        basis.
 
         Raises:
-            StructureError: `moves`, and ghost atoms.
+            StructureError: `moves` is on and the graph has ghost atoms.
         """
         edge_index, edge_vec, known = graph["edge_index"], graph["edge_vec"], edge_inputs(graph)
         nodes = node_species(graph)
         if self.moves and nodes is not None:
             raise StructureError(
-                "backbone cg_egnn: moves is true, and this engine has ghost atoms, whose moves it does not exchange; train "
+                "backbone cg_egnn: moves is true, but this engine does not exchange the moves of ghost atoms; train "
                 "a potential with moves: false"
             )
         features = nn.functional.pad(self.species(graph["species"]).unsqueeze(0), [0, 0, 0, 0, 0, 7])
@@ -207,7 +209,7 @@ class CgEgnn(Backbone):
         return out
 
     def bonds(self, edge_vec: Tensor, known: Tensor | None) -> Bonds:
-        """Bond multivectors of `edge_vec` [n_edges, 3] (Angstrom), with what is `known` of edges [n_edges, n_basis]."""
+        """Compute bond multivectors of `edge_vec` [n_edges, 3] (Angstrom)and optional inputs [n_edges, n_basis]."""
         dtype = self.species.weight.dtype
         rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
         basis = rays.basis.to(dtype)

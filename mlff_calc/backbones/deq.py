@@ -1,23 +1,24 @@
 """`deq`: node features as the fixed point of one or two blocks of `equiformer`.
 
-A stack of layers becomes one map, applied to its own output until nothing changes: z* = f(z*; x). The first block writes
-on the embedding u(x) instead of on z, so that f is bounded for any z:
+A stack of layers is replaced by one map that is applied to its own output until nothing changes: z* = f(z*; x). The
+first block adds to the embedding u(x) instead of to z, so f is bounded for any z:
 
     f(z; x) = B(u + A(norm(z)))      A: graph attention, B: the rest of the block, and the second block where there is one.
 
-Where f takes z to be is found by a solver; `forward` gives its solution the derivatives of a fixed point. A potential, which
-knows the energy, has a cheaper way to forces, by one more linear solve (potential/fixed_point.py).
+A solver finds z*, and `forward` gives the solution the derivatives of a fixed point. A potential, which knows the
+energy, obtains forces more cheaply by one further linear solve (potential/fixed_point.py).
 
-All normalization is per atom, so that neither a batch nor the size of a system enters. What depends on geometry only (u,
-envelope, frames, radial weights) is computed once per structure and shared by all evaluations.
+Normalization is per atom, so that features depend neither on the batch nor on the size of a system. Everything that
+depends only on geometry (u, envelope, frames, radial weights) is computed once per structure and shared by all
+evaluations.
 
 | symbol | name in code | shape |
 |---|---|---|
 | z | `state` | [n_atoms, (l_max+1)^2, channels] |
 | u, envelope, frames, radial weights by block | `Prepared` | |
 
-Source: Burger et al., "DEQuify your force field" (2025), Sec. 3: a weight-tied EquiformerV2 block with input injection; ours
-injects by replacing the residual stream, per atom, where theirs rescales by one norm over the batch.
+Source: Burger et al., "DEQuify your force field" (2025), Sec. 3, a weight-tied EquiformerV2 block with input injection.
+Here the embedding replaces the residual stream and norms are per atom; the paper rescales by one norm over the batch.
 """
 
 from __future__ import annotations
@@ -42,12 +43,13 @@ NORMALIZATIONS = ("none", "weight", "spectral")
 
 
 class LinearMap(NamedTuple):
-    """A linear map inside f that the state goes through.
+    """Linear map inside f that acts on the state.
 
     Attributes:
-        name: of its weight in the backbone. weight: matrices in the last two dimensions.
-        input_dim: which dimension its inputs are on, -2 or -1.
-        limit: what the largest singular value of a new matrix, random numbers of this shape, is expected to be.
+        name: name of its weight in the backbone.
+        weight: matrices in the last two dimensions.
+        input_dim: dimension of the inputs, -2 or -1.
+        limit: expected largest singular value of a new random matrix of this shape.
     """
 
     name: str
@@ -57,7 +59,7 @@ class LinearMap(NamedTuple):
 
 
 class FixedPointMap(nn.Module):
-    """f: one or two blocks, the first of which reads z and writes on the embedding."""
+    """The map f: one or two blocks, of which the first reads z and adds to the embedding."""
 
     def __init__(self, blocks: list[EquiformerBlock]) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class FixedPointMap(nn.Module):
     def forward(
         self, state: Tensor, edge_index: Tensor, prepared: list[Tensor], nodes: Tensor | None = None
     ) -> Tensor:
-        """Map `state` [n_atoms, (l_max+1)^2, channels] to the same shape, with what `Deq.prepare` gave."""
+        """Map `state` [n_atoms, (l_max+1)^2, channels] to the same shape, with the result of `Deq.prepare`."""
         features = prepared[0]
         for i, block in enumerate(self.blocks):
             source = block.attention_norm(state if i == 0 else features)
@@ -84,25 +86,25 @@ class Deq(Backbone):
         n_blocks: number of blocks of f, 1 or 2.
         solver: `anderson`, `broyden` or `picard`. history: number of earlier states that the solver uses.
         damping: share of the new value in a step.
-        tolerance: relative residual |f(z) - z| / |f(z)| at which a solve ends in use, for z and the adjoint alike.
-        max_evaluations: most evaluations of each solve; one that needs more has not converged.
-        training_tolerance, training_evaluations: the same in training, where a solve that needs more goes on in the next
-            epoch, from where it ended.
+        tolerance: relative residual |f(z) - z| / |f(z)| at which a solve ends in use, for z and for the adjoint.
+        max_evaluations: largest number of evaluations of a solve; a solve that needs more has not converged.
+        training_tolerance, training_evaluations: the same in training, where a solve that is not finished continues in
+            the next epoch from where it ended.
         gradient: how losses reach the weights through a solution: `phantom` (`phantom_steps` evaluations are recorded) or
-            `implicit` (exact, by further linear solves; slower, not compiled).
+            `implicit` (exact, by further linear solves; slower, and not compiled).
         phantom_steps: number of evaluations that `phantom` records, at least 1.
-        feedback: scale of the first weights that z acts through; at 0.3 new maps were contractive on ethanol
-            (spectral radius 0.75 to 0.9), at 0.6 they were not.
-        normalization: treatment of the linear maps inside f that z goes through, in training: `none`; `weight` (lengths and
-            directions of their columns are learned apart); `spectral` (no largest singular value beyond that of a new
-            matrix). See training/normalization.py; the potential that comes out holds plain weights.
-        dropout: probability with which a channel of an atom's messages is left out in training, throughout a solve.
+        feedback: scale of the initial weights that z acts through. On ethanol new maps were contractive at 0.3
+            (spectral radius 0.75 to 0.9) and not at 0.6.
+        normalization: treatment in training of the linear maps inside f that act on z: `none`, `weight` (lengths and
+            directions of their columns are learned separately) or `spectral` (no largest singular value above that of a
+            new matrix). See training/normalization.py. The trained potential holds plain weights.
+        dropout: probability with which a channel of an atom's messages is left out in training, for a whole solve.
         cutoff, l_max, m_max, channels, heads: see `Equiformer`.
         attention_channels, ffn_channels, n_basis, edge_channels: see `Equiformer`.
         envelope_exponent, avg_num_neighbors: see `Equiformer`.
 
     Raises:
-        RecipeError: an option out of range.
+        RecipeError: an option is out of range.
     """
 
     is_fixed_point = True
@@ -175,11 +177,11 @@ class Deq(Backbone):
         self.norm = DegreeNorm(l_max, channels)
 
     def set_double_geometry(self, double: bool) -> None:
-        """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
+        """See `Backbone.set_double_geometry`; distances, basis and frames are computed in float64."""
         self.geometry.double_geometry = double
 
     def prepare(self, graph: dict[str, Tensor]) -> list[Tensor]:
-        """What f needs of a structure: embedding, envelope, frames, and the radial weights of each block."""
+        """Compute the inputs of f for a structure: embedding, envelope, frames, and the radial weights of each block."""
         species, edge_index = graph["species"], graph["edge_index"]
         edges = self.geometry(graph["edge_vec"], edge_index, species, node_species(graph), edge_inputs(graph))
         embedded = self.embedding(species, edge_index, edges, input_features(graph))
@@ -194,21 +196,21 @@ class Deq(Backbone):
     def evaluate(
         self, state: Tensor, edge_index: Tensor, prepared: list[Tensor], nodes: Tensor | None = None
     ) -> Tensor:
-        """One evaluation f(z) [n_atoms, (l_max+1)^2, channels] of `state` z, with what `prepare` gave.
+        """Evaluate f once at `state` z [n_atoms, (l_max+1)^2, channels], with the result of `prepare`.
 
-        `nodes` is what `node_species` gives, where an engine has ghost atoms.
+        `nodes` is the result of `node_species` where an engine has ghost atoms.
         """
         return self.map(state, edge_index, prepared, nodes)
 
     def solve(
         self, function: Callable[[Tensor], Tensor], start: Tensor, graph: dict[str, Tensor], counts: Sequence[int] = ()
     ) -> Solution:
-        """Solve z = function(z) for the systems of a graph, to the tolerance of training or of use, as the mode is.
+        """Solve z = function(z) for the systems of a graph, to the tolerance of the present mode.
 
         Args:
             function: f, or the map of the adjoint equation.
             start: first z [n_atoms, (l_max+1)^2, channels], of any precision.
-            graph: tells which atom is of which system.
+            graph: graph with `system_index`.
             counts: see `fixed_point.solve`.
         """
         return solve(
@@ -223,10 +225,10 @@ class Deq(Backbone):
         )
 
     def dropout_factors(self, graph: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Factors [n_atoms, attention_channels] of messages: 0 with probability `dropout`, else 1 / (1 - dropout).
+        """Draw factors of messages [n_atoms, attention_channels]: 0 with probability `dropout`, else 1 / (1 - dropout).
 
-        They are drawn once per solve and atom and act in all of its evaluations alike ("recurrent" dropout; Gal and
-        Ghahramani, 2016): fresh ones in each evaluation would leave no fixed point to be found.
+        They are drawn once per solve and used in all of its evaluations ("recurrent" dropout; Gal and Ghahramani,
+        2016). New factors in each evaluation would leave no fixed point to find.
         """
         kept = 1.0 - self.dropout
         hidden = cast(EquiformerBlock, self.map.blocks[0]).attention.hidden
@@ -234,7 +236,7 @@ class Deq(Backbone):
         return torch.bernoulli(chance, generator=generator).to(self.norm.scale.dtype) / kept
 
     def linear_maps(self) -> list[LinearMap]:
-        """The linear maps inside f that the state goes through; what reads geometry alone is not among them."""
+        """List the linear maps inside f that act on the state; maps that read only geometry are not included."""
         found = []
         for path, module in self.map.named_modules():
             for name, weight in module.named_parameters(recurse=False):
@@ -250,17 +252,18 @@ class Deq(Backbone):
         return found
 
     def random_state(self, graph: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Normal random numbers in the shape of a state, for power iterations."""
+        """Draw normal random numbers in the shape of a state, for power iterations."""
         shape = (graph["atomic_numbers"].shape[0], (self.l_max + 1) ** 2, self.channels)
         like = self.norm.scale
         return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add `node_features` [n_atoms, (l_max+1)^2, channels] and what the solve found to the graph.
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] and the results of the solve to the graph.
 
-        Adds `state` (z*, [n_atoms, (l_max+1)^2, channels]), `residual` and `evaluations` [n_systems]. `start_state`, where
-        the graph has it, is where the solve begins. Features have the exact derivatives of the fixed point, or in training
-        with `gradient: phantom` those of the last `phantom_steps` evaluations.
+        The latter are `state` (z*, [n_atoms, (l_max+1)^2, channels]), `residual` and `evaluations` [n_systems]. The
+        solve begins at `start_state` where the graph has it. Features have the exact derivatives of the fixed point, or
+        in training with
+        `gradient: phantom` those of the last `phantom_steps` evaluations.
         """
         edge_index, prepared = graph["edge_index"], self.prepare(graph)
         with torch.no_grad():
@@ -288,10 +291,10 @@ class Deq(Backbone):
 
 
 def _build_solver(name: str, tolerance: float, max_evaluations: int, damping: float, history: int) -> Solver:
-    """The solver of a recipe.
+    """Build the solver of a recipe.
 
     Raises:
-        RecipeError: an unknown name, or an option out of range.
+        RecipeError: the name is unknown or an option is out of range.
     """
     options: dict[str, Any] = {"max_evaluations": max_evaluations, "damping": damping}
     if name != "picard":
@@ -311,10 +314,10 @@ def _check_own_options(
     phantom_steps: int,
     normalization: str,
 ) -> None:
-    """Refuse options out of range that no other backbone has.
+    """Check the options that no other backbone has.
 
     Raises:
-        RecipeError: names option and value.
+        RecipeError: an option is out of range; the message names option and value.
     """
     checks = [
         (n_blocks in (1, 2), f"n_blocks is {n_blocks}; choose 1 or 2"),

@@ -1,4 +1,4 @@
-"""Options of a backbone with their meanings, which are read from the docstring of its class."""
+"""Options of a backbone with their meanings, read from the docstring of its class."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Option:
     """An option of a backbone.
 
     Attributes:
-        default: Default; `inspect.Parameter.empty` where there is none.
-        meaning: What the docstring says of it, on one line; empty where it says nothing.
+        default: Default value; `inspect.Parameter.empty` where there is none.
+        meaning: Description in the docstring, on one line; empty where there is none.
     """
 
     default: Any
@@ -27,7 +27,7 @@ class Option:
 
 
 def described_options(name: str) -> dict[str, Option]:
-    """Options of a registered backbone by name, in the order of its signature.
+    """Return the options of a registered backbone by name, in the order of its signature.
 
     Raises:
         RecipeError: There is no backbone of that name.
@@ -39,7 +39,7 @@ def described_options(name: str) -> dict[str, Option]:
 
 
 def _meanings(backbone: type) -> dict[str, str]:
-    """Text of each option in the section `Args` of a docstring; one may stand for several, or refer to another class."""
+    """Text of each option in the section `Args`. An entry may describe several options, or refer to another class."""
     found = _SECTION.search(inspect.getdoc(backbone) or "")
     words = " ".join(found["text"].split()) if found else ""
     every = "|".join(map(re.escape, inspect.signature(backbone).parameters))

@@ -1,15 +1,13 @@
 """`equiformer`: an equivariant graph-attention transformer with SO(2) convolutions in edge frames.
 
-Pre-norm blocks x <- x + attention(norm(x)), x <- x + feed_forward(norm(x)) on features [n_atoms, (l_max+1)^2,
-channels]. What depends on geometry only (distances, radial basis, envelope, frames) is computed once per graph, by
-`EdgeGeometry`, and shared by all blocks; a deep-equilibrium backbone shares it over its iterations as well.
+Pre-norm blocks x <- x + attention(norm(x)), x <- x + feed_forward(norm(x)) act on features [n_atoms, (l_max+1)^2,
+channels]. Everything that depends only on geometry (distances, radial basis, envelope, frames) is computed once per
+graph by `EdgeGeometry` and shared by all blocks; a deep-equilibrium backbone shares it over its iterations as well.
 
 Source: Liao et al., "EquiformerV2: improved equivariant transformer for scaling to higher-degree representations"
-(2023).
-Ours differs in the edge frames (nn/frames.py), in mirror symmetry (features of degree l have parity (-1)^l, so the
-model is
-equivariant under O(3), not SO(3) alone), in the gate (exactly equivariant, no grid) and in the smooth attention
-(nn/attention.py).
+(2023). This version differs in the edge frames (nn/frames.py), in mirror symmetry (features of degree l have parity
+(-1)^l, so the model is equivariant under O(3) and not only SO(3)), in the gate (exactly equivariant, without a grid)
+and in the smooth attention (nn/attention.py).
 """
 
 from __future__ import annotations
@@ -30,9 +28,12 @@ from mlff_calc.nn.scatter import scatter_sum
 
 
 class Edges(NamedTuple):
-    """Geometry of the edges in the precision of the network.
+    """Geometry of the edges, in the precision of the network.
 
-    `scalars` [n_edges, edge_channels], `envelope` [n_edges], `wigner` [n_edges, n_reduced, (l_max+1)^2].
+    Attributes:
+        scalars: edge scalars [n_edges, edge_channels].
+        envelope: envelope [n_edges].
+        wigner: Wigner matrices of the edge frames [n_edges, n_reduced, (l_max+1)^2].
     """
 
     scalars: Tensor
@@ -41,10 +42,10 @@ class Edges(NamedTuple):
 
 
 class EdgeGeometry(nn.Module):
-    """Distances, directions and species of edges to the tensors every block reads.
+    """Computes the edge tensors that every block reads from distances, directions and species.
 
-    Args:
-        double: compute distances, basis and frames in float64 before casting (precision `mixed`).
+    Attributes:
+        double_geometry: whether distances, basis and frames are computed in float64 before casting (precision `mixed`).
     """
 
     def __init__(
@@ -78,8 +79,8 @@ class EdgeGeometry(nn.Module):
     ) -> Edges:
         """Return the edge tensors for `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights.
 
-        `nodes` [n_nodes] are the species of all nodes where there are more of them than atoms; `inputs` [n_edges, n_basis]
-        is what is known of edges beside their vectors.
+        `nodes` [n_nodes] are the species of all nodes where there are ghost atoms. `inputs` [n_edges, n_basis] are
+        further inputs of edges, added to the radial basis.
         """
         dtype = self.centre_embedding.weight.dtype
         if not self.double_geometry:
@@ -97,7 +98,7 @@ class EdgeGeometry(nn.Module):
 
 
 class AtomEmbedding(nn.Module):
-    """First features: an embedding of the species, plus the neighbourhood projected on spherical harmonics."""
+    """First features: an embedding of the species, plus the neighbourhood projected onto spherical harmonics."""
 
     def __init__(self, l_max: int, channels: int, edge_channels: int, n_species: int, avg_num_neighbors: float) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class AtomEmbedding(nn.Module):
     def forward(self, species: Tensor, edge_index: Tensor, edges: Edges, inputs: Tensor | None = None) -> Tensor:
         """Return features [n_atoms, (l_max+1)^2, channels] from `species` [n_atoms].
 
-        `inputs` [n_atoms, 4, channels] are scalars and vectors known of atoms; vectors are left out where `l_max` is 0.
+        `inputs` [n_atoms, 4, channels] are known scalars and vectors of atoms; vectors are ignored where `l_max` is 0.
         """
         weights = self.radial(edges.scalars).view(-1, self.l_max + 1, self.channels)
         weights = weights * (edges.envelope * self.norm).view(-1, 1, 1)
@@ -124,7 +125,7 @@ class EquiformerBlock(nn.Module):
     """One pre-norm block: graph attention and a per-atom network, each added to its input.
 
     Attributes:
-        ends: give scalars alone, because nothing reads more after this block.
+        ends: whether the block computes only scalars, because nothing after it reads more.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class EquiformerBlock(nn.Module):
         self.ends = False
 
     def forward(self, features: Tensor, edge_index: Tensor, edges: Edges, nodes: Tensor | None = None) -> Tensor:
-        """Map features [n_atoms, (l_max+1)^2, channels] to the same shape, or where the block `ends` to their scalars."""
+        """Map features [n_atoms, (l_max+1)^2, channels] to the same shape, or to scalars only where the block `ends`."""
         source = self.attention_norm(features)
         if self.ends:
             weights = self.attention.radial_weights_of_order_zero(edges.scalars)
@@ -173,7 +174,7 @@ class Equiformer(Backbone):
         avg_num_neighbors: mean number of neighbours in the training data.
 
     Raises:
-        RecipeError: an option out of range.
+        RecipeError: an option is out of range.
     """
 
     def __init__(
@@ -222,16 +223,16 @@ class Equiformer(Backbone):
         self.ends = False
 
     def limit_outputs(self, l_max: int) -> None:
-        """Where heads read scalars alone, the last block computes no more."""
+        """See `Backbone.limit_outputs`; where heads read only scalars, the last block computes nothing else."""
         self.ends = l_max == 0
         cast(EquiformerBlock, self.blocks[-1]).ends = self.ends
 
     def set_double_geometry(self, double: bool) -> None:
-        """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
+        """See `Backbone.set_double_geometry`; distances, basis and frames are computed in float64."""
         self.geometry.double_geometry = double
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, scalars alone after `limit_outputs(0)`."""
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, only scalars after `limit_outputs(0)`."""
         species, edge_index = graph["species"], graph["edge_index"]
         nodes = node_species(graph)
         edges = self.geometry(graph["edge_vec"], edge_index, species, nodes, edge_inputs(graph))
@@ -244,10 +245,10 @@ class Equiformer(Backbone):
 
 
 def check_positive(backbone: str, **options: float) -> None:
-    """Refuse options that are not positive.
+    """Check that options are positive.
 
     Raises:
-        RecipeError: names backbone, option and value.
+        RecipeError: an option is not positive; the message names backbone, option and value.
     """
     for name, value in options.items():
         if not value > 0:
@@ -264,10 +265,10 @@ def check_sizes(
     heads: int,
     attention_channels: int,
 ) -> None:
-    """Refuse sizes out of range.
+    """Check that sizes are in range.
 
     Raises:
-        RecipeError: names backbone, option and value.
+        RecipeError: a size is out of range; the message names backbone, option and value.
     """
     checks = [
         (cutoff > 0.0, f"cutoff is {cutoff} Angstrom; it must be positive"),

@@ -1,7 +1,7 @@
-"""`hegnn`: scalar messages, and steerable features of any degree that only inner products and scalar gates touch.
+"""`hegnn`: scalar messages, with steerable features of any degree that are used only in inner products and scalar gates.
 
-Beside its scalars h_i every atom carries v_i^(l), l = 1..l_max, in few channels. With Y_ij^(l) the spherical harmonics of
-the edge, u the envelope and N the mean number of neighbours,
+Besides its scalars h_i every atom carries v_i^(l), l = 1..l_max, in few channels. With Y_ij^(l) the spherical harmonics
+of the edge, u the envelope and N the mean number of neighbours,
 
     v_i^(l)  = N^-1/2 sum_j u(r_ij) phi_0^(l)(r_ij, species_j) Y_ij^(l)                                    (start)
     w_i^(l)  = v_i^(l) / sqrt(1 + |v_i^(l)|^2)
@@ -9,17 +9,17 @@ the edge, u the envelope and N the mean number of neighbours,
     h_i     <- h_i + phi_h(h_i, N^-1/2 sum_j u(r_ij) m_ij)
     v_i^(l) <- v_i^(l) + N^-1/2 sum_j u(r_ij) (g_ij^(l) w_j^(l) + k_ij^(l) Y_ij^(l)).
 
-Degrees never mix: no Clebsch-Gordan product is made, and a degree costs 2l + 1 numbers per edge. `l_max: 0` is EGNN: it
-sees distances and no direction. Inner products of normalized features stay below 1, however large the features grow; their
-norms are in phi_m beside them.
+Degrees never mix: there are no Clebsch-Gordan products, and a degree costs 2l + 1 numbers per edge. `l_max: 0` is EGNN,
+which sees distances but no directions. Inner products of normalized features stay below 1 however large the features
+grow; the norms themselves are given to phi_m as well.
 
-With `moves` atoms move from layer to layer, which predicts where they will be. With d_i how far atom i drifts if nothing
-acts on it, and g, k and the new f read off m by a perceptron of two layers,
+With `moves`, atoms move from layer to layer, which predicts later positions. With d_i the free drift of atom i, and g,
+k and the new f read from m by a perceptron of two layers,
 
     x_i <- x_i + N^-1/2 sum_j u(r_ij) f_ij (x_i - x_j) + phi_d(h_i) d_i,
 
-and the next layer sees the edges as they are then, with the harmonics of the first geometry, as the source has it (new ones
-were no more accurate on charged bodies, and a tenth slower). The sum of the moves is the output `moved`.
+and the next layer sees the edges of the moved atoms, but the harmonics of the first geometry, as in the source (new
+harmonics were no more accurate on charged bodies, and 10 % slower). The sum of the moves is the output `moved`.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -29,14 +29,15 @@ were no more accurate on charged bodies, and a tenth slower). The sum of the mov
 | x_j - x_i | `rays` | [n_edges, 3] |
 | d | `drift` | [n_atoms, 3] |
 
-wide is steerable_channels * ((l_max+1)^2 - 1), filled up with zeros to a multiple of sixteen.
+wide is steerable_channels * ((l_max+1)^2 - 1), padded with zeros to a multiple of sixteen.
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024), Eqs.
-5-9. Theirs moves coordinates (so does ours with `moves`) and v by gated differences; ours has the gated harmonics
-k Y instead and inner products with Y in the message (g w_j leaves out the atom's own share of a difference),
-differentiates Y, and bounds v where theirs suggests to divide by the norm plus one. Sums are divided by the root of a fixed
-number of neighbours, not by their number: both agree, up to a factor, on graphs where all atoms have equally many.
-Satorras et al., "E(n) equivariant graph neural networks" (2021), is its case without degrees; Eqs. 3-7 there, with `moves`.
+5-9. The source moves coordinates (as `moves` does here) and v by gated differences. This version has the gated
+harmonics k Y instead, and inner products with Y in the message (g w_j omits the atom's own part of the difference). It
+differentiates Y, and bounds v where the source suggests dividing by the norm plus one. Sums are divided by the root of
+a fixed number of neighbours, not by their count; up to a factor, both agree on graphs where all atoms have equally many
+neighbours. The case without degrees is Satorras et al., "E(n) equivariant graph neural networks" (2021); with `moves`,
+see Eqs. 3-7 there.
 """
 
 from __future__ import annotations
@@ -59,15 +60,17 @@ from mlff_calc.nn.scatter import from_mean, scatter_sum
 
 HIGHEST_L_MAX = 10
 SMALL = 1e-3
-"""Atoms hardly move at the start of training: geometry is that of the input until the network has learned to move them."""
+"""Scale of the moves of a new network. Raising it makes atoms move farther before training."""
 
 
 class SteerableEdges(NamedTuple):
-    """Geometry of the edges in the precision of the network.
+    """Geometry of the edges, in the precision of the network.
 
-    `basis` [n_edges, n_basis], with l_max above 0 filled up to make room for inner products; `weight` [n_edges, 1], the
-    envelope over the root of the mean number of neighbours; `harmonics` [n_edges, wide], once per copy; `rays` [n_edges, 3],
-    from the centre to the neighbour.
+    Attributes:
+        basis: radial basis [n_edges, n_basis], padded to make room for inner products where l_max is above 0.
+        weight: envelope over the root of the mean number of neighbours [n_edges, 1].
+        harmonics: spherical harmonics [n_edges, wide], repeated for each copy.
+        rays: vectors from the centre to the neighbour [n_edges, 3].
     """
 
     basis: Tensor
@@ -77,14 +80,18 @@ class SteerableEdges(NamedTuple):
 
 
 class HegnnLayer(nn.Module):
-    """One layer: scalar messages that read inner products, and gates that move the steerable features.
+    """One layer: scalar messages that read inner products, and gates that change the steerable features.
 
     Args:
-        l_max: highest degree. channels: of scalars and messages. copies: channels of steerable features.
-        n_basis: width of the radial basis. moves: whether atoms move as well.
+        l_max: highest degree.
+        channels: number of scalars and of messages.
+        copies: number of channels of steerable features.
+        n_basis: width of the radial basis.
+        moves: whether atoms move as well.
 
     Attributes:
-        ends: leave steerable features as they are, because there are none or nothing reads them after this layer.
+        ends: whether steerable features are left unchanged, because there are none or nothing after this layer reads
+            them.
     """
 
     read_own: Tensor
@@ -131,15 +138,15 @@ class HegnnLayer(nn.Module):
         nodes: Tensor | None = None,
         drift: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer for `edge_index` [2, n_edges].
+        """Apply the layer.
 
         Args:
-            scalars: [n_atoms, channels].
-            steerable: [n_atoms, wide].
-            edge_index: as in the graph.
-            edges: their geometry.
+            scalars: scalars of atoms [n_atoms, channels].
+            steerable: steerable features [n_atoms, wide].
+            edge_index: centre and neighbour of each edge [2, n_edges].
+            edges: geometry of the edges.
             nodes: species of own atoms and ghosts, where there are ghosts.
-            drift: [n_atoms, 3], for moves.
+            drift: free drift of atoms [n_atoms, 3], for `moves`.
 
         Returns:
             New scalars [n_atoms, channels], new steerable features [n_atoms, wide], and moves [n_atoms, 3].
@@ -175,18 +182,18 @@ class HegnnLayer(nn.Module):
         return scalars + self.update(torch.cat([scalars, received], dim=1)), steerable, moved
 
     def rows(self, scalars: Tensor, steerable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What edges look up: of centres and of neighbours [n_atoms, channels] each, bounded features [n_atoms, wide]."""
+        """Features that edges look up: of centres and neighbours (both [n_atoms, channels]), and bounded [n_atoms, wide]."""
         shrink = torch.rsqrt(1.0 + self.degrees.sums(steerable * steerable))
         centre, source = torch.split(self.pair(torch.cat([scalars, shrink], dim=1)), self.channels, dim=1)
         return centre, source, steerable * self.degrees.spread(shrink)
 
     def reads(self, own: Tensor, other: Tensor, edges: SteerableEdges) -> Tensor:
-        """Radial basis, <w_i, w_j> and <w_j, Y>, side by side, filled up with zeros [n_edges, n_reads]."""
+        """Radial basis, <w_i, w_j> and <w_j, Y>, side by side and padded with zeros [n_edges, n_reads]."""
         half = torch.addmm(edges.basis, own * other, self.read_own.to(own.dtype))
         return torch.addmm(half, other * edges.harmonics, self.read_ray.to(own.dtype))
 
     def gates(self, message: Tensor, hidden: Tensor) -> Tensor:
-        """Gates g and k by degree and copy, and with `moves` f, filled up with zeros [n_edges, n_lanes]."""
+        """Gates g and k by degree and copy, and f with `moves`, padded with zeros [n_edges, n_lanes]."""
         if self.moves:
             hidden = nn.functional.silu(self.push_hidden(message))
         more = [0, self.n_lanes - self.gate_bias.shape[0]]
@@ -201,17 +208,17 @@ class Hegnn(Backbone):
         n_species: number of elements of the potential.
         cutoff: radius of the graph [Angstrom]. l_max: highest degree, 0 to 10. channels: number of scalars and messages.
         n_layers: number of message-passing layers.
-        steerable_channels: number of copies of each degree above zero (the source has one).
+        steerable_channels: number of copies of each degree above zero (1 in the source).
         n_basis: number of Bessel functions.
         envelope_exponent: exponent of the envelope; the higher it is, the nearer to the cutoff the envelope falls.
         avg_num_neighbors: mean number of neighbours in the training data.
-        centre: switch; starts from the harmonics of x_i - mean(x) of the system as well, times weights of the species.
-            Graphs whose edges come in both directions need it to have odd degrees that do not cancel. It reads
-            `positions`, not edges: it is for finite systems, and not for forces by gradient.
-        moves: switch; atoms move from layer to layer, and `moved` is an output, see the module. For propagators.
+        centre: switch that adds to the start the harmonics of x_i - mean(x) of the system, times weights of the
+            species. Graphs whose edges come in both directions need it, since odd degrees cancel otherwise. It reads
+            `positions` and not edges, so it suits finite systems, but not forces by gradient.
+        moves: switch that moves atoms from layer to layer and adds the output `moved`, for propagators.
 
     Raises:
-        RecipeError: an option out of range.
+        RecipeError: an option is out of range.
     """
 
     def __init__(
@@ -266,25 +273,24 @@ class Hegnn(Backbone):
         self.register_buffer("fold", _fold(channels, steerable_channels), persistent=False)
 
     def limit_outputs(self, l_max: int) -> None:
-        """Leave degrees above `l_max` out; for scalars alone, the last layer leaves the steerable features as they are."""
+        """See `Backbone.limit_outputs`; for scalars alone, the last layer leaves the steerable features unchanged."""
         self.read_l_max = min(l_max, self.l_max)
         cast(HegnnLayer, self.layers[-1]).ends = self.read_l_max == 0
 
     def set_double_geometry(self, double: bool) -> None:
-        """Distances, basis and harmonics in float64, cast to the precision of the weights afterwards."""
+        """See `Backbone.set_double_geometry`; distances, basis and harmonics are computed in float64."""
         self.double_geometry = double
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` `moved` [n_atoms, 3].
+        """Add `node_features` [n_atoms, (l_max+1)^2, channels] to the graph, and with `moves` also `moved` [n_atoms, 3].
 
-        Degrees above those of `limit_outputs` are left out.
-
-        Where the graph has `input_features` and `edge_inputs`, they are added to first features and radial basis. The drift
-        of `moves` is `drift` of the graph; without it, atoms move by the pushes alone.
+        Degrees above that of `limit_outputs` are left out. `input_features` and `edge_inputs` of the graph, where
+        present, are added to the first features and the radial basis. `moves` reads the graph's `drift`; without it,
+        atoms move only by f.
 
         Raises:
-            StructureError: `centre` or `moves`, and ghost atoms; `centre`, and a graph that has no centre, or whose energy
-                is to be differentiated.
+            StructureError: `centre` or `moves` is on and the graph has ghost atoms, or `centre` is on for a graph that
+                is periodic or whose energy is to be differentiated.
         """
         species, edge_index, edge_vec = graph["species"], graph["edge_index"], graph["edge_vec"]
         nodes, known, drift = node_species(graph), edge_inputs(graph), self.drift(graph)
@@ -309,16 +315,16 @@ class Hegnn(Backbone):
         return out
 
     def drift(self, graph: dict[str, Tensor]) -> Tensor | None:
-        """What `moves` scales and adds to positions [n_atoms, 3], in the precision of the weights.
+        """Return the drift that `moves` scales and adds to positions [n_atoms, 3], in the precision of the weights.
 
         Raises:
-            StructureError: `moves`, and ghost atoms, whose moves no engine exchanges.
+            StructureError: `moves` is on and the graph has ghost atoms, whose moves no engine exchanges.
         """
         if not self.moves:
             return None
         if "node_species" in graph:
             raise StructureError(
-                "backbone hegnn: moves is true, and this engine has ghost atoms, whose moves it does not exchange; train a "
+                "backbone hegnn: moves is true, but this engine does not exchange the moves of ghost atoms; train a "
                 "potential with moves: false"
             )
         if "drift" in graph:
@@ -326,7 +332,7 @@ class Hegnn(Backbone):
         return None
 
     def with_inputs(self, graph: dict[str, Tensor], scalars: Tensor, steerable: Tensor) -> tuple[Tensor, Tensor]:
-        """First features with `input_features`, if any: scalars, and channels of vectors folded to the copies of v^(1)."""
+        """Add `input_features`, if any, to the first features; channels of vectors are folded to the copies of v^(1)."""
         inputs = input_features(graph)
         if inputs is None:
             return scalars, steerable
@@ -340,12 +346,12 @@ class Hegnn(Backbone):
     def edges(
         self, edge_vec: Tensor, known: Tensor | None = None, harmonics: Tensor | None = None
     ) -> SteerableEdges:
-        """Geometry of `edge_vec` [n_edges, 3] (Angstrom, float64), in the precision of the weights.
+        """Compute the geometry of edges in the precision of the weights.
 
         Args:
-            edge_vec: from centres to neighbours.
-            known: added to the radial basis [n_edges, n_basis].
-            harmonics: of an earlier geometry [n_edges, wide], to be kept.
+            edge_vec: vectors from centres to neighbours [n_edges, 3], Angstrom, float64.
+            known: further inputs of edges, added to the radial basis [n_edges, n_basis].
+            harmonics: harmonics of an earlier geometry to use again [n_edges, wide].
         """
         dtype = self.species.weight.dtype
         rays = self.geometry(edge_vec if self.double_geometry else edge_vec.to(dtype))
@@ -360,11 +366,11 @@ class Hegnn(Backbone):
         return SteerableEdges(basis, weight, harmonics, edge_vec.to(dtype))
 
     def filled(self, steerable: Tensor) -> Tensor:
-        """Features [n, width] with columns of zeros [n, wide]."""
+        """Pad features [n, width] with columns of zeros to [n, wide]."""
         return nn.functional.pad(steerable, [0, self.degrees.wide - self.degrees.width])
 
     def start(self, species: Tensor, edge_index: Tensor, edges: SteerableEdges, nodes: Tensor | None) -> Tensor:
-        """The first steerable features [n_atoms, wide]: neighbourhoods projected on harmonics."""
+        """Compute the first steerable features [n_atoms, wide]: neighbourhoods projected onto harmonics."""
         if self.l_max == 0:
             return edges.harmonics.new_zeros((species.shape[0], 0))
         radial = nn.functional.pad(self.start_radial, [0, 0, 0, self.n_reads - self.start_radial.shape[0]])
@@ -374,20 +380,20 @@ class Hegnn(Backbone):
         return scatter_sum(gates * edges.harmonics, edge_index[0], species.shape[0])
 
     def from_centre(self, graph: dict[str, Tensor]) -> Tensor:
-        """Harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, wide]."""
+        """Compute harmonics of x_i - mean(x) of each system, times weights of the species [n_atoms, wide]."""
         if "node_species" in graph:
             raise StructureError(
-                "backbone hegnn: centre is true, and this engine has ghost atoms; a system has no centre where atoms are "
-                "spread over processes: train a potential with centre: false"
+                "backbone hegnn: centre is true, but an engine with ghost atoms does not know the centre of a system; "
+                "train a potential with centre: false"
             )
         if "positions" not in graph or graph["edge_vec"].requires_grad:
             raise StructureError(
-                "backbone hegnn: centre is true reads positions, through which no gradient by edge vectors goes; set "
+                "backbone hegnn: centre is true, which reads positions, but a gradient by edge vectors misses them; set "
                 "centre: false for forces by gradient, or forces: direct"
             )
         if bool(graph["pbc"].any()):
             raise StructureError(
-                "backbone hegnn: centre is true, and a system is periodic, so that it has no centre; set centre: false, or "
+                "backbone hegnn: centre is true, but a periodic system has no centre; set centre: false, or "
                 "give structures with pbc off"
             )
         offsets = from_mean(graph["positions"], graph["system_index"], graph["cell"].shape[0])
@@ -396,7 +402,7 @@ class Hegnn(Backbone):
         return self.degrees.spread(gates) * self.filled(harmonics.repeat(1, self.copies))
 
     def features(self, scalars: Tensor, steerable: Tensor) -> Tensor:
-        """Scalars, and each degree mixed from its copies to `channels` [n_atoms, (l_max+1)^2, channels]."""
+        """Join the scalars and each degree, mixed from its copies to `channels` [n_atoms, (l_max+1)^2, channels]."""
         parts = [scalars.unsqueeze(1)]
         width = self.degrees.width
         copies = steerable[:, :width].view(scalars.shape[0], self.copies, width // self.copies).transpose(1, 2)
@@ -407,20 +413,20 @@ class Hegnn(Backbone):
 
 
 def _fold(channels: int, copies: int) -> Tensor:
-    """Matrix [channels, copies] that sums every `copies`-th channel, over the root of their number."""
+    """Matrix [channels, copies] that sums every `copies`-th channel and divides by the root of their number."""
     folded = torch.eye(copies).repeat(-(-channels // copies), 1)[:channels]
     return folded / folded.sum(dim=0).clamp(min=1.0).sqrt()
 
 
 def _check_options(l_max: int, centre: bool) -> None:
-    """Refuse options out of range that no other backbone has.
+    """Check the options that no other backbone has.
 
     Raises:
-        RecipeError: names option and value.
+        RecipeError: an option is out of range; the message names option and value.
     """
     if not 0 <= l_max <= HIGHEST_L_MAX:
         raise RecipeError(f"backbone hegnn: l_max is {l_max}; it must be between 0 and {HIGHEST_L_MAX}")
     if centre and l_max == 0:
         raise RecipeError(
-            "backbone hegnn: centre is true at l_max 0, which sees no direction; raise l_max, or leave it out"
+            "backbone hegnn: centre is true at l_max 0, which has no directions; raise l_max, or leave it out"
         )

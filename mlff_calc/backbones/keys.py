@@ -11,18 +11,18 @@ NODE_FEATURES: Final = declare(
     "node_features", "atom", (None, None), None, "", "features [n_atoms, (degree+1)^2, channels], e3nn order"
 )
 INPUT_FEATURES: Final = declare(
-    "input_features", "atom", (4, None), None, "", "what is known of atoms beside their species: scalars, vectors"
+    "input_features", "atom", (4, None), None, "", "known scalars and vectors of atoms, besides the species"
 )
 EDGE_INPUTS: Final = declare(
-    "edge_inputs", "edge", (None,), None, "", "what is known of edges, added to their radial basis"
+    "edge_inputs", "edge", (None,), None, "", "known features of edges, added to their radial basis"
 )
-MOVED: Final = declare("moved", "atom", (3,), None, "length", "how far a backbone has moved its atoms")
+MOVED: Final = declare("moved", "atom", (3,), None, "length", "displacement of atoms by the backbone")
 DROPOUT: Final = declare(
     "dropout", "atom", (None,), None, "", "factors of messages, the same in every evaluation of a solve"
 )
 
-# Of an engine that spreads atoms over processes: its own atoms, then its ghosts; see nn/exchange.py.
+# Keys of an engine that spreads atoms over processes: its own atoms, then its ghosts; see nn/exchange.py.
 NODE_NUMBERS: Final = declare("node_numbers", "node", (), INT, "", "atomic numbers of own atoms, then of ghosts")
-NODE_SPECIES: Final = declare("node_species", "node", (), INT, "", "the same as numbers of species")
+NODE_SPECIES: Final = declare("node_species", "node", (), INT, "", "species of own atoms, then of ghosts")
 OWNED: Final = declare("owned", "atom", (), DOUBLE, "", "1 where the energy of an atom counts, 0 elsewhere")
 register_level("node", NODE_NUMBERS, ATOMIC_NUMBERS)

@@ -1,4 +1,4 @@
-"""ASE calculators for potentials: one, or a committee of several; structures of pymatgen are taken too."""
+"""ASE calculators for one potential or a committee of potentials; they also accept structures of pymatgen."""
 
 from __future__ import annotations
 

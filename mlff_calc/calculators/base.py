@@ -1,4 +1,4 @@
-"""What all calculators of this package share: ASE's rules around one evaluation of a graph."""
+"""Base class of all calculators: ASE's rules around the evaluation of a graph."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ _TRANSIENT = ("_lists", "_models", "_reusing", "_device", "_check_elements", "_k
 class GraphCalculator(Calculator):
     """An ASE calculator that turns atoms into a graph, evaluates it, and hands out arrays.
 
-    Subclasses hand over their potentials and implement `_results`. What can be made anew (models on a device, neighbour
-    lists) is left out of pickles and deep copies and comes back at the next calculation.
+    Subclasses pass their potentials and implement `_results`. Models on a device and neighbour lists are left out of
+    pickles and deep copies, and are rebuilt at the next calculation.
 
     Threads that share a calculator take turns; children of a fork compute with one thread (`sharing.py`).
     """
@@ -84,10 +84,10 @@ class GraphCalculator(Calculator):
 
     @property
     def results(self) -> Results:
-        """Of the last structure; for ASE's writers those of the structure that is written, calculated where need be.
+        """Results for the last structure; for ASE's writers, results for the structure being written, computed if needed.
 
         Raises:
-            SimulationError: another thread asked for another structure since the present one did.
+            SimulationError: another thread has since asked for another structure.
         """
         if self._held:
             written = written_atoms(sys._getframe(1))
@@ -107,7 +107,7 @@ class GraphCalculator(Calculator):
 
     @property
     def atoms(self) -> Atoms | None:
-        """The structure of the last calculation, a copy; None where there was none."""
+        """Copy of the structure of the last calculation; None before the first."""
         return None if self._last is None else self._last.atoms()
 
     @atoms.setter
@@ -116,33 +116,33 @@ class GraphCalculator(Calculator):
 
     @property
     def device(self) -> torch.device:
-        """Where the model runs."""
+        """Device on which the model runs."""
         self._ensure_prepared()
         return self._device
 
     @property
     def history_free(self) -> bool:
-        """Whether results are a function of the structure alone, on a CPU to the last bit.
+        """Whether results depend on the structure alone (on a CPU, to the last bit).
 
-        They are, when a neighbour list was built changes no edge, unless fixed points are reused.
+        This is true unless fixed points are reused: the age of a neighbour list does not change its edges.
         """
         return all(reuse_mode(potential, self.parameters) is None for potential in self._potentials)
 
     def get_state(self) -> dict[str, Any] | None:
-        """What the next results depend on beside the structure, and the last results, in plain types and arrays.
+        """Return the history on which the next results depend, and the last results, in plain types and arrays.
 
-        None where results depend on the structure alone. With the last results a resumed run does not evaluate the structure
-        it stopped at a second time, which would be one step more for its memory.
+        None if results depend on the structure alone. The last results are included so that a resumed run does not
+        evaluate its first structure again, which would add a step to the history.
         """
         if self.history_free:
             return None
         return calculator_state(self._caches, self._last, {} if self._last is None else self.results)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take up what `get_state` gave, so that a run goes on bit for bit.
+        """Restore a state from `get_state`, so that a run resumes bit for bit.
 
         Raises:
-            SimulationError: this is no such state.
+            SimulationError: the state is damaged or belongs to another calculator.
         """
         self._ensure_prepared()
         restored = restore_state(state, self._caches, self._device)
@@ -151,16 +151,16 @@ class GraphCalculator(Calculator):
 
     @property
     def potentials(self) -> tuple[Any, ...]:
-        """The potentials of all members, as loaded or given."""
+        """Potentials of all members, as loaded or given."""
         return tuple(self._potentials)
 
     @property
     def cutoff(self) -> float:
-        """Angstrom; the largest of all members."""
+        """Largest cutoff of all members, in Angstrom."""
         return max(float(potential.cutoff) for potential in self._potentials)
 
     def _prepare(self) -> None:
-        """Models, neighbour lists and checks for the present parameters.
+        """Build models, neighbour lists and checks for the current parameters.
 
         Raises:
             OptionError: a parameter cannot be honoured.
@@ -187,27 +187,27 @@ class GraphCalculator(Calculator):
         for cache in self._caches:
             cache.to(device)
         self._reusing = [model for model in self._models if isinstance(model, ReusingModel)]
-        self._known: NDArray[np.int64] | None = None  # the numbers of a frame that passed the check
+        self._known: NDArray[np.int64] | None = None  # atomic numbers that have passed the element check
         self._lists, self._device, self._on_gpu, self._prepared_in = lists, device, device.type == "cuda", os.getpid()
 
     def _ensure_prepared(self) -> None:
-        """After a pickle or a deep copy: make what was left out. In the child of a fork: compiled code for one thread."""
+        """Rebuild what a pickle or deep copy left out; in the child of a fork, compile again for one thread."""
         if self._models is None or (self._prepared_in != os.getpid() and in_forked_child() and self._runs_code()):
             self._prepare()
 
     def _runs_code(self) -> bool:
-        """Whether models are more than tensors and Python, or stand on a GPU: such do not survive a fork."""
+        """Whether models hold compiled code or are on a GPU; such models do not survive a fork."""
         return self._device.type != "cpu" or runs_code(self._potentials, self.parameters)
 
     @abstractmethod
     def _results(self, outputs: list[Arrays], system: System) -> Results:
-        """ASE's results from the arrays of all members."""
+        """Make ASE's results from the arrays of all members."""
 
     def set(self, **parameters: Any) -> dict[str, Any]:
-        """Change parameters; results are dropped and the model is made anew where one changed.
+        """Change parameters. A change drops the results and rebuilds the model.
 
         Raises:
-            OptionError: an unknown name, or a value that cannot be honoured (the calculator then stays as it was).
+            OptionError: a name is unknown or a value cannot be honoured; the calculator is then unchanged.
         """
         for name in parameters:
             if name not in self.default_parameters:
@@ -229,31 +229,34 @@ class GraphCalculator(Calculator):
         return changed
 
     def set_atoms(self, atoms: Atoms) -> None:
-        """Called by ASE at `atoms.calc = calculator`: unknown elements and shared sites are refused there already.
+        """Refuse unknown elements and shared sites at `atoms.calc = calculator`, where ASE calls this.
 
         Raises:
-            UnknownElementError: see `ElementCheck`. StructureError: see `check_occupancy`.
+            UnknownElementError: the potential does not cover an element; see `ElementCheck`.
+            StructureError: a site is shared by several elements; see `check_occupancy`.
         """
         self._ensure_prepared()
         check_occupancy(atoms)
         self._check_elements(atoms.numbers)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What changed since the last calculation; inputs the potential ignores are warned about here, once."""
+        """List what changed since the last calculation; warn once about inputs that the potential ignores."""
         self._ignored(atoms)
         return differences(self._last, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
-        """ASE's way to all properties; None without `allow_calculation` for another structure than the last.
+        """Return one property, as ASE's getters do.
+
+        Without `allow_calculation` the answer is None for any structure but the last.
 
         Raises:
-            PropertyNotImplementedError: a stress of a structure that has none, with the cure; or an unknown property.
+            PropertyNotImplementedError: the property is unknown, or is a stress and the structure has none.
         """
         atoms = None if atoms is None else to_atoms(atoms)
         if name not in self.implemented_properties:
             raise PropertyNotImplementedError(f"{name} property not implemented")
         with self._turn:
-            self._turn.seen()  # what follows compares the atoms with those of the last calculation
+            self._turn.seen()  # the atoms are compared with those of the last calculation below
             changes = [] if atoms is None else self.check_state(atoms)
             if changes or name not in self._held:
                 if not allow_calculation:
@@ -280,20 +283,20 @@ class GraphCalculator(Calculator):
         """Evaluate the potential once; all properties are then in `results`.
 
         Args:
-            atoms: the structure, not changed; that of the last calculation by default.
-            properties: looked at only to refuse a stress where there is none.
-            system_changes: not looked at.
+            atoms: structure, which is not changed; by default that of the last calculation.
+            properties: used only to refuse a stress where there is none.
+            system_changes: ignored.
 
         Raises:
-            UnknownElementError, StructureError: the structure cannot be evaluated; said before the model runs.
-            SimulationError: out of memory, or results that are not finite.
+            UnknownElementError, StructureError: the structure cannot be evaluated; raised before the model runs.
+            SimulationError: memory does not suffice, or results are not finite.
         """
         with self._turn:
             self._turn.seen()
             self._calculate(self._source(atoms), properties)
 
     def _calculate(self, source: Atoms, properties: Sequence[str]) -> None:
-        """`calculate` for the thread whose turn it is."""
+        """Calculate, while this thread holds the lock."""
         self._held = {}
         try:
             self._ensure_prepared()
@@ -302,7 +305,7 @@ class GraphCalculator(Calculator):
                 outputs = self._evaluate(source, frame)
             results = self._results(outputs, frame.system)
             self.stats.n_calls += 1
-            if not is_finite(results):  # the run that asked stops, and the fixed point behind such numbers is forgotten
+            if not is_finite(results):  # the calling run stops; its fixed point is useless and dropped
                 for cache in self._caches:
                     cache.forget(source)
                 raise not_finite(results, frame.numbers)
@@ -314,7 +317,7 @@ class GraphCalculator(Calculator):
             raise PropertyNotImplementedError("this potential gives direct forces and no virial, so it has no stress")
 
     def _take_in(self, source: Atoms) -> Frame:
-        """The checked frame of a structure, which is from now on the last one.
+        """Check a structure and keep it as the last one; return its frame.
 
         Raises:
             UnknownElementError, StructureError: the structure cannot be evaluated.
@@ -329,16 +332,16 @@ class GraphCalculator(Calculator):
         return last.frame
 
     def evaluate(self, structure: object) -> Results:
-        """All results for a structure of ASE or pymatgen.
+        """Compute all results for a structure of ASE or pymatgen.
 
         Args:
-            structure: see `to_atoms`.
+            structure: any structure that `to_atoms` accepts.
 
         Returns:
-            Copies of `results`: energy eV, forces [n, 3] eV/Angstrom, stress [6] eV/Angstrom^3 and the others.
+            Copies of `results`: energy in eV, forces [n, 3] in eV/Angstrom, stress [6] in eV/Angstrom^3 and others.
 
         Raises:
-            StructureError: an object of another kind; otherwise as `calculate`.
+            StructureError: the object is no structure; further errors as in `calculate`.
         """
         atoms = to_atoms(structure)
         with self._turn:
@@ -358,7 +361,7 @@ class GraphCalculator(Calculator):
                 self.watch.look_now(self._lists.graph(last.atoms() if atoms is None else atoms, last.frame)[0])
 
     def _evaluate(self, atoms: Atoms, frame: Frame) -> list[Arrays]:
-        """The arrays of every member; times go to `stats`."""
+        """Compute the arrays of every member; add times to `stats`."""
         if len(frame) == 0:
             return [empty_arrays() for _ in self._models]
         stats, clock = self.stats, time.perf_counter
@@ -396,7 +399,7 @@ class GraphCalculator(Calculator):
         if atoms is not None:
             return to_atoms(atoms)
         if self._last is None:
-            raise StructureError("no structure was given and none was calculated before; call with atoms")
+            raise StructureError("no structure was given, and none has been calculated yet; call with atoms")
         return self._last.atoms()
 
     def __getstate__(self) -> dict[str, Any]:

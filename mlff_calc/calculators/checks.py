@@ -1,4 +1,4 @@
-"""What a calculator says about its input before a model runs."""
+"""Checks of a calculator's input before the model runs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NEUTRAL = {"charge": (0,), "total_charge": (0,), "spin": (0, 1), "multiplicity"
 
 
 class IgnoredInputWarning(UserWarning):
-    """A structure carries something that the potential does not look at, a charge for example."""
+    """A structure carries an input that the potential ignores, such as a charge."""
 
 
 class ElementCheck:
-    """The elements a potential knows, and the error for all others.
+    """Check that a potential covers all elements of a structure.
 
     Args:
-        elements: symbols or atomic numbers.
+        elements: symbols or atomic numbers that the potential covers.
     """
 
     def __init__(self, elements: Iterable[str | int]) -> None:
@@ -36,7 +36,7 @@ class ElementCheck:
         """Check atomic numbers [n_atoms].
 
         Raises:
-            UnknownElementError: names the element, the first atom that is one, and the supported set.
+            UnknownElementError: an element is not covered; names the first such atom and the supported elements.
         """
         inside = (numbers >= 0) & (numbers < len(self._known))
         known = self._known[np.where(inside, numbers, 0)] & inside
@@ -53,14 +53,14 @@ class ElementCheck:
 
 
 def ignored_inputs(atoms: Atoms) -> list[str]:
-    """What the atoms carry and a potential of positions and elements does not look at.
+    """List the inputs of atoms that a potential of positions and elements ignores.
 
     Args:
-        atoms: any atoms; `initial_charges`, `initial_magmoms` and the info keys `charge`, `spin`, `total_charge`,
-            `multiplicity` and `magmom` are looked at.
+        atoms: structure; its arrays `initial_charges` and `initial_magmoms` and its info keys `charge`, `spin`,
+            `total_charge`, `multiplicity` and `magmom` are checked.
 
     Returns:
-        Readable names; empty where all is neutral and without spin.
+        Readable names; empty for a neutral structure without spin.
     """
     found = [name for name in INPUTS if name in atoms.arrays and np.any(atoms.arrays[name])]
     if atoms.info:
@@ -72,13 +72,13 @@ def ignored_inputs(atoms: Atoms) -> list[str]:
 
 
 class IgnoredInputs:
-    """Warns about charges and spins that change nothing, once."""
+    """Warn once about charges and spins that the potential ignores."""
 
     def __init__(self) -> None:
         self._said = False
 
     def __call__(self, atoms: Atoms) -> None:
-        """Look at a structure; see `ignored_inputs`."""
+        """Check a structure; see `ignored_inputs`."""
         if self._said:
             return
         found = ignored_inputs(atoms)

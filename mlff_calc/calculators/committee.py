@@ -1,4 +1,4 @@
-"""Several potentials as one calculator, whose disagreement says where they cannot be trusted."""
+"""A calculator of several potentials, whose disagreement shows where they are unreliable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CommitteeWarning(UserWarning):
 class CommitteeCalculator(GraphCalculator):
     """The mean of several potentials, with their spread.
 
-    All of `MLFFCalculator`'s properties are means over the members. Beside them `results` and `get_property` have
+    All of `MLFFCalculator`'s properties are means over the members. `results` and `get_property` also offer
 
     ==============  ========  ==============  ==============================================================
     name            shape     unit            what
@@ -47,20 +47,21 @@ class CommitteeCalculator(GraphCalculator):
     ==============  ========  ==============  ==============================================================
 
     Standard deviations divide by the number of members. The spread of the force on an atom is the length of its row in
-    `forces_std`: the root mean square distance of the members' forces from their mean. These names are not ASE's: what
-    ASE takes from here to store (`export_properties`, `SinglePointCalculator`, frames of a trajectory) is without them.
+    `forces_std`: the root mean square distance of the members' forces from their mean. ASE does not know these names, so
+    what it stores (`export_properties`, `SinglePointCalculator`, frames of a trajectory) does not contain them.
 
-    The neighbour list and the edges are made once for all members; a member with a shorter cutoff gets its part of them.
+    Neighbour list and edges are built once for all members; a member with a shorter cutoff gets the edges within it.
 
     Args:
         potentials: at least two names, paths (folders and exported files) or `Potential` objects.
-        threshold: eV/Angstrom, the largest spread of a force that is let pass; None does not look.
-        action: beyond the threshold ``warn`` (a `CommitteeWarning`, each time a calculation is beyond it) or ``stop``
-            (SimulationError, after the results were stored, so that they can be looked at).
+        threshold: largest accepted spread of a force, in eV/Angstrom; None accepts any.
+        action: reaction to a larger spread: ``warn`` (a `CommitteeWarning` at each such calculation) or ``stop``
+            (a SimulationError; the results remain available).
         device, precision, skin, compile, neighbor_backend, deterministic, reuse, domain, trust: see `MLFFCalculator`.
 
     Raises:
-        PotentialFileError: no such potential. OptionError: an option that cannot be honoured, or fewer than two members.
+        PotentialFileError: a potential does not exist or cannot be read.
+        OptionError: an option cannot be honoured, or there are fewer than two members.
     """
 
     implemented_properties: ClassVar[list[str]] = [*PROPERTIES, "energy_std", "energies_std", "forces_std"]
@@ -107,21 +108,21 @@ class CommitteeCalculator(GraphCalculator):
         )
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
-        """What was asked for, in plain types."""
+        """Parameters in plain types."""
         return {"potentials": list(self._labels), **super().todict(skip_default)}
 
     def calculate(self, atoms: Atoms | None = None, *arguments: Any, **options: Any) -> None:
-        """As `GraphCalculator.calculate`; then the spread is held against the threshold.
+        """Calculate as `GraphCalculator` does, then compare the spread with the threshold.
 
         Raises:
-            SimulationError: beyond the threshold, with action ``stop``; `results` are there.
+            SimulationError: the spread is above the threshold and the action is ``stop``; `results` are available.
         """
         with self._turn:
             super().calculate(atoms, *arguments, **options)
             self._judge()
 
     def _judge(self) -> None:
-        """Hold the spread against the threshold."""
+        """Compare the spread with the threshold."""
         threshold = self.parameters["threshold"]
         if threshold is None or self._last is None or len(self._last.frame) == 0:
             return
@@ -139,7 +140,7 @@ class CommitteeCalculator(GraphCalculator):
         warnings.warn(message, CommitteeWarning, stacklevel=3)
 
     def export_properties(self) -> Properties:
-        """The results that have a name in ASE, which refuses others."""
+        """Results with names that ASE knows; ASE refuses others."""
         return Properties({name: value for name, value in self.results.items() if name in PROPERTIES})
 
     def _prepare(self) -> None:
@@ -147,14 +148,14 @@ class CommitteeCalculator(GraphCalculator):
         if threshold is not None and not (np.isfinite(threshold) and threshold > 0.0):
             raise OptionError(f"threshold is {threshold} eV/Angstrom; give a positive number, or None to switch it off")
         if action not in ACTIONS:
-            raise OptionError(f"unknown action {action!r} beyond the threshold; choose one of {', '.join(ACTIONS)}")
+            raise OptionError(f"unknown action {action!r} above the threshold; choose one of {', '.join(ACTIONS)}")
         known = [set(potential.elements) for potential in self._potentials]
         if not set.intersection(*known):
             raise OptionError(f"the members have no element in common: {[sorted(one) for one in known]}")
         super()._prepare()
 
     def _outputs(self, graph: Graph) -> list[dict[str, torch.Tensor]]:
-        """Each member on the shared edges, or on those within its own cutoff."""
+        """Evaluate each member on the edges within its own cutoff."""
         shared = self.cutoff
         cutoffs = [float(potential.cutoff) for potential in self._potentials]
         parts = {cutoff: graph if cutoff == shared else _shorter(graph, cutoff) for cutoff in dict.fromkeys(cutoffs)}
@@ -171,6 +172,6 @@ class CommitteeCalculator(GraphCalculator):
 
 
 def _shorter(graph: Graph, cutoff: float) -> Graph:
-    """The graph with the edges within a shorter cutoff; their order is kept."""
+    """Keep the edges within a shorter cutoff, in their order."""
     inside = torch.nonzero(graph[EDGE_VEC].square().sum(dim=1) < cutoff**2).squeeze(1)
     return {**graph, EDGE_INDEX: graph[EDGE_INDEX][:, inside], EDGE_VEC: graph[EDGE_VEC][inside]}

@@ -1,7 +1,6 @@
-"""Structures of other packages, taken where ASE atoms are taken.
+"""Conversion of structures of other packages to ASE atoms.
 
-pymatgen is imported only when one of its objects arrives: what an object is, is read from the module its class is
-defined in.
+pymatgen is imported only when one of its objects is given; such objects are recognized by the module of their class.
 """
 
 from __future__ import annotations
@@ -13,24 +12,24 @@ from ase import Atoms
 
 from mlff_calc.errors import StructureError
 
-_ISOTOPES = {"D": 2.014101778, "T": 3.016049281}  # amu, of the atoms (pymatgen has those of the nuclei)
-_ROUNDING = 1e-6  # elementary charges, of a sum of fractional oxidation states
+_ISOTOPES = {"D": 2.014101778, "T": 3.016049281}  # masses of the atoms in amu (pymatgen has masses of the nuclei)
+_ROUNDING = 1e-6  # elementary charges; smaller total charges are rounding errors of fractional oxidation states
 
 
 def to_atoms(structure: object) -> Atoms:
-    """ASE atoms for a structure of ASE or pymatgen.
+    """Convert a structure of ASE or pymatgen to ASE atoms.
 
     Args:
         structure: `ase.Atoms`, or pymatgen's `Structure`, `IStructure` (periodic along all three directions) or
             `Molecule`, `IMolecule` (no cell).
 
     Returns:
-        The object itself where it is `ase.Atoms`; otherwise new atoms, without a calculator. A charge other than 0 and a
-        spin multiplicity other than 1 are in `info` as `charge` and `multiplicity`, where ASE has no place for them.
-        Deuterium and tritium are hydrogen with a mass of their own.
+        The object itself if it is `ase.Atoms`; otherwise new atoms without a calculator. A charge other than 0 and a
+        spin multiplicity other than 1 are stored in `info` as `charge` and `multiplicity`. Deuterium and tritium become
+        hydrogen with the mass of the isotope.
 
     Raises:
-        StructureError: an object of another kind, or a site that is shared by several elements or partly empty.
+        StructureError: the object is no structure, or a site is shared by several elements or partly empty.
     """
     if isinstance(structure, Atoms):
         return structure
@@ -57,7 +56,7 @@ def to_atoms(structure: object) -> Atoms:
 
 
 def _set_isotopes(atoms: Atoms, structure: Any) -> None:
-    """Masses of deuterium and tritium, which are elements of their own for pymatgen, and hydrogen for ASE."""
+    """Set masses of deuterium and tritium, which pymatgen treats as elements and ASE as hydrogen."""
     species = [getattr(site.specie, "element", site.specie) for site in structure]  # of an ion, its element
     names = [getattr(one, "name", "") for one in species]
     heavy = {index: _ISOTOPES[name] for index, name in enumerate(names) if name in _ISOTOPES}
@@ -68,8 +67,8 @@ def _set_isotopes(atoms: Atoms, structure: Any) -> None:
 
 
 def _charge_and_spin(structure: Any) -> dict[str, float]:
-    """What pymatgen's object says of the whole, where it is not neutral or not closed-shell."""
-    with warnings.catch_warnings():  # pymatgen's, where the charge is not the sum of oxidation states
+    """Return total charge and multiplicity of a pymatgen object where they differ from 0 and 1."""
+    with warnings.catch_warnings():  # pymatgen warns if the charge is not the sum of oxidation states
         warnings.simplefilter("ignore")
         charge = structure.charge
     multiplicity = getattr(structure, "spin_multiplicity", 1)
@@ -82,6 +81,6 @@ def _charge_and_spin(structure: Any) -> dict[str, float]:
 
 
 def _is_pymatgen(structure: object) -> bool:
-    """Whether a class of pymatgen's structure module, or one derived from it, made the object."""
+    """Whether the object is a pymatgen structure or molecule, or of a derived class."""
     names = {"IStructure", "IMolecule"}
     return any(cls.__module__.startswith("pymatgen.") and cls.__name__ in names for cls in type(structure).__mro__)

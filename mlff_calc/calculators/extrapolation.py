@@ -1,4 +1,4 @@
-"""A look, every few calculations, at whether a structure is like those the potential was trained on."""
+"""Regular checks whether structures resemble those that the potential was trained on."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from mlff_calc.graph.keys import ATOMIC_NUMBERS, EDGE_INDEX, EDGE_VEC, Graph
 
 ACTIONS = ("warn", "stop", "off")
 EVERY = 19
-"""Calculations between two looks: one costs 60 microseconds for ethanol, and structures of a trajectory change slowly.
+"""Number of calculations per check; a larger number costs less and notices extrapolation later.
 
-It is a prime number, so that of several structures that take turns on one calculator, as images of a path do, each has
-its turn.
+A check of ethanol takes 60 microseconds. The number is prime, so that every structure gets checked where several take
+turns on one calculator, as images of a path do.
 """
 
 
 class DomainWarning(UserWarning):
-    """A structure has distances or numbers of neighbours that the training data had not."""
+    """A structure has distances or numbers of neighbours outside the range of the training data."""
 
 
 class DomainWatch:
-    """Warns once about structures outside the training data, or refuses them, and counts them.
+    """Count structures outside the training data, and warn about them once or refuse them.
 
     Args:
-        potentials: those with a `domain` are looked at; older ones have none.
-        stats: counts go there.
+        potentials: potentials; those without a `domain` (from older files) are not checked.
+        stats: counters to increase.
 
     Attributes:
-        action: What happens outside: ``warn``, ``stop``, or ``off`` for no looks.
-        heard: Function that is told instead what is outside, at every look that finds something; None acts as `action` says.
+        action: Reaction to a structure outside: ``warn``, ``stop``, or ``off`` for no checks.
+        heard: Function called with the finding of every such check, in place of `action`; None to use `action`.
     """
 
     heard: Callable[[str], None] | None = None
@@ -45,10 +45,10 @@ class DomainWatch:
         self.action = "warn"
 
     def act(self, action: str) -> None:
-        """Set what happens outside.
+        """Set the reaction to structures outside the training data.
 
         Raises:
-            OptionError: an unknown action, or ``stop`` where no potential knows its training data.
+            OptionError: the action is unknown, or it is ``stop`` and no potential describes its training data.
         """
         if action not in ACTIONS:
             raise OptionError(f"unknown domain {action!r}; choose one of {', '.join(ACTIONS)}")
@@ -61,18 +61,18 @@ class DomainWatch:
 
     @property
     def looks(self) -> bool:
-        """Whether structures are looked at."""
+        """Whether structures are checked."""
         return bool(self._domains) and self.action != "off"
 
     def look(self, graph: Graph, *, jumped: bool = False) -> None:
-        """Look at the first graph and each EVERY-th after it; what is outside is told, warned about once, or refused.
+        """Check the first graph and every `EVERY`-th after it.
 
         Args:
-            graph: of the structure.
-            jumped: the structure has moved far from the one before, or is another one: it is looked at as well.
+            graph: graph of the structure.
+            jumped: whether the structure is new or has moved far since the last call; it is then checked in any case.
 
         Raises:
-            SimulationError: the structure is outside, and the action is ``stop``.
+            SimulationError: the structure is outside and the action is ``stop``.
         """
         if not self.looks:
             return
@@ -81,7 +81,7 @@ class DomainWatch:
             self.look_now(graph)
 
     def look_now(self, graph: Graph) -> None:
-        """Look at this graph; see `look`."""
+        """Check this graph; see `look`."""
         numbers, edges, vectors = (graph[key].detach().cpu().numpy() for key in (ATOMIC_NUMBERS, EDGE_INDEX, EDGE_VEC))
         self._stats.n_looks += 1
         found = next(filter(None, (domain.outside(numbers, edges[0], edges[1], vectors) for domain in self._domains)), None)
@@ -96,12 +96,12 @@ class DomainWatch:
             "label such structures and train on them"
         )
         if self.action == "stop":
-            self._calls = 0  # whoever asks again for the same structure is refused again
+            self._calls = 0  # the same structure is refused again at the next call
             raise SimulationError(message)
         if not self._said:
             self._said = True
             warnings.warn(f"{message}. Said once per calculator; stats.n_outside counts", DomainWarning, stacklevel=8)
 
     def __getstate__(self) -> dict[str, Any]:
-        """State without who listens, who belongs to a run of this process."""
+        """State without `heard`, which belongs to a run of this process."""
         return {**self.__dict__, "heard": None}

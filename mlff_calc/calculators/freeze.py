@@ -1,4 +1,4 @@
-"""Results that stay with their structure."""
+"""Copies of atoms that keep their results."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mlff_calc.errors import StructureError
 
 
 def freeze(atoms: Atoms) -> Atoms:
-    """A copy of the atoms that keeps its results, whatever its calculator is asked afterwards.
+    """Copy atoms together with their results.
 
-    A calculator remembers one structure, the last. Several that share it are frozen before they are written or handed on::
+    A calculator remembers only its last structure. Structures that share one are frozen before they are written::
 
         write("frames.traj", [freeze(atoms) for atoms in frames])
 
     Args:
-        atoms: with a calculator of any kind; it is asked where it does not know the results yet.
+        atoms: atoms with a calculator of any kind, which is called if it does not hold the results yet.
 
     Returns:
-        A copy, constraints and `info` included, with a `SinglePointCalculator` that holds all results that have a name
-        in ASE: energy and free_energy eV, forces [n_atoms, 3] eV/Angstrom (unconstrained), stress [6] eV/Angstrom^3,
+        A copy with constraints and `info`, and with a `SinglePointCalculator` of all results whose names ASE knows:
+        energy and free_energy in eV, forces [n_atoms, 3] in eV/Angstrom (unconstrained), stress [6] in eV/Angstrom^3,
         and others.
 
     Raises:
-        StructureError: the atoms have no calculator; otherwise what the calculator raises.
+        StructureError: the atoms have no calculator. Errors of the calculator are passed on.
     """
     calculator = atoms.calc
     if calculator is None:

@@ -1,8 +1,8 @@
-"""Which neighbour list serves which structure.
+"""Assignment of neighbour lists to structures.
 
-One calculator may serve many structures in turn: the images of a band, replicas, displaced copies of a crystal. A single
-list with a skin would be rebuilt at each change of structure, so a few are kept. Which one is used decides on speed
-only, never on results: every `NeighborList` looks at the positions it gets and rebuilds where it must.
+One calculator may serve many structures in turn: images of a band, replicas, displaced copies of a crystal. A single
+list with a skin would be rebuilt at each change of structure, so several lists are kept. The choice of list affects only
+speed, never results: every `NeighborList` compares positions and rebuilds if necessary.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from mlff_calc.graph import Graph, NeighborList
 from mlff_calc.graph.frame import Frame, equal
 
 MAX_LISTS = 16
+"""Largest number of lists; a larger number serves more structures without rebuilding and needs more memory."""
 
 
 @dataclass
 class _Entry:
-    """A list, the object it was made for, and the structure at its last build."""
+    """A neighbour list, the atoms it belongs to, and the frame of its last build."""
 
     neighbors: NeighborList
     owner: weakref.ref[Atoms]
     built: Frame | None = None
 
     def fits(self, frame: Frame) -> bool:
-        """Whether the list could be used for `frame` as it is."""
+        """Whether the list can serve `frame` without being rebuilt."""
         built = self.built
         if built is None or not (
             equal(built.numbers, frame.numbers) and equal(built.pbc, frame.pbc) and equal(built.cell, frame.cell)
@@ -41,30 +42,30 @@ class _Entry:
 
 
 class NeighborLists:
-    """A few neighbour lists, the least recently used of which makes room for a new one.
+    """Up to `MAX_LISTS` neighbour lists; a new one replaces the least recently used.
 
     Args:
-        cutoff: Angstrom.
-        skin: Angstrom.
-        backend: see `mlff_calc.graph.backends`.
-        device: where the graphs go.
+        cutoff: cutoff radius in Angstrom.
+        skin: margin beyond the cutoff, in Angstrom.
+        backend: name of a backend of `mlff_calc.graph.backends`.
+        device: device of the graphs.
 
     Raises:
-        OptionError: see `NeighborList`.
+        OptionError: an option is invalid; see `NeighborList`.
     """
 
     def __init__(self, cutoff: float, skin: float, backend: str, device: torch.device) -> None:
         self.cutoff = float(cutoff)
         self._new_list = partial(NeighborList, self.cutoff, skin, backend, device)
         self._entries: list[_Entry] = []  # most recently used last
-        self._new_list()  # bad options are refused now, not at the first call
+        self._new_list()  # refuses invalid options here and not at the first call
 
     def graph(self, atoms: Atoms, frame: Frame) -> tuple[Graph, bool]:
-        """The graph of a frame, and whether a list had to be built for it.
+        """Return the graph of a frame, and whether a list had to be built for it.
 
         Args:
-            atoms: the object that asks; kept by a weak reference.
-            frame: its structure.
+            atoms: atoms of the frame, kept by a weak reference.
+            frame: frame of these atoms.
 
         Raises:
             StructureError: atoms overlap.
@@ -76,9 +77,9 @@ class NeighborLists:
         return entry.neighbors.graph(), rebuilt
 
     def _choose(self, atoms: Atoms, frame: Frame) -> _Entry:
-        """The structure's own list, else one that fits as it is, else one nobody needs, else a new one."""
+        """Choose the list of these atoms, else one that fits, else one whose atoms are gone, else a new one."""
         entries = self._entries
-        if entries and entries[-1].owner() is atoms:  # molecular dynamics: always this one
+        if entries and entries[-1].owner() is atoms:  # always true in molecular dynamics
             return entries[-1]
         chosen = next((entry for entry in reversed(entries) if entry.owner() is atoms), None)
         if chosen is None:

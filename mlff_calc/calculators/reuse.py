@@ -1,18 +1,18 @@
-"""Fixed points that begin where a trajectory's last steps point.
+"""Fixed-point solves that start from an extrapolation of the last steps of a trajectory.
 
 | mode | evaluations per step | for |
 |---|---|---|
-| conservative | as many as keep the energy of NVE runs | any dynamics, bands, relaxations |
-| fast | fewer | thermostatted dynamics, where a thermostat takes up the error's work |
-| none | a cold solve to the tolerance of the potential | results that depend on the structure alone |
+| conservative | enough to conserve the energy of NVE runs | any dynamics, bands, relaxations |
+| fast | fewer | thermostatted dynamics, where the thermostat absorbs the work of the error |
+| none | those of a cold solve to the tolerance of the potential | results that depend on the structure alone |
 
-A step makes a fixed number of evaluations. Where a residual stays above the mode's tolerance the step is made again from
-where it ended; where that does not help, the solve is made anew from the embedding, then with damping; where that fails
-too, an error holds the history of residuals.
+A step makes a fixed number of evaluations. If a residual then exceeds the mode's tolerance, the step is repeated from
+its end point. If that does not help, the equation is solved from the embedding, and then once more with damping. If that
+fails too, an error with the history of residuals is raised.
 
-A mode's tolerance is for trajectories, whose errors are small because their motion is smooth. A step that does not go on
-in the direction of the step before (displacements to and fro, as phonons and vibrations make them, the same structure
-again, the first step after a cold start) is solved to the tolerance of a cold solve.
+A mode's tolerance suits trajectories, whose errors are small because their motion is smooth. A step that does not
+continue the direction of the step before (displacements back and forth as in phonon calculations, an unchanged
+structure, the first step after a cold start) is solved to the tolerance of a cold solve.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ from mlff_calc.potential.fixed_point import DOUBLE_TOLERANCE, FixedPointPotentia
 from mlff_calc.potential.fixed_point_step import StepSizes
 
 REPEATS = 8
-"""Largest number of calls of a step before a cold solve, which costs about as many evaluations."""
+"""Largest number of calls of a step before a cold solve; more of them would cost more evaluations than that solve."""
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """How solutions of earlier steps are used.
+    """Options for the use of solutions of earlier steps.
 
     Args:
-        predictor: a name of `fixed_point.predictors.PREDICTORS`.
-        n_forward, n_adjoint: evaluations of f and products with its transposed Jacobian in a step.
-        kept: secants of earlier solves that accelerate the next one.
-        window: steps that the compiled step looks back, at least those of the predictor (0: as many), so that one compiled
-            file serves several predictors.
-        tolerance: relative residual above which a step is made again.
-        fit_ridge: of the least-squares fit, relative; larger where solutions are noisier, which it keeps out of the start.
-        ridge: of the acceleration, relative to secants of length one.
-        warm: when a step from the past is made again, and from how far away the past still serves.
+        predictor: name of a predictor in `fixed_point.predictors.PREDICTORS`.
+        n_forward, n_adjoint: numbers of evaluations of f and of products with its transposed Jacobian per step.
+        kept: number of secants of earlier solves that accelerate the next one.
+        window: number of earlier steps that the compiled step takes as input; 0 for that of the predictor. A larger
+            window lets one compiled file serve several predictors.
+        tolerance: relative residual above which a step is repeated.
+        fit_ridge: relative regularization of the least-squares fit; a larger value filters more noise out of the start.
+        ridge: regularization of the acceleration, relative to secants of length one.
+        warm: limits for repeated steps and for the distance to the earlier structure; see `WarmStart`.
 
     Raises:
-        OptionError: an option out of range.
+        OptionError: an option is out of range.
     """
 
     predictor: str = "least_squares4"
@@ -79,7 +79,7 @@ class Reuse:
                 raise OptionError(f"{name} = {value} of reuse; it must be at least {least}")
         if self.window > 0 and build_predictor(self.predictor).window == 0:
             raise OptionError(
-                f"window = {self.window} of reuse: predictor {self.predictor!r} looks at none; leave it out"
+                f"window = {self.window} of reuse: predictor {self.predictor!r} uses no earlier steps; leave window out"
             )
         for name in ("tolerance", "fit_ridge", "ridge"):
             if not getattr(self, name) > 0.0:
@@ -87,7 +87,7 @@ class Reuse:
 
     @property
     def sizes(self) -> StepSizes:
-        """What the step is compiled for."""
+        """Sizes for which the step is compiled."""
         window = max(self.window, build_predictor(self.predictor).window)
         return StepSizes(self.n_forward, self.n_adjoint, window, self.kept)
 
@@ -96,17 +96,22 @@ MODES: dict[str, Reuse] = {
     "conservative": Reuse(),
     "fast": Reuse(n_forward=2, n_adjoint=2, kept=12, tolerance=2e-2, fit_ridge=1e-3),
 }
-"""Modes by name."""
+"""Predefined modes by name."""
 
 
 def reuse_of(option: str | Reuse, *, fixed_point: bool, precision: str = "float32") -> Reuse | None:
-    """The mode that an option means for a potential with or without a fixed point; None for no reuse.
+    """Return the mode for an option; None for no reuse.
 
-    In float64 the mode `conservative` (and `auto`, which means it) makes every step to `DOUBLE_TOLERANCE`; `fast` and a
-    `Reuse` keep their tolerance, which is what they are asked for.
+    In float64 the mode `conservative` (also through `auto`) solves every step to `DOUBLE_TOLERANCE`; `fast` and a `Reuse`
+    keep their own tolerance.
+
+    Args:
+        option: name of a mode, ``auto``, ``none``, or a `Reuse`.
+        fixed_point: whether the potential has a fixed point.
+        precision: floating-point precision of the model.
 
     Raises:
-        OptionError: an unknown name, or a mode for a potential without a fixed point.
+        OptionError: the name is unknown, or a mode was chosen for a potential without a fixed point.
     """
     if isinstance(option, Reuse):
         mode: Reuse | None = option
@@ -130,13 +135,13 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool, precision: str = "float3
 
 
 def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
-    """What `export_potential` needs to know of the reuse of fixed points; None for potentials without one.
+    """Return the settings of reuse for `export_potential`; None for potentials without a fixed point.
 
-    It holds the tolerances of all precisions, since the file may be in another one than the potential.
+    They include the tolerance for float64, since the exported file may differ in precision from the potential.
 
     Raises:
-        OptionError: a way of reuse that looks back no step, one whose predictor or window an exported step does not have, or
-            one for a potential without a fixed point.
+        OptionError: the option uses no earlier steps, has a predictor or window that exported steps lack, or was given
+            for a potential without a fixed point.
     """
     fixed_point = isinstance(potential, FixedPointPotential)
     mode = reuse_of(option, fixed_point=fixed_point)
@@ -161,11 +166,11 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
 
 
 class ColdModel:
-    """A fixed-point potential solved from scratch every time: no structure leaves a trace in the next one's results.
+    """A fixed-point potential that is solved from scratch every time, so that results depend on the structure alone.
 
     Args:
-        potential: on its device, in evaluation mode.
-        stats: evaluations are counted there.
+        potential: potential on its device, in evaluation mode.
+        stats: counters of evaluations.
     """
 
     def __init__(self, potential: FixedPointPotential, stats: CalculatorStats) -> None:
@@ -181,14 +186,14 @@ class ColdModel:
 
 
 class ReusingModel:
-    """A fixed-point potential and the memory of the runs it serves; called with a graph after `serve`.
+    """A fixed-point potential with a memory for each run that it serves; `serve` precedes every call.
 
     Args:
-        potential: on its device, in evaluation mode: makes cold solves.
-        mode: how solutions are reused.
-        step: makes the other steps, compiled or not.
+        potential: potential on its device, in evaluation mode, for cold solves.
+        mode: options of reuse.
+        step: function for all other steps, compiled or not.
         cache: memories of the runs.
-        stats: evaluations are counted there.
+        stats: counters of evaluations.
     """
 
     def __init__(
@@ -206,11 +211,11 @@ class ReusingModel:
         self._place: Frame | None = None
 
     def serve(self, owner: Any, place: Frame) -> None:  # noqa: ANN401
-        """Say whose structure comes next.
+        """Announce the structure of the next call.
 
         Args:
-            owner: the object that asks.
-            place: its structure.
+            owner: atoms object of the run.
+            place: frame of these atoms.
         """
         self._owner, self._place = owner, place
 
@@ -240,9 +245,15 @@ class ReusingModel:
     def _warm(
         self, graph: dict[str, Tensor], memory: Memory, tolerance: float
     ) -> tuple[dict[str, Tensor] | None, Tensor | None]:
-        """A step from the run's past, made again until its residuals are within `tolerance`.
+        """Make a step from the memory of a run, and repeat it until its residuals are within `tolerance`.
 
-        None for outputs where repeating does not help.
+        Args:
+            graph: graph of the structure.
+            memory: earlier solutions of the run.
+            tolerance: largest accepted relative residual.
+
+        Returns:
+            Outputs and the starting point of the solve; both None if repeating does not help.
         """
         inputs, start = memory.inputs(self.predictor, self._sizes.kept, self._sizes.window, self._ridges)
         stats, residuals = self.stats, []
@@ -257,7 +268,7 @@ class ReusingModel:
             if worst <= tolerance:
                 return {name: tensor.detach() for name, tensor in outputs.items()}, start
             residuals.append(worst)
-            if self._sizes.window == 0:  # such a step cannot go on from where it ended
+            if self._sizes.window == 0:  # a step without a window cannot continue from its end point
                 return None, None
             if not self.mode.warm.goes_on(residuals, cold=False):
                 return None, None
@@ -271,10 +282,10 @@ class ReusingModel:
 
 
 def cold_solve(potential: FixedPointPotential, graph: dict[str, Tensor], stats: CalculatorStats) -> dict[str, Tensor]:
-    """Outputs by a solve from the embedding; with damping where the first attempt fails.
+    """Compute outputs by a solve from the embedding, repeated with damping if it fails.
 
     Raises:
-        ConvergenceError: neither converged.
+        ConvergenceError: neither solve converged.
     """
     outputs = _solved(potential, graph, stats)
     if not _converged(potential, outputs):
@@ -309,7 +320,7 @@ def _converged(potential: FixedPointPotential, outputs: dict[str, Tensor]) -> bo
 
 
 def _damped(potential: FixedPointPotential) -> Solver:
-    """A slower and safer solver."""
+    """Build a slower and more robust solver."""
     backbone = potential.backbone
     return build_solver(
         "anderson",
@@ -321,7 +332,7 @@ def _damped(potential: FixedPointPotential) -> Solver:
 
 
 def _failure(potential: FixedPointPotential, graph: dict[str, Tensor], outputs: dict[str, Tensor]) -> ConvergenceError:
-    """The error: which solve failed, how far it came, and the residuals of the first attempt at z."""
+    """Make the error: the solve that failed, its last residual, and all residuals of the first attempt at z."""
     backbone, inputs = potential.backbone, potential.inputs(graph, graph["edge_vec"])
     with torch.no_grad():
         prepared = backbone.prepare(inputs)

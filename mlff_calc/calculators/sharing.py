@@ -1,9 +1,8 @@
-"""One calculator asked by several threads, after a fork, and by ASE's writers.
+"""Use of one calculator by several threads, in forked processes, and by ASE's writers.
 
-Threads take turns: a question and its answer are one turn, so that nobody reads the results of another thread's structure.
-A child of a fork has its parent's memory but not its threads: PyTorch's pool is gone there, and whoever waits for it waits
-for ever. The child therefore computes with one thread. ASE's writers read `calculator.results` without saying for which
-atoms; `written_atoms` finds them.
+Threads take turns: a lock covers each call from question to answer, so that no thread reads the results of another. A
+forked child has its parent's memory but not its threads; it would wait forever for PyTorch's thread pool, and therefore
+computes with one thread. ASE's writers read `calculator.results` without naming the atoms; `written_atoms` finds them.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ _IN_CHILD = False
 
 
 class Turn:
-    """A lock for one thread at a time, which may take it several times over, and a count that says whose the results are.
+    """A reentrant lock, and a count that tells which thread produced the current results.
 
-    Copies, pickles and children of a fork get one of their own: a lock that another thread held at a fork would never be
-    given back.
+    Copies, pickles and forked children get a new lock: one that another thread held at the fork would never be released.
     """
 
     def __init__(self) -> None:
@@ -45,31 +43,31 @@ class Turn:
         self._lock.release()
 
     def new_results(self) -> None:
-        """The present thread replaced the results."""
+        """Record that the current thread replaced the results."""
         known = not self.replaced() and hasattr(self._mine, "count")
         self._count += 1
         if known:
             self.seen()
 
     def seen(self) -> None:
-        """The present thread knows what the results belong to."""
+        """Record that the current thread knows which structure the results belong to."""
         self._mine.count = self._count
 
     def replaced(self) -> bool:
-        """Whether another thread replaced the results that the present one knew; one that never asked knew of none."""
+        """Whether another thread replaced the results known to this one; False for a thread that has not asked yet."""
         return bool(getattr(self._mine, "count", self._count) != self._count)
 
     def __reduce__(self) -> tuple[type[Turn], tuple[()]]:
-        """A copy is a new lock."""
+        """Make copies and pickles new locks."""
         return Turn, ()
 
 
 def written_atoms(caller: FrameType) -> Atoms | None:
-    """The atoms that one of ASE's writers is writing; None where the caller is none.
+    """Return the atoms that one of ASE's writers is writing; None if the caller is no writer.
 
     Args:
-        caller: the frame that reads `results`. Writers (`ase.io.extxyz.save_calc_results`, and those of res, runner and
-            castep) call their structure `atoms`.
+        caller: stack frame that reads `results`. Writers (`ase.io.extxyz.save_calc_results`, and those of res, runner and
+            castep) name their structure `atoms`.
     """
     if not caller.f_globals.get("__name__", "").startswith("ase.io."):
         return None
@@ -79,7 +77,7 @@ def written_atoms(caller: FrameType) -> Atoms | None:
 
 @cache
 def prepare_for_forks() -> None:
-    """From now on children of a fork of this process compute with one thread (their own setting, not the parent's)."""
+    """Make forked children of this process compute with one thread; the parent keeps its setting."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_one_thread)
 
@@ -90,14 +88,14 @@ def in_forked_child() -> bool:
 
 
 def check_fork(device: torch.device, compiled: Sequence[Path]) -> None:
-    """Refuse what would hang or fail in the child of a fork.
+    """Refuse models that would hang or fail in a forked child.
 
     Args:
-        device: where models are to run.
+        device: device of the models.
         compiled: exported files of compiled code.
 
     Raises:
-        OptionError: a GPU, or compiled files, whose number of threads was fixed when they were written.
+        OptionError: the device is a GPU, or there are compiled files, whose number of threads is fixed.
     """
     if not in_forked_child():
         return

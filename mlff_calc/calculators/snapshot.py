@@ -1,4 +1,4 @@
-"""The structure of a calculation as it was then."""
+"""Copy of the structure at the time of a calculation."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from mlff_calc.graph.frame import Frame, equal
 
 INPUTS = ("initial_charges", "initial_magmoms")
-"""Arrays beside numbers and positions that belong to the state of a calculation by ASE's rules."""
+"""Arrays that, besides numbers and positions, belong to the state of a calculation by ASE's rules."""
 
 
 class Snapshot:
-    """A checked frame, and atoms for whoever asks for them.
+    """A checked frame, from which atoms are made on demand.
 
-    ASE's copy of the atoms takes longer than all checks of a step together; it is made when somebody looks at it.
+    Copying ASE atoms takes longer than all checks of a step together, so the copy is made only when it is needed.
 
     Args:
-        atoms: the structure; not changed.
-        before: an earlier frame, whose equal parts are shared.
+        atoms: structure, which is not changed.
+        before: earlier frame, whose equal parts are shared.
 
     Attributes:
-        frame: what the potential looks at.
-        others: copies of all arrays but numbers and positions.
+        frame: elements, positions, cell and periodicity.
+        others: copies of all arrays except numbers and positions.
 
     Raises:
-        StructureError: see `Frame.of_atoms`.
+        StructureError: the structure is invalid; see `Frame.of_atoms`.
     """
 
     def __init__(self, atoms: Atoms, before: Frame | None = None) -> None:
@@ -41,7 +41,7 @@ class Snapshot:
         self._kept = dict(atoms.info), atoms.get_celldisp(), tuple(atoms.constraints)
 
     def differences(self, atoms: Atoms) -> list[str]:
-        """What differs between the structure and `atoms`, to the last bit, by ASE's names."""
+        """List the parts that differ from those of `atoms` in any bit, by ASE's names."""
         frame, others, arrays = self.frame, self.others, atoms.arrays
         names = [] if equal(frame.positions, arrays["positions"]) else ["positions"]
         if not equal(frame.numbers, arrays["numbers"]):
@@ -54,7 +54,7 @@ class Snapshot:
         return names
 
     def atoms(self) -> Atoms:
-        """A copy of the atoms as they were, always the same object; without a calculator."""
+        """Copy of the atoms at that time, without a calculator; always the same object."""
         if self._atoms is None:
             frame, (info, shift, constraints) = self.frame, self._kept
             made = Atoms(cell=frame.cell, pbc=frame.pbc, info=info, celldisp=shift)
@@ -66,12 +66,12 @@ class Snapshot:
 
 
 def differences(before: Snapshot | None, atoms: Atoms) -> list[str]:
-    """As `Snapshot.differences`; everything where nothing was calculated before."""
+    """List differences as `Snapshot.differences` does; all changes if there is no earlier snapshot."""
     return list(all_changes) if before is None else before.differences(atoms)
 
 
 def _same(one: NDArray[np.generic] | None, other: NDArray[np.generic] | None) -> bool:
-    """Both absent, or equal."""
+    """Whether both are absent or both are equal."""
     if one is None or other is None:
         return one is other
     return equal(one, other)

@@ -1,4 +1,4 @@
-"""The state of a calculator for restart files: memories of fixed points, and the last structure with its results."""
+"""State of a calculator for restart files: memories of fixed points, and the last structure with its results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mlff_calc.fixed_point.memory import RunCache
 
 
 def calculator_state(caches: Sequence[RunCache], last: Snapshot | None, results: Results) -> dict[str, Any]:
-    """Memories, and the last structure with its results where there are any, in plain types and arrays.
+    """Collect memories, and the last structure with its results if there are any, in plain types and arrays.
 
     Args:
         caches: memories of every member.
-        last: structure of the last calculation.
-        results: results for it.
+        last: structure of the last calculation; None before the first.
+        results: results for that structure.
     """
     state: dict[str, Any] = {"runs": [cache.plain() for cache in caches]}
     if last is not None and results:
@@ -36,18 +36,18 @@ def calculator_state(caches: Sequence[RunCache], last: Snapshot | None, results:
 def restore_state(
     state: dict[str, Any], caches: Sequence[RunCache], device: torch.device
 ) -> tuple[Snapshot, Results] | None:
-    """Fill memories from what `calculator_state` gave.
+    """Restore memories from a state.
 
     Args:
-        state: what it gave.
-        caches: memories of every member, which are filled.
-        device: where they go.
+        state: dictionary from `calculator_state`.
+        caches: memories of every member, to be filled.
+        device: device of the memories.
 
     Returns:
-        The last structure and its results, None where the state has none.
+        The last structure and its results; None if the state has none.
 
     Raises:
-        SimulationError: this is no such state.
+        SimulationError: the state is damaged or belongs to another calculator.
     """
     try:
         for cache, plain in zip(caches, state["runs"], strict=True):
@@ -59,15 +59,15 @@ def restore_state(
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         reason = shorten(f"{type(error).__name__}: {error}", 200)
         raise SimulationError(
-            f"the saved state of the calculator is damaged, or of another one ({reason}). Start over with --overwrite."
+            f"the saved state of the calculator is damaged or of another calculator ({reason}). Start over with --overwrite."
         ) from error
 
 
 def _last_results(state: dict[str, Any]) -> tuple[Atoms, dict[str, Any]]:
-    """Structure and results from the state of a calculator, as `get_state` wrote them.
+    """Read structure and results from the state of a calculator.
 
     Raises:
-        KeyError, TypeError, ValueError: they are not there, have other shapes, or are not finite.
+        KeyError, TypeError, ValueError: entries are missing, have wrong shapes, or are not finite.
     """
     atoms = Atoms(**state["atoms"])
     for name, array in state.get("arrays", {}).items():

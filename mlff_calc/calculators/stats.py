@@ -1,4 +1,4 @@
-"""Where a calculator's time goes."""
+"""Times and counts of a calculator."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from dataclasses import dataclass, fields
 class CalculatorStats:
     """Times and counts of a calculator since it was made or `reset` was called.
 
-    On CUDA the model is waited for before the results are fetched, so `model_s` is the time the device needed and not the
-    time it took to start the work.
+    On CUDA the calculator waits for the model before it fetches results, so `model_s` is the time of the computation and
+    not of its launch.
 
     Attributes:
-        n_calls: model evaluations; answers from the calculator's cache are not counted.
-        n_rebuilds: neighbour lists that had to be built anew, because an atom had moved more than half the skin, or
-            because the structure was another one.
+        n_calls: number of model evaluations; answers from the calculator's cache are not counted.
+        n_rebuilds: number of neighbour-list builds, because an atom moved more than half the skin or the structure changed.
         neighbors_s: seconds in neighbour lists and edge vectors.
         model_s: seconds in the model.
-        copies_s: seconds in moving the graph to the device, and results to numpy.
-        n_forward, n_adjoint: evaluations of a fixed point's f, and products with its transposed Jacobian.
-        n_cold: solves from scratch; the first step of a run, and those after a jump.
-        cold_forward, cold_adjoint: evaluations that these took: what every step would cost without reuse.
-        n_repeats: steps made again, because a residual was above the tolerance.
-        n_retries: solves begun anew, because the one before did not converge.
-        residual, adjoint_residual: of the last step.
-        n_looks: structures (every twentieth) held against the training data, where the potential knows them.
-        n_outside: how many of them were outside.
+        copies_s: seconds in moving results to numpy.
+        n_forward, n_adjoint: numbers of evaluations of f and of products with its transposed Jacobian.
+        n_cold: number of solves from scratch: at the first step of a run and after jumps.
+        cold_forward, cold_adjoint: evaluations in those solves; per solve, the cost of a step without reuse.
+        n_repeats: number of steps repeated because a residual exceeded the tolerance.
+        n_retries: number of solves restarted because the one before did not converge.
+        residual, adjoint_residual: relative residuals of the last step.
+        n_looks: number of structures compared with the training data; see `extrapolation.EVERY`.
+        n_outside: number of those structures that were outside.
     """
 
     n_calls: int = 0
@@ -56,7 +55,7 @@ class CalculatorStats:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def reset(self) -> None:
-        """Set everything to zero, for example after a warm-up."""
+        """Set all fields to zero, for example after a warm-up."""
         for field in fields(self):
             setattr(self, field.name, field.default)
 

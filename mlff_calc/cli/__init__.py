@@ -1,1 +1,1 @@
-"""The command line `mlff`, one file per command. Nothing here imports torch before a command runs."""
+"""The command line `mlff`, one file per command. Torch is imported only when a command runs."""

@@ -58,7 +58,7 @@ def _bench(
     threads: Threads = 1,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, help="Timed steps; by default what ten seconds hold.", show_default=False),
+        typer.Option("--steps", min=1, help="Number of timed steps; by default ten seconds' worth.", show_default=False),
     ] = None,
     compiled: options.Compile = True,
     device: options.Device = "cpu",
@@ -115,16 +115,16 @@ def scaling(
     ] = "512,1000,1728,4096,8000",
     potential: PotentialOption = None,
     threads: Threads = 1,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Timed steps of each size and round.")] = 5,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Number of timed steps per size and round.")] = 5,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="How often all sizes take turns; the fastest of each counts.")
+        int, typer.Option("--rounds", min=1, help="Number of rounds over all sizes; the fastest time of each counts.")
     ] = 3,
     compiled: options.Compile = True,
     device: options.Device = "cpu",
     precision: options.Precision = options.PrecisionName.float32,
     json_file: JsonFile = None,
 ) -> None:
-    """Time per atom and peak memory of silicon from 512 to 8000 atoms, each size in a process of its own."""
+    """Time per atom and peak memory of silicon from 512 to 8000 atoms, each size in a separate process."""
     from mlff_calc.bench.machine import describe_machine
     from mlff_calc.bench.scaling import flatness, measure_scaling
 
@@ -147,16 +147,16 @@ def scaling(
 @guard
 def memory(
     systems: Systems = "ethanol,si64",
-    batch_sizes: Annotated[str, typer.Option("--batch-sizes", help="Frames per batch.")] = "5,20",
+    batch_sizes: Annotated[str, typer.Option("--batch-sizes", help="Numbers of frames per batch.")] = "5,20",
     potential: PotentialOption = None,
     threads: Threads = 1,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimizer steps of each batch.")] = 2,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Number of optimizer steps per batch.")] = 2,
     compiled: options.Compile = False,
     device: options.Device = "cpu",
     precision: options.Precision = options.PrecisionName.float32,
     json_file: JsonFile = None,
 ) -> None:
-    """Peak memory of training steps, each batch in a process of its own."""
+    """Peak memory of training steps, each batch in a separate process."""
     from mlff_calc.bench import parse_systems
     from mlff_calc.bench.machine import describe_machine
     from mlff_calc.bench.scaling import measure_memory
@@ -189,24 +189,24 @@ def front(
         ),
     ] = "equiformer:2x32x2,hegnn:3x64x2,hegnn,cg_egnn,deq:2x32x1",
     minutes: Annotated[
-        str, typer.Option("--minutes", help="Processor minutes of training, comma-separated: each a run of its own.")
+        str, typer.Option("--minutes", help="Processor minutes of training, comma-separated; each is a separate run.")
     ] = "5",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds, comma-separated; errors are means over them.")] = "1",
     output: Annotated[
-        Path, typer.Option("--output", help="Keeps runs and results; takes up ended and interrupted runs.")
+        Path, typer.Option("--output", help="Folder of runs and results; finished and interrupted runs there are used.")
     ] = Path("front"),
     data: DataFolder = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the potentials take turns.")] = 40,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds over the potentials.")] = 40,
     with_memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memories.")] = False,
     drift_ps: Annotated[
-        float, typer.Option("--drift-ps", min=0.0, help="Length of a run at constant energy; 0 leaves it out.")
+        float, typer.Option("--drift-ps", min=0.0, help="Length of a run at constant energy; 0 for none.")
     ] = 0.0,
     compiled: options.Compile = True,
     json_file: JsonFile = None,
 ) -> None:
     """Train networks for the same processor minutes, and draw their errors against the time of a step; one thread.
 
-    Data, loss, batch and schedule are those of the shipped potentials; errors are those on the test frames.
+    Data, loss, batch and schedule are those of the shipped potentials; errors are measured on the test frames.
     """
     from mlff_calc.bench import front as fronts
     from mlff_calc.bench.entrants import parse_entrants
@@ -239,7 +239,7 @@ def peers(
     ] = None,
     systems: Systems = DEFAULT,
     threads: Annotated[
-        str, typer.Option("--threads", help="Numbers of threads, each a run of its own, as in 1,2.")
+        str, typer.Option("--threads", help="Numbers of threads such as 1,2; each is a separate run.")
     ] = "1",
     workdir: Annotated[
         Path | None,
@@ -267,7 +267,7 @@ def peers(
     ] = None,
     data: DataFolder = None,
     potential: PotentialOption = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the programs take turns.")] = 15,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds over the programs.")] = 15,
     compiled: options.Compile = True,
     precision: options.Precision = options.PrecisionName.float32,
     json_file: JsonFile = None,
@@ -307,7 +307,7 @@ def lammps_(
         str | None,
         typer.Option(
             "--count",
-            help="Time nothing; count atoms, ghosts and edges for these ranks (8,64,512).",
+            help="Only count atoms, ghosts and edges for these numbers of ranks, such as 8,64,512.",
             show_default=False,
         ),
     ] = None,
@@ -333,7 +333,7 @@ def lammps_(
 
 
 def _give_counts(file: Path, sizes: list[int], ranks: list[int], json_file: Path | None) -> None:
-    """Tables of what domains cost."""
+    """Print tables of the work per domain."""
     from mlff_calc.bench.partition import partition_work
     from mlff_calc.export import read_metadata
 

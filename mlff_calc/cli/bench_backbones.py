@@ -1,4 +1,4 @@
-"""`mlff bench backbones`: what the same step costs with one backbone and with another."""
+"""`mlff bench backbones`: the cost of the same step with different backbones."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def backbones(
     motion: Annotated[
         bool, typer.Option("--motion", help="Time training steps of motion instead: 100 systems of 5 bodies.")
     ] = False,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often the backbones take turns.")] = 21,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds over the backbones.")] = 21,
     compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the potentials first.")] = False,
     operators: Annotated[
-        int, typer.Option("--operators", min=0, help="Show so many operators each spends most time in, run eagerly.")
+        int, typer.Option("--operators", min=0, help="Number of operators to show for each, by time in eager mode.")
     ] = 0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
     json_file: Annotated[

@@ -1,4 +1,4 @@
-"""What the benchmarks read from and give to the command line: lists of numbers, tables, JSON."""
+"""Input and output of the benchmarks: lists of numbers, tables, JSON."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 def whole_numbers(text: str) -> list[int]:
-    """Positive whole numbers out of a comma-separated list.
+    """Parse a comma-separated list of positive whole numbers.
 
     Raises:
-        OptionError: anything else.
+        OptionError: the text is something else.
     """
     from mlff_calc.errors import OptionError
 
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdigit() and int(word) > 0 for word in words):
-        msg = f"{text!r} is no comma-separated list of positive whole numbers, such as 1,2"
+        msg = f"{text!r} is not a comma-separated list of positive whole numbers, such as 1,2"
         raise OptionError(msg)
     return [int(word) for word in words]
 
 
 def positive_numbers(text: str) -> list[float]:
-    """Positive numbers out of a comma-separated list.
+    """Parse a comma-separated list of positive numbers.
 
     Raises:
-        OptionError: Anything else.
+        OptionError: The text is something else.
     """
     from mlff_calc.errors import OptionError
 
@@ -43,12 +43,12 @@ def positive_numbers(text: str) -> list[float]:
     except ValueError:
         numbers = []
     if not numbers or not all(0.0 < number < float("inf") for number in numbers):
-        raise OptionError(f"{text!r} is no comma-separated list of positive numbers, such as 5,20")
+        raise OptionError(f"{text!r} is not a comma-separated list of positive numbers, such as 5,20")
     return numbers
 
 
 def table_of(title: str, columns: dict[str, str], rows: list[dict[str, Any]]) -> Table:
-    """A table of `rows`, by columns of heading and field; words stand left, numbers right."""
+    """Build a table of `rows` from columns of heading and field, with words left and numbers right aligned."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -71,7 +71,7 @@ def _cell(value: object) -> str:
 
 
 def give(result: dict[str, Any], json_file: Path | None, tables: list[Table]) -> None:
-    """Tables to stdout, or JSON there for `-`; JSON to a file whole or not at all."""
+    """Write tables to stdout, or JSON there for `-`; write JSON to a file atomically."""
     from rich.console import Console
 
     text = json.dumps(result, indent=2)

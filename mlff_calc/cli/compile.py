@@ -16,13 +16,13 @@ def compile_(
     reuse: options.Reuse = options.ReuseName.auto,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", help="Threads the code is made for (default: torch's).", min=1, show_default=False),
+        typer.Option("--threads", help="Number of threads of the code (default: torch's).", min=1, show_default=False),
     ] = None,
 ) -> None:
     """Compile a potential for this machine; later runs with --compile start from the cache.
 
-    The result is compared with the eager potential on a few structures before it is kept. Of a potential with a fixed point
-    the step of a trajectory is compiled, one for each way of reuse.
+    The result is compared with the eager potential on a few structures before it is kept. For a potential with a fixed
+    point the step of a trajectory is compiled, once for each way of reuse.
     """
     import time
 

@@ -1,4 +1,4 @@
-"""From exceptions to one readable message and an exit status."""
+"""Translation of exceptions to one readable message and an exit status."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ADVICE = {
 }
 
 
-class Interrupted(Exception):  # noqa: N818  (it is no error)
+class Interrupted(Exception):  # noqa: N818  (not an error)
     """Ctrl-C inside a command; the text says what was saved."""
 
 
@@ -36,7 +36,7 @@ def guard(command: Callable[..., Any]) -> Callable[..., None]:
     """Wrap a command so that the text of its KeyboardInterrupt survives typer, which keeps only an exit status.
 
     Args:
-        command: the function of a command; it may raise `KeyboardInterrupt("what was saved")`.
+        command: function of a command; it may raise `KeyboardInterrupt("what was saved")`.
 
     Returns:
         The same command, with the same signature.
@@ -53,12 +53,12 @@ def guard(command: Callable[..., Any]) -> Callable[..., None]:
 
 
 def run_cli(app: Callable[..., Any], arguments: list[str], *, debug: bool = False) -> int:
-    """Run a typer application and turn whatever it raises into one message on stderr.
+    """Run a typer application, and turn any exception into one message on stderr.
 
     Args:
-        app: the application.
-        arguments: the command line without the program's name.
-        debug: let exceptions through, with their stack trace.
+        app: typer application.
+        arguments: command line without the program's name.
+        debug: whether to print the stack trace of exceptions.
 
     Returns:
         The exit status: 0, 1 for an error, 2 for a wrong command line, 130 after Ctrl-C.
@@ -82,11 +82,11 @@ def run_cli(app: Callable[..., Any], arguments: list[str], *, debug: bool = Fals
 
 
 def describe(error: Exception, arguments: Sequence[str] = ()) -> str:
-    """The message for a person: what went wrong, where, and what helps.
+    """Describe an error for a person: what went wrong, where, and what helps.
 
     Args:
-        error: anything a command raised.
-        arguments: the command line, to quote the value of a wrong option from.
+        error: any exception of a command.
+        arguments: command line, from which the value of a wrong option is quoted.
 
     Returns:
         One or a few lines, starting with `mlff: error:`.
@@ -112,7 +112,7 @@ def describe(error: Exception, arguments: Sequence[str] = ()) -> str:
 
 
 def _given(error: Exception, text: str, arguments: Sequence[str]) -> str:
-    """What stood on the command line for the option that the error is about, where the text does not say it."""
+    """Quote the value given for the option of an error, unless the text contains it."""
     names = getattr(getattr(error, "param", None), "opts", [])
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         name, _, attached = word.partition("=")
@@ -123,7 +123,7 @@ def _given(error: Exception, text: str, arguments: Sequence[str]) -> str:
 
 
 def say(message: str) -> None:
-    """Write a message to stderr, as a line of its own."""
+    """Write a message to stderr on its own line."""
     if message:
         sys.stderr.write(message.rstrip("\n") + "\n")
         sys.stderr.flush()
@@ -135,7 +135,7 @@ def configure_output(*, debug: bool) -> None:
     Only the program `mlff` calls this; the library itself never configures logging.
 
     Args:
-        debug: show debug records as well.
+        debug: whether to show debug records too.
     """
     handler = _WithSpinner(sys.stderr)
     handler.setFormatter(_Plain())
@@ -150,7 +150,7 @@ def configure_output(*, debug: bool) -> None:
 
 
 class _WithSpinner(logging.StreamHandler[TextIO]):
-    """Writes records, and on a terminal a spinner with the time from one that says `compiling` to the one that ends it."""
+    """Writes records, and on a terminal a spinner with the time between the records that begin and end a compilation."""
 
     _spinner: Any = None
 
@@ -186,7 +186,7 @@ def _say_interrupted(text: str) -> int:
 
 
 def _status(returned: Any) -> int:
-    """An exit status from what typer or sys.exit hands over; a command's other return values count as success."""
+    """Convert a result of typer or sys.exit to an exit status; other return values of a command count as success."""
     if isinstance(returned, str):
         say(f"mlff: error: {returned}")
         return EXIT_FAILURE
@@ -194,5 +194,5 @@ def _status(returned: Any) -> int:
 
 
 def _close_stdout() -> None:
-    """The reader of our output is gone: keep Python from complaining when it flushes at exit."""
+    """Keep Python from complaining when it flushes at exit after the reader of our output has closed."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`mlff data`: trajectories to learn motion from, and data sets in files that are read frame by frame."""
+"""`mlff data`: trajectories for learning motion, and conversion of data sets to files with random access."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _SHOWN_AS = {
 
 
 class ProtocolName(StrEnum):
-    """How N-body systems are set up."""
+    """Protocols of N-body systems."""
 
     egnn = "egnn"
     hegnn = "hegnn"
 
 
 class FloatName(StrEnum):
-    """Precision of the numbers in a file."""
+    """Precisions of the numbers in a file."""
 
     float32 = "float32"
     float64 = "float64"
@@ -88,7 +88,7 @@ def nbody(
 
 
 def _frames(text: str | None) -> tuple[int, ...] | None:
-    """Numbers of frames out of a comma-separated list."""
+    """Parse a comma-separated list of frame numbers."""
     if text is None:
         return None
     words = [word.strip() for word in text.split(",")]
@@ -98,7 +98,7 @@ def _frames(text: str | None) -> tuple[int, ...] | None:
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output that could not be written in the end, before anything runs."""
+    """Check, before anything runs, that the output can be written."""
     if output.suffix != ".npz":
         raise OptionError(f"--output {output}: the file is an npz archive. Give a name that ends in .npz.")
     if output.is_dir():
@@ -133,8 +133,8 @@ def convert(
 ) -> None:
     """Write labelled structures to HDF5 (.h5) or LMDB in ASE's format (.aselmdb), in eV and Angstrom.
 
-    Recipes and `mlff eval` read such files frame by frame, so that they may be larger than memory. Frames are read and
-    written a few hundred at a time; the file is there when it is whole.
+    Recipes and `mlff eval` read such files frame by frame, so they may be larger than memory. Frames are read and
+    written a few hundred at a time; the file appears only when it is complete.
     """
     from mlff_calc.datasets import matching_files
     from mlff_calc.datasets.convert import check_target, write_frames
@@ -162,7 +162,7 @@ def convert(
 
 @contextlib.contextmanager
 def _count(what: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A counter on stderr, where that is a terminal."""
+    """Show a counter on stderr if that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
@@ -176,7 +176,7 @@ def _count(what: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 @contextlib.contextmanager
 def _bar(what: str, *, quiet: bool) -> Iterator[Progress | None]:
-    """A progress bar on stderr."""
+    """Show a progress bar on stderr."""
     if quiet:
         yield None
         return
@@ -226,11 +226,12 @@ def trajectory(
 ) -> None:
     """Make a time-ordered trajectory of a molecule, in the layout of MD17.
 
-    The run itself is kept in a folder beside the file, OUTPUT.run, and goes on with --resume where it was stopped or killed,
-    with the same --steps or more.
+    The run is kept in a folder beside the file, OUTPUT.run. With --resume it continues where it was stopped or killed,
+    with the same
+    --steps or more.
     """
     if resume and overwrite:
-        raise OptionError("--resume goes on with a run and --overwrite replaces it. Give one of them.")
+        raise OptionError("--resume continues a run and --overwrite replaces it. Give one of them.")
     from mlff_calc.dynamics.folder import has_state, load_newest, look, refuse_other_run
     from mlff_calc.locks import file_mark
 
@@ -245,17 +246,17 @@ def trajectory(
     if goes_on:
         run = _resume(structure, folder, _calculator(calculator, device), steps, given, seen)
     else:
-        _structure(structure)  # what is wrong with it is said before what is missing for the calculator
+        _structure(structure)  # faults of the structure come before those of the calculator
         seen = refuse_other_run(folder, overwrite=overwrite)
         run = _start(structure, folder, _calculator(calculator, device), steps, given, seen)
     _make(run, output, before, quiet=quiet)
 
 
 def _make(run: MDRun, output: Path, before: tuple[int, ...] | None, *, quiet: bool) -> None:
-    """Make the steps that are left, and turn the frames into the file while the folder of the run is held.
+    """Make the remaining steps, and convert the frames to the file while the folder of the run is locked.
 
     Raises:
-        SimulationError: the file is not the one that was there `before` (see `file_mark`); the run is kept.
+        SimulationError: the file is no longer the one from `before` (see `file_mark`); the run is kept.
     """
     from rich.console import Console
 
@@ -270,7 +271,7 @@ def _make(run: MDRun, output: Path, before: tuple[int, ...] | None, *, quiet: bo
             return
         if file_mark(output) != before:
             raise SimulationError(
-                f"{output} was written by another program during the run, and was left alone. All frames are in "
+                f"{output} was written by another program during the run, and is not changed. All frames are in "
                 f"{run.folder}. Move {output} away and give the same command with --resume."
             )
         held = run.ensemble
@@ -302,7 +303,7 @@ def _make(run: MDRun, output: Path, before: tuple[int, ...] | None, *, quiet: bo
 def _start(
     structure: str, folder: Path, calculator: Calculator, steps: int, given: dict[str, Any], seen: FolderMark
 ) -> MDRun:
-    """A new run, with every step as a frame, in a folder that was `seen` and may be replaced."""
+    """Start a run that records every step, in a folder that was `seen` and may be replaced."""
     from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
 
     atoms = _structure(structure)
@@ -321,7 +322,7 @@ def _start(
 def _resume(
     structure: str, folder: Path, calculator: Calculator, steps: int, given: dict[str, Any], seen: FolderMark
 ) -> MDRun:
-    """The run in the folder, where every option is the one it was started with."""
+    """Resume the run in the folder, if every option is the original one."""
     from mlff_calc.dynamics import MDRun
     from mlff_calc.dynamics.folder import load_newest
     from mlff_calc.dynamics.options import check_unchanged
@@ -331,7 +332,7 @@ def _resume(
     asked = _structure(structure)
     if asked.numbers.tolist() != run.atoms.numbers.tolist():
         raise OptionError(
-            f"STRUCTURE {structure} is {asked.get_chemical_formula()} in an order of atoms that is not that of the run in "
+            f"STRUCTURE {structure} is {asked.get_chemical_formula()} with other atoms or in another order than the run in "
             f"{folder}, of {run.atoms.get_chemical_formula()}. Give the structure it was started with, or another --output."
         )
     return run
@@ -345,7 +346,7 @@ def _calculator(name: str, device: str) -> Calculator:
 
 
 def _identity(name: str, remembered: str | None) -> str:
-    """The method, or a potential's name and checksum, which tells it from one trained anew."""
+    """Identify the method, or a potential by name and checksum."""
     from mlff_calc.datasets.motion.trajectories import XTB
     from mlff_calc.dynamics.identity import identity
 
@@ -353,7 +354,7 @@ def _identity(name: str, remembered: str | None) -> str:
 
 
 def _structure(text: str) -> Atoms:
-    """A molecule of ASE's g2 set, or the last frame of a file."""
+    """Read a molecule of ASE's g2 set, or the last frame of a file."""
     from mlff_calc.dynamics.structures import structure_to_start
 
     atoms = structure_to_start(text, shown="STRUCTURE")

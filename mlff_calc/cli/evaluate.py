@@ -1,4 +1,4 @@
-"""`mlff eval`: errors of a trained network on data; its header says of which kind it is."""
+"""`mlff eval`: errors of a trained network of any kind on data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from mlff_calc.cli import options
 
 _OPTIONS = {"keys": "--key", "units": "--unit", "heavy_atoms": "--heavy-atoms/--all-atoms"}
-_OF_PROPAGATORS = "For propagators; as in training where nothing is said."
+_OF_PROPAGATORS = "For propagators; by default as in training."
 
 
 def evaluate(
@@ -40,7 +40,7 @@ def evaluate(
         typer.Option(
             "--output",
             "-o",
-            help="Write predictions beside reference values, frame by frame, to this file (.extxyz or .json).",
+            help="Write predictions and reference values, frame by frame, to this file (.extxyz or .json).",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +50,7 @@ def evaluate(
     index: Annotated[
         str | None,
         typer.Option(
-            "--index", help="Which frames of each file, as in ASE: ':100', '::10', '-1'; all by default.", show_default=False
+            "--index", help="Frames of each file, as in ASE: ':100', '::10', '-1'; all by default.", show_default=False
         ),
     ] = None,
     part: Annotated[
@@ -77,12 +77,12 @@ def evaluate(
         int | None, typer.Option("--start", help=f"First frame (N-body). {_OF_PROPAGATORS}", show_default=False)
     ] = None,
     hops: Annotated[
-        int | None, typer.Option("--hops", help=f"Edges along so many bonds. {_OF_PROPAGATORS}", show_default=False)
+        int | None, typer.Option("--hops", help=f"Most bonds along an edge. {_OF_PROPAGATORS}", show_default=False)
     ] = None,
     heavy_atoms: Annotated[
         bool | None,
         typer.Option(
-            "--heavy-atoms/--all-atoms", help=f"Leave hydrogens out, or not. {_OF_PROPAGATORS}", show_default=False
+            "--heavy-atoms/--all-atoms", help=f"Leave hydrogens out or keep them. {_OF_PROPAGATORS}", show_default=False
         ),
     ] = None,
     neighbors: Annotated[
@@ -90,11 +90,11 @@ def evaluate(
         typer.Option("--neighbors", help=f"Nearest neighbours as edges. {_OF_PROPAGATORS}", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", help="For propagators: the first so many samples.", show_default=False)
+        int | None, typer.Option("--limit", help="For propagators: number of samples.", show_default=False)
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", help="Evaluated at once; 16 structures, or 100 samples of motion.", min=1),
+        typer.Option("--batch-size", help="Number evaluated at once; 16 structures, or 100 samples of motion.", min=1),
     ] = None,
     device: options.Device = "auto",
     precision: options.OwnPrecision = None,
@@ -104,8 +104,8 @@ def evaluate(
 
     Energies in meV and meV/atom, forces in meV/Angstrom, stress in meV/Angstrom^3.
 
-    Of a propagator: mean square errors of positions and velocities in the units of the data, beside those of two guesses
-    that need no network, constant velocity and last position; parameters and time per batch.
+    For propagators: mean square errors of positions and velocities in the units of the data, with those of two guesses
+    that need no network (constant velocity and last position), number of parameters and time per batch.
     """
     from mlff_calc.errors import OptionError
     from mlff_calc.networks import kind_of, list_networks
@@ -116,8 +116,8 @@ def evaluate(
     kind = kind_of(potential) or shipped.get(str(potential), DEFAULT)
     if kind not in kinds():
         raise OptionError(
-            f"{potential} holds a {kind}, a kind that no installed package brings (known are {', '.join(kinds())}); install "
-            "the package that it was trained with"
+            f"{potential} holds a {kind}, a kind that no installed package provides (known are {', '.join(kinds())}); "
+            "install the package that it was trained with"
         )
     task = task_of(kind)
     given: dict[str, Any] = {
@@ -129,7 +129,7 @@ def evaluate(
     asked = {name: value for name, value in given.items() if value is not None}
     for name in sorted(asked.keys() - task.options):
         option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
-        raise typer.BadParameter(f"{option} means nothing for a {kind}; leave it out")
+        raise typer.BadParameter(f"{option} does not apply to a {kind}; leave it out")
     report = task.evaluate(
         potential, data, batch_size=batch_size, device=device,
         precision=None if precision is None else precision.value, **asked,

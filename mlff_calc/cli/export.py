@@ -12,7 +12,7 @@ from mlff_calc.cli import options
 
 
 class Kind(StrEnum):
-    """What a file is for."""
+    """Kinds of exported files."""
 
     torchscript = "torchscript"
     lammps = "lammps"
@@ -26,7 +26,7 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="The file: .pt is TorchScript, .pt2 is AOTInductor (faster, needs g++).",
+            help="File to write: .pt is TorchScript, .pt2 is AOTInductor (faster, needs g++).",
             show_default=False,
         ),
     ],
@@ -37,13 +37,14 @@ def export(
         ),
     ] = Kind.torchscript,
     precision: options.Precision = options.PrecisionName.float32,
-    device: Annotated[str, typer.Option("--device", help="Where the file will run: cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="Device the file is for: cpu or cuda.")] = "cpu",
     reuse: options.Reuse = options.ReuseName.auto,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write a potential to one file, compared with the potential itself on three small structures before it is kept.
+    """Write a potential to one file, after comparing the file with the potential on three small structures.
 
-    Of a potential with a fixed point (backbone deq) the step of a trajectory is written, one file for each way of reuse.
+    For a potential with a fixed point (backbone deq) the step of a trajectory is written, one file for each way of
+    reuse.
     """
     import time
 

@@ -1,4 +1,4 @@
-"""`mlff bench expressivity`: which degrees tell a symmetric structure from a rotated copy."""
+"""`mlff bench expressivity`: degrees that distinguish a symmetric structure from a rotated copy."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def expressivity(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Two seeds, degrees 1 to 4, four structures, no noise, where not said otherwise."),
+        typer.Option("--quick", help="Two seeds, degrees 1 to 4, four structures, no noise, unless given."),
     ] = False,
     noise: Annotated[
         bool | None,
         typer.Option("--noise/--no-noise", help="Noisy tetrahedra as well.  [default: noise]", show_default=False),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of training at most.")] = 200,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Largest number of training steps.")] = 200,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the table.", show_default=False)
@@ -57,9 +57,9 @@ def expressivity(
         ),
     ] = None,
 ) -> None:
-    """Which degrees tell a symmetric structure from a rotated copy: measured and by theory.
+    """Find the degrees that distinguish a symmetric structure from a rotated copy, by measurement and by theory.
 
-    Ends with status 1 where they differ.
+    Ends with status 1 if the two differ.
     """
     from mlff_calc.bench.machine import describe_machine
     from mlff_calc.bench.studies import expressivity as study
@@ -91,7 +91,7 @@ def expressivity(
 
 
 def expressivity_tables(cells: Sequence[Cell], noise: Sequence[dict[str, Any]]) -> list[Table]:
-    """Accuracies, what theory says, lengths of summed features, and accuracies with noise."""
+    """Build tables of accuracies, their theoretical values, lengths of summed features, and accuracies with noise."""
     from mlff_calc.bench.studies.expressivity import POOLED_ZERO
 
     measured = {(cell.row, cell.structure): _accuracy(cell) for cell in cells}
@@ -120,7 +120,7 @@ def _length(cell: Cell) -> str:
 
 
 def _grid(title: str, words: dict[tuple[str, str], str]) -> Table:
-    """A table of words by row and column."""
+    """Build a table of words by row and column."""
     from rich.table import Table
 
     rows, columns = (list(dict.fromkeys(key[place] for key in words)) for place in (0, 1))
@@ -134,7 +134,7 @@ def _grid(title: str, words: dict[tuple[str, str], str]) -> Table:
 
 
 def _noise_table(noise: Sequence[dict[str, Any]]) -> Table:
-    """Accuracies and their standard deviations over seeds."""
+    """Build a table of accuracies and their standard deviations over seeds."""
     words = {}
     for found in noise:
         for kind, heading in (("single", "one drawing"), ("unseen", "unseen drawings")):

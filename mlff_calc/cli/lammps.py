@@ -22,11 +22,11 @@ app.command("run")(run)
 @app.command("build")
 @guard
 def build(
-    force: Annotated[bool, typer.Option("--force", help="Compile again, even where there is a plugin.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Compile again, even if there is a plugin.")] = False,
 ) -> None:
-    """Compile `pair_style mlff` for the installed LAMMPS and PyTorch; `lmp` loads it by itself afterwards.
+    """Compile `pair_style mlff` for the installed LAMMPS and PyTorch; `lmp` then loads it automatically.
 
-    It takes less than a minute, and has to be done again after an upgrade of lammps, torch or mlff_calc.
+    This takes less than a minute, and must be repeated after an upgrade of lammps, torch or mlff_calc.
     """
     from rich.console import Console
 
@@ -43,10 +43,10 @@ def build(
 @guard
 def inputs(
     folder: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder that they are copied to.", show_default="this one")
+        Path, typer.Option("--output", "-o", help="Folder of the copies.", show_default="this one")
     ] = Path(),
 ) -> None:
-    """Copy LAMMPS inputs to start from, which run by `lmp` and by `mlff lammps run`."""
+    """Copy example inputs of LAMMPS, for `lmp` and `mlff lammps run`."""
     from mlff_calc.lammps.examples import copy_inputs
 
     for path in copy_inputs(folder):
@@ -68,9 +68,7 @@ def check(
 ) -> None:
     """Run a few steps in LAMMPS and compare energy, forces and pressure of every frame with the calculator.
 
-    Ten steps, or two where features are a fixed point.
-
-    The exit status is 1 where they differ.
+    There are ten steps, or two where features are a fixed point. The exit status is 1 if the results differ.
     """
     from rich.console import Console
     from rich.table import Table
@@ -95,8 +93,8 @@ def check(
 
 
 def _numbers(text: str) -> list[int]:
-    """Numbers of ranks from `1,2,4`."""
+    """Parse numbers of ranks such as `1,2,4`."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdigit() and int(word) > 0 for word in words):
-        raise typer.BadParameter(f"{text!r} is no list of numbers above zero, like 1,2", param_hint="--ranks")
+        raise typer.BadParameter(f"{text!r} is not a list of numbers above zero, like 1,2", param_hint="--ranks")
     return [int(word) for word in words]

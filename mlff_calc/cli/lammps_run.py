@@ -42,22 +42,23 @@ def run(
             "--var",
             "-v",
             metavar="NAME=VALUE",
-            help="A variable of the input, like -var of lmp; may be given again. A value with blanks in quotes of its own: "
+            help="A variable of the input, like -var of lmp; may be repeated. Put a value with blanks in quotes: "
             "'file=\"a b.data\"'.",
             show_default=False,
         ),
     ] = None,
-    log: Annotated[Path, typer.Option(help="LAMMPS's log file; none for no file.")] = _DEFAULT_LOG,
+    log: Annotated[Path, typer.Option(help="Log file of LAMMPS; none for no file.")] = _DEFAULT_LOG,
     precision: options.OwnPrecision = None,
     device: options.Device = "auto",
     compiled: options.Compile = False,
     reuse: options.Reuse = options.ReuseName.auto,
     trust: options.Trust = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="LAMMPS writes to its log only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Let LAMMPS write only to its log.")] = False,
 ) -> None:
     """Run a LAMMPS input on one rank, with forces of a potential through `fix external`.
 
-    `pair_style` of the input is left out, zero, or mlff. For many ranks, build the pair style: `mlff lammps build`.
+    `pair_style` of the input must be missing, zero, or mlff. For several ranks, build the pair style: `mlff lammps
+    build`.
     """
     from mlff_calc.calculators import MLFFCalculator
     from mlff_calc.lammps.external import run_lammps
@@ -77,13 +78,13 @@ def run(
 
 
 def parse_variables(texts: list[str]) -> dict[str, str | list[str]]:
-    """Variables for LAMMPS from ``NAME=VALUE``; values with spaces between make a list, as after ``-var``.
+    """Parse variables for LAMMPS from ``NAME=VALUE``; values separated by spaces make a list, as after ``-var``.
 
-    Quotes hold a value with blanks together and stay around it, so that LAMMPS, which puts it into commands as it is, reads
-    one word there.
+    Quotes keep a value with blanks together. They are kept, so that LAMMPS, which inserts the value into commands
+    unchanged, reads one word.
 
     Raises:
-        OptionError: a text without name or value, or a name twice.
+        OptionError: a text lacks name or value, or a name is given twice.
     """
     values: dict[str, str | list[str]] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""The program `mlff`: a table of commands, and the way in."""
+"""The program `mlff`: a table of commands, and its entry point."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlff_calc.cli.console import configure_output, guard, run_cli
 
 
 class Command(NamedTuple):
-    """Where a command lives: a function, or a typer application with commands of its own."""
+    """Place of a command: a function, or a typer application with subcommands."""
 
     name: str
     module: str
@@ -45,10 +45,10 @@ def _show_version(wanted: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show stack traces and debug messages; MLFF_DEBUG=1 does the same.")
+        bool, typer.Option("--debug", help="Show stack traces and debug messages; same as MLFF_DEBUG=1.")
     ] = False,
 ) -> None:
     """Machine-learned force fields: train, evaluate, compile, relax, run molecular dynamics.
@@ -58,7 +58,7 @@ def _root(
 
 
 def build_app() -> typer.Typer:
-    """The typer application with every command of the table.
+    """Build the typer application with every command of the table.
 
     Returns:
         The application, whose commands import torch only when they run.
@@ -82,14 +82,14 @@ def build_app() -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `mlff` and leave with its exit status.
+    """Run `mlff` and exit with its status.
 
     Args:
-        arguments: the command line without the program's name; the process's own by default.
+        arguments: command line without the program's name; that of the process by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("MLFF_DEBUG", "0") not in {"", "0"}
-    words = [word for word in words if word != "--debug"]  # so that it may stand anywhere
+    words = [word for word in words if word != "--debug"]  # so that it may be anywhere
     configure_output(debug=debug)
     sys.exit(run_cli(build_app(), words, debug=debug))
 

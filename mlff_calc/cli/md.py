@@ -1,4 +1,4 @@
-"""`mlff md`: molecular dynamics that can be killed and goes on where it was."""
+"""`mlff md`: molecular dynamics that can be killed and resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EnsembleName(StrEnum):
 
 
 class DomainName(StrEnum):
-    """What happens where a structure leaves the training data."""
+    """Actions where a structure leaves the training data."""
 
     warn = "warn"
     stop = "stop"
@@ -61,9 +61,9 @@ def md(
         ),
     ] = None,
     time: Annotated[
-        str | None, _option(_WHAT, f"Length of the whole run, like 2ps or 500fs. [{_DEFAULT_TIME}]")
+        str | None, _option(_WHAT, f"Duration of the whole run, like 2ps or 500fs. [{_DEFAULT_TIME}]")
     ] = None,
-    steps: Annotated[int | None, _option(_WHAT, "Steps of the whole run, instead of --time.")] = None,
+    steps: Annotated[int | None, _option(_WHAT, "Number of steps of the whole run, instead of --time.")] = None,
     timestep: Annotated[str | None, _option(_WHAT, "Length of a step; a bare number is in fs. [0.5fs]")] = None,
     keep_velocities: Annotated[
         bool | None,
@@ -71,7 +71,7 @@ def md(
     ] = None,
     seed: Annotated[int | None, _option(_WHAT, "Seed of velocities and thermostat. [0]", min=0)] = None,
     resume: Annotated[bool, _option(_WHAT, options.RESUME, "--resume")] = False,
-    ensemble: Annotated[EnsembleName | None, _option(_ENSEMBLE, "What is held constant. [nve]")] = None,
+    ensemble: Annotated[EnsembleName | None, _option(_ENSEMBLE, "Quantities that are held constant. [nve]")] = None,
     temperature: Annotated[
         float | None, _option(_ENSEMBLE, "Temperature in K, of the initial velocities as well. [300]")
     ] = None,
@@ -90,13 +90,13 @@ def md(
         _option(
             _ENSEMBLE,
             "Multiple time steps for nve with a fixed-point potential: --timestep with the truncated potential, the "
-            "converged force every so many of these. Steps of the run are then the long ones. [1, none]",
+            "converged force after this number of them. Steps of the run are then the long ones. [1, none]",
             min=1,
         ),
     ] = None,
     respa_evaluations: Annotated[
         int | None,
-        _option(_ENSEMBLE, "Evaluations of the fixed point in the truncated potential of --respa. [2]", min=1),
+        _option(_ENSEMBLE, "Number of evaluations of the fixed point in the truncated potential of --respa. [2]", min=1),
     ] = None,
     output: Annotated[
         Path, _option(_OUTPUT, "Folder for everything that is written. [md]", "--output", "-o")
@@ -129,7 +129,7 @@ def md(
         options.ReuseName | None,
         _option(
             _MODEL,
-            "Start a fixed point from the steps before (potentials with backbone deq): conservative for constant energy, "
+            "Start a fixed point from earlier steps (potentials with backbone deq): conservative for constant energy, "
             "fast under a thermostat, none for a cold solve each step. [auto: conservative]",
         ),
     ] = None,
@@ -140,8 +140,8 @@ def md(
         DomainName | None,
         _option(
             _SAFETY,
-            "Where distances or neighbours leave those of the training data: warn once and say so in the report, stop with "
-            "a saved frame, or do not look (off). [warn]",
+            "Action where distances or neighbours leave the training data: warn once and in the report, stop with "
+            "a saved frame, or no check (off). [warn]",
         ),
     ] = None,
     threshold: Annotated[
@@ -154,9 +154,10 @@ def md(
 ) -> None:
     """Run molecular dynamics with a potential.
 
-    The output folder gets trajectory.traj (ASE reads it), log.csv, state.json, energies.png and report.html. A run that was
-    stopped or killed goes on with `--resume`; --steps and --time count from the start of the run. With --resume, options
-    left out are those of the run, and a folder without a run starts one, so that one command serves both.
+    The output folder gets trajectory.traj (readable by ASE), log.csv, state.json, energies.png and report.html.
+    `--resume` continues a run that was stopped or killed; --steps and --time count from the start of the run. With
+    --resume, missing options are those of the run, and a folder without a run starts one, so that one command serves
+    both.
     """
     given: dict[str, Any] = {
         name: value.value if isinstance(value, StrEnum) else value for name, value in locals().items()
@@ -176,10 +177,10 @@ def md(
 
 
 def _members(potential: str) -> list[str]:
-    """The names between the commas.
+    """Split a list of names at its commas.
 
     Raises:
-        OptionError: nothing stands before, between or after them.
+        OptionError: a name is empty.
     """
     names = [name.strip() for name in potential.split(",")]
     if "" not in names:
@@ -191,12 +192,12 @@ def _members(potential: str) -> list[str]:
     left = ",".join(filter(None, names))
     raise OptionError(
         f"POTENTIAL {potential!r}: member {names.index('') + 1} of this committee has no name. "
-        f"Name it, or take the comma out: {left}"
+        f"Name it, or remove the comma: {left}"
     )
 
 
 def _say_how_it_ended(result: RunResult) -> None:
-    """The last line of the command: where everything is, and in red where not all of it can be relied on."""
+    """Print the final lines: where the results are, and in red if they are not reliable."""
     from mlff_calc.dynamics.folder import REPORT
 
     outside = result.outside_words()

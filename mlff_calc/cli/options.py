@@ -1,6 +1,6 @@
-"""Options that several commands share, each typed once.
+"""Options that several commands share.
 
-Use them as annotations: `def md(potential: Potential, device: Device = "auto") -> None`.
+They are used as annotations: `def md(potential: Potential, device: Device = "auto") -> None`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import typer
 
 
 class PrecisionName(StrEnum):
-    """The precisions a potential can be evaluated in."""
+    """Precisions that a potential can be evaluated in."""
 
     float32 = "float32"
     mixed = "mixed"
@@ -21,7 +21,7 @@ class PrecisionName(StrEnum):
 
 
 class ReuseName(StrEnum):
-    """What becomes of fixed points from step to step."""
+    """Reuse of fixed points from step to step."""
 
     auto = "auto"
     conservative = "conservative"
@@ -32,8 +32,8 @@ class ReuseName(StrEnum):
 DEVICE = "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."
 TRUST = "Open exported files (.pt, .pt2) although you did not export them on this machine: their code runs as yours."
 OVERWRITE = "Replace a result that is already there."
-RESUME = "Go on from where an interrupted run stopped."
-QUIET = "No progress bar and no table; errors still show."
+RESUME = "Continue an interrupted run."
+QUIET = "Show no progress bar and no table; errors are still shown."
 
 Potential = Annotated[
     str, typer.Argument(help="Name of a potential that ships (see `mlff potentials`), or a folder.", show_default=False)
@@ -57,7 +57,7 @@ Key = Annotated[
     typer.Option(
         "--key",
         metavar="KIND=NAME",
-        help="What the file calls a label; KIND as in data.keys of a recipe: energy, forces, stress, virial, "
+        help="Name of a label in the file; KIND as in data.keys of a recipe: energy, forces, stress, virial, "
         "virial_sign, vasp_stress, stress_order, config_type, forces_sign. May be repeated.",
         show_default=False,
     ),
@@ -67,13 +67,13 @@ Unit = Annotated[
     typer.Option(
         "--unit",
         metavar="KIND=UNIT",
-        help="Units of the file: energy=kcal/mol, length=Bohr, forces=Hartree/Bohr, stress=GPa; eV and Angstrom where "
-        "nothing is said. May be repeated.",
+        help="Units of the file: energy=kcal/mol, length=Bohr, forces=Hartree/Bohr, stress=GPa; by default eV and "
+        "Angstrom. May be repeated.",
         show_default=False,
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed repeats the run.", min=0)]
-Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON to stdout, and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Write only the result to stdout, as JSON.")]
 Compile = Annotated[
     bool,
     typer.Option("--compile/--no-compile", help="Compile the potential once and use it from the cache afterwards."),
@@ -82,7 +82,7 @@ Reuse = Annotated[
     ReuseName,
     typer.Option(
         "--reuse",
-        help="Start a fixed point from the steps before (potentials with backbone deq): conservative for constant energy, "
+        help="Start a fixed point from earlier steps (potentials with backbone deq): conservative for constant energy, "
         "fast under a thermostat, none for a cold solve each step; auto is conservative.",
     ),
 ]
@@ -92,7 +92,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help=QUIET)]
 
 
 def pairs(option: str, words: list[str] | None) -> dict[str, Any] | None:
-    """`KIND=VALUE` words as a dict; None where there are none."""
+    """Parse `KIND=VALUE` words to a dict; None where there are none."""
     found: dict[str, Any] = {}
     for word in words or []:
         kind, sign, value = word.partition("=")

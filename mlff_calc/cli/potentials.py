@@ -1,4 +1,4 @@
-"""`mlff potentials`: trained networks that ship or stand in a folder, and the card of one."""
+"""`mlff potentials`: list trained networks, or show the card of one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def potentials(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Show the card of this one: a name or a folder. Of a folder of several: list them.", show_default=False
+            help="Name or folder of a network whose card to show, or a folder of several to list.", show_default=False
         ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """List the potentials and other networks that ship with the package or stand in a folder, or show the card of one.
+    """List the networks that ship with the package or are in a folder, or show the card of one.
 
-    A card says on what data and level of theory a network was trained, its errors, and what it is not for.
+    A card states the training data and level of theory of a network, its errors, and its limits.
     """
     from mlff_calc.networks import kind_of, list_networks
 
@@ -50,5 +50,5 @@ def _card(name: str) -> str:
     folder = find_network(name)
     card = folder / "card.md"
     if not card.is_file():
-        raise PotentialFileError(f"the folder {folder} holds no card.md; a network that `mlff train` writes has one")
+        raise PotentialFileError(f"the folder {folder} holds no card.md; networks written by `mlff train` have one")
     return card.read_text(encoding="utf-8").rstrip()

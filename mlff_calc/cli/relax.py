@@ -1,4 +1,4 @@
-"""`mlff relax`: positions, and the cell where asked for, downhill to the nearest minimum."""
+"""`mlff relax`: relaxation of positions, and optionally the cell, to the nearest minimum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def relax(
     structure: Annotated[Path, typer.Argument(help="Any file that ASE reads; its last frame.", show_default=False)],
     cell: Annotated[bool, typer.Option("--cell/--no-cell", help="Relax the cell as well.")] = False,
     fmax: Annotated[float, typer.Option(help="Stop when no force is above this, eV/Angstrom.")] = 0.01,
-    steps: Annotated[int, typer.Option(help="Steps at most.")] = 500,
+    steps: Annotated[int, typer.Option(help="Largest number of steps.")] = 500,
     optimizer: Annotated[str, typer.Option(help="FIRE, LBFGS or BFGS.")] = "FIRE",
     pressure: Annotated[float, typer.Option(help="External pressure in GPa, with --cell.")] = 0.0,
     output: Annotated[
@@ -44,7 +44,7 @@ def relax(
 ) -> None:
     """Relax a structure and write it, with all steps beside it as a trajectory (.traj).
 
-    Where the forces do not get below --fmax, the last frame is written as NAME_not_converged, and the exit status is 1.
+    If the forces do not fall below --fmax, the last frame is written as NAME_not_converged, and the exit status is 1.
     """
     from mlff_calc.calculators import MLFFCalculator
     from mlff_calc.dynamics.structures import read_structure
@@ -66,25 +66,25 @@ def relax(
     summary = f"{last.step} steps, energy {last.energy:.6f} eV, largest force {last.fmax:.5f} eV/Angstrom"
     if not result.converged:
         raise SimulationError(
-            f"not converged after {summary} (asked for {fmax}). The last frame is in {written}, the steps in {trajectory}. "
-            "Go on from that frame, with more --steps or another --optimizer"
+            f"not converged after {summary} (requested: {fmax}). The last frame is in {written}, the steps in {trajectory}. "
+            "Continue from that frame, with more --steps or another --optimizer"
         )
     typer.echo(f"converged: {summary}\nstructure: {written}\ntrajectory: {trajectory}")
 
 
 class Unchanged:
-    """Files that a command is going to write, as they were when it began; only those are ever replaced.
+    """Files that a command will write, as they were when it began; only these are replaced.
 
     Attributes:
-        output, unfinished, trajectory: their paths.
-        overwrite: whether those that were there may be replaced.
+        output, unfinished, trajectory: paths of the files.
+        overwrite: whether existing files may be replaced.
     """
 
     def __init__(self, files: tuple[Path, Path, Path], *, overwrite: bool) -> None:
-        """Look at the files.
+        """Record the present state of the files.
 
         Raises:
-            OptionError: one is there and may not be replaced.
+            OptionError: a file exists and may not be replaced.
         """
         self.output, self.unfinished, self.trajectory = files
         self.overwrite = overwrite
@@ -94,7 +94,7 @@ class Unchanged:
             raise OptionError(f"{', '.join(there)} would be replaced; choose another --output, or give --overwrite")
 
     def free(self, path: Path) -> Path:
-        """The path where nothing else was written to it meanwhile, else a new name beside it."""
+        """Return the path unless another program has written it in the meantime; then a new name beside it."""
         from mlff_calc.dynamics.files import free_name
 
         if file_mark(path) == self._seen[path]:
@@ -102,16 +102,16 @@ class Unchanged:
         return free_name(path, path.suffix)
 
     def remove(self, path: Path) -> None:
-        """Remove a file of a run that was replaced; one that was written meanwhile stays."""
+        """Remove a file of an earlier run, unless another program has written it in the meantime."""
         if self._seen[path] is not None and file_mark(path) == self._seen[path]:
             path.unlink()
 
 
 def _relax_and_keep(atoms: Atoms, settings: dict, files: Unchanged, *, quiet: bool) -> tuple[RelaxResult, Path, Path]:
-    """Relax, and give the steps and the structure their names; returns the result and both paths.
+    """Relax the structure, and store steps and structure; returns the result and both paths.
 
     Raises:
-        MLFFError, OSError, KeyboardInterrupt: what stopped the relaxation; says where the steps are.
+        MLFFError, OSError, KeyboardInterrupt: the relaxation was stopped; the message says where the steps are.
     """
     output = files.output
     with tempfile.TemporaryDirectory(prefix=f".{output.stem}-", dir=output.parent) as folder:
@@ -145,7 +145,7 @@ def _write(atoms: Atoms, path: Path, trajectory: Path) -> None:
     """Write the last frame.
 
     Raises:
-        SimulationError: the disk refuses; says where the steps are.
+        SimulationError: the file cannot be written; the message says where the steps are.
     """
     try:
         write_whole(atoms, path)
@@ -154,10 +154,10 @@ def _write(atoms: Atoms, path: Path, trajectory: Path) -> None:
 
 
 def check_format(output: Path) -> None:
-    """Refuse an output that could not be written in the end, before anything runs.
+    """Check, before anything runs, that an output can be written.
 
     Raises:
-        OptionError: a format ASE does not write, or a folder that is not there.
+        OptionError: ASE does not write the format, or the folder does not exist.
     """
     from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
@@ -176,11 +176,11 @@ def check_format(output: Path) -> None:
             f"--output {output}: the steps are written as .traj already; use .extxyz or .cif for the structure"
         )
     if not output.parent.is_dir():
-        raise OptionError(f"--output {output}: there is no folder {output.parent}; make it first")
+        raise OptionError(f"--output {output}: there is no folder {output.parent}; create it first")
 
 
 def write_whole(atoms: Atoms, path: Path) -> None:
-    """Write atoms under a temporary name and rename: a file of that name is either whole or absent."""
+    """Write atoms atomically."""
     from ase.io import write
     from ase.io.formats import filetype
 
@@ -191,7 +191,7 @@ def write_whole(atoms: Atoms, path: Path) -> None:
 
 
 def _keep(recorded: Path, trajectory: Path) -> bool:
-    """Give the recorded steps their name; False where not one is whole."""
+    """Move the recorded steps to their name; returns False if there is no complete step."""
     from ase.io.trajectory import Trajectory
 
     try:
@@ -205,7 +205,7 @@ def _keep(recorded: Path, trajectory: Path) -> bool:
 
 
 def _refused(path: Path, error: OSError, kept: str) -> SimulationError:
-    """The error for a file that the operating system did not let be written."""
+    """Create the error for a file that cannot be written."""
     from mlff_calc.dynamics.files import reason
 
     return SimulationError(
@@ -215,7 +215,7 @@ def _refused(path: Path, error: OSError, kept: str) -> SimulationError:
 
 
 def _run(atoms: Atoms, settings: dict, trajectory: Path, *, quiet: bool) -> RelaxResult:
-    """The relaxation, with a line that shows step, energy and largest force."""
+    """Run the relaxation with a line that shows step, energy and largest force."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

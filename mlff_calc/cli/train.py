@@ -1,4 +1,4 @@
-"""`mlff train`: from a recipe and data to a trained network of any kind."""
+"""`mlff train`: train a network of any kind from a recipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def train(
     recipe: Annotated[
         Path | None,
         typer.Argument(
-            help="The recipe, a YAML file; with --example and --schema the name of a kind, potential where nothing is said.",
+            help="Recipe (YAML file); with --example and --schema the name of a kind, by default potential.",
             show_default=False,
         ),
     ] = None,
@@ -29,9 +29,9 @@ def train(
             "--output", "-o", help="Folder of the run, or the file for --example and --schema.", show_default=False
         ),
     ] = None,
-    example: Annotated[bool, typer.Option("--example", help="Write a commented recipe of a kind and leave.")] = False,
+    example: Annotated[bool, typer.Option("--example", help="Write a commented recipe of a kind and exit.")] = False,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Write the JSON schema of the recipes of a kind, for editors, and leave.")
+        bool, typer.Option("--schema", help="Write the JSON schema of the recipes of a kind, for editors, and exit.")
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -39,21 +39,21 @@ def train(
     ] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train what a recipe describes. Its section with the name of a kind of network says which kind is trained.
+    """Train the network that a recipe describes. The recipe's section with the name of a kind tells which kind that is.
 
-    Everything is checked before anything runs or is written. The result is a folder inside the output with the name of the
-    kind, which `mlff eval` takes; beside it lie metrics, plots and checkpoints.
+    Everything is checked before anything runs or is written. The result is a folder inside the output, named by the
+    kind, which `mlff eval` reads. Metrics, plots and checkpoints are beside it.
     """
     from mlff_calc.errors import OptionError
     from mlff_calc.training.kind_names import DEFAULT
 
     if example and schema:
-        raise OptionError("--example and --schema are two files; give one of them")
+        raise OptionError("--example and --schema write different files; give one of them")
     if example or schema:
         _write_about(DEFAULT if recipe is None else str(recipe), output, schema=schema, overwrite=overwrite)
         return
     if recipe is None:
-        raise typer.BadParameter("name a recipe; `mlff train --example --output recipe.yaml` writes one")
+        raise typer.BadParameter("give a recipe; `mlff train --example --output recipe.yaml` writes one")
     from mlff_calc.training.run import train as carry_out
 
     result = carry_out(

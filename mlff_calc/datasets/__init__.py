@@ -1,4 +1,4 @@
-"""Files to labelled graphs: readers, label keys, units, splits, statistics."""
+"""Labelled structures from files: readers, label keys, units, splits, statistics."""
 
 from __future__ import annotations
 

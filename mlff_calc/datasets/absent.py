@@ -1,4 +1,4 @@
-"""What is said of labels that frames hold under another name, or that are not taken from them."""
+"""Summaries of labels that frames hold under another name, or that are not taken from them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mlff_calc.datasets.sample import KINDS, Sample
 
 
 def absent_labels(samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """For each kind of label, sentences such as ``3 of 10 frames hold 'force' (keys.forces: force ... takes it)``.
+    """For each kind of label, list sentences such as ``3 of 10 frames hold 'force' (keys.forces: force ... takes it)``.
 
-    Reasons that differ from frame to frame are counted for each; the commonest comes first.
+    Reasons that differ between frames are counted separately; the most common comes first.
     """
     found: dict[str, list[str]] = {}
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""Archives of numpy arrays, read with errors that name the file, the array, what it holds, and the cure."""
+"""Archives of numpy arrays, read with errors that name the file, the array, its content and the cure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mlff_calc.errors import DatasetError
 
 CURE = "write the file again"
 MOST_UNPACKED, MOST_TIMES = 256 * MEBI, 50
-"""What packed arrays may unpack to: so many bytes, or so many times the file's size where that is more."""
-# what numpy and zipfile raise on damaged files; BadZipFile and zlib's error have no parents of use
+"""Largest unpacked size of compressed arrays: a number of bytes, or a multiple of the file's size where that is more."""
+# Errors of numpy and zipfile on damaged files; BadZipFile and zlib's error have no useful base class.
 _DAMAGED = (
     OSError,
     ValueError,
@@ -29,7 +29,7 @@ _DAMAGED = (
     RuntimeError,
     IndexError,
     MemoryError,
-    SyntaxError,  # of headers, which numpy reads as Python literals
+    SyntaxError,  # from headers, which numpy reads as Python literals
     struct.error,
     OverflowError,
     zipfile.BadZipFile,
@@ -38,33 +38,33 @@ _DAMAGED = (
 
 
 def archive_keys(path: Path) -> set[str]:
-    """Names of the arrays in an archive; none of them is read.
+    """Return the names of the arrays in an archive, without reading any array.
 
     Args:
-        path: the file.
+        path: Archive.
 
     Returns:
-        The names.
+            Names of the arrays.
 
     Raises:
-        DatasetError: not an npz archive, or an incomplete one.
+        DatasetError: the file is not an npz archive, or is incomplete.
     """
     with _opened(path) as archive:
         return set(archive.files)
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray]:
-    """Some arrays of an archive, of any shape and dtype but Python objects.
+    """Read some arrays of an archive, of any shape and dtype except Python objects.
 
     Args:
-        path: the file.
-        names: which.
+        path: Archive.
+        names: Names of the arrays.
 
     Returns:
         The arrays by name.
 
     Raises:
-        DatasetError: unreadable, or an array is not there, or holds Python objects.
+        DatasetError: the file is unreadable, or an array is missing or holds Python objects.
     """
     with _opened(path) as archive:
         missing = sorted(set(names) - set(archive.files))
@@ -83,22 +83,22 @@ def numbers_of(
     finite: bool = False,
     empty: bool = False,
 ) -> NDArray:
-    """An array that is to hold real numbers, looked at from all sides.
+    """Check that an array holds real numbers of the expected shape.
 
     Args:
-        path: the file, for messages.
-        name: of the array.
-        values: what stands in the file.
-        shape: the length of each axis, or its name where any length will do.
-        whole: demand whole numbers; floats like 6.0 are taken as such.
-        finite: refuse NaN and infinity.
-        empty: allow axes of length 0.
+        path: File, for messages.
+        name: Name of the array.
+        values: Content of the array.
+        shape: Length of each axis, or its name where any length is allowed.
+        whole: Whether to require whole numbers; floats like 6.0 are accepted.
+        finite: Whether to refuse NaN and infinity.
+        empty: Whether to allow axes of length 0.
 
     Returns:
         The same array, or int64 where `whole`.
 
     Raises:
-        DatasetError: another shape, no numbers, no whole or finite ones.
+        DatasetError: the shape differs, or the content is not numbers, not whole or not finite.
     """
     wanted = f"[{', '.join(map(str, shape))}]"
     kind = "whole numbers" if whole else "numbers"
@@ -122,36 +122,36 @@ def numbers_of(
 
 
 def one_number(path: Path, name: str, values: NDArray) -> float:
-    """An array that is to hold one finite number.
+    """Read an array that holds a single finite number.
 
     Args:
-        path: the file, for messages.
-        name: of the array.
-        values: what stands in the file.
+        path: File, for messages.
+        name: Name of the array.
+        values: Content of the array.
 
     Returns:
         The number.
 
     Raises:
-        DatasetError: several numbers or none, or something else.
+        DatasetError: the array does not hold exactly one finite number.
     """
     flat = values.reshape(-1) if values.size == 1 else values
     return float(numbers_of(path, name, flat, [1], finite=True)[0])
 
 
 def one_text(path: Path, name: str, values: NDArray) -> str:
-    """An array that is to hold one word.
+    """Read an array that holds a single word.
 
     Args:
-        path: the file, for messages.
-        name: of the array.
-        values: what stands in the file.
+        path: File, for messages.
+        name: Name of the array.
+        values: Content of the array.
 
     Returns:
         The word.
 
     Raises:
-        DatasetError: several words or none, or something else.
+        DatasetError: the array does not hold exactly one word.
     """
     if values.size != 1 or values.dtype.kind not in "US":
         raise DatasetError(
@@ -162,7 +162,7 @@ def one_text(path: Path, name: str, values: NDArray) -> str:
 
 
 def _whole(path: Path, name: str, values: NDArray) -> NDArray[np.int64]:
-    """The values as int64, where that changes none of them."""
+    """Convert values to int64; raises an error where that would change any."""
     with np.errstate(invalid="ignore"):
         found = values.astype(np.int64)
     _refuse(path, name, values, (found != values) | ((found < 0) != (values < 0)), "whole numbers")
@@ -170,7 +170,7 @@ def _whole(path: Path, name: str, values: NDArray) -> NDArray[np.int64]:
 
 
 def _refuse(path: Path, name: str, values: NDArray, wrong: NDArray[np.bool_], expected: str) -> None:
-    """Name the first wrong number, where there is one."""
+    """Raise an error that names the first wrong number, if there is one."""
     if wrong.any():
         place = tuple(int(index) for index in np.argwhere(wrong)[0])
         raise DatasetError(
@@ -181,7 +181,7 @@ def _refuse(path: Path, name: str, values: NDArray, wrong: NDArray[np.bool_], ex
 
 @contextmanager
 def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """The archive, closed afterwards; whatever numpy raises on a damaged one becomes a DatasetError."""
+    """Open an archive; errors of numpy on a damaged one become DatasetErrors."""
     _refuse_other_files(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -194,7 +194,7 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
 
 
 def _check_table(path: Path, archive: zipfile.ZipFile | None) -> None:
-    """Refuse an archive that unpacks to far more than it is, before anything of it is unpacked."""
+    """Refuse an archive that unpacks to far more than its size, before anything is unpacked."""
     members = [] if archive is None else archive.infolist()
     size = path.stat().st_size
     for one in members:
@@ -203,16 +203,16 @@ def _check_table(path: Path, archive: zipfile.ZipFile | None) -> None:
     unpacked, most = sum(one.file_size for one in members), max(MOST_UNPACKED, MOST_TIMES * size)
     if unpacked > most:
         raise DatasetError(
-            f"{path} has {size} bytes and says that it unpacks to {unpacked}, more than the {most} that are read; {CURE} "
-            "with numpy.savez, which does not pack"
+            f"{path} has {size} bytes and claims to unpack to {unpacked}, more than the {most} that are allowed; {CURE} "
+            "with numpy.savez, which does not compress"
         )
 
 
 def _check_declared(path: Path, archive: zipfile.ZipFile, name: str) -> None:
-    """Hold what the head of an array says of its shape and dtype against the bytes that are there.
+    """Compare the shape and dtype in the header of an array with the number of bytes in the file.
 
     Raises:
-        DatasetError: they do not agree; nothing of that size was allocated.
+        DatasetError: they do not agree. Nothing of the claimed size was allocated.
     """
     member = name if name in archive.namelist() else f"{name}.npy"
     with archive.open(member) as stream:
@@ -223,13 +223,13 @@ def _check_declared(path: Path, archive: zipfile.ZipFile, name: str) -> None:
     declared = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or (declared != there and not dtype.hasobject):
         raise DatasetError(
-            f"{path}: '{name}' says that it has shape {shorten(list(shape))} and dtype {shorten(dtype.name)}, {declared} "
-            f"bytes, and {there} bytes cannot be read as that; is the file complete?"
+            f"{path}: '{name}' claims shape {shorten(list(shape))} and dtype {shorten(dtype.name)}, {declared} bytes, but "
+            f"the file holds {there} bytes, which cannot be read as that; is the file complete?"
         )
 
 
 def _refuse_other_files(path: Path) -> None:
-    """Say what a file is that does not begin as an npz archive does; numpy would speak of pickles."""
+    """Refuse files that do not begin like an npz archive, since numpy's own message is about pickles."""
     require_regular(path, DatasetError)
     try:
         with path.open("rb") as stream:
@@ -240,19 +240,19 @@ def _refuse_other_files(path: Path) -> None:
         ) from error
     if begin == b"\x93NUMPY":
         raise DatasetError(
-            f"{path} is a single array (.npy), and an npz archive of several named arrays is needed; write one with "
+            f"{path} is a single array (.npy), but an npz archive of several named arrays is needed; write one with "
             "numpy.savez, or take another file"
         )
     if not begin.startswith(b"PK"):
         what = f"begins with {begin!r}" if begin else "is empty"
         raise DatasetError(
-            f"{path} cannot be read as an npz archive: it {what}, and archives, which numpy.savez writes, begin with "
-            "'PK'; is it complete, and the right file?"
+            f"{path} cannot be read as an npz archive: it {what}, but archives written by numpy.savez begin with 'PK'; "
+            "is it complete, and the right file?"
         )
 
 
 def _read(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> NDArray:
-    """One array of an open archive."""
+    """Read one array of an open archive."""
     try:
         if archive.zip is not None:
             _check_declared(path, archive.zip, name)
@@ -274,6 +274,6 @@ def _read(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> NDArray:
 
 
 def _line(error: BaseException) -> str:
-    """What an exception says, on one line."""
+    """Format the message of an exception on one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,7 +1,8 @@
-"""Frames of files that ASE reads: only those asked for are parsed, and a bad one elsewhere does no harm.
+"""Reading frames by ASE. Only the requested frames are parsed, so that a bad frame elsewhere does no harm.
 
-Extended xyz files are walked line by line, and each frame that is asked for is handed to ASE by itself. A trajectory is read
-by number. Other formats are read in order as far as the index goes; only an index from the end reads them whole.
+Extended xyz files are read line by line, and each requested frame is given to ASE separately. Frames of a trajectory
+are read by number. Other formats are read in order as far as the index requires; an index that counts from the end
+reads them whole.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ _PIECE = 65536
 _TENSORS = ("stress", "virial", "dipole")
 _NAMED = re.compile(rf"""(?<![\w-])(["']?)({'|'.join(_TENSORS)})\1(?=\s*=)""")
 _HIDDEN = "mlff_hidden_"
-"""Before names that ASE reads in its own way: a `stress` that is not nine plain numbers would cost the whole frame."""
+"""Prefix that hides names from ASE: its own parsing of a `stress` that is not nine plain numbers would fail the frame."""
 
 
 class _TextFrame:
-    """One frame of an extended xyz file as text, or why it is none."""
+    """Text of one frame of an extended xyz file, or the fault that makes it unreadable."""
 
     def __init__(self, lines: list[str], fault: str = "") -> None:
         self.lines, self.fault = lines, fault
 
 
 def read_frames_with_ase(path: Path, index: str | int | slice, format: str | None) -> list[Frame]:
-    """The frames of a file that an index names.
+    """Read the frames of a file that an index selects.
 
     Args:
-        path: the file; compressed files are read as they are.
-        index: which frames, as in ASE.
-        format: one of ASE's format names; None to go by the file's name.
+        path: File, which may be compressed.
+        index: Index of frames, as in ASE.
+        format: One of ASE's format names; None to decide by the file's name.
 
     Returns:
-        Number of the frame in the file (from 0) and structure, in the order of the index.
+        Number of each frame in the file (from 0) and its structure, in the order of the index.
 
     Raises:
-        DatasetError: the index fits no frame; a frame that is asked for cannot be read, names its number.
+        DatasetError: the index selects no frame, or a requested frame cannot be read; the message names its number.
     """
     frames = list(iterate_frames(path, index, format))
     if not frames:
@@ -59,10 +60,10 @@ def read_frames_with_ase(path: Path, index: str | int | slice, format: str | Non
 
 
 def iterate_frames(path: Path, index: str | int | slice, format: str | None) -> Iterator[Frame]:
-    """The same frames one by one: of extended xyz and trajectories, no more than one is in memory.
+    """Iterate over the frames that an index selects; extended xyz and trajectories keep only one in memory.
 
-    Other formats, and an index that counts from the end of an extended xyz file, are read whole; arguments and errors are
-    those of `read_frames_with_ase`.
+    Other formats, and an index that counts from the end of an extended xyz file, are read whole. Arguments and errors
+    are those of `read_frames_with_ase`.
     """
     chosen = _parsed(index, path)
     try:
@@ -76,7 +77,7 @@ def iterate_frames(path: Path, index: str | int | slice, format: str | None) -> 
             yield from _in_order(path, chosen, format)
     except DatasetError:
         raise
-    except Exception as error:  # ASE's readers raise whatever they meet in a broken file
+    except Exception as error:  # ASE's readers may raise any error on a broken file
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         raise DatasetError(
             f"{path} cannot be read by ASE ({reason}); is it complete, and is its format "
@@ -85,17 +86,17 @@ def iterate_frames(path: Path, index: str | int | slice, format: str | None) -> 
 
 
 def read_frame(path: Path, number: int = -1) -> Atoms:
-    """One frame of a file that ASE reads.
+    """Read one frame of a file with ASE.
 
     Args:
-        path: the file; compressed files are read as they are.
-        number: of the frame, from 0; negative numbers count from the end.
+        path: File, which may be compressed.
+        number: Number of the frame, from 0; negative numbers count from the end.
 
     Raises:
-        DatasetError: an extended xyz file whose frame cannot be read, or that has none of this number.
-        Exception: what ASE's readers of other formats raise, which may be anything.
+        DatasetError: a frame of an extended xyz file cannot be read or does not exist.
+        Exception: ASE's readers of other formats may raise any error.
     """
-    if filetype(str(path)) == "extxyz":  # ASE takes a blank line for the end of the file
+    if filetype(str(path)) == "extxyz":  # ASE takes a blank line as the end of the file
         return next(_extxyz(path, number))[1]
     found = ase.io.read(path, number)
     if isinstance(found, list):
@@ -104,20 +105,20 @@ def read_frame(path: Path, number: int = -1) -> Atoms:
 
 
 def _parsed(index: str | int | slice, path: Path) -> int | slice:
-    """An index as an int or a slice."""
+    """Parse an index to an int or a slice."""
     try:
         chosen = string2index(index) if isinstance(index, str) else index
     except ValueError:
         chosen = None
     if isinstance(chosen, bool) or not isinstance(chosen, int | slice) or chosen == slice(None, None, 0):
-        raise DatasetError(f"{path}: index {index!r} is none; write one as in ASE, '10:20' or '-1'")
+        raise DatasetError(f"{path}: index {index!r} is not valid; write one as in ASE, '10:20' or '-1'")
     if isinstance(chosen, slice) and chosen.step == 0:
         raise DatasetError(f"{path}: index {index!r} has a step of 0; write one as in ASE, '::10'")
     return chosen
 
 
 def _numbers(index: int | slice, n: int, path: Path) -> list[int]:
-    """The numbers that an index names among `n` frames."""
+    """Return the numbers that an index selects among `n` frames."""
     if n == 0:
         raise DatasetError(f"{path} holds no structures; name another file")
     if isinstance(index, slice):
@@ -136,7 +137,7 @@ def _written(index: slice) -> str:
 
 
 def _forward(index: int | slice) -> slice | None:
-    """An index as a slice that needs no frame behind its end; None where it counts from the end or backwards."""
+    """Return an index as a slice that needs no later frame; None if it counts from the end or backwards."""
     if isinstance(index, int):
         return slice(index, index + 1) if index >= 0 else None
     if (index.start or 0) < 0 or (index.stop or 0) < 0 or (index.step or 1) < 0:
@@ -145,7 +146,7 @@ def _forward(index: int | slice) -> slice | None:
 
 
 def _in_order(path: Path, index: int | slice, format: str | None) -> list[Frame]:
-    """Frames of a format that is read from the beginning."""
+    """Read frames of a format that must be read from the beginning."""
     forward = _forward(index)
     everything: Iterator[Any] = ase.io.iread(
         str(path), index=":" if forward is None else slice(0, forward.stop), format=format, do_not_split_by_at_sign=True
@@ -156,7 +157,7 @@ def _in_order(path: Path, index: int | slice, format: str | None) -> list[Frame]
 
 
 def _extxyz(path: Path, index: int | slice) -> Iterator[Frame]:
-    """Frames of an extended xyz file."""
+    """Iterate over frames of an extended xyz file."""
     forward = _forward(index)
     with open_with_compression(str(path), "r") as stream:
         if forward is not None:
@@ -165,7 +166,7 @@ def _extxyz(path: Path, index: int | slice) -> Iterator[Frame]:
                 seen = number + 1
                 if frame is not None:
                     yield number, _atoms(frame, number, path)
-            _numbers(index, seen, path)  # an index that fits no frame is an error
+            _numbers(index, seen, path)  # raises an error if the index selects no frame
             return
         n = sum(1 for _ in _text_frames(stream, range(0), None))
         wanted = _numbers(index, n, path)
@@ -176,7 +177,7 @@ def _extxyz(path: Path, index: int | slice) -> Iterator[Frame]:
 
 
 class _Every:
-    """The numbers of a slice without an end, for `in`."""
+    """Set of the numbers in a slice without an end, for `in`."""
 
     def __init__(self, index: slice) -> None:
         self.start, self.step, self.stop = index.start or 0, index.step or 1, index.stop
@@ -187,9 +188,9 @@ class _Every:
 
 
 def _text_frames(stream: IO[str], keep: Any, stop: int | None) -> Iterator[_TextFrame | None]:  # noqa: ANN401
-    """Walk through the frames; those in `keep` with their text, the others as None. No line behind the end is asked for.
+    """Iterate over the frames: those in `keep` with their text, the others as None. Nothing beyond the last one is read.
 
-    Blank lines between frames, and after the last one, are passed over.
+    Blank lines between and after frames are skipped.
     """
     number, line, place = 0, stream.readline(), 1
     while line and (stop is None or number < stop):
@@ -199,9 +200,9 @@ def _text_frames(stream: IO[str], keep: Any, stop: int | None) -> Iterator[_Text
         try:
             size = int(line)
         except ValueError:
-            fault = f"its first line is {line.strip()[:60]!r} (line {place}), and the number of atoms was expected"
+            fault = f"its first line is {line.strip()[:60]!r} (line {place}), but the number of atoms was expected"
             yield _TextFrame([], fault) if number in keep else None
-            return  # nobody knows where the next frame begins
+            return  # the beginning of the next frame is unknown
         lines, complete = [line], True
         if size < 0:
             yield _TextFrame([], f"it claims {size} atoms") if number in keep else None
@@ -220,13 +221,13 @@ def _text_frames(stream: IO[str], keep: Any, stop: int | None) -> Iterator[_Text
         while line.lstrip().startswith("VEC"):
             lines.append(line)
             line, place = stream.readline(), place + 1
-        fault = "" if complete else f"it claims {size} atoms, and the file ends after {max(size - left, 0)} of them"
+        fault = "" if complete else f"it claims {size} atoms, but the file ends after {max(size - left, 0)} of them"
         yield _TextFrame(lines, fault) if number in keep else None
         number += 1
 
 
 def _atoms(frame: _TextFrame, number: int, path: Path) -> Atoms:
-    """A structure from its text."""
+    """Parse a structure from its text."""
     fault = frame.fault
     if not fault:
         try:
@@ -235,18 +236,18 @@ def _atoms(frame: _TextFrame, number: int, path: Path) -> Atoms:
         except Exception as error:  # as above
             fault = f"{type(error).__name__}: {error}".rstrip(": ")
     raise DatasetError(
-        f"{path} cannot be read by ASE: frame {number}: {fault}; mend the frame, or leave it out with an index such as "
+        f"{path} cannot be read by ASE: frame {number}: {fault}; correct the frame, or leave it out with an index such as "
         f"':{number}'"
     )
 
 
 def _comment(line: str) -> dict[str, Any]:
-    """The second line of a frame as a dict; names that ASE treats in its own way are hidden from it."""
+    """Parse the second line of a frame; names that ASE would treat specially are hidden from it."""
     return dict(key_val_str_to_dict(_NAMED.sub(rf"{_HIDDEN}\2", line)))
 
 
 def _show_hidden(atoms: Atoms) -> Atoms:
-    """Give hidden names back: a stress and a dipole to the results, where ASE puts them, and a virial to `info`."""
+    """Restore hidden names: stress and dipole to the results, as ASE does, and a virial to `info`."""
     for name in list(atoms.info):
         value = atoms.info.pop(name)
         shown = name.removeprefix(_HIDDEN)
@@ -263,7 +264,7 @@ def _show_hidden(atoms: Atoms) -> Atoms:
 
 
 def _numbers_of(text: str) -> Any:  # noqa: ANN401
-    """The numbers of a tensor in brackets, ``[[1, 6, 5], [6, 2, 4], [5, 4, 3]]``, in a row; else the text."""
+    """Parse a tensor in brackets, ``[[1, 6, 5], [6, 2, 4], [5, 4, 3]]``, to flat numbers; return other text unchanged."""
     try:
         return np.array([float(word) for word in re.sub(r"[][(){},;]", " ", text).split()])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Frames of any files as one file from which each is read by itself: HDF5, or LMDB in ASE's format."""
+"""Conversion of frames from any files to one file with random access: HDF5, or LMDB in ASE's format."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from mlff_calc.errors import DatasetError, OptionError
 from mlff_calc.whole_files import replacing
 
 _AT_ONCE = 256
-"""Frames that are held at once. Raising it makes writing faster, and takes more memory."""
+"""Number of frames held in memory at once. Raising it makes writing faster and takes more memory."""
 
 
 def write_frames(path: Path, samples: Iterable[Sample], progress: Callable[[int], None] = lambda count: None) -> int:
-    """Write frames to a file, whole or not at all.
+    """Write frames to a file atomically.
 
     Args:
-        path: Name that ends in ``.h5`` (HDF5) or ``.aselmdb`` (LMDB in ASE's format); an older file is replaced at the end.
-        samples: Frames; no more than a few hundred are held at once.
-        progress: Function that is told the number of frames written so far.
+        path: File name with the suffix ``.h5`` (HDF5) or ``.aselmdb`` (LMDB in ASE's format); an existing file is
+            replaced at the end.
+        samples: Frames; at most a few hundred are held in memory.
+        progress: Function that is called with the number of frames written so far.
 
     Returns:
         Number of frames.
 
     Raises:
-        DatasetError: Another ending, no frames, or a package that is missing; an error of the frames.
+        DatasetError: The suffix is another, there are no frames, a package is missing, or a frame is faulty.
         OSError: The file cannot be written.
     """
     count = 0
@@ -50,22 +51,22 @@ def write_frames(path: Path, samples: Iterable[Sample], progress: Callable[[int]
 
 
 def check_target(path: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse a file that could not be written in the end, before anything is read.
+    """Check, before anything is read, that a file can be written.
 
     Raises:
-        OptionError: Another ending, a file that is there, one of the files that are read, or no folder to write in.
+        OptionError: The suffix is another, the file exists or is one of the inputs, or its folder cannot be written.
     """
     folder = path.absolute().parent
     if path.suffix not in STORED.values():
-        raise OptionError(f"{path}: the format goes by the name; give one that ends in {' or '.join(STORED.values())}")
+        raise OptionError(f"{path}: the name decides the format; give one that ends in {' or '.join(STORED.values())}")
     if path.is_dir():
         raise OptionError(f"{path} is a folder; give the name of a file")
     if any(path.exists() and path.samefile(file) for file in inputs):
-        raise OptionError(f"{path} is one of the files that are read; give another name")
+        raise OptionError(f"{path} is one of the input files; give another name")
     if path.exists() and not overwrite:
-        raise OptionError(f"{path} is there already; give another name, or replace it with --overwrite")
+        raise OptionError(f"{path} exists already; give another name, or replace it with --overwrite")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OptionError(f"{path}: the folder {folder} is not there or cannot be written; make it, or choose another")
+        raise OptionError(f"{path}: the folder {folder} does not exist or cannot be written; create it, or choose another")
 
 
 def _writer(path: Path, temporary: Path) -> Any:  # noqa: ANN401
@@ -77,7 +78,7 @@ def _writer(path: Path, temporary: Path) -> Any:  # noqa: ANN401
         from mlff_calc.datasets.lmdb_frames import LMDBWriter
 
         return LMDBWriter(temporary)
-    raise DatasetError(f"{path}: the format goes by the name; give one that ends in {' or '.join(STORED.values())}")
+    raise DatasetError(f"{path}: the name decides the format; give one that ends in {' or '.join(STORED.values())}")
 
 
 def _blocks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

@@ -1,4 +1,4 @@
-"""Samples as a torch Dataset of graphs with labels."""
+"""A torch Dataset of labelled graphs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlff_calc.graph import Graph, graph_from_atoms
 
 
 def count_labels(samples: Iterable[Sample]) -> dict[str, int]:
-    """How many labels of each kind there are: ``frames``, ``energy``, ``forces``, ``stress``."""
+    """Count frames and labels: ``frames``, ``energy``, ``forces``, ``stress``."""
     counts: dict[str, int] = {name: 0 for name in ("frames", *KINDS)}
     for sample in samples:
         counts["frames"] += 1
@@ -29,13 +29,13 @@ def count_labels(samples: Iterable[Sample]) -> dict[str, int]:
 
 
 class StructureDataset(Dataset[Graph]):
-    """Structures with labels; its items are graphs.
+    """Structures with labels, whose items are graphs.
 
-    Every item holds the same label keys: those that at least one sample has. What a sample lacks is NaN.
+    Every item has the same label keys, those that at least one sample has. Missing labels are NaN.
 
     Args:
-        samples: from `read_structures`.
-        cutoff: Angstrom, for the graphs; may be left out where only the samples are wanted.
+        samples: Samples from `read_structures`.
+        cutoff: Cutoff of the graphs, Angstrom; None if only the samples are needed.
     """
 
     def __init__(self, samples: Sequence[Sample], cutoff: float | None = None) -> None:
@@ -57,37 +57,37 @@ class StructureDataset(Dataset[Graph]):
         part: str | None = None,
         units: Units | None = None,
     ) -> StructureDataset:
-        """A data set from one file; arguments and errors as `read_structures`."""
+        """Read a data set from one file; arguments and errors as in `read_structures`."""
         return cls(read_structures(path, index, keys, format=format, part=part, units=units), cutoff)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Graph:
-        """Graph number `index`, from the cutoff given at the start; an OptionError where none was."""
+        """Return graph number `index` for the cutoff given at the start; raises an OptionError where none was given."""
         if self.cutoff is None:
             raise OptionError("the data set has no cutoff to make graphs with; give StructureDataset(..., cutoff=5.0)")
         return self.graphs(self.cutoff)[index]
 
     def subset(self, indices: Iterable[int]) -> StructureDataset:
-        """A data set of the named samples, in that order."""
+        """Return a data set of the given samples, in that order."""
         return StructureDataset([self.samples[int(index)] for index in indices], self.cutoff)
 
     def elements(self) -> list[int]:
-        """Atomic numbers that occur, sorted."""
+        """Return the atomic numbers that occur, sorted."""
         return sorted({int(number) for sample in self.samples for number in np.unique(sample.atoms.numbers)})
 
     def graphs(self, cutoff: float) -> list[Graph]:
-        """All graphs with labels, made once per cutoff (only the last one is kept).
+        """Return all graphs with labels, made once per cutoff (only those of the last cutoff are kept).
 
         Args:
-            cutoff: Angstrom.
+            cutoff: Cutoff radius, Angstrom.
 
         Returns:
             One graph per sample; memory grows with the number of edges.
 
         Raises:
-            StructureError: a structure cannot be a graph; file and frame are named.
+            StructureError: a structure cannot be a graph; the message names file and frame.
         """
         if self._graphs is None or self._graphs[0] != cutoff:
             self._graphs = (cutoff, [labelled_graph(sample, cutoff, self.kinds) for sample in self.samples])
@@ -95,19 +95,19 @@ class StructureDataset(Dataset[Graph]):
 
 
 def labelled_graph(sample: Sample, cutoff: float, kinds: Sequence[Kind] = KINDS) -> Graph:
-    """The graph of a sample with its labels.
+    """Build the graph of a sample with its labels.
 
     Args:
-        sample: the structure and labels.
-        cutoff: Angstrom.
-        kinds: labels to add, NaN where the sample lacks them.
+        sample: Structure and labels.
+        cutoff: Cutoff radius, Angstrom.
+        kinds: Labels to add; NaN where the sample lacks them.
 
     Returns:
-        The seven input keys and of `energy` [1] eV, `forces` [n_atoms, 3] eV/Angstrom, `stress` [1, 3, 3] eV/Angstrom^3
-        those asked for, float64.
+        Graph with the seven input keys and, as requested, `energy` [1] eV, `forces` [n_atoms, 3] eV/Angstrom and
+        `stress` [1, 3, 3] eV/Angstrom^3, all float64.
 
     Raises:
-        StructureError: the structure cannot be a graph; file and frame are named.
+        StructureError: the structure cannot be a graph; the message names file and frame.
     """
     try:
         graph = graph_from_atoms(sample.atoms, cutoff)

@@ -1,21 +1,21 @@
-"""Frames in HDF5, packed end to end, so that each is read by itself from a file larger than memory.
+"""Frames in HDF5, concatenated, with random access to a file larger than memory.
 
-Every label is a data set under its registered key (graph/keys.py), with level and unit as attributes:
+Every label is a data set named by its registered key (graph/keys.py), with level and unit as attributes:
 
 =====================================  ==================================================
-data set                               what
+data set                               content
 =====================================  ==================================================
 ``atomic_numbers``                     [n_atoms of all frames]
 ``positions``                          [n_atoms of all frames, 3], Angstrom
-``first_atom``                         [n_frames + 1], where the atoms of each frame begin
+``first_atom``                         [n_frames + 1], first atom of each frame
 ``cell``, ``pbc``                      [n_frames, 3, 3] Angstrom, [n_frames, 3]
-``config_type``, ``config_types``      [n_frames], places in the list of names; the names
+``config_type``, ``config_types``      [n_frames], index into the list of names; the names
 ``labels/energy``, ``labels/stress``   [n_frames], [n_frames, 3, 3]; NaN where there is none
 ``labels/forces``                      [n_atoms of all frames, 3]; NaN where there are none
-``weights/config_weight``, ...         [n_frames], weights that frames state; NaN where they state none
+``weights/config_weight``, ...         [n_frames], weights in the frames; NaN where there are none
 =====================================  ==================================================
 
-Data sets are contiguous in the file, so that rows are read by their place in it, which costs less than HDF5 for each.
+Data sets are contiguous, so that rows are read directly by their place in the file, faster than through HDF5.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LABELS: dict[Kind, tuple[int, ...]] = {ENERGY: (), FORCES: (3,), STRESS: (3, 3)
 MOST_OPEN = 64
 """Largest number of files that stay open. Raising it saves opening files again where a data set has more of them."""
 _ROWS = 65536
-"""Rows that are copied at once when a file is closed. Raising it takes more memory."""
+"""Number of rows copied at once when a file is closed. Raising it takes more memory and makes fewer calls."""
 
 _ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "atomic_numbers": ((), np.int64), "positions": ((3,), np.float64), "first_atom": ((), np.int64),
@@ -59,7 +59,7 @@ _ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
 
 @dataclass(frozen=True)
 class _Rows:
-    """A contiguous data set: where it begins in the file, in bytes, its number of rows, and what a row is."""
+    """A contiguous data set: its offset in the file in bytes, number of rows, and shape and dtype of a row."""
 
     offset: int
     count: int
@@ -67,7 +67,7 @@ class _Rows:
     dtype: np.dtype[Any]
 
     def read(self, descriptor: int, start: int, stop: int) -> NDArray[Any]:
-        """Rows `start` to `stop`; an OSError where the file ends before."""
+        """Read rows `start` to `stop`; raises an OSError where the file ends before."""
         size = self.dtype.itemsize * int(np.prod(self.shape))
         if not 0 <= start <= stop <= self.count:
             raise OSError(f"rows {start} to {stop} of {self.count} are asked for")
@@ -95,7 +95,7 @@ def _opened(path: Path, mark: tuple[int, ...]) -> _Descriptor:
 
 
 def _mark(stat: os.stat_result) -> tuple[int, ...]:
-    """What tells a file from the one that was opened before under its name."""
+    """Identity of a file, to notice that another one took its place."""
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
@@ -103,10 +103,10 @@ class HDF5Frames:
     """A file of frames; of all such files those that were read last stay open.
 
     Args:
-        path: The file.
+        path: HDF5 file.
 
     Raises:
-        DatasetError: The file is not one of frames, is of a later version, or damaged.
+        DatasetError: The file does not hold frames, is of a later version, or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -122,14 +122,14 @@ class HDF5Frames:
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise DatasetError(f"{path} cannot be read as HDF5 ({error}); is it complete?") from error
         if held != FORMAT or version > VERSION:
-            found = f"version {version} of the format" if held == FORMAT else "no file of frames"
+            found = f"version {version} of the format" if held == FORMAT else "not a file of frames"
             raise DatasetError(f"{path} is {found}; make it with `mlff data convert` of this version of mlff_calc")
 
     def __len__(self) -> int:
         return len(self._first) - 1
 
     def __getitem__(self, number: int) -> Sample:
-        """The frame of this number; a DatasetError where it is damaged."""
+        """Read the frame of this number; raises a DatasetError where it is damaged."""
         place = f"{self.path}, frame {number}"
         try:
             return self._sample(number, place)
@@ -164,20 +164,20 @@ class HDF5Frames:
 
 
 def _rows_of(held: h5py.Dataset, shape: tuple[int, ...], dtype: type) -> _Rows:
-    """Where a data set stands; a ValueError where it is not as it was written."""
+    """Locate a data set; raises a ValueError where its layout is not as written."""
     if held.shape[1:] != shape or held.dtype != dtype:
         raise ValueError(f"'{held.name}' has rows of shape {held.shape[1:]} and {held.dtype}, expected {shape}")
     offset = held.id.get_offset()
     if offset is None and held.shape[0]:
-        raise ValueError(f"'{held.name}' is compressed or in chunks, and files of frames are neither")
+        raise ValueError(f"'{held.name}' is compressed or chunked, which files of frames are not")
     return _Rows(offset or 0, held.shape[0], shape, held.dtype)
 
 
 class HDF5Writer:
-    """Writes frames to a new file, as they come; rows wait in temporary files beside it until it is closed.
+    """Writes frames to a new file. Rows are collected in temporary files beside it until it is closed.
 
     Args:
-        path: The file; one that is there is replaced.
+        path: File to write; an existing one is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -191,10 +191,10 @@ class HDF5Writer:
         self._append("first_atom", np.zeros(1, dtype=np.int64))
 
     def write(self, samples: Sequence[Sample]) -> None:
-        """Append some frames, at least one.
+        """Append frames, at least one.
 
         Raises:
-            DatasetError: A weight that a frame states is none.
+            DatasetError: A weight in a frame is not valid.
         """
         sizes = [len(sample.atoms) for sample in samples]
         ends = self._n_atoms + np.cumsum(sizes)

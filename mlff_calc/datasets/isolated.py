@@ -11,23 +11,23 @@ from mlff_calc.datasets.sample import Sample
 from mlff_calc.errors import DatasetError
 
 AGREEMENT = 1e-5
-"""eV; energies of one element that differ by more are of two states or methods."""
+"""Largest difference (eV) between energies of isolated atoms of one element; larger ones mean two states or methods."""
 
 
 def is_marked(config_type: str) -> bool:
-    """Whether a config type says that the frame is an isolated atom.
+    """Whether a config type marks a frame as an isolated atom.
 
-    Known are ``IsolatedAtom`` (MACE) and ``isolated_atom`` (GAP), in any case, with any or no separator.
+    Accepted are ``IsolatedAtom`` (MACE) and ``isolated_atom`` (GAP), in any case, with any or no separator.
     """
     plain = "".join(letter for letter in config_type.lower() if letter not in "_- ")
     return plain in ("isolatedatom", "isolatedatoms")
 
 
 def part_isolated(samples: Sequence[Sample]) -> tuple[Sequence[Sample], list[Sample]]:
-    """Frames that are not marked as isolated atoms, and those that are.
+    """Separate frames that are marked as isolated atoms from all others; returns others, then isolated atoms.
 
     Raises:
-        DatasetError: A marked frame has not exactly one atom; names file and frame.
+        DatasetError: A marked frame does not have exactly one atom; the message names file and frame.
     """
     others: list[int] = []
     isolated: list[Sample] = []
@@ -45,16 +45,16 @@ def part_isolated(samples: Sequence[Sample]) -> tuple[Sequence[Sample], list[Sam
 
 
 def isolated_energies(isolated: Iterable[Sample]) -> dict[int, float]:
-    """The energy of each element of which there is an isolated atom with an energy.
+    """Return the energy of each element that has an isolated atom with an energy.
 
     Args:
         isolated: Frames of one atom each.
 
     Returns:
-        eV by atomic number, sorted; of several frames of an element the first one's.
+        Energies (eV) by atomic number, sorted; that of the first frame of each element.
 
     Raises:
-        DatasetError: Two frames of one element differ by more than 1e-5 eV; names both and their energies.
+        DatasetError: Two frames of one element differ by more than 1e-5 eV; the message names both.
     """
     first: dict[int, tuple[Sample, float]] = {}
     for sample in isolated:

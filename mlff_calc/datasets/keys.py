@@ -1,4 +1,4 @@
-"""Keys of labels. Networks declare the same keys for what they predict; the registry refuses declarations that differ."""
+"""Keys of labels. Networks declare the same keys for their predictions; the registry refuses differing declarations."""
 
 from __future__ import annotations
 

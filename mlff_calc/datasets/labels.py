@@ -1,9 +1,9 @@
-"""Where labels stand in a structure that ASE has read, and how they come out of it.
+"""Extraction of labels from a structure that ASE has read.
 
-ASE moves labels with its own names (``energy``, ``forces``, ``stress``, ...) out of ``atoms.info`` and ``atoms.arrays`` into
-a calculator attached to the structure; others stay where they were. Both places are looked at, so a name means the same
-whichever version of ASE read the file. Labels of one frame come from one place, as they could be of two methods: from the
-calculator where it has them. A name that the user gives and that holds different values in two places is an error.
+ASE moves labels with its own names (``energy``, ``forces``, ``stress``, ...) from ``atoms.info`` and ``atoms.arrays``
+to a calculator attached to the structure; all others stay. Both places are searched, so that a name means the same in
+any version of ASE. Labels of one frame that nobody named must come from one place, since they could otherwise be of two
+methods; the calculator comes first. A name given by the user that holds different values in two places is an error.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ KBAR = 0.1 * ase_units.GPa
 class LabelKeys:
     """Names under which a file holds its labels.
 
-    A kind whose name is None is looked for under its own name and may be absent; a name given here must be found in the
-    file. `stress`, `virial` and `vasp_stress` exclude one another.
+    A label without a given name is searched under its own name and may be absent; a given name must exist in the file.
+    `stress`, `virial` and `vasp_stress` exclude one another.
 
     Attributes:
-        energy: for the total energy.
-        forces: for the forces.
-        forces_sign: +1 for forces, -1 where the file holds the gradient of the energy.
-        stress: for the stress, tensile positive: 6 numbers in Voigt order (xx yy zz yz xz xy), 9 numbers or 3 x 3. What is
-            called a virial in the file (``dft_virial``) is converted as one.
-        virial: for the virial, 6 or 9 numbers or 3 x 3; only read when it is named.
-        virial_sign: +1 where the file's virial is positive in compression (``stress = -virial / volume``), -1 where the
-            file has the opposite sign.
-        vasp_stress: for a stress as VASP prints it ("in kB"): kbar, positive in compression, order xx yy zz xy yz zx.
-        stress_order: order of the six numbers of a stress, virial or VASP stress where the file has another one, such as
-            ``xx yy zz xy xz yz``; a label of 9 numbers or 3 x 3 is then refused.
-        config_type: for the kind of configuration, which is kept aside for the evaluation.
+        energy: Name of the total energy.
+        forces: Name of the forces.
+        forces_sign: +1 for forces, -1 if the file holds the gradient of the energy.
+        stress: Name of the stress, tensile positive: 6 numbers in Voigt order (xx yy zz yz xz xy), 9 numbers or 3 x 3.
+            A name that contains "virial" (``dft_virial``) is converted as a virial.
+        virial: Name of the virial, 6 or 9 numbers or 3 x 3; read only if given.
+        virial_sign: +1 if the file's virial is positive in compression (``stress = -virial / volume``), -1 for the
+            opposite sign.
+        vasp_stress: Name of a stress as VASP prints it ("in kB"): kbar, positive in compression, order xx yy zz xy yz
+            zx.
+        stress_order: Order of the six components of a stress, virial or VASP stress if it differs, such as ``xx yy zz
+            xy xz yz``; labels of 9 numbers or 3 x 3 are then refused.
+        config_type: Name of the kind of configuration, which is kept for the evaluation.
     """
 
     energy: str | None = None
@@ -64,7 +65,7 @@ class LabelKeys:
         given = {kind: name for kind, name in self.named().items() if kind not in ("energy", "forces")}
         if len(given) > 1:
             both = " and a ".join(f"{kind} ('{name}')" for kind, name in given.items())
-            raise DatasetError(f"keys name both a {both}; keep the one to train on")
+            raise DatasetError(f"keys name both a {both}; keep one of them")
         if self.virial_sign not in (1, -1):
             raise DatasetError(f"virial_sign is {self.virial_sign}; give 1 (positive in compression) or -1")
         if self.forces_sign not in (1, -1):
@@ -74,7 +75,7 @@ class LabelKeys:
         self._refuse_confusion()
 
     def _refuse_confusion(self) -> None:
-        """A stress is not taken for a virial, from which it differs by sign and volume, nor ASE's order for VASP's."""
+        """Refuse names that suggest another sign, unit or order than the key assumes."""
         name = self.virial
         if name is not None and "stress" in name.lower() and "virial" not in name.lower():
             raise DatasetError(
@@ -83,8 +84,8 @@ class LabelKeys:
             )
         if self.forces is not None and self.forces_sign == 1 and is_gradient(self.forces):
             raise DatasetError(
-                f"keys.forces is '{self.forces}', which by its name is the gradient of the energy; write forces_sign: -1 "
-                "beside it, or rename the label in the file if it holds forces"
+                f"keys.forces is '{self.forces}', which by its name is the gradient of the energy; add forces_sign: -1, or "
+                "rename the label in the file if it holds forces"
             )
         if self.vasp_stress == "stress":
             raise DatasetError(
@@ -93,48 +94,48 @@ class LabelKeys:
             )
 
     def virial_name(self) -> str | None:
-        """The name of a virial: `virial`, or a `stress` whose name says that it is one (``stress: dft_virial``)."""
+        """Return the name of a virial: `virial`, or a `stress` with such a name (``stress: dft_virial``)."""
         name = self.stress
         meant = name is not None and "virial" in name.lower() and "stress" not in name.lower()
         return name if meant else self.virial
 
     def named(self) -> dict[str, str]:
-        """The names that the user gave, by kind."""
+        """Return the names given by the user, by kind."""
         every = {"energy": self.energy, "forces": self.forces, "stress": self.stress, "virial": self.virial}
         every["vasp_stress"] = self.vasp_stress
         return {kind: name for kind, name in every.items() if name is not None}
 
 
 def find_label(atoms: Atoms, name: str, place: str = "") -> object | None:
-    """What stands under `name` in info, arrays or the attached results; None where nothing does.
+    """Return the value under `name` in info, arrays or the attached results; None where there is none.
 
     Raises:
-        DatasetError: the name holds different values in two places; `place` (file and frame) is named.
+        DatasetError: the name holds different values in two places; the message begins with `place` (file and frame).
     """
     found = [(where, values[name]) for where, values in _places(atoms) if name in values]
     for where, value in found[1:]:
         if not _same(found[0][1], value):
             raise DatasetError(
-                f"{place}: '{name}' stands both in {found[0][0]} and in {where}, and the two differ; remove one of them, "
-                "or save it under another name and give that in keys"
+                f"{place}: '{name}' is both in {found[0][0]} and in {where} with different values; remove one "
+                "of them, or save it under another name and give that in keys"
             )
     return found[0][1] if found else None
 
 
 def available_names(atoms: Atoms) -> list[str]:
-    """All names under which a structure holds data, for messages."""
+    """List all names under which a structure holds data, for messages."""
     hidden = {"numbers", "positions"}
     return sorted({name for _, values in _places(atoms) for name in values} - hidden)
 
 
 def _places(atoms: Atoms) -> list[tuple[str, dict[str, Any]]]:
-    """Where labels may stand, with words for messages."""
+    """List the places of labels, with words for messages."""
     results = getattr(atoms.calc, "results", {})
     return [("atoms.info", atoms.info), ("atoms.arrays", atoms.arrays), ("the calculator's results", results)]
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two labels are equal up to the rounding of a file; six numbers of a stress equal its 3 x 3."""
+    """Whether two labels are equal within the rounding of a file; six components of a stress may equal a 3 x 3 tensor."""
     try:
         a, b = (np.asarray(value, dtype=np.float64).squeeze() for value in (one, other))
     except (TypeError, ValueError):
@@ -147,7 +148,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def _default_label(atoms: Atoms, name: str) -> object | None:
-    """What stands under ASE's own name: in the calculator's results, else in info or arrays."""
+    """Return the value under ASE's own name: from the calculator's results, else from info or arrays."""
     results = getattr(atoms.calc, "results", {})
     if name in results:
         return results[name]  # type: ignore[no-any-return]
@@ -155,7 +156,7 @@ def _default_label(atoms: Atoms, name: str) -> object | None:
 
 
 def disagreements(atoms: Atoms, keys: LabelKeys) -> list[str]:
-    """Names of labels that nobody named and that differ between the structure and its calculator, which is believed."""
+    """List unnamed labels whose values differ between the structure and its calculator, which takes precedence."""
     results = getattr(atoms.calc, "results", {})
     names = [kind for kind in KINDS if getattr(keys, kind) is None]
     own = {name: atoms.info.get(name, atoms.arrays.get(name)) for name in names if name in results}
@@ -163,13 +164,13 @@ def disagreements(atoms: Atoms, keys: LabelKeys) -> list[str]:
 
 
 def _require_one_place(atoms: Atoms, keys: LabelKeys, place: str, checked: Collection[Kind]) -> None:
-    """Labels that nobody named come from one place: all from the calculator, or all with the structure."""
+    """Check that unnamed labels come from one place: all from the calculator, or all from the structure."""
     own = {*atoms.info, *atoms.arrays}
     results = set(getattr(atoms.calc, "results", {}))
     named = {"stress"} if keys.virial or keys.vasp_stress else set()
     looked = [kind for kind in KINDS if kind in checked and kind not in named and getattr(keys, kind) is None]
     if "stress" in looked and not atoms.pbc.all():
-        looked.remove("stress")  # it is not taken
+        looked.remove("stress")  # the stress of such a structure is not taken
     there = [kind for kind in looked if kind in results]
     here = [kind for kind in looked if kind in own and kind not in results]
     if not there or not here:
@@ -177,31 +178,31 @@ def _require_one_place(atoms: Atoms, keys: LabelKeys, place: str, checked: Colle
     first, second = (" and ".join(f"'{kind}'" for kind in kinds) for kinds in (here, there))
     every = ", ".join(f"{kind}: {kind}" for kind in KINDS if kind in (*here, *there))
     raise DatasetError(
-        f"{place}: {first} stands in the structure (info or arrays) and {second} in the calculator's results, so they may "
-        f"be of two methods; if they belong together, name them: keys: {{{every}}}"
+        f"{place}: {first} is in the structure (info or arrays) but {second} in the calculator's results, so they may be of "
+        f"two methods; if they belong together, name them: keys: {{{every}}}"
     )
 
 
 def extract_labels(
     atoms: Atoms, keys: LabelKeys, units: Units, place: str, checked: Collection[Kind] = KINDS
 ) -> tuple[dict[Kind, Any], dict[Kind, str]]:
-    """The labels of one structure in eV and Angstrom.
+    """Extract the labels of one structure, in eV and Angstrom.
 
     Args:
-        atoms: as ASE read it, lengths still in the file's unit.
-        keys: where to look.
-        units: the file's units.
-        place: file and frame, for messages.
-        checked: labels whose faults are errors; a faulty label of another kind is left out.
+        atoms: Structure as read by ASE, with lengths in the file's unit.
+        keys: Names of the labels.
+        units: Units of the file.
+        place: File and frame, for messages.
+        checked: Labels whose faults are errors; other faulty labels are left out.
 
     Returns:
-        Those of energy, forces [n_atoms, 3] and stress [3, 3] that are there, and for each of the others of which the frame
-        holds something, why it is not taken. A stress is taken only from structures that are periodic in all three
-        directions: others have no volume that it could refer to.
+        The labels that are present of energy, forces [n_atoms, 3] and stress [3, 3], and the reasons why related data
+        of the others is not taken. A stress is taken only from structures that are periodic in all three directions;
+        others have no volume to refer to.
 
     Raises:
-        DatasetError: a label has the wrong shape, is not finite, or is named and stands in two places with different
-            values; labels that are not named stand in different places.
+        DatasetError: a label has the wrong shape or is not finite, a named label has different values in two places, or
+            unnamed labels are in different places.
     """
     _require_one_place(atoms, keys, place, checked)
     labels: dict[Kind, Any] = {}
@@ -214,7 +215,7 @@ def extract_labels(
             if kind in checked:
                 raise
             reason = str(error).removeprefix(f"{place}: ")
-            absent[kind] = f"are left out as they have no weight and are faulty ({reason})"
+            absent[kind] = f"are faulty and left out, since they have no weight ({reason})"
             continue
         if isinstance(label, str):
             absent[kind] = label
@@ -228,7 +229,7 @@ def extract_labels(
 
 
 def _taken_by(keys: dict[str, str]) -> str:
-    """How the keys that take a label are written in a recipe and on a command line."""
+    """Describe the keys that take a label, as written in a recipe and on a command line."""
     recipe = ", ".join(f"keys.{key}: {name}" for key, name in keys.items())
     return f"{recipe} or {' '.join(f'--key {key}={name}' for key, name in keys.items())} takes it"
 
@@ -248,21 +249,21 @@ def _forces(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> NDArray[
 
 
 def _stress(atoms: Atoms, keys: LabelKeys, units: Units, place: str) -> NDArray[np.float64] | str | None:
-    """The stress [3, 3] in eV/Angstrom^3, from a stress or a virial, or why it is not taken."""
+    """Return the stress [3, 3] in eV/Angstrom^3 from a stress or virial, or the reason why it is not taken."""
     given = keys.vasp_stress or keys.virial or keys.stress
     name = given or "stress"
     value = _default_label(atoms, name) if given is None else find_label(atoms, name, place)
     if value is None:
         return None
     if not atoms.pbc.all():
-        return f"hold '{name}', but are not periodic in all three directions, and their stress is not trained on"
+        return f"hold '{name}', but are not periodic in all three directions, so their stress is not used"
     if keys.vasp_stress is not None:
         array = number_array(value, ((6,),), place, name)
         return full_tensor(-array * KBAR, keys.stress_order or VASP)
     array = number_array(value, ((6,), (9,), (3, 3)), place, name)
     if array.size != 6 and keys.stress_order is not None:
         raise DatasetError(
-            f"{place}: label '{name}' has shape {list(array.shape)}, and keys.stress_order is '{keys.stress_order}', which "
+            f"{place}: label '{name}' has shape {list(array.shape)}, but keys.stress_order is '{keys.stress_order}', which "
             "is an order of six numbers; leave stress_order out"
         )
     full = full_tensor(array, keys.stress_order or VOIGT) if array.size == 6 else array.reshape(3, 3)

@@ -1,4 +1,4 @@
-"""Samples that stay in their files until they are asked for, beside lists of samples in memory."""
+"""Samples that stay in their files until needed, with the same interface as lists of samples in memory."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class FrameFile(Protocol):
         ...
 
     def __getitem__(self, number: int) -> Sample:
-        """The frame of this number, from 0."""
+        """Read the frame of this number, from 0."""
         ...
 
 
 class LazySamples(Sequence[Sample]):
-    """Samples of which each is read when it is asked for; nothing is kept.
+    """Sequence of samples that are read on access and not kept.
 
     Args:
         sources: Files, and lists of samples in memory.
-        places: [n, 2], number of the source and place in it, for each sample.
+        places: Number of the source and place in it for each sample [n, 2].
     """
 
     def __init__(self, sources: Sequence[FrameFile | Sequence[Sample]], places: NDArray[np.int64]) -> None:
@@ -42,7 +42,7 @@ class LazySamples(Sequence[Sample]):
 
     @classmethod
     def of_file(cls, file: FrameFile, numbers: Sequence[int]) -> LazySamples:
-        """Some frames of a file, in the order given."""
+        """Select frames of a file, in the given order."""
         return cls([file], np.array([(0, number) for number in numbers], dtype=np.int64).reshape(-1, 2))
 
     def __len__(self) -> int:
@@ -61,11 +61,11 @@ class LazySamples(Sequence[Sample]):
         return self._sources[source][place]
 
     def subset(self, indices: Iterable[int]) -> LazySamples:
-        """The samples of these places, in that order."""
+        """Return the samples at these places, in that order."""
         return LazySamples(self._sources, self._places[np.fromiter(indices, dtype=np.int64)])
 
     def marks(self) -> Iterator[Mark]:
-        """File, part and number of each frame; files are not read for it."""
+        """Iterate over file, part and number of each frame, without reading frames from files."""
         for source, place in self._places.tolist():
             held: Any = self._sources[source]
             if isinstance(held, Sequence):
@@ -75,7 +75,7 @@ class LazySamples(Sequence[Sample]):
 
 
 def joined_samples(parts: Sequence[Sequence[Sample]]) -> Sequence[Sample]:
-    """Samples of several sources as one: a list where all of them are in memory."""
+    """Join the samples of several sources; the result is a list if all of them are in memory."""
     if not any(isinstance(part, LazySamples) for part in parts):
         return [sample for part in parts for sample in part]
     sources: list[Any] = []
@@ -91,12 +91,12 @@ def joined_samples(parts: Sequence[Sequence[Sample]]) -> Sequence[Sample]:
 
 
 def chosen(samples: Sequence[Sample], indices: Iterable[int]) -> Sequence[Sample]:
-    """The samples of these places, in that order: a list where they are in memory."""
+    """Return the samples at these places, in that order; as a list if they are in memory."""
     return samples.subset(indices) if isinstance(samples, LazySamples) else [samples[int(index)] for index in indices]
 
 
 def marks_of(samples: Sequence[Sample]) -> Iterator[Mark]:
-    """File, part and number of each frame, without reading frames that are not in memory."""
+    """Iterate over file, part and number of each frame, without reading frames from files."""
     if isinstance(samples, LazySamples):
         return samples.marks()
     return ((sample.path, sample.archive_part, sample.frame) for sample in samples)

@@ -1,7 +1,7 @@
-"""Frames in LMDB, in the format of ASE's databases (``.aselmdb``), by the package `ase-db-backends`.
+"""Frames in LMDB, in the format of ASE's databases (``.aselmdb``), through the package `ase-db-backends`.
 
-Energies (eV), forces (eV/Angstrom) and stresses (eV/Angstrom^3) stand where ASE looks for results; the kind of configuration
-and stated weights in `data`.
+Energies (eV), forces (eV/Angstrom) and stresses (eV/Angstrom^3) are stored where ASE looks for results; the kind of
+configuration and the weights of frames are in `data`.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from mlff_calc.errors import DatasetError
 from mlff_calc.graph.keys import get_key
 
 _OPEN: WeakValueDictionary[tuple[int, Path], Any] = WeakValueDictionary()
-"""Open databases by process and path: LMDB opens a file once in a process."""
+"""Open databases by process and path, since LMDB allows only one opening of a file per process."""
 
 
 def _connect(path: Path, **options: Any) -> Any:  # noqa: ANN401
-    """ASE's database; a DatasetError where the package is missing or the file is none."""
+    """Open a database by ASE; raises a DatasetError where the package is missing or the file is invalid."""
     try:
         return ase.db.connect(path, type="aselmdb", use_lock_file=False, **options)
     except ImportError as error:
         raise DatasetError(
-            "ASE reads and writes LMDB (.aselmdb) by a package that is not installed; pip install 'mlff_calc[lmdb]', or "
-            "take HDF5 (.h5)"
+            "ASE reads and writes LMDB (.aselmdb) through a package that is not installed; pip install "
+            "'mlff_calc[lmdb]', or use HDF5 (.h5)"
         ) from error
     except Exception as error:  # lmdb's own errors
         raise DatasetError(f"{path} cannot be opened as LMDB ({error}); is it complete?") from error
 
 
 class LMDBFrames:
-    """A file of frames; opened anew in every process that reads from it.
+    """A file of frames, opened again in every process that reads it.
 
     Args:
-        path: The file.
-        sample: Function that makes a sample of a structure as ASE reads it and the number of the frame.
+        path: LMDB file.
+        sample: Function that turns a structure read by ASE and the number of its frame into a sample.
     """
 
     def __init__(self, path: Path, sample: Callable[[Atoms, int], Sample]) -> None:
@@ -68,12 +68,12 @@ class LMDBFrames:
         return self._open[1]
 
     def __getitem__(self, number: int) -> Sample:
-        """The frame of this number; a DatasetError where it is damaged."""
+        """Read the frame of this number; raises a DatasetError where it is damaged."""
         try:
             row = self._database()._get_row_by_index(number)
             atoms = row.toatoms()
             atoms.info |= {**row.key_value_pairs, **row.data}
-        except Exception as error:  # whatever ASE and zlib meet in a broken file
+        except Exception as error:  # ASE and zlib may raise any error on a broken file
             raise DatasetError(
                 f"{self.path}, frame {number} cannot be read ({type(error).__name__}: {error}); make the file again"
             ) from error
@@ -81,10 +81,10 @@ class LMDBFrames:
 
 
 class LMDBWriter:
-    """Writes frames to a new file, as they come.
+    """Writes frames to a new file.
 
     Args:
-        path: The file; there is none.
+        path: File to write, which must not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,7 +94,7 @@ class LMDBWriter:
         self._database.metadata = {"labels": units, "length_unit": "Angstrom"}
 
     def write(self, samples: Sequence[Sample]) -> None:
-        """Append some frames."""
+        """Append frames."""
         self._database.txn = self._database.env.begin(write=True)
         try:
             for sample in samples:
@@ -110,7 +110,7 @@ class LMDBWriter:
             del self._database.txn
 
     def close(self) -> None:
-        """Write what is left, and remove the lock that LMDB leaves."""
+        """Flush the file, and remove the lock file that LMDB leaves."""
         self._database.env.sync(True)
         self._database.close()
         self._path.with_name(f"{self._path.name}-lock").unlink(missing_ok=True)

@@ -1,17 +1,17 @@
-"""Archives of numpy arrays: revised MD17 and arrays under the usual short names.
+"""Archives of numpy arrays: revised MD17, and arrays under the usual short names.
 
-Layouts, told apart by their keys:
+The layout is recognized by the keys:
 
 ==========================================  =====================================================  ==================
-keys                                        what                                                   units when not given
+keys                                        content                                                units when not given
 ==========================================  =====================================================  ==================
 nuclear_charges, coords, energies, forces   revised MD17 as published                              kcal/mol, Angstrom
-z, R_train, E_train, F_train, R_test, ...   a cut of it with parts ``train`` and ``test``          kcal/mol, Angstrom
+z, R_train, E_train, F_train, R_test, ...   part of it, as ``train`` and ``test``                 kcal/mol, Angstrom
 z, R, E, F and, if periodic, cell           MD17 as published, and many others                     must be given
 ==========================================  =====================================================  ==================
 
-``z`` is [n_atoms], or [n_frames, n_atoms] padded with zeros; energies and forces may be missing in the last layout. A file
-that states ``e_unit`` and ``r_unit`` is taken at its word.
+``z`` is [n_atoms], or [n_frames, n_atoms] padded with zeros; energies and forces may be missing in the last layout.
+Units that the file states as ``e_unit`` and ``r_unit`` are used.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ _READ = {
     *ORIGINAL.values(), *SHORT.values(), "cell", "e_unit", "r_unit",
     *(f"{short}_{part}" for short in "REF" for part in ("train", "test")),
 }  # fmt: skip
-"""Arrays that are read; others may be of any size and kind."""
+"""Names of arrays that are read; others may have any size and kind."""
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Names of the arrays in a file, and the units that the layout implies."""
+    """Names of the arrays in a file, and units implied by the layout."""
 
     names: dict[str, str]
     units: Units | None
 
 
 def read_npz(path: Path, part: str | None, units: Units | None, rmd17: bool = False) -> list[Sample]:
-    """All frames of an archive.
+    """Read all frames of an archive.
 
     Args:
-        path: the file.
+        path: Archive.
         part: ``train`` or ``test`` for files with parts, else None.
-        units: the file's units; None for those that the layout or the file itself implies.
-        rmd17: take MD17's units for granted.
+        units: Units of the file; None for those implied by the layout or stated in the file.
+        rmd17: Whether to assume MD17's units.
 
     Returns:
         The frames in order, in eV and Angstrom.
 
     Raises:
-        DatasetError: unreadable, unknown layout, a part that is not there, units that nobody states, arrays that do not
-            fit together or are not finite.
+        DatasetError: the file is unreadable, its layout or units are unknown, a part is missing, or arrays are not
+            finite or do not fit together.
     """
     keys = archive_keys(path)
     arrays = read_arrays(path, sorted(keys & _READ)) | dict.fromkeys(keys - _READ, np.zeros(0))
@@ -68,14 +68,14 @@ def read_npz(path: Path, part: str | None, units: Units | None, rmd17: bool = Fa
     known = units or layout.units or _stated_units(path, arrays) or (MD17_UNITS if rmd17 else None)
     if known is None:
         raise DatasetError(
-            f"{path} does not say its units; give them, for example units: {{energy: kcal/mol, length: Angstrom}} for "
+            f"{path} does not state its units; give them, for example units: {{energy: kcal/mol, length: Angstrom}} for "
             "MD17, or units: {energy: eV}"
         )
     return _frames(path, arrays, layout.names, known)
 
 
 def _find_layout(arrays: dict[str, NDArray], path: Path, part: str | None) -> _Layout:
-    """Which layout a file has."""
+    """Recognize the layout of a file."""
     if part is not None and part not in ("train", "test"):
         raise DatasetError(f"{path}: unknown part '{part}'; rMD17 archives have the parts train and test")
     if {"z", "R_train"} <= arrays.keys():
@@ -99,7 +99,7 @@ def _find_layout(arrays: dict[str, NDArray], path: Path, part: str | None) -> _L
 
 
 def _stated_units(path: Path, arrays: dict[str, NDArray]) -> Units | None:
-    """Units that the file itself states, as sGDML's archives do."""
+    """Read units that the file states, as sGDML's archives do."""
     if "e_unit" not in arrays or "r_unit" not in arrays:
         return None
     energy, length = (one_text(path, name, arrays[name]) for name in ("e_unit", "r_unit"))
@@ -108,10 +108,10 @@ def _stated_units(path: Path, arrays: dict[str, NDArray]) -> Units | None:
 
 
 def _species(path: Path, name: str, numbers: NDArray) -> NDArray[np.int64]:
-    """Atomic numbers as integers; zeros only where frames of several sizes are padded.
+    """Return atomic numbers as integers; zeros are allowed only as padding of frames of several sizes.
 
     Raises:
-        DatasetError: numbers that are no atomic numbers, or a frame without atoms.
+        DatasetError: a number is not an atomic number, or a frame has no atoms.
     """
     place = f"{path}: '{name}'"
     if numbers.dtype.kind not in "iuf":
@@ -123,7 +123,7 @@ def _species(path: Path, name: str, numbers: NDArray) -> NDArray[np.int64]:
     if wrong.any():
         value = numbers[wrong][0]
         hint = " (zeros only pad the frames of [n_frames, n_atoms])" if value == 0 else ""
-        raise DatasetError(f"{place} holds {value}, which is no atomic number from 1 to 118{hint}; correct the file")
+        raise DatasetError(f"{place} holds {value}, which is not an atomic number from 1 to 118{hint}; correct the file")
     empty = whole.reshape(-1, whole.shape[-1]).max(axis=1, initial=0) == 0
     if empty.any():
         raise DatasetError(f"{place}: frame {int(np.argmax(empty))} has no atoms; correct the file")
@@ -131,7 +131,7 @@ def _species(path: Path, name: str, numbers: NDArray) -> NDArray[np.int64]:
 
 
 def _frames(path: Path, arrays: dict[str, NDArray], names: dict[str, str], units: Units) -> list[Sample]:
-    """Samples from arrays."""
+    """Build samples from arrays."""
     positions = arrays[names["R"]]
     if positions.ndim != 3 or positions.shape[2] != 3:
         raise DatasetError(f"{path}: '{names['R']}' has shape {list(positions.shape)}, expected [n_frames, n_atoms, 3]")

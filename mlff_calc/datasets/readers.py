@@ -1,4 +1,4 @@
-"""Files to samples: any file that ASE reads, extxyz with configurable keys, npz archives, HDF5 and LMDB."""
+"""Reading samples from files: any file that ASE reads, extxyz with configurable keys, npz archives, HDF5 and LMDB."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from mlff_calc.near import nearest, suggestion
 logger = logging.getLogger(__name__)
 
 STORED = {"hdf5": ".h5", "aselmdb": ".aselmdb"}
-"""Formats whose frames are read one by one, and the endings of their files."""
+"""Formats with random access to frames, and the suffixes of their files."""
 T = TypeVar("T")
 
 
@@ -45,23 +45,23 @@ def read_structures(
     """Read structures with their labels.
 
     Args:
-        path: the file; gzipped files are read as they are.
-        index: which frames, as in ASE: ``":"``, ``"10:20"``, ``-1``. Others are neither parsed nor checked.
-        keys: names of the labels in files that ASE reads; by default energy, forces and stress, wherever ASE put them.
-        format: ``npz`` or ``rmd17`` for archives, ``hdf5``, ``aselmdb``, else one of ASE's format names; None to go by the
-            file's name.
+        path: File, which may be compressed.
+        index: Frames, as in ASE: ``":"``, ``"10:20"``, ``-1``. Others are neither parsed nor checked.
+        keys: Names of the labels in files that ASE reads; by default energy, forces and stress, at ASE's places.
+        format: ``npz`` or ``rmd17`` for archives, ``hdf5``, ``aselmdb``, or one of ASE's format names; None to decide
+            by the file's name.
         part: ``train`` or ``test`` for rMD17 archives with parts.
-        units: the file's units; None for eV and Angstrom (kcal/mol for rMD17 archives).
-        checked: labels whose faults are errors; in files that ASE reads a faulty label of another kind is left out, and
-            `Sample.absent` says so.
+        units: Units of the file; None for eV and Angstrom (kcal/mol for rMD17 archives).
+        checked: Labels whose faults are errors. In files that ASE reads, other faulty labels are left out and recorded
+            in `Sample.absent`.
 
     Returns:
         The frames in order, in eV and Angstrom.
 
     Raises:
-        DatasetError: the file is missing (the nearest name is given), unreadable or empty; a label named in `keys` is in
-            no frame; a label has the wrong shape, holds values that are not finite, or stands in two places that differ
-            (file, frame and key are named).
+        DatasetError: the file is missing (the message gives the nearest name), unreadable or empty; a label named in
+            `keys` is in no frame; or a label has the wrong shape, is not finite, or has different values in two places
+            (the message names file, frame and key).
     """
     return list(open_structures(path, index, keys, format=format, part=part, units=units, checked=checked))
 
@@ -76,9 +76,10 @@ def open_structures(
     units: Units | None = None,
     checked: Collection[Kind] = KINDS,
 ) -> Sequence[Sample]:
-    """The same, but frames of HDF5 and LMDB stay in their file and are read when they are asked for.
+    """Open structures like `read_structures`, but leave frames of HDF5 and LMDB in their file until they are needed.
 
-    Arguments and errors are those of `read_structures`; a damaged frame of HDF5 or LMDB is an error when it is read.
+    Arguments and errors are those of `read_structures`; a damaged frame of HDF5 or LMDB raises its error when it is
+    read.
     """
     file = existing_file(path)
     if format in STORED or (format is None and file.suffix in STORED.values()):
@@ -98,10 +99,10 @@ def open_structures(
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
-    """The path of a file that is there; a DatasetError with the nearest name where it is not."""
+    """Return the path of an existing file; raises a DatasetError with the nearest name where there is none."""
     try:
         file = Path(path).expanduser()
-    except RuntimeError as error:  # ~name of nobody, or ~ of a user without a home folder
+    except RuntimeError as error:  # unknown user in ~name, or no home folder
         raise DatasetError(f"the path {os.fspath(path)!r} names no home folder ({error}); write the path out") from error
     if file.is_file():
         return file
@@ -117,7 +118,7 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
 def _read_with_ase(
     file: Path, index: str | int | slice, keys: LabelKeys, format: str | None, units: Units, checked: Collection[Kind]
 ) -> list[Sample]:
-    """The chosen frames of a file that ASE reads."""
+    """Read the chosen frames of a file with ASE."""
     frames = read_frames_with_ase(file, index, format)
     _require_named([atoms for _, atoms in frames], keys, file)
     samples = [_sample(atoms, number, file, keys, units, checked) for number, atoms in frames]
@@ -129,7 +130,7 @@ def _read_with_ase(
 def _sample(
     atoms: Atoms, number: int, file: Path, keys: LabelKeys, units: Units, checked: Collection[Kind] = KINDS
 ) -> Sample:
-    """A frame as ASE read it, as a sample."""
+    """Turn a frame read by ASE into a sample."""
     place = f"{file}, frame {number}"
     check_occupancy(atoms, place)
     labels, absent = extract_labels(atoms, keys, units, place, checked)
@@ -145,7 +146,7 @@ def _stored(
     file: Path, index: str | int | slice, keys: LabelKeys, format: str, part: str | None, units: Units | None,
     checked: Collection[Kind],
 ) -> LazySamples:  # fmt: skip
-    """The chosen frames of HDF5 or LMDB."""
+    """Open the chosen frames of HDF5 or LMDB."""
     if part is not None:
         raise DatasetError(f"{file}: only rMD17 archives have parts; leave part: {part} out and split the frames")
     frames: FrameFile
@@ -159,7 +160,7 @@ def _stored(
         own = {kind: name for kind, name in keys.named().items() if kind != name}
         if own or keys.forces_sign != 1 or (units is not None and units.factors() != Units().factors()):
             raise DatasetError(
-                f"{file}: its labels have names and units of their own (eV, Angstrom), and neither keys nor units can be "
+                f"{file}: the names and units of its labels are fixed (eV, Angstrom), so neither keys nor units can be "
                 "chosen; leave them out, or give keys and units to each of the other files"
             )
         frames = HDF5Frames(file)
@@ -175,10 +176,10 @@ def stream_structures(
     part: str | None = None,
     units: Units | None = None,
 ) -> Iterator[Sample]:
-    """The samples of `read_structures` one by one, where the format allows it without the others in memory.
+    """Iterate over the samples of `read_structures`, if possible with only one of them in memory.
 
     Raises:
-        DatasetError: see `read_structures`. That a label named in `keys` is in no frame is known at the end.
+        DatasetError: see `read_structures`. A label named in `keys` that is in no frame is noticed only at the end.
     """
     file = existing_file(path)
     name = file.suffix if format is None else format
@@ -204,27 +205,27 @@ def stream_structures(
 
 
 def _say_disagreements(differ: list[str], file: Path) -> None:
-    """Warn where labels stand in two places that differ; `differ` names one for each frame and label."""
+    """Warn of labels with different values in two places; `differ` has one name for each frame and label."""
     if differ:
         logger.warning(
             "%s: %s of the structures (info or arrays) differ from the calculator's results in %d places; all labels are "
-            "taken from the calculator. To take the others, save them under names of their own and give these in keys",
+            "taken from the calculator. To use the others, save them under other names and give these in keys",
             file, " and ".join(sorted(set(differ))), len(differ),
         )  # fmt: skip
 
 
 def _say_supposed_units(units: Units | None, samples: list[Sample], file: Path) -> None:
-    """Warn where the unit of forces is a custom of programs and not what the user said."""
+    """Warn if the unit of forces is assumed from the custom of programs and not given by the user."""
     if units is not None and units.forces_are_supposed and any(sample.forces is not None for sample in samples):
         logger.warning(
-            "%s: forces are taken in %s/Bohr, as programs write them beside positions in %s; give units.forces "
-            "(%s/Bohr, or %s/%s) to say so or otherwise",
+            "%s: forces are assumed to be in %s/Bohr, as programs write them beside positions in %s; give units.forces "
+            "(%s/Bohr, or %s/%s) to confirm or correct this",
             file, units.energy, units.length, units.energy, units.energy, units.length,
         )  # fmt: skip
 
 
 def _require_named(frames: list[Atoms], keys: LabelKeys, file: Path) -> None:
-    """Refuse a file in which a label that the user named is in no frame; isolated atoms need an energy only."""
+    """Refuse a file in which no frame has a label named by the user; isolated atoms need only an energy."""
     only_isolated = all(is_marked(str(atoms.info.get(keys.config_type, ""))) for atoms in frames)
     for kind, name in keys.named().items():
         if only_isolated and kind != "energy":
@@ -234,13 +235,13 @@ def _require_named(frames: list[Atoms], keys: LabelKeys, file: Path) -> None:
         have = sorted({entry for atoms in frames[:20] for entry in available_names(atoms)})
         hint = suggestion(name, have, after=" ")
         raise DatasetError(
-            f"{file}: no frame holds the {kind} label '{name}' that was asked for: {hint}The frames hold {have}; "
+            f"{file}: no frame holds the {kind} label '{name}' that was requested: {hint}The frames hold {have}; "
             f"correct keys.{kind}"
         )
 
 
 def _select(samples: Sequence[T], index: str | int | slice, file: Path) -> Sequence[T]:
-    """The frames that an ASE index names."""
+    """Select the frames of an ASE index."""
     if not samples:
         raise DatasetError(f"{file} holds no structures; name another file")
     try:

@@ -20,19 +20,19 @@ KINDS: tuple[Kind, ...] = ("energy", "forces", "stress")
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A structure and what is known about it.
+    """A structure with its labels and origin.
 
     Attributes:
-        atoms: the structure, without calculator and constraints.
-        energy: eV, or None where there is none.
-        forces: [n_atoms, 3] eV/Angstrom, unconstrained, or None.
-        stress: [3, 3] eV/Angstrom^3, tensile positive, or None.
-        config_type: what kind of configuration the file calls it; empty where it does not say.
-        path: the file.
-        frame: number of the frame in the file (in the part, for files with parts), from 0.
-        absent: for a label that is not there although the frame holds something of its kind: why.
-        archive_part: part of the archive, for files with parts; else empty.
-        stated_weights: what the file says of the frame's weights, by the names of `datasets.weights.NAMES`, unchecked.
+        atoms: Structure, without calculator and constraints.
+        energy: Total energy in eV, or None.
+        forces: Unconstrained forces [n_atoms, 3] in eV/Angstrom, or None.
+        stress: Stress [3, 3] in eV/Angstrom^3, tensile positive, or None.
+        config_type: Kind of configuration in the file; empty where there is none.
+        path: File.
+        frame: Number of the frame in the file (in the part, for files with parts), from 0.
+        absent: Reasons, by label, why related data in the frame is not taken as that label.
+        archive_part: Part of the archive, for files with parts; else empty.
+        stated_weights: Weights in the file, by the names of `datasets.weights.NAMES`, unchecked.
     """
 
     atoms: Atoms
@@ -52,7 +52,7 @@ class Sample:
         return f"{self.path}, frame {self.frame}"
 
     def labels(self) -> dict[Kind, float | NDArray[np.float64]]:
-        """The labels that are there, by kind."""
+        """Return the labels that are present, by kind."""
         found: dict[Kind, float | NDArray[np.float64]] = {}
         if self.energy is not None:
             found["energy"] = self.energy
@@ -64,20 +64,20 @@ class Sample:
 
 
 def number_array(value: object, shapes: tuple[tuple[int, ...], ...], place: str, key: str) -> NDArray[np.float64]:
-    """A label as a float64 array of one of the allowed shapes, every number finite.
+    """Check a label, and return it as a float64 array of one of the allowed shapes.
 
     Args:
-        value: what the file holds.
-        shapes: allowed shapes; () for a scalar, which one-element arrays pass as well.
-        place: file and frame, for messages.
-        key: name of the label in the file, for messages.
+        value: Content of the file.
+        shapes: Allowed shapes; () for a scalar, which also allows one-element arrays.
+        place: File and frame, for messages.
+        key: Name of the label in the file, for messages.
 
     Raises:
-        DatasetError: not numbers, another shape, or values that are not finite.
+        DatasetError: the label is not numeric, has another shape, or is not finite.
     """
     try:
         given = np.asarray(value)
-        if given.dtype.kind in "cmMV":  # numpy would drop imaginary parts and units of time
+        if given.dtype.kind in "cmMV":  # numpy would silently drop imaginary parts and units of time
             raise TypeError(given.dtype.name)
         array = np.array(given, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:

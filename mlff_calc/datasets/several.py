@@ -1,4 +1,4 @@
-"""Several data files at once: patterns for names, short names for reports, and no frame twice."""
+"""Reading several data files: patterns of names, short names for reports, and no frame twice."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mlff_calc.errors import DatasetError
 
 
 def matching_files(name: str, folder: str | os.PathLike[str] = ".") -> list[Path]:
-    """The files that a name or a pattern stands for.
+    """Return the files that match a name or a pattern.
 
     Args:
-        name: A path, or a pattern with ``*``, ``?``, ``[abc]`` or ``**`` (any folders between), read as a shell does: names
-            that begin with a dot are passed over. A file that bears the very name is meant itself.
-        folder: Where relative names begin; nothing in its own path is a pattern.
+        name: Path, or a pattern with ``*``, ``?``, ``[abc]`` or ``**`` (any folders between), read as in a shell: names
+            that begin with a dot are skipped. An existing file of exactly this name comes first.
+        folder: Folder of relative names; special characters in its own path are no pattern.
 
     Returns:
-        One path for a name; those of a pattern, sorted by their parts.
+        One path for a name; all matches of a pattern, sorted by their parts.
 
     Raises:
-        DatasetError: There is no such file (the nearest name is given), or nothing matches; names pattern and folder.
+        DatasetError: There is no such file (the message gives the nearest name), or nothing matches the pattern.
     """
     if "\0" in name:
         raise DatasetError(f"the path {name!r} holds a NUL character; correct it")
@@ -48,7 +48,7 @@ def matching_files(name: str, folder: str | os.PathLike[str] = ".") -> list[Path
 
 
 def short_names(paths: Iterable[Path]) -> dict[Path, str]:
-    """For each path its name, with as many folders before it as are needed to tell it from the others."""
+    """Return for each path its name, with as many folders as needed to distinguish it from the others."""
     every = list(dict.fromkeys(paths))
     names: dict[Path, str] = {}
     for path in every:
@@ -61,13 +61,13 @@ def short_names(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def refuse_frames_twice(read: Sequence[tuple[Path, Sequence[Sample]]]) -> None:
-    """Refuse a frame that several entries name, under whatever names: links and copies of a file are the same file.
+    """Refuse frames that several entries name, also through links and copies, which count as the same file.
 
     Args:
-        read: For each entry its file and what was read from it.
+        read: File and samples of each entry.
 
     Raises:
-        DatasetError: One frame is there twice; names both files and the frame.
+        DatasetError: A frame occurs twice; the message names both files and the frame.
     """
     sizes: dict[int, list[Path]] = {}
     for path, _ in read:
@@ -82,7 +82,7 @@ def refuse_frames_twice(read: Sequence[tuple[Path, Sequence[Sample]]]) -> None:
             same = "" if seen[key] == path else f" (the same file as {seen[key]})"
             raise DatasetError(
                 f"frames of {path}{same} are named twice, {len(twice)} in all, the first is frame {key[2]}; leave one of "
-                "the two out, or give each an index of its own"
+                "the two out, or give each its own index"
             )
         seen |= dict.fromkeys(own, path)
 

@@ -1,4 +1,4 @@
-"""Names under which programs of the field write labels, so that none is passed over without a word."""
+"""Names under which common programs write labels, so that no label is overlooked silently."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _OTHER_THINGS = {
     "point", "gap", "band", "hull", "correction", "dispersion", "error", "errors", "std", "uncertainty", "sigma", "variance",
     "max", "fmax", "constant", "constants", "key", "unit", "units", "norm", "mask", "name", "id", "time", "cutoff",
 }  # fmt: skip
-"""Words beside which a word such as energy means something else than the label."""
+"""Words that show that a name with a word such as energy means something other than the label."""
 
 
 def _words(name: str) -> list[str]:
-    """The parts of a name in small letters: ``dft.Forces-raw`` is dft, forces, raw."""
+    """Split a name into lower-case words: ``dft.Forces-raw`` gives dft, forces, raw."""
     return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
 
 
 def kind_of_name(name: str) -> str | None:
-    """Which label a name means (`energy`, `forces`, `stress`, `virial`), as far as names of the field go; else None.
+    """Return the label that a name means (`energy`, `forces`, `stress`, `virial`) by common usage; None if none.
 
-    Case does not matter, nor does what stands before or after it: `REF_forces`, `dft-virial`, `corrected_total_energy`. A
-    name with a word that makes it another thing (`kinetic_energy`, `config_forces_weight`, `energy_per_atom`) is none.
+    Case, prefixes and suffixes are ignored: `REF_forces`, `dft-virial`, `corrected_total_energy`. Names with a word
+    that changes the meaning (`kinetic_energy`, `config_forces_weight`, `energy_per_atom`) mean no label.
     """
     plain = name.lower().replace("-", "_")
     if plain in _SPELLED:
@@ -55,11 +55,11 @@ def is_gradient(name: str) -> bool:
 
 
 def spelled(names: Iterable[str], kind: str) -> list[tuple[str, dict[str, str]]]:
-    """What names there are for a label, with the keys of `data.keys` that take each.
+    """List the names that may hold a label, with the keys of `data.keys` that take each.
 
     Args:
-        names: under which a frame holds data.
-        kind: `energy`, `forces` or `stress`; a virial serves for a stress.
+        names: Names of the data in a frame.
+        kind: `energy`, `forces` or `stress`; a virial counts as a stress.
     """
     wanted = ("stress", "virial") if kind == "stress" else (kind,)
     found: list[tuple[str, dict[str, str]]] = []

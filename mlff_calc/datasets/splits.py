@@ -1,4 +1,4 @@
-"""Which frames are trained on, validated on and tested on."""
+"""Random division of frames into training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def split_indices(
     """Draw disjoint parts of ``range(n)``.
 
     Args:
-        n: how many frames there are.
-        train: a count (int) or a fraction (float, 0 to 1); None for all that the others leave.
-        valid: the same; None for none.
-        test: the same; None for none.
-        seed: of the draw; the same seed gives the same parts, whatever numpy's global state.
+        n: Number of frames.
+        train: Count (int) or fraction (float, 0 to 1); None for all remaining frames.
+        valid: Count or fraction; None for none.
+        test: Count or fraction; None for none.
+        seed: Seed of the draw; the same seed gives the same parts, independent of numpy's global state.
 
     Returns:
         ``train``, ``valid`` and ``test``, each sorted.
 
     Raises:
-        DatasetError: a count or fraction out of range, more frames asked for than there are, nothing left to train on.
+        DatasetError: a count or fraction is out of range, there are too few frames, or none is left to train on.
     """
     sizes = {name: _count(value, n, name) for name, value in (("valid", valid), ("test", test))}
     sizes["train"] = n - sum(sizes.values()) if train is None else _count(train, n, "train")
@@ -48,7 +48,7 @@ def split_indices(
 
 
 def _count(value: int | float | None, n: int, name: str) -> int:
-    """A count or fraction as a number of frames."""
+    """Convert a count or fraction to a number of frames."""
     if value is None:
         return 0
     is_fraction = isinstance(value, float)

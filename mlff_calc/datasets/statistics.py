@@ -1,4 +1,4 @@
-"""Numbers of a data set that a potential is set up with."""
+"""Statistics of a data set that set up a potential."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mlff_calc.errors import DatasetError
 
 
 def fit_reference_energies(samples: Iterable[Sample], elements: Sequence[int]) -> dict[int, float]:
-    """Energy of each element, so that sums over the atoms come closest to the total energies.
+    """Fit an energy for each element such that sums over atoms come closest to the total energies.
 
-    Least squares over all frames with an energy. Where compositions do not determine the energies (one molecule only),
-    the solution of smallest norm is taken: its sums are right for the compositions that occur.
+    The fit is least squares over all frames with an energy. Where compositions do not determine the energies (a single
+    molecule), the solution of smallest norm is taken, whose sums are right for the compositions that occur.
 
     Args:
-        samples: frames; those without energy are left out.
-        elements: atomic numbers to fit; one that occurs in no frame gets 0.
+        samples: Frames; those without energy are skipped.
+        elements: Atomic numbers to fit; elements that occur in no frame get 0.
 
     Returns:
-        eV by atomic number.
+            Energies (eV) by atomic number.
 
     Raises:
         DatasetError: no frame has an energy, or a frame holds an element that is not listed.
@@ -49,7 +49,7 @@ def fit_reference_energies(samples: Iterable[Sample], elements: Sequence[int]) -
 
 
 def force_rms(samples: Iterable[Sample]) -> float:
-    """Root mean square of all force components, eV/Angstrom.
+    """Return the root mean square of all force components, eV/Angstrom.
 
     Raises:
         DatasetError: no frame has forces.

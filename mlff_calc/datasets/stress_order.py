@@ -1,7 +1,7 @@
-"""The order in which a file writes the six components of a symmetric tensor.
+"""The order in which a file lists the six components of a symmetric tensor.
 
-Programs differ: ASE writes xx yy zz yz xz xy, VASP prints xx yy zz xy yz zx, other codes xx yy zz xy xz yz. The numbers do
-not tell which order it is, and a wrong one mixes up shear stresses without any other sign.
+Programs differ: ASE writes xx yy zz yz xz xy, VASP prints xx yy zz xy yz zx, other codes write xx yy zz xy xz yz. The
+numbers do not show which order is used, and a wrong one silently swaps shear stresses.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ COMPONENTS: tuple[str, ...] = tuple(VOIGT.split())
 
 
 def parsed_order(order: str) -> tuple[tuple[int, int], ...]:
-    """Places in the 3 x 3 tensor of six components, in their order.
+    """Parse an order of six components to their places in the 3 x 3 tensor.
 
     Args:
-        order: Six names such as ``xx yy zz xy yz zx``, with spaces or commas between; ``zx`` is ``xz``.
+        order: Six names such as ``xx yy zz xy yz zx``, separated by spaces or commas; ``zx`` is ``xz``.
 
     Raises:
-        DatasetError: The names are not the six components, each once; says which is missing or named twice.
+        DatasetError: The names are not the six components, each once; the message names the fault.
     """
     places = []
     for name in order.lower().replace(",", " ").split():
         if len(name) != 2 or not set(name) <= set("xyz"):
-            raise DatasetError(f"stress_order is '{order}', where '{name}' is no component; write it like '{VASP}'")
+            raise DatasetError(f"stress_order is '{order}', where '{name}' is not a component; write it like '{VASP}'")
         row, column = sorted("xyz".index(axis) for axis in name)
         places.append((row, column))
     missing = [name for name in COMPONENTS if ("xyz".index(name[0]), "xyz".index(name[1])) not in places]
@@ -39,7 +39,7 @@ def parsed_order(order: str) -> tuple[tuple[int, int], ...]:
 
 
 def full_tensor(six: NDArray[np.float64], order: str) -> NDArray[np.float64]:
-    """The symmetric tensor [3, 3] of six components [6] in the given order."""
+    """Build the symmetric tensor [3, 3] from six components [6] in the given order."""
     full = np.zeros((3, 3))
     for value, (row, column) in zip(six, parsed_order(order), strict=True):
         full[row, column] = full[column, row] = value

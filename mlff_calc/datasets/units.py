@@ -34,16 +34,16 @@ class Units:
     """Units in which a file holds its data.
 
     Attributes:
-        energy: of energies and virials; one of ENERGY_UNITS, in any case.
-        length: of positions and cells; one of LENGTH_UNITS, in any case.
-        forces: an energy over a length, such as ``Hartree/Bohr`` or ``kcal/mol/Angstrom``. None for `energy` over
-            `length`, and over Bohr where the energy is in Hartree or Rydberg: programs that print these energies beside
-            positions in Angstrom print their gradients per Bohr.
-        stress: an energy over a cubed length, such as ``Hartree/Bohr^3``, or one of PRESSURE_UNITS. None for `energy`
-            over `length` cubed; must be given for a stress beside Hartree or Rydberg and a length other than Bohr.
+        energy: Unit of energies and virials, one of ENERGY_UNITS in any case.
+        length: Unit of positions and cells, one of LENGTH_UNITS in any case.
+        forces: Unit of forces, an energy over a length such as ``Hartree/Bohr`` or ``kcal/mol/Angstrom``. None means
+            `energy` over `length`, except that Hartree and Rydberg are taken over Bohr: programs that print these
+            energies with positions in Angstrom print gradients per Bohr.
+        stress: Unit of stress, an energy over a cubed length such as ``Hartree/Bohr^3``, or one of PRESSURE_UNITS. None
+            means `energy` over `length` cubed. It must be given for Hartree or Rydberg with a length other than Bohr.
 
     Raises:
-        DatasetError: an unknown unit.
+        DatasetError: a unit is unknown.
     """
 
     energy: str = "eV"
@@ -61,32 +61,32 @@ class Units:
 
     @property
     def energy_factor(self) -> float:
-        """How many eV one unit of energy is."""
+        """Value of one unit of energy in eV."""
         return _factor(self.energy, ENERGY_UNITS, "energy")
 
     @property
     def length_factor(self) -> float:
-        """How many Angstrom one unit of length is."""
+        """Value of one unit of length in Angstrom."""
         return _factor(self.length, LENGTH_UNITS, "length")
 
     @property
     def forces_are_supposed(self) -> bool:
-        """Whether forces are taken per Bohr because of the energy's unit alone, against the unit of length."""
+        """Whether forces are assumed to be per Bohr because of the unit of energy, although lengths are in another unit."""
         return self.forces is None and self._mixed
 
     @property
     def forces_factor(self) -> float:
-        """How many eV/Angstrom one unit of force is."""
+        """Value of one unit of force in eV/Angstrom."""
         if self.forces is not None:
             return _compound(self.forces, "forces", 1)
         return self.energy_factor / (units.Bohr if self._mixed else self.length_factor)
 
     @property
     def stress_factor(self) -> float:
-        """How many eV/Angstrom^3 one unit of stress is.
+        """Value of one unit of stress in eV/Angstrom^3.
 
         Raises:
-            DatasetError: atomic units of energy beside another length, and nobody says what the stress is in.
+            DatasetError: the unit is ambiguous: atomic units of energy with another length, and `stress` is not given.
         """
         if self.stress is not None:
             return _stress_factor(self.stress)
@@ -98,7 +98,7 @@ class Units:
         return self.energy_factor / self.length_factor**3
 
     def factors(self) -> dict[str, float]:
-        """Factors to eV and Angstrom by kind of label; without `stress` where nobody says what it is in."""
+        """Return factors to eV and Angstrom by kind of label; without `stress` where its unit is ambiguous."""
         known = {"energy": self.energy_factor, "length": self.length_factor, "forces": self.forces_factor}
         return known if self.stress is None and self._mixed else known | {"stress": self.stress_factor}
 
@@ -109,7 +109,7 @@ class Units:
 
 
 def _compound(name: str, label: str, power: int) -> float:
-    """The factor of an energy over a power of a length: `Hartree/Bohr`, `kcal/mol/Angstrom^3`."""
+    """Return the factor of an energy over a power of a length: `Hartree/Bohr`, `kcal/mol/Angstrom^3`."""
     energy, slash, length = name.replace(" ", "").replace("**", "^").rpartition("/")
     if power > 1:
         length, sign, written = length.partition("^")
@@ -125,19 +125,19 @@ def _compound(name: str, label: str, power: int) -> float:
 
 
 def _stress_factor(name: str) -> float:
-    """The factor of a stress, a pressure or an energy over a cubed length."""
+    """Return the factor of a stress, a pressure or an energy over a cubed length."""
     known = _known(name, PRESSURE_UNITS)
     return PRESSURE_UNITS[known] if known is not None else _compound(name, "stress", 3)
 
 
 def _known(name: str, table: dict[str, float]) -> str | None:
-    """A unit as the table spells it, found without regard to case."""
+    """Return a unit in the spelling of the table, ignoring case."""
     wanted = _ALIASES.get(name.lower(), name).lower()
     return next((known for known in table if known.lower() == wanted), None)
 
 
 def _factor(name: str, table: dict[str, float], kind: str) -> float:
-    """The factor of a unit, found without regard to case."""
+    """Return the factor of a unit, ignoring case."""
     known = _known(name, table)
     if known is not None:
         return table[known]

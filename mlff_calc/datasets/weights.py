@@ -1,11 +1,11 @@
-"""Weights of frames in a loss: by kind of configuration, and as the frames themselves state them.
+"""Weights of frames in a loss, by kind of configuration and as given in the frames themselves.
 
-The weight of a label of a frame is a product, every factor 1 where nothing is said:
+The weight of a label of a frame is a product, in which missing factors are 1:
 
     config_weights[config_type]  x  info["config_weight"]  x  info["config_energy_weight" | "config_forces_weight" | ...]
 
-The names are those of MACE. A stress is converted from a virial where the file has one, so that `config_virials_weight` is
-another name of `config_stress_weight`.
+The names are those of MACE. Where a file has a virial it is converted to a stress, so `config_virials_weight` is
+another name for `config_stress_weight`.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ OF_KIND: dict[Kind, tuple[str, ...]] = {
 }
 NAMES = (WHOLE, *(name for names in OF_KIND.values() for name in names))
 LARGEST = 1e6
-"""Of a single factor: beyond it, one frame would be all that a network learns."""
+"""Largest allowed factor. Beyond it, a network would learn from a single frame only."""
 NO_TYPE = "Default"
-"""What a frame without a config type is called."""
+"""Name for frames without a config type."""
 
 
 def type_of(sample: Sample) -> str:
-    """The config type of a frame; ``Default`` where it has none."""
+    """Return the config type of a frame; ``Default`` where it has none."""
     return sample.config_type or NO_TYPE
 
 
 def frame_weights(sample: Sample, by_type: Mapping[str, float], stated: bool = True) -> dict[Kind, float]:
-    """The weight of each label of a frame.
+    """Return the weight of each label of a frame.
 
     Args:
-        sample: The frame.
-        by_type: Weights by config type; 1 for those that are not named.
-        stated: Whether the weights that the frame itself states count.
+        sample: Frame.
+        by_type: Weights by config type; 1 for all others.
+        stated: Whether weights in the frame itself are used.
 
     Raises:
-        DatasetError: A stated weight is no number, negative or not finite; names file, frame, key and value.
+        DatasetError: A weight in the frame is not a number, negative or not finite; the message names file, frame, key
+            and value.
     """
     common = by_type.get(type_of(sample), 1.0)
     if not stated or not sample.stated_weights:
@@ -64,18 +65,18 @@ def frame_weights(sample: Sample, by_type: Mapping[str, float], stated: bool = T
 
 
 def stated_weight(sample: Sample, name: str) -> float:
-    """A weight that a frame states, as a number.
+    """Return a weight in a frame as a number.
 
     Raises:
-        DatasetError: It is no number, negative or not finite; names file, frame, key and value.
+        DatasetError: It is not a number, negative or not finite; the message names file, frame, key and value.
     """
     value = sample.stated_weights[name]
     plain = value.item() if isinstance(value, np.ndarray | np.generic) and value.size == 1 else value
     if isinstance(plain, int | float) and not isinstance(plain, bool) and 0 <= plain <= LARGEST:
         return float(plain)
     raise DatasetError(
-        f"{sample.place}: {name} is {shorten(plain)}, which is no weight; write a number from 0 to {LARGEST:g}, or "
-        "take it out of the frame"
+        f"{sample.place}: {name} is {shorten(plain)}, which is not a valid weight; write a number from 0 to {LARGEST:g}, or "
+        "remove it from the frame"
     )
 
 
@@ -83,12 +84,12 @@ def refuse_unknown_types(by_type: Mapping[str, float], samples: Iterable[Sample]
     """Refuse weights of config types that no frame has.
 
     Args:
-        by_type: Weights by config type; ``Default`` may always stand there.
-        samples: The frames.
-        place: Where the weights are given, for the message.
+        by_type: Weights by config type; ``Default`` is always allowed.
+        samples: Frames.
+        place: Place where the weights are given, for the message.
 
     Raises:
-        DatasetError: A type that no frame has; names it, the nearest one, and all there are.
+        DatasetError: No frame has a type; the message names it, the nearest one and all others.
     """
     known = sorted({type_of(sample) for sample in samples})
     for name in by_type:
@@ -102,7 +103,7 @@ def refuse_unknown_types(by_type: Mapping[str, float], samples: Iterable[Sample]
 
 
 def weight_lines(samples: Sequence[Sample], weights: Sequence[Mapping[Kind, float]]) -> list[str]:
-    """For each config type a line such as ``surface: 12 frames, energy 4, forces 4, stress 0.5 to 4``."""
+    """Describe each config type in a line such as ``surface: 12 frames, energy 4, forces 4, stress 0.5 to 4``."""
     types: dict[str, list[Mapping[Kind, float]]] = {}
     for sample, weight in zip(samples, weights, strict=True):
         types.setdefault(type_of(sample), []).append(weight)

@@ -1,7 +1,8 @@
-"""What is being compiled, and how long that took the last time: said before minutes in which nothing else is.
+"""Messages about compilations: what is being compiled, and how long that took last time.
 
-Times are kept in the cache, by architecture, device and what the code is for, since weights do not change them. Two records
-of the log enclose the work; their attribute `compiling` is True and False, so that a program may show a spinner in between.
+Times are kept in the cache by architecture, device and purpose of the code, since weights do not change them. Two log
+records enclose the work. Their attribute `compiling` is True and then False, so that a program can show a spinner in
+between.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 def times_dir() -> Path:
-    """Folder of the times that compilations took."""
+    """Return the folder of compilation times."""
     return cache_dir("compile_times")
 
 
 @contextlib.contextmanager
 def announced(potential: Potential, device: torch.device, what: str) -> Iterator[None]:
-    """Say that code is compiled inside the `with` block, how long that took last time, and then how long it took.
+    """Log that code is compiled inside the `with` block and how long that took last time, and finally how long it took.
 
     Args:
-        potential: what is compiled; its backbone without what data say, precision and forces are the architecture.
-        device: where the code runs.
-        what: what the code is for, such as "a training step".
+        potential: potential that is compiled; its backbone (without values measured on data), precision and kind of
+            forces identify the architecture.
+        device: device that the code runs on.
+        what: purpose of the code, such as "a training step".
     """
     backbone = {name: value for name, value in potential.config["backbone"].items() if name != "avg_num_neighbors"}
     facts = [backbone, potential.direct_forces, potential.precision, device.type, what]
@@ -57,7 +59,7 @@ def announced(potential: Potential, device: torch.device, what: str) -> Iterator
 
 
 def _read(name: str) -> float | None:
-    """Seconds of the last time, None where there is none."""
+    """Return the seconds of the last time, or None."""
     try:
         found = float((times_dir() / name).read_text(encoding="ascii")[:32])
     except (OSError, ValueError, CacheError):
@@ -66,7 +68,7 @@ def _read(name: str) -> float | None:
 
 
 def _write(name: str, seconds: float) -> None:
-    """Keep the time; where the cache cannot be written, nothing is kept."""
+    """Store the time, unless the cache cannot be written."""
     with contextlib.suppress(OSError, CacheError):
         times_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
         (times_dir() / name).write_text(f"{seconds:.1f}\n", encoding="ascii")

@@ -1,6 +1,6 @@
-"""The archive that an exported file is: which members it may have, and that they are what was written.
+"""The archive of an exported file: checks that its members are allowed and unchanged.
 
-Everything is checked on the bytes that are opened afterwards, and before any of it is opened as code.
+All checks are made on the same bytes that are opened afterwards, before any of them is run as code.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ MOST_BYTES = 4 * 2**30
 MOST_MEMBERS = 20_000
 MOST_RECORD = 4 * 2**20
 MOST_CODE = 64 * 2**20
-"""Of one member with code of TorchScript, which PyTorch compresses; nothing else is compressed."""
+"""Largest size in bytes of a member with TorchScript code, the only members that PyTorch compresses."""
 RECORD_MEMBER = "extra/mlff.json"
 _NAME = re.compile(r"[A-Za-z0-9_.\-+]+(/[A-Za-z0-9_.\-+]+)*")
 CHUNK = 2**20
 
 
 def read_content(path: Path) -> bytes:
-    """All bytes of a file.
+    """Read all bytes of a file.
 
     Raises:
-        PotentialFileError: no such file, no regular file, too large, or it cannot be read.
+        PotentialFileError: the file does not exist, is not regular, is too large, or cannot be read.
     """
     try:
         require_regular(path, PotentialFileError, MOST_BYTES)
@@ -41,42 +41,42 @@ def read_content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise PotentialFileError(f"{path} cannot be read ({error}); look at its permissions") from error
+        raise PotentialFileError(f"{path} cannot be read ({error}); check its permissions") from error
 
 
 def record_of(path: Path, content: bytes) -> bytes:
-    """The record of an exported file, from an archive whose list of members is in order.
+    """Read the record of an exported file, after checking the archive's list of members.
 
     Raises:
-        PotentialFileError: no archive, a member that has no place in one, or no record.
+        PotentialFileError: the content is not an archive, has a member that exports do not have, or has no record.
     """
     with _opened(path, content) as (archive, members):
         found = members.get(RECORD_MEMBER)
         if found is None:
             raise PotentialFileError(
                 f"{path} was not written by `mlff export`: it has no record {RECORD_MEMBER}; weights of a potential are "
-                "a folder, and a training's checkpoint is no potential: export one with `mlff export`"
+                "a folder, and a training's checkpoint is not a potential: export one with `mlff export`"
             )
         if found.file_size > MOST_RECORD:
-            raise PotentialFileError(f"{path}: its record has {found.file_size} bytes, and {MOST_RECORD} at most fit")
+            raise PotentialFileError(f"{path}: its record has {found.file_size} bytes, and {MOST_RECORD} are allowed")
         return archive.read(found)
 
 
 def digests_of(path: Path, content: bytes) -> dict[str, str]:
-    """SHA-256 of every member but the record, by its name below the archive's top folder.
+    """Compute the SHA-256 of every member except the record, by its name below the archive's top folder.
 
     Raises:
-        PotentialFileError: as `record_of`.
+        PotentialFileError: see `record_of`.
     """
     with _opened(path, content) as (archive, members):
         return {name: _digest(archive, info) for name, info in members.items() if name != RECORD_MEMBER}
 
 
 def check_members(path: Path, content: bytes, expected: dict[str, str], backend: str) -> None:
-    """Hold the members against what the record says of them, and against the backend it names.
+    """Compare the members with the checksums in the record, and with the backend that it names.
 
     Raises:
-        PotentialFileError: one is missing, was added or differs, or they are those of another backend.
+        PotentialFileError: a member is missing, was added or differs, or the members are those of another backend.
     """
     found = digests_of(path, content)
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
@@ -89,21 +89,21 @@ def check_members(path: Path, content: bytes, expected: dict[str, str], backend:
 
 
 def check_backend(path: Path, members: dict[str, str], backend: str) -> None:
-    """Refuse a file that is not what its record says.
+    """Check that the members are those of the backend in the record.
 
     Raises:
-        PotentialFileError: the members are those of another backend, or of none.
+        PotentialFileError: the members are those of another backend or of none.
     """
     compiled = any(name.startswith("data/aotinductor/") for name in members)
     script = "data.pkl" in members and any(name.startswith("code/") for name in members)
     held = {(True, False): "aoti", (False, True): "torchscript"}.get((compiled, script), "neither")
     if held != backend:
-        raise PotentialFileError(f"{path} says that it is {backend}, and what it holds is {held}; export it again")
+        raise PotentialFileError(f"{path} claims to be {backend}, but its content is {held}; export it again")
 
 
 @contextmanager
 def _opened(path: Path, content: bytes) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """An archive and its members by their names below the top folder."""
+    """Open an archive, and return its members by their names below the top folder."""
     _refuse_weights(path, content)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -123,16 +123,16 @@ _DAMAGED = (
 
 
 def _refuse_weights(path: Path, content: bytes) -> None:
-    """Say so where weights are given, which need no trust."""
+    """Refuse weights, which are loaded in another way and need no trust."""
     if content[8:9] == b"{" and int.from_bytes(content[:8], "little") < len(content):
         raise PotentialFileError(
-            f"{path} holds weights (safetensors), and no exported potential; name the folder that holds weights.safetensors "
+            f"{path} holds weights (safetensors), not an exported potential; name the folder that holds weights.safetensors "
             "instead, or export it with `mlff export`"
         )
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
-    """Members by name, in an archive that has no trick in it: one top folder, plain names, each once, of bounded size."""
+    """Iterate over members after checking that there is one top folder, and plain names, each once and of limited size."""
     infos = archive.infolist()
     if len(infos) > MOST_MEMBERS:
         raise PotentialFileError(f"{path} has {len(infos)} members, {MOST_MEMBERS} at most; it is not from `mlff export`")

@@ -1,13 +1,13 @@
-"""A potential as one file for other programs: what it holds, writing it, and the check against eager before it is there.
+"""A potential as one file for other programs: content, writing, and comparison with the eager potential.
 
 | kind | for | atoms |
 |---|---|---|
 | `torchscript`, `aoti` | Python (`load_exported`), and any program with libtorch | one structure in one process |
-| `lammps` | `pair_style mlff` | an engine's own atoms and its ghosts; `mlff::exchange` stands between the layers |
+| `lammps` | `pair_style mlff` | an engine's own atoms and its ghosts, with `mlff::exchange` between the layers |
 
-A file is a function of tensors with the gradient inside, TorchScript (`.pt`) or AOTInductor (`.pt2`), and the record
-`extra/mlff.json` beside it, which is the same for both. Potentials on a fixed point are exported as a step with `memory` and
-`control` (potential/engine.py).
+A file holds a function of tensors with the gradient inside, as TorchScript (`.pt`) or AOTInductor (`.pt2`), and the
+record `extra/mlff.json`, which is the same for both. Potentials on a fixed point are exported as a step with `memory`
+and `control` (potential/engine.py).
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
 
 MOST_REPEATS = 60
-"""Steps of a fixed point that are made again before a solve has failed."""
+"""Largest number of repeated steps of a fixed point before a solve fails. Raising it allows slower convergence."""
 
 
 @dataclass(frozen=True)
 class Stepping:
-    """How the exported step of a fixed point is used.
+    """Use of the exported step of a fixed point.
 
     Attributes:
-        sizes: of the step; it looks back at least one step.
-        tolerance: relative residual at which a step that began from the past ends.
-        fit_ridge, ridge: of the least-squares start and of the acceleration.
-        double_tolerance: takes the place of `tolerance` in a file in float64; None where it is the same.
-        warm: when a step is called again, and when it begins cold.
+        sizes: sizes of the step; its window is at least one.
+        tolerance: relative residual at which a warm-started step ends.
+        fit_ridge, ridge: ridge of the least-squares start, and of the acceleration.
+        double_tolerance: value of `tolerance` in a float64 file; None for the same.
+        warm: policy of repeated calls and cold starts.
     """
 
     sizes: StepSizes
@@ -73,7 +73,7 @@ class Stepping:
     warm: WarmStart = field(default_factory=WarmStart)
 
     def tolerance_in(self, precision: str) -> float:
-        """Relative residual at which a step that began from the past ends, in a file of this precision."""
+        """Return the relative residual at which a warm-started step ends, in a file of this precision."""
         return self.double_tolerance if precision == "float64" and self.double_tolerance else self.tolerance
 
 
@@ -87,27 +87,28 @@ def export_potential(
     stepping: Stepping | None = None,
     overwrite: bool = False,
 ) -> Metadata:
-    """Write a potential to one file, after comparing what is written with eager on structures of 8, 11 and 30 atoms.
+    """Write a potential to one file, after comparing the file with the eager potential on structures of 8, 11 and 30 atoms.
 
-    Of a potential on a fixed point the exported step is compared with the eager step, in each of its modes. Ghost atoms are
-    not part of the comparison: only an engine has them.
+    For a potential on a fixed point the exported step is compared with the eager step in each of its modes. Ghost atoms
+    are not part of the comparison, since only an engine has them.
 
     Args:
-        potential: left as it is.
-        path: ends in `.pt` for TorchScript or `.pt2` for AOTInductor (which `to="aoti"` asks for, and `to="lammps"` takes).
+        potential: potential, which is not changed.
+        path: file that ends in `.pt` for TorchScript or `.pt2` for AOTInductor (required by `to="aoti"`, allowed by
+            `to="lammps"`).
         to: `torchscript`, `lammps` or `aoti`.
-        precision: cast to this precision first (default: the potential's own).
-        device: that the file is for: `cpu` or `cuda`, where it is recorded.
-        stepping: of potentials on a fixed point, and of them alone.
-        overwrite: replace a file that is there.
+        precision: precision to cast to first; the potential's own by default.
+        device: device that the file is for, `cpu` or `cuda`.
+        stepping: use of the step; required for potentials on a fixed point and for them only.
+        overwrite: whether to replace an existing file.
 
     Returns:
-        What the file says of itself. Where the record of exported files cannot be kept, a warning is logged, and to load the
-        file asks for trust.
+        The record of the file. If the user's list of exported files cannot be written, a warning is logged, and loading
+        the file requires trust.
 
     Raises:
-        OptionError: a kind, path or precision that does not fit, a potential that cannot be exported, or no compiler.
-        ExportError: the file does not agree with eager; nothing was written.
+        OptionError: a kind, path or precision does not fit, the potential cannot be exported, or there is no compiler.
+        ExportError: the file does not agree with the eager potential; nothing was written.
     """
     path = Path(path)
     backend = _backend_of(to, path, overwrite)
@@ -135,10 +136,10 @@ def export_potential(
 
 
 def _backend_of(to: str, path: Path, overwrite: bool) -> str:
-    """Which backend a kind and a path ask for.
+    """Return the backend of a kind and a path.
 
     Raises:
-        OptionError: they do not fit, or the path cannot be written.
+        OptionError: kind and path do not fit, or the path cannot be written.
     """
     if to not in KINDS:
         raise OptionError(f"unknown kind of export {to!r}; choose one of {', '.join(KINDS)}")
@@ -149,24 +150,24 @@ def _backend_of(to: str, path: Path, overwrite: bool) -> str:
     if not path.parent.is_dir():
         raise OptionError(f"{path} cannot be written: there is no folder {path.parent}")
     if path.exists() and not overwrite:
-        raise OptionError(f"{path} is there already; choose another name, or say that it may be replaced (--overwrite)")
+        raise OptionError(f"{path} is there already; choose another name, or allow replacing it (--overwrite)")
     return backend
 
 
 def _check_exportable(potential: Potential, to: str, stepping: Stepping | None) -> None:
-    """Refuse what the kind cannot hold.
+    """Check that the kind can hold the potential.
 
     Raises:
-        OptionError: direct forces in a file for LAMMPS; a fixed point without `stepping`, or the other way round.
+        OptionError: a file for LAMMPS has direct forces, or only one of fixed point and `stepping` is given.
     """
     fixed_point = isinstance(potential, FixedPointPotential)
     if potential.direct_forces and (to == "lammps" or fixed_point):
         raise OptionError(
-            "forces: direct have no virial and no adjoint: such a potential is not exported "
+            "forces: direct have no virial and no adjoint, so such a potential is not exported "
             f"{'to LAMMPS' if to == 'lammps' else 'with a fixed point'}; train one with forces: gradient"
         )
     if fixed_point and (stepping is None or stepping.sizes.window < 1):
-        raise OptionError("a potential on a fixed point is exported as a step that looks back; say how (stepping)")
+        raise OptionError("a potential on a fixed point is exported as a step that uses earlier steps; give `stepping`")
     if not fixed_point and stepping is not None:
         raise OptionError("stepping is for potentials on a fixed point; leave it out for this one")
 
@@ -225,7 +226,7 @@ def _text(metadata: Metadata) -> str:
 
 
 def _add_record(file: Path, metadata: Metadata) -> Metadata:
-    """Put the metadata into an archive that is there, under its own top folder, with the checksums of what it holds."""
+    """Add the metadata, with checksums of all members, to an existing archive below its own top folder."""
     whole = replace(metadata, members=digests_of(file, file.read_bytes()))
     with zipfile.ZipFile(file, "a") as archive:
         top = archive.namelist()[0].split("/")[0]
@@ -237,7 +238,7 @@ def _add_record(file: Path, metadata: Metadata) -> Metadata:
 def _example(
     potential: Potential, module: nn.Module, to: str, n_atoms: int, seed: int, ghosts: int = 0, **options: float
 ) -> dict[str, Tensor]:
-    """A probe graph with what the kind's inputs are; `ghosts` nodes that no edge points to keep sizes apart in a record."""
+    """Build a probe graph with the inputs of the kind; `ghosts` unconnected nodes keep sizes distinct in a record."""
     device = next(potential.parameters()).device
     graph = probe_graph(potential, n_atoms, seed=seed, device=device, **options)
     if to == "lammps":
@@ -251,10 +252,10 @@ def _example(
 
 
 def _compare(potential: Potential, module: nn.Module, file: Path, metadata: Metadata) -> None:
-    """Compare a file with eager.
+    """Compare a file with the eager potential.
 
     Raises:
-        ExportError: it does not load, or differs.
+        ExportError: the file does not load, or its outputs differ.
     """
     run = load_function(file.read_bytes(), metadata.backend)
     for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):

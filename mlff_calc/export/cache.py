@@ -1,4 +1,4 @@
-"""Where compiled potentials are kept, and the key that says when one can be used again."""
+"""The cache of compiled potentials, and the key that decides whether an entry can be used."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mlff_calc.potential import Potential
 
 
 def compiled_cache_dir() -> Path:
-    """Folder of compiled potentials: `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
+    """Return the folder of compiled potentials: `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`."""
     return cache_dir("compiled")
 
 
 def _processor() -> str:
-    """Model of the processor the code is made for: compiled code uses its vector instructions."""
+    """Identify the processor, since compiled code uses its vector instructions."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("flags"):
@@ -37,7 +37,7 @@ _ROOMS = ("graph", "nn", "fixed_point", "backbones", "heads", "potential", "expo
 
 @cache
 def _code() -> str:
-    """Digest of the sources a compiled potential is made from: a corrected line must not leave old results in the cache."""
+    """Digest of the sources of a compiled potential, so that a corrected line does not leave old results in the cache."""
     digest = hashlib.sha256()
     package = Path(__file__).resolve().parents[1]
     for room in _ROOMS:
@@ -47,7 +47,7 @@ def _code() -> str:
 
 
 def cache_key(potential: Potential, device: torch.device, n_threads: int, step: Sequence[int] | None = None) -> str:
-    """Hex digest over weights, configuration, code, precision, device, threads, sizes of a step, torch and machine."""
+    """Hex digest of weights, configuration, code, precision, device, threads, sizes of a step, torch and machine."""
     digest = hashlib.sha256()
     facts = {
         "code": _code(),

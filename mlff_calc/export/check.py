@@ -1,8 +1,8 @@
-"""Structures to compile on and to compare with eager on, made from nothing but the elements a potential knows.
+"""Comparison of compiled code with eager code, on structures made only from the elements that a potential knows.
 
-Two evaluations in float32 may differ by the rounding of either, which is a matter of weights and structure: of atoms that
-are far too close it can be many eV. It is measured, as the difference of eager to itself in float64, where a difference is
-not small anyway.
+Two evaluations in float32 may differ by the rounding of either, which depends on weights and structure: for atoms that
+are far too close it can be many eV. Where a difference is not small, rounding is measured as the difference between
+eager results in float32 and float64.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mlff_calc.potential.engine import EngineStep
 from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 TOLERANCES = {"float32": 2e-4, "mixed": 2e-4, "float64": 1e-9}
-"""Largest difference to eager that is accepted: of energies in eV per atom, of all else relative to the largest value."""
+"""Largest accepted difference from eager: of energies in eV per atom, of all else relative to the largest value."""
 
 SMALL = 2e-5
-"""The same where rounding can be measured (float32 and mixed): what is accepted without a measurement."""
+"""Largest difference that is accepted without measuring rounding (float32 and mixed), in the same units."""
 
 ROUNDINGS = 8.0
-"""What is accepted then: so many times the largest difference of eager to itself in float64."""
+"""Accepted multiple of the measured rounding. Raising it hides larger errors of compilers."""
 
 GRADIENT_TOLERANCES = {"float32": 5e-3, "mixed": 5e-3, "float64": 1e-8}
-"""The same for a gradient by one parameter: norm of the difference, relative to its norm and a hundredth of the largest."""
+"""Largest accepted norm of a gradient's difference, relative to its own norm plus a hundredth of the largest norm."""
 
 
 class ExportError(MLFFError, RuntimeError):
@@ -42,14 +42,14 @@ class ExportError(MLFFError, RuntimeError):
 def probe_graph(
     potential: Potential, n_atoms: int, seed: int, device: torch.device, spacing: float = 2.3
 ) -> dict[str, Tensor]:
-    """Graph of a periodic jittered grid of `n_atoms` atoms, elements drawn at random.
+    """Build the graph of a periodic jittered grid of `n_atoms` atoms with random elements.
 
     Args:
-        potential: tells elements and cutoff.
-        n_atoms: atoms of the graph.
-        seed: of elements and jitter.
-        device: of the tensors.
-        spacing: of the grid, Angstrom; a small one brings out the short-range repulsion.
+        potential: potential with elements and cutoff.
+        n_atoms: number of atoms.
+        seed: seed of elements and jitter.
+        device: device of the tensors.
+        spacing: spacing of the grid, Angstrom; a small value tests the short-range repulsion.
     """
     generator = np.random.default_rng(seed)
     side = int(np.ceil(n_atoms ** (1 / 3)))
@@ -61,7 +61,7 @@ def probe_graph(
 
 
 def probe_memory(step: FixedPointStep, graph: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """A made-up past for a step on `graph`: random states of the size of the embedding, and few secants."""
+    """Make up a past for a step on `graph`: random states of the size of the embedding, and few secants."""
     sizes, potential = step.sizes, step.potential
     with torch.no_grad():
         embedding = potential.backbone.prepare(potential.inputs(graph, graph["edge_vec"]))[0]
@@ -83,7 +83,7 @@ def probe_memory(step: FixedPointStep, graph: dict[str, Tensor], seed: int) -> d
 
 
 def probe_rows(step: EngineStep, graph: dict[str, Tensor], seed: int) -> Tensor:
-    """The same past as rows of an engine's memory [n_atoms, slots, width]."""
+    """Make up the same past as rows of an engine's memory [n_atoms, slots, width]."""
     memory = probe_memory(step.step, graph, seed)
     secants = [memory[name].flatten(0, 1) for name in ("state_secants", "adjoint_secants")]
     rows = torch.cat([memory["past_embeddings"], memory["past_states"], memory["past_adjoints"], *secants])
@@ -91,7 +91,7 @@ def probe_rows(step: EngineStep, graph: dict[str, Tensor], seed: int) -> Tensor:
 
 
 def doubled(module: nn.Module) -> nn.Module:
-    """A copy in float64 of a potential or a propagator, or of a module around one."""
+    """Return a float64 copy of a potential or propagator, or of a module around one."""
     to_precision: Callable[[str], nn.Module] | None = getattr(module, "to_precision", None)
     if to_precision is not None:
         return to_precision("float64")
@@ -102,7 +102,7 @@ def doubled(module: nn.Module) -> nn.Module:
 
 
 def in_double(module: nn.Module, graph: Mapping[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
-    """The outputs of a module on a graph in float64, evaluated when they are asked for."""
+    """Return a function that computes the outputs of a module on a graph in float64."""
 
     def outputs() -> dict[str, Tensor]:
         cast = {name: value.double() if value.is_floating_point() else value for name, value in graph.items()}
@@ -121,15 +121,15 @@ def compare(
     """Compare outputs of compiled code with eager ones.
 
     Args:
-        expected: of eager.
-        found: of the compiled one, under the same names.
-        precision: of both.
-        what: is compared; for the message.
-        double: gives eager outputs in float64 (`in_double`), which tell how large rounding is. Not called where all
-            differences are small, nor for `float64`.
+        expected: eager outputs.
+        found: compiled outputs, under the same names.
+        precision: precision of both.
+        what: name of the compiled code, for the message.
+        double: function for eager outputs in float64 (`in_double`), which measure rounding. It is called only for
+            differences that are not small, and never for `float64`.
 
     Raises:
-        ExportError: a difference above the tolerance; names output, difference and tolerance.
+        ExportError: a difference exceeds the tolerance; the message names output, difference and tolerance.
     """
     if precision == "float64":
         double = None
@@ -138,7 +138,7 @@ def compare(
     tolerances = {name: largest * _scale(name, expected) for name in differences}
     if double is not None and any(not differences[name] <= tolerances[name] for name in differences):
         roundings = _differences(expected, double())
-        if "energy" in roundings:  # that of a sum may be small by chance
+        if "energy" in roundings:  # the rounding of a sum may be small by chance
             roundings["energy"] = max(roundings["energy"], _scale("energy", expected) * roundings["energies"])
         for name, rounding in roundings.items():
             if math.isfinite(rounding):
@@ -153,7 +153,7 @@ def compare(
 
 
 def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, float]:
-    """Largest difference of every output that has values."""
+    """Largest difference of every output that is not empty."""
     return {
         name: float((value.detach() - found[name].detach()).abs().max())
         for name, value in expected.items()
@@ -162,7 +162,7 @@ def _differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
 
 
 def _scale(name: str, expected: Mapping[str, Tensor]) -> float:
-    """What the tolerance of an output is relative to."""
+    """Scale of the tolerance of an output."""
     if name == "energies":  # reference energies are thousands of eV and must not widen the tolerance
         return 1.0
     if name == "energy":  # rounding of atoms adds up like a random walk
@@ -174,10 +174,10 @@ def _scale(name: str, expected: Mapping[str, Tensor]) -> float:
 def compare_gradients(
     expected: Sequence[Tensor | None], found: Sequence[Tensor | None], precision: str, what: str
 ) -> None:
-    """Compare gradients by the same parameters of two ways to compute one loss; None counts as zero.
+    """Compare the gradients of one loss, computed in two ways, by the same parameters; None counts as zero.
 
     Raises:
-        ExportError: a difference above the tolerance of this precision.
+        ExportError: a difference exceeds the tolerance of the precision.
     """
     filled = [(one, other) for one, other in zip(expected, found, strict=True) if one is not None or other is not None]
     norms = [0.0 if one is None else float(one.norm()) for one, _ in filled]

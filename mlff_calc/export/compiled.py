@@ -1,7 +1,8 @@
 """A potential compiled ahead of time by AOTInductor, cached on disk and checked against eager.
 
-One file serves any number of atoms and edges: sizes are symbolic. Graphs too small for symbolic sizes (fewer than two
-atoms or edges) and batches of several systems go to the eager potential, which a compiled one carries with it.
+One file serves any number of atoms and edges, since sizes are symbolic. Graphs that are too small for symbolic sizes
+(fewer than two atoms or edges) and batches of several systems are evaluated by the eager potential, which is kept
+alongside.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ logger = logging.getLogger(__name__)
 
 
 class CompiledPotential:
-    """A compiled potential, or a compiled step of a fixed-point potential; called like what it was made from.
+    """A compiled potential, or a compiled step of a fixed-point potential, called like its eager original.
 
     Attributes:
-        potential: the eager potential. step: the eager step, None for a potential without a fixed point.
-        elements, cutoff, precision: as of the potential. path: the compiled file.
+        potential: eager potential.
+        step: eager step; None for a potential without a fixed point.
+        elements, cutoff, precision: those of the potential.
+        path: compiled file.
     """
 
     def __init__(
@@ -59,21 +62,21 @@ class CompiledPotential:
         with torch.inference_mode(False):
             index = -1 if self.device.type == "cpu" else self.device.index or 0
             package = torch._inductor.aoti_load_package(str(self.path), device_index=index)  # noqa: SLF001
-        # called itself, the package reads at every call how arguments are nested, which takes 70 us: ours are a list
+        # Calling the package would analyse nested arguments at every call, which takes 70 us; ours are a flat list.
         self._run = package.loader.boxed_run
 
     def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the outputs of `Potential.forward` for a graph of one system."""
+        """Compute the outputs of `Potential.forward` for a graph of one system."""
         if graph["edge_index"].shape[1] < 2 or graph["atomic_numbers"].shape[0] < 2 or graph["cell"].shape[0] != 1:
             return self._eager(graph)
         return dict(zip(self._names, self._run([graph[key].contiguous() for key in self._inputs]), strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the loaded library, which `__setstate__` loads again."""
+        """Leave out the loaded library, which `__setstate__` loads again."""
         return {key: value for key, value in self.__dict__.items() if key != "_run"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore and load the compiled file, compiling again if the cache was emptied meanwhile."""
+        """Restore the state and load the compiled file; compiles again if the cache was emptied."""
         self.__dict__.update(state)
         if not is_sealed(self.path):
             sizes = None if self.step is None else self.step.sizes
@@ -92,23 +95,23 @@ def compile_potential(
     """Compile a potential, or a step of a fixed-point potential, or take it from the cache.
 
     The cache is keyed by weights, precision, device, number of threads, torch version and processor. A new file is
-    compared with eager on a few structures before it enters the cache. An entry that is neither this user's own nor
-    root's, that others may write, or that differs from the SHA-256 beside it is made anew.
+    compared with eager results on a few structures before it enters the cache. Entries are made again if they do not
+    belong to this user or root, can be written by others, or differ from the SHA-256 beside them.
 
     Args:
-        potential: the potential; left as it is.
+        potential: potential, which is not changed.
         device: `cpu` or a CUDA device.
-        precision: cast to this precision first (default: the potential's own).
-        cache_dir: where compiled files are kept (default: `compiled_cache_dir()`).
-        step: numbers of evaluations and what is kept between steps; needed for fixed-point potentials and for them alone.
+        precision: precision to cast to first; the potential's own by default.
+        cache_dir: folder of compiled files; `compiled_cache_dir()` by default.
+        step: sizes of a step; required for fixed-point potentials and for them only.
 
     Raises:
-        OptionError: no C++ compiler, or a fixed-point potential without `step`.
-        ExportError: compilation failed, or the result does not agree with eager.
-        CacheError: the cache belongs to another user, or others may write in it and it cannot be closed to them.
+        OptionError: there is no C++ compiler, or a fixed-point potential is given without `step`.
+        ExportError: compilation failed, or the result does not agree with eager results.
+        CacheError: the cache belongs to another user, or others may write in it and the permission cannot be removed.
     """
     device = torch.device(device)
-    potential = potential.to_precision(precision or potential.precision)  # a copy: the caller's stays as it is
+    potential = potential.to_precision(precision or potential.precision)  # a copy, so that the caller's is not changed
     potential = potential.eval().requires_grad_(False).to(device)
     eager = None
     if isinstance(potential, FixedPointPotential):
@@ -143,20 +146,21 @@ def require_compiler() -> None:
     """Check that there is a C++ compiler, and that PyTorch can call it.
 
     Raises:
-        OptionError: there is none, or temporary files have a path that PyTorch splits in two; names the cure.
+        OptionError: there is no compiler, or PyTorch cannot handle the path of temporary files; the message names the
+            cure.
     """
     find_compiler("compiling needs a C++ compiler", "install g++, or leave compile off")
     cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
     for name, path in (("TMPDIR", tempfile.gettempdir()), ("TORCHINDUCTOR_CACHE_DIR", cache)):
         if any(sign.isspace() or sign in "\"'\\" for sign in path):
             raise OptionError(
-                f"PyTorch's compiler takes no blanks, quotes and backslashes in the path of its files, and {name} is "
+                f"PyTorch's compiler cannot handle blanks, quotes and backslashes in the path of its files, but {name} is "
                 f"{path!r}; set {name} to another folder"
             )
 
 
 def _compile(potential: Potential, device: torch.device, path: Path, step: FixedPointStep | None) -> None:
-    """Trace, export, compile, compare with eager and move the file to `path`."""
+    """Trace, export and compile, compare with eager results, and move the file to `path`."""
     require_compiler()
     start = time.monotonic()
     example = _example(potential, step, 11, seed=1, device=device)
@@ -183,7 +187,7 @@ def _compile(potential: Potential, device: torch.device, path: Path, step: Fixed
 
 
 def signature_of(potential: Potential, step: FixedPointStep | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of what goes into the compiled graph and of what comes out."""
+    """Return the names of the inputs and outputs of the compiled graph."""
     if step is None:
         return INPUTS, output_names(potential)
     return (*INPUTS, *MEMORY_INPUTS), (*output_names(potential), *MEMORY_OUTPUTS)
@@ -198,7 +202,7 @@ def _example(
     device: torch.device,
     **options: float,
 ) -> dict[str, Tensor]:
-    """A probe graph, for a step with a made-up past."""
+    """Build a probe graph, with a made-up past for a step."""
     graph = probe_graph(potential, n_atoms, seed=seed, device=device, **options)
     return graph if step is None else graph | probe_memory(step, graph, seed)
 
@@ -210,7 +214,7 @@ def aoti_package(
     dynamic = torch.export.Dim.DYNAMIC
     sizes = tuple(None if name not in _DYNAMIC else {_DYNAMIC[name]: dynamic} for name in inputs)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the compiler's own, about its own insides
+        warnings.simplefilter("ignore", DeprecationWarning)  # warnings of the compiler about its own code
         warnings.simplefilter("ignore", FutureWarning)
         traced = trace_for_use(module, example, inputs, outputs)
         tensors = tuple(example[key] for key in inputs)
@@ -232,4 +236,4 @@ _DYNAMIC = {
     "owned": 0,
     "memory": 0,
 }
-"""Which dimension of an input counts atoms or edges."""
+"""Dimension of each input that counts atoms or edges."""

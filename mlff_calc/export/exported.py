@@ -1,4 +1,4 @@
-"""An exported file in Python: loaded, and called with a graph like the potential it was made from."""
+"""Exported files in Python: loading, and calling them with a graph like the original potential."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlff_calc.potential.model import cell_volume
 
 
 def load_function(content: bytes, backend: str) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
-    """The function of tensors that the content of a file holds; it runs as code, so it has to be checked before."""
+    """Load the function of tensors in a file's content. Its code can run, so the content must be checked before."""
     if backend == "aoti":
         with tempfile.TemporaryDirectory(prefix="mlff-") as folder, torch.inference_mode(False):
             file = Path(folder) / "potential.pt2"
@@ -39,16 +39,16 @@ def load_function(content: bytes, backend: str) -> Callable[[Sequence[Tensor]], 
 
 
 def load_exported(path: str | Path, trust: bool = False) -> ExportedPotential:
-    """Load a file written by `mlff export`, for Python. Its code runs, and with it whatever its writer put there.
+    """Load a file written by `mlff export`. Loading runs code, including anything its writer put there.
 
     Args:
-        path: of the file.
-        trust: open it although it is not one that this user exported on this machine (see docs/what_you_may_load.md).
+        path: exported file.
+        trust: whether to open a file that this user did not export on this machine (see docs/what_you_may_load.md).
 
     Raises:
-        PotentialFileError: no such file, not one of ours, damaged, of a newer format or another PyTorch (AOTInductor), or
-            of somebody else and not trusted.
-        CacheError: the record of what this user exported belongs to another user, or can be written by others.
+        PotentialFileError: the file does not exist, is not an export, is damaged, of a newer format or of another
+            PyTorch (AOTInductor), or is somebody else's and not trusted.
+        CacheError: the list of this user's exports belongs to another user, or others can write it.
     """
     path = Path(path)
     content = read_content(path)
@@ -56,13 +56,16 @@ def load_exported(path: str | Path, trust: bool = False) -> ExportedPotential:
 
 
 class ExportedPotential:
-    """What `load_exported` gives: a graph in, the outputs of `Potential` out.
+    """Potential loaded by `load_exported`: maps a graph to the outputs of `Potential`.
 
-    A fixed point is solved from scratch at every call, so that results depend on the structure alone.
+    A fixed point is solved from scratch at every call, so that results depend only on the structure.
 
     Attributes:
-        metadata: what the file says of itself. elements: atomic numbers. cutoff: Angstrom. precision: as exported.
-        domain: distances of the training data, None where the file has none.
+        metadata: record of the file.
+        elements: atomic numbers.
+        cutoff: cutoff radius, Angstrom.
+        precision: precision of the export.
+        domain: distances in the training data; None where the file has none.
     """
 
     direct_forces = False
@@ -75,11 +78,11 @@ class ExportedPotential:
         check_content(path, content, metadata)
         if metadata.backend == "aoti" and metadata.torch != torch.__version__:
             raise PotentialFileError(
-                f"{path} was compiled with PyTorch {metadata.torch} and this is {torch.__version__}: export it again"
+                f"{path} was compiled with PyTorch {metadata.torch} but this is {torch.__version__}: export it again"
             )
         if metadata.members is None and not trust:
             raise PotentialFileError(
-                f"{path} is of format version 1, which has no checksums: export it again, or say that you trust it "
+                f"{path} is of format version 1, which has no checksums: export it again, or trust it "
                 "(trust=True, --trust)"
             )
         if not trust:
@@ -100,10 +103,10 @@ class ExportedPotential:
             raise PotentialFileError(f"{self.path} cannot be loaded ({first}); export it again") from error
 
     def to_precision(self, precision: str) -> ExportedPotential:
-        """Itself, if that is its precision.
+        """Return this potential if it has that precision.
 
         Raises:
-            OptionError: it was exported in another one.
+            OptionError: the file was exported in another precision.
         """
         if precision != self.precision:
             raise OptionError(
@@ -113,10 +116,10 @@ class ExportedPotential:
         return self
 
     def to(self, device: torch.device) -> ExportedPotential:
-        """Itself, if that is its device.
+        """Return this potential if it is for that device.
 
         Raises:
-            OptionError: it was exported for another one.
+            OptionError: the file was exported for another device.
         """
         if torch.device(device).type != self.metadata.device:
             raise OptionError(
@@ -126,19 +129,19 @@ class ExportedPotential:
         return self
 
     def eval(self) -> ExportedPotential:
-        """Itself; there is no other mode."""
+        """Return this potential, which has no other mode."""
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> ExportedPotential:
-        """Itself; weights are constants."""
+        """Return this potential, whose weights are constants."""
         del requires_grad
         return self
 
     def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of `Potential.forward` for a graph of one system; see there for shapes and units.
+        """Compute the outputs of `Potential.forward` for a graph of one system; see there for shapes and units.
 
         Raises:
-            OptionError: a batch of several systems.
+            OptionError: the graph is a batch of several systems.
             ConvergenceError: a fixed point was not found.
         """
         if graph["cell"].shape[0] != 1:
@@ -156,7 +159,7 @@ class ExportedPotential:
         return found | {name: out[name] for name in ("residuals", "evaluations") if name in out}
 
     def _inputs(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inputs of the file, with two atoms far from each other beside those of a graph that is too small for it."""
+        """Build the inputs of the file. Two distant atoms are added to a graph that is too small for it."""
         numbers, edge_index, edge_vec = graph["atomic_numbers"], graph["edge_index"], graph["edge_vec"]
         n_atoms = numbers.shape[0]
         if n_atoms < 2 or edge_index.shape[1] < 2:
@@ -180,16 +183,16 @@ class ExportedPotential:
         found = self._run([inputs[name] for name in self.metadata.inputs])
         if len(found) != len(self.metadata.outputs):
             raise PotentialFileError(
-                f"{self.path} gives {len(found)} tensors, and what it says of itself names {len(self.metadata.outputs)}: "
-                "its record was changed; export it again"
+                f"{self.path} returns {len(found)} tensors, but its record names {len(self.metadata.outputs)}: it was "
+                "changed; export it again"
             )
         return dict(zip(self.metadata.outputs, found, strict=True))
 
     def _solved(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The step from a cold start, made again until both residuals are below the tolerance.
+        """Repeat the step from a cold start until both residuals are below the tolerance.
 
         Raises:
-            ConvergenceError: they stay above.
+            ConvergenceError: the residuals stay above the tolerance.
         """
         facts: dict[str, Any] = self.metadata.fixed_point or {}
         dtype = torch.float64 if self.metadata.dtype == "float64" else torch.float32
@@ -210,20 +213,20 @@ class ExportedPotential:
             memory, mode = out["memory"], CONTINUE
         raise ConvergenceError(
             f"the fixed point of this structure was not found to a relative residual of {facts['cold_tolerance']:g}: the "
-            f"solve ends at {residuals[-1]:.2g}. The structure is probably far from what the potential was trained on; look "
+            f"solve ends at {residuals[-1]:.2g}. The structure is probably far from the potential's training data; look "
             "at this frame",
             residuals,
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the loaded function."""
+        """Leave out the loaded function."""
         return {key: value for key, value in self.__dict__.items() if key != "_run"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore, and load the file again.
 
         Raises:
-            PotentialFileError: it is not the file that was loaded before.
+            PotentialFileError: the file has changed.
         """
         self.__dict__.update(state)
         content = read_content(self.path)

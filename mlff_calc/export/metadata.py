@@ -1,4 +1,4 @@
-"""What an exported file says of itself, whatever its backend."""
+"""The record of an exported file, common to all backends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.graph.domain import is_domain
 
 FORMAT, FORMAT_VERSION = "mlff_calc", 3
-"""Version 2 added checksums of the members, version 3 the policy of warm starts."""
+"""Name and version of the format. Version 2 added checksums of the members, version 3 the policy of warm starts."""
 RECORD = "mlff.json"
 BACKENDS = {".pt": "torchscript", ".pt2": "aoti"}
-"""By the ending of the file."""
+"""Backends by the suffix of the file."""
 KINDS = ("torchscript", "lammps", "aoti")
 ENGINE_INPUTS = ("atomic_numbers", "node_numbers", "system_index", "edge_index", "edge_vec", "cell", "owned")
 ENGINE_OUTPUTS = ("energies", "forces", "atomic_virial")
@@ -29,7 +29,7 @@ MOST_WIDTH, MOST_COUNT, LONGEST_CUTOFF = 10**6, 10**4, 100.0
 
 @dataclass(frozen=True)
 class Metadata:
-    """What `extra/mlff.json` says; see docs/lammps.md for the fields."""
+    """Content of `extra/mlff.json`; docs/lammps.md describes the fields."""
 
     format: str
     format_version: int
@@ -52,24 +52,24 @@ class Metadata:
     members: dict[str, str] | None = None
     """SHA-256 of every other member; None in format version 1, which had none."""
     domain: dict[str, Any] | None = None
-    """Distances of the training data, see `graph.domain`; None where nobody measured them, as in older files."""
+    """Distances of the training data, see `graph.domain`; None where not measured, as in older files."""
 
 
 def read_metadata(path: str | Path) -> Metadata:
-    """What an exported file says of itself; nothing of the file is opened as code.
+    """Read the record of an exported file, without opening anything in it as code.
 
     Raises:
-        PotentialFileError: no such file, no file of this package, a truncated one, or one of a newer format.
+        PotentialFileError: the file does not exist, is not an export, is truncated, or of a newer format.
     """
     path = Path(path)
     return metadata_of(path, read_content(path))
 
 
 def metadata_of(path: Path, content: bytes) -> Metadata:
-    """The checked record of an exported file's content.
+    """Read and check the record in an exported file's content.
 
     Raises:
-        PotentialFileError: as `read_metadata`.
+        PotentialFileError: see `read_metadata`.
     """
     try:
         said = parse_json(record_of(path, content))
@@ -79,15 +79,15 @@ def metadata_of(path: Path, content: bytes) -> Metadata:
     except PotentialFileError:
         raise
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        msg = f"{path}: what it says of itself is damaged ({type(error).__name__}: {error}); export it again"
+        msg = f"{path}: its record is damaged ({type(error).__name__}: {error}); export it again"
         raise PotentialFileError(msg) from error
 
 
 def check_content(path: Path, content: bytes, metadata: Metadata) -> None:
-    """Hold the members of a file against its record; of format version 1 only the backend.
+    """Compare the members of a file with its record; for format version 1 only the backend.
 
     Raises:
-        PotentialFileError: they differ.
+        PotentialFileError: the members differ from the record.
     """
     if metadata.members is None:
         check_backend(path, digests_of(path, content), metadata.backend)
@@ -96,17 +96,17 @@ def check_content(path: Path, content: bytes, metadata: Metadata) -> None:
 
 
 def _checked(path: Path, said: dict[str, Any]) -> Metadata:
-    """The fields of a file of this format and version.
+    """Check the fields of a record of this format and version.
 
     Raises:
-        PotentialFileError: another format, a newer version, or a value that no export has.
+        PotentialFileError: the format is another, the version newer, or a value one that exports do not have.
     """
     if said.get("format") != FORMAT:
         raise PotentialFileError(f"{path} is of the format {str(said.get('format'))[:40]!r}, not of {FORMAT}")
     version = said.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise PotentialFileError(
-            f"{path} has format version {version}, and this mlff_calc knows up to {FORMAT_VERSION}: "
+            f"{path} has format version {version}, but this mlff_calc knows versions up to {FORMAT_VERSION}: "
             "install the mlff_calc that wrote it, or export it again"
         )
     absent = {"members"} if version == 1 else {"domain"} - said.keys()
@@ -115,12 +115,12 @@ def _checked(path: Path, said: dict[str, Any]) -> Metadata:
     wrong = next((name for name, is_right in _rules(found) if not is_right), None)
     if wrong is not None:
         shown = repr(getattr(found, wrong))[:60]
-        raise PotentialFileError(f"{path}: its {wrong} is {shown}, which no export has; it is damaged: export it again")
+        raise PotentialFileError(f"{path}: its {wrong} is {shown}, which exports do not have: export it again")
     return found
 
 
 def _rules(said: Metadata) -> list[tuple[str, bool]]:
-    """Names of fields, and whether each has a value that an export can have."""
+    """List the fields, and whether each has a valid value."""
     inputs, outputs = _signature(said)
     named = isinstance(said.elements, list) and all(_whole(z, 1, 118) for z in said.elements)
     return [
@@ -182,7 +182,7 @@ def _number(value: Any, most: float) -> bool:
 
 
 def _signature(said: Metadata) -> tuple[list[str], list[list[str]]]:
-    """The inputs that a file of this kind takes, and what it may give."""
+    """Return the inputs of a file of this kind, and its possible outputs."""
     fixed_point = said.fixed_point is not None
     inputs, more = (["memory", "control"], ["memory", "residuals"]) if fixed_point else ([], [])
     if said.kind == "lammps":

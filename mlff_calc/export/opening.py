@@ -1,4 +1,4 @@
-"""Potentials by name or path, whether weights or exported files."""
+"""Opening potentials by name or path, both weights and exported files."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def is_exported(name_or_path: str | Path) -> bool:
-    """Whether this is the path of a file such as `mlff export` writes, by its ending."""
+    """Whether a path has the suffix of an exported file."""
     return Path(name_or_path).suffix in BACKENDS
 
 
 def load_any(name_or_path: str | Path, *, trust: bool = False) -> Potential | ExportedPotential:
-    """A potential, or an exported one where the path is that of a file such as `mlff export` writes.
+    """Load a potential, or an exported file where the path is that of one.
 
     Args:
-        name_or_path: name of a potential that ships, a folder, or an exported file.
-        trust: open an exported file of somebody else; weights need no trust.
+        name_or_path: name of a shipped potential, a folder, or an exported file.
+        trust: whether to open an exported file of somebody else; weights need no trust.
 
     Raises:
-        PotentialFileError: neither, or a file of somebody else that is not trusted.
+        PotentialFileError: there is no such potential, or the file is somebody else's and not trusted.
     """
     if is_exported(name_or_path):
         return load_exported(name_or_path, trust=trust)
@@ -39,15 +39,15 @@ def load_any(name_or_path: str | Path, *, trust: bool = False) -> Potential | Ex
 
 
 def precision_of(potentials: Sequence[Any], asked: str | None, default: str = "float32") -> str:
-    """The precision asked for, else that of the exported files among the potentials, else the default.
+    """Return the requested precision, else that of the exported files among the potentials, else the default.
 
     Args:
-        potentials: loaded, or what an exported file says of itself in place of the file.
-        asked: the precision asked for, or None.
-        default: where there is no exported file.
+        potentials: loaded potentials, or records of exported files.
+        asked: requested precision, or None.
+        default: precision where there is no exported file.
 
     Raises:
-        OptionError: nothing was asked for, and the files are of several precisions.
+        OptionError: no precision is requested, and the files have several.
     """
     if asked is not None:
         return asked
@@ -58,10 +58,12 @@ def precision_of(potentials: Sequence[Any], asked: str | None, default: str = "f
 
 
 class OneByOne:
-    """An exported potential that takes batches, by calling the file once for each system.
+    """An exported potential that accepts batches, by calling the file for each system.
 
     Attributes:
-        elements: atomic numbers. cutoff: Angstrom. precision: as exported.
+        elements: atomic numbers.
+        cutoff: cutoff radius, Angstrom.
+        precision: precision of the export.
     """
 
     def __init__(self, exported: ExportedPotential) -> None:
@@ -69,7 +71,7 @@ class OneByOne:
         self.elements, self.cutoff, self.precision = exported.elements, exported.cutoff, exported.precision
 
     def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Energies [n_systems], forces [n_atoms, 3] and, where the file has it, stress [n_systems, 3, 3]; as `Potential`.
+        """Compute energies [n_systems], forces [n_atoms, 3] and, if any, stress [n_systems, 3, 3]; see `Potential`.
 
         Raises:
             ConvergenceError: a fixed point was not found.
@@ -80,7 +82,7 @@ class OneByOne:
 
 
 def _systems(graph: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The systems of a batch, each a graph of its own."""
+    """Split a batch into one graph per system."""
     index, centres = graph["system_index"], graph["edge_index"][0]
     parts = []
     for k in range(graph["cell"].shape[0]):

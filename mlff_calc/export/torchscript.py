@@ -1,7 +1,7 @@
 """A recorded graph of tensor operations as TorchScript.
 
-The record (export/trace.py) holds energy and gradient as one flat list of operators, so the TorchScript made from it needs
-neither the sources of the model nor autograd, and looks the same for every backbone and for the fixed-point step.
+The graph recorded by export/trace.py holds energy and gradient as one flat list of operators. Its TorchScript therefore
+needs neither the sources of the model nor autograd, and looks the same for every backbone and for the fixed-point step.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _PYTHON: dict[Any, str] = {
     torch.ops.aten.sym_size.int: "{}.size({})",
     torch.ops.aten.sym_numel.default: "{}.numel()",
 }
-"""Arithmetic on sizes, and choosing from a list."""
+"""Source of arithmetic on sizes and of indexing a list."""
 
 
 def script_of(traced: fx.GraphModule) -> torch.jit.ScriptModule:
-    """TorchScript with the inputs and outputs of a recorded graph.
+    """Build TorchScript with the inputs and outputs of a recorded graph.
 
     Raises:
-        ExportError: an operation without a form in TorchScript; names it.
+        ExportError: an operation has no form in TorchScript; the message names it.
     """
     from torch._functorch.compile_utils import fx_graph_cse  # seconds to import
 
-    holder = type("Recorded", (nn.Module,), {})()  # modules of one class would share their first forward
+    holder = type("Recorded", (nn.Module,), {})()  # a class of its own, since modules of one class share their first forward
     lines: list[str] = []
     names: dict[fx.Node, str] = {}
     arguments: list[str] = []
@@ -60,7 +60,7 @@ def script_of(traced: fx.GraphModule) -> torch.jit.ScriptModule:
     try:
         script.define(source)
     except RuntimeError as error:
-        raise ExportError(f"this potential has an operation that TorchScript does not take: {error}") from error
+        raise ExportError(f"this potential has an operation that TorchScript does not accept: {error}") from error
     return script
 
 
@@ -76,7 +76,7 @@ def _constant(traced: fx.GraphModule, path: str) -> torch.Tensor:
 
 
 def _call(node: fx.Node, names: dict[fx.Node, str]) -> str:
-    """Source of one operation."""
+    """Write the source of one operation."""
     arguments = [_text(value, names) for value in node.args]
     form = _PYTHON.get(node.target)
     if form is not None:
@@ -89,10 +89,10 @@ def _call(node: fx.Node, names: dict[fx.Node, str]) -> str:
 
 
 def _text(value: Any, names: dict[fx.Node, str]) -> str:
-    """Source of an argument.
+    """Write the source of an argument.
 
     Raises:
-        ExportError: of a type that has none.
+        ExportError: the argument has a type without source.
     """
     if isinstance(value, fx.Node):
         return names[value]
@@ -106,4 +106,4 @@ def _text(value: Any, names: dict[fx.Node, str]) -> str:
         return f'torch.device("{value}")'
     if isinstance(value, (torch.dtype, torch.memory_format, torch.layout)):
         return str(value)
-    raise ExportError(f"an operation of this potential has the argument {value!r}, which TorchScript does not take")
+    raise ExportError(f"an operation of this potential has the argument {value!r}, which TorchScript does not accept")

@@ -1,7 +1,7 @@
 """A potential as one flat graph of tensor operations, backward pass included, with dynamic numbers of atoms and edges.
 
-Compilers cannot see into `torch.autograd.grad`, so the energy and its gradient are traced together: what comes out has
-no autograd in it and can be compiled, exported or differentiated once more (for training) like any forward pass.
+Compilers cannot see into `torch.autograd.grad`, so the energy and its gradient are traced together. The resulting graph
+has no autograd in it and can be compiled, exported or differentiated again (for training) like any forward pass.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DIRECT_OUTPUTS = ("energy", "energies", "forces")
 
 
 def output_names(potential: Potential) -> tuple[str, ...]:
-    """Names of the outputs of a potential, in the order compiled graphs return them."""
+    """Names of the outputs of a potential, in the order of compiled graphs."""
     return DIRECT_OUTPUTS if potential.direct_forces else GRADIENT_OUTPUTS
 
 
 class _Flat(nn.Module):
-    """A module from dict to dict as a function of a tuple of tensors, for tracing."""
+    """Adapts a module from dict to dict to a function of tensors, for tracing."""
 
     def __init__(self, module: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__()
@@ -46,25 +46,24 @@ class _Flat(nn.Module):
 def trace_for_use(
     module: nn.Module, example: dict[str, Tensor], inputs: Sequence[str], outputs: Sequence[str]
 ) -> fx.GraphModule:
-    """Graph of the named inputs to the named outputs of a module from dict to dict, with the weights as constants."""
+    """Trace a module from dict to dict as a graph from named inputs to named outputs, with the weights as constants."""
     frozen = copy.deepcopy(module).eval().requires_grad_(False)
     return _clean(_record(_Flat(frozen, inputs, outputs), [example[key] for key in inputs]))
 
 
 FROM_DATA = "norm"
-"""Attribute of modules for a number that training data give: one over the root of the mean number of neighbours."""
+"""Name of module attributes that depend on training data: one over the root of the mean number of neighbours."""
 
 
 def trace_for_training(
     potential: Potential, example: dict[str, Tensor]
 ) -> tuple[fx.GraphModule, list[nn.Parameter], list[Tensor], tuple[str, ...]]:
-    """A training step as one graph of (parameters, numbers from data, `training_inputs`) to outputs.
+    """Trace a training step as one graph from (parameters, numbers from data, `training_inputs`) to outputs.
 
-    Numbers that come from data are inputs and not constants, so that compilers find code that they made for other data in
-    their cache.
+    Numbers from data are inputs and not constants, so that compilers find code made for other data in their cache.
 
     Returns:
-        The graph; parameters and numbers in its order; the names of the outputs.
+        The graph, its parameters and numbers in order, and the names of its outputs.
     """
     named = {name: parameter for name, parameter in potential.named_parameters() if parameter.requires_grad}
     inputs, outputs = training_inputs(potential, example), output_names(potential)
@@ -93,7 +92,7 @@ def trace_for_training(
 
 @contextmanager
 def _set(parts: Sequence[nn.Module], numbers: Sequence[Tensor]) -> Iterator[None]:
-    """Give modules tensors in place of their numbers from data, inside the `with` block."""
+    """Replace the numbers from data of modules by tensors, inside the `with` block."""
     before = [getattr(part, FROM_DATA) for part in parts]
     for part, number in zip(parts, numbers, strict=True):
         setattr(part, FROM_DATA, number)
@@ -105,46 +104,46 @@ def _set(parts: Sequence[nn.Module], numbers: Sequence[Tensor]) -> Iterator[None
 
 
 def training_inputs(potential: Potential, example: dict[str, Tensor]) -> tuple[str, ...]:
-    """What a graph for training takes: of a fixed point also its solution, and a probe where the example has one."""
+    """Return the inputs of a graph for training; a fixed point adds its solution, and a probe where the example has one."""
     if not isinstance(potential, FixedPointPotential):
         return INPUTS
     return (*INPUTS, "state", "adjoint", *(key for key in ("probe", "dropout") if key in example))
 
 
 class FromSolution(nn.Module):
-    """The part of a fixed-point potential that follows its solver."""
+    """The computation of a fixed-point potential that follows its solve."""
 
     def __init__(self, potential: FixedPointPotential) -> None:
         super().__init__()
         self.potential = potential
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs for the solution that stands in the graph as `state` and `adjoint`."""
+        """Compute the outputs for the solution in the graph (`state` and `adjoint`)."""
         return self.potential.outputs(graph, graph["state"], graph["adjoint"])
 
 
 def record_forward(call: Callable[..., Any], tensors: Sequence[Tensor]) -> fx.GraphModule:
-    """Operations of a function without derivatives inside, itself to be differentiated."""
+    """Record the operations of a function without derivatives, so that the graph can be differentiated."""
     traced = _record(call, tensors)
     _attach(traced)
     return _clean(traced)
 
 
 def _record(call: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor]) -> fx.GraphModule:
-    """The operations of `call`, with every size a symbol of its own.
+    """Record the operations of `call`, with a separate symbol for every size.
 
-    By default sizes that are equal in the example share a symbol: a batch of as many systems as there are degrees, or of as
-    many atoms as channels, would tie the sizes of later batches to those of the weights.
+    By default, sizes that are equal in the example share a symbol: a batch with as many systems as degrees, or as many
+    atoms as channels, would tie the sizes of later batches to those of the weights.
     """
     with fx_config.patch(use_duck_shape=False):  # type: ignore[attr-defined]  # made at import
         return make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
 
 
 def _attach(traced: fx.GraphModule) -> None:
-    """Take the detach nodes out, so that the graph has the derivatives of what it computes.
+    """Remove the detach nodes, so that the graph keeps the derivatives of its results.
 
-    Autograd keeps the results of functions such as exp and rsqrt for its backward pass, and a trace shows these copies as
-    detached: forces would have the right values, and their gradients with respect to the weights would lack every path
+    Autograd saves the results of functions such as exp and rsqrt for its backward pass, and a trace shows these copies
+    as detached. Forces would then be right, but their gradients with respect to the weights would lack every path
     through such a result.
     """
     for node in list(traced.graph.nodes):

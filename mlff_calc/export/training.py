@@ -1,4 +1,4 @@
-"""A potential compiled for training: forces inside the graph, gradients to the weights flow through it."""
+"""Compilation of a potential for training: forces are inside the graph, and gradients to the weights flow through it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from mlff_calc.potential.fixed_point import FixedPointPotential
 def compile_for_training(
     potential: Potential, example: dict[str, Tensor]
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """Return a function that maps a batched graph to outputs, differentiable once with respect to the weights.
+    """Compile a potential to a function from a batched graph to outputs, differentiable once by the weights.
 
     Args:
-        potential: in training mode; its parameters are read anew at every call.
-        example: a batch of at least two systems; sizes of later batches are free; a batch of one system goes through
-            the eager potential. Where it has a `probe`, batches with and without one are taken.
+        potential: potential in training mode; its parameters are read at every call.
+        example: batch of at least two systems. Later batches may have other sizes; batches of one system use the eager
+            potential. If the example has a `probe`, batches with and without one are accepted.
 
     Raises:
-        OptionError: no C++ compiler.
-        ExportError: outputs or gradients on `example` are not those of the eager potential.
+        OptionError: there is no C++ compiler.
+        ExportError: outputs or gradients on `example` differ from those of the eager potential.
     """
     require_compiler()
     with announced(potential, example["edge_vec"].device, "a training step"):
@@ -72,7 +72,7 @@ def _compile_all(
 def _compiled(
     potential: Potential, example: dict[str, Tensor], eager: nn.Module
 ) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """The compiled graph of batches that have what `example` has, compared with `eager` on it."""
+    """Compile the graph for batches with the keys of `example`, and compare it with `eager`."""
     traced, parameters, numbers, names = trace_for_training(potential, example)
     inputs = training_inputs(potential, example)
     compiled = torch.compile(traced, dynamic=True, fullgraph=True)
@@ -91,7 +91,7 @@ def _check(
     parameters: Sequence[nn.Parameter],
     example: dict[str, Tensor],
 ) -> None:
-    """Compare one training step with eager: compilers have been wrong without a word.
+    """Compare one training step with the eager one, since compilers have been silently wrong.
 
     Raises:
         ExportError: outputs or gradients differ.

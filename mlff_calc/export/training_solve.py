@@ -1,4 +1,4 @@
-"""The solves of a training step on compiled code: f and its derivative by z are compiled once and called by the solver."""
+"""Compiled solves of a training step: f and its derivative by z are compiled once and called by the solver."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mlff_calc.export.trace import record_forward
 from mlff_calc.potential.fixed_point import FixedPointPotential
 
 GEOMETRY = ("species", "edge_index", "edge_vec", "dropout")
-"""What f's constants are made from; the last one where the example has it."""
+"""Inputs of the constants of f; the last one only where the example has it."""
 
 
 class CompiledSolve:
-    """What `FixedPointPotential.solve` does, with the weights read anew at every call.
+    """Compiled version of `FixedPointPotential.solve`, which reads the weights at every call.
 
     Args:
-        potential: in training mode.
-        example: a batch of at least two systems.
+        potential: potential in training mode.
+        example: batch of at least two systems.
     """
 
     def __init__(self, potential: FixedPointPotential, example: dict[str, Tensor]) -> None:
@@ -39,7 +39,7 @@ class CompiledSolve:
         self._check(inputs, prepared)
 
     def _check(self, inputs: dict[str, Tensor], prepared: list[Tensor]) -> None:
-        """Compare with eager.
+        """Compare with eager results.
 
         Raises:
             ExportError: f, its derivative by z, or the energies differ.
@@ -59,8 +59,8 @@ class CompiledSolve:
         compare(found[1], found[0], self.potential.precision, "compiled fixed-point map")
 
     def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """State, adjoint, residuals and evaluations of a batch; see `FixedPointPotential.solve`."""
-        # The adjoint solve goes back through one evaluation many times.
+        """Solve for state and adjoint of a batch; see `FixedPointPotential.solve`."""
+        # The adjoint solve differentiates one evaluation many times.
         with autograd_config.patch(donated_buffer=False):
             return self._solve(graph)
 
@@ -87,7 +87,7 @@ class CompiledSolve:
 
 
 class _Compiled:
-    """A module as a compiled function of its inputs; weights are constants for autograd and read anew at every call."""
+    """A module as a compiled function; weights are constants for autograd and are read at every call."""
 
     def __init__(self, module: nn.Module, example: Sequence[Tensor]) -> None:
         self.parameters = dict(module.named_parameters())

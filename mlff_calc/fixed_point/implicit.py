@@ -4,8 +4,8 @@ With z* = f(z*, t), J = df/dz at z*, and a cotangent c,
 
     u = c + J^T u    (a fixed-point problem again),    c^T dz*/dt = u^T df/dt.
 
-The backward pass solves for u by the same means as the forward pass, so that it can be differentiated in turn: losses on
-forces, which are first derivatives, train.
+The backward pass solves for u with the same machinery as the forward pass, so it can be differentiated again. Losses on
+forces, which are first derivatives themselves, can therefore be trained.
 
 | symbol | name in code |
 |---|---|
@@ -30,16 +30,17 @@ LinearSolve = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 
 
 def attach(function: Function, state: Tensor, tensors: Sequence[Tensor], solve_adjoint: LinearSolve) -> Tensor:
-    """Give a solution found without a tape the derivatives of the fixed point.
+    """Attach the derivatives of the fixed point to a solution that was found without a tape.
 
     Args:
         function: `f(z, *tensors)`, differentiable as often as needed.
         state: z*, solved for without gradients.
-        tensors: what f depends on beside z and what is to get gradients.
-        solve_adjoint: called with u -> c + J^T u and a start, returns its fixed point (also without a tape).
+        tensors: the tensors f depends on besides z, and with respect to which gradients are wanted.
+        solve_adjoint: solver that takes the map u -> c + J^T u and a start, and returns its fixed point (also without a
+            tape).
 
     Returns:
-        z*, of the same values, differentiable with respect to `tensors`.
+        z* with unchanged values, differentiable with respect to `tensors`.
     """
     return _FixedPoint.apply(function, solve_adjoint, state.detach(), *tensors)
 
@@ -65,7 +66,7 @@ class _FixedPoint(torch.autograd.Function):
         with torch.no_grad():
             flat = [tensor.detach() for tensor in (cotangent, state, *tensors)]
             adjoint = solve_adjoint(lambda guess: transposed(guess, *flat).detach(), flat[0])
-        if torch.is_grad_enabled():  # somebody will differentiate this backward pass
+        if torch.is_grad_enabled():  # second derivatives will be needed
             adjoint = attach(transposed, adjoint, (cotangent, state, *tensors), solve_adjoint)
         found = pullback(function, adjoint, state, tensors, wanted)[1]
         gradients: list[Tensor | None] = [None] * len(tensors)
@@ -77,22 +78,22 @@ class _FixedPoint(torch.autograd.Function):
 def pullback(
     function: Function, adjoint: Tensor, state: Tensor, tensors: Sequence[Tensor], wanted: Sequence[int] | None = None
 ) -> tuple[Tensor, list[Tensor]]:
-    """u^T df/dz and u^T df/dt at (z, t), partial derivatives both, differentiable where gradients are enabled.
+    """Compute the partial derivatives u^T df/dz and u^T df/dt at (z, t), differentiable where gradients are enabled.
 
     Args:
         function: `f(z, *tensors)`.
         adjoint: u.
         state: z.
         tensors: t.
-        wanted: places in `tensors` to differentiate by; None for z alone.
+        wanted: indices of the entries of `tensors` to differentiate by; None for z alone.
 
     Returns:
-        The derivative by z (zeros where `wanted` is given), and those by the tensors that are wanted.
+        The derivative by z (zeros where `wanted` is given), and the derivatives by the wanted tensors.
     """
     again = torch.is_grad_enabled()
     with torch.enable_grad():
         here = state.view_as(state) if state.requires_grad else state.detach().requires_grad_()
-        # Views cut the tape: z depends on t too, and partial derivatives must not run through it.
+        # Views cut the tape: z depends on t too, but a partial derivative must not follow that dependence.
         views = [tensor.view_as(tensor) for tensor in tensors]
         if wanted is not None:
             views = [
@@ -107,14 +108,17 @@ def pullback(
 
 
 def unroll(function: Function, state: Tensor, tensors: Sequence[Tensor], steps: int, damping: float = 1.0) -> Tensor:
-    """The state after `steps` damped evaluations from `state`, with a tape: the phantom gradient.
+    """Apply f to `state` for a number of damped steps while recording the tape (the phantom gradient).
 
     Args:
         function: `f(z, *tensors)`.
         state: z*, detached by the caller.
-        tensors: passed on.
-        steps: evaluations recorded.
-        damping: z <- (1 - damping) z + damping f(z).
+        tensors: further arguments of f.
+        steps: number of recorded evaluations.
+        damping: share of the new value in each step, z <- (1 - damping) z + damping f(z).
+
+    Returns:
+            The state after the last step.
     """
     for _ in range(steps):
         state = state + damping * (function(state, *tensors) - state)

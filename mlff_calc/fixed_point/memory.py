@@ -1,10 +1,10 @@
-"""What a trajectory keeps of its solves from step to step, and the cache that finds it again.
+"""What a trajectory keeps from one solve to the next, and the cache that finds it again.
 
-A `Memory` serves one run: its past solutions for the predictor, secants for the acceleration, and where its atoms stood,
-so that a jump is noticed. A `RunCache` holds the memories of all runs that one calculator serves (the images of a band,
-replicas, structures in turn): a run is known by the object that asks. What a copy or a restart file brought along has no
-such object yet and is known by what it looks like. The memory of an object that is gone is gone with it: results must not
-depend on when Python frees an object.
+A `Memory` belongs to one run. It holds past solutions for the predictor, secants for the acceleration, and the last
+structure, so that a jump is noticed. A `RunCache` holds the memories of all runs that one calculator serves (the images
+of a band, replicas, several structures in turn). A run is identified by the object that asks for its memory. A memory
+that comes from a copy or a restart file has no such object yet and is matched by its structure. When an object is
+deleted its memory is dropped too, so that results do not depend on when Python frees an object.
 """
 
 from __future__ import annotations
@@ -25,30 +25,33 @@ from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.graph.frame import Frame, System, equal
 
 REACH = WarmStart().reach
-"""Largest distance (Angstrom) that an atom may have moved since the last step, where nothing else is asked for."""
+"""Default for the largest distance (Angstrom) an atom may move between two steps; raising it makes fewer cold starts."""
 ALIGNED = 0.3
-"""Cosine between the displacements of two steps, above which the second goes on where the first pointed. At 1 fs the motion
-of hydrogen turns by 40 degrees a step, and that of all other atoms by less."""
+"""Cosine between the displacements of two successive steps above which the motion counts as continued.
+
+Raising it restarts more trajectories. At 1 fs the direction of a hydrogen atom turns by about 40 degrees per step, that
+of all other atoms by less.
+"""
 STRAIN = 0.05
-"""A cell with a vector that changed by a larger share of its length makes a cold start."""
+"""Largest relative change of a cell vector's length between two steps; a larger one causes a cold start."""
 
 
 def same_system(one: Frame, other: Frame) -> bool:
-    """The same atoms in the same order under the same boundary conditions."""
+    """Whether both frames have the same atoms in the same order and the same boundary conditions."""
     return one.system is other.system or (equal(one.numbers, other.numbers) and equal(one.pbc, other.pbc))
 
 
 def displacement(now: Frame, then: Frame) -> NDArray[np.float64]:
-    """How far each atom is from where it was [n, 3] (Angstrom, nearest images). Only for the same system."""
+    """Displacement of each atom [n, 3] (Angstrom, nearest image); both frames must be of the same system."""
     moved = now.positions - then.positions
-    if now.system.is_periodic and np.abs(moved).max(initial=0.0) > REACH:  # wrapped, perhaps
+    if now.system.is_periodic and np.abs(moved).max(initial=0.0) > REACH:  # an atom may have been wrapped
         cell = np.where(now.pbc[:, None], now.cell, 0.0)
         moved = moved - np.round(moved @ np.linalg.pinv(cell)) @ cell
     return moved
 
 
 def distance(now: Frame, then: Frame) -> float:
-    """Largest displacement (Angstrom, nearest images); infinite where the cell jumped. Only for the same system."""
+    """Largest displacement (Angstrom, nearest image), infinite where the cell jumped; both of the same system."""
     if now.cell is not then.cell:
         change = np.linalg.norm(now.cell - then.cell, axis=1)
         if (change > STRAIN * np.linalg.norm(then.cell, axis=1)).any():
@@ -58,13 +61,13 @@ def distance(now: Frame, then: Frame) -> float:
 
 @dataclass
 class Memory:
-    """What one run keeps.
+    """State that one run keeps between steps.
 
     Attributes:
-        place: the structure of its last step.
-        past: for the predictor.
-        secants: of the state's and the adjoint's solves, each a list of [2, n_atoms, ...], newest first.
-        move: displacement of the atoms in that step [n, 3], Angstrom; None after a cold start.
+        place: structure of the last step.
+        past: past solutions, for the predictor.
+        secants: secants of the solves for the state and for the adjoint, two lists of [2, n_atoms, ...], newest first.
+        move: displacement of the atoms in the last step [n, 3], Angstrom; None after a cold start.
     """
 
     place: Frame
@@ -73,7 +76,7 @@ class Memory:
     move: NDArray[np.float64] | None = None
 
     def goes_on(self, place: Frame) -> bool:
-        """Whether a step to `place` goes on in the direction of the step before, as steps of a trajectory do."""
+        """Whether a step to `place` continues in the direction of the previous step, as steps of a trajectory do."""
         if self.move is None:
             return False
         now = displacement(place, self.place)
@@ -83,13 +86,13 @@ class Memory:
     def inputs(
         self, predictor: Predictor, kept: int, window: int = 0, ridges: tuple[float, float] = (1e-10, 1e-6)
     ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """What a compiled step takes (`MEMORY_INPUTS`), and a start that is no combination of past solutions.
+        """Build the inputs of a compiled step (`MEMORY_INPUTS`), and a start that does not combine past solutions.
 
         Args:
-            predictor: the rule.
-            kept: secants per solve that the step takes.
-            window: steps that the step looks back; by default those of the rule, and never fewer.
-            ridges: of the least-squares mix and of the acceleration.
+            predictor: rule for the start.
+            kept: number of secants per solve that the step takes.
+            window: number of past solutions that the step takes; raised to the predictor's own window if smaller.
+            ridges: ridge of the least-squares mix, and of the acceleration.
         """
         window = max(window, predictor.window)
         past = self.past
@@ -113,14 +116,14 @@ class Memory:
     def remember(
         self, predictor: Predictor, kept: int, outputs: dict[str, Tensor], place: Frame, start: Tensor | None
     ) -> None:
-        """Take in a step.
+        """Store the results of a step.
 
         Args:
-            predictor: the rule.
-            kept: secants per solve to keep.
-            outputs: of the step; copied where the step may write over them.
-            place: where the run stands now.
-            start: what `inputs` gave.
+            predictor: rule for the start.
+            kept: number of secants per solve to keep.
+            outputs: outputs of the step, copied where the step may overwrite them.
+            place: structure of the step.
+            start: start that `inputs` returned.
         """
         if self.past.solutions:
             self.move = displacement(place, self.place)
@@ -133,13 +136,13 @@ class Memory:
                 secants[:] = [*(new[:, i] for i in reversed(range(new.shape[1]))), *secants][:kept]
 
     def to(self, device: torch.device) -> Memory:
-        """The same memory on a device."""
+        """Return a copy of the memory on `device`."""
         past = Past(*([tensor.to(device) for tensor in part] for part in vars(self.past).values()))
         first, second = ([tensor.to(device) for tensor in part] for part in self.secants)
         return Memory(self.place, past, (first, second), self.move)
 
     def plain(self) -> dict[str, Any]:
-        """Everything in types that JSON knows, and small arrays; numbers keep every bit."""
+        """Return the contents as JSON types and small arrays; numbers keep every bit."""
         return {
             "place": [self.place.numbers, self.place.positions, self.place.cell, self.place.pbc],
             "solutions": _packed(self.past.solutions),
@@ -154,7 +157,7 @@ class Memory:
         """The inverse of `plain`.
 
         Raises:
-            KeyError, TypeError, ValueError: this is no memory.
+            KeyError, TypeError, ValueError: `plain` does not describe a memory.
         """
 
         def tensors(packed: list[dict[str, Any]]) -> list[Tensor]:
@@ -167,7 +170,7 @@ class Memory:
 
 
 def _place(numbers: Any, positions: Any, cell: Any, pbc: Any) -> Frame:  # noqa: ANN401
-    """A place from what a restart file holds; a ValueError where that is none."""
+    """Build a frame from the entries of a restart file; raises ValueError where they do not describe one."""
     found = Frame(System(np.asarray(numbers), np.asarray(cell), np.asarray(pbc)), np.asarray(positions))
     shapes = (found.numbers.shape[1:], found.positions.shape, found.cell.shape, found.pbc.shape)
     kinds = [part.dtype.kind for part in (found.numbers, found.positions, found.cell, found.pbc)]
@@ -187,7 +190,7 @@ def _packed(tensors: list[Tensor]) -> list[dict[str, Any]]:
 
 
 def _unpacked(packed: dict[str, Any]) -> Tensor:
-    """A tensor of floats; a ValueError where what is packed is none, or not finite."""
+    """Decode a tensor of floats; raises ValueError where the data is of another type or not finite."""
     if packed["dtype"] not in ("float32", "float64"):
         raise ValueError(f"dtype is {shorten(packed['dtype'])}")
     array = np.frombuffer(base64.b64decode(packed["base64"]), dtype=packed["dtype"])
@@ -198,14 +201,14 @@ def _unpacked(packed: dict[str, Any]) -> Tensor:
 
 
 def _filled(tensors: list[Tensor], window: int, like: Tensor) -> Tensor:
-    """[window, ...], the newest again where there are fewer."""
+    """Stack to [window, ...], repeating the newest entry where there are too few."""
     if window == 0:
         return like.new_zeros((0, *like.shape))
     return torch.stack([*tensors, *[tensors[0]] * (window - len(tensors))])
 
 
 def _stack(secants: list[Tensor], kept: int, like: Tensor) -> Tensor:
-    """[2, kept, ...], rows of zeros where there are fewer."""
+    """Stack to [2, kept, ...], with rows of zeros where there are too few."""
     if kept == 0:
         return like.new_zeros((2, 0, *like.shape))
     missing = [like.new_zeros((2, *like.shape))] * (kept - len(secants))
@@ -216,7 +219,7 @@ class RunCache:
     """Memories of the runs that one calculator serves.
 
     Args:
-        most: runs that are kept; the one not used for longest goes first.
+        most: largest number of runs kept; the least recently used one is dropped first.
     """
 
     def __init__(self, most: int = 64) -> None:
@@ -225,15 +228,15 @@ class RunCache:
 
     def find(
         self,
-        owner: Any,  # noqa: ANN401 - whatever object a run is known by
+        owner: Any,  # noqa: ANN401 - any object may identify a run
         place: Frame,
         reach: float = REACH,
     ) -> Memory | None:
-        """The memory of a run, None where it has none or jumped (it is forgotten then).
+        """Return the memory of a run, or None where there is none or the run jumped (its memory is then dropped).
 
         Args:
-            owner: the object that asks; kept by a weak reference.
-            place: where it stands now.
+            owner: object that identifies the run, kept by a weak reference.
+            place: present structure.
             reach: see `WarmStart`.
         """
         for i, (known, memory) in enumerate(self._runs):
@@ -262,11 +265,11 @@ class RunCache:
         del self._runs[: -self.most]
 
     def forget(self, owner: Any) -> None:  # noqa: ANN401
-        """Drop the memory of a run, and those of objects that are gone."""
+        """Drop the memory of a run, and the memories whose object no longer exists."""
         self._runs = [(known, kept) for known, kept in self._present() if known is None or known() is not owner]
 
     def _present(self) -> list[tuple[Any, Memory]]:
-        """All runs but those whose object is gone."""
+        """All runs except those whose object no longer exists."""
         return [(known, memory) for known, memory in self._runs if known is None or known() is not None]
 
     def clear(self) -> None:
@@ -277,17 +280,17 @@ class RunCache:
         return len(self._runs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the owners, which are objects of this process: runs are found again by their looks."""
+        """Leave out the owners, which are objects of this process; runs are then matched by structure."""
         return {"most": self.most, "_runs": [(None, memory.to(torch.device("cpu"))) for _, memory in self._present()]}
 
     def to(self, device: torch.device) -> None:
-        """Bring all memories to a device."""
+        """Move all memories to `device`."""
         self._runs = [(known, memory.to(device)) for known, memory in self._runs]
 
     def plain(self) -> list[dict[str, Any]]:
-        """All memories as arrays, for a restart file."""
+        """Return all memories as JSON types and arrays, for a restart file."""
         return [memory.plain() for _, memory in self._present()]
 
     def load(self, plain: list[dict[str, Any]], device: torch.device) -> None:
-        """Take up what `plain` gave."""
+        """Replace the contents by what `plain` returned."""
         self._runs = [(None, Memory.from_plain(one, device)) for one in plain]

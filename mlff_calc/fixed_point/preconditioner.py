@@ -4,8 +4,8 @@ With g(z) = f(z) - z and J = df/dz, Broyden's method ends with
 
     B = -1 + sum_i u_i v_i^T,    near (dg/dz)^-1 = (J - 1)^-1,    for every system of a batch its own.
 
-A solve that is given B takes the step -B g where it would take g: with B = -1 that is plain iteration, with the exact
-inverse Newton's method. The adjoint equation, lambda = c + J^T lambda, has the transposed Jacobian, and B^T serves it.
+A solve that is given B takes the step -B g instead of g. With B = -1 this is plain iteration; with the exact inverse it
+is Newton's method. The adjoint equation, lambda = c + J^T lambda, has the transposed Jacobian and uses B^T.
 
     found = solve(f, start, Broyden(history=30))
     inverse = inverse_of(found.known)
@@ -31,10 +31,11 @@ from mlff_calc.fixed_point.systems import system_dot, to_rows
 
 
 class LowRankInverse(NamedTuple):
-    """B = -1 + sum_i u_i v_i^T, an inverse of the Jacobian of f(z) - z, of every system in a batch.
+    """Inverse B = -1 + sum_i u_i v_i^T of the Jacobian of f(z) - z, one for every system of a batch.
 
     Attributes:
-        left: u [k, n_rows, width]. right: v, of the same shape. k may be 0, which is plain iteration.
+        left: vectors u_i [k, n_rows, width]; k may be 0, which gives plain iteration.
+        right: vectors v_i, of the same shape.
     """
 
     left: Tensor
@@ -42,41 +43,41 @@ class LowRankInverse(NamedTuple):
 
 
 def low_rank_product(left: Tensor, right: Tensor, vector: Tensor, system_index: Tensor, n_systems: int) -> Tensor:
-    """Product [n_rows, width] of B = -1 + sum_i u_i v_i^T with `vector`; of its transpose with u and v exchanged."""
+    """Multiply B = -1 + sum_i u_i v_i^T by `vector` [n_rows, width]; exchange u and v to multiply by B^T."""
     weights = to_rows(system_dot(right, vector, system_index, n_systems), system_index, n_systems)
     return (weights.to(vector.dtype).unsqueeze(-1) * left).sum(dim=0) - vector
 
 
 def apply_inverse(inverse: LowRankInverse, residual: Tensor, system_index: Tensor, n_systems: int) -> Tensor:
-    """B times a residual g, [n_rows, width]: the change of z that would undo -g.
+    """Multiply a residual g [n_rows, width] by B, which gives the change of z that would undo -g.
 
     Args:
-        inverse: B.
+        inverse: low-rank inverse B.
         residual: [n_rows, width].
         system_index: [n_rows], the system of each row.
         n_systems: number of systems.
 
     Raises:
-        OptionError: B belongs to other rows.
+        OptionError: the shapes of B do not fit the rows.
     """
     check_inverse(inverse, residual)
     return low_rank_product(inverse.left, inverse.right, residual, system_index, n_systems)
 
 
 def transposed(inverse: LowRankInverse) -> LowRankInverse:
-    """B^T, for the adjoint equation."""
+    """Return B^T, for the adjoint equation."""
     return LowRankInverse(inverse.right, inverse.left)
 
 
 def check_inverse(inverse: LowRankInverse, rows: Tensor) -> None:
-    """Refuse a B that is not of the rows it is to act on.
+    """Check that B has the shape of the rows it is applied to.
 
     Args:
-        inverse: B.
+        inverse: low-rank inverse B.
         rows: [n_rows, width].
 
     Raises:
-        OptionError: shapes differ.
+        OptionError: the shapes differ.
     """
     left, right = inverse.left, inverse.right
     fits = left.dim() == 3 and left.shape == right.shape and left.shape[1:] == rows.shape
@@ -88,10 +89,10 @@ def check_inverse(inverse: LowRankInverse, rows: Tensor) -> None:
 
 
 def given_inverse(inverse: LowRankInverse, start: Tensor) -> LowRankInverse:
-    """The B that a solver is given, in precision and on the device of `start`.
+    """Return B in the precision and on the device of `start`.
 
     Raises:
-        OptionError: B belongs to other rows.
+        OptionError: the shapes of B do not fit the rows.
     """
     check_inverse(inverse, start)
     return LowRankInverse(inverse.left.to(start), inverse.right.to(start))

@@ -1,9 +1,10 @@
 """Starts for the next solve, from the solutions of the steps before.
 
 Along a trajectory the fixed point z and the adjoint lambda are smooth in time, and so is the embedding u, which is known
-before the solve. A predictor is a rule and holds options only; what is known of a run is a `Past`, which is data: it can be
-copied, kept per image of a band, and written to a restart file. A rule answers with weights of the last solutions, or says
-that least squares over embeddings is to find them (`unrolled.least_squares_mix`, inside the compiled step).
+before the solve. A predictor is a rule and holds only options. The history of a run is a `Past`, which is plain data:
+it can be copied, kept per image of a band, and written to a restart file. A rule returns weights for the last
+solutions, or None where the weights are to be found by least squares over embeddings (`unrolled.least_squares_mix`,
+inside the compiled step).
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -29,12 +30,12 @@ from mlff_calc.errors import OptionError
 
 @dataclass
 class Past:
-    """What is kept of a run for prediction.
+    """History of a run that predictors use.
 
     Attributes:
         solutions: fixed point and adjoint [2, n_rows, ...] of the last steps, newest first.
         embeddings: embeddings [n_rows, ...] of the same steps.
-        auxiliary: auxiliary variables [2, n_rows, ...], newest first (time-reversible prediction only).
+        auxiliary: auxiliary variables [2, n_rows, ...] of the same steps (time-reversible prediction only).
     """
 
     solutions: list[Tensor] = field(default_factory=list)
@@ -43,13 +44,13 @@ class Past:
 
 
 class Predictor:
-    """A rule for the next start; `window` is the number of steps it looks back.
+    """Rule for the next start.
 
-    `Predictor` itself is the least-squares rule: the combination of earlier steps, of sum one, whose embeddings come nearest
-    to the present one.
+    `Predictor` itself is the least-squares rule: it combines earlier steps with weights that sum to one, such that the
+    combined embedding comes nearest to the present one.
 
     Args:
-        window: steps that are combined, at most 12; 0 for none, which is a cold start at every step.
+        window: number of steps that are combined, at most 12; 0 means a cold start at every step.
 
     Raises:
         OptionError: an option out of range.
@@ -60,23 +61,23 @@ class Predictor:
         self.window = window
 
     def weights(self, past: Past) -> list[float] | None:
-        """Weights of the last solutions, newest first; None where least squares is to find them."""
+        """Return the weights of the last solutions, newest first; None where they are found by least squares."""
         del past
         return None
 
     def replaced(self, past: Past) -> Tensor | None:
-        """A start [2, n_rows, ...] that is no combination of solutions; None where it is one."""
+        """Return a start [2, n_rows, ...] that is not a combination of past solutions; None otherwise."""
         del past
         return None
 
     def remember(self, past: Past, solution: Tensor, embedding: Tensor, start: Tensor | None) -> None:
-        """Add a step to the past.
+        """Add a step to the history.
 
         Args:
-            past: of this run, changed in place.
-            solution: [2, n_rows, ...], what the solve found.
-            embedding: [n_rows, ...].
-            start: what `replaced` gave for this step.
+            past: history of the run, changed in place.
+            solution: fixed point and adjoint of the step [2, n_rows, ...].
+            embedding: embedding of the step [n_rows, ...].
+            start: what `replaced` returned for this step.
         """
         del start
         depth = max(1, self.window)
@@ -89,10 +90,10 @@ class LeastSquares(Predictor):
 
 
 class Extrapolation(Predictor):
-    """A fixed combination of the last solutions; a lower order while there are too few.
+    """Fixed combination of the last solutions, of lower order while fewer steps are available.
 
     Args:
-        coefficients: by number of steps available, newest first.
+        coefficients: one row per number of available steps, each with weights newest first.
     """
 
     def __init__(self, coefficients: Sequence[Sequence[float]]) -> None:
@@ -111,7 +112,7 @@ def polynomial(order: int) -> Extrapolation:
 
 
 def always_stable(order: int) -> Extrapolation:
-    """Kolafa's predictor of order k, of k + 2 steps: damped against the noise that polynomials amplify."""
+    """Kolafa's always stable predictor of order k over k + 2 steps, which damps the noise that polynomials amplify."""
     _check("order", order, 0, 6)
     rows = [
         [(-1.0) ** (j + 1) * j * comb(2 * k + 4, k + 2 - j) / comb(2 * k + 2, k + 1) for j in range(1, k + 3)]
@@ -127,18 +128,18 @@ DISSIPATION = {
     6: (1.84, 0.0055, (-14, 36, -27, -2, 12, -6, 1)),
     7: (1.86, 0.0016, (-36, 99, -88, 11, 32, -25, 8, -1)),
 }
-"""Niklasson's kappa, alpha and c by K."""
+"""Niklasson's kappa, alpha and coefficients c for each K (Table I)."""
 
 
 class TimeReversible(Predictor):
     """Niklasson's auxiliary variable: p follows the solutions in a harmonic well, integrated by Verlet.
 
     Args:
-        dissipation: K, the number of earlier steps in the weak friction that forgets noise; 0 for none, which is exactly
-            reversible and forgets nothing.
+        dissipation: number K of earlier steps in the weak friction term that damps noise; 0 for no friction, which is
+            exactly reversible but never loses noise.
 
     Raises:
-        OptionError: a K without coefficients.
+        OptionError: there are no coefficients for this K.
     """
 
     def __init__(self, dissipation: int = 5) -> None:
@@ -155,7 +156,7 @@ class TimeReversible(Predictor):
         return [1.0]
 
     def replaced(self, past: Past) -> Tensor | None:
-        """See `Predictor`; until there are enough steps, the solutions themselves are taken for the auxiliary variable."""
+        """See `Predictor`; the solutions serve as auxiliary variable until enough steps are available."""
         if len(past.auxiliary) < self.depth:
             return None
         newest, before = past.auxiliary[0], past.auxiliary[1]
@@ -191,14 +192,14 @@ PREDICTORS = {
     "least_squares6": lambda: LeastSquares(6),
     "least_squares8": lambda: LeastSquares(8),
 }
-"""Predictors by name."""
+"""Constructors of the predictors, by name."""
 
 
 def build_predictor(name: str) -> Predictor:
-    """A predictor by name.
+    """Build a predictor by name.
 
     Raises:
-        OptionError: an unknown name.
+        OptionError: the name is unknown.
     """
     if name not in PREDICTORS:
         msg = f"unknown predictor {name!r}; choose one of {', '.join(PREDICTORS)}"

@@ -1,4 +1,4 @@
-"""The loop over evaluations of f, the only one, and what it returns."""
+"""The loop that evaluates f until every system of a batch is solved, and its result."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from mlff_calc.fixed_point.state import SolveState
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solve found.
+    """Result of a solve.
 
     Attributes:
-        state: [n_rows, width], the best seen of each system. residual, evaluations, converged: [n_systems], as of `Solver`.
+        state: best state of each system [n_rows, width].
+        residual: residual of the best state [n_systems].
+        evaluations: number of evaluations of each system [n_systems].
+        converged: whether each system converged [n_systems].
         residual_history: residuals [n_systems] after each evaluation.
-        known: all the solver knew at the end; its secants or low-rank inverse can start the next solve.
-        path: states like `state` after the numbers of evaluations that `solve` was asked for.
+        known: final state of the solver; its secants or low-rank inverse can start the next solve.
+        path: states, in the shape of `state`, after the numbers of evaluations in the argument `counts` of `solve`.
     """
 
     state: Tensor
@@ -52,26 +55,26 @@ def solve(
     """Find z with z = f(z) for every system of a batch.
 
     Args:
-        function: f, of z [n_rows, width] in the shape of `start` (flattened to two dimensions for the solver).
-        start: [n_rows, ...].
-        solver: see `solvers`.
-        system_index: [n_rows]; all rows are one system by default.
+        function: map f of z [n_rows, ...] in the shape of `start` (the solver itself works on two dimensions).
+        start: first z [n_rows, ...].
+        solver: method and its options, see `solvers`.
+        system_index: system of each row [n_rows]; by default all rows are one system.
         n_systems: number of systems.
-        tolerance: for this solve, where it is not to be the solver's own.
-        max_evaluations: likewise.
-        known: what to begin with instead of `solver.begin` (secants of an earlier solve, for example); it has a tolerance
-            and a limit of its own.
-        look_every: evaluations between looks at whether all are done; a look waits for a GPU. Extra evaluations change
-            nothing in systems that are done.
+        tolerance: tolerance of this solve; 0 for the solver's own.
+        max_evaluations: limit of this solve; 0 for the solver's own.
+        known: state to begin with instead of `solver.begin` (with secants of an earlier solve, for example); its own
+            tolerance and limit apply.
+        look_every: number of evaluations between checks of convergence. Each check waits for a GPU. Evaluations beyond
+            convergence change nothing in systems that are done.
         preconditioner: inverse Jacobian of an earlier solve of the same rows (see preconditioner.py).
-        counts: numbers of evaluations, ascending, after which the state tried next goes into `Solution.path`; 0 is the
-            start. A system that was done before has the state it ended with.
+        counts: numbers of evaluations, ascending, after which the next state goes into `Solution.path`; 0 is the start.
+            A system that is already done contributes its final state.
 
     Returns:
-        The solution; systems that did not converge have `converged` False, and no error is raised.
+        The solution. Systems that did not converge have `converged` False; this raises no error.
 
     Raises:
-        OptionError: a preconditioner of other rows, or beside `known`.
+        OptionError: the preconditioner does not fit the rows, or is given together with `known`.
     """
     shape, width = start.shape, math.prod(start.shape[1:])
     if system_index is None:

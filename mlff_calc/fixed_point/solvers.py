@@ -1,17 +1,17 @@
-"""Solvers of z = f(z) that are told values of f and answer with the next z to try.
+"""Solvers of z = f(z), which are told values of f and return the next z to try.
 
-A solver holds options only. What it knows of a problem is a `SolveState`, which `begin` makes and `tell` replaces; the loop
-over both is `solve`, for batches, adjoints and compiled maps alike:
+A solver holds only options. The progress on a problem is a `SolveState`, created by `begin` and replaced by `tell`. The
+loop over both is `solve`, used for batches, adjoints and compiled maps alike:
 
     known = solver.begin(start, system_index, n_systems)
     while not known.done.all():
         known = solver.tell(known, f(known.z))
     solution = known.best
 
-Rows of z belong to systems; each system has residual, mixing weights and end of its own. Once a system is done its z stays
-as it is and its evaluations are not counted, whatever the others of the batch do.
+Rows of z belong to systems. Each system has its own residual, mixing weights and stopping point. Once a system is done,
+its z stays unchanged and its evaluations are no longer counted, even while other systems of the batch go on.
 
-An inverse Jacobian of an earlier solve nearby (preconditioner.py) can be given to `begin`: steps are then -B g instead of g.
+`begin` accepts the inverse Jacobian of an earlier, similar solve (preconditioner.py); steps are then -B g instead of g.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -38,17 +38,18 @@ from mlff_calc.fixed_point.state import Secants, SolveState
 from mlff_calc.fixed_point.systems import system_dot, to_rows
 
 TINY = 1e-30
-"""Smallest divisor: sizes and overlaps below count as this."""
+"""Smallest divisor. Smaller norms and overlaps are replaced by it."""
 
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """What all solvers share: residuals, the best state seen, and when a system is done.
+    """Base of all solvers: computes residuals, keeps the best state and decides when a system is done.
 
     Args:
         tolerance: residual below which a system is done.
-        relative: whether the residual is |g| / |f(z)| over the rows of a system, or the root mean square of g's numbers.
-        max_evaluations: a system that needs more ends as not converged.
+        relative: measure of the residual: |g| / |f(z)| over the rows of a system if True, the root mean square of g if
+            False.
+        max_evaluations: limit of evaluations; a system that needs more ends as not converged.
         damping: share of g in a step.
 
     Raises:
@@ -75,18 +76,18 @@ class Solver(ABC):
         max_evaluations: int = 0,
         preconditioner: LowRankInverse | None = None,
     ) -> SolveState:
-        """What is known before the first evaluation.
+        """Create the state before the first evaluation.
 
         Args:
-            start: [n_rows, width].
-            system_index: [n_rows], the system of each row.
+            start: first z [n_rows, width].
+            system_index: system of each row [n_rows].
             n_systems: number of systems.
-            tolerance: for this solve, where it is not to be the solver's own.
-            max_evaluations: likewise.
-            preconditioner: an inverse Jacobian of the same rows, from an earlier solve.
+            tolerance: tolerance of this solve; 0 for the solver's own.
+            max_evaluations: limit of this solve; 0 for the solver's own.
+            preconditioner: inverse Jacobian of the same rows, from an earlier solve.
 
         Raises:
-            OptionError: a preconditioner of other rows.
+            OptionError: the preconditioner does not fit the rows.
         """
         nothing = torch.zeros(n_systems, dtype=torch.bool, device=start.device)
         unknown = torch.full((n_systems,), float("inf"), dtype=torch.float64, device=start.device)
@@ -107,10 +108,10 @@ class Solver(ABC):
 
     @abstractmethod
     def tell(self, known: SolveState, value: Tensor) -> SolveState:
-        """Take note of `value` = f(z) [n_rows, width] and choose the next z."""
+        """Record `value` = f(z) [n_rows, width] and choose the next z."""
 
     def judge(self, known: SolveState, value: Tensor) -> SolveState:
-        """Take note of `value` = f(z) [n_rows, width]: residuals, the best state, who is done."""
+        """Update residuals, best states and finished systems with `value` = f(z) [n_rows, width]."""
         index, n_systems, before = known.system_index, known.n_systems, known.done
         gap = value - known.z
         whole = value if self.relative else torch.ones_like(gap)
@@ -132,7 +133,7 @@ class Solver(ABC):
         )
 
     def move(self, known: SolveState, proposal: Tensor) -> SolveState:
-        """Go on at `proposal` [n_rows, width] in systems that are not done."""
+        """Continue at `proposal` [n_rows, width] in the systems that are not done."""
         done = to_rows(known.done, known.system_index, known.n_systems).unsqueeze(-1)
         return replace(known, z=torch.where(done, known.z, proposal))
 
@@ -141,22 +142,22 @@ class Picard(Solver):
     """Plain iteration z <- z + damping * g, or z <- z - damping * B g with a preconditioner."""
 
     def tell(self, known: SolveState, value: Tensor) -> SolveState:
-        """Take note of `value` = f(z) and choose the next z."""
+        """See `Solver.tell`."""
         step = known.preconditioned(value - known.z)
         return self.move(self.judge(known, value), known.z + self.damping * step)
 
 
 @dataclass(frozen=True)
 class Anderson(Solver):
-    """Anderson acceleration: the step that would make g smallest, were g linear between the last few states.
+    """Anderson acceleration: the step that would make g smallest if g were linear between the last few states.
 
-    Weights come from a least-squares problem per system, in float64, over secants scaled to length one, with a ridge: the
-    ridge is relative to the secants at every stage of the solve (an absolute one stops the acceleration near the solution).
-    A solve nearby may begin with the `secants` of an earlier one, so that its first step is accelerated.
+    The weights solve one least-squares problem per system, in float64, over secants scaled to length one. Scaling makes
+    the ridge relative to the secants at every stage of the solve; an absolute ridge would stop the acceleration near
+    the solution. With the `secants` of an earlier, similar solve the first step is accelerated too.
 
     Args:
-        history: secants kept.
-        ridge: added to the diagonal of the scaled normal equations.
+        history: number of secants kept.
+        ridge: value added to the diagonal of the scaled normal equations.
         tolerance, relative, max_evaluations, damping: see `Solver`.
 
     Raises:
@@ -173,7 +174,7 @@ class Anderson(Solver):
         check_range("ridge", self.ridge, self.ridge > 0.0, "positive")
 
     def tell(self, known: SolveState, value: Tensor) -> SolveState:
-        """Take note of `value` = f(z) and choose the next z."""
+        """See `Solver.tell`."""
         z, gap, secants = known.z, value - known.z, known.secants
         if known.last is not None:
             step_z, step_g = (z - known.last[0]).unsqueeze(0), (gap - known.last[1]).unsqueeze(0)
@@ -188,7 +189,7 @@ class Anderson(Solver):
         return self.move(known, proposal)
 
     def correction(self, known: SolveState, secants: Secants, gap: Tensor) -> Tensor:
-        """The part of the step [n_rows, width] along the secants, by least squares."""
+        """Compute the part of the step that lies along the secants [n_rows, width], by least squares."""
         index, n_systems = known.system_index, known.n_systems
         k = secants.g.shape[0]
         rows = [system_dot(secants.g, secants.g[i], index, n_systems) for i in range(k)]
@@ -207,12 +208,12 @@ class Anderson(Solver):
 
 @dataclass(frozen=True)
 class Broyden(Solver):
-    """Broyden's method: an inverse Jacobian of g of low rank, B = -1 + sum_i u_i v_i^T per system, updated at every step.
+    """Broyden's method: a low-rank inverse Jacobian of g, B = -1 + sum_i u_i v_i^T per system, updated at every step.
 
-    What it ends with can start other solves (preconditioner.py); a preconditioner it is given, it goes on updating.
+    The final B can start other solves (preconditioner.py). A given preconditioner is updated further.
 
     Args:
-        history: rank kept; the oldest terms go first.
+        history: largest rank; the oldest terms are dropped first.
         tolerance, relative, max_evaluations, damping: see `Solver`.
 
     Raises:
@@ -227,7 +228,7 @@ class Broyden(Solver):
         check_range("history", self.history, self.history >= 1, "at least 1")
 
     def tell(self, known: SolveState, value: Tensor) -> SolveState:
-        """Take note of `value` = f(z) and choose the next z."""
+        """See `Solver.tell`."""
         z, gap, index, n_systems = known.z, value - known.z, known.system_index, known.n_systems
         nothing = gap.new_zeros((0, *gap.shape))
         left, right = known.inverse or LowRankInverse(nothing, nothing)
@@ -251,10 +252,10 @@ SOLVERS = {"picard": Picard, "anderson": Anderson, "broyden": Broyden}
 
 
 def build_solver(name: str, **options: Any) -> Solver:
-    """A solver by name: `picard`, `anderson` or `broyden`; options that are None are left at their defaults.
+    """Build a solver by name (`picard`, `anderson` or `broyden`); options that are None keep their defaults.
 
     Raises:
-        OptionError: an unknown name, or an option out of range.
+        OptionError: the name is unknown or an option is out of range.
     """
     if name not in SOLVERS:
         msg = f"unknown solver {name!r}; choose one of {', '.join(SOLVERS)}"
@@ -266,7 +267,7 @@ def check_range(name: str, value: float, valid: bool, what: str) -> None:
     """Refuse an option out of range.
 
     Raises:
-        OptionError: it is.
+        OptionError: `valid` is False.
     """
     if not valid:
         msg = f"{name} = {value} of a fixed-point solver; it must be {what}"

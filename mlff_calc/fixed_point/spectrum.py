@@ -1,7 +1,7 @@
-"""How contractive f is at a solution: the spectral radius of its Jacobian.
+"""The spectral radius of the Jacobian of f at a solution, which measures how contractive f is.
 
-Plain iteration converges where the radius is below one, and the nearer to zero it is, the fewer evaluations any solver needs
-and the less an error of the start matters.
+Plain iteration converges where the radius is below one. The smaller the radius, the fewer evaluations any solver needs
+and the less an error in the start matters.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ def spectral_radius(
 ) -> Tensor:
     """Largest absolute eigenvalue [n_systems] of J = df/dz at `state`, by power iteration with J^T.
 
-    The geometric mean of the growth over the second half of the iterations, so that a complex pair, whose growth
-    alternates, is measured too.
+    The estimate is the geometric mean of the growth over the second half of the iterations. It therefore also covers
+    complex pairs, whose growth alternates.
 
     Args:
-        function: f, of z [n_rows, ...]; no coupling between systems.
-        state: [n_rows, ...].
-        system_index: [n_rows]; one system by default.
+        function: map f of z [n_rows, ...] that does not couple systems.
+        state: solution [n_rows, ...].
+        system_index: system of each row [n_rows]; one system by default.
         n_systems: number of systems.
-        iterations: products with J^T.
-        seed: of the first vector.
+        iterations: number of products with J^T.
+        seed: seed of the first vector.
     """
     if system_index is None:
         system_index = torch.zeros(state.shape[0], dtype=torch.long, device=state.device)

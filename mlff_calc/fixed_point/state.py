@@ -1,4 +1,4 @@
-"""What a solver knows of a problem: data that `Solver.begin` makes and `Solver.tell` replaces."""
+"""What a solver knows about a problem, created by `Solver.begin` and replaced by `Solver.tell`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlff_calc.fixed_point.preconditioner import LowRankInverse, low_rank_produc
 
 
 class Secants(NamedTuple):
-    """Changes of z and of g = f(z) - z between evaluations, [k, n_rows, width] each, oldest first."""
+    """Changes of z and of g = f(z) - z between evaluations, both [k, n_rows, width], oldest first."""
 
     z: Tensor
     g: Tensor
@@ -20,19 +20,23 @@ class Secants(NamedTuple):
 
 @dataclass(frozen=True)
 class SolveState:
-    """Everything known of z = f(z) after some evaluations. Rows of z belong to systems, each a problem of its own.
+    """Progress of a solve of z = f(z). Rows of z belong to systems, and each system is a separate problem.
 
     Attributes:
-        z: [n_rows, width], where f is to be evaluated next.
-        best, best_residual: state [n_rows, width] and residual [n_systems] (float64) of the evaluation that came nearest.
-        residual: [n_systems] of the last evaluation, float64.
-        evaluations: [n_systems], counted until a system was done.
-        converged, done: [n_systems]; a system is done when it converged or is out of evaluations.
-        system_index: [n_rows], the system of each row. n_systems: number of systems.
-        tolerance: residual below which a system has converged. limit: most evaluations.
+        z: point [n_rows, width] at which f is evaluated next.
+        best: evaluated point of each system [n_rows, width] with the smallest residual.
+        best_residual: residual of `best` [n_systems], float64.
+        residual: residual of the last evaluation [n_systems], float64.
+        evaluations: number of evaluations until each system was done [n_systems].
+        converged: whether each system converged [n_systems].
+        done: whether each system converged or ran out of evaluations [n_systems].
+        system_index: system of each row [n_rows].
+        n_systems: number of systems.
+        tolerance: residual below which a system has converged.
+        limit: largest number of evaluations.
         last: z and g [n_rows, width] of the last evaluation; None before the first.
         secants: differences of earlier evaluations, for Anderson's method; None where there are none.
-        inverse: inverse Jacobian of low rank that steps are made with; None for plain ones.
+        inverse: low-rank inverse Jacobian that steps are multiplied by; None for plain steps.
     """
 
     z: Tensor
@@ -51,20 +55,20 @@ class SolveState:
     inverse: LowRankInverse | None = None
 
     def preconditioned(self, gap: Tensor) -> Tensor:
-        """-B g [n_rows, width], the step a residual asks for; g itself where no B is known."""
+        """Return the step -B g [n_rows, width] for a residual g, or g itself where no B is known."""
         if self.inverse is None:
             return gap
         return -low_rank_product(*self.inverse, gap, self.system_index, self.n_systems)
 
 
 def inverse_of(known: SolveState) -> LowRankInverse:
-    """B as a solve left it.
+    """Return the inverse Jacobian B that a solve ended with.
 
     Args:
-        known: of a solve by Broyden's method (`Solution.known`), or of any that was itself given a B.
+        known: final state (`Solution.known`) of a solve by Broyden's method, or of any solve that was given a B.
 
     Raises:
-        OptionError: the solver kept none.
+            OptionError: the solve has no inverse Jacobian.
     """
     if known.inverse is None:
         raise OptionError("this solve kept no inverse Jacobian; solve with the solver 'broyden' once")

@@ -1,7 +1,7 @@
-"""A fixed number of accelerated evaluations as one straight piece of tensor operations, for compiled steps.
+"""A fixed number of accelerated evaluations, written as straight tensor operations for compiled steps.
 
-Inside a trajectory the start is so near that two to four evaluations do, and their number need not depend on data: a
-compiler then sees the whole step. Secants of earlier steps, when given, accelerate from the first evaluation on, because the
+Along a trajectory the start is so good that two to four evaluations suffice, and their number need not depend on data.
+A compiler then sees the whole step. Secants of earlier steps accelerate from the first evaluation on, because the
 Jacobian changes slowly in time.
 
 Source: Walker and Ni, "Anderson acceleration for fixed-point iterations" (2011), Eq. 2.2.
@@ -17,19 +17,20 @@ from torch import Tensor
 
 
 def same(values: Tensor) -> Tensor:
-    """The sum over processes where there is one."""
+    """Sum over processes for a single process: the values themselves."""
     return values
 
 
 class Unrolled(NamedTuple):
-    """What `unrolled` found.
+    """Result of `unrolled`.
 
     Attributes:
-        state: z at which f was evaluated last.
-        value: f(z) there, with the tape that f left.
-        proposal: a better z than both, which costs nothing: where the next evaluation would be.
+        state: z of the last evaluation.
+        value: f(z) of the last evaluation, with the tape that f left.
+        proposal: z of the next evaluation, a better estimate than `state` and `value` at no further cost.
         residual: |f(z) - z| / |f(z)| of the last evaluation, a float64 scalar.
-        secants_z, secants_g: the new secants [count - 1, ...]; changes of z and of f(z) - z.
+        secants_z: new changes of z [count - 1, ...].
+        secants_g: new changes of f(z) - z [count - 1, ...].
     """
 
     state: Tensor
@@ -49,16 +50,16 @@ def unrolled(
     ridge: float | Tensor = 1e-8,
     total: Callable[[Tensor], Tensor] = same,
 ) -> Unrolled:
-    """Evaluate f `count` times, each at the best guess from what is known before.
+    """Evaluate f `count` times, each time at the best estimate of the solution so far.
 
     Args:
-        function: f, of z in the shape of `start`; one system.
+        function: map f of z in the shape of `start`, for one system.
         start: first z.
-        count: evaluations, at least one.
-        secants_z: [k, ...], of earlier solves; k may be zero, and rows of zeros take no part.
-        secants_g: likewise, of f(z) - z.
-        ridge: of the least-squares problem, relative to secants of length one.
-        total: sums inner products over the processes that hold parts of the system.
+        count: number of evaluations, at least one.
+        secants_z: changes of z in earlier solves [k, ...]; k may be zero, and rows of zeros are ignored.
+        secants_g: changes of f(z) - z in the same solves [k, ...].
+        ridge: ridge of the least-squares problem, relative to secants of length one.
+        total: function that sums inner products over the processes that hold parts of the system.
     """
     z, value, gap = start, start, start
     for i in range(count):
@@ -87,7 +88,7 @@ def propose(
     ridge: float | Tensor,
     total: Callable[[Tensor], Tensor] = same,
 ) -> Tensor:
-    """Where f(z) - z would vanish as far as the secants know, and a plain step in all other directions."""
+    """Estimate the root of f(z) - z: a secant step along the known secants and a plain step in all other directions."""
     n = secants_z.shape[0]
     if n == 0:
         return z + gap
@@ -104,12 +105,12 @@ def propose(
 def least_squares_mix(
     past: Tensor, present: Tensor, ridge: float | Tensor, total: Callable[[Tensor], Tensor] = same
 ) -> Tensor:
-    """Weights [k] of sum one with which the rows of `past` [k, ...], newest first, come nearest to `present` [...].
+    """Weights [k], with sum one, for which the combination of `past` [k, ...] comes nearest to `present` [...].
 
     Args:
-        past: earlier embeddings; rows equal to the newest take no part.
-        present: the embedding now.
-        ridge: relative to the trace of the normal equations.
+        past: earlier embeddings, newest first; rows equal to the newest get no weight.
+        present: present embedding.
+        ridge: ridge relative to the trace of the normal equations.
         total: see `unrolled`.
     """
     k = past.shape[0]
@@ -127,7 +128,7 @@ def least_squares_mix(
 
 
 def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
-    """Solution [k] of a small positive definite system [k, k], by elimination written out: a compiler fuses it."""
+    """Solve a small positive definite system [k, k] by explicit elimination, which a compiler can fuse."""
     k = right.shape[0]
     rows = [[matrix[i, j] for j in range(k)] for i in range(k)]
     values = [right[i] for i in range(k)]
@@ -147,5 +148,5 @@ def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product in float64."""
+    """Inner product, in float64."""
     return (a.double() * b.double()).sum()

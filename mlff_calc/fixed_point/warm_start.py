@@ -1,7 +1,7 @@
-"""When a solve that begins from the past goes on, and when it begins anew, for calculators, exported files and LAMMPS.
+"""The policy for solves that start from earlier solutions, shared by calculators, exported files and LAMMPS.
 
-A step of a trajectory makes a fixed number of evaluations and is called again until its residuals are small. The values
-stand in the record of exported files, where `pair_style mlff` finds them.
+A step of a trajectory makes a fixed number of evaluations and is repeated until its residuals are small. This policy
+says when to repeat it and when to begin again with a cold start. Exported files carry its values for `pair_style mlff`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Any
 from mlff_calc.errors import OptionError
 
 JUDGED_AFTER = 2
-"""Calls of a step that are made before progress is judged at all: the second one goes on with secants of the first."""
+"""Number of calls of a step before progress is judged. The second call already uses the secants of the first."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Options of starts from the past.
+    """Options of warm starts.
 
     Args:
-        reach: largest distance (Angstrom) that an atom may have moved since the last step; from farther away its memory says
-            nothing, and the solve begins cold. Raising it makes fewer cold starts and more calls that lead nowhere.
-        factor: share to which the least residual has to fall for another call. Raising it makes more calls before a solve
-            counts as failed.
-        warm_patience: number of last calls in which it has to fall that far, where a cold start is still to come.
-        cold_patience: the same for a cold start, after which there is nothing else.
+        reach: largest distance (Angstrom) that an atom may have moved since the last step. Beyond it the memory is
+            useless and the solve begins cold. Raising it makes fewer cold starts and more calls that lead nowhere.
+        factor: factor by which the smallest residual must fall for another call. Raising it allows more calls before a
+            solve counts as failed.
+        warm_patience: number of most recent calls within which the residual must fall that far, for a warm start.
+        cold_patience: the same number for a cold start, which has no fallback.
 
     Raises:
-        OptionError: an option out of range.
+        OptionError: an option is out of range.
     """
 
     reach: float = 0.5
@@ -52,7 +52,7 @@ class WarmStart:
                 raise OptionError(f"{name} = {value!r} of warm starts; it must be a {kind} above 0 and at most {most:g}")
 
     def goes_on(self, residuals: Sequence[float], *, cold: bool) -> bool:
-        """Whether a step that left these residuals, one per call and the newest last, is worth another call."""
+        """Whether a step with these residuals (one per call, newest last) is worth another call."""
         patience = self.cold_patience if cold else self.warm_patience
         if math.isnan(residuals[-1]):
             return False
@@ -62,9 +62,9 @@ class WarmStart:
 
     @classmethod
     def of_record(cls, said: Mapping[str, Any]) -> WarmStart:
-        """The policy in the record of an exported file; what files of format version 2 and before lack has its default.
+        """Read the policy from the record of an exported file; files of format version 1 and 2 get the defaults.
 
         Raises:
-            OptionError: a value out of range.
+            OptionError: a value is out of range.
         """
         return cls(**{field.name: said[field.name] for field in fields(cls) if field.name in said})

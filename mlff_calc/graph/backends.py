@@ -1,7 +1,7 @@
-"""Neighbour-list libraries by name: each turns an enclosing box into all pairs within the cutoff.
+"""Neighbour-list libraries by name, each of which finds all pairs within the cutoff in an enclosing box.
 
-A backend is a function ``(box, cutoff) -> (i, j, shifts)`` with numpy arrays, a full list (both directions), self images
-included, in any order; the callers sort, undo the wrapping and check.
+A backend is a function ``(box, cutoff, device) -> (i, j, shifts)``. It returns numpy arrays with both directions of
+each pair, self images included, in any order. The callers sort the pairs, undo the wrapping and check distances.
 
 =============  ==========================================================================================
 name           library
@@ -32,11 +32,11 @@ IntArray = NDArray[np.int64]
 RawPairs = tuple[IntArray, IntArray, IntArray]
 
 MAX_BINS_PER_ATOM = 1000
-"""Above this a grid of bins is mostly empty, and a tree is used instead."""
+"""Number of bins per atom above which a grid is mostly empty and a k-d tree is used. Raising it costs memory."""
 
 
 def matscipy_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
-    """Pairs by matscipy; by scipy's tree for atoms so sparse that a grid of bins would be larger than the system."""
+    """Find pairs by matscipy, or by scipy's tree where atoms are so sparse that a grid would be larger than the system."""
     heights = 1.0 / np.linalg.norm(np.linalg.inv(box.cell), axis=0)
     if not box.periodic.any() and np.prod(heights / cutoff + 1.0) > MAX_BINS_PER_ATOM * (len(box.positions) + 100):
         return _tree_pairs(box, cutoff)
@@ -47,7 +47,7 @@ def matscipy_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
 
 
 def _tree_pairs(box: Box, cutoff: float) -> RawPairs:
-    """Pairs of a system without periodicity by a k-d tree."""
+    """Find the pairs of a non-periodic system by a k-d tree."""
     from scipy.spatial import cKDTree  # here, since it takes longer to import than all of this package
 
     half = cKDTree(box.positions).query_pairs(cutoff, output_type="ndarray")
@@ -58,14 +58,14 @@ def _tree_pairs(box: Box, cutoff: float) -> RawPairs:
 
 
 def ase_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
-    """Pairs by ase.neighborlist."""
+    """Find pairs by ase.neighborlist."""
     from ase.neighborlist import primitive_neighbor_list  # here, since it imports scipy's sparse matrices
 
     return primitive_neighbor_list("ijS", box.periodic, box.cell, box.positions, cutoff, self_interaction=False)
 
 
 def vesin_pairs(box: Box, cutoff: float, device: torch.device) -> RawPairs:
-    """Pairs by vesin-torch on `device`.
+    """Find pairs by vesin-torch on `device`.
 
     Raises:
         OptionError: the extra is not installed.
@@ -95,19 +95,19 @@ BACKENDS: dict[str, Callable[[Box, float, torch.device], RawPairs]] = {
 
 
 def vesin_installed() -> bool:
-    """True where vesin-torch can be imported."""
+    """Whether vesin-torch can be imported."""
     return importlib.util.find_spec("vesin_torch") is not None
 
 
 def resolve_backend(name: str, device: torch.device) -> str:
-    """The backend that `name` stands for on `device`.
+    """Return the backend that `name` stands for on `device`.
 
     Args:
-        name: a key of BACKENDS, or ``auto``.
-        device: where the model runs.
+        name: key of `BACKENDS`, or ``auto``.
+        device: device that the model runs on.
 
     Raises:
-        OptionError: unknown name; the message has the known ones.
+        OptionError: the name is unknown; the message lists the known ones.
     """
     if name == "auto":
         return "vesin" if device.type == "cuda" and vesin_installed() else "matscipy"

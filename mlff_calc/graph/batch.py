@@ -1,4 +1,4 @@
-"""Several graphs as one, and back."""
+"""Joining graphs to a batch, and splitting it again."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from mlff_calc.graph.keys import WHOLE, Graph, Key, get_key, level_counts, syste
 
 
 def to_device(graph: Graph, device: str | torch.device, non_blocking: bool = False) -> Graph:
-    """The same graph with every tensor on `device`."""
+    """Return the graph with every tensor on `device`."""
     return {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in graph.items()}
 
 
 def collate(graphs: Sequence[Graph]) -> Graph:
-    """One graph that holds all systems of several, in order.
+    """Join several graphs to one that holds all their systems, in order.
 
-    Tensors are concatenated along their level's dimension, and index tensors are shifted by what stands before them. A
-    floating key that some graphs have and others lack (labels) is filled with NaN there.
+    Tensors are concatenated along the dimension of their level, and index tensors are shifted by the entries before
+    them. A floating key that only some graphs have (a label) is filled with NaN in the others.
 
     Args:
-        graphs: at least one; each may itself hold several systems.
+        graphs: at least one graph; each may itself hold several systems.
 
     Returns:
         The batch.
 
     Raises:
-        OptionError: no graphs.
-        StructureError: an unknown key, one of a whole graph, or an integer key that only some graphs have.
+        OptionError: there are no graphs.
+        StructureError: a key is unknown, belongs to a whole graph, or is an integer key that only some graphs have.
     """
     if len(graphs) == 0:
         raise OptionError("cannot make a batch of no graphs; give at least one")
@@ -51,7 +51,7 @@ def collate(graphs: Sequence[Graph]) -> Graph:
 
 
 def _in_batches(name: str) -> Key:
-    """The declaration of a key that a batch may hold."""
+    """Return the declaration of a key that may stand in a batch."""
     key = get_key(name)
     if key.level == WHOLE:
         raise StructureError(f"graph key '{name}' belongs to one graph as a whole; leave it out of batches")
@@ -59,7 +59,7 @@ def _in_batches(name: str) -> Key:
 
 
 def _missing(key: Key, template: torch.Tensor, count: int) -> torch.Tensor:
-    """NaN in place of a tensor that a graph lacks, shaped as its neighbours in the batch are."""
+    """NaN in place of a missing tensor, in the shape that `template` implies."""
     if not template.dtype.is_floating_point:
         raise StructureError(f"graph key '{key.name}' is in some graphs of the batch and not in others; give it in all")
     shape = list(template.shape)
@@ -68,7 +68,7 @@ def _missing(key: Key, template: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _shifted(parts: list[torch.Tensor], counts: list[int]) -> list[torch.Tensor]:
-    """Index tensors, each raised by the number of entries that stand before it."""
+    """Raise each index tensor by the number of entries before it."""
     result, before = [], 0
     for part, count in zip(parts, counts, strict=True):
         result.append(part + before if before else part)
@@ -77,23 +77,23 @@ def _shifted(parts: list[torch.Tensor], counts: list[int]) -> list[torch.Tensor]
 
 
 def split(batch: Graph) -> list[Graph]:
-    """The systems of a batch as graphs of their own; the inverse of `collate`.
+    """Split a batch into one graph per system; the inverse of `collate`.
 
     Args:
-        batch: atoms stand in order of their system and edges in order of their centre, as `collate` leaves them.
+        batch: graph whose atoms are sorted by system and whose edges are sorted by centre, as `collate` leaves them.
 
     Returns:
         One graph per system, views of the batch where possible.
 
     Raises:
-        StructureError: entries are not in order of their system, or belong to none.
+        StructureError: entries are not sorted by system, or belong to no system.
     """
     keys = {name: _in_batches(name) for name in batch}
     n_systems, sizes = level_counts(batch)["system"], {}
     for level in {key.level for key in keys.values()} | {key.points_to for key in keys.values() if key.points_to}:
         owners = systems_of(batch, level)
         if bool((owners[1:] < owners[:-1]).any()):
-            raise StructureError(f"entries of level '{level}' are not sorted by system; split what collate has made")
+            raise StructureError(f"entries of level '{level}' are not sorted by system; give a batch made by collate")
         sizes[level] = torch.bincount(owners, minlength=n_systems).tolist()
     graphs: list[Graph] = [{} for _ in range(n_systems)]
     for name, tensor in batch.items():

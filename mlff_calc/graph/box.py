@@ -1,9 +1,9 @@
-"""The box that is handed to a neighbour-list library: whatever the user's cell is, it encloses all atoms.
+"""The box handed to a neighbour-list library; it encloses all atoms for any cell of the user's.
 
-Libraries that sort atoms into bins are right only where atoms lie inside the box. Here periodic directions keep their
-cell vector and atoms are wrapped along them (the shifts are undone afterwards), and each direction without periodicity
-gets a vector of its own, orthogonal to all others and long enough to enclose the atoms; the user's vector there, a dummy,
-zero or slanted one, has no influence on the pairs.
+Libraries that sort atoms into bins are right only if all atoms lie inside the box. Periodic directions therefore keep
+their cell vector and atoms are wrapped along them (the shifts are undone afterwards). Each non-periodic direction gets
+a new vector that is orthogonal to all others and long enough to enclose the atoms. The user's vector of that direction,
+which may be a dummy, zero or slanted, does not influence the pairs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from mlff_calc.errors import StructureError
 
 MIN_DISTANCE = 0.1
-"""Angstrom; atoms closer than this are an error (no bond is shorter than 0.7)."""
+"""Smallest distance allowed between atoms (Angstrom); raising it refuses more structures. No bond is shorter than 0.7."""
 MIN_HEIGHT = 0.01
-"""Angstrom; a periodic cell thinner than this is degenerate."""
+"""Smallest height of a periodic cell (Angstrom); a thinner one counts as degenerate."""
 SAFETY = 1e-3
-"""Angstrom; empty layers are taken as empty only when they are this much wider than the cutoff, against rounding."""
+"""Distance (Angstrom) by which an empty layer must exceed the cutoff to count as empty, as a guard against rounding."""
 
 FloatArray = NDArray[np.float64]
 AXES = ("a (first)", "b (second)", "c (third)")
@@ -28,13 +28,14 @@ AXES = ("a (first)", "b (second)", "c (third)")
 
 @dataclass(frozen=True)
 class Box:
-    """A parallelepiped that encloses all atoms.
+    """Parallelepiped that encloses all atoms.
 
     Attributes:
-        cell: [3, 3] rows are vectors, Angstrom; equal to the user's along periodic directions.
-        positions: [n_atoms, 3] wrapped along periodic directions, inside the box whose corner is at zero, Angstrom.
-        periodic: [3] directions along which pairs with images have to be looked for; a subset of the user's pbc.
-        wraps: [n_atoms, 3] int64, whole cell vectors that were subtracted from the user's positions.
+        cell: cell vectors as rows [3, 3], Angstrom; those of periodic directions are the user's.
+        positions: positions [n_atoms, 3], Angstrom, wrapped along periodic directions, inside the box with a corner at
+            zero.
+        periodic: directions [3] along which pairs with images must be searched, a subset of the user's pbc.
+        wraps: whole cell vectors [n_atoms, 3] (int64) that were subtracted from the user's positions.
     """
 
     cell: FloatArray
@@ -46,21 +47,21 @@ class Box:
 def checked_arrays(
     positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike
 ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-    """Positions [n_atoms, 3], cell [3, 3] and pbc [3] as contiguous copies of the right dtype.
+    """Return positions [n_atoms, 3], cell [3, 3] and pbc [3] as contiguous copies with the right dtype.
 
     Args:
-        positions: [n_atoms, 3] Angstrom, any strides.
-        cell: [3, 3] rows, or [3] lengths, Angstrom; None for no cell.
+        positions: positions [n_atoms, 3], Angstrom, with any strides.
+        cell: cell vectors as rows [3, 3] or lengths [3], Angstrom; None for no cell.
         pbc: one or three booleans.
 
     Raises:
-        StructureError: wrong shapes, or positions or cell that are not finite.
+        StructureError: a shape is wrong, or positions or cell are not finite.
     """
     xyz = np.array(positions, dtype=np.float64, order="C")
     if xyz.size == 0:
         xyz = xyz.reshape(0, 3)
     if xyz.ndim != 2 or xyz.shape[1] != 3:
-        raise StructureError(f"positions have shape {xyz.shape}, expected [n_atoms, 3]")
+        raise StructureError(f"positions have shape {xyz.shape}, expected [n_atoms, 3]; give three numbers per atom")
     box = np.zeros((3, 3)) if cell is None else np.array(cell, dtype=np.float64)
     if box.shape == (3,):
         box = np.diag(box)
@@ -76,10 +77,10 @@ def checked_arrays(
 
 
 def check_positions(positions: FloatArray) -> None:
-    """Refuse positions [n_atoms, 3] (Angstrom) that are not finite.
+    """Check that positions [n_atoms, 3] (Angstrom) are finite.
 
     Raises:
-        StructureError: naming the first such atom.
+        StructureError: a position is not finite; the message names the first such atom.
     """
     if all_finite(positions):
         return
@@ -91,16 +92,16 @@ def check_positions(positions: FloatArray) -> None:
 
 
 def all_finite(array: FloatArray) -> bool:
-    """Whether all numbers are finite."""
-    return 0 not in np.isfinite(array).tobytes()  # for a small molecule three times as fast as `all`
+    """Whether all numbers are finite (for a small molecule three times as fast as `numpy.isfinite(array).all()`)."""
+    return 0 not in np.isfinite(array).tobytes()
 
 
 def check_cell(cell: FloatArray, pbc: NDArray[np.bool_]) -> None:
-    """Refuse a cell that cannot be periodic.
+    """Check that a cell can be periodic.
 
     Args:
-        cell: [3, 3] Angstrom, rows are vectors.
-        pbc: [3].
+        cell: cell vectors as rows [3, 3], Angstrom.
+        pbc: periodicity [3].
 
     Raises:
         StructureError: a periodic vector is not finite, zero or too short, or periodic vectors lie in one plane or line.
@@ -127,14 +128,14 @@ def check_cell(cell: FloatArray, pbc: NDArray[np.bool_]) -> None:
 
 
 def spanning_cell(cell: FloatArray, pbc: NDArray[np.bool_]) -> FloatArray:
-    """The cell with vectors of non-periodic directions replaced by unit vectors orthogonal to all others.
+    """Return the cell with the vectors of non-periodic directions replaced by unit vectors orthogonal to all others.
 
     Args:
-        cell: [3, 3] Angstrom.
-        pbc: [3].
+        cell: cell vectors as rows [3, 3], Angstrom.
+        pbc: periodicity [3].
 
     Returns:
-        [3, 3], never singular for a checked cell.
+            Cell vectors [3, 3]; never singular for a checked cell.
     """
     if pbc.all():
         return cell
@@ -148,17 +149,17 @@ def spanning_cell(cell: FloatArray, pbc: NDArray[np.bool_]) -> FloatArray:
 
 
 def enclosing_box(positions: FloatArray, cell: FloatArray, pbc: NDArray[np.bool_], cutoff: float) -> Box:
-    """The box for checked arrays.
+    """Build the enclosing box of checked arrays.
 
-    A periodic direction with an empty layer thicker than the cutoff has no pair across that layer: it is cut there and
-    treated as not periodic. Along directions that are not periodic, empty stretches longer than the cutoff are shortened.
-    Both keep every pair, and keep the number of bins small for molecules in large boxes, slabs and far fragments.
+    A periodic direction with an empty layer thicker than the cutoff has no pair across that layer. It is cut there and
+    treated as non-periodic. Along non-periodic directions, empty stretches longer than the cutoff are shortened. Both
+    keep every pair, and they keep the number of bins small for molecules in large boxes, slabs and distant fragments.
 
     Args:
-        positions: [n_atoms, 3] Angstrom.
-        cell: [3, 3] Angstrom.
-        pbc: [3].
-        cutoff: Angstrom.
+        positions: positions [n_atoms, 3], Angstrom.
+        cell: cell vectors as rows [3, 3], Angstrom.
+        pbc: periodicity [3].
+        cutoff: cutoff radius (Angstrom).
 
     Returns:
         The box with wrapped positions.
@@ -189,7 +190,7 @@ def enclosing_box(positions: FloatArray, cell: FloatArray, pbc: NDArray[np.bool_
 
 
 def _empty_layer(fractional: FloatArray, thickness: float) -> float | None:
-    """The middle of an empty layer thicker than `thickness` along a periodic direction, or None; all fractional."""
+    """Middle of the widest empty layer along a periodic direction if thicker than `thickness`, else None; all fractional."""
     if thickness >= 1.0 or len(fractional) == 0:
         return None
     wrapped = np.sort(fractional - np.floor(fractional))
@@ -199,7 +200,7 @@ def _empty_layer(fractional: FloatArray, thickness: float) -> float | None:
 
 
 def _squeeze(coordinates: FloatArray, widest: float) -> FloatArray:
-    """Coordinates from zero on, with gaps between consecutive values shortened to `widest`; order is kept."""
+    """Coordinates starting at zero, with gaps between consecutive values shortened to `widest`; their order is kept."""
     if len(coordinates) == 0:
         return coordinates
     order = np.argsort(coordinates, kind="stable")

@@ -1,13 +1,13 @@
-"""The distances and numbers of neighbours that training data had, and atoms that are outside of them.
+"""The distances and numbers of neighbours in the training data, and the search for atoms outside them.
 
-Kept are three ranges. For each element, the distance to an atom's nearest, second, third and fourth neighbour: a bond that
-is stretched or broken and a molecule that is scaled move one of them out of its range. For each pair of elements A-B, the
-distance from an atom A to its nearest B: atoms pressed together, and contacts that training never showed. For each
-element, the number of neighbours within the cutoff: atoms that lost their surroundings. A neighbour that is missing within
-the cutoff counts as one at the cutoff.
+Three kinds of range are kept. For each element, the distances to an atom's nearest, second, third and fourth neighbour
+reveal stretched or broken bonds and scaled molecules. For each pair of elements A-B, the distance from an atom A to its
+nearest B reveals atoms pressed together and contacts that training never showed. For each element, the number of
+neighbours within the cutoff reveals atoms that lost their surroundings. A missing neighbour counts as one at the
+cutoff.
 
-All three are local, as potentials are. Two whole molecules far apart are inside. A molecule that was torn apart is outside,
-because the atoms at the break have lost a neighbour, however far away it is.
+All three are local, as potentials are. Two intact molecules far apart are inside the domain. A molecule that was torn
+apart is outside, because the atoms at the break have lost a neighbour, no matter how far away that is now.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from mlff_calc.graph.neighbors import neighbor_pairs
 
 N_NEAREST = 4
 MARGIN = 0.05
-"""Share of a distance by which atoms may leave the trained range before anything is said."""
+"""Relative excess of a distance over the trained range that is still accepted; raising it reports fewer structures."""
 COUNT_MARGIN = 0.2
-"""Share of the number of atoms within the cutoff by which it may leave its range; it grows as the cube of distances."""
+"""The same for the number of atoms within the cutoff; it is larger because a count grows as the cube of distances."""
 
 _N_ELEMENTS = len(chemical_symbols)
 _ORDINALS = ("nearest", "second", "third", "fourth")
@@ -37,18 +37,19 @@ Ints = NDArray[np.int64]
 
 
 def measures(numbers: Ints, centers: Ints, kinds: Ints, vectors: Floats, *, n_kinds: int, cutoff: float) -> Floats:
-    """What a domain bounds, for each atom: [n_atoms, N_NEAREST + n_kinds + 1].
+    """Compute the quantities that a domain bounds, for each atom [n_atoms, N_NEAREST + n_kinds + 1].
 
-    The columns are the distances to the nearest neighbours in ascending order and to the nearest neighbour of each kind,
-    Angstrom and `cutoff` where there is none, and the number of atoms within the cutoff, the atom itself included.
+    The columns are the distances to the nearest neighbours in ascending order, the distance to the nearest neighbour of
+    each kind (both in Angstrom, `cutoff` where there is none), and the number of atoms within the cutoff including the
+    atom itself.
 
     Args:
-        numbers: [n_atoms] atomic numbers.
-        centers: [n_edges] centre of each edge, sorted.
-        kinds: [n_edges] kind of the neighbour, below `n_kinds`.
-        vectors: [n_edges, 3] Angstrom.
+        numbers: atomic numbers [n_atoms].
+        centers: centre of each edge [n_edges], sorted.
+        kinds: kind of each edge's neighbour [n_edges], below `n_kinds`.
+        vectors: edge vectors [n_edges, 3], Angstrom.
         n_kinds: number of kinds.
-        cutoff: Angstrom.
+        cutoff: cutoff radius (Angstrom).
     """
     n_atoms = len(numbers)
     distances = np.minimum(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), cutoff)
@@ -65,12 +66,13 @@ def measures(numbers: Ints, centers: Ints, kinds: Ints, vectors: Floats, *, n_ki
 
 
 class _Ranges:
-    """Smallest and largest measures of the atoms of each element, with all elements as kinds of neighbours.
+    """Smallest and largest measures of the atoms of each element, with every element as a kind of neighbour.
 
     Attributes:
-        cutoff: Angstrom.
-        known: which elements there were, [_N_ELEMENTS].
-        low, high: [_N_ELEMENTS, N_NEAREST + _N_ELEMENTS + 1], see `measures`; infinite the wrong way round for no atoms.
+        cutoff: cutoff radius (Angstrom).
+        known: whether each element occurred [_N_ELEMENTS].
+        low: smallest measures [_N_ELEMENTS, N_NEAREST + _N_ELEMENTS + 1], see `measures`; infinite for absent elements.
+        high: largest measures, of the same shape; minus infinite for absent elements.
     """
 
     def __init__(self, cutoff: float) -> None:
@@ -79,12 +81,12 @@ class _Ranges:
         self.low, self.high = np.full(shape, np.inf), np.full(shape, -np.inf)
 
     def add(self, which: Ints, low: Floats, high: Floats) -> None:
-        """Widen the ranges of some elements, each named once."""
+        """Widen the ranges of some elements; each may be named only once."""
         self.known[which] = True
         self.low[which], self.high[which] = np.minimum(self.low[which], low), np.maximum(self.high[which], high)
 
     def plain(self) -> dict[str, Any]:
-        """What `domain_of` gives."""
+        """Return the ranges in the form of `domain_of`."""
         symbols = {chemical_symbols[z]: z for z in np.flatnonzero(self.known).tolist()}
         ranges = np.round(np.stack([self.low, self.high], axis=2), 4)
         pairs = {f"{a}-{b}": ranges[symbols[a], N_NEAREST + symbols[b]].tolist() for a in symbols for b in symbols}
@@ -100,13 +102,13 @@ def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
     """The domain of training frames, as a plain dict for the header of weights.
 
     Args:
-        frames: the structures.
-        cutoff: Angstrom, of the potential.
+        frames: training structures.
+        cutoff: cutoff of the potential (Angstrom).
 
     Returns:
-        `cutoff`; `nearest`, for each symbol N_NEAREST ranges [smallest, largest] in Angstrom; `pairs`, for "A-B" the range
-        of the distance from an A to its nearest B (pairs that were never within the cutoff are left out); `neighbors`, for
-        each symbol the range of the number of neighbours.
+        Dict with `cutoff`; `nearest`, which has N_NEAREST ranges [smallest, largest] in Angstrom for each symbol;
+        `pairs`, which has the range of the distance from an A to its nearest B for each "A-B" that occurred within the
+        cutoff; and `neighbors`, which has the range of the number of neighbours for each symbol.
 
     Raises:
         StructureError: see `neighbor_pairs`.
@@ -125,14 +127,14 @@ def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
 
 
 def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The domain of what was trained on the frames of two domains: the wider range of elements of both, the range of others.
+    """Unite the domains of two training sets: the wider range of common elements, and the ranges of all others.
 
     Args:
-        first: what `domain_of` gives.
-        second: the same, of the same cutoff. What one of them lacks, as those of older files do, the union lacks too.
+        first: domain as returned by `domain_of`.
+        second: domain with the same cutoff. Entries that one of them lacks, as older files do, are left out.
 
     Raises:
-        PotentialFileError: one of them is something else, or their cutoffs differ.
+        PotentialFileError: an argument is not a domain, or the cutoffs differ.
     """
     one, other = _read(first), _read(second)
     if one.cutoff != other.cutoff:
@@ -146,7 +148,7 @@ def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def is_domain(plain: Any) -> bool:  # noqa: ANN401
-    """Whether something is what `domain_of` gives."""
+    """Whether `plain` is a domain as returned by `domain_of`."""
     try:
         _read(plain)
     except PotentialFileError:
@@ -155,10 +157,10 @@ def is_domain(plain: Any) -> bool:  # noqa: ANN401
 
 
 def _read(plain: Mapping[str, Any]) -> _Ranges:
-    """The ranges of a plain domain.
+    """Read the ranges of a plain domain.
 
     Raises:
-        PotentialFileError: something else.
+        PotentialFileError: `plain` is not a domain.
     """
     try:
         ranges = _Ranges(float(plain["cutoff"]))
@@ -196,21 +198,21 @@ def _bounds(name: str, found: Any, n: int) -> Floats:  # noqa: ANN401
 
 
 class Domain:
-    """A potential's domain, held against structures.
+    """A potential's domain, compared with structures.
 
     Args:
-        plain: what `domain_of` gives; `pairs` and `neighbors` may be missing, as they are in older files, and are not
-            looked at then.
+        plain: domain as returned by `domain_of`; `pairs` and `neighbors` may be missing, as in older files, and are
+            then not checked.
 
     Raises:
-        PotentialFileError: something else.
+        PotentialFileError: `plain` is not a domain.
     """
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
         ranges = _read(plain)
         self.cutoff = ranges.cutoff
         self._symbols = np.flatnonzero(ranges.known)
-        self._kind_of = np.full(_N_ELEMENTS, len(self._symbols))  # the last kind is that of unknown elements
+        self._kind_of = np.full(_N_ELEMENTS, len(self._symbols))  # the last kind stands for unknown elements
         self._kind_of[self._symbols] = np.arange(len(self._symbols))
         n_kinds = len(self._symbols) + 1
         self._low = np.zeros((_N_ELEMENTS, N_NEAREST + n_kinds + 1))
@@ -228,13 +230,13 @@ class Domain:
         self._lowest, self._highest = self._low / (1.0 + self._margins), self._high * (1.0 + self._margins)
 
     def outside(self, numbers: Ints, centers: Ints, neighbors: Ints, vectors: Floats) -> str | None:
-        """What is farthest from the trained range by more than the margin, in words; None where nothing is.
+        """Describe the measure farthest outside its trained range in words; None where all are within the margins.
 
         Args:
-            numbers: [n_atoms] atomic numbers.
-            centers: [n_edges] centre of each edge, sorted.
-            neighbors: [n_edges] neighbour of each edge.
-            vectors: [n_edges, 3] Angstrom.
+            numbers: atomic numbers [n_atoms].
+            centers: centre of each edge [n_edges], sorted.
+            neighbors: neighbour of each edge [n_edges].
+            vectors: edge vectors [n_edges, 3], Angstrom.
         """
         kinds = self._kind_of[numbers[neighbors]]
         n_kinds = len(self._symbols) + 1
@@ -247,7 +249,7 @@ class Domain:
         return self._said(numbers, int(atom), int(column), float(found[atom, column]), low[atom, column], high[atom, column])
 
     def _said(self, numbers: Ints, atom: int, column: int, found: float, low: float, high: float) -> str:
-        """One measure of an atom and its range, in words."""
+        """Describe one measure of an atom and its range in words."""
         symbol = chemical_symbols[numbers[atom]]
         if column == self._low.shape[1] - 1:
             return (

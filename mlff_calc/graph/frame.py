@@ -1,7 +1,7 @@
-"""One structure as arrays that are checked once and changed by nobody: what everything behind the door works with.
+"""One structure as arrays that are checked once and never changed.
 
-Successive frames of a run share what has not changed between them. Whoever keeps something made from a part (tensors, an
-elements check, a volume) sees by identity that it still holds: `frame.system is last.system`.
+Successive frames of a run share the parts that have not changed. Code that caches something derived from a part
+(tensors, an element check, a volume) can test by identity whether it is still valid: `frame.system is last.system`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mlff_calc.graph.box import FloatArray, check_cell, check_positions, checked
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """What stays the same in a run at constant volume.
+    """The part of a structure that stays the same in a run at constant volume.
 
     Attributes:
-        numbers: [n_atoms] int64 atomic numbers.
-        cell: [3, 3] float64 rows are vectors, Angstrom.
-        pbc: [3] bool.
+        numbers: atomic numbers [n_atoms], int64.
+        cell: cell vectors as rows [3, 3], float64, Angstrom.
+        pbc: periodicity [3], bool.
     """
 
     numbers: NDArray[np.int64]
@@ -33,7 +33,7 @@ class System:
 
     @cached_property
     def volume(self) -> float:
-        """Volume of the cell, Angstrom^3; zero where a vector is."""
+        """Volume of the cell, Angstrom^3; zero where a vector is zero."""
         return float(np.abs(np.linalg.det(self.cell)))
 
     @cached_property
@@ -44,11 +44,11 @@ class System:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One structure, checked: finite positions, a cell that can be periodic, as many numbers as positions.
+    """One checked structure: positions are finite, the cell can be periodic, and the numbers of atoms agree.
 
     Attributes:
         system: elements, cell and periodicity.
-        positions: [n_atoms, 3] float64 Angstrom, contiguous.
+        positions: positions [n_atoms, 3], float64, Angstrom, contiguous.
     """
 
     system: System
@@ -74,16 +74,16 @@ class Frame:
 
     @classmethod
     def of(cls, numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike) -> Frame:
-        """A frame of copies.
+        """Create a frame from copies of arrays.
 
         Args:
-            numbers: [n_atoms] atomic numbers.
-            positions: [n_atoms, 3] Angstrom.
-            cell: [3, 3] rows are vectors, or [3] lengths, Angstrom; None where there is none.
+            numbers: atomic numbers [n_atoms].
+            positions: positions [n_atoms, 3], Angstrom.
+            cell: cell vectors as rows [3, 3] or lengths [3], Angstrom; None for no cell.
             pbc: one or three booleans.
 
         Raises:
-            StructureError: see `checked_arrays`; also where there are not as many numbers as positions.
+            StructureError: see `checked_arrays`; also raised where the numbers of atoms differ.
         """
         species = np.array(numbers, dtype=np.int64).reshape(-1)
         xyz, lattice, flags = checked_arrays(positions, cell, pbc)
@@ -93,11 +93,11 @@ class Frame:
 
     @classmethod
     def of_atoms(cls, atoms: Atoms, before: Frame | None = None) -> Frame:
-        """A frame of atoms that shares with the one before what is equal in both.
+        """Create a frame that shares with an earlier one all parts that are equal.
 
         Args:
-            atoms: the structure; not changed, not kept.
-            before: an earlier frame, of the same structure or of any other.
+            atoms: structure, neither changed nor kept.
+            before: earlier frame of any structure.
 
         Raises:
             StructureError: see `checked_arrays`.

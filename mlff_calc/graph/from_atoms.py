@@ -1,4 +1,4 @@
-"""Atoms to tensors."""
+"""Conversion of atoms to graphs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mlff_calc.graph.verlet import NeighborList
 def graph_from_atoms(
     atoms: Atoms, cutoff: float, neighbors: NeighborList | None = None, device: str | torch.device = "cpu"
 ) -> Graph:
-    """The graph of one structure.
+    """Build the graph of one structure.
 
-    The user's atoms are not changed. `cell` is kept as given, also where it is a dummy: a volume means something only
-    for a structure that is periodic in all three directions (for a slab it includes the vacuum).
+    The atoms are not changed. `cell` is kept as given, even if it is a dummy. A volume is meaningful only for a
+    structure that is periodic in all three directions (for a slab it includes the vacuum).
 
     Args:
-        atoms: the structure; periodic in any directions, wrapped or not, of any number of atoms.
-        cutoff: Angstrom.
-        neighbors: a list with a skin to reuse from step to step; its cutoff must equal `cutoff`.
-        device: where the tensors go.
+        atoms: structure of any periodicity and number of atoms, wrapped or not.
+        cutoff: cutoff radius (Angstrom).
+        neighbors: neighbour list with a skin to reuse from step to step; its cutoff must equal `cutoff`.
+        device: device of the tensors.
 
     Returns:
         A graph with the seven input keys and one system.
@@ -48,22 +48,22 @@ def graph_from_arrays(
     neighbors: NeighborList | None = None,
     device: str | torch.device = "cpu",
 ) -> Graph:
-    """The graph of one structure given as arrays.
+    """Build the graph of one structure given as arrays.
 
     Args:
-        numbers: [n_atoms] atomic numbers.
-        positions: [n_atoms, 3] Angstrom.
-        cell: [3, 3] rows are vectors, Angstrom; None where there is none.
-        pbc: [3] or one boolean.
-        cutoff: Angstrom.
+        numbers: atomic numbers [n_atoms].
+        positions: positions [n_atoms, 3], Angstrom.
+        cell: cell vectors as rows [3, 3], Angstrom; None for no cell.
+        pbc: one or three booleans.
+        cutoff: cutoff radius (Angstrom).
         neighbors: as in `graph_from_atoms`.
-        device: where the tensors go.
+        device: device of the tensors.
 
     Returns:
         A graph with the seven input keys and one system.
 
     Raises:
-        StructureError: see `neighbor_pairs`; also where there are not as many numbers as positions.
+        StructureError: see `neighbor_pairs`; also raised where the numbers of atoms differ.
         OptionError: `neighbors` is for another cutoff or device.
     """
     frame = Frame.of(numbers, positions, cell, pbc)
@@ -73,10 +73,11 @@ def graph_from_arrays(
 def graph_from_frame(
     frame: Frame, cutoff: float, *, neighbors: NeighborList | None = None, device: str | torch.device = "cpu"
 ) -> Graph:
-    """The graph of one structure that is checked already; see `graph_from_atoms`.
+    """Build the graph of a structure that is already checked; see `graph_from_atoms`.
 
     Raises:
-        StructureError: atoms overlap. OptionError: `neighbors` is for another cutoff.
+        StructureError: atoms overlap.
+        OptionError: `neighbors` is for another cutoff.
     """
     target = torch.device(device)
     if neighbors is None:

@@ -1,8 +1,8 @@
 """The registry of keys and levels: every tensor a graph may hold, with its level, shape, dtype and unit.
 
-A graph is a plain ``dict[str, torch.Tensor]``. Nothing about it is guessed from shapes at run time: what a tensor belongs
-to (atoms, edges or systems) is declared once, and batching, validation and the documentation read it from here. The keys of
-this file are those that every graph has; each room declares the ones it brings, and may declare a level of its own.
+A graph is a plain ``dict[str, torch.Tensor]``. Nothing about it is guessed from shapes at run time. What a tensor
+belongs to (atoms, edges or systems) is declared once, and batching, validation and the documentation read it from here.
+This file declares the keys that every graph has; each room declares its own, and may declare further levels.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ DOUBLE: Final = torch.float64
 
 @dataclass(frozen=True)
 class LevelRule:
-    """How the entries of a level are counted, and which entry of a level below each belongs to.
+    """How the entries of a level are counted, and which entry of a lower level each belongs to.
 
     Attributes:
-        counted_by: Keys with one entry per entry of the level; the first that a graph holds counts, none means no entries.
-        owner: Index key (of two dimensions: its first row) that says what an entry belongs to; None where nothing does, so
-            that batches with such entries cannot be split.
+        counted_by: Keys with one entry per entry of the level; the first that a graph holds is counted. Without any
+            there are none.
+        owner: Index key (its first row if two-dimensional) that says what an entry belongs to. None if entries belong
+            to nothing; batches with such entries cannot be split.
     """
 
     counted_by: tuple[str, ...]
@@ -42,15 +43,15 @@ class Key:
     """One named tensor of a graph.
 
     Attributes:
-        name: the key in the dict.
-        level: what the tensor has one entry of, a registered level such as ``atom``, ``edge`` or ``system``; `WHOLE` for a
-            tensor of the whole graph, which cannot stand in a batch.
-        shape: the dimensions beside the level's own; None where the size is free (channels, for example).
-        dtype: the dtype at the boundary; None for any floating dtype.
+        name: name of the key in the dict.
+        level: registered level of which the tensor has one entry each, such as ``atom``, ``edge`` or ``system``;
+            `WHOLE` for a tensor of the whole graph, which cannot stand in a batch.
+        shape: dimensions besides that of the level; None where a size is free (channels, for example).
+        dtype: dtype at the boundary; None for any floating dtype.
         unit: unit of the values, empty where there is none.
-        doc: one line of what it is.
-        axis: where the level's dimension stands (1 for ``edge_index``, else 0).
-        points_to: for index tensors, the level that the values count; batching shifts them by it.
+        doc: description in one line.
+        axis: dimension of the level (1 for ``edge_index``, else 0).
+        points_to: level that the values of an index tensor count; batching shifts them.
     """
 
     name: str
@@ -74,12 +75,12 @@ LEVELS: dict[Level, LevelRule] = {}
 
 
 def register_level(name: Level, *counted_by: str, owner: str | None = None) -> Level:
-    """Add a level to the registry, and give its name back.
+    """Add a level to the registry and return its name.
 
     Args:
         name: Name of the level.
-        *counted_by: Keys that count it; see `LevelRule`.
-        owner: Key of what its entries belong to; see `LevelRule`.
+        *counted_by: Keys that count the entries; see `LevelRule`.
+        owner: Key of what the entries belong to; see `LevelRule`.
 
     Raises:
         OptionError: The name is taken by a different rule.
@@ -94,10 +95,10 @@ def register_key(key: Key) -> Key:
     """Add a key to the registry.
 
     Args:
-        key: the declaration.
+        key: declaration.
 
     Returns:
-        The same key, so that a module can keep it.
+            The same key, so that a module can keep it.
 
     Raises:
         OptionError: the name is taken by a different declaration.
@@ -110,7 +111,7 @@ def register_key(key: Key) -> Key:
 
 
 def get_key(name: str) -> Key:
-    """The declaration of `name`; a StructureError that names the nearest key where there is none."""
+    """Return the declaration of `name`; raises a StructureError with the nearest name where there is none."""
     key = KEYS.get(name)
     if key is None:
         hint = suggestion(name, KEYS, after=" ")
@@ -131,7 +132,7 @@ def declare(
     axis: int = 0,
     points_to: Level | None = None,
 ) -> str:
-    """Register a key, whose attributes are the arguments, and give its name back.
+    """Register a key, whose attributes are the arguments, and return its name.
 
     Raises:
         OptionError: The name is taken by a different declaration.
@@ -151,7 +152,7 @@ CELL: Final = declare("cell", "system", (3, 3), DOUBLE, "Angstrom", "rows are ce
 PBC: Final = declare("pbc", "system", (3,), torch.bool, "", "periodic along each cell vector")
 
 INPUT_KEYS: Final = (ATOMIC_NUMBERS, SYSTEM_INDEX, POSITIONS, EDGE_INDEX, EDGE_VEC, CELL, PBC)
-"""The keys every graph has before a backbone sees it."""
+"""Keys that every graph has before a backbone sees it."""
 
 register_level("system", CELL)
 register_level("atom", ATOMIC_NUMBERS, owner=SYSTEM_INDEX)
@@ -169,10 +170,10 @@ def level_counts(graph: Graph) -> dict[Level, int]:
 
 
 def systems_of(graph: Graph, level: Level) -> torch.Tensor:
-    """The system that each entry of a level belongs to.
+    """Return the system that each entry of a level belongs to.
 
     Raises:
-        StructureError: The entries of this level belong to nothing.
+        StructureError: The entries of this level belong to no system.
     """
     if level == "system":
         return torch.arange(graph[CELL].shape[0], device=graph[CELL].device)
@@ -185,15 +186,15 @@ def systems_of(graph: Graph, level: Level) -> torch.Tensor:
 
 
 def validate_graph(graph: Graph, required: tuple[str, ...] = INPUT_KEYS) -> None:
-    """Check that a graph is what the contract says.
+    """Check that a graph satisfies the contract of its keys.
 
     Args:
         graph: the graph.
-        required: keys that must be there; the seven inputs by default.
+        required: keys that must be present; the seven inputs by default.
 
     Raises:
-        StructureError: a key is missing or unknown, has the wrong dtype or shape, disagrees in its count with the
-            others, or an index points outside; the message names the key.
+        StructureError: a key is missing or unknown, has a wrong dtype or shape, or disagrees in its count with the
+            others, or an index is out of range; the message names the key.
     """
     missing = [name for name in dict.fromkeys((*INPUT_KEYS, *required)) if name not in graph]
     if missing:
@@ -217,7 +218,7 @@ def validate_graph(graph: Graph, required: tuple[str, ...] = INPUT_KEYS) -> None
 
 
 def _check_tensor_kind(key: Key, tensor: torch.Tensor) -> None:
-    """Type, dtype and number of dimensions of one tensor."""
+    """Check type, dtype and number of dimensions of one tensor."""
     if not isinstance(tensor, torch.Tensor):
         raise StructureError(f"graph key '{key.name}' is a {type(tensor).__name__}, expected a torch.Tensor")
     right = tensor.dtype.is_floating_point if key.dtype is None else tensor.dtype == key.dtype
@@ -228,7 +229,7 @@ def _check_tensor_kind(key: Key, tensor: torch.Tensor) -> None:
         )
     n_dimensions = len(key.full_shape(0))
     if tensor.ndim != n_dimensions:
-        per = "" if key.level == WHOLE else f"one per {key.level}, beside "
+        per = "" if key.level == WHOLE else f"one per {key.level}, besides "
         raise StructureError(
             f"graph key '{key.name}' has shape {tuple(tensor.shape)}, expected {n_dimensions} dimensions "
             f"({per}{_shape_text(key.shape)})"
@@ -236,7 +237,7 @@ def _check_tensor_kind(key: Key, tensor: torch.Tensor) -> None:
 
 
 def _check_index(key: Key, tensor: torch.Tensor, count: int) -> None:
-    """Every value of an index tensor lies in 0 .. count-1."""
+    """Check that every value of an index tensor lies in 0 .. count-1."""
     if tensor.numel() == 0:
         return
     low, high = int(tensor.min()), int(tensor.max())

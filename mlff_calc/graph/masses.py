@@ -1,6 +1,6 @@
-"""Masses that a file gives under a name which ASE does not look at.
+"""Masses that a file gives under a name which ASE does not read.
 
-ASE takes masses from the column `masses` alone; under `mass` deuterium would move as hydrogen.
+ASE takes masses only from the column `masses`. With deuterium given under `mass`, it would move as hydrogen.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from ase.data import atomic_masses
 from mlff_calc.errors import StructureError
 
 NAMES = ("mass", "masses", "atomic_mass", "atomic_masses", "atom_mass", "atom_masses")
-"""Spellings, in any case; `masses` itself is ASE's."""
+"""Column names in lower case that count as masses; `masses` itself is ASE's."""
 LEAST, MOST = 0.05, 20.0
-"""Times the element's own mass: what is outside is in another unit (muonium has 0.11, a heavy hydrogen of 4 amu has 4)."""
+"""Range of plausible masses relative to the element's own (muonium has 0.11, 4H has 4); others are in another unit."""
 
 
 def with_named_masses(atoms: Atoms) -> Atoms:
-    """The atoms with the masses of a column `mass` or the like.
+    """Return the atoms with the masses of a column such as `mass`.
 
     Args:
-        atoms: not changed.
+        atoms: structure, not changed.
 
     Returns:
-        The same object where there is no such column, or where ASE has the same masses; otherwise a copy (without
-        calculator) that moves with the column's masses, amu.
+            The same object where there is no such column or ASE already has the same masses; otherwise a copy (without
+            calculator) with the column's masses (amu).
 
     Raises:
         StructureError: see `named_masses`.
@@ -39,10 +39,10 @@ def with_named_masses(atoms: Atoms) -> Atoms:
 
 
 def refuse_named_masses(atoms: Atoms) -> None:
-    """Refuse atoms that carry masses which ASE's dynamics would not use.
+    """Refuse atoms whose masses ASE's dynamics would ignore.
 
     Raises:
-        StructureError: naming the column and the cure.
+        StructureError: there are such masses; the message names the column and the cure.
     """
     if named_masses(atoms) is not None:
         name = _columns(atoms)[0]
@@ -53,10 +53,10 @@ def refuse_named_masses(atoms: Atoms) -> None:
 
 
 def named_masses(atoms: Atoms) -> np.ndarray | None:
-    """Masses [n_atoms] (amu) of a column with another name than ASE's, where they differ from those that ASE has.
+    """Return the masses [n_atoms] (amu) of a column that ASE does not read; None where they do not differ from ASE's.
 
     Raises:
-        StructureError: not one positive number for each atom, numbers that are no amu, or two columns that contradict.
+        StructureError: a column lacks one positive mass in amu per atom, or two columns disagree.
     """
     names = _columns(atoms)
     if not names or len(atoms) == 0:

@@ -1,4 +1,4 @@
-"""All pairs of atoms within a cutoff, whatever the cell and periodicity."""
+"""All pairs of atoms within a cutoff, for any cell and periodicity."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mlff_calc.graph.order import lexicographic
 
 
 class NeighborPairs(NamedTuple):
-    """Directed pairs, sorted by centre, neighbour and shift: their order, too, is a function of the structure alone.
+    """Directed pairs, sorted by centre, neighbour and shift, so that their order depends on the structure alone.
 
     Attributes:
-        centers: [n_pairs] int64, the atom i that looks.
-        neighbors: [n_pairs] int64, the atom j that is seen.
-        shifts: [n_pairs, 3] int64, whole cell vectors to add: ``x_j - x_i + shifts @ cell`` is the edge vector for the
-            positions exactly as given, wrapped or not. Zero along directions without periodicity.
+        centers: centre i of each pair [n_pairs], int64.
+        neighbors: neighbour j of each pair [n_pairs], int64.
+        shifts: whole cell vectors to add [n_pairs, 3], int64. ``x_j - x_i + shifts @ cell`` is the edge vector for the
+            positions exactly as given, wrapped or not. Zero along non-periodic directions.
     """
 
     centers: NDArray[np.int64]
@@ -30,7 +30,7 @@ class NeighborPairs(NamedTuple):
 
 
 def check_cutoff(cutoff: float, name: str = "cutoff") -> float:
-    """The cutoff as a float; an OptionError unless it is finite and positive."""
+    """Return the cutoff as a float; raises an OptionError unless it is finite and positive."""
     value = float(cutoff)
     if not (np.isfinite(value) and value > 0.0):
         raise OptionError(f"{name} is {cutoff} Angstrom; give a finite, positive number")
@@ -47,23 +47,24 @@ def neighbor_pairs(
     device: str | torch.device = "cpu",
     min_distance: float = MIN_DISTANCE,
 ) -> NeighborPairs:
-    """All directed pairs closer than `cutoff`, self images included.
+    """Find all directed pairs closer than `cutoff`, self images included.
 
     Args:
-        positions: [n_atoms, 3] Angstrom; need not lie inside the cell.
-        cell: [3, 3] rows are vectors, Angstrom; None, zero or any dummy where there is no periodicity.
-        pbc: [3] or one boolean.
-        cutoff: Angstrom; pairs at a distance below it are listed.
+        positions: positions [n_atoms, 3], Angstrom; need not lie inside the cell.
+        cell: cell vectors as rows [3, 3], Angstrom; None, zero or any dummy along non-periodic directions.
+        pbc: one or three booleans.
+        cutoff: cutoff radius (Angstrom); pairs below it are listed.
         backend: ``matscipy``, ``ase``, ``vesin`` or ``auto`` (see `mlff_calc.graph.backends`).
-        device: where a GPU backend runs.
-        min_distance: Angstrom; a closer pair is an error. 0 switches the check off.
+        device: device that a GPU backend runs on.
+        min_distance: smallest distance allowed (Angstrom); 0 switches the check off.
 
     Returns:
-        The pairs as numpy arrays, sorted. An atom and itself are never paired without a shift.
+        The pairs as sorted numpy arrays. An atom is paired with itself only across a shift.
 
     Raises:
-        StructureError: positions not finite, periodic along a zero or degenerate cell vector, overlapping atoms.
-        OptionError: a cutoff that is not positive, an unknown backend, or one that is not installed.
+        StructureError: positions are not finite, the structure is periodic along a zero or degenerate cell vector, or
+            atoms overlap.
+        OptionError: the cutoff is not positive, or the backend is unknown or not installed.
     """
     xyz, lattice, flags = checked_arrays(positions, cell, pbc)
     return pairs_between(xyz, lattice, flags, cutoff, backend, device=device, min_distance=min_distance)
@@ -79,7 +80,7 @@ def pairs_between(
     device: str | torch.device = "cpu",
     min_distance: float = MIN_DISTANCE,
 ) -> NeighborPairs:
-    """`neighbor_pairs` of arrays that `checked_arrays` or a `Frame` gives: positions, cell, pbc."""
+    """`neighbor_pairs` for positions, cell and pbc that are already checked, by `checked_arrays` or as a `Frame`."""
     cutoff = check_cutoff(cutoff)
     where = torch.device(device)
     find = BACKENDS[resolve_backend(backend, where)]
@@ -106,16 +107,16 @@ def check_overlap(
     squared: NDArray[np.float64],
     min_distance: float = MIN_DISTANCE,
 ) -> None:
-    """Refuse pairs that are too close.
+    """Check that no pair is too close.
 
     Args:
-        centers: [n_pairs].
-        neighbors: [n_pairs].
-        squared: [n_pairs] squared distances, Angstrom^2.
-        min_distance: Angstrom.
+        centers: centres [n_pairs].
+        neighbors: neighbours [n_pairs].
+        squared: squared distances [n_pairs], Angstrom^2.
+        min_distance: smallest distance allowed (Angstrom).
 
     Raises:
-        StructureError: naming the closest pair.
+            StructureError: a pair is too close; the message names the closest one.
     """
     if len(squared) == 0:
         return

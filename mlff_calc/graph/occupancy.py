@@ -1,7 +1,7 @@
-"""Sites that several elements share, or that are not always there.
+"""Sites that are shared by several elements or partly empty.
 
-ASE keeps what a file says of them beside the atoms, and the atoms are those of a full crystal: of a site with 60 % silicon
-and 40 % germanium there is one atom of silicon.
+ASE keeps a file's occupancies apart from the atoms, and the atoms are those of a full crystal: a site with 60 % silicon
+and 40 % germanium becomes one silicon atom.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ase import Atoms
 from mlff_calc.errors import StructureError
 
 ROUNDING = 1e-3
-"""Occupancies nearer to 1 than this are full: files round them."""
+"""Deviation from 1 up to which an occupancy counts as full, since files round. Raising it accepts emptier sites."""
 _CURE = (
     "A potential needs one element on every site: make an ordered structure (pymatgen's "
     "OrderDisorderedStructureTransformation, or choose elements by hand)"
@@ -26,13 +26,14 @@ def check_occupancy(atoms: Atoms, place: str = "") -> None:
     """Refuse structures with sites that are shared by elements or partly empty.
 
     Args:
-        atoms: looked at are `info["occupancy"]`, by kinds of sites, as ASE's CIF reader gives it (the kind of each atom is
-            in the array `spacegroup_kinds`, which supercells keep), and a per-atom array `occupancy` as of PDB files,
-            where 0 says that nothing is known.
+        atoms: structure. Checked are `info["occupancy"]`, by kinds of sites, as written by ASE's CIF reader (the kind
+            of each atom is in the array `spacegroup_kinds`, which supercells keep), and a per-atom array `occupancy` as
+            of PDB files, where 0 means unknown.
         place: file and frame, for the message.
 
     Raises:
-        StructureError: names the site, what is on it, and the cure. Kinds of which no atom is left are no reason.
+        StructureError: a site is partly occupied; the message names the site and the cure. Kinds without atoms are
+            ignored.
     """
     try:
         if "occupancy" in atoms.info:
@@ -47,7 +48,7 @@ def check_occupancy(atoms: Atoms, place: str = "") -> None:
 
 def _check_kinds(atoms: Atoms, occupancy: object) -> None:
     if not isinstance(occupancy, Mapping):
-        return  # another program's note, of a meaning of its own
+        return  # an entry of another program, with another meaning
     partial = {str(kind): species for kind, species in occupancy.items() if not _is_full(species)}
     if not partial or len(atoms) == 0:
         return
@@ -78,7 +79,7 @@ def _check_column(atoms: Atoms, column: np.ndarray) -> None:
 
 
 def _is_full(species: object) -> bool:
-    """Whether one element has the site for itself, as a mapping of elements to occupancies says."""
+    """Whether a mapping of elements to occupancies describes a site fully occupied by one element."""
     if not isinstance(species, Mapping):
         return isinstance(species, Real) and float(species) >= 1.0 - ROUNDING
     present = [float(value) for value in species.values() if float(value) > ROUNDING]

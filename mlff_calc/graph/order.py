@@ -1,4 +1,4 @@
-"""Orders of rows of integers, by one number per row where it fits in 64 bits (fast), by columns where it does not."""
+"""Sorting rows of integers, by one packed number per row where it fits in 64 bits (fast), otherwise by columns."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ IntArray = NDArray[np.int64]
 
 
 def packed(columns: Sequence[IntArray]) -> IntArray | None:
-    """One number per row that sorts as the rows do.
+    """Pack each row into one number that sorts like the row.
 
     Args:
-        columns: arrays [n], n > 0, the most significant first.
+        columns: arrays [n], n > 0, most significant first.
 
     Returns:
-        [n], equal where rows are equal; None where the ranges of the columns together exceed 64 bits.
+            Numbers [n], equal where rows are equal; None where the ranges of the columns together exceed 64 bits.
     """
     lows = [int(column.min()) for column in columns]
     spans = [int(column.max()) - low + 1 for column, low in zip(columns, lows, strict=True)]
@@ -35,10 +35,10 @@ def packed(columns: Sequence[IntArray]) -> IntArray | None:
 
 
 def lexicographic(columns: Sequence[IntArray]) -> NDArray[np.intp]:
-    """The order [n] that sorts distinct rows.
+    """Return the order [n] that sorts distinct rows.
 
     Args:
-        columns: arrays [n], the most significant first.
+        columns: arrays [n], most significant first.
     """
     if len(columns[0]) == 0:
         return np.zeros(0, dtype=np.intp)
@@ -47,13 +47,14 @@ def lexicographic(columns: Sequence[IntArray]) -> NDArray[np.intp]:
 
 
 def distinct_rows(rows: IntArray) -> tuple[IntArray, NDArray[np.intp]]:
-    """The different rows of a table, and which of them each row is.
+    """Find the distinct rows of a table.
 
     Args:
-        rows: [n, k].
+        rows: table [n, k].
 
     Returns:
-        [n_distinct, k], sorted, and [n] with ``distinct[which] == rows``.
+        The distinct rows [n_distinct, k], sorted, and the index [n] of each row among them (``distinct[which] ==
+        rows``).
     """
     if len(rows) == 0:
         return rows, np.zeros(0, dtype=np.intp)

@@ -1,19 +1,20 @@
-"""A neighbour list that is reused while atoms move little (Verlet's skin), also in a cell that breathes.
+"""A neighbour list that is reused while atoms move little (Verlet's skin), also in a cell that changes.
 
-The list is built for ``cutoff + skin`` and holds pairs ``(i, j, S)`` of the positions as given. It stays complete, that is,
-it contains every pair closer than the cutoff, as long as a bound on the motion holds:
+The list is built for ``cutoff + skin`` and holds pairs ``(i, j, S)`` of the positions as given. It is complete, that
+is, it contains every pair closer than the cutoff, as long as a bound on the motion holds.
 
 With positions ``x`` and cell ``h`` (rows), and ``x0``, ``h0`` at the last build, let ``F`` map the old cell onto the new
 one, ``h0 F = h`` along periodic directions (and the identity across them), and let ``e_i = x_i - x0_i F`` be what an atom
-moved beside the cell's own strain. The edge vector ``d`` of any pair then was ``d0 = (d - (e_j - e_i)) F^-1`` at the
-build, so ``|d0| <= (|d| + 2 max|e|) ||F^-1||``. Every pair with ``|d| < cutoff`` was inside the list's range if
+moved in addition to the strain of the cell. The edge vector ``d`` of any pair then was ``d0 = (d - (e_j - e_i)) F^-1``
+at the build, so ``|d0| <= (|d| + 2 max|e|) ||F^-1||``. Every pair with ``|d| < cutoff`` was inside the list's range if
 
     (cutoff + 2 max|e|) ||F^-1||_2 <= cutoff + skin.
 
 For a constant cell ``F = 1``, and this is the usual rule: no atom moved more than half the skin.
 
-Edges are the same, to the last bit and in the same order, whether the list is fresh or reused: stored pairs are sorted by
-(i, j, S), taking some of them keeps the order, and every edge vector is computed from the present positions alone.
+Edges are the same, to the last bit and in the same order, whether the list is fresh or reused. Stored pairs are sorted
+by (i, j, S), selecting some of them keeps the order, and every edge vector is computed from the present positions
+alone.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ class NeighborList:
     """Pairs within a cutoff, rebuilt only when atoms or the cell have moved too far.
 
     Args:
-        cutoff: Angstrom.
-        skin: Angstrom, how much further the stored list reaches; 0 rebuilds whenever anything has moved.
+        cutoff: cutoff radius (Angstrom).
+        skin: distance (Angstrom) by which the stored list exceeds the cutoff. Raising it makes rebuilds rarer and each
+            step slower; 0 rebuilds whenever anything has moved.
         backend: see `mlff_calc.graph.backends`.
-        device: where a GPU backend runs and where `edge_tensors` leaves its results.
+        device: device that a GPU backend runs on, and of the results of `edge_tensors`.
 
     Attributes:
-        n_updates: calls of `update`.
-        n_rebuilds: how many of them built the list anew.
+            n_updates: number of calls of `update`.
+            n_rebuilds: number of those calls that built the list anew.
 
     Raises:
-        OptionError: cutoff or skin out of range, unknown backend.
+        OptionError: cutoff or skin is out of range, or the backend is unknown.
     """
 
     def __init__(
@@ -64,13 +66,13 @@ class NeighborList:
 
     def reset(self) -> None:
         """Forget the stored pairs, so that the next update rebuilds; the counters stay."""
-        self._built: Frame | None = None  # at the last build
-        self._frame: Frame | None = None  # of the last update
+        self._built: Frame | None = None  # frame of the last build
+        self._frame: Frame | None = None  # frame of the last update
         self._pairs: NDArray[np.int64] = np.zeros((2, 0), dtype=np.int64)
-        self._shifts: FloatArray = np.zeros((0, 3))  # the different ones
-        self._shift_of: NDArray[np.intp] = np.zeros(0, dtype=np.intp)  # which of them a pair has
-        self._offsets: FloatArray = np.zeros((0, 3))  # the Cartesian shift of every pair
-        self._offsets_cell: FloatArray | None = None  # for this cell
+        self._shifts: FloatArray = np.zeros((0, 3))  # distinct shifts
+        self._shift_of: NDArray[np.intp] = np.zeros(0, dtype=np.intp)  # index of each pair's shift
+        self._offsets: FloatArray = np.zeros((0, 3))  # Cartesian shift of every pair
+        self._offsets_cell: FloatArray | None = None  # cell of these offsets
         self._scratch: tuple[FloatArray, FloatArray] | None = None
         self._device_pairs: tuple[torch.Tensor, torch.Tensor] | None = None
         self._last_index: tuple[NDArray[np.intp], torch.Tensor] | None = None
@@ -79,36 +81,37 @@ class NeighborList:
     def update(
         self, positions: ArrayLike, cell: ArrayLike | None, pbc: ArrayLike, ids: ArrayLike | None = None
     ) -> bool:
-        """Take in new positions.
+        """Accept new positions.
 
         Args:
-            positions: [n_atoms, 3] Angstrom, as they are: wrapping an atom between two calls costs a rebuild, nothing else.
-            cell: [3, 3] rows are vectors, Angstrom.
-            pbc: [3].
-            ids: [n_atoms] integers that say who is who (atomic numbers, tags); a change rebuilds.
+            positions: positions [n_atoms, 3], Angstrom, as they are. Wrapping an atom between two calls only costs a
+                rebuild.
+            cell: cell vectors as rows [3, 3], Angstrom.
+            pbc: periodicity [3].
+            ids: integers [n_atoms] that identify atoms (atomic numbers, tags); a change causes a rebuild.
 
         Returns:
             True if the list was rebuilt.
 
         Raises:
-            StructureError: as `neighbor_pairs`. The stored list is then gone, and the next update rebuilds.
+            StructureError: see `neighbor_pairs`. The stored list is dropped, and the next update rebuilds.
         """
-        built, self._built = self._built, None  # bad arrays leave no list
+        built, self._built = self._built, None  # an error below leaves no list
         frame = Frame.of(np.zeros(len(np.atleast_1d(positions))) if ids is None else ids, positions, cell, pbc)
         self._built = built
         return self.follow(frame)
 
     def follow(self, frame: Frame) -> bool:
-        """`update` for arrays that are checked already; they are kept.
+        """`update` for a frame that is already checked; the frame is kept.
 
         Returns:
             True if the list was rebuilt.
 
         Raises:
-            StructureError: atoms overlap. The stored list is then gone.
+            StructureError: atoms overlap. The stored list is dropped.
         """
         self.n_updates += 1
-        # only a valid state is reused, so a list left half way by an error can never be read
+        # a list left half built by an error must never be reused
         built, self._built = self._built, None
         reusable = built is not None and self._still_complete(built, frame)
         if not reusable:
@@ -118,7 +121,7 @@ class NeighborList:
         return not reusable
 
     def _still_complete(self, built: Frame, frame: Frame) -> bool:
-        """Whether it is the same system, within the bound of the module's docstring; False where in doubt."""
+        """Whether the system is the same and the motion within the bound of the module's docstring."""
         periodic = frame.pbc
         if frame.system is built.system:
             same_cell = True
@@ -155,28 +158,28 @@ class NeighborList:
 
     def _shift_vectors(self, frame: Frame) -> FloatArray:
         """Cartesian vectors [n_shifts, 3] of the different shifts in the cell of a frame, Angstrom."""
-        # not a matrix product: its rounding may depend on how many rows there are, and so on when the list was built
+        # not a matrix product: its rounding may depend on the number of rows, and so on the time of the build
         first, second, third = np.where(frame.pbc[:, None], frame.cell, 0.0)
         return self._shifts[:, :1] * first + self._shifts[:, 1:2] * second + self._shifts[:, 2:] * third
 
     def edges(self) -> tuple[NDArray[np.int64], FloatArray]:
-        """The edges for the positions of the last update.
+        """Return the edges for the positions of the last update.
 
         Returns:
-            edge_index [2, n_edges] int64 and edge_vec [n_edges, 3] float64 in Angstrom, all shorter than the cutoff,
-            sorted by centre, neighbour and shift; arrays of their own.
+            edge_index [2, n_edges] int64 and edge_vec [n_edges, 3] float64 (Angstrom), all shorter than the cutoff and
+            sorted by centre, neighbour and shift. The arrays are new.
 
         Raises:
             StructureError: two atoms overlap.
-            OptionError: nothing to give yet, `update` was not called or failed.
+            OptionError: `update` was not called, or failed.
         """
         inside, vectors = self._inside(self._present())
         return self._pairs.take(inside, axis=1), vectors
 
     def _inside(self, frame: Frame) -> tuple[NDArray[np.intp], FloatArray]:
-        """Which pairs are within the cutoff, and their vectors."""
+        """Return the indices of the pairs within the cutoff, and their vectors."""
         centers, neighbors = self._pairs
-        if self._scratch is None:  # new memory at every step would cost more than the arithmetic
+        if self._scratch is None:  # allocating at every step costs more than the arithmetic
             self._scratch = np.empty_like(self._offsets), np.empty_like(self._offsets)
         vectors, origins = self._scratch
         # mode "clip" writes into `out` without a buffer; indices are always in range
@@ -193,9 +196,9 @@ class NeighborList:
         return inside, vectors.take(inside, axis=0)
 
     def graph(self) -> Graph:
-        """The graph of the last update, with the seven input keys and one system, on the list's device.
+        """Build the graph of the last update, with the seven input keys and one system, on the list's device.
 
-        Tensors that are the same in successive frames are shared by their graphs: do not write to them.
+        Graphs of successive frames share tensors that are equal. Do not write to them.
 
         Raises:
             StructureError, OptionError: see `edges`.
@@ -213,18 +216,18 @@ class NeighborList:
         return {**self._constants[1], keys.POSITIONS: positions, keys.EDGE_INDEX: index, keys.EDGE_VEC: edge_vec}
 
     def _index(self, inside: NDArray[np.intp]) -> torch.Tensor:
-        """The pairs `inside` as a tensor, that of the last call where they are the same."""
+        """The pairs `inside` as a tensor; the tensor of the last call where they are the same."""
         if self._last_index is None or not equal(self._last_index[0], inside):
             self._last_index = inside, torch.from_numpy(self._pairs.take(inside, axis=1))
         return self._last_index[1]
 
     def edge_tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `edges`, as tensors on the list's device."""
+        """Return the results of `edges` as tensors on the list's device."""
         graph = self.graph()
         return graph[keys.EDGE_INDEX], graph[keys.EDGE_VEC]
 
     def _device_edges(self, frame: Frame, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """`edge_tensors` on a GPU, where the pairs stay between rebuilds."""
+        """`edge_tensors` on a GPU, which keeps the pairs between rebuilds."""
         if self._device_pairs is None:
             which = torch.from_numpy(self._shift_of).to(self.device)
             self._device_pairs = (torch.from_numpy(self._pairs).to(self.device), which)
@@ -239,23 +242,23 @@ class NeighborList:
         return pairs[:, inside], vectors[inside]
 
     def _present(self) -> Frame:
-        """The frame of the last update.
+        """Return the frame of the last update.
 
         Raises:
-            OptionError: the list holds none.
+            OptionError: the list holds no frame.
         """
         if self._built is None or self._frame is None:
             raise OptionError("the neighbour list holds no structure; call update(positions, cell, pbc) first")
         return self._frame
 
     def __getstate__(self) -> dict[str, object]:
-        """State without scratch and tensors: they are made again when needed."""
+        """Leave out scratch arrays and tensors, which are rebuilt when needed."""
         made_again = dict.fromkeys(("_scratch", "_device_pairs", "_last_index", "_constants"))
         return {**self.__dict__, **made_again}
 
 
 def _constants(system: System, device: torch.device) -> Graph:
-    """The part of a graph that is the same in all frames of a system."""
+    """Tensors of a graph that are the same in all frames of a system."""
     tensors = {
         keys.ATOMIC_NUMBERS: torch.from_numpy(system.numbers),
         keys.SYSTEM_INDEX: torch.zeros(len(system.numbers), dtype=torch.int64),

@@ -1,4 +1,4 @@
-"""The contract of a head, and the registry through which configurations name one."""
+"""The contract of a head, and the registry that configurations name heads from."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mlff_calc.registry import Registry
 
 @dataclass(frozen=True)
 class Features:
-    """What a head is told of the network that it stands in.
+    """Properties of the network that a head is built for.
 
     Attributes:
         l_max: Highest degree of the features.
         channels: Number of channels per component.
-        cutoff: Longest edge, in the length of the data (Angstrom in potentials).
+        cutoff: Longest edge, in the unit of the data (Angstrom in potentials).
         avg_num_neighbors: Mean number of neighbours.
-        species: Atomic numbers, or numbers of kinds, by species.
-        energies: Reference energies by species, in eV; empty where there are none.
+        species: Atomic numbers (or numbers of kinds) of the species.
+        energies: Reference energies of the species, in eV; empty where there are none.
     """
 
     l_max: int
@@ -38,19 +38,19 @@ class Features:
     def of(
         cls, backbone: Backbone, options: dict[str, Any], species: Sequence[int], energies: Sequence[float] = ()
     ) -> Features:
-        """Features of a backbone that was built with `options`."""
+        """Describe a backbone that was built with `options`."""
         neighbors = float(options.get("avg_num_neighbors", 10.0))
         return cls(backbone.l_max, backbone.channels, float(backbone.cutoff), neighbors, species, energies)
 
 
 class Head(nn.Module):
-    """Node features to quantities: `forward(graph) -> graph` adds what it `provides`.
+    """Part of a network that maps node features to quantities: `forward(graph) -> graph` adds what it `provides`.
 
     A subclass takes `features` (`Features`) and its options as arguments, and is registered by `@register_head("name")`.
 
     Attributes:
-        provides: Registered keys that it adds, some of them perhaps only with certain options.
-        needs: Keys that it reads beside the features and the keys of every graph.
+        provides: Registered keys that it adds, some perhaps only with certain options.
+        needs: Keys that it reads besides the features and the keys of every graph.
         degree: Highest degree of the features that it reads.
     """
 
@@ -60,7 +60,7 @@ class Head(nn.Module):
 
 
 def vectors_of(features: Features, n_vectors: int) -> VectorReadout:
-    """Readout of `n_vectors` vectors per atom."""
+    """Build the readout of `n_vectors` vectors per atom."""
     return VectorReadout(features.l_max, features.channels, n_vectors, features.cutoff, features.avg_num_neighbors)
 
 
@@ -71,10 +71,10 @@ build_head = HEADS.build
 
 
 def resolve_heads(heads: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The heads of a configuration with every default written out.
+    """Return the heads of a configuration with every default written out.
 
     Raises:
-        RecipeError: No list, a head that is named twice, or see `Registry.resolve`.
+        RecipeError: `heads` is not a list, or a head is named twice; see also `Registry.resolve`.
     """
     if not isinstance(heads, list | tuple):
         raise RecipeError(f"heads is {heads!r}; give a list of names and options, e.g. [{{name: energy}}]")
@@ -87,10 +87,10 @@ def resolve_heads(heads: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def build_heads(heads: list[dict[str, Any]], features: Features) -> dict[str, Head]:
-    """The heads of a configuration with new weights, by name and in its order.
+    """Build the heads of a configuration with new weights, by name and in the given order.
 
     Raises:
-        RecipeError: As `resolve_heads`, or a head that reads a higher degree than the features have.
+        RecipeError: A head reads a higher degree than the features have; see also `resolve_heads`.
     """
     built = {head["name"]: HEADS.build(head, features=features) for head in resolve_heads(heads)}
     for name, head in built.items():

@@ -1,4 +1,4 @@
-"""Denoising: the noise that was added to positions, read off the features of the noisy structure.
+"""Denoising: predicts the noise added to positions from the features of the noisy structure.
 
 For positions x = x_0 + sigma n with n normal, the best prediction of n is -sigma times the gradient of the log-density of
 the noisy structures at x: a force field up to a factor.
@@ -34,7 +34,7 @@ class DenoisingHead(Head):
         self.vectors = vectors_of(features, 1)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the graph with `noise`; it holds `node_features`, `edge_index` and `edge_vec`."""
+        """Return the graph with `noise`; it must hold `node_features`, `edge_index` and `edge_vec`."""
         features = graph["node_features"].to(self.vectors.first.weight.dtype)
         out = dict(graph)
         out["noise"] = self.vectors(features, graph["edge_index"], graph["edge_vec"])[:, 0].double()

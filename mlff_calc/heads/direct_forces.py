@@ -1,6 +1,7 @@
 """Direct forces: the degree-1 features of an atom, mixed to one vector.
 
-Cheaper than a gradient and not conservative: fit for relaxations and pretraining, not for constant-energy dynamics.
+They are cheaper than a gradient but not conservative: suited to relaxations and pretraining, not to constant-energy
+dynamics.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class DirectForcesHead(Head):
 
     Args:
         features: Features of the network.
-        scale: Size of the forces, in eV/Angstrom.
+        scale: Scale of the forces, in eV/Angstrom.
     """
 
     provides = (FORCES,)
@@ -43,7 +44,7 @@ class DirectForcesHead(Head):
         """Return the graph with `forces`.
 
         Raises:
-            OptionError: no vectors among the features (`Backbone.limit_outputs`).
+            OptionError: the features contain no vectors (see `Backbone.limit_outputs`).
         """
         features = graph["node_features"]
         if features.shape[1] < 4:

@@ -1,9 +1,10 @@
-"""Displacement: where atoms will be after a time, from features and velocities.
+"""Displacement: predicts positions after a time from features and velocities.
 
     x_i(t) - x_i = s v_i t + u_i + S (phi_v(h_i) v_i t / D + y_i),      v_i(t) - v_i = S_v (phi_w(h_i) v_i t / D + z_i)
 
-y and z are vectors read off the features, u is how far the backbone has moved its atoms where it does so. s v_i t, the share
-of the constant-velocity step that fits the training data best, is there from the start: the network learns what is beyond.
+y and z are vectors read from the features, and u is the displacement by the backbone, if it moves atoms. s v_i t, the
+multiple of the constant-velocity step that fits the training data best, is included from the start: the network learns
+the rest.
 
 | symbol | name in code | unit |
 |---|---|---|
@@ -29,8 +30,8 @@ from mlff_calc.nn.dense import dense
 from mlff_calc.nn.vectors import SMALL
 
 VELOCITIES: Final = declare("velocities", "atom", (3,), DOUBLE, "length/time", "velocities, in the units of the data")
-HORIZON: Final = declare("horizon", "system", (), DOUBLE, "time", "how far ahead to predict, in the unit of velocities")
-DISPLACEMENTS: Final = declare("displacements", "atom", (3,), DOUBLE, "length", "how far atoms are from where they were")
+HORIZON: Final = declare("horizon", "system", (), DOUBLE, "time", "time to predict ahead, in the unit of velocities")
+DISPLACEMENTS: Final = declare("displacements", "atom", (3,), DOUBLE, "length", "displacements of atoms")
 VELOCITY_CHANGES: Final = declare(
     "velocity_changes", "atom", (3,), DOUBLE, "length/time", "final velocities minus initial ones"
 )
@@ -42,7 +43,7 @@ class DisplacementHead(Head):
 
     Args:
         features: Features of the network.
-        length_scale, drift_scale, speed_scale, drift_share: Numbers of the module's table.
+        length_scale, drift_scale, speed_scale, drift_share: Constants S, D, S_v and s of the module's table.
         velocities: Whether velocities are predicted too.
     """
 
@@ -71,7 +72,7 @@ class DisplacementHead(Head):
         self.register_buffer("scales", scales)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the graph with the outputs; it holds `node_features`, `velocities`, `horizon`, and maybe `moved`."""
+        """Return the graph with the outputs; it must hold `node_features`, `velocities` and `horizon`."""
         features = graph["node_features"].to(self.vectors.first.weight.dtype)
         drift = graph["velocities"].double() * graph["horizon"].index_select(0, graph["system_index"]).unsqueeze(1)
         along = self.gate(features[:, 0]).double().unsqueeze(2) * (drift / self.scales[1]).unsqueeze(1)

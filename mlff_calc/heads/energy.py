@@ -2,8 +2,8 @@
 
     E_i = scale * mlp(h_i) + E_ref[species_i]
 
-The network gives numbers of order one; `scale` (eV) and the reference energies (eV) are fixed before training and kept
-in float64, because total energies are thousands of times larger than what is learned.
+The network gives numbers of order one. `scale` (eV) and the reference energies (eV) are fixed before training and kept
+in float64, because total energies are thousands of times larger than the learned part.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class EnergyHead(Head):
     """Adds `energies` [n_atoms] (eV, float64) to the graph.
 
     Args:
-        features: Features of the network; without reference energies, those of all species are 0.
-        scale: Size of the learned part, in eV.
+        features: Features of the network; missing reference energies count as 0.
+        scale: Scale of the learned part, in eV.
     """
 
     provides = (ENERGIES,)

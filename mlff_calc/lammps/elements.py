@@ -1,7 +1,7 @@
-"""Which element each atom type of LAMMPS is, and what `pair_style mlff` of an input says about it.
+"""Elements of LAMMPS's atom types, from `pair_style mlff` of an input, symbols or masses.
 
-An input for the compiled plugin runs without it as well: `pair_style mlff` becomes `pair_style zero`, and the elements of
-its `pair_coeff` line are taken.
+An input for the compiled plugin also runs without it: `pair_style mlff` becomes `pair_style zero`, and the elements of
+its `pair_coeff` line are used.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from mlff_calc.errors import OptionError
 
 MASS_TOLERANCE = 0.05
-"""amu between the mass of a type and that of the element it is taken for."""
+"""Largest difference (amu) between the mass of a type and that of its element. Raising it accepts isotopes as elements."""
 NULL = "NULL"
-"""In place of an element: other pair styles act on this type, the potential does not."""
+"""Word in place of an element for types that only other pair styles act on."""
 _STYLE = "mlff"
 _OPTIONS = {
     "ghosts": 0,
     "tolerance": 1,
     "reset": 1,
     "device": 1,
-}  # words of `pair_style mlff`, and how many values follow
+}  # words of `pair_style mlff`, and the number of values that follow
 
 
 def translate_style(words: Sequence[str], cutoff: float) -> list[str]:
-    """`pair_style` with mlff replaced by a style without forces.
+    """Replace mlff in a `pair_style` command by a style without forces.
 
     Args:
-        words: of the command; ``hybrid/overlay`` with others is fine.
-        cutoff: Angstrom, for the neighbour lists that computes and other commands of LAMMPS may use.
+        words: words of the command; ``hybrid/overlay`` with other styles is allowed.
+        cutoff: cutoff (Angstrom) of the neighbour lists that other commands of LAMMPS may use.
     """
     made, at = list(words[:1]), 1
     while at < len(words):
@@ -48,13 +48,13 @@ def translate_style(words: Sequence[str], cutoff: float) -> list[str]:
 
 
 def split_coefficients(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """`pair_coeff` for LAMMPS, and the elements it names.
+    """Return `pair_coeff` for LAMMPS, and the elements it names.
 
     Args:
-        words: ``pair_coeff * * [mlff] FILE El1 El2 ...``
+        words: words of the command, ``pair_coeff * * [mlff] FILE El1 El2 ...``
 
     Raises:
-        OptionError: not for all pairs, or no elements.
+        OptionError: the command is not for all pairs, or names no elements.
     """
     hybrid = words[3:4] == [_STYLE]
     elements = list(words[5 if hybrid else 4 :])
@@ -67,15 +67,15 @@ def split_coefficients(words: Sequence[str]) -> tuple[list[str], list[str] | Non
 
 
 def numbers_of_symbols(symbols: Sequence[str], n_types: int) -> NDArray[np.int64]:
-    """Atomic numbers [n_types] from symbols; 0 for ``NULL``, a type that the potential does not see.
+    """Convert symbols to atomic numbers [n_types]; 0 for ``NULL``, a type that the potential ignores.
 
     Raises:
-        OptionError: no such element, or another number of them than of types.
+        OptionError: a symbol is unknown, or the numbers of symbols and types differ.
     """
     for symbol in symbols:
         if symbol != NULL and (symbol not in atomic_numbers or symbol == "X"):
             raise OptionError(
-                f"{symbol!r} among the elements {' '.join(symbols)!r} is no element; write symbols like H, C, Si, one "
+                f"{symbol!r} among the elements {' '.join(symbols)!r} is not an element; write symbols like H, C, Si, one "
                 "for each type of LAMMPS"
             )
     if len(symbols) != n_types:
@@ -87,13 +87,13 @@ def numbers_of_symbols(symbols: Sequence[str], n_types: int) -> NDArray[np.int64
 
 
 def numbers_of_masses(masses: Sequence[float]) -> NDArray[np.int64]:
-    """Atomic numbers [n_types] of the elements that have these masses.
+    """Find the atomic numbers [n_types] of the elements with these masses.
 
     Args:
-        masses: amu, one for each type.
+        masses: masses of the types, amu.
 
     Raises:
-        OptionError: a mass that no element has, or more than one.
+        OptionError: a mass fits no element, or more than one.
     """
     numbers = []
     for kind, mass in enumerate(masses, start=1):
@@ -107,7 +107,7 @@ def numbers_of_masses(masses: Sequence[float]) -> NDArray[np.int64]:
                 else f"no element (nearest: {chemical_symbols[closest]}, {atomic_masses[closest]:.4f})"
             )
             raise OptionError(
-                f"atom type {kind} has a mass of {mass:g}, which is that of {found}; say which elements the types are: "
+                f"atom type {kind} has a mass of {mass:g}, which is that of {found}; give the elements of the types: "
                 '--elements "H C O", or elements=["H", "C", "O"] in Python'
             )
         numbers.append(int(near[0]))
@@ -115,14 +115,14 @@ def numbers_of_masses(masses: Sequence[float]) -> NDArray[np.int64]:
 
 
 def contradictions(numbers: Sequence[int] | NDArray[np.int64], masses: Sequence[float]) -> list[str]:
-    """What to say about types whose mass is that of another element than they are taken for.
+    """Describe types whose mass is that of another element than assumed.
 
     Args:
-        numbers: atomic number of each type; 0 is a type that the potential does not see.
-        masses: amu, one for each type; empty where the types have none.
+        numbers: atomic number of each type; 0 for types that the potential ignores.
+        masses: masses of the types, amu; empty where they have none.
 
     Returns:
-        One sentence for each such type. A mass that no element has (an isotope, a united atom) is the user's own affair.
+        One sentence for each such type. Masses of no element (isotopes, united atoms) are accepted.
     """
     said = []
     for kind, (number, mass) in enumerate(zip(numbers, masses, strict=False), start=1):
@@ -131,8 +131,8 @@ def contradictions(numbers: Sequence[int] | NDArray[np.int64], masses: Sequence[
         near = np.flatnonzero(np.abs(atomic_masses[1:] - mass) <= MASS_TOLERANCE) + 1
         if len(near):
             said.append(
-                f"warning: atom type {kind} has a mass of {mass:g}, which is that of {chemical_symbols[near[0]]}, and the "
-                f"potential takes it for {chemical_symbols[number]} ({atomic_masses[number]:.4g}); elements follow types "
-                "in their order"
+                f"warning: atom type {kind} has a mass of {mass:g}, which is that of {chemical_symbols[near[0]]}, but the "
+                f"potential takes it for {chemical_symbols[number]} ({atomic_masses[number]:.4g}); give the elements in the "
+                "order of the types"
             )
     return said

@@ -1,4 +1,4 @@
-"""The LAMMPS inputs to start from, which come with the package."""
+"""Example inputs of LAMMPS, which ship with the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlff_calc.errors import OptionError
 
 
 def inputs_folder() -> Path:
-    """Folder of the inputs: of the installed package, or `md_runs/lammps` of a checkout."""
+    """Return the folder of the inputs: in the installed package, or `md_runs/lammps` of a checkout."""
     try:
         folder = Path(str(files("mlff_calc.lammps.inputs")))
         if folder.is_dir():
@@ -24,13 +24,13 @@ def copy_inputs(folder: str | Path) -> list[Path]:
     """Copy the inputs, and the data file that one of them reads, into a folder.
 
     Args:
-        folder: made where there is none.
+        folder: folder of the copies, created if necessary.
 
     Returns:
         The copies, by name.
 
     Raises:
-        OptionError: one of them is there already, or the folder cannot be written; nothing was copied then.
+        OptionError: a copy exists already, or the folder cannot be written; nothing is copied then.
     """
     sources = sorted(path for path in inputs_folder().iterdir() if path.name.startswith("in.") or path.suffix == ".data")
     copies = [Path(folder) / path.name for path in sources]

@@ -1,18 +1,18 @@
-"""LAMMPS on one rank with the energy, forces and virial of any ASE calculator: no compiler, no plugin.
+"""LAMMPS on one rank with the energy, forces and virial of any ASE calculator, without compiler or plugin.
 
-An input runs as it is. `fix external` with the name ``mlff`` is put in where it is not there yet: before the first `fix`
-command once there is a box (so that it comes first, and fixes like `setforce` act on the calculator's forces), and before
-commands that compute forces (`run`, `minimize`, ...).
+An input runs unchanged. If it lacks a `fix external` with the name ``mlff``, the fix is inserted before the first `fix`
+command once there is a box (so that it comes first, and fixes like `setforce` act on the calculator's forces), and
+before commands that compute forces (`run`, `minimize`, ...).
 
     fix        mlff all external pf/callback 1 1
     fix_modify mlff energy yes virial yes
 
-Units are metal: eV, Angstrom, ps. LAMMPS's virial is that of ASE's stress, -stress x volume, in the order xx yy zz xy xz yz.
-Of a system without periodic boundaries it is the sum of r (x) f. A periodic one whose calculator has no stress gets a virial
-of nan: pressures are then nan and never wrong.
+Units are metal: eV, Angstrom, ps. LAMMPS's virial is that of ASE's stress, -stress x volume, in the order xx yy zz xy
+xz yz. For a system without periodic boundaries it is the sum of r (x) f. A periodic system whose calculator has no
+stress gets a virial of nan, so that pressures are nan and never wrong.
 
-Positions reach the calculator unwrapped by LAMMPS's image flags and in the order of atom IDs, so that neighbour lists and
-fixed points of the steps before are of use.
+Positions are unwrapped by LAMMPS's image flags and sorted by atom ID before they reach the calculator, so that
+neighbour lists and fixed points of earlier steps can be reused.
 
 Reference: https://docs.lammps.org/fix_external.html
 """
@@ -55,7 +55,7 @@ from mlff_calc.lammps.script import Script, lammps_message, split_words, unquote
 FIX = "mlff"
 """ID of the fix."""
 DEFAULT_CUTOFF = 5.0
-"""Angstrom; of `pair_style zero`, where the calculator has no cutoff."""
+"""Cutoff (Angstrom) of `pair_style zero` where the calculator has no cutoff."""
 _COMPUTING = {"run", "minimize", "rerun", "dynamical_matrix", "third_order"}
 _IMAGE_BITS = 10  # of LAMMPS's packed image flags, 32 bits in all
 _IMAGE_ZERO = 512
@@ -65,14 +65,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class LammpsRun:
-    """What a run leaves behind.
+    """Result of a run.
 
     Attributes:
-        step: LAMMPS's step at the end.
-        n_evaluations: of the calculator.
-        thermo: the last row of LAMMPS's table; empty where there was none. Where LAMMPS writes two rows for one
-            step, its library keeps the first of them.
-        atoms: the last structure that was evaluated, unwrapped, in the order of atom IDs; None where there was none.
+        step: last step of LAMMPS.
+        n_evaluations: number of evaluations of the calculator.
+        thermo: last row of LAMMPS's table; empty where there is none. If LAMMPS writes two rows for one step, its
+            library keeps the first.
+        atoms: last evaluated structure, unwrapped and sorted by atom ID; None where there is none.
     """
 
     step: int
@@ -93,22 +93,23 @@ def run_lammps(
     """Run a LAMMPS input with the forces of a calculator, in this process.
 
     Args:
-        input: a LAMMPS input with units metal. Its `pair_style` is left out, zero, or mlff with its `pair_coeff` line (whose
+        input: LAMMPS input with units metal. Its `pair_style` is missing, zero, or mlff with a `pair_coeff` line (whose
             file is not read).
         calculator: any ASE calculator.
-        elements: symbol of each atom type; by default those of the input's `pair_coeff` line, or else those that have the
+        elements: symbol of each atom type; by default those of the input's `pair_coeff` line, or else those with the
             types' masses.
-        variables: values of LAMMPS's variables, as ``-var name value`` of its command line.
-        log: LAMMPS's log file; none by default.
-        screen: let LAMMPS write to standard output.
+        variables: values of LAMMPS's variables, as in ``-var name value`` on its command line.
+        log: log file of LAMMPS; none by default.
+        screen: whether LAMMPS writes to standard output.
 
     Returns:
         See `LammpsRun`.
 
     Raises:
-        OptionError: LAMMPS is not installed, the input is not there, wrong units, unknown elements, more than one rank.
-        SimulationError: an error of LAMMPS or of the calculator, or results that are not finite.
-        KeyboardInterrupt: after a signal; the run ended in order, after a whole step.
+        OptionError: LAMMPS or the input is missing, units are wrong, elements are unknown, or there is more than one
+            rank.
+        SimulationError: LAMMPS or the calculator failed, or results are not finite.
+        KeyboardInterrupt: a signal arrived; the run ended after a whole step.
     """
     path = Path(input)
     if not path.exists():
@@ -126,12 +127,12 @@ def run_lammps(
 
 
 def open_lammps(variables: Mapping[str, object], *, log: str | Path | None = None, screen: bool = False) -> Any:
-    """An object of LAMMPS's Python module.
+    """Create an object of LAMMPS's Python module.
 
     Args:
-        variables: values of LAMMPS's variables; a list or tuple makes several values.
-        log: LAMMPS's log file.
-        screen: let LAMMPS write to standard output.
+        variables: values of LAMMPS's variables; a list or tuple gives several values.
+        log: log file of LAMMPS.
+        screen: whether LAMMPS writes to standard output.
 
     Raises:
         OptionError: LAMMPS or its MPI library is not installed, or this is one of several ranks.
@@ -153,7 +154,7 @@ def open_lammps(variables: Mapping[str, object], *, log: str | Path | None = Non
     if ranks != 1:
         opened.close()
         raise OptionError(
-            f"this runs on one rank, and mpirun started {ranks}; leave mpirun out, or build `pair_style mlff` "
+            f"this runs on one rank, but mpirun started {ranks}; leave mpirun out, or build `pair_style mlff` "
             "(mlff lammps build)"
         )
     if not opened.has_style("fix", "external"):
@@ -163,13 +164,13 @@ def open_lammps(variables: Mapping[str, object], *, log: str | Path | None = Non
 
 
 class ExternalForces:
-    """The fix in LAMMPS, and the calculator behind it.
+    """The fix in LAMMPS, with the calculator that it calls.
 
     Args:
-        lammps: an object of `lammps.lammps`.
+        lammps: object of `lammps.lammps`.
         calculator: any ASE calculator.
         elements: symbol of each atom type, or None.
-        stop: asked at each step; a signal ends the run.
+        stop: request to stop, checked at each step.
     """
 
     def __init__(
@@ -177,25 +178,25 @@ class ExternalForces:
     ) -> None:
         self._lammps, self._calculator, self._stop = lammps, calculator, stop
         self._given = None if elements is None else list(elements)
-        self._elements = self._given  # or those of the input's pair_coeff line
-        self._numbers = np.zeros(0, dtype=np.int64)  # of each type; known before the first run
+        self._elements = self._given  # may be set by the input's pair_coeff line
+        self._numbers = np.zeros(0, dtype=np.int64)  # atomic number of each type, set before the first run
         self._problem: BaseException | None = None
         self._atoms: Atoms | None = None
         self._tags = np.zeros(0, dtype=np.int64)
         self._cutoff = float(getattr(calculator, "cutoff", DEFAULT_CUTOFF))
         self._property = "free_energy" if "free_energy" in calculator.implemented_properties else "energy"
-        self._asked: dict[str, str] = {}  # style of each compute, by its ID, that needs the calculator's share of each atom
-        self._warned: set[str] = set()  # what was said about masses
-        self._styled = self._alone = False  # a pair style was set; it is mlff and no hybrid
+        self._asked: dict[str, str] = {}  # style of each compute that needs values per atom, by its ID
+        self._warned: set[str] = set()  # warnings about masses already given
+        self._styled = self._alone = False  # whether a pair style was set; whether it is mlff without hybrid
         self.n_evaluations = 0
 
     # -- between commands ----------------------------------------------------------------------------------------------
 
     def before(self, text: str, words: list[str]) -> str:
-        """Look at a command before LAMMPS gets it: put the fix in, translate `pair_style mlff`.
+        """Check a command before LAMMPS gets it, insert the fix and translate `pair_style mlff`.
 
         Raises:
-            OptionError: a command that cannot be done right; see `refusals`.
+            OptionError: a command would give wrong results; see `refusals`.
         """
         name = words[0]
         if watched(name):
@@ -223,7 +224,7 @@ class ExternalForces:
         return text
 
     def _follow(self, words: list[str]) -> None:
-        """Remember the computes that the calculator has to serve, and forget what LAMMPS forgets."""
+        """Keep track of the computes that need values from the calculator."""
         if words[0] == "compute" and asks_of_atoms(words):
             self._asked[words[1]] = words[3]
         elif words[0] == "uncompute":
@@ -233,17 +234,17 @@ class ExternalForces:
             self._elements, self._alone = self._given, False
 
     def _expanded(self, words: list[str]) -> tuple[str, list[str]]:
-        """A command as LAMMPS will see it, variables put in once, and its words without quotes."""
+        """Return a command with variables expanded once, as LAMMPS will see it, and its words without quotes."""
         text = " ".join(words)
         if "$" in text:
             try:
                 text = self._lammps.expand(text) or text
-            except Exception:  # LAMMPS gets the command as it stands, and says where the trouble is
+            except Exception:  # LAMMPS gets the command unchanged and reports the fault
                 return text, words
         return text, [unquote(word) for word in split_words(text)]
 
     def after(self) -> None:
-        """Raise what happened in the callback, which LAMMPS cannot pass on."""
+        """Raise an error of the callback, which LAMMPS cannot pass on."""
         problem, self._problem = self._problem, None
         if problem is not None:
             raise problem
@@ -251,7 +252,7 @@ class ExternalForces:
             raise KeyboardInterrupt(f"stopped by {self._stop.received}; LAMMPS's files end here.")
 
     def result(self) -> LammpsRun:
-        """What there is at the end."""
+        """Return the result of the run."""
         thermo = self._lammps.last_thermo() or {}
         step = int(self._lammps.extract_global("ntimestep"))
         return LammpsRun(step, self.n_evaluations, dict(thermo), self._atoms)
@@ -260,7 +261,7 @@ class ExternalForces:
         line, named = split_coefficients([self._lammps.expand(word) or word for word in words])
         if self._elements is not None and named != self._elements:
             raise OptionError(
-                f"the elements given are {' '.join(self._elements)}, and the input's pair_coeff line says "
+                f"the elements given are {' '.join(self._elements)}, but the input's pair_coeff line says "
                 f"{' '.join(named or [])}; leave one of them out"
             )
         self._elements = named
@@ -268,11 +269,11 @@ class ExternalForces:
         return " ".join(line)
 
     def _insert(self) -> None:
-        """Put the fix in where it is not, and this object behind it."""
+        """Insert the fix if it is missing, and register this object as its callback."""
         units = self._lammps.extract_global("units")
         if units != "metal":
             raise OptionError(
-                f"the input has units {units}, and potentials here give eV and Angstrom; write `units metal` as its first "
+                f"the input has units {units}, but potentials here use eV and Angstrom; write `units metal` as its first "
                 "command"
             )
         if not self._lammps.has_id("fix", FIX):
@@ -281,7 +282,7 @@ class ExternalForces:
         self._lammps.set_fix_external_callback(FIX, self, None)
 
     def _check(self) -> None:
-        """What a callback could not say as well: atoms, IDs, elements."""
+        """Check atoms, IDs and elements before the first callback."""
         lammps = self._lammps
         n_types, n_atoms = lammps.extract_setting("ntypes"), lammps.extract_setting("nlocal")
         if n_atoms == 0:
@@ -308,10 +309,10 @@ class ExternalForces:
     def __call__(
         self, _: object, step: int, n_local: int, tags: NDArray[Any], x: NDArray[Any], f: NDArray[Any]
     ) -> None:
-        """LAMMPS's callback: forces eV/Angstrom into `f` [n, 3] for the atoms at `x` [n, 3].
+        """Write forces (eV/Angstrom) into `f` [n, 3] for the atoms at `x` [n, 3], as LAMMPS's callback.
 
-        Nothing may be raised here. Problems are kept for `after`; the run then ends before atoms move again, and what LAMMPS
-        writes of this step holds nan.
+        Nothing may be raised here. Errors are kept for `after`. The run then ends before atoms move again, and the
+        output of LAMMPS for this step holds nan.
         """
         try:
             if self._problem is None and self._stop is not None and self._stop.received:
@@ -324,7 +325,7 @@ class ExternalForces:
         except MLFFError as error:
             self._problem = SimulationError(f"LAMMPS was stopped at step {step}: {error}")
             self._problem.__cause__ = error
-        except Exception as error:  # a calculator may raise whatever it likes
+        except Exception as error:  # a calculator may raise any error
             self._problem = SimulationError(
                 f"LAMMPS was stopped at step {step}: the calculator {type(self._calculator).__name__} failed "
                 f"({type(error).__name__}: {error}); look at the last frame, and try it on that structure alone"
@@ -345,7 +346,7 @@ class ExternalForces:
         numbers = self._numbers[kinds - 1]
         tags = np.asarray(tags).reshape(-1)[:n_local]
         order = np.argsort(tags, kind="stable")
-        order = order[numbers[order] > 0]  # those the calculator sees
+        order = order[numbers[order] > 0]  # atoms that the calculator sees
         f[:] = 0.0
         energy, virial = 0.0, np.zeros((3, 3))
         if len(order):
@@ -370,7 +371,7 @@ class ExternalForces:
             )
 
     def _place(self, tags: NDArray[Any], numbers: NDArray[np.int64], x: NDArray[Any], order: NDArray[Any]) -> Atoms:
-        """The structure in the order of IDs, in the same object as before while its atoms are the same."""
+        """Return the structure sorted by ID, as the same object as long as its atoms are the same."""
         low, high, xy, yz, xz, periodic, _ = self._lammps.extract_box()
         lengths = np.subtract(high, low)
         cell = np.array([[lengths[0], 0, 0], [xy, lengths[1], 0], [xz, yz, lengths[2]]])
@@ -387,14 +388,14 @@ class ExternalForces:
         return atoms
 
     def _images(self, n_local: int) -> NDArray[np.float64]:
-        """LAMMPS's image flags [n, 3]: boxes to add to each position."""
+        """Return LAMMPS's image flags [n, 3], the numbers of boxes to add to each position."""
         packed = np.ctypeslib.as_array(self._lammps.extract_atom("image"), shape=(n_local,)).astype(np.int64)
         mask = (1 << _IMAGE_BITS) - 1
         columns = [(packed >> (_IMAGE_BITS * axis)) & mask for axis in range(3)]
         return np.stack(columns, axis=1).astype(np.float64) - _IMAGE_ZERO
 
     def _virial(self, atoms: Atoms) -> NDArray[np.float64]:
-        """[3, 3] eV, positive in compression."""
+        """Return the virial [3, 3] in eV, positive in compression."""
         if not atoms.pbc.any():
             return np.asarray(atoms.positions.T @ atoms.get_forces())
         try:
@@ -405,6 +406,6 @@ class ExternalForces:
 
 
 def _voigt(virial: NDArray[np.float64]) -> list[float]:
-    """In LAMMPS's order: xx yy zz xy xz yz."""
+    """Return the six components in LAMMPS's order: xx yy zz xy xz yz."""
     symmetric = 0.5 * (virial + virial.T)
     return [float(symmetric[i, j]) for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]

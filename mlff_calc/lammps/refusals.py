@@ -1,6 +1,6 @@
-"""What an input may ask of LAMMPS that `fix external` cannot do right: refused before LAMMPS gets the command.
+"""Commands that `fix external` cannot serve correctly, which are refused before LAMMPS gets them.
 
-LAMMPS itself says nothing about any of these; energies or forces would be those of another system.
+LAMMPS would accept all of these silently, with energies or forces of another system.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ STYLE = "mlff"
 TRIALS = frozenset(
     {"gcmc", "widom", "atom/swap", "mol/swap", "neighbor/swap", "bond/swap", "sgcmc", "charge/regulation", "hmc"}
 )
-"""Fixes that accept or refuse moves by energies they ask for themselves."""
+"""Fixes that accept or reject moves by energies that they compute themselves."""
 PAIRWISE = frozenset({
     "pair", "pair/local", "group/group", "heat/flux", "heat/flux/tally", "heat/flux/virial/tally", "force/tally",
     "pe/tally", "pe/mol/tally", "stress/tally", "stress/mop", "stress/mop/profile", "stress/cartesian",
     "stress/cylinder", "stress/spherical", "centroid/stress/atom", "fep", "fep/ta", "ti", "born/matrix",
 })  # fmt: skip
-"""Computes that ask the pair style, which knows nothing of the calculator's energy."""
+"""Computes that use the pair style, which does not know the calculator's energy."""
 REPLICAS = frozenset({"neb", "neb/spin", "temper", "temper/npt", "temper/grem", "prd", "tad", "hyper"})
 _OTHER_TERMS = frozenset({"ke", "bond", "angle", "dihedral", "improper"})
 _WATCHED = frozenset(
@@ -33,26 +33,26 @@ _PAIR_STYLE = "it works with the compiled pair style (`mlff lammps build`, then 
 
 
 def watched(name: str) -> bool:
-    """Whether a command of this name is looked at, so that its variables have to be put in first."""
+    """Whether commands of this name are checked, so that their variables must be expanded first."""
     return name in _WATCHED
 
 
 def refuse_command(words: Sequence[str], fix: str, missing: Collection[str] = ()) -> None:
-    """Look at one command.
+    """Check one command.
 
     Args:
-        words: of the command, variables and quotes gone.
+        words: words of the command, without variables and quotes.
         fix: ID of the fix external.
-        missing: computes of atoms that the calculator has nothing for.
+        missing: computes per atom that the calculator cannot serve.
 
     Raises:
-        OptionError: its results could not be right.
+        OptionError: its results would be wrong.
     """
     name, rest = words[0], list(words[1:])
     text = " ".join(words)
     why = None
     if name in REPLICAS:
-        why = "it needs several replicas, each on a rank of its own, and this runs on one"
+        why = "it needs several replicas on different ranks, but this runs on one rank"
     elif name == "run_style" and rest[:1] != ["verlet"]:
         why = "LAMMPS does not ask fix external within its steps; leave the line out, or write `run_style verlet`"
     elif name == "pair_style" and STYLE in rest and rest[0] not in (STYLE, "hybrid", "hybrid/overlay"):
@@ -60,13 +60,13 @@ def refuse_command(words: Sequence[str], fix: str, missing: Collection[str] = ()
     elif name == "plugin" and rest[:1] == ["load"] and any(STYLE in word for word in rest):
         why = "the compiled pair style and the calculator would both act; leave the line out, or run the input by `lmp`"
     elif name == "neigh_modify" and _leaves_out(rest):
-        why = "the calculator sees all atoms, whatever neighbour lists leave out; hold atoms by `fix setforce` instead"
+        why = "the calculator sees all atoms, even those left out of neighbour lists; hold atoms by `fix setforce` instead"
     elif name == "run" and "every" in rest:
         why = _every(rest[rest.index("every") + 2 :])
     elif name == "fix":
         why = _fix(rest, fix)
     elif name in ("fix_modify", "unfix") and rest[:1] == [fix]:
-        why = f"fix {fix} is the calculator itself, and its energy and virial have to count; leave the line out"
+        why = f"fix {fix} is the calculator itself, whose energy and virial must count; leave the line out"
     elif name == "compute":
         why = _compute(rest, missing)
     if why is not None:
@@ -74,33 +74,34 @@ def refuse_command(words: Sequence[str], fix: str, missing: Collection[str] = ()
 
 
 def asks_of_atoms(words: Sequence[str]) -> bool:
-    """Whether a `compute` asks for the calculator's share of each atom, and not for other terms alone."""
+    """Whether a `compute` needs the calculator's values per atom, and not only other terms."""
     style, terms = "".join(words[3:4]), _terms(words[3:])
     return style in PROPERTY_OF and not (terms and terms <= _OTHER_TERMS)
 
 
 def refuse_state(lammps: Any) -> None:
-    """Ask LAMMPS itself, before it computes, whether the calculator acts alone and in every step.
+    """Check, before LAMMPS computes, that the calculator acts alone and in every step.
 
     Raises:
-        OptionError: the compiled pair style is there as well, or LAMMPS integrates in levels.
+        OptionError: the compiled pair style is also in use, or LAMMPS integrates in levels.
     """
     if str(lammps.extract_global("pair_style") or "").startswith(STYLE):
-        raise OptionError("the compiled `pair_style mlff` is in use, and the calculator would act beside it; use `lmp`")
+        raise OptionError("the compiled `pair_style mlff` is in use, and the calculator would act in addition; use `lmp`")
     if lammps.extract_global("respa_levels"):
         raise OptionError("run_style respa does not ask fix external within its steps; write `run_style verlet`")
 
 
 def refuse_minimizing(asked: Mapping[str, str]) -> None:
-    """Look at the computes of atoms before `minimize`.
+    """Check the computes per atom before `minimize`.
 
-    LAMMPS tells `fix external` in runs, and not in minimizations, whether energies of atoms are wanted; they would be zero.
+    LAMMPS tells `fix external` only in runs, not in minimizations, that energies per atom are needed; they would be
+    zero.
 
     Args:
-        asked: style of each compute that needs the calculator's share of each atom, by its ID.
+        asked: style of each compute that needs the calculator's values per atom, by its ID.
 
     Raises:
-        OptionError: one of them is of energies.
+        OptionError: a compute needs energies per atom.
     """
     for name, style in asked.items():
         if style == "pe/atom":
@@ -112,7 +113,7 @@ def refuse_minimizing(asked: Mapping[str, str]) -> None:
 
 
 def without_pair_style(lammps: Any) -> None:
-    """Take the compiled pair style from this LAMMPS: whatever names it by a way not seen here is an error then."""
+    """Unload the compiled pair style, so that any use of it that is not noticed here is an error."""
     if ["pair", STYLE] in lammps.available_plugins():
         lammps.command(f"plugin unload pair {STYLE}")
 
@@ -126,20 +127,20 @@ def _every(commands: Sequence[str]) -> str | None:
 
 
 def _leaves_out(options: Sequence[str]) -> bool:
-    """Whether `neigh_modify` takes pairs out of lists; what stands beside an `exclude none` counts by itself."""
+    """Whether `neigh_modify` removes pairs from lists; options beside an `exclude none` count on their own."""
     harmless = {"exclude": "none", "include": "all"}
     return any(harmless.get(key, value) != value for key, value in pairwise(options))
 
 
 def _terms(words: Sequence[str]) -> set[str]:
-    """What a compute of energies or stresses counts, from its style on; nothing where it counts everything."""
+    """Return the terms that a compute of energies or stresses includes; empty where it includes all."""
     return set(words[1:] if words[:1] in (["pe"], ["pe/atom"]) else words[2:])
 
 
 def _fix(rest: list[str], fix: str) -> str | None:
     style = rest[2] if len(rest) > 2 else ""
     if style in TRIALS:
-        return f"fix {style} judges trial moves by energies that do not follow what it hides or adds; leave it out"
+        return f"fix {style} judges trial moves by energies that do not follow its hidden or added atoms; leave it out"
     if style == "adapt" and STYLE in rest:
         return "what it scales does not reach the calculator"
     if rest[:1] == [fix] and rest[1:] != ["all", "external", "pf/callback", "1", "1"]:
@@ -150,9 +151,9 @@ def _fix(rest: list[str], fix: str) -> str | None:
 def _compute(rest: list[str], missing: Collection[str]) -> str | None:
     style, more = (rest[2] if len(rest) > 2 else ""), rest[3:]
     if style == "pair" and STYLE not in more:
-        return None  # of another style
+        return None  # the compute is of another style
     if style in PAIRWISE:
-        return f"compute {style} asks the pair style, and the forces here are not its; {_PAIR_STYLE}, where that allows it"
+        return f"compute {style} uses the pair style, not the calculator; {_PAIR_STYLE}, where that allows it"
     if style in ("pe/atom", "stress/atom"):
         terms = _terms(rest[2:])
         if terms and terms <= _OTHER_TERMS:
@@ -160,7 +161,7 @@ def _compute(rest: list[str], missing: Collection[str]) -> str | None:
         if terms and not terms & {"fix", "virial"}:
             return f"the calculator's part is that of a fix: write `fix` in place of `pair` in compute {style}"
         if style in missing:
-            return f"the calculator has no part for compute {style}, so that it would be zero; {_PAIR_STYLE}"
+            return f"the calculator has no values for compute {style}, which would be zero; {_PAIR_STYLE}"
     if style in ("pe", "pressure"):
         terms = _terms(rest[2:])
         if terms and "pair" in terms and not terms & {"fix", "virial"}:

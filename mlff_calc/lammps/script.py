@@ -1,8 +1,8 @@
-"""A LAMMPS input, command by command.
+"""Running a LAMMPS input command by command.
 
-LAMMPS reads a file to its end in one call. Here each command is handed over on its own, so that something can be done
-between two of them. Commands that steer the reading itself (`include`, `jump`, `label`, `next`, `if`, `quit`) are carried
-out here, by the rules of LAMMPS's manual; conditions and variables are LAMMPS's own.
+LAMMPS reads a file to its end in one call. Here each command is passed on separately, so that the program can act
+between two of them. Commands that control the reading itself (`include`, `jump`, `label`, `next`, `if`, `quit`) are
+carried out here by the rules of LAMMPS's manual; conditions and variables are evaluated by LAMMPS.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from mlff_calc.bounded import MEBI, read_text
 from mlff_calc.errors import OptionError, SimulationError
 
 BRANCH = "mlff_branch"
-"""The LAMMPS variable that tells which branch of an `if` was taken."""
+"""Name of the LAMMPS variable for the branch of an `if` that was taken."""
 LETTERS = "mlff_letters"
-"""The LAMMPS variable that holds a command with letters which LAMMPS would drop from its text."""
+"""Name of the LAMMPS variable for a command with letters that LAMMPS would drop from its text."""
 _MOST_FILES = 64
 _MOST_BYTES = 256 * MEBI
 
 
 @dataclass(frozen=True)
 class Line:
-    """One command: continuation lines joined, comments still in it.
+    """One command, with continuation lines joined and comments kept.
 
     Attributes:
-        text: of the command.
+        text: text of the command.
         place: ``file:line``, for messages.
     """
 
@@ -40,22 +40,22 @@ class Line:
 
 @dataclass
 class _Frame:
-    """A file that is being read, and the next command of it."""
+    """A file that is being read, and the index of its next command."""
 
     lines: list[Line]
     at: int = 0
 
 
 class Script:
-    """Reads an input and hands its commands to LAMMPS.
+    """Reads an input and passes its commands to LAMMPS.
 
     Args:
-        lammps: an object of `lammps.lammps`.
-        before: called with the text and the words of each command before LAMMPS gets it; returns the text to hand over.
-        after: called after each command.
+        lammps: object of `lammps.lammps`.
+        before: function called with text and words of each command before LAMMPS gets it; returns the text to pass on.
+        after: function called after each command.
 
     Attributes:
-        place: ``file:line`` of the present command.
+        place: ``file:line`` of the current command.
     """
 
     def __init__(self, lammps: Any, before: Callable[[str, list[str]], str], after: Callable[[], None]) -> None:
@@ -70,10 +70,10 @@ class Script:
         """Carry out a whole input.
 
         Args:
-            path: of the input; files that it names are looked for in the present folder, as LAMMPS does.
+            path: path of the input; files that it names are relative to the current folder, as in LAMMPS.
 
         Raises:
-            OptionError: the input, or a file it includes, cannot be read, or a label is not there.
+            OptionError: the input or an included file cannot be read, or a label is missing.
             SimulationError: LAMMPS refuses a command; the text is LAMMPS's own.
         """
         self.place = str(path)
@@ -89,7 +89,7 @@ class Script:
             self._command(line.text)
 
     def _command(self, text: str) -> None:
-        """One command, as it stands in the file or in a branch of an `if`."""
+        """Carry out one command of the file or of a branch of an `if`."""
         words = split_words(text)
         if not words:
             return
@@ -111,16 +111,16 @@ class Script:
         try:
             self._hand_over(text)
         except Exception as error:  # LAMMPS's module raises plain exceptions
-            self._after()  # what a callback has to say comes first
+            self._after()  # an error of the callback comes first
             raise SimulationError(
                 f"{self.place}: LAMMPS says: {lammps_message(error)}\nThe command was: {text.strip()}"
             ) from error
 
     def _hand_over(self, text: str) -> None:
-        """Give LAMMPS a command.
+        """Pass a command to LAMMPS.
 
-        It drops a part of letters such as u-umlaut, and the rest names another file. It does not look into the values of
-        variables, so that such commands come by one.
+        LAMMPS drops a part of letters such as u-umlaut, so that the rest names another file. It does not look into the
+        values of variables, so such commands are passed through a variable.
         """
         text = text if text.isascii() else _without_comment(text)
         if not holds_letters(text):
@@ -132,7 +132,7 @@ class Script:
         self._lammps.command(f"${{{LETTERS}}}")
 
     def _expand(self, text: str) -> str:
-        """Variables replaced by their values."""
+        """Replace variables by their values."""
         if "$" not in text:
             return text
         try:
@@ -190,10 +190,10 @@ class Script:
             raise SimulationError(f"{self.place}: the input ended the run itself, by `quit {status}`")
 
     def _if(self, text: str, words: list[str]) -> None:
-        """LAMMPS finds the branch, and its commands are carried out here."""
+        """Let LAMMPS choose the branch of an `if`, and carry out its commands."""
         heads, branches = _split_if(words)
         if not branches or not all(branches):
-            self._send(text)  # LAMMPS says what is wrong
+            self._send(text)  # LAMMPS reports the fault
             return
         asked = [f'{head} "variable {BRANCH} string {index}"' for index, head in enumerate(heads)]
         self._send(f"variable {BRANCH} string none")
@@ -205,20 +205,20 @@ class Script:
 
 
 def holds_letters(text: str) -> bool:
-    """Whether LAMMPS would damage a text: by letters beyond ASCII, but not by blanks, dashes and quotes, which it knows."""
+    """Whether LAMMPS would damage a text: non-ASCII letters, but not blanks, dashes and quotes."""
     known = {"Zs", "Pd", "Pi", "Pf", "Sm", "Sk", "Lm", "Cf"}
     return any(unicodedata.category(c) not in known for c in text if not c.isascii())
 
 
 def lammps_message(error: Exception) -> str:
-    """What LAMMPS says in an exception of its module, without places in its source."""
+    """Extract LAMMPS's message from an exception of its module, without places in its source."""
     text = re.sub(r"^ERROR( on proc \d+)?: ", "", str(error)) or type(error).__name__
     text = text.partition("\nLast input line")[0]  # the command, in LAMMPS's own spelling, ends the message
     return re.sub(r" \(\S+\.cpp:\d+\)", "", text).strip()
 
 
 def _split_if(words: list[str]) -> tuple[list[str], list[list[str]]]:
-    """What stands before each branch (``if COND then``, ``elif COND``, ``else``) and the commands of the branches."""
+    """Return the heads (``if COND then``, ``elif COND``, ``else``) and the commands of the branches."""
     heads, branches, at = [], [], 0
     while at < len(words):
         length = {"if": 3, "elif": 2, "else": 1}.get(words[at], 0)
@@ -235,10 +235,10 @@ def _split_if(words: list[str]) -> tuple[list[str], list[list[str]]]:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The commands of a file, lines that end in ``&`` and texts in triple quotes joined.
+    """Read the commands of a file, joining lines that end in ``&`` and texts in triple quotes.
 
     Raises:
-        OptionError: no such file, a pipe or a device, more than 256 MiB, or one that is no text.
+        OptionError: the file does not exist, is a pipe or device, is larger than 256 MiB, or is not text.
     """
     if not path.exists():
         raise OptionError(f"there is no input {path} in {Path.cwd()}; check the spelling, or change the folder")
@@ -263,12 +263,12 @@ _WORD = re.compile(r'"""(?:.|\n)*?"""|"[^"]*"|\'[^\']*\'|[^\s#]\S*')
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a command, quotes still around them, without its comment."""
+    """Return the words of a command with their quotes, without its comment."""
     return _WORD.findall(_without_comment(text))
 
 
 def _without_comment(text: str) -> str:
-    """What stands before a # that is in no quotes."""
+    """Return the text before a # outside of quotes."""
     quote = ""
     at = 0
     while at < len(text):
@@ -288,7 +288,7 @@ def _without_comment(text: str) -> str:
 
 
 def unquote(word: str) -> str:
-    """A word without the quotes around it."""
+    """Return a word without its quotes."""
     for quote in ('"""', '"', "'"):
         if word.startswith(quote) and word.endswith(quote) and len(word) >= 2 * len(quote):
             return word[len(quote) : -len(quote)]

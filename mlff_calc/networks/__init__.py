@@ -1,4 +1,4 @@
-"""Trained networks of every kind as folders: header and tensors, saving, loading, what ships and what stands in a folder.
+"""Folders of trained networks of every kind: header and tensors, saving, loading and listing.
 
 `Network` (`networks.base`) and `load_network` (`networks.load`) need torch, which listing should not wait for.
 """

@@ -1,4 +1,4 @@
-"""What every network has that is trained and kept in a folder."""
+"""The base class of all networks that are trained and kept in folders."""
 
 import copy
 from pathlib import Path
@@ -15,13 +15,13 @@ class Network(nn.Module):
     """A network of some kind, built from a plain dict.
 
     Attributes:
-        kind: Name of what it is; the `kind` in the header of its files.
-        units: Units of the numbers inside, by quantity.
-        use: Words for somebody who holds a file of this kind and wants another: what takes it, and what it gives.
-        precisions: Names of the precisions that it can be computed in.
-        config: Plain dict that it was built from, with every default written out.
-        precision: Name of the precision it is in.
-        domain: Plain dict of what the training data covered; None where nobody measured it.
+        kind: Name of the kind, also the `kind` in the header of its files.
+        units: Units of the network's numbers, by quantity.
+        use: Hint for a reader who expected another kind: what loads this kind, and what it predicts.
+        precisions: Names of the precisions that the network can be computed in.
+        config: Plain dict that the network was built from, with every default written out.
+        precision: Name of its present precision.
+        domain: Plain dict of the range of the training data; None where it was not measured.
     """
 
     kind: ClassVar[str]
@@ -36,10 +36,10 @@ class Network(nn.Module):
         self.domain: dict[str, Any] | None = None
 
     def to_precision(self, precision: str) -> Self:
-        """Return a copy in one of `precisions`; weights are float64 in `float64` and float32 in every other one.
+        """Return a copy in one of `precisions`; weights are float64 in `float64` and float32 in all others.
 
         Raises:
-            OptionError: A precision of another name.
+            OptionError: The precision is unknown.
         """
         if precision not in self.precisions:
             raise OptionError(
@@ -54,7 +54,7 @@ class Network(nn.Module):
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the weights as they are and of what gives them their meaning, as `save` writes it."""
+        """SHA-256 of the present weights and of the entries that give them meaning, as written by `save`."""
         meaning = {"config": self.config, "units": self.units} | ({} if self.domain is None else {"domain": self.domain})
         return checksum(self.state_dict(), meaning)
 

@@ -1,4 +1,4 @@
-"""What ships, what stands in a folder, and where a named network lies; imports no torch, so that listing does not wait."""
+"""Listing and finding trained networks. It imports no torch, so that listing is fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NetworkEntry:
 
     @property
     def kind(self) -> str:
-        """Kind of the network, by its header; `?` where the header cannot be read."""
+        """Kind of the network as given in its header; `?` where the header cannot be read."""
         try:
             return str(read_header(self.path)["kind"])
         except PotentialFileError:
@@ -45,15 +45,15 @@ def shipped_folder() -> Path:
 
 
 def list_networks(folder: str | Path | None = None) -> list[NetworkEntry]:
-    """Networks of any kind that stand in a folder, by name.
+    """List the networks of any kind in a folder, sorted by name.
 
     Args:
-        folder: Folder of their folders; what ships by default.
+        folder: Folder that contains their folders; the shipped networks by default.
     """
     entries = []
     for file in sorted(Path(folder or shipped_folder()).glob(f"*/{WEIGHTS}")):
         if file.parent.name.startswith("."):
-            continue  # one that is being written, or whose writing was interrupted
+            continue  # a folder being written, or left by an interrupted write
         card = file.parent / "card.md"
         lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
         summary = next((line.lstrip("# ").strip() for line in lines if line.strip()), "")
@@ -68,14 +68,15 @@ def _say_which(name: str, folder: Path) -> None:
 
 
 def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
-    """Folder of a network given by path or by the name it ships under.
+    """Find the folder of a network by its path or by the name it ships under.
 
     Args:
-        name_or_path: Either.
-        kind: What it has to hold; None for any kind.
+        name_or_path: Path of the folder, or name of a shipped network.
+        kind: Kind that the folder must hold; None for any kind.
 
     Raises:
-        PotentialFileError: Neither; names what ships and the nearest name. Another kind; says what takes that.
+        PotentialFileError: There is no such folder or name (the message lists the shipped ones), or it holds another
+            kind.
     """
     noun, path = kind or "network", folder_of(name_or_path)
     shipped = {entry.name: entry.path for entry in list_networks()}
@@ -89,13 +90,14 @@ def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
         return path
     if path.suffix in (".pt", ".pt2") and path.is_file():
         raise PotentialFileError(
-            f"{path} is an exported file by its ending, and weights (a folder that holds {WEIGHTS}) are needed here; take "
-            "load_exported, or name the folder it was exported from"
+            f"{path} is an exported file by its ending, but weights (a folder that holds {WEIGHTS}) are needed here; call "
+            "load_exported, or give the folder it was exported from"
         )
     if path.exists():
         inside = sorted(path.glob(f"*/{WEIGHTS}"))
         hint = f"; did you mean {inside[0].parent}?" if inside else ""
         raise PotentialFileError(f"{path} is not a {noun}: a {noun} is a folder that holds {WEIGHTS}{hint}")
     hint = suggestion(name_or_path, shipped, before="; ")
-    msg = f"no {noun} {str(name_or_path)!r}: no such folder, and what ships is {', '.join(shipped) or 'nothing'}{hint}"
+    known = ", ".join(shipped) or "nothing"
+    msg = f"no {noun} {str(name_or_path)!r}: there is no such folder, and what ships is {known}{hint}"
     raise PotentialFileError(msg)

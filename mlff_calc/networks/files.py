@@ -1,8 +1,8 @@
 """Folders of the `potentials/` format: weights.safetensors with a JSON header, recipe.yaml, card.md.
 
-Nothing is unpickled. The header holds the format version, the kind of the network and what it is for, the configuration that
-it is built from, units, provenance and a checksum of the weights. Older versions are upgraded step by step (`upgrades.py`),
-newer ones are refused.
+Nothing is unpickled. The header holds the format version, the kind of the network and its use, the configuration that
+it is built from, units, provenance and a checksum of the weights. Files of older versions are upgraded step by step
+(`upgrades.py`), newer ones are refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WEIGHTS = "weights.safetensors"
 
 
 class Savable(Protocol):
-    """What a folder is written from; `networks.base.Network` says what the attributes are."""
+    """Interface that a network must have to be saved; `networks.base.Network` describes the attributes."""
 
     kind: ClassVar[str]
     use: ClassVar[str]
@@ -42,11 +42,11 @@ class Savable(Protocol):
 
 
 def checksum(tensors: Tensors, header: Header, version: int = FORMAT_VERSION) -> str:
-    """SHA-256 of tensors by name and of what gives them their meaning: the header's `config`, `units` and `domain`.
+    """Compute the SHA-256 of tensors by name and of the header's `config`, `units` and `domain`, which give them meaning.
 
     Args:
-        tensors: Tensors by name; their dtypes and shapes count from version 2 on, since other ones give the same bytes
-            another meaning.
+        tensors: Tensors by name. From version 2 on their dtypes and shapes are included, since they decide what the
+            bytes mean.
         header: Header of the file.
         version: Format version of the file.
     """
@@ -74,15 +74,15 @@ def save_network(
     provenance: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a network to `folder`; the folder appears whole or not at all.
+    """Write a network to `folder`, which appears complete or not at all.
 
     Args:
         network: Network of any kind.
-        folder: Folder to be made.
-        card: Text for people.
-        recipe: YAML it was trained by.
+        folder: Folder to create.
+        card: Description for people.
+        recipe: YAML of the recipe that it was trained by.
         provenance: Data, command and machine.
-        overwrite: Replace a folder that is there.
+        overwrite: Whether to replace an existing folder.
 
     Raises:
         PotentialFileError: The folder exists and `overwrite` is False.
@@ -113,7 +113,7 @@ def save_network(
             (temporary / "recipe.yaml").write_text(recipe, encoding="utf-8")
         temporary.chmod(0o755)
         for item in temporary.iterdir():
-            item.chmod(0o644)  # safetensors makes private files, and a shipped potential is for everybody
+            item.chmod(0o644)  # safetensors creates private files, but others may need to read a potential
         if folder.exists():
             aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
             os.replace(folder, aside)
@@ -127,35 +127,35 @@ def save_network(
 
 
 def folder_of(path: str | Path) -> Path:
-    """The folder of a network that is named by its folder or by the file of weights in it."""
+    """Return the folder of a network that is given by its folder or by the weights file in it."""
     path = Path(path)
     return path.parent if path.name == WEIGHTS else path
 
 
 def kind_of(name_or_path: str | Path) -> str | None:
-    """What a folder of weights holds, by its header; None where there is no such folder.
+    """Read the kind of the network in a folder from its header; None where there are no weights.
 
     Raises:
-        PotentialFileError: The folder holds weights whose header cannot be read.
+        PotentialFileError: The header of the weights cannot be read.
     """
     folder = folder_of(name_or_path)
     return str(read_header(folder)["kind"]) if (folder / WEIGHTS).is_file() else None
 
 
 def read_header(folder: str | Path) -> Header:
-    """Header of a network's weights, upgraded to this version's format.
+    """Read the header of a network's weights, upgraded to this version's format.
 
     Raises:
-        PotentialFileError: Truncated, foreign, or newer.
+        PotentialFileError: The file is truncated, foreign or newer.
     """
     return _upgraded(folder_of(folder), _header_as_written(folder_of(folder)), {})[0]
 
 
 def check_kind(folder: Path, kind: str) -> None:
-    """Look whether a folder holds a `kind`.
+    """Check that a folder holds a network of a kind.
 
     Raises:
-        PotentialFileError: It holds something else; says what takes that. Truncated, foreign, or newer.
+        PotentialFileError: It holds another kind (the message says what loads that), or is truncated, foreign or newer.
     """
     header = read_header(folder)
     if header["kind"] != kind:
@@ -164,22 +164,22 @@ def check_kind(folder: Path, kind: str) -> None:
 
 
 def read_weights(folder: Path, kind: str) -> tuple[Header, Tensors]:
-    """Header and tensors of a folder that holds a `kind`, checked against their checksum and upgraded.
+    """Read header and tensors of a folder that holds a `kind`, verify the checksum and upgrade them.
 
     Raises:
-        PotentialFileError: Something else, truncated, foreign, newer, or changed after it was written.
+        PotentialFileError: It holds another kind, or is truncated, foreign, newer, or was changed after it was written.
     """
     check_kind(folder, kind)
     return _upgraded(folder, *_as_written(folder))
 
 
 def fingerprints(folder: Path) -> list[str]:
-    """Checksums that tell a network from others: that of its file and, where this is of format 2, that of format 1.
+    """Return the checksums that identify a network: that of its file and, for a file of format 2, also that of format 1.
 
-    Runs that began with the file of format 1 know the network by the latter.
+    Runs that began with a file of format 1 know the network by the latter.
 
     Raises:
-        PotentialFileError: Truncated, foreign, changed or newer.
+        PotentialFileError: The file is truncated, foreign, newer, or was changed after it was written.
     """
     header, tensors = _as_written(folder)
     before = {key: value for key, value in header.items() if key != "domain"}
@@ -187,7 +187,7 @@ def fingerprints(folder: Path) -> list[str]:
 
 
 def _as_written(folder: Path) -> tuple[Header, Tensors]:
-    """Header and tensors as they are in the file, checked against their checksum."""
+    """Header and tensors as written in the file, after the checksum was verified."""
     header = _header_as_written(folder)
     with safe_open(folder / WEIGHTS, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -198,7 +198,7 @@ def _as_written(folder: Path) -> tuple[Header, Tensors]:
 
 
 def _upgraded(folder: Path, header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
-    """Header and tensors as a file of this version has them."""
+    """Header and tensors in the format of this version."""
     for version in range(header["format_version"], FORMAT_VERSION):
         try:
             header, tensors = UPGRADES[version](header, tensors)
@@ -211,25 +211,26 @@ def _upgraded(folder: Path, header: Header, tensors: Tensors) -> tuple[Header, T
 
 
 def _refuse_other_formats(file: Path) -> None:
-    """Say so where an archive stands in place of weights: an exported file or a training's checkpoint."""
+    """Raise an error where an archive (an exported file or a checkpoint) stands in place of the weights."""
     with file.open("rb") as stream:
         begin = stream.read(2)
     if begin == b"PK":
         raise PotentialFileError(
-            f"{file} is an archive, as exported files and checkpoints are, and no weights: an exported file keeps its "
-            "ending .pt or .pt2 and is named itself; a checkpoint becomes weights where training ends (mlff train --resume)"
+            f"{file} is an archive, like exported files and checkpoints, and holds no weights: an exported file keeps "
+            "its ending .pt or .pt2 and is given by its own path; a checkpoint becomes weights at the end of its "
+            "training (mlff train --resume)"
         )
 
 
 def _header_as_written(folder: Path) -> Header:
-    """Header of a file of any version that this package reads, whose entries are of the right types."""
+    """Read the header of a file of any version that this package knows, and check the types of its entries."""
     file = require_regular(folder / WEIGHTS, PotentialFileError)
     try:
         with safe_open(file, framework="numpy") as opened:  # numpy, since torch takes seconds to import
             metadata = opened.metadata() or {}
     except (SafetensorError, OSError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         _refuse_other_formats(file)
-        msg = f"{file} cannot be read, it is truncated or no safetensors file ({error}); copy or train it again"
+        msg = f"{file} cannot be read; it is truncated or not a safetensors file ({error}); copy or train it again"
         raise PotentialFileError(msg) from error
     if "mlff_calc" not in metadata:
         raise PotentialFileError(f"{file} holds tensors but no mlff_calc header; it was not written by Potential.save")
@@ -247,7 +248,7 @@ def _header_as_written(folder: Path) -> Header:
     if version > FORMAT_VERSION:
         msg = f"{file} has format version {version}, this package reads up to {FORMAT_VERSION}; upgrade mlff_calc"
         raise PotentialFileError(msg)
-    kind = "potential" if version < 3 else None  # which files before version 3 do not say
+    kind = "potential" if version < 3 else None  # files before version 3 may lack it
     for key, value, expected in (
         ("config", header.get("config"), dict),
         ("sha256", header.get("sha256"), str),

@@ -1,4 +1,4 @@
-"""A network of any kind from its folder."""
+"""Loading a network of any kind from its folder."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ _NO_NETWORK = (
     RecipeError, RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError,
     AssertionError,
 )  # fmt: skip
-"""What a configuration that describes no network, or not that of the tensors beside it, may raise while one is built."""
+"""Errors that building a network may raise where its configuration is invalid or does not fit the tensors."""
 
 
 def load_network(name_or_path: str | Path, kind: str, build: Callable[..., N]) -> N:
     """Load a network by the name it ships under or by the path of its folder, in float32 and evaluation mode.
 
     Args:
-        name_or_path: Either.
-        kind: What the folder has to hold.
+        name_or_path: Name of a shipped network, or path of a folder.
+        kind: Kind that the folder must hold.
         build: Function that builds a network with new weights, called as `build(config, seed=0)` with the header's `config`.
 
     Raises:
-        PotentialFileError: Not a folder of this kind, truncated, changed after it was written, or newer than this package.
+        PotentialFileError: It is not a folder of this kind, is truncated or newer than this package, or was changed
+            after it was written.
     """
     folder = find_network(name_or_path, kind)
     header, tensors = read_weights(folder, kind)
@@ -48,16 +49,16 @@ def load_network(name_or_path: str | Path, kind: str, build: Callable[..., N]) -
 
 
 def load_tensors(network: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give a network the tensors of a file.
+    """Load the tensors of a file into a network.
 
     Args:
         network: Network as built from the file's configuration.
         tensors: Tensors by name.
 
     Raises:
-        ValueError: A tensor of another dtype than the network's, which torch would convert without a word; float64, which
-            training and saving in that precision write, is rounded to float32.
-        RuntimeError: Other names or shapes than the network's.
+        ValueError: A tensor has another dtype than in the network, which torch would convert silently. Only float64, as
+            written by training in that precision, is accepted and rounded to float32.
+        RuntimeError: Names or shapes differ from those of the network.
     """
     floats = {torch.float32, torch.float64}
     for name, own in network.state_dict().items():

@@ -10,18 +10,18 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 SPARE, TIMES = 64 << 20, 8
-"""Bytes for constants and temporaries, and how often the bytes of the file's tensors may be allocated."""
+"""Bytes allowed for constants and temporaries, and allowed multiple of the bytes of the file's tensors."""
 _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.arange})
 
 
 class Room(TorchFunctionMode):
-    """Within this, tensors may be made of as many bytes as a network of the given tensors needs, and not many more.
+    """Context that limits the memory of new tensors to what a network of the given tensors can need.
 
     Args:
-        tensors: of the file, by name.
+        tensors: tensors of the file, by name.
 
     Raises:
-        ValueError: (from what makes a tensor) there is no more room.
+        ValueError: a new tensor exceeds the limit (raised where the tensor is made).
     """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
@@ -36,7 +36,7 @@ class Room(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call, and count what was made."""
+        """Call the function, and count the bytes of a new tensor."""
         found = func(*args, **(kwargs or {}))
         if func in _FACTORIES and isinstance(found, Tensor):
             self.left -= found.nbytes

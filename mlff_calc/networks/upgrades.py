@@ -1,7 +1,7 @@
-"""Versions of the format, and how an older file is read as one of today.
+"""Versions of the format, and upgrades of older files to the present one.
 
-An upgrade takes header and tensors of version n and returns those of version n + 1. It does not change what it is given.
-Where the header alone is read, there are no tensors.
+An upgrade takes header and tensors of version n and returns those of version n + 1, without changing its arguments.
+Where only the header is read, there are no tensors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _USE = {
     "potential": "use load_potential, or `mlff md`: it gives energy and forces, and no positions at a later time",
     "propagator": "use load_propagator, or `mlff eval`: it gives positions at a later time, and neither energy nor forces",
 }
-"""What the kinds of version 2 are for; from version 3 on, every file says so itself."""
+"""Use of the kinds of version 2; from version 3 on, every file contains it."""
 
 _HEADS = {"head": "heads.energy", "forces_head": "heads.direct_forces"}
 """Names that the heads of potentials had before version 3, and those they have since."""
@@ -43,15 +43,15 @@ def with_heads(tensors: Tensors, *, direct: bool) -> Tensors:
 
 
 def _to_2(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
-    """Version 2 has another checksum."""
+    """Upgrade to version 2, which has another checksum."""
     return header, tensors
 
 
 def _to_3(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
-    """Version 3 says what kind it is, where version 2 left out `potential`, and what this kind is for.
+    """Upgrade to version 3, which always names the kind and its use; version 2 omitted the kind `potential`.
 
-    Heads of potentials stand together, by name; a head of direct forces is there where it is used. What version 2 says of
-    heads in its configuration, `build_potential` still takes.
+    The heads of a potential move under a common name, and an unused head of direct forces is dropped. `build_potential`
+    still accepts the entries on heads in configurations of version 2.
     """
     kind = header.get("kind", "potential")
     if kind == "potential":
@@ -60,4 +60,4 @@ def _to_3(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
 
 
 UPGRADES: dict[int, Callable[[Header, Tensors], tuple[Header, Tensors]]] = {1: _to_2, 2: _to_3}
-"""Functions by the version that they start from."""
+"""Upgrade functions by the version that they start from."""

@@ -1,1 +1,1 @@
-"""Equivariant parts that networks are made of."""
+"""Equivariant layers that networks are built from."""

@@ -1,17 +1,16 @@
 """Equivariant graph attention in edge frames.
 
-For every edge (i, j): linear maps of the two nodes, summed, turned into the frame of the edge, multiplied by radial
-weights, then
-SO(2) linear, gate, SO(2) linear, turned back, and summed over j with attention weights
+For every edge (i, j) the features of both nodes pass through linear maps and are added, turned into the frame of the
+edge and multiplied by radial weights. SO(2) linear, gate and SO(2) linear follow. The result is turned back and summed
+over j with the attention weights
 
     a_ij = u(r_ij) exp(s_ij) / (1 + sum_k u(r_ik) exp(s_ik)),      s_ij = cap * tanh(logit_ij / cap).
 
-The envelope u takes every weight to zero at the cutoff, in the denominator as well, and the 1 there (a null neighbour)
-keeps the weight of an only neighbour from jumping from one to nothing: the energy is smooth as an atom crosses the
-cutoff.
-The cap bounds the logits, so no maximum over neighbours is needed for a safe exponential.
+The envelope u takes every weight to zero at the cutoff, in the denominator too. The 1 in the denominator (a null
+neighbour) keeps the weight of a single neighbour from jumping from one to zero. The energy is therefore smooth as an
+atom crosses the cutoff. The cap bounds the logits, so the exponential is safe without a maximum over neighbours.
 
-Source: Liao et al., "EquiformerV2" (2023), Sec. 4.1; the envelope inside the softmax and the null neighbour are our
+Source: Liao et al., "EquiformerV2" (2023), Sec. 4.1. The envelope inside the softmax and the null neighbour are our
 own.
 """
 
@@ -29,7 +28,7 @@ from mlff_calc.nn.take import Take
 
 
 def modulation_index(l_max: int, m_max: int) -> tuple[list[int], int]:
-    """Which radial weight each reduced component uses (+m and -m share one), and how many weights there are."""
+    """Index of the radial weight of each reduced component (+m and -m share one), and the number of weights."""
     slots: dict = {}
     index = [slots.setdefault((degree, abs(m)), len(slots)) for degree, m in reduced_orders(l_max, m_max)]
     return index, len(slots)
@@ -39,10 +38,13 @@ class GraphAttention(nn.Module):
     """Messages along edges, weighted by attention, to the centre atoms.
 
     Args:
-        l_max, m_max: highest degree of features, highest order kept in edge frames.
-        channels: channels of node features. hidden: channels of messages (a multiple of `heads`).
-        heads: attention heads. edge_channels: width of the edge scalars given to `forward`.
-        logit_cap: bound of the attention logits.
+        l_max: highest degree of features.
+        m_max: highest order kept in edge frames.
+        channels: channels of node features.
+        hidden: channels of messages, a multiple of `heads`.
+        heads: number of attention heads.
+        edge_channels: width of the edge scalars given to `forward`.
+        logit_cap: bound of the attention logits. Raising it allows sharper attention and steeper energy surfaces.
     """
 
     def __init__(
@@ -70,14 +72,14 @@ class GraphAttention(nn.Module):
         self.project = DegreeLinear(l_max, hidden, channels)
 
     def radial_weights(self, edge_scalars: Tensor) -> Tensor:
-        """What multiplies messages: [n_edges, n_reduced, hidden] from `edge_scalars` [n_edges, edge_channels].
+        """Compute the factors of messages [n_edges, n_reduced, hidden] from `edge_scalars` [n_edges, edge_channels].
 
-        It depends on geometry only, so that a fixed-point iteration computes it once.
+        They depend only on geometry, so a fixed-point iteration computes them once.
         """
         return self.take_slots(self.modulate(edge_scalars).view(edge_scalars.shape[0], self.n_slots, self.hidden))
 
     def radial_weights_of_order_zero(self, edge_scalars: Tensor) -> Tensor:
-        """What multiplies messages of order 0: [n_edges, l_max+1, hidden]."""
+        """Compute the factors of messages of order 0 [n_edges, l_max+1, hidden]."""
         n_weights = (self.gate.l_max + 1) * self.hidden
         weights = torch.nn.functional.linear(
             edge_scalars, self.modulate.weight[:n_weights], self.modulate.bias[:n_weights]
@@ -96,12 +98,12 @@ class GraphAttention(nn.Module):
         """Return messages [n_atoms, (l_max+1)^2, channels].
 
         Args:
-            features: [n_atoms, (l_max+1)^2, channels].
-            edge_index: [2, n_edges].
-            radial_weights: [n_edges, n_reduced, hidden].
-            envelope: [n_edges].
-            wigner: [n_edges, n_reduced, (l_max+1)^2].
-            nodes: any tensor with a row per node, where an engine has ghost atoms; they are asked for once, here.
+            features: node features [n_atoms, (l_max+1)^2, channels].
+            edge_index: centre and neighbour of each edge [2, n_edges].
+            radial_weights: result of `radial_weights` [n_edges, n_reduced, hidden].
+            envelope: envelope of each edge [n_edges].
+            wigner: Wigner matrices of the edge frames [n_edges, n_reduced, (l_max+1)^2].
+            nodes: any tensor with one row per node, where an engine has ghost atoms. Ghosts are exchanged once, here.
         """
         centre, n_atoms, n_edges = edge_index[0], features.shape[0], edge_index.shape[1]
         pair = self.pairs(features, edge_index, nodes)
@@ -122,10 +124,10 @@ class GraphAttention(nn.Module):
         wigner: Tensor,
         nodes: Tensor | None = None,
     ) -> Tensor:
-        """Degree 0 of what `forward` gives [n_atoms, 1, channels], at a fraction of the cost.
+        """Compute degree 0 of the result of `forward` [n_atoms, 1, channels] at a fraction of the cost.
 
-        In the frame of an edge scalars come from order 0 alone, so that nothing else is turned into it, and they need
-        not be turned back. Arguments are those of `forward`, except that `radial_weights` are those of order 0.
+        In the frame of an edge, scalars depend only on order 0. Nothing else is turned into the frame, and scalars need
+        not be turned back. The arguments are those of `forward`, except that `radial_weights` are those of order 0.
         """
         centre, n_atoms = edge_index[0], features.shape[0]
         turned = torch.bmm(wigner[:, : self.gate.l_max + 1], self.pairs(features, edge_index, nodes))
@@ -138,14 +140,14 @@ class GraphAttention(nn.Module):
         return self.project.scalars(received).unsqueeze(1)
 
     def pairs(self, features: Tensor, edge_index: Tensor, nodes: Tensor | None) -> Tensor:
-        """What edges look up at both ends and add [n_edges, (l_max+1)^2, hidden]."""
+        """Sum of the mapped features at both ends of each edge [n_edges, (l_max+1)^2, hidden]."""
         weight = torch.cat([self.source.weight, self.target.weight], dim=2)
         both = degree_product(features, weight, torch.cat([self.source.bias, self.target.bias]))
         sources = exchange(both[:, :, : self.hidden], nodes)
         return sources.index_select(0, edge_index[1]) + both[:, :, self.hidden :].index_select(0, edge_index[0])
 
     def attention(self, logits: Tensor, centre: Tensor, envelope: Tensor, n_atoms: int) -> Tensor:
-        """Weights [n_edges, heads] from logits [n_edges, 2 * heads] (a gated pair per head) and envelope [n_edges]."""
+        """Attention weights [n_edges, heads] from gated pairs `logits` [n_edges, 2 * heads] and `envelope` [n_edges]."""
         score = torch.nn.functional.silu(logits[:, : self.heads]) + logits[:, self.heads :]
         score = self.logit_cap * torch.tanh(score / self.logit_cap)
         weight = torch.exp(score) * envelope.unsqueeze(-1)

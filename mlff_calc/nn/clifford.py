@@ -4,13 +4,13 @@ A multivector has the grades 0 (scalar), 1 (vector), 2 (bivector) and 3 (pseudos
 
     1 | e1, e2, e3 | e23, e31, e12 | e123,      e_i e_i = 1,   e_i e_j = -e_j e_i,   u v = u . v + u ^ v  for vectors u, v.
 
-A bivector e23 stands for the plane normal to e1, so that grade 2 has the components of an axial vector. An orthogonal map w
-of space acts on each grade by itself: as 1, w, det(w) w and det(w). It commutes with the product, and so do all layers here:
-grades 0 to 3 have the parities +, -, +, -, and of two odd ones an even one is made.
+A bivector e23 stands for the plane normal to e1, so grade 2 has the components of an axial vector. An orthogonal map w
+of space acts on the grades separately, as 1, w, det(w) w and det(w). It commutes with the product and with all layers
+here. Grades 0 to 3 have the parities +, -, +, -, and the product of two odd ones is even.
 
-A product of grades i and k has parts in up to two grades j; there are 20 such paths, each with a weight per channel. Every
-blade of the result is a sum of eight products of blades, so that the whole product is one selection of the right factor (a
-constant matrix of signs) and one contraction.
+The product of grades i and k has parts in up to two grades j. There are 20 such paths, each with one weight per
+channel. Every blade of the result is a sum of eight products of blades, so the whole product is one multiplication of
+the right factor by a constant matrix of signs, followed by one contraction.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -18,10 +18,10 @@ constant matrix of signs) and one contraction.
 | signs of e_i e_k = s_ik e_j | `product_table` | [8 (i), 8 (j), 8 (k)] |
 | w_ijk | `GeometricProduct.weight` | [20, channels] |
 
-The blade comes first, so that what acts on blades and grades is one product for all rows and channels.
+The blade is the first dimension, so that an operation on blades or grades is one product for all rows and channels.
 
-Source: Ruhe, Brandstetter, Forre, "Clifford group equivariant neural networks" (2023), Sec. 4. Ours has smooth norms (with
-`EPS` under the root), where theirs have a kink at zero that a force would show.
+Source: Ruhe, Brandstetter, Forre, "Clifford group equivariant neural networks" (2023), Sec. 4. Norms are smooth here
+(with `EPS` under the root), whereas those of the paper have a kink at zero that would show in forces.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ import torch
 from torch import Tensor, nn
 
 BLADES = (0b000, 0b001, 0b010, 0b100, 0b110, 0b101, 0b011, 0b111)
-"""The vectors in each blade, one bit each."""
+"""Basis vectors contained in each blade, one bit each."""
 ORIENTATIONS = (1, 1, 1, 1, 1, -1, 1, 1)
-"""-1 where a blade is minus the product of its vectors in ascending order: e31 = -e13."""
+"""Sign of each blade relative to the product of its vectors in ascending order; e31 = -e13 has -1."""
 GRADES = (0, 1, 1, 1, 2, 2, 2, 3)
 N_PATHS = 20
 EPS = 0.1
-"""Under every root: norms are smooth at zero, and what is small stays small."""
+"""Constant whose square under every root makes norms smooth at zero. Raising it damps small features more."""
 
 
 def product_table() -> Tensor:
-    """Signs [8, 8, 8]: of e_i e_k along e_j at [i, j, k], zero elsewhere."""
+    """Signs [8, 8, 8]: entry [i, j, k] is the component of e_i e_k along e_j."""
     table = torch.zeros(8, 8, 8)
     for i, left in enumerate(BLADES):
         for k, right in enumerate(BLADES):
@@ -52,26 +52,26 @@ def product_table() -> Tensor:
 
 
 def grade_paths() -> list[tuple[int, int, int]]:
-    """The paths (i, j, k), grades of left factor, result and right factor, by the grade of the result."""
+    """Paths (i, j, k), the grades of left factor, result and right factor, sorted by the grade of the result."""
     found = {(GRADES[i], GRADES[j], GRADES[k]) for i, j, k in product_table().nonzero().tolist()}
     return sorted(found, key=lambda path: (path[1], path[0], path[2]))
 
 
 def geometric_product(left: Tensor, right: Tensor) -> Tensor:
-    """The product of multivectors [8, ...] of one shape, all weights 1."""
+    """Geometric product of multivectors [8, ...] of the same shape, with all weights 1."""
     return torch.einsum("i...,ijk,k...->j...", left, product_table().to(left), right)
 
 
 def grade_selector() -> Tensor:
-    """Matrix [8, 4] of zeros and ones: blades to grades."""
+    """Matrix [8, 4] of zeros and ones that maps blades to grades."""
     return torch.eye(4)[torch.tensor(GRADES)]
 
 
 class GeometricProduct(nn.Module):
-    """The geometric product, channel by channel, with a weight for each of the 20 paths.
+    """Geometric product per channel, with one weight for each of the 20 paths.
 
     Args:
-        channels: of both factors and the result.
+        channels: channels of both factors and of the result.
     """
 
     signs: Tensor
@@ -96,7 +96,7 @@ class GeometricProduct(nn.Module):
 
 
 class GradeMap(nn.Module):
-    """Sums over the blades of each grade, and the way back."""
+    """Sums over the blades of each grade, and the reverse map."""
 
     selector: Tensor
 
@@ -105,19 +105,19 @@ class GradeMap(nn.Module):
         self.register_buffer("selector", grade_selector(), persistent=False)
 
     def squares(self, features: Tensor) -> Tensor:
-        """Squared norms of grades [4, n, channels] of `features` [8, n, channels]."""
+        """Return the squared norms of the grades [4, n, channels] of `features` [8, n, channels]."""
         n, channels = features.shape[1], features.shape[2]
         flat = (features * features).reshape(8, n * channels)
         return (self.selector.to(features.dtype).t() @ flat).view(4, n, channels)
 
     def spread(self, values: Tensor) -> Tensor:
-        """Values of grades [4, n, channels] on their blades [8, n, channels]."""
+        """Copy `values` of grades [4, n, channels] to their blades [8, n, channels]."""
         n, channels = values.shape[1], values.shape[2]
         return (self.selector.to(values.dtype) @ values.reshape(4, n * channels)).view(8, n, channels)
 
 
 class MVLinear(nn.Module):
-    """Linear map of channels with one matrix per grade, and a bias on scalars.
+    """Linear map of channels with one matrix per grade and a bias on scalars.
 
     Args:
         in_channels, out_channels: channels per blade.
@@ -136,10 +136,10 @@ class MVLinear(nn.Module):
 
 
 class MVSiLU(nn.Module):
-    """Every grade times the sigmoid of an invariant of its own: the scalar itself, or the squared norm of the grade.
+    """Gate on every grade: the sigmoid of its own invariant, which is the scalar itself or the squared norm.
 
     Args:
-        channels: per blade.
+        channels: channels per blade.
     """
 
     def __init__(self, channels: int) -> None:
@@ -155,10 +155,10 @@ class MVSiLU(nn.Module):
 
 
 class GradeNorm(nn.Module):
-    """Each grade of each channel over a mean of its norm and 1, the share of the norm learned (one half at the start).
+    """Normalization of each grade and channel by a learned mean of its norm and 1 (an equal mean at the start).
 
     Args:
-        channels: per blade.
+        channels: channels per blade.
     """
 
     def __init__(self, channels: int) -> None:
@@ -174,10 +174,10 @@ class GradeNorm(nn.Module):
 
 
 class MVLayerNorm(nn.Module):
-    """Multivectors over the root mean square of their norms over channels, times a factor per channel.
+    """Normalization by the root mean squareof norms over channels, with one learned factor per channel.
 
     Args:
-        channels: per blade.
+        channels: channels per blade.
     """
 
     def __init__(self, channels: int) -> None:
@@ -191,11 +191,12 @@ class MVLayerNorm(nn.Module):
 
 
 class GeometricProductLayer(nn.Module):
-    """A linear map plus the product of the features with a linear map of themselves, over the root of 2.
+    """Linear map plus the product of the features with another linear map of them, divided by the root of 2.
 
     Args:
-        channels: per blade.
-        normalize: bound the right factor by a `GradeNorm`, so that outputs grow like inputs and not like their square.
+        channels: channels per blade.
+        normalize: whether a `GradeNorm` bounds the right factor, so that outputs grow linearly and not quadratically
+            with inputs.
     """
 
     def __init__(self, channels: int, normalize: bool = True) -> None:
@@ -213,7 +214,7 @@ class GeometricProductLayer(nn.Module):
 
 
 class CEMLP(nn.Module):
-    """Clifford-equivariant perceptron: twice linear, gate, geometric product, normalization.
+    """Clifford-equivariant perceptron: two blocks of linear map, gate, geometric product and normalization.
 
     Args:
         in_channels, hidden, out_channels: channels per blade.
@@ -232,7 +233,7 @@ class CEMLP(nn.Module):
 
 
 class VectorProduct(nn.Module):
-    """Matrices of the map x -> x r for vectors r: products with a vector for rows of multivectors [n, 8, channels]."""
+    """Matrices of the map x -> x r for vectors r, to multiply rows of multivectors [n, 8, channels] by a vector."""
 
     table: Tensor
 

@@ -1,6 +1,6 @@
-"""Clebsch-Gordan coefficients that raise a degree by one, [2l-1, 3, 2l+1] for (l-1, 1, l), as e3nn gives them.
+"""Clebsch-Gordan coefficients that raise a degree by one, [2l-1, 3, 2l+1] for (l-1, 1, l), in the convention of e3nn.
 
-They are kept in a small file, because importing e3nn takes longer than everything else that a calculator does at its start.
+They are stored in a small file, because importing e3nn takes longer than the rest of a calculator's start.
 `python -m mlff_calc.nn.coupling` writes the file again.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 HIGHEST_DEGREE = 11
-"""Highest degree that can be reached; the coefficients of e3nn end here."""
+"""Highest degree in the table; e3nn has no coefficients beyond it."""
 TABLES = Path(__file__).with_name("coupling.npz")
 
 
@@ -25,10 +25,10 @@ def _tables() -> dict[str, np.ndarray]:
 
 
 def raising(degree: int) -> Tensor:
-    """Coefficients [2 * degree - 1, 3, 2 * degree + 1] of degree - 1 and 1 to `degree`, float64, e3nn's order and norm.
+    """Coefficients [2 * degree - 1, 3, 2 * degree + 1] of degree - 1 and 1 to `degree`; float64, as in e3nn.
 
     Args:
-        degree: 1 to `HIGHEST_DEGREE`.
+        degree: degree of the result, 1 to `HIGHEST_DEGREE`.
     """
     return torch.from_numpy(_tables()[str(degree)].copy())
 

@@ -1,8 +1,7 @@
-"""Layers on steerable features [n, (l_max + 1)^2, channels]: linear per degree, normalization, gate.
+"""Layers on steerable features [n, (l_max + 1)^2, channels]: linear maps per degree, normalization and gate.
 
-Source: Liao et al., "EquiformerV2" (2023), Sec. 4.2 (separable layer normalization) and Liao and Smidt, "Equiformer"
-(2022),
-Sec. 4.1 (gate).
+Source: Liao et al., "EquiformerV2" (2023), Sec. 4.2 (separable layer normalization); Liao and Smidt, "Equiformer"
+(2022), Sec. 4.1 (gate).
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ def degree_index(l_max: int) -> list[int]:
 
 
 class DegreeLinear(nn.Module):
-    """Linear map of channels with one matrix per degree; a bias on scalars only.
+    """Linear map of channels with one matrix per degree and a bias on scalars only.
 
-    All degrees go through one product with the matrices side by side, of which each component keeps its own: atoms are
-    few beside edges, and one product is faster than one per degree, or than thousands of small ones.
+    All components are multiplied by all matrices side by side, and each keeps the result of its own degree. Atoms are
+    few compared with edges, and one large product is faster than one per degree or thousands of small ones.
     """
 
     def __init__(self, l_max: int, in_channels: int, out_channels: int, bias: bool = True) -> None:
@@ -39,12 +38,12 @@ class DegreeLinear(nn.Module):
         return degree_product(features, self.weight, self.bias)
 
     def scalars(self, scalars: Tensor) -> Tensor:
-        """Degree 0 of what `forward` gives [..., out_channels], from that of the features [..., in_channels]."""
+        """Compute degree 0 of the result of `forward` [..., out_channels] from the scalars [..., in_channels]."""
         return scalars @ self.weight[0] + self.bias
 
 
 def degree_product(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Product of `features` [n, (l_max+1)^2, in_channels] with `weight` [l_max+1, in_channels, out_channels] by degree."""
+    """Multiply `features` [n, (l_max+1)^2, in_channels] by `weight` [l_max+1, in_channels, out_channels] per degree."""
     n_rows, n_components, in_channels = features.shape
     n_degrees, _, out_channels = weight.shape
     side_by_side = weight.permute(1, 0, 2).reshape(in_channels, n_degrees * out_channels)
@@ -57,10 +56,10 @@ def degree_product(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class DegreeNorm(nn.Module):
-    """Separable layer normalization: scalars by mean and variance over channels, the rest by one joint norm.
+    """Separable layer normalization: scalars by mean and variance, all other degrees by one joint norm.
 
-    The norm of the degrees above zero weighs each degree alike and is taken per atom, so it is size-consistent; `eps`
-    keeps small features small and the map smooth at zero.
+    The joint norm weights all degrees equally. It is taken per atom, which makes it size-consistent. `eps` keeps small
+    features small and the map smooth at zero.
     """
 
     balance: Tensor
@@ -87,18 +86,18 @@ class DegreeNorm(nn.Module):
         return torch.cat([scalars, rest], dim=1)
 
     def scalars(self, scalars: Tensor) -> Tensor:
-        """Degree 0 of what `forward` gives, from that of the features [n, 1, channels]."""
+        """Compute degree 0 of the result of `forward` from the scalars [n, 1, channels]."""
         centred = scalars - scalars.mean(dim=2, keepdim=True)
         variance = (centred * centred).mean(dim=2, keepdim=True)
         return centred * torch.rsqrt(variance + self.eps * self.eps) * self.scale[0] + self.shift
 
 
 class Gate(nn.Module):
-    """Exactly equivariant non-linearity: SiLU on scalars, each higher degree times the sigmoid of a scalar of its own.
+    """Exactly equivariant non-linearity: SiLU on scalars; each higher degree times the sigmoid of its own scalar.
 
     Args:
-        degrees: degree of every component the gate will see, the first one being the only component treated as a
-            scalar.
+        degrees: degree of every component; only the first component is treated as a scalar.
+        channels: channels per component.
     """
 
     def __init__(self, degrees: list[int], channels: int) -> None:
@@ -121,7 +120,7 @@ class Gate(nn.Module):
         return torch.cat([scalars, features[:, 1:] * opened], dim=1)
 
     def order_zero(self, features: Tensor, gates: Tensor) -> Tensor:
-        """Gate one component of each degree [n, l_max+1, channels], as `forward` does."""
+        """Gate one component per degree [n, l_max+1, channels] as `forward` does."""
         scalars = nn.functional.silu(features[:, :1])
         if self.l_max == 0:
             return scalars
@@ -130,7 +129,7 @@ class Gate(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Per-atom network: linear, gate, linear."""
+    """Network applied to each atom: linear map, gate, linear map."""
 
     def __init__(self, l_max: int, channels: int, hidden: int) -> None:
         super().__init__()
@@ -144,5 +143,5 @@ class FeedForward(nn.Module):
         return self.contract(self.gate(self.expand(features), self.gates(features[:, 0])))
 
     def scalars(self, scalars: Tensor) -> Tensor:
-        """Degree 0 of what `forward` gives, from that of the features [n_atoms, 1, channels]."""
+        """Compute degree 0 of the result of `forward` from the scalars [n_atoms, 1, channels]."""
         return self.contract.scalars(nn.functional.silu(self.expand.scalars(scalars)))

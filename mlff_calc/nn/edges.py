@@ -1,4 +1,4 @@
-"""What networks without edge frames read of an edge: radial basis, envelope and direction."""
+"""Radial basis, envelope and direction of edges, for networks without edge frames."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from mlff_calc.nn.radial import BesselBasis, PolynomialEnvelope
 
 SHORTEST = 1e-6
-"""Angstrom. Atoms nearer than this (neighbour lists refuse them) are a shortest distance apart, in no direction."""
+"""Smallest distance (Angstrom); nearer atoms, which neighbour lists refuse, count as this far apart."""
 
 
 class EdgeRays(NamedTuple):
-    """Edges in the precision they were given in.
+    """Geometry of edges, in the precision of the edge vectors.
 
-    `basis` [n_edges, n_basis], the radial functions times the envelope; `envelope` [n_edges]; `directions` [n_edges, 3].
+    Attributes:
+        basis: radial functions times the envelope [n_edges, n_basis].
+        envelope: envelope [n_edges].
+        directions: unit vectors [n_edges, 3].
     """
 
     basis: Tensor
@@ -28,7 +31,9 @@ class EdgeBasis(nn.Module):
     """Radial basis, envelope and direction of edges; finite, with finite derivatives, at any distance.
 
     Args:
-        cutoff: Angstrom. n_basis: Bessel functions. envelope_exponent: see `PolynomialEnvelope`.
+        cutoff: cutoff radius (Angstrom).
+        n_basis: number of Bessel functions.
+        envelope_exponent: see `PolynomialEnvelope`.
     """
 
     def __init__(self, cutoff: float, n_basis: int, envelope_exponent: int) -> None:
@@ -45,5 +50,5 @@ class EdgeBasis(nn.Module):
 
 
 def safe_lengths(vectors: Tensor, shortest: float = SHORTEST) -> Tensor:
-    """Lengths [n] of `vectors` [n, 3] (Angstrom), at least `shortest`, where their derivative is zero."""
+    """Lengths [n] of `vectors` [n, 3] (Angstrom), clamped to `shortest`, where the derivative is zero."""
     return torch.sqrt((vectors * vectors).sum(dim=1).clamp(min=shortest * shortest))

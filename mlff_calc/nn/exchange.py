@@ -1,9 +1,9 @@
-"""Where an engine that spreads atoms over processes steps in: ghost atoms between layers, sums over all processes.
+"""Operators for engines that distribute atoms over processes: ghost atoms between layers, sums over all processes.
 
-A graph of such an engine has `node_numbers` beside `atomic_numbers`: rows of its own atoms first, ghosts after them.
-Features are kept for its own atoms; before neighbours are looked at, `exchange` fills in the ghosts, and its transpose adds
-their gradients to their owners. Both are operators of PyTorch, so that they are part of recorded and exported graphs; an
-engine brings its own kernels. The ones here serve a single process, where every neighbour is an atom of its own.
+A graph of such an engine has `node_numbers` besides `atomic_numbers`; its rows are the engine's own atoms, followed by
+ghosts. Features are kept for own atoms only. Before neighbours are read, `exchange` fills in the ghosts, and its
+transpose adds their gradients to their owners. Both are PyTorch operators, so they are part of recorded and exported
+graphs, and an engine brings its own kernels. The kernels here serve a single process, which owns all atoms.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mlff_calc.errors import StructureError
 
 
 def _same_rows(features: Tensor, other: Tensor) -> Tensor:
-    """A copy; an engine with ghost atoms has kernels of its own.
+    """Kernel for a single process: a copy.
 
     Raises:
-        StructureError: there are ghost atoms.
+        StructureError: the graph has ghost atoms.
     """
     if features.shape[0] != other.shape[0]:
         raise StructureError(
@@ -45,8 +45,8 @@ def _gather_back(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
 
 
 def _register(name: str, arguments: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]) -> None:
-    """Define an operator, unless an engine in this process was first; while it does not run, its kernels are as ours."""
-    if not torch._C._dispatch_has_kernel(name):  # noqa: SLF001 - there is no public way to ask
+    """Define an operator unless an engine did so first; its kernels behave like ours while it is idle."""
+    if not torch._C._dispatch_has_kernel(name):  # noqa: SLF001 - no public function tells
         torch.library.define(name, f"({arguments}) -> Tensor")
         torch.library.impl(name, "default", kernel)
     torch.library.register_fake(name, fake)
@@ -59,11 +59,12 @@ torch.library.register_autograd("mlff::exchange", _gather_back, setup_context=_k
 
 
 def exchange(features: Tensor, nodes: Tensor | None) -> Tensor:
-    """Features of all nodes [n_nodes, ...] from those of an engine's own atoms [n_atoms, ...].
+    """Features of all nodes [n_nodes, ...] from those of the engine's own atoms [n_atoms, ...].
 
     Args:
-        features: [n_atoms, ...].
-        nodes: any tensor with a row per node; None where one process holds all atoms, which changes nothing.
+        features: features of own atoms [n_atoms, ...].
+        nodes: any tensor with one row per node; None where one process owns all atoms, and `features` are returned
+            unchanged.
     """
     if nodes is None:
         return features

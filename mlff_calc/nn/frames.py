@@ -1,19 +1,19 @@
-"""Edge frames: rotations that turn an edge onto the polar axis, and what they do to features of each degree.
+"""Edge frames: rotations that turn an edge onto the polar axis, and their effect on features of each degree.
 
-Degrees follow e3nn: the components of degree 1 are (x, y, z) and the polar axis is y, so the component of order m = 0
-of degree 1 is y. In the frame of an edge only rotations about y and mirror planes through y are left, and they mix the
-orders +m and -m of a degree only; the layers in so2.py rest on that.
+Degrees follow e3nn: the components of degree 1 are (x, y, z) and the polar axis is y, so the component of degree 1 with
+order m = 0 is y. In the frame of an edge only rotations about y and mirror planes through y remain as symmetries. They
+mix only the orders +m and -m of a degree, which is what the layers in so2.py rely on.
 
-The frame of a direction (x, y, z) is the smallest rotation that takes it to +y, or, where y < 0, a half turn about x
-followed by the smallest rotation: both are polynomial in the direction but for 1 / (1 + |y|), so no direction has a
-singular frame and none gives NaN. The two charts differ by a rotation about the edge, which the layers do not see.
+The frame of a direction (x, y, z) is the smallest rotation that takes it to +y, preceded by a half turn about x where y
+< 0. Both are polynomials in the direction apart from 1 / (1 + |y|), so no direction is singular and none gives NaN. The
+two charts differ by a rotation about the edge, to which the layers are blind.
 
 | symbol | name in code | shape | unit |
 |---|---|---|---|
 | R | `rotation` | [n_edges, 3, 3] | 1 |
 | D^l(R), rows of |m| <= m_max | `wigner` | [n_edges, n_reduced, (l_max + 1)^2] | 1 |
 
-Source: Passaro and Zitnick, "Reducing SO(3) convolutions to SO(2)" (2023), Sec. 3; the frames are our own.
+Source: Passaro and Zitnick, "Reducing SO(3) convolutions to SO(2)" (2023), Sec. 3; the two charts are our own.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def edge_rotations(directions: Tensor) -> Tensor:
 
 
 def reduced_orders(l_max: int, m_max: int) -> list[list[int]]:
-    """Components [l, m] kept in an edge frame, m-major: all m = 0 by l, then for each m all +m by l, all -m by l."""
+    """Components [l, m] in an edge frame, sorted by m: all m = 0 by l, then for each m all +m by l and all -m by l."""
     rows = [[degree, 0] for degree in range(l_max + 1)]
     for m in range(1, m_max + 1):
         rows += [[degree, m] for degree in range(m, l_max + 1)]
@@ -49,7 +49,7 @@ def reduced_orders(l_max: int, m_max: int) -> list[list[int]]:
 
 
 class RaiseDegree(nn.Module):
-    """D^l from D^(l-1) and D^1 by Clebsch-Gordan coupling: one constant linear map of their outer product."""
+    """Clebsch-Gordan coupling of D^(l-1) and D^1 to D^l, as one constant linear map of their outer product."""
 
     table: Tensor
 
@@ -91,7 +91,7 @@ class EdgeFrames(nn.Module):
             blocks.append(rotation)
         for raise_degree in self.raises:
             blocks.append(raise_degree(blocks[-1], rotation))
-        rows = [block.unbind(dim=1) for block in blocks]  # whose derivative is a stack, where that of slices is a sum
+        rows = [block.unbind(dim=1) for block in blocks]  # the derivative of unbind is one stack, that of slices a sum
         padded = [
             nn.functional.pad(rows[degree][degree + m], [degree * degree, self.n_full - (degree + 1) ** 2])
             for degree, m in self.orders

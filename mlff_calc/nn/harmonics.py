@@ -1,11 +1,12 @@
-"""Real spherical harmonics as polynomials of a direction, each degree made from the one below.
+"""Real spherical harmonics as polynomials of a direction, each degree computed from the one below.
 
     Y^l(r) = (1 / c_l) sum_{mn} C^{l-1,1,l}_{mn} Y^{l-1}_m(r) r_n,     Y^1(r) = (x, y, z),
 
 with the Clebsch-Gordan coefficients C of e3nn and c_l such that Y^l of the polar axis is 1 at order 0. Components, axes
-(polar axis y) and signs are those of e3nn; |Y^l| = 1 (its normalization `norm`), so that <Y^l(a), Y^l(b)> is the Legendre
-polynomial P_l(cos(a, b)). One outer product and one product with a constant matrix per degree: nothing is divided by, so no
-direction is special and the derivatives are polynomials too. At the zero vector all degrees above zero are zero.
+(polar axis y) and signs are those of e3nn. |Y^l| = 1 (its normalization `norm`), so <Y^l(a), Y^l(b)> is the Legendre
+polynomial P_l(cos(a, b)). Each degree takes one outer product and one product with a constant matrix. Nothing is
+divided, so no direction is special and the derivatives are polynomials too. At the zero vector all degrees above zero
+are zero.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from torch import Tensor, nn
 from mlff_calc.nn.coupling import raising
 
 LANES = 16
-"""Products with matrices of so many columns, or a multiple, are up to twice as fast on CPUs as with a few columns less."""
+"""Width that matrices are padded to a multiple of. On CPUs this makes products up to twice as fast."""
 
 
 class NextDegree(nn.Module):
-    """Y^l from Y^(l-1) and the direction: one constant linear map of their outer product.
+    """Computes Y^l from Y^(l-1) and the direction, as one constant linear map of their outer product.
 
-    Numbers come in rows filled up with zeros to a multiple of `LANES`. Both factors of the outer product are repeated by
-    products with matrices of zeros and ones, which is faster than broadcasting them.
+    Rows are padded with zeros to a multiple of `LANES`. Both factors of the outer product are repeated by products with
+    matrices of zeros and ones, which is faster than broadcasting.
     """
 
     table: Tensor
@@ -47,7 +48,7 @@ class NextDegree(nn.Module):
             self.register_buffer(name, nn.functional.pad(matrix, more), persistent=False)
 
     def forward(self, lower: Tensor, directions: Tensor) -> Tensor:
-        """Couple `lower` [n, lanes(2l-1)] (the directions themselves at degree 2) with `directions` [n, 3].
+        """Couple `lower` [n, lanes(2l-1)] with `directions` [n, 3]; at degree 2, `lower` are the directions themselves.
 
         Returns:
             Y^l [n, lanes(2l+1)].
@@ -61,7 +62,7 @@ class SphericalHarmonics(nn.Module):
     """Degrees 1 to `l_max` of directions, in e3nn order and normalization `norm`.
 
     Args:
-        l_max: highest degree, 0 to 11; there is nothing to compute at 0.
+        l_max: highest degree, 0 to 11.
     """
 
     def __init__(self, l_max: int) -> None:
@@ -83,22 +84,23 @@ class SphericalHarmonics(nn.Module):
 
 
 def degree_selector(l_max: int) -> Tensor:
-    """Matrix [(l_max+1)^2 - 1, l_max] of zeros and ones: components of degrees above zero (rows) to degrees (columns)."""
+    """Matrix [(l_max+1)^2 - 1, l_max] of zeros and ones that maps components of degrees above zero to their degrees."""
     degree_of = [degree for degree in range(1, l_max + 1) for _ in range(2 * degree + 1)]
     columns = torch.eye(l_max)
     return columns[torch.tensor(degree_of, dtype=torch.long) - 1] if degree_of else columns
 
 
 def lanes(n: int) -> int:
-    """The next multiple of `LANES`."""
+    """Round `n` up to a multiple of `LANES`."""
     return n + -n % LANES
 
 
 class Degrees(nn.Module):
-    """Sums over the components of a degree, and the way back, for features [n, wide], wide >= copies * n_components.
+    """Sums over the components of a degree, and the reverse map, for padded features [n, wide].
 
     Args:
-        l_max: highest degree. copies: of each degree, side by side.
+        l_max: highest degree.
+        copies: number of copies of each degree, side by side.
     """
 
     selector: Tensor
@@ -120,5 +122,5 @@ class Degrees(nn.Module):
         return values @ self.selector.to(values.dtype)
 
     def places(self, first: int, n_columns: int) -> Tensor:
-        """Matrix [wide, n_columns] of sums by degree that puts them into columns `first` and after."""
+        """Matrix [wide, n_columns] that writes the sums by degree into the columns from `first` on."""
         return nn.functional.pad(self.selector.t(), [first, n_columns - first - self.n_degrees])

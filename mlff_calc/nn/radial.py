@@ -1,4 +1,4 @@
-"""Radial functions: a smooth cutoff envelope, a Bessel basis and the small network that turns both into weights.
+"""Radial functions: a smooth cutoff envelope, a Bessel basis and the small network that turns them into weights.
 
 | symbol | name in code | shape | unit |
 |---|---|---|---|
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 class PolynomialEnvelope(nn.Module):
-    """Polynomial that is 1 at zero distance, p - 1 derivatives vanishing there, and 0 at the cutoff like (1 - r/r_c)^3.
+    """Envelope that is 1 at zero distance, p - 1 derivatives vanishing, and falls to 0 at r_c like (1 - r/r_c)^3.
 
     Source: Gasteiger et al., "Directional message passing for molecular graphs" (2020), Eq. 8.
     """
@@ -38,7 +38,9 @@ class PolynomialEnvelope(nn.Module):
 class BesselBasis(nn.Module):
     """Sine Bessel functions sin(n pi r / r_c) / r, scaled to unit variance, without an envelope.
 
-    Source: Gasteiger et al. (2020), Eq. 7. The frequencies are fixed, so two potentials of one cutoff share a basis.
+    The frequencies are fixed, so two potentials with the same cutoff share a basis.
+
+    Source: Gasteiger et al. (2020), Eq. 7.
     """
 
     def __init__(self, cutoff: float, n_basis: int) -> None:
@@ -55,10 +57,7 @@ class BesselBasis(nn.Module):
 
 
 class RadialMLP(nn.Module):
-    """Two-layer perceptron with SiLU from edge scalars to weights.
-
-    The activations are rescaled to unit second moment, so that weights start at unit variance at any width.
-    """
+    """Perceptron with SiLU between its layers that maps edge scalars to weights."""
 
     def __init__(self, widths: list[int]) -> None:
         super().__init__()

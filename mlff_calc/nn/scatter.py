@@ -13,25 +13,25 @@ from torch import Tensor
 def scatter_sum(values: Tensor, index: Tensor, n_rows: int) -> Tensor:
     """Sum `values` [n, ...] into rows `index` [n] of a zero tensor [n_rows, ...].
 
-    Where PyTorch's deterministic algorithms are on and torch-scatter (extra `scatter`) is installed, rows are sorted and
-    added by its CSR reduction; both orders are fixed, and so is the sum. `index_add` is the default: on CPUs it was the
-    fastest, and PyTorch fixes its order too, if more slowly on GPUs.
+    Rows are sorted and added by the CSR reduction of torch-scatter (extra `scatter`) if PyTorch's deterministic
+    algorithms are on and it is installed; the order, and so the sum, is then fixed. Otherwise `index_add` is used. It
+    was the fastest on CPUs, and PyTorch can fix its order too, though more slowly on GPUs.
     """
     if torch.are_deterministic_algorithms_enabled() and _has_torch_scatter():
         return _CSRSum.apply(values, index, n_rows)
-    if n_rows == 1:  # also because compilers stumble over threads that all add to one number
+    if n_rows == 1:  # compiled code is slow where all threads add to one number
         return values.sum(dim=0, keepdim=True)
     out = torch.zeros((n_rows, *values.shape[1:]), dtype=values.dtype, device=values.device)
     return out.index_add(0, index, values)
 
 
 def from_mean(positions: Tensor, index: Tensor, n_systems: int) -> Tensor:
-    """x_i - mean(x) of each system [n_atoms, 3], float64.
+    """Positions relative to the mean of their system, x_i - mean(x) [n_atoms, 3], float64.
 
     Args:
-        positions: [n_atoms, 3].
-        index: which system each belongs to [n_atoms].
-        n_systems: how many there are.
+        positions: positions [n_atoms, 3].
+        index: system of each atom [n_atoms].
+        n_systems: number of systems.
     """
     positions = positions.double()
     counts = scatter_sum(torch.ones_like(positions[:, :1]), index, n_systems).clamp(min=1.0)
@@ -44,7 +44,7 @@ def _has_torch_scatter() -> bool:
 
 
 class _CSRSum(torch.autograd.Function):
-    """Sorted sum of torch-scatter; its own gradient cannot be differentiated again, which force losses need."""
+    """Sorted sum by torch-scatter. Its own gradient cannot be differentiated twice, which losses on forces need."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor, n_rows: int) -> Tensor:

@@ -1,10 +1,10 @@
-"""Linear layers in the frame of an edge: what is left of SO(3) or O(3) equivariance once the edge is the polar axis.
+"""Linear layers in the frame of an edge, equivariant under the symmetries that remain once the edge is the polar axis.
 
-Features in an edge frame have shape [n_edges, n_reduced, channels] in m-major order (frames.reduced_orders). A linear
-map that commutes with rotations about the axis mixes degrees and channels freely at one order m and acts on the pair
-(+m, -m) as a complex number. If it also commutes with the mirror planes through the axis, and features of degree l have
-parity (-1)^l, the imaginary part vanishes: `mirror=True`, which is what a potential needs and which costs half.
-Hamiltonian blocks couple features of both parities and take `mirror=False`.
+Features in an edge frame have shape [n_edges, n_reduced, channels], sorted by order m (frames.reduced_orders). A linear
+map that commutes with rotations about the axis mixes degrees and channels freely at one order m, and acts on the pair
+(+m, -m) like a complex number. If it also commutes with mirror planes through the axis, and features of degree l have
+parity (-1)^l, the imaginary part vanishes. This is `mirror=True`, which a potential needs and which halves the cost.
+Hamiltonian blocks couple features of both parities and need `mirror=False`.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -33,12 +33,12 @@ class OrderLinear(nn.Module):
         self.imaginary = nn.Parameter(torch.randn(0 if mirror else fan_in, fan_out) * scale)
 
     def forward(self, pair: Tensor) -> list[Tensor]:
-        """Map components [n_edges, 2 * n_m, in_channels], those of +m before those of -m, to as many of out_channels each.
+        """Map components [n_edges, 2 * n_m, in_channels], those of +m before those of -m, to [..., out_channels].
 
         Returns:
-            The result in parts along its second dimension. The product of both with one matrix of blocks (or, where there
-            is no imaginary part, a product each) is faster than one of interleaved rows, whose order compiles to a division
-            of integers per element.
+            The result, in parts along its second dimension. One product with a matrix of blocks (or two products, where
+            there is no imaginary part) is faster than a product with interleaved rows, whose order compiles to an
+            integer division per element.
         """
         n_edges, n_m = pair.shape[0], pair.shape[1] // 2
         fan_in, fan_out = self.real.shape
@@ -54,10 +54,11 @@ class SO2Linear(nn.Module):
     """Linear map of features in an edge frame, equivariant under rotations about (and mirrors through) the edge.
 
     Args:
-        l_max: highest degree. m_max: highest order kept.
+        l_max: highest degree.
+        m_max: highest order kept.
         in_channels, out_channels: channels per component.
-        extra_scalars: further outputs without degree, from order 0 (gates, attention logits).
-        mirror: also commute with mirror planes through the edge (features of parity (-1)^l).
+        extra_scalars: number of further outputs without degree, from order 0 (gates, attention logits).
+        mirror: whether the map also commutes with mirror planes through the edge (features of parity (-1)^l).
     """
 
     def __init__(
@@ -98,10 +99,10 @@ class SO2Linear(nn.Module):
         return torch.cat(parts, dim=1), extra
 
     def order_zero(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` gives at order 0 [n_edges, l_max+1, out_channels], and the extra scalars.
+        """Compute order 0 of the result of `forward` [n_edges, l_max+1, out_channels], and the extra scalars.
 
         Args:
-            features: those of order 0 [n_edges, l_max+1, in_channels].
+            features: features of order 0 [n_edges, l_max+1, in_channels].
         """
         zeroth = features.reshape(-1, (self.l_max + 1) * self.in_channels) @ self.weight_0
         extra = zeroth[:, : self.extra_scalars] + self.bias_0[: self.extra_scalars]
@@ -110,7 +111,7 @@ class SO2Linear(nn.Module):
         return torch.cat([scalars, zeroth[:, 1:]], dim=1), extra
 
     def scalars(self, features: Tensor) -> Tensor:
-        """Degree 0 of what `forward` gives [n_edges, out_channels], from features of order 0."""
+        """Compute degree 0 of the result of `forward` [n_edges, out_channels] from the features of order 0."""
         first, end = self.extra_scalars, self.extra_scalars + self.out_channels
         return (
             features.reshape(-1, (self.l_max + 1) * self.in_channels) @ self.weight_0[:, first:end]

@@ -1,4 +1,4 @@
-"""Entries of a tensor at places that never change, by slices."""
+"""Selection of entries at constant places, by slices."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class Take(nn.Module):
-    """`values[:, index]` for a constant index.
+    """Compute `values[:, index]` for a constant index.
 
-    The backward pass of a slice is a slice, where that of `index_select` adds into scattered places; compilers give that
-    to several threads at once, which is slow, and wrong in PyTorch 2.13 on CPU.
+    The backward pass of a slice is a slice, whereas that of `index_select` adds into scattered places. Compilers
+    distribute such additions over threads, which is slow, and wrong in PyTorch 2.13 on CPU.
 
     Args:
-        index: places along dimension 1, in the order they are wanted; places may repeat.
+        index: places along dimension 1, in the wanted order; places may repeat.
     """
 
     def __init__(self, index: list[int]) -> None:
@@ -30,7 +30,7 @@ class Take(nn.Module):
 
 
 def _runs(index: list[int]) -> list[list[int]]:
-    """The index as runs [start, length, repeats]: counted up once, or one place repeated."""
+    """Split the index into runs [start, length, repeats]: consecutive places taken once, or one place repeated."""
     runs: list[list[int]] = []
     for place in index:
         start, length, repeats = runs[-1] if runs else [place, 0, 0]

@@ -1,4 +1,4 @@
-"""Vectors of atoms, read off their features."""
+"""Readout of vectors from the features of atoms."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from mlff_calc.nn.radial import PolynomialEnvelope
 from mlff_calc.nn.scatter import scatter_sum
 
 SMALL = 0.1
-"""Size of the first vectors: features of a new network may be large, and vectors of order ten are long to unlearn."""
+"""Scale of the vectors of a new network. Raising it makes first outputs larger, which training must unlearn."""
 
 
 class VectorReadout(nn.Module):
-    """Vectors [n_atoms, n_vectors, 3] that turn and mirror with the structure, and do not shift with it.
+    """Vectors [n_atoms, n_vectors, 3] that rotate and reflect with the structure and do not change when it is shifted.
 
-    Features with vectors (l_max >= 1) are mixed and gated by scalars,
+    Where features contain vectors (l_max >= 1), these are mixed and gated by scalars,
 
         y_i = sum_c w_c g_c(h_i) (W v_i)_c.
 
-    Features without are scalars h, and directions come from the edges,
+    Otherwise the features are scalars h, and the edges give the directions,
 
         y_i = N^-1/2 sum_j u(|x_j - x_i|) phi(h_i, h_j) (x_j - x_i) / (1 + |x_j - x_i|),
 
-    with the envelope u that goes smoothly to zero at the cutoff, and N mean neighbours.
+    with the envelope u, which goes smoothly to zero at the cutoff, and the mean number of neighbours N.
 
     Args:
-        l_max: highest degree of the features. channels: per component. n_vectors: to read.
-        cutoff: of the graph, in the length of the positions. avg_num_neighbors: N.
+        l_max: highest degree of the features.
+        channels: channels per component.
+        n_vectors: number of vectors per atom.
+        cutoff: cutoff of the graph, in the unit of the positions.
+        avg_num_neighbors: mean number of neighbours N.
     """
 
     def __init__(
@@ -54,12 +57,12 @@ class VectorReadout(nn.Module):
         """Read vectors off `features` [n_atoms, (l_max+1)^2, channels].
 
         Args:
-            features: of the atoms.
-            edge_index: [2, n_edges].
-            edge_vec: [n_edges, 3].
+            features: features of the atoms.
+            edge_index: centre and neighbour of each edge [2, n_edges].
+            edge_vec: vector along each edge [n_edges, 3].
 
         Raises:
-            OptionError: no vectors among the features, where `l_max` promised some (`Backbone.limit_outputs`).
+            OptionError: the features contain no vectors although `l_max` is above 0 (see `Backbone.limit_outputs`).
         """
         if self.l_max > 0 and features.shape[1] < 4:
             raise OptionError(

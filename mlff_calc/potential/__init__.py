@@ -1,4 +1,4 @@
-"""Potentials: a backbone and an energy head as one thing; build, evaluate, save, load, list what ships."""
+"""Potentials: a backbone with heads for energy and forces; building, evaluating, saving, loading and listing them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    """Import what needs torch on first use: listing potentials should not wait for it."""
+    """Import names that need torch on first use, so that listing potentials does not wait for it."""
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     msg = f"module 'mlff_calc.potential' has no attribute {name!r}"

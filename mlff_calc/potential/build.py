@@ -1,4 +1,4 @@
-"""From a plain dict to a potential: every key checked, every default written out."""
+"""Building a potential from a plain dict: every key is checked, every default written out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlff_calc.potential.model import Potential
 
 _KEYS = ("backbone", "elements", "reference_energies", "avg_num_neighbors", "heads")
 _SHORT = ("scale", "forces", "repulsion", "head")
-"""Keys that stand for heads: what most potentials need to say of them."""
+"""Short keys that stand for a list of heads; most potentials need no others."""
 
 
 def build_potential(config: dict[str, Any], seed: int | None = None) -> Potential:
@@ -25,12 +25,12 @@ def build_potential(config: dict[str, Any], seed: int | None = None) -> Potentia
     Args:
         config: `backbone` (name and options), `elements` (atomic numbers or symbols), and optionally
             `reference_energies` (eV by atomic number or symbol), `avg_num_neighbors`, and `heads` (a list of names and
-            options, `energy` first) or, in short, `scale` (eV), `forces` (`gradient` or `direct`) and `repulsion` (None or
-            {"name": "zbl", "reach": 0.8}).
-        seed: seed of the weights; without one they come from torch's generator as it stands.
+            options, `energy` first). Instead of `heads` the short keys `scale` (eV), `forces` (`gradient` or `direct`)
+            and `repulsion` (None or {"name": "zbl", "reach": 0.8}) may be given.
+        seed: seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
-        RecipeError: a missing or unknown key, an unknown backbone or element, or an option out of range.
+        RecipeError: a key is missing or unknown, the backbone or an element is unknown, or an option is out of range.
     """
     for key in config:
         if key not in (*_KEYS, *_SHORT):
@@ -49,10 +49,10 @@ def build_potential(config: dict[str, Any], seed: int | None = None) -> Potentia
 
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with every default written out: what is saved keeps its meaning when a default changes.
+    """Return the configuration with every default written out, so that saved files survive a change of defaults.
 
     Raises:
-        RecipeError: an unknown option or element, or a value of the wrong type.
+        RecipeError: an option or element is unknown, or a value has the wrong type.
     """
     elements = config["elements"]
     if not isinstance(elements, (list, tuple)):
@@ -70,10 +70,10 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The heads, named as such or in short.
+    """Return the list of heads, given as such or by the short keys.
 
     Raises:
-        RecipeError: names the value and what is valid.
+        RecipeError: a value is not valid; the message names the value and the valid ones.
     """
     short = {key: config[key] for key in _SHORT if key in config}
     heads = config.get("heads")
@@ -104,10 +104,10 @@ def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _references(config: dict[str, Any], elements: list[int]) -> dict[str, float]:
-    """Reference energies by atomic number as text (JSON has no other keys); empty where none are given.
+    """Return reference energies by atomic number as text (JSON has no other keys); empty where none are given.
 
     Raises:
-        RecipeError: an element without one, or no element at all.
+        RecipeError: an element lacks its reference energy, or a key is not an element.
     """
     given = config.get("reference_energies") or {}
     numbers = {int(k) if isinstance(k, str) and k.isdigit() else atomic_number(k): float(v) for k, v in given.items()}
@@ -118,10 +118,10 @@ def _references(config: dict[str, Any], elements: list[int]) -> dict[str, float]
 
 
 def atomic_number(element: int | str) -> int:
-    """Atomic number of a symbol or number.
+    """Return the atomic number of a symbol or number.
 
     Raises:
-        RecipeError: no such element.
+        RecipeError: there is no such element.
     """
     if isinstance(element, str) and element in chemical_symbols[1:]:
         return chemical_symbols.index(element)

@@ -1,9 +1,10 @@
-"""A step on a fixed point for engines that keep one array per atom: the memory as rows that travel with atoms.
+"""A step on a fixed point for engines that keep one array per atom: the memory is stored in rows that travel with atoms.
 
-`memory` [n_atoms, slots, width] holds, slot by slot: embeddings, states and adjoints of the last `window` steps, newest
-first, then secants of the state's and the adjoint's solves, [2, kept] each. `control` [4] holds the mode, the ridge of the
-least-squares start, the ridge of the acceleration, and a zero. Modes: 0 begins cold and fills the memory with what it finds;
-1 predicts from the memory and enters its solution as the newest; 2 goes on from the newest solution and replaces it.
+`memory` [n_atoms, slots, width] holds, slot by slot, the embeddings, states and adjoints of the last `window` steps,
+newest first, followed by the secants of the solves for state and adjoint, [2, kept] each. `control` [4] holds the mode,
+the ridge of the least-squares start, the ridge of the acceleration, and a zero. Mode 0 begins cold and fills the memory
+with its results; mode 1 predicts from the memory and adds its solution as the newest; mode 2 continues from the newest
+solution and replaces it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from torch import Tensor, nn
 from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 COLD, PREDICT, CONTINUE = 0.0, 1.0, 2.0
-"""Modes."""
+"""Values of the mode in `control`."""
 
 
 class EngineStep(nn.Module):
-    """`FixedPointStep` with its memory in rows.
+    """A `FixedPointStep` whose memory is stored in rows.
 
     Args:
-        step: looks back at least one step.
+        step: step with a window of at least one.
     """
 
     def __init__(self, step: FixedPointStep) -> None:
@@ -32,19 +33,19 @@ class EngineStep(nn.Module):
 
     @property
     def slots(self) -> int:
-        """Rows of the memory of an atom."""
+        """Number of rows in the memory of an atom."""
         return 3 * self.step.sizes.window + 4 * self.step.sizes.kept
 
     @property
     def width(self) -> int:
-        """Length of a row."""
+        """Number of entries of a row."""
         return self.components * self.channels
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of the step, the new `memory`, and `residuals` [2] of state and adjoint.
+        """Return the outputs of the step, the new `memory`, and the `residuals` [2] of state and adjoint.
 
         Args:
-            graph: with `memory` and `control`, of one process's atoms or of all.
+            graph: graph with `memory` and `control`, of the atoms of one process or of all atoms.
         """
         memory, mode = graph["memory"], graph["control"][0]
         cold, going_on = mode == COLD, mode == CONTINUE
@@ -76,12 +77,12 @@ _SOLUTIONS = ("embedding", "state", "adjoint")
 
 
 def _pushed(new: Tensor, old: Tensor, cold: Tensor, going_on: Tensor) -> Tensor:
-    """The newest in front of the others [window, ...]: pushed, replaced, or alone."""
+    """Combine the newest with the others [window, ...]: pushed in front, in place of the last newest, or alone."""
     window, newest = old.shape[0], new.unsqueeze(0)
     others = torch.where(going_on, old[1:], old[: window - 1])
     return torch.cat([newest, torch.where(cold, newest, others)])
 
 
 def _shifted(new: Tensor, old: Tensor, kept: int) -> Tensor:
-    """Secants [2 * kept, ...], newest first, from new ones [2, k, ...], oldest first, and those before [2, kept, ...]."""
+    """Merge new secants [2, k, ...], oldest first, with old ones [2, kept, ...], newest first, to [2 * kept, ...]."""
     return torch.cat([new.flip(1), old], dim=1)[:, :kept].flatten(0, 1)

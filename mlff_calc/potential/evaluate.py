@@ -1,4 +1,4 @@
-"""Evaluate a potential on ASE structures in one batch, without a calculator."""
+"""Evaluation of a potential on a batch of ASE structures, without a calculator."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_elements(numbers: np.ndarray, potential: Potential, where: str = "the 
     """Check that a potential knows all elements of `numbers` [n_atoms].
 
     Raises:
-        UnknownElementError: names the element, its first atom and what the potential knows.
+        UnknownElementError: an element is unknown; the message names it, its first atom and the known elements.
     """
     from ase.data import chemical_symbols
 
@@ -39,12 +39,13 @@ def evaluate_atoms(potential: Potential, structures: Sequence[Atoms]) -> dict[st
     """Return the potential's outputs for a batch of structures, as float64 numpy arrays (shapes as in `Potential.forward`).
 
     Raises:
-        UnknownElementError: an element the potential does not know. StructureError: see `graph_from_atoms`.
+        UnknownElementError: the potential does not know an element.
+        StructureError: see `graph_from_atoms`.
     """
     for index, atoms in enumerate(structures):
         check_elements(atoms.numbers, potential, f"structure {index}")
     device = next(potential.parameters()).device
     batch = collate([graph_from_atoms(atoms, potential.cutoff) for atoms in structures])
-    with torch.enable_grad():  # forces are a gradient, also where the caller switched gradients off
+    with torch.enable_grad():  # forces are a gradient, even if the caller switched gradients off
         outputs = potential({key: value.to(device) for key, value in batch.items()})
     return {key: value.detach().cpu().numpy() for key, value in outputs.items()}

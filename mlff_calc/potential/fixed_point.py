@@ -1,18 +1,18 @@
-"""Potentials whose features solve z = f(z; x): energy, and forces by one linear solve instead of a tape through the solver.
+"""Potentials whose features solve z = f(z; x); forces need one linear solve instead of a tape through the solver.
 
-With e(z) the energy read off a state and lambda the adjoint, the Lagrangian
+With e(z) the energy of a state and lambda the adjoint, the Lagrangian
 
     L(z, lambda; x) = e(z) + lambda . (f(z; x) - z),      lambda = de/dz + (df/dz)^T lambda,
 
-equals the energy at the solution, is stationary there in z and lambda, and depends on x through f alone: the gradient is
-lambda . df/dx. The energy that is returned is L: its error is the product of the two residuals, that of e(z) is of first
+equals the energy at the solution, is stationary there in z and lambda, and depends on x only through f: the gradient is
+lambda . df/dx. The returned energy is L, whose error is the product of the two residuals; the error of e(z) is of first
 order.
 
-Both solves begin where the graph says (`start_state`, `start_adjoint`) and their solutions are among the outputs: what is
-reused from one step to the next is data of the caller.
+Both solves begin where the graph says (`start_state`, `start_adjoint`), and their solutions are among the outputs. The
+caller owns the data that is reused from one step to the next.
 
-In training both solutions are found without a tape; then `phantom_steps` evaluations of each fixed-point equation are
-recorded (the phantom gradient). Gradients of energies are exact whatever their number, because L is stationary.
+In training both solutions are found without a tape. Then `phantom_steps` evaluations of each fixed-point equation are
+recorded (the phantom gradient). Gradients of energies are exact for any number of them, because L is stationary.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
 
 DOUBLE_TOLERANCE, LONGER = 1e-8, 2
-"""In float64: the relative residual at which a solve in use ends, and how many times the evaluations it may then take."""
+"""Largest relative residual of a solve in float64, and factor of the allowed evaluations compared with float32."""
 
 
 class FixedPointPotential(Potential):
     """A force field on a deep-equilibrium backbone.
 
-    Outputs beside those of `Potential`: `state` and `adjoint` [n_atoms, (l_max+1)^2, channels], `residual`,
-    `adjoint_residual` (relative), `evaluations` and `adjoint_evaluations` [n_systems]. With direct forces there is no
-    adjoint.
+    It adds to the outputs of `Potential`: `state` and `adjoint` [n_atoms, (l_max+1)^2, channels], and `residual`,
+    `adjoint_residual` (both relative), `evaluations` and `adjoint_evaluations` [n_systems]. With direct forces the
+    adjoint is zero.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -59,13 +59,13 @@ class FixedPointPotential(Potential):
         self.implicit_training = self.backbone.gradient == "implicit"
 
     def to_precision(self, precision: str) -> Self:
-        """Return a copy in another precision, whose solves end at what that precision is for.
+        """Return a copy in another precision, with the tolerance that suits it.
 
-        Forces are wrong by about the residual times their size, so that those of `float64`, which displaced copies, phonons
-        and tight relaxations ask for, need a residual of `DOUBLE_TOLERANCE`, whatever the backbone's own `tolerance` is.
+        Forces have a relative error of about the residual. Finite displacements, phonons and tight relaxations use
+        `float64` and need a residual of `DOUBLE_TOLERANCE`, which then replaces a larger `tolerance` of the backbone.
 
         Raises:
-            OptionError: a precision of another name.
+            OptionError: the precision is unknown.
         """
         other = super().to_precision(precision)
         backbone: Any = other.backbone
@@ -78,7 +78,7 @@ class FixedPointPotential(Potential):
         return other
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Solve, then give outputs; see `Potential.forward`.
+        """Solve for state and adjoint and return the outputs; see `Potential.forward`.
 
         Args:
             graph: as for `Potential`, and optionally `start_state` and `start_adjoint` [n_atoms, (l_max+1)^2, channels].
@@ -91,17 +91,18 @@ class FixedPointPotential(Potential):
         return out
 
     def solve(self, graph: dict[str, Tensor], counts: Sequence[int] = ()) -> dict[str, Tensor]:
-        """State and adjoint by the backbone's solver, to the tolerance of training or use, without a tape.
+        """Solve for state and adjoint with the backbone's solver, to the tolerance of training or use, without a tape.
 
         Args:
             graph: as for `forward`.
-            counts: numbers of evaluations, ascending, after which what either solve tries next is wanted too (0: its start).
+            counts: numbers of evaluations, ascending, after which the next iterate of each solve is recorded (0: its
+                start).
 
         Returns:
-            `state`, `adjoint`, `residual`, `adjoint_residual`, `evaluations`, `adjoint_evaluations`; with `counts` also
-            `path_states` and `path_adjoints` [n_counts, n_atoms, (l_max+1)^2, channels], where a system whose solve ended
-            sooner has what it ended with. Both belong to the same number of evaluations; the adjoint equation is that of
-            the last state.
+            `state`, `adjoint`, `residual`, `adjoint_residual`, `evaluations`, `adjoint_evaluations`. With `counts` also
+            `path_states` and `path_adjoints` [n_counts, n_atoms, (l_max+1)^2, channels], where a system whose solve
+            ended sooner repeats its result. Both count their own evaluations; the adjoint equation is that of the final
+            state.
         """
         backbone, edge_index = self.backbone, graph["edge_index"]
         inputs = self.inputs(graph, graph["edge_vec"].detach())
@@ -119,7 +120,7 @@ class FixedPointPotential(Potential):
         return out | self.solve_adjoint(graph, here, value, self.read(inputs, here), counts)
 
     def no_adjoint(self, found: dict[str, Tensor], counts: Sequence[int] = ()) -> dict[str, Tensor]:
-        """What `solve` says of the adjoint with direct forces: zeros, after what it says of the state."""
+        """Return the adjoint's part of the result of `solve` for direct forces: zeros."""
         names = {"adjoint": "state", "adjoint_residual": "residual", "adjoint_evaluations": "evaluations"}
         names |= {"path_adjoints": "path_states"} if counts else {}
         return {name: torch.zeros_like(found[like]) for name, like in names.items()}
@@ -127,12 +128,12 @@ class FixedPointPotential(Potential):
     def solve_adjoint(
         self, graph: dict[str, Tensor], here: Tensor, value: Tensor, energies: Tensor, counts: Sequence[int] = ()
     ) -> dict[str, Tensor]:
-        """What `solve` says of the adjoint at a state.
+        """Solve for the adjoint at a state, and return its part of the result of `solve`.
 
         Args:
             graph: as for `forward`.
-            here: z [n_atoms, (l_max+1)^2, channels], the beginning of the tapes of the two that follow.
-            value: f(z).
+            here: z [n_atoms, (l_max+1)^2, channels], the leaf of the tapes of `value` and `energies`.
+            value: f(z), of the same shape.
             energies: e(z) [n_atoms].
             counts: as for `solve`.
         """
@@ -147,16 +148,16 @@ class FixedPointPotential(Potential):
         return out | ({"path_adjoints": torch.stack(found.path)} if counts else {})
 
     def read(self, inputs: dict[str, Tensor], state: Tensor) -> Tensor:
-        """Energies e(z) [n_atoms] (eV) of a state, without repulsion."""
+        """Compute the energies e(z) [n_atoms] (eV) of a state, without repulsion."""
         return self.heads["energy"]({**inputs, "node_features": self.backbone.norm(state)})["energies"]
 
     def outputs(self, graph: dict[str, Tensor], state: Tensor, adjoint: Tensor) -> dict[str, Tensor]:
-        """Energies, forces and virials for a solution, without solver and without loops that depend on data.
+        """Compute energies, forces and virials of a solution, without a solver or loops that depend on data.
 
         Args:
             graph: as for `forward`.
             state: z [n_atoms, (l_max+1)^2, channels].
-            adjoint: lambda, of the same shape; not looked at with direct forces.
+            adjoint: lambda, of the same shape; not used with direct forces.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(True)
         edge_index, training = graph["edge_index"], self.training
@@ -166,7 +167,7 @@ class FixedPointPotential(Potential):
         if training:
             for _ in range(self.backbone.phantom_steps):
                 here = self.backbone.evaluate(here, edge_index, prepared)
-        here = here.view_as(here)  # derivatives by z are partial: what z depends on itself stays out
+        here = here.view_as(here)  # derivatives by z are partial and exclude what z depends on
         features = {**inputs, "node_features": self.backbone.norm(here)}
         energies, others = self.heads["energy"](features)["energies"], self.others(features)
         if self.direct_forces:
@@ -193,10 +194,11 @@ class FixedPointPotential(Potential):
         return self.finished(out)
 
     def growth(self, value: Tensor, here: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """How much J^T lengthens the graph's `probe` [n_atoms, (l_max+1)^2, channels]: `growth` [n_systems].
+        """Compute the factor `growth` [n_systems] by which J^T lengthens `probe` [n_atoms, (l_max+1)^2, channels].
 
-        The new direction is the output `probe`, of length one per system: given back at the next visit of the same frames,
-        it makes a power iteration of the training run itself, and `growth` the spectral radius, which a loss can hold down.
+        The new direction is the output `probe`, of length one per system. Given back at the next visit of the same
+        frames, it makes the training run a power iteration, and `growth` becomes the spectral radius, which a loss can
+        limit.
         """
         index, n_systems = graph["system_index"], graph["cell"].shape[0]
         product = derivatives([value], [here], [graph["probe"]], create_graph=True)[0]
@@ -209,6 +211,6 @@ class FixedPointPotential(Potential):
 def derivatives(
     values: Sequence[Tensor], inputs: Sequence[Tensor], weights: Sequence[Tensor] = (), create_graph: bool = False
 ) -> tuple[Tensor, ...]:
-    """Derivatives of the sum of weights (one by default) times values by each input; the tape of `values` is kept."""
+    """Differentiate the sum of `weights` (one by default) times `values` by each input; the tape of `values` is kept."""
     weights = weights or [torch.ones_like(value) for value in values]
     return torch.autograd.grad(values, inputs, weights, retain_graph=True, create_graph=create_graph)

@@ -1,19 +1,19 @@
-"""One step of a trajectory on a fixed-point potential, with a fixed number of evaluations and a start from the steps before.
+"""One step of a trajectory on a fixed-point potential, with a fixed number of evaluations and a start from earlier steps.
 
-No loop depends on data, so that the whole step compiles as one: prediction, evaluations of f, products with its transposed
-Jacobian, energy, forces. What is kept from step to step goes in and comes out as tensors.
+No loop depends on data, so the whole step compiles as one: prediction, evaluations of f, products with its transposed
+Jacobian, energy and forces. What is kept between steps is passed in and returned as tensors.
 
-| name | shape | what |
+| name | shape | meaning |
 |---|---|---|
-| `past_embeddings`, `past_states`, `past_adjoints` | [window, *state] | of the last steps, newest first |
+| `past_embeddings`, `past_states`, `past_adjoints` | [window, *state] | results of the last steps, newest first |
 | `mix` | [window] | weights of the last steps in the start; all zero: least squares decides |
-| `ridges` | [2] | of the least-squares mix and of the acceleration |
+| `ridges` | [2] | ridge of the least-squares mix, ridge of the acceleration |
 | `state_secants`, `adjoint_secants` | [2, kept, *state] | changes of z and of f(z) - z in earlier solves |
 
 `*state` is the shape of z, [n_atoms, (l_max+1)^2, channels].
 
-The last evaluation of f carries the tape for all products, and the last product gives the forces as well: n_forward
-evaluations and n_adjoint products are all there is.
+The last evaluation of f carries the tape for all products, and the last product also gives the forces. The step
+therefore costs n_forward evaluations and n_adjoint products and nothing more.
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ MEMORY_OUTPUTS = (
 
 
 class StepSizes(NamedTuple):
-    """What shapes a step: evaluations of f, products with its transposed Jacobian, steps looked back, secants kept.
+    """Sizes of a step.
 
-    A step that looks back 0 steps is cold: it begins at the embedding and at de/dz.
+    Attributes:
+        n_forward: number of evaluations of f.
+        n_adjoint: number of products with the transposed Jacobian of f.
+        window: number of past steps in the start. With 0 the step is cold: it begins at the embedding and at de/dz.
+        kept: number of secants kept per solve.
     """
 
     n_forward: int
@@ -49,10 +53,10 @@ class StepSizes(NamedTuple):
 
 
 class FixedPointStep(nn.Module):
-    """A step of `potential` with `n_forward` evaluations of f and `n_adjoint` products with its transposed Jacobian.
+    """Step of a potential with fixed numbers of evaluations.
 
     Args:
-        potential: in evaluation mode, with gradient forces.
+        potential: potential in evaluation mode, with gradient forces.
         sizes: see `StepSizes`.
     """
 
@@ -63,10 +67,11 @@ class FixedPointStep(nn.Module):
         self.n_forward, self.n_adjoint = sizes.n_forward, sizes.n_adjoint
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of the potential for a graph of one system that holds `MEMORY_INPUTS`, and `MEMORY_OUTPUTS`.
+        """Return the potential's outputs and `MEMORY_OUTPUTS` for a graph of one system that holds `MEMORY_INPUTS`.
 
-        A graph with `node_numbers` is one process's part of a system: inner products are summed over all processes. Where
-        its scalar `cold` is true, the step begins at the embedding and at de/dz, whatever the memory holds.
+        A graph with `node_numbers` is the part of a system that one process holds; inner products are then summed over
+        all processes. Where its scalar `cold` is true, the step begins at the embedding and at de/dz and ignores the
+        memory.
         """
         potential, edge_index = self.potential, graph["edge_index"]
         edge_vec = graph["edge_vec"].detach().requires_grad_(True)
@@ -82,7 +87,7 @@ class FixedPointStep(nn.Module):
         owned = (graph["owned"] > 0.0).view(-1, 1, 1) if "owned" in graph else None
 
         def only_owned(found: Tensor, given: Tensor) -> Tensor:
-            """Rows that pad a process's part stay as they are: they must not weigh in the sums over all processes."""
+            """Leave rows that pad a process's part unchanged, so that they add nothing to sums over all processes."""
             return found if owned is None else torch.where(owned, found, given)
 
         def evaluate(state: Tensor) -> Tensor:
@@ -119,7 +124,7 @@ class FixedPointStep(nn.Module):
         return out
 
     def mix(self, embedding: Tensor, graph: dict[str, Tensor], total: Callable[[Tensor], Tensor] = same) -> Tensor:
-        """Weights [window, 1, 1, 1] of the last solutions: those given, or those of least squares."""
+        """Return the weights [window, 1, 1, 1] of the last solutions: the given ones, or those of least squares."""
         given = graph["mix"]
         fitted = least_squares_mix(graph["past_embeddings"], embedding, graph["ridges"][0], total)
         return torch.where((given == 0.0).all(), fitted, given).to(embedding.dtype).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Keys of graphs that potentials read and give."""
+"""Keys of graphs that potentials read and return."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["ATOMIC_VIRIAL", "ENERGIES", "ENERGY", "FORCES", "STRESS", "VIRIAL"]
 ENERGY: Final = declare("energy", "system", (), DOUBLE, "eV", "total energy")
 STRESS: Final = declare("stress", "system", (3, 3), DOUBLE, "eV/Angstrom^3", "tensile positive: -virial / volume")
 VIRIAL: Final = declare("virial", "system", (3, 3), DOUBLE, "eV", "minus the sum of r (x) dE/dr, positive in compression")
-ATOMIC_VIRIAL: Final = declare("atomic_virial", "atom", (3, 3), DOUBLE, "eV", "the virial's share of each atom")
+ATOMIC_VIRIAL: Final = declare("atomic_virial", "atom", (3, 3), DOUBLE, "eV", "contribution of each atom to the virial")
 
-# A fixed point: where its solves begin, what they found, and what training measures on it.
+# Keys of a fixed point: starts and results of its solves, and what training measures.
 for _name, _doc in (
-    ("start_state", "where the solve of a fixed point begins"),
-    ("start_adjoint", "where the solve of its adjoint begins"),
+    ("start_state", "start of the solve for the fixed point"),
+    ("start_adjoint", "start of the solve for the adjoint"),
     ("state", "fixed point z [n_atoms, (l_max+1)^2, channels], e3nn order"),
     ("adjoint", "adjoint lambda of the fixed point, of the same shape"),
-    ("embedding", "u, the features that f writes on"),
+    ("embedding", "u, the features that f adds to"),
     ("probe", "direction of a power iteration in training"),
 ):
     declare(_name, "atom", (None, None), None, "", _doc)
 for _name, _doc in (
-    ("path_states", "states that a solve tried on its way [n_counts, n_atoms, (l_max+1)^2, channels]"),
-    ("path_adjoints", "adjoints that a solve tried on its way, of the same shape"),
+    ("path_states", "iterates of the state in a solve [n_counts, n_atoms, (l_max+1)^2, channels]"),
+    ("path_adjoints", "iterates of the adjoint, of the same shape"),
     ("past_embeddings", "embeddings of the last steps [window, n_atoms, (l_max+1)^2, channels], newest first"),
     ("past_states", "states of the last steps"),
     ("past_adjoints", "adjoints of the last steps"),
@@ -44,14 +44,14 @@ for _name, _doc in (
     declare(_name, "atom", (2, None, None, None), None, "", _doc, axis=2)
 declare("residual", "system", (), DOUBLE, "", "relative residual of z")
 declare("adjoint_residual", "system", (), DOUBLE, "", "relative residual of lambda")
-declare("evaluations", "system", (), INT, "", "evaluations of f that the solve took")
-declare("adjoint_evaluations", "system", (), INT, "", "products with the transposed Jacobian that it took")
-declare("growth", "system", (), None, "", "how much the transposed Jacobian lengthens the probe")
+declare("evaluations", "system", (), INT, "", "number of evaluations of f in the solve")
+declare("adjoint_evaluations", "system", (), INT, "", "number of products with the transposed Jacobian in the solve")
+declare("growth", "system", (), None, "", "factor by which the transposed Jacobian lengthens the probe")
 
-# A step of a trajectory on a fixed point, and its memory in rows.
+# Keys of a step of a trajectory on a fixed point, and of its memory in rows.
 declare("mix", WHOLE, (None,), DOUBLE, "", "weights of the last steps in the start; all zero: least squares decides")
 declare("ridges", WHOLE, (2,), DOUBLE, "", "ridges of the least-squares mix and of the acceleration")
-declare("cold", WHOLE, (), torch.bool, "", "whether the step begins at the embedding, whatever the memory holds")
+declare("cold", WHOLE, (), torch.bool, "", "whether the step begins at the embedding and ignores the memory")
 declare("memory", "atom", (None, None), None, "", "memory of a fixed point in rows [n_atoms, slots, width]")
 declare("control", WHOLE, (4,), DOUBLE, "", "mode, ridge of the start, ridge of the acceleration, and a zero")
 declare("residuals", WHOLE, (2,), DOUBLE, "", "relative residuals of state and adjoint, of all processes")

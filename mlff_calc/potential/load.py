@@ -1,4 +1,4 @@
-"""Potentials by name or folder; imports no torch before one is loaded."""
+"""Finding and loading potentials. Torch is imported only when one is loaded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ KIND = "potential"
 
 
 def list_potentials() -> list[NetworkEntry]:
-    """The potentials that ship, by name."""
+    """List the shipped potentials, sorted by name."""
     return [entry for entry in list_networks() if entry.kind == KIND]
 
 
 def find_potential(name_or_path: str | Path) -> Path:
-    """Folder of a potential given by path or by the name it ships under.
+    """Find the folder of a potential by its path or by the name it ships under.
 
     Raises:
-        PotentialFileError: Neither, or a network of another kind; see `find_network`.
+        PotentialFileError: There is no such potential, or the network is of another kind; see `find_network`.
     """
     return find_network(name_or_path, KIND)
 
@@ -31,7 +31,8 @@ def load_potential(name_or_path: str | Path) -> Potential:
     """Load a potential by the name it ships under or by the path of its folder, in float32 and evaluation mode.
 
     Raises:
-        PotentialFileError: Not a potential, truncated, changed after it was written, or newer than this package.
+        PotentialFileError: It is not a potential, is truncated or newer than this package, or was changed after it was
+            written.
     """
     from mlff_calc.networks.load import load_network
     from mlff_calc.potential.build import build_potential

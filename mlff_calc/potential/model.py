@@ -1,4 +1,4 @@
-"""The potential: energies from a backbone and a head, forces and virials from one backward pass over edge vectors.
+"""The potential: energies from a backbone and heads, forces and virials from one backward pass to the edge vectors.
 
 With g_ij = dE/dr_ij for every edge (r_ij = x_j - x_i),
 
@@ -30,14 +30,14 @@ from mlff_calc.potential.keys import ENERGIES, FORCES
 
 
 class Potential(Network):
-    """A trained or trainable force field, without ASE in it and without global state.
+    """A trained or trainable force field, independent of ASE and of global state.
 
-    Build one by `build_potential` or `load_potential`.
+    Create one with `build_potential` or `load_potential`.
 
     Attributes:
-        elements: Atomic numbers that it knows.
+        elements: Atomic numbers of the known elements.
         cutoff: Longest edge, in Angstrom.
-        domain: Plain dict of what distances and neighbours the training data had; None where nobody measured it.
+        domain: Ranges of distances and neighbours in the training data, as a plain dict; None where not measured.
         precision: `float32`, `mixed` (float64 for geometry and head, float32 for message passing) or `float64`.
     """
 
@@ -66,7 +66,7 @@ class Potential(Network):
         """Return a copy in precision `float32`, `mixed` or `float64`.
 
         Raises:
-            OptionError: a precision of another name.
+            OptionError: the precision is unknown.
         """
         other = super().to_precision(precision)
         other.backbone.set_double_geometry(precision == "mixed")
@@ -75,15 +75,15 @@ class Potential(Network):
         return other
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return energy, energies, forces and, for gradient forces, virial, atomic_virial and stress.
+        """Compute energy, energies, forces and, for gradient forces, virial, atomic_virial and stress.
 
         Args:
-            graph: `atomic_numbers`, `system_index`, `edge_index`, `edge_vec` and `cell`, all of one device.
+            graph: `atomic_numbers`, `system_index`, `edge_index`, `edge_vec` and `cell`, all on one device.
 
         Returns:
             energy [n_systems] eV, energies [n_atoms] eV, forces [n_atoms, 3] eV/Angstrom, virial [n_systems, 3, 3] eV,
             atomic_virial [n_atoms, 3, 3] eV, stress [n_systems, 3, 3] eV/Angstrom^3 (zero where a cell has no volume;
-            of a meaning only with full pbc). In training mode forces keep their graph, so that losses on them can be
+            meaningful only with full pbc). In training mode forces keep their graph, so that losses on them can be
             differentiated.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(not self.direct_forces)
@@ -98,7 +98,7 @@ class Potential(Network):
         return self.finished(out)
 
     def inputs(self, graph: dict[str, Tensor], edge_vec: Tensor) -> dict[str, Tensor]:
-        """What the backbone reads: the graph with `edge_vec`, `species`, and `node_species` where there are ghosts."""
+        """Prepare the backbone's input: the graph with `edge_vec`, `species`, and `node_species` if there are ghosts."""
         inputs = dict(graph)
         inputs["edge_vec"] = edge_vec
         inputs["species"] = self.species_of.index_select(0, graph["atomic_numbers"])
@@ -108,11 +108,11 @@ class Potential(Network):
 
     @property
     def repulsion(self) -> nn.Module | None:
-        """Head that adds a repulsion of pairs to energies; None where there is none."""
+        """Head that adds a pair repulsion to the energies; None where there is none."""
         return dict(self.heads).get("zbl")
 
     def others(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of the heads that give no energies, from a graph with `node_features`."""
+        """Compute the outputs of the heads that give no energies, from a graph with `node_features`."""
         out: dict[str, Tensor] = {}
         for head in self.heads.values():
             if ENERGIES not in head.provides:
@@ -121,14 +121,14 @@ class Potential(Network):
         return out
 
     def totals(self, energies: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`energies` [n_atoms] and their sums `energy` [n_systems]; where the graph has `owned`, only such atoms count."""
+        """Return `energies` [n_atoms] and their sums `energy` [n_systems]; only atoms that are `owned` count, if given."""
         if "owned" in graph:
             energies = energies * graph["owned"]
         energy = scatter_sum(energies, graph["system_index"], graph["cell"].shape[0])
         return {"energy": energy, "energies": energies}
 
     def finished(self, out: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs without the tape, in use."""
+        """Detach the outputs from the tape unless in training mode."""
         if not self.training:
             for name in ("energy", "energies", "forces"):
                 out[name] = out[name].detach()
@@ -136,7 +136,7 @@ class Potential(Network):
 
 
 def pair_outputs(gradient: Tensor, edge_vec: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Forces, virials and stress from dE/d(edge_vec), both [n_edges, 3]; see the module's equations."""
+    """Compute forces, virials and stress from dE/d(edge_vec) [n_edges, 3]; see the module's equations."""
     centre, neighbor = graph["edge_index"][0], graph["edge_index"][1]
     n_atoms = graph["node_numbers" if "node_numbers" in graph else "atomic_numbers"].shape[0]
     forces = scatter_sum(gradient, centre, n_atoms).index_add(0, neighbor, -gradient)

@@ -1,12 +1,12 @@
-"""A fixed-point potential cut off after K evaluations: cheap, and exactly conservative.
+"""A fixed-point potential cut off after K evaluations, which is cheap and exactly conservative.
 
-From the embedding u the map is applied K times, and the energy is read off what comes out:
+Starting from the embedding u the map is applied K times, and the energy is computed from the result:
 
     z_K = f(f(... f(u; x); x); x),      E_K = sum_i e_i(z_K).
 
-Nothing is solved, so E_K is an explicit function of the positions and its forces are one backward pass through K
-evaluations. With the same weights it is near the converged energy as far as f contracts; integrators with multiple time
-steps apply the difference rarely (dynamics/multiple_time_steps.py).
+Nothing is solved, so E_K is an explicit function of the positions, and its forces take one backward pass through K
+evaluations. With the same weights E_K is close to the converged energy as far as f contracts. Integrators with multiple
+time steps apply the difference rarely (dynamics/multiple_time_steps.py).
 
 Source: Tuckerman, Berne, Martyna, "Reversible multiple time scale molecular dynamics" (1992), where the reference force may
 be any cheap approximation of the full one.
@@ -29,11 +29,11 @@ from mlff_calc.potential.model import Potential
 
 
 class TruncatedBackbone(Backbone):
-    """Node features after a fixed number of evaluations of a fixed-point backbone's f, from its embedding.
+    """Backbone whose node features are a fixed number of evaluations of a fixed-point backbone's f, from the embedding.
 
     Args:
-        deq: the fixed-point backbone, whose weights are used.
-        n_evaluations: K, at least 1.
+        deq: fixed-point backbone whose weights are used.
+        n_evaluations: number K of evaluations, at least 1.
     """
 
     def __init__(self, deq: Deq, n_evaluations: int) -> None:
@@ -45,7 +45,7 @@ class TruncatedBackbone(Backbone):
         self.exchange_width = deq.exchange_width
 
     def set_double_geometry(self, double: bool) -> None:
-        """Distances, basis and frames in float64, cast to the precision of the weights afterwards."""
+        """See `Backbone.set_double_geometry`."""
         self.deq.set_double_geometry(double)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -60,13 +60,13 @@ class TruncatedBackbone(Backbone):
 
 
 class TruncatedPotential(Potential):
-    """What `truncate` makes: an explicit potential, evaluated and compiled like any other.
+    """Result of `truncate`: an explicit potential, evaluated and compiled like any other.
 
-    Its `config` is that of the fixed-point potential with `n_evaluations` beside it, so that compiled files tell them apart.
+    Its `config` is that of the fixed-point potential plus `n_evaluations`, which tells compiled files apart.
     """
 
     def __init__(self, potential: FixedPointPotential, n_evaluations: int) -> None:
-        with torch.random.fork_rng(devices=[]):  # these new weights are dropped at once
+        with torch.random.fork_rng(devices=[]):  # the new weights are dropped at once
             super().__init__(potential.config)
         self.backbone = TruncatedBackbone(potential.backbone, n_evaluations)
         self.heads = potential.heads
@@ -75,7 +75,7 @@ class TruncatedPotential(Potential):
         self.precision = potential.precision
 
     def save(self, folder: str | Path, **options: Any) -> Path:
-        """Refuse: the weights are those of the fixed-point potential.
+        """Raise an error, because the weights are those of the fixed-point potential.
 
         Raises:
             OptionError: always.
@@ -87,18 +87,18 @@ class TruncatedPotential(Potential):
 
 
 def truncate(potential: Potential, n_evaluations: int) -> TruncatedPotential:
-    """The potential whose energy is read off after `n_evaluations` evaluations of a fixed-point potential's f.
+    """Create the potential whose energy is that after `n_evaluations` evaluations of a fixed-point potential's f.
 
     Args:
-        potential: with a fixed point and gradient forces. The result shares its weights, device and mode until one of them
-            is moved or cast.
-        n_evaluations: K, at least 1.
+        potential: potential with a fixed point and gradient forces. The result shares its weights, device and mode
+            until one of the two is moved or cast.
+        n_evaluations: number K of evaluations, at least 1.
 
     Returns:
-        An explicit potential: the outputs of `Potential`, forces the exact gradient of the energy.
+        An explicit potential with the outputs of `Potential`; its forces are the exact gradient of the energy.
 
     Raises:
-        OptionError: no fixed point, direct forces, or less than one evaluation.
+        OptionError: there is no fixed point, forces are direct, or `n_evaluations` is less than 1.
     """
     if not isinstance(potential, FixedPointPotential):
         name = potential.config["backbone"]["name"]
@@ -108,7 +108,7 @@ def truncate(potential: Potential, n_evaluations: int) -> TruncatedPotential:
         )
     if potential.direct_forces:
         raise OptionError(
-            "forces: direct are no gradient of an energy, so a truncated potential of them conserves none; "
+            "forces: direct are not the gradient of an energy, so a truncated potential would not conserve energy; "
             "give a potential with forces: gradient"
         )
     if isinstance(n_evaluations, bool) or not isinstance(n_evaluations, int) or n_evaluations < 1:

@@ -1,4 +1,4 @@
-"""Propagators: a backbone and a displacement head as one thing, from positions and velocities to those of a later time."""
+"""Propagators: a backbone with a displacement head, which maps positions and velocities to those of a later time."""
 
 from mlff_calc.propagator.build import build_propagator
 from mlff_calc.propagator.graph import motion_graph

@@ -1,4 +1,4 @@
-"""From a plain dict to a propagator: every key checked, every default written out."""
+"""Building a propagator from a plain dict: every key is checked, every default written out."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def build_propagator(config: dict[str, Any], seed: int | None = None) -> Propaga
         config: `backbone` (name and options), `kinds` (numbers from 1 to 118) and optionally `n_scalars`,
             `n_edge_scalars`, `length_scale`, `drift_scale` (lengths), `speed_scale` (length/time), `drift_share`,
             `scalar_scale`, `predict_velocities`, `centre`; `scales_of` measures the scales on training samples.
-        seed: seed of the weights; without one they come from torch's generator as it stands.
+        seed: seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
-        RecipeError: a missing or unknown key, an unknown backbone, or a value out of range.
+        RecipeError: a key is missing or unknown, the backbone is unknown, or a value is out of range.
     """
     config = _resolved(config)
     if seed is None:
@@ -48,7 +48,7 @@ def build_propagator(config: dict[str, Any], seed: int | None = None) -> Propaga
 
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with every default written out.
+    """Return the configuration with every default written out.
 
     Raises:
         RecipeError: see `build_propagator`.

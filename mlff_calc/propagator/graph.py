@@ -1,4 +1,4 @@
-"""From a sample of motion to a graph."""
+"""Conversion of a sample of motion to a graph."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.errors import StructureError
 from mlff_calc.graph.keys import DOUBLE, declare
 
-NODE_SCALARS: Final = declare("node_scalars", "atom", (None,), DOUBLE, "", "numbers of atoms, such as charges")
-EDGE_SCALARS: Final = declare("edge_scalars", "edge", (None,), DOUBLE, "", "numbers of edges, such as hops")
+NODE_SCALARS: Final = declare("node_scalars", "atom", (None,), DOUBLE, "", "scalars of atoms, such as charges")
+EDGE_SCALARS: Final = declare("edge_scalars", "edge", (None,), DOUBLE, "", "scalars of edges, such as hops")
 DRIFT: Final = declare(
-    "drift", "atom", (3,), None, "length", "constant-velocity steps, as long as what is to be predicted"
+    "drift", "atom", (3,), None, "length", "displacements at constant velocity over the horizon"
 )
 
 
 def motion_graph(sample: MotionSample) -> dict[str, Tensor]:
-    """The graph of a sample's first frame, with the edges the sample names.
+    """Build the graph of a sample's first frame, with the edges that the sample lists.
 
     Args:
         sample: positions, velocities, kinds, scalars and edges of n particles.
 
     Returns:
-        The input keys of the graph contract with `atomic_numbers` = kinds, edges sorted by centre, no cell, and
-        `velocities`, `node_scalars`, `edge_scalars`, `horizon`.
+        Graph with the input keys, `atomic_numbers` = kinds, edges sorted by centre, no cell, and in addition
+        `velocities`, `node_scalars`, `edge_scalars` and `horizon`.
 
     Raises:
-        StructureError: values that are not finite, shapes that do not fit, an edge of no length, to nowhere or to itself,
-            a horizon that is no time ahead; names the sample.
+        StructureError: values are not finite, shapes do not fit, an edge has no length, leads nowhere or to its own
+            particle, or the horizon is not positive; the message names the sample.
     """
     n_atoms = len(sample.kinds)
     _check_finite(sample)
@@ -79,10 +79,10 @@ def _double(values: np.ndarray) -> Tensor:
 
 
 def _check_shapes(sample: MotionSample, n_edges: int) -> None:
-    """Everything is there for every particle and edge, and kinds and horizon are possible.
+    """Check that shapes fit the numbers of particles and edges, and that kinds and horizon are valid.
 
     Raises:
-        StructureError: names the sample, what is wrong in it, and what is expected.
+        StructureError: a check fails; the message names the sample, the value and what is expected.
     """
     n_atoms = len(sample.kinds)
     rows = {"positions": n_atoms, "velocities": n_atoms, "scalars": n_atoms, "edge_scalars": n_edges}

@@ -1,4 +1,4 @@
-"""A propagator from its folder."""
+"""Loading a propagator from its folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def load_propagator(name_or_path: str | Path) -> Propagator:
     """Load a propagator by the name it ships under or by the path of its folder, in float32 and evaluation mode.
 
     Raises:
-        PotentialFileError: Not a propagator, truncated, changed after it was written, or newer than this package.
+        PotentialFileError: It is not a propagator, is truncated or newer than this package, or was changed after it was
+            written.
     """
     return load_network(name_or_path, Propagator.kind, build_propagator)

@@ -1,13 +1,13 @@
-"""The propagator: positions and velocities now to those after a time, in one evaluation of a network.
+"""The propagator: maps present positions and velocities to those of a later time, in one evaluation of a network.
 
-Any backbone will do. What is known beside kinds and edges is given to it as inputs:
+Any backbone can be used. What is known besides kinds and edges is given to the backbone as inputs:
 
-- scalars of atoms: the speed |v| t / D, and what the data hold (charges, heights) over its scale,
-- vectors of atoms: the constant-velocity step v t / D, and with `centre` x_i - mean(x) over its spread,
+- scalars of atoms: the speed |v| t / D, and scalars of the data (charges, heights) divided by their scale,
+- vectors of atoms: the constant-velocity step v t / D, and with `centre` x_i - mean(x) divided by its spread,
 - scalars of edges, added to the radial basis.
 
-Positions enter through edge vectors (and `centre`), so that results turn, mirror and shift with the input. Units are those
-of the data: lengths, and lengths per time; `horizon` is a time.
+Positions enter through edge vectors (and `centre`), so results rotate, reflect and shift with the input. Units are
+those of the data: lengths, and lengths per time; `horizon` is a time.
 
 Source: Satorras et al., "E(n) equivariant graph neural networks" (2021), Sec. 5.1, for the task and the inputs.
 """
@@ -30,13 +30,13 @@ from mlff_calc.nn.scatter import from_mean, scatter_sum
 class Propagator(Network):
     """A trained or trainable map from a frame to a later one.
 
-    Build one by `build_propagator` or `load_propagator`.
+    Create one with `build_propagator` or `load_propagator`.
 
     Attributes:
-        kinds: Numbers of the kinds of particles that it knows, atomic numbers in molecules.
-        cutoff: Longest edge that counts, in the length of the data.
-        n_scalars: Number of scalars that an atom brings with it.
-        n_edge_scalars: Number of scalars that an edge brings with it.
+        kinds: Numbers of the known kinds of particles; atomic numbers for molecules.
+        cutoff: Longest edge that counts, in the unit of the data.
+        n_scalars: Number of scalars per atom.
+        n_edge_scalars: Number of scalars per edge.
     """
 
     kind = "propagator"
@@ -57,12 +57,12 @@ class Propagator(Network):
         options |= {"name": "displacement", "velocities": bool(config["predict_velocities"])}
         self.head = build_head(options, features=Features.of(self.backbone, config["backbone"], kinds))
         self.scalars = nn.Linear(1 + self.n_scalars, channels)
-        # of one sign: a backbone with fewer channels of vectors adds them up, and must not find that they cancel
+        # All of one sign, since a backbone with fewer channels of vectors adds them up, and they must not cancel.
         self.vectors = nn.Parameter(torch.randn(2 if self.centre else 1, channels).abs())
         n_basis = int(config["backbone"]["n_basis"])
         self.edges = nn.Parameter(torch.randn(self.n_edge_scalars, n_basis) / max(self.n_edge_scalars, 1) ** 0.5)
-        species_of = torch.full((119,), len(kinds), dtype=torch.long)  # unknown kinds: beyond every table, so that even
-        # where nothing looks (compiled code, GPUs) they are an error and no number of another kind
+        species_of = torch.full((119,), len(kinds), dtype=torch.long)   # Unknown kinds lie beyond every table, so that
+        # they raise an error even where nothing checks them (compiled code, GPUs).
         species_of[torch.tensor(kinds)] = torch.arange(len(kinds))
         self.register_buffer("species_of", species_of, persistent=False)
         self.cutoff = float(self.backbone.cutoff)
@@ -72,18 +72,18 @@ class Propagator(Network):
         self.kinds = kinds
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return `positions` [n_atoms, 3] at the later time and, with `predict_velocities`, `velocities` [n_atoms, 3].
+        """Predict `positions` [n_atoms, 3] at the later time and, with `predict_velocities`, `velocities` [n_atoms, 3].
 
         Args:
-            graph: what `motion_graph` gives: `atomic_numbers` (kinds), `system_index`, `positions`, `velocities`,
+            graph: result of `motion_graph`: `atomic_numbers` (kinds), `system_index`, `positions`, `velocities`,
                 `edge_index`, `edge_vec`, `cell`, `pbc`, `node_scalars`, `edge_scalars` and `horizon`.
 
         Returns:
-            float64, in the units of the data.
+            The outputs as float64, in the units of the data.
 
         Raises:
-            StructureError: a kind it was not trained on. In compiled code and on a GPU, which would have to wait for
-                the answer, it is an error of torch.
+            StructureError: a kind is unknown. Compiled code and GPUs, where the check would have to wait, raise an
+                error of torch.
         """
         if graph["atomic_numbers"].device.type == "cpu" and not torch.compiler.is_compiling():
             self.check_kinds(graph["atomic_numbers"])
@@ -94,10 +94,10 @@ class Propagator(Network):
         return out
 
     def check_kinds(self, numbers: Tensor) -> None:
-        """Refuse kinds [n_atoms] that are not known.
+        """Check that all kinds [n_atoms] are known.
 
         Raises:
-            StructureError: names the kind, its first particle and what is known.
+            StructureError: a kind is unknown; the message names it, its first particle and the known kinds.
         """
         unknown = sorted(set(numbers.tolist()) - set(self.kinds))
         if unknown:
@@ -108,7 +108,7 @@ class Propagator(Network):
             )
 
     def inputs(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What backbone and head read: the graph with `species`, `input_features`, `edge_inputs` and `drift`."""
+        """Prepare what backbone and head read: the graph with `species`, `input_features`, `edge_inputs` and `drift`."""
         dtype = self.vectors.dtype
         index = graph["system_index"]
         steps = graph["velocities"].double() * graph["horizon"].index_select(0, index).unsqueeze(1)
@@ -128,7 +128,7 @@ class Propagator(Network):
         return out
 
     def offsets(self, graph: dict[str, Tensor]) -> Tensor:
-        """x_i - mean(x) of each system [n_atoms, 3], over the root mean square of its lengths."""
+        """x_i - mean(x) of each system [n_atoms, 3], divided by the root mean square of its lengths."""
         index, n_systems = graph["system_index"], graph["cell"].shape[0]
         offsets = from_mean(graph["positions"], index, n_systems)
         counts = scatter_sum(torch.ones_like(offsets[:, :1]), index, n_systems).clamp(min=1.0)

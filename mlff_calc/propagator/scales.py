@@ -1,4 +1,4 @@
-"""What is measured on the training samples before a propagator is built: sizes of steps, lengths of edges."""
+"""Quantities measured on the training samples before a propagator is built: sizes of steps, lengths of edges."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ _HUGE = 1e12
 
 
 def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:
-    """Scales for `build_propagator`, as root mean squares over components.
+    """Measure the scales for `build_propagator`, as root mean squares over components.
 
-    With the constant-velocity step d = v t, the displacement y = x(t) - x, and the share s = <d y> / <d d> that fits best:
-    `drift_share` is s; `length_scale` is that of y - s d, what is left to learn; `drift_scale` that of d; `speed_scale` that
-    of v(t) - v, 1 where targets have no velocities; `scalar_scale` that of the scalars, 1 where there are none.
+    With the constant-velocity step d = v t, the displacement y = x(t) - x, and the best factor s = <d y> / <d d>,
+    `drift_share` is s; `length_scale` is the scale of y - s d, the part left to learn; `drift_scale` that of d;
+    `speed_scale` that of v(t) - v, or 1 where targets have no velocities; `scalar_scale` that of the scalars, or 1
+    where there are none.
 
     Args:
-        samples: to train on.
+        samples: training samples.
 
     Returns:
         The five numbers by name.
 
     Raises:
-        StructureError: a displacement beyond all measure; names the sample.
+        StructureError: a displacement is huge or not finite; the message names the sample.
     """
     far = [sample.place for sample in samples if not np.abs(sample.target_positions - sample.positions).max() < _HUGE]
     if far:
         raise StructureError(
-            f"{far[0]}: a particle is {_HUGE:g} lengths or more from where it was, or nowhere; leave the sample out"
+            f"{far[0]}: a particle moves by {_HUGE:g} lengths or more, or its position is not finite; leave the sample out"
         )
     drift = np.concatenate([(sample.velocities * sample.horizon).ravel() for sample in samples])
     moved = np.concatenate([(sample.target_positions - sample.positions).ravel() for sample in samples])
@@ -69,6 +70,6 @@ def longest_edge(samples: Sequence[MotionSample]) -> float:
 
 
 def average_neighbors(samples: Sequence[MotionSample]) -> float:
-    """Edges per particle over all samples, at least 1."""
+    """Number of edges per particle over all samples, at least 1."""
     edges = sum(sample.edges.shape[1] for sample in samples)
     return max(1.0, edges / max(1, sum(len(sample.kinds) for sample in samples)))

@@ -1,7 +1,7 @@
-"""Recipes, losses, the Lightning run, fine-tuning and evaluation: how a network comes to be.
+"""Training of networks: recipes, losses, the Lightning run, fine-tuning and evaluation.
 
-`run.train` is the whole road of every kind (`kinds`); `evaluate.evaluate` judges a potential. Lightning is imported
-only when a run starts.
+`run.train` carries out a whole run of any kind (`kinds`), and `evaluate.evaluate` judges a potential. Lightning is
+imported only when a run starts.
 """
 
 from __future__ import annotations

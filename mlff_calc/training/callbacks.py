@@ -21,11 +21,11 @@ from mlff_calc.training.recipe_base import OptimizerSection
 from mlff_calc.training.schedule import Budget, learning_rate
 from mlff_calc.whole_files import write_whole
 
-SYNC_TIME_EVERY = 10  # steps between two agreements of several processes on the time used
+SYNC_TIME_EVERY = 10  # number of steps between synchronizations of the used time among processes
 
 
 class AveragedWeights(pl.Callback):
-    """Exponential moving average of the weights; validation and the result use it.
+    """Exponential moving average of the weights, which validation and the result use.
 
     The decay grows as (1 + n) / (10 + n) with the number n of updates until it reaches `decay`.
 
@@ -40,13 +40,13 @@ class AveragedWeights(pl.Callback):
         self._kept: list[Tensor] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Start from the weights as they are, unless a checkpoint has brought an average."""
+        """Start from the present weights, unless a checkpoint provided an average."""
         del trainer, stage
         if self.decay is not None and not self.average:
             self.average = [p.detach().clone() for p in _parameters(pl_module)]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Follow the weights to their device."""
+        """Move the average to the device of the weights."""
         del trainer
         self.average = [a.to(p.device) for a, p in zip(self.average, _parameters(pl_module), strict=False)]
 
@@ -76,7 +76,7 @@ class AveragedWeights(pl.Callback):
         self.swap_out(pl_module)
 
     def swap_in(self, module: pl.LightningModule) -> None:
-        """Weights of the module become the average; the module's own are kept aside."""
+        """Replace the module's weights by the average, and keep the weights aside."""
         if self.decay is None or self._kept is not None:
             return
         parameters = [p.data for p in _parameters(module)]
@@ -90,11 +90,11 @@ class AveragedWeights(pl.Callback):
             self._kept = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and how many steps are in it."""
+        """The average, and the number of updates in it."""
         return {"updates": self.updates, "average": list(self.average)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from an average that was saved."""
+        """Restore a saved average."""
         self.updates, self.average = state_dict["updates"], list(state_dict["average"])
 
 
@@ -103,14 +103,14 @@ def _parameters(module: TrainingModule) -> list[torch.nn.Parameter]:
 
 
 class BudgetKeeper(pl.Callback):
-    """Sets the learning rate before each step and ends the run when the budget of steps or minutes is used up.
+    """Sets the learning rate before each step, and ends the run when the budget is used up.
 
-    Time counts from the end of the first step on (set-up and compilation do not), over all resumed parts of a run. Processor
-    time is that of all threads of the process, so that a busy machine does not shorten a run.
+    Time is counted from the end of the first step (set-up and compilation do not count), over all resumed parts of a
+    run. Processor time is that of all threads of the process, so a busy machine does not shorten a run.
 
     Args:
         section: The `optimizer` section of the recipe.
-        budget: What ends the run.
+        budget: Limits of the run.
 
     Attributes:
         rate: Learning rate of the last step.
@@ -139,20 +139,20 @@ class BudgetKeeper(pl.Callback):
             group["lr"] = self.rate
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Ask the trainer to stop when nothing is left, after a last validation."""
+        """Ask the trainer to stop, after a last validation, when the budget is used up."""
         del pl_module, args, kwargs
         if self._started is None:  # the first step compiles and warms up
             self._started = (time.monotonic(), time.process_time())
         if self.used(trainer) >= 1.0:
             trainer.should_stop = True
-            trainer.check_val_every_n_epoch = 1  # whatever `validate_every` says of this epoch
+            trainer.check_val_every_n_epoch = 1  # validate even if `validate_every` skips this epoch
 
     def used(self, trainer: pl.Trainer) -> float:
         """Share of the budget that is used."""
         return self.budget.used(trainer.global_step, *self._agreed)
 
     def _agree(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """All processes take the time of the first one, so that their weights stay the same."""
+        """Use the time of the first process in all processes, so that their weights stay the same."""
         if not self.budget.by_time or trainer.world_size == 1:
             self._agreed = self.now()
         elif trainer.global_step % SYNC_TIME_EVERY == 0:
@@ -165,28 +165,29 @@ class BudgetKeeper(pl.Callback):
         return {"seconds": seconds, "cpu_seconds": cpu_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
+        """Continue counting from a saved time."""
         seconds = state_dict["seconds"]
-        cpu_seconds = state_dict.get("cpu_seconds", seconds)  # checkpoints of earlier versions hold seconds alone
+        cpu_seconds = state_dict.get("cpu_seconds", seconds)  # checkpoints of earlier versions lack cpu_seconds
         self._before = self._agreed = (seconds, cpu_seconds)
 
 
 class Checkpoints(pl.Callback):
     """Writes `last.ckpt` at the end of an epoch, and `best.ckpt` with the averaged weights when validation improved.
 
-    Checkpoints stand at the boundary of epochs: a killed run repeats the epoch it was in, with the same order of frames,
-    and comes to the same weights. `last.ckpt` holds weights, average, optimizer, counters, time used and random states, and
-    the best weights as well: where a run is killed after a better `best.ckpt` and before the next `last.ckpt`, the resumed
-    run may go another way (time decides its learning rate), and `fit` takes `best.ckpt` back to what `last.ckpt` knows of.
+    Checkpoints are written only at the end of an epoch: a killed run repeats its last epoch with the same order of
+    frames and reaches the same weights. `last.ckpt` holds weights, average, optimizer, counters, time used and random
+    states, and also the best weights. If a run is killed after a better `best.ckpt` but before the next `last.ckpt`,
+    the resumed run may take another course (its learning rate depends on time), so `fit` resets `best.ckpt` to the
+    state in `last.ckpt`.
 
     Args:
-        folder: Where they go.
-        every: Epochs between two `last.ckpt`; one is always written at the end.
-        patience: End the run after so many validations without improvement; None for never.
-        averaged: Supplies the averaged weights.
+        folder: Folder of the checkpoints.
+        every: Number of epochs between two `last.ckpt`; one is always written at the end.
+        patience: Number of validations without improvement after which the run ends; None for never.
+        averaged: Callback that holds the averaged weights.
 
     Attributes:
-        restored: Whether everything of a checkpoint has been taken up.
+        restored: Whether a checkpoint has been restored completely.
     """
 
     def __init__(self, folder: Path, every: int, patience: int | None, averaged: AveragedWeights) -> None:
@@ -199,14 +200,14 @@ class Checkpoints(pl.Callback):
         self.restored = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What a checkpoint brought is in place; of the optimizer nobody else looks at it."""
+        """Check the restored state of the optimizer, which nothing else checks."""
         del pl_module
         for optimizer in trainer.optimizers:
             check_optimizer(self.folder / "last.ckpt", optimizer)
         self.restored = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
-        """Compare with the best so far."""
+        """Compare with the best validation so far."""
         if pl_module.valid_loss < self.best_loss:
             self.best_loss, self.best_epoch, self.stale = pl_module.valid_loss, trainer.current_epoch, 0
             self.best = self._best_of(pl_module)
@@ -225,7 +226,7 @@ class Checkpoints(pl.Callback):
         return {"weights": dict(zip(names, kept, strict=True)), "epoch": self.best_epoch, "loss": self.best_loss}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
-        """Write `last.ckpt` where it is due; nothing that is not finite is ever written."""
+        """Write `last.ckpt` where it is due; values that are not finite are never written."""
         pl_module.finite.check()
         self.ended = trainer.should_stop
         if (trainer.current_epoch + 1) % self.every == 0 or self.ended:
@@ -247,28 +248,28 @@ class Checkpoints(pl.Callback):
         del trainer, pl_module
         torch.set_rng_state(checkpoint["random"]["cpu"].cpu())
         if "cuda" in checkpoint["random"] and torch.cuda.is_available():
-            with suppress(RuntimeError):  # another number of devices
+            with suppress(RuntimeError):  # the number of devices may differ
                 torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["random"]["cuda"]])
 
     def state_dict(self) -> dict[str, Any]:
-        """What decides about the best and the end."""
+        """State that decides about the best epoch and the end of the run."""
         names = ("best_loss", "best_epoch", "stale", "ended", "best")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what was saved."""
+        """Restore a saved state."""
         self.best_loss, self.best_epoch = state_dict["best_loss"], state_dict["best_epoch"]
         self.stale, self.best = state_dict["stale"], state_dict["best"]
 
 
 class MetricsFile(pl.Callback):
-    """One row per epoch in `metrics.csv`; after a resume, rows beyond the checkpoint are dropped.
+    """Writes one row per epoch to `metrics.csv`; after a resume, rows beyond the checkpoint are dropped.
 
-    What belongs to a validation is empty in epochs without one.
+    Columns of a validation are empty in epochs without one.
 
     Args:
-        path: The file.
-        keeper: Knows time and learning rate.
+        path: File to write.
+        keeper: Callback that knows time and learning rate.
     """
 
     COLUMNS = ("epoch", "step", "minutes", "cpu_minutes", "learning_rate", "train_loss", "valid_loss")

@@ -1,4 +1,4 @@
-"""What the cards of all kinds have in common: title, data, model, training, errors, limits, licence."""
+"""The common layout of the cards of all kinds: title, data, model, training, errors, limits, licence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlff_calc.training.task import Outcome
 
 
 def table(rows: Sequence[Sequence[object]]) -> list[str]:
-    """Rows, of which the first holds the heads of the columns, as lines of Markdown."""
+    """Format rows as lines of a Markdown table; the first row holds the headings."""
     lines = ["|" + "|".join(f" {cell} " if cell != "" else " " for cell in row) + "|" for row in rows]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
@@ -27,14 +27,14 @@ def card_text(
     below: str = "",
     more_limits: str = "",
 ) -> str:
-    """A card as Markdown.
+    """Write a card as Markdown.
 
     Args:
         outcome: Outcome of the run.
         items: Plural noun for the samples of a part.
         what: What was trained, for the title.
-        data: Lines about the data, a table among them.
-        limits: What the network is not for, where the author of the recipe does not say.
+        data: Lines about the data, including a table.
+        limits: Limits of the network, used where the recipe names none.
         about: Sentence under the title.
         start: Sentence about what the network was fine-tuned from.
         below: Sentences under the table of errors.

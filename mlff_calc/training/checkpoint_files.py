@@ -1,7 +1,7 @@
-"""Checkpoints as files: written whole, with a checksum of every byte, and read without unpickling code.
+"""Checkpoint files, which are written atomically, carry a checksum of every byte, and are read without unpickling code.
 
-A checkpoint is what `torch.save` writes. The SHA-256 of that stands in the comment at the end of the archive, so that it is
-in place at the same moment as the file itself, and that any program which reads the format reads the file.
+A checkpoint is a file of `torch.save`. Its SHA-256 is stored in the comment at the end of the archive, so that it
+appears together with the file, and any program that reads the format can still read the file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CURE = "put back a copy of it, or start anew with --overwrite"
 
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:
-    """Write tensors and plain values whole or not at all; read them with `load_tensors`."""
+    """Write tensors and plain values atomically; `load_tensors` reads them."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     written = buffer.getvalue()
@@ -39,14 +39,14 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
 
 
 def load_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Tensors and plain values of a checkpoint.
+    """Read the tensors and plain values of a checkpoint.
 
     Args:
-        path: The file. Those of versions that wrote no checksum are read as well.
-        map_location: Where tensors go.
+        path: Checkpoint file. Files of versions that wrote no checksum are accepted.
+        map_location: Device of the tensors.
 
     Raises:
-        TrainingError: There is no such file, it is no checkpoint, or it was cut or changed.
+        TrainingError: The file is missing, not a checkpoint, truncated or changed.
     """
     file = require_regular(path, TrainingError, MOST_BYTES)
     try:
@@ -56,16 +56,16 @@ def load_tensors(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError(f"it holds {type(found).__name__}")
         return found
-    except Exception as error:  # what unpickling a damaged file raises is of every kind
+    except Exception as error:  # a damaged file may raise any error
         reason = shorten(f"{type(error).__name__}: {str(error).split('. ')[0]}", 300)
         raise TrainingError(f"{path}: cannot be read as a checkpoint ({reason}); {CURE}") from error
 
 
 def _check(content: bytes) -> None:
-    """Hold a file against its checksum and against its own list of members, before anything is taken from it.
+    """Verify a file's checksum and its list of members before anything is read from it.
 
     Raises:
-        ValueError: It was cut or changed, or its members are packed, as torch never does.
+        ValueError: The file was truncated or changed, or its members are compressed, which torch never does.
     """
     body, comment = content[:-_COMMENT], content[-_COMMENT:]
     if comment.startswith(_SIGN):
@@ -75,30 +75,30 @@ def _check(content: bytes) -> None:
         if hashlib.sha256(whole).hexdigest().encode() != comment[len(_SIGN) :]:
             raise ValueError("it does not match its checksum: it was changed after it was written")
     elif content[-22:-18] != _END or content[-2:] != b"\0\0":
-        raise ValueError("it is cut short, or no checkpoint at all")
+        raise ValueError("it is truncated, or not a checkpoint")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
     if any(one.compress_type != zipfile.ZIP_STORED for one in members) or sum(m.file_size for m in members) > len(content):
-        raise ValueError("its members are packed or overlap")
+        raise ValueError("its members are compressed or overlap")
 
 
 def check_last(path: Path, last: dict[str, Any], module: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
-    """Hold what `last.ckpt` holds against what a run writes.
+    """Check that `last.ckpt` has the entries that a run writes.
 
     Args:
-        path: The file, for messages.
-        last: Its content.
-        module: Tensors by name of the module that is to go on.
-        parameters: Of the network in it, by name.
+        path: File, for messages.
+        last: Content of the file.
+        module: Tensors, by name, of the module that is to continue.
+        parameters: Parameters of the module's network, by name.
 
     Raises:
-        TrainingError: Something is not there or of another kind; names it.
+            TrainingError: An entry is missing or invalid; the message names it.
     """
     place = _Place(path)
     for key in ("epoch", "global_step"):
         place.count(last, key)
     place.weights(last, "state_dict", module)
-    place.mapping(place.mapping(last, "loops"), "fit_loop")  # Lightning passes over what is not there
+    place.mapping(place.mapping(last, "loops"), "fit_loop")  # Lightning ignores missing entries
     optimizers = last.get("optimizer_states")
     if not isinstance(optimizers, list) or len(optimizers) != 1 or not isinstance(optimizers[0], dict):
         raise place.error("optimizer_states", optimizers)
@@ -116,7 +116,7 @@ def check_last(path: Path, last: dict[str, Any], module: Mapping[str, Tensor], p
         raise place.error("average", averaged)
     used = place.mapping(callbacks, "BudgetKeeper")
     for name in ("seconds", "cpu_seconds"):
-        if name == "seconds" or name in used:  # older checkpoints count seconds alone
+        if name == "seconds" or name in used:  # older checkpoints lack cpu_seconds
             place.number(used, name)
     kept = place.mapping(callbacks, "Checkpoints")
     place.count(kept, "stale")
@@ -131,38 +131,38 @@ def check_last(path: Path, last: dict[str, Any], module: Mapping[str, Tensor], p
 
 
 def check_constants(path: Path, state: Mapping[str, Any], module: nn.Module) -> None:
-    """Hold constants that follow from the training data against those of the run, which a network that goes on keeps.
+    """Check that constants derived from the training data are those of the run, since a resumed network keeps them.
 
     Args:
-        path: The file, for messages.
-        state: What it holds under `state_dict`, held by `check_last`.
-        module: The module that is to go on, as it was built from the data.
+        path: File, for messages.
+        state: Its entry `state_dict`, already checked by `check_last`.
+        module: Module that is to continue, as built from the data.
 
     Raises:
-        TrainingError: A scale differs by more than 1e-5 of itself, or a reference energy, which is fitted, by 1e-3 eV: the
-            data are read in another way than when the run began.
+        TrainingError: A scale differs by more than 1e-5 of its value, or a reference energy, which is fitted, by more
+            than 1e-3 eV: the data are now read differently.
     """
     for name, constant in module.named_buffers():
         slack = 1e-3 if name.endswith("reference_energies") else 0.0
         if name in state and not torch.allclose(constant.cpu(), state[name].cpu(), rtol=1e-5, atol=slack):
             before, now = (shorten([round(v, 6) for v in one.flatten().tolist()]) for one in (state[name], constant))
             raise TrainingError(
-                f"{path}: {name} of the run is {before}, and from the data as they are read now it would be {now}; "
-                "correct data.units (the unit of forces), reference_energies or the choice of frames so that the run goes "
-                "on as it began, or start anew with --overwrite"
+                f"{path}: {name} of the run is {before}, but the data as read now would give {now}; correct data.units "
+                "(the unit of forces), reference_energies or the choice of frames so that the run continues as begun, "
+                "or start anew with --overwrite"
             )
 
 
 def check_best(path: Path, best: Any, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights that `best.ckpt` holds, held against those of the network.
+    """Return the weights in `best.ckpt` after checking them against the network.
 
     Args:
-        path: The file they come from, for messages.
-        best: Its content.
-        parameters: Of the network, by name.
+        path: File, for messages.
+        best: Content of the file.
+        parameters: Parameters of the network, by name.
 
     Raises:
-        TrainingError: They are not there, are of another network, or are not finite.
+        TrainingError: The weights are missing, of another network, or not finite.
     """
     place = _Place(path)
     if not isinstance(best, dict):
@@ -173,10 +173,10 @@ def check_best(path: Path, best: Any, parameters: Mapping[str, Tensor]) -> dict[
 
 
 def check_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Hold the state that an optimizer was given against its parameters and its own defaults.
+    """Check the restored state of an optimizer against its parameters and defaults.
 
     Raises:
-        TrainingError: A tensor of another shape, or another setting.
+        TrainingError: A tensor has another shape, or a setting differs.
     """
     place = _Place(path)
     for group in optimizer.param_groups:
@@ -192,37 +192,37 @@ def check_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
 
 
 class _Place:
-    """A checkpoint that is looked through, and the words for what is wrong with it."""
+    """Checks of a checkpoint's entries, with the errors that name them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def error(self, key: str, value: object) -> TrainingError:
-        """The error for an entry."""
+        """Create the error for an invalid entry."""
         found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else shorten(value)
         return TrainingError(f"{self.path}: its {key} is {found}, which no checkpoint of this run has; {CURE}")
 
     def mapping(self, owner: Mapping[str, Any], key: str) -> dict[str, Any]:
-        """An entry that is to be a mapping."""
+        """Return an entry after checking that it is a mapping."""
         value = owner.get(key)
         if not isinstance(value, dict):
             raise self.error(key, value)
         return value
 
     def count(self, owner: Mapping[str, Any], key: str, least: int = 0) -> None:
-        """An entry that is to be a whole number."""
+        """Check that an entry is a whole number."""
         value = owner.get(key)
         if type(value) is not int or not least <= value < 1 << 48:
             raise self.error(key, value)
 
     def number(self, owner: Mapping[str, Any], key: str, *, any_: bool = False) -> None:
-        """An entry that is to be a number: finite and not negative, or any."""
+        """Check that an entry is a number: finite and not negative, or any number."""
         value = owner.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not (any_ or 0.0 <= value < float("inf")):
             raise self.error(key, value)
 
     def weights(self, owner: Mapping[str, Any], key: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An entry that is to hold the tensors of a network, finite."""
+        """Return an entry after checking that it holds the finite tensors of a network."""
         found = self.mapping(owner, key)
         odd = sorted(map(str, found.keys() ^ like.keys()))
         if odd:
@@ -239,5 +239,5 @@ class _Place:
 
 
 def exists(path: Path) -> bool:
-    """Whether anything stands under a path, be it a file, a folder or a link to nowhere."""
+    """Whether a path exists, be it a file, a folder or a dangling link."""
     return os.path.lexists(path)

@@ -1,4 +1,4 @@
-"""Batches of every kind, what sources of batches do, and the order of an epoch, which follows from seed and epoch alone."""
+"""Batches of every kind, the interface of their sources, and the order of an epoch, which depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mlff_calc.graph.keys import Graph
 
 @dataclass(frozen=True)
 class Batch:
-    """Some frames as one graph, with their labels.
+    """Some frames joined to one graph, with their labels.
 
     Attributes:
         graph: Inputs of the network, by registered key (graph/keys.py).
-        labels: Targets by registered key, which tells level and unit; NaN where a frame lacks one.
+        labels: Targets by registered key, which defines level and unit; NaN where a frame lacks one.
         n_atoms: Numbers of atoms of the systems [n_systems].
         frames: Numbers of the frames within their part of the data, one for each system.
         weights: Weights of the terms of the loss by label, one for each row of the label; None where all are 1.
@@ -33,7 +33,7 @@ class Batch:
     weights: dict[str, Tensor] | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
+        """Return the batch on a device."""
         if self.n_atoms.device == device:
             return self
         graph, labels = (to_device(each, device, non_blocking=True) for each in (self.graph, self.labels))
@@ -42,9 +42,9 @@ class Batch:
 
 
 class BatchSource(Protocol):
-    """Frames that can be drawn as batches.
+    """Source of batches.
 
-    `packed.PackedFrames` is a source in memory; one that reads frame by frame gives what `packed.joined` makes of them.
+    `packed.PackedFrames` is a source in memory. A source that reads frame by frame joins them with `packed.joined`.
     """
 
     def __len__(self) -> int:
@@ -52,35 +52,35 @@ class BatchSource(Protocol):
         ...
 
     def batch(self, frames: Sequence[int], epoch: int, generator: torch.Generator) -> Batch:
-        """The named frames as one batch.
+        """Return the given frames as one batch.
 
         Args:
             frames: Numbers of frames.
             epoch: Number of the epoch, from 0; 0 in validations.
-            generator: Random numbers on the CPU that follow from seed and epoch, for what a source draws.
+            generator: Generator on the CPU that depends only on seed and epoch, for random choices of the source.
         """
         ...
 
 
 def generator_of(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Random numbers that follow from seed, epoch, process and stream, so that a run that is resumed draws the same."""
+    """Create a generator that depends only on the given numbers (seed, epoch, process, stream)."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))
 
 
 class EpochLoader:
-    """Batches of an epoch, in an order drawn from (seed, epoch), divided among processes.
+    """Iterator over the batches of an epoch, in an order drawn from (seed, epoch) and divided among processes.
 
-    With several processes every one takes each `world`-th frame of the common order; frames of the beginning are repeated so
-    that all get the same number.
+    With several processes each takes every `world`-th frame of the common order. Frames from the beginning are repeated
+    so that all processes get the same number.
 
     Args:
-        data: The frames.
-        batch_size: Frames per batch and process.
+        data: Source of the frames.
+        batch_size: Number of frames per batch and process.
         seed: Seed of the order; None for the order of the file.
         rank: Number of this process.
         world: Number of processes.
-        epoch: Tells the number of the epoch; asked when the first batch is drawn.
+        epoch: Function that returns the number of the epoch, called when the first batch is drawn.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class EpochLoader:
         self.epoch = epoch
 
     def order(self) -> list[int]:
-        """Frames of this process in this epoch."""
+        """Return the frames of this process in this epoch."""
         n = len(self.data)
         if self.seed is None:
             order = np.arange(n)

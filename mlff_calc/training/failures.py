@@ -1,4 +1,4 @@
-"""What is left behind when a run must stop: which batch had a loss that was not finite."""
+"""Errors that name the batch whose loss was not finite."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from mlff_calc.whole_files import write_whole
 _SHOWN = 5
 
 BadBatch = Callable[[NotFiniteError, int], TrainingError]
-"""From what was not finite, and the step, to an error that names the batch; may save it."""
+"""Function from the error and the step to an error that names the batch; it may save the batch."""
 
 
 class FailureReport(pl.Callback):
-    """Turns the exception of a bad batch into one that names it.
+    """Turns the exception of a bad batch into one that names the batch.
 
     Args:
-        folder: The folder of the run.
-        bad_batch: Names the batch.
+        folder: Folder of the run.
+        bad_batch: Function that names the batch.
     """
 
     def __init__(self, folder: RunFolder, bad_batch: BadBatch) -> None:
         self.folder, self.bad_batch = folder, bad_batch
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Called where the exception arose, in whichever process."""
+        """Replace the exception, in the process where it was raised."""
         del pl_module
         error = exception
         if isinstance(exception, NotFiniteError):
             error = self.bad_batch(exception, trainer.global_step)
         if trainer.world_size > 1 and isinstance(error, MLFFError):
-            write_whole(self.folder.failure, str(error))  # exceptions of other processes come home as text
+            write_whole(self.folder.failure, str(error))  # exceptions of other processes arrive only as text
         if error is not exception:
             raise error from exception
 
@@ -46,9 +46,9 @@ class NamedSamples:
     """Names the samples of a bad batch, and writes the whole list to a file.
 
     Attributes:
-        folder: Folder where the list goes.
+        folder: Folder of the run, which gets the list.
         places: Places of the samples, by part.
-        advice: Sentence without its end that says what to look for in them.
+        advice: Beginning of a sentence that says what to look for in them.
     """
 
     folder: RunFolder

@@ -1,4 +1,4 @@
-"""What tells a data file from any other: its name, size and SHA-256, of one file or of several that are read together."""
+"""Fingerprints of data files: name, size and SHA-256, of one file or of several that are read together."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Name, size in bytes and SHA-256 of a data file."""
+    """Return name, size in bytes and SHA-256 of a data file."""
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def fingerprint_all(files: Sequence[Path], name: str) -> dict[str, Any]:
-    """Of files that are read together: of a single one as above; else sums over all, and each under `files`.
+    """Fingerprint files that are read together: a single one as above, several as sums with the parts under `files`.
 
     Args:
-        files: At least one.
-        name: What they are called together.
+        files: At least one file.
+        name: Common name of the files.
     """
     found = [fingerprint(file) for file in files]
     if len(found) == 1:
@@ -30,7 +30,7 @@ def fingerprint_all(files: Sequence[Path], name: str) -> dict[str, Any]:
 
 
 def changed_files(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Names of files that were not there, are no longer there or hold something else; of all, where their order changed."""
+    """Names of files that were added, removed or changed; the common name where only their order changed."""
     if before.get("sha256") == now["sha256"]:
         return []
     old, new = (each.get("files", [each] if each else []) for each in (before, now))

@@ -1,4 +1,4 @@
-"""Watches losses, gradients and outputs for values that are not finite, without making a GPU wait at every step."""
+"""Checks that losses, gradients and outputs are finite, without making a GPU wait at every step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mlff_calc.errors import TrainingError
 
-CHECK_EVERY = 32  # steps between two looks at the flag on a device other than the CPU
+CHECK_EVERY = 32  # number of steps between checks of the flags on a GPU
 
 
 class NotFiniteError(TrainingError):
@@ -16,7 +16,7 @@ class NotFiniteError(TrainingError):
     Attributes:
         what: `loss`, `gradient` or `validation loss`.
         part: `train` or `valid`.
-        frames: Frames of that part that made the batch.
+        frames: Frames of that part in the batch.
     """
 
     def __init__(self, what: str, part: str, frames: list[int]) -> None:
@@ -30,8 +30,8 @@ class NotFiniteError(TrainingError):
 class FiniteGuard:
     """Finds the first batch whose loss or gradient is not finite.
 
-    On the CPU every value is looked at when it is made, so a bad step never reaches the weights. On other devices a flag
-    stays there and is read every `CHECK_EVERY` steps and before anything is saved; the batch is found by its number.
+    On the CPU every value is checked at once, so a bad step never reaches the weights. On other devices flags stay
+    there and are read every `CHECK_EVERY` steps and before anything is saved; they remember the batch.
     """
 
     def __init__(self) -> None:
@@ -39,20 +39,20 @@ class FiniteGuard:
         self._flags: list[tuple[str, int, Tensor]] = []
 
     def new_batch(self, part: str, frames: list[int]) -> None:
-        """Name the part and the frames that the values from here on come from."""
+        """Announce the part and the frames of the values that follow."""
         if len(self._recent) >= CHECK_EVERY:
             self.check()
         self._recent.append((part, frames))
 
     def look(self, what: str, value: Tensor) -> None:
-        """Watch a scalar.
+        """Check a scalar.
 
         Args:
             what: `loss`, `gradient` or `validation loss`.
             value: Scalar tensor.
 
         Raises:
-            NotFiniteError: It is not finite (raised later on devices other than the CPU).
+            NotFiniteError: The value is not finite (raised later on devices other than the CPU).
         """
         finite = torch.isfinite(value.detach())
         if value.device.type != "cpu":
@@ -61,10 +61,10 @@ class FiniteGuard:
             raise NotFiniteError(what, *self._recent[-1])
 
     def check(self) -> None:
-        """Read the flags that are still on the device.
+        """Read the flags that are on the device.
 
         Raises:
-            NotFiniteError: For the first value that was not finite.
+            NotFiniteError: A value was not finite; the error is for the first one.
         """
         if self._flags:
             finite = torch.stack([flag for _, _, flag in self._flags]).tolist()
@@ -76,11 +76,11 @@ class FiniteGuard:
 
 
 def first_not_finite(outputs: dict[str, Tensor], n_atoms: Tensor) -> tuple[int, str] | None:
-    """The first system of a batch with an output that is not finite.
+    """Find the first system of a batch with an output that is not finite.
 
     Args:
-        outputs: Any of `energy` [n_systems], `forces` [n_atoms, 3], `stress` [n_systems, 3, 3].
-        n_atoms: Atoms per system [n_systems].
+        outputs: Outputs, any of `energy` [n_systems], `forces` [n_atoms, 3], `stress` [n_systems, 3, 3].
+        n_atoms: Numbers of atoms [n_systems].
 
     Returns:
         Number of the system and name of the output; None where all are finite.

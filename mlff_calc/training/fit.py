@@ -1,6 +1,6 @@
-"""The Lightning trainer of a run, with everything of Lightning that talks, writes or looks things up turned off.
+"""The Lightning trainer of a run, with Lightning's own messages and files turned off.
 
-Lightning is imported here and in the callbacks only; it takes seconds.
+Lightning takes seconds to import. Only this file and the callbacks import it.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from mlff_calc.training.schedule import Budget
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are whole or not there, and are read without unpickling code."""
+    """Checkpoints that are written atomically and read without unpickling code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write to a temporary name, then rename."""
+        """Write a checkpoint atomically."""
         del storage_options
         save_tensors(checkpoint, Path(path))
 
@@ -68,9 +68,9 @@ class Loaders(pl.LightningDataModule):
     """Gives every process its share of the frames.
 
     Args:
-        recipe: Batch sizes and seed.
-        train: Training frames.
-        valid: Validation frames.
+        recipe: Recipe with batch sizes and seed.
+        train: Source of training frames.
+        valid: Source of validation frames.
     """
 
     def __init__(self, recipe: TrainingRecipe, train: BatchSource, valid: BatchSource) -> None:
@@ -87,26 +87,26 @@ class Loaders(pl.LightningDataModule):
         return self.trainer
 
     def train_dataloader(self) -> EpochLoader:
-        """Drawn anew in every epoch."""
+        """Loader that draws a new order in every epoch."""
         return EpochLoader(
             self.train, self.section.batch_size, self.seed, *self._share(), epoch=lambda: self._trainer().current_epoch
         )
 
     def val_dataloader(self) -> EpochLoader:
-        """In the order of the file."""
+        """Loader in the order of the file."""
         return EpochLoader(self.valid, self.section.judging_size, None, *self._share())
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What the run came to.
+    """Result of a run's fit.
 
     Attributes:
         seconds: Time used, over all resumed parts.
-        cpu_seconds: Processor time of that, of all threads.
-        best_epoch: Epoch (from 1) whose averaged weights did best.
-        epochs: Epochs done.
-        ended: The budget is used up, or there was no improvement for too long; what may be missing is the result's folder.
+        cpu_seconds: Processor time used, of all threads.
+        best_epoch: Epoch (from 1) with the best validation of averaged weights.
+        epochs: Number of finished epochs.
+        ended: Whether the budget is used up or the run stopped early; only the result's folder may still be missing.
     """
 
     seconds: float
@@ -116,15 +116,15 @@ class FitResult:
     ended: bool
 
     def time_text(self) -> str:
-        """Minutes and processor minutes, for people."""
+        """Minutes and processor minutes as text."""
         return f"{self.seconds / 60.0:.1f} minutes ({self.cpu_seconds / 60.0:.1f} of processor time)"
 
 
 def choose_accelerator(recipe: TrainingRecipe) -> str:
-    """`cpu` or `cuda`, as the recipe asks and the machine has.
+    """Return `cpu` or `cuda`, depending on the recipe and the machine.
 
     Raises:
-        OptionError: CUDA is asked for and not there, or fewer devices than asked for.
+        OptionError: CUDA, or the number of devices, is not available.
     """
     wanted, n = recipe.trainer.device, recipe.trainer.n_devices
     there = torch.cuda.device_count() if wanted != "cpu" else 0
@@ -138,11 +138,11 @@ def choose_accelerator(recipe: TrainingRecipe) -> str:
 
 
 def check_batches(recipe: TrainingRecipe, sizes: dict[str, int]) -> None:
-    """Every process needs at least one frame of every part.
+    """Check that every process gets at least one frame of every part.
 
     Args:
-        recipe: Says how many devices there are.
-        sizes: Frames of `train` and of `valid`.
+        recipe: Recipe with the number of devices.
+        sizes: Numbers of frames of `train` and of `valid`.
 
     Raises:
         OptionError: There are fewer frames than devices.
@@ -155,7 +155,7 @@ def check_batches(recipe: TrainingRecipe, sizes: dict[str, int]) -> None:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's notes and advice, and put everything back afterwards (also the handler of Ctrl-C)."""
+    """Silence Lightning's messages, and restore everything afterwards, including the handler of Ctrl-C."""
     names = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero",
              "lightning.fabric.utilities.rank_zero", "lightning.fabric.utilities.seed")  # fmt: skip
     loggers = [logging.getLogger(name) for name in names]
@@ -188,8 +188,8 @@ def _strategy(accelerator: str, n_devices: int) -> Any:
     return DDPStrategy(
         start_method="spawn",
         process_group_backend=backend,
-        find_unused_parameters=True,  # direct forces, or degrees that no head reads, have no part in an energy
-        broadcast_buffers=False,  # buffers are constants, alike in every process
+        find_unused_parameters=True,  # some weights, such as those of direct forces, have no part in the energy
+        broadcast_buffers=False,  # buffers are constants, equal in every process
     )
 
 
@@ -205,22 +205,22 @@ def fit(
     resume: bool,
     show_bar: bool,
 ) -> FitResult:
-    """Train; leaves `best.ckpt`, `last.ckpt` and `metrics.csv` in the folder.
+    """Train a network; leaves `best.ckpt`, `last.ckpt` and `metrics.csv` in the folder.
 
     Args:
-        recipe: The recipe.
-        module: Its network is trained in place (with one device).
-        train: Training frames.
-        valid: Validation frames.
-        bad_batch: Says which frames made a loss that is not finite.
-        folder: Where to write.
-        lock: The lock of that folder; where it no longer stands there, the run stops.
-        resume: Go on from `last.ckpt`, where there is one; a run that had come to its end is not trained further.
-        show_bar: Draw a progress bar on a terminal.
+        recipe: Recipe of the run.
+        module: Module whose network is trained (in place with one device).
+        train: Source of training frames.
+        valid: Source of validation frames.
+        bad_batch: Function that names the frames of a loss that is not finite.
+        folder: Folder to write to.
+        lock: Lock of that folder; the run stops where it is no longer held.
+        resume: Whether to continue from `last.ckpt`, if there is one; a run that has ended is not trained further.
+        show_bar: Whether to draw a progress bar on a terminal.
 
     Raises:
         TrainingError: A loss or gradient is not finite, or the folder was moved, deleted or replaced.
-        KeyboardInterrupt: Ctrl-C; the text says how to go on.
+        KeyboardInterrupt: Ctrl-C was pressed; the text says how to continue.
         OSError: A file cannot be written.
     """
     start = folder.last if resume and exists(folder.last) else None
@@ -268,19 +268,19 @@ def fit(
         try:
             _run(trainer, module.train(), Loaders(recipe, train, valid), start, folder, checkpoints)
         except (OSError, TrainingError):
-            check_place(lock)  # a folder that is gone is why nothing could be written
+            check_place(lock)  # the folder may have been moved, which explains the error
             raise
     check_place(lock)
     return _result(folder)
 
 
 def _restore_best(folder: RunFolder, module: TrainingModule) -> None:
-    """Make `best.ckpt` the one that belongs to `last.ckpt`: a killed run may have left a later one, see `Checkpoints`.
+    """Reset `best.ckpt` to the one that belongs to `last.ckpt`; a killed run may have left a later one, see `Checkpoints`.
 
     Where an earlier version wrote `last.ckpt`, it is written again as this version does.
 
     Raises:
-        TrainingError: One of them is damaged, or of another run.
+        TrainingError: One of the files is damaged or belongs to another run.
     """
     last = load_tensors(folder.last)
     older = upgrade(folder.last, last, module)
@@ -292,7 +292,7 @@ def _restore_best(folder: RunFolder, module: TrainingModule) -> None:
     if exists(folder.best):
         require_regular(folder.best, TrainingError)
     state = last["callbacks"]["Checkpoints"]
-    if "best" not in state:  # written before it held the best weights: what it calls the best follows the file
+    if "best" not in state:  # older checkpoints lack the best weights, so the file decides
         best = load_tensors(folder.best) if exists(folder.best) else None
         if best is not None:
             check_best(folder.best, best, parameters)
@@ -302,7 +302,7 @@ def _restore_best(folder: RunFolder, module: TrainingModule) -> None:
     if older:
         save_tensors(last, folder.last)
     if state["best"] is None:
-        folder.best.unlink(missing_ok=True)  # nothing had been validated
+        folder.best.unlink(missing_ok=True)  # there was no validation yet
         return
     check_best(folder.last, state["best"], parameters)
     save_tensors(state["best"], folder.best)
@@ -324,7 +324,7 @@ def _run(
     folder: RunFolder,
     checkpoints: Checkpoints,
 ) -> None:
-    """`trainer.fit`, with Lightning's ways of ending turned into ours."""
+    """Call `trainer.fit`, and translate Lightning's ways of ending into our errors."""
     folder.failure.unlink(missing_ok=True)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=start)

@@ -1,16 +1,16 @@
 """The folder of a run, and the paths in it.
 
-recipe.yaml           the recipe with overrides applied; relative paths are made absolute, so that it runs from here
+recipe.yaml           the recipe with overrides applied and absolute paths, so that it can be run from here
 run.json              kind, versions, fingerprints of the data files and how they were read, command, whether the run is set
                       up and finished
 metrics.csv           one row per epoch
-learning_curve.png    the same as a picture
-checkpoints/          last.ckpt (resume), best.ckpt (averaged weights of the best validation)
-KIND/                 the result, in the format of potentials/, under the name of its kind
+learning_curve.png    plot of the metrics
+checkpoints/          last.ckpt (to resume), best.ckpt (averaged weights of the best validation)
+KIND/                 the result, in the format of potentials/, named by its kind
 evaluation.json       errors on the test part (or the validation part where there is none)
-*.png                 what the kind draws beside the learning curve
-.lock                 held by the process that runs here; says which it is
-bad_batch.extxyz      only after a loss that is not finite: the frames that made it (or bad_batch.txt, their names)
+*.png                 further plots of the kind
+.lock                 held by the process that runs here; says which one it is
+bad_batch.extxyz      only after a loss that is not finite: the frames of that batch (or bad_batch.txt, their names)
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class RunFolder:
 
     @property
     def recipe(self) -> Path:
-        """The recipe as given."""
+        """Copy of the recipe."""
         return self.path / "recipe.yaml"
 
     @property
     def record(self) -> Path:
-        """Versions, data, state."""
+        """Record of versions, data and state."""
         return self.path / "run.json"
 
     @property
     def metrics(self) -> Path:
-        """CSV, one row per epoch."""
+        """CSV table with one row per epoch."""
         return self.path / "metrics.csv"
 
     @property
@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def failure(self) -> Path:
-        """Left by a process that had to stop, read by the one that started it."""
+        """Error of a child process, read by the process that started it."""
         return self.path / "failure.txt"
 
     @property
@@ -77,10 +77,10 @@ class RunFolder:
         return self.path / "bad_batch.txt"
 
     def read_record(self) -> dict[str, Any]:
-        """What `run.json` says.
+        """Read `run.json`.
 
         Raises:
-            TrainingError: It is not there, not readable, or holds something else than a run writes.
+            TrainingError: The file is missing, unreadable, or not the record of a run.
         """
         try:
             record = parse_json(read_text(self.record, TrainingError))
@@ -95,7 +95,7 @@ class RunFolder:
 
 
 def _check_record(record: Any) -> None:  # noqa: ANN401
-    """Raise a ValueError that names the entry where a record holds something else than a run writes."""
+    """Check the entries of a record; raises a ValueError that names an invalid one."""
     if not isinstance(record, dict):
         raise ValueError(f"it holds {shorten(record)}")
     for key in ("set_up", "finished"):

@@ -1,4 +1,4 @@
-"""The table of trainable kinds: their names, and where their tasks stand.
+"""The table of trainable kinds: their names and the classes of their tasks.
 
 Packages add kinds by entry points of the group `mlff_calc.kinds`: name of the kind = module:class of its `Task`.
 """
@@ -31,16 +31,16 @@ KINDS = {
 
 @lru_cache(maxsize=1)
 def table() -> dict[str, str]:
-    """Module and class of each kind's task. Kinds of this package come first and are never replaced by another one's."""
+    """Module and class of each kind's task. Kinds of other packages cannot replace those of this one."""
     found = dict(KINDS)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         if entry.name in found or entry.name in RESERVED or not re.fullmatch(r"[a-z][a-z0-9_]*", entry.name):
-            logger.warning("the kind %r of %s is passed over: its name is taken or not allowed", entry.name, entry.value)
+            logger.warning("the kind %r of %s is ignored, since its name is taken or not allowed", entry.name, entry.value)
         else:
             found[entry.name] = entry.value
     return found
 
 
 def kinds() -> list[str]:
-    """Names of all kinds that there are."""
+    """Names of all kinds."""
     return list(table())

@@ -13,10 +13,10 @@ from mlff_calc.training.task import Task
 
 
 def task_of(name: str) -> Task[Any, Any]:
-    """The task of a kind.
+    """Return the task of a kind.
 
     Raises:
-        OptionError: There is no such kind, or the package that brings it is broken.
+        OptionError: There is no such kind, or the package that provides it is broken.
     """
     if name not in table():
         hint = suggestion(name, kinds(), before="; ")
@@ -25,7 +25,7 @@ def task_of(name: str) -> Task[Any, Any]:
         task: Task[Any, Any] = EntryPoint(name, table()[name], GROUP).load()()
         if task.name != name or name not in task.recipe.model_fields:
             raise TypeError(f"its task is called {task.name!r}, its recipe has the sections {[*task.recipe.model_fields]}")
-    except Exception as error:  # another package's code, which may fail as it likes
+    except Exception as error:  # code of another package may raise anything
         raise OptionError(
             f"the kind {name!r} cannot be used ({type(error).__name__}: {error}); reinstall or remove the package that "
             f"brings {table()[name]}"
@@ -34,10 +34,10 @@ def task_of(name: str) -> Task[Any, Any]:
 
 
 def task_for(recipe: TrainingRecipe) -> Task[Any, Any]:
-    """The task that a recipe belongs to, by its class.
+    """Return the task that a recipe belongs to, by its class.
 
     Raises:
-        OptionError: There is none.
+        OptionError: No kind has such a recipe.
     """
     for name in kinds():
         if name in type(recipe).model_fields and isinstance(recipe, (task := task_of(name)).recipe):

@@ -1,4 +1,4 @@
-"""Functions of an error that losses are made of: one number per row."""
+"""Functions of an error that losses are built from; each gives one number per row."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ _TINY = 1e-24  # under the square root of the norm: its gradient at exactly zero
 
 
 def l2(error: Tensor) -> Tensor:
-    """Euclidean norm of each row of `error` [n, m]: shape [n]."""
+    """Euclidean norm of each row of `error` [n, m], shape [n]."""
     return (error.square().sum(dim=-1) + _TINY).sqrt()
 
 
 def mse(error: Tensor) -> Tensor:
-    """Mean square of each row of `error` [n, m]: shape [n]."""
+    """Mean square of each row of `error` [n, m], shape [n]."""
     return error.square().mean(dim=-1)
 
 
 def huber(error: Tensor, delta: float) -> Tensor:
-    """Mean Huber function of each row of `error` [n, m]: shape [n]."""
+    """Mean Huber function of each row of `error` [n, m], shape [n]."""
     size = error.abs()
     return torch.where(size < delta, 0.5 * error.square(), delta * (size - 0.5 * delta)).mean(dim=-1)

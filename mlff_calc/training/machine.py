@@ -1,4 +1,4 @@
-"""What a run was carried out on, in words."""
+"""Description of the machine that a run used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def machine() -> str:
-    """Processor, threads and GPU in words."""
+    """Name processor, threads and GPU in words."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

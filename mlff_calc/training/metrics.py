@@ -1,4 +1,4 @@
-"""The table `metrics.csv` of a run, read with care: people open it in other programs, and disks fill up."""
+"""Reading `metrics.csv` of a run, which other programs may have edited and full disks truncated."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mlff_calc.errors import TrainingError
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a run's metrics, one per epoch; none where there is no file.
+    """Read the rows of a run's metrics, one per epoch; an empty list where there is no file.
 
     Raises:
-        TrainingError: It cannot be read, or a value is no number; names the line.
+        TrainingError: The file cannot be read, or a value is not a number; the message names the line.
     """
     if not path.exists() and not path.is_symlink():
         return []
@@ -32,7 +32,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 def _is_number(text: object, *, whole: bool) -> bool:
-    """Whether a cell holds a number, or nothing where that may be."""
+    """Whether a cell holds a number, or nothing where it may be empty."""
     if not isinstance(text, str) or (whole and not (text.isascii() and text.isdigit() and len(text) < 16)):
         return False
     try:

@@ -1,7 +1,7 @@
-"""The Lightning module of every kind: a network and its objective, one training step and one validation step.
+"""The Lightning module of every kind: a network and its objective, with one training step and one validation step.
 
-Inputs, losses and errors are the objective's. Sums over an epoch, clipping, the optimizer and what checkpoints keep are
-here; everything else is a callback.
+The objective defines inputs, losses and errors. This module sums over an epoch, clips gradients, builds the optimizer
+and fills checkpoints; everything else is done by callbacks.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class TrainingModule(pl.LightningModule):
 
     Args:
         kind: Name of the kind, under which checkpoints hold the weights.
-        network: Trained in place; its parameters are all the parameters there are.
-        objective: What it learns.
-        recipe: Optimizer and seed are read from it.
-        example: A batch to compile the network on; None for eager training.
+        network: Network that is trained in place; it holds all trained parameters.
+        objective: What the network learns.
+        recipe: Recipe with optimizer and seed.
+        example: Batch to compile the network on; None for eager training.
 
     Attributes:
-        loss_sum: Sum of the losses of this epoch, on the device (nobody waits for it before the epoch ends).
-        steps_in_epoch: Batches added to it.
+        loss_sum: Sum of the losses of this epoch, kept on the device until the epoch ends.
+        steps_in_epoch: Number of batches in the sum.
         valid_loss: Loss of the last validation.
         validated_epoch: Epoch (from 0) of the last validation.
-        errors: Errors of the running or last validation.
+        errors: Errors of the current or last validation.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class TrainingModule(pl.LightningModule):
         return cast(nn.Module, self._modules[self.kind])
 
     def metrics(self) -> dict[str, str]:
-        """Columns of `metrics.csv` for this epoch, beside those that all runs have."""
+        """Columns of `metrics.csv` for this epoch, besides those that all runs have."""
         return self.objective.columns(self.errors if self.validated_epoch == self.current_epoch else None)
 
     def validation_text(self) -> str:
@@ -75,12 +75,12 @@ class TrainingModule(pl.LightningModule):
         return self.objective.text(self.errors)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the optimizer steps in place of weights, and what the objective keeps."""
+        """Add the state of the normalization and of the objective."""
         checkpoint["normalization"] = self.normalization.state_dict()
         checkpoint["objective"] = self.objective.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take them up; checkpoints of earlier versions have what the objective keeps beside the weights."""
+        """Restore them; checkpoints of earlier versions hold the state of the objective at the top level."""
         self._kept_normalization = checkpoint.get("normalization", {})
         self.objective.load_state_dict(checkpoint.get("objective", checkpoint))
 
@@ -96,12 +96,12 @@ class TrainingModule(pl.LightningModule):
         return self.objective.forward(self._forward[0], graph)
 
     def _compiled(self, example: Batch) -> Forward:
-        # A run that is resumed compiles later than one that is not, and draws the same numbers in its steps.
+        # Keep the random state: a resumed run compiles at another time and must draw the same numbers in its steps.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.enable_grad():
             return self.objective.compiled(self.network, example.to(self.device))
 
     def prepared(self, stage: Stage, batch: Batch) -> Batch:
-        """The batch with what its graph is to hold for the network."""
+        """Return the batch with its graph prepared for the network."""
         if stage not in self._generators:
             epoch, stream = (self.current_epoch, 1) if stage == "train" else (0, 2)
             self._generators[stage] = generator_of(self.seed, epoch, self.global_rank, stream, device=self.device)
@@ -112,7 +112,7 @@ class TrainingModule(pl.LightningModule):
         self.objective.begin(stage)
 
     def on_train_epoch_start(self) -> None:
-        """Draw anew."""
+        """Start a new random stream."""
         self._begin("train")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -129,7 +129,7 @@ class TrainingModule(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Start the sums anew."""
+        """Reset the sums."""
         self._begin("valid")
         self.errors, self._valid_loss_sum, self._valid_count = ErrorSums(), None, 0
 
@@ -138,7 +138,7 @@ class TrainingModule(pl.LightningModule):
         del batch_idx
         self.finite.new_batch("valid", batch.frames)
         batch = self.prepared("valid", batch)
-        # Compiled code is that of training steps, which keep a tape.
+        # Compiled code was made for training steps, which keep a tape.
         with torch.set_grad_enabled(self.objective.needs_tape or self.example is not None):
             outputs = {name: value.detach() for name, value in self(batch.graph).items()}
             self.objective.keep("valid", batch, outputs)
@@ -150,7 +150,7 @@ class TrainingModule(pl.LightningModule):
         self.objective.errors(self.errors, outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Sum over processes, and keep the mean loss."""
+        """Sum over processes, and store the mean loss."""
         self.finite.check()
         if self._valid_loss_sum is None:
             return
@@ -165,7 +165,7 @@ class TrainingModule(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
         """Scale the gradient to at most `gradient_clip`; a gradient that is not finite ends the run.
 
-        Normalized weights hand their gradients on afterwards, to what the optimizer steps in their place.
+        Afterwards normalized weights pass their gradients on to the coordinates that the optimizer steps.
         """
         del optimizer, args, kwargs
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
@@ -177,7 +177,7 @@ class TrainingModule(pl.LightningModule):
         self.normalization.pull()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """A step of the optimizer, and what normalization makes of it."""
+        """Step the optimizer, then update normalized weights."""
         super().optimizer_step(*args, **kwargs)
         self.normalization.write()
 
@@ -192,7 +192,7 @@ class TrainingModule(pl.LightningModule):
         return float(mean)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam or AdamW; weights decay, biases, norms and embeddings do not."""
+        """Build Adam or AdamW. Weight decay acts on matrices, not on biases, norms and embeddings."""
         section = self.optimizer_section
         self.normalization = build_normalization(self.network)
         if self._kept_normalization:

@@ -1,21 +1,21 @@
-"""Normalization of the weights inside a fixed-point map: how the optimizer's step changes them.
+"""Normalization of the weights inside a fixed-point map, which changes how the optimizer steps them.
 
-A potential holds plain weights at any time, so that it is validated, averaged, saved and compiled like any other.
-What `normalization` of the backbone asks for happens around the step of the optimizer.
+A potential always holds plain weights, so that it is validated, averaged, saved and compiled like any other.
+Normalization, as requested by the option `normalization` of the backbone, acts only around the optimizer's step.
 
-| name | what |
+| name | effect |
 |---|---|
-| `weight` | a column of a matrix is w = g v / |v|; the optimizer steps g and v, whose gradients follow from that of w |
-| `spectral` | a matrix whose largest singular value s came out above its limit is divided by s / limit |
+| `weight` | a column of a matrix is w = g v / |v|; the optimizer steps g and v, with gradients derived from that of w |
+| `spectral` | a matrix whose largest singular value s exceeds its limit is divided by s / limit |
 
 With `weight`, dg = w' . v/|v| and dv = (g/|v|) (w' - dg v/|v|) where w' is the gradient by w. Weight decay acts on g, where
-it does what it does to w otherwise, and not on v, whose length has no meaning.
+it has its usual effect, and not on v, whose length has no meaning.
 
-With `spectral`, the limit is the largest singular value expected of a new matrix, random with variance 1/n_in,
-1 + sqrt(n_out / n_in), times `feedback` for the first weights that z acts through. s is taken as (tr (W^T W)^256)^(1/512),
-up to 1.4 % above it (for a thousand rows) and never below: the limit holds. Averages of weights hold it too, as norms are
-convex. The Jacobian of f also has factors that are not linear maps (attention, norms and their scales): the loss term
-`contraction` holds the whole.
+With `spectral`, the limit is the largest singular value expected of a new random matrix with variance 1/n_in,
+1 + sqrt(n_out / n_in), times `feedback` for the first weights that z acts through. s is computed as (tr (W^T
+W)^256)^(1/512), which exceeds it by at most 1.4 % (for a thousand rows) and is never below, so the limit holds. It
+holds for averages of weights too, since norms are convex. The Jacobian of f also contains factors that are not linear
+maps (attention, norms and their scales); the loss term `contraction` limits the whole.
 
 Sources: Salimans and Kingma, "Weight normalization" (2016), Eqs. 2 and 3; Yoshida and Miyato, "Spectral norm regularization"
 (2017); Gouk et al., "Regularisation of neural networks by enforcing Lipschitz continuity" (2021), for the projection.
@@ -36,7 +36,7 @@ NamedParameters = list[tuple[str, nn.Parameter]]
 
 
 class Normalization:
-    """None: the optimizer steps the weights themselves.
+    """No normalization: the optimizer steps the weights themselves. Base of the others.
 
     Args:
         maps: linear maps inside f, with names as in the potential.
@@ -46,25 +46,25 @@ class Normalization:
         self.maps = [one for one in maps if one.weight.requires_grad]
 
     def coordinates(self, named: NamedParameters, decayed: set[str]) -> tuple[NamedParameters, set[str]]:
-        """What the optimizer steps in place of parameters, by name, and which of it decays."""
+        """Return the named parameters that the optimizer steps instead of weights, and the names of those that decay."""
         return named, decayed
 
     def pull(self) -> None:
-        """Before a step: gradients by the weights become gradients by the coordinates."""
+        """Turn gradients by the weights into gradients by the coordinates, before a step."""
 
     def write(self) -> None:
-        """After a step: the weights become what the coordinates and limits say."""
+        """Compute the weights from the coordinates and limits, after a step."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """For a checkpoint: what the weights do not tell."""
+        """State for a checkpoint that the weights do not contain."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from what was saved."""
+        """Restore a saved state."""
 
 
 class WeightNormalization(Normalization):
-    """Columns as length times direction."""
+    """Columns of matrices as length times direction."""
 
     def __init__(self, maps: list[LinearMap]) -> None:
         super().__init__(maps)
@@ -73,7 +73,7 @@ class WeightNormalization(Normalization):
             self.lengths = [nn.Parameter(_norm(one, one.weight)) for one in self.maps]
 
     def coordinates(self, named: NamedParameters, decayed: set[str]) -> tuple[NamedParameters, set[str]]:
-        """Lengths (which decay where the weight does) and directions in place of weights."""
+        """Return lengths (which decay where the weight does) and directions in place of weights."""
         own = {one.name: i for i, one in enumerate(self.maps)}
         found: NamedParameters = []
         for name, parameter in named:
@@ -86,7 +86,7 @@ class WeightNormalization(Normalization):
 
     @torch.no_grad()
     def pull(self) -> None:
-        """Gradients by lengths and directions from those by weights, which are taken away."""
+        """Compute gradients by lengths and directions from those by weights, which are removed."""
         for one, direction, length in zip(self.maps, self.directions, self.lengths, strict=True):
             gradient = one.weight.grad
             if gradient is None:
@@ -100,7 +100,7 @@ class WeightNormalization(Normalization):
 
     @torch.no_grad()
     def write(self) -> None:
-        """Weights from lengths and directions."""
+        """Compute weights from lengths and directions."""
         for one, direction, length in zip(self.maps, self.directions, self.lengths, strict=True):
             one.weight.copy_(direction * (length / _norm(one, direction).clamp(min=_TINY)))
 
@@ -111,17 +111,17 @@ class WeightNormalization(Normalization):
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take them up."""
+        """Restore lengths and directions."""
         for name, parameter in self.coordinates([(one.name, one.weight) for one in self.maps], set())[0]:
             parameter.copy_(state[name])
 
 
 class SpectralNormalization(Normalization):
-    """Largest singular values within their limits."""
+    """Limit on the largest singular values of matrices."""
 
     @torch.no_grad()
     def write(self) -> None:
-        """Scale back what is beyond its limit."""
+        """Scale matrices beyond their limit back."""
         for one in self.maps:
             factor = one.limit / largest_singular_value(one.weight).clamp(min=_TINY)
             one.weight.mul_(factor.clamp(max=1.0))
@@ -131,7 +131,7 @@ KINDS = {"none": Normalization, "weight": WeightNormalization, "spectral": Spect
 
 
 def build_normalization(network: nn.Module) -> Normalization:
-    """The normalization that the backbone of a potential asks for; one that does nothing for all other networks."""
+    """Build the normalization that the backbone of a potential asks for; one without effect for all other networks."""
     if not isinstance(network, FixedPointPotential):
         return Normalization([])
     maps = [one._replace(name=f"backbone.{one.name}") for one in network.backbone.linear_maps()]
@@ -139,7 +139,7 @@ def build_normalization(network: nn.Module) -> Normalization:
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:
-    """Of the matrices [..., n, m], as [..., 1, 1]: an upper bound, by less than min(n, m)^(1/512), without iteration."""
+    """Largest singular values of matrices [..., n, m] as [..., 1, 1], bounded from above within min(n, m)^(1/512)."""
     wide = weight.shape[-1] > weight.shape[-2]
     gram = weight @ weight.mT if wide else weight.mT @ weight
     logarithm = torch.zeros_like(gram[..., :1, :1])

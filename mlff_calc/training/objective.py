@@ -1,4 +1,4 @@
-"""What a network learns: how a batch becomes its input, the loss, and the errors that are told; see `module.py`."""
+"""What a network learns: the input made from a batch, the loss, and the errors that are reported; see `module.py`."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ Forward = Callable[[Graph], dict[str, Tensor]]
 
 
 class Objective(ABC):
-    """What a network learns. A kind writes `loss`, and of the rest what it needs.
+    """What a network learns. A kind must define `loss`; the other methods have defaults.
 
     Attributes:
-        needs_tape: Whether a validation takes derivatives, as forces are.
+        needs_tape: Whether a validation needs derivatives, such as forces.
     """
 
     needs_tape: ClassVar[bool] = False
 
     def begin(self, stage: Stage) -> None:
-        """Make ready for an epoch of training or a validation."""
+        """Prepare for an epoch of training or a validation."""
         del stage
 
     def prepare(self, stage: Stage, batch: Batch, generator: torch.Generator) -> Graph:
-        """Inputs of the network, with noise, times, masks or starts; the batch that the other methods get holds them.
+        """Return the inputs of the network, with noise, times, masks or starts. The other methods get them in their batch.
 
         Args:
             stage: `train` or `valid`.
-            batch: As its source gives it, on the device of the network.
-            generator: Random numbers on that device. They follow from seed and epoch, and are the same in every validation.
+            batch: Batch from the source, on the device of the network.
+            generator: Generator on that device. It depends only on seed and epoch, and is the same in every validation.
         """
         del stage, generator
         return batch.graph
 
     def forward(self, network: Forward, graph: Graph) -> dict[str, Tensor]:
-        """Outputs for a prepared graph of the network, which may be compiled."""
+        """Compute the outputs for a prepared graph; the network may be compiled."""
         return network(graph)
 
     def compiled(self, network: Any, example: Batch) -> Forward:  # noqa: ANN401
-        """The network as compiled code, compared with the network itself on an example.
+        """Compile the network, and compare it with the eager one on an example.
 
-        Only kinds whose `Prepared` has an example are asked for it.
+        Called only for kinds whose `Prepared` has an example.
 
         Raises:
             ExportError: Outputs or gradients differ.
@@ -56,23 +56,23 @@ class Objective(ABC):
         raise NotImplementedError
 
     def keep(self, stage: Stage, batch: Batch, outputs: Mapping[str, Tensor]) -> None:
-        """Take what later epochs or the metrics need from the outputs."""
+        """Keep what later epochs or the metrics need from the outputs."""
         del stage, batch, outputs
 
     @abstractmethod
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Loss of a batch, a scalar; a mean over `count(batch)`."""
+        """Compute the loss of a batch, a scalar that is a mean over `count(batch)` entries."""
 
     def count(self, batch: Batch) -> int:
-        """Number of entries that the loss of a batch is a mean of, its weight in the loss of a validation."""
+        """Number of entries that the loss of a batch averages; its weight in the validation loss."""
         return len(batch.frames)
 
     def errors(self, sums: ErrorSums, outputs: dict[str, Tensor], batch: Batch) -> None:
-        """Add the errors of a batch of a validation; sums are reduced over processes."""
+        """Add the errors of a validation batch to the sums, which are later reduced over processes."""
         sums.add(outputs, batch.labels, batch.n_atoms)
 
     def columns(self, sums: ErrorSums | None) -> dict[str, str]:
-        """Columns of `metrics.csv`.
+        """Return columns of `metrics.csv`.
 
         Args:
             sums: Errors of the validation; None in an epoch without one.
@@ -83,15 +83,15 @@ class Objective(ABC):
         return row
 
     def text(self, sums: ErrorSums) -> str:
-        """Errors of a validation in a few words; empty where there are none."""
+        """Describe the errors of a validation in a few words; empty where there are none."""
         found = {name: one for name, one in sums.errors().items() if name in sums.labels}
         parts = [f"{name} {one.mae:.3g} {one.unit}" for name, one in found.items()]
         return "valid MAE " + ", ".join(parts) if parts else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """What checkpoints keep: tensors and plain values."""
+        """State for checkpoints: tensors and plain values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what a checkpoint keeps."""
+        """Restore a saved state."""
         del state

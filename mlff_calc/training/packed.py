@@ -1,4 +1,4 @@
-"""Graphs in memory as batches: every key is packed end to end once, and the graphs of a batch are picked from it."""
+"""Batches from graphs in memory: every key is concatenated once, and the rows of a batch are picked from it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mlff_calc.graph.keys import Graph, Key, Level, get_key, level_counts
 from mlff_calc.training.data import Batch
 
 FEW = 32
-"""Largest number of graphs that are joined part by part. Of more graphs rows are picked, which costs more per row, and
-nothing per graph."""
+"""Largest number of graphs that are joined part by part. For more graphs rows are picked, at a cost per row instead of per
+graph. The best value depends on the machine; it changes only the speed."""
 
 
 class _Packed:
-    """One key of all graphs end to end.
+    """One key of all graphs, concatenated.
 
     Args:
         key: Declaration of the key.
@@ -31,7 +31,7 @@ class _Packed:
         self.parts = whole.split(sizes, dim=key.axis)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Packed, (self.key, self.whole, self.sizes)  # thousands of views would each be sent to other processes
+        return _Packed, (self.key, self.whole, self.sizes)  # avoids sending thousands of views to other processes
 
     def take(self, chosen: _Chosen) -> Tensor:
         if chosen.few:
@@ -40,7 +40,7 @@ class _Packed:
 
 
 class _Chosen:
-    """The graphs of a batch: how many atoms, edges and systems they have, and where these stand.
+    """The graphs of a batch: their numbers of atoms, edges and systems, and the places of these.
 
     Args:
         counts: Numbers of atoms, edges and systems of all graphs.
@@ -61,7 +61,7 @@ class _Chosen:
         return self._sizes[level]
 
     def rows(self, level: Level) -> Tensor:
-        """Places of their atoms, edges or systems in the packed tensors."""
+        """Places of the atoms, edges or systems in the packed tensors."""
         if level not in self._rows:
             counts, sizes = self.counts[level], self.sizes(level)
             ends = sizes.cumsum(0)
@@ -70,7 +70,7 @@ class _Chosen:
         return self._rows[level]
 
     def shifts(self, key: Key, points_to: Level) -> Tensor:
-        """What is added to an index of each graph, so that it counts through the batch."""
+        """Offsets to add to the index of each graph, so that it counts through the batch."""
         counts = self.sizes(points_to)
         return torch.repeat_interleave(counts.cumsum(0) - counts, self.sizes(key.level))
 
@@ -79,7 +79,7 @@ class PackedGraphs:
     """Graphs of any sizes with the same keys.
 
     Args:
-        graphs: At least one.
+        graphs: At least one graph.
     """
 
     def __init__(self, graphs: Sequence[Graph]) -> None:
@@ -91,7 +91,7 @@ class PackedGraphs:
         return len(self._counts["atom"])
 
     def packed(self, name: str, tensors: Sequence[Tensor]) -> _Packed:
-        """A key of these graphs, which may be a label beside them."""
+        """Concatenate a key of these graphs, which may be a label."""
         key = get_key(name)
         return _Packed(key, torch.cat(list(tensors), dim=key.axis), self._counts[key.level].tolist())
 
@@ -100,11 +100,11 @@ class PackedGraphs:
         return int(self._counts[level].sum())
 
     def chosen(self, frames: Sequence[int]) -> _Chosen:
-        """Some graphs, at least one, by their numbers."""
+        """Choose some graphs, at least one, by their numbers."""
         return _Chosen(self._counts, frames)
 
     def take(self, chosen: _Chosen) -> Graph:
-        """Some graphs as one, as `collate` would give it."""
+        """Join the chosen graphs to one, with the result of `collate`."""
         batch: Graph = {}
         for name, packed in self._tensors.items():
             part, key = packed.take(chosen), packed.key
@@ -113,10 +113,10 @@ class PackedGraphs:
 
 
 class PackedFrames:
-    """A source of batches whose graphs and labels are all in memory.
+    """Source of batches whose graphs and labels are all in memory.
 
     Args:
-        graphs: At least one, all with the same keys.
+        graphs: At least one graph, all with the same keys.
         labels: Labels of each graph by registered key, all with the same keys; NaN where a graph lacks one.
         weights: Weights of each graph in the terms of the loss, by label; None where all are 1.
     """
@@ -135,7 +135,7 @@ class PackedFrames:
         return len(self.graphs)
 
     def batch(self, frames: Sequence[int], epoch: int = 0, generator: torch.Generator | None = None) -> Batch:
-        """The named frames as one batch; it is the same in every epoch."""
+        """Return the given frames as one batch, the same in every epoch."""
         del epoch, generator
         chosen = self.graphs.chosen(frames)
         n_atoms = chosen.sizes("atom")
@@ -145,7 +145,7 @@ class PackedFrames:
 
 
 def weights_of(weights: Sequence[Mapping[Any, float]], n_atoms: Tensor) -> dict[str, Tensor]:
-    """Weights of the rows of the labels of a batch, by label.
+    """Spread weights over the rows of the labels of a batch, by label.
 
     Args:
         weights: Weights of each system by label.
@@ -163,6 +163,6 @@ def joined(
     frames: Sequence[int],
     weights: Sequence[Mapping[Any, float]] | None = None,
 ) -> Batch:
-    """A batch of frames that were read one by one; arguments as those of `PackedFrames`, with the numbers of the frames."""
+    """Make a batch of frames that were read one by one; arguments as for `PackedFrames`, plus the numbers of the frames."""
     batch = PackedFrames(graphs, labels, weights).batch(range(len(graphs)))
     return replace(batch, frames=list(frames))

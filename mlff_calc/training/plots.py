@@ -1,4 +1,4 @@
-"""Learning curves and parity plots as PNG files, drawn without touching matplotlib's global state."""
+"""Learning curves and parity plots as PNG files, without changing matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_POINTS = 20_000
 
 
 def learning_curve(metrics: Path, target: Path) -> None:
-    """Draw losses and validation errors over epochs: mean absolute errors, or mean squares where a run has those.
+    """Draw losses and validation errors over epochs: mean absolute errors, or mean squares if the run has only those.
 
     Args:
         metrics: The `metrics.csv` of a run.
@@ -65,10 +65,10 @@ def parity(pairs: dict[str, tuple[np.ndarray, np.ndarray]], target: Path, title:
     """Draw predicted against reference values.
 
     Args:
-        pairs: (reference, predicted), flat arrays, by `energy_per_atom` (eV/atom), `forces` (eV/Angstrom), `stress`
-            (eV/Angstrom^3).
+        pairs: Flat arrays (reference, predicted) by property: `energy_per_atom` (eV/atom), `forces` (eV/Angstrom) and
+            `stress` (eV/Angstrom^3).
         target: PNG file to write.
-        title: Text above.
+        title: Title of the figure.
     """
     names = [name for name in _LABELS if name in pairs and pairs[name][0].size]
     figure = Figure(figsize=(4.2 * max(1, len(names)), 4.2), layout="constrained")

@@ -1,4 +1,4 @@
-"""How far a run is: a live bar on a terminal, a line of log now and then elsewhere."""
+"""Progress of a run: a live bar on a terminal, otherwise a log line now and then."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mlff_calc.training.callbacks import BudgetKeeper, Checkpoints
 from mlff_calc.training.module import TrainingModule
 
 logger = logging.getLogger(__name__)
-REDRAW_EVERY = 0.5  # seconds
-LOG_EVERY = 10.0  # seconds
+REDRAW_EVERY = 0.5  # least time between two drawings, seconds
+LOG_EVERY = 10.0  # least time between two log lines, seconds
 
 
 class ProgressReport(pl.Callback):
-    """Shows epoch, validation errors and remaining time; never makes a step wait for the device.
+    """Shows epoch, validation errors and remaining time, without making a step wait for the device.
 
     Args:
-        keeper: Knows how much of the budget is used.
-        checkpoints: Knows the best epoch.
-        max_epochs: Shown beside the epoch where the recipe gives it.
-        show_bar: Draw a bar where standard error is a terminal.
+        keeper: Callback that knows the used share of the budget.
+        checkpoints: Callback that knows the best epoch.
+        max_epochs: Number of epochs to show, where the recipe gives it.
+        show_bar: Whether to draw a bar where standard error is a terminal.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ProgressReport(pl.Callback):
             self._bar.refresh()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
-        """Take up the errors of the validation; log a line where there is no bar."""
+        """Store the errors of the validation, and log a line where there is no bar."""
         self._errors = pl_module.validation_text()
         now = time.monotonic()
         used = self.keeper.used(trainer)
@@ -88,7 +88,7 @@ class ProgressReport(pl.Callback):
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the bar, so that the message stands on a line of its own."""
+        """Close the bar, so that the message gets its own line."""
         del trainer, pl_module, exception
         self._close()
 

@@ -1,4 +1,4 @@
-"""Recipes of any kind: a file or dict is told by its section, and checked as a whole before anything runs or is written."""
+"""Recipes of any kind: the section tells the kind, and everything is checked before anything runs or is written."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def parse_recipe(data: dict[str, Any], origin: Path | str) -> TrainingRecipe:
 
     Args:
         data: The recipe as read from YAML.
-        origin: The file it belongs to, for messages and relative paths.
+        origin: File of the recipe, for messages and relative paths.
 
     Raises:
-        RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range, two kinds in one.
+        RecipeError: There are unknown keys, wrong types, values out of range, or sections of two kinds.
     """
     return parse_as(task_of(_kind_of(data, origin)).recipe, data, origin)
 
@@ -40,9 +40,9 @@ def load_recipe(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -
 
     Args:
         path: YAML file.
-        overrides: `section.key=value` strings that replace what the file says.
+        overrides: `section.key=value` strings that replace values of the file.
 
     Raises:
-        RecipeError: The file is missing, is not YAML, or does not hold a valid recipe.
+        RecipeError: The file is missing, not YAML, or not a valid recipe.
     """
     return parse_recipe(read_recipe_file(path, overrides), path)

@@ -1,4 +1,4 @@
-"""The backbone in a recipe: its name and options, checked against the backbone itself before any data are read."""
+"""The backbone in a recipe: its name and options, checked against the backbone before any data are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JSON_TYPES = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "st
 
 
 class BackboneSection(BaseModel):
-    """A registered backbone by its name, with options that are checked against the backbone itself."""
+    """Name and options of a registered backbone; the options are checked against the backbone."""
 
     model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
@@ -43,7 +43,7 @@ class BackboneSection(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:  # noqa: ANN401
-        """The names of all backbones, and for each its options."""
+        """Add the names of all backbones and the options of each."""
         from mlff_calc.backbones import available_backbones
 
         schema = handler.resolve_ref_schema(handler(core))
@@ -60,7 +60,7 @@ class BackboneSection(BaseModel):
 
     @classmethod
     def options_schema(cls, name: str) -> dict[str, dict[str, Any]]:
-        """JSON schema of each option of a backbone: type and default by the signature, meaning by the docstring."""
+        """JSON schema of each option of a backbone: type and default from the signature, meaning from the docstring."""
         from mlff_calc.backbones.described import described_options
 
         found: dict[str, dict[str, Any]] = {}
@@ -71,5 +71,5 @@ class BackboneSection(BaseModel):
         return found
 
     def config(self) -> dict[str, Any]:
-        """The plain dict that the builders of networks take."""
+        """Return the plain dict that the builders of networks take."""
         return self.model_dump()

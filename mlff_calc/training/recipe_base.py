@@ -1,4 +1,4 @@
-"""What recipes of all kinds have in common: optimizer, trainer, card, output, and the file they came from."""
+"""Sections common to recipes of all kinds: optimizer, trainer, card and output."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class OptimizerSection(Section):
     learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
     """Largest learning rate, reached at the end of the warm-up."""
     weight_decay: float = Field(0.0, ge=0.0)
-    """Decay of the matrices of linear maps; biases, norms and embeddings do not decay."""
+    """Weight decay of the matrices of linear maps; biases, norms and embeddings do not decay."""
     beta2: float = Field(0.999, gt=0.0, lt=1.0)
-    """Share of the old mean square of gradients in the new one."""
+    """Decay rate of Adam's running mean square of gradients."""
     warmup_steps: int = Field(100, ge=0)
     """Number of steps in which the learning rate rises from 0."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -37,15 +37,15 @@ class OptimizerSection(Section):
     floor: float = Field(0.01, ge=0.0, le=1.0)
     """Learning rate at the end of the budget, as a share of the largest one."""
     gradient_clip: float | None = Field(10.0, gt=0.0)
-    """Largest norm of the gradient; longer ones are scaled down. null turns it off."""
+    """Largest norm of the gradient; a larger gradient is scaled down. null turns it off."""
     ema_decay: float | None = Field(0.999, gt=0.0, lt=1.0)
-    """Share of the old average in the running average of weights that is validated and kept. null turns averaging off."""
+    """Decay rate of the running average of weights, which is validated and kept. null turns averaging off."""
     batch_size: int = Field(8, ge=1)
     """Number of frames in a training batch, per device."""
     valid_batch_size: int | None = Field(None, ge=1)
-    """Number of frames in a batch where nothing is learned; null is `batch_size`."""
+    """Number of frames in a batch in validation and tests; null for `batch_size`."""
     max_epochs: int | None = Field(None, ge=1)
-    """Budget in passes over the training frames. The budget that is used up first ends the run; one is needed."""
+    """Budget in passes over the training frames. At least one budget is needed; the first one used up ends the run."""
     max_minutes: float | None = Field(None, gt=0.0)
     """Budget in time by the clock [min]."""
     max_cpu_minutes: float | None = Field(None, gt=0.0)
@@ -53,29 +53,29 @@ class OptimizerSection(Section):
 
     @property
     def judging_size(self) -> int:
-        """Frames per batch where nothing is learned."""
+        """Number of frames per batch in validation and tests."""
         return self.valid_batch_size or self.batch_size
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> OptimizerSection:
         if self.max_epochs is None and self.max_minutes is None and self.max_cpu_minutes is None:
             raise ValueError(
-                "the run has no end; give max_epochs, max_minutes or max_cpu_minutes (the first one reached ends it)"
+                "the run has no budget; give max_epochs, max_minutes or max_cpu_minutes (the first one reached ends it)"
             )
         return self
 
 
 class TrainerSection(Section):
-    """Where and how the run is carried out."""
+    """Device, precision, seed and schedule of checks."""
 
     device: str = "auto"
     """Device: auto (a GPU where there is one), cpu or cuda."""
     n_devices: int = Field(1, ge=1)
-    """Number of devices that train together, each with batches of its own."""
+    """Number of devices that train together, each with its own batches."""
     precision: Precision = "float32"
     """Arithmetic of the network in training."""
     seed: int = Field(0, ge=0)
-    """Seed of first weights, order of frames and everything else that is random."""
+    """Seed of initial weights, order of frames and all other random numbers."""
     early_stop: int | None = Field(None, ge=1)
     """Number of validations without improvement after which the run ends; null for never."""
     compile: bool = False
@@ -94,29 +94,29 @@ class TrainerSection(Section):
 
 
 class CardSection(Section):
-    """What only the author knows and the card of the potential should say."""
+    """Texts by the author for the card."""
 
     title: str | None = None
     """Title of the card."""
     level_of_theory: str | None = None
-    """Method that the reference values are of, such as PBE/def2-SVP."""
+    """Method of the reference values, such as PBE/def2-SVP."""
     data: str | None = None
     """Origin of the data, in words."""
     not_for: str | None = None
-    """Uses that the author warns of."""
+    """Uses that the author warns against."""
     licence: str | None = None
     """Licence of weights and data."""
 
 
 class TrainingRecipe(Section):
-    """What every recipe holds; a kind of recipe adds what is trained, the data and the loss."""
+    """Base of all recipes; each kind adds what is trained, the data and the loss."""
 
     optimizer: OptimizerSection
     """Optimizer, schedule, averaging and the budget of the run."""
     trainer: TrainerSection = TrainerSection()
     """Device, precision and seed."""
     card: CardSection = CardSection()
-    """Words of the author for the card."""
+    """Texts by the author for the card."""
     output: str | None = None
     """Folder of the run, relative to the recipe; `mlff train --output` replaces it."""
 
@@ -135,7 +135,7 @@ class TrainingRecipe(Section):
 
     @classmethod
     def upgraded(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """A recipe as earlier versions had it, in today's keys.
+        """Translate a recipe of earlier versions to today's keys.
 
         Raises:
             ValueError: Old and new keys contradict each other.
@@ -143,34 +143,34 @@ class TrainingRecipe(Section):
         return data
 
     def with_paths(self, change: Callable[[str], str]) -> dict[str, Any]:
-        """A copy of `raw` with other paths; a kind with paths outside of `data.file` and the parts adds its own.
+        """Return a copy of `raw` with other paths; a kind with paths outside `data.file` and the parts extends this.
 
         Args:
-            change: What becomes of a path.
+            change: Function from an old path to a new one.
         """
         raw = copy_plain(self._raw)
         data = raw.get("data")
         if isinstance(data, dict):
-            for key in ("file", *PARTS):  # one file with all parts, or some for each
+            for key in ("file", *PARTS):  # one file with all parts, or files for each
                 if data.get(key) is not None:
                     data[key] = _changed(data[key], change)
         return raw
 
     @property
     def origin(self) -> Path:
-        """The file the recipe was read from."""
+        """File that the recipe was read from."""
         return self._origin
 
     @property
     def raw(self) -> dict[str, Any]:
-        """The recipe as written, with overrides applied and before defaults."""
+        """Recipe as written, with overrides but without defaults."""
         return self._raw
 
     def resolve(self, path: str) -> Path:
-        """Absolute path of a file named in the recipe.
+        """Return the absolute path of a file named in the recipe.
 
         Args:
-            path: As written; relative to the folder of the recipe, `~` and environment variables allowed.
+            path: Path as written, relative to the folder of the recipe; `~` and environment variables are allowed.
 
         Raises:
             RecipeError: An environment variable in the path is not set.
@@ -178,16 +178,16 @@ class TrainingRecipe(Section):
         return (self._origin.parent / self.expanded(path)).resolve()
 
     def expanded(self, path: str) -> str:
-        """A path as written, with `~` and environment variables replaced.
+        """Replace `~` and environment variables in a path.
 
         Raises:
-            RecipeError: An environment variable in the path is not set, or it holds a NUL character.
+            RecipeError: An environment variable in the path is not set, or the path holds a NUL character.
         """
         if "\0" in path:
             raise RecipeError(f"{self._origin}: the path {path!r} holds a NUL character; correct it")
         try:
             expanded = os.path.expandvars(str(Path(path).expanduser()))
-        except RuntimeError as error:  # ~name of nobody
+        except RuntimeError as error:  # unknown user in ~name
             raise RecipeError(f"{self._origin}: the path {path!r} names no home folder ({error}); write it out") from error
         if "$" in expanded:
             raise RecipeError(
@@ -198,7 +198,7 @@ class TrainingRecipe(Section):
 
 
 def _changed(source: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401
-    """A part of the data (a path, a source, or a list of these) with other paths."""
+    """Change the paths in a part of the data (a path, a source, or a list of these)."""
     if isinstance(source, str):
         return change(source)
     if isinstance(source, list):
@@ -213,12 +213,12 @@ def parse_as(kind: type[R], data: dict[str, Any], origin: Path | str) -> R:
     """Check a recipe of one kind, given as a dict.
 
     Args:
-        kind: The class of the recipe.
-        data: The recipe as read from YAML.
-        origin: The file it belongs to, for messages and relative paths.
+        kind: Class of the recipe.
+        data: Recipe as read from YAML.
+        origin: File of the recipe, for messages and relative paths.
 
     Raises:
-        RecipeError: Unknown keys (with the nearest valid one), wrong types, values out of range.
+        RecipeError: There are unknown keys, wrong types or values out of range.
     """
     written = data
     try:
@@ -235,11 +235,11 @@ def parse_as(kind: type[R], data: dict[str, Any], origin: Path | str) -> R:
 
 
 def read_recipe_file(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> dict[str, Any]:
-    """What a recipe file holds, with overrides applied, before it is checked.
+    """Read a recipe file and apply overrides, without checking the recipe.
 
     Args:
         path: YAML file.
-        overrides: `section.key=value` strings that replace what the file says.
+        overrides: `section.key=value` strings that replace values of the file.
 
     Raises:
         RecipeError: The file is missing or is not YAML, or an override leads nowhere.

@@ -1,8 +1,8 @@
-"""The two copies of a recipe that a run leaves: one that runs from the folder of the run, one that ships.
+"""The two copies of a recipe that a run writes: one to run from the folder of the run, one to ship with the result.
 
-Both are the recipe as written with overrides applied. In the folder of the run, paths that were relative to the recipe are
-absolute, so that the copy finds its data. In the folder of a potential, which travels, no path of the machine is left: of an
-absolute path stays the file's name. Paths that begin with an environment variable stay as they are in both.
+Both are the recipe as written with overrides applied. In the folder of the run, relative paths are made absolute, so
+that the copy finds its data. In the folder of the result, which may be given away, absolute paths are reduced to the
+name of the file. Paths that begin with an environment variable are kept in both.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mlff_calc.training.recipe_base import TrainingRecipe
 
 
 def runnable_recipe(recipe: TrainingRecipe, output: Path) -> dict[str, Any]:
-    """A copy that means the same wherever it lies.
+    """Return a copy that can be run from any folder.
 
     Args:
         recipe: The recipe.
-        output: Folder of the run, which the copy names as its output.
+        output: Folder of the run, which becomes the output of the copy.
     """
 
     def anchored(path: str) -> str:
@@ -31,14 +31,14 @@ def runnable_recipe(recipe: TrainingRecipe, output: Path) -> dict[str, Any]:
             return path
         folder = str(recipe.origin.parent)
         if glob.has_magic(path) and not (recipe.origin.parent / path).is_file():
-            folder = glob.escape(folder)  # what looks like a pattern in the folder's own name is none
+            folder = glob.escape(folder)  # the folder's own name is not a pattern
         return os.path.normpath(Path(folder) / path)
 
     return recipe.with_paths(anchored) | {"output": str(output)}
 
 
 def shipped_recipe(recipe: TrainingRecipe) -> dict[str, Any]:
-    """A copy without paths of this machine."""
+    """Return a copy without paths of this machine."""
     raw = recipe.with_paths(without_folder)
     if recipe.output is not None:
         raw["output"] = without_folder(recipe.output)
@@ -46,12 +46,12 @@ def shipped_recipe(recipe: TrainingRecipe) -> dict[str, Any]:
 
 
 def without_folder(path: str) -> str:
-    """The name of the file where `path` begins at the root or in a home folder; else `path` as it is."""
+    """Return only the name of the file where `path` is absolute or in a home folder; otherwise return `path`."""
     return Path(path).name if path.startswith("~") or Path(path).is_absolute() else path
 
 
 def shipped_command(command: str) -> str:
-    """A command line without paths of this machine."""
+    """Return a command line without paths of this machine."""
     words = []
     for word in shlex.split(command):
         option, sign, value = word.partition("=")
@@ -60,5 +60,5 @@ def shipped_command(command: str) -> str:
 
 
 def as_yaml(recipe: dict[str, Any]) -> str:
-    """YAML text with the sections in the order they were written."""
+    """Format a recipe as YAML, with its sections in their order."""
     return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)

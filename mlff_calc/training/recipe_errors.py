@@ -1,4 +1,4 @@
-"""Turns pydantic's findings about a recipe into messages that name the file, the key, the value and the cure."""
+"""Translation of pydantic's findings about a recipe into messages that name file, key, value and cure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlff_calc.training.kind_names import kinds
 
 
 def proposal(word: str, choices: list[str]) -> str:
-    """Text that proposes the choice nearest to `word`, and lists them all."""
+    """Propose the choice nearest to `word`, and lists them all."""
     near, listed = nearest(word, choices, cutoff=0.5), ", ".join(choices)
     return f"did you mean {near!r}? (known here: {listed})" if near else f"known here: {listed}"
 
@@ -55,7 +55,7 @@ def _place_before(path: list[int | str], data: dict[str, Any], written: dict[str
 
 
 def _path_in_data(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> list[int | str]:  # noqa: ANN401
-    """The keys of a finding that stand in the data; drops the tags pydantic adds for the members of a union."""
+    """Reduce the location of a finding to keys in the data, dropping pydantic's tags for members of a union."""
     path: list[int | str] = []
     place = data
     for index, part in enumerate(loc):
@@ -70,7 +70,7 @@ def _path_in_data(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> li
 
 
 def _fields_at(path: list[int | str], model: type[BaseModel]) -> list[str]:
-    """Keys of the section that a dotted path leads to."""
+    """List the keys of the section at a path."""
     for part in path:
         if isinstance(part, int):
             continue  # an entry of a list of sections

@@ -1,4 +1,4 @@
-"""What recipes of a kind may hold: as JSON schema for editors, and as a page of the documentation."""
+"""The schema of recipes: as JSON schema for editors, and as a page of the documentation."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _UNIT = re.compile(r"\s*\[(?P<unit>[^][]+)\](?=\.?$)")
 
 
 def recipe_schema(kind: str) -> dict[str, Any]:
-    """JSON schema of the recipes of a kind.
+    """Return the JSON schema of the recipes of a kind.
 
     Args:
         kind: Name of the kind.
 
     Raises:
-        OptionError: There is no such kind, or the package that brings it is broken.
+        OptionError: There is no such kind, or the package that provides it is broken.
     """
     return {"$schema": DRAFT} | task_of(kind).recipe.model_json_schema()
 
 
 def recipe_page() -> str:
-    """Every key of the recipes of all kinds with default, unit and meaning, as Markdown."""
+    """Write the page of all keys of all kinds, with default, unit and meaning, as Markdown."""
     lines = [
         "# Keys of a recipe",
         "",
         "A recipe is a YAML file; `mlff train --example KIND` writes a commented one. `mlff train --schema KIND` prints the",
-        "JSON schema of a kind, by which editors complete and check keys. Where there is no default, the key is needed.",
-        "`python docs/write_recipe_keys.py` makes this page from the schema.",
+        "JSON schema of a kind, which editors use to complete and check keys. A key without a default is required.",
+        "This page is written by `python docs/write_recipe_keys.py`.",
     ]
     told: dict[str, str] = {}
     for kind in kinds():
@@ -52,7 +52,7 @@ def recipe_page() -> str:
 
 
 def _options(option: dict[str, Any], told: dict[str, str]) -> list[str]:
-    """The table of a backbone's options; where it was `told` before, the rows in which this one differs."""
+    """Table of a backbone's options, or only the rows that differ if a table of the same name is in `told`."""
     backbone, own = option["if"]["properties"]["name"]["const"], option["then"]["properties"]
     head, line, *rows = _table({"properties": {key: one for key, one in own.items() if key != "name"}}, {})
     name = f"Options of `{backbone}`"
@@ -67,19 +67,19 @@ def _anchor(path: str) -> str:
 
 
 def _about(schema: dict[str, Any]) -> list[str]:
-    """First paragraph of a class's docstring."""
+    """Return the first paragraph of a class's docstring, on one line."""
     return [" ".join(schema.get("description", "").split("\n\n")[0].split())]
 
 
 def _resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    """What a reference refers to."""
+    """Follow references to the schema they refer to."""
     while "$ref" in schema:
         schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
     return schema
 
 
 def _choices(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """The schemas of which a value may be one, those of the entries of lists among them."""
+    """List the alternative schemas of a value, including those of the entries of lists."""
     found: list[dict[str, Any]] = []
     for one in schema.get("anyOf", [schema]):
         found += _choices(one["items"]) if one.get("type") == "array" and one.get("items") else [one]
@@ -87,7 +87,7 @@ def _choices(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _sections(schema: dict[str, Any], whole: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Sections below a schema with their paths, each kind of section once below one parent."""
+    """Iterate over the sections below a schema with their paths, each kind of section once per parent."""
     told: list[int] = []
     for name, value in schema.get("properties", {}).items():
         for choice in _choices(value):
@@ -100,7 +100,7 @@ def _sections(schema: dict[str, Any], whole: dict[str, Any], path: str = "") -> 
 
 
 def _table(schema: dict[str, Any], whole: dict[str, Any]) -> list[str]:
-    """A table of the keys of a section."""
+    """Table of the keys of a section."""
     lines = ["| key | values | default | unit | meaning |", "|---|---|---|---|---|"]
     needed = schema.get("required", [])
     for name, value in schema["properties"].items():
@@ -114,12 +114,12 @@ def _table(schema: dict[str, Any], whole: dict[str, Any]) -> list[str]:
 
 
 def _written(value: Any) -> str:  # noqa: ANN401
-    """A value in a recipe; a section that is left out has its defaults, as an empty one has."""
+    """Write a value as in a recipe; a missing section has the defaults of an empty one."""
     return value if isinstance(value, str) else "{}" if isinstance(value, dict) else json.dumps(value)
 
 
 def _values(schema: dict[str, Any], whole: dict[str, Any]) -> str:
-    """What a value may be, in a few words."""
+    """Describe the valid values in a few words."""
     schema = _resolved(schema, whole)
     if "enum" in schema or "const" in schema:
         return ", ".join(f"`{_written(one)}`" for one in schema.get("enum", [schema.get("const")]))

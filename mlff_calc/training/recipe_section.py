@@ -1,4 +1,4 @@
-"""What every section of a recipe has in common."""
+"""The base class of all sections of a recipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
-    """A part of a recipe: keys that are not declared are refused, and so are `true` and `false` in place of a number."""
+    """A section of a recipe. Unknown keys are refused, and so are `true` and `false` in place of a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -17,5 +17,5 @@ class Section(BaseModel):
     def _a_switch_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
         annotation = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and {int, float} & {annotation, *get_args(annotation)}:
-            raise ValueError("true and false are no numbers; give a number")
+            raise ValueError("true and false are not numbers; give a number")
         return value

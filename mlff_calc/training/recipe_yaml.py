@@ -1,4 +1,4 @@
-"""YAML text to plain data, with the same strictness for recipe files and for overrides on the command line."""
+"""Parsing YAML to plain data, with the same strictness for recipe files and command-line overrides."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mlff_calc.bounded import MAX_DEPTH
 from mlff_calc.errors import RecipeError
 
 MAX_TEXT = 1 << 20
-"""Characters of a recipe."""
+"""Largest number of characters in a recipe; raising it lets larger files be parsed."""
 MAX_PLACES = 100_000
-"""Values of a recipe after its aliases are written out."""
+"""Largest number of values in a recipe after aliases are expanded; raising it admits larger recipes."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML loader that refuses a key given twice (the standard one keeps the last silently), and depth without end."""
+    """YAML loader that refuses duplicate keys (the standard one silently keeps the last) and unbounded depth."""
 
     depth = 0
 
@@ -56,7 +56,7 @@ def read_yaml(text: str, origin: str) -> dict[str, Any]:
     """Parse YAML text that must hold a mapping.
 
     Raises:
-        RecipeError: Not YAML, a key given twice, or not a mapping; names the line.
+        RecipeError: The text is not YAML or not a mapping, or a key is given twice; the message names the line.
     """
     data = _load_yaml(text, origin)
     if not isinstance(data, dict):
@@ -65,7 +65,7 @@ def read_yaml(text: str, origin: str) -> dict[str, Any]:
 
 
 def _load_yaml(text: str, place: str, *, lines: bool = True) -> Any:  # noqa: ANN401
-    """Whatever YAML text holds; a RecipeError with place and line where it cannot be read."""
+    """Parse YAML text of any content; raises a RecipeError with place and line where it cannot be read."""
     cure = "; put words with special characters in quotes, and close every bracket"
     if len(text) > MAX_TEXT:
         raise RecipeError(f"{place}: has {len(text)} characters, and a recipe has at most {MAX_TEXT}; is it the right file?")
@@ -76,19 +76,19 @@ def _load_yaml(text: str, place: str, *, lines: bool = True) -> Any:  # noqa: AN
         return copy_plain(data)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if lines and error.problem_mark else ""
-        cure = "" if type(error) is yaml.MarkedYAMLError else cure  # ours name their own
+        cure = "" if type(error) is yaml.MarkedYAMLError else cure  # these errors contain their own cure
         raise RecipeError(f"{place}{line}: not readable as YAML: {error.problem}{cure}") from error
     except RecipeError:
         raise
     except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        # beside its own errors, PyYAML lets through what dates, tagged numbers and tags on the wrong values raise
+        # Apart from its own errors, PyYAML passes on those of dates, tagged numbers and misplaced tags.
         raise RecipeError(f"{place}: not readable as YAML: {' '.join(str(error).split())}{cure}") from error
     except RecursionError as error:
         raise RecipeError(f"{place}: a YAML alias holds itself; write the section out") from error
 
 
 def _count(data: Any, left: int) -> int:  # noqa: ANN401
-    """`left` less the values in dicts and lists, as often as aliases name them; 0 or less where there are more."""
+    """Return `left` minus the number of values in dicts and lists, counted once per alias; stops at 0 or below."""
     for value in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
         left = _count(value, left - 1)
         if left <= 0:
@@ -97,10 +97,10 @@ def _count(data: Any, left: int) -> int:  # noqa: ANN401
 
 
 def apply_overrides(data: dict[str, Any], overrides: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """A copy of `data` with `section.key=value` overrides applied; values are read as YAML.
+    """Return a copy of `data` with `section.key=value` overrides applied; values are read as YAML.
 
     Raises:
-        RecipeError: An override is not `key=value`, or leads through something that is not a section.
+        RecipeError: An override is not `key=value`, or passes through a value that is not a section.
     """
     data = copy_plain(data)
     for override in overrides:
@@ -120,7 +120,7 @@ def apply_overrides(data: dict[str, Any], overrides: list[str] | tuple[str, ...]
 
 
 def copy_plain(data: Any) -> Any:  # noqa: ANN401
-    """A deep copy of dicts and lists, as YAML gives them, in which no two places share a part."""
+    """Return a deep copy of dicts and lists from YAML in which no two places share an object."""
     if isinstance(data, dict):
         return {key: copy_plain(value) for key, value in data.items()}
     return [copy_plain(value) for value in data] if isinstance(data, list) else data

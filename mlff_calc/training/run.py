@@ -1,4 +1,4 @@
-"""A training run from recipe to result, of every kind: check everything, fit, judge, draw, write."""
+"""A training run of any kind, from recipe to result: check everything, fit, judge, draw, write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run gave.
+    """Result of a training run.
 
     Attributes:
         kind: Name of the kind that was trained.
@@ -54,7 +54,7 @@ class TrainingResult:
     notes: list[str] = field(default_factory=list)
 
     def summary(self, notes: bool = True) -> str:
-        """A few lines for the user; with the decisions about the data unless `notes` is false."""
+        """Summarize the run in a few lines, including the decisions about the data unless `notes` is False."""
         head = f"{self.weights} weights, trained in {self.minutes:.1f} minutes; errors on the {self.judged} {self.items}:"
         shown = self.notes if notes else []
         return "\n".join([head, self.report.as_text(), *shown, f"{self.kind}: {self.model}"])
@@ -70,27 +70,27 @@ def train(
     command: str = "",
     show_bar: bool = False,
 ) -> TrainingResult:
-    """Train what a recipe describes. Everything is checked before anything is written.
+    """Train the network that a recipe describes. Everything is checked before anything is written.
 
     Args:
-        recipe: A recipe or its file.
+        recipe: Recipe, or its file.
         overrides: `section.key=value` replacements (only with a file).
         output: Folder of the run; the recipe's own `output` by default.
-        resume: Go on with the run in that folder; by epochs and on the CPU it ends with the same weights, bit for bit, as a
-            run that was never interrupted.
-        overwrite: Replace a run that is there.
+        resume: Whether to continue the run in that folder. With a budget in epochs and on the CPU it ends with the same
+            weights, bit for bit, as an uninterrupted run.
+        overwrite: Whether to replace an existing run.
         command: Command line for the record.
-        show_bar: Draw a progress bar where standard error is a terminal.
+        show_bar: Whether to draw a progress bar where standard error is a terminal.
 
     Raises:
-        RecipeError: The recipe is wrong, or asks for labels or files that are not there.
-        OptionError: A device that is not there, fewer samples than devices, a kind whose package is broken.
-        DatasetError: Data that cannot be read, or parts that do not go together.
+        RecipeError: The recipe is invalid, or needs labels or files that are missing.
+        OptionError: A device is missing, there are fewer samples than devices, or the package of a kind is broken.
+        DatasetError: Data cannot be read, or the parts do not fit together.
         StructureError: A sample cannot be a graph.
-        TrainingError: A loss that is not finite; a folder that holds another run, or where another process runs; one
-            that was moved or deleted during the run.
-        KeyboardInterrupt: Ctrl-C; the run can be resumed.
-        OSError: Something cannot be written.
+        TrainingError: A loss is not finite, or the folder holds another run, is used by another process, or was moved
+            or deleted during the run.
+        KeyboardInterrupt: Ctrl-C was pressed; the run can be resumed.
+        OSError: A file cannot be written.
     """
     if not isinstance(recipe, TrainingRecipe):
         recipe = load_recipe(recipe, overrides)
@@ -128,7 +128,7 @@ def train(
 
 
 def _example(task: Task[Any, Any], recipe: TrainingRecipe, ready: Prepared) -> Batch | None:
-    """The batch to compile on, where the recipe asks for compiled code."""
+    """Return the batch to compile on, where the recipe asks for compilation."""
     if not recipe.trainer.compile:
         return None
     if ready.example is None:
@@ -140,7 +140,7 @@ def _example(task: Task[Any, Any], recipe: TrainingRecipe, ready: Prepared) -> B
 
 
 def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) -> Path:
-    """Write what was found and what was trained."""
+    """Write errors, plots, network and record."""
     from mlff_calc.training.plots import learning_curve
 
     recipe, best, report, fitted = outcome.recipe, outcome.network, outcome.report, outcome.fitted
@@ -174,7 +174,7 @@ def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) 
 
 
 def _judgement(outcome: Outcome[Any, Any]) -> Mapping[str, Any]:
-    """What `evaluation.json` holds."""
+    """Content of `evaluation.json`."""
     report: Report = outcome.report
     notes = {"notes": list(outcome.notes)} if outcome.notes else {}
     return {"part": outcome.judged} | report.as_dict() | notes

@@ -1,4 +1,4 @@
-"""Who may write into the folder of a run, and whether a run in it may be resumed."""
+"""Rules of the folder of a run: which run may write there, and whether a run in it may be resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mlff_calc.training.recipe_copies import as_yaml, runnable_recipe
 from mlff_calc.training.recipe_yaml import read_yaml
 from mlff_calc.whole_files import leftovers, write_whole
 
-# keys that a resumed run may change: they do not touch what is computed; data files are compared by their content
+# Keys that a resumed run may change, since they do not affect results; data files are compared by content.
 FREE_KEYS = (
     "output",
     "card",
@@ -47,19 +47,20 @@ _OWN = (
     "failure.txt",
 )
 ORIGIN = "reference_energies"
-"""Entry of the record where a run says how it read its data; records of older versions lack it."""
+"""Entry of the record that says where reference energies come from; records of older versions lack it."""
 _OLD_WAYS = ((ORIGIN, "auto", "fit"), ("data.keep_isolated_atoms", False, True))
 
 
 def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, overwrite: bool) -> bool:
-    """Decide whether a run may use the folder; writes nothing.
+    """Decide whether a run may use the folder. Nothing is written.
 
     Returns:
         Whether there is a run to resume.
 
     Raises:
-        TrainingError: There is a run and neither `resume` nor `overwrite` is set, or nothing to resume, or it is finished.
-        RecipeError: The run to resume had another recipe; names the keys.
+        TrainingError: There is a run and neither `resume` nor `overwrite` is set, there is nothing to resume, or the
+            run is finished.
+        RecipeError: The run to resume had another recipe; the message names the keys.
     """
     if resume and overwrite:
         raise RecipeError("--resume and --overwrite exclude each other; give one of them")
@@ -71,7 +72,7 @@ def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, ove
         if there and not overwrite and not begun:
             raise TrainingError(f"{folder.path}: holds a run already; go on with --resume, replace it with --overwrite")
         if not there and folder.path.is_dir() and set(folder.path.iterdir()) - {folder.path / LOCK, *_leftovers(folder)}:
-            if folder.record.is_file():  # another run began while this one looked
+            if folder.record.is_file():  # another run began in the meantime
                 return check_folder(folder, recipe, resume=resume, overwrite=overwrite)
             raise TrainingError(f"{folder.path}: is not empty and not a run; give another --output")
         return False
@@ -84,7 +85,7 @@ def check_folder(folder: RunFolder, recipe: TrainingRecipe, *, resume: bool, ove
 
 
 def look(folder: RunFolder) -> tuple[object, ...]:
-    """What tells a run and its progress from any other: the contents of `run.json` and which file `last.ckpt` is."""
+    """Return a fingerprint of a run and its progress: the content of `run.json` and the identity of `last.ckpt`."""
     try:
         record = hashlib.sha256(folder.record.read_bytes()).hexdigest()
     except OSError:
@@ -98,24 +99,24 @@ def look(folder: RunFolder) -> tuple[object, ...]:
 
 @contextmanager
 def hold_folder(folder: RunFolder, seen: tuple[object, ...]) -> Iterator[FolderLock]:
-    """Hold the folder, made where there is none, for one run.
+    """Lock the folder, creating it if necessary, for one run.
 
     Args:
         folder: Folder of the run.
-        seen: What `look` gave before `check_folder` decided that the run may use the folder.
+        seen: Result of `look` before `check_folder` allowed the run to use the folder.
 
     Yields:
         The lock, which knows where the folder is.
 
     Raises:
-        TrainingError: Another process runs there, or another run has written there since.
+        TrainingError: Another process uses the folder, or another run has written there since.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder.path, error=TrainingError) as lock:
         if look(folder) != seen:
             raise TrainingError(
-                f"{folder.path}: another run has written there since this one looked, so it was not started and changed "
-                "nothing; give the same command again to decide by what is there now, or another --output"
+                f"{folder.path}: another run has written there in the meantime, so this one was not started and changed "
+                "nothing; repeat the command to decide by the present content, or give another --output"
             )
         yield lock
 
@@ -137,14 +138,14 @@ def _refuse_other_recipe(folder: RunFolder, recipe: TrainingRecipe) -> None:
 
 
 def _left_open(key: str, before: object, now: object) -> bool:
-    """Whether a key says how an older run read its data, which neither its record nor its recipe had to say."""
+    """Whether a key describes how an older run read its data, where neither its record nor its recipe says so."""
     if key.endswith("units.forces"):
         return before is None
     return (key, before, now) in _OLD_WAYS
 
 
 def _free(key: str) -> bool:
-    key = re.sub(r"^(data\.\w+)\.\d+\.", r"\1.", key)  # one of several sources
+    key = re.sub(r"^(data\.\w+)\.\d+\.", r"\1.", key)  # number of a source in a list
     return any(key == free or key.startswith(free + ".") for free in FREE_KEYS)
 
 
@@ -160,10 +161,10 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401
 
 
 def check_data_unchanged(folder: RunFolder, data: dict[str, dict[str, Any]]) -> None:
-    """Refuse to resume on other data.
+    """Refuse to resume with changed data.
 
     Raises:
-        TrainingError: A file differs from the one the run started with.
+        TrainingError: A file differs from the one that the run started with.
     """
     before = folder.read_record().get("data", {})
     for part, now in data.items():
@@ -176,13 +177,13 @@ def check_data_unchanged(folder: RunFolder, data: dict[str, dict[str, Any]]) -> 
 
 
 def _leftovers(folder: RunFolder) -> list[Path]:
-    """What a killed process was writing: files and folders under temporary names."""
+    """Temporary files and folders that a killed process left."""
     found = leftovers(folder.path, _OWN) + leftovers(folder.checkpoints, ["*.ckpt"])
     return found + [path for name in kinds() for path in folder.path.glob(f".{name}-*") if path.is_dir()]
 
 
 def remove_leftovers(folder: RunFolder) -> None:
-    """Remove what a killed process was writing."""
+    """Remove temporary files and folders that a killed process left."""
     for path in _leftovers(folder):
         if path.is_dir():
             shutil.rmtree(path)
@@ -199,18 +200,18 @@ def set_up_folder(
     resume: bool,
     decided: dict[str, Any] | None = None,
 ) -> None:
-    """Make a folder that is held ready for its run: begin it, or check that a run that goes on finds the data it had.
+    """Prepare a locked folder: begin a new run, or check that a resumed run finds its data unchanged.
 
     Args:
-        folder: Folder of the run, held.
-        recipe: Of the run.
+        folder: Folder of the run, locked.
+        recipe: Recipe of the run.
         data: Fingerprints of the data by part.
-        command: For the record.
-        resume: What `check_folder` said.
-        decided: What else the record of a new run says, see `decisions`.
+        command: Command line, for the record.
+        resume: Result of `check_folder`.
+        decided: Further entries for the record of a new run, see `Task.decisions`.
 
     Raises:
-        TrainingError: The data of a run that goes on have changed.
+        TrainingError: The data of a resumed run have changed.
     """
     if resume:
         check_data_unchanged(folder, data)
@@ -220,7 +221,7 @@ def set_up_folder(
 
 
 def _kinds_before(folder: RunFolder) -> list[str]:
-    """The kind of the run that is there; all kinds where its record does not say, as those of earlier versions."""
+    """Kind of the run in the folder; all kinds where the record does not say, as in earlier versions."""
     try:
         kind = folder.read_record().get("kind")
     except TrainingError:
@@ -231,16 +232,16 @@ def _kinds_before(folder: RunFolder) -> list[str]:
 def _drawings(kind: str) -> tuple[str, ...]:
     try:
         return task_of(kind).drawings
-    except OptionError:  # its package is broken, which is no reason not to train another kind
+    except OptionError:  # a broken package of one kind must not block others
         return ()
 
 
 def start_folder(
     folder: RunFolder, recipe: TrainingRecipe, data: dict[str, Any], command: str, decided: dict[str, Any] | None = None
 ) -> None:
-    """Make the folder of a new run. Files of an older run and the folder of its kind are removed, all else is left alone.
+    """Begin a new run in the folder. Files of an older run and the folder of its kind are removed; everything else is kept.
 
-    The record comes first and last: where this is interrupted, the folder is known as one that a run may begin in.
+    The record is written first and last, so that after an interruption the folder is known to be free for a run.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     before = _kinds_before(folder)

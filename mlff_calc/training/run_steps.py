@@ -1,4 +1,4 @@
-"""Steps of a run that are the same whatever is trained."""
+"""Steps of a run that are common to all kinds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def check_compiler(recipe: TrainingRecipe) -> None:
-    """Make sure that there is a compiler where the recipe asks for compiled code.
+    """Check that there is a compiler where the recipe asks for compilation.
 
     Raises:
-        RecipeError: There is none.
+        RecipeError: There is no compiler.
     """
     if not recipe.trainer.compile:
         return
@@ -32,10 +32,10 @@ def check_compiler(recipe: TrainingRecipe) -> None:
 
 
 def output_folder(recipe: TrainingRecipe, output: Path | str | None) -> RunFolder:
-    """The folder of the run: `output`, or what the recipe says.
+    """Return the folder of the run: `output`, or that of the recipe.
 
     Raises:
-        RecipeError: Neither says where.
+        RecipeError: Neither names a folder.
     """
     if output is not None:
         return RunFolder(Path(output).absolute())
@@ -45,10 +45,10 @@ def output_folder(recipe: TrainingRecipe, output: Path | str | None) -> RunFolde
 
 
 def best_network(network: Network, folder: RunFolder) -> Network:
-    """A copy of a potential or propagator on the CPU, in evaluation mode, with the averaged weights of the best epoch.
+    """Return a copy of a network on the CPU, in evaluation mode, with the averaged weights of the best epoch.
 
     Raises:
-        TrainingError: `best.ckpt` is not there, damaged or of another network.
+        TrainingError: `best.ckpt` is missing, damaged or of another network.
     """
     source: Any = network
     best: Network = source.to_precision(source.precision).cpu()

@@ -1,4 +1,4 @@
-"""Batches of graphs that are made when they are drawn, within a memory of fixed size, for data larger than memory."""
+"""Batches of graphs that are made on demand, with a cache of limited size, for data larger than memory."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mlff_calc.training.data import Batch
 from mlff_calc.training.packed import joined
 
 CACHE_BYTES = 256 * 1024**2
-"""Largest size of the graphs that are kept. Raising it saves making graphs again where the data are not much larger."""
+"""Largest size of the cached graphs in bytes. Raising it makes graphs less often where data are not much larger."""
 
 Labelled = tuple[Graph, Mapping[str, Tensor]]
 
 
 class StreamedFrames:
-    """A source of batches whose graphs are made one by one; those that were used last are kept.
+    """Source of batches whose graphs are made one by one; the most recently used ones are cached.
 
     Args:
-        make: Function that gives graph and labels of the frame of a number, all frames with the same keys.
+        make: Function that returns graph and labels of a frame by its number; all frames have the same keys.
         n_frames: Number of frames.
         weights: Weights of each frame in the terms of the loss, by label; None where all are 1.
-        cache_bytes: Largest size of the graphs that are kept.
+        cache_bytes: Largest size of the cached graphs in bytes.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class StreamedFrames:
         return self._n
 
     def batch(self, frames: Sequence[int], epoch: int = 0, generator: torch.Generator | None = None) -> Batch:
-        """The named frames as one batch; it is the same in every epoch."""
+        """Return the given frames as one batch, the same in every epoch."""
         del epoch, generator
         found = [self.frame(frame) for frame in frames]
         weights = None if self.weights is None else [self.weights[frame] for frame in frames]

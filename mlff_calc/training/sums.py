@@ -1,4 +1,4 @@
-"""Sums of absolute and squared errors from which MAE and RMSE follow; they stay on the device until they are read."""
+"""Sums of absolute and squared errors for MAE and RMSE; they stay on the device until they are read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mlff_calc.graph.keys import get_key
 from mlff_calc.potential.keys import ENERGY
 
 PER_ATOM = "_per_atom"
-"""End of the name of a quantity that was divided by the number of atoms."""
+"""Suffix of quantities that were divided by the number of atoms."""
 EXTENSIVE = (ENERGY,)
-"""Labels whose errors are told per atom as well."""
+"""Labels whose errors are also reported per atom."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Errors:
     Attributes:
         mae: Mean absolute error, in `unit`.
         rmse: Root mean square error, in `unit`.
-        count: How many numbers were compared.
-        unit: Thousandths of the unit inside: meV, meV/atom, meV/Angstrom, meV/Angstrom^3.
+        count: Number of compared values.
+        unit: Unit of `mae` and `rmse`: meV, meV/atom, meV/Angstrom, meV/Angstrom^3, or the label's own.
     """
 
     mae: float
@@ -48,7 +48,7 @@ class ErrorSums:
         return [name for name in self.rows if not name.endswith(PER_ATOM)]
 
     def add(self, outputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], n_atoms: Tensor) -> None:
-        """Add the errors of a batch for all labels that are among the outputs.
+        """Add the errors of a batch, for all labels that are among the outputs.
 
         Args:
             outputs: Outputs of the network, in the shapes and units of the labels.
@@ -65,21 +65,21 @@ class ErrorSums:
 
     @classmethod
     def of_frame(cls, predicted: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], n_atoms: int) -> ErrorSums:
-        """The sums of one frame: `energy` [] eV, `forces` [n_atoms, 3] eV/Angstrom, `stress` [3, 3] eV/Angstrom^3."""
+        """Sums of one frame: `energy` [] eV, `forces` [n_atoms, 3] eV/Angstrom, `stress` [3, 3] eV/Angstrom^3."""
         found = cls()
         outputs, known = ({k: torch.as_tensor(v).double() for k, v in each.items()} for each in (predicted, labels))
         found.add(outputs, known, torch.tensor(n_atoms))
         return found
 
     def merge(self, other: ErrorSums) -> None:
-        """Add the sums of another."""
+        """Add other sums to these."""
         for name, row in other.rows.items():
             self.rows[name] = self.rows[name] + row if name in self.rows else row
 
     def add_pairs(self, name: str, output: Tensor, label: Tensor) -> None:
-        """Add the errors of `output` against `label`, both of one shape.
+        """Add the errors of `output` against `label`, both of the same shape.
 
-        Only a label that is NaN (there is none) does not count; an output that is NaN makes the errors NaN.
+        A NaN in `label` means that there is no label, and is skipped. A NaN in `output` makes the errors NaN.
         """
         present = ~torch.isnan(label)
         error = torch.where(present, output - label, torch.zeros_like(label))
@@ -91,7 +91,7 @@ class ErrorSums:
         self.rows = {name: reduce(row) for name, row in self.rows.items()}
 
     def errors(self) -> dict[str, Errors]:
-        """MAE and RMSE of each quantity that had labels, by name; of energies and what follows from them in thousandths."""
+        """Compute MAE and RMSE of each quantity that had labels; quantities in eV are given in thousandths (meV)."""
         found: dict[str, Errors] = {}
         for name in sorted(self.rows):
             absolute, squared, count = self.rows[name].tolist()

@@ -1,4 +1,4 @@
-"""What a trainable kind brings: a `Task`. `run.train` carries it out, and the commands know no kind by name.
+"""The interface of a trainable kind, `Task`. `run.train` carries it out, and the commands know no kind by name.
 
 The name of a kind is the section of its recipes, the `kind` in the header of its files and the folder of its result.
 """
@@ -28,31 +28,31 @@ class Report(Protocol):
     """Errors of a trained network."""
 
     def as_text(self) -> str:
-        """A table of plain text."""
+        """Return the errors as a table of plain text."""
         ...
 
     def as_dict(self) -> dict[str, Any]:
-        """The same, fit for JSON."""
+        """Return the errors as plain values for JSON."""
         ...
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table of the card: the heads of its columns, then its rows."""
+        """Return the table of the card: its headings, then its rows."""
         ...
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains, and on what.
+    """Network, objective and batches of a run, ready for training.
 
     Attributes:
         network: Network with `precision`, `to_precision` and `save`, trained in place.
         objective: What the network learns.
         train: Source of training batches.
         valid: Source of validation batches.
-        bad_batch: Function that takes the folder of the run and returns the reporter of a batch whose loss is not finite.
+        bad_batch: Function from the folder of the run to the reporter of a batch whose loss is not finite.
         table: Text about the data that were read, for the log.
         notes: Decisions about the data, a sentence each.
-        example: Numbers of the training frames that compiled code is made for and compared on, such as `range(8)`; None
+        example: Numbers of the training frames that compiled code is made for and checked on, such as `range(8)`; None
             where the network is not compiled for training.
     """
 
@@ -68,13 +68,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Outcome(Generic[R, P]):
-    """What a run came to, for its card.
+    """Results of a run, for its card.
 
     Attributes:
         recipe: Recipe of the run.
         network: Result of the run, on the CPU, with the averaged weights of the best epoch.
         parts: Data by part.
-        fitted: Epochs and time.
+        fitted: Epochs and time of the fit.
         report: Errors on the samples of `judged`.
         judged: Part that was judged: `test`, or `valid` where there is no test part.
         command: Command line of the run.
@@ -100,9 +100,9 @@ class Task(ABC, Generic[R, P]):
         example: Commented recipe.
         items: Plural noun for the samples of a part, such as frames.
         drawings: Names of the files in the folder of a run that `plots` writes.
-        options: Names of options of `mlff eval` that the kind takes beside device, precision and batch size: of `plot`,
-            `keys`, `units`, `index`, `part`, `format`, `output` and `overwrite`, `horizon`, `start`, `hops`, `heavy_atoms`,
-            `neighbors`, `limit` and `trust`.
+        options: Names of options of `mlff eval` that the kind takes besides device, precision and batch size: of
+            `plot`, `keys`, `units`, `index`, `part`, `format`, `output` and `overwrite`, `horizon`, `start`, `hops`,
+            `heavy_atoms`, `neighbors`, `limit` and `trust`.
     """
 
     name: ClassVar[str]
@@ -114,19 +114,19 @@ class Task(ABC, Generic[R, P]):
 
     @abstractmethod
     def read(self, recipe: R) -> dict[str, P]:
-        """The data by part: `train`, `valid`, and `test` where there is one; checked.
+        """Read and check the data by part: `train`, `valid`, and `test` where there is one.
 
         Raises:
-            RecipeError: The recipe asks for labels or files that are not there.
-            DatasetError: Data that cannot be read, or parts that do not go together.
+            RecipeError: The recipe needs labels or files that are missing.
+            DatasetError: Data cannot be read, or the parts do not fit together.
         """
 
     @abstractmethod
     def fingerprints(self, recipe: R, parts: Mapping[str, P]) -> dict[str, dict[str, Any]]:
-        """What a resumed run must find unchanged, by part."""
+        """Return fingerprints of the data by part, which a resumed run must find unchanged."""
 
     def decisions(self, recipe: R, parts: Mapping[str, P]) -> dict[str, Any]:
-        """Decisions that the recipe leaves to the data, for the record of the run."""
+        """Return the decisions that the recipe leaves to the data, for the record of the run."""
         del recipe, parts
         return {}
 
@@ -138,49 +138,49 @@ class Task(ABC, Generic[R, P]):
         data: Mapping[str, Any],
         decided: Mapping[str, Any],
     ) -> None:
-        """Refuse to go on with a run whose data are read in another way than when it began.
+        """Refuse to resume a run whose data are now read differently.
 
         Args:
-            folder: Of the run.
-            record: What the run wrote of itself.
-            recipe: As it is now.
-            data: From `fingerprints`, now.
-            decided: From `decisions`, now.
+            folder: Folder of the run.
+            record: Record of the run.
+            recipe: Present recipe.
+            data: Present result of `fingerprints`.
+            decided: Present result of `decisions`.
 
         Raises:
-            TrainingError: Something differs; names it and the cure.
+            TrainingError: Something differs; the message names it and the cure.
         """
 
     @abstractmethod
     def prepare(self, recipe: R, parts: Mapping[str, P]) -> Prepared:
-        """The network and its batches. Nothing is written.
+        """Build the network, its objective and its batches. Nothing is written.
 
         Raises:
-            RecipeError: An option of the network that is out of range.
+            RecipeError: An option of the network is out of range.
         """
 
     @abstractmethod
     def judge(self, recipe: R, network: Any, samples: P) -> Report:  # noqa: ANN401
-        """Errors on the samples of a part."""
+        """Compute the errors on the samples of a part."""
 
     @abstractmethod
     def card(self, outcome: Outcome[R, P]) -> str:
-        """The card as Markdown."""
+        """Write the card as Markdown."""
 
     def finish(self, network: Any, parts: Mapping[str, P]) -> None:  # noqa: ANN401
-        """Add to the network what its file shall say of the training data."""
+        """Add to the network what its file should say about the training data."""
 
     def plots(self, folder: RunFolder, report: Any, what: str) -> None:  # noqa: ANN401
-        """Draw more than the learning curve, which every run has.
+        """Draw plots besides the learning curve, which every run has.
 
         Args:
-            folder: Of the run.
-            report: What `judge` gave.
-            what: What it was judged on, in words.
+            folder: Folder of the run.
+            report: Result of `judge`.
+            what: Description of the judged samples.
         """
 
     def provenance(self, recipe: R, parts: Mapping[str, P]) -> dict[str, Any]:
-        """What the header says of the training beside data, command, time and machine."""
+        """Return entries for the header besides data, command, time and machine."""
         del recipe, parts
         return {}
 
@@ -195,13 +195,13 @@ class Task(ABC, Generic[R, P]):
         precision: str | None,
         **asked: Any,  # noqa: ANN401
     ) -> Report:
-        """Errors of a trained network of this kind on files, as `mlff eval` asks for them.
+        """Compute the errors of a trained network of this kind on files, for `mlff eval`.
 
         Args:
-            model: Folder of the network, or a name it ships under.
-            data: Files.
-            batch_size: Samples evaluated at once; None for the kind's own.
-            device: `auto`, `cpu`, `cuda`, `cuda:N`.
-            precision: None for the kind's own.
-            **asked: Options of the command that were given, all of them in `options`.
+            model: Folder of the network, or name of a shipped one.
+            data: Data files.
+            batch_size: Number of samples evaluated at once; None for the kind's default.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            precision: Precision; None for the kind's default.
+            **asked: Options given to the command, all of them in `options`.
         """

@@ -116,7 +116,7 @@ def test_one_atom_no_edges_and_coincident_atoms(l_max: int) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("l_max", 2, "l_max is 2; multivectors have vectors, so that it is 0 or 1"),
+        ("l_max", 2, "l_max is 2; multivectors have vectors at most; choose 0 or 1"),
         ("hops", 0, "hops is 0; it must be positive"),
         ("channels", 0, "channels is 0"),
         ("n_layers", -1, "n_layers is -1"),

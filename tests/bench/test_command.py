@@ -28,7 +28,7 @@ def test_steps_as_json_and_as_a_table(tmp_path: Path, mlff: Callable) -> None:
         (["--systems", "ethanl"], "did you mean 'ethanol'?"),
         (["peers", "--only", "nequib"], "did you mean 'nequip'?"),
         (["scaling", "--sizes", "8,100"], "the nearest have 8, 64, 216"),
-        (["memory", "--batch-sizes", "many"], "no comma-separated list"),
+        (["memory", "--batch-sizes", "many"], "not a comma-separated list"),
     ],
 )
 def test_bad_input_gives_one_message(mlff: Callable, words: list[str], message: str) -> None:

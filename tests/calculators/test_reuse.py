@@ -392,7 +392,7 @@ def test_cold_steps_of_a_fixed_number() -> None:
         calc.evaluate(atoms)
         atoms.positions[1] += 0.002
     assert (calc.stats.n_cold, calc.stats.n_retries) == (2, 1)
-    with pytest.raises(OptionError, match="looks at none"):
+    with pytest.raises(OptionError, match="uses no earlier steps"):
         Reuse("none", window=4)
 
 

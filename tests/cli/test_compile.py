@@ -14,7 +14,7 @@ from mlff_calc.cli.main import build_app
     [
         (["--device", "tpu"], 1, "mlff: error: unknown device 'tpu'; choose auto, cpu, cuda or cuda:N"),
         (["--device", "meta"], 1, "device 'meta' is not supported"),
-        (["--device", "cuda:99"], 1, "device 'cuda:99' was asked for, but PyTorch"),
+        (["--device", "cuda:99"], 1, "device 'cuda:99' was requested, but PyTorch"),
         (["--threads", "0"], 2, "--threads"),
         (["--precision", "float16"], 2, "--precision"),
     ],

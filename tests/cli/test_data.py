@@ -94,7 +94,7 @@ def test_a_file_is_replaced_only_when_asked(mlff, tmp_path):
         (("nbody", "-o", "a.npz", "--frames", "40,30"), 1, "rise"),
         (("nbody", "-o", "a.npz", "--train", "0", "--valid", "0", "--test", "0"), 1, "nothing to make"),
         (("nbody",), 2, "--output"),
-        ((*ETHANOL, "--steps", "5", "-o", "a.npz", "--resume", "--overwrite"), 1, "--resume goes on"),
+        ((*ETHANOL, "--steps", "5", "-o", "a.npz", "--resume", "--overwrite"), 1, "--resume continues"),
         ((*ETHANOL, "--steps", "5", "-o", "a.npz", "--timestep", "-1"), 1, "timestep_fs = -1.0"),
         (("trajectory", "none.xyz", "--calculator", "ethanol", "--steps", "5", "-o", "a.npz"), 1, "none.xyz"),
         (("trajectory", "NH3", "--calculator", "ethanol", "--steps", "5", "-o", "a.npz"), 1, "N"),

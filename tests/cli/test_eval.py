@@ -236,7 +236,7 @@ def test_components_in_another_order_are_noticed(
     said = capsys.readouterr().out
     assert "yz fits the predicted xy (RMSE 0.000 in place of" in said
     assert "xy fits the predicted yz (RMSE 0.000 in place of" in said
-    assert "The key stress_order names the order" in said
+    assert "Set the key stress_order to the order" in said
 
 
 def test_the_offset_of_another_level_of_theory(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

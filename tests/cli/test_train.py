@@ -33,7 +33,7 @@ def test_example_is_printed_or_written_and_validates(tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("arguments", "status", "expected"),
     [
-        ([], 2, "name a recipe"),
+        ([], 2, "give a recipe"),
         (["gone.yaml"], 1, "cannot read the recipe"),
         (["recipe.yaml", "--set", "optimizer.batchsize=4"], 1, "did you mean 'batch_size'"),
         (["recipe.yaml"], 1, "there is no file"),

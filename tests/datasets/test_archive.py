@@ -43,7 +43,7 @@ def archive(path: Path, compression: int = zipfile.ZIP_STORED, **members: bytes)
 )
 def test_heads_that_do_not_fit_the_bytes(tmp_path: Path, shape: tuple[int, ...], descr: str, compression: int) -> None:
     path = archive(tmp_path / "x.npz", compression, R=npy(shape, descr, bytes(24)))
-    with pytest.raises(DatasetError, match=r"'R' says that it has shape .*24 bytes cannot be read as that"):
+    with pytest.raises(DatasetError, match=r"'R' claims shape .*24 bytes, which cannot be read as that"):
         read_arrays(path, ["R"])
     assert read_arrays(archive(path, compression, R=npy((3,), "<f8", bytes(24))), ["R"])["R"].tolist() == [0.0] * 3
 

@@ -93,7 +93,7 @@ def test_labels_without_weight_may_be_faulty(tmp_path):
             one(tmp_path, info)
         sample = one(tmp_path, info, checked=("energy", "forces"))
         assert set(sample.labels()) == {"energy", "forces"}
-        assert "no weight and are faulty" in sample.absent["stress"]
+        assert "are faulty and left out" in sample.absent["stress"]
     with pytest.raises(DatasetError, match="energy"):
         one(tmp_path, "energy=nan", checked=("energy",))
     assert one(tmp_path, "energy=nan", checked=("forces",)).energy is None
@@ -115,7 +115,7 @@ def test_labels_of_a_frame_come_from_one_place(tmp_path, caplog):
         sample = read_structures(path)[0]
     assert (sample.energy, sample.forces[0, 0]) == (-1.5, 1.0)
     assert "energy of the structures" in caplog.text
-    with pytest.raises(DatasetError, match=r"frame 0: 'energy' stands both in atoms.info and in the calculator's results"):
+    with pytest.raises(DatasetError, match=r"frame 0: 'energy' is both in atoms.info and in the calculator's results"):
         read_structures(path, keys=LabelKeys(energy="energy"))
     caplog.clear()
     path = trajectory(tmp_path, {"energy": -1.5}, {"forces": own}, energy=-1.5, forces=own)
@@ -123,18 +123,18 @@ def test_labels_of_a_frame_come_from_one_place(tmp_path, caplog):
     read_structures(path)
     assert caplog.text == ""
     path = trajectory(tmp_path, {"energy": -1.5}, {}, forces=own)
-    with pytest.raises(DatasetError, match=r"'energy' stands in the structure .* and 'forces' in the calculator's results"):
+    with pytest.raises(DatasetError, match=r"'energy' is in the structure .* but 'forces' in the calculator's results"):
         read_structures(path)
     sample = read_structures(path, keys=LabelKeys(energy="energy", forces="forces"))[0]
     assert (sample.energy, sample.forces[0, 0]) == (-1.5, 1.0)
     atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])  # a trajectory does not keep such arrays, other formats do
     atoms.arrays["forces"] = other
     atoms.calc = SinglePointCalculator(atoms, energy=-1.5)
-    with pytest.raises(DatasetError, match="'forces' stands in the structure"):
+    with pytest.raises(DatasetError, match="'forces' is in the structure"):
         extract_labels(atoms, LabelKeys(), Units(), "here")
     atoms.calc = SinglePointCalculator(atoms, energy=-1.5, forces=own)
     assert extract_labels(atoms, LabelKeys(), Units(), "here")[0]["forces"][0, 0] == 1.0
-    with pytest.raises(DatasetError, match=r"here: 'forces' stands both in atoms.arrays"):
+    with pytest.raises(DatasetError, match=r"here: 'forces' is both in atoms.arrays"):
         extract_labels(atoms, LabelKeys(forces="forces"), Units(), "here")
 
 
@@ -230,7 +230,7 @@ def test_advice_can_be_taken_as_it_is(tmp_path, forces, info, kind, expected):
 
 
 def test_a_gradient_is_not_taken_for_forces(tmp_path):
-    with pytest.raises(DatasetError, match=r"keys\.forces is 'QM_gradient', .* write forces_sign: -1 beside it"):
+    with pytest.raises(DatasetError, match=r"keys\.forces is 'QM_gradient', .* add forces_sign: -1"):
         LabelKeys(forces="QM_gradient")
     found = one(tmp_path, forces="QM_gradient", keys=LabelKeys(forces="QM_gradient", forces_sign=-1))
     np.testing.assert_allclose(found.forces, [[-0.5, 0.0, 0.25]])
@@ -254,7 +254,7 @@ def test_a_stress_that_is_none_harms_only_where_it_counts(tmp_path, written):
         one(tmp_path, f"energy=-3 stress={written}")
     sample = one(tmp_path, f"energy=-3 stress={written}", checked=("energy", "forces"))
     assert (sample.energy, sample.stress) == (-3.0, None)
-    assert "have no weight and are faulty (label 'stress'" in sample.absent["stress"]
+    assert "have are faulty and left out (label 'stress'" in sample.absent["stress"]
     assert one(tmp_path, f'energy=-3 virial={written} dipole=unknown').energy == -3.0
 
 
@@ -268,7 +268,7 @@ def test_a_stress_of_another_place_is_refused_unless_it_is_named(tmp_path):
     atoms.info["stress"] = np.arange(6.0)
     atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((4, 3)))
     ase.io.write(tmp_path / "a.traj", atoms)
-    with pytest.raises(DatasetError, match=r"frame 0: 'stress' stands in the structure .*'energy' and 'forces' in the calc"):
+    with pytest.raises(DatasetError, match=r"frame 0: 'stress' is in the structure .*'energy' and 'forces' in the calc"):
         read_structures(tmp_path / "a.traj")
     assert read_structures(tmp_path / "a.traj", checked=("energy", "forces"))[0].energy == -1.0
     named = read_structures(tmp_path / "a.traj", keys=LabelKeys(stress="stress"))[0]
@@ -301,7 +301,7 @@ def test_six_numbers_in_any_order(tmp_path):
         ("xx yy zz xy yz", "lacks xz"),
         ("xx yy zz xy yz yz", "lacks xz"),
         ("xx yy zz xy yz zx xx", "has 7 components"),
-        ("xx yy zz xy yz xw", "'xw' is no component"),
+        ("xx yy zz xy yz xw", "'xw' is not a component"),
         ("", "lacks xx yy zz yz xz xy"),
     ],
 )

@@ -290,7 +290,7 @@ def test_rmd17_layouts(tmp_path, arrays):
             np.testing.assert_allclose(sample.forces, force * KCAL, rtol=1e-7)
             np.testing.assert_allclose(sample.atoms.positions, position)
             assert sample.atoms.get_chemical_formula() == "H2O"
-    with pytest.raises(DatasetError, match="does not say its units"):
+    with pytest.raises(DatasetError, match="does not state its units"):
         read_structures(plain)
     with pytest.raises(DatasetError, match="say which one"):
         read_structures(cut)

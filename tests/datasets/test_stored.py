@@ -138,10 +138,10 @@ def test_nothing_is_left_of_a_conversion_that_fails(source: Path, ending: str) -
     [
         (["in.extxyz"], "name at least one file to read"),
         (["in.extxyz", "out.npz"], "give one that ends in .h5 or .aselmdb"),
-        (["in.extxyz", "gone/out.h5"], "is not there or cannot be written"),
-        (["in.extxyz", "there.h5"], "is there already; give another name, or replace it with --overwrite"),
-        (["there.h5", "there.h5", "--overwrite"], "is one of the files that are read"),
-        (["in.extxyz", "out.h5", "--key", "energy=enrgy"], "no frame holds the energy label 'enrgy' that was asked for"),
+        (["in.extxyz", "gone/out.h5"], "does not exist or cannot be written"),
+        (["in.extxyz", "there.h5"], "exists already; give another name, or replace it with --overwrite"),
+        (["there.h5", "there.h5", "--overwrite"], "is one of the input files"),
+        (["in.extxyz", "out.h5", "--key", "energy=enrgy"], "no frame holds the energy label 'enrgy' that was requested"),
         (["in.extxyz", "out.h5", "--index", "20:"], "selects none of the 9 frames"),
     ],
 )
@@ -160,9 +160,9 @@ def test_damaged_files_name_file_and_frame(source: Path) -> None:
     target = source.with_name("out.h5")
     write_frames(target, stream_structures(source, keys=KEYS))
     whole = target.read_bytes()
-    with pytest.raises(DatasetError, match=r"out\.h5: its labels have names and units of their own"):
+    with pytest.raises(DatasetError, match=r"out\.h5: its labels have names and units of its labels are fixed"):
         open_structures(target, keys=KEYS)
-    with pytest.raises(DatasetError, match="names and units of their own"):
+    with pytest.raises(DatasetError, match="names and units of its labels are fixed"):
         open_structures(target, units=Units(energy="Hartree", forces="Hartree/Bohr"))
     open_structures(target, keys=LabelKeys(energy="energy", forces="forces"), units=Units())
     target.write_bytes(whole[: len(whole) // 2])

@@ -42,7 +42,7 @@ def test_what_is_no_weight_is_refused_by_value_and_frame(tmp_path: Path, name: s
     (tmp_path / "a.extxyz").write_text(frame.format(f"{name}=2.5") + frame.format(f"{name}={quoted}"))
     good, bad = read_structures(tmp_path / "a.extxyz")
     assert 2.5 in frame_weights(good, {}).values()
-    with pytest.raises(DatasetError, match=rf"a\.extxyz, frame 1: {name} is .*, which is no weight"):
+    with pytest.raises(DatasetError, match=rf"a\.extxyz, frame 1: {name} is .*, which is not a valid weight"):
         frame_weights(bad, {})
     assert frame_weights(bad, {}, stated=False)["energy"] == 1.0
 

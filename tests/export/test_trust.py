@@ -205,7 +205,7 @@ def test_old_and_mistaken_files(own: Path, tmp_path: Path) -> None:
     with pytest.raises(PotentialFileError, match="says that it is aoti"):
         load_exported(changed(own, tmp_path / "other.pt", backend="aoti"), trust=True)
     torch.save({"state_dict": {}}, tmp_path / "checkpoint.pt")
-    with pytest.raises(PotentialFileError, match="checkpoint is no potential"):
+    with pytest.raises(PotentialFileError, match="checkpoint is not a potential"):
         load_exported(tmp_path / "checkpoint.pt", trust=True)
 
 

@@ -494,4 +494,4 @@ class TestErrors:
         words = [str(find_mpirun()), "-n", "2", sys.executable, "-c", code]
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode != 0
-        assert "one rank, and mpirun started 2" in done.stderr
+        assert "one rank, but mpirun started 2" in done.stderr

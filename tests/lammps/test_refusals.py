@@ -97,8 +97,8 @@ def test_lammps_itself_has_no_compiled_style_left(plugin, monkeypatch):
     ("compute p all pe pair\n", "write `fix`"),
     ("compute g all group/group all\n", "group/group"),
     ("fix mlff all external pf/callback 5 5\n", "choose another"),
-    ("fix 1 all nve\nfix_modify mlff energy no\n", "have to count"),
-    ("fix 1 all nve\nunfix mlff\n", "have to count"),
+    ("fix 1 all nve\nfix_modify mlff energy no\n", "must count"),
+    ("fix 1 all nve\nunfix mlff\n", "must count"),
     ("neb 0 0.01 10 10 10 final x\n", "replicas"),
 ])  # fmt: skip
 def test_refused(text, said):
@@ -149,7 +149,7 @@ def test_lammps_is_asked_before_it_computes(plugin, monkeypatch):
             refuse_state(opened)
         opened.command("run_style verlet")
         opened.command("pair_style mlff")
-        with pytest.raises(OptionError, match="would act beside it"):
+        with pytest.raises(OptionError, match="would act in addition"):
             refuse_state(opened)
     finally:
         opened.close()

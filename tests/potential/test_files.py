@@ -291,7 +291,7 @@ def test_an_export_or_a_checkpoint_in_place_of_weights(saved: Path) -> None:
     exported = saved.parent / "p.pt"
     torch.save({"x": torch.ones(2)}, exported)
     (saved / WEIGHTS).write_bytes(exported.read_bytes())
-    with pytest.raises(PotentialFileError, match=r"is an archive, as exported files and checkpoints are, and no weights"):
+    with pytest.raises(PotentialFileError, match="is an archive, like exported files and checkpoints, and holds no weights"):
         load_potential(saved)
     with pytest.raises(PotentialFileError, match=r"p\.pt is an exported file by its ending.*load_exported"):
         load_potential(exported)

@@ -152,7 +152,7 @@ def test_what_cannot_be_truncated(potential: Potential, tmp_path) -> None:
         truncate(explicit, 2)
     with pytest.raises(OptionError, match="no fixed point"):
         truncate(truncate(potential, 2), 2)
-    with pytest.raises(OptionError, match="direct are no gradient"):
+    with pytest.raises(OptionError, match="direct are not the gradient"):
         truncate(make(forces="direct"), 2)
     for wrong in (0, -1, True, 2.0):
         with pytest.raises(OptionError, match=f"n_evaluations = {wrong}.*at least 1"):

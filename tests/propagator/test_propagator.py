@@ -232,7 +232,7 @@ def test_a_sample_out_of_this_world_is_refused(make_sample: Make) -> None:
     for value in (1e200, np.nan):
         far = sample.target_positions.copy()
         far[1, 0] = value
-        with pytest.raises(StructureError, match=r"seed 0: a particle is 1e.12 lengths or more from where it was"):
+        with pytest.raises(StructureError, match=r"seed 0: a particle moves by 1e.12 lengths or more"):
             scales_of([sample, replace(sample, target_positions=far)])
 
 

@@ -135,7 +135,7 @@ def test_a_bad_weight_of_a_frame_is_named_before_anything_is_written(project: Pr
     path = project(data=WHOLE)
     text = (path.parent / "cu.extxyz").read_text().replace("config_type=even", "config_type=even config_forces_weight=-2", 1)
     (path.parent / "cu.extxyz").write_text(text)
-    with pytest.raises(DatasetError, match=r"cu\.extxyz, frame 0: config_forces_weight is -2, which is no weight"):
+    with pytest.raises(DatasetError, match=r"cu\.extxyz, frame 0: config_forces_weight is -2, which is not a valid weight"):
         train(path)
     assert not (path.parent / "run").exists()
 

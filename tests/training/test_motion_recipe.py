@@ -58,11 +58,11 @@ def _is_default(line: str) -> bool:
         ("data.horizon=0", "data.horizon: 0 is out of range; give a value >= 1"),
         ("data.limit.valid=0", "data.limit.valid: 0 is out of range"),
         ("loss.velocities=1", "loss.velocities is 1, but propagator.predict_velocities is false"),
-        ("propagator.predict_velocities=true", "loss.velocities is 0, so that nothing would teach them"),
+        ("propagator.predict_velocities=true", "loss.velocities is 0, so nothing would train them"),
         ("loss.positions=0", "loss: all weights are 0"),
         ("loss.form=huber", "loss.form: 'huber' is not a choice; give 'mse' or 'l2'"),
         ("trainer.precision=mixed", "trainer.precision is mixed, which propagators do not have"),
-        ("optimizer.max_epochs=null", "the run has no end"),
+        ("optimizer.max_epochs=null", "the run has no budget"),
         ("trainer.validate_every=9", "trainer.validate_every is 9, but the run ends after optimizer.max_epochs = 4"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Motion: pairs of frames of N-body systems, molecules and skeletons, and the simulator of the first."""
+"""Pairs of frames of N-body systems, molecules and skeletons, and a simulator of N-body systems."""
 
 from __future__ import annotations
 

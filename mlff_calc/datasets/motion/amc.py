@@ -1,16 +1,16 @@
-"""Acclaim files: a skeleton (.asf) and its motion (.amc), turned into positions of joints.
+"""Acclaim files: positions of joints from a skeleton (.asf) and its motion (.amc).
 
 A bone b with parent p ends at
 
     x_b = x_p + R_b (length_b direction_b),   R_b = R_p C_b M_b C_b^-1,
 
-C_b the rotation by the bone's `axis`, M_b the one by the frame's angles; both turn about fixed axes, in the order of the
-letters of `axis` (XYZ: about x first). `direction` is in the axes of the world. The root stands at `position` plus its
-translation and has no C: an `orientation` other than zero is refused, since programs read it differently. Joint 0 is the
-root, joint i the end of the i-th bone of the file; lengths are left in the file's unit.
+with C_b the rotation by the bone's `axis` and M_b that by the frame's angles. Both turn about fixed axes, in the order
+of the letters of `axis` (XYZ: about x first). `direction` is in world axes. The root is at `position` plus its
+translation and has no C: an `orientation` other than zero is refused, since programs read it differently. Joint 0 is
+the root and joint i the end of the i-th bone in the file; lengths are in the file's unit.
 
-Splits follow Huang et al. (GMN, arXiv:2203.06442): trials are shared out 11 : 6 : 6 to train, valid and test, and of each of
-them 100 first frames among the first 300 are drawn, with seed 100.
+Splits follow Huang et al. (GMN, arXiv:2203.06442): trials are divided 11 : 6 : 6 into train, valid and test, and from
+each 100 start frames among the first 300 are drawn, with seed 100.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Bone:
     """A bone, or the root.
 
     Attributes:
-        name: as in the file.
-        parent: index of the bone it hangs on; -1 for the root.
-        offset: [3], direction times length; the root's position.
+        name: name in the file.
+        parent: index of the parent bone; -1 for the root.
+        offset: direction times length [3]; for the root its position.
         axis: rotation C.
-        order: letters of `axis`, which turn first.
-        channels: what a frame gives: tx ty tz rx ry rz, some of them.
+        order: letters of `axis` in the order of rotation.
+        channels: channels in each frame, some of tx ty tz rx ry rz.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Bone:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Bones, the root first, parents before children or after them.
+    """Bones of a body, the root first, the others in any order.
 
     Attributes:
-        bones: in the order of the file.
+        bones: bones in the order of the file.
         degrees: whether angles are in degrees.
-        path: the file.
+        path: skeleton file.
     """
 
     bones: tuple[Bone, ...]
@@ -71,7 +71,7 @@ class Skeleton:
 
     @property
     def edges(self) -> NDArray[np.int64]:
-        """[n_bones, 2], joints that a bone connects."""
+        """Joints that each bone connects [n_bones, 2]."""
         pairs = [(i, bone.parent) for i, bone in enumerate(self.bones) if bone.parent >= 0]
         return np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
 
@@ -80,16 +80,16 @@ def open_asf_amc(path: Path, *, horizon: int | None, hops: int, neighbors: int |
     """Read trials, for pairs of frames.
 
     Args:
-        path: a folder with one .asf file and its .amc files, the .asf file, or one .amc file with the .asf file beside it.
-        horizon: frames between the two; None for 30.
-        hops: connect joints at most so many bones apart.
-        neighbors: connect everyone with so many nearest instead.
+        path: folder with one .asf file and its .amc files, an .asf file, or an .amc file with its .asf file beside it.
+        horizon: number of frames between start and target; None for 30.
+        hops: largest number of bones that an edge spans.
+        neighbors: number of nearest neighbours to connect instead; None for edges along bones.
 
     Returns:
-        What gives the pairs of a part.
+        Function that returns the pairs of a part.
 
     Raises:
-        DatasetError: unreadable files, frames closer than the horizon.
+        DatasetError: a file cannot be read, or a trial is shorter than the horizon.
     """
     asf, amcs = find_files(path)
     skeleton = read_asf(asf)
@@ -116,7 +116,7 @@ def _pairs(
     part: str | None,
     limit: int | None,
 ) -> list[MotionSample]:
-    """The pairs of a part; all of them in the order of the files."""
+    """Return the pairs of a part; without a part all of them, in the order of the files."""
     if part is None:
         return pairs_of(path, [replace(trial, part="train") for trial in trials], *how, None, limit)
     if len(trials) < 3:
@@ -131,13 +131,14 @@ def read_asf(path: Path) -> Skeleton:
     """Read a skeleton.
 
     Args:
-        path: the .asf file.
+        path: .asf file.
 
     Returns:
         The skeleton.
 
     Raises:
-        DatasetError: unreadable, a section or a field that is missing, an unknown channel, a bone without parent.
+        DatasetError: the file cannot be read, lacks a section or field, or has an unknown channel or a bone without
+            parent.
     """
     sections = _sections(path)
     for name in ("root", "bonedata", "hierarchy"):
@@ -153,17 +154,18 @@ def read_asf(path: Path) -> Skeleton:
 
 
 def read_amc(path: Path, skeleton: Skeleton) -> NDArray[np.float64]:
-    """Positions of the joints of a skeleton in every frame of a motion.
+    """Compute the positions of a skeleton's joints in every frame of a motion.
 
     Args:
-        path: the .amc file.
-        skeleton: its skeleton.
+        path: .amc file.
+        skeleton: skeleton of the motion.
 
     Returns:
-        [n_frames, n_joints, 3], in the files' unit of length.
+            Positions [n_frames, n_joints, 3], in the files' unit of length.
 
     Raises:
-        DatasetError: unreadable, an unknown bone, channels that do not fit the skeleton, no frames.
+        DatasetError: the file cannot be read, has an unknown bone or no frames, or its channels do not fit the
+            skeleton.
     """
     values, degrees = _read_channels(path, skeleton)
     n = len(values["root"])
@@ -183,16 +185,16 @@ def read_amc(path: Path, skeleton: Skeleton) -> NDArray[np.float64]:
 
 
 def _turns(bone: Bone, values: NDArray[np.float64], degrees: bool) -> Rotation:
-    """The rotations M of a bone in every frame."""
+    """Return the rotations M of a bone in every frame."""
     angles = np.zeros((len(values), 3))
     for place, letter in enumerate(bone.order):
         if f"r{letter}" in bone.channels:
             angles[:, place] = values[:, bone.channels.index(f"r{letter}")]
-    return Rotation.from_euler(bone.order, angles, degrees=degrees)  # small letters: about fixed axes
+    return Rotation.from_euler(bone.order, angles, degrees=degrees)  # lower-case letters mean fixed axes
 
 
 def _parents_first(skeleton: Skeleton) -> Iterator[int]:
-    """Indices of the bones, every parent before its children."""
+    """Iterate over bone indices, every parent before its children."""
     waiting = [0]
     while waiting:
         index = waiting.pop(0)
@@ -204,13 +206,13 @@ def find_files(path: Path) -> tuple[Path, list[Path]]:
     """Find a skeleton and its motions.
 
     Args:
-        path: a folder, an .asf file or an .amc file.
+        path: folder, .asf file or .amc file.
 
     Returns:
-        The .asf file, and the .amc files that are read with it.
+        The .asf file and the .amc files that belong to it.
 
     Raises:
-        DatasetError: not one skeleton, or no motion.
+        DatasetError: there is not exactly one skeleton, or no motion.
     """
     if path.is_file() and path.suffix.lower() not in (".asf", ".amc"):
         raise DatasetError(f"{path} is no .asf or .amc file; name one, or a folder of them, or take another `format`")
@@ -233,7 +235,7 @@ def find_files(path: Path) -> tuple[Path, list[Path]]:
 
 
 def _belongs(amc: Path, asf: Path) -> bool:
-    """Whether a motion is of a skeleton by its name, as 10_01.amc is of 10.asf and 103_01.amc is not."""
+    """Whether a motion belongs to a skeleton by its name: 10_01.amc belongs to 10.asf, and 103_01.amc does not."""
     return amc.stem == asf.stem or amc.stem.startswith(f"{asf.stem}_")
 
 
@@ -242,7 +244,7 @@ def _with_suffix(folder: Path, suffix: str) -> list[Path]:
 
 
 def _share_out(n: int) -> list[str]:
-    """Which part every trial belongs to, where there are three of them or more."""
+    """Assign a part to each of at least three trials."""
     n_valid, n_test = max(1, round(VALID_SHARE * n)), max(1, round(TEST_SHARE * n))
     names = ["valid"] * n_valid + ["test"] * n_test + ["train"] * (n - n_valid - n_test)
     order = np.random.default_rng(SEED).permutation(n)
@@ -250,7 +252,7 @@ def _share_out(n: int) -> list[str]:
 
 
 def _read_lines(path: Path) -> list[list[str]]:
-    """Words of every line, without comments."""
+    """Read the words of every line, without comments."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -261,7 +263,7 @@ def _read_lines(path: Path) -> list[list[str]]:
 
 
 def _sections(path: Path) -> dict[str, list[list[str]]]:
-    """Lines of an .asf file by section."""
+    """Read the lines of an .asf file by section."""
     sections: dict[str, list[list[str]]] = {}
     name = ""
     for words in _read_lines(path):
@@ -274,7 +276,7 @@ def _sections(path: Path) -> dict[str, list[list[str]]]:
 
 
 def _bone_fields(path: Path, lines: list[list[str]]) -> list[tuple[str, dict[str, list[str]]]]:
-    """Name and fields of every bone."""
+    """Read name and fields of every bone."""
     bones: list[tuple[str, dict[str, list[str]]]] = []
     fields: dict[str, list[str]] = {}
     for words in lines:
@@ -295,7 +297,7 @@ def _bone_fields(path: Path, lines: list[list[str]]) -> list[tuple[str, dict[str
 
 
 def _parents(path: Path, lines: list[list[str]], names: list[str]) -> dict[str, int]:
-    """Index of the parent of every bone; -1 for the root."""
+    """Return the index of every bone's parent; -1 for the root."""
     parents = {"root": -1}
     for parent, *children in lines:
         if parent.lower() in ("begin", "end"):
@@ -328,7 +330,7 @@ def _leads_to_root(name: str, parents: dict[str, int], names: list[str]) -> bool
 
 
 def _bone(path: Path, name: str, parent: int, fields: dict[str, list[str]], degrees: bool) -> Bone:
-    """A bone, or the root, from its fields."""
+    """Build a bone, or the root, from its fields."""
     place = f"{path}, bone {name}"
     if parent < 0:
         channels = tuple(word.lower() for word in fields.get("order", ()))
@@ -358,7 +360,7 @@ def _bone(path: Path, name: str, parent: int, fields: dict[str, list[str]], degr
 def _numbers(
     place: str, fields: dict[str, list[str]], key: str, n: int, default: float | None = None
 ) -> NDArray[np.float64]:
-    """The first numbers of a field."""
+    """Read the first numbers of a field."""
     if key not in fields and default is not None:
         return np.full(n, default)
     words = fields.get(key, [])[:n]
@@ -372,7 +374,7 @@ def _numbers(
 
 
 def _read_channels(path: Path, skeleton: Skeleton) -> tuple[dict[str, NDArray[np.float64]], bool]:
-    """What the frames of a motion give, [n_frames, n_channels] by bone, and whether angles are in degrees."""
+    """Read the channels [n_frames, n_channels] by bone, and whether angles are in degrees."""
     bones = {bone.name: bone for bone in skeleton.bones}
     degrees = skeleton.degrees
     frames: list[dict[str, NDArray[np.float64]]] = []

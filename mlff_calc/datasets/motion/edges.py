@@ -1,6 +1,6 @@
-"""Who is connected with whom: complete graphs, bonds, hops along bonds or bones, nearest neighbours.
+"""Edges of graphs of bodies: complete graphs, bonds, hops along bonds or bones, nearest neighbours.
 
-Every function gives edges as [2, n_edges], both directions, sorted by row 0 (which receives) and then by row 1.
+Every function returns edges as [2, n_edges], in both directions, sorted by row 0 (the receiver) and then by row 1.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 from mlff_calc.errors import DatasetError
 
 BOND_LENGTH = 1.6
-"""Atoms nearer than this, Angstrom, count as bonded: C-C, C-N and C-O single bonds are, second neighbours are not."""
+"""Distance (Angstrom) below which atoms count as bonded: C-C, C-N and C-O bonds are shorter, second neighbours longer."""
 
 
 def complete_edges(n: int) -> NDArray[np.int64]:
-    """Everyone with everyone.
+    """Connect all bodies with each other.
 
     Args:
         n: number of bodies.
 
     Returns:
-        [2, n (n - 1)].
+        Edges [2, n (n - 1)].
     """
     return _edges_of(~np.eye(n, dtype=bool))
 
 
 def bonds(positions: NDArray[np.float64], length: float = BOND_LENGTH) -> NDArray[np.int64]:
-    """Pairs nearer than a length.
+    """Connect pairs closer than a length.
 
     Args:
-        positions: [n, 3].
-        length: in the unit of the positions.
+        positions: positions [n, 3].
+        length: length in the unit of the positions.
 
     Returns:
-        [2, n_edges].
+        Edges [2, n_edges].
     """
     near = _distances(positions) < length
     np.fill_diagonal(near, False)
@@ -42,18 +42,18 @@ def bonds(positions: NDArray[np.float64], length: float = BOND_LENGTH) -> NDArra
 
 
 def within_hops(edges: NDArray[np.int64], n: int, hops: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs at most so many bonds or bones apart.
+    """Connect bodies that are at most a number of bonds or bones apart.
 
     Args:
-        edges: [2, n_bonds], either or both directions.
+        edges: bonds or bones [2, n_bonds], in either or both directions.
         n: number of bodies.
-        hops: longest path that counts; 1 keeps the bonds alone.
+        hops: largest number of bonds; 1 keeps the bonds only.
 
     Returns:
-        Edges [2, n_edges], and [n_edges, 1] with 1 where the edge is one hop, 0 where more.
+        Edges [2, n_edges], and flags [n_edges, 1] that are 1 for a single bond and 0 otherwise.
 
     Raises:
-        DatasetError: less than one hop.
+        DatasetError: `hops` is less than 1.
     """
     if hops < 1:
         raise DatasetError(f"hops = {hops}: give 1 for bonds alone, 2 for bonds and second neighbours, or more")
@@ -70,18 +70,18 @@ def within_hops(edges: NDArray[np.int64], n: int, hops: int) -> tuple[NDArray[np
 
 
 def nearest_edges(positions: NDArray[np.float64], k: int, place: str) -> NDArray[np.int64]:
-    """Everyone with the k nearest, and with those whose k nearest it is among.
+    """Connect each body with its k nearest, and with those that count it among their k nearest.
 
     Args:
-        positions: [n, 3].
-        k: how many.
+        positions: positions [n, 3].
+        k: number of neighbours.
         place: file and frame, for messages.
 
     Returns:
-        [2, n_edges], at least k for each body.
+        Edges [2, n_edges], at least k for each body.
 
     Raises:
-        DatasetError: k is less than one, or there are not so many others.
+        DatasetError: k is less than 1, or at least the number of bodies.
     """
     n = len(positions)
     if not 1 <= k < n:
@@ -102,5 +102,5 @@ def _distances(positions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _edges_of(connected: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Edges of a matrix of who is connected, row by row."""
+    """Convert a matrix of connections to edges, row by row."""
     return np.stack(np.nonzero(connected)).astype(np.int64)

@@ -1,14 +1,15 @@
 """Molecules: pairs of frames of time-ordered trajectories in the layouts of MD17.
 
 Archives have `R` and `z`, as published by sGDML, or `coords` and `nuclear_charges`; energies and forces are not used. Frames
-follow each other in time. Velocities are differences of neighbouring frames, x(t+1) - x(t), so that the unit of time is one
-frame; lengths are in Angstrom.
+follow each other in time. Velocities are differences of adjacent frames, x(t+1) - x(t), so the unit of time is one
+frame. Lengths are in Angstrom.
 
-Protocol of Huang et al. (GMN, arXiv:2203.06442), which Cen et al. (arXiv:2410.11443) use: heavy atoms; edges are bonds
-(shorter than 1.6 Angstrom in the first frame) and second neighbours; the frame 3000 frames later is predicted; of the frames
-from 10000 to 10000 before the end, 10 % are drawn for training, 5 % for validation and 5 % for testing (seed 100), and the
-first 500, 2000 and 2000 of these are used. In files of fewer than 200000 frames, 5 % instead of 10000 frames are left out at
-either end. The draw is numpy's default generator, not the original one's.
+The protocol is that of Huang et al. (GMN, arXiv:2203.06442), also used by Cen et al. (arXiv:2410.11443). Only heavy
+atoms are used. Edges are bonds (shorter than 1.6 Angstrom in the first frame) and second neighbours. The frame 3000
+frames later is predicted. Of the frames from 10000 to 10000 before the end, 10 % are drawn for training, 5 % for
+validation and 5 % for testing (seed 100), and the first 500, 2000 and 2000 of these are used. In files of fewer than
+200000 frames, 5 % of the frames instead of 10000 are left out at either end. The draw uses numpy's default generator,
+not the original one.
 """
 
 from __future__ import annotations
@@ -32,20 +33,21 @@ SHARES = {"train": 0.1, "valid": 0.05, "test": 0.05}
 USED = {"train": 500, "valid": 2000, "test": 2000}
 SEED = 100
 MAX_STEP = 0.5
-"""Farther than this, Angstrom, no atom moves between neighbouring frames."""
-_BLOCK = 10_000  # frames looked at together
+"""Largest distance (Angstrom) that an atom may move between adjacent frames; raising it accepts gaps in time."""
+_BLOCK = 10_000  # number of frames checked at once
 
 
 @dataclass(frozen=True, eq=False)
 class _Trajectory:
-    """Frames in order.
+    """Frames of a trajectory in order.
 
     Attributes:
-        positions: [n_frames, n, 3], Angstrom, in the precision of the file.
-        numbers: [n].
-        edges: [2, n_edges] and flags [n_edges, 1] of the graph of bonds.
-        bonded: [n, n], 1 where two atoms are bonded.
-        path: the file.
+        positions: positions [n_frames, n, 3] in Angstrom, in the precision of the file.
+        numbers: atomic numbers [n].
+        edges: edges of the graph of bonds [2, n_edges].
+        flags: 1 for edges that are bonds, 0 otherwise [n_edges, 1].
+        bonded: 1 where two atoms are bonded [n, n].
+        path: trajectory file.
     """
 
     positions: NDArray[np.floating]
@@ -60,18 +62,18 @@ def open_molecules(path: Path, *, horizon: int | None, hops: int, heavy_atoms: b
     """Read a molecular trajectory, for pairs of frames.
 
     Args:
-        path: the file.
-        horizon: frames between the two; None for 3000.
-        hops: connect atoms at most so many bonds apart.
-        heavy_atoms: leave hydrogens out.
-        neighbors: connect everyone with so many nearest instead.
+        path: trajectory file.
+        horizon: number of frames between start and target; None for 3000.
+        hops: largest number of bonds that an edge spans.
+        heavy_atoms: whether to leave hydrogens out.
+        neighbors: number of nearest neighbours to connect instead; None for edges along bonds.
 
     Returns:
-        What gives the pairs of a part.
+        Function that returns the pairs of a part.
 
     Raises:
-        DatasetError: unreadable, frames that do not follow each other in time, a changed order of atoms, positions that
-            are not finite, frames closer than the horizon.
+        DatasetError: the file cannot be read, its frames do not follow each other in time or are fewer than the horizon
+            needs, the order of atoms changes, or positions are not finite.
     """
     trajectory = _read(path, hops, heavy_atoms=heavy_atoms)
     step = HORIZON if horizon is None else horizon
@@ -87,7 +89,7 @@ def _pairs(
     part: str | None,
     limit: int | None,
 ) -> list[MotionSample]:
-    """The pairs of a part."""
+    """Return the pairs of a part."""
     starts = np.concatenate([parts[name] for name in PARTS if part in (None, name)])
     if len(starts) == 0:
         raise DatasetError(
@@ -99,7 +101,7 @@ def _pairs(
 
 
 def _read(path: Path, hops: int, *, heavy_atoms: bool) -> _Trajectory:
-    """The frames of a file, looked at from all sides, and the graph of the molecule."""
+    """Read and check the frames of a file, and build the graph of the molecule."""
     keys = archive_keys(path)
     if "R_train" in keys or "old_indices" in keys:
         raise DatasetError(
@@ -128,7 +130,7 @@ def _read(path: Path, hops: int, *, heavy_atoms: bool) -> _Trajectory:
 
 
 def _one_order(path: Path, name: str, numbers: NDArray, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """The atomic numbers, the same in every frame."""
+    """Return the atomic numbers, which must be the same in every frame."""
     numbers = numbers_of(path, name, numbers, shape if numbers.ndim == 2 else shape[1:], whole=True)
     if numbers.ndim == 2:
         other = np.nonzero((numbers != numbers[0]).any(axis=1))[0]
@@ -148,7 +150,7 @@ def _one_order(path: Path, name: str, numbers: NDArray, shape: tuple[int, ...]) 
 
 
 def _check_frames(path: Path, positions: NDArray[np.floating]) -> None:
-    """Refuse positions that are not finite, and neighbouring frames that are not neighbours in time."""
+    """Check that positions are finite, and that adjacent frames are adjacent in time."""
     for begin in range(0, len(positions), _BLOCK):
         block = np.asarray(positions[begin : begin + _BLOCK + 1], dtype=np.float64)
         finite = np.isfinite(block).all(axis=2)
@@ -170,7 +172,7 @@ def _check_frames(path: Path, positions: NDArray[np.floating]) -> None:
 
 
 def _draw_parts(path: Path, n_frames: int, step: int) -> dict[str, NDArray[np.int64]]:
-    """First frames of the pairs of every part, as the protocol draws them."""
+    """Draw the start frames of every part as in the protocol."""
     margin = min(MARGIN, n_frames // 20)
     begin, end = margin, n_frames - max(margin, step + 1)
     if end <= begin:
@@ -188,7 +190,7 @@ def _draw_parts(path: Path, n_frames: int, step: int) -> dict[str, NDArray[np.in
 
 
 def _pair(trajectory: _Trajectory, start: int, step: int, neighbors: int | None) -> MotionSample:
-    """One pair of frames."""
+    """Build one pair of frames."""
     x, end = trajectory.positions, start + step
     place = f"{trajectory.path}, frames {start} and {end}"
     here, next_, there, after = (np.asarray(x[i], dtype=np.float64) for i in (start, start + 1, end, end + 1))

@@ -1,9 +1,9 @@
-"""Charged particles in empty space: the N-body systems that equivariant networks are compared on.
+"""Charged particles in empty space: the N-body systems used to compare equivariant networks.
 
     F_i = sum_j q_i q_j (x_i - x_j) / |x_i - x_j|^3,   each component of the sum clipped to +-0.1 / dt
 
-with unit masses, integrated by leapfrog (half a kick, drift, half a kick; dt = 1e-3). Nothing is softened, and there is no
-box. Lengths, times and charges have no units. Frame k stands after 100 k steps, frame 0 is the start.
+with unit masses, integrated by leapfrog (half a kick, drift, half a kick; dt = 1e-3). Forces are not softened, and
+there is no box. Lengths, times and charges have no units. Frame k is reached after 100 k steps; frame 0 is the start.
 
 | protocol | spread of the start | charges | speed at the start | parts |
 |---|---|---|---|---|
@@ -32,8 +32,8 @@ LAST_FRAME = 50
 MAX_FORCE = 0.1 / TIMESTEP
 SPEED = 0.5
 NBODY_PROTOCOLS = ("egnn", "hegnn")
-_GROUP_SIZE = 10_000  # pairs worked on at a time: their arrays stay in the cache of a core
-_MIN_TRAJECTORIES, _MAX_TRAJECTORIES = 256, 1024  # moved together
+_GROUP_SIZE = 10_000  # number of pairs per group, whose arrays fit into the cache of a core
+_MIN_TRAJECTORIES, _MAX_TRAJECTORIES = 256, 1024  # smallest and largest number moved together
 
 Progress = Callable[[int, int], None]
 Array = NDArray[np.float64]
@@ -41,12 +41,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class NBodyStart:
-    """Where trajectories begin.
+    """Initial states of trajectories.
 
     Attributes:
-        positions: [n_traj, n, 3].
-        velocities: [n_traj, n, 3].
-        charges: [n_traj, n], each 1 or -1.
+        positions: positions [n_traj, n, 3].
+        velocities: velocities [n_traj, n, 3].
+        charges: charges [n_traj, n], each 1 or -1.
     """
 
     positions: Array
@@ -55,19 +55,19 @@ class NBodyStart:
 
 
 def draw_start(protocol: str, n_bodies: int, n_trajectories: int, seed: int | Sequence[int]) -> NBodyStart:
-    """Draw the starts of trajectories.
+    """Draw the initial states of trajectories.
 
     Args:
         protocol: one of NBODY_PROTOCOLS.
-        n_bodies: bodies in each trajectory.
-        n_trajectories: how many; the first ones are the same however many are drawn.
-        seed: of the draw, one number or several.
+        n_bodies: number of bodies in each trajectory.
+        n_trajectories: number of trajectories; the first ones do not depend on it.
+        seed: seed of the draw, one number or several.
 
     Returns:
-        The starts.
+            The initial states.
 
     Raises:
-        DatasetError: an unknown protocol, fewer than two bodies, a negative count.
+        DatasetError: the protocol is unknown, there are fewer than two bodies, or a count is negative.
     """
     if protocol not in NBODY_PROTOCOLS:
         raise DatasetError(f"unknown N-body protocol '{protocol}'; known: {', '.join(NBODY_PROTOCOLS)}")
@@ -94,24 +94,24 @@ def simulate(
     progress: Progress | None = None,
     dtype: type[np.floating] = np.float64,
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Move every trajectory and keep some frames.
+    """Simulate every trajectory and keep some frames.
 
-    Trajectories do not depend on which others are moved beside them, to the last bit.
+    Each trajectory is the same, to the last bit, no matter which others are simulated beside it.
 
     Args:
-        start: where they begin.
-        frames: numbers of the frames to keep, rising; the simulation ends with the last.
-        timestep: length of a step; negative goes back in time.
-        steps_per_frame: steps between frames.
-        max_force: what each component of a force is clipped to; infinity clips nothing.
-        progress: called with the trajectories done and their total.
-        dtype: of what is kept; the simulation itself is in float64.
+        start: initial states.
+        frames: numbers of the frames to keep, ascending; the simulation ends with the last.
+        timestep: length of a step; negative values go back in time.
+        steps_per_frame: number of steps between frames.
+        max_force: limit that each component of a force is clipped to; infinity for none.
+        progress: function called with the numbers of finished and of all trajectories.
+        dtype: dtype of the kept frames; the simulation itself uses float64.
 
     Returns:
-        Positions and velocities, [n_traj, n_frames, n, 3] each.
+        Positions and velocities, both [n_traj, n_frames, n, 3].
 
     Raises:
-        DatasetError: frames that do not rise from 0 or later, values that are not finite (coincident bodies).
+        DatasetError: `frames` are not ascending from 0 or later, or values are not finite (coincident bodies).
     """
     if not frames or frames[0] < 0 or any(b <= a for a, b in pairwise(frames)):
         raise DatasetError(f"frames {list(frames)}: give numbers that rise, from 0, like 30,40")
@@ -135,14 +135,14 @@ def simulate(
 
 
 def random_rotations(n: int, seed: int | Sequence[int]) -> Array:
-    """Rotations drawn evenly from all of them.
+    """Draw uniformly distributed rotations.
 
     Args:
-        n: how many.
-        seed: of the draw.
+        n: number of rotations.
+        seed: seed of the draw.
 
     Returns:
-        [n, 3, 3].
+        Rotation matrices [n, 3, 3].
     """
     if n == 0:
         return np.zeros((0, 3, 3))
@@ -151,9 +151,10 @@ def random_rotations(n: int, seed: int | Sequence[int]) -> Array:
 
 
 class _Bodies:
-    """Some trajectories as they move; every array has the trajectories last, so that one call serves all of them.
+    """Trajectories that are moved together. Every array has the trajectories last, so that one call serves all of them.
 
-    Pairs (i, j > i) are gone through in groups of whole rows i, so small that the work arrays stay in the cache of a core.
+    Pairs (i, j > i) are processed in groups of whole rows i, small enough for the work arrays to stay in the cache of a
+    core.
     """
 
     def __init__(self, start: NBodyStart, part: slice, timestep: float, max_force: float) -> None:
@@ -172,7 +173,7 @@ class _Bodies:
         self._find_kick()
 
     def go(self, steps: int) -> None:
-        """Make steps."""
+        """Make a number of steps."""
         for _ in range(steps):
             self.velocities += self._kick
             np.multiply(self.velocities, self._timestep, out=self._drift)
@@ -181,11 +182,11 @@ class _Bodies:
             self.velocities += self._kick
 
     def _find_kick(self) -> None:
-        """What half a step of the present force adds to the velocities."""
+        """Compute the change of the velocities by half a step of the present force."""
         kick = self._kick
         kick.fill(0.0)
         done = 0
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # coincident bodies; told by `simulate`
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # coincident bodies; reported by `simulate`
             for group in self._groups:
                 done = self._add_group(group, done)
         np.minimum(kick, self._max_force, out=kick)
@@ -193,7 +194,7 @@ class _Bodies:
         kick *= 0.5 * self._timestep
 
     def _add_group(self, rows: range, done: int) -> int:
-        """Add the forces of the pairs of some rows; gives the number of pairs done."""
+        """Add the forces of the pairs of some rows; returns the number of finished pairs."""
         positions, n = self.positions, self.positions.shape[1]
         ends = np.cumsum([n - 1 - i for i in rows]).tolist()
         blocks = [slice(end - (n - 1 - i), end) for i, end in zip(rows, ends, strict=True)]
@@ -215,7 +216,7 @@ class _Bodies:
 
 
 def _row_groups(n: int, pairs: int) -> list[range]:
-    """Rows i of the pairs (i, j > i), in groups of at most so many pairs, or of one row."""
+    """Group the rows i of the pairs (i, j > i) into at most `pairs` pairs, or one row."""
     groups, first, count = [], 0, 0
     for i in range(n - 1):
         if count and count + n - 1 - i > pairs:

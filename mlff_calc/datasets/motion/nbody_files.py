@@ -1,13 +1,13 @@
 """Files of N-body trajectories: written by the simulator, read as pairs of frames.
 
-| key | shape | what |
+| key | shape | content |
 |---|---|---|
 | `positions`, `velocities` | [n_traj, n_kept, n, 3] | float32 or float64 |
 | `charges` | [n_traj, n] | 1 or -1 |
 | `frames` | [n_kept] | numbers of the frames that are kept |
 | `frame_interval` | | time between two frames |
 | `split` | [n_traj] | 0 train, 1 valid, 2 test |
-| `protocol`, `seed` | | how the file was made |
+| `protocol`, `seed` | | options that the file was made with |
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ KEYS = ["positions", "velocities", "charges", "frames", "frame_interval", "split
 
 @dataclass(frozen=True, kw_only=True)
 class NBodyOptions:
-    """What a file of trajectories holds.
+    """Options of a file of trajectories.
 
     Attributes:
         protocol: one of NBODY_PROTOCOLS.
-        n_bodies: bodies in each trajectory.
-        train, valid, test: trajectories of each part; a part does not depend on the size of the others.
-        seed: of everything random.
-        frames: numbers of the frames to keep, rising; None keeps all from 0 to 50.
-        dtype: of positions and velocities in the file, float32 or float64.
+        n_bodies: number of bodies in each trajectory.
+        train, valid, test: number of trajectories of each part, which does not affect the other parts.
+        seed: seed of everything random.
+        frames: numbers of the frames to keep, ascending; None keeps all from 0 to 50.
+        dtype: dtype of positions and velocities in the file, float32 or float64.
     """
 
     protocol: str = "egnn"
@@ -87,7 +87,7 @@ class NBodyOptions:
 
     @property
     def kept_frames(self) -> tuple[int, ...]:
-        """Numbers of the frames in the file."""
+        """Return the numbers of the frames in the file."""
         return tuple(range(LAST_FRAME + 1)) if self.frames is None else self.frames
 
 
@@ -95,8 +95,8 @@ def make_nbody(options: NBodyOptions, progress: Progress | None = None) -> dict[
     """Simulate every trajectory of a file.
 
     Args:
-        options: what the file is to hold.
-        progress: called with the trajectories done and their total.
+        options: options of the file.
+        progress: function called with the numbers of finished and of all trajectories.
 
     Returns:
         The arrays of the file.
@@ -131,34 +131,34 @@ def _shifted(progress: Progress, done: int, total: int) -> Progress:
 
 
 def save_archive(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write an archive whole or not at all.
+    """Write an archive atomically.
 
     Args:
-        path: the file; its folder is made where there is none.
-        arrays: what it holds.
+        path: file to write; its folder is created if necessary.
+        arrays: content of the file.
 
     Raises:
-        OSError: the disk refuses; an older file is still there.
+        OSError: the file cannot be written; an older file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy types a keyword of its own among the arrays
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's types include a keyword of its own
 
 
 def open_nbody(path: Path, *, start: int | None, horizon: int | None, neighbors: int | None) -> Pairs:
-    """Read an N-body file, for pairs of frames, one of each trajectory.
+    """Read an N-body file, for pairs of frames, one from each trajectory.
 
     Args:
-        path: the file.
-        start: number of the first frame; None for 30.
-        horizon: frames between the two; None for 10.
-        neighbors: connect everyone with so many nearest; None for the complete graph.
+        path: N-body file.
+        start: number of the start frame; None for 30.
+        horizon: number of frames between start and target; None for 10.
+        neighbors: number of nearest neighbours to connect; None for the complete graph.
 
     Returns:
-        What gives the pairs of a part.
+            Function that returns the pairs of a part.
 
     Raises:
-        DatasetError: unreadable, frames that are not kept in the file, arrays that do not fit together.
+        DatasetError: the file cannot be read, lacks the frames, or its arrays do not fit together.
     """
     arrays = _checked(path, read_arrays(path, KEYS))
     first = START if start is None else start
@@ -176,7 +176,7 @@ def _pairs(
     part: str | None,
     limit: int | None,
 ) -> list[MotionSample]:
-    """The pairs of a part."""
+    """Return the pairs of a part."""
     here, there = _rows_of(path, arrays["frames"].tolist(), (first, last))
     chosen = np.arange(len(arrays["split"])) if part is None else np.nonzero(arrays["split"] == PARTS.index(part))[0]
     if len(chosen) == 0:
@@ -199,7 +199,7 @@ def _pairs(
 
 
 def _rows_of(path: Path, frames: list[int], wanted: Sequence[int]) -> list[int]:
-    """Where frames stand in the file."""
+    """Return the rows of frames in the file."""
     missing = [frame for frame in wanted if frame not in frames]
     if missing:
         held = f"{frames[0]} to {frames[-1]}" if frames == list(range(frames[0], frames[-1] + 1)) else str(frames)
@@ -211,7 +211,7 @@ def _rows_of(path: Path, frames: list[int], wanted: Sequence[int]) -> list[int]:
 
 
 def _checked(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Refuse arrays that hold no numbers or do not fit together; numbers of frames and parts become integers."""
+    """Check that arrays are numeric and fit together; numbers of frames and parts become integers."""
     positions = numbers_of(path, "positions", arrays["positions"], ["n_traj", "n_frames", "n", 3])
     n_traj, n_frames, n, _ = positions.shape
     interval = one_number(path, "frame_interval", arrays["frame_interval"])

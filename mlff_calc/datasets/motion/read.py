@@ -1,4 +1,4 @@
-"""Motion from files of several kinds, told apart by what is in them."""
+"""Reading motion from files of several formats, which are recognized by their content."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TELLING_KEYS = (
     ("nbody", {"positions", "velocities", "charges", "frame_interval"}),
     ("md17", {"R", "z"}),
     ("md17", {"coords", "nuclear_charges"}),
-    ("md17", {"R_train", "z"}),  # not ordered in time; the reader says so
+    ("md17", {"R_train", "z"}),  # not ordered in time, which the reader reports
 )
 _Part = TypeVar("_Part", str, str | None)
 
@@ -37,26 +37,27 @@ def read_motion(
     neighbors: int | None = None,
     limit: int | None = None,
 ) -> list[MotionSample]:
-    """Pairs of frames from a file of trajectories.
+    """Read pairs of frames from a file of trajectories.
 
     Args:
-        path: an npz archive, an .asf file with .amc files beside it, or a folder of these.
-        part: `train`, `valid` or `test`, as the file or its protocol says; None for all of them.
+        path: npz archive, an .asf file with .amc files beside it, or a folder of these.
+        part: `train`, `valid` or `test`, as defined by the file or its protocol; None for all of them.
         format: one of MOTION_FORMATS; None to tell by content.
-        horizon: frames between the two of a pair; None for the protocol's: 10 (N-body), 3000 (molecules), 30 (motion
-            capture).
-        start: number of the first frame, for N-body files only; None for 30.
-        hops: in molecules and skeletons, connect bodies at most so many bonds or bones apart.
-        heavy_atoms: leave the hydrogens of molecules out.
-        neighbors: connect every body with so many nearest instead, in both directions.
-        limit: take the first so many pairs.
+        horizon: number of frames between start and target; None for that of the protocol: 10 (N-body), 3000
+            (molecules), 30 (motion capture).
+        start: number of the start frame, for N-body files only; None for 30.
+        hops: largest number of bonds or bones that an edge spans (molecules and skeletons).
+        heavy_atoms: whether to leave the hydrogens of molecules out.
+        neighbors: number of nearest neighbours to connect instead, in both directions.
+        limit: number of pairs to take, from the first on; None for all.
 
     Returns:
         The pairs, at least one.
 
     Raises:
-        DatasetError: no such file, an unknown format or part, an option that does not fit the format, frames closer than
-            the horizon, positions that are not finite, coincident bodies, a changed order of atoms.
+        DatasetError: the file does not exist, a format or part is unknown, an option does not fit the format, a
+            trajectory is shorter than the horizon, positions are not finite, bodies coincide, or the order of atoms
+            changes.
     """
     how: dict[str, Any] = {"format": format, "horizon": horizon, "start": start, "hops": hops}
     how |= {"heavy_atoms": heavy_atoms, "neighbors": neighbors}
@@ -74,17 +75,17 @@ def read_motion_parts(
     heavy_atoms: bool = True,
     neighbors: int | None = None,
 ) -> dict[_Part, list[MotionSample]]:
-    """Pairs of frames of several parts from a file of trajectories, which is read once.
+    """Read pairs of frames of several parts from a file of trajectories, which is read once.
 
     Args:
-        path: an npz archive, an .asf file with .amc files beside it, or a folder of these.
-        limits: by part, the first so many pairs to take; None for all.
-        format: this and the others as in `read_motion`.
-        horizon: frames between the two of a pair.
-        start: number of the first frame.
-        hops: longest path along bonds or bones that is an edge.
-        heavy_atoms: leave hydrogens out.
-        neighbors: nearest neighbours as edges.
+        path: npz archive, an .asf file with .amc files beside it, or a folder of these.
+        limits: number of pairs of each part; None for all.
+        format: format as in `read_motion`, like all other options.
+        horizon: number of frames between start and target.
+        start: number of the start frame.
+        hops: largest number of bonds or bones that an edge spans.
+        heavy_atoms: whether to leave hydrogens out.
+        neighbors: number of nearest neighbours to connect instead.
 
     Returns:
         The pairs by part, at least one for each.
@@ -111,17 +112,17 @@ def read_motion_parts(
 
 
 def motion_files(path: Path, format: str | None = None) -> list[Path]:
-    """The files that `read_motion` reads for a path.
+    """List the files that `read_motion` reads for a path.
 
     Args:
-        path: a file or a folder.
+        path: file or folder.
         format: one of MOTION_FORMATS; None to tell by content.
 
     Returns:
-        The file itself; of `asf_amc` the skeleton and its motions.
+        The file itself; for `asf_amc` the skeleton and its motions.
 
     Raises:
-        DatasetError: no format that is known; not one skeleton, or no motion.
+        DatasetError: the format is unknown, or there is not exactly one skeleton, or no motion.
     """
     if (find_format(path) if format is None else format) != "asf_amc":
         return [path]
@@ -130,16 +131,16 @@ def motion_files(path: Path, format: str | None = None) -> list[Path]:
 
 
 def find_format(path: Path) -> str:
-    """Tell the format of a file by what is in it.
+    """Recognize the format of a file by its content.
 
     Args:
-        path: the file or folder.
+        path: file or folder.
 
     Returns:
         One of MOTION_FORMATS.
 
     Raises:
-        DatasetError: no format that is known.
+        DatasetError: the format is unknown.
     """
     if path.is_dir() or path.suffix.lower() in (".asf", ".amc"):
         return "asf_amc"
@@ -156,7 +157,7 @@ def find_format(path: Path) -> str:
 
 
 def _check_options(path: Path, part: str | None, format: str | None, counts: dict[str, int | None]) -> None:
-    """Refuse what no format can honour."""
+    """Check the options that are common to all formats."""
     if part is not None and part not in PARTS:
         raise DatasetError(f"unknown part '{part}' of {path}; known: {', '.join(PARTS)}")
     if format is not None and format not in MOTION_FORMATS:

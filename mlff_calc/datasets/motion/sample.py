@@ -1,4 +1,4 @@
-"""One pair of frames: where bodies are and how fast, and where they are some time later."""
+"""One pair of frames: positions and velocities of bodies, and those some time later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mlff_calc.errors import DatasetError
 
 COINCIDENT = 1e-6
-"""Distance below which two bodies count as coincident, in the file's unit of length."""
+"""Distance, in the file's unit of length, below which two bodies count as coincident; raising it refuses more samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,15 +19,18 @@ class MotionSample:
     """Two frames of a trajectory and the graph of its bodies.
 
     Attributes:
-        positions: [n, 3], the file's unit of length.
-        velocities: [n, 3], length per unit of time.
-        target_positions: [n, 3], after `horizon`.
-        target_velocities: [n, 3], after `horizon`; None where the file does not give them.
-        kinds: [n], 1 to 118: atomic numbers of molecules, joint number + 1 in skeletons, 1 for bare particles.
-        scalars: [n, n_scalars]: the charge (N-body), the height above the floor (motion capture), none (molecules).
-        edges: [2, n_edges], both directions, sorted by row 0, which receives.
-        edge_scalars: [n_edges, 1]: product of charges (N-body), or 1 where the edge is one bond or bone and 0 where not.
-        horizon: time between the frames, in the velocities' unit of time.
+        positions: positions [n, 3], in the file's unit of length.
+        velocities: velocities [n, 3], length per unit of time.
+        target_positions: positions after `horizon` [n, 3].
+        target_velocities: velocities after `horizon` [n, 3]; None where the file has none.
+        kinds: kinds of bodies [n], 1 to 118: atomic numbers in molecules, joint number + 1 in skeletons, 1 for bare
+            particles.
+        scalars: scalars of bodies [n, n_scalars]: the charge (N-body), the height above the floor (motion capture),
+            none (molecules).
+        edges: edges [2, n_edges], both directions, sorted by row 0 (the receiver).
+        edge_scalars: scalars of edges [n_edges, 1]: product of charges (N-body), or 1 for a single bond or bone and 0
+            otherwise.
+        horizon: time between the frames, in the unit of time of the velocities.
         place: file, trajectory and frames, for messages.
     """
 
@@ -44,11 +47,11 @@ class MotionSample:
 
 
 Pairs = Callable[[str | None, int | None], list[MotionSample]]
-"""A file that was read: gives the pairs of a part (None: of all parts), or the first so many of them (None: all)."""
+"""Function of part (None: all parts) and largest number of pairs (None: all) that returns pairs of an opened file."""
 
 
 def check_sample(sample: MotionSample) -> MotionSample:
-    """Refuse what no network can make sense of.
+    """Check that a sample can be used by a network.
 
     Args:
         sample: one pair of frames.
@@ -57,13 +60,13 @@ def check_sample(sample: MotionSample) -> MotionSample:
         The same sample.
 
     Raises:
-        DatasetError: fewer than two bodies, numbers that are not finite, coincident bodies, no edges, an edge from a body
-            to itself.
+        DatasetError: there are fewer than two bodies or no edges, numbers are not finite, bodies coincide, or an edge
+            connects a body with itself.
     """
     n = len(sample.positions)
     if n < 2:
         raise DatasetError(
-            f"{sample.place}: {n} body; motion is learned from what bodies do to each other, so that at least two are "
+            f"{sample.place}: {n} body; motion is learned from interactions of bodies, so at least two are "
             "needed. Take the file out of the data, or keep more atoms (heavy_atoms: false)."
         )
     for name in ("positions", "velocities", "target_positions", "target_velocities", "scalars", "edge_scalars"):
@@ -89,7 +92,7 @@ def check_sample(sample: MotionSample) -> MotionSample:
 
 
 def _check_distances(sample: MotionSample) -> None:
-    """Refuse coincident bodies; between them there is no direction."""
+    """Refuse coincident bodies, since there is no direction between them."""
     squared = np.zeros((len(sample.positions),) * 2)
     with np.errstate(over="ignore"):
         for axis in sample.positions.T:

@@ -1,13 +1,13 @@
 """Skeletons: pairs of frames of motion capture.
 
 A trial is [n_frames, n_joints, 3], the second axis is up, and the floor is at height 0. Velocities are differences of
-neighbouring frames, x(t+1) - x(t), so that the unit of time is one frame. Archives of trials have the keys
+adjacent frames, x(t+1) - x(t), so the unit of time is one frame. Archives of trials have the keys
 
-| key | shape | what |
+| key | shape | content |
 |---|---|---|
 | `X00`, `X01`, ... | [n_frames, n_joints, 3] | the trials |
 | `edges` | [n_bones, 2] | joints that a bone connects |
-| `split_train_case01`, `split_val_case00`, `split_test_case03`, ... | [n] | first frames of the pairs of a trial |
+| `split_train_case01`, `split_val_case00`, `split_test_case03`, ... | [n] | start frames of the pairs of a trial |
 
 Protocol of Xu et al., arXiv:2401.11037: the frame 30 frames later is predicted, edges are bones and second neighbours.
 """
@@ -36,11 +36,11 @@ _SPLIT = re.compile(r"split_(train|val|valid|test)_case(\w+)")
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One recording and the first frames of its pairs.
+    """One recording and the start frames of its pairs.
 
     Attributes:
-        positions: [n_frames, n_joints, 3].
-        starts: [n_pairs].
+        positions: positions [n_frames, n_joints, 3].
+        starts: start frames [n_pairs].
         part: one of PARTS.
         place: file and trial, for messages.
     """
@@ -52,19 +52,19 @@ class Trial:
 
 
 def open_mocap(path: Path, *, horizon: int | None, hops: int, neighbors: int | None) -> Pairs:
-    """Read an archive of trials, for pairs of frames at the first frames that the archive names.
+    """Read an archive of trials, for pairs at the start frames that the archive lists.
 
     Args:
-        path: the file.
-        horizon: frames between the two; None for 30.
-        hops: connect joints at most so many bones apart.
-        neighbors: connect everyone with so many nearest instead.
+        path: archive.
+        horizon: number of frames between start and target; None for 30.
+        hops: largest number of bones that an edge spans.
+        neighbors: number of nearest neighbours to connect instead; None for edges along bones.
 
     Returns:
-        What gives the pairs of a part.
+            Function that returns the pairs of a part.
 
     Raises:
-        DatasetError: unreadable, or arrays that are not what they should be.
+        DatasetError: the archive cannot be read, or its arrays are invalid.
     """
     splits = {key: match for key in sorted(archive_keys(path)) if (match := _SPLIT.fullmatch(key))}
     trials = []
@@ -93,23 +93,24 @@ def pairs_of(
     part: str | None,
     limit: int | None,
 ) -> list[MotionSample]:
-    """Pairs of frames of trials.
+    """Build the pairs of frames of trials.
 
     Args:
-        path: the file, for messages.
-        trials: of all parts.
-        bones: [n_bones, 2].
-        step: frames between the two.
-        hops: connect joints at most so many bones apart.
-        neighbors: connect everyone with so many nearest instead.
+        path: file, for messages.
+        trials: trials of all parts.
+        bones: joints that each bone connects [n_bones, 2].
+        step: number of frames between start and target.
+        hops: largest number of bones that an edge spans.
+        neighbors: number of nearest neighbours to connect instead.
         part: one of PARTS; None for all of them.
-        limit: the first so many pairs.
+        limit: number of pairs to take, from the first on.
 
     Returns:
         The pairs, in the order of the parts and then of the trials.
 
     Raises:
-        DatasetError: no pairs of this part, frames closer than the horizon, bones between joints that are not there.
+        DatasetError: the part has no pairs, a trial is shorter than the horizon, or a bone names a joint that does not
+            exist.
     """
     chosen = [trial for name in PARTS for trial in trials if trial.part == name and part in (None, name)]
     if sum(len(trial.starts) for trial in chosen) == 0:
@@ -139,7 +140,7 @@ def _pair(
     *,
     knows_end: bool,
 ) -> MotionSample:
-    """One pair of frames of a trial."""
+    """Build one pair of frames of a trial."""
     x, end = trial.positions, start + step
     place = f"{trial.place}, frames {start} and {end}"
     n = x.shape[1]
@@ -162,7 +163,7 @@ def _pair(
 
 
 def _check_trial(trial: Trial, bones: NDArray[np.int64], step: int) -> None:
-    """Refuse trials that do not fit their bones or the horizon."""
+    """Check that a trial fits its bones and the horizon."""
     shape = trial.positions.shape
     if shape[1] > 118:
         raise DatasetError(f"{trial.place} has {shape[1]} joints, and 118 can be told apart; leave out some joints")

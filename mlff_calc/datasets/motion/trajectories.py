@@ -1,6 +1,6 @@
-"""Time-ordered trajectories of molecules, from the frames of a run to the layout of MD17.
+"""Conversion of the frames of a run to a time-ordered trajectory in the layout of MD17.
 
-| key | shape | what |
+| key | shape | content |
 |---|---|---|
 | `z` | [n] | atomic numbers |
 | `R` | [n_frames, n, 3] | positions, Angstrom |
@@ -8,7 +8,7 @@
 | `E` | [n_frames, 1] | energies, kcal/mol |
 | `F` | [n_frames, n, 3] | forces, kcal/mol/Angstrom |
 | `r_unit`, `v_unit`, `e_unit` | | these units |
-| `timestep_fs`, `temperature_K`, `theory`, `seed` | | how the run was made; time between frames |
+| `timestep_fs`, `temperature_K`, `theory`, `seed` | | options of the run; time between frames |
 
 All numbers are float64.
 """
@@ -31,7 +31,7 @@ XTB = "gfn2-xtb"
 
 
 def xtb_calculator() -> Calculator:
-    """GFN2-xTB (Bannwarth, Ehlert and Grimme 2019, doi:10.1021/acs.jctc.8b01176), as the package tblite computes it.
+    """GFN2-xTB (Bannwarth, Ehlert and Grimme 2019, doi:10.1021/acs.jctc.8b01176), computed by the package tblite.
 
     Returns:
         An ASE calculator.
@@ -50,17 +50,17 @@ def xtb_calculator() -> Calculator:
 
 
 def arrays_of_run(trajectory: Path, **how: float | int | str) -> dict[str, NDArray[Any]]:
-    """The frames of a run in the layout of MD17.
+    """Convert the frames of a run to the layout of MD17.
 
     Args:
-        trajectory: a .traj file of ASE with energies and forces, every step of a run.
-        **how: what else the file is to say: timestep_fs, temperature_K, theory, seed.
+        trajectory: .traj file of ASE with energies and forces of every step of a run.
+        **how: further entries of the file: timestep_fs, temperature_K, theory, seed.
 
     Returns:
         The arrays of the file.
 
     Raises:
-        DatasetError: unreadable, or frames that do not fit together or are not finite.
+        DatasetError: the file cannot be read, or its frames do not fit together or are not finite.
     """
     from ase.io.trajectory import Trajectory
 

@@ -1,4 +1,4 @@
-"""From recipe and data to the potential that is trained: a new one, or one to go on from."""
+"""Building the potential that is trained from a recipe and data: a new one, or one to fine-tune."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def force_scale(frames: Frames) -> float:
 
 
 def new_config(recipe: PotentialRecipe, frames: Frames) -> dict[str, Any]:
-    """The configuration of a new potential; `avg_num_neighbors` still is as the recipe has it.
+    """Return the configuration of a new potential; `avg_num_neighbors` is not measured yet.
 
     Raises:
-        RecipeError: An unknown element, or reference energies that leave one out.
+        RecipeError: An element is unknown, or the reference energies leave one out.
     """
     section = recipe.potential
     if section is None:
@@ -43,10 +43,10 @@ def new_config(recipe: PotentialRecipe, frames: Frames) -> dict[str, Any]:
 
 
 def _begin_at_the_mean(potential: Potential, frames: Frames) -> None:
-    """Let the learned part begin at the mean energy per atom that the reference energies leave over.
+    """Set the bias so that the learned part begins at the mean energy per atom left by the reference energies.
 
-    Energies of isolated atoms leave the energy of all bonds, some eV per atom, which a network would need thousands of steps
-    to climb.
+    Energies of isolated atoms leave the energy of all bonds, some eV per atom, which would otherwise take thousands of
+    steps to learn.
     """
     references = {int(z): energy for z, energy in potential.config["reference_energies"].items()}
     left = [
@@ -63,11 +63,11 @@ def _begin_at_the_mean(potential: Potential, frames: Frames) -> None:
 
 
 def new_potential(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphSource]:
-    """Build the potential a recipe describes, and the graphs of its training frames.
+    """Build the potential that a recipe describes, and the graphs of its training frames.
 
     Raises:
-        RecipeError: An option the backbone does not know or that is out of range; the message names the recipe.
-        DatasetError: Isolated atoms that are taken as reference are none.
+        RecipeError: An option is unknown to the backbone or out of range; the message names the recipe.
+        DatasetError: Frames that should give reference energies are not isolated atoms.
     """
     config = new_config(recipe, frames)
     try:

@@ -1,4 +1,4 @@
-"""The card of a trained potential: what it is made of, how good it is, what it is not for."""
+"""The card of a trained potential: its data, errors and limits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlff_calc.training.task import Outcome
 
 
 def write_card(outcome: Outcome[PotentialRecipe, Frames]) -> str:
-    """The card as Markdown."""
+    """Write the card as Markdown."""
     recipe, potential, parts = outcome.recipe, outcome.network, outcome.parts
     elements = " ".join(chemical_symbols[z] for z in potential.elements)
     data = [f"Level of theory: {recipe.card.level_of_theory or 'not stated in the recipe'}.", ""]

@@ -1,4 +1,4 @@
-"""How contractive a fixed-point potential is on the frames of a validation."""
+"""Spectral radii of a fixed-point potential on the frames of a validation, which measure how contractive it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlff_calc.fixed_point import spectral_radius
 from mlff_calc.potential.fixed_point import FixedPointPotential
 
 FRAMES = 20
-"""Frames of a validation that are looked at; each costs as much as a few forces."""
+"""Largest number of frames that are measured in a validation; each costs as much as a few forces."""
 
 
 class SpectralRadius:
@@ -19,12 +19,12 @@ class SpectralRadius:
         self.radii: list[float] = []
 
     def add(self, potential: FixedPointPotential, graph: dict[str, Tensor], state: Tensor) -> None:
-        """Measure a batch, unless enough frames have been seen.
+        """Measure a batch, unless enough frames have been measured.
 
         Args:
-            potential: looked at.
-            graph: a batch.
-            state: its solutions [n_atoms, (l_max+1)^2, channels].
+            potential: Potential to measure.
+            graph: Batch.
+            state: Solutions of the batch [n_atoms, (l_max+1)^2, channels].
         """
         if len(self.radii) >= FRAMES:
             return
@@ -41,9 +41,9 @@ class SpectralRadius:
         self.radii.extend(found.tolist())
 
     def mean(self) -> float:
-        """Mean over frames; NaN where there were none."""
+        """Return the mean over frames; NaN where there are none."""
         return sum(self.radii) / len(self.radii) if self.radii else float("nan")
 
     def largest(self) -> float:
-        """The largest of them; NaN where there were none."""
+        """Return the largest radius; NaN where there are none."""
         return max(self.radii, default=float("nan"))

@@ -1,17 +1,18 @@
-"""Fixed-point correction: what a potential gives for states on the way to its solution, for a loss on them.
+"""Fixed-point correction: the outputs of a potential for intermediate states of a solve, for a loss on them.
 
-Training solves to a loose tolerance, and use may be looser still. A loss on outputs read before the end asks f to be right
-early. At the number of evaluations k, the outputs are those of the Lagrangian at z_k and lambda_k, both what the solver
-would try next after k evaluations of its own fixed-point equation (the adjoint one is that of the last z):
+Training solves to a loose tolerance, and use may be looser still. A loss on outputs at intermediate states asks f to be
+right early. After k evaluations the outputs are those of the Lagrangian at z_k and lambda_k, the next iterates of the
+two solvers after k evaluations of their own fixed-point equations (the adjoint equation is that of the last z):
 
     L(z_k, lambda_k; x) = e(z_k) + lambda_k . (f(z_k; x) - z_k),      forces -dL/dx at fixed z_k and lambda_k.
 
-Nothing is solved anew. Each state costs what the solution costs after its solve: `phantom_steps` recorded evaluations of
-either equation from (z_k, lambda_k), and one backward pass to the edges; gradients by the weights are phantom gradients
-from there. With direct forces the head reads z_k and there is no adjoint.
+Nothing is solved again. Each state costs the same as the solution after its solve: `phantom_steps` recorded evaluations
+of either equation from (z_k, lambda_k), and one backward pass to the edges. Gradients by the weights are phantom
+gradients from there. With direct forces the head reads z_k and there is no adjoint.
 
-The states are equally spaced in the number of evaluations that training allows: of 4, one state is after 2, two states are
-after 1 and 2. From kept starts solves are short, and a system that was done before counts with its solution.
+The states are equally spaced in the number of evaluations that training allows. With 4 evaluations, one state is taken
+after 2; two states are taken after 1 and 2. From kept starts solves are short, and a system that was done before
+repeats its solution.
 
 Source: Bai, Geng, Savani, Kolter, "Deep equilibrium optical flow estimation" (2022); Burger et al., "DEQuify your
 force field" (2025).
@@ -25,20 +26,20 @@ from mlff_calc.potential.fixed_point import FixedPointPotential
 
 
 def correction_counts(n_states: int, training_evaluations: int) -> list[int]:
-    """Numbers of evaluations after which intermediate states are read, ascending, each once; 0 is the start."""
+    """Return the numbers of evaluations after which states are taken, ascending and without repetition; 0 is the start."""
     return sorted({(i + 1) * training_evaluations // (n_states + 1) for i in range(n_states)})
 
 
 def outputs_on_the_way(
     potential: FixedPointPotential, graph: dict[str, Tensor], found: dict[str, Tensor]
 ) -> list[dict[str, Tensor]]:
-    """Outputs at each of the intermediate states that a solve has found.
+    """Compute the outputs at each intermediate state that a solve recorded.
 
     Args:
-        potential: in training mode.
-        graph: what was solved.
-        found: `path_states` and `path_adjoints`, as `FixedPointPotential.solve` gives them for counts.
+        potential: Potential in training mode.
+        graph: Graph that was solved.
+        found: `path_states` and `path_adjoints`, as returned by `FixedPointPotential.solve` with counts.
     """
-    plain = {name: value for name, value in graph.items() if name != "probe"}  # the radius is measured at the solution
+    plain = {name: value for name, value in graph.items() if name != "probe"}  # growth is measured at the solution
     pairs = zip(found["path_states"], found["path_adjoints"], strict=True)
     return [potential.outputs(plain, state, adjoint) for state, adjoint in pairs]

@@ -1,4 +1,4 @@
-"""Frames with energies, forces and stresses as batches: graphs are made once, or when they are drawn."""
+"""Batches of frames with energies, forces and stresses, whose graphs are made once or on demand."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mlff_calc.training.streamed import CACHE_BYTES, Labelled, StreamedFrames
 
 
 class GraphFrames(PackedFrames):
-    """The graphs and labels of a part of the data, made once.
+    """Graphs and labels of a part of the data, made once.
 
     Labels are `energy` [n_systems] eV, `forces` [n_atoms, 3] eV/Angstrom and `stress` [n_systems, 3, 3] eV/Angstrom^3.
 
     Args:
         samples: Structures and labels.
-        cutoff: Angstrom.
+        cutoff: Cutoff radius, Angstrom.
         weights: Weights of the labels of each sample; None where all are 1.
 
     Raises:
-        StructureError: A structure cannot be a graph; names the file and the frame.
+        StructureError: A structure cannot be a graph; the message names file and frame.
     """
 
     def __init__(
@@ -32,18 +32,18 @@ class GraphFrames(PackedFrames):
         super().__init__([graph for graph, _ in made], [labels for _, labels in made], weights)
 
     def average_neighbors(self) -> float:
-        """Edges per atom over all frames."""
+        """Return the number of edges per atom over all frames."""
         return self.graphs.total("edge") / max(1, self.graphs.total("atom"))
 
 
 class StreamedGraphFrames(StreamedFrames):
-    """The same, with graphs that are made when they are drawn from frames that stay in their file.
+    """Graphs and labels of a part of the data, made on demand from frames that stay in their file.
 
     Args:
         samples: Structures and labels.
-        cutoff: Angstrom.
+        cutoff: Cutoff radius, Angstrom.
         weights: Weights of the labels of each sample; None where all are 1.
-        cache_bytes: Largest size of the graphs that are kept.
+        cache_bytes: Largest size of the cached graphs in bytes.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StreamedGraphFrames(StreamedFrames):
         super().__init__(partial(_drawn, samples, cutoff), len(samples), weights, cache_bytes)
 
     def average_neighbors(self) -> float:
-        """Edges per atom over all frames, whose graphs are made one by one for it."""
+        """Return the number of edges per atom over all frames, making their graphs one by one."""
         edges = atoms = 0
         for number in range(len(self)):
             graph, _ = self.frame(number)
@@ -69,7 +69,7 @@ GraphSource = GraphFrames | StreamedGraphFrames
 
 
 def _drawn(samples: Sequence[Sample], cutoff: float, number: int) -> Labelled:
-    return _labelled(samples[number], cutoff)  # by name: processes that are spawned get the source
+    return _labelled(samples[number], cutoff)  # a named function, since spawned processes get a pickled source
 
 
 def _labelled(sample: Sample, cutoff: float) -> Labelled:
@@ -95,7 +95,7 @@ def check_structures(samples: Sequence[Sample], cutoff: float) -> None:
 def graph_frames(
     samples: Sequence[Sample], cutoff: float, weights: Sequence[Mapping[Kind, float]] | None = None
 ) -> GraphSource:
-    """The source of batches of a part of the data; arguments as those of `GraphFrames`.
+    """Create the source of batches of a part of the data; arguments as for `GraphFrames`.
 
     Frames that stay in their file have their graphs made when they are drawn; see `check_structures`.
     """

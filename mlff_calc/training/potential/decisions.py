@@ -1,8 +1,8 @@
-"""What a run reads out of its data where a recipe may leave it open, and whether a run that goes on still reads the same.
+"""Decisions about the data that a recipe may leave open, and the check that a resumed run makes the same ones.
 
-The record of a run says where its reference energies come from, how many frames and isolated atoms each part has, and by
-which factors the files' units become eV and Angstrom. Other versions of this package may decide otherwise about the same
-recipe and the same files: `auto` takes isolated atoms where older ones fitted, and trained on them as on other frames.
+The record of a run states where its reference energies come from, how many frames and isolated atoms each part has, and
+the factors from the files' units to eV and Angstrom. Other versions of this package may decide differently for the same
+recipe and files: `auto` now takes isolated atoms, where older versions fitted and trained on them like on other frames.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from mlff_calc.training.potential.references import origin_of
 from mlff_calc.training.run_folder import ORIGIN
 
 _SAME = 1e-6
-"""Share by which factors may differ: constants of nature are measured anew."""
+"""Relative difference up to which factors count as equal, since constants of nature are measured again."""
 
 
 def data_marks(recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
-    """What the record of a run says of each part of its data: files, counts and factors of units."""
+    """Return the record's entry on each part of the data: files, counts and factors of units."""
     return {part: _mark(recipe, frames) for part, frames in parts.items()}
 
 
 def decisions(recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
-    """What the record says beside that: where the reference energies come from."""
+    """Return the record's entry on the origin of the reference energies."""
     return {ORIGIN: origin_of(recipe, parts["train"])}
 
 
@@ -38,7 +38,7 @@ def _mark(recipe: PotentialRecipe, frames: Frames) -> dict[str, Any]:
     mark = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
     if frames.isolated:
         mark["isolated_atoms"] = len(frames.isolated)
-    sources = recipe.data.sources(frames.part) or recipe.data.sources("train")  # split off
+    sources = recipe.data.sources(frames.part) or recipe.data.sources("train")  # a part split off from train
     given: list[Units | None] = [None if one.units is None else one.units.for_reader() for one in sources]
     if any(given):
         mark["units"] = [None if units is None else units.factors() for units in given]
@@ -48,17 +48,17 @@ def _mark(recipe: PotentialRecipe, frames: Frames) -> dict[str, Any]:
 def check_decisions(
     place: str, record: Mapping[str, Any], recipe: PotentialRecipe, data: Mapping[str, Any], decided: Mapping[str, Any]
 ) -> None:
-    """Refuse to go on with a run whose data are read in another way than when it began.
+    """Refuse to resume a run whose data are now read differently.
 
     Args:
-        place: The folder of the run, for messages.
-        record: Its record.
-        recipe: As it is now.
-        data: From `data_marks`, now.
-        decided: From `decisions`, now.
+        place: Folder of the run, for messages.
+        record: Record of the run.
+        recipe: Present recipe.
+        data: Present result of `data_marks`.
+        decided: Present result of `decisions`.
 
     Raises:
-        TrainingError: Something differs; names it and the cure.
+        TrainingError: Something differs; the message names it and the cure.
     """
     marks = record.get("data", {})
     if ORIGIN not in record:
@@ -82,22 +82,22 @@ def check_decisions(
 def _refuse_silent_isolated(
     place: str, recipe: PotentialRecipe, data: Mapping[str, Any], decided: Mapping[str, Any]
 ) -> None:
-    """Of a run that knew nothing of isolated atoms: refuse to go on in another way than it began."""
+    """Refuse to resume a run that did not know isolated atoms unless they are treated as it treated them."""
     n_isolated = sum(mark.get("isolated_atoms", 0) for mark in data.values())
     cures = ["--set reference_energies=fit"] if decided[ORIGIN] == "from isolated atoms" else []
     cures += [] if recipe.data.keep_isolated_atoms else ["--set data.keep_isolated_atoms=true"]
     if n_isolated and cures:
         raise TrainingError(
             f"{place}: the version that began this run fitted reference energies and trained on isolated atoms as on other "
-            f"frames, and its data hold {n_isolated} of them, which this version would leave out; go on as it began with "
+            f"frames. This version would leave out the {n_isolated} isolated atoms in its data; continue as it began with "
             f"{' '.join(cures)}, or start anew with --overwrite"
         )
 
 
 def _differs(place: str, what: str, before: object, now: object, key: str) -> TrainingError:
     return TrainingError(
-        f"{place}: {what} {shorten(before)} when this run began, and from the same files they are {shorten(now)} now; "
-        f"set {key} so that the run goes on as it began, or start anew with --overwrite"
+        f"{place}: {what} {shorten(before)} when this run began, but are {shorten(now)} from the same files now; "
+        f"set {key} so that the run continues as it began, or start anew with --overwrite"
     )
 
 

@@ -37,17 +37,18 @@ def evaluate(
     """Compare a potential with the labels of frames.
 
     Args:
-        potential: A `Potential` on `device` (or a compiled one, which has the same `elements` and `cutoff`).
+        potential: `Potential` on `device`, or a compiled one, which has the same `elements` and `cutoff`.
         samples: Structures and labels.
-        batch_size: Frames evaluated at once.
-        device: Where the potential is.
-        progress: Wraps the iteration over batches, for a progress bar.
+        batch_size: Number of frames evaluated at once.
+        device: Device of the potential.
+        progress: Function that wraps the iteration over batches, for a progress bar.
 
     Raises:
-        UnknownElementError: A frame holds an element the potential does not know; names file and frame.
+        UnknownElementError: A frame holds an element that the potential does not know; the message names file and
+            frame.
         StructureError: A structure cannot be a graph.
         DatasetError: There are no frames.
-        EvaluationError: The potential gives a value that is not finite; names file and frame.
+        EvaluationError: The potential gives a value that is not finite; the message names file and frame.
     """
     samples = samples.samples if isinstance(samples, StructureDataset) else samples
     for sample in samples:
@@ -68,13 +69,13 @@ def evaluate(
 
 
 def _by_frame(outputs: dict[str, Tensor], sizes: list[int]) -> list[Prediction]:
-    """The outputs for a batch, frame by frame."""
+    """Split the outputs for a batch by frame."""
     rows = {name: value.split(sizes) if name == "forces" else value.unbind() for name, value in outputs.items()}
     return [{name: each[i].numpy() for name, each in rows.items()} for i in range(len(sizes))]
 
 
 def _refuse_not_finite(outputs: dict[str, Tensor], batch: Batch, samples: Sequence[Sample]) -> None:
-    """An error of NaN would say nothing about the other frames, and one left out would hide the failure."""
+    """Refuse outputs that are not finite; an error of NaN would hide all other frames."""
     bad = first_not_finite(outputs, batch.n_atoms)
     if bad is not None:
         system, name = bad
@@ -97,24 +98,24 @@ def evaluate_files(
     overwrite: bool = False,
     trust: bool = False,
 ) -> EvaluationReport:
-    """Evaluate a potential given by name, folder or exported file on files of labelled structures, all together.
+    """Evaluate a potential, given by name, folder or exported file, on files of labelled structures.
 
     Args:
-        potential: Name of a potential that ships, a folder, or an exported file, which takes one structure at a time.
-        sources: The files and how to read them, as in a recipe; `parse_sources` makes them. Patterns are allowed.
-        batch_size: Structures evaluated at once.
+        potential: Name of a shipped potential, a folder, or an exported file, which takes one structure at a time.
+        sources: Files and how to read them, as in a recipe; `parse_sources` makes them. Patterns are allowed.
+        batch_size: Number of structures evaluated at once.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
-        precision: `float32`, `mixed`, `float64`; None is float32, and of an exported file its own.
-        plot: Where to write a parity plot (PNG).
-        output: Where to write predictions beside labels, frame by frame (.extxyz, .xyz or .json).
-        overwrite: Replace an `output` that is there.
-        trust: Open an exported file although this user did not export it on this machine: its code runs.
+        precision: `float32`, `mixed`, `float64`; None for float32, or for an exported file's own precision.
+        plot: Parity plot (PNG) to write.
+        output: File to write predictions and labels to, frame by frame (.extxyz, .xyz or .json).
+        overwrite: Whether to replace an existing `output`.
+        trust: Whether to open an exported file that this user did not export on this machine, although its code is run.
 
     Raises:
         DatasetError: A file is missing or unreadable, a frame is named twice, or no file holds labels.
-        OptionError: A device that is not there, or a plot or output that cannot be written; found before anything is
+        OptionError: A device is not available, or a plot or output cannot be written; found before anything is
             evaluated.
-        EvaluationError: The potential gives a value that is not finite; names file and frame.
+        EvaluationError: The potential gives a value that is not finite; the message names file and frame.
     """
     from mlff_calc.training.plots import parity
 
@@ -144,7 +145,7 @@ def evaluate_files(
 
 
 def _loaded(potential: str, device: str, precision: str | None, trust: bool) -> tuple[Any, torch.device]:
-    """What takes batches, and the device it is on."""
+    """Load the potential for batches, and return it with its device."""
     loaded = load_any(potential, trust=trust)
     target = resolve_device(loaded.metadata.device if isinstance(loaded, ExportedPotential) and device == "auto" else device)
     model = loaded.to_precision(precision_of([loaded], precision)).to(target).eval()
@@ -152,15 +153,15 @@ def _loaded(potential: str, device: str, precision: str | None, trust: bool) -> 
 
 
 def _check_file(option: str, path: Path, suffixes: Sequence[str], example: str) -> None:
-    """Refuse a file that could not be written after the work is done."""
+    """Check, before the work is done, that a file can be written."""
     folder = path.absolute().parent
     if path.is_dir():
         raise OptionError(f"{option} {path}: is a folder; name a file in it, such as {path / example}")
     if path.suffix.lower() not in suffixes:
-        what = "the picture is a PNG file" if suffixes == (".png",) else "the format goes by the name"
+        what = "the picture is a PNG file" if suffixes == (".png",) else "the name decides the format"
         raise OptionError(f"{option} {path}: {what}; give a name that ends in {' or '.join(suffixes)}")
     if not folder.is_dir():
-        raise OptionError(f"{option} {path}: there is no folder {folder}; make it first")
+        raise OptionError(f"{option} {path}: there is no folder {folder}; create it first")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -1,4 +1,4 @@
-"""The frames of a batch whose loss was not finite, saved so that they can be looked at."""
+"""Saving the frames of a batch whose loss was not finite, for inspection."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class SavedFrames:
     """Saves the structures and labels of a bad batch.
 
     Attributes:
-        folder: Where they go.
-        parts: The frames by part, `train` and `valid`.
+        folder: Folder of the run.
+        parts: Frames by part, `train` and `valid`.
     """
 
     folder: RunFolder
     parts: dict[str, Frames]
 
     def __call__(self, error: NotFiniteError, step: int) -> TrainingError:
-        """Write the frames, and name them."""
+        """Write the frames, and name them in the error."""
         samples = [self.parts[error.part].samples[frame] for frame in error.frames]
         by_file: dict[str, list[str]] = {}
         for sample in samples:

@@ -1,9 +1,10 @@
-"""Fine-tuning: go on from a potential, with the reference energies of the new data.
+"""Fine-tuning: continuing from a trained potential, with the reference energies of the new data.
 
-The architecture, scale and weights are those of the start. Reference energies are fitted anew, because the new data may come
-from another method, whose total energies differ by thousands of eV: they are fitted to what the start leaves over,
-E - E_start, so that the energies of the start are shifted per element and its learned part is kept. `auto` does so as well,
-where the data hold isolated atoms: what the start has learned belongs to its own reference energies, which may be fitted.
+The architecture, scale and weights are those of the start. Reference energies are fitted again, because the new data
+may come from another method, whose total energies differ by thousands of eV. They are fitted to the residual E -
+E_start, so that the energies of the start are shifted per element and its learned part is kept. `auto` does this even
+if the data hold isolated atoms: the learned part of the start belongs to its own reference energies, which may have
+been fitted.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _BATCH = 16
 
 
 def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphSource]:
-    """The potential to go on from, with new reference energies, and the graphs of the training frames.
+    """Build the potential to continue from, with new reference energies, and the graphs of the training frames.
 
     Raises:
         PotentialFileError: There is no such potential, or its domain is damaged.
-        DatasetError: The data hold elements it does not know; names them.
-        RecipeError: The recipe gives reference energies for some of its elements only, or asks direct forces for a stress.
+        DatasetError: The data hold elements that the potential does not know; the message names them.
+        RecipeError: The recipe lacks reference energies for some elements, or asks for a stress from direct forces.
     """
     name = str(recipe.fine_tune_from)
     start = load_potential(recipe.start())
@@ -60,7 +61,7 @@ def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, Grap
 
 
 def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:
-    """The domain of the start, which the run unites with that of the new frames; looked at before anything is trained."""
+    """Return the domain of the start, which the run unites with that of the new frames; checked before training."""
     if start.domain is not None and Domain(start.domain).cutoff != start.cutoff:
         raise PotentialFileError(
             f"the domain of {name!r} is of cutoff {start.domain['cutoff']} Angstrom, and its cutoff is {start.cutoff:g} "
@@ -70,7 +71,7 @@ def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:
 
 
 def _references(recipe: PotentialRecipe, start: Potential, frames: Frames, graphs: GraphSource) -> dict[int, float]:
-    """As the recipe says; elements that the new frames lack keep their energies where isolated atoms give the others."""
+    """Reference energies as the recipe says; elements without isolated atoms among the new frames keep theirs."""
     before = {z: float(start.config["reference_energies"].get(str(z), 0.0)) for z in start.elements}
     origin = origin_of(recipe, frames)
     if origin == "given in the recipe":
@@ -82,7 +83,7 @@ def _references(recipe: PotentialRecipe, start: Potential, frames: Frames, graph
 
 
 def _shifted_references(before: dict[int, float], start: Potential, graphs: GraphSource) -> dict[int, float]:
-    """Reference energies that fit what the start leaves over of the training energies."""
+    """Fit reference energies to the residual of the training energies."""
     rows, left_over = [], []
     start.eval()
     for first in range(0, len(graphs), _BATCH):

@@ -1,9 +1,10 @@
-"""What a potential on a fixed point learns and needs beside others: starts of solves, dropout, contraction, correction.
+"""The objective of a potential on a fixed point: starts of solves, dropout, contraction and correction.
 
-Every solve begins where the same frame was in the last epoch. The potential may be held contractive: `contraction` times
-mean_s (rho_s - spectral_radius)^2 is added where rho_s, the spectral radius of df/dz by a power iteration that goes on from
-epoch to epoch, is above `spectral_radius`. A fixed-point correction adds `correction` times the mean of the loss over
-outputs read on the way of the solves (correction.py), so that a solve that is cut off early is right already.
+Every solve begins at the solution for the same frame in the last epoch. The potential may be kept contractive: the loss
+then includes `contraction` times mean_s (rho_s - spectral_radius)^2 over the systems whose spectral radius rho_s of
+df/dz exceeds `spectral_radius`; rho_s comes from a power iteration that continues from epoch to epoch. A fixed-point
+correction adds `correction` times the mean loss of outputs at intermediate states of the solves (correction.py), so
+that f is right early.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from mlff_calc.training.sums import ErrorSums
 
 
 def objective_for(recipe: PotentialRecipe, potential: Potential) -> PotentialObjective:
-    """The objective of a potential, on a fixed point or not.
+    """Create the objective of a potential, on a fixed point or not.
 
     Raises:
-        RecipeError: The section `fixed_point` asks for what the potential, which may be one to go on from, does not have.
+        RecipeError: The section `fixed_point` asks for something that the potential does not have.
     """
     finding = recipe.fixed_point.finding(potential.config["backbone"], direct=potential.direct_forces)
     if finding:
@@ -44,15 +45,15 @@ def objective_for(recipe: PotentialRecipe, potential: Potential) -> PotentialObj
 
 
 class FixedPointObjective(PotentialObjective):
-    """Energies, forces and stresses of a potential on a fixed point.
+    """Objective for energies, forces and stresses of a potential on a fixed point.
 
     Args:
-        recipe: Sections `loss` and `fixed_point` are read from it.
+        recipe: Recipe with the sections `loss` and `fixed_point`.
         potential: Potential that is trained.
 
     Attributes:
-        starts: Solutions of the frames that were seen.
-        spectral_radius: Spectral radii of the running or last validation.
+        starts: Solutions of earlier frames.
+        spectral_radius: Spectral radii of the current or last validation.
         steps: Number of training steps.
     """
 
@@ -65,14 +66,14 @@ class FixedPointObjective(PotentialObjective):
         self._evaluations: list[Tensor] = []
 
     def begin(self, stage: Stage) -> None:
-        """Count evaluations, or radii, anew."""
+        """Reset the counts of evaluations, or the radii."""
         if stage == "train":
             self._evaluations = []
         else:
             self.spectral_radius = SpectralRadius()
 
     def prepare(self, stage: Stage, batch: Batch, generator: torch.Generator | None) -> Graph:
-        """The graph with starts, a probe in steps that look at the spectral radius, and the factors of dropout."""
+        """Add starts, a probe in steps that measure the spectral radius, and the factors of dropout to the graph."""
         training, section = stage == "train", self.section
         graph = self.starts.give(stage, batch.frames, batch.graph, generator)
         # Not every step looks at the spectral radius, which costs a third of a step.
@@ -91,7 +92,7 @@ class FixedPointObjective(PotentialObjective):
         return graph
 
     def forward(self, network: Forward, graph: Graph) -> dict[str, Tensor]:
-        """Outputs, with states on the way of the solves where a correction asks for them."""
+        """Compute the outputs, with intermediate states of the solves where a correction needs them."""
         if not (self.counts and self.potential.training):
             return super().forward(network, graph)
         found = self.potential.solve(graph, self.counts)
@@ -104,35 +105,35 @@ class FixedPointObjective(PotentialObjective):
         return super().compiled(network, replace(example, graph=graph))
 
     def keep(self, stage: Stage, batch: Batch, outputs: Mapping[str, Tensor]) -> None:
-        """Keep solutions for the next epoch; count evaluations in training, measure radii in a validation."""
+        """Keep solutions for the next epoch; count evaluations in training, measure radii in validations."""
         self.starts.keep(stage, batch.frames, batch.n_atoms, outputs)
-        if stage == "valid":  # solves to another tolerance, so that its evaluations say nothing of training
+        if stage == "valid":  # its solves use another tolerance, so their evaluations are not counted
             self.spectral_radius.add(self.potential, batch.graph, outputs["state"])
             return
         self.steps += 1
         counts = [outputs[name].double() for name in ("evaluations", "adjoint_evaluations") if name in outputs]
-        if counts:  # implicit gradients do not tell
+        if counts:  # absent with implicit gradients
             self._evaluations.append(torch.stack(counts).sum(dim=0).mean())
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Loss of one batch, a float64 scalar, with what correction and contraction add in a training step."""
+        """Compute the loss of one batch, a float64 scalar, including correction and contraction in a training step."""
         loss = super().loss(outputs, batch)
         if "path_states" in outputs:
             loss = loss + self.on_the_way(outputs_on_the_way(self.potential, batch.graph, outputs), batch)
         return loss + self.penalty(outputs["growth"]) if "growth" in outputs else loss
 
     def on_the_way(self, outputs: list[dict[str, Tensor]], batch: Batch) -> Tensor:
-        """What is added for outputs read off intermediate states, one dict for each; a float64 scalar."""
+        """Return the correction, from one dict of outputs for each intermediate state; a float64 scalar."""
         loss = super().loss
         return self.section.correction * torch.stack([loss(one, batch) for one in outputs]).mean()
 
     def penalty(self, growth: Tensor) -> Tensor:
-        """What is added every few steps for spectral radii [n_systems] that are too large; a float64 scalar."""
+        """Return the penalty on spectral radii [n_systems] that are too large; a float64 scalar."""
         excess = torch.relu(growth.double() - self.section.spectral_radius)
         return self.section.contraction * self.section.contraction_every * excess.square().mean()
 
     def columns(self, sums: ErrorSums | None) -> dict[str, str]:
-        """Errors of the validation, mean number of evaluations of both solves together per frame, spectral radii."""
+        """Return validation errors, mean number of evaluations per frame (both solves), and spectral radii."""
         evaluations = float(torch.stack(self._evaluations).mean()) if self._evaluations else float("nan")
         row = super().columns(sums) | {"evaluations": f"{evaluations:.4g}"}
         if sums is not None:
@@ -141,10 +142,10 @@ class FixedPointObjective(PotentialObjective):
         return row
 
     def state_dict(self) -> dict[str, Any]:
-        """Starts, and the number of steps."""
+        """Return starts and number of steps."""
         return {"starts": self.starts.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take them up; checkpoints of earlier versions count steps as Lightning does."""
+        """Restore a state; checkpoints of earlier versions use Lightning's count of steps."""
         self.starts.load_state_dict(state.get("starts", {}))
         self.steps = state.get("steps", state.get("global_step", 0))

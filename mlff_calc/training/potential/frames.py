@@ -1,4 +1,4 @@
-"""The frames a recipe names, read, split and checked before anything runs."""
+"""Reading, splitting and checking the frames that a recipe names, before anything runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Frames:
 
     Attributes:
         part: `train`, `valid` or `test`.
-        paths: The files.
+        paths: Data files.
         samples: Structures with their labels.
         isolated: Frames of isolated atoms; they are among `samples` only where the recipe says so.
         weights: Weights of the labels of each sample; None where they are all 1.
@@ -50,7 +50,7 @@ class Frames:
 
     @property
     def where(self) -> str:
-        """The files, for messages."""
+        """Names of the files, for messages."""
         rest = len(self.paths) - 1
         return str(self.paths[0]) + (f" and {rest} other file{'s' * (rest > 1)}" if rest else "")
 
@@ -84,9 +84,9 @@ def read_frames(recipe: PotentialRecipe) -> dict[str, Frames]:
         `train`, `valid`, and `test` where the recipe has one.
 
     Raises:
-        RecipeError: A file is missing, a split asks for more frames than there are, a frame is in two parts.
-        DatasetError: A file cannot be read or holds labels that are not finite, an element of a later part is not in the
-            training part, a frame is named twice, a weight is none, isolated atoms are none or disagree.
+        RecipeError: A file is missing, a split asks for more frames than there are, or a frame is in two parts.
+        DatasetError: A file cannot be read, labels are not finite, a part has an element that the training part lacks,
+            a frame is named twice, a weight is invalid, or frames of isolated atoms are invalid or disagree.
     """
     parts: dict[str, Frames] = {}
     for part in PARTS:
@@ -110,7 +110,7 @@ def read_frames(recipe: PotentialRecipe) -> dict[str, Frames]:
 
 
 def _read(recipe: PotentialRecipe, part: str, sources: list[Source]) -> Frames:
-    """The frames of one part, isolated atoms apart."""
+    """Read the frames of one part, with isolated atoms separated."""
     found: list[tuple[Path, Source]] = []
     for number, source in enumerate(sources):
         place = f"data.{part}.{number}.file" if len(sources) > 1 else f"data.{part}.file"
@@ -129,7 +129,7 @@ def _read(recipe: PotentialRecipe, part: str, sources: list[Source]) -> Frames:
 def _require_unit_of_forces(
     recipe: PotentialRecipe, files: Sequence[tuple[Path, Source]], samples: Sequence[Sample]
 ) -> None:
-    """Refuse to train on forces whose unit is a guess: programs that print Hartree print them per Bohr, data sets do not."""
+    """Refuse forces in a guessed unit: programs that print Hartree print them per Bohr, data sets do not."""
     if "forces" not in weighted(recipe):
         return
     guessed = [one for one in files if one[1].units is not None and one[1].units.for_reader().forces_are_supposed]
@@ -148,15 +148,15 @@ def _require_unit_of_forces(
 
 
 def weighted(recipe: PotentialRecipe) -> list[Kind]:
-    """The labels that have a weight in the loss; faults of others do no harm, as these are left out."""
+    """Return the labels with a weight in the loss; faults of all others are ignored, and their labels dropped."""
     return [kind for kind in KINDS if kind in recipe.loss.weights()]
 
 
 def read_sources(files: Sequence[tuple[Path, Source]], checked: Collection[Kind] = KINDS) -> Sequence[Sample]:
-    """The samples of some files, each read as its source says; faults of labels outside `checked` only leave these out.
+    """Read the samples of some files, each as its source says; faulty labels outside `checked` are dropped.
 
     Raises:
-        DatasetError: see `read_structures`; a frame that two of the sources name.
+        DatasetError: see `read_structures`; also raised where two sources name the same frame.
     """
     read = [(path, open_structures(path, **source.reading(), checked=checked)) for path, source in files]
     refuse_frames_twice(read)
@@ -180,7 +180,7 @@ def _split(recipe: PotentialRecipe, frames: Frames) -> dict[str, Frames]:
 
 
 def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Frames]:
-    """The parts that a loss is taken of, with weights where any is not 1."""
+    """Add weights to the parts that enter a loss, where any weight is not 1."""
     by_type: Mapping[str, float] = recipe.loss.config_weights
     refuse_unknown_types(by_type, parts["train"].surveyed().outlines, f"{recipe.origin}: loss.config_weights")
     for part in ("train", "valid"):
@@ -197,7 +197,7 @@ def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Fra
 
 
 def _require_weight(recipe: PotentialRecipe, frames: Frames, weights: list[dict[Kind, float]]) -> None:
-    """Refuse weights that leave nothing of a label that the loss asks for."""
+    """Refuse weights that are all 0 for a label in the loss."""
     for kind in weighted(recipe):
         outlines = frames.surveyed().outlines
         labelled = [each[kind] for outline, each in zip(outlines, weights, strict=True) if kind in outline.labels()]
@@ -210,7 +210,7 @@ def _require_weight(recipe: PotentialRecipe, frames: Frames, weights: list[dict[
 
 
 def _check_elements(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
-    """Elements of later parts must be known from the training part or from the recipe."""
+    """Check that elements of all parts are in the training part or the recipe."""
     section = recipe.potential
     listed = section.elements if section is not None else "auto"
     known = parts["train"].elements() | (
@@ -255,7 +255,7 @@ def _check_disjoint(
 
 
 def symbol_number(symbol: str, recipe: PotentialRecipe) -> int:
-    """Atomic number of a symbol that a recipe names.
+    """Return the atomic number of a symbol in a recipe.
 
     Raises:
         RecipeError: There is no such element.

@@ -1,4 +1,4 @@
-"""Which labels each part of the data holds, and whether they are what the loss asks for."""
+"""Counts of the labels in each part of the data, and the check that the loss has the labels it needs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class PartCount:
 
     Attributes:
         part: `train`, `valid` or `test`.
-        path: The file, or words for several.
-        frames: How many structures.
-        labels: How many of them have an energy, forces, a stress.
-        absent: By kind, what the frames hold in place of a label, or why it is not taken.
+        path: File, or words for several files.
+        frames: Number of structures.
+        labels: Number of structures with each label (energy, forces, stress).
+        absent: Reasons, by label, why it is not taken from frames, or what they hold in its place.
     """
 
     part: str
@@ -31,7 +31,7 @@ class PartCount:
 
 
 def label_table(counts: list[PartCount]) -> str:
-    """The counts as a table of plain text, a line per part and file, then what the frames hold and is not taken."""
+    """Format the counts as a plain-text table with one line per part and file, followed by the labels that are not taken."""
     short = short_names(Path(count.path) for count in counts)
     names = [short[Path(count.path)] for count in counts]
     parts = [count.part for count in counts]
@@ -47,10 +47,11 @@ def label_table(counts: list[PartCount]) -> str:
 
 
 def check_labels(recipe: PotentialRecipe, counts: list[PartCount]) -> None:
-    """Refuse a recipe whose loss asks for labels that are not there.
+    """Refuse a recipe whose loss needs labels that are missing.
 
     Raises:
-        RecipeError: A label with a weight is in no frame of the training or validation part; names file, key and cure.
+        RecipeError: A label with a weight is missing in the training or validation part; the message names file, key
+            and cure.
     """
     for count in counts:
         if count.part == "test":

@@ -1,4 +1,4 @@
-"""What a potential learns: a weighted sum over energy, forces and stress, each averaged over the labels that are there.
+"""The loss of a potential: a weighted sum over energy, forces and stress, each averaged over the available labels.
 
     loss = w_E mean_s f((E_s - E_ref,s) / N_s)  +  w_F mean_a f(F_a - F_ref,a)  +  w_S mean_s f(S_s - S_ref,s)
 
@@ -8,11 +8,12 @@
 | mse   | mean of the squares of the components                                    |
 | huber | mean over components: x^2/2 below delta, delta (|x| - delta/2) above      |
 
-Weights of frames (datasets/weights.py) multiply f, and the means still divide by the number of labels: a frame of weight 4
-pulls four times as hard as one of weight 1, whatever else is in its batch, and one of weight 0 not at all.
+Weights of frames (datasets/weights.py) multiply f, but the means still divide by the number of labels. A frame of
+weight 4 thus counts four times as much as one of weight 1, independent of the rest of its batch, and one of weight 0
+not at all.
 
-Energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3. A label that is NaN was not given by the data
-(the reader refuses NaN in a file) and takes no part: in its mean it counts neither above nor below the line.
+Energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3. A label that is NaN is missing in the data
+(the reader refuses NaN in a file) and enters neither numerator nor denominator of its mean.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from mlff_calc.training.sums import EXTENSIVE
 
 
 def masked_mean(values: Tensor, present: Tensor) -> Tensor:
-    """Mean of `values` [n] where `present` [n] is true; 0 where nothing is."""
+    """Mean of `values` [n] over the entries where `present` [n] is true; 0 where there are none."""
     kept = torch.where(present, values, torch.zeros_like(values))
     return kept.sum() / present.sum().clamp(min=1)
 
 
 class PotentialObjective(Objective):
-    """Energies, forces and stresses.
+    """Objective for energies, forces and stresses.
 
     Args:
-        section: The `loss` section of a recipe.
+        section: Section `loss` of a recipe.
     """
 
     needs_tape = True
@@ -59,7 +60,7 @@ class PotentialObjective(Objective):
         return compile_for_training(network, example.graph)
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Loss of one batch, a float64 scalar; outputs and labels in the shapes and units of graph/keys.py."""
+        """Compute the loss of one batch, a float64 scalar; outputs and labels have the shapes and units of graph/keys.py."""
         total = torch.zeros((), dtype=torch.float64, device=batch.n_atoms.device)
         for name, weight in self.weights.items():
             of_frames = None if batch.weights is None else batch.weights[name]

@@ -1,7 +1,7 @@
-"""Offset between two levels of theory: what a constant per atom, or per element, takes out of the errors of energies.
+"""Offset between two levels of theory: errors of energies after subtracting a constant per atom, or per element.
 
-Total energies of two methods differ by large amounts that no force depends on. The error that is left without them says how
-well a potential of one method does on data of another.
+Total energies of two methods differ by large amounts that no force depends on. The remaining error says how well a
+potential of one method works on data of another.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from ase.data import chemical_symbols
 
 @dataclass(frozen=True)
 class EnergyOffset:
-    """Mean offset of energies, predicted minus reference, and the errors that are left without it.
+    """Mean offset of energies, predicted minus reference, and the errors after subtracting it.
 
     Attributes:
         per_atom: Mean of the differences per atom, meV/atom.
-        mae: Mean absolute error per atom without it, meV/atom.
-        rmse: Root mean square error per atom without it, meV/atom.
-        by_element: Offset of each element, meV, by least squares; empty where the compositions of the frames do not tell
-            elements apart.
-        by_element_mae: Mean absolute error per atom without these, meV/atom; None where there are none.
-        by_element_rmse: Root mean square error per atom without these, meV/atom; None where there are none.
+        mae: Mean absolute error per atom after that, meV/atom.
+        rmse: Root mean square error per atom after that, meV/atom.
+        by_element: Offset of each element by least squares, meV; empty where the compositions of the frames do not
+            determine it.
+        by_element_mae: Mean absolute error per atom after subtracting these, meV/atom; None where there are none.
+        by_element_rmse: Root mean square error per atom after subtracting these, meV/atom; None where there are none.
     """
 
     per_atom: float
@@ -34,7 +34,7 @@ class EnergyOffset:
     by_element_rmse: float | None = None
 
     def rows(self) -> list[str]:
-        """Lines for the table of errors."""
+        """Return lines for the table of errors."""
         lines = [_row("  less its mean offset", self.mae, self.rmse, f"(offset {self.per_atom:.3f} meV/atom)")]
         if self.by_element_mae is not None and self.by_element_rmse is not None:
             listed = ", ".join(f"{symbol} {value:.3f}" for symbol, value in self.by_element.items())
@@ -47,16 +47,16 @@ def _row(name: str, mae: float, rmse: float, words: str) -> str:
 
 
 def energy_offset(reference: np.ndarray, predicted: np.ndarray, compositions: np.ndarray) -> EnergyOffset | None:
-    """The offset of predicted energies.
+    """Compute the offset of predicted energies.
 
     Args:
-        reference: [n_frames], eV/atom.
-        predicted: [n_frames], eV/atom.
-        compositions: [n_frames, n], number of atoms of each atomic number.
+        reference: Reference energies [n_frames], eV/atom.
+        predicted: Predicted energies [n_frames], eV/atom.
+        compositions: Numbers of atoms of each atomic number [n_frames, n].
 
     Returns:
-        None for fewer than two frames. Elements have offsets of their own where there are at least two of them, twice as
-        many frames as elements, and compositions that tell them apart.
+        The offset, or None for fewer than two frames. Elements have their own offsets if there are at least two
+        elements, twice as many frames, and compositions that distinguish the elements.
     """
     if len(reference) < 2:
         return None

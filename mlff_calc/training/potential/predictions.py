@@ -1,4 +1,4 @@
-"""Predictions beside their labels, frame by frame, as extended xyz or JSON."""
+"""Writing predictions and labels frame by frame, as extended xyz or JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SUFFIXES = (".extxyz", ".xyz", ".json")
 
 
 def write_predictions(path: Path, samples: Sequence[Sample], predictions: Sequence[Prediction]) -> None:
-    """Write labels (`REF_energy`, ...) and predictions (`mlff_energy`, ...) of every frame, whole or not at all.
+    """Write labels (`REF_energy`, ...) and predictions (`mlff_energy`, ...) of every frame atomically.
 
     Args:
-        path: File whose name ends in one of `SUFFIXES`; an older one is replaced.
+        path: File with a suffix of `SUFFIXES`; an older one is replaced.
         samples: Structures and labels.
-        predictions: What the potential gave for each of them.
+        predictions: Predictions for each sample.
 
     Raises:
         OSError: The file cannot be written.
@@ -48,7 +48,7 @@ def write_predictions(path: Path, samples: Sequence[Sample], predictions: Sequen
 def _values(sample: Sample, predicted: Prediction) -> dict[str, np.ndarray]:
     labels = {f"REF_{name}": np.asarray(value) for name, value in sample.labels().items()}
     given = {name: value for name, value in predicted.items() if name != "stress" or sample.atoms.cell.rank == 3}
-    return labels | {f"mlff_{name}": value for name, value in given.items()}  # what has no volume has no stress
+    return labels | {f"mlff_{name}": value for name, value in given.items()}  # without a volume there is no stress
 
 
 def _origin(sample: Sample) -> dict[str, str | int]:

@@ -1,7 +1,7 @@
-"""The recipe of a training run: one YAML file, checked as a whole before anything runs or is written.
+"""The recipe of a potential: one YAML file, checked as a whole before anything runs or is written.
 
-Every section refuses keys it does not know and names the nearest one it does. Paths of data files are relative to the
-folder of the recipe and may hold environment variables (`${MLFF_DATA}/rmd17/ethanol.npz`).
+Every section refuses unknown keys and names the nearest valid one. Paths of data files are relative to the folder of
+the recipe and may hold environment variables (`${MLFF_DATA}/rmd17/ethanol.npz`).
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class LabelKeys(Section):
     virial: str | None = None
     """Name of a virial (stress times minus the volume), 3 x 3, 9 or 6 numbers."""
     virial_sign: Literal[1, -1] = 1
-    """Sign of the virial: 1 where it is positive in compression, -1 where the file has the other sign."""
+    """Sign of the virial: 1 if it is positive in compression, -1 for the opposite sign."""
     vasp_stress: str | None = None
     """Name of a stress as VASP prints it: kbar, positive in compression, 6 numbers xx yy zz xy yz zx."""
     config_type: str = "config_type"
-    """Name of the kind of configuration, by which errors are sorted and frames weighted."""
+    """Name of the kind of configuration, by which errors are listed and frames weighted."""
     forces_sign: Literal[1, -1] = 1
-    """Sign of the forces: -1 where the file holds the gradient of the energy."""
+    """Sign of the forces: -1 if the file holds the gradient of the energy."""
     stress_order: str | None = None
-    """Order of the six numbers where the file has another one, such as `xx yy zz xy xz yz`."""
+    """Order of the six components if it differs in the file, such as `xx yy zz xy xz yz`."""
 
     @model_validator(mode="after")
     def _reader_takes_them(self) -> LabelKeys:
@@ -61,12 +61,12 @@ class LabelKeys(Section):
         return self
 
     def for_reader(self) -> datasets.LabelKeys:
-        """The keys as the readers take them."""
+        """Return the keys in the form that readers take."""
         return datasets.LabelKeys(**self.model_dump())
 
 
 class Units(Section):
-    """Units in which a file holds its labels and positions; `forces` and `stress` where they follow from no others."""
+    """Units in which a file holds its labels and positions; `forces` and `stress` if they do not follow from the others."""
 
     energy: str = "eV"
     """Unit of energies and virials."""
@@ -83,12 +83,12 @@ class Units(Section):
         return self
 
     def for_reader(self) -> datasets.Units:
-        """The units as the readers take them."""
+        """Return the units in the form that readers take."""
         return datasets.Units(**self.model_dump())
 
 
 def _or_list_of(schema: dict[str, Any]) -> None:
-    """Let the schema of a field say that one entry, a path for a source, and a list of either will do as well."""
+    """Extend the schema of a field to accept one entry, a path in place of a source, or a list of these."""
     of_one = schema.pop("type", None) == "string"
     items = schema.pop("items", None) or next((one["items"] for one in schema.pop("anyOf", []) if "items" in one), None)
     one = [{"type": "string"}] if of_one else [{"type": "string"}, items]
@@ -97,23 +97,23 @@ def _or_list_of(schema: dict[str, Any]) -> None:
 
 
 class Source(Section):
-    """A data file, or those that a pattern matches, and how to read them; what is left out the `data` section says."""
+    """A data file, or the files that a pattern matches, and how to read them; missing keys are taken from `data`."""
 
     file: str = Field(json_schema_extra=_or_list_of)
-    """Path relative to the recipe, with environment variables and patterns (`surfaces/*.extxyz`), or a list of these."""
+    """Path relative to the recipe, or a list; environment variables and patterns (`surfaces/*.extxyz`) are allowed."""
     index: str = ":"
-    """Frames that are read, as in ASE: `:100`, `::10`, `-1`."""
+    """Frames to read, as in ASE: `:100`, `::10`, `-1`."""
     part: str | None = None
     """Part of an rMD17 archive: train or test."""
     format: str | None = None
-    """Format by ASE's name, npz or rmd17; null to go by the name of the file."""
+    """Format by ASE's name, npz or rmd17; null to decide by the name of the file."""
     keys: LabelKeys | None = None
     """Names of the labels in this file; null for those of `data`."""
     units: Units | None = None
     """Units of this file; null for those of `data`."""
 
     def reading(self) -> dict[str, Any]:
-        """The arguments of `datasets.read_structures` beside the path."""
+        """Return the arguments of `datasets.read_structures` besides the path."""
         return {
             "index": self.index,
             "keys": None if self.keys is None else self.keys.for_reader(),
@@ -124,9 +124,9 @@ class Source(Section):
 
 
 def _one_by_one(value: Any) -> Any:  # noqa: ANN401
-    """What stands for a part of the data as a list of sources: a path, a source, or a list of these.
+    """Convert the entry for a part of the data (a path, a source, or a list of these) to a list of sources.
 
-    A source with a list under `file` is one for each.
+    A source with a list under `file` becomes one source for each file.
     """
     entries = value if isinstance(value, list) else [value]
     found: list[Any] = []
@@ -145,7 +145,7 @@ def _one_by_one(value: Any) -> Any:  # noqa: ANN401
 
 
 class Split(Section):
-    """How the frames of the `train` file are divided: a count (integer) or a fraction (0 to 1), drawn with a seed."""
+    """Random division of the frames of `train`, by counts (integers) or fractions (0 to 1)."""
 
     train: int | float | None = None
     """Number or share of training frames; null for the rest."""
@@ -167,10 +167,10 @@ class Split(Section):
 
 
 class DataSection(Section):
-    """Training, validation and test frames, from files of their own or from those of `train`, which are then split."""
+    """Training, validation and test frames, from separate files or by splitting those of `train`."""
 
     train: list[Source] = Field(json_schema_extra=_or_list_of)
-    """Training files: a path, a source, or a list of these."""
+    """Training files, as a path, a source, or a list of these."""
     valid: list[Source] | None = Field(None, json_schema_extra=_or_list_of)
     """Validation files, instead of `split.valid`."""
     test: list[Source] | None = Field(None, json_schema_extra=_or_list_of)
@@ -178,13 +178,13 @@ class DataSection(Section):
     split: Split | None = None
     """Division of the frames of `train`."""
     format: str | None = None
-    """Format of all files that name none."""
+    """Format of all files without their own."""
     keys: LabelKeys | None = None
-    """Names of the labels in all files that give none."""
+    """Names of the labels in all files without their own."""
     units: Units | None = None
-    """Units of all files that give none."""
+    """Units of all files without their own."""
     keep_isolated_atoms: bool = False
-    """Switch for training on frames of isolated atoms as on others."""
+    """Switch for training on frames of isolated atoms like on all others."""
 
     @field_validator("train", "valid", "test", mode="before")
     @classmethod
@@ -203,7 +203,7 @@ class DataSection(Section):
         return self
 
     def sources(self, part: str) -> list[Source]:
-        """The files of `train`, `valid` or `test` with the defaults of the section filled in; none where it names none."""
+        """Return the files of `train`, `valid` or `test` with the defaults of the section filled in; may be empty."""
         filled = []
         for source in getattr(self, part) or []:
             fill = {name: getattr(self, name) for name in ("format", "keys", "units") if getattr(source, name) is None}
@@ -219,15 +219,15 @@ class LossSection(Section):
     forces: float = Field(1.0, ge=0.0)
     """Weight of forces [eV/Angstrom]."""
     stress: float = Field(0.0, ge=0.0)
-    """Weight of stresses; above 0 it asks for the label [eV/Angstrom^3]."""
+    """Weight of stresses; above 0 the label is required [eV/Angstrom^3]."""
     form: Form = "l2"
     """Form of each term: norm (l2), huber, or mean square (mse)."""
     huber_delta: float = Field(0.01, gt=0.0)
-    """Error at which huber goes from square to linear, in the unit of the label."""
+    """Error at which huber changes from square to linear, in the unit of the label."""
     config_weights: dict[str, float] = Field(default_factory=dict)
-    """Weights of frames by config type; 1 for those that are not named."""
+    """Weights of frames by config type; 1 for all others."""
     frame_weights: bool = True
-    """Switch for the weights that frames state (`config_weight`, `config_energy_weight`, ...)."""
+    """Switch for using weights in the frames (`config_weight`, `config_energy_weight`, ...)."""
 
     @field_validator("config_weights", mode="before")
     @classmethod
@@ -247,29 +247,29 @@ class LossSection(Section):
         return self
 
     def weights(self) -> dict[str, float]:
-        """Weights of the labels that take part."""
+        """Return the weights that are above 0."""
         return {name: getattr(self, name) for name in ("energy", "forces", "stress") if getattr(self, name) > 0.0}
 
 
 class PotentialRecipe(TrainingRecipe):
-    """The recipe of a potential. Build it with `load_recipe` or `parse_recipe`, which know the file it came from."""
+    """Recipe of a potential. Create it with `load_recipe` or `parse_recipe`."""
 
     potential: PotentialSection | None = None
     """Architecture of a new potential."""
     fine_tune_from: str | None = None
-    """Name or path of a potential to go on from, instead of `potential`."""
+    """Name or path of a potential to fine-tune, instead of `potential`."""
     data: DataSection
     """Training, validation and test frames."""
     reference_energies: Literal["auto", "isolated", "fit"] | dict[str, float] = "auto"
-    """Energies of the elements that are not learned: auto, isolated, fit, or one for each element [eV]."""
+    """Reference energies of the elements: auto, isolated, fit, or one for each element [eV]."""
     loss: LossSection = LossSection()
     """Weights and form of the loss."""
     fixed_point: FixedPointSection = FixedPointSection()
-    """What holds in the training of a potential on a fixed point."""
+    """Training of a potential on a fixed point."""
 
     @classmethod
     def upgraded(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """What stands in the section `fixed_point` now stood in `loss` before."""
+        """Move keys of the section `fixed_point` that earlier versions had in `loss`."""
         loss, section = data.get("loss"), data.get("fixed_point", {})
         moved = [key for key in FixedPointSection.model_fields if isinstance(loss, dict) and key in loss]
         if not (moved and isinstance(loss, dict) and isinstance(section, dict)):
@@ -300,25 +300,25 @@ class PotentialRecipe(TrainingRecipe):
         if self.trainer.compile and self.fixed_point.correction > 0.0:
             raise ValueError(
                 f"fixed_point.correction is {self.fixed_point.correction:g}, but trainer.compile is true, and compiled "
-                "solves do not tell the states on their way; set trainer.compile: false, or leave `correction` out"
+                "solves do not return intermediate states; set trainer.compile: false, or leave `correction` out"
             )
-        if self.potential is not None:  # of a potential that is gone on from, see training/potential/fixed_point.py
+        if self.potential is not None:  # for a potential to fine-tune, see training/potential/fixed_point.py
             finding = self.fixed_point.finding(self.potential.backbone.config(), direct=self.potential.forces == "direct")
             if finding:
                 raise ValueError(finding)
         return self
 
     def with_paths(self, change: Callable[[str], str]) -> dict[str, Any]:
-        """Also of the potential to start from, where a path names it."""
+        """Also change the path of the potential to start from."""
         raw, name = super().with_paths(change), self.fine_tune_from
         if name is not None and (Path(name).expanduser().is_absolute() or isinstance(self.start(), Path)):
             raw["fine_tune_from"] = change(name)
         return raw
 
     def start(self) -> Path | str:
-        """The potential that `fine_tune_from` names: a path, or the name of one that ships.
+        """Return the potential that `fine_tune_from` names: a path, or the name of a shipped one.
 
-        What lies beside the recipe comes first where it is a potential; any other folder of that name is not meant.
+        A potential beside the recipe comes first; other folders of that name are ignored.
 
         Raises:
             RecipeError: An environment variable in the path is not set.
@@ -333,14 +333,14 @@ class PotentialRecipe(TrainingRecipe):
 
 
 def parse_sources(data: dict[str, Any], origin: str) -> list[Source]:
-    """Check how data files are to be read, given as the `train` section of a recipe gives it.
+    """Check how data files are to be read, given in the form of the section `train` of a recipe.
 
     Args:
         data: `file`, a path or pattern or a list of them, and optionally `index`, `part`, `format`, `keys`, `units`.
-        origin: Who asks, for messages.
+        origin: Origin of the request, for messages.
 
     Raises:
-        RecipeError: Unknown keys (with the nearest valid one), wrong values.
+        RecipeError: There are unknown keys (with the nearest valid one) or wrong values.
     """
     try:
         return [Source.model_validate(one) for one in _one_by_one(data)]

@@ -1,7 +1,7 @@
-"""Where the reference energies of the elements come from: the recipe, frames of isolated atoms, or a fit.
+"""Origin of the reference energies of the elements: the recipe, frames of isolated atoms, or a fit.
 
-`reference_energies` of a recipe says which; `auto`, the default, is `isolated` where the training files hold isolated atoms
-with energies, as MACE does it, and `fit` where they hold none.
+`reference_energies` of a recipe decides. The default `auto` means `isolated` if the training files hold isolated atoms
+with energies, as in MACE, and `fit` otherwise.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Origin = Literal["given in the recipe", "from isolated atoms", "fitted to the tr
 
 
 def origin_of(recipe: PotentialRecipe, frames: Frames) -> Origin:
-    """Where the reference energies come from, in words.
+    """Return where the reference energies come from, in words.
 
     Args:
-        recipe: The recipe.
-        frames: The training frames.
+        recipe: Recipe.
+        frames: Training frames.
 
     Raises:
-        RecipeError: Isolated atoms are asked for and there are none with an energy.
+        RecipeError: The recipe requires isolated atoms, and there are none with an energy.
     """
     asked = recipe.reference_energies
     if not isinstance(asked, str):
@@ -49,13 +49,13 @@ def origin_of(recipe: PotentialRecipe, frames: Frames) -> Origin:
 
 
 def reference_energies(recipe: PotentialRecipe, frames: Frames, elements: Sequence[int]) -> dict[int, float]:
-    """Energy of each element (eV), from where `origin_of` says.
+    """Return the reference energy of each element (eV), from the origin that `origin_of` names.
 
-    Where the training frames cannot tell elements apart (one composition only) the fit of smallest norm is taken.
+    Where the training frames cannot distinguish elements (a single composition), the fit has the smallest norm.
 
     Raises:
-        RecipeError: The recipe or the isolated atoms leave an element out.
-        DatasetError: Isolated atoms disagree.
+        RecipeError: The recipe or the isolated atoms lack an element.
+        DatasetError: Isolated atoms of an element disagree.
     """
     origin = origin_of(recipe, frames)
     if origin == "given in the recipe":
@@ -68,10 +68,10 @@ def reference_energies(recipe: PotentialRecipe, frames: Frames, elements: Sequen
 
 
 def given_energies(recipe: PotentialRecipe, elements: Sequence[int]) -> dict[int, float]:
-    """The energies that the recipe gives, for each of the elements.
+    """Return the energies in the recipe, for each of the elements.
 
     Raises:
-        RecipeError: It leaves an element out.
+        RecipeError: The recipe lacks an element.
     """
     given = recipe.reference_energies
     energies = {} if isinstance(given, str) else {symbol_number(symbol, recipe): e for symbol, e in given.items()}
@@ -84,10 +84,10 @@ def given_energies(recipe: PotentialRecipe, elements: Sequence[int]) -> dict[int
 
 
 def isolated_references(recipe: PotentialRecipe, frames: Frames, elements: Sequence[int]) -> dict[int, float]:
-    """The energies of isolated atoms for each of the elements.
+    """Return the energies of isolated atoms, for each of the elements.
 
     Raises:
-        RecipeError: An element has none.
+        RecipeError: An element has no isolated atom with an energy.
         DatasetError: Two frames of an element disagree.
     """
     energies = isolated_energies(frames.isolated)
@@ -104,14 +104,14 @@ def isolated_references(recipe: PotentialRecipe, frames: Frames, elements: Seque
 
 
 def refuse_neighbours(isolated: Sequence[Sample], cutoff: float) -> None:
-    """Refuse isolated atoms that see their own periodic images.
+    """Refuse isolated atoms with periodic images within the cutoff.
 
     Args:
         isolated: Frames of one atom.
-        cutoff: Angstrom.
+        cutoff: Cutoff radius, Angstrom.
 
     Raises:
-        DatasetError: An atom has neighbours; names file and frame.
+        DatasetError: An atom has neighbours; the message names file and frame.
     """
     for sample in isolated:
         n_edges = graph_from_atoms(sample.atoms, cutoff)["edge_index"].shape[1]
@@ -123,22 +123,22 @@ def refuse_neighbours(isolated: Sequence[Sample], cutoff: float) -> None:
 
 
 def references_line(energies: Mapping[str, float], origin: str) -> str:
-    """Such as ``reference energies from isolated atoms: H -13.568 eV, O -432.1 eV``.
+    """Format reference energies, as in ``reference energies from isolated atoms: H -13.568 eV, O -432.1 eV``.
 
     Args:
-        energies: eV by atomic number, as the configuration of a potential has them.
-        origin: From `origin_of`.
+        energies: Energies in eV by atomic number, as in the configuration of a potential.
+        origin: Result of `origin_of`.
     """
     listed = ", ".join(f"{chemical_symbols[int(z)]} {energy:.10g} eV" for z, energy in energies.items())
     return f"reference energies {origin}: {listed}"
 
 
 def notes_of(recipe: PotentialRecipe, potential: Potential, parts: Mapping[str, Frames]) -> list[str]:
-    """What was decided about the data beside their counts: reference energies, isolated atoms, weights.
+    """List the decisions about the data, besides counts: reference energies, isolated atoms, weights.
 
     Args:
-        recipe: The recipe.
-        potential: What is trained; its configuration holds the reference energies.
+        recipe: Recipe.
+        potential: Potential that is trained; its configuration holds the reference energies.
         parts: Frames by part.
     """
     notes = [references_line(potential.config["reference_energies"], origin_of(recipe, parts["train"]))]

@@ -1,4 +1,4 @@
-"""What an evaluation found, as text and for JSON, from the predictions for each frame."""
+"""The report of an evaluation, as text and for JSON, from the predictions for each frame."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.sums import Errors, ErrorSums
 
 Prediction = dict[str, np.ndarray]
-"""Of one frame: `energy` [] eV, `forces` [n_atoms, 3] eV/Angstrom and, where there is one, `stress` [3, 3] eV/Angstrom^3."""
+"""Outputs of a frame: `energy` [] eV, `forces` [n_atoms, 3] eV/Angstrom and maybe `stress` [3, 3] eV/Angstrom^3."""
 
 
 @dataclass
 class EvaluationReport:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Attributes:
         frames: Number of frames.
         errors: MAE and RMSE by property (`energy` meV, `energy_per_atom` meV/atom, `forces` meV/Angstrom, `stress`
             meV/Angstrom^3).
         by_element: Errors of forces by chemical symbol.
-        by_config_type: Errors by kind of configuration, then by property; empty where the data name no kinds.
+        by_config_type: Errors by kind of configuration, then by property; empty where the data have none.
         pairs: Reference and predicted values by property, flat, in eV, eV/atom, eV/Angstrom, eV/Angstrom^3.
-        labels: Number of frames that have each label.
-        absent: By label, what frames hold in its place, or why it is not taken from them.
-        files: Frames by file, under names that tell the files apart.
+        labels: Number of frames with each label.
+        absent: Reasons, by label, why it is not taken from frames, or what they hold in its place.
+        files: Number of frames by file, under names that distinguish the files.
         offset: Mean offset of the energies, and the errors without it; None for fewer than two energies.
         stress_components: Errors of the stress by component, xx yy zz yz xz xy.
-        hints: Sentences on what looks wrong with the labels.
-        predictions: What the potential gave for each frame.
+        hints: Sentences about labels that look wrong.
+        predictions: Predictions for each frame.
     """
 
     frames: int
@@ -59,7 +59,7 @@ class EvaluationReport:
     predictions: list[Prediction] = field(default_factory=list, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the pairs and predictions, fit for JSON."""
+        """Return everything except pairs and predictions, as plain values for JSON."""
         return {
             "frames": self.frames,
             "files": self.files,
@@ -74,14 +74,14 @@ class EvaluationReport:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table of the card."""
+        """Return the table of the card."""
         found = {name.replace("_", " "): errors for name, errors in self.errors.items()}
         for kind, each in self.by_config_type.items() if len(self.by_config_type) > 1 else ():
             found |= {f"{kind}: {name.replace('_', ' ')}": errors for name, errors in each.items()}
         return [("", "MAE", "RMSE", "unit"), *((n, f"{e.mae:.3f}", f"{e.rmse:.3f}", e.unit) for n, e in found.items())]
 
     def as_text(self) -> str:
-        """A table of plain text."""
+        """Return a table of plain text."""
         have = ", ".join(f"{kind} in {count or 'none'}" for kind, count in self.labels.items())
         lines = [f"{self.frames} frames" + (f" ({have})" if have else "")]
         if len(self.files) > 1:
@@ -113,11 +113,11 @@ def _row(name: str, errors: Errors) -> str:
 
 
 def report_of(samples: Sequence[Sample], predictions: list[Prediction]) -> EvaluationReport:
-    """Compare the predictions for frames with the labels of these.
+    """Compare predictions with the labels of their frames.
 
     Args:
         samples: Structures and labels.
-        predictions: What the potential gave for each of them, in their order.
+        predictions: Predictions for each sample, in the same order.
     """
     total, types, elements = ErrorSums(), dict[str, ErrorSums](), dict[int, ErrorSums]()
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -163,6 +163,6 @@ def report_of(samples: Sequence[Sample], predictions: list[Prediction]) -> Evalu
 
 
 def _frames_by_file(samples: Sequence[Sample]) -> dict[str, int]:
-    """Frames of each file, without the folders that lead there; nothing for samples that came from no file."""
+    """Count the frames of each file, by short names; empty for samples that came from no file."""
     counts = Counter(sample.path for sample in samples if sample.path != Path())
     return {without_folder(name): counts[path] for path, name in short_names(counts).items()}

@@ -1,4 +1,4 @@
-"""The sections `potential` and `fixed_point` of a recipe, checked against the parts they name before any data are read."""
+"""The sections `potential` and `fixed_point` of a recipe, checked against the named parts before any data are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlff_calc.training.recipe_section import Section
 
 
 class HeadSection(Section):
-    """The head that gives energies; its widths, scale and reference energies follow from the other sections."""
+    """Head that gives energies; its widths, scale and reference energies follow from other sections."""
 
     name: Literal["energy"] = "energy"
     """Name of the head."""
@@ -27,7 +27,7 @@ class RepulsionSection(Section):
     name: Literal["zbl"] = "zbl"
     """Form of the repulsion."""
     reach: float | None = Field(None, gt=0.0)
-    """Distance within which it acts, in units of the sum of covalent radii; null for the default of `build_potential`."""
+    """Distance within which the repulsion acts, in units of the sum of covalent radii; null for the default."""
 
 
 class PotentialSection(Section):
@@ -38,13 +38,13 @@ class PotentialSection(Section):
     head: HeadSection = HeadSection()
     """Head that gives energies."""
     forces: Literal["gradient", "direct"] = "gradient"
-    """Origin of the forces: gradient of the energy, or direct (cheaper, without conserved energy and without stress)."""
+    """Origin of the forces: gradient of the energy, or direct (cheaper, without conserved energy or stress)."""
     repulsion: RepulsionSection | None = None
     """Short-range repulsion, which keeps atoms apart where there is no data; `{}` for the default, null for none."""
     elements: Literal["auto"] | list[str] = "auto"
     """Chemical symbols that the potential knows; auto for those of the training frames."""
     scale: Literal["auto"] | float = "auto"
-    """Scale of what is learned; auto for the root mean square of the training forces [eV]."""
+    """Scale of the learned energies; auto for the root mean square of the training forces [eV]."""
     avg_num_neighbors: Literal["auto"] | float = "auto"
     """Mean number of neighbours, by which sums over neighbours are divided; auto measures it."""
 
@@ -72,7 +72,7 @@ class PotentialSection(Section):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> PotentialSection:
-        """Ranges are known to the parts alone: they are asked by building the potential once."""
+        """Check ranges, which only the parts know, by building the potential once."""
         from mlff_calc.potential import build_potential
 
         elements = ["H"] if isinstance(self.elements, str) or not self.elements else self.elements
@@ -83,7 +83,7 @@ class PotentialSection(Section):
         return self
 
     def config(self) -> dict[str, Any]:
-        """What `build_potential` takes, without what is measured on the data."""
+        """Return the configuration for `build_potential`, without values measured on the data."""
         return {
             "backbone": self.backbone.config(),
             "head": self.head.model_dump(),
@@ -93,25 +93,25 @@ class PotentialSection(Section):
 
 
 class FixedPointSection(Section):
-    """What holds in the training of a potential on a fixed point; see training/potential/fixed_point.py."""
+    """Training of a potential on a fixed point; see training/potential/fixed_point.py."""
 
     contraction: float = Field(0.0, ge=0.0)
     """Weight of the penalty on spectral radii of a fixed point above `spectral_radius`."""
     contraction_every: int = Field(4, ge=1)
     """Number of steps between measurements of the spectral radius."""
     spectral_radius: float = Field(0.7, gt=0.0)
-    """Spectral radius that is free of penalty."""
+    """Largest spectral radius without penalty."""
     correction: float = Field(0.0, ge=0.0)
-    """Weight of the loss on states on the way of a solve of a fixed point."""
+    """Weight of the loss on intermediate states of a solve."""
     correction_states: int = Field(1, ge=1, le=2)
-    """Number of such states."""
+    """Number of intermediate states."""
 
     def finding(self, backbone: Mapping[str, Any], *, direct: bool) -> str:
-        """Fault and cure where a potential does not have what is asked for; empty where it does.
+        """Describe fault and cure where a potential lacks what the section asks for; empty where it has it.
 
         Args:
             backbone: Name and options of the backbone.
-            direct: Whether forces come from a head of their own.
+            direct: Whether forces come from a head of direct forces.
         """
         from mlff_calc.backbones import is_fixed_point
 
@@ -134,7 +134,7 @@ class FixedPointSection(Section):
                 return f"{said}backbone {name!r} solves for nothing; leave `correction` out, or take backbone deq"
             if implicit:
                 return (
-                    f"{said}gradient: implicit is exact at the solution alone; leave `correction` out, or write gradient: "
+                    f"{said}gradient: implicit is exact only at the solution; leave `correction` out, or write gradient: "
                     "phantom"
                 )
         return ""

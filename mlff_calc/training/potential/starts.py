@@ -1,7 +1,7 @@
-"""Solutions of the frames that training has seen, kept as starts for the next epoch.
+"""Solutions of earlier frames, kept as starts for the next epoch.
 
-Weights change little in an epoch, and so does the fixed point of a frame: a solve that begins there needs about half the
-evaluations, and one that was cut off goes on where it ended.
+Weights, and with them the fixed point of a frame, change little in an epoch. A solve that begins at the old solution
+needs about half the evaluations, and one that was cut off continues where it ended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST_BYTES = 2 * 1024**3
 """Largest size of the solutions that are kept, in memory and in checkpoints. Raising it lets more frames begin warm."""
 
 KEPT = {"state": "start_state", "adjoint": "start_adjoint", "probe": "probe"}
-"""Outputs of a potential, and the keys of a graph under which they come back."""
+"""Outputs of a potential, and the keys under which they return in a graph."""
 
 
 class Starts:
@@ -33,20 +33,20 @@ class Starts:
     def give(
         self, part: str, frames: list[int], graph: dict[str, Tensor], generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
-        """The graph with starts, where all its frames have one; otherwise as it is.
+        """Add starts to the graph if all its frames have one; otherwise return it unchanged.
 
         Args:
             part: `train` or `valid`.
-            frames: numbers of the frames, in the order of the graph.
-            graph: a batch.
-            generator: of the probes of frames that have none yet, on the device of the graph.
+            frames: Numbers of the frames, in the order of the graph.
+            graph: Batch.
+            generator: Generator for the probes of frames that have none yet, on the device of the graph.
         """
         known = self._kept.get(part, {})
         if not frames or any(frame not in known for frame in frames):
             return graph
         device = graph["edge_vec"].device
         rows = [known[frame] for frame in frames]
-        if any("probe" in row for row in rows):  # frames that were not measured yet begin at random
+        if any("probe" in row for row in rows):  # frames without a probe begin at random
             rows = [row if "probe" in row else row | {"probe": _normal(row["state"], generator)} for row in rows]
         return graph | {
             key: torch.cat([row[name] for row in rows]).to(device)
@@ -55,13 +55,13 @@ class Starts:
         }
 
     def keep(self, part: str, frames: list[int], n_atoms: Tensor, outputs: Mapping[str, Tensor]) -> None:
-        """Take the solutions of a batch from its outputs.
+        """Keep the solutions of a batch.
 
         Args:
             part: `train` or `valid`.
-            frames: numbers of the frames.
-            n_atoms: atoms of each.
-            outputs: of the potential; what is not finite is dropped.
+            frames: Numbers of the frames.
+            n_atoms: Numbers of atoms [n_systems].
+            outputs: Outputs of the potential; values that are not finite are dropped.
         """
         known = self._kept.setdefault(part, {})
         sizes = n_atoms.tolist()
@@ -78,11 +78,11 @@ class Starts:
                 self._bytes += _size(row)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Return the state for a checkpoint."""
         return self._kept
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what a checkpoint holds."""
+        """Restore the state of a checkpoint."""
         self._kept = state
         self._bytes = sum(_size(row) for known in state.values() for row in known.values())
 
@@ -92,6 +92,6 @@ def _size(row: Mapping[str, Tensor]) -> int:
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Normal random numbers in the shape of a tensor on the CPU."""
+    """Draw normal random numbers on the CPU in the shape of a tensor."""
     device = torch.device("cpu") if generator is None else generator.device
     return torch.randn(like.shape, dtype=like.dtype, device=device, generator=generator).cpu()

@@ -1,4 +1,4 @@
-"""Errors of stresses by component, and signs that a file writes its components in another order than was read."""
+"""Errors of stresses by component, and hints that a file orders its components differently."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mlff_calc.training.sums import Errors
 
 _FEWEST_FRAMES = 10
 _SMALLER = 0.5
-"""Largest ratio of squared errors in the other order and as read. Raising it brings hints about potentials that are bad."""
+"""Largest ratio of squared errors, other order over order as read, for a hint. Raising it gives more false hints."""
 
 Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
 def _six(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Reference and predicted components [n_frames, 6]."""
+    """Return reference and predicted components [n_frames, 6]."""
     rows, columns = zip(*parsed_order(" ".join(COMPONENTS)), strict=True)
     reference, predicted = (np.array(each)[:, rows, columns] for each in zip(*pairs, strict=True))
     return reference, predicted
 
 
 def component_errors(pairs: Pairs) -> dict[str, Errors]:
-    """Errors of each component, meV/Angstrom^3, from (reference, predicted) tensors [3, 3] in eV/Angstrom^3."""
+    """Compute the errors of each component (meV/Angstrom^3) from (reference, predicted) tensors [3, 3] in eV/Angstrom^3."""
     if not pairs:
         return {}
     reference, predicted = _six(pairs)
@@ -37,10 +37,10 @@ def component_errors(pairs: Pairs) -> dict[str, Errors]:
 
 
 def order_hint(pairs: Pairs) -> str:
-    """A sentence where the labels fit the predictions much better with their components in another order; else none.
+    """Return a hint if labels fit predictions much better with components in another order; else an empty text.
 
     Args:
-        pairs: (Reference, predicted) tensors [3, 3], one for each frame. Fewer than ten say nothing.
+        pairs: (Reference, predicted) tensors [3, 3], one for each frame; fewer than ten give no hint.
     """
     if len(pairs) < _FEWEST_FRAMES:
         return ""
@@ -59,5 +59,5 @@ def order_hint(pairs: Pairs) -> str:
     )
     return (
         f"The components of the stress labels may stand in another order in the file: {listed}. "
-        "The key stress_order names the order, for example 'xx yy zz xy yz zx'."
+        "Set the key stress_order to the order in the file, for example 'xx yy zz xy yz zx'."
     )

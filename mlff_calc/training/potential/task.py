@@ -1,4 +1,4 @@
-"""How a potential is trained and judged."""
+"""Training and evaluation of potentials."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class PotentialTask(Task[PotentialRecipe, Frames]):
-    """Potentials, from frames with energies, forces and stresses."""
+    """Potentials, trained on frames with energies, forces and stresses."""
 
     name = "potential"
     recipe = PotentialRecipe
@@ -36,17 +36,17 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
     options = frozenset({"plot", "keys", "units", "index", "part", "format", "trust", "output", "overwrite"})
 
     def read(self, recipe: PotentialRecipe) -> dict[str, Frames]:
-        """Frames by part, their labels counted and checked."""
+        """Read the frames by part, and count and check their labels."""
         parts = read_frames(recipe)
         check_labels(recipe, [frames.count() for frames in parts.values()])
         return parts
 
     def fingerprints(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
-        """Names, sizes and hashes of all files, numbers of frames, factors of units."""
+        """Return names, sizes and hashes of all files, numbers of frames, and factors of units."""
         return data_marks(recipe, parts)
 
     def decisions(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
-        """Where the reference energies come from."""
+        """Return where the reference energies come from."""
         return decisions(recipe, parts)
 
     def check_resumed(
@@ -61,7 +61,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         check_decisions(str(folder), record, recipe, data, decided)
 
     def prepare(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> Prepared:
-        """A new potential, or one to go on from."""
+        """Build a new potential, or one to fine-tune."""
         from mlff_calc.training.potential.failures import SavedFrames
 
         make = new_potential if recipe.fine_tune_from is None else start_from
@@ -82,11 +82,11 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         )
 
     def judge(self, recipe: PotentialRecipe, network: Potential, samples: Frames) -> EvaluationReport:
-        """Errors of energies, forces and stresses."""
+        """Compute the errors of energies, forces and stresses."""
         return evaluate(network, samples.samples, batch_size=recipe.optimizer.judging_size)
 
     def finish(self, network: Potential, parts: Mapping[str, Frames]) -> None:
-        """Keep the distances of the training data; a start has learned from its own frames."""
+        """Store the domain of the training data; that of a start is included."""
         found = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff)
         network.domain = found if network.domain is None else united(network.domain, found)
 
@@ -103,7 +103,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         return write_card(outcome)
 
     def provenance(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
-        """Level of theory, and where the reference energies come from."""
+        """Return level of theory and origin of the reference energies."""
         return {
             "reference_energies": origin_of(recipe, parts["train"]),
             "level_of_theory": recipe.card.level_of_theory,

@@ -1,6 +1,6 @@
 """Propagators as a trainable kind: recipes, data, loss and evaluation.
 
-`mlff_calc.training.train` trains them like every kind; `evaluate_propagator` judges one beside two guesses that need no
+`mlff_calc.training.train` trains them like every kind. `evaluate_propagator` compares one with two guesses that need no
 network.
 """
 

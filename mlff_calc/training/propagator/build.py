@@ -1,4 +1,4 @@
-"""From recipe and training samples to the propagator that is trained."""
+"""Building the propagator that is trained from a recipe and training samples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mlff_calc.training.propagator.parts import Inputs
 from mlff_calc.training.propagator.recipe import MotionRecipe
 
 REACH = 1.5
-"""A cutoff that is `auto` is so many times the longest edge: the envelope has not fallen far where the edges are."""
+"""Factor between the longest edge and a cutoff that is `auto`. Raising it makes the envelope weaken the edges less."""
 
 
 def new_config(recipe: MotionRecipe, samples: Sequence[MotionSample]) -> dict[str, Any]:
-    """The configuration of a new propagator, with what is measured on its training samples."""
+    """Return the configuration of a new propagator, with values measured on its training samples."""
     section = recipe.propagator.config()
     measured = {
         "cutoff": float(f"{REACH * longest_edge(samples):.4g}"),
@@ -36,10 +36,10 @@ def new_config(recipe: MotionRecipe, samples: Sequence[MotionSample]) -> dict[st
 
 
 def new_propagator(recipe: MotionRecipe, samples: Sequence[MotionSample]) -> Propagator:
-    """Build the propagator a recipe describes.
+    """Build the propagator that a recipe describes.
 
     Raises:
-        RecipeError: An option that is out of range; the message names the recipe.
+        RecipeError: An option is out of range; the message names the recipe.
     """
     try:
         propagator = build_propagator(new_config(recipe, samples), seed=recipe.trainer.seed)

@@ -1,4 +1,4 @@
-"""The card of a trained propagator: what it predicts, how well, and what it is not for."""
+"""The card of a trained propagator: its predictions, errors and limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlff_calc.training.task import Outcome
 
 
 def write_card(outcome: Outcome[MotionRecipe, Sequence[MotionSample]]) -> str:
-    """The card as Markdown."""
+    """Write the card as Markdown."""
     what = "positions and velocities" if outcome.network.config["predict_velocities"] else "positions"
     rows: list[tuple[object, ...]] = [("part", "samples", "particles", "time ahead")]
     for part, samples in outcome.parts.items():

@@ -1,4 +1,4 @@
-"""A propagator compiled for training, compared with eager before the first step."""
+"""Compiling a propagator for training, and comparing it with the eager one before the first step."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from mlff_calc.training.objective import Forward
 
 
 def compile_propagator(propagator: Propagator, example: dict[str, Tensor]) -> Forward:
-    """Return a function that does what the propagator does, forward and backward.
+    """Compile the forward and backward pass of a propagator.
 
-    Code is made for the sizes of the first batch; where other sizes come, once more for any size.
+    Code is first made for the sizes of the first batch. If other sizes follow, code for any size is made once.
 
     Args:
-        propagator: In training mode; its parameters are read anew at every call.
-        example: A batch to compare on.
+        propagator: Propagator in training mode; its parameters are read at every call.
+        example: Batch to compare on.
 
     Raises:
-        ExportError: Outputs or gradients on `example` are not those of the eager propagator.
+        ExportError: Outputs or gradients on `example` differ from those of the eager propagator.
     """
     compiled = torch.compile(propagator, fullgraph=True)
     what = "compiled propagator"
@@ -39,7 +39,7 @@ def compile_propagator(propagator: Propagator, example: dict[str, Tensor]) -> Fo
 
     def run(graph: dict[str, Tensor]) -> dict[str, Tensor]:
         if not propagator.training:
-            propagator.train()  # in a validation: nothing acts otherwise in training, and nothing is compiled again
+            propagator.train()  # in a validation; training mode changes nothing and avoids a second compilation
         return compiled(graph)
 
     return run

@@ -1,4 +1,4 @@
-"""Samples of motion as batches; graphs are made once."""
+"""Batches of samples of motion, whose graphs are made once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mlff_calc.training.packed import PackedFrames
 
 
 class MotionPairs(PackedFrames):
-    """The graphs and targets of a part of the data, made once.
+    """Graphs and targets of a part of the data, made once.
 
     Labels are `positions` and `velocities` [n_atoms, 3] at the later time, in the units of the data.
 
     Args:
-        samples: At least one.
+        samples: At least one sample.
 
     Raises:
-        StructureError: A sample cannot be a graph; names it.
+        StructureError: A sample cannot be a graph; the message names it.
     """
 
     def __init__(self, samples: Sequence[MotionSample]) -> None:

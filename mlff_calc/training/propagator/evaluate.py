@@ -1,4 +1,4 @@
-"""Errors of a propagator on samples of motion, always beside those of two guesses that need no network.
+"""Errors of a propagator on samples of motion, compared with those of two guesses that need no network.
 
 | row | positions | velocities |
 |---|---|---|
@@ -6,7 +6,7 @@
 | constant velocity | x + v t | v |
 | last position | x | |
 
-Mean squares go over particles and components, in the units of the data.
+Mean squares are over particles and components, in the units of the data.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MotionError:
 
     Attributes:
         mse: Mean square, over particles and components.
-        rmse: Its root.
+        rmse: Square root of `mse`.
     """
 
     mse: float
@@ -52,15 +52,15 @@ class MotionError:
 
 @dataclass(frozen=True)
 class MotionReport:
-    """What `evaluate_propagator` found.
+    """Result of `evaluate_propagator`.
 
     Attributes:
         samples: Number of samples.
-        errors: By `propagator`, `constant_velocity`, `last_position`; then by `positions`, `velocities` (where the
-            propagator predicts them and the data hold them).
-        parameters: Number of trained numbers of the propagator.
-        batch_size: Samples evaluated at once; all of them where they are fewer than asked for.
-        ms_per_batch: Median time of a whole batch, in milliseconds.
+        errors: Errors by `propagator`, `constant_velocity`, `last_position`, then by `positions`, `velocities` (where
+            the propagator predicts them and the data contain them).
+        parameters: Number of trained parameters of the propagator.
+        batch_size: Number of samples evaluated at once, at most the number of samples.
+        ms_per_batch: Median time of a full batch, in milliseconds.
     """
 
     samples: int
@@ -101,18 +101,18 @@ def evaluate_propagator(
     batch_size: int = BATCH_SIZE,
     device: str | torch.device = "cpu",
 ) -> MotionReport:
-    """Compare a propagator with samples, and with the two guesses that need no network.
+    """Compare a propagator with samples, and with two guesses that need no network.
 
     Args:
-        propagator: On `device`; is put in evaluation mode.
-        samples: At least one.
-        batch_size: Samples evaluated at once.
-        device: Where the propagator is.
+        propagator: Propagator on `device`; it is put in evaluation mode.
+        samples: At least one sample.
+        batch_size: Number of samples evaluated at once.
+        device: Device of the propagator.
 
     Raises:
-        DatasetError: Kinds of particles or scalars that the propagator does not know; names the sample.
-        StructureError: A sample cannot be a graph; names it.
-        EvaluationError: The propagator gives a value that is not finite; names the sample.
+        DatasetError: The propagator does not know the kinds or scalars of a sample; the message names it.
+        StructureError: A sample cannot be a graph; the message names it.
+        EvaluationError: The propagator gives a value that is not finite; the message names the sample.
     """
     Inputs.of_propagator(propagator).check(samples, "the propagator knows")
     pairs = MotionPairs(samples)
@@ -141,14 +141,14 @@ def evaluate_propagator(
 
 
 def _timed(propagator: Propagator, graph: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
-    """Outputs on the CPU, and the seconds they took; to bring them home waits for the device."""
+    """Return outputs on the CPU and the seconds they took; copying them to the CPU waits for the device."""
     began = time.perf_counter()
     outputs = {name: value.cpu() for name, value in propagator(graph).items()}
     return outputs, time.perf_counter() - began
 
 
 def _guesses(batch: Batch, velocities: bool) -> dict[str, dict[str, Tensor]]:
-    """What the two guesses say of a batch."""
+    """Return the two guesses for a batch."""
     graph = batch.graph
     times = graph["horizon"].index_select(0, graph["system_index"]).unsqueeze(1)
     moving = {"positions": graph["positions"] + graph["velocities"] * times}
@@ -158,7 +158,7 @@ def _guesses(batch: Batch, velocities: bool) -> dict[str, dict[str, Tensor]]:
 
 
 def _refuse_not_finite(outputs: dict[str, Tensor], batch: Batch, samples: Sequence[MotionSample]) -> None:
-    """An error of NaN would say nothing about the other samples, and one left out would hide the failure."""
+    """Refuse outputs that are not finite; an error of NaN would hide all other samples."""
     for name, value in outputs.items():
         bad = (~torch.isfinite(value)).any(dim=1).nonzero().flatten()
         if len(bad):
@@ -181,24 +181,24 @@ def evaluate_motion_file(
     device: str = "auto",
     precision: str = "float32",
 ) -> MotionReport:
-    """Evaluate a propagator given by its folder on a file of motion.
+    """Evaluate a propagator, given by its folder, on a file of motion.
 
     Args:
-        folder: Of the propagator.
-        data: A file or folder that `read_motion` takes.
+        folder: Folder of the propagator.
+        data: File or folder that `read_motion` reads.
         part: `train`, `valid` or `test`; None for all of them.
-        format: Of the file; None to tell by content.
-        reading: `horizon`, `start`, `hops`, `heavy_atoms`, `neighbors`, as far as they are not to be as in training.
-        limit: The first so many samples.
-        batch_size: Samples evaluated at once.
+        format: Format of the file; None to tell by content.
+        reading: `horizon`, `start`, `hops`, `heavy_atoms`, `neighbors`, where they should differ from training.
+        limit: Number of samples to use, from the first on; None for all.
+        batch_size: Number of samples evaluated at once.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         precision: `float32` or `float64`.
 
     Raises:
         PotentialFileError: The folder holds no propagator.
-        DatasetError: The file cannot be read, or is of another kind than the propagator knows.
-        OptionError: A device or precision that is not there.
-        EvaluationError: The propagator gives a value that is not finite; names the sample.
+        DatasetError: The file cannot be read, or is of a kind that the propagator does not know.
+        OptionError: The device or precision is not available.
+        EvaluationError: The propagator gives a value that is not finite; the message names the sample.
     """
     target = resolve_device(device)
     propagator = load_propagator(folder).to_precision(precision).to(target).eval()
@@ -208,6 +208,6 @@ def evaluate_motion_file(
 
 
 def trained_reading(folder: str | Path) -> dict[str, Any]:
-    """How the training data of a propagator were read, as its file says; empty where it does not."""
+    """Return how the training data of a propagator were read, according to its header; empty where unknown."""
     reading = read_header(folder).get("provenance", {}).get("reading", {})
     return dict(reading) if isinstance(reading, dict) else {}

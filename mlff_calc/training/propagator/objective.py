@@ -1,4 +1,4 @@
-"""What a propagator learns: a weighted sum over positions and velocities, each averaged over the particles of a batch.
+"""The loss of a propagator: a weighted sum over positions and velocities, each averaged over the particles of a batch.
 
     loss = w_x mean_i f(x_i - x_ref,i)  +  w_v mean_i f(v_i - v_ref,i)
 
@@ -7,7 +7,7 @@
 | mse  | mean of the squared components |
 | l2   | Euclidean norm                 |
 
-Lengths and times in the units of the data.
+Lengths and times are in the units of the data.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from mlff_calc.training.sums import ErrorSums
 
 
 class MotionObjective(Objective):
-    """Positions and velocities at a later time.
+    """Objective for positions and velocities at a later time.
 
     Args:
-        section: The `loss` section of a recipe.
+        section: Section `loss` of a recipe.
     """
 
     def __init__(self, section: MotionLossSection) -> None:
@@ -40,12 +40,12 @@ class MotionObjective(Objective):
         return compile_propagator(network, example.graph)
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Loss of one batch, a float64 scalar."""
+        """Compute the loss of one batch, a float64 scalar."""
         terms = [weight * self.form(outputs[name] - batch.labels[name]).mean() for name, weight in self.weights.items()]
         return torch.stack(terms).sum()
 
     def count(self, batch: Batch) -> int:
-        """Number of particles."""
+        """Return the number of particles."""
         return len(batch.labels["positions"])
 
     def columns(self, sums: ErrorSums | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The samples a recipe names, read and checked before anything runs."""
+"""Reading and checking the samples that a recipe names, before anything runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MotionParts = dict[str, list[MotionSample]]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a propagator takes in.
+    """Inputs that a propagator takes.
 
     Attributes:
         kinds: Kinds of particles.
-        n_scalars: Numbers that belong to each particle.
-        n_edge_scalars: Numbers that belong to each edge.
+        n_scalars: Number of scalars of each particle.
+        n_edge_scalars: Number of scalars of each edge.
     """
 
     kinds: frozenset[int]
@@ -33,24 +33,24 @@ class Inputs:
 
     @classmethod
     def of_samples(cls, samples: Sequence[MotionSample]) -> Inputs:
-        """Of training samples; numbers of scalars are those of the first one."""
+        """Read the inputs of training samples; the numbers of scalars are those of the first one."""
         kinds = frozenset(int(kind) for sample in samples for kind in set(sample.kinds.tolist()))
         return cls(kinds, *_widths(samples[0]))
 
     @classmethod
     def of_propagator(cls, propagator: Propagator) -> Inputs:
-        """Of a propagator."""
+        """Read the inputs of a propagator."""
         return cls(frozenset(propagator.kinds), propagator.n_scalars, propagator.n_edge_scalars)
 
     def check(self, samples: Sequence[MotionSample], who: str) -> None:
-        """Refuse samples of another kind of system.
+        """Check that samples have these inputs.
 
         Args:
-            samples: What is to be predicted.
-            who: Whose inputs these are, for the message.
+            samples: Samples to check.
+            who: Owner of the inputs, for the message.
 
         Raises:
-            DatasetError: Kinds that are not known, other numbers of scalars; names the sample.
+            DatasetError: Kinds are unknown or numbers of scalars differ; the message names the sample.
         """
         for sample in samples:
             unknown = sorted(set(sample.kinds.tolist()) - self.kinds)
@@ -82,8 +82,8 @@ def read_parts(recipe: MotionRecipe) -> MotionParts:
         `train`, `valid`, and `test` unless `data.limit.test` is 0.
 
     Raises:
-        RecipeError: The file is not there, or velocities are to be learnt that it does not hold.
-        DatasetError: The file cannot be read as the recipe says; kinds or scalars of a later part that `train` lacks.
+        RecipeError: The file is missing, or lacks velocities that are to be learned.
+        DatasetError: The file cannot be read as the recipe says, or a part has kinds or scalars that `train` lacks.
     """
     path = data_path(recipe)
     limits = {part: getattr(recipe.data.limit, part) for part in PARTS}
@@ -108,10 +108,10 @@ def _check_velocities(recipe: MotionRecipe, part: str, samples: Sequence[MotionS
 
 
 def data_path(recipe: MotionRecipe) -> Path:
-    """The data file or folder.
+    """Return the path of the data file or folder.
 
     Raises:
-        RecipeError: It is not there.
+        RecipeError: There is no such file.
     """
     path = recipe.resolve(recipe.data.file)
     if not path.exists():
@@ -120,13 +120,13 @@ def data_path(recipe: MotionRecipe) -> Path:
 
 
 def data_fingerprint(path: Path, format: str | None = None) -> dict[str, Any]:
-    """Name, size in bytes and SHA-256 of the data; of a skeleton and its motions, of all files that are read together.
+    """Return name, size in bytes and SHA-256 of the data; for a skeleton and its motions, of all files read together.
 
     Args:
-        path: The file or folder.
-        format: As in `read_motion`.
+        path: File or folder.
+        format: Format as in `read_motion`.
 
     Raises:
-        DatasetError: No data that `read_motion` knows.
+        DatasetError: `read_motion` does not know such data.
     """
     return fingerprint_all(motion_files(path, format), path.name)

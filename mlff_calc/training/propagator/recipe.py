@@ -1,4 +1,4 @@
-"""The recipe of a propagator: what is predicted, from which file, by which network; optimizer and trainer as everywhere."""
+"""The recipe of a propagator: data, network and loss; optimizer and trainer are those of every recipe."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_section import Section
 
 MEASURED = ("cutoff", "avg_num_neighbors")
-"""Options of a backbone that are measured on the training samples where they are `auto` or left out."""
+"""Options of a backbone that are measured on the training samples if they are `auto` or left out."""
 
 
 class PropagatorBackbone(BackboneSection):
-    """A registered backbone with its options; `cutoff` and `avg_num_neighbors` may be `auto`, and are where left out."""
+    """A registered backbone with its options; `cutoff` and `avg_num_neighbors` may be `auto`, which is the default."""
 
     @classmethod
     def options_schema(cls, name: str) -> dict[str, dict[str, Any]]:
-        """See `BackboneSection`; `auto`, the default of what is measured, is a value of its own."""
+        """See `BackboneSection`; measured options also accept `auto`, their default."""
         found = super().options_schema(name)
         for key in MEASURED:
             own = found[key]
@@ -47,7 +47,7 @@ class PropagatorSection(Section):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> PropagatorSection:
-        """Ranges are known to the parts alone: they are asked by building the propagator once."""
+        """Check ranges, which only the parts know, by building the propagator once."""
         from mlff_calc.propagator import build_propagator
 
         try:
@@ -57,7 +57,7 @@ class PropagatorSection(Section):
         return self
 
     def config(self) -> dict[str, Any]:
-        """What `build_propagator` takes, without what is measured on the data."""
+        """Return the configuration for `build_propagator`, without values measured on the data."""
         return {
             "backbone": self.backbone.config(),
             "predict_velocities": self.predict_velocities,
@@ -66,7 +66,7 @@ class PropagatorSection(Section):
 
 
 class Limits(Section):
-    """Number of samples of each part that are taken, from its beginning; `test: 0` is for a file without test samples."""
+    """Numbers of samples taken from the beginning of each part."""
 
     train: int | None = Field(None, ge=1)
     """Number of training samples; null for all."""
@@ -84,11 +84,11 @@ class MotionData(Section):
     format: str | None = None
     """Format: nbody, md17, mocap or asf_amc; null to tell by content."""
     horizon: int | None = Field(None, ge=1)
-    """Number of frames between now and later; null for that of the format's protocol."""
+    """Number of frames to predict ahead; null for that of the format's protocol."""
     start: int | None = Field(None, ge=0)
     """Number of the first frame (N-body); null for that of the protocol."""
     hops: int = Field(2, ge=1)
-    """Number of bonds or bones along which edges go (molecules, skeletons)."""
+    """Largest number of bonds or bones that an edge spans (molecules, skeletons)."""
     heavy_atoms: bool = True
     """Switch for leaving hydrogens out (molecules)."""
     neighbors: int | None = Field(None, ge=1)
@@ -104,7 +104,7 @@ class MotionData(Section):
         return value
 
     def reading(self) -> dict[str, Any]:
-        """What decides which samples and edges a file gives, beside the part and the format."""
+        """Return the options that decide which samples and edges a file gives, besides part and format."""
         return self.model_dump(include={"horizon", "start", "hops", "heavy_atoms", "neighbors"})
 
 
@@ -125,12 +125,12 @@ class MotionLossSection(Section):
         return self
 
     def weights(self) -> dict[str, float]:
-        """Weights of what takes part."""
+        """Return the weights that are above 0."""
         return {name: getattr(self, name) for name in ("positions", "velocities") if getattr(self, name) > 0.0}
 
 
 class MotionRecipe(TrainingRecipe):
-    """The recipe of a propagator. Build it with `load_recipe` or `parse_recipe`."""
+    """Recipe of a propagator. Create it with `load_recipe` or `parse_recipe`."""
 
     propagator: PropagatorSection
     """Architecture of the propagator."""
@@ -149,7 +149,7 @@ class MotionRecipe(TrainingRecipe):
             )
         if predicted and weight == 0.0:
             raise ValueError(
-                "propagator.predict_velocities is true, but loss.velocities is 0, so that nothing would teach them; "
+                "propagator.predict_velocities is true, but loss.velocities is 0, so nothing would train them; "
                 "give loss.velocities a weight, or set predict_velocities: false"
             )
         return self

@@ -1,4 +1,4 @@
-"""How a propagator is trained and judged."""
+"""Training and evaluation of propagators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READING = ("horizon", "start", "hops", "heavy_atoms", "neighbors")
 
 
 class PropagatorTask(Task[MotionRecipe, Samples]):
-    """Propagators, from pairs of frames of a motion."""
+    """Propagators, trained on pairs of frames of a motion."""
 
     name = "propagator"
     recipe = MotionRecipe
@@ -33,16 +33,16 @@ class PropagatorTask(Task[MotionRecipe, Samples]):
     options = frozenset({"part", "format", "limit", *READING})
 
     def read(self, recipe: MotionRecipe) -> dict[str, Samples]:
-        """Samples by part."""
+        """Read the samples by part."""
         return dict(read_parts(recipe))
 
     def fingerprints(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> dict[str, dict[str, Any]]:
-        """Name, size and hash of the file, and numbers of samples."""
+        """Return name, size and hash of the file, and numbers of samples."""
         mark = data_fingerprint(data_path(recipe), recipe.data.format)
         return {part: mark | {"samples": len(samples)} for part, samples in parts.items()}
 
     def prepare(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> Prepared:
-        """A new propagator, with scales measured on its training samples."""
+        """Build a new propagator, with scales measured on its training samples."""
         from mlff_calc.training.failures import NamedSamples
 
         train, valid = MotionPairs(parts["train"]), MotionPairs(parts["valid"])
@@ -58,7 +58,7 @@ class PropagatorTask(Task[MotionRecipe, Samples]):
         )
 
     def judge(self, recipe: MotionRecipe, network: Propagator, samples: Samples) -> MotionReport:
-        """Errors of positions and velocities, beside those of two guesses."""
+        """Compute the errors of positions and velocities, and those of two guesses."""
         return evaluate_propagator(network, samples, batch_size=recipe.optimizer.judging_size)
 
     def card(self, outcome: Outcome[MotionRecipe, Samples]) -> str:
@@ -68,7 +68,7 @@ class PropagatorTask(Task[MotionRecipe, Samples]):
         return write_card(outcome)
 
     def provenance(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> dict[str, Any]:
-        """How the data were read."""
+        """Return how the data were read."""
         del parts
         return {"reading": {key: value for key, value in recipe.data.reading().items() if value is not None}}
 
@@ -88,10 +88,10 @@ class PropagatorTask(Task[MotionRecipe, Samples]):
         """See `evaluate_motion_file`.
 
         Raises:
-            OptionError: More than one file of trajectories.
+            OptionError: More than one file of trajectories is given.
         """
         if len(data) > 1:
-            raise OptionError(f"a propagator takes one file of trajectories, not {len(data)}; name one")
+            raise OptionError(f"a propagator takes one file of trajectories, not {len(data)}; give one")
         return evaluate_motion_file(
             model,
             data[0],
