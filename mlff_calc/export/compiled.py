@@ -1,8 +1,8 @@
 """A potential compiled ahead of time by AOTInductor, cached on disk and checked against eager.
 
-One file serves any number of atoms and edges, since sizes are symbolic. Graphs that are too small for symbolic sizes
-(fewer than two atoms or edges) and batches of several systems are evaluated by the eager potential, which is kept
-alongside.
+One file serves any number of atoms, edges and systems, since sizes are symbolic. Graphs that are too small for symbolic sizes
+(fewer than two atoms or edges) are evaluated by the eager potential, which is kept alongside; so are batches of a
+fixed-point step, whose memory belongs to one system.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mlff_calc.export.announce import announced
 from mlff_calc.export.cache import cache_key, compiled_cache_dir
 from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_memory
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
+from mlff_calc.graph import collate
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import MEMORY_INPUTS, MEMORY_OUTPUTS, FixedPointStep, StepSizes
@@ -66,10 +67,14 @@ class CompiledPotential:
         self._run = package.loader.boxed_run
 
     def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs of `Potential.forward` for a graph of one system."""
-        if graph["edge_index"].shape[1] < 2 or graph["atomic_numbers"].shape[0] < 2 or graph["cell"].shape[0] != 1:
+        """Compute the outputs of `Potential.forward`."""
+        if graph["edge_index"].shape[1] < 2 or graph["atomic_numbers"].shape[0] < 2 or not self._takes(graph["cell"]):
             return self._eager(graph)
         return dict(zip(self._names, self._run([graph[key].contiguous() for key in self._inputs]), strict=True))
+
+    def _takes(self, cells: Tensor) -> bool:
+        """Whether compiled code takes this number of systems."""
+        return cells.shape[0] == 1 or (cells.shape[0] > 1 and self.step is None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the loaded library, which `__setstate__` loads again."""
@@ -163,7 +168,7 @@ def _compile(potential: Potential, device: torch.device, path: Path, step: Fixed
     """Trace, export and compile, compare with eager results, and move the file to `path`."""
     require_compiler()
     start = time.monotonic()
-    example = _example(potential, step, 11, seed=1, device=device)
+    example = _example(potential, step, (11,) if step else (4, 3, 4), seed=1, device=device)
     eager = potential if step is None else step
     with tempfile.TemporaryDirectory(prefix="compile-", dir=path.parent) as folder:
         file = Path(folder) / path.name
@@ -173,9 +178,9 @@ def _compile(potential: Potential, device: torch.device, path: Path, step: Fixed
             msg = f"AOTInductor could not compile this potential ({type(error).__name__}: {error}); leave compile off"
             raise ExportError(msg) from error
         compiled = CompiledPotential(potential, file, device, step)
-        for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):
-            graph = _example(potential, step, n_atoms, seed=seed, device=device, spacing=spacing)
-            what = f"compiled potential, {n_atoms} atoms"
+        for sizes, seed, spacing in _PROBES if step is None else _PROBES[:-1]:
+            graph = _example(potential, step, sizes, seed=seed, device=device, spacing=spacing)
+            what = f"compiled potential, {' + '.join(map(str, sizes))} atoms"
             compare(eager(graph), compiled(graph), potential.precision, what, in_double(eager, graph))
         seconds = time.monotonic() - start
         facts = {"seconds": round(seconds, 1), "torch": torch.__version__, "precision": potential.precision}
@@ -193,26 +198,35 @@ def signature_of(potential: Potential, step: FixedPointStep | None) -> tuple[tup
     return (*INPUTS, *MEMORY_INPUTS), (*output_names(potential), *MEMORY_OUTPUTS)
 
 
+_PROBES = (((11,), 1, 2.3), ((30,), 2, 2.3), ((8,), 3, 0.8), ((5, 1, 30, 8), 4, 2.3))
+"""Numbers of atoms of the systems, seed and spacing (Angstrom) of graphs that are compared with eager; batches stand last."""
+
+
 def _example(
     potential: Potential,
     step: FixedPointStep | None,
-    n_atoms: int,
+    sizes: Sequence[int],
     *,
     seed: int,
     device: torch.device,
     **options: float,
 ) -> dict[str, Tensor]:
-    """Build a probe graph, with a made-up past for a step."""
-    graph = probe_graph(potential, n_atoms, seed=seed, device=device, **options)
+    """Build a probe graph of systems with these numbers of atoms, with a made-up past for a step."""
+    graphs = [probe_graph(potential, n, seed=seed + i, device=device, **options) for i, n in enumerate(sizes)]
+    graph = graphs[0] if len(graphs) == 1 else collate(graphs)
     return graph if step is None else graph | probe_memory(step, graph, seed)
 
 
 def aoti_package(
     module: nn.Module, example: dict[str, Tensor], inputs: Sequence[str], outputs: Sequence[str], file: Path
 ) -> None:
-    """Write the AOTInductor package of a module from dict to dict to `file`, traced on `example`."""
+    """Write the AOTInductor package of a module from dict to dict to `file`, traced on `example`.
+
+    Code that is traced on several systems takes any number of them; traced on one, it takes one.
+    """
     dynamic = torch.export.Dim.DYNAMIC
-    sizes = tuple(None if name not in _DYNAMIC else {_DYNAMIC[name]: dynamic} for name in inputs)
+    counted = _DYNAMIC if example["cell"].shape[0] == 1 else _DYNAMIC | {"cell": 0}
+    sizes = tuple(None if name not in counted else {counted[name]: dynamic} for name in inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # warnings of the compiler about its own code
         warnings.simplefilter("ignore", FutureWarning)
@@ -236,4 +250,4 @@ _DYNAMIC = {
     "owned": 0,
     "memory": 0,
 }
-"""Dimension of each input that counts atoms or edges."""
+"""Dimension of an input that counts atoms, edges or systems."""

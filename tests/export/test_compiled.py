@@ -80,8 +80,10 @@ def test_several_threads(cache: Path) -> None:
 
 
 @needs_compiler
-def test_batches_go_to_the_eager_potential(compiled: CompiledPotential) -> None:
-    graph = collate([graph_from_atoms(molecule(name), compiled.cutoff) for name in ("H2O", "CH4")])
+@pytest.mark.parametrize("names", [("H2O",), ("H2O", "CH4"), ("CH4", "H", "CH3CH2OH", "H2O", "CO")])
+def test_batches_are_compiled(compiled: CompiledPotential, monkeypatch, names: tuple[str, ...]) -> None:
+    graph = collate([graph_from_atoms(molecule(name), compiled.cutoff) for name in names])
+    monkeypatch.setattr(compiled, "_eager", None)
     compare(small_potential()(graph), compiled(graph), "float32", "test")
 
 
