@@ -1,7 +1,7 @@
 """A potential compiled ahead of time by AOTInductor, cached on disk and checked against eager.
 
-One file serves any number of atoms, edges and systems, since sizes are symbolic. Graphs that are too small for symbolic sizes
-(fewer than two atoms or edges) are evaluated by the eager potential, which is kept alongside; so are batches of a
+One file serves any number of atoms, edges and systems, since sizes are symbolic. Graphs that are too small for symbolic
+sizes (fewer than two atoms or edges) are evaluated by the eager potential, which is kept alongside; so are batches of a
 fixed-point step, whose memory belongs to one system.
 """
 
@@ -199,7 +199,7 @@ def signature_of(potential: Potential, step: FixedPointStep | None) -> tuple[tup
 
 
 _PROBES = (((11,), 1, 2.3), ((30,), 2, 2.3), ((8,), 3, 0.8), ((5, 1, 30, 8), 4, 2.3))
-"""Numbers of atoms of the systems, seed and spacing (Angstrom) of graphs that are compared with eager; batches stand last."""
+"""Numbers of atoms of the systems, seed and spacing (Angstrom) of the graphs that are compared; batches stand last."""
 
 
 def _example(
