@@ -284,7 +284,7 @@ def test_predictions_frame_by_frame(project: Path, tmp_path: Path, capsys: pytes
     ("output", "expected"),
     [
         ("there.extxyz", "exists already; give another name, or --overwrite"),
-        ("out.csv", "the format goes by the name; give a name that ends in .extxyz or .xyz or .json"),
+        ("out.csv", "the name decides the format; give a name that ends in .extxyz or .xyz or .json"),
         ("gone/out.extxyz", "there is no folder"),
         (".", "is a folder; name a file in it, such as predictions.extxyz"),
     ],

@@ -218,8 +218,8 @@ def test_a_committee_runs_and_stops_beyond_its_threshold(mlff, tmp_path):
     ("named", "said"),
     [
         ("one,", "POTENTIAL 'one,': member 2 of this committee has no name"),
-        (",one", "member 1 of this committee has no name. Name it, or take the comma out: one"),
-        ("one, ,two", "take the comma out: one,two"),
+        (",one", "member 1 of this committee has no name. Name it, or remove the comma: one"),
+        ("one, ,two", "remove the comma: one,two"),
         ("", "POTENTIAL '' names no potential"),
         (",", "POTENTIAL ',' names no potential"),
     ],

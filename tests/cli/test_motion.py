@@ -105,9 +105,9 @@ def test_eval_prints_the_errors_beside_those_of_two_guesses(trained: Path, capsy
 @pytest.mark.parametrize(
     ("words", "status", "expected"),
     [
-        (["--plot", "a.png"], 2, "--plot means nothing for a propagator"),
-        (["--index", ":3"], 2, "--index means nothing for a propagator"),
-        (["--key", "energy=E"], 2, "--key means nothing for a propagator"),
+        (["--plot", "a.png"], 2, "--plot does not apply to a propagator"),
+        (["--index", ":3"], 2, "--index does not apply to a propagator"),
+        (["--key", "energy=E"], 2, "--key does not apply to a propagator"),
         (["--part", "both"], 1, "unknown part 'both'"),
         (["--horizon", "20"], 1, "has no frame 50"),
         (["--format", "mocap"], 1, "nbody.npz"),
@@ -179,7 +179,7 @@ def test_a_potential_takes_no_options_of_propagators(tmp_path: Path, capsys: pyt
     for words, option in ((["--horizon", "5"], "--horizon"), (["--all-atoms"], "--heavy-atoms/--all-atoms")):
         status, _, err = run(capsys, "eval", str(tmp_path / "P"), "gone.xyz", *words)
         assert status == 2
-        assert f"{option} means nothing for a potential" in err
+        assert f"{option} does not apply to a potential" in err
 
 
 @pytest.mark.parametrize(

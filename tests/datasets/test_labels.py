@@ -254,7 +254,7 @@ def test_a_stress_that_is_none_harms_only_where_it_counts(tmp_path, written):
         one(tmp_path, f"energy=-3 stress={written}")
     sample = one(tmp_path, f"energy=-3 stress={written}", checked=("energy", "forces"))
     assert (sample.energy, sample.stress) == (-3.0, None)
-    assert "have are faulty and left out (label 'stress'" in sample.absent["stress"]
+    assert "are faulty and left out, since they have no weight (label 'stress'" in sample.absent["stress"]
     assert one(tmp_path, f'energy=-3 virial={written} dipole=unknown').energy == -3.0
 
 

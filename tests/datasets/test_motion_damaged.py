@@ -256,7 +256,7 @@ def _write_huge(path: Path, n: int) -> None:
 WRONG_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "npy": (_write_npy, r"is a single array \(.npy\), but an npz archive"),
     "text": (lambda path: path.write_text("1 2 3\n4 5 6\n"), r"it begins with b'1 2 3\\n', but archives"),
-    "nothing": (lambda path: path.write_bytes(b""), "it is empty, and archives"),
+    "nothing": (lambda path: path.write_bytes(b""), "it is empty, but archives"),
     "zip header alone": (lambda path: path.write_bytes(b"PK\x03\x04"), "is it complete"),
     "huge": (lambda path: _write_huge(path, 10**12), "cannot be read"),
     "larger than any number": (lambda path: _write_huge(path, 10**20), "cannot be read"),

@@ -194,7 +194,7 @@ def test_mistakes_are_said_before_anything_is_written(tmp_path: Path) -> None:
         (explicit, "nowhere/p.pt", {}, "no folder"),
         (explicit, "there.pt", {}, "there already"),
         (explicit, "p.pt", {"precision": "float16"}, "float16"),
-        (fixed_point, "p.pt", {}, "say how"),
+        (fixed_point, "p.pt", {}, "give `stepping`"),
         (explicit, "p.pt", {"stepping": Stepping(StepSizes(1, 1, 1, 0), 1e-3, 1e-8, 1e-6)}, "leave it out"),
     ]
     for potential, name, options, message in cases:

@@ -106,7 +106,7 @@ def test_an_export_is_written_where_the_record_cannot_be_kept(
     spoil(cache / "exports")
     config = {"backbone": {"name": "equiformer", "cutoff": 3.0, "l_max": 1, "channels": 4, "n_layers": 1}, "elements": ["H"]}
     export_potential(build_potential(config, seed=1).eval(), tmp_path / "p.pt")
-    assert "to load p.pt asks for trust" in caplog.text
+    assert "loading p.pt requires trust" in caplog.text
     assert list((cache / "exports").iterdir()) == []
     with pytest.raises(CacheError, match="--trust"):
         load_exported(tmp_path / "p.pt")
@@ -202,7 +202,7 @@ def test_old_and_mistaken_files(own: Path, tmp_path: Path) -> None:
     with pytest.raises(PotentialFileError, match=r"version 1.*export it again"):
         load_exported(old)
     assert load_exported(old, trust=True).metadata.members is None
-    with pytest.raises(PotentialFileError, match="says that it is aoti"):
+    with pytest.raises(PotentialFileError, match="claims to be aoti"):
         load_exported(changed(own, tmp_path / "other.pt", backend="aoti"), trust=True)
     torch.save({"state_dict": {}}, tmp_path / "checkpoint.pt")
     with pytest.raises(PotentialFileError, match="checkpoint is not a potential"):

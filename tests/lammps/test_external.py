@@ -352,7 +352,7 @@ class TestInputs:
         for text in (style.format("O H C"), ""):  # named anew, or by the masses
             done = run_lammps(write_input(first + text + THERMO + "run 0\n"), ethanol_calculator)
             assert done.thermo["PotEng"] == pytest.approx(energy, abs=1e-9)
-        with pytest.raises(OptionError, match=r"given are C H O, and .* says O H C"):
+        with pytest.raises(OptionError, match=r"given are C H O, but .* says O H C"):
             run_lammps(write_input(first + style.format("O H C")), ethanol_calculator, elements=["C", "H", "O"])
 
     def test_variables_and_quit(self, argon):

@@ -164,7 +164,7 @@ class Without(LennardJones):
 def test_refused():
     with pytest.raises(SimulationError, match="energies per atom of Half add up to"):
         run(Half(sigma=3.4, epsilon=0.0104, rc=6.0), argon())
-    with pytest.raises(OptionError, match="no part for compute pe/atom"):
+    with pytest.raises(OptionError, match="no values for compute pe/atom"):
         run(Without(sigma=3.4, epsilon=0.0104, rc=6.0), argon())
     with pytest.raises(SimulationError, match="no stresses per atom without periodic boundaries"):
         run(lennard_jones(), bulk("Ar", cubic=True, a=5.2) * 2, box="boundary f f f")

@@ -93,7 +93,7 @@ def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object
         ("potential.forces=directly", "potential.forces: 'directly' is not a choice; give 'gradient' or 'direct'"),
         ("potential.head.name=dipole", "potential.head.name: 'dipole' is not a choice; give 'energy'"),
         ("data.valid=valid.extxyz", "data: both `valid` and `split.valid` are given"),
-        ("optimizer.batch_size=true", "optimizer.batch_size: True: true and false are no numbers; give a number"),
+        ("optimizer.batch_size=true", "optimizer.batch_size: True: true and false are not numbers; give a number"),
         (
             "potential.backbone.name=mace",
             "potential.backbone.name: unknown backbone 'mace'; available: cg_egnn, deq, equiformer, hegnn",
