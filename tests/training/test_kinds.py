@@ -68,7 +68,7 @@ def test_a_kind_from_outside_is_trained_judged_and_shown(tmp_path: Path, outside
     assert json.loads(judged.stdout)["mae"] < 1.0, judged.stderr
     refused = mlff("eval", "run/line", "points.txt", "--hops", "2", cwd=tmp_path, env=outside)
     assert refused.returncode == 2
-    assert "--hops means nothing for a line" in " ".join(refused.stderr.split())
+    assert "--hops does not apply to a line" in " ".join(refused.stderr.split())
     again = mlff("train", "recipe.yaml", "--resume", cwd=tmp_path, env=outside)
     assert again.returncode == 1
     assert "max_epochs was 200, is 300" in again.stderr
@@ -174,7 +174,7 @@ def test_without_the_package_its_files_are_named(tmp_path: Path, outside: dict[s
     judged = mlff("eval", "run/line", "points.txt", cwd=tmp_path, env=without)
     assert judged.returncode == 1
     said = " ".join(judged.stderr.split())
-    assert "run/line holds a line, a kind that no installed package brings (known are potential, propagator)" in said
+    assert "run/line holds a line, a kind that no installed package provides (known are potential, propagator)" in said
 
 
 def test_a_broken_package_harms_only_its_own_kind(tmp_path: Path, outside: dict[str, str]) -> None:
@@ -189,7 +189,7 @@ def test_a_broken_package_harms_only_its_own_kind(tmp_path: Path, outside: dict[
     words = ["train", "recipe.yaml", "--quiet", "--set", "optimizer.max_epochs=1"]
     done = mlff(*words, cwd=tmp_path, env=outside)
     assert done.returncode == 0, done.stderr
-    assert "the kind 'loss' of toy_kind:LineTask is passed over" in " ".join(done.stderr.split())
+    assert "the kind 'loss' of toy_kind:LineTask is ignored" in " ".join(done.stderr.split())
     for kind, reason in (("aaa", "No module named 'missing_package'"), ("other", "its task is called 'line'")):
         done = mlff("train", "--example", kind, cwd=tmp_path, env=outside)
         assert done.returncode == 1

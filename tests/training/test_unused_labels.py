@@ -32,7 +32,7 @@ def test_a_faulty_label_counts_only_with_a_weight(project: Project) -> None:
     counts = counted(load_recipe(without))
     check_labels(load_recipe(without), counts)
     assert sum(count.labels["stress"] for count in counts) == 18
-    assert "frames are left out as they have no weight and are faulty" in label_table(counts)
+    assert "are faulty and left out, since they have no weight" in label_table(counts)
     weighted = load_recipe(project(data=data, loss={"energy": 1.0, "forces": 1.0, "stress": 0.5}))
     with pytest.raises(DatasetError, match=r"bad\.extxyz, frame 3: label 'stress' holds 9 of 9 values"):
         read_frames(weighted)
