@@ -98,8 +98,8 @@ def test_the_record_says_how_the_data_were_read(in_hartree: Project, stopped: Ca
     changes: list[tuple[str, Any]] = [
         ("its reference energies were 'fitted to the training energies' when",
          lambda r: r.update(reference_energies="fitted to the training energies")),
-        ("isolated_atoms of `train` were 3 when .* but are 2 from the same files now", lambda r: r["data"]["train"].update(isolated_atoms=3)),
-        ("frames of `valid` were 5 when .* but are 4 from the same files now", lambda r: r["data"]["valid"].update(frames=5)),
+        ("isolated_atoms of `train` were 3 when .* but are 2 from", lambda r: r["data"]["train"].update(isolated_atoms=3)),
+        ("frames of `valid` were 5 when .* but are 4 from", lambda r: r["data"]["valid"].update(frames=5)),
         ("factors of its units of `train` were", lambda r: r["data"]["train"]["units"][0].update(forces=51.4)),
         ("factors of its units of `test` were None", lambda r: r["data"]["test"].pop("units")),
     ]  # fmt: skip
@@ -120,7 +120,7 @@ def test_an_older_run_with_isolated_atoms_goes_on_as_it_began(in_hartree: Projec
     cures = [f"--set {one}" for one in OLD_WAY]
     with pytest.raises(RecipeError, match=r"\(--set data\.units\.forces=Hartree/Angstrom, if it is that\)"):
         train(path, resume=True)
-    with pytest.raises(TrainingError, match=f"would leave out the 1 isolated atoms .* with {' '.join(cures)}, or start anew"):
+    with pytest.raises(TrainingError, match=f"leave out the 1 isolated atoms .* with {' '.join(cures)}, or start anew"):
         train(path, overrides=[PER_ANGSTROM], resume=True)
     with pytest.raises(TrainingError, match=f"began with {cures[1]}, or"):
         train(path, overrides=[PER_ANGSTROM, OLD_WAY[0]], resume=True)
