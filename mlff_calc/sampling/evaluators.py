@@ -1,0 +1,170 @@
+"""Energies and forces of many structures: potentials in one batch, other calculators one by one or in worker processes.
+
+A structure that fails has an energy that is NaN and a sentence that says why; the others are not touched by it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from ase.calculators.calculator import BaseCalculator
+from torch import Tensor
+
+from mlff_calc.errors import MLFFError, StructureError, UnknownElementError
+from mlff_calc.graph.keys import Graph
+from mlff_calc.graph.many import NeighborLists
+from mlff_calc.sampling.systems import FloatArray, Systems
+
+Factory = Callable[[], BaseCalculator]
+"""Function without arguments that makes an ASE calculator."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Energies and forces of many structures.
+
+    Attributes:
+        energies: [n_systems] eV; NaN where the system failed.
+        forces: [n_atoms, 3] eV/Angstrom; zero where the system failed.
+        problems: Reason of each failure, by number of the system.
+    """
+
+    energies: FloatArray
+    forces: FloatArray
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+class Evaluator(ABC):
+    """What gives energies and forces of many structures."""
+
+    @abstractmethod
+    def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
+        """Energies and forces at positions [n_atoms, 3] (Angstrom)."""
+
+    def check(self, systems: Systems) -> None:  # noqa: B027 - not every evaluator has something to look at
+        """Refuse systems that can never be evaluated, before anything begins.
+
+        Raises:
+            UnknownElementError: An element that the potential does not know.
+        """
+
+    def close(self) -> None:  # noqa: B027 - not every evaluator holds something
+        """End worker processes, if any."""
+
+
+class BatchedPotential(Evaluator):
+    """A potential that evaluates all structures as one graph.
+
+    Args:
+        potential: `Potential` or `CompiledPotential`, on the CPU.
+        skin: Angstrom, see `NeighborLists`.
+    """
+
+    def __init__(self, potential: Callable[[Graph], dict[str, Tensor]] | Any, skin: float = 0.5) -> None:
+        self.potential, self.skin = potential, skin
+        self._systems: Systems | None = None
+        self._lists: NeighborLists | None = None
+
+    def check(self, systems: Systems) -> None:
+        """See `Evaluator`."""
+        unknown = sorted(set(systems.numbers.tolist()) - set(self.potential.elements))
+        if unknown:
+            from ase.data import chemical_symbols as symbols
+
+            known = " ".join(symbols[z] for z in self.potential.elements)
+            asked = " ".join(symbols[z] for z in unknown)
+            raise UnknownElementError(f"unknown element {asked}: this potential knows {known}; choose another potential")
+
+    def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
+        """See `Evaluator`."""
+        try:
+            return _checked(systems, *self._outputs(systems, positions))
+        except StructureError:  # of one or several systems; the others must not suffer
+            return self._without_failures(systems, positions)
+
+    def _outputs(self, systems: Systems, positions: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Energies and forces of systems that can be evaluated.
+
+        Raises:
+            StructureError: Positions that are not finite, or atoms that overlap.
+        """
+        if self._lists is None or self._systems is not systems:
+            self._lists, self._systems = self._neighbors(systems), systems
+        outputs = self.potential(self._lists.graph(np.ascontiguousarray(positions)))
+        return outputs["energy"].detach().numpy(), outputs["forces"].detach().numpy()
+
+    def _neighbors(self, systems: Systems) -> NeighborLists:
+        return NeighborLists(
+            systems.numbers, systems.sizes, systems.cells, systems.pbc, self.potential.cutoff, self.skin
+        )
+
+    def _without_failures(self, systems: Systems, positions: FloatArray) -> Evaluation:
+        """All systems but those that cannot be turned into a graph."""
+        energies, forces = np.full(len(systems), np.nan), np.zeros_like(positions)
+        problems: dict[int, str] = {}
+        for number in range(len(systems)):
+            alone = np.array([number])
+            try:
+                self._neighbors(systems.take(alone)).graph(positions[systems.rows(alone)])
+            except StructureError as error:
+                problems[number] = str(error)
+        left = np.array([k for k in range(len(systems)) if k not in problems], dtype=np.intp)
+        if len(left):
+            found = self(systems.take(left), positions[systems.rows(left)])
+            energies[left], forces[systems.rows(left)] = found.energies, found.forces
+            problems |= {int(left[k]): text for k, text in found.problems.items()}
+        return Evaluation(energies, forces, problems)
+
+
+def _checked(systems: Systems, energies: FloatArray, forces: FloatArray) -> Evaluation:
+    """An evaluation in which systems with values that are not finite have failed."""
+    finite = np.isfinite(energies) & np.isfinite(systems.sums(forces.sum(axis=1)))
+    if finite.all():
+        return Evaluation(energies, forces)
+    broken = ~finite
+    problems = {int(k): "energy or forces are not finite" for k in broken.nonzero()[0]}
+    return Evaluation(
+        np.where(broken, np.nan, energies), np.where(broken.take(systems.index)[:, None], 0.0, forces), problems
+    )
+
+
+class OneByOne(Evaluator):
+    """Any ASE calculator, one structure after the other in this process.
+
+    Args:
+        factory: Makes a calculator; one is made for each structure, so that none remembers another.
+    """
+
+    def __init__(self, factory: Factory) -> None:
+        self.factory = factory
+
+    def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
+        """See `Evaluator`."""
+        energies, forces, problems = np.full(len(systems), np.nan), np.zeros_like(positions), {}
+        for number in range(len(systems)):
+            rows = slice(systems.starts[number], systems.starts[number] + systems.sizes[number])
+            energy, force, problem = single(self.factory, systems.atoms(number, positions))
+            if problem is None:
+                energies[number], forces[rows] = energy, force
+            else:
+                problems[number] = problem
+        return Evaluation(energies, forces, problems)
+
+
+def single(factory: Factory, atoms: Any) -> tuple[float, FloatArray, str | None]:
+    """Energy, forces and, in place of both, the reason of a failure of one structure."""
+    try:
+        atoms.calc = factory()
+        energy = float(atoms.get_potential_energy())
+        forces = np.array(atoms.get_forces(), dtype=np.float64)
+    except Exception as error:  # calculators raise what they like
+        text = str(error) if isinstance(error, MLFFError) else f"{type(error).__name__}: {error}"
+        return float("nan"), np.zeros((len(atoms), 3)), text
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        return float("nan"), np.zeros((len(atoms), 3)), f"energy {energy} eV or forces are not finite"
+    return energy, forces, None
