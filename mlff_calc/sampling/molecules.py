@@ -1,0 +1,261 @@
+"""Molecules in: SMILES, SDF, xyz, RDKit's molecules and ASE's atoms, as RDKit molecules with all hydrogens.
+
+Bond orders, charges and stereo are those of the source; of an xyz file they are perceived, for the total charge that is given.
+RDKit is the extra `conformers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+from ase.io import read
+
+from mlff_calc.errors import MLFFError, OptionError
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+ENDINGS = (".sdf", ".mol", ".xyz", ".extxyz", ".smi")
+
+
+class MoleculeError(MLFFError, ValueError):
+    """A molecule that cannot be read, embedded or kept.
+
+    Attributes:
+        reason: One word of `REASONS`, for tables of many molecules.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+REASONS = {
+    "unreadable": "RDKit refuses the text or file",
+    "mixture": "several molecules in one: a salt, a solvate, a complex",
+    "radical": "unpaired electrons",
+    "hydrogens": "hydrogens are missing in a file with positions",
+    "bonds": "bonds cannot be perceived from positions",
+    "element": "the potential does not know an element",
+    "embedding": "no positions could be made",
+    "calculator": "the calculator failed for every conformer",
+    "reacted": "every conformer changed its bonds or its stereo while it relaxed",
+}
+"""Reasons why a molecule has no ensemble."""
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """One molecule.
+
+    Attributes:
+        mol: RDKit's molecule with explicit hydrogens; its conformers are those that the source gave, if any.
+        name: As the source names it, else its SMILES.
+        source: What it was read from.
+    """
+
+    mol: Mol
+    name: str
+    source: str
+
+    @property
+    def charge(self) -> int:
+        """Total charge in units of e."""
+        chem = rdkit_chem()
+        return int(chem.GetFormalCharge(self.mol))
+
+    @property
+    def numbers(self) -> list[int]:
+        """Atomic numbers in the order of the atoms."""
+        return [atom.GetAtomicNum() for atom in self.mol.GetAtoms()]
+
+
+def rdkit_chem() -> Any:
+    """RDKit's module `Chem`.
+
+    Raises:
+        OptionError: RDKit is not installed.
+    """
+    try:
+        from rdkit import Chem
+    except ImportError as error:
+        raise OptionError(
+            f"molecules need RDKit, which is not installed ({error}); pip install 'mlff_calc[conformers]'"
+        ) from error
+    return Chem
+
+
+def read_molecules(source: str | Path | Atoms | Mol, charge: int = 0) -> list[Molecule]:
+    """Molecules of a SMILES, a file, or an object of RDKit or ASE.
+
+    Args:
+        source: SMILES; path of an `.sdf`, `.mol`, `.xyz`, `.extxyz` or `.smi` file; RDKit's molecule; ASE's atoms.
+        charge: Total charge, for atoms and xyz files, whose bonds are perceived.
+
+    Returns:
+        At least one; an SDF, a list of SMILES or an xyz file of several frames may give more. Frames of one xyz file
+        that are the same molecule become one molecule with several conformers.
+
+    Raises:
+        MoleculeError: It cannot be read; its `reason` says what kind of failure it is.
+        OptionError: RDKit is not installed, or the path has no known ending.
+    """
+    chem = rdkit_chem()
+    if isinstance(source, Atoms):
+        return [from_atoms([source], charge, "ASE atoms")]
+    if isinstance(source, chem.Mol):
+        return [checked(source, _smiles(source), "RDKit molecule")]
+    text = str(source)
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in ENDINGS:
+        if isinstance(source, Path) or path.is_file():
+            raise OptionError(f"{text}: unknown kind of file; give one of {', '.join(ENDINGS)}, or a SMILES")
+        return [from_smiles(text)]
+    if not path.is_file():
+        raise OptionError(f"{text}: no such file")
+    kind = path.suffix.lower()
+    if kind == ".smi":
+        lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [from_smiles(line[0], line[1].strip() if len(line) > 1 else None) for line in lines]
+    if kind in (".sdf", ".mol"):
+        return _from_sdf(path)
+    try:
+        frames = read(path, index=":")
+    except Exception as error:  # ASE's readers raise what they like
+        raise MoleculeError("unreadable", f"{path}: ASE cannot read it ({type(error).__name__}: {error})") from error
+    return [from_atoms(frames, charge, str(path))]
+
+
+def from_smiles(smiles: str, name: str | None = None) -> Molecule:
+    """The molecule of a SMILES, without positions.
+
+    Raises:
+        MoleculeError: See `read_molecules`.
+    """
+    chem = rdkit_chem()
+    with quiet():
+        mol = chem.MolFromSmiles(smiles)
+    if mol is None:
+        raise MoleculeError("unreadable", f"{smiles!r}: RDKit reads no molecule in it; check the SMILES{_why(smiles)}")
+    return checked(chem.AddHs(mol), name or smiles, smiles)
+
+
+def _why(smiles: str) -> str:
+    """What RDKit finds wrong with a SMILES, in brackets."""
+    chem = rdkit_chem()
+    with quiet():
+        mol = chem.MolFromSmiles(smiles, sanitize=False)
+        problems = [] if mol is None else chem.DetectChemistryProblems(mol)
+    return f" ({problems[0].Message()})" if problems else ""
+
+
+def _from_sdf(path: Path) -> list[Molecule]:
+    """Molecules of an SDF or mol file; equal ones that stand behind each other stay several molecules."""
+    chem = rdkit_chem()
+    with quiet():
+        found = list(chem.SDMolSupplier(str(path), removeHs=False))
+    if not found:
+        raise MoleculeError("unreadable", f"{path}: holds no molecule")
+    molecules = []
+    for number, mol in enumerate(found):
+        where = str(path) if len(found) == 1 else f"{path}, molecule {number + 1}"
+        if mol is None:
+            raise MoleculeError("unreadable", f"{where}: RDKit refuses it; check valences and the counts line")
+        name = mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""
+        flat = mol.GetNumConformers() == 0 or not mol.GetConformer().Is3D()
+        if flat:
+            mol.RemoveAllConformers()
+        elif sum(atom.GetTotalNumHs() for atom in mol.GetAtoms()) > 0:  # implicit ones
+            raise MoleculeError(
+                "hydrogens",
+                f"{where}: has positions but lacks hydrogens; add them (obabel -h, or Chem.AddHs(mol, addCoords=True))",
+            )
+        else:
+            chem.AssignStereochemistryFrom3D(mol)
+        molecules.append(checked(chem.AddHs(mol), name or _smiles(mol), where))
+    return molecules
+
+
+def from_atoms(frames: Sequence[Atoms], charge: int, source: str) -> Molecule:
+    """A molecule with conformers out of frames with the same atoms in the same order; bonds are perceived in the first.
+
+    Raises:
+        MoleculeError: Bonds or bond orders cannot be perceived, or the frames are not one molecule.
+    """
+    chem = rdkit_chem()
+    from rdkit.Chem import rdDetermineBonds
+    from rdkit.Geometry import Point3D
+
+    first = frames[0]
+    block = f"{len(first)}\n\n" + "\n".join(
+        f"{symbol} {x:.10f} {y:.10f} {z:.10f}"
+        for symbol, (x, y, z) in zip(first.symbols, first.positions, strict=True)
+    )
+    mol = chem.MolFromXYZBlock(block + "\n")
+    if mol is None:
+        raise MoleculeError("unreadable", f"{source}: RDKit reads no atoms in it")
+    try:
+        with quiet():
+            rdDetermineBonds.DetermineBonds(mol, charge=charge)
+            chem.SanitizeMol(mol)
+            chem.AssignStereochemistryFrom3D(mol)
+    except Exception as error:  # RDKit raises ValueError, and errors of its own
+        text = " ".join(str(error).split())
+        raise MoleculeError(
+            "bonds",
+            f"{source}: bonds of {first.get_chemical_formula()} with charge {charge} cannot be perceived ({text}); "
+            "check that all hydrogens are there, give --charge, or start from an SDF or SMILES",
+        ) from error
+    for frame in frames[1:]:
+        if frame.numbers.tolist() != first.numbers.tolist():
+            raise MoleculeError(
+                "mixture", f"{source}: frames are not of one molecule with one order of atoms; give a file for each"
+            )
+        conformer = chem.Conformer(len(frame))
+        for number, place in enumerate(frame.positions):
+            conformer.SetAtomPosition(number, Point3D(*map(float, place)))
+        mol.AddConformer(conformer, assignId=True)
+    return checked(mol, str(first.info.get("name", "")) or _smiles(mol), source)
+
+
+def checked(mol: Mol, name: str, source: str) -> Molecule:
+    """A molecule that is one piece and has no unpaired electrons.
+
+    Raises:
+        MoleculeError: It is not.
+    """
+    chem = rdkit_chem()
+    with quiet():
+        mol = chem.AddHs(mol, addCoords=mol.GetNumConformers() > 0)
+        pieces = chem.GetMolFrags(mol)
+    if mol.GetNumAtoms() == 0:
+        raise MoleculeError("unreadable", f"{source!r}: has no atoms")
+    if len(pieces) > 1:
+        raise MoleculeError(
+            "mixture",
+            f"{source!r}: holds {len(pieces)} molecules (a salt or a mixture); give one of them by itself",
+        )
+    radicals = [atom for atom in mol.GetAtoms() if atom.GetNumRadicalElectrons()]
+    if radicals:
+        where = ", ".join(f"{atom.GetSymbol()}{atom.GetIdx()}" for atom in radicals[:5])
+        raise MoleculeError("radical", f"{source!r}: unpaired electrons on {where}; radicals are not supported")
+    return Molecule(mol, name, source)
+
+
+def _smiles(mol: Mol) -> str:
+    """Canonical SMILES without hydrogens."""
+    chem = rdkit_chem()
+    with quiet():
+        text: str = chem.MolToSmiles(chem.RemoveHs(mol))
+    return text
+
+
+def quiet() -> Any:
+    """A `with` block in which RDKit writes nothing to the screen: what it would say goes into our errors."""
+    from rdkit import rdBase
+
+    return rdBase.BlockLogs()
