@@ -71,8 +71,8 @@ def embed(molecule: Molecule, n: int, seed: int) -> Embedded:
         MoleculeError: No rung gives a conformer (reason `embedding`); the message says what RDKit counts as failures.
         OptionError: `n` or `seed` out of range.
     """
-    if n < 1 or not 0 <= seed < 2**31:
-        raise OptionError(f"{n} conformers with seed {seed}; give at least 1, and a seed from 0 to 2147483647")
+    if n < 1 or not 0 <= seed < 2**31 - 1:
+        raise OptionError(f"{n} conformers with seed {seed}; give at least 1, and a seed from 0 to 2147483646")
     chem = rdkit_chem()
     mol = chem.Mol(molecule.mol)
     mol.RemoveAllConformers()
@@ -96,13 +96,13 @@ def _try(mol: Mol, n: int, seed: int, rung: int, failures: dict[str, int]) -> Fl
     from rdkit.Chem import rdDistGeom
 
     settings = rdDistGeom.ETKDGv3()
-    settings.randomSeed = seed
+    settings.randomSeed = seed + 1  # RDKit multiplies it by the number of the conformer
     settings.numThreads = 1  # the same conformers on every machine
     settings.pruneRmsThresh = PRUNE
     settings.useSmallRingTorsions = True
     settings.trackFailures = True
     settings.enforceChirality = True
-    settings.onlyHeavyAtomsForRMS = False  # hydroxyl groups count
+    settings.onlyHeavyAtomsForRMS = settings.useSymmetryForPruning = False  # hydroxyl groups count
     settings.useRandomCoords = rung > 0
     settings.maxIterations = (0, 0, 2000, 2000)[rung]
     if rung == len(RUNGS) - 1:

@@ -100,6 +100,12 @@ class Langevin:
             if on_step is not None:
                 on_step(self)
 
+    def place(self, positions: FloatArray) -> None:
+        """Go on from other positions [n_atoms, 3] (Angstrom) with new velocities."""
+        self.positions = positions.copy()
+        self.velocities = self._at_rest(self._spread() * self._random.standard_normal(positions.shape))
+        self.energies, self._forces = self._evaluate()
+
     def kinetic_energies(self) -> FloatArray:
         """Kinetic energies [n_systems], eV."""
         return 0.5 * self.systems.sums(self.systems.masses * np.einsum("ij,ij->i", self.velocities, self.velocities))

@@ -1,0 +1,135 @@
+"""What a user names as a calculator, as an evaluator of many structures."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase.calculators.calculator import BaseCalculator
+
+from mlff_calc.calculators import MLFFCalculator
+from mlff_calc.errors import OptionError
+from mlff_calc.export.compiled import CompiledPotential, compile_potential
+from mlff_calc.potential import Potential, load_potential
+from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.sampling.evaluators import BatchedPotential, Evaluator, OneByOne
+from mlff_calc.sampling.workers import Workers
+
+XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
+"""Methods of tblite by the names that users give."""
+
+
+@dataclass(frozen=True)
+class Xtb:
+    """A factory of tblite's calculators.
+
+    Attributes:
+        method: As tblite names it.
+        charge: Total charge, e.
+    """
+
+    method: str
+    charge: int = 0
+
+    def __call__(self) -> BaseCalculator:
+        """A new calculator."""
+        from tblite.ase import TBLite
+
+        return TBLite(method=self.method, charge=float(self.charge), verbosity=0)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A factory that is found by its name, so that other processes find it too.
+
+    Attributes:
+        name: `module:function`.
+    """
+
+    name: str
+
+    def __call__(self) -> BaseCalculator:
+        """A new calculator."""
+        module, _, function = self.name.partition(":")
+        found: BaseCalculator = getattr(importlib.import_module(module), function)()
+        return found
+
+
+def evaluator_of(
+    calculator: str | Path | Potential | CompiledPotential | BaseCalculator | Evaluator | Callable[[], BaseCalculator],
+    *,
+    charge: int = 0,
+    workers: int = 0,
+    timeout: float = 600.0,
+    precision: str = "float32",
+    compile: bool = False,
+) -> Evaluator:
+    """An evaluator of whatever gives energies and forces.
+
+    Args:
+        calculator: Name of a potential that ships, path of a folder, a potential; `gfn2-xtb` or `gfn1-xtb`;
+            `module:function` of a function without arguments that makes an ASE calculator, or such a function; an ASE
+            calculator; an evaluator.
+        charge: Total charge of the molecule, e; potentials of this package know none.
+        workers: Number of processes for calculators that are not potentials; 0 is this process, in which nothing ends a
+            calculator that hangs.
+        timeout: Seconds that a calculator in a worker has for one structure.
+        precision: Of a potential.
+        compile: Compile a potential.
+
+    Raises:
+        OptionError: An option that does not go with the calculator, or a package that is not installed.
+        PotentialFileError: No such potential.
+    """
+    if isinstance(calculator, Evaluator):
+        return calculator
+    if isinstance(calculator, MLFFCalculator):
+        precision, calculator = calculator.parameters.get("precision", precision), calculator.potential
+    if isinstance(calculator, BaseCalculator):
+        given = calculator
+        if workers:
+            raise OptionError("a calculator object stays in this process; give a function that makes one, or workers=0")
+        return OneByOne(lambda: given)
+    factory = _factory(calculator, charge)
+    if factory is not None:
+        if compile:
+            raise OptionError(f"{calculator} cannot be compiled; leave compile out")
+        return Workers(factory, workers, timeout) if workers else OneByOne(factory)
+    if workers:
+        raise OptionError("a potential evaluates all structures in one batch; leave workers out")
+    if charge:
+        raise OptionError(f"the molecule has a charge of {charge} e, and the potential knows no charges; use gfn2-xtb")
+    if isinstance(calculator, CompiledPotential):
+        return BatchedPotential(calculator)
+    potential = calculator if isinstance(calculator, Potential) else load_potential(str(calculator))
+    potential = potential.to_precision(precision).eval().requires_grad_(False)
+    if compile:
+        if isinstance(potential, FixedPointPotential):
+            raise OptionError("a fixed-point potential is compiled as a step of one trajectory; leave compile out")
+        return BatchedPotential(compile_potential(potential))
+    return BatchedPotential(potential)
+
+
+def _factory(calculator: Any, charge: int) -> Callable[[], BaseCalculator] | None:
+    """A function that makes calculators; None where a potential is meant."""
+    if callable(calculator) and not isinstance(calculator, Potential | CompiledPotential):
+        made: Callable[[], BaseCalculator] = calculator
+        return made
+    name = str(calculator)
+    if name.lower() in XTB:
+        try:
+            import tblite.ase  # noqa: F401
+        except ImportError as error:
+            raise OptionError(f"{name} needs tblite, which is not installed; pip install 'mlff_calc[xtb]'") from error
+        return Xtb(XTB[name.lower()], charge)
+    if isinstance(calculator, str) and ":" in name and not Path(name).exists():
+        module, _, function = name.partition(":")
+        try:
+            getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise OptionError(f"{name}: {error}; give module:function of something that Python can import") from error
+        return Imported(name)
+    return None

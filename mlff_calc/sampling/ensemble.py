@@ -1,0 +1,154 @@
+"""A weighted ensemble of conformers of one molecule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from mlff_calc.sampling.duplicates import KCAL, best_rmsd
+from mlff_calc.sampling.identity import with_positions
+from mlff_calc.sampling.molecules import Molecule, rdkit_chem
+from mlff_calc.sampling.systems import FloatArray
+from mlff_calc.sampling.weights import ensemble_entropy
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of all structures that were tried.
+
+    Attributes:
+        generated: Number of starting structures.
+        failed: Number that the calculator could not evaluate.
+        unconverged: Number that took all steps and did not reach the force asked for; they are kept, and marked.
+        changed: Number that changed their bonds or stereo; they are left out.
+        duplicates: Number that were equal to a lower one.
+        outside: Number above the window of energy.
+    """
+
+    generated: int = 0
+    failed: int = 0
+    unconverged: int = 0
+    changed: int = 0
+    duplicates: int = 0
+    outside: int = 0
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Conformers by rising energy (with `free_energies`, by these).
+
+    Attributes:
+        molecule: Bonds, stereo and charge.
+        positions: [n_conformers, n_atoms, 3] Angstrom.
+        energies: [n_conformers] eV.
+        weights: Boltzmann weights [n_conformers] at `temperature`; they add up to one.
+        temperature: K.
+        converged: Whether the relaxation reached its force [n_conformers].
+        fmax: Largest force on an atom [n_conformers], eV/Angstrom.
+        sources: What each began from.
+        calculator: What gave the energies.
+        seed: Seed of the search.
+        free_energies: [n_conformers] eV, where weights are by RRHO; None where by energies.
+        counts: What became of the rest.
+        problems: Reasons of failures and changes, each once with the number of structures.
+        finished: Whether the search went to its end; False where a budget of time ended it.
+    """
+
+    molecule: Molecule
+    positions: FloatArray
+    energies: FloatArray
+    weights: FloatArray
+    temperature: float
+    converged: NDArray[np.bool_]
+    fmax: FloatArray
+    sources: list[str]
+    calculator: str
+    seed: int
+    free_energies: FloatArray | None = None
+    counts: Counts = field(default_factory=Counts)
+    problems: dict[str, int] = field(default_factory=dict)
+    finished: bool = True
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+    @property
+    def relative_energies(self) -> FloatArray:
+        """Energies above the lowest [n_conformers], kcal/mol."""
+        return (self.energies - self.energies.min()) / KCAL
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of the distribution over conformers, cal/mol/K."""
+        return 1000.0 * ensemble_entropy(self.weights) / KCAL
+
+    @property
+    def rmsd_to_lowest(self) -> FloatArray:
+        """Smallest RMSD to the first conformer [n_conformers], Angstrom."""
+        return np.array([best_rmsd(self.molecule, place, self.positions[0]) for place in self.positions])
+
+    @property
+    def weight_name(self) -> str:
+        """Name of the weights as a property, such as `weight_298K`."""
+        return f"weight_{self.temperature:.0f}K" + ("_rrho" if self.free_energies is not None else "")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict of plain values per conformer: what stands in SDF, extxyz and CSV."""
+        rmsd, relative = self.rmsd_to_lowest, self.relative_energies
+        rows = []
+        for k in range(len(self)):
+            row: dict[str, Any] = {
+                "conformer": k + 1,
+                "energy_kcal_mol": round(float(self.energies[k]) / KCAL, 6),
+                "relative_energy": round(float(relative[k]), 4),
+                self.weight_name: round(float(self.weights[k]), 6),
+                "converged": bool(self.converged[k]),
+                "fmax_eV_A": round(float(self.fmax[k]), 5),
+                "rmsd_to_lowest": round(float(rmsd[k]), 4),
+                "source": self.sources[k],
+                "seed": self.seed,
+                "calculator": self.calculator,
+            }
+            if self.free_energies is not None:
+                above = (self.free_energies[k] - self.free_energies.min()) / KCAL
+                row["relative_free_energy"] = round(float(above), 4)
+            rows.append(row)
+        return rows
+
+    def to_ase(self) -> list[Atoms]:
+        """The conformers as ASE's atoms; `info` holds the values of `rows`."""
+        return [
+            Atoms(self.molecule.numbers, place, info={"name": self.molecule.name, **row})
+            for place, row in zip(self.positions, self.rows(), strict=True)
+        ]
+
+    def to_rdkit(self) -> Mol:
+        """RDKit's molecule with all conformers, in order."""
+        chem = rdkit_chem()
+        mol = chem.Mol(self.molecule.mol)
+        mol.RemoveAllConformers()
+        for place in self.positions:
+            conformer = with_positions(self.molecule, place).GetConformer()
+            mol.AddConformer(chem.Conformer(conformer), assignId=True)
+        return mol
+
+    def summary(self) -> str:
+        """What was found, in a few lines."""
+        counts = self.counts
+        lines = [
+            f"{self.molecule.name}: {len(self)} conformers within {self.relative_energies.max():.2f} kcal/mol "
+            f"by {self.calculator}, entropy {self.entropy:.2f} cal/mol/K at {self.temperature:g} K",
+            f"{counts.generated} structures tried: {counts.duplicates} equal to others, {counts.outside} above the window, "
+            f"{counts.changed} changed bonds or stereo, {counts.failed} failed; {counts.unconverged} not converged",
+        ]
+        lines += [f"  {text} ({number} times)" for text, number in sorted(self.problems.items(), key=lambda i: -i[1])[:5]]
+        if not self.finished:
+            lines.append("the budget of time ended the search before its end")
+        return "\n".join(lines)

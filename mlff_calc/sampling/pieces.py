@@ -1,0 +1,66 @@
+"""Pieces of a search on disk, so that one that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlff_calc.sampling.molecules import Molecule, rdkit_chem
+from mlff_calc.sampling.systems import FloatArray
+
+if TYPE_CHECKING:
+    from mlff_calc.sampling.conformers import Search
+
+
+class PieceStore:
+    """Results of pieces by what they were made from.
+
+    Args:
+        folder: Where files stand; None keeps nothing.
+        facts: What all pieces of a search have in common.
+    """
+
+    def __init__(self, folder: Path | None, facts: dict[str, Any]) -> None:
+        self.folder = folder
+        self._facts = json.dumps(facts, sort_keys=True, default=str).encode()
+
+    @classmethod
+    def open(cls, folder: Path | None, molecule: Molecule, settings: Search, calculator: Any) -> PieceStore:
+        """The store of a search; pieces of another molecule, calculator or setting are not found in it."""
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        how = {name: value for name, value in asdict(settings).items() if name not in _JUDGEMENT}
+        block = rdkit_chem().MolToCXSmiles(molecule.mol)
+        return cls(folder, {"molecule": block, "calculator": str(calculator), "search": how})
+
+    def piece(self, given: FloatArray, make: Callable[[FloatArray], dict[str, Any]]) -> dict[str, Any]:
+        """What `make` gives for an array, from disk where it has been made before."""
+        if self.folder is None:
+            return make(given)
+        digest = hashlib.sha256(self._facts + np.ascontiguousarray(given).tobytes()).hexdigest()
+        file = self.folder / f"{digest[:32]}.npz"
+        if file.is_file():
+            try:
+                with np.load(file, allow_pickle=False) as stored:
+                    return {name: stored[name] for name in stored.files}
+            except (OSError, ValueError, EOFError):  # damaged: made again
+                pass
+        found = {name: np.asarray(value) for name, value in make(given).items()}
+        buffer = io.BytesIO()
+        np.savez(buffer, **found)
+        unfinished = file.with_suffix(".part")
+        unfinished.write_bytes(buffer.getvalue())
+        os.replace(unfinished, file)
+        return found
+
+
+_JUDGEMENT = ("window", "rmsd", "temperature", "weights", "minutes")
+"""Settings that change what is made of relaxed structures, not the structures."""
