@@ -26,6 +26,7 @@ COMMANDS = (
     Command("eval", "mlff_calc.cli.evaluate", "evaluate"),
     Command("md", "mlff_calc.cli.md", "md"),
     Command("relax", "mlff_calc.cli.relax", "relax"),
+    Command("conformers", "mlff_calc.cli.conformers", "conformers"),
     Command("compile", "mlff_calc.cli.compile", "compile_"),
     Command("export", "mlff_calc.cli.export", "export"),
     Command("lammps", "mlff_calc.cli.lammps", "app"),

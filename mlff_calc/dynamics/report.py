@@ -16,6 +16,7 @@ from mlff_calc.dynamics.options import from_dict
 from mlff_calc.dynamics.plot import plot_run
 from mlff_calc.dynamics.state import RunState, load_state
 from mlff_calc.dynamics.summary import summarize
+from mlff_calc.page import document
 
 _LOOKS = ("n_looks", "n_outside")
 _OF_FIXED_POINTS = (
@@ -23,23 +24,6 @@ _OF_FIXED_POINTS = (
     "adjoint_residual",
 )  # fmt: skip
 """Times and counts of a calculator that only potentials with a fixed point have."""
-
-_STYLE = """
-:root { color-scheme: light dark; --text: #1c2024; --page: #ffffff; --line: #d9dde2; --dim: #5b6570;
-  --good: #1f7a4d; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6e8eb; --page: #15181b; --line: #363c43; --dim: #a0a9b3; --good: #5cc994; --bad: #ff8a80; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page);
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-p.state { margin-top: 0; } .good { color: var(--good); } .bad { color: var(--bad); }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 500; color: var(--dim); width: 45%; } td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-img { max-width: 100%; height: auto; background: #ffffff; border-radius: 6px; }
-footer { margin-top: 2rem; color: var(--dim); font-size: .85rem; }
-"""
 
 
 def write_report(folder: str | Path, *, timing: Mapping[str, float] | None = None, stopped: str | None = None) -> Path:
@@ -78,12 +62,7 @@ def write_report(folder: str | Path, *, timing: Mapping[str, float] | None = Non
         f"<footer>mlff_calc {_text(__version__)}. Frames: {TRAJECTORY}; rows: {LOG}; the temperature counts the degrees of "
         "freedom that move; averages leave out the first fifth of the run, errors are from block averages.</footer>",
     ]
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(formula)} {_text(ensemble.ensemble)}</title><style>{_STYLE}</style></head>\n"
-        f"<body>\n{chr(10).join(sections)}\n</body></html>\n"
-    )
+    page = document(f"{formula} {ensemble.ensemble}", "\n" + "\n".join(sections) + "\n")
     write_atomically(folder / REPORT, page.encode())
     return folder / REPORT
 

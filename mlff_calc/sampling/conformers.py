@@ -134,7 +134,7 @@ def conformers(
             None if rescore is None
             else evaluator_of(rescore, charge=molecule.charge, workers=workers, precision=precision, compile=False)
         )  # fmt: skip
-        run = _Run(molecule, evaluator, settings, PieceStore.open(folder, molecule, settings, calculator), on_progress)
+        run = _Run(molecule, evaluator, settings, PieceStore.open(folder, molecule, settings, evaluator.name()), on_progress)
         try:
             return run.ensemble(_name(calculator), judge, None if rescore is None else _name(rescore))
         finally:

@@ -5,6 +5,8 @@ A structure that fails has an energy that is NaN and a sentence that says why; t
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,6 +55,10 @@ class Evaluator(ABC):
             UnknownElementError: An element that the potential does not know.
         """
 
+    def name(self) -> str:
+        """Text that tells this evaluator from one that gives other energies, as far as it can be told."""
+        return type(self).__name__
+
     def close(self) -> None:  # noqa: B027 - not every evaluator holds something
         """End worker processes, if any."""
 
@@ -69,6 +75,14 @@ class BatchedPotential(Evaluator):
         self.potential, self.skin = potential, skin
         self._systems: Systems | None = None
         self._lists: NeighborLists | None = None
+
+    def name(self) -> str:
+        """Digest of configuration, precision and weights."""
+        potential = getattr(self.potential, "potential", self.potential)
+        digest = hashlib.sha256(json.dumps([potential.config, potential.precision], sort_keys=True).encode())
+        for tensor in potential.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def check(self, systems: Systems) -> None:
         """See `Evaluator`."""
@@ -143,6 +157,10 @@ class OneByOne(Evaluator):
     def __init__(self, factory: Factory) -> None:
         self.factory = factory
 
+    def name(self) -> str:
+        """Name of the factory."""
+        return name_of(self.factory)
+
     def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
         """See `Evaluator`."""
         energies, forces, problems = np.full(len(systems), np.nan), np.zeros_like(positions), {}
@@ -154,6 +172,12 @@ class OneByOne(Evaluator):
             else:
                 problems[number] = problem
         return Evaluation(energies, forces, problems)
+
+
+def name_of(factory: Factory) -> str:
+    """Name of a factory: what a dataclass says of itself, or module and name of a function."""
+    qualified = getattr(factory, "__qualname__", None)
+    return repr(factory) if qualified is None else f"{getattr(factory, '__module__', '')}:{qualified}"
 
 
 def single(factory: Factory, atoms: Any) -> tuple[float, FloatArray, str | None]:

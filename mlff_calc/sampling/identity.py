@@ -52,6 +52,8 @@ class Identity:
 
     def change(self, positions: FloatArray) -> str | None:
         """What has changed in a structure [n_atoms, 3] (Angstrom), as a sentence; None where it is the same molecule."""
+        if not np.isfinite(positions).all():
+            return "positions are not finite"
         distances = np.linalg.norm(positions[:, None] - positions[None, :], axis=2)
         upper = np.triu(np.ones_like(self.bonded), 1)
         broken = np.argwhere(self.bonded & upper & (distances > STRETCH * self.reach))

@@ -131,4 +131,6 @@ class Langevin:
                 f"system {number} broke down at step {self.n_steps}: {text}; lower the time step or the temperature "
                 f"({self.temperatures[number]:g} K)"
             )
+        if not (np.isfinite(found.energies).all() and np.isfinite(self.positions).all()):
+            raise SimulationError(f"energies or positions are not finite at step {self.n_steps}; lower the time step")
         return found.energies, found.forces

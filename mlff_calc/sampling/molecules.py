@@ -156,8 +156,11 @@ def _why(smiles: str) -> str:
 def _from_sdf(path: Path) -> list[Molecule]:
     """Molecules of an SDF or mol file; equal ones that stand behind each other stay several molecules."""
     chem = rdkit_chem()
-    with quiet():
-        found = list(chem.SDMolSupplier(str(path), removeHs=False))
+    try:
+        with quiet():
+            found = list(chem.SDMolSupplier(str(path), removeHs=False))
+    except OSError:  # an empty file
+        found = []
     if not found:
         raise MoleculeError("unreadable", f"{path}: holds no molecule")
     molecules = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from mlff_calc.sampling.molecules import Molecule, rdkit_chem
 from mlff_calc.sampling.systems import FloatArray
+from mlff_calc.whole_files import write_whole
 
 if TYPE_CHECKING:
     from mlff_calc.sampling.conformers import Search
@@ -33,13 +33,11 @@ class PieceStore:
         self._facts = json.dumps(facts, sort_keys=True, default=str).encode()
 
     @classmethod
-    def open(cls, folder: Path | None, molecule: Molecule, settings: Search, calculator: Any) -> PieceStore:
+    def open(cls, folder: Path | None, molecule: Molecule, settings: Search, calculator: str) -> PieceStore:
         """The store of a search; pieces of another molecule, calculator or setting are not found in it."""
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
         how = {name: value for name, value in asdict(settings).items() if name not in _JUDGEMENT}
         block = rdkit_chem().MolToCXSmiles(molecule.mol)
-        return cls(folder, {"molecule": block, "calculator": str(calculator), "search": how})
+        return cls(folder, {"molecule": block, "calculator": calculator, "search": how})
 
     def piece(self, given: FloatArray, make: Callable[[FloatArray], dict[str, Any]]) -> dict[str, Any]:
         """What `make` gives for an array, from disk where it has been made before."""
@@ -56,9 +54,8 @@ class PieceStore:
         found = {name: np.asarray(value) for name, value in make(given).items()}
         buffer = io.BytesIO()
         np.savez(buffer, **found)
-        unfinished = file.with_suffix(".part")
-        unfinished.write_bytes(buffer.getvalue())
-        os.replace(unfinished, file)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(file, buffer.getvalue(), sync=False)
         return found
 
 

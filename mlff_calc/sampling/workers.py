@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mlff_calc.errors import OptionError
-from mlff_calc.sampling.evaluators import Evaluation, Evaluator, Factory, single
+from mlff_calc.sampling.evaluators import Evaluation, Evaluator, Factory, name_of, single
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -40,6 +40,10 @@ class Workers(Evaluator):
             raise OptionError(f"the timeout is {timeout} s; give a positive number, or None")
         self.factory, self.timeout = factory, timeout
         self._workers = [_Worker(factory) for _ in range(n_workers)]
+
+    def name(self) -> str:
+        """Name of the factory, so that results are known whatever the number of workers."""
+        return name_of(self.factory)
 
     def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
         """See `Evaluator`."""

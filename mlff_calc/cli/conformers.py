@@ -1,0 +1,134 @@
+"""`mlff conformers`: from a SMILES or a file to a weighted ensemble."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlff_calc.cli import options
+from mlff_calc.errors import OptionError
+
+
+class SearchName(StrEnum):
+    """Ways to find starting structures."""
+
+    etkdg = "etkdg"
+    md = "md"
+    exchange = "exchange"
+
+
+class WeightName(StrEnum):
+    """What weights are made of."""
+
+    energy = "energy"
+    rrho = "rrho"
+
+
+def conformers(
+    molecule: Annotated[
+        str, typer.Argument(help="A SMILES, or a file: .sdf, .mol, .smi, .xyz, .extxyz.", show_default=False)
+    ],
+    calculator: Annotated[
+        str,
+        typer.Option(
+            "--calculator", "-c", help="A potential (name or folder), gfn2-xtb, gfn1-xtb, or module:function that makes an "
+            "ASE calculator.", show_default=False,
+        ),
+    ],  # fmt: skip
+    output: Annotated[
+        list[Path] | None,
+        typer.Option("--output", "-o", help="File whose ending chooses the form: .sdf, .extxyz, .csv, .html. May be "
+                     "repeated. [conformers.sdf]", show_default=False),
+    ] = None,  # fmt: skip
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", help="Starting structures. [20 to 300, by flexibility]", min=1)
+    ] = None,
+    search: Annotated[
+        SearchName, typer.Option(help="Distance geometry alone, or with snapshots of hot dynamics or replica exchange.")
+    ] = SearchName.etkdg,
+    rescore: Annotated[
+        str | None, typer.Option(help="Another calculator that gives the energies of the relaxed structures.")
+    ] = None,
+    window: Annotated[float, typer.Option(help="Keep conformers up to this above the lowest, kcal/mol.")] = 6.0,
+    rmsd: Annotated[float, typer.Option(help="Conformers nearer than this, with equal energies, are one; Angstrom.")] = 0.125,
+    temperature: Annotated[float, typer.Option(help="Temperature of the weights, K.")] = 298.15,
+    weights: Annotated[
+        WeightName, typer.Option(help="By energies, or by free energies of rigid rotor and harmonic oscillators.")
+    ] = WeightName.energy,
+    fmax: Annotated[float, typer.Option(help="Relax until no force is above this, eV/Angstrom.")] = 0.02,
+    steps: Annotated[int, typer.Option(help="Steps of a relaxation at most.")] = 500,
+    optimizer: Annotated[str, typer.Option(help="LBFGS or FIRE.")] = "LBFGS",
+    charge: Annotated[int, typer.Option(help="Total charge, for xyz files.")] = 0,
+    minutes: Annotated[float | None, typer.Option(help="Begin no new work after this time.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes for calculators that are not potentials.", min=0)] = 0,
+    seed: options.Seed = 0,
+    precision: options.Precision = options.PrecisionName.float32,
+    compiled: options.Compile = False,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the conformers of a molecule, relax them, remove duplicates, rank and weigh them.
+
+    All structures are relaxed in batches. Work that is done stands in a folder beside the output until the command ends, so that
+    one that was stopped goes on with --resume.
+    """
+    import shutil
+
+    from mlff_calc.sampling.conformers import conformers as search_for
+    from mlff_calc.sampling.writers import check_ending, write_ensemble
+
+    files = output or [Path("conformers.sdf")]
+    for file in files:
+        check_ending(file)
+        if file.exists() and not overwrite:
+            raise OptionError(f"{file} would be replaced; choose another --output, or give --overwrite")
+    folder = files[0].with_name(f".{files[0].stem}.work")
+    if folder.exists() and not resume:
+        if not overwrite:
+            raise OptionError(f"{folder} holds an interrupted search; go on with --resume, or begin anew with --overwrite")
+        shutil.rmtree(folder)
+    bar = _Bar(quiet=quiet)
+    try:
+        ensemble = search_for(
+            molecule, calculator, n=n, search=search.value, rescore=rescore, window=window, rmsd=rmsd,
+            temperature=temperature, weights=weights.value, fmax=fmax, steps=steps, optimizer=optimizer, charge=charge,
+            minutes=minutes, workers=workers, seed=seed, precision=precision.value, compile=compiled, folder=folder,
+            on_progress=bar.show,
+        )  # fmt: skip
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"What was done is in {folder}; go on with --resume") from stop
+    finally:
+        bar.close()
+    for file in files:
+        write_ensemble(ensemble, file)
+    shutil.rmtree(folder, ignore_errors=True)
+    if not quiet:
+        typer.echo(ensemble.summary())
+    typer.echo("written: " + ", ".join(map(str, files)))
+
+
+class _Bar:
+    """A progress bar of what goes on."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
+        self._tasks: dict[str, object] = {}
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Move the bar of a piece of work."""
+        if what not in self._tasks:
+            self._progress.start()
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Leave the bars as they are."""
+        self._progress.stop()

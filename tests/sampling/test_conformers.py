@@ -1,0 +1,244 @@
+"""From a molecule to its weighted ensemble."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.data import atomic_masses
+from ase.io import read
+from ase.optimize import BFGS
+from ase.thermochemistry import IdealGasThermo
+from ase.vibrations import Vibrations
+
+pytest.importorskip("rdkit")
+
+from rdkit import Chem
+
+from mlff_calc.cli.main import main as run_main
+from mlff_calc.errors import OptionError
+from mlff_calc.sampling.conformers import conformers
+from mlff_calc.sampling.duplicates import KCAL, best_rmsd, distinct, rotational_constants
+from mlff_calc.sampling.embed import embed
+from mlff_calc.sampling.evaluators import Evaluation, Evaluator, OneByOne
+from mlff_calc.sampling.molecules import MoleculeError, read_molecules
+from mlff_calc.sampling.page import rotatable_torsions, torsion_angles
+from mlff_calc.sampling.systems import Systems
+from mlff_calc.sampling.weights import boltzmann_weights, ensemble_entropy, frequencies, rrho_free_energy
+from mlff_calc.sampling.writers import write_ensemble
+
+
+def main(words):
+    with pytest.raises(SystemExit) as left:
+        run_main(words)
+    return left.value.code
+
+
+def one(source):
+    (found,) = read_molecules(source)
+    return found
+
+
+class Mmff(Evaluator):
+    """MMFF94 by RDKit for one molecule, which is quick and knows its bonds."""
+
+    def __init__(self, smiles):
+        from rdkit.Chem import rdForceFieldHelpers
+
+        self.mol = Chem.Mol(one(smiles).mol)
+        self.mol.RemoveAllConformers()
+        self.mol.AddConformer(Chem.Conformer(self.mol.GetNumAtoms()))
+        self.field = rdForceFieldHelpers.MMFFGetMoleculeForceField(
+            self.mol, rdForceFieldHelpers.MMFFGetMoleculeProperties(self.mol)
+        )
+        self.calls = 0
+
+    def __call__(self, systems, positions):
+        shapes = positions.reshape(len(systems), -1)
+        self.calls += 1
+        energies, forces = [], []
+        for shape in shapes:  # the gradient is right after the energy of the same positions alone
+            energies.append(self.field.CalcEnergy(list(shape)) * KCAL)
+            forces.append(-np.array(self.field.CalcGrad(list(shape))) * KCAL)
+        return Evaluation(np.array(energies), np.array(forces).reshape(-1, 3))
+
+
+def test_butane_has_three_conformers_and_their_weights():
+    found = conformers("CCCC", Mmff("CCCC"), seed=1, fmax=1e-3)
+    assert len(found) == 3
+    (torsion,) = rotatable_torsions(found.molecule)
+    angles = torsion_angles(found.positions, torsion)
+    assert abs(angles[0]) == pytest.approx(180.0, abs=1.0)
+    assert sorted(angles[1:]) == pytest.approx([-65.0, 65.0], abs=3.0)
+    assert found.energies[1] == pytest.approx(found.energies[2], abs=1e-5)
+    gap = found.energies[1] - found.energies[0]
+    gauche = np.exp(-gap / (units.kB * 298.15))
+    assert found.weights == pytest.approx(np.array([1.0, gauche, gauche]) / (1.0 + 2.0 * gauche), abs=1e-4)
+    assert found.converged.all()
+    assert found.counts.generated == found.counts.duplicates + 3
+    hot = conformers("CCCC", Mmff("CCCC"), seed=1, fmax=1e-3, temperature=2000.0)
+    assert hot.entropy > found.entropy > 0.0
+
+
+@pytest.mark.parametrize("search", ["md", "exchange"])
+def test_dynamics_finds_what_one_start_lacks(search, monkeypatch):
+    monkeypatch.setattr("mlff_calc.sampling.conformers.embed", lambda molecule, n, seed: embed(molecule, 1, seed))
+    alone = conformers("CCCC", Mmff("CCCC"), n=40, seed=5)
+    found = conformers("CCCC", Mmff("CCCC"), n=40, search=search, seed=5)
+    assert len(alone) == 1
+    assert len(found) >= 2
+    assert search in found.sources
+
+
+def test_mirror_images_are_two_and_symmetric_copies_are_one():
+    butane = one("CCCC")
+    masses = atomic_masses[butane.numbers]
+    (torsion,) = rotatable_torsions(butane)
+    starts = embed(butane, 40, 0).positions
+    gauche = starts[np.abs(np.abs(torsion_angles(starts, torsion)) - 65.0) < 15.0][0]
+    mirrored = gauche * (1, 1, -1)
+    turned = gauche @ np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0] + 3.0
+    turned = turned if np.linalg.det(np.linalg.lstsq(gauche - gauche.mean(0), turned - turned.mean(0), rcond=None)[0]) > 0 else (
+        turned * (1, 1, -1)
+    )  # fmt: skip
+    swapped = gauche.copy()
+    hydrogens = [n.GetIdx() for n in butane.mol.GetAtomWithIdx(0).GetNeighbors() if n.GetAtomicNum() == 1]
+    swapped[hydrogens] = swapped[np.roll(hydrogens, 1)]
+    every = np.array([gauche, mirrored, turned, swapped])
+    assert distinct(butane, every, np.zeros(4), masses).tolist() == [0, 1]
+    assert distinct(butane, every, np.array([0.0, 0.0, 1.0, 0.0]), masses).tolist() == [0, 1, 2]  # energies tell as well
+    assert best_rmsd(butane, gauche, turned) < 1e-6
+    assert rotational_constants(masses, gauche) == pytest.approx(rotational_constants(masses, mirrored))
+
+
+def test_free_energies_are_those_of_ase(tmp_path):
+    for name, geometry in (("H2O", "nonlinear"), ("CO", "linear")):
+        atoms = molecule(name)
+        atoms.calc = EMT()
+        BFGS(atoms, logfile=None).run(fmax=1e-4, steps=400)
+        systems, positions = Systems.of([atoms])
+        (modes,) = frequencies(systems, positions, OneByOne(EMT))
+        reference = Vibrations(atoms, name=str(tmp_path / name), delta=0.005)
+        reference.run()
+        expected = np.real(reference.get_frequencies())[-len(modes) :]
+        assert modes == pytest.approx(expected, abs=0.05)
+        thermo = IdealGasThermo(modes * units.invcm, geometry, atoms=atoms, symmetrynumber=1, spin=0)
+        mass, temperature = atoms.get_masses().sum(), 300.0
+        hbar = units._hbar * units.J * units.s
+        wavelength = hbar * np.sqrt(2.0 * np.pi / (mass * units.kB * temperature))
+        pressure = 1e5 * units.Pascal
+        translation = -units.kB * temperature * np.log(units.kB * temperature / pressure / wavelength**3)
+        found = rrho_free_energy(systems.masses, positions, modes, temperature, floor=1e-3)
+        assert found == pytest.approx(thermo.get_gibbs_energy(temperature, 1e5, verbose=False) - translation, abs=1e-6)
+    soft = rrho_free_energy(systems.masses, positions, np.array([-40.0]), 300.0)
+    assert soft == rrho_free_energy(systems.masses, positions, np.array([100.0]), 300.0)
+
+
+def test_weights():
+    weights = boltzmann_weights(np.array([0.0, 0.05, 10.0]), 300.0)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[1] / weights[0] == pytest.approx(np.exp(-0.05 / (units.kB * 300.0)))
+    assert ensemble_entropy(np.full(4, 0.25)) == pytest.approx(units.kB * np.log(4.0))
+    with pytest.raises(OptionError, match="temperature is 0"):
+        boltzmann_weights(np.zeros(2), 0.0)
+
+
+def test_files_and_what_goes_on_after_a_stop(tmp_path):
+    mmff = Mmff("CCCO")
+    whole = conformers("CCCO", mmff, seed=2, n=120)
+    calls = []
+
+    def stop(what, done, total):
+        calls.append(done)
+        if done > 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        conformers("CCCO", Mmff("CCCO"), seed=2, n=120, folder=tmp_path / "work", on_progress=stop)
+    assert 1 <= len(list((tmp_path / "work").glob("*.npz"))) < 3
+    again = Mmff("CCCO")
+    resumed = conformers("CCCO", again, seed=2, n=120, folder=tmp_path / "work")
+    assert (resumed.positions == whole.positions).all()
+    assert again.calls < mmff.calls
+    for ending in ("sdf", "extxyz", "csv", "html"):
+        write_ensemble(whole, tmp_path / f"found.{ending}")
+    records = [mol for mol in Chem.SDMolSupplier(str(tmp_path / "found.sdf"), removeHs=False)]
+    assert len(records) == len(whole)
+    assert float(records[0].GetProp("weight_298K")) == pytest.approx(whole.weights[0], abs=1e-6)
+    assert Chem.MolToSmiles(Chem.RemoveHs(records[1])) == "CCCO"
+    assert [float(r.GetProp("relative_energy")) for r in records] == sorted(float(r.GetProp("relative_energy")) for r in records)
+    frames = read(tmp_path / "found.extxyz", index=":")
+    assert frames[1].positions == pytest.approx(whole.positions[1], abs=1e-6)
+    assert frames[1].info["converged"]
+    with (tmp_path / "found.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert set(rows[0]) >= {"energy_kcal_mol", "relative_energy", "weight_298K", "converged", "rmsd_to_lowest", "source", "seed"}
+    page = (tmp_path / "found.html").read_text()
+    assert "http" not in page
+    assert page.count("<figure>") == 2 + len(rotatable_torsions(whole.molecule))
+    with pytest.raises(OptionError, match="unknown kind of file"):
+        write_ensemble(whole, tmp_path / "found.doc")
+
+
+def test_a_budget_of_time_is_said(tmp_path):
+    found = conformers("CCCO", Mmff("CCCO"), seed=2, n=150, minutes=1e-6)
+    assert not found.finished
+    assert found.counts.generated == 50
+    assert "budget of time" in found.summary()
+
+
+class Pulling(Evaluator):
+    """Pulls the first two atoms apart."""
+
+    def __call__(self, systems, positions):
+        forces = np.zeros_like(positions)
+        away = positions[systems.starts] - positions[systems.starts + 1]
+        distance = np.linalg.norm(away, axis=1, keepdims=True)
+        push = np.where(distance < 4.0, 2.0, 0.0) * away / distance
+        forces[systems.starts], forces[systems.starts + 1] = push, -push
+        return Evaluation(np.minimum(-2.0 * distance[:, 0], 8.0), forces)
+
+
+class Failing(Evaluator):
+    def __call__(self, systems, positions):
+        n = len(systems)
+        return Evaluation(np.full(n, np.nan), np.zeros_like(positions), dict.fromkeys(range(n), "no convergence"))
+
+
+def test_molecules_without_an_ensemble():
+    for evaluator, reason, text in ((Pulling(), "reacted", r"bond C0-C1.* broke"), (Failing(), "calculator", "no convergence")):
+        with pytest.raises(MoleculeError, match=text) as caught:
+            conformers("CCO", evaluator, n=3)
+        assert caught.value.reason == reason
+    with pytest.raises(MoleculeError, match="unknown element S") as caught:
+        conformers("CCS", "ethanol")
+    assert caught.value.reason == "element"
+    for options, text in (({"search": "mdd"}, "did you mean 'md'"), ({"window": 0.0}, "window is 0"), ({"n": 0}, "n is 0"),
+                          ({"weights": "free"}, "choose energy, rrho"), ({"workers": 2}, "one batch")):  # fmt: skip
+        with pytest.raises(OptionError, match=text):
+            conformers("CCO", "ethanol", **options)
+    with pytest.raises(OptionError, match="knows no charges"):
+        conformers("CC[O-]", "ethanol")
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["conformers", "CCO", "-c", "ethanol", "-n", "6", "-o", "a.sdf", "-o", "a.csv", "--fmax", "0.05"]
+    assert main(words) == 0
+    assert "conformers within" in capsys.readouterr().out
+    first = (tmp_path / "a.sdf").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.sdf"]
+    assert main(words) == 1
+    assert "a.sdf would be replaced" in capsys.readouterr().err
+    assert main([*words, "--overwrite", "-q"]) == 0
+    assert (tmp_path / "a.sdf").read_text() == first
+    assert main(["conformers", "C1CC", "-c", "ethanol", "-o", "b.sdf"]) == 1
+    assert "check the SMILES" in capsys.readouterr().err
+    assert main(["conformers", "CCO", "-c", "ethanol", "-o", "b.doc"]) == 1
+    assert main(["conformers", "CCO", "-c", "no.module:make", "-o", "b.sdf"]) == 1
+    assert "give module:function" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.sdf"]
