@@ -34,15 +34,21 @@ def conformers(
     calculator: Annotated[
         str,
         typer.Option(
-            "--calculator", "-c", help="A potential (name or folder), gfn2-xtb, gfn1-xtb, or module:function that makes an "
-            "ASE calculator.", show_default=False,
+            "--calculator",
+            "-c",
+            help="A potential (name or folder), gfn2-xtb, gfn1-xtb, or module:function that makes an ASE calculator.",
+            show_default=False,
         ),
-    ],  # fmt: skip
+    ],
     output: Annotated[
         list[Path] | None,
-        typer.Option("--output", "-o", help="File whose ending chooses the form: .sdf, .extxyz, .csv, .html. May be "
-                     "repeated. [conformers.sdf]", show_default=False),
-    ] = None,  # fmt: skip
+        typer.Option(
+            "--output",
+            "-o",
+            help="File whose ending chooses the form: .sdf, .extxyz, .csv, .html. May be repeated. [conformers.sdf]",
+            show_default=False,
+        ),
+    ] = None,
     n: Annotated[
         int | None, typer.Option("--n", "-n", help="Starting structures. [20 to 300, by flexibility]", min=1)
     ] = None,
@@ -53,7 +59,9 @@ def conformers(
         str | None, typer.Option(help="Another calculator that gives the energies of the relaxed structures.")
     ] = None,
     window: Annotated[float, typer.Option(help="Keep conformers up to this above the lowest, kcal/mol.")] = 6.0,
-    rmsd: Annotated[float, typer.Option(help="Conformers nearer than this, with equal energies, are one; Angstrom.")] = 0.125,
+    rmsd: Annotated[
+        float, typer.Option(help="Conformers nearer than this, with equal energies, are one; Angstrom.")
+    ] = 0.125,
     temperature: Annotated[float, typer.Option(help="Temperature of the weights, K.")] = 298.15,
     weights: Annotated[
         WeightName, typer.Option(help="By energies, or by free energies of rigid rotor and harmonic oscillators.")
@@ -73,12 +81,12 @@ def conformers(
 ) -> None:
     """Find the conformers of a molecule, relax them, remove duplicates, rank and weigh them.
 
-    All structures are relaxed in batches. Work that is done stands in a folder beside the output until the command ends, so that
-    one that was stopped goes on with --resume.
+    All structures are relaxed in batches. Work that is done stands in a folder beside the output until the command ends, so
+    that a search that was stopped goes on with --resume.
     """
     import shutil
 
-    from mlff_calc.sampling.conformers import conformers as search_for
+    from mlff_calc.sampling.conformer_search import conformers as search_for
     from mlff_calc.sampling.writers import check_ending, write_ensemble
 
     files = output or [Path("conformers.sdf")]

@@ -27,7 +27,7 @@ costs distances of pairs that are too far apart."""
 class _Pairs(NamedTuple):
     """Pairs of one system by its own numbers of atoms, and what their images add to the vectors."""
 
-    index: NDArray[np.int64]
+    edges: NDArray[np.int64]
     offsets: FloatArray
 
 
@@ -97,7 +97,7 @@ class NeighborLists:
         for number in self._stale(positions):
             self._search(int(number), positions)
         if self._joined is None:
-            shifted = [pairs.index + start for pairs, start in zip(self._pairs, self.starts[:-1], strict=True)]
+            shifted = [pairs.edges + start for pairs, start in zip(self._pairs, self.starts[:-1], strict=True)]
             offsets = np.concatenate([pairs.offsets for pairs in self._pairs])
             self._joined = _Pairs(np.concatenate(shifted, axis=1), offsets)
         index, offsets = self._joined

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ase import units
 from numpy.typing import NDArray
@@ -10,6 +12,9 @@ from mlff_calc.errors import OptionError
 from mlff_calc.sampling.identity import with_positions
 from mlff_calc.sampling.molecules import Molecule, quiet, rdkit_chem
 from mlff_calc.sampling.systems import FloatArray
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
 
 KCAL = units.kcal / units.mol
 """One kcal/mol, eV."""
@@ -45,7 +50,8 @@ def best_rmsd(molecule: Molecule, one: FloatArray, other: FloatArray, heavy: boo
 
     Args:
         molecule: Its bonds tell the symmetries.
-        one, other: Positions, Angstrom.
+        one: Positions, Angstrom.
+        other: Positions, Angstrom.
         heavy: Leave hydrogens on carbon out; others tell conformers apart.
     """
     from rdkit.Chem import rdMolAlign
@@ -61,17 +67,19 @@ def best_rmsd(molecule: Molecule, one: FloatArray, other: FloatArray, heavy: boo
         if 0 < len(drop) < molecule.mol.GetNumAtoms():
             first, second = (_without(mol, drop) for mol in (first, second))
     with quiet():
-        mapped = [list(enumerate(match)) for match in second.GetSubstructMatches(first, uniquify=False, maxMatches=MAX_MATCHES)]
+        matches = second.GetSubstructMatches(first, uniquify=False, maxMatches=MAX_MATCHES)
+        mapped = [list(enumerate(match)) for match in matches]
         return float(rdMolAlign.GetBestRMS(first, chem.Mol(second), map=mapped or None, maxMatches=MAX_MATCHES))
 
 
-def _without(mol: object, atoms: list[int]) -> object:
+def _without(mol: Mol, atoms: list[int]) -> Mol:
     """A molecule without some of its atoms."""
     chem = rdkit_chem()
     editable = chem.RWMol(mol)
     for number in sorted(atoms, reverse=True):
         editable.RemoveAtom(number)
-    return editable.GetMol()
+    stripped: Mol = editable.GetMol()
+    return stripped
 
 
 def distinct(

@@ -95,7 +95,7 @@ def _try(mol: Mol, n: int, seed: int, rung: int, failures: dict[str, int]) -> Fl
     """Positions [n_found, n_atoms, 3] that one rung gives."""
     from rdkit.Chem import rdDistGeom
 
-    settings = rdDistGeom.ETKDGv3()
+    settings: Any = rdDistGeom.ETKDGv3()  # the stubs give its options no types
     settings.randomSeed = seed + 1  # RDKit multiplies it by the number of the conformer
     settings.numThreads = 1  # the same conformers on every machine
     settings.pruneRmsThresh = PRUNE

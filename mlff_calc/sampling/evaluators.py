@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from ase.calculators.calculator import BaseCalculator
-from torch import Tensor
 
 from mlff_calc.errors import MLFFError, StructureError, UnknownElementError
-from mlff_calc.graph.keys import Graph
+from mlff_calc.export.compiled import CompiledPotential
 from mlff_calc.graph.many import NeighborLists
+from mlff_calc.potential import Potential
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 Factory = Callable[[], BaseCalculator]
@@ -71,14 +70,14 @@ class BatchedPotential(Evaluator):
         skin: Angstrom, see `NeighborLists`.
     """
 
-    def __init__(self, potential: Callable[[Graph], dict[str, Tensor]] | Any, skin: float = 0.5) -> None:
+    def __init__(self, potential: Potential | CompiledPotential, skin: float = 0.5) -> None:
         self.potential, self.skin = potential, skin
         self._systems: Systems | None = None
         self._lists: NeighborLists | None = None
 
     def name(self) -> str:
         """Digest of configuration, precision and weights."""
-        potential = getattr(self.potential, "potential", self.potential)
+        potential = self.potential.potential if isinstance(self.potential, CompiledPotential) else self.potential
         digest = hashlib.sha256(json.dumps([potential.config, potential.precision], sort_keys=True).encode())
         for tensor in potential.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -1,7 +1,7 @@
 """Molecules in: SMILES, SDF, xyz, RDKit's molecules and ASE's atoms, as RDKit molecules with all hydrogens.
 
-Bond orders, charges and stereo are those of the source; of an xyz file they are perceived, for the total charge that is given.
-RDKit is the extra `conformers`.
+Bond orders, charges and stereo are those of the source; of an xyz file they are perceived, for the total charge that is
+given. RDKit is the extra `conformers`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ BINS = 36
 _WIDTH, _HEIGHT = 360, 150  # of a drawing, pixels
 
 _STYLE = """
-.row { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; } figcaption { color: var(--dim); font-size: .85rem; }
+.row { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; }
+figcaption { color: var(--dim); font-size: .85rem; }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 11px; }
 canvas { border: 1px solid var(--line); border-radius: 6px; touch-action: none; cursor: grab; max-width: 100%; }
 #conformers th, #conformers td { width: auto; padding: .2rem .5rem; } #conformers tbody tr { cursor: pointer; }

@@ -17,7 +17,7 @@ from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from mlff_calc.sampling.conformers import Search
+    from mlff_calc.sampling.conformer_search import Search
 
 
 class PieceStore:
@@ -51,7 +51,7 @@ class PieceStore:
                     return {name: stored[name] for name in stored.files}
             except (OSError, ValueError, EOFError):  # damaged: made again
                 pass
-        found = {name: np.asarray(value) for name, value in make(given).items()}
+        found: dict[str, Any] = {name: np.asarray(value) for name, value in make(given).items()}
         buffer = io.BytesIO()
         np.savez(buffer, **found)
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,10 @@ import numpy as np
 from ase import Atoms
 
 from mlff_calc.sampling.evaluators import Evaluator
-from mlff_calc.sampling.exchange import exchange, geometric_ladder
 from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.langevin import Langevin
 from mlff_calc.sampling.molecules import Molecule
+from mlff_calc.sampling.replica_exchange import exchange, geometric_ladder
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 HOT = 800.0

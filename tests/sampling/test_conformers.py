@@ -21,7 +21,7 @@ from rdkit import Chem
 
 from mlff_calc.cli.main import main as run_main
 from mlff_calc.errors import OptionError
-from mlff_calc.sampling.conformers import conformers
+from mlff_calc.sampling.conformer_search import conformers
 from mlff_calc.sampling.duplicates import KCAL, best_rmsd, distinct, rotational_constants
 from mlff_calc.sampling.embed import embed
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator, OneByOne
@@ -86,7 +86,7 @@ def test_butane_has_three_conformers_and_their_weights():
 
 @pytest.mark.parametrize("search", ["md", "exchange"])
 def test_dynamics_finds_what_one_start_lacks(search, monkeypatch):
-    monkeypatch.setattr("mlff_calc.sampling.conformers.embed", lambda molecule, n, seed: embed(molecule, 1, seed))
+    monkeypatch.setattr("mlff_calc.sampling.conformer_search.embed", lambda molecule, n, seed: embed(molecule, 1, seed))
     alone = conformers("CCCC", Mmff("CCCC"), n=40, seed=5)
     found = conformers("CCCC", Mmff("CCCC"), n=40, search=search, seed=5)
     assert len(alone) == 1
@@ -101,10 +101,8 @@ def test_mirror_images_are_two_and_symmetric_copies_are_one():
     starts = embed(butane, 40, 0).positions
     gauche = starts[np.abs(np.abs(torsion_angles(starts, torsion)) - 65.0) < 15.0][0]
     mirrored = gauche * (1, 1, -1)
-    turned = gauche @ np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0] + 3.0
-    turned = turned if np.linalg.det(np.linalg.lstsq(gauche - gauche.mean(0), turned - turned.mean(0), rcond=None)[0]) > 0 else (
-        turned * (1, 1, -1)
-    )  # fmt: skip
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    turned = gauche @ (turn * np.sign(np.linalg.det(turn))) + 3.0
     swapped = gauche.copy()
     hydrogens = [n.GetIdx() for n in butane.mol.GetAtomWithIdx(0).GetNeighbors() if n.GetAtomicNum() == 1]
     swapped[hydrogens] = swapped[np.roll(hydrogens, 1)]
@@ -170,13 +168,15 @@ def test_files_and_what_goes_on_after_a_stop(tmp_path):
     assert len(records) == len(whole)
     assert float(records[0].GetProp("weight_298K")) == pytest.approx(whole.weights[0], abs=1e-6)
     assert Chem.MolToSmiles(Chem.RemoveHs(records[1])) == "CCCO"
-    assert [float(r.GetProp("relative_energy")) for r in records] == sorted(float(r.GetProp("relative_energy")) for r in records)
+    above = [float(record.GetProp("relative_energy")) for record in records]
+    assert above == sorted(above)
     frames = read(tmp_path / "found.extxyz", index=":")
     assert frames[1].positions == pytest.approx(whole.positions[1], abs=1e-6)
     assert frames[1].info["converged"]
     with (tmp_path / "found.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert set(rows[0]) >= {"energy_kcal_mol", "relative_energy", "weight_298K", "converged", "rmsd_to_lowest", "source", "seed"}
+    named = {"energy_kcal_mol", "relative_energy", "weight_298K", "converged", "rmsd_to_lowest", "source", "seed"}
+    assert set(rows[0]) >= named
     page = (tmp_path / "found.html").read_text()
     assert "http" not in page
     assert page.count("<figure>") == 2 + len(rotatable_torsions(whole.molecule))
@@ -210,7 +210,8 @@ class Failing(Evaluator):
 
 
 def test_molecules_without_an_ensemble():
-    for evaluator, reason, text in ((Pulling(), "reacted", r"bond C0-C1.* broke"), (Failing(), "calculator", "no convergence")):
+    cases = ((Pulling(), "reacted", r"bond C0-C1.* broke"), (Failing(), "calculator", "no convergence"))
+    for evaluator, reason, text in cases:
         with pytest.raises(MoleculeError, match=text) as caught:
             conformers("CCO", evaluator, n=3)
         assert caught.value.reason == reason

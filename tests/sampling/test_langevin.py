@@ -10,8 +10,8 @@ from ase.build import molecule
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.potential import build_potential
 from mlff_calc.sampling.evaluators import BatchedPotential, Evaluation, Evaluator
-from mlff_calc.sampling.exchange import exchange, geometric_ladder, swap
 from mlff_calc.sampling.langevin import Langevin
+from mlff_calc.sampling.replica_exchange import exchange, geometric_ladder, swap
 from mlff_calc.sampling.systems import Systems
 
 STIFFNESS = 2.0  # eV/Angstrom^2
@@ -136,8 +136,12 @@ def test_same_seed_same_trajectory():
 
 def test_bad_options_and_breakdowns():
     systems, positions = Systems.of(pairs(2))
-    for options, text in (({"temperatures": 0.0}, "temperature is 0.0"), ({"temperatures": 300.0, "timestep": -1.0}, "timestep"),
-                          ({"temperatures": 300.0, "friction": np.nan}, "friction is nan")):  # fmt: skip
+    cases = (
+        ({"temperatures": 0.0}, "temperature is 0.0"),
+        ({"temperatures": 300.0, "timestep": -1.0}, "timestep"),
+        ({"temperatures": 300.0, "friction": np.nan}, "friction is nan"),
+    )
+    for options, text in cases:
         with pytest.raises(OptionError, match=text):
             Langevin(systems, positions, Springs(), **options)
     with pytest.raises(OptionError, match="ladder of 1"):

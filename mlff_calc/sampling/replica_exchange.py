@@ -32,7 +32,9 @@ def geometric_ladder(lowest: float, highest: float, n: int) -> FloatArray:
         OptionError: Fewer than two temperatures, or a highest that is not above the lowest.
     """
     if n < 2 or not 0.0 < lowest < highest:
-        raise OptionError(f"a ladder of {n} temperatures from {lowest} to {highest} K; give at least 2 that rise from above 0")
+        raise OptionError(
+            f"a ladder of {n} temperatures from {lowest} to {highest} K; give at least 2 that rise from above 0"
+        )
     return np.geomspace(lowest, highest, n)
 
 
@@ -57,7 +59,7 @@ class Exchanged:
 
     @property
     def acceptance(self) -> FloatArray:
-        """Fraction of accepted swaps as a matrix [n_temperatures, n_temperatures]; zero between those that are no neighbours."""
+        """Fraction of accepted swaps [n_temperatures, n_temperatures]; zero between temperatures that are not neighbours."""
         n = len(self.temperatures)
         matrix = np.zeros((n, n))
         rates = self.accepted / np.maximum(self.tried, 1)
@@ -103,8 +105,8 @@ def exchange(
     ladder = np.asarray(temperatures, dtype=np.float64)
     if len(ladder) < 2 or not (np.diff(ladder) > 0.0).all() or n_attempts < 1 or steps_between < 1:
         raise OptionError(
-            f"temperatures {ladder.tolist()} K, {n_attempts} attempts, {steps_between} steps between them; give at least two "
-            "temperatures that rise, and at least one attempt and step"
+            f"temperatures {ladder.tolist()} K, {n_attempts} attempts, {steps_between} steps between them; give at least "
+            "two temperatures that rise, and at least one attempt and step"
         )
     systems, positions = Systems.of([atoms] * len(ladder))
     n, n_atoms = len(ladder), len(atoms)
@@ -146,7 +148,8 @@ def swap(
         beta: 1 / kT of the temperatures [n], 1/eV.
         first: 0 or 1, the lower temperature of the first pair.
         random: Source of random numbers.
-        tried, accepted: Counts [n - 1], which are raised.
+        tried: Number of attempts [n - 1], which is raised.
+        accepted: Number of swaps [n - 1], which is raised.
     """
     for k in range(first, len(holder) - 1, 2):
         exponent = (beta[k] - beta[k + 1]) * (energies[holder[k]] - energies[holder[k + 1]])

@@ -74,7 +74,8 @@ class Search:
     def __post_init__(self) -> None:
         for name, value, choices in (("search", self.search, SEARCHES), ("weights", self.weights, WEIGHTS)):
             if value not in choices:
-                raise OptionError(f"unknown {name} {value!r}: {suggestion(value, choices, after=' ')}choose {', '.join(choices)}")
+                hint = suggestion(value, choices, after=" ")
+                raise OptionError(f"unknown {name} {value!r}: {hint}choose {', '.join(choices)}")
         positive = {"fmax": self.fmax, "window": self.window, "temperature": self.temperature}
         if self.minutes is not None:
             positive["minutes"] = self.minutes
@@ -106,7 +107,9 @@ def conformers(
         calculator: See `evaluator_of`.
         rescore: Another calculator, for the energies of the relaxed structures; they are ranked and weighed by it.
         charge: Total charge, for sources without bonds.
-        workers, precision, compile: See `evaluator_of`.
+        workers: See `evaluator_of`.
+        precision: Precision of a potential.
+        compile: Whether a potential is compiled.
         folder: Where pieces of work are kept, so that a search that was stopped goes on; None keeps nothing.
         on_progress: Called with what is done, and how many of how many structures.
         **options: Fields of `Search`.
@@ -278,11 +281,14 @@ class _Run:
         def made(_: FloatArray) -> dict[str, Any]:
             if settings.search == "md":
                 starts = np.resize(lowest, (replicas, *lowest.shape[1:]))
-                found = by_dynamics(self.molecule, starts, self.evaluator, n_snapshots=looks, seed=settings.seed,
-                                    on_snapshot=report)  # fmt: skip
+                found = by_dynamics(
+                    self.molecule, starts, self.evaluator, n_snapshots=looks, seed=settings.seed, on_snapshot=report
+                )
             else:
-                found = by_exchange(self.molecule, lowest[0], self.evaluator, temperature=settings.temperature,
-                                    n_replicas=replicas, n_snapshots=looks, seed=settings.seed, on_snapshot=report)  # fmt: skip
+                found = by_exchange(
+                    self.molecule, lowest[0], self.evaluator, temperature=settings.temperature, n_replicas=replicas,
+                    n_snapshots=looks, seed=settings.seed, on_snapshot=report,
+                )  # fmt: skip
             return {"positions": found}
 
         found: FloatArray = self.store.piece(lowest, made)["positions"]
