@@ -19,7 +19,6 @@ pytest.importorskip("rdkit")
 
 from rdkit import Chem
 
-from mlff_calc.cli.main import main as run_main
 from mlff_calc.errors import OptionError
 from mlff_calc.sampling.conformer_search import conformers
 from mlff_calc.sampling.duplicates import KCAL, best_rmsd, distinct, rotational_constants
@@ -30,12 +29,6 @@ from mlff_calc.sampling.page import rotatable_torsions, torsion_angles
 from mlff_calc.sampling.systems import Systems
 from mlff_calc.sampling.weights import boltzmann_weights, ensemble_entropy, frequencies, rrho_free_energy
 from mlff_calc.sampling.writers import write_ensemble
-
-
-def main(words):
-    with pytest.raises(SystemExit) as left:
-        run_main(words)
-    return left.value.code
 
 
 def one(source):
@@ -226,20 +219,25 @@ def test_molecules_without_an_ensemble():
         conformers("CC[O-]", "ethanol")
 
 
-def test_the_command(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_command(tmp_path, mlff):
     words = ["conformers", "CCO", "-c", "ethanol", "-n", "6", "-o", "a.sdf", "-o", "a.csv", "--fmax", "0.05"]
-    assert main(words) == 0
-    assert "conformers within" in capsys.readouterr().out
+    done = mlff(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "conformers within" in done.stdout
     first = (tmp_path / "a.sdf").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.sdf"]
-    assert main(words) == 1
-    assert "a.sdf would be replaced" in capsys.readouterr().err
-    assert main([*words, "--overwrite", "-q"]) == 0
+    refused = mlff(*words, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "a.sdf would be replaced" in refused.stderr
+    assert mlff(*words, "--overwrite", "-q", cwd=tmp_path).returncode == 0
     assert (tmp_path / "a.sdf").read_text() == first
-    assert main(["conformers", "C1CC", "-c", "ethanol", "-o", "b.sdf"]) == 1
-    assert "check the SMILES" in capsys.readouterr().err
-    assert main(["conformers", "CCO", "-c", "ethanol", "-o", "b.doc"]) == 1
-    assert main(["conformers", "CCO", "-c", "no.module:make", "-o", "b.sdf"]) == 1
-    assert "give module:function" in capsys.readouterr().err
+    for more, text in (
+        (["C1CC", "-c", "ethanol", "-o", "b.sdf"], "check the SMILES"),
+        (["CCO", "-c", "ethanol", "-o", "b.doc"], "unknown kind of file"),
+        (["CCO", "-c", "no.module:make", "-o", "b.sdf"], "give module:function"),
+    ):
+        refused = mlff("conformers", *more, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert text in refused.stderr
+        assert "Traceback" not in refused.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.sdf"]
