@@ -17,7 +17,7 @@ from mlff_calc.graph import keys
 from mlff_calc.graph.backends import resolve_backend
 from mlff_calc.graph.box import FloatArray, check_cell, check_positions
 from mlff_calc.graph.keys import Graph
-from mlff_calc.graph.neighbors import check_cutoff, check_overlap, pairs_between
+from mlff_calc.graph.neighbors import check_cutoff, check_overlap, pairs_between, shift_vectors
 
 SMALL = 24
 """Largest number of atoms of a structure without periodicity that keeps all its pairs. Raising it saves searches, and
@@ -131,10 +131,7 @@ class NeighborLists:
             self._pairs[number] = _Pairs(np.stack([centers, neighbors]), np.zeros((len(centers), 3)))
         else:
             found = pairs_between(xyz, cell, flags, self.cutoff + self.skin, self.backend)
-            # not a matrix product, as in `verlet`: its rounding may depend on the number of rows
-            first, second, third = np.where(flags[:, None], cell, 0.0)
-            shifts = found.shifts.astype(np.float64)
-            offsets = shifts[:, :1] * first + shifts[:, 1:2] * second + shifts[:, 2:] * third
+            offsets = shift_vectors(found.shifts.astype(np.float64), cell, flags)
             self._pairs[number] = _Pairs(np.stack([found.centers, found.neighbors]), offsets)
         self._built[atoms] = xyz
         self._joined = None

@@ -29,6 +29,13 @@ class NeighborPairs(NamedTuple):
     shifts: NDArray[np.int64]
 
 
+def shift_vectors(shifts: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Cartesian vectors [n, 3] (Angstrom) of shifts [n, 3] by whole cell vectors [3, 3]; zero along open directions."""
+    # not a matrix product: its rounding may depend on the number of rows, and so on the time of the build
+    first, second, third = np.where(pbc[:, None], cell, 0.0)
+    return shifts[:, :1] * first + shifts[:, 1:2] * second + shifts[:, 2:] * third
+
+
 def check_cutoff(cutoff: float, name: str = "cutoff") -> float:
     """Return the cutoff as a float; raises an OptionError unless it is finite and positive."""
     value = float(cutoff)

@@ -29,7 +29,7 @@ from mlff_calc.graph.backends import resolve_backend
 from mlff_calc.graph.box import MIN_DISTANCE, FloatArray, spanning_cell
 from mlff_calc.graph.frame import Frame, System, equal
 from mlff_calc.graph.keys import Graph
-from mlff_calc.graph.neighbors import check_cutoff, check_overlap, pairs_between
+from mlff_calc.graph.neighbors import check_cutoff, check_overlap, pairs_between, shift_vectors
 from mlff_calc.graph.order import distinct_rows
 
 
@@ -158,9 +158,7 @@ class NeighborList:
 
     def _shift_vectors(self, frame: Frame) -> FloatArray:
         """Cartesian vectors [n_shifts, 3] of the different shifts in the cell of a frame, Angstrom."""
-        # not a matrix product: its rounding may depend on the number of rows, and so on the time of the build
-        first, second, third = np.where(frame.pbc[:, None], frame.cell, 0.0)
-        return self._shifts[:, :1] * first + self._shifts[:, 1:2] * second + self._shifts[:, 2:] * third
+        return shift_vectors(self._shifts, frame.cell, frame.pbc)
 
     def edges(self) -> tuple[NDArray[np.int64], FloatArray]:
         """Return the edges for the positions of the last update.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from mlff_calc.potential.model import Potential
 
 
-def check_elements(numbers: np.ndarray, potential: Potential, where: str = "the structure") -> None:
+class Knows(Protocol):
+    """A potential in any form: eager, compiled or exported."""
+
+    @property
+    def elements(self) -> Sequence[int]:
+        """Atomic numbers that it knows."""
+
+
+def check_elements(numbers: np.ndarray, potential: Knows, where: str = "the structure") -> None:
     """Check that a potential knows all elements of `numbers` [n_atoms].
 
     Raises:

@@ -193,7 +193,7 @@ class _Run:
         given = [conformer.GetPositions() for conformer in self.molecule.mol.GetConformers()]
         made = embed(self.molecule, settings.n or number_of_conformers(self.molecule), settings.seed)
         starts = np.concatenate([np.array(given).reshape(-1, *made.positions.shape[1:]), made.positions])
-        self.relax("relaxing", starts, ["input"] * len(given) + made.sources)
+        self.relax("relaxing", starts, ["input"] * len(given) + [made.rung] * len(made.positions))
         if settings.search != "etkdg" and self.found.energies and len(self.molecule.numbers) > 2:
             self.relax("relaxing snapshots", self.snapshots(), None)
         if not self.found.energies:

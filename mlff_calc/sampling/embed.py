@@ -5,7 +5,7 @@
 3. the same with many more tries;
 4. without the knowledge of torsions and planarity, relaxed by MMFF94s or UFF.
 
-Each rung is only for the conformers that the one before did not give. Source: Wang, Witek, Landrum, Riniker, J. Chem. Inf.
+A rung is tried where the one before gives nothing. Source: Wang, Witek, Landrum, Riniker, J. Chem. Inf.
 Model. 60, 2044 (2020).
 """
 
@@ -34,13 +34,11 @@ class Embedded:
 
     Attributes:
         positions: [n_conformers, n_atoms, 3] Angstrom.
-        sources: Rung of `RUNGS` that gave each, or `input`.
-        failures: Counts of what went wrong in RDKit, by its name.
+        rung: Rung of `RUNGS` that gave them.
     """
 
     positions: FloatArray
-    sources: list[str]
-    failures: dict[str, int]
+    rung: str
 
 
 def number_of_conformers(molecule: Molecule) -> int:
@@ -77,12 +75,12 @@ def embed(molecule: Molecule, n: int, seed: int) -> Embedded:
     mol = chem.Mol(molecule.mol)
     mol.RemoveAllConformers()
     if mol.GetNumAtoms() == 1:
-        return Embedded(np.zeros((1, 1, 3)), ["etkdg"], {})
+        return Embedded(np.zeros((1, 1, 3)), RUNGS[0])
     failures: dict[str, int] = {}
     for number, rung in enumerate(RUNGS):
         positions = _try(mol, n, seed, number, failures)
         if len(positions):
-            return Embedded(positions, [rung] * len(positions), failures)
+            return Embedded(positions, rung)
     why = ", ".join(f"{name} {count}" for name, count in sorted(failures.items(), key=lambda item: -item[1])[:4])
     raise MoleculeError(
         "embedding",

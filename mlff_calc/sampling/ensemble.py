@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Ensemble:
         """Entropy of the distribution over conformers, cal/mol/K."""
         return 1000.0 * ensemble_entropy(self.weights) / KCAL
 
-    @property
+    @cached_property
     def rmsd_to_lowest(self) -> FloatArray:
         """Smallest RMSD to the first conformer [n_conformers], Angstrom."""
         return np.array([best_rmsd(self.molecule, place, self.positions[0]) for place in self.positions])

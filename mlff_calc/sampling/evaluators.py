@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
 
-from mlff_calc.errors import MLFFError, StructureError, UnknownElementError
+from mlff_calc.errors import MLFFError, StructureError
 from mlff_calc.export.compiled import CompiledPotential
 from mlff_calc.graph.many import NeighborLists
 from mlff_calc.potential import Potential
+from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 Factory = Callable[[], BaseCalculator]
@@ -85,13 +86,7 @@ class BatchedPotential(Evaluator):
 
     def check(self, systems: Systems) -> None:
         """See `Evaluator`."""
-        unknown = sorted(set(systems.numbers.tolist()) - set(self.potential.elements))
-        if unknown:
-            from ase.data import chemical_symbols as symbols
-
-            known = " ".join(symbols[z] for z in self.potential.elements)
-            asked = " ".join(symbols[z] for z in unknown)
-            raise UnknownElementError(f"unknown element {asked}: this potential knows {known}; choose another potential")
+        check_elements(systems.numbers, self.potential, "the structures")
 
     def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
         """See `Evaluator`."""

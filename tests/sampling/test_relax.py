@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
-from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.optimize import FIRE, LBFGS
 
@@ -137,8 +136,7 @@ def test_bad_options(potential):
             relax_many(structures, BatchedPotential(potential), **options)
     with pytest.raises(StructureError, match="no structures"):
         relax_many([], BatchedPotential(potential))
-    with pytest.raises(UnknownElementError, match="unknown element S: this potential knows H C O Cu"):
+    with pytest.raises(UnknownElementError, match=r"unknown element S .*this potential knows H C O Cu"):
         relax_many([molecule("SH2")], BatchedPotential(potential))
     with pytest.raises(OptionError, match="workers is 0"):
         Workers(EMT, n_workers=0)
-    assert issubclass(Stubborn, Calculator)
