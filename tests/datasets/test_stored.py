@@ -160,7 +160,7 @@ def test_damaged_files_name_file_and_frame(source: Path) -> None:
     target = source.with_name("out.h5")
     write_frames(target, stream_structures(source, keys=KEYS))
     whole = target.read_bytes()
-    with pytest.raises(DatasetError, match=r"out\.h5: its labels have names and units of its labels are fixed"):
+    with pytest.raises(DatasetError, match=r"out\.h5: the names and units of its labels are fixed"):
         open_structures(target, keys=KEYS)
     with pytest.raises(DatasetError, match="names and units of its labels are fixed"):
         open_structures(target, units=Units(energy="Hartree", forces="Hartree/Bohr"))
@@ -170,7 +170,7 @@ def test_damaged_files_name_file_and_frame(source: Path) -> None:
         open_structures(target)
     with h5py.File(target, "w") as file:
         file["x"] = 1
-    with pytest.raises(DatasetError, match="is no file of frames; make it with `mlff data convert`"):
+    with pytest.raises(DatasetError, match="is not a file of frames; make it with `mlff data convert`"):
         open_structures(target)
     target.write_bytes(whole)
     with h5py.File(target, "r+") as file:

