@@ -1,4 +1,4 @@
-"""What a run does where its structure leaves the training data."""
+"""Actions of a run whose structure leaves the training data."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ACTIONS = ("warn", "stop", "off")
 
 @dataclass
 class Outside:
-    """Where a run was outside the training data of its potential, over all parts of the run.
+    """Steps at which a run was outside the training data of its potential, over all parts of the run.
 
     Attributes:
-        n: Number of looks that found the structure outside.
-        first_step: Step of the first of them.
-        first: What was outside then, in words.
-        last_step: Step of the last of them.
-        last: What was outside then, in words.
+        n: Number of checks that found the structure outside.
+        first_step: Step of the first of these checks.
+        first: Description of what was outside at the first of them.
+        last_step: Step of the last of these checks.
+        last: Description of what was outside at the last of them.
     """
 
     n: int
@@ -36,7 +36,7 @@ class Outside:
     last: str
 
     def words(self, step: int) -> str:
-        """A sentence about a run that has come to a step."""
+        """Return a warning for a run that has reached the given step."""
         when = "the last frame too" if self.last_step == step else f"the last time at step {self.last_step}"
         return (
             f"The structure left the training data, first at step {self.first_step} ({self.first}), {when}. Do not rely on "
@@ -45,18 +45,19 @@ class Outside:
 
 
 class DomainGuard:
-    """Hears from a run's calculator what is outside the training data, counts it, and warns once in a run.
+    """Collects the findings of the calculator about structures outside the training data, and warns once per run.
 
     Args:
-        calculator: an ASE calculator; those of this package look, by their `watch`.
-        action: ``warn``, ``stop`` or ``off``.
-        outside: what earlier parts of the run found.
+        calculator: ASE calculator. Calculators of this package compare structures with the training data by their
+            attribute `watch`.
+        action: Reaction to a structure outside the training data: ``warn``, ``stop`` or ``off``.
+        outside: Findings of earlier parts of the run.
 
     Attributes:
-        outside: What the run found so far, None where nothing was outside.
+        outside: Findings of the run so far, None where nothing was outside.
 
     Raises:
-        OptionError: ``stop`` with a calculator that does not look.
+        OptionError: The action is ``stop``, and the calculator does not compare structures with the training data.
     """
 
     def __init__(self, calculator: Any, action: str, outside: Outside | None) -> None:  # noqa: ANN401
@@ -72,7 +73,7 @@ class DomainGuard:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the place of the calculator's own warnings, inside the `with` block."""
+        """Receive the findings of the calculator inside the `with` block, in place of its own warnings."""
         if self._watch is None:
             yield
             return
@@ -87,24 +88,24 @@ class DomainGuard:
         self._heard = found
 
     def _ignore(self, found: str) -> None:
-        """With `off` the calculator's own warnings are silent as well."""
+        """Drop a finding: with the action `off`, the calculator itself does not warn either."""
 
     def look(self, atoms: Atoms) -> None:
-        """Have the present structure looked at, whether or not it is its turn."""
+        """Compare the current structure with the training data now, even where the calculator would skip this step."""
         if self._watch is not None and self._action != "off":
-            atoms.get_potential_energy()  # where a run that is complete is resumed, nothing was calculated yet
+            atoms.get_potential_energy()  # a resumed run that is already complete has not calculated anything yet
             self._calculator.look(atoms)
 
     def judge(self, step: int, time_ps: float, *, begun: bool) -> str | None:
-        """Count what was heard since the last call.
+        """Count the findings since the last call.
 
         Args:
-            step: the present step.
-            time_ps: its time.
-            begun: whether the run has begun, so that a frame is saved where it stops.
+            step: Current step.
+            time_ps: Time of this step, ps.
+            begun: Whether the run has begun, so that a frame is saved if it stops.
 
         Returns:
-            Why the run stops, with the cure; None where it goes on.
+            Reason to stop the run, with the cure; None where the run continues.
         """
         found, self._heard = self._heard, None
         if found is None:

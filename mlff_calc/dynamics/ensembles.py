@@ -30,11 +30,11 @@ ACTS_IN: dict[str, tuple[str, ...]] = {
     "taup_fs": _BAROSTATS,
     "pressure_GPa": _BAROSTATS,
 }
-"""Ensembles in which an option acts; the others pass over it."""
+"""Ensembles in which an option has an effect. The other ensembles ignore it."""
 
 _THERMOSTAT = ("_thermostat._eta", "_thermostat._p_eta")
 _BAROSTAT = ("_barostat._xi", "_barostat._p_xi")
-# What an integrator remembers beside positions, momenta, cell and random numbers: attributes, in ASE's names.
+# Attributes, by ASE's names, of the variables of an integrator besides positions, momenta, cell and random numbers.
 _INTERNALS: dict[str, tuple[str, ...]] = {
     "nve": (),
     "langevin": ("transferred_energy",),
@@ -43,26 +43,27 @@ _INTERNALS: dict[str, tuple[str, ...]] = {
     "npt-iso": (*_THERMOSTAT, *_BAROSTAT, "_eps", "_p_eps", "_volume0", "_cell0"),
     "npt": (*_THERMOSTAT, *_BAROSTAT, "_p_g", "_h"),
 }
-_MULTIPLE = ("forces",)  # of nve with multiple time steps
+_MULTIPLE = ("forces",)  # the same for nve with multiple time steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleOptions:
-    """What is held constant, and how.
+    """Ensemble of a run, with the parameters of its thermostat and barostat.
 
     Attributes:
-        ensemble: nve; langevin, bussi, nose-hoover (NVT); npt-iso (volume), npt (cell shape too), both MTK.
-        timestep_fs: length of a step, fs.
-        temperature_K: target temperature, K; of the initial velocities as well.
-        friction_per_ps: Langevin friction, 1/ps.
-        taut_fs: time constant of the thermostat (Bussi, Nose-Hoover, NPT), fs.
-        taup_fs: time constant of the barostat (NPT), fs.
-        pressure_GPa: target pressure (NPT), GPa, compression positive.
-        seed: seed of initial velocities and of the thermostat.
-        respa: multiple time steps (nve, potentials with a fixed point): `timestep_fs` with the force of the truncated
-            potential, and the difference to the converged one as an impulse every `respa` of these. A step of the run is
-            then `respa * timestep_fs`. 1 is plain velocity Verlet.
-        respa_evaluations: evaluations of the fixed point's f in the truncated potential.
+        ensemble: Name of the ensemble: nve; langevin, bussi or nose-hoover (NVT); npt-iso (the volume changes) or npt
+            (the shape of the cell changes as well), both after Martyna, Tobias and Klein (MTK).
+        timestep_fs: Length of a time step, fs.
+        temperature_K: Target temperature, which is also the temperature of the initial velocities, K.
+        friction_per_ps: Friction of Langevin dynamics, 1/ps.
+        taut_fs: Time constant of the thermostat (Bussi, Nose-Hoover, NPT), fs.
+        taup_fs: Time constant of the barostat (NPT), fs.
+        pressure_GPa: Target pressure (NPT), GPa, compression positive.
+        seed: Seed of the initial velocities and of the thermostat.
+        respa: Number of inner steps in a step of the run, for multiple time steps (nve, potentials with a fixed point).
+            Inner steps of `timestep_fs` use the force of the truncated potential. The difference to the converged force
+            acts as an impulse once per step of the run, whose length is `respa * timestep_fs`. 1 is velocity Verlet.
+        respa_evaluations: Number of evaluations of the map f in the truncated potential.
     """
 
     ensemble: str = "nve"
@@ -101,31 +102,32 @@ class EnsembleOptions:
 
     @property
     def step_fs(self) -> float:
-        """Length of a step of the run, fs: with multiple time steps that of an outer one."""
+        """Length of a step of the run, fs; with multiple time steps the length of an outer step."""
         return self.respa * self.timestep_fs
 
     @property
     def conserves_momentum(self) -> bool:
-        """Whether the total momentum stays what it was; Langevin kicks every atom by itself."""
+        """Whether the total momentum is conserved. Langevin dynamics change it, since they kick each atom independently."""
         return self.ensemble != "langevin"
 
     @property
     def is_npt(self) -> bool:
-        """Whether the cell moves, so that the calculator must give stress."""
+        """Whether the cell moves, so that the calculator must compute the stress."""
         return self.ensemble in _BAROSTATS
 
 
 def check_structure(atoms: Atoms, options: EnsembleOptions) -> None:
-    """Refuse a structure that the ensemble cannot move.
+    """Refuse a structure that cannot move in this ensemble.
 
     Args:
-        atoms: the structure.
-        options: the ensemble.
+        atoms: Structure to move.
+        options: Ensemble.
 
     Raises:
-        OptionError: no atoms, massless atoms, NPT without a full periodic cell, chains with constraints, constraints that
-            dynamics cannot keep or that leave nothing to move.
-        StructureError: positions, cell or momenta that are not finite.
+        OptionError: The structure has no atoms or atoms without mass, NPT lacks a cell that is periodic in three
+            directions, a Nose-Hoover chain is combined with constraints, or the constraints cannot be kept in dynamics or
+            leave no atom free to move.
+        StructureError: Positions, cell or momenta are not finite.
     """
     if len(atoms) == 0:
         raise OptionError("the structure has 0 atoms, and dynamics need at least one. Give another structure.")
@@ -147,10 +149,10 @@ def check_structure(atoms: Atoms, options: EnsembleOptions) -> None:
 
 
 def _check_constraints(atoms: Atoms) -> None:
-    """Refuse constraints that cannot count the motion they take away or cannot correct momenta, or that take all of it.
+    """Refuse constraints that cannot count the degrees of freedom they remove, cannot correct momenta, or leave none free.
 
     Raises:
-        OptionError: names the constraint.
+        OptionError: Names the constraint.
     """
     trial = atoms.copy()
     for constraint in trial.constraints:
@@ -171,22 +173,23 @@ def _check_constraints(atoms: Atoms) -> None:
 def build_integrator(
     atoms: Atoms, options: EnsembleOptions, rng: np.random.Generator, *, n_free: int | None = None
 ) -> MolecularDynamics:
-    """Make ASE's integrator for the ensemble.
+    """Build ASE's integrator for the ensemble.
 
-    The thermostats aim at the temperature over the degrees of freedom that do move (see `degrees_of_freedom`): ASE's
-    Bussi and Nose-Hoover thermostats count 3N, which would heat a molecule of 9 atoms at rest as a whole by 29 %.
+    The thermostats control the temperature of the degrees of freedom that can move (see `degrees_of_freedom`). ASE's
+    Bussi and Nose-Hoover thermostats count 3N degrees of freedom, which would heat a molecule of 9 atoms without drift and
+    rotation by 29 %.
 
     Args:
-        atoms: the structure, with calculator and momenta.
-        options: the ensemble.
-        rng: random numbers of the stochastic thermostats.
-        n_free: degrees of freedom, from the start of a run that goes on; None counts them.
+        atoms: Structure with calculator and momenta.
+        options: Ensemble.
+        rng: Random numbers of the stochastic thermostats.
+        n_free: Number of degrees of freedom, which a resumed run keeps from its start; None counts them.
 
     Returns:
         The integrator; its `step()` makes one step.
 
     Raises:
-        OptionError: the structure does not fit the ensemble, or the calculator has no fixed point for multiple time steps.
+        OptionError: The structure does not fit the ensemble, or the calculator has no fixed point for multiple time steps.
     """
     check_structure(atoms, options)
     timestep = options.timestep_fs * units.fs
@@ -226,23 +229,23 @@ def _bussi(
 
 
 def _set_chain_degrees_of_freedom(chain: MolecularDynamics, n_free: int) -> None:
-    """Tell ASE's chain, which thinks in 3 k_B T per atom, how many degrees of freedom there are."""
+    """Give ASE's chain, which assumes 3 k_B T per atom, the actual number of degrees of freedom."""
     thermostat = chain._thermostat
     thermostat._num_atoms_global = n_free / 3
     thermostat._Q[0] = n_free * thermostat._kT * thermostat._tdamp**2
 
 
 def conserved_energy(dynamics: MolecularDynamics, ensemble: str, total_energy: float) -> float:
-    """The quantity that exact integration would keep constant, eV.
+    """Return the quantity that exact integration would keep constant, eV.
 
     Args:
-        dynamics: the integrator.
-        ensemble: its name.
-        total_energy: potential plus kinetic energy, eV.
+        dynamics: Integrator.
+        ensemble: Name of the ensemble.
+        total_energy: Potential plus kinetic energy, eV.
 
     Returns:
-        Total energy (nve), total energy less the heat given by the thermostat (langevin, bussi), the extended system's
-        energy (nose-hoover, npt-iso, npt).
+        Total energy (nve); total energy minus the heat supplied by the thermostat (langevin, bussi); energy of the
+        extended system (nose-hoover, npt-iso, npt).
     """
     if ensemble == "nve":
         return total_energy
@@ -259,7 +262,7 @@ def conserved_energy(dynamics: MolecularDynamics, ensemble: str, total_energy: f
 
 
 def get_internals(dynamics: MolecularDynamics, ensemble: str) -> dict[str, Any]:
-    """What the integrator remembers beside positions, momenta, cell and random numbers; numbers and arrays by name."""
+    """Return the integrator's variables besides positions, momenta, cell and random numbers, by name."""
     return {path: np.copy(attrgetter(path)(dynamics)) for path in _internals(dynamics, ensemble)}
 
 
@@ -268,18 +271,18 @@ def _internals(dynamics: MolecularDynamics, ensemble: str) -> tuple[str, ...]:
 
 
 def set_internals(dynamics: MolecularDynamics, ensemble: str, internals: dict[str, Any]) -> None:
-    """Give the integrator back what `get_internals` took.
+    """Restore the variables that `get_internals` returned.
 
     Args:
-        dynamics: a fresh integrator on the restored atoms.
-        ensemble: its name.
-        internals: names and values.
+        dynamics: Fresh integrator on the restored atoms.
+        ensemble: Name of the ensemble.
+        internals: Values of the variables by name.
 
     Raises:
-        OptionError: the names are not those of this ensemble.
-        SimulationError: a value of another kind or shape, or one that is not finite.
+        OptionError: The names are not those of this ensemble.
+        SimulationError: A value has the wrong type or shape, or is not finite.
     """
-    if ensemble == "langevin" and not internals:  # saved by a version that did not count the heat: it stays unknown
+    if ensemble == "langevin" and not internals:  # an older version, which did not count the heat, saved this state
         internals = {"transferred_energy": math.nan}
     expected = _internals(dynamics, ensemble)
     if set(internals) != set(expected):
@@ -295,7 +298,7 @@ def set_internals(dynamics: MolecularDynamics, ensemble: str, internals: dict[st
 
 
 def _internal(path: str, value: Any, fresh: Any) -> np.ndarray:  # noqa: ANN401
-    """A saved value as numbers, held against what a fresh integrator has in its place (None where it has nothing yet)."""
+    """Convert a saved value to an array, and check it against the fresh integrator's value (None where it has none yet)."""
     try:
         array = np.array(value, dtype=float)
     except (TypeError, ValueError, OverflowError):

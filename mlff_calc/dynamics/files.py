@@ -1,4 +1,4 @@
-"""Files that are whole at every moment: replaced atomically, or appended to and cut back."""
+"""Files that are complete at every moment, since they are replaced atomically, or appended to and truncated."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mlff_calc.locks import same_file
 from mlff_calc.whole_files import write_whole
 
 RESUME = "Free space or choose another disk, then go on with --resume."
-_PIECE = 64 * 1024 * 1024  # bytes read at once; one call to the system reads at most 2 GiB, whatever is asked for
+_PIECE = 64 * 1024 * 1024  # bytes read at once; a larger value takes more memory, and one system call reads at most 2 GiB
 
 
 def free_name(path: Path, suffix: str = "") -> Path:
-    """A name beside a path that nothing has, for what is rescued.
+    """Return an unused name in the folder of a path, for data that are rescued.
 
     Args:
-        path: the file or folder whose own name is taken.
-        suffix: end of its name that stays the end, such as `.traj`.
+        path: File or folder whose own name is taken.
+        suffix: End of its name that the new name keeps, such as `.traj`.
     """
     stem, number = path.name.removesuffix(suffix), 1
     while (place := path.with_name(f"{stem}.rescued{number}{suffix}")).exists():
@@ -30,15 +30,15 @@ def free_name(path: Path, suffix: str = "") -> Path:
 
 
 def write_atomically(path: Path, content: bytes | Iterable[bytes], *, sync: bool = True) -> None:
-    """Write a file so that a reader, or a kill, sees the old content or the new one and nothing between.
+    """Write a file so that it holds either the old or the new content at every moment, even if the process is killed.
 
     Args:
-        path: the file.
-        content: its new content, or pieces of it.
-        sync: wait until it is on the disk, so that it survives a power cut as well.
+        path: File to write.
+        content: New content of the file, or pieces of it.
+        sync: Whether to wait until the content is on the disk, so that it survives a power cut as well.
 
     Raises:
-        SimulationError: the disk refuses (full, read-only, quota); the old content is still there.
+        SimulationError: The disk refuses (full, read-only, quota). The file then keeps its old content.
     """
     try:
         write_whole(path, content, sync=sync)
@@ -47,15 +47,15 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes], *, sync: bool
 
 
 def copy_atomically(descriptor: int, size: int, path: Path) -> None:
-    """Write the beginning of an open file, of any length, to another path atomically; the open file may be deleted by now.
+    """Copy the beginning of an open file, which may have been deleted, to another path atomically.
 
     Args:
-        descriptor: the open file.
-        size: how much of it, bytes.
-        path: the new file, which is on the disk afterwards.
+        descriptor: Descriptor of the open file.
+        size: Number of bytes to copy.
+        path: New file, which is on the disk when this returns.
 
     Raises:
-        SimulationError: the disk refuses, or the open file is shorter; what was at `path` is still there.
+        SimulationError: The disk refuses, or the open file is shorter. An older file at `path` is then unchanged.
     """
     write_atomically(path, _pieces(descriptor, size))
 
@@ -71,33 +71,33 @@ def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
 
 
 def reason(error: OSError) -> str:
-    """What the operating system said; numpy's writes keep only how many numbers it took."""
+    """Return the message of the operating system; errors of numpy hold only the count of numbers written."""
     return error.strerror or f"the disk is full or the file too large ({error})"
 
 
 def write_failure(path: Path, error: OSError, *, cure: str = RESUME) -> SimulationError:
-    """The error for a write that the operating system refused.
+    """Return the error to raise for a write that the operating system refused.
 
     Args:
-        path: what was being written.
-        error: what it said.
-        cure: what helps; by default that of a run.
+        path: File that was being written.
+        error: Error of the operating system.
+        cure: Advice for the user; the default is for runs.
 
     Returns:
-        An error with the cure, caused by `error` where it is raised from it.
+        An error with the cure, to be raised from `error`.
     """
     return SimulationError(f"cannot write {path}: {reason(error)}. What was written before is whole. {cure}")
 
 
 class AppendedFile:
-    """A file that grows by whole records and can be cut back to an earlier length.
+    """A file that grows by whole records and can be truncated to an earlier length.
 
-    Every record goes to the operating system at once, so that killing the process loses none; a record that did not fit
-    on the disk is cut off again.
+    Each record is handed to the operating system immediately, so that no record is lost if the process is killed. A record
+    that did not fit on the disk is removed again.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file for appending; it is made where there is none."""
+        """Open the file for appending, and create it if it does not exist."""
         self.path = path
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -112,10 +112,10 @@ class AppendedFile:
         """Append one record.
 
         Args:
-            record: its bytes.
+            record: Bytes of the record.
 
         Raises:
-            SimulationError: the disk refuses; the file is as it was before.
+            SimulationError: The disk refuses. The file is then unchanged.
         """
         before = self.size()
         rest = memoryview(record)
@@ -127,13 +127,13 @@ class AppendedFile:
             raise write_failure(self.path, error) from error
 
     def cut(self, size: int) -> None:
-        """Cut back to an earlier length, bytes.
+        """Truncate the file to an earlier length.
 
         Args:
-            size: the length.
+            size: Length in bytes.
 
         Raises:
-            SimulationError: the file is shorter than that.
+            SimulationError: The file is shorter than that.
         """
         if self.size() < size:
             raise SimulationError(
@@ -147,13 +147,13 @@ class AppendedFile:
         return same_file(self.path, self._descriptor)
 
     def rescue(self, path: Path) -> None:
-        """Write what the open file holds to another path, atomically; the open file may be deleted by now.
+        """Copy the content of the open file, which may have been deleted, to another path atomically.
 
         Args:
-            path: the new file.
+            path: New file.
 
         Raises:
-            SimulationError: the disk refuses.
+            SimulationError: The disk refuses.
         """
         copy_atomically(self._descriptor, self.size(), path)
 

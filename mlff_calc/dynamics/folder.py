@@ -1,4 +1,4 @@
-"""The folder of a run: its files, and what was seen there before it was locked."""
+"""The folder of a run: its files, and its content before it was locked."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ logger = logging.getLogger(__name__)
 TRAJECTORY, LOG, STATE, STOPPED = "trajectory.traj", "log.csv", "state.json", "stopped.extxyz"
 SYNCED_STATE, REPORT, PLOT = "state.synced.json", "report.html", "energies.png"
 OWN_FILES = (REPORT, PLOT, STOPPED, STATE, SYNCED_STATE, TRAJECTORY, LOG)
-"""In the order in which a run that is replaced is removed: what is left of it at any moment is not taken for another's."""
+"""Files of a run, in the order of their removal when the run is replaced: states go before frames.
+
+So what is left of a removal that is interrupted is never mistaken for a run that can be resumed.
+"""
 
 
 @dataclass(frozen=True)
 class FolderMark:
-    """What tells the run in a folder, at its present step, from any other: its state's content and its files' sizes.
+    """Fingerprint of the run in a folder at its current step: the hash of its state and the sizes of its files.
 
     Attributes:
-        state: SHA-256 of `state.json`, which holds the run's random name and step; None where there is none.
-        sizes: bytes of trajectory and log; None where there is none.
+        state: SHA-256 of `state.json`, which holds the random name and the step of the run; None if the file is missing.
+        sizes: Sizes of trajectory and log in bytes; None for a missing file.
     """
 
     state: str | None
@@ -38,7 +41,7 @@ class FolderMark:
 
 
 def look(folder: Path) -> FolderMark:
-    """The mark of a folder, which need not exist."""
+    """Return the mark of a folder, which need not exist."""
     try:
         state = hashlib.sha256((folder / STATE).read_bytes()).hexdigest()
     except OSError:
@@ -54,21 +57,21 @@ def _size(path: Path) -> int | None:
 
 
 def refuse_other_run(folder: Path, *, overwrite: bool) -> FolderMark:
-    """Refuse a folder that holds a run, or files of the names a run would write.
+    """Refuse a folder that holds a run, or files with the names of those a run writes.
 
-    What a run left that was killed before its first saved state (a lock, and one frame at most) is no run and may be
-    replaced.
+    The remains of a run that was killed before its first saved state (a lock, and at most one frame) do not count as a run
+    and may be replaced.
 
     Args:
-        folder: output folder of a new run.
-        overwrite: let it pass.
+        folder: Output folder of a new run.
+        overwrite: Whether to accept such a folder, whose run is then replaced.
 
     Returns:
-        What was seen, to be compared once the folder is locked.
+        The mark of the folder, to be compared once the folder is locked.
 
     Raises:
-        OptionError: there is a run, or files of one whose saved states are gone.
-        SimulationError: another process runs there.
+        OptionError: The folder holds a run, or files of a run whose saved states are gone.
+        SimulationError: Another process runs in the folder.
     """
     seen = look(folder)
     there = [name for name in OWN_FILES if (folder / name).exists()]
@@ -79,10 +82,10 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> FolderMark:
             f"{folder} holds a run already ({', '.join(there)}). "
             "Go on with it by --resume, replace it by --overwrite, or choose another folder."
         )
-    with folder_lock(folder) if (folder / LOCK).exists() else nullcontext():  # whoever is at work there is named
+    with folder_lock(folder) if (folder / LOCK).exists() else nullcontext():  # its error names the process that runs there
         there = [name for name in OWN_FILES if (folder / name).exists()]
         changed = not there or has_state(folder) or _is_unborn(folder, there)
-    if changed:  # by a run that began or ended while this one looked
+    if changed:  # another run began or ended during this check
         return refuse_other_run(folder, overwrite=overwrite)
     raise OptionError(
         f"{folder} holds {', '.join(there)} and no saved state to go on from ({STATE} or {SYNCED_STATE}), so nothing was "
@@ -91,19 +94,19 @@ def refuse_other_run(folder: Path, *, overwrite: bool) -> FolderMark:
 
 
 def has_state(folder: Path) -> bool:
-    """Whether a folder has a saved state to go on from, whole or not: the last one, or the synced one."""
+    """Whether a folder has a saved state, the last one or the synced one; it may be damaged."""
     return any((folder / name).exists() for name in (STATE, SYNCED_STATE))
 
 
 def _is_unborn(folder: Path, there: list[str]) -> bool:
-    """Whether a run was killed here before its first saved state: it left a lock, and its first frame and row at most."""
+    """Whether a run was killed here before its first saved state, so that it left a lock, and at most one frame and row."""
     whole = all((folder / name).is_file() for name in there)
     if not (whole and (folder / LOCK).exists() and set(there) <= {TRAJECTORY, LOG}):
         return False
     try:
         if LOG in there:
             with (folder / LOG).open("rb") as rows:
-                if sum(1 for _ in islice(rows, 3)) > 2:  # the names of the columns, and one row
+                if sum(1 for _ in islice(rows, 3)) > 2:  # more than the names of the columns and one row
                     return False
         return count_frames(folder / TRAJECTORY) <= 1
     except (SimulationError, OSError):
@@ -111,10 +114,12 @@ def _is_unborn(folder: Path, there: list[str]) -> bool:
 
 
 def refuse_changed(folder: Path, seen: FolderMark) -> None:
-    """Refuse to write where another run has written since this one was prepared; called under the lock.
+    """Refuse to write into a folder in which another run has written since this one was prepared.
+
+    The folder must be locked when this is called.
 
     Raises:
-        SimulationError: the folder is not as it was.
+        SimulationError: The folder has changed.
     """
     if look(folder) != seen:
         raise SimulationError(
@@ -125,14 +130,16 @@ def refuse_changed(folder: Path, seen: FolderMark) -> None:
 
 
 def load_newest(folder: Path, *, warn: bool = True) -> RunState:
-    """The saved state; where it is gone, or a power cut has damaged it or the files it counts on, the synced one.
+    """Load the last saved state, or the synced one where the last is missing or was damaged by a power cut.
+
+    The state counts as damaged also where trajectory or log are shorter than it says.
 
     Args:
-        folder: the folder of a run.
-        warn: log a warning where it is the synced one.
+        folder: Folder of a run.
+        warn: Whether to log a warning when the synced state is used.
 
     Raises:
-        SimulationError: neither can be read.
+        SimulationError: Neither state can be read.
     """
     try:
         state = load_state(folder / STATE)
@@ -154,20 +161,21 @@ def load_newest(folder: Path, *, warn: bool = True) -> RunState:
 
 
 def check_place(lock: FolderLock, trajectory: TrajectoryFile, log: LogFile, state: RunState) -> None:
-    """Make sure that the run still writes where its folder's path leads.
+    """Make sure that the path of the folder still leads to the files that the run writes.
 
-    A lock file that was deleted is made again, and the run goes on. Trajectory and log that were deleted under a running run
-    are written again from the open ones; where the folder itself is gone or
-    another one stands there, they go to a folder of a new name beside it.
+    A deleted lock file is created again, and the run continues. If trajectory or log were deleted during the run, they are
+    written again from the open files; if the folder itself was deleted or replaced, they are written to a new folder beside
+    it.
 
     Args:
-        lock: the folder's lock.
-        trajectory: the open trajectory.
-        log: the open log.
-        state: the state as of now; it is saved with what is rescued.
+        lock: Lock of the folder.
+        trajectory: Open trajectory.
+        log: Open log.
+        state: Current state, which is saved together with the rescued files.
 
     Raises:
-        SimulationError: something is not where it was; says where everything is and how to go on.
+        SimulationError: A file or the folder was moved, deleted or replaced. The text says where the data are and how to
+            continue.
     """
     folder = lock.folder
     if lock.keep() and trajectory.is_in_place() and log.is_in_place():

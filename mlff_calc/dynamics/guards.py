@@ -1,4 +1,4 @@
-"""What stops a run: values that are not finite, exploding temperature, a committee that disagrees."""
+"""Conditions that stop a run: values that are not finite, an exploding temperature, a committee that disagrees."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _SMALLER_STEP = (
 def find_trouble(
     atoms: Atoms, results: dict[str, Any], temperature_K: float, limit_K: float, threshold: float | None
 ) -> str | None:
-    """Say what is wrong with the present step, if anything.
+    """Describe what is wrong with the current step, if anything.
 
     Args:
-        atoms: the structure.
-        results: the calculator's results for it; `forces_std` [n_atoms] or [n_atoms, 3] is a committee's spread.
-        temperature_K: its temperature, K.
-        limit_K: the temperature that counts as an explosion, K.
-        threshold: largest spread of a force that is let pass, eV/Angstrom; None does not look.
+        atoms: Structure at this step.
+        results: Results of the calculator; `forces_std` [n_atoms] or [n_atoms, 3] is the spread of a committee.
+        temperature_K: Temperature at this step, K.
+        limit_K: Temperature above which the run counts as exploding, K.
+        threshold: Largest accepted spread of a force, eV/Angstrom; None skips this check.
 
     Returns:
-        A sentence with the cure, or None where all is well.
+        A sentence with the cure, or None where nothing is wrong.
 
     Raises:
-        OptionError: a threshold is set, and the calculator gives no `forces_std`.
+        OptionError: A threshold is set, and the calculator gives no `forces_std`.
     """
     if not math.isfinite(results.get("energy", 0.0)):
         return f"the energy is {results['energy']}. {_SMALLER_STEP}"
@@ -51,10 +51,10 @@ def find_trouble(
 
 
 def check_finite(atoms: Atoms) -> None:
-    """Refuse a structure of numbers that no step could start from.
+    """Refuse a structure whose cell, positions or momenta are not finite.
 
     Raises:
-        StructureError: names what and the first atom.
+        StructureError: Names the quantity and the first atom concerned.
     """
     if not np.isfinite(atoms.cell.array).all():
         raise StructureError(f"the cell {atoms.cell.array.tolist()} is not finite. Correct the structure.")
@@ -64,7 +64,7 @@ def check_finite(atoms: Atoms) -> None:
 
 
 def _first_bad(name: str, atoms: Atoms, array: np.ndarray) -> str:
-    """The first row of an array [n_atoms, 3] that is not finite, in words."""
+    """Describe the first row of an array [n_atoms, 3] that is not finite."""
     good = np.isfinite(array).all(axis=1)
     index = int(np.argmin(good))
     of = "force on" if name == "force" else f"{name} of"

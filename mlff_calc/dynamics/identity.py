@@ -1,4 +1,4 @@
-"""What a run remembers of the potential it was started with, and whether that is the one named now."""
+"""Identity of a run's potential, by which a resumed run recognizes that it gets the same potential again."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 
 def identity(potential: str, remembered: str | None = None) -> str:
-    """Names and checksums of weights or exported files, which tell a retrained potential from the one it replaced.
+    """Return names and checksums of weights or exported files, which change when a potential is retrained.
 
     Args:
-        potential: names, folders or files, with commas between them.
-        remembered: what an earlier run wrote of its potential; given back where these are the same weights under a checksum
-            of an older format.
+        potential: Names, folders or files, separated by commas.
+        remembered: Identity that an earlier run saved. It is returned unchanged where it denotes the same weights by a
+            checksum of an older format.
 
     Raises:
-        PotentialFileError: no such potential.
+        PotentialFileError: A potential does not exist.
     """
     from mlff_calc.caches import digest_of
     from mlff_calc.export.opening import is_exported
@@ -37,10 +37,10 @@ def identity(potential: str, remembered: str | None = None) -> str:
 
 
 def identity_of(calculator: Any) -> str:
-    """Class of a calculator and, of one of this package, precision and checksums of its potentials.
+    """Return the class of a calculator and, for those of this package, the precision and checksums of their potentials.
 
     Args:
-        calculator: an ASE calculator.
+        calculator: ASE calculator.
     """
     members = [f"{one.sha256[:12]}" for one in getattr(calculator, "potentials", ())]
     precision = [calculator.parameters["precision"]] if members else []

@@ -1,4 +1,4 @@
-"""Langevin dynamics that counts the heat its thermostat gives."""
+"""Langevin dynamics that record the heat supplied by the thermostat."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from ase.md.langevin import Langevin
 
 
 class CountingLangevin(Langevin):
-    """ASE's Langevin integrator, and beside it the energy that friction and noise have given to the atoms.
+    """ASE's Langevin integrator, which also records the energy that friction and noise have supplied to the atoms.
 
-    Heat is what energy the atoms gain beyond the work of the forces. Over one step, with f, f' the forces and x, x' the
-    positions before and after,
+    Heat Q is the energy that the atoms gain in addition to the work of the forces. Over one step, with forces f, f' and
+    positions x, x' before and after it,
 
         Q = K' - K - (f + f')/2 . (x' - x) - dt^2/8 (f'^2 - f^2)/m.
 
-    The last two terms are, but for their sign, what the kinetic energy changes by in a step of velocity Verlet. So without
-    friction Q is zero, and the total energy less all Q is the total energy; with friction it changes by the error of the
-    integration alone, which falls with the square of the timestep. After G. Bussi and M. Parrinello, "Accurate sampling
-    using Langevin dynamics", Phys. Rev. E 75, 056707 (2007). Positions, momenta and random numbers are those of ASE's
-    class to the last bit.
+    The last two terms subtract the change of the kinetic energy in a step of velocity Verlet. Without friction, Q is
+    therefore zero. With friction, the total energy minus the sum of Q changes only by the error of the integration, which
+    falls with the square of the timestep. Source: G. Bussi and M. Parrinello, "Accurate sampling using Langevin dynamics",
+    Phys. Rev. E 75, 056707 (2007). Positions, momenta and random numbers are identical to those of ASE's class, bit by bit.
 
     Attributes:
-        transferred_energy: the sum of Q over all steps, eV; NaN where it is not known.
+        transferred_energy: Sum of Q over all steps, eV; NaN where it is not known.
     """
 
     transferred_energy = 0.0
@@ -30,7 +29,7 @@ class CountingLangevin(Langevin):
         """Make one step.
 
         Args:
-            forces: forces before the step [n_atoms, 3], eV/Angstrom; None asks the calculator.
+            forces: Forces before the step [n_atoms, 3], eV/Angstrom; None computes them with the calculator.
 
         Returns:
             The forces after the step.

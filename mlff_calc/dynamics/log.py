@@ -15,10 +15,10 @@ from mlff_calc.dynamics.files import AppendedFile
 
 @dataclass(frozen=True, kw_only=True)
 class LogRow:
-    """What is logged; the unit is part of the name, NaN where a quantity does not exist.
+    """One row of the log. Units are part of the names, and a quantity that does not exist is NaN.
 
-    `drift` is the slope, by a linear fit over all rows so far, of the energy that exact integration would conserve.
-    `ms_per_step` is the wall time per step since the row before.
+    `drift_meV_per_atom_ps` is the slope of the energy that exact integration would conserve, by a linear fit over all rows
+    so far. `ms_per_step` is the wall time per step since the previous row.
     """
 
     step: int
@@ -41,14 +41,18 @@ class LogFile:
     """Appends rows to the CSV log."""
 
     def __init__(self, path: Path, size: int = 0) -> None:
-        """Open the log and drop what stands after `size` bytes; a new log gets its header."""
+        """Open the log and truncate it to `size` bytes; a new log gets its header."""
         self._file = AppendedFile(path)
         self._file.cut(size)
         if size == 0:
             self._file.append((",".join(COLUMNS) + "\n").encode())
 
     def append(self, row: LogRow) -> None:
-        """Append a row; raises SimulationError where the disk refuses."""
+        """Append a row.
+
+        Raises:
+            SimulationError: The disk refuses.
+        """
         self._file.append((",".join(map(_text, astuple(row))) + "\n").encode())
 
     def size(self) -> int:
@@ -60,7 +64,7 @@ class LogFile:
         return self._file.is_in_place()
 
     def rescue(self, path: Path) -> None:
-        """Write all rows to another path, atomically; the open file may be deleted by now."""
+        """Copy all rows of the open file, which may have been deleted, to another path atomically."""
         self._file.rescue(path)
 
     def sync(self) -> None:
@@ -82,10 +86,10 @@ def read_log(path: str | Path) -> dict[str, np.ndarray]:
     """Read the CSV log of a run.
 
     Args:
-        path: the file `log.csv`.
+        path: File `log.csv`.
 
     Returns:
-        One array per column, [n_rows]; NaN where a quantity does not exist.
+        One array [n_rows] per column, by name; NaN where a quantity does not exist.
     """
     text = Path(path).read_text(encoding="utf-8")
     header, *rows = csv.reader(io.StringIO(text))

@@ -1,4 +1,4 @@
-"""The steps of a run: integrate, look for trouble, log, save, and stop."""
+"""The steps of a run: integrate, check, log, save, and stop."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.locks import FolderLock
 
 SYNC_S = 5.0
-"""Seconds between two states that are surely on the disk; more risks a longer piece of a run at a power cut."""
+"""Seconds between two states that are flushed to the disk. With a larger value a power cut loses a longer part of a run."""
 
 Listener = Callable[[LogRow], None]
 
 
 class StepLoop:
-    """The steps of a run in its folder; `open_files` comes before the first of them.
+    """The steps of a run in its folder. Call `open_files` before the first of them.
 
     Args:
-        folder: the output folder.
-        state: where the run stands; it is kept up to date.
-        fresh: whether the run is new, so that step 0 is written as well.
-        listener: called with every row of the log.
+        folder: Output folder.
+        state: State of the run, which is updated with each step.
+        fresh: Whether the run is new, so that step 0 is written as well.
+        listener: Function that is called with every row of the log.
 
     Attributes:
-        dynamics: ASE's integrator.
-        guard: what looks at the training data.
+        dynamics: Integrator of ASE.
+        guard: Guard that compares the structure with the training data.
     """
 
     lock: FolderLock
@@ -55,7 +55,7 @@ class StepLoop:
         self.atoms = state.atoms
         self.ensemble, self.options = from_dict(state.options)
         self.rng = restore_generator(self.state.rng)
-        if self.state.n_free is None:  # saved by a version that counted anew at every start
+        if self.state.n_free is None:  # an older version, which counted again at every start, saved this state
             self.state.n_free = degrees_of_freedom(self.atoms, conserves_momentum=self.ensemble.conserves_momentum)
         n_free = self.state.n_free
         self.dynamics: MolecularDynamics = build_integrator(self.atoms, self.ensemble, self.rng, n_free=n_free)
@@ -69,7 +69,7 @@ class StepLoop:
         self.guard = DomainGuard(self.atoms.calc, self.options.domain, self.state.outside)
 
     def try_structure(self) -> None:
-        """Evaluate the structure that a new run starts with, and look at what comes out; writes nothing."""
+        """Evaluate and check the initial structure of a new run, without writing anything."""
         try:
             self.atoms.get_forces()
             if self.ensemble.is_npt:
@@ -85,7 +85,7 @@ class StepLoop:
             raise SimulationError(f"not started, at step 0 already {trouble} Nothing was written to {self.folder}.")
 
     def open_files(self, stack: ExitStack, lock: FolderLock) -> None:
-        """Open trajectory and log where the state says they end; the stack closes them."""
+        """Open trajectory and log, truncated to the lengths in the state; the stack closes them."""
         self.lock = lock
         self.trajectory = TrajectoryFile(self.folder / TRAJECTORY, self.state.trajectory)
         stack.callback(self.trajectory.close)
@@ -93,14 +93,14 @@ class StepLoop:
         stack.callback(self.log.close)
 
     def is_in_place(self) -> bool:
-        """Whether the folder and its files are still where they were opened."""
+        """Whether the folder and its files are still in the place where they were opened."""
         return self.lock.keep() and self.trajectory.is_in_place() and self.log.is_in_place()
 
     def go(self, request: StopRequest) -> None:
-        """Step until the end or a signal."""
+        """Make steps until the end of the run or a signal."""
         state, options = self.state, self.options
         self.last_whole.keep(getattr(self.atoms.calc, "results", {}) if self.fresh else {}, self._when())
-        if self.fresh:  # step 0, so that there is something to go on with from the first moment
+        if self.fresh:  # save step 0, so that the run can be resumed from its first moment
             self._log()
             self._frame()
             self._save()
@@ -114,7 +114,7 @@ class StepLoop:
                 self._frame()
             if state.step % options.checkpoint_steps == 0:
                 self._save()
-        self.guard.look(self.atoms)  # a run never ends without a word where its last structure is outside
+        self.guard.look(self.atoms)  # so that a last structure outside the training data is always reported
         self._stop_in_trouble()
         self._save(last=True)
 
@@ -142,7 +142,7 @@ class StepLoop:
         return trouble or outside
 
     def _stop(self, why: str, cause: Exception | None) -> None:
-        """Save what is finite and raise."""
+        """Save the finite structures and raise the error."""
         try:
             saved = self.last_whole.save(self.folder / STOPPED, self._when())
         except SimulationError as error:
@@ -156,7 +156,7 @@ class StepLoop:
         return self.state.step * self.ensemble.step_fs / 1000.0
 
     def _log(self) -> None:
-        """Append a row; the energy is read before, so that a failing calculator leaves no half row."""
+        """Append a row. The energy is computed first, so that a failing calculator leaves no incomplete row."""
         state, kinetic = self.state, self.thermo.kinetic()
         potential = float(self.atoms.get_potential_energy())
         total = potential + kinetic
@@ -186,7 +186,7 @@ class StepLoop:
         self.trajectory.append(self.atoms, self.atoms.calc.results, step=self.state.step, time_ps=self._time_ps())
 
     def _save(self, *, last: bool = False) -> None:
-        """Write the state, after the files whose lengths it holds."""
+        """Write the state, after the files whose lengths are part of it."""
         state, calculator = self.state, self.atoms.calc
         keeps_state = hasattr(calculator, "get_state")
         state.calculator = calculator.get_state() if keeps_state else None
@@ -203,7 +203,7 @@ class StepLoop:
             calculator.reset()
 
     def _sync(self) -> None:
-        """Put files and state on the disk, where they survive a power cut; this takes long, hence not at every save."""
+        """Flush files and state to the disk, where they survive a power cut. This is slow, so not every save does it."""
         self.trajectory.sync()
         self.log.sync()
         self.state.save(self.folder / SYNCED_STATE)

@@ -71,53 +71,56 @@ def run_md(
     show: bool = False,
     spell: Spell = str,
 ) -> RunResult:
-    """Run molecular dynamics, and write everything about it into a folder. `mlff md` calls this.
+    """Run molecular dynamics, and write all results into a folder. `mlff md` calls this function.
 
-    Options left out are the defaults in brackets, and with `resume` those of the run that goes on.
+    The defaults of options are given in brackets. With `resume` the defaults are the options of the run that is continued.
 
     Args:
-        atoms: the structure, which is copied; or a file that ASE reads (its last frame), or the name of a molecule of ASE's
-            g2 set. None is the potential's example, and with `resume` the run's own structure.
-        potential: name of a potential that ships, a folder or an exported file; a list of them makes a committee. Or an ASE
-            calculator, made with whatever options it has.
-        output: folder for everything that is written.
-        ensemble: ``nve``, ``langevin``, ``bussi``, ``nose-hoover``, ``npt-iso`` or ``npt``. [nve]
-        temperature: K, of the initial velocities as well. [300]
-        time: length of the whole run, like ``2ps``; or `steps`, its number of steps. [1ps]
-        steps: see `time`.
-        timestep: fs, or a text with a unit. [0.5]
-        pressure: GPa, or a text such as ``1bar``; compression is positive. [0]
-        friction: of langevin, 1/ps. [5]
-        taut: time constant of the thermostat, fs or a text with a unit. [100]
-        taup: time constant of the barostat, fs or a text with a unit. [1000]
-        respa: multiple time steps, see `EnsembleOptions`. [1]
-        respa_evaluations: see `EnsembleOptions`. [2]
-        log_interval: steps between rows of the log, or a text such as ``20fs``. [20fs]
-        traj_interval: steps between frames, or a text. [20fs]
-        checkpoint_interval: steps between saved states, or a text. [every frame]
-        seed: of velocities and thermostat. [0]
-        keep_velocities: start with the velocities of the structure. [False]
-        max_temperature: K at which the run stops. [ten times the target]
-        threshold: eV/Angstrom of a committee's spread of a force at which the run stops. [none]
-        domain: what happens where the structure leaves the training data: ``warn``, ``stop`` or ``off``. [warn]
-        skin: of the neighbour list, like the following see `MLFFCalculator`. [the calculator's]
-        precision: of the network. [float32; an exported file's own]
-        device: where the network runs. [auto]
-        compile: run compiled code. [False]
-        reuse: of fixed points. [auto]
-        trust: open exported files of others. Like the last five, it is for potentials that are named.
-        resume: go on with the run in the folder; where there is none, start it.
-        overwrite: replace the run in the folder.
-        show: show the run as it goes, on stdout: a table on a terminal, now and then a line elsewhere.
-        spell: the way the names of these arguments are written in error texts.
+        atoms: Structure, which is copied; or a file that ASE reads (its last frame), or the name of a molecule of ASE's g2
+            set. None is the example structure of the potential, and with `resume` the structure of the run.
+        potential: Name of a shipped potential, a folder or an exported file; a list of them makes a committee. An ASE
+            calculator is used as it is.
+        output: Folder for all files.
+        ensemble: Name: ``nve``, ``langevin``, ``bussi``, ``nose-hoover``, ``npt-iso`` or ``npt``. [nve]
+        temperature: Target temperature, which is also that of the initial velocities, K. [300]
+        time: Length of the whole run, such as ``2ps``. Give either `time` or `steps`. [1ps]
+        steps: Number of steps of the whole run.
+        timestep: Length of a time step, fs or a text with a unit. [0.5]
+        pressure: Target pressure, GPa or a text such as ``1bar``; compression is positive. [0]
+        friction: Friction of Langevin dynamics, 1/ps. [5]
+        taut: Time constant of the thermostat, fs or a text with a unit. [100]
+        taup: Time constant of the barostat, fs or a text with a unit. [1000]
+        respa: Number of inner steps in an outer step, see `EnsembleOptions`. [1]
+        respa_evaluations: Number of evaluations in the truncated potential, see `EnsembleOptions`. [2]
+        log_interval: Steps between rows of the log, or a text such as ``20fs``. [20fs]
+        traj_interval: Steps between frames, or a text. [20fs]
+        checkpoint_interval: Steps between saved states, or a text. [every frame]
+        seed: Seed of velocities and thermostat. [0]
+        keep_velocities: Whether to start with the velocities of the structure. [False]
+        max_temperature: Temperature at which the run stops, K. [ten times the target]
+        threshold: Spread of a force in a committee at which the run stops, eV/Angstrom. [none]
+        domain: Reaction to a structure outside the training data: ``warn``, ``stop`` or ``off``. [warn]
+        skin: Skin of the neighbour list. See `MLFFCalculator` for this argument and the next five, which are for potentials
+            given by name, folder or file. [the calculator's default]
+        precision: Precision of the network. [float32, or that of an exported file]
+        device: Device of the network. [auto]
+        compile: Whether to run compiled code. [False]
+        reuse: Use of the fixed points of earlier steps. [auto]
+        trust: Whether to open exported files made by others. [False]
+        resume: Whether to continue the run in the folder, or start it where there is none. [False]
+        overwrite: Whether to replace the run in the folder. [False]
+        show: Whether to show the progress on stdout: as a live table on a terminal, otherwise as a line every few
+            seconds. [False]
+        spell: Function that writes the name of an argument in error texts.
 
     Returns:
-        How the run ended; `interrupted` names the signal that stopped it (SIGINT, SIGTERM), and everything is saved then.
+        The outcome of the run. Where a signal (SIGINT, SIGTERM) stopped the run, `interrupted` is its name, and all data are
+        saved.
 
     Raises:
-        OptionError, StructureError, PotentialFileError: an option, a structure or a potential that cannot be used; nothing
-            is written then.
-        SimulationError: what stopped the run, see `MDRun.run`; the report is written.
+        OptionError, StructureError, PotentialFileError: An option, the structure or the potential cannot be used. Nothing
+            has been written.
+        SimulationError: The run was stopped, see `MDRun.run`. The report has been written.
     """
     if steps is not None and time is not None:
         raise OptionError(f"{spell('steps')} and {spell('time')} both set the length of the run. Give one of them.")
@@ -156,10 +159,10 @@ def run_md(
 
 @dataclass(frozen=True)
 class Source:
-    """What computes the forces, as it was named.
+    """Potential of a run, as the caller gave it.
 
     Attributes:
-        potential, device, trust, spell: see `run_md`.
+        potential, device, trust, spell: Arguments of `run_md`.
     """
 
     potential: str | Path | Sequence[str | Path] | Calculator
@@ -169,16 +172,16 @@ class Source:
 
     @property
     def names(self) -> list[str]:
-        """Names of the members; empty for a calculator."""
+        """Names of the potentials; empty for a calculator."""
         if isinstance(self.potential, str | Path):
             return [str(self.potential)]
         return [] if isinstance(self.potential, Calculator) else [str(one) for one in self.potential]
 
     def refuse(self, arguments: Mapping[str, Any]) -> None:
-        """Refuse options of a calculator where one is given.
+        """Refuse options that belong to a calculator where a calculator is given.
 
         Raises:
-            OptionError: names the first of them.
+            OptionError: Names the first of these options, or says that the potential has the wrong type.
         """
         if not isinstance(self.potential, str | Path | Calculator | list | tuple):
             raise OptionError(
@@ -193,11 +196,11 @@ class Source:
             raise OptionError(f"{self.spell(given[0])} is set where the calculator is made. Set it there, and leave it out.")
 
     def identity(self, remembered: str | None = None) -> str:
-        """What tells this potential from others."""
+        """Return the text that identifies this potential, see `mlff_calc.dynamics.identity`."""
         return identity(",".join(self.names), remembered) if self.names else identity_of(self.potential)
 
     def structure(self, atoms: Atoms | str | Path | None) -> Atoms:
-        """A copy of the structure to start from."""
+        """Return a copy of the structure to start from."""
         if atoms is not None:
             return structure_to_start(atoms, shown=self.spell("structure")).copy()
         if not self.names:
@@ -205,7 +208,7 @@ class Source:
         return example_of(self.names[0], shown=self.spell("structure"))
 
     def precision(self, asked: str | None) -> str:
-        """The one asked for, else that of the exported files among the members, else float32; no code is loaded for it."""
+        """Return the given precision, else that of the exported files, else float32. No code of the files is loaded."""
         from mlff_calc.export import read_metadata
         from mlff_calc.export.opening import is_exported, precision_of
 
@@ -214,12 +217,12 @@ class Source:
         return precision_of([read_metadata(name) for name in self.names if is_exported(name)], asked)
 
     def watched(self) -> dict[str, str]:
-        """What a given calculator does where a structure is outside of its training data, which a run then does as well."""
+        """Return the option `domain` of a given calculator, which the run then takes over."""
         action = getattr(getattr(self.potential, "watch", None), "action", None)
         return {} if action is None else {"domain": action}
 
     def calculator(self, options: Mapping[str, Any]) -> Calculator:
-        """The calculator with the options of a run."""
+        """Return the calculator, made with the options of a run."""
         if isinstance(self.potential, Calculator):
             return self.potential
         from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
@@ -229,7 +232,7 @@ class Source:
             "precision": options["precision"],
             "compile": options["compiled"],
             "reuse": options.get("reuse", "auto"),
-            "domain": "off" if options.get("domain") == "off" else "warn",  # the run stops, with a saved frame
+            "domain": "off" if options.get("domain") == "off" else "warn",  # with "stop", the run itself saves and stops
             "trust": self.trust,
         }
         if options["skin_A"] is not None:
@@ -247,9 +250,9 @@ def _resume(
     steps: int | None,
     time: str | None,
 ) -> MDRun:
-    """The run in the folder, with its own options where none are given."""
+    """Return the run in the folder, with its own options where none are given."""
     seen = look(folder)
-    saved = load_newest(folder, warn=False).options  # MDRun.resume says so where it is the synced one
+    saved = load_newest(folder, warn=False).options  # MDRun.resume warns if this is the synced state
     counts = counts_of(step_of(saved), intervals, steps, time, source.spell)
     total = counts.pop("steps", None)
     given = {**fields, **counts, "potential": source.identity(saved.get("potential"))}
@@ -261,7 +264,7 @@ def _resume(
 
 
 def _check_start(atoms: Atoms, shown: str, folder: Path) -> None:
-    """Refuse a structure that is not the one this run was started with, which its first frame holds."""
+    """Refuse a structure that differs from the first frame of the run."""
     first = read_structure(folder / TRAJECTORY, frame=0)
     cure = "Leave it out to go on, or choose another folder."
     if atoms.get_chemical_formula() != first.get_chemical_formula():
@@ -277,14 +280,14 @@ def _check_start(atoms: Atoms, shown: str, folder: Path) -> None:
 
 
 def _carry_out(run: MDRun, *, show: bool) -> RunResult:
-    """Make the steps, show them, and write the report while the folder is held."""
+    """Make and show the steps, and write the report while the folder is locked."""
     calculator = run.atoms.calc
 
     def report(ended: RunResult | SimulationError) -> None:
         if not isinstance(ended, SimulationError):
             write_report(run.folder, timing=_times(calculator))
             return
-        with contextlib.suppress(MLFFError, OSError):  # why it stopped is to be said, whatever becomes of the page
+        with contextlib.suppress(MLFFError, OSError):  # the reason for the stop is raised even if the report fails
             write_report(run.folder, timing=_times(calculator), stopped=str(ended))
 
     if not show:

@@ -1,13 +1,13 @@
-"""Multiple time steps (r-RESPA): a cheap force at every inner step, what it lacks as an impulse at every outer one.
+"""Multiple time steps (r-RESPA): inner steps use a cheap force, and the missing part acts as an impulse per outer step.
 
-With the accurate force F of the structure's calculator, the cheap force G and the impulse D = F - G, an outer step of n
+With the accurate force F of the structure's calculator, the cheap force G and the difference D = F - G, an outer step of n
 inner steps of length dt is
 
     p += n dt/2 D(x);   n times [p += dt/2 G(x),  x += dt p/m,  p += dt/2 G(x)];   p += n dt/2 D(x).
 
-It is time-reversible and symplectic where both forces are gradients, conserves a shadow of the accurate energy, and is
-velocity Verlet for n = 1. The outer step must stay well below half the shortest period in D: impulses twice a period pump
-energy into a vibration, however small D is.
+The scheme is time-reversible and, where both forces are gradients, symplectic; it conserves a shadow of the accurate
+energy, and for n = 1 it is velocity Verlet. The outer step must stay well below half the shortest vibrational period:
+impulses that act twice per period pump energy into a vibration, however small D is.
 
 Source: Tuckerman, Berne, Martyna, "Reversible multiple time scale molecular dynamics", J. Chem. Phys. 97, 1990 (1992),
 Eq. (2.19); constraints by RATTLE as in ASE's velocity Verlet.
@@ -34,24 +34,24 @@ Array = NDArray[np.float64]
 class MultipleTimeSteps(MolecularDynamics):
     """NVE dynamics by r-RESPA.
 
-    A step (`step()`, `nsteps`, what observers see) is an outer step. Energies and forces that the structure shows then are
-    those of its own, accurate calculator.
+    A step (`step()`, `nsteps`, calls of observers) is an outer step. Energies and forces of the structure after a step are
+    those of its accurate calculator.
 
     Args:
-        atoms: the structure with the accurate calculator.
-        timestep: of an inner step, ASE's unit of time.
-        cheap: gives the cheap forces; called with the structure at every inner step.
-        interval: inner steps in an outer one, at least 1.
-        **options: of `MolecularDynamics` (trajectory, logfile, loginterval).
+        atoms: Structure with the accurate calculator.
+        timestep: Length of an inner step, in ASE's unit of time.
+        cheap: Calculator of the cheap forces, which is called at every inner step.
+        interval: Number of inner steps in an outer step, at least 1.
+        **options: Options of `MolecularDynamics` (trajectory, logfile, loginterval).
 
     Attributes:
-        dt: length of an outer step.
-        forces: accurate and cheap forces [2, n_atoms, 3] (eV/Angstrom) at the end of the last step, or where the first one
-            starts. Setting them saves a new integrator on the same structure the first evaluation of both, which a
-            calculator with a history would make with another result.
+        dt: Length of an outer step.
+        forces: Accurate and cheap forces [2, n_atoms, 3] (eV/Angstrom) at the end of the last step, or at the start of the
+            first step. They can be set, so that a new integrator on the same structure need not evaluate them again;
+            a calculator whose results depend on its history might return other values.
 
     Raises:
-        OptionError: an interval below 1, or a time step that is not positive.
+        OptionError: The interval is below 1, or the time step is not positive.
     """
 
     def __init__(self, atoms: Atoms, timestep: float, *, cheap: Calculator, interval: int, **options: Any) -> None:
@@ -97,15 +97,15 @@ class MultipleTimeSteps(MolecularDynamics):
         return accurate
 
     def todict(self) -> dict[str, Any]:
-        """What trajectories note about the run."""
+        """Return the description of the dynamics that ASE writes into trajectories."""
         return {**super().todict(), "interval": self.interval}
 
     def _evaluate(self) -> tuple[Array, Array]:
-        """Both forces where the atoms stand; neither costs anything where the calculators have just been there."""
+        """Return both forces at the current positions. Calculators that have just evaluated them return stored results."""
         return self.atoms.get_forces(md=True), self._cheap_forces()
 
     def _cheap_forces(self) -> Array:
-        """Forces of the cheap calculator, constrained as those of the structure's own."""
+        """Return the forces of the cheap calculator, with the constraints of the structure applied."""
         accurate = self.atoms.calc
         self.atoms.calc = self.cheap
         try:
@@ -114,16 +114,16 @@ class MultipleTimeSteps(MolecularDynamics):
             self.atoms.calc = accurate
 
     def _kick(self, forces: Array, dt: float) -> None:
-        """Half a step of length `dt` for the momenta; RATTLE's velocity part where there are constraints."""
+        """Advance the momenta by half of `dt`; constraints apply the velocity part of RATTLE."""
         self.atoms.set_momenta(self.atoms.get_momenta() + 0.5 * dt * forces)
 
     def _inner_step(self, forces: Array) -> Array:
-        """A step of velocity Verlet with the cheap force; returns the force after it."""
+        """Make a step of velocity Verlet with the cheap force, and return the force after it."""
         atoms, dt = self.atoms, self.inner_dt
         momenta = atoms.get_momenta() + 0.5 * dt * forces
         before = atoms.get_positions()
         atoms.set_positions(before + dt * momenta / self.masses)
-        if atoms.constraints:  # the positions' part of RATTLE
+        if atoms.constraints:  # position part of RATTLE
             momenta = (atoms.get_positions() - before) * self.masses / dt
         atoms.set_momenta(momenta, apply_constraint=False)
         forces = self._cheap_forces()
@@ -132,16 +132,17 @@ class MultipleTimeSteps(MolecularDynamics):
 
 
 def truncated_calculator(calculator: Any, n_evaluations: int) -> MLFFCalculator:
-    """The calculator of the same potential cut off after a few evaluations, with the same parameters.
+    """Return a calculator with the same parameters for the same potential, truncated after a few evaluations of its map.
 
     Args:
-        calculator: an `MLFFCalculator` of one potential with a fixed point.
-        n_evaluations: see `mlff_calc.potential.truncated.truncate`.
+        calculator: `MLFFCalculator` of one potential with a fixed point.
+        n_evaluations: Number of evaluations, see `mlff_calc.potential.truncated.truncate`.
 
     Raises:
-        OptionError: another calculator, a committee, or a potential that cannot be truncated.
+        OptionError: The calculator is of another class or a committee, or its potential has no fixed point.
     """
-    from mlff_calc.calculators import MLFFCalculator  # here, for torch: dynamics with other calculators do without it
+    # imported here, since dynamics with other calculators need no torch
+    from mlff_calc.calculators import MLFFCalculator
     from mlff_calc.potential.fixed_point import FixedPointPotential
     from mlff_calc.potential.truncated import truncate
 

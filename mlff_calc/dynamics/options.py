@@ -1,4 +1,4 @@
-"""The options of a run, and what may change when it goes on."""
+"""The options of a run, and the check of those that may change when it is resumed."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from mlff_calc.errors import OptionError
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How long, and what is written when.
+    """Length, output and limits of a run.
+
+    The options `precision`, `compiled`, `skin_A` and `reuse` describe the calculator. They are only saved, so that a
+    resumed run can make the same calculator.
 
     Attributes:
-        steps: steps of the whole run, counted from its start; a resumed run makes the rest.
-        log_interval: steps between rows of the log.
-        traj_interval: steps between frames of the trajectory.
-        checkpoint_interval: steps between saved states; None saves one with every frame.
-        max_temperature_K: temperature at which the run stops as exploding; None means ten times the larger of the target
-            and 300 K.
-        threshold: the run stops where the committee's spread of a force, eV/Angstrom, passes this; None does not look.
-        potential: what computes the forces, by a name that tells it from others.
-        precision: the calculator's precision; like the next two only kept, so that a resumed run has the same.
-        compiled: whether the potential was compiled.
-        skin_A: skin of the neighbour list, Angstrom; None is the calculator's own choice.
-        reuse: what becomes of fixed points from step to step; kept for a resumed run as well.
-        velocities: "maxwell" draws new ones, "keep" takes those of the structure, without drift and (in open space) rotation
-            of the whole where the ensemble conserves them.
-        domain: what happens where the structure leaves the distances and numbers of neighbours of the training data:
-            "warn" says so once and in the report, "stop" ends the run with a saved frame, "off" does not look.
+        steps: Number of steps of the whole run, counted from its start; a resumed run makes the remaining ones.
+        log_interval: Steps between rows of the log.
+        traj_interval: Steps between frames of the trajectory.
+        checkpoint_interval: Steps between saved states; None saves one with every frame.
+        max_temperature_K: Temperature at which the run stops because it explodes; None means ten times the larger of the
+            target and 300 K.
+        threshold: Spread of a force in a committee, eV/Angstrom, above which the run stops; None means no limit.
+        potential: Identity of the potential, see `mlff_calc.dynamics.identity`.
+        precision: Precision of the calculator.
+        compiled: Whether the potential is compiled.
+        skin_A: Skin of the neighbour list, Angstrom; None is the default of the calculator.
+        reuse: Use of the fixed points of earlier steps.
+        velocities: Origin of the initial velocities: "maxwell" draws new ones; "keep" takes those of the structure, and
+            removes the drift and (without periodic directions) the rotation of the whole system where the ensemble
+            conserves them.
+        domain: Reaction to distances or numbers of neighbours outside the training data: "warn" warns once and in the
+            report, "stop" ends the run and saves the frame, "off" skips the check.
     """
 
     steps: int
@@ -74,30 +78,30 @@ class RunOptions:
         return self.checkpoint_interval or self.traj_interval
 
     def temperature_limit(self, target_K: float) -> float:
-        """The temperature at which the run stops, K."""
+        """Return the temperature at which the run stops, K."""
         return self.max_temperature_K or 10.0 * max(target_K, 300.0)
 
 
 _ADDED: dict[str, Any] = {"reuse": "auto", "respa": 1, "respa_evaluations": 2, "domain": "warn"}
-"""Options that runs saved by older versions lack, and what these did."""
+"""Options that are missing in runs saved by older versions, with the values that these versions used implicitly."""
 
 
 def to_dict(ensemble: EnsembleOptions, run: RunOptions) -> dict[str, Any]:
-    """All options by name, as a plain dict."""
+    """Return all options by name, as a plain dict."""
     return {**asdict(ensemble), **asdict(run)}
 
 
 def from_dict(options: dict[str, Any]) -> tuple[EnsembleOptions, RunOptions]:
-    """The two dataclasses from a plain dict.
+    """Return the two dataclasses from a plain dict.
 
     Args:
-        options: what `to_dict` gave.
+        options: Result of `to_dict`.
 
     Returns:
         Ensemble and run options.
 
     Raises:
-        OptionError: an option is missing or not known.
+        OptionError: An option is missing, unknown or of the wrong type.
     """
     options = {**_ADDED, **options}
     names = {field.name for field in fields(EnsembleOptions)} | {field.name for field in fields(RunOptions)}
@@ -118,7 +122,7 @@ _TYPES = {"int": int, "str": str, "bool": bool, "None": type(None)}
 
 
 def _is_of_type(value: object, written: str) -> bool:
-    """Whether a value fits an annotation such as `float | None`; a whole number is a float too, and `true` is neither."""
+    """Whether a value fits an annotation such as `float | None`. Integers fit `float`; booleans fit only `bool`."""
     names = written.split(" | ")
     if type(value) is int and abs(value) >= 1 << 60:
         return False
@@ -128,15 +132,15 @@ def _is_of_type(value: object, written: str) -> bool:
 
 
 def check_unchanged(saved: dict[str, Any], given: dict[str, Any], shown_as: Mapping[str, str] | None = None) -> None:
-    """Refuse options that differ from those a run was started with; only `steps` and `domain` may.
+    """Refuse options that differ from those of the start of a run; only `steps` and `domain` may differ.
 
     Args:
-        saved: the options the run was started with.
-        given: options given now, some or all.
-        shown_as: what an option is called in the error text; its own name where it is not there.
+        saved: Options with which the run was started.
+        given: Some or all options as they are given now.
+        shown_as: Names of options in the error text; an option that is missing here keeps its own name.
 
     Raises:
-        OptionError: names the first option that differs.
+        OptionError: Names the first option that differs.
     """
     saved = {**_ADDED, **saved}
     for name, value in given.items():
@@ -152,18 +156,18 @@ def check_unchanged(saved: dict[str, Any], given: dict[str, Any], shown_as: Mapp
 
 
 def with_steps(run: RunOptions, steps: int | None, step: int) -> RunOptions:
-    """The run options with a new total, which must not lie behind the step already reached.
+    """Return the run options with a new total number of steps, which must not be below the step already reached.
 
     Args:
-        run: the options.
-        steps: new total of steps; None keeps the old one.
-        step: steps already made.
+        run: Options.
+        steps: New total number of steps; None keeps the old one.
+        step: Number of steps already made.
 
     Returns:
         New options.
 
     Raises:
-        OptionError: the total is less than what has been made.
+        OptionError: The total is less than the number of steps already made.
     """
     if steps is None:
         return run

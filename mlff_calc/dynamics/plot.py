@@ -18,12 +18,12 @@ def plot_run(log: str | Path, n_atoms: int, target_K: float | None = None) -> by
     """Draw energies per atom, relative to their first values, and the temperature.
 
     Args:
-        log: the file `log.csv`.
-        n_atoms: number of atoms.
-        target_K: temperature of the thermostat, drawn as a line; None where there is none.
+        log: File `log.csv`.
+        n_atoms: Number of atoms.
+        target_K: Temperature of the thermostat, which is drawn as a line; None without a thermostat.
 
     Returns:
-        A PNG.
+        The content of a PNG file.
     """
     table = read_log(log)
     time_ps = table["time_ps"]

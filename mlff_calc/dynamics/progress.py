@@ -1,4 +1,4 @@
-"""A run as it goes: a live table with a progress bar on a terminal, a line now and then elsewhere."""
+"""Progress of a run: a live table with a progress bar on a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _COLUMNS = (
     ("ms/step", "ms_per_step", ".2f"),
 )
 _OF_NPT = (("p/GPa", "pressure_GPa", ".4f"), ("V/Å³", "volume_A3", ".2f"))
-_REFRESH_S = 0.2  # drawing takes milliseconds, so it must not follow every row
-_PLAIN_S = 5.0
+_REFRESH_S = 0.2  # seconds between drawings of the table, each of which takes milliseconds; smaller values slow the run
+_PLAIN_S = 5.0  # seconds between lines where there is no terminal; smaller values make longer logs
 
 
 def _cell(value: float, form: str) -> str:
@@ -34,18 +34,18 @@ def _cell(value: float, form: str) -> str:
 
 
 class RunProgress:
-    """Shows the rows of a run; call it with each row, inside a `with` block."""
+    """Display of the rows of a run. Call the object with each row, inside a `with` block."""
 
     def __init__(self, console: Console, *, title: str, start: int, steps: int, npt: bool = False, n_rows: int = 12) -> None:
-        """Nothing is shown before the `with` block.
+        """Prepare the display, which appears when the `with` block is entered.
 
         Args:
-            console: where to show; its `is_terminal` decides between table and lines.
-            title: what runs.
-            start: step at which this part of the run starts.
-            steps: steps of the whole run.
-            npt: show pressure and volume too.
-            n_rows: rows of the table.
+            console: Console for the output; a table is shown where it is a terminal, lines otherwise.
+            title: Description of the run.
+            start: Step at which this part of the run starts.
+            steps: Number of steps of the whole run.
+            npt: Whether to show pressure and volume.
+            n_rows: Number of rows of the table.
         """
         self._console = console
         self._columns = (*_COLUMNS[:-1], *(_OF_NPT if npt else ()), _COLUMNS[-1])
@@ -76,7 +76,7 @@ class RunProgress:
         return self
 
     def __call__(self, row: LogRow) -> None:
-        """Take a row, and show it when it is time."""
+        """Add a row, and refresh the display if enough time has passed."""
         self._last = row
         self._rows.append(row)
         self._progress.update(self._task, completed=row.step)

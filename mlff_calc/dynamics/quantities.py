@@ -1,4 +1,4 @@
-"""Texts with units, as people write them on a command line, to numbers."""
+"""Conversion of texts with units, such as those of a command line, to numbers."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def parse_time_fs(text: str, option: str = "time", default_unit: str | None = No
     """Read a time such as `2ps`, `500fs` or `0.1 ns`.
 
     Args:
-        text: number and unit (as, fs, ps, ns, us).
-        option: name of the option, for the error text.
-        default_unit: unit of a bare number; None refuses bare numbers.
+        text: Number and unit (as, fs, ps, ns, us).
+        option: Name of the option, for the error text.
+        default_unit: Unit of a bare number; None refuses bare numbers.
 
     Returns:
         The time in femtoseconds.
 
     Raises:
-        OptionError: no number, no unit or an unknown unit.
+        OptionError: The number or the unit is missing, or the unit is unknown.
     """
     return _parse(text, _TIMES_FS, default_unit, option)
 
@@ -59,14 +59,14 @@ def parse_pressure_GPa(text: str, option: str = "pressure") -> float:  # noqa: N
     """Read a pressure such as `1bar` or `0.5GPa`; a bare number is in GPa.
 
     Args:
-        text: number and unit (Pa, kPa, MPa, GPa, bar, kbar, atm).
-        option: name of the option, for the error text.
+        text: Number and unit (Pa, kPa, MPa, GPa, bar, kbar, atm).
+        option: Name of the option, for the error text.
 
     Returns:
         The pressure in GPa, compression positive.
 
     Raises:
-        OptionError: no number or an unknown unit.
+        OptionError: The number is missing, or the unit is unknown.
     """
     return _parse(text, _PRESSURES_GPA, "GPa", option)
 
@@ -75,15 +75,15 @@ def parse_steps(text: str, timestep_fs: float, option: str) -> int:
     """Read an interval as a number of steps (`40`) or as a time (`20fs`).
 
     Args:
-        text: an integer, or a time with a unit.
-        timestep_fs: length of a step, fs.
-        option: name of the option, for the error text.
+        text: An integer, or a time with a unit.
+        timestep_fs: Length of a step, fs.
+        option: Name of the option, for the error text.
 
     Returns:
         The number of steps, at least one.
 
     Raises:
-        OptionError: neither a positive integer nor a time of at least half a step.
+        OptionError: The text is neither a positive integer nor a time of at least half a step.
     """
     if re.fullmatch(r"\s*\d+\s*", text):
         steps = int(text)

@@ -1,4 +1,4 @@
-"""The state of a random generator as plain numbers, and a generator that goes on from it."""
+"""Conversion of the state of a random generator to plain numbers and back."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mlff_calc.errors import SimulationError
 
 
 def generator_state(rng: np.random.Generator) -> dict[str, Any]:
-    """The state of a random generator, as plain numbers."""
+    """Return the state of a random generator as plain numbers."""
     return dict(rng.bit_generator.state)
 
 
 def restore_generator(state: dict[str, Any]) -> np.random.Generator:
-    """A random generator that goes on where `generator_state` was taken (PCG64, numpy's default).
+    """Return a random generator that continues from a state of `generator_state` (PCG64, numpy's default).
 
     Raises:
-        SimulationError: the state is none of that generator.
+        SimulationError: The state is not one of that generator.
     """
     rng = np.random.default_rng()
     try:

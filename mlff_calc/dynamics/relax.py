@@ -1,4 +1,4 @@
-"""Relaxations of positions and cells on ASE's optimizers."""
+"""Relaxation of positions and cells by ASE's optimizers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class RelaxStep:
     """One step of a relaxation.
 
     Attributes:
-        step: steps taken so far.
-        energy: eV.
-        fmax: largest force on an atom, and with the cell on also its generalized force, eV/Angstrom. Convergence is
-            judged by it.
-        volume: Angstrom^3; NaN without a cell.
+        step: Number of steps made so far.
+        energy: Potential energy, eV.
+        fmax: Largest force on an atom, and where the cell is relaxed also the generalized force on it, eV/Angstrom.
+            Convergence is judged by this value.
+        volume: Volume of the cell, Angstrom^3; NaN without a cell.
     """
 
     step: int
@@ -42,12 +42,12 @@ class RelaxStep:
 
 @dataclass(frozen=True)
 class RelaxResult:
-    """How a relaxation ended.
+    """Outcome of a relaxation.
 
     Attributes:
-        converged: whether `fmax` was reached.
-        last: the last step.
-        target: the fmax asked for, eV/Angstrom.
+        converged: Whether the largest force fell to the target.
+        last: Last step.
+        target: Target of the largest force, eV/Angstrom.
     """
 
     converged: bool
@@ -66,27 +66,27 @@ def relax(
     trajectory: str | Path | None = None,
     on_step: Callable[[RelaxStep], None] | None = None,
 ) -> RelaxResult:
-    """Move the atoms, and the cell where asked for, downhill until no force is above `fmax`.
+    """Relax the positions, and optionally the cell, until no force is above `fmax`.
 
     Args:
-        atoms: with a calculator; changed in place, constraints are kept.
-        fmax: eV/Angstrom.
-        steps: how many steps at most.
-        optimizer: ``FIRE``, ``LBFGS`` or ``BFGS``, in any case.
-        cell: relax the cell as well (ASE's FrechetCellFilter).
-        pressure: GPa, positive compresses; only with `cell`.
-        trajectory: file for all steps, in ASE's trajectory format; an older one is replaced.
-        on_step: called with every step, the first (before anything moved) included.
+        atoms: Structure with a calculator, changed in place; its constraints are respected.
+        fmax: Target of the largest force, eV/Angstrom.
+        steps: Largest number of steps.
+        optimizer: Name of the optimizer, ``FIRE``, ``LBFGS`` or ``BFGS``, in upper or lower case.
+        cell: Whether to relax the cell as well (by ASE's FrechetCellFilter).
+        pressure: External pressure, GPa, compression positive; only with `cell`.
+        trajectory: File for all steps, in ASE's trajectory format; an older file is replaced.
+        on_step: Function that is called with every step, including step 0 before the first move.
 
     Returns:
-        Whether it converged, and the last step.
+        Whether the relaxation converged, and its last step.
 
     Raises:
-        OptionError: an option out of range, or a pressure without the cell.
-        StructureError: the cell of a structure that is not periodic in all directions was to be relaxed, no atoms, or
-            positions, cell or momenta that are not finite.
-        SimulationError: energy or forces are not finite, or the disk refuses a step (full, quota, file too large), with
-            the OSError as its cause; the steps before it are in the trajectory.
+        OptionError: An option is out of range, or a pressure is given without `cell`.
+        StructureError: The structure has no atoms, its positions, cell or momenta are not finite, or `cell` is set and the
+            structure is not periodic in all directions.
+        SimulationError: Energy or forces are not finite, or the disk refuses a step (full, quota, file too large), with
+            the OSError as the cause. The steps before it are in the trajectory.
     """
     if len(atoms) == 0:
         raise StructureError("the structure has no atoms, there is nothing to relax")
@@ -131,7 +131,7 @@ def relax(
 
 
 def _checked_options(fmax: float, steps: int, optimizer: str, cell: bool, pressure: float) -> type[Optimizer]:
-    """The optimizer's class, after all options were looked at."""
+    """Check all options, and return the class of the optimizer."""
     if not (np.isfinite(fmax) and fmax > 0.0):
         raise OptionError(f"fmax is {fmax} eV/Angstrom; give a positive number, 0.01 for example")
     if steps < 0:

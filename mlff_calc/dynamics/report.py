@@ -1,4 +1,4 @@
-"""One HTML page about a run that opens offline: settings, results, where the time went, a picture."""
+"""Report of a run: one HTML page that opens offline, with settings, results, timings and a plot."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def write_report(folder: str | Path, *, timing: Mapping[str, float] | None = Non
     """Write `energies.png` and `report.html` for the run in a folder.
 
     Args:
-        folder: output folder of a run.
-        timing: the calculator's times and counts by name (`calc.stats.as_dict()`), of the last part of the run.
-        stopped: why the run was stopped, where it was.
+        folder: Output folder of a run.
+        timing: Times and counts of the calculator by name (`calc.stats.as_dict()`), for the last part of the run.
+        stopped: Reason why the run was stopped; None where it was not.
 
     Returns:
         The path of the page.
 
     Raises:
-        SimulationError: the folder holds no run, or the disk refuses.
+        SimulationError: The folder holds no run, or the disk refuses.
     """
     from mlff_calc.version import __version__
 
@@ -68,7 +68,7 @@ def write_report(folder: str | Path, *, timing: Mapping[str, float] | None = Non
 
 
 def outside_text(state: RunState) -> str:
-    """Where the structure left the training data, as sentences; of a run that did."""
+    """Describe where the structure left the training data, in sentences; empty for a run that stayed inside."""
     found = state.outside
     if found is None:
         return ""
@@ -92,7 +92,7 @@ def _how_it_ended(state: RunState, steps: int, stopped: str | None) -> tuple[str
 
 
 def _results(numbers: Mapping[str, float], state: RunState) -> dict[str, Any]:
-    """The rows of the table of results: name with unit, value with error."""
+    """Return the rows of the table of results: names with units, values with errors."""
     rows: dict[str, Any] = {"simulated time (ps)": f"{numbers.get('time_ps', 0.0):g}"}
     for key, name, digits in (
         ("drift_meV_per_atom_ps", "drift of the conserved energy (meV/atom/ps)", 4),
@@ -109,14 +109,14 @@ def _results(numbers: Mapping[str, float], state: RunState) -> dict[str, Any]:
 
 
 def _looks(timing: Mapping[str, float] | None) -> dict[str, str]:
-    """How often the structure was held against the training data; earlier parts of the run are not counted."""
+    """Return how often the structure was compared with the training data in the last part of the run."""
     if not timing or not timing.get("n_looks"):
         return {}
     return {"outside the training data, last part of the run": f"{timing['n_outside']:g} of {timing['n_looks']:g} looks"}
 
 
 def _acting(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options without those that do nothing in this ensemble."""
+    """Return the options that have an effect in this ensemble."""
     idle = {name for name, ensembles in ACTS_IN.items() if options["ensemble"] not in ensembles}
     if options.get("respa", 1) == 1:
         idle |= {"respa", "respa_evaluations"}

@@ -1,4 +1,4 @@
-"""What a caller asks of a run, in words as people write them, and the options of the run made of it."""
+"""Conversion of the arguments of a caller, such as `time="2ps"`, to the options of a run."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ _NUMBERS = {"temperature", "friction", "max_temperature", "threshold", "skin"}
 
 
 def shown_names(spell: Spell) -> dict[str, str]:
-    """What fields are called in error texts.
+    """Return the names of fields in error texts.
 
     Args:
-        spell: the way the caller writes an argument's name.
+        spell: Function that writes the name of an argument the way the caller does.
     """
     shown = {field: spell(name) + (f" ({unit})" if unit else "") for name, (field, unit) in FIELDS.items()}
     return {**shown, "potential": "the potential"}
 
 
 def read_arguments(arguments: Mapping[str, Any], spell: Spell) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields that arguments set, and the intervals, whose unit is a step.
+    """Convert arguments to fields of the options. Intervals are returned apart, since their unit is a step.
 
     Args:
-        arguments: by name, None for those that were not given; times and pressures are numbers (fs, GPa) or texts.
-        spell: see `shown_names`.
+        arguments: Values by name, None for those that were not given; times and pressures are numbers (fs, GPa) or texts.
+        spell: Function that writes the name of an argument, see `shown_names`.
 
     Returns:
         Fields by name without the intervals, and the intervals by name as they were given.
 
     Raises:
-        OptionError: a text that is no time or no pressure, or something else than a number where one is needed.
+        OptionError: A text is not a time or a pressure, or a value that should be a number is not one.
     """
     given = {name: _plain(value) for name, value in arguments.items() if value is not None}
     for name in _NUMBERS & given.keys():
@@ -81,10 +81,10 @@ def read_arguments(arguments: Mapping[str, Any], spell: Spell) -> tuple[dict[str
 
 
 def ensemble_of(fields: Mapping[str, Any], spell: Spell) -> EnsembleOptions:
-    """The ensemble of a new run.
+    """Return the ensemble of a new run.
 
     Raises:
-        OptionError: an option that would not act in this ensemble.
+        OptionError: An option has no effect in this ensemble.
     """
     if "respa_evaluations" in fields and fields.get("respa", 1) == 1:
         raise OptionError(
@@ -105,17 +105,17 @@ def ensemble_of(fields: Mapping[str, Any], spell: Spell) -> EnsembleOptions:
 def counts_of(
     step_fs: float, intervals: Mapping[str, Any], steps: int | None, time: str | None, spell: Spell
 ) -> dict[str, int]:
-    """Steps of the run, where its length is given, and of its intervals.
+    """Return the numbers of steps of the intervals, and of the whole run where its length is given.
 
     Args:
-        step_fs: length of a step.
-        intervals: by name, numbers of steps or texts with a unit of time.
-        steps: length of the run in steps; it or `time` or neither.
-        time: length of the run, a text with a unit.
-        spell: see `shown_names`.
+        step_fs: Length of a step, fs.
+        intervals: Intervals by name, as numbers of steps or texts with a unit of time.
+        steps: Length of the run in steps; None where it is given by `time` or not at all.
+        time: Length of the run, a text with a unit.
+        spell: Function that writes the name of an argument, see `shown_names`.
 
     Raises:
-        OptionError: not a length, or less than one step.
+        OptionError: A value is not a length, or is less than one step.
     """
     counts = {name: parse_steps(str(value), step_fs, spell(name)) for name, value in intervals.items()}
     if steps is not None:
@@ -132,10 +132,10 @@ def counts_of(
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """A number of numpy as one of Python, which saved options hold; anything else as it is."""
+    """Return a numpy scalar as a Python number, as saved options need it; other values unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def step_of(saved: dict[str, Any]) -> float:
-    """Length of a step, fs, of a run that is saved."""
+    """Return the length of a step of a saved run, fs."""
     return from_dict(saved)[0].step_fs

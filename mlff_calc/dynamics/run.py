@@ -1,22 +1,22 @@
-"""Molecular dynamics that can be killed at any moment and goes on where it was.
+"""Molecular dynamics that can be killed at any moment and resumed.
 
 An output folder holds
 
-| file | what |
+| file | content |
 |---|---|
 | `trajectory.traj` | frames with positions, momenta, energy, forces; `info` has step and time_ps |
 | `log.csv` | one row per logged step, see `LogRow` |
 | `state.json` | the last saved state |
-| `state.synced.json` | a state some seconds older that is surely on the disk, for the day of a power cut |
-| `report.html`, `energies.png` | written when a run ends or stops |
-| `stopped.extxyz` | after an error: the structure at which the run stopped, and the last whole frame where that is another |
+| `state.synced.json` | a state some seconds older that has been flushed to the disk and so survives a power cut |
+| `report.html`, `energies.png` | report and plot, written when a run ends or stops |
+| `stopped.extxyz` | after an error: the structure at which the run stopped, and the last whole frame if it differs |
 
-A saved state holds the lengths of trajectory and log. Resuming cuts both back to them and makes the steps since then
-again: nothing is lost and nothing stands twice. On a CPU these steps come out the same to the last bit, wherever the run
-was cut, with a calculator that says by an attribute `history_free` that its results depend on the structure alone; those
-of this package do. In other calculators the order of sums may depend on when a neighbour list was built; a state holds
-their own state where they can give it (`get_state`, `set_state`), and without these they are reset at every saved state
-on the grid of `checkpoint_interval`, in the run that goes on just as in the run that is resumed.
+A saved state contains the lengths of trajectory and log. Resuming truncates both to these lengths and repeats the steps
+made since, so that no frame or row is lost or duplicated. On a CPU the repeated steps are identical bit by bit if the
+results of the calculator depend on the structure alone, which it declares by an attribute `history_free`; the calculators
+of this package do. In other calculators the order of sums may depend on when a neighbour list was built. Their state is
+saved and restored where they have `get_state` and `set_state`. Calculators without these methods are reset at every saved
+state on the grid of `checkpoint_interval`, both in a run that continues and in a run that is resumed.
 """
 
 from __future__ import annotations
@@ -70,16 +70,16 @@ Ending = Callable[["RunResult | SimulationError"], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
-        folder: where everything was written.
-        step: steps made in total.
-        steps: steps of the whole run.
-        completed: whether all steps were made.
-        interrupted: name of the signal that stopped the run, None where none did.
-        wall_s: seconds spent in steps, over all parts of the run.
-        outside: where the structure was outside the training data, None where it was not or nobody looked.
+        folder: Output folder.
+        step: Number of steps made in total.
+        steps: Number of steps of the whole run.
+        completed: Whether all steps were made.
+        interrupted: Name of the signal that stopped the run, None without one.
+        wall_s: Seconds spent in steps, over all parts of the run.
+        outside: Steps at which the structure was outside the training data; None where it was never found outside.
     """
 
     folder: Path
@@ -91,7 +91,7 @@ class RunResult:
     outside: Outside | None = None
 
     def outside_words(self) -> str:
-        """A sentence where the structure left the training data; empty where it did not."""
+        """Return a warning if the structure left the training data, otherwise an empty text."""
         return "" if self.outside is None else self.outside.words(self.step)
 
 
@@ -99,15 +99,15 @@ class MDRun:
     """One run in one folder; made by `start` or `resume`.
 
     Attributes:
-        folder: the output folder.
-        state: what would be saved now.
-        ensemble, options: what the run was started with.
-        atoms: the structure as it moves.
-        begun: whether `run` has touched the folder; a new run first tries its structure.
+        folder: Output folder.
+        state: Current state.
+        ensemble, options: Options with which the run was started.
+        atoms: Moving structure.
+        begun: Whether `run` has begun to write to the folder. A new run evaluates its structure before that.
     """
 
     def __init__(self, folder: Path, state: RunState, seen: FolderMark, *, fresh: bool) -> None:
-        """Use `start` or `resume`; `seen` is what the folder held before it was read."""
+        """Use `start` or `resume`; `seen` is the mark of the folder before it was read."""
         self.folder = folder
         self.state = state
         self.ensemble, self.options = from_dict(state.options)
@@ -129,18 +129,18 @@ class MDRun:
         """Prepare a new run; nothing is written before `run`.
 
         Args:
-            atoms: the structure with its calculator; it is copied and stays as it is.
-            folder: output folder, made where there is none.
-            ensemble: what is held constant.
-            options: how long, and what is written when.
-            overwrite: replace a run that is already there.
-            seen: what the folder held when the user's wish to replace it was checked (`refuse_other_run`); None looks now.
+            atoms: Structure with its calculator. The structure is copied and not changed.
+            folder: Output folder, which is created if necessary.
+            ensemble: Ensemble with its parameters.
+            options: Length, output and limits of the run.
+            overwrite: Whether to replace a run in the folder.
+            seen: Mark of the folder from an earlier call of `refuse_other_run`; None checks the folder now.
 
         Returns:
             The run.
 
         Raises:
-            OptionError: the folder holds a run already, or the structure does not fit the ensemble.
+            OptionError: The folder already holds a run, or the structure does not fit the ensemble.
         """
         folder = Path(folder)
         seen = refuse_other_run(folder, overwrite=overwrite) if seen is None else seen
@@ -171,21 +171,22 @@ class MDRun:
     def resume(
         cls, folder: str | Path, calculator: Any, *, steps: int | None = None, seen: FolderMark | None = None, **given: Any
     ) -> MDRun:
-        """Prepare to go on with a run.
+        """Prepare to continue a run.
 
         Args:
-            folder: its output folder.
-            calculator: an ASE calculator, made like the one the run was started with.
-            steps: new total of steps, counted from the start of the run; None keeps the old one.
-            seen: what the folder held when the state was read that the calculator was made by (`look`); None looks now.
-            **given: options to compare with those of the run, which may not change; `domain` may.
+            folder: Output folder of the run.
+            calculator: ASE calculator, made with the same options as the one the run was started with.
+            steps: New total number of steps, counted from the start of the run; None keeps the old one.
+            seen: Mark of the folder (`look`) from the moment at which the options for the calculator were read; None takes
+                it now.
+            **given: Options to compare with those of the run. They must be equal, except for `domain`.
 
         Returns:
             The run.
 
         Raises:
-            SimulationError: the folder has no state, or a damaged one.
-            OptionError: an option differs from that of the run.
+            SimulationError: The folder has no saved state, or a damaged one.
+            OptionError: An option differs from that of the run.
         """
         folder = Path(folder)
         if not has_state(folder):
@@ -196,7 +197,7 @@ class MDRun:
         try:
             state = load_newest(folder)
         except SimulationError:
-            refuse_changed(folder, seen)  # another run is just replacing what was to be read
+            refuse_changed(folder, seen)  # reports another run that is replacing this state at the moment
             raise
         check_unchanged(state.options, given)
         _, options = from_dict(state.options)
@@ -208,27 +209,27 @@ class MDRun:
         return cls(folder, state, seen, fresh=False)
 
     def run(self, listener: Listener | None = None, *, ending: Ending | None = None) -> RunResult:
-        """Make the steps that are left, write everything, and say how it ended.
+        """Make the remaining steps, and write trajectory, log and states.
 
-        A new run evaluates its structure before anything is written, and before an older run is replaced. SIGINT and SIGTERM
-        end the run after the present step with a saved state; the result names the signal.
+        A new run evaluates its structure before it writes anything and before it replaces an older run. SIGINT and SIGTERM
+        end the run after the current step with a saved state, and the result names the signal.
 
         Args:
-            listener: called with every row of the log.
-            ending: called with how the run ended, or with the error that stopped it, while the folder is still held: what
-                it reads there is of this run, and what it writes there no other run can meet. It is not called where the
-                folder was moved, deleted or replaced.
+            listener: Function that is called with every row of the log.
+            ending: Function that is called with the outcome of the run, or with the error that stopped it, while the
+                folder is still locked. It can therefore read and write there without interference by other runs. It is not
+                called if the folder was moved, deleted or replaced.
 
         Returns:
-            How the run ended.
+            The outcome of the run.
 
         Raises:
-            SimulationError: values that are not finite, exploding temperature, a threshold passed, a structure outside the
-                training data where the option `domain` stops there, a full disk. The last saved state stays, and
-                `stopped.extxyz` holds the structure; where a new run fails on its structure as given, the folder stays as it
-                was. The folder is another process's, another run has written there since this one was prepared, or it was
-                moved or deleted during the run.
-            OptionError: the ensemble, the threshold or `domain` needs what the calculator does not give.
+            SimulationError: The run was stopped: by values that are not finite, an exploding temperature, a threshold, a
+                structure outside the training data with `domain="stop"`, or a full disk. The last saved state is kept, and
+                `stopped.extxyz` holds the structure. If the initial structure of a new run fails, the folder is unchanged.
+                This error is also raised if another process runs in the folder, if another run has written there since
+                this one was prepared, or if the folder was moved or deleted during the run.
+            OptionError: The ensemble, the threshold or `domain` needs a quantity that the calculator does not compute.
         """
         loop = StepLoop(self.folder, self.state, fresh=self._fresh, listener=listener)
         with loop.guard.listening():
@@ -245,7 +246,7 @@ class MDRun:
             refuse_changed(self.folder, self._seen)
             self.begun = True
             stack.callback(self._look_again)
-            for left in leftovers(self.folder, OWN_FILES):  # of a process that was killed while it wrote
+            for left in leftovers(self.folder, OWN_FILES):  # temporary files of a process that was killed while writing
                 left.unlink(missing_ok=True)
             if self._fresh:
                 self._clear()
@@ -274,10 +275,10 @@ class MDRun:
         return result
 
     def _look_again(self) -> None:
-        """What this run itself has written is no other run's."""
+        """Take a new mark of the folder, so that the files this run has written do not count as changes by another run."""
         self._seen = look(self.folder)
 
     def _clear(self) -> None:
-        """Remove what an earlier run left, its states before its frames, so that nothing left over looks like a run."""
+        """Remove the files of an earlier run, states before frames, so that remains are never mistaken for a run."""
         for name in OWN_FILES:
             (self.folder / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A straight line through points that come one by one."""
+"""Linear fit that is updated point by point."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 @dataclass
 class RunningFit:
-    """Straight line through (time, energy) points that come one by one, kept as means and sums about them.
+    """Linear fit to points (time, energy) that are added one at a time, stored as means and centred sums.
 
-    Welford's update: means and centred sums change with each point, so nothing cancels in long runs.
+    Means and centred sums are updated with each point by Welford's method, which avoids cancellation in long runs.
 
     Attributes:
-        n: number of points.
-        mean_t: mean time, ps.
-        mean_e: mean energy, eV.
-        s_tt: sum of squared deviations of time.
-        s_te: sum of products of the deviations.
+        n: Number of points.
+        mean_t: Mean time, ps.
+        mean_e: Mean energy, eV.
+        s_tt: Sum of squared deviations of the time, ps^2.
+        s_te: Sum of products of the deviations of time and energy, ps eV.
     """
 
     n: int = 0
@@ -36,5 +36,5 @@ class RunningFit:
         self.s_te += dt * (e - self.mean_e)
 
     def slope(self) -> float:
-        """Slope; NaN with fewer than two points."""
+        """Return the slope, eV/ps; NaN with fewer than two points."""
         return self.s_te / self.s_tt if self.n > 1 and self.s_tt > 0.0 else math.nan

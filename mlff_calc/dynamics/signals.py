@@ -1,4 +1,4 @@
-"""Ctrl-C and the scheduler's SIGTERM as a request to stop after the present step."""
+"""Handling of Ctrl-C and SIGTERM as a request to stop after the current step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _WATCHED = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """While open, remembers a signal instead of dying of it; a second Ctrl-C interrupts at once.
+    """Inside its `with` block, SIGINT and SIGTERM are recorded and do not end the process. A second Ctrl-C does.
 
-    Outside the main thread Python delivers no signals, and this does nothing.
+    Python delivers signals only to the main thread; in other threads this class has no effect.
     """
 
     def __init__(self) -> None:
-        """Nothing is watched before the `with` block."""
+        """Prepare the request; signals are recorded once the `with` block is entered."""
         self.received: str | None = None
         self._previous: dict[signal.Signals, Any] = {}
 

@@ -1,4 +1,4 @@
-"""The state of a run: all that is needed to go on as if nothing had happened."""
+"""The state of a run: all data needed to resume it."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from mlff_calc.errors import SimulationError
 
 FORMAT_VERSION = 1
 MOST = 1 << 60
-"""No count of a run is as large."""
+"""Upper bound of the counts in a valid state. Larger values are taken as damage."""
 
 
 @dataclass
 class RunState:
-    """Everything about a run between two steps.
+    """State of a run between two steps.
 
     Attributes:
-        step: steps made.
-        wall_s: seconds spent in steps, over all parts of the run.
-        atoms: the structure with momenta, cell, constraints.
-        options: the run's options by name.
-        internals: the integrator's own variables.
-        rng: state of the random numbers.
-        n_free: degrees of freedom that carry the temperature, counted once at the start; None in states of versions that
-            did not save it.
-        calculator: the calculator's own state, where it has one (`get_state`).
-        fit: the running drift.
-        trajectory: where the trajectory file stood.
-        log_size: where the log file stood, bytes.
-        outside: where the structure was outside the training data, None where it was not or nobody looked.
-        run: a random name of the run, made at its start; states of versions that did not save it get one when it goes on.
+        step: Number of steps made.
+        wall_s: Seconds spent in steps, over all parts of the run.
+        atoms: Structure with momenta, cell and constraints.
+        options: Options of the run by name.
+        internals: Variables of the integrator.
+        rng: State of the random numbers.
+        n_free: Number of degrees of freedom that carry kinetic energy, counted once at the start; None in states of
+            versions that did not save it.
+        calculator: State of the calculator, where it has one (`get_state`).
+        fit: Linear fit of the conserved energy, for the drift.
+        trajectory: Length of the trajectory.
+        log_size: Length of the log, bytes.
+        outside: Steps at which the structure was outside the training data; None where it was never found outside.
+        run: Random name of the run, made at its start. A run of a version that did not save it gets one when it is resumed.
     """
 
     atoms: Atoms
@@ -64,7 +64,15 @@ class RunState:
     run: str = field(default_factory=lambda: uuid4().hex)
 
     def save(self, path: Path, *, sync: bool = True) -> None:
-        """Write the state atomically; `sync` waits for the disk. Raises SimulationError where the disk refuses."""
+        """Write the state atomically.
+
+        Args:
+            path: File to write.
+            sync: Whether to wait until the state is on the disk.
+
+        Raises:
+            SimulationError: The disk refuses.
+        """
         content = {
             "format_version": FORMAT_VERSION,
             "step": self.step,
@@ -85,7 +93,7 @@ class RunState:
 
 
 def _plain_atoms(atoms: Atoms) -> dict[str, Any]:
-    """The structure as a dict of arrays; what cannot be written as JSON in its `info` is left out."""
+    """Return the structure as a dict of arrays, without entries of `info` that cannot be written as JSON."""
     plain = atoms.todict()
     info = {}
     for key, value in atoms.info.items():
@@ -102,12 +110,12 @@ _SEAL = re.compile(r', "sha256": "([0-9a-f]{64})"\}$')
 
 
 def _sealed(text: str) -> str:
-    """JSON text of a mapping with the SHA-256 of that text as its last entry: one write holds both."""
+    """Add the SHA-256 of a JSON object to its text as the last entry, so that one write stores both."""
     return f'{text[:-1]}, "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"}}'
 
 
 def _check_seal(text: str) -> None:
-    """Raise a ValueError where text does not match the SHA-256 at its end; states of older versions have none."""
+    """Raise a ValueError where the text does not match the SHA-256 at its end; states of older versions have none."""
     seal = _SEAL.search(text[-90:])
     if seal is None:
         return
@@ -120,13 +128,13 @@ def load_state(path: Path) -> RunState:
     """Read a saved state.
 
     Args:
-        path: the file `state.json`.
+        path: File `state.json`.
 
     Returns:
         The state.
 
     Raises:
-        SimulationError: the file is missing, damaged or of another version.
+        SimulationError: The file is missing, damaged or of another version.
     """
     try:
         text = read_text(path, SimulationError, limit=4096 * MEBI)
@@ -161,14 +169,14 @@ def load_state(path: Path) -> RunState:
             outside=None if content.get("outside") is None else Outside(**content["outside"]),
             run=str(content.get("run") or uuid4().hex),
         )
-    except Exception as error:  # what ASE raises while it makes objects of a damaged text is of many kinds
+    except Exception as error:  # ASE raises errors of many types when it decodes a damaged text
         said = shorten(f"{type(error).__name__}: {error}", 300)
         reason = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be read ({said})"
         raise SimulationError(f"{path} {reason}: it is damaged. Start over with --overwrite.") from error
 
 
 def _check_keys(content: dict[str, Any], *, sealed: bool) -> None:
-    """Raise a ValueError for entries that no state has, and for a checksum that is none: both may have been one before."""
+    """Raise a ValueError for unknown entries and for a malformed checksum; either may be a damaged valid entry."""
     known = {one.name for one in fields(RunState)} | {"format_version"}
     odd = sorted(content.keys() - known - ({"sha256"} if sealed or content.get("sha256") is None else set()))
     if odd:
@@ -176,10 +184,10 @@ def _check_keys(content: dict[str, Any], *, sealed: bool) -> None:
 
 
 def _check_kinds(content: dict[str, Any]) -> None:
-    """Refuse values of another kind than a state holds.
+    """Refuse values of the wrong type.
 
     Raises:
-        TypeError: names the entry and what it holds.
+        TypeError: Names the entry and its value.
     """
     kinds: dict[str, tuple[type, ...]] = {"options": (dict,), "internals": (dict,), "rng": (dict,), "fit": (dict,)}
     kinds |= {"step": (int,), "log_size": (int,), "wall_s": (int, float), "trajectory": (dict,)}
@@ -209,7 +217,7 @@ def _check_kinds(content: dict[str, Any]) -> None:
 
 
 def _finite_atoms(atoms: Atoms) -> Atoms:
-    """The structure; a ValueError where it holds what no run saves."""
+    """Return the structure, or raise a ValueError where it contains values that no run saves."""
     for name, array in (("positions", atoms.positions), ("cell", atoms.cell.array), ("momenta", atoms.get_momenta())):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} are not finite")

@@ -1,4 +1,4 @@
-"""What is left of a run that broke down: its last whole frame, and the structure at its end where that is finite."""
+"""Structures saved from a run that failed: its last whole frame, and the structure at its end if that is finite."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mlff_calc.dynamics.files import write_atomically
 
 
 class LastWhole:
-    """Keeps the last frame of which everything was finite; a few copies a step."""
+    """The last frame in which all values were finite. Keeping it costs a few copies of arrays per step."""
 
     def __init__(self, atoms: Atoms) -> None:
-        """Nothing is kept before `keep`.
+        """Start without a frame.
 
         Args:
-            atoms: the structure that moves.
+            atoms: Moving structure.
         """
         self._atoms = atoms
         self._kept: dict[str, Any] | None = None
 
     def keep(self, results: dict[str, Any], info: dict[str, float]) -> None:
-        """Take the present frame, which is known to be finite.
+        """Keep the current frame, which the caller knows to be finite.
 
         Args:
-            results: the calculator's results for it.
-            info: its step and time.
+            results: Results of the calculator for this frame.
+            info: Step and time of this frame.
         """
         atoms, forces = self._atoms, results.get("forces")
         self._kept = {
@@ -44,19 +44,19 @@ class LastWhole:
         }
 
     def save(self, path: Path, info: dict[str, float]) -> str:
-        """Write what is finite: the present structure last, and before it the last whole frame where they differ.
+        """Write the finite structures: the last whole frame, and after it the current structure if that differs.
 
-        Velocities that are not finite are left out, and energy and forces are those of the last whole frame only.
+        Velocities that are not finite are left out. Only the last whole frame has energy and forces.
 
         Args:
-            path: an extended xyz file.
-            info: step and time of the present structure.
+            path: Extended xyz file to write.
+            info: Step and time of the current structure.
 
         Returns:
-            A sentence that says what is where.
+            A sentence that names the structures and the file.
 
         Raises:
-            SimulationError: the disk refuses.
+            SimulationError: The disk refuses.
         """
         frames, said = [], []
         present = self._present(info)

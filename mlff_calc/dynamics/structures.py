@@ -1,4 +1,4 @@
-"""The structure that a run or a relaxation starts from: a file, a molecule by name, or a potential's example."""
+"""Initial structures of runs and relaxations: files, molecules by name, and the examples of potentials."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mlff_calc.graph.masses import with_named_masses
 from mlff_calc.near import nearest
 
 EXAMPLES = ("example.extxyz", "structure.xyz")
-"""Names of a potential's example structure in its folder, the first that is there."""
+"""File names of the example structure in the folder of a potential; the first that exists is used."""
 
 
 def read_structure(path: Path, *, frame: int = -1, masses: bool = False) -> Atoms:
-    """A frame of a file.
+    """Read a frame of a file.
 
     Args:
-        path: any file that ASE reads.
-        frame: number of the frame, from the end where negative.
-        masses: the atoms are going to move by their masses, so that those of a column `mass` or the like are taken.
+        path: File in any format that ASE reads.
+        frame: Number of the frame; negative numbers count from the end.
+        masses: Whether to use the masses of a column such as `mass`, which dynamics need.
 
     Raises:
-        StructureError: no such file (the nearest name is given), or not readable, no atoms in it, or masses (where asked
-            for) that are none in amu.
+        StructureError: The file does not exist (the text gives the nearest name), cannot be read or has no atoms, or its
+            masses are not valid in amu.
     """
     if not path.exists():
         near = near_path(path)
@@ -36,7 +36,7 @@ def read_structure(path: Path, *, frame: int = -1, masses: bool = False) -> Atom
         atoms = read_frame(path, frame)
     except DatasetError as error:
         raise StructureError(str(error)) from error
-    except Exception as error:  # readers of some seventy formats raise whatever they like
+    except Exception as error:  # ASE's readers of some seventy formats raise errors of any type
         raise StructureError(
             f"ASE cannot read {path} ({type(error).__name__}: {error}). Check the file, and that its suffix fits its format."
         ) from error
@@ -46,7 +46,7 @@ def read_structure(path: Path, *, frame: int = -1, masses: bool = False) -> Atom
 
 
 def near_path(path: Path) -> Path | None:
-    """The file whose name is nearest, in the folder of the path and spelled from where the path is; None for none."""
+    """Return the path of the file with the most similar name in the same folder; None where there is none."""
     if not path.parent.is_dir():
         return None
     names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
@@ -55,14 +55,14 @@ def near_path(path: Path) -> Path | None:
 
 
 def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure") -> Atoms:
-    """Atoms that are going to move: as they are, read from a file, or a molecule of ASE's g2 set.
+    """Return the initial structure: the given atoms, the content of a file, or a molecule of ASE's g2 set.
 
     Args:
-        structure: atoms, the path of a file that ASE reads (its last frame), or the name of a molecule.
-        shown: name of the option, for the error text.
+        structure: Atoms, the path of a file that ASE reads (its last frame), or the name of a molecule.
+        shown: Name of the option, for the error text.
 
     Raises:
-        StructureError: neither a file nor a molecule, see also `read_structure`.
+        StructureError: There is no such file and no such molecule; see also `read_structure`.
     """
     if isinstance(structure, Atoms):
         return structure
@@ -80,14 +80,15 @@ def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure
 
 
 def example_of(potential: str | Path, *, shown: str = "structure") -> Atoms:
-    """The example structure that lies beside a potential's weights.
+    """Read the example structure in the folder of a potential.
 
     Args:
-        potential: name of a potential that ships, or a folder.
-        shown: name of the option that gives another structure, for the error text.
+        potential: Name of a shipped potential, or a folder.
+        shown: Name of the option that gives another structure, for the error text.
 
     Raises:
-        StructureError: there is none. PotentialFileError: no such potential.
+        StructureError: The potential has no example structure.
+        PotentialFileError: The potential does not exist.
     """
     from mlff_calc.export.opening import is_exported
     from mlff_calc.potential import find_potential

@@ -1,4 +1,4 @@
-"""The numbers of a run, from its log."""
+"""Averages of a run, computed from its log."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 from mlff_calc.dynamics.log import read_log
 from mlff_calc.dynamics.observables.statistics import mean_with_error
 
-_EQUILIBRATION = 0.2  # share of the rows left out of averages
+_EQUILIBRATION = 0.2  # fraction of the rows left out of averages; a larger value removes more of the equilibration
 
 
 def summarize(log: str | Path) -> dict[str, float]:
-    """Averages of a run.
+    """Compute averages of a run.
 
-    The first fifth of the rows is left out of averages as equilibration, not of the drift. Errors are standard errors from
-    block averages, so that correlated rows do not count as independent.
+    The averages leave out the first fifth of the rows as equilibration; the drift uses all rows. Errors are standard errors
+    from block averages, which account for the correlation of rows.
 
     Args:
-        log: the file `log.csv`.
+        log: File `log.csv`.
 
     Returns:
-        Numbers by name, the unit part of the name: temperature_K and its error, drift, ms_per_step (median), and where the
-        run has them pressure_GPa, volume_A3 with errors.
+        Numbers by names with units: temperature_K with its error, drift, ms_per_step (the median), and if the run has them
+        pressure_GPa and volume_A3 with their errors.
     """
     table = read_log(log)
     n_rows = len(table["step"])

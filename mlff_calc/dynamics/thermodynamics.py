@@ -1,4 +1,4 @@
-"""Kinetic energy, temperature and pressure of a structure that moves."""
+"""Kinetic energy, temperature and pressure of a moving structure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Thermodynamics:
     """Instantaneous quantities of one structure.
 
     Args:
-        atoms: the structure with momenta and a calculator; masses stay what they are.
-        n_free: degrees of freedom.
+        atoms: Structure with momenta and a calculator, whose masses do not change.
+        n_free: Number of degrees of freedom that carry kinetic energy.
     """
 
     def __init__(self, atoms: Atoms, n_free: int) -> None:
@@ -21,19 +21,19 @@ class Thermodynamics:
         self._inverse_masses = 1.0 / atoms.get_masses()[:, None]
 
     def kinetic(self) -> float:
-        """Kinetic energy, eV."""
+        """Return the kinetic energy, eV."""
         momenta = self._atoms.arrays["momenta"]
         return 0.5 * float(np.sum(momenta * momenta * self._inverse_masses))
 
     def temperature(self, kinetic: float) -> float:
-        """Temperature, K, at a kinetic energy, eV."""
+        """Return the temperature, K, for a kinetic energy in eV."""
         return 2.0 * kinetic / (self._n_free * units.kB)
 
     def pressure(self, kinetic: float) -> float:
-        """Pressure with the ideal-gas part, GPa; NaN where the calculator has computed no stress for itself.
+        """Return the pressure including the ideal-gas part, GPa; NaN if the calculator's results contain no stress.
 
         Args:
-            kinetic: kinetic energy, eV.
+            kinetic: Kinetic energy, eV.
         """
         atoms = self._atoms
         stress = getattr(atoms.calc, "results", {}).get("stress")

@@ -1,7 +1,7 @@
-"""The trajectory of a run: ASE's binary .traj, appended to and cut back by whole frames.
+"""The trajectory of a run: a file in ASE's binary format .traj, extended and truncated by whole frames.
 
-The format suits a run that may be killed: a frame's data are written first and the count of frames in the header last, so
-`ase.io.read` finds whole frames at every moment. Positions and momenta are stored as doubles.
+The format suits a run that may be killed: the data of a frame are written first, and the number of frames in the header
+last, so that `ase.io.read` finds only whole frames at any moment. Positions and momenta are stored as doubles.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ _STORED_RESULTS = ("energy", "forces", "stress")
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in the trajectory to cut back to: number of frames, bytes, and where the table of offsets stands."""
+    """Length of a trajectory, to which it can be truncated.
+
+    Attributes:
+        n_frames: Number of frames.
+        size: Length of the file, bytes.
+        table: Position of the table of offsets in the file, bytes.
+    """
 
     n_frames: int
     size: int
@@ -40,18 +46,18 @@ EMPTY = Mark(n_frames=0, size=0, table=0)
 
 
 class TrajectoryFile:
-    """Appends frames to a .traj file."""
+    """A .traj file to which frames are appended."""
 
     def __init__(self, path: Path, mark: Mark = EMPTY, *, cure: str = RESUME) -> None:
-        """Open the file and drop every frame after the mark.
+        """Open the file and remove all frames after the mark.
 
         Args:
-            path: the file.
-            mark: where to go on; `EMPTY` starts a new file.
-            cure: what the error of a refused write advises.
+            path: Path of the file.
+            mark: Length to which the file is truncated; `EMPTY` starts a new file.
+            cure: Advice in the error for a refused write.
 
         Raises:
-            SimulationError: the file is shorter than the mark says, or cannot be written.
+            SimulationError: The file is shorter than the mark, or cannot be written.
         """
         self.path, self._cure = path, cure
         try:
@@ -61,7 +67,7 @@ class TrajectoryFile:
             raise write_failure(path, error, cure=cure) from error
         except SimulationError:
             raise
-        except Exception as error:  # ASE asserts, and trips over whatever stands in a damaged file
+        except Exception as error:  # ASE raises AssertionError and errors of other types on a damaged file
             raise _damaged(path) from error
         self.mark = mark
         self._reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -70,12 +76,12 @@ class TrajectoryFile:
         """Append a frame with its results.
 
         Args:
-            atoms: the structure, with momenta.
-            results: a calculator's results; energy, forces and stress are stored.
-            info: numbers to store in the frame's `info`, such as the step.
+            atoms: Structure with momenta.
+            results: Results of a calculator, of which energy, forces and stress are stored.
+            info: Numbers to store in the `info` of the frame, such as the step.
 
         Raises:
-            SimulationError: the disk refuses; the file holds the frames it held before.
+            SimulationError: The disk refuses. The file then holds the same frames as before.
         """
         frame = atoms.copy()
         frame.info.update(info)
@@ -92,7 +98,7 @@ class TrajectoryFile:
         return Mark(int(backend.nitems), os.fstat(backend.fd.fileno()).st_size, int(backend.pos0))
 
     def _abandon(self) -> None:
-        """Close after a failed write, and cut off what there is of the frame."""
+        """Close the file after a failed write, and remove the incomplete frame."""
         with contextlib.suppress(OSError):
             self._writer.backend.fd.close()
         with contextlib.suppress(OSError, SimulationError):
@@ -103,10 +109,10 @@ class TrajectoryFile:
         return same_file(self.path, self._reader)
 
     def rescue(self, path: Path) -> None:
-        """Write all whole frames of the open file to another path, atomically; the open file may be deleted by now.
+        """Copy all whole frames of the open file, which may have been deleted, to another path atomically.
 
         Raises:
-            SimulationError: the disk refuses.
+            SimulationError: The disk refuses.
         """
         copy_atomically(self._reader, self.mark.size, path)
 
@@ -124,11 +130,11 @@ class TrajectoryFile:
 
 
 def count_frames(path: Path) -> int:
-    """Number of frames that a trajectory says it holds; 0 where there is none, or an empty file.
+    """Return the number of frames in the header of a trajectory; 0 for a missing or empty file.
 
     Raises:
-        SimulationError: the file is no trajectory.
-        OSError: it cannot be read.
+        SimulationError: The file is not a trajectory.
+        OSError: The file cannot be read.
     """
     if not path.exists():
         return 0
@@ -163,7 +169,7 @@ def _cut(path: Path, mark: Mark) -> None:
         head = file.read(_HEAD)
         n_frames, _ = struct.unpack("<qq", head[_COUNT_OFFSET:]) if len(head) == _HEAD else (-1, 0)
         if not head.startswith(_MAGIC) or mark.n_frames > n_frames or not len(head) <= mark.table < mark.size:
-            raise _damaged(path)  # before it is written to
+            raise _damaged(path)  # raised before anything is written
         file.seek(_COUNT_OFFSET)
         file.write(struct.pack("<qq", mark.n_frames, mark.table))
         file.flush()

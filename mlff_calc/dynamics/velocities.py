@@ -1,4 +1,4 @@
-"""Initial velocities, and how many degrees of freedom carry the temperature."""
+"""Initial velocities, and the number of degrees of freedom that carry kinetic energy."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from mlff_calc.errors import OptionError
 
 logger = logging.getLogger(__name__)
 
-_LINEAR = 1e-6  # smallest moment of inertia over the largest, below which nothing can turn about that axis
-_PASSES = 1e-6  # relative change of a motion by a constraint, below which it passes
-_AT_REST = 1e-9  # share of the kinetic energy, below which the motion of the whole is rounding
+_LINEAR = 1e-6  # ratio of smallest and largest moment of inertia below which a body counts as linear; larger: more do
+_PASSES = 1e-6  # relative change by a constraint below which a motion counts as free; larger: more motions do
+_AT_REST = 1e-9  # fraction of the kinetic energy below which overall motion counts as rounding; larger: more is kept
 
 
 def removed_degrees_of_freedom(atoms: Atoms, *, conserves_momentum: bool) -> int:
-    """How many of the 3N degrees of freedom never move.
+    """Count the degrees of freedom, out of 3N, that carry no kinetic energy.
 
-    Dynamics that conserve momentum, started with none, keep the centre of mass at rest (3), and a molecule in open space
-    does not turn either (3, or 2 for two atoms, which have no rotation about their axis). A thermostat that kicks single
-    atoms (Langevin) moves them all.
+    Dynamics that conserve momentum and start at rest keep the centre of mass at rest, which removes 3 degrees of freedom. A
+    molecule without periodic directions does not rotate either, which removes 3 more (2 for two atoms, which have no
+    rotation about their axis). A thermostat that kicks individual atoms (Langevin) moves all degrees of freedom.
 
-    The number does not depend on the momentary geometry, so that it is one number for a whole run. Three or more atoms
-    that happen to stand on a line lose 3 rotations like any others: they bend at once, and as there is no angular
-    momentum about the axis either, the bending starts, and stays, without circling. In CO2 it stays in one plane, where
-    6 velocities less 2 of drift and 1 of rotation leave 3 = 3N - 6. (That a linear molecule has 3N - 5 vibrations is no
-    contradiction: the two directions of a bend are two vibrations, of which the angular momentum ties one down.)
+    The count does not depend on the current geometry, so it is the same during the whole run. Three or more atoms that
+    happen to lie on a line also lose 3 rotations. Such a molecule bends at once. Its angular momentum about the axis is
+    zero as well, so the bending motion does not circle about the axis. CO2, for example, stays in one plane, in which 6
+    velocities minus 2 for drift and 1 for rotation leave 3 = 3N - 6. This does not contradict the 3N - 5 vibrations of a
+    linear molecule: the two directions of a bend count as two vibrations, and the conserved angular momentum fixes one.
 
-    Constraints remove what they hold. Beside it, the motion of the whole counts as removed where they let it pass, as bonds
-    of fixed length do and fixed atoms do not (see `free_motion`).
+    Constraints remove the degrees of freedom that they hold. In addition, overall translation and rotation count as removed
+    if the constraints allow them, as bonds of fixed length do and fixed atoms do not (see `free_motion`).
 
     Args:
-        atoms: the structure.
-        conserves_momentum: whether the integrator conserves momentum.
+        atoms: Structure with its constraints.
+        conserves_momentum: Whether the integrator conserves momentum.
 
     Returns:
-        The number removed, at most 3N - 1.
+        The number of removed degrees of freedom, at most 3N - 1.
     """
     n_all = 3 * len(atoms)
     held = n_all - atoms.get_number_of_degrees_of_freedom() if atoms.constraints else 0
@@ -51,26 +51,27 @@ def removed_degrees_of_freedom(atoms: Atoms, *, conserves_momentum: bool) -> int
 
 
 def degrees_of_freedom(atoms: Atoms, *, conserves_momentum: bool) -> int:
-    """Number of degrees of freedom that carry kinetic energy: T = 2 E_kin / (k_B * this number)."""
+    """Return the number of degrees of freedom that carry kinetic energy, so that T = 2 E_kin / (k_B * this number)."""
     return 3 * len(atoms) - removed_degrees_of_freedom(atoms, conserves_momentum=conserves_momentum)
 
 
 def free_motion(atoms: Atoms) -> tuple[np.ndarray, bool]:
-    """What the whole may do without a force: the drifts, and whether it turns.
+    """Find the overall translations and rotations that no force acts on.
 
-    A constraint that lets a drift pass unchanged does no work on it, so that its forces add up to zero in that direction and
-    momentum is conserved there; likewise for rotations. Each constraint is therefore applied to the momenta of every
-    drift and rotation, to see whether it changes them: bonds of fixed length (`FixBondLengths`) and of linear molecules
-    (`FixLinearTriatomic`) let all of it pass, fixed atoms nothing, an atom on a line the drift along it. A fixed centre of
-    mass (`FixCom`) stops drifts and lets rotations pass; `FixInternals` takes both out of momenta. Constraints that add
-    forces (`Hookean`) conserve momentum where they act between atoms, and not where they pull to a place. A rigid body is
-    not said to turn, since its rotation is all that moves.
+    If a constraint leaves a translation unchanged, it does no work on it. Its forces then add up to zero in that direction,
+    and momentum is conserved there; the same holds for rotations. Each constraint is therefore applied to the momenta of
+    every translation and rotation, to test whether it changes them. Fixed bond lengths (`FixBondLengths`) and linear
+    molecules (`FixLinearTriatomic`) leave all of them unchanged; fixed atoms leave none; an atom on a line leaves the
+    translation along the line. A fixed centre of mass (`FixCom`) removes translations and keeps rotations; `FixInternals`
+    removes both from the momenta. Constraints that add forces (`Hookean`) conserve momentum if they act between atoms, but
+    not if they pull towards a point in space. A rigid body does not count as rotating here, since the rotation is its only
+    motion.
 
     Args:
-        atoms: the structure; periodic ones do not turn.
+        atoms: Structure with its constraints; periodic structures do not rotate.
 
     Returns:
-        Orthonormal directions in which it drifts, [n, 3]; whether it turns about its centre of mass.
+        Orthonormal directions of free translations, [n, 3]; whether rotations about the centre of mass are free.
     """
     if len(atoms) < 2 or any(_pulls_to_a_place(constraint) for constraint in atoms.constraints):
         return np.empty((0, 3)), False
@@ -90,19 +91,19 @@ def free_motion(atoms: Atoms) -> tuple[np.ndarray, bool]:
 
 
 def _holds_the_whole(atoms: Atoms) -> bool:
-    """Whether ASE takes the motion of the whole out of momenta by itself, which `get_removed_dof` does not count."""
+    """Whether ASE itself removes overall motion from the momenta, which `get_removed_dof` does not count."""
     return any(isinstance(constraint, FixInternals) for constraint in atoms.constraints)
 
 
 def _pulls_to_a_place(constraint: object) -> bool:
-    """Whether a constraint adds forces that do not come from other atoms."""
+    """Whether a constraint adds forces towards a point in space, which do not act between atoms."""
     if isinstance(constraint, Hookean):
         return constraint._type != "two atoms"
     return hasattr(constraint, "adjust_potential_energy")
 
 
 def _passing(atoms: Atoms, constraints: list, motions: list[np.ndarray]) -> np.ndarray:
-    """Orthonormal combinations [n, 3] of three motions (momenta, [n_atoms, 3]) that constraints leave as they are."""
+    """Return orthonormal combinations [n, 3] of three motions (momenta, [n_atoms, 3]) that the constraints do not change."""
     changes = []
     for momenta in motions:
         adjusted = momenta.copy()
@@ -114,32 +115,32 @@ def _passing(atoms: Atoms, constraints: list, motions: list[np.ndarray]) -> np.n
 
 
 def _inertia(centred: np.ndarray, masses: np.ndarray) -> np.ndarray:
-    """Inertia tensor [3, 3] about the origin, amu Angstrom^2."""
+    """Return the inertia tensor [3, 3] about the origin, amu Angstrom^2."""
     outer = np.einsum("a,ai,aj->ij", masses, centred, centred)
     return np.trace(outer) * np.eye(3) - outer
 
 
 def set_maxwell_velocities(atoms: Atoms, temperature_K: float, *, seed: int, conserves_momentum: bool = True) -> None:
-    """Draw momenta from the Maxwell-Boltzmann distribution, at rest as a whole, at exactly the temperature.
+    """Draw momenta from the Maxwell-Boltzmann distribution, without overall motion and at exactly the given temperature.
 
-    The centre of mass gets no velocity; a structure without periodic directions gets no rotation; either as far as the
-    constraints let it move at all (`free_motion`). The kinetic energy is then scaled to the temperature exactly.
+    The velocity of the centre of mass is removed and, without periodic directions, the rotation, as far as the constraints
+    allow these motions (`free_motion`). The kinetic energy is then scaled to the temperature exactly.
 
     Args:
-        atoms: the structure; its momenta are replaced.
-        temperature_K: temperature in K; 0 gives atoms at rest.
-        seed: seed of the random numbers.
-        conserves_momentum: whether the dynamics that follow conserve momentum (see `degrees_of_freedom`).
+        atoms: Structure whose momenta are replaced.
+        temperature_K: Temperature in K; 0 gives atoms at rest.
+        seed: Seed of the random numbers.
+        conserves_momentum: Whether the dynamics that follow conserve momentum (see `degrees_of_freedom`).
 
     Raises:
-        OptionError: negative temperature.
+        OptionError: The temperature is negative.
     """
     if not temperature_K >= 0.0:
         raise OptionError(f"temperature {temperature_K} K: must not be negative. Give a temperature of 0 K or more.")
     rng = np.random.default_rng(seed)
     masses = atoms.get_masses()
     velocities = rng.standard_normal((len(atoms), 3)) * np.sqrt(units.kB * temperature_K / masses)[:, None]
-    atoms.set_momenta(velocities * masses[:, None])  # constraints take out of it what they hold
+    atoms.set_momenta(velocities * masses[:, None])  # constraints remove the motions that they hold
     atoms.set_momenta(atoms.get_momenta() - masses[:, None] * _net_motion(atoms))
     kinetic = atoms.get_kinetic_energy()
     if kinetic > 0.0:
@@ -149,10 +150,10 @@ def set_maxwell_velocities(atoms: Atoms, temperature_K: float, *, seed: int, con
 
 
 def require_velocities(atoms: Atoms) -> None:
-    """Refuse to keep velocities of a structure that has none: the run would be one at 0 K.
+    """Refuse to keep the velocities of a structure that has none, since the run would start at 0 K.
 
     Raises:
-        OptionError: no momenta, or all of them zero; names columns that look like velocities.
+        OptionError: The structure has no momenta, or all of them are zero. The text names columns that look like velocities.
     """
     if "momenta" in atoms.arrays and atoms.arrays["momenta"].any():
         return
@@ -166,16 +167,16 @@ def require_velocities(atoms: Atoms) -> None:
 
 
 def remove_net_motion(atoms: Atoms) -> float:
-    """Take the motion of the whole out of the momenta, which no degree of freedom of the run stands for.
+    """Remove overall translation and rotation, which the degrees of freedom of the run do not count, from the momenta.
 
-    The velocity of the centre of mass goes, and in open space the rotation; what constraints do not let pass stays, since
-    the motion that it is part of is counted (`free_motion`).
+    The velocity of the centre of mass is removed and, without periodic directions, the rotation. Motions that constraints
+    act on are kept, since they are counted (`free_motion`).
 
     Args:
-        atoms: the structure; its momenta are changed only where there is such a motion.
+        atoms: Structure; its momenta are changed only if there is such a motion.
 
     Returns:
-        The kinetic energy taken out, eV; 0 where the structure was at rest as a whole.
+        The kinetic energy removed, eV; 0 where there was no overall motion.
     """
     masses = atoms.get_masses()[:, None]
     net = _net_motion(atoms)
@@ -187,11 +188,11 @@ def remove_net_motion(atoms: Atoms) -> float:
 
 
 def bring_to_rest(atoms: Atoms, ensemble: str) -> None:
-    """Take the motion of the whole out of velocities that are kept, and say so: temperatures do not count it.
+    """Remove overall motion, which temperatures do not count, from velocities that are kept, and log a warning.
 
     Args:
-        atoms: the structure; its momenta are changed.
-        ensemble: its name, for the message.
+        atoms: Structure whose momenta are changed.
+        ensemble: Name of the ensemble, for the message.
     """
     energy = remove_net_motion(atoms)
     if energy > 0.0:
@@ -205,7 +206,7 @@ def bring_to_rest(atoms: Atoms, ensemble: str) -> None:
 
 
 def _net_motion(atoms: Atoms) -> np.ndarray:
-    """The velocities [n_atoms, 3] that are motion of the whole and meet no force."""
+    """Return the velocities [n_atoms, 3] of the overall motion that no force acts on."""
     masses = atoms.get_masses()
     drifts, turns = free_motion(atoms)
     velocities = atoms.get_momenta() / masses[:, None]
@@ -217,7 +218,7 @@ def _net_motion(atoms: Atoms) -> np.ndarray:
 
 
 def _rigid_rotation(centred: np.ndarray, masses: np.ndarray, velocities: np.ndarray) -> np.ndarray:
-    """The part of the velocities that is a rotation of the whole body about the origin, [n_atoms, 3]."""
+    """Return the part of the velocities [n_atoms, 3] that is a rotation of the whole body about the origin."""
     angular_momentum = np.cross(centred, velocities * masses[:, None]).sum(axis=0)
     omega = np.linalg.pinv(_inertia(centred, masses), rcond=_LINEAR, hermitian=True) @ angular_momentum
     return np.cross(omega, centred)

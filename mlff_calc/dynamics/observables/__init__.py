@@ -1,4 +1,4 @@
-"""What a trajectory says: structure, diffusion, vibrations, drift."""
+"""Observables computed from trajectories: structure, diffusion, vibrations, drift."""
 
 from mlff_calc.dynamics.observables.correlation import autocorrelation
 from mlff_calc.dynamics.observables.diffusion import (

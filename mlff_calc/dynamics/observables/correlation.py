@@ -7,10 +7,10 @@ from scipy.fft import irfft, next_fast_len, rfft
 
 
 def autocorrelation(series: np.ndarray) -> np.ndarray:
-    """Autocorrelation < x(k) x(k + m) > over all origins k, without bias and without wrapping around.
+    """Compute the autocorrelation < x(k) x(k + m) > over all origins k, without bias and without periodic wrapping.
 
     Args:
-        series: [n] or [n, columns]; each column by itself, its mean is not subtracted.
+        series: Values [n] or [n, columns]. Columns are treated separately, and their means are not subtracted.
 
     Returns:
         Values at lags 0 to n - 1, of the same shape.

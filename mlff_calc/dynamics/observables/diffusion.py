@@ -24,20 +24,20 @@ class Diffusion(NamedTuple):
 
 
 def unwrapped_positions(frames: Sequence[Atoms]) -> np.ndarray:
-    """Positions as paths without jumps through the faces of the cell.
+    """Return positions as continuous paths, without jumps through the faces of the cell.
 
-    An atom that was wrapped back into the cell moves by a lattice vector; that is undone where a step is longer than half
-    the cell. Trajectories of `MDRun` are not wrapped and come out as they are. A cell that changes is followed by fractional
-    coordinates.
+    Wrapping an atom back into the cell moves it by a lattice vector. Steps longer than half the cell are taken as such and
+    undone. Trajectories of `MDRun` are not wrapped and are returned unchanged. Fractional coordinates are used, so that the
+    cell may change.
 
     Args:
-        frames: the trajectory, with less than half a cell of motion between frames.
+        frames: Trajectory, with less than half a cell of motion between frames.
 
     Returns:
         Positions, Angstrom, [n_frames, n_atoms, 3].
 
     Raises:
-        OptionError: no frames, or frames with different numbers of atoms.
+        OptionError: There are no frames, or frames have different numbers of atoms.
     """
     if len(frames) == 0 or len({len(atoms) for atoms in frames}) != 1:
         raise OptionError("a trajectory of at least one frame, all with the same atoms, is needed. Check the frames.")
@@ -53,13 +53,13 @@ def unwrapped_positions(frames: Sequence[Atoms]) -> np.ndarray:
 
 
 def mean_squared_displacement(positions: np.ndarray, *, remove_drift: np.ndarray | None = None) -> np.ndarray:
-    """Mean squared displacement over all atoms and all time origins.
+    """Compute the mean squared displacement over all atoms and all time origins.
 
-    MSD(m) = < |r(k + m) - r(k)|^2 >, in O(n log n) by Fourier transforms.
+    MSD(m) = < |r(k + m) - r(k)|^2 > is computed in O(n log n) by Fourier transforms.
 
     Args:
-        positions: unwrapped, Angstrom, [n_frames, n_atoms, 3].
-        remove_drift: masses [n_atoms] to subtract the motion of the centre of mass; None leaves it.
+        positions: Unwrapped positions, Angstrom, [n_frames, n_atoms, 3].
+        remove_drift: Masses [n_atoms] used to subtract the motion of the centre of mass; None does not subtract it.
 
     Returns:
         MSD in Angstrom^2 at lags 0 to n_frames - 1, [n_frames].
@@ -76,7 +76,7 @@ def mean_squared_displacement(positions: np.ndarray, *, remove_drift: np.ndarray
     squares = (paths**2).sum(axis=1)
     origins = n_frames - np.arange(n_frames)
     forward, backward = np.cumsum(squares), np.cumsum(squares[::-1])
-    both = (forward + backward)[::-1] / origins  # sum over k of |r(k)|^2 + |r(k+m)|^2, a mean over the origins
+    both = (forward + backward)[::-1] / origins  # mean over the origins k of |r(k)|^2 + |r(k+m)|^2
     crossed = autocorrelation(paths).sum(axis=1)
     displacement = (both - 2.0 * crossed) / n_atoms
     displacement[0] = 0.0
@@ -91,20 +91,20 @@ def diffusion_coefficient(
     n_blocks: int = 5,
     remove_drift: np.ndarray | None = None,
 ) -> Diffusion:
-    """Diffusion coefficient from Einstein's relation MSD = 6 D t, with a standard error over blocks of the trajectory.
+    """Compute the diffusion coefficient by Einstein's relation MSD = 6 D t, with a standard error over blocks.
 
     Args:
-        positions: unwrapped, Angstrom, [n_frames, n_atoms, 3].
-        interval_ps: time between frames, ps.
-        fit: part of each block's length over which the line is fitted, as fractions.
-        n_blocks: blocks whose slopes give mean and error.
-        remove_drift: masses [n_atoms] to subtract the motion of the centre of mass.
+        positions: Unwrapped positions, Angstrom, [n_frames, n_atoms, 3].
+        interval_ps: Time between frames, ps.
+        fit: Range of lags over which the line is fitted, as fractions of the length of a block.
+        n_blocks: Number of blocks of the trajectory; the mean and the error are those of their slopes.
+        remove_drift: Masses [n_atoms] used to subtract the motion of the centre of mass; None does not subtract it.
 
     Returns:
         Coefficient and standard error, Angstrom^2/ps.
 
     Raises:
-        OptionError: blocks too short for a line.
+        OptionError: The blocks are too short for a fit.
     """
     length = len(positions) // n_blocks
     lags = np.arange(int(fit[0] * length), int(fit[1] * length))

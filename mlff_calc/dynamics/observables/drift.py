@@ -8,18 +8,18 @@ from mlff_calc.dynamics.observables.statistics import Slope, linear_fit
 
 
 def energy_drift(time_ps: np.ndarray, energy_eV: np.ndarray, n_atoms: int) -> Slope:
-    """Drift by a straight-line fit.
+    """Compute the drift by a linear fit.
 
     Args:
-        time_ps: times, ps, [n].
-        energy_eV: total or conserved energy, eV, [n].
-        n_atoms: number of atoms.
+        time_ps: Times, ps, [n].
+        energy_eV: Total or conserved energy, eV, [n].
+        n_atoms: Number of atoms.
 
     Returns:
         Slope and its standard error in meV/atom/ps, and the fit's value at time zero in meV/atom.
 
     Raises:
-        OptionError: fewer than two times.
+        OptionError: There are fewer than two different times.
     """
     fit = linear_fit(time_ps, np.asarray(energy_eV, dtype=float))
     factor = 1000.0 / n_atoms

@@ -15,24 +15,24 @@ from mlff_calc.graph.neighbors import neighbor_pairs
 def radial_distribution(
     frames: Iterable[Atoms], cutoff: float, n_bins: int = 200, pair: tuple[str, str] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Radial distribution function g(r), averaged over frames; 1 where atoms stand as in an ideal gas.
+    """Compute the radial distribution function g(r), averaged over frames; g is 1 in an ideal gas.
 
     g(r) = V / (N_A N_B) * n(r) / (4 pi r^2 dr), with n(r) the number of B atoms in the shell around all A atoms, and
     N_A (N_A - 1) pairs where A and B are the same element. Images of the periodic cell count, so the cutoff may be larger
     than half the cell; a pair of an atom with its own image counts as well.
 
     Args:
-        frames: structures periodic in three directions.
-        cutoff: largest distance, Angstrom.
-        n_bins: number of shells.
-        pair: elements (A, B); None takes all atoms.
+        frames: Structures that are periodic in three directions.
+        cutoff: Largest distance, Angstrom.
+        n_bins: Number of shells.
+        pair: Elements (A, B); None uses all atoms.
 
     Returns:
         Centres of the shells, Angstrom, [n_bins]; g(r), [n_bins].
 
     Raises:
-        OptionError: no frames, a frame without a full periodic cell, an element that is not there, cutoff or bins not
-            positive.
+        OptionError: There are no frames, a frame is not periodic in three directions, an element does not occur, or the
+            cutoff or the number of shells is not positive.
     """
     if not cutoff > 0.0 or n_bins < 1:
         raise OptionError(f"cutoff = {cutoff}, n_bins = {n_bins}: both must be positive. Give for example 6.0 and 200.")
@@ -48,7 +48,7 @@ def radial_distribution(
 
 
 def _one_frame(atoms: Atoms, cutoff: float, edges: np.ndarray, pair: tuple[str, str] | None) -> np.ndarray:
-    """Pairs in each shell, divided by the number of pairs a volume of one holds at the mean density."""
+    """Count the pairs in each shell, divided by the number of pairs in a unit volume at the mean density."""
     if not atoms.pbc.all() or atoms.cell.rank < 3:
         raise OptionError(
             f"a radial distribution needs a density, and this frame has pbc {atoms.pbc.tolist()}. "

@@ -11,7 +11,7 @@ from mlff_calc.errors import OptionError
 
 
 class Slope(NamedTuple):
-    """A straight line's slope, its standard error (independent residuals) and its value at zero."""
+    """Slope of a line, its standard error (for independent residuals) and the value of the line at zero."""
 
     slope: float
     error: float
@@ -19,17 +19,17 @@ class Slope(NamedTuple):
 
 
 def linear_fit(x: np.ndarray, y: np.ndarray) -> Slope:
-    """Least-squares line through points.
+    """Fit a line to points by least squares.
 
     Args:
-        x: abscissae, [n].
-        y: ordinates, [n].
+        x: Abscissae, [n].
+        y: Ordinates, [n].
 
     Returns:
         Slope, its standard error (NaN for two points) and the intercept.
 
     Raises:
-        OptionError: fewer than two different abscissae.
+        OptionError: There are fewer than two different abscissae.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     dx = x - x.mean() if len(x) else x
@@ -43,17 +43,17 @@ def linear_fit(x: np.ndarray, y: np.ndarray) -> Slope:
 
 
 def mean_with_error(values: np.ndarray, n_blocks: int = 10) -> tuple[float, float]:
-    """Mean of a correlated series and its standard error from block averages.
+    """Compute the mean of a correlated series, and its standard error from block averages.
 
     Args:
-        values: the series, [n].
-        n_blocks: number of blocks; each should be longer than the correlation time.
+        values: Series, [n].
+        n_blocks: Number of blocks; each block should be longer than the correlation time.
 
     Returns:
-        Mean and standard error; the error is NaN for a series too short for two values a block.
+        Mean and standard error. The error is NaN if the series is too short for two values per block.
 
     Raises:
-        OptionError: no values.
+        OptionError: The series is empty.
 
     Source:
         H. Flyvbjerg, H. G. Petersen, J. Chem. Phys. 91, 461 (1989).

@@ -12,14 +12,14 @@ from mlff_calc.dynamics.observables.correlation import autocorrelation
 from mlff_calc.errors import OptionError
 
 PER_FS_IN_PER_CM = 1.0 / 2.99792458e-5
-"""One oscillation per femtosecond in cm^-1: the speed of light is 2.99792458e-5 cm/fs."""
+"""Wave number of one oscillation per femtosecond, cm^-1: the inverse of the speed of light, 2.99792458e-5 cm/fs."""
 
 
 def velocities_of(frames: Sequence[Atoms]) -> np.ndarray:
-    """Velocities of a trajectory in ASE's unit, [n_frames, n_atoms, 3].
+    """Return the velocities of a trajectory in ASE's unit, [n_frames, n_atoms, 3].
 
     Raises:
-        OptionError: no frames, or frames without momenta.
+        OptionError: There are no frames, or frames without momenta.
     """
     if len(frames) == 0 or not all(atoms.has("momenta") for atoms in frames):
         raise OptionError("velocities need frames with momenta. Give the trajectory of a run, such as trajectory.traj.")
@@ -27,17 +27,17 @@ def velocities_of(frames: Sequence[Atoms]) -> np.ndarray:
 
 
 def velocity_autocorrelation(velocities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Velocity autocorrelation, averaged over atoms, directions and time origins; 1 at lag zero.
+    """Compute the velocity autocorrelation, averaged over atoms, directions and time origins, and 1 at lag zero.
 
     Args:
-        velocities: any unit, [n_frames, n_atoms, 3].
-        weights: weight of each atom, such as its mass, [n_atoms]; None weighs all alike.
+        velocities: Velocities in any unit, [n_frames, n_atoms, 3].
+        weights: Weights of the atoms, such as their masses, [n_atoms]; None uses equal weights.
 
     Returns:
         C(m) at lags 0 to n_frames - 1, [n_frames].
 
     Raises:
-        OptionError: all velocities are zero.
+        OptionError: All velocities are zero.
     """
     velocities = np.asarray(velocities, dtype=float)
     weights = np.ones(velocities.shape[1]) if weights is None else np.asarray(weights, dtype=float)
@@ -56,24 +56,24 @@ def vibrational_spectrum(
     max_lag_fs: float | None = None,
     padding: int = 4,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vibrational density of states: the Fourier transform of the mass-weighted velocity autocorrelation.
+    """Compute the vibrational density of states: the Fourier transform of the mass-weighted velocity autocorrelation.
 
-    The correlation is taken to `max_lag_fs`, multiplied by a Hann window (its half that falls from 1 to 0) and padded with
-    zeros. Two peaks closer than about 33000 / max_lag_fs cm^-1 run together; nothing is seen above half the sampling rate,
-    16678 / interval_fs cm^-1.
+    The correlation up to `max_lag_fs` is multiplied by the falling half of a Hann window and padded with zeros. Two peaks
+    closer than about 33000 / max_lag_fs cm^-1 merge. Frequencies above half the sampling rate, 16678 / interval_fs cm^-1,
+    are not resolved.
 
     Args:
-        velocities: any unit, [n_frames, n_atoms, 3].
-        interval_fs: time between frames, fs.
-        masses: masses of the atoms, [n_atoms]; None weighs all alike.
-        max_lag_fs: longest lag used, fs; None takes half the trajectory.
-        padding: how many times its length the correlation is padded to, for a smooth curve.
+        velocities: Velocities in any unit, [n_frames, n_atoms, 3].
+        interval_fs: Time between frames, fs.
+        masses: Masses of the atoms, [n_atoms]; None uses equal weights.
+        max_lag_fs: Longest lag used, fs; None uses half the length of the trajectory.
+        padding: Factor by which zeros extend the correlation; a larger factor gives a smoother curve.
 
     Returns:
         Wave numbers, cm^-1, [n]; density of states, normalized to an integral of one, [n].
 
     Raises:
-        OptionError: fewer than four lags.
+        OptionError: There are fewer than four lags.
     """
     correlation = velocity_autocorrelation(velocities, masses)
     n_lags = len(correlation) // 2 if max_lag_fs is None else min(len(correlation), round(max_lag_fs / interval_fs))
