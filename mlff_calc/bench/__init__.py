@@ -1,4 +1,4 @@
-"""Timing of a calculator's step, its scaling and memory, and paired runs with other programs."""
+"""Benchmarks: time of a calculator's step, scaling, memory, and paired runs with other programs."""
 
 from mlff_calc.bench.models import calculator_for, make_calculator, random_config
 from mlff_calc.bench.motion import moving_frames

@@ -1,8 +1,8 @@
-"""Backbones side by side: time of one energy with forces, or of one training step of motion, turn by turn.
+"""Comparison of backbones: time of one energy with forces, or of one training step of motion, measured in turns.
 
-Weights are random and options the defaults: weights change nothing of what a step costs. CPU time is counted, so that other
-programs on the machine do not stand in the figures; ratios are taken within a round, and their median is given.
-Where the time goes is told by operators: a profile is taken several times, and the smallest time of each operator counts.
+Weights are random, since they do not change the cost of a step, and options have their defaults. CPU time is measured, which
+other programs on the machine hardly change. Ratios are computed within a round, and their median is reported. A profile by
+operators is taken several times, and reports the smallest time of each operator.
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ from mlff_calc.graph import graph_from_atoms
 from mlff_calc.potential import build_potential
 
 DEFAULT_BACKBONES = "hegnn:0,hegnn:1,hegnn:3,cg_egnn,equiformer"
-CUTOFF = 5.0  # Angstrom
+CUTOFF = 5.0
+"""Cutoff of potentials, Angstrom; a larger one gives more edges and longer steps."""
 TURN = 3
-"""Steps of a backbone in a round; one goes before them, uncounted."""
+"""Timed steps of a backbone in a round, after one that is not timed. More steps give smoother figures and longer rounds."""
 PROFILES = 10
+"""Number of profiles of a step; more of them remove more of the noise."""
 MOTION_CUTOFF = 9.0
+"""Cutoff of propagators. Their edges join all bodies of a system regardless of it."""
 SYSTEMS_OF_MOTION, BODIES = 100, 5
+"""Number of systems in a batch of motion, and of bodies in each; more of either make longer steps."""
 Step = Callable[[], object]
 
 
 def parse_backbones(text: str) -> dict[str, dict[str, Any]]:
-    """Options of backbones by what they are called, out of `name` or `name:l_max`, comma-separated.
+    """Return the options of backbones by label, from a comma-separated list of `name` or `name:l_max`.
 
     Raises:
-        OptionError: an empty list, no backbone of that name, one without `l_max`, or an `l_max` that is no number.
+        OptionError: The list is empty, a backbone is unknown or has no `l_max`, or an `l_max` is not a number.
     """
     found: dict[str, dict[str, Any]] = {}
     for word in (word.strip() for word in text.split(",")):
@@ -57,10 +61,11 @@ def time_forces(
     """Time energy and forces of every backbone on every system.
 
     Returns:
-        A row per system and backbone: `ms`, the median, and `ratio` to the first backbone.
+        A row per system and backbone: `ms` (median), `min_ms`, and `ratio` to the first backbone.
 
     Raises:
-        OptionError, ExportError: an unknown system; a backbone that does not compile.
+        OptionError: A system is unknown.
+        ExportError: A backbone does not compile.
     """
     atoms = {name: build_system(name) for name in systems}
     elements = sorted({int(z) for structure in atoms.values() for z in structure.numbers})
@@ -80,9 +85,12 @@ def time_forces(
 
 
 def time_motion(backbones: dict[str, dict[str, Any]], *, rounds: int, threads: int = 1) -> list[dict[str, Any]]:
-    """Time forward and backward passes on 100 systems of 5 bodies, all joined by edges; rows as of `time_forces`.
+    """Time forward and backward passes on 100 systems of 5 bodies, each with edges between all of its bodies.
 
-    Atoms move (`moves`) in backbones that have the option.
+    Backbones that have the option `moves` are built with it, so that they move atoms.
+
+    Returns:
+        Rows as in `time_forces`.
     """
     with limited_threads(threads):
         steps = motion_steps(backbones)
@@ -92,7 +100,7 @@ def time_motion(backbones: dict[str, dict[str, Any]], *, rounds: int, threads: i
 
 
 def motion_steps(backbones: dict[str, dict[str, Any]]) -> dict[str, Step]:
-    """A training step of motion for each backbone, on the same made-up bodies."""
+    """Return a training step of motion for each backbone, all on the same random bodies."""
     steps = {}
     for word, options in backbones.items():
         moving = {"moves": True} if "moves" in backbone_options(options["name"]) else {}
@@ -105,7 +113,7 @@ def motion_steps(backbones: dict[str, dict[str, Any]]) -> dict[str, Step]:
 
 
 def bodies(channels: int) -> dict[str, Tensor]:
-    """Bodies at normally distributed places, with made-up inputs of atoms and edges."""
+    """Return a graph of bodies at normally distributed positions, with random features."""
     generator = torch.Generator().manual_seed(0)
     n_atoms = SYSTEMS_OF_MOTION * BODIES
     pairs = torch.cartesian_prod(torch.arange(BODIES), torch.arange(BODIES))
@@ -122,7 +130,7 @@ def bodies(channels: int) -> dict[str, Tensor]:
 
 
 def profile_operators(step: Step, n_kept: int) -> list[dict[str, Any]]:
-    """The operators a step spends most time in: name, calls and ms, in order, and `(all)` first."""
+    """Return the operators in which a step spends most time, with calls and ms, longest first after the sum `(all)`."""
     from torch.profiler import ProfilerActivity, profile
 
     least: dict[str, tuple[float, int]] = {}
@@ -140,7 +148,7 @@ def profile_operators(step: Step, n_kept: int) -> list[dict[str, Any]]:
 
 
 def force_step(options: dict[str, Any], system: str) -> Step:
-    """Energy and forces of a system by an eager potential with random weights."""
+    """Return a step that computes energy and forces of a system by an eager potential with random weights."""
     atoms = build_system(system)
     config = {"backbone": {"cutoff": CUTOFF, **options}, "elements": sorted({int(z) for z in atoms.numbers})}
     return _bound(build_potential(config, seed=0).eval().requires_grad_(False), graph_from_atoms(atoms, CUTOFF))
@@ -163,7 +171,7 @@ def _training(network: torch.nn.Module, graph: dict[str, Tensor]) -> Step:
 
 
 def _in_turns(steps: dict[str, Step], rounds: int) -> list[dict[str, Any]]:
-    """Median ms of each step, and median ratio to the first."""
+    """Time steps in turns; return the median and minimum ms of each step, and its median ratio to the first."""
     seconds = np.empty((rounds, len(steps)))
     for turn in range(-1, rounds):  # the first round warms up
         for column, step in enumerate(steps.values()):

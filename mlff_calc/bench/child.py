@@ -1,9 +1,9 @@
-"""One measurement in a process of its own, whose peak memory is then its own.
+"""One measurement in a separate process, so that the peak memory of the process is that of the measurement.
 
     python -m mlff_calc.bench.child '{"task": "step", ...}'
 
-The answer is one JSON object on stdout. Peak memory is the kernel's high-water mark of the resident set (VmHWM), read after
-the imports and the model, and again after the work; on CUDA it is PyTorch's own peak on the device.
+The result is one JSON object on stdout. Peak memory is the kernel's high-water mark of the resident set (VmHWM), read before
+the timed work, with libraries and the model loaded, and again after it. On CUDA it is the peak that PyTorch reports.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlff_calc.bench.systems import build_system
 
 
 def peak_memory_mib(device: str = "cpu") -> float:
-    """Peak memory of this process so far, MiB; on CUDA that of PyTorch on the device."""
+    """Return the peak memory of this process so far, MiB; on CUDA that of PyTorch on the device."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(torch.device(device)) / 2**20
     try:
@@ -39,17 +39,17 @@ def peak_memory_mib(device: str = "cpu") -> float:
 
 
 def measure_step(system: str, steps: int, threads: int, **options: Any) -> dict[str, Any]:
-    """Time the steps of a system and note the peak memory before and after.
+    """Time the steps of a system, and record the peak memory before and after them.
 
     Args:
-        system: its name.
-        steps: timed steps.
-        threads: of PyTorch.
-        options: `potential`, `device`, `precision`, `compiled`, `trust` of `time_system`.
+        system: Name of the system.
+        steps: Number of timed steps.
+        threads: Number of threads of PyTorch.
+        options: Options `potential`, `device`, `precision`, `compiled`, `trust` of `time_system`.
 
     Returns:
-        The fields of `StepTiming`, `memory_mib` (peak) and `base_mib` (peak after one step of a small system, so that
-        libraries and compilation are in it).
+        The fields of `StepTiming`, `memory_mib` (peak) and `base_mib` (peak after one step of a small system, which
+        includes libraries and compilation).
     """
     torch.set_num_threads(threads)
     device = options.get("device", "cpu")
@@ -61,14 +61,14 @@ def measure_step(system: str, steps: int, threads: int, **options: Any) -> dict[
 
 
 def measure_training(system: str, batch_size: int, steps: int, threads: int, **options: Any) -> dict[str, Any]:
-    """Peak memory of training steps on batches of one system, with a loss on energies and forces.
+    """Measure the peak memory of training steps on batches of one system, with a loss on energies and forces.
 
     Args:
-        system: its name.
-        batch_size: frames per batch.
-        steps: optimizer steps.
-        threads: of PyTorch.
-        options: `potential`, `device`, `precision`, `compiled` as in `time_system`.
+        system: Name of the system.
+        batch_size: Number of frames per batch.
+        steps: Number of optimizer steps.
+        threads: Number of threads of PyTorch.
+        options: Options `potential`, `device`, `precision`, `compiled` as in `time_system`.
 
     Returns:
         `n_atoms` and `n_edges` of a batch, `base_mib` before and `memory_mib` after the steps.
@@ -114,7 +114,7 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Carry out the task on the command line."""
+    """Run the task named on the command line."""
     fields = json.loads(sys.argv[1])
     result = TASKS[fields.pop("task")](**fields)
     sys.stdout.write("\n" + json.dumps(result) + "\n")

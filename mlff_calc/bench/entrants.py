@@ -1,4 +1,4 @@
-"""What is trained for the front: data sets with the structure that is timed, and networks by backbone and size."""
+"""Data sets and networks of the front of error against time. A network is given by backbone and size."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from mlff_calc.bench.train import shipped_recipe_file
 from mlff_calc.errors import OptionError, RecipeError
 
 LEARNING_RATES = {"hegnn": 0.005, "cg_egnn": 0.005}
-"""Learning rate of each backbone that does not take its recipe's; larger values make shorter, rougher trainings."""
+"""Learning rates by backbone. Larger values learn faster at first, and become unstable at some point."""
 OTHER_RATE = 0.002
+"""Learning rate of all other backbones; larger values act as above."""
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Frames to learn from.
+    """Frames to train on.
 
     Attributes:
-        recipe: Name of the shipped potential whose data section, loss, batch and schedule are taken.
-        file: File of the training frames within the folder of data sets.
-        timed: System whose step is timed, a name that `build_system` knows.
+        recipe: Name of the shipped potential whose data section, loss, batch and schedule are used.
+        file: Path of the training frames within the folder of data sets.
+        timed: Name of the system whose step is timed, as `build_system` takes it.
     """
 
     recipe: str
@@ -48,7 +49,7 @@ class Entrant:
     Attributes:
         backbone: Name of the backbone.
         size: Values of `l_max`, `channels` and of the number of layers (blocks of a fixed point); None for the defaults.
-        radius: Spectral radius that a fixed point is held at; 0 where it is not held, None for the recipe's.
+        radius: Spectral radius to which the loss holds a fixed point; 0 for no such term, None for the recipe's value.
     """
 
     backbone: str
@@ -56,7 +57,7 @@ class Entrant:
     radius: float | None = None
 
     def __str__(self) -> str:
-        """The name as it is written on the command line."""
+        """Return the name as it is written on the command line."""
         radius = "" if self.radius is None else f"{self.radius:g}"
         size = "" if self.size is None else ":" + "x".join(map(str, self.size))
         return f"{self.backbone}{radius}{size}"
@@ -67,13 +68,13 @@ class Entrant:
         return str(self).replace(":", "-")
 
     def options(self) -> dict[str, Any]:
-        """Options of the backbone."""
+        """Return the options of the backbone."""
         layers = "n_blocks" if is_fixed_point(self.backbone) else "n_layers"
         sizes = {} if self.size is None else dict(zip(("l_max", "channels", layers), self.size, strict=True))
         return {"name": self.backbone, "cutoff": 5.0} | sizes
 
     def recipe(self, data_set: str) -> dict[str, Any]:
-        """The recipe of a shipped potential with this network and its learning rate.
+        """Return the recipe of a shipped potential with this network and its learning rate.
 
         Raises:
             BenchmarkError: The recipe is not installed.
@@ -81,7 +82,7 @@ class Entrant:
         chosen = DATA_SETS[data_set]
         name = f"{chosen.recipe}_deq" if is_fixed_point(self.backbone) else chosen.recipe
         recipe: dict[str, Any] = yaml.safe_load(shipped_recipe_file(name).read_text(encoding="utf-8"))
-        kept = {}  # of a fixed point, what the recipe says of solver and feedback stays
+        kept = {}  # a recipe of the same backbone keeps its other options, such as the solver of a fixed point
         if recipe["potential"]["backbone"]["name"] == self.backbone:
             kept = recipe["potential"]["backbone"]
         recipe["potential"]["backbone"] = kept | self.options()
@@ -96,10 +97,11 @@ class Entrant:
 
 
 def parse_entrants(text: str) -> list[Entrant]:
-    """Networks out of a comma-separated list such as `hegnn,equiformer:2x32x3,deq0.8:2x32x1`, each once.
+    """Return the networks of a comma-separated list such as `hegnn,equiformer:2x32x3,deq0.8:2x32x1`, without duplicates.
 
     Raises:
-        OptionError: A word names no network, an unknown backbone, or a radius of one that solves for no fixed point.
+        OptionError: A word is not a network, its backbone is unknown, or it gives a radius to a backbone without a fixed
+            point.
     """
     found: dict[str, Entrant] = {}
     for word in filter(None, (part.strip() for part in text.split(","))):
@@ -122,5 +124,5 @@ def parse_entrants(text: str) -> list[Entrant]:
 
 
 def missing_data(data_sets: list[str], folder: Path) -> list[Path]:
-    """Files of the data sets that the folder lacks."""
+    """Return the files of the data sets that are missing in the folder."""
     return [path for name in data_sets if not (path := folder / DATA_SETS[name].file).is_file()]

@@ -1,15 +1,15 @@
-"""Error against time: networks trained for the same processor minutes, then judged and timed beside each other.
+"""Error against time: networks are trained for equal processor time, then evaluated and timed side by side.
 
-Every network gets the same frames, loss, batch and schedule, those of a shipped potential, on one thread; compilation is
-not counted. Afterwards all networks of a data set are evaluated by one process:
+Every network gets the same frames, loss, batch size and schedule, those of a shipped potential, on one thread. Compilation
+does not count. Afterwards one process measures all networks of a data set:
 
-- errors on the test frames, as `mlff train` leaves them, of every budget and seed;
-- time of a step, compiled, float32: the potentials take turns on the same moving frames, a few steps each. CPU time of the
-  one thread is counted, so that other programs on the machine do not stand in the figures; wall time is kept beside it;
-- where asked, peak memory of training steps and of steps, and the drift of the total energy at constant energy.
+- errors on the test frames, as `mlff train` reports them, for every budget and seed;
+- time of a compiled step in float32: the potentials take turns on the same moving frames, a few steps each. CPU time of one
+  thread is measured, which other programs on the machine hardly change; wall time is recorded as well;
+- optionally, peak memory of training steps and of MD steps, and the drift of the total energy at constant energy.
 
-A training that ended by the same recipe is not repeated, and one that was interrupted goes on, so that a front of many hours
-can be made in parts.
+A training that has finished with the same recipe is not repeated, and an interrupted training is resumed, so that a front
+that takes many hours can be made in parts.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Front:
-    """What is compared, and how.
+    """A comparison of networks.
 
     Attributes:
         data_sets: Keys of `DATA_SETS`.
         entrants: Networks; times are relative to the first one.
         minutes: Budgets of training, in processor minutes.
-        output: Folder that keeps runs and results.
+        output: Folder of runs and results.
         data: Folder of data sets.
-        seeds: Seeds of weights and order of frames; each network is trained with each of them.
+        seeds: Seeds of weights and of the order of frames; each network is trained with each of them.
         rounds: Number of turns of each potential in the timing.
         with_memory: Whether peak memories are measured.
-        drift_ps: Length of the run at constant energy; 0 leaves it out.
-        compiled: Whether compiled code is trained and run.
+        drift_ps: Length of the run at constant energy, ps; 0 skips it.
+        compiled: Whether training and steps use compiled code.
     """
 
     data_sets: Sequence[str]
@@ -65,14 +65,14 @@ class Front:
     compiled: bool = True
 
     def folder(self, data_set: str, entrant: Entrant, minutes: float, seed: int) -> Path:
-        """Folder of a run."""
+        """Return the folder of a run."""
         return self.output / f"{data_set}-{entrant.tag}-{minutes:g}min-seed{seed}"
 
     def recipe(self, data_set: str, entrant: Entrant, minutes: float, seed: int) -> dict[str, Any]:
-        """The recipe of a run.
+        """Return the recipe of a run.
 
         Raises:
-            BenchmarkError: The shipped recipe it starts from is not installed.
+            BenchmarkError: The shipped recipe on which it is based is not installed.
         """
         recipe = entrant.recipe(data_set)
         for budget in ("max_epochs", "max_minutes"):
@@ -85,17 +85,18 @@ class Front:
 
 
 def measure_front(front: Front) -> list[dict[str, Any]]:
-    """Train what is not trained yet, then judge all.
+    """Train the networks that are not trained yet, then evaluate and time all of them.
 
     Returns:
-        One dict per data set, network and budget. Of the training: `data_set`, `network`, `minutes`, `parameters`, `steps`
-        of the optimizer, and errors on the test frames, means over seeds: `energy_mae` (meV per atom), `force_mae`,
-        `force_rmse` (meV/Angstrom), `stress_mae` (meV/Angstrom^3, None without stresses), `force_maes` of each seed and, of
-        a fixed point, `spectral_radius`. Of a step: `step_ms` and `wall_ms` (medians of CPU and wall time), `us_per_atom`,
-        `ratio` (to the first network, median over rounds). Where asked `train_mib`, `step_mib`, `drift`.
+        One dict per data set, network and budget. Entries about the training: `data_set`, `network`, `minutes`,
+        `parameters`, `steps` of the optimizer, and errors on the test frames as means over seeds: `energy_mae` (meV per
+        atom), `force_mae`, `force_rmse` (meV/Angstrom), `stress_mae` (meV/Angstrom^3, None without stresses), `force_maes`
+        of each seed and, for a fixed point, `spectral_radius`. Entries about a step: `step_ms` and `wall_ms` (medians of
+        CPU and wall time), `us_per_atom`, `ratio` (to the first network, median over rounds). Optional entries:
+        `train_mib`, `step_mib`, `drift`.
 
     Raises:
-        BenchmarkError: No data, or a training failed.
+        BenchmarkError: Data are missing, or a training failed.
     """
     missing = missing_data(list(front.data_sets), front.data or Path())
     if missing:
@@ -115,10 +116,10 @@ def measure_front(front: Front) -> list[dict[str, Any]]:
 
 
 def train(front: Front, data_set: str, entrant: Entrant, minutes: float, seed: int) -> None:
-    """Train in a process of its own, one thread, unless that has been done.
+    """Train a network in a separate process with one thread, unless the same training has finished before.
 
     Raises:
-        BenchmarkError: It failed; names the log.
+        BenchmarkError: The training failed. The text names the log.
     """
     folder = front.folder(data_set, entrant, minutes, seed)
     file = folder.with_name(f"{folder.name}.yaml")
@@ -134,7 +135,7 @@ def train(front: Front, data_set: str, entrant: Entrant, minutes: float, seed: i
 
 
 def _judge(front: Front, data_set: str) -> list[dict[str, Any]]:
-    """Rows of one data set; the time of a step depends on the network alone, so one run of each is timed."""
+    """Return the rows of one data set. One run per network is timed, since the weights do not change the time of a step."""
     system = DATA_SETS[data_set].timed
     atoms = build_system(system)
     last = {str(one): front.folder(data_set, one, max(front.minutes), front.seeds[0]) for one in front.entrants}
@@ -156,7 +157,7 @@ def _judge(front: Front, data_set: str) -> list[dict[str, Any]]:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Size and errors of a run that has ended."""
+    """Return size and errors of a finished run."""
     errors = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["errors"]
     with (folder / "metrics.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
@@ -173,7 +174,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def _mean(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over seeds, and the force errors of each."""
+    """Return means over seeds, and the force error of each seed."""
     first = outcomes[0]
     found = {
         name: value if value is None else sum(one[name] for one in outcomes) / len(outcomes)
@@ -189,20 +190,20 @@ COLUMNS = {
     "spectral radius": "spectral_radius", "training peak, MiB": "train_mib", "step peak, MiB": "step_mib",
     "drift, meV/atom/ps": "drift",
 }  # fmt: skip
-"""Headings and fields of the table; columns that no row fills are left out."""
+"""Headings and fields of the table; columns without values are left out."""
 _FORMATS = {"minutes": "g", "steps": ".0f", "energy_mae": ".2f", "force_mae": ".1f", "force_rmse": ".1f",
             "stress_mae": ".2f", "us_per_atom": ".1f", "ratio": ".2f", "spectral_radius": ".2f", "train_mib": ".0f",
             "step_mib": ".0f", "drift": ".1e"}  # fmt: skip
 
 
 def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Headings and fields that some row fills."""
+    """Return the headings and fields for which some row has a value."""
     filled = {name for row in rows for name, value in cells(row).items() if value != ""}
     return {heading: name for heading, name in COLUMNS.items() if name in filled}
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
-    """A row as texts for a table; empty where there is no value."""
+    """Return a row as texts for a table; missing values are empty."""
     shown = {}
     for name in COLUMNS.values():
         value = row.get(name)
@@ -211,7 +212,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as markdown."""
+    """Return the table as markdown."""
     columns = columns_of(rows)
     lines = [list(columns), ["---"] * len(columns)]
     lines += [[cells(row)[name] for name in columns.values()] for row in rows]
@@ -219,7 +220,7 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def draw_front(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write a picture: a panel per data set, force error against time, a line per budget through what no other beats."""
+    """Draw force error against time, with a panel per data set, and for each budget a line through the Pareto front."""
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["data_set"] for row in rows))
@@ -244,7 +245,7 @@ def draw_front(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def write_results(result: dict[str, Any], folder: Path) -> None:
-    """Write `front.json`, `front.md` and `front.png`, each whole or not at all."""
+    """Write `front.json`, `front.md` and `front.png`, each of them atomically."""
     texts = {"json": json.dumps(result, indent=2) + "\n", "md": as_markdown(result["rows"])}
     for ending, text in texts.items():
         write_whole(folder / f"front.{ending}", text)
@@ -252,10 +253,10 @@ def write_results(result: dict[str, Any], folder: Path) -> None:
 
 
 def parse_data_sets(text: str) -> list[str]:
-    """Data sets out of a comma-separated list, each once.
+    """Return the data sets of a comma-separated list, without duplicates.
 
     Raises:
-        OptionError: Nothing named, or a name that is not known.
+        OptionError: The list is empty, or a name is unknown.
     """
     names = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     wrong = [name for name in names if name not in DATA_SETS]

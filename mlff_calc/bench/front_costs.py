@@ -1,4 +1,4 @@
-"""What a trained network costs in use: time of a step in turns with others, peak memory, drift of the total energy."""
+"""Costs of trained networks in use: time of a step (measured in turns), peak memory, and drift of the total energy."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ from mlff_calc.errors import MLFFError
 logger = logging.getLogger(__name__)
 
 TURN = 8
-"""Consecutive steps of a potential in a round; the first one is not counted."""
+"""Consecutive steps of a potential in a round, of which the first is not counted. More steps make longer rounds."""
 TEMPERATURE_K = 300.0
+"""Nominal temperature of runs that measure the drift; a larger value makes the drift larger."""
 TIMESTEP_FS = 0.5
+"""Time step of these runs; a larger value makes the drift larger."""
 
 
 def time_in_turns(
     atoms: Atoms, folders: dict[str, Path], rounds: int, compiled: bool = True
 ) -> dict[str, dict[str, float]]:
-    """Time of a step of each potential; they take turns on the same frames, in an order that turns around.
+    """Time a step of each potential. They take turns on the same frames, in an order that is reversed in every round.
 
     Args:
-        atoms: Structure that is timed.
+        atoms: Structure to time.
         folders: Folders of the runs, by name.
-        rounds: Number of rounds, each of `TURN` steps, of which the first is left out; a first round is left out as well.
+        rounds: Number of rounds of `TURN` steps each, after a first round that is not counted.
         compiled: Whether compiled potentials are timed.
 
     Returns:
-        By name `step_ms` and `step_min_ms` (CPU time), `wall_ms` (medians), and `ratio` to the first one.
+        For each name `step_ms` and `step_min_ms` (median and minimum of the CPU time), `wall_ms` (median), and `ratio` to
+        the first potential.
     """
     calculators = {name: make_calculator(str(path / "potential"), compiled=compiled) for name, path in folders.items()}
     bodies = {name: atoms.copy() for name in calculators}
@@ -63,7 +66,7 @@ def time_in_turns(
 
 
 def _seconds(atoms: Atoms, calculator: MLFFCalculator, frames: np.ndarray) -> np.ndarray:
-    """CPU and wall time of each step through `frames`, seconds [n, 2]."""
+    """Return CPU and wall time of the step of each frame, seconds [n, 2]."""
     atoms.calc = calculator
     found = []
     for positions in frames:
@@ -76,7 +79,7 @@ def _seconds(atoms: Atoms, calculator: MLFFCalculator, frames: np.ndarray) -> np
 
 
 def memory(system: str, folder: Path, *, compiled: bool = True) -> dict[str, float]:
-    """Peak memory of training steps of the recipe's batch (eager), and of steps of a calculator, MiB."""
+    """Measure the peak memory of eager training steps with the recipe's batch, and of steps of a calculator, MiB."""
     recipe = yaml.safe_load(folder.with_name(f"{folder.name}.yaml").read_text(encoding="utf-8"))
     shared = {"system": system, "potential": str(folder / "potential"), "threads": 1}
     batch_size = recipe["optimizer"]["batch_size"]
@@ -89,9 +92,10 @@ def memory(system: str, folder: Path, *, compiled: bool = True) -> dict[str, flo
 
 
 def drift(atoms: Atoms, folder: Path, *, time_ps: float, compiled: bool = True) -> dict[str, Any]:
-    """Drift of the total energy at constant energy, at 300 K (from the minimum with velocities of 600 K), 0.5 fs.
+    """Measure the drift of the total energy in NVE dynamics with 0.5 fs at about 300 K.
 
-    A potential that breaks the structure, or gives no finite number, has no drift: `drift_note` says what became of it.
+    The run starts at the minimum with velocities of 600 K. If the potential breaks the structure or yields values that are
+    not finite, `drift` is None, and `drift_note` gives the reason.
     """
     empty: dict[str, Any] = {"drift": None, "drift_error": None, "temperature_K": None}
     calculator = make_calculator(str(folder / "potential"), compiled=compiled)
@@ -119,7 +123,7 @@ def drift(atoms: Atoms, folder: Path, *, time_ps: float, compiled: bool = True) 
 
 
 def _relaxed(folder: Path, atoms: Atoms) -> Atoms:
-    """The structure at the potential's own minimum, where velocities of twice the temperature give the temperature."""
+    """Return the structure at the minimum of the potential; velocities of twice the temperature then give a run at it."""
     moved = atoms.copy()
     moved.calc = make_calculator(str(folder / "potential"), precision="float64")
     BFGS(moved, logfile=None).run(fmax=0.01, steps=300)

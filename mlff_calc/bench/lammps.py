@@ -1,7 +1,7 @@
-"""The pair style against the same file in Python, and how time grows with atoms and ranks.
+"""Time of the LAMMPS pair style beside that of the same file in Python, by numbers of atoms and ranks.
 
-Silicon supercells at 300 K, each run in a process of its own. What counts of a LAMMPS run is the time that it says its pair
-style took, per step; of Python the calculator's time in the model, of one thread, taken just before.
+Silicon supercells run at 300 K, each in a separate process. For LAMMPS the reported time is that of the pair style per step,
+from the table in its log. For Python it is the time of a calculator in the model on one thread, measured just before.
 """
 
 from __future__ import annotations
@@ -30,24 +30,26 @@ SILICON = 14
 def measure_lammps(
     file: Path, sizes: Sequence[int], ranks: Sequence[int], *, steps: int = 5, paired: bool = True, trust: bool = False
 ) -> list[dict[str, Any]]:
-    """Times of silicon supercells in LAMMPS and, `paired` with them, in Python.
+    """Time silicon supercells in LAMMPS and, with `paired`, in Python.
 
     Args:
-        file: of `mlff export --to lammps`; knows silicon.
-        sizes: numbers of atoms, each 8 n^3.
-        ranks: numbers of ranks, one thread each.
-        steps: timed steps.
-        paired: time the file in Python as well; fixed points are solved from scratch there, so not of these.
-        trust: run a file although this user did not export it on this machine: its code runs.
+        file: File of `mlff export --to lammps` that knows silicon.
+        sizes: Numbers of atoms, each 8 n^3.
+        ranks: Numbers of ranks, with one thread each.
+        steps: Number of timed steps.
+        paired: Whether to time the file in Python as well. Files with a fixed point are not, since Python would solve them
+            from scratch.
+        trust: Whether to run the code of a file that this user did not export on this machine.
 
     Returns:
-        One dict per size and number of ranks: `n_atoms`, `n_ranks`, `pair_ms` and `loop_ms` of a step, `us_per_atom` (of the
-        pair style), `python_ms` (of the model, None where not measured), `ratio` (pair over Python on one rank),
-        `memory_mib` (peak of the largest rank), `kib_per_atom` (of all ranks together, their base not taken off).
+        One dict per size and number of ranks: `n_atoms`, `n_ranks`, `pair_ms` and `loop_ms` per step, `us_per_atom` (pair
+        style), `python_ms` (model, None if not measured), `ratio` (pair style to Python, on one rank), `memory_mib` (peak
+        of the largest rank), `kib_per_atom` (all ranks together, including their base).
 
     Raises:
-        OptionError: no such size, or a file that does not know silicon. BenchmarkError: LAMMPS failed.
-        PotentialFileError: no such file, or one of somebody else that is not trusted.
+        OptionError: A size is not 8 n^3, or the file does not know silicon.
+        BenchmarkError: LAMMPS failed.
+        PotentialFileError: The file does not exist, or was made by somebody else and is not trusted.
     """
     metadata = read_metadata(file)
     if metadata.kind != "lammps" or SILICON not in metadata.elements:
@@ -76,11 +78,11 @@ def measure_lammps(
 
 
 def lammps_step(system: str, file: str, sha256: str, n_ranks: int, steps: int) -> dict[str, Any]:
-    """Run LAMMPS once; see `measure_lammps` for the fields. The peak memory is that of this process's children.
+    """Run LAMMPS once, and return the fields of `measure_lammps`. The peak memory is that of the children of this process.
 
     Raises:
-        BenchmarkError: LAMMPS failed, or its log is not understood.
-        PotentialFileError: the file has not this SHA-256.
+        BenchmarkError: LAMMPS failed, or its log has no table of times.
+        PotentialFileError: The file has another SHA-256.
     """
     n_atoms = int(system.removeprefix("si"))
     repeats = round((n_atoms / 8) ** (1 / 3))
@@ -93,7 +95,7 @@ def lammps_step(system: str, file: str, sha256: str, n_ranks: int, steps: int) -
         "velocity all create 300 4928459 loop geom",
         "pair_style mlff", f"pair_coeff * * potential{Path(file).suffix} Si",
         "neighbor 0.5 bin", "fix 1 all nve", "timestep 0.001", "thermo 1000000",
-        "run 3",  # buffers, and what a backend does at its first calls
+        "run 3",  # untimed steps, in which LAMMPS allocates buffers and the backend prepares its code
         f"run {steps}", "",
     ])  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mlff-bench-") as folder:

@@ -1,4 +1,4 @@
-"""The machine a figure was measured on."""
+"""Description of the machine on which a figure was measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlff_calc.version import __version__
 
 
 def processor_name() -> str:
-    """The processor's name, from Linux where it tells."""
+    """Return the name of the processor, from /proc/cpuinfo where that exists."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -24,7 +24,7 @@ def processor_name() -> str:
 
 
 def describe_machine(device: str = "cpu") -> dict[str, Any]:
-    """Processor, cores, load before the run, versions, and the GPU where one is used."""
+    """Return processor, cores, current load, versions, and the GPU if one is used."""
     facts: dict[str, Any] = {
         "processor": processor_name(),
         "cores": os.cpu_count(),

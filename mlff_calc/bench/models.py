@@ -1,4 +1,4 @@
-"""Which potential is timed on which structure: what ships, or random weights of the same architecture."""
+"""Choice of the potential that is timed on a structure: a shipped one, or random weights of the same architecture."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from mlff_calc.potential import build_potential, list_potentials, load_potential
 
 TRAINED_FOR = {"ethanol": "ethanol", "aspirin": "ethanol"}
 TRAINED_FOR_SILICON = "silicon"
-ARCHITECTURE_OF = {False: "ethanol", True: "silicon"}  # by periodicity: whose shape random weights get
-FALLBACK_BACKBONE = {"name": "equiformer", "cutoff": 5.0}
+ARCHITECTURE_OF = {False: "ethanol", True: "silicon"}  # shipped potentials whose architecture random weights get, by pbc
+FALLBACK_BACKBONE = {"name": "equiformer", "cutoff": 5.0}  # used where these potentials are not installed
 RANDOM_SEED = 0
 
 
 def trained_potential(system: str) -> str | None:
-    """Name of the shipped potential that was trained for this kind of structure, or None."""
+    """Return the name of the shipped potential that was trained for this kind of structure, or None."""
     wanted = TRAINED_FOR_SILICON if system.startswith("si") and system[2:].isdigit() else TRAINED_FOR.get(system)
     return wanted if wanted in {entry.name for entry in list_potentials()} else None
 
 
 def random_config(atoms: Atoms) -> dict[str, Any]:
-    """Configuration of a potential with random weights, in the architecture of what ships.
+    """Return the configuration of a potential with random weights, in the architecture of a shipped potential.
 
     Args:
-        atoms: tells the elements; what is periodic gets the architecture of `silicon`, which is made for many neighbours,
-            and the rest that of `ethanol`.
+        atoms: Structure that determines the elements. Periodic structures get the architecture of `silicon`, which suits
+            many neighbours, and others that of `ethanol`.
 
     Returns:
         A plain dict for `build_potential`.
@@ -51,18 +51,18 @@ def make_calculator(
     device: str = "cpu",
     trust: bool = False,
 ) -> MLFFCalculator:
-    """A calculator with a named potential, or with random weights built from `config`.
+    """Make a calculator with a named potential, or with random weights built from `config`.
 
     Args:
-        potential: name or folder; None takes `config`.
-        config: configuration for `build_potential`, with weights of a fixed seed.
-        precision: `float32`, `mixed` or `float64`.
-        compiled: compile the potential first, outside of any timing.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        trust: open an exported file of somebody else.
+        potential: Name or folder; None uses `config`.
+        config: Configuration for `build_potential`; the seed of the weights is fixed.
+        precision: Precision, `float32`, `mixed` or `float64`.
+        compiled: Whether to compile the potential, which happens here and so outside of any timing.
+        device: Device, `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust: Whether to open an exported file made by somebody else.
 
     Raises:
-        PotentialFileError, OptionError, RecipeError: as the calculator and `build_potential` raise them.
+        PotentialFileError, OptionError, RecipeError: Errors of the calculator and of `build_potential`.
     """
     source = potential if potential is not None else build_potential(config or {}, seed=RANDOM_SEED)
     return MLFFCalculator(source, precision=precision, compile=compiled, device=device, trust=trust)
@@ -71,16 +71,16 @@ def make_calculator(
 def calculator_for(
     system: str, atoms: Atoms, *, potential: str | None = None, **options: Any
 ) -> tuple[MLFFCalculator, str]:
-    """The calculator that is timed on a system, and what to call it in a table.
+    """Make the calculator that is timed on a system, and its label for tables.
 
     Args:
-        system: name of the system.
-        atoms: its structure.
-        potential: a name or folder that overrides the choice.
-        options: `precision`, `compiled`, `device` and `trust` of `make_calculator`.
+        system: Name of the system.
+        atoms: Structure of the system.
+        potential: Name or folder that overrides the choice.
+        options: Options `precision`, `compiled`, `device` and `trust` of `make_calculator`.
 
     Returns:
-        The calculator, and the potential's name or `random weights`.
+        The calculator, and the name of the potential or `random weights`.
     """
     name = potential or trained_potential(system)
     if name is not None:

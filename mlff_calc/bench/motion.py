@@ -1,9 +1,9 @@
-"""Moving atoms for timings: thermal-looking motion that no force field has to provide.
+"""Moving atoms for timings, with motion that resembles thermal motion but needs no force field.
 
-Each atom is a damped, noisy harmonic oscillator about its place (Langevin dynamics of an Einstein crystal), in units of one
-MD step. With a period of 60 steps and an rms move of 0.01 Angstrom per step, atoms swing 0.1 Angstrom (rms) about their
-places, as a stiff molecule at 300 K does at 0.5 fs per step; a neighbour list with a skin is reused for tens of steps and
-then rebuilt. Frames depend on the structure and the seed only, so that every program that is timed sees the same ones.
+Each atom is a damped, noisy harmonic oscillator about its position (Langevin dynamics of an Einstein crystal), in units of
+one MD step. With a period of 60 steps and an rms displacement of 0.01 Angstrom per step, atoms oscillate by 0.1 Angstrom
+(rms), as in a stiff molecule at 300 K with steps of 0.5 fs. A neighbour list with a skin is then reused for tens of steps
+before it is rebuilt. Frames depend only on the structure and the seed, so that all programs are timed on the same frames.
 
 | symbol | name in code | unit |
 |---|---|---|
@@ -17,19 +17,19 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
-STEP_RMS = 0.01  # Angstrom that an atom moves in a step (rms)
-PERIOD = 60.0  # steps
-MEMORY = 0.98  # share of the velocity that survives a step; the rest is thermal noise
+STEP_RMS = 0.01  # rms displacement of an atom per step, Angstrom; a larger value rebuilds neighbour lists more often
+PERIOD = 60.0  # period of the oscillators in steps; a larger value gives wider oscillations
+MEMORY = 0.98  # fraction of the velocity that is kept in a step; a larger value gives smoother, less noisy motion
 
 
 def moving_frames(atoms: Atoms, n_frames: int, *, seed: int = 0, step_rms: float = STEP_RMS) -> np.ndarray:
-    """Positions of consecutive steps.
+    """Return the positions of consecutive steps.
 
     Args:
-        atoms: the structure whose positions are the places of rest; it is not changed.
-        n_frames: number of frames.
-        seed: seed of phases and noise.
-        step_rms: root mean square of an atom's move per step, Angstrom.
+        atoms: Structure whose positions are the centres of the oscillations; it is not changed.
+        n_frames: Number of frames.
+        seed: Seed of phases and noise.
+        step_rms: Root mean square displacement of an atom per step, Angstrom.
 
     Returns:
         Positions [n_frames, n_atoms, 3], Angstrom.

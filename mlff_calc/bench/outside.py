@@ -1,10 +1,10 @@
-"""Processor time of a call outside the model: what the calculator and ASE do themselves.
+"""Processor time of a call outside the model, which is spent in the calculator and in ASE.
 
-As a program it compares source trees, with the timer of this file for all of them::
+Run as a program, this module compares source trees; the timer of this file is used for all of them::
 
     python -m mlff_calc.bench.outside ethanol --tree OLDER_CHECKOUT --rounds 9
 
-The trees take turns, a process each, so that a drift of the machine falls on both.
+The trees take turns, each in a separate process, so that changes in the speed of the machine affect both.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from mlff_calc.calculators.base import GraphCalculator
 
 STEPS = 400
+"""Number of timed calls; more calls give a steadier median."""
 
 
 @contextmanager
 def clocked(calculator: GraphCalculator) -> Iterator[list[float]]:
-    """Inside the block, the processor seconds of every evaluation of the model (of all members) are added to the list."""
+    """Yield a list to which each evaluation of the model (of all members) in the block adds its processor seconds."""
     spent: list[float] = []
     outputs: Any = calculator._outputs  # noqa: SLF001 - the boundary between the model and everything else
 
@@ -49,11 +50,15 @@ def clocked(calculator: GraphCalculator) -> Iterator[list[float]]:
 
 
 def measure(system: str, steps: int = STEPS) -> dict[str, float]:
-    """Median microseconds of calls of `get_forces` that rebuild no list, on one thread: outside the model, and in it.
+    """Measure calls of `get_forces` that rebuild no neighbour list, on one thread.
 
     Args:
-        system: see `build_system`; the potential that ships for it is compiled.
-        steps: calls.
+        system: Name of the system, see `build_system`; its shipped potential is compiled.
+        steps: Number of calls.
+
+    Returns:
+        Microseconds of processor time: `outside_us` and `model_us` (medians outside and inside the model), `least_us`
+        (minimum outside).
     """
     from mlff_calc.bench.models import calculator_for
     from mlff_calc.bench.motion import moving_frames
@@ -63,7 +68,7 @@ def measure(system: str, steps: int = STEPS) -> dict[str, float]:
     atoms = build_system(system)
     rows = []
     with limited_threads(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # frames of strong motion are outside the training data
+        warnings.simplefilter("ignore")  # the frames may be outside the training data, which does not matter for timing
         calculator, _ = calculator_for(system, atoms, compiled=True)
         atoms.calc = calculator
         with clocked(calculator) as spent:
@@ -79,7 +84,7 @@ def measure(system: str, steps: int = STEPS) -> dict[str, float]:
 
 
 def compare(system: str, trees: list[Path], rounds: int) -> list[dict[str, float]]:
-    """Medians over rounds of `measure` in each source tree, one process after the other."""
+    """Return medians over rounds of `measure` for each source tree; the processes run one after the other."""
     rows: dict[Path, list[dict[str, float]]] = {tree: [] for tree in trees}
     for turn in range(rounds):
         for tree in trees[:: -1 if turn % 2 else 1]:

@@ -1,8 +1,9 @@
-"""What domains cost, counted from the atoms of a silicon supercell: no ranks needed.
+"""Cost of domain decomposition, counted from the atoms of a silicon supercell without running any ranks.
 
-LAMMPS cuts the box into equal bricks. With features exchanged, a rank has its own atoms and their edges, so that no edge is
-computed twice; ghosts are communication. With ghost atoms within all layers' reach instead, a rank also has the edges of the
-ghosts that its own atoms see through one layer fewer than there are.
+LAMMPS divides the box into equal bricks. If features are exchanged between layers, a rank computes only the edges of its own
+atoms, so that no edge is computed twice, and ghost atoms cost only communication. The alternative is to include all ghost
+atoms within reach of all layers. A rank then also computes the edges of ghosts that its own atoms reach in at most
+`n_layers - 1` hops.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from mlff_calc.errors import OptionError
 def partition_work(
     n_atoms: int, ranks: Sequence[int], *, cutoff: float, n_layers: int, skin: float = 0.5
 ) -> list[dict[str, Any]]:
-    """Atoms, ghosts and edges of the rank that has most of them, for cubic grids of ranks.
+    """Count atoms, ghosts and edges of the rank with the most edges, for cubic grids of ranks.
 
     Args:
-        n_atoms: of the supercell, 8 n^3.
-        ranks: cubes of whole numbers, such as 8, 64, 512.
-        cutoff: Angstrom.
-        n_layers: message-passing layers.
-        skin: Angstrom.
+        n_atoms: Number of atoms of the supercell, 8 n^3.
+        ranks: Numbers of ranks, which must be cubes such as 8, 64, 512.
+        cutoff: Cutoff, Angstrom.
+        n_layers: Number of message-passing layers.
+        skin: Skin of the neighbour list, Angstrom.
 
     Returns:
         One dict per number of ranks: `n_ranks`, `n_own` and `n_ghosts` (within cutoff and skin), `n_edges`, `imbalance`
-        (edges over the mean), `ghost_edges` (what the other way computes in addition).
+        (edges divided by their mean over ranks), `ghost_edges` (additional edges of the alternative).
 
     Raises:
-        OptionError: a number of ranks that is no cube, or domains too small to count.
+        OptionError: A number of ranks is not a cube, or no supercell has this number of atoms.
     """
     atoms = silicon(n_atoms)
     length = float(atoms.cell.lengths()[0])
@@ -70,7 +71,7 @@ def partition_work(
 def _images_within(
     positions: NDArray[np.float64], length: float, corner: NDArray[np.float64], width: float, reach: float
 ) -> int:
-    """Atoms and periodic images in a brick that is `reach` larger on every side; each image counts."""
+    """Count the atoms, including all periodic images, in a brick that is extended by `reach` on every side."""
     total = np.ones(len(positions), dtype=int)
     for axis in range(3):
         low, high = corner[axis] - reach, corner[axis] + width + reach
@@ -82,7 +83,10 @@ def _images_within(
 def _reached(
     tree: cKDTree, positions: NDArray[np.float64], own: NDArray[np.int64], cutoff: float, hops: int
 ) -> NDArray[np.int64]:
-    """Atoms within so many hops of a rank's own; periodic images of one atom count once, which is less than they cost."""
+    """Return the atoms within `hops` hops of a rank's own atoms.
+
+    Periodic images of an atom count once, so the result is a lower bound of the cost.
+    """
     known = own
     for _ in range(hops):
         found = tree.query_ball_point(positions[known], cutoff)

@@ -1,4 +1,4 @@
-"""Programs run in processes of their own: with a log, and with so many threads."""
+"""Child processes of benchmarks, with a log and a limit on threads."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """This process's environment with every pool of threads limited to `threads`."""
+    """Return the environment of this process with all thread pools limited to `threads`."""
     return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
 
 
 def run_logged(
     command: Sequence[str], log: Path, *, env: dict[str, str] | None = None, timeout: float | None = None
 ) -> None:
-    """Run a command with its output going to the end of `log`.
+    """Run a command, and append its output to `log`.
 
     Args:
-        command: program and arguments.
-        log: text file.
-        env: environment variables.
-        timeout: seconds.
+        command: Program and arguments.
+        log: Text file for the output.
+        env: Environment variables; None inherits those of this process.
+        timeout: Time limit in seconds; None for no limit.
 
     Raises:
-        BenchmarkError: it failed or took longer than `timeout`; the message ends with its last words.
+        BenchmarkError: The command failed, or took longer than `timeout`. The text quotes its last lines of output.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
@@ -53,6 +53,6 @@ def run_logged(
 
 
 def last_words(log: Path, lines: int) -> list[str]:
-    """The last non-empty lines of a log."""
+    """Return the last non-empty lines of a log."""
     text = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return text[-lines:]

@@ -1,7 +1,8 @@
-"""What reuse of fixed points buys and costs: time, evaluations, force errors and drift of whole trajectories.
+"""Effects of the reuse of fixed points on trajectories: time, evaluations, force errors and drift.
 
-All ways of reuse start from the same atoms and velocities. Drift is that of the total energy with the energy the calculator
-gives; force errors are against a cold solve in float64 to a relative residual of 1e-10 on frames of the same trajectory.
+All variants of reuse start from the same atoms and velocities. The drift is that of the total energy, computed with the
+energy of the calculator. Force errors are deviations from a cold solve in float64 to a relative residual of 1e-10, on frames
+of the same trajectory.
 """
 
 from __future__ import annotations
@@ -29,21 +30,27 @@ from mlff_calc.potential.fixed_point import FixedPointPotential
 logger = logging.getLogger(__name__)
 
 TIGHT = 1e-10
-"""Relative residual of the reference."""
+"""Relative residual of the reference; a larger value makes it faster and less accurate."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trajectory under one way of reuse.
+    """Measurements of a trajectory with one variant of reuse.
 
     Attributes:
-        name: of the way. temperature_K: of the run, nominally, or of the thermostat. timestep_fs, time_ps: of the run.
-        n_forward, n_adjoint: evaluations per step after the first one, repeats and cold solves included.
-        ms: wall time per step, everything included. model_ms: of the model alone.
-        drift, drift_error: of the total energy, meV/atom/ps. noise: its standard deviation about the line, meV/atom.
-        force_rmse: against the reference, root mean square over components and frames, meV/Angstrom.
-        mean_temperature_K: over the run.
-        n_cold, n_repeats: solves from scratch, and steps made again.
+        name: Name of the variant.
+        temperature_K: Nominal temperature of the run, or temperature of the thermostat.
+        timestep_fs: Time step.
+        time_ps: Length of the run.
+        n_forward, n_adjoint: Evaluations per step after the first step, including those of repeats and cold solves.
+        ms: Wall time per step.
+        model_ms: Wall time per step in the model.
+        drift, drift_error: Drift of the total energy and its standard error, meV/atom/ps.
+        noise: Standard deviation of the total energy about the fitted line, meV/atom.
+        force_rmse: Root mean square deviation from the forces of the reference, over components and frames, meV/Angstrom.
+        mean_temperature_K: Mean temperature of the run.
+        n_cold: Number of solves from scratch.
+        n_repeats: Number of steps that were solved again.
     """
 
     name: str
@@ -63,15 +70,15 @@ class Run:
     n_repeats: int
 
     def as_dict(self) -> dict[str, float | str | int]:
-        """For a table."""
+        """Return all fields by name."""
         return asdict(self)
 
 
 def reference_of(potential: Potential) -> MLFFCalculator:
-    """A calculator that solves every structure from scratch to `TIGHT` in float64.
+    """Make a calculator that solves every structure from scratch to `TIGHT` in float64.
 
     Raises:
-        OptionError: a potential without a fixed point.
+        OptionError: The potential has no fixed point.
     """
     tight = potential.to_precision("float64")
     if not isinstance(tight, FixedPointPotential):
@@ -82,7 +89,7 @@ def reference_of(potential: Potential) -> MLFFCalculator:
 
 
 def calculator_of(potential: Potential, reuse: Reuse | str, *, compiled: bool, precision: str) -> MLFFCalculator:
-    """A calculator for one way of reuse."""
+    """Make a calculator for one variant of reuse."""
     return MLFFCalculator(potential, precision=precision, reuse=reuse, compile=compiled, device="cpu")
 
 
@@ -97,18 +104,18 @@ def nve(
     time_ps: float,
     frames: int = 40,
 ) -> tuple[Run, NDArray[np.float64]]:
-    """A run at constant energy.
+    """Run dynamics at constant energy.
 
     Args:
-        atoms: the start, a minimum; copied. Velocities of twice `temperature_K` are drawn with seed 0, half of which go into
-            potential energy.
-        calculator: under test.
-        reference: for force errors; None for none.
-        name: of the way of reuse.
-        temperature_K: nominal.
-        timestep_fs: of the integrator.
-        time_ps: length of the run.
-        frames: at which forces are compared.
+        atoms: Initial structure at a minimum, which is copied. Velocities of twice `temperature_K` are drawn with seed 0;
+            half of the kinetic energy becomes potential energy.
+        calculator: Calculator to test.
+        reference: Calculator for force errors; None skips them.
+        name: Name of the variant of reuse.
+        temperature_K: Nominal temperature.
+        timestep_fs: Time step.
+        time_ps: Length of the run.
+        frames: Number of frames at which forces are compared.
 
     Returns:
         The summary, and time (ps) and total energy (eV) [n, 2].
@@ -142,23 +149,24 @@ def langevin(
     friction_per_ps: float = 10.0,
     pairs: Sequence[tuple[int, int]] = (),
 ) -> tuple[Run, NDArray[np.float64]]:
-    """A thermostatted run.
+    """Run Langevin dynamics.
 
     Args:
-        atoms: the start; copied.
-        calculator: under test.
-        reference: for force errors; None for none.
-        name: of the way of reuse.
-        temperature_K: of the thermostat.
-        timestep_fs: of the integrator.
-        time_ps: length of the run.
-        frames: at which forces are compared.
-        seed: of the thermostat.
-        friction_per_ps: of the thermostat.
-        pairs: atoms whose distances are recorded.
+        atoms: Initial structure, which is copied.
+        calculator: Calculator to test.
+        reference: Calculator for force errors; None skips them.
+        name: Name of the variant of reuse.
+        temperature_K: Temperature of the thermostat.
+        timestep_fs: Time step.
+        time_ps: Length of the run.
+        frames: Number of frames at which forces are compared.
+        seed: Seed of velocities and thermostat.
+        friction_per_ps: Friction of the thermostat.
+        pairs: Pairs of atoms whose distances are recorded.
 
     Returns:
-        The summary (its drift has no meaning), and temperature (K) and distances (Angstrom) every 10 fs [n, 1 + len(pairs)].
+        The summary, in which the drift has no meaning, and temperature (K) and distances (Angstrom) every 10 fs,
+        [n, 1 + len(pairs)].
     """
     atoms = atoms.copy()
     set_maxwell_velocities(atoms, temperature_K, seed=seed, conserves_momentum=False)
@@ -190,11 +198,11 @@ def _follow(
     time_ps: float,
     frames: int,
 ) -> tuple[Run, NDArray[np.float64]]:
-    """Make the steps, and collect energies and force errors; time spent on the reference is not counted."""
+    """Make the steps, and collect energies and force errors; the time of the reference is not counted."""
     calculator: MLFFCalculator = atoms.calc
     n_steps = round(time_ps * 1000.0 / timestep_fs)
     atoms.get_forces()
-    dynamics.run(1)  # the first step after a cold start is solved like one: it is not what a trajectory costs
+    dynamics.run(1)  # the step after the cold start is solved like a cold start, so it is not counted
     calculator.stats.reset()
     energies, temperatures, errors, spent = [], [], [], 0.0
     block = max(1, n_steps // max(1, frames))
@@ -241,7 +249,7 @@ def _follow(
 def reversal(
     atoms: Atoms, calculator: MLFFCalculator, *, temperature_K: float, timestep_fs: float, time_ps: float
 ) -> float:
-    """Largest distance (Angstrom) from the start after a run, a flip of all velocities, and the same run back."""
+    """Return the largest distance (Angstrom) from the start after a run, a reversal of all velocities, and a second run."""
     atoms = atoms.copy()
     set_maxwell_velocities(atoms, temperature_K, seed=0)
     atoms.calc = calculator

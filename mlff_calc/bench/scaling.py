@@ -1,4 +1,4 @@
-"""How time and memory grow with the number of atoms, each size in a process of its own."""
+"""Scaling of time and memory with the number of atoms, with a separate process for each size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def in_child(**fields: Any) -> dict[str, Any]:
     """Run a task of `mlff_calc.bench.child` in a new process.
 
     Raises:
-        BenchmarkError: the process failed; the message ends with its last line, or says that it was killed for memory.
+        BenchmarkError: The process failed. The text quotes its last line, and says so if it was probably killed for memory.
     """
     command = [sys.executable, "-W", "ignore", "-m", "mlff_calc.bench.child", json.dumps(fields)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -36,21 +36,22 @@ def in_child(**fields: Any) -> dict[str, Any]:
 def measure_scaling(
     sizes: Sequence[int] = SILICON_SIZES, *, steps: int = 5, rounds: int = 1, **options: Any
 ) -> list[dict[str, Any]]:
-    """Time per atom and peak memory of silicon supercells.
+    """Measure time per atom and peak memory of silicon supercells.
 
     Args:
-        sizes: numbers of atoms, each 8 n^3.
-        steps: timed steps of each size in each round.
-        rounds: how often all sizes are gone through, in turn up and down; of each size the fastest round counts, since
-            other programs and a changing clock only slow a machine down.
-        options: `threads`, and `potential`, `device`, `precision`, `compiled` of `time_system`.
+        sizes: Numbers of atoms, each 8 n^3.
+        steps: Number of timed steps of each size in each round.
+        rounds: Number of rounds over all sizes, alternately in ascending and descending order. The fastest round of each
+            size is reported, since other programs and a changing clock can only slow the machine down.
+        options: Options `threads`, and `potential`, `device`, `precision`, `compiled` of `time_system`.
 
     Returns:
-        One dict per size: the fields of `StepTiming`, `base_mib`, `memory_mib`, and `bytes_per_edge`, the growth of the peak
-        over a small system's, per edge.
+        One dict per size: the fields of `StepTiming`, `base_mib`, `memory_mib`, and `bytes_per_edge`, the difference of
+        these two per edge.
 
     Raises:
-        OptionError: a size that no cubic supercell has, or no size at all. BenchmarkError: a measurement failed.
+        OptionError: There are no sizes, or no cubic supercell has one of them.
+        BenchmarkError: A measurement failed.
     """
     if not sizes:
         msg = "no sizes to measure; give numbers of silicon atoms such as 512,1000,4096"
@@ -69,7 +70,7 @@ def measure_scaling(
 
 
 def flatness(rows: Sequence[dict[str, Any]]) -> float:
-    """Largest over smallest time per atom, minus one; 0.15 means flat within 15 %."""
+    """Return the ratio of largest and smallest time per atom, minus one; 0.15 means that times agree within 15 %."""
     times = [row["ms_per_atom"] for row in rows]
     return max(times) / min(times) - 1.0
 
@@ -77,16 +78,20 @@ def flatness(rows: Sequence[dict[str, Any]]) -> float:
 def measure_memory(
     systems: Sequence[str], batch_sizes: Sequence[int], *, steps: int = 2, **options: Any
 ) -> list[dict[str, Any]]:
-    """Peak memory of training steps, one row per system and batch size.
+    """Measure the peak memory of training steps.
 
     Args:
-        systems: names.
-        batch_sizes: frames per batch.
-        steps: optimizer steps.
-        options: `threads`, and `potential`, `device`, `precision`, `compiled` of `time_system`.
+        systems: Names of systems.
+        batch_sizes: Numbers of frames per batch.
+        steps: Number of optimizer steps.
+        options: Options `threads`, and `potential`, `device`, `precision`, `compiled` of `time_system`.
+
+    Returns:
+        One dict per system and batch size.
 
     Raises:
-        OptionError: a batch size below one. BenchmarkError: a measurement failed.
+        OptionError: A batch size is below one.
+        BenchmarkError: A measurement failed.
     """
     if min(batch_sizes, default=0) < 1:
         msg = f"batch sizes {list(batch_sizes)}; give numbers of 1 or more"

@@ -1,8 +1,9 @@
-"""Time of one calculator step with moving atoms: neighbours, model, total.
+"""Time of one calculator step with moving atoms: neighbour list, model and total.
 
-A step sets new positions and asks for energy and forces, as an MD step does. Total is wall time from outside the
-calculator, so it holds what neither of the parts holds: conversion, checks, ASE's bookkeeping. Steps that rebuild the
-neighbour list and steps that reuse it both count. The first steps (list, compilation, memory pools) are left out.
+A step sets new positions and computes energy and forces, as an MD step does. The total is wall time measured outside the
+calculator, so it includes conversion, checks and ASE's bookkeeping, which belong to neither part. Both steps that rebuild
+the neighbour list and steps that reuse it count. The first steps, which build the list, compile code and fill memory pools,
+are left out.
 """
 
 from __future__ import annotations
@@ -24,21 +25,31 @@ from mlff_calc.errors import OptionError
 from mlff_calc.graph import neighbor_pairs
 
 WARM_UP = 5
+"""Number of first steps that are not counted; a larger number only costs time."""
 TARGET_SECONDS = 10.0
+"""Length of a measurement without a given number of steps; a larger value gives steadier medians."""
 MIN_STEPS, MAX_STEPS = 5, 300
+"""Smallest and largest number of steps of such a measurement; larger values give steadier medians and take longer."""
 
 
 @dataclass(frozen=True)
 class StepTiming:
-    """Times of a step, ms unless said otherwise; every figure of a part is its median.
+    """Times of a step.
 
     Attributes:
-        system: its name. potential: what was timed. n_atoms, n_edges: size; edges lie within the cutoff, both directions
-            counted. cutoff: Angstrom. steps: timed steps. rebuilds: neighbour lists built during them.
-        neighbors_ms, model_ms, copies_ms: parts. neighbors_mean_ms: mean, since rebuilding steps are rarer than the median
-            shows. total_ms, min_ms, low_ms, high_ms: median, minimum and quartiles of the whole step.
-        outside_us: microseconds of processor time outside the model, of calls of `get_forces` that reuse the neighbour list.
-        us_per_edge: microseconds of the whole step per edge. ms_per_atom: per atom.
+        system: Name of the system.
+        potential: Label of the potential.
+        n_atoms: Number of atoms.
+        n_edges: Number of edges within the cutoff; both directions count.
+        cutoff: Cutoff, Angstrom.
+        steps: Number of timed steps.
+        rebuilds: Number of neighbour lists that were built in these steps.
+        neighbors_ms, model_ms, copies_ms: Median times of the parts of a step, ms.
+        neighbors_mean_ms: Mean time of the neighbour list, ms; the median does not show the rare steps that rebuild it.
+        outside_us: Median processor time outside the model of calls of `get_forces` that reuse the list, microseconds.
+        total_ms, min_ms, low_ms, high_ms: Median, minimum and quartiles of the whole step, ms.
+        us_per_edge: Median time of the whole step per edge, microseconds.
+        ms_per_atom: Median time of the whole step per atom, ms.
     """
 
     system: str
@@ -61,16 +72,16 @@ class StepTiming:
     ms_per_atom: float
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
+        """Return all fields by name, ready for JSON."""
         return asdict(self)
 
 
 def time_steps(atoms: Atoms, calculator: MLFFCalculator, frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Seconds of each step through `frames` [n, n_atoms, 3] (Angstrom).
+    """Time the step of each frame of `frames` [n, n_atoms, 3] (Angstrom).
 
     Returns:
-        Arrays [n] `total`, `neighbors`, `model`, `copies` in seconds, `outside` in seconds of processor time outside the
-        model, and `rebuilds` as counts.
+        Arrays [n]: `total`, `neighbors`, `model`, `copies` in seconds of wall time, `outside` in seconds of processor time
+        outside the model, and the counts `rebuilds`.
     """
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -105,18 +116,18 @@ def time_system(
     """Time the steps of one system.
 
     Args:
-        system: a name from `SYSTEMS` or `siN`.
-        potential: name or folder; by default what ships for this system, else random weights.
-        steps: timed steps; by default as many as ten seconds hold, between 5 and 300.
-        threads: threads of torch; None leaves them as they are.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: `float32`, `mixed` or `float64`.
-        compiled: compile the potential first.
-        trust: open an exported file of somebody else.
+        system: Name of the system, from `SYSTEMS` or `siN`.
+        potential: Name or folder; by default the potential shipped for this system, or random weights without one.
+        steps: Number of timed steps; by default those that fit into ten seconds, between 5 and 300.
+        threads: Number of threads of PyTorch; None leaves it unchanged.
+        device: Device, `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: Precision, `float32`, `mixed` or `float64`.
+        compiled: Whether to compile the potential first.
+        trust: Whether to open an exported file made by somebody else.
 
     Raises:
-        OptionError: unknown system, or an option that cannot be honoured.
-        PotentialFileError: no such potential.
+        OptionError: The system is unknown, or an option cannot be honoured.
+        PotentialFileError: The potential does not exist.
     """
     if steps is not None and steps < 1:
         msg = f"{steps} steps cannot be timed; give 1 or more"

@@ -1,4 +1,4 @@
-"""The structures that are timed, built here so that a benchmark needs no data."""
+"""Structures for timings, built by code so that a benchmark needs no data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ase.io import read
 from mlff_calc.errors import OptionError
 from mlff_calc.near import suggestion
 
-SILICON_LATTICE_CONSTANT = 5.43  # Angstrom
-RATTLE = 0.03  # Angstrom, per component
-WATER_BOX = 12.44  # Angstrom; 64 molecules have 1.0 g/cm^3 in it
+SILICON_LATTICE_CONSTANT = 5.43  # Angstrom; a larger value gives fewer neighbours
+RATTLE = 0.03  # standard deviation of displacements per component, Angstrom; a larger value gives larger forces
+WATER_BOX = 12.44  # edge of the water box, Angstrom, in which 64 molecules have 1.0 g/cm^3; larger: a lower density
 
 
 def _ethanol() -> Atoms:
@@ -28,16 +28,16 @@ def _aspirin() -> Atoms:
 
 
 def silicon(n_atoms: int) -> Atoms:
-    """A cubic diamond supercell of `n_atoms` silicon atoms, rattled by 0.03 Angstrom.
+    """Build a cubic diamond supercell of `n_atoms` silicon atoms, rattled by 0.03 Angstrom.
 
     Args:
-        n_atoms: 8 n^3 for a whole number n.
+        n_atoms: Number of atoms, 8 n^3 for a whole number n.
 
     Returns:
         The structure, periodic in all directions.
 
     Raises:
-        OptionError: no cubic supercell has that many atoms.
+        OptionError: No cubic supercell has that many atoms.
     """
     repeats = round((n_atoms / 8) ** (1 / 3))
     if repeats < 1 or 8 * repeats**3 != n_atoms:
@@ -50,7 +50,7 @@ def silicon(n_atoms: int) -> Atoms:
 
 
 def _water192() -> Atoms:
-    """64 molecules with random orientations on a cubic grid; a liquid's density, not a liquid's structure."""
+    """Build 64 molecules with random orientations on a cubic grid, at the density of the liquid."""
     rng = np.random.default_rng(0)
     water = Atoms()
     grid = (np.stack(np.meshgrid(*[np.arange(4)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) + 0.5) * WATER_BOX / 4
@@ -77,16 +77,16 @@ DEFAULT_SYSTEMS = ("ethanol", "aspirin", "si64", "si512", "water192")
 
 
 def build_system(name: str) -> Atoms:
-    """Build a structure by name; the same atoms every time.
+    """Build a structure by name. A name always gives the same atoms.
 
     Args:
-        name: a key of `SYSTEMS`, or `siN` for a cubic supercell of N silicon atoms (N = 8, 64, 216, 512, 1000 ...).
+        name: Key of `SYSTEMS`, or `siN` for a cubic supercell of N silicon atoms (N = 8, 64, 216, 512, 1000 ...).
 
     Returns:
         The structure, in Angstrom.
 
     Raises:
-        OptionError: there is no system of that name.
+        OptionError: There is no system of that name.
     """
     if name in SYSTEMS:
         return SYSTEMS[name]()
@@ -98,10 +98,10 @@ def build_system(name: str) -> Atoms:
 
 
 def parse_systems(text: str) -> list[str]:
-    """Names out of a comma-separated list, each checked to exist.
+    """Return the names of a comma-separated list.
 
     Raises:
-        OptionError: the list is empty or a name is unknown.
+        OptionError: The list is empty, or a name is unknown.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:

@@ -1,4 +1,4 @@
-"""The number of PyTorch's threads in a block of a benchmark."""
+"""Limit on the threads of PyTorch within a block of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from mlff_calc.errors import OptionError
 
 @contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
-    """Run torch on `threads` threads inside the block, and on as many as before afterwards.
+    """Set the number of threads of PyTorch inside the block, and restore the previous number afterwards.
+
+    Args:
+        threads: Number of threads; None leaves it unchanged.
 
     Raises:
-        OptionError: fewer than one thread.
+        OptionError: The number of threads is below one.
     """
     if threads is not None and threads < 1:
         msg = f"{threads} threads cannot run anything; give 1 or more"

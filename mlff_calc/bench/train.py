@@ -1,4 +1,4 @@
-"""Training for comparisons: by a recipe, for a number of processor minutes, in a process of its own."""
+"""Training for comparisons: by a recipe, for a given processor time, in a separate process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mlff_calc.networks import shipped_folder
 
 
 def shipped_recipe_file(name: str) -> Path:
-    """Recipe of a shipped potential.
+    """Return the path of the recipe of a shipped potential.
 
     Raises:
-        BenchmarkError: It is not installed.
+        BenchmarkError: The recipe is not installed.
     """
     file = shipped_folder() / name / "recipe.yaml"
     if not file.is_file():
@@ -29,7 +29,7 @@ def shipped_recipe_file(name: str) -> Path:
 
 @contextmanager
 def data_folder(folder: Path | None) -> Iterator[None]:
-    """`MLFF_DATA` names a folder of data sets meanwhile, for the recipes that are read."""
+    """Set `MLFF_DATA` to a folder of data sets inside the block, for recipes that are read there."""
     before = os.environ.get("MLFF_DATA")
     if folder is not None:
         os.environ["MLFF_DATA"] = str(folder.resolve())
@@ -43,17 +43,17 @@ def data_folder(folder: Path | None) -> Iterator[None]:
 
 
 def run_training(recipe: Path, folder: Path, *, data: Path | None, threads: int, words: list[str]) -> None:
-    """`mlff train` in a process of its own, with a log beside the folder.
+    """Run `mlff train` in a separate process, with a log beside the folder.
 
     Args:
         recipe: File of the recipe.
         folder: Folder of the run.
-        data: Folder of data sets, `MLFF_DATA` in the recipe; None for the variable as it is.
+        data: Folder of data sets, `MLFF_DATA` in the recipe; None leaves this variable unchanged.
         threads: Number of threads of PyTorch.
-        words: More of the command line, such as `--overwrite`.
+        words: Further words of the command line, such as `--overwrite`.
 
     Raises:
-        BenchmarkError: It failed; names the log.
+        BenchmarkError: The training failed. The text names the log.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(recipe), "--quiet", "--output", str(folder)]
@@ -62,7 +62,7 @@ def run_training(recipe: Path, folder: Path, *, data: Path | None, threads: int,
 
 
 def train_by_recipe(recipe: Path, minutes: float, folder: Path, *, data: Path | None, threads: int) -> Path:
-    """Train a potential by a recipe, for as many processor minutes as given.
+    """Train a potential by a recipe, with a budget in processor minutes.
 
     Returns:
         The folder of the potential.

@@ -87,7 +87,7 @@ class GraphCalculator(Calculator):
         """Results for the last structure; for ASE's writers, results for the structure being written, computed if needed.
 
         Raises:
-            SimulationError: another thread has since asked for another structure.
+            SimulationError: Another thread has since asked for another structure.
         """
         if self._held:
             written = written_atoms(sys._getframe(1))
@@ -142,7 +142,7 @@ class GraphCalculator(Calculator):
         """Restore a state from `get_state`, so that a run resumes bit for bit.
 
         Raises:
-            SimulationError: the state is damaged or belongs to another calculator.
+            SimulationError: The state is damaged or belongs to another calculator.
         """
         self._ensure_prepared()
         restored = restore_state(state, self._caches, self._device)
@@ -163,7 +163,7 @@ class GraphCalculator(Calculator):
         """Build models, neighbour lists and checks for the current parameters.
 
         Raises:
-            OptionError: a parameter cannot be honoured.
+            OptionError: A parameter cannot be honoured.
         """
         options = self.parameters
         prepare_for_forks()
@@ -207,7 +207,7 @@ class GraphCalculator(Calculator):
         """Change parameters. A change drops the results and rebuilds the model.
 
         Raises:
-            OptionError: a name is unknown or a value cannot be honoured; the calculator is then unchanged.
+            OptionError: A name is unknown or a value cannot be honoured; the calculator is then unchanged.
         """
         for name in parameters:
             if name not in self.default_parameters:
@@ -232,8 +232,8 @@ class GraphCalculator(Calculator):
         """Refuse unknown elements and shared sites at `atoms.calc = calculator`, where ASE calls this.
 
         Raises:
-            UnknownElementError: the potential does not cover an element; see `ElementCheck`.
-            StructureError: a site is shared by several elements; see `check_occupancy`.
+            UnknownElementError: The potential does not cover an element; see `ElementCheck`.
+            StructureError: A site is shared by several elements; see `check_occupancy`.
         """
         self._ensure_prepared()
         check_occupancy(atoms)
@@ -250,7 +250,7 @@ class GraphCalculator(Calculator):
         Without `allow_calculation` the answer is None for any structure but the last.
 
         Raises:
-            PropertyNotImplementedError: the property is unknown, or is a stress and the structure has none.
+            PropertyNotImplementedError: The property is unknown, or is a stress and the structure has none.
         """
         atoms = None if atoms is None else to_atoms(atoms)
         if name not in self.implemented_properties:
@@ -283,13 +283,13 @@ class GraphCalculator(Calculator):
         """Evaluate the potential once; all properties are then in `results`.
 
         Args:
-            atoms: structure, which is not changed; by default that of the last calculation.
-            properties: used only to refuse a stress where there is none.
-            system_changes: ignored.
+            atoms: Structure, which is not changed; by default that of the last calculation.
+            properties: Used only to refuse a stress where there is none.
+            system_changes: Ignored.
 
         Raises:
-            UnknownElementError, StructureError: the structure cannot be evaluated; raised before the model runs.
-            SimulationError: memory does not suffice, or results are not finite.
+            UnknownElementError, StructureError: The structure cannot be evaluated; raised before the model runs.
+            SimulationError: Memory does not suffice, or results are not finite.
         """
         with self._turn:
             self._turn.seen()
@@ -320,7 +320,7 @@ class GraphCalculator(Calculator):
         """Check a structure and keep it as the last one; return its frame.
 
         Raises:
-            UnknownElementError, StructureError: the structure cannot be evaluated.
+            UnknownElementError, StructureError: The structure cannot be evaluated.
         """
         check_occupancy(source)
         self._ignored(source)
@@ -335,13 +335,13 @@ class GraphCalculator(Calculator):
         """Compute all results for a structure of ASE or pymatgen.
 
         Args:
-            structure: any structure that `to_atoms` accepts.
+            structure: Any structure that `to_atoms` accepts.
 
         Returns:
             Copies of `results`: energy in eV, forces [n, 3] in eV/Angstrom, stress [6] in eV/Angstrom^3 and others.
 
         Raises:
-            StructureError: the object is no structure; further errors as in `calculate`.
+            StructureError: The object is no structure; further errors as in `calculate`.
         """
         atoms = to_atoms(structure)
         with self._turn:
@@ -352,7 +352,7 @@ class GraphCalculator(Calculator):
         """Hold the last structure against the training data now, whether or not it is its turn; see `DomainWatch.look`.
 
         Args:
-            atoms: the object whose structure that is, and whose neighbour list is taken; None for any.
+            atoms: The object whose structure that is, and whose neighbour list is taken; None for any.
         """
         with self._turn:
             last = self._last

@@ -23,7 +23,7 @@ class ElementCheck:
     """Check that a potential covers all elements of a structure.
 
     Args:
-        elements: symbols or atomic numbers that the potential covers.
+        elements: Symbols or atomic numbers that the potential covers.
     """
 
     def __init__(self, elements: Iterable[str | int]) -> None:
@@ -36,7 +36,7 @@ class ElementCheck:
         """Check atomic numbers [n_atoms].
 
         Raises:
-            UnknownElementError: an element is not covered; names the first such atom and the supported elements.
+            UnknownElementError: An element is not covered; names the first such atom and the supported elements.
         """
         inside = (numbers >= 0) & (numbers < len(self._known))
         known = self._known[np.where(inside, numbers, 0)] & inside
@@ -56,7 +56,7 @@ def ignored_inputs(atoms: Atoms) -> list[str]:
     """List the inputs of atoms that a potential of positions and elements ignores.
 
     Args:
-        atoms: structure; its arrays `initial_charges` and `initial_magmoms` and its info keys `charge`, `spin`,
+        atoms: Structure; its arrays `initial_charges` and `initial_magmoms` and its info keys `charge`, `spin`,
             `total_charge`, `multiplicity` and `magmom` are checked.
 
     Returns:
@@ -91,7 +91,7 @@ def warn_ignored(found: list[str]) -> None:
     """Warn that `found` (from `ignored_inputs`) does not change the results."""
     warnings.warn(
         f"the potential ignores {', '.join(found)}: energy and forces are those of the system it was trained on "
-        "(see its card). Said once per calculator",
+        "(see its card). This warning appears once per calculator",
         IgnoredInputWarning,
         stacklevel=4,
     )

@@ -53,15 +53,15 @@ class CommitteeCalculator(GraphCalculator):
     Neighbour list and edges are built once for all members; a member with a shorter cutoff gets the edges within it.
 
     Args:
-        potentials: at least two names, paths (folders and exported files) or `Potential` objects.
-        threshold: largest accepted spread of a force, in eV/Angstrom; None accepts any.
-        action: reaction to a larger spread: ``warn`` (a `CommitteeWarning` at each such calculation) or ``stop``
+        potentials: At least two names, paths (folders and exported files) or `Potential` objects.
+        threshold: Largest accepted spread of a force, in eV/Angstrom; None accepts any.
+        action: Reaction to a larger spread: ``warn`` (a `CommitteeWarning` at each such calculation) or ``stop``
             (a SimulationError; the results remain available).
-        device, precision, skin, compile, neighbor_backend, deterministic, reuse, domain, trust: see `MLFFCalculator`.
+        device, precision, skin, compile, neighbor_backend, deterministic, reuse, domain, trust: See `MLFFCalculator`.
 
     Raises:
-        PotentialFileError: a potential does not exist or cannot be read.
-        OptionError: an option cannot be honoured, or there are fewer than two members.
+        PotentialFileError: A potential does not exist or cannot be read.
+        OptionError: An option cannot be honoured, or there are fewer than two members.
     """
 
     implemented_properties: ClassVar[list[str]] = [*PROPERTIES, "energy_std", "energies_std", "forces_std"]
@@ -115,7 +115,7 @@ class CommitteeCalculator(GraphCalculator):
         """Calculate as `GraphCalculator` does, then compare the spread with the threshold.
 
         Raises:
-            SimulationError: the spread is above the threshold and the action is ``stop``; `results` are available.
+            SimulationError: The spread is above the threshold and the action is ``stop``; `results` are available.
         """
         with self._turn:
             super().calculate(atoms, *arguments, **options)

@@ -29,7 +29,7 @@ def to_atoms(structure: object) -> Atoms:
         hydrogen with the mass of the isotope.
 
     Raises:
-        StructureError: the object is no structure, or a site is shared by several elements or partly empty.
+        StructureError: The object is no structure, or a site is shared by several elements or partly empty.
     """
     if isinstance(structure, Atoms):
         return structure

@@ -28,8 +28,8 @@ class DomainWatch:
     """Count structures outside the training data, and warn about them once or refuse them.
 
     Args:
-        potentials: potentials; those without a `domain` (from older files) are not checked.
-        stats: counters to increase.
+        potentials: Potentials; those without a `domain` (from older files) are not checked.
+        stats: Counters to increase.
 
     Attributes:
         action: Reaction to a structure outside: ``warn``, ``stop``, or ``off`` for no checks.
@@ -48,7 +48,7 @@ class DomainWatch:
         """Set the reaction to structures outside the training data.
 
         Raises:
-            OptionError: the action is unknown, or it is ``stop`` and no potential describes its training data.
+            OptionError: The action is unknown, or it is ``stop`` and no potential describes its training data.
         """
         if action not in ACTIONS:
             raise OptionError(f"unknown domain {action!r}; choose one of {', '.join(ACTIONS)}")
@@ -68,11 +68,11 @@ class DomainWatch:
         """Check the first graph and every `EVERY`-th after it.
 
         Args:
-            graph: graph of the structure.
-            jumped: whether the structure is new or has moved far since the last call; it is then checked in any case.
+            graph: Graph of the structure.
+            jumped: Whether the structure is new or has moved far since the last call; it is then checked in any case.
 
         Raises:
-            SimulationError: the structure is outside and the action is ``stop``.
+            SimulationError: The structure is outside and the action is ``stop``.
         """
         if not self.looks:
             return
@@ -100,7 +100,8 @@ class DomainWatch:
             raise SimulationError(message)
         if not self._said:
             self._said = True
-            warnings.warn(f"{message}. Said once per calculator; stats.n_outside counts", DomainWarning, stacklevel=8)
+            text = f"{message}. This warning appears once per calculator; stats.n_outside counts such structures"
+            warnings.warn(text, DomainWarning, stacklevel=8)
 
     def __getstate__(self) -> dict[str, Any]:
         """State without `heard`, which belongs to a run of this process."""

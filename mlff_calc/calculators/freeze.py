@@ -21,7 +21,7 @@ def freeze(atoms: Atoms) -> Atoms:
         write("frames.traj", [freeze(atoms) for atoms in frames])
 
     Args:
-        atoms: atoms with a calculator of any kind, which is called if it does not hold the results yet.
+        atoms: Atoms with a calculator of any kind, which is called if it does not hold the results yet.
 
     Returns:
         A copy with constraints and `info`, and with a `SinglePointCalculator` of all results whose names ASE knows:
@@ -29,7 +29,7 @@ def freeze(atoms: Atoms) -> Atoms:
         and others.
 
     Raises:
-        StructureError: the atoms have no calculator. Errors of the calculator are passed on.
+        StructureError: The atoms have no calculator. Errors of the calculator are passed on.
     """
     calculator = atoms.calc
     if calculator is None:

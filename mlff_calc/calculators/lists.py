@@ -45,13 +45,13 @@ class NeighborLists:
     """Up to `MAX_LISTS` neighbour lists; a new one replaces the least recently used.
 
     Args:
-        cutoff: cutoff radius in Angstrom.
-        skin: margin beyond the cutoff, in Angstrom.
-        backend: name of a backend of `mlff_calc.graph.backends`.
-        device: device of the graphs.
+        cutoff: Cutoff radius in Angstrom.
+        skin: Margin beyond the cutoff, in Angstrom.
+        backend: Name of a backend of `mlff_calc.graph.backends`.
+        device: Device of the graphs.
 
     Raises:
-        OptionError: an option is invalid; see `NeighborList`.
+        OptionError: An option is invalid; see `NeighborList`.
     """
 
     def __init__(self, cutoff: float, skin: float, backend: str, device: torch.device) -> None:
@@ -64,11 +64,11 @@ class NeighborLists:
         """Return the graph of a frame, and whether a list had to be built for it.
 
         Args:
-            atoms: atoms of the frame, kept by a weak reference.
-            frame: frame of these atoms.
+            atoms: Atoms of the frame, kept by a weak reference.
+            frame: Frame of these atoms.
 
         Raises:
-            StructureError: atoms overlap.
+            StructureError: Atoms overlap.
         """
         entry = self._choose(atoms, frame)
         rebuilt = entry.neighbors.follow(frame)

@@ -21,37 +21,37 @@ if TYPE_CHECKING:
 class MLFFCalculator(GraphCalculator):
     """An ASE calculator for one potential.
 
-    One evaluation gives energy, free_energy (the same), energies, forces, and for periodic structures stress and stresses,
-    as float64 arrays in eV, eV/Angstrom and eV/Angstrom^3. What stress means for slabs and wires stands in
-    `mlff_calc.calculators.outputs`. The atoms are never changed. One calculator may serve many structures in turn, and
-    many images of a band (`NEB(..., allow_shared_calculator=True)`).
+    One evaluation computes energy, free_energy (equal to the energy), energies and forces, and for periodic structures
+    stress and stresses, as float64 arrays in eV, eV/Angstrom and eV/Angstrom^3. See `mlff_calc.calculators.outputs` for the
+    meaning of the stress of slabs and wires. The atoms are never changed. One calculator can serve many structures in turn,
+    and all images of a band (`NEB(..., allow_shared_calculator=True)`).
 
     Args:
-        potential: name of a potential that ships, path of a folder or of an exported file (`mlff export`), an exported file
-            that is loaded, or a `Potential`, which is copied and not changed.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``float32``, ``mixed`` or ``float64`` (relaxations to tight forces, phonons). Energies are summed in
-            float64 in each of them. None is float32, and of an exported file the one it was exported in.
-        skin: Angstrom that the neighbour list reaches beyond the cutoff: a list is reused until an atom has moved half of
-            it. Results do not depend on it.
-        compile: run compiled code, cached and checked against the eager model (`mlff compile`).
-        neighbor_backend: ``auto``, ``matscipy``, ``ase`` or ``vesin``.
-        deterministic: fix the order of sums on CUDA (see `mlff_calc.device`); slower there. The CPU's order
-            is fixed anyway. Cannot be combined with `compile`.
-        reuse: of fixed points from step to step, for potentials that have one: ``conservative``, ``fast``, ``none``, a
-            `Reuse`, or ``auto`` (conservative). See `mlff_calc.calculators.reuse`.
-        domain: of structures outside the distances and numbers of neighbours of the training data: ``warn`` once, ``stop``
-            with an error, or ``off``, for no looks. Looked at are the first structure, every twentieth, and each that is far
-            from the one before.
-        trust: open an exported file although it was not exported by this user on this machine: its code runs.
+        potential: Name of a shipped potential, path of a folder or of an exported file (`mlff export`), an exported file
+            that is already loaded, or a `Potential`, which is copied and not changed.
+        device: Device: ``auto`` (CUDA if available), ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: Precision: ``float32``, ``mixed`` or ``float64`` (for phonons and relaxations to tight forces). All of
+            them sum energies in float64. None means float32, or for an exported file the precision of its export.
+        skin: Distance by which the neighbour list extends beyond the cutoff, Angstrom. A list is reused until an atom has
+            moved by half of it, so that a larger skin is rebuilt less often and has more pairs. Results do not depend on it.
+        compile: Whether to run compiled code, which is cached and checked against the eager model (`mlff compile`).
+        neighbor_backend: Program for neighbour lists: ``auto``, ``matscipy``, ``ase`` or ``vesin``.
+        deterministic: Whether to fix the order of sums on CUDA (see `mlff_calc.device`), which is slower. The order is
+            always fixed on CPUs. Cannot be combined with `compile`.
+        reuse: Use of the fixed points of earlier steps, for potentials that have one: ``conservative``, ``fast``, ``none``,
+            a `Reuse`, or ``auto`` (conservative). See `mlff_calc.calculators.reuse`.
+        domain: Reaction to distances and numbers of neighbours outside the training data: ``warn`` once, ``stop`` with an
+            error, or ``off`` for no checks. The first structure, every twentieth, and each that is far from the one before
+            are checked.
+        trust: Whether to run the code of an exported file that this user did not export on this machine.
 
     Attributes:
-        stats: times and counts, `CalculatorStats`.
-        potential: as loaded or given.
+        stats: Times and counts, as `CalculatorStats`.
+        potential: Potential as loaded or given.
 
     Raises:
-        PotentialFileError: no such potential, or a file of somebody else that is not trusted.
-        OptionError: an option that cannot be honoured.
+        PotentialFileError: The potential does not exist, or the file was made by somebody else and is not trusted.
+        OptionError: An option cannot be honoured.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class MLFFCalculator(GraphCalculator):
         return self._potentials[0]
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
-        """What was asked for, in plain types: `potential` (a name or path where one was given) and the parameters."""
+        """Return the arguments as plain types: `potential` (the name or path, if one was given) and the parameters."""
         return {"potential": self._label, **super().todict(skip_default)}
 
     def _results(self, outputs: list[Arrays], system: System) -> Results:

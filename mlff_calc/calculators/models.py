@@ -1,4 +1,4 @@
-"""Models that a calculator calls with a graph: on a device, in a precision, compiled or not, with or without a memory."""
+"""Models that a calculator calls with a graph, prepared for its device, precision, compilation and reuse of fixed points."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 
 def device_of(potentials: Sequence[Any], name: str) -> torch.device:
-    """Where potentials run: `auto` is the device that the first exported file was made for, where there is one.
+    """Return the device of potentials; `auto` is the device for which the first exported file was made, if there is one.
 
     Args:
-        potentials: potentials or exported files.
-        name: see `resolve_device`.
+        potentials: Potentials or exported files.
+        name: Name of the device, see `resolve_device`.
 
     Raises:
-        OptionError: see `resolve_device`.
+        OptionError: The device does not exist, see `resolve_device`.
     """
     exported = _exported(potentials)
     return resolve_device(exported[0].metadata.device if name == "auto" and exported else name)
@@ -35,17 +35,17 @@ def device_of(potentials: Sequence[Any], name: str) -> torch.device:
 def load_model(
     potential: Any, parameters: Mapping[str, Any], device: torch.device, cache: RunCache, stats: CalculatorStats
 ) -> Any:
-    """What is called with a graph: a copy in the precision asked for, on `device`; the user's object is left alone.
+    """Return the model that a calculator calls with a graph: a copy of the potential, with the parameters applied.
 
     Args:
-        potential: potential or exported file.
-        parameters: those of a calculator: `precision`, `compile` and `reuse` are read.
-        device: where it runs.
-        cache: memories of its fixed points.
-        stats: what its solves are counted in.
+        potential: Potential or exported file, which is not changed.
+        parameters: Parameters of a calculator, of which `precision`, `compile` and `reuse` are used.
+        device: Device of the model.
+        cache: Memories of fixed points.
+        stats: Counts to which solves are added.
 
     Raises:
-        OptionError: an exported file is to be compiled, or an option of the reuse cannot be honoured.
+        OptionError: An exported file is to be compiled, or an option of the reuse cannot be honoured.
     """
     precision, mode = parameters["precision"], reuse_mode(potential, parameters)
     if isinstance(potential, ExportedPotential):
@@ -66,23 +66,23 @@ def load_model(
 
 
 def reuse_mode(potential: Any, parameters: Mapping[str, Any]) -> Reuse | None:
-    """How fixed points of a potential are reused; None where there are none, or they are not.
+    """Return the mode in which fixed points of a potential are reused; None without fixed points or without reuse.
 
     Args:
-        potential: potential or exported file.
-        parameters: those of a calculator: `reuse` and `precision` are read.
+        potential: Potential or exported file.
+        parameters: Parameters of a calculator, of which `reuse` and `precision` are used.
     """
     fixed_point = isinstance(potential, FixedPointPotential) and not potential.direct_forces
     return reuse_of(parameters["reuse"], fixed_point=fixed_point, precision=parameters["precision"])
 
 
 def runs_code(potentials: Sequence[Any], parameters: Mapping[str, Any]) -> bool:
-    """Whether models are compiled or exported code, which is more than tensors and Python."""
+    """Whether models run compiled or exported code, and not only Python and tensor operations."""
     return bool(parameters["compile"]) or bool(_exported(potentials))
 
 
 def compiled_files(potentials: Sequence[Any]) -> list[Path]:
-    """Paths of exported files that hold compiled code."""
+    """Return the paths of exported files that contain compiled code."""
     return [one.path for one in _exported(potentials) if str(one.path).endswith(".pt2")]
 
 

@@ -1,21 +1,22 @@
-"""From a potential's tensors to the arrays ASE expects.
+"""Conversion of the tensors of a potential to the arrays that ASE expects.
 
-Units and signs, stated once. Energies are in eV, forces in eV/Angstrom. Stress is in eV/Angstrom^3, positive under
-tension, as six numbers xx yy zz yz xz xy (Voigt); it is minus the virial over the volume of the cell.
+Energies are in eV, forces in eV/Angstrom. Stress is in eV/Angstrom^3, positive under tension, as six numbers
+xx yy zz yz xz xy (Voigt); it is the negative virial divided by the volume of the cell.
 
 ==================  ==================================================================================================
 structure           stress
 ==================  ==================================================================================================
 periodic in 3       -virial / volume.
-periodic in 1 or 2  -virial / volume of the whole cell, vacuum included, as in plane-wave codes: it depends on the
-(slab, wire)        chosen height. Times the height it is the surface stress in eV/Angstrom^2, which does not.
-                    Components along directions without periodicity are those of the atoms, with no wall holding them.
-not periodic        None: asking is an error, because no volume belongs to a molecule.
+periodic in 1 or 2  -virial / volume of the whole cell including vacuum, as in plane-wave codes, so that it depends on
+(slab, wire)        the height of the cell. Stress times height is the surface stress in eV/Angstrom^2, which does not.
+                    Components along directions without periodicity contain only forces between atoms, and no pressure
+                    of a container.
+not periodic        None. Asking for the stress is an error, because a molecule has no volume.
 ==================  ==================================================================================================
 
-`stresses` are the atoms' shares of the stress, with the whole cell's volume, so that they add up to `stress` (ASE's
-rule). An edge's share goes as the potential splits it (see `atomic_virial`), and the antisymmetric part, which sums to
-zero, is left out.
+`stresses` are contributions of atoms to the stress, divided by the volume of the whole cell, so that their sum is `stress`
+(ASE's convention). The potential defines how the contribution of an edge is divided between its atoms (see
+`atomic_virial`). The antisymmetric part, whose sum is zero, is left out.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from mlff_calc.potential.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
 Arrays = dict[str, NDArray[np.float64]]
 Results = dict[str, Any]
 MIN_VOLUME = 1e-6
-"""Angstrom^3; less is a cell with a vector that is zero or in the plane of the others."""
+"""Smallest volume with a stress, Angstrom^3. In smaller cells a vector is zero or lies in the plane of the others."""
 _ALWAYS = (ENERGY, ENERGIES, FORCES)
 _ROWS, _COLUMNS = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
 
 
 def no_stress_reason(system: System) -> str | None:
-    """Why a structure has no stress, with the cure; None where it has one."""
+    """Return the reason why a structure has no stress, with the cure; None if it has one."""
     if not system.is_periodic:
         return (
             "stress of a structure without periodic boundaries is not defined (it has no volume); energy and forces are. "
@@ -59,10 +60,10 @@ def no_stress_reason(system: System) -> str | None:
 
 
 def require_stress(system: System) -> None:
-    """Refuse a stress where there is none.
+    """Refuse a structure that has no stress.
 
     Raises:
-        PropertyNotImplementedError: with the cure.
+        PropertyNotImplementedError: The structure has no stress; the text gives the cure.
     """
     reason = no_stress_reason(system)
     if reason is not None:
@@ -70,10 +71,10 @@ def require_stress(system: System) -> None:
 
 
 def to_host(outputs: dict[str, torch.Tensor], system: System) -> Arrays:
-    """Energy [1], energies [n], forces [n, 3] and, for a stress, atomic virials [n, 3, 3] as float64 arrays.
+    """Return energy [1], energies [n], forces [n, 3] and atomic virials [n, 3, 3] as float64 arrays.
 
-    From a GPU they travel as one block, for each copy costs a wait of its own; on the CPU the arrays share the tensors'
-    memory. Virials are left out where the structure has no stress or the potential gives none.
+    Virials are left out if the structure has no stress or the potential computes none. Tensors on a GPU are copied as one
+    block, since every copy waits for the GPU. On a CPU the arrays share the memory of float64 tensors.
     """
     wanted = (*_ALWAYS, ATOMIC_VIRIAL) if ATOMIC_VIRIAL in outputs and no_stress_reason(system) is None else _ALWAYS
     tensors = {name: outputs[name] for name in wanted}
@@ -92,20 +93,20 @@ def _double(tensor: torch.Tensor) -> NDArray[np.float64]:
 
 
 def empty_arrays() -> Arrays:
-    """What a potential gives for no atoms at all."""
+    """Return the arrays of a structure without atoms."""
     return {ENERGY: np.zeros(1), ENERGIES: np.zeros(0), FORCES: np.zeros((0, 3)), ATOMIC_VIRIAL: np.zeros((0, 3, 3))}
 
 
 def ase_results(arrays: Arrays, system: System) -> Results:
-    """The results dictionary of an ASE calculator.
+    """Return the results dictionary of an ASE calculator.
 
     Args:
-        arrays: what `to_host` gives.
-        system: its periodicity and volume decide on the stress.
+        arrays: Result of `to_host`.
+        system: Structure, whose periodicity and volume determine whether it has a stress.
 
     Returns:
-        energy, free_energy (the same: a potential has no electronic entropy), energies [n], forces [n, 3], and where
-        structure and potential have them stress [6] and stresses [n, 6].
+        energy, free_energy (equal to the energy, since a potential has no electronic entropy), energies [n], forces [n, 3],
+        and if structure and potential have a stress also stress [6] and stresses [n, 6].
     """
     energy = float(arrays[ENERGY][0])
     results: Results = {
@@ -128,11 +129,11 @@ def is_finite(results: Results) -> bool:
 
 
 def not_finite(results: Results, numbers: NDArray[np.int64]) -> SimulationError:
-    """The error for numbers that are none, which names the first atom with such a force.
+    """Return the error for energies or forces that are not finite, which names the first atom with such a force.
 
     Args:
-        results: energy, and forces [n_atoms, 3].
-        numbers: atomic numbers [n_atoms].
+        results: Results with energy, and forces [n_atoms, 3].
+        numbers: Atomic numbers [n_atoms].
     """
     bad = np.flatnonzero(~np.isfinite(results["forces"]).all(axis=1))
     where = f", first at atom {bad[0]} ({chemical_symbols[numbers[bad[0]]]})" if len(bad) else ""

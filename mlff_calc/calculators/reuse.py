@@ -46,18 +46,18 @@ class Reuse:
     """Options for the use of solutions of earlier steps.
 
     Args:
-        predictor: name of a predictor in `fixed_point.predictors.PREDICTORS`.
-        n_forward, n_adjoint: numbers of evaluations of f and of products with its transposed Jacobian per step.
-        kept: number of secants of earlier solves that accelerate the next one.
-        window: number of earlier steps that the compiled step takes as input; 0 for that of the predictor. A larger
+        predictor: Name of a predictor in `fixed_point.predictors.PREDICTORS`.
+        n_forward, n_adjoint: Numbers of evaluations of f and of products with its transposed Jacobian per step.
+        kept: Number of secants of earlier solves that accelerate the next one.
+        window: Number of earlier steps that the compiled step takes as input; 0 for that of the predictor. A larger
             window lets one compiled file serve several predictors.
-        tolerance: relative residual above which a step is repeated.
-        fit_ridge: relative regularization of the least-squares fit; a larger value filters more noise out of the start.
-        ridge: regularization of the acceleration, relative to secants of length one.
-        warm: limits for repeated steps and for the distance to the earlier structure; see `WarmStart`.
+        tolerance: Relative residual above which a step is repeated.
+        fit_ridge: Relative regularization of the least-squares fit; a larger value filters more noise out of the start.
+        ridge: Regularization of the acceleration, relative to secants of length one.
+        warm: Limits for repeated steps and for the distance to the earlier structure; see `WarmStart`.
 
     Raises:
-        OptionError: an option is out of range.
+        OptionError: An option is out of range.
     """
 
     predictor: str = "least_squares4"
@@ -106,12 +106,12 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool, precision: str = "float3
     keep their own tolerance.
 
     Args:
-        option: name of a mode, ``auto``, ``none``, or a `Reuse`.
-        fixed_point: whether the potential has a fixed point.
-        precision: floating-point precision of the model.
+        option: Name of a mode, ``auto``, ``none``, or a `Reuse`.
+        fixed_point: Whether the potential has a fixed point.
+        precision: Floating-point precision of the model.
 
     Raises:
-        OptionError: the name is unknown, or a mode was chosen for a potential without a fixed point.
+        OptionError: The name is unknown, or a mode was chosen for a potential without a fixed point.
     """
     if isinstance(option, Reuse):
         mode: Reuse | None = option
@@ -140,7 +140,7 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
     They include the tolerance for float64, since the exported file may differ in precision from the potential.
 
     Raises:
-        OptionError: the option uses no earlier steps, has a predictor or window that exported steps lack, or was given
+        OptionError: The option uses no earlier steps, has a predictor or window that exported steps lack, or was given
             for a potential without a fixed point.
     """
     fixed_point = isinstance(potential, FixedPointPotential)
@@ -169,8 +169,8 @@ class ColdModel:
     """A fixed-point potential that is solved from scratch every time, so that results depend on the structure alone.
 
     Args:
-        potential: potential on its device, in evaluation mode.
-        stats: counters of evaluations.
+        potential: Potential on its device, in evaluation mode.
+        stats: Counters of evaluations.
     """
 
     def __init__(self, potential: FixedPointPotential, stats: CalculatorStats) -> None:
@@ -180,7 +180,7 @@ class ColdModel:
         """Outputs of the potential.
 
         Raises:
-            ConvergenceError: the solve did not converge.
+            ConvergenceError: The solve did not converge.
         """
         return cold_solve(self.potential, graph, self.stats)
 
@@ -189,11 +189,11 @@ class ReusingModel:
     """A fixed-point potential with a memory for each run that it serves; `serve` precedes every call.
 
     Args:
-        potential: potential on its device, in evaluation mode, for cold solves.
-        mode: options of reuse.
-        step: function for all other steps, compiled or not.
-        cache: memories of the runs.
-        stats: counters of evaluations.
+        potential: Potential on its device, in evaluation mode, for cold solves.
+        mode: Options of reuse.
+        step: Function for all other steps, compiled or not.
+        cache: Memories of the runs.
+        stats: Counters of evaluations.
     """
 
     def __init__(
@@ -214,8 +214,8 @@ class ReusingModel:
         """Announce the structure of the next call.
 
         Args:
-            owner: atoms object of the run.
-            place: frame of these atoms.
+            owner: Atoms object of the run.
+            place: Frame of these atoms.
         """
         self._owner, self._place = owner, place
 
@@ -223,7 +223,7 @@ class ReusingModel:
         """Outputs of the potential.
 
         Raises:
-            ConvergenceError: no solve converged.
+            ConvergenceError: No solve converged.
         """
         if self._place is None:
             raise RuntimeError("serve() comes before the call")
@@ -248,9 +248,9 @@ class ReusingModel:
         """Make a step from the memory of a run, and repeat it until its residuals are within `tolerance`.
 
         Args:
-            graph: graph of the structure.
-            memory: earlier solutions of the run.
-            tolerance: largest accepted relative residual.
+            graph: Graph of the structure.
+            memory: Earlier solutions of the run.
+            tolerance: Largest accepted relative residual.
 
         Returns:
             Outputs and the starting point of the solve; both None if repeating does not help.
@@ -285,7 +285,7 @@ def cold_solve(potential: FixedPointPotential, graph: dict[str, Tensor], stats: 
     """Compute outputs by a solve from the embedding, repeated with damping if it fails.
 
     Raises:
-        ConvergenceError: neither solve converged.
+        ConvergenceError: Neither solve converged.
     """
     outputs = _solved(potential, graph, stats)
     if not _converged(potential, outputs):

@@ -66,7 +66,7 @@ def written_atoms(caller: FrameType) -> Atoms | None:
     """Return the atoms that one of ASE's writers is writing; None if the caller is no writer.
 
     Args:
-        caller: stack frame that reads `results`. Writers (`ase.io.extxyz.save_calc_results`, and those of res, runner and
+        caller: Stack frame that reads `results`. Writers (`ase.io.extxyz.save_calc_results`, and those of res, runner and
             castep) name their structure `atoms`.
     """
     if not caller.f_globals.get("__name__", "").startswith("ase.io."):
@@ -91,11 +91,11 @@ def check_fork(device: torch.device, compiled: Sequence[Path]) -> None:
     """Refuse models that would hang or fail in a forked child.
 
     Args:
-        device: device of the models.
-        compiled: exported files of compiled code.
+        device: Device of the models.
+        compiled: Exported files of compiled code.
 
     Raises:
-        OptionError: the device is a GPU, or there are compiled files, whose number of threads is fixed.
+        OptionError: The device is a GPU, or there are compiled files, whose number of threads is fixed.
     """
     if not in_forked_child():
         return

@@ -21,15 +21,15 @@ class Snapshot:
     Copying ASE atoms takes longer than all checks of a step together, so the copy is made only when it is needed.
 
     Args:
-        atoms: structure, which is not changed.
-        before: earlier frame, whose equal parts are shared.
+        atoms: Structure, which is not changed.
+        before: Earlier frame, whose equal parts are shared.
 
     Attributes:
-        frame: elements, positions, cell and periodicity.
-        others: copies of all arrays except numbers and positions.
+        frame: Elements, positions, cell and periodicity.
+        others: Copies of all arrays except numbers and positions.
 
     Raises:
-        StructureError: the structure is invalid; see `Frame.of_atoms`.
+        StructureError: The structure is invalid; see `Frame.of_atoms`.
     """
 
     def __init__(self, atoms: Atoms, before: Frame | None = None) -> None:

@@ -20,9 +20,9 @@ def calculator_state(caches: Sequence[RunCache], last: Snapshot | None, results:
     """Collect memories, and the last structure with its results if there are any, in plain types and arrays.
 
     Args:
-        caches: memories of every member.
-        last: structure of the last calculation; None before the first.
-        results: results for that structure.
+        caches: Memories of every member.
+        last: Structure of the last calculation; None before the first.
+        results: Results for that structure.
     """
     state: dict[str, Any] = {"runs": [cache.plain() for cache in caches]}
     if last is not None and results:
@@ -39,15 +39,15 @@ def restore_state(
     """Restore memories from a state.
 
     Args:
-        state: dictionary from `calculator_state`.
-        caches: memories of every member, to be filled.
-        device: device of the memories.
+        state: Dictionary from `calculator_state`.
+        caches: Memories of every member, to be filled.
+        device: Device of the memories.
 
     Returns:
         The last structure and its results; None if the state has none.
 
     Raises:
-        SimulationError: the state is damaged or belongs to another calculator.
+        SimulationError: The state is damaged or belongs to another calculator.
     """
     try:
         for cache, plain in zip(caches, state["runs"], strict=True):
@@ -67,7 +67,7 @@ def _last_results(state: dict[str, Any]) -> tuple[Atoms, dict[str, Any]]:
     """Read structure and results from the state of a calculator.
 
     Raises:
-        KeyError, TypeError, ValueError: entries are missing, have wrong shapes, or are not finite.
+        KeyError, TypeError, ValueError: Entries are missing, have wrong shapes, or are not finite.
     """
     atoms = Atoms(**state["atoms"])
     for name, array in state.get("arrays", {}).items():

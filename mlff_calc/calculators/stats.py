@@ -13,19 +13,19 @@ class CalculatorStats:
     not of its launch.
 
     Attributes:
-        n_calls: number of model evaluations; answers from the calculator's cache are not counted.
-        n_rebuilds: number of neighbour-list builds, because an atom moved more than half the skin or the structure changed.
-        neighbors_s: seconds in neighbour lists and edge vectors.
-        model_s: seconds in the model.
-        copies_s: seconds in moving results to numpy.
-        n_forward, n_adjoint: numbers of evaluations of f and of products with its transposed Jacobian.
-        n_cold: number of solves from scratch: at the first step of a run and after jumps.
-        cold_forward, cold_adjoint: evaluations in those solves; per solve, the cost of a step without reuse.
-        n_repeats: number of steps repeated because a residual exceeded the tolerance.
-        n_retries: number of solves restarted because the one before did not converge.
-        residual, adjoint_residual: relative residuals of the last step.
-        n_looks: number of structures compared with the training data; see `extrapolation.EVERY`.
-        n_outside: number of those structures that were outside.
+        n_calls: Number of model evaluations; answers from the calculator's cache are not counted.
+        n_rebuilds: Number of neighbour-list builds, because an atom moved more than half the skin or the structure changed.
+        neighbors_s: Seconds in neighbour lists and edge vectors.
+        model_s: Seconds in the model.
+        copies_s: Seconds in moving results to numpy.
+        n_forward, n_adjoint: Numbers of evaluations of f and of products with its transposed Jacobian.
+        n_cold: Number of solves from scratch: at the first step of a run and after jumps.
+        cold_forward, cold_adjoint: Evaluations in those solves; per solve, the cost of a step without reuse.
+        n_repeats: Number of steps repeated because a residual exceeded the tolerance.
+        n_retries: Number of solves restarted because the one before did not converge.
+        residual, adjoint_residual: Relative residuals of the last step.
+        n_looks: Number of structures compared with the training data; see `extrapolation.EVERY`.
+        n_outside: Number of those structures that were outside.
     """
 
     n_calls: int = 0

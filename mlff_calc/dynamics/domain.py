@@ -66,8 +66,8 @@ class DomainGuard:
         self._watch = watch if getattr(watch, "looks", False) else None
         if action == "stop" and self._watch is None:
             raise OptionError(
-                "domain = stop: this calculator does not know what distances its training data had, or does not look "
-                "(domain='off'). Use warn or off, or a potential whose file says so (trained by this version)."
+                "domain = stop: this calculator does not know the distances in its training data, or does not compare "
+                "structures with them (domain='off'). Use warn or off, or a potential trained by this version."
             )
         self._heard: str | None = None
 
@@ -121,6 +121,7 @@ class DomainGuard:
         if known is None:
             logger.warning(
                 "step %d (%.4f ps): the structure is outside of what the potential was trained on: %s. Energies and forces "
-                "are a guess there. Said once; the report counts, and domain = stop ends a run here", step, time_ps, found
+                "are a guess there. Further steps are counted in the report; domain = stop ends a run here",
+                step, time_ps, found,
             )  # fmt: skip
         return None

@@ -307,6 +307,7 @@ def _internal(path: str, value: Any, fresh: Any) -> np.ndarray:  # noqa: ANN401
     unknown_heat = path == "transferred_energy" and fits and bool(np.isnan(array).all())
     if not fits or not (unknown_heat or bool(np.isfinite(array).all())):
         raise SimulationError(
-            f"the state holds {shorten(value)} for {path}, which no run saves: it is damaged. Start over with --overwrite."
+            f"the state holds {shorten(value)} for {path}, which is not a valid value: it is damaged. "
+            "Start over with --overwrite."
         )
     return array

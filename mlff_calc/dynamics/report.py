@@ -72,7 +72,7 @@ def outside_text(state: RunState) -> str:
     found = state.outside
     if found is None:
         return ""
-    times = "once" if found.n == 1 else f"at {found.n} looks"
+    times = "once" if found.n == 1 else f"in {found.n} checks"
     latest = f" Last, at step {found.last_step}: {found.last}." if found.n > 1 else ""
     end = " The last frame is outside." if found.last_step == state.step else ""
     return (
@@ -112,7 +112,7 @@ def _looks(timing: Mapping[str, float] | None) -> dict[str, str]:
     """Return how often the structure was compared with the training data in the last part of the run."""
     if not timing or not timing.get("n_looks"):
         return {}
-    return {"outside the training data, last part of the run": f"{timing['n_outside']:g} of {timing['n_looks']:g} looks"}
+    return {"outside the training data, last part of the run": f"{timing['n_outside']:g} of {timing['n_looks']:g} checks"}
 
 
 def _acting(options: Mapping[str, Any]) -> dict[str, Any]:

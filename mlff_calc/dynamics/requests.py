@@ -88,8 +88,8 @@ def ensemble_of(fields: Mapping[str, Any], spell: Spell) -> EnsembleOptions:
     """
     if "respa_evaluations" in fields and fields.get("respa", 1) == 1:
         raise OptionError(
-            f"{spell('respa_evaluations')} is of multiple time steps. Give {spell('respa')} as well, at least 2, or leave "
-            "it out."
+            f"{spell('respa_evaluations')} is an option of multiple time steps. Give {spell('respa')} as well, at least 2, "
+            "or leave it out."
         )
     held = {name: value for name, value in fields.items() if name in EnsembleOptions.__dataclass_fields__}
     ensemble = EnsembleOptions(**held)

@@ -197,8 +197,8 @@ def bring_to_rest(atoms: Atoms, ensemble: str) -> None:
     energy = remove_net_motion(atoms)
     if energy > 0.0:
         logger.warning(
-            "%.4g eV of kinetic energy in drift%s of the whole were taken out of the velocities that are kept: ensemble %s "
-            "conserves them, and they are no temperature",
+            "%.4g eV of kinetic energy in drift%s of the whole system were removed from the velocities that are kept: "
+            "ensemble %s conserves these motions, and they do not count as temperature",
             energy,
             "" if atoms.pbc.any() else " and rotation",
             ensemble,

@@ -78,7 +78,7 @@ def test_counts_of_fixed_points_and_options_stand_where_they_act(folder):
     for timing, present in ((counts, False), ({**counts, "n_forward": 7}, True)):
         text = write_report(folder, timing=timing).read_text(encoding="utf-8")
         assert ("<th>cold</th>" in text) == ("<th>residual</th>" in text) == present
-        assert "<th>outside the training data, last part of the run</th><td>1 of 3 looks</td>" in text
+        assert "<th>outside the training data, last part of the run</th><td>1 of 3 checks</td>" in text
     assert "<th>taut_fs</th>" in text  # of the ensemble bussi
     for idle in ("pressure_GPa", "taup_fs", "friction_per_ps", "respa"):
         assert f"<th>{idle}</th>" not in text

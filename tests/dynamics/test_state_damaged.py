@@ -124,5 +124,5 @@ def test_internals_of_another_kind(value: object) -> None:
     dynamics = build_integrator(atoms, options, np.random.default_rng(0))
     set_internals(dynamics, "bussi", {"transferred_energy": 0.5})
     assert dynamics.transferred_energy == 0.5
-    with pytest.raises(SimulationError, match="for transferred_energy, which no run saves"):
+    with pytest.raises(SimulationError, match="for transferred_energy, which is not a valid value"):
         set_internals(dynamics, "bussi", {"transferred_energy": value})

@@ -1,1 +1,1 @@
-"""Other programs, installed into environments of their own and timed beside ours."""
+"""Comparison with other programs, which are installed into separate environments."""

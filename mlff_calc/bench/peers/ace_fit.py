@@ -1,7 +1,7 @@
-"""A linear ACE, fitted to energies and forces by `linear_fit.py`; it runs in the environment of `python-ace`.
+"""Fit of a linear ACE to energies and forces by `linear_fit.py`; runs in the environment of `python-ace`.
 
-Its option `functions` is the number of basis functions per element. The file beside OUTPUT, with the ending yace, holds
-the C-tilde basis, the form ACE is evaluated in.
+The option `functions` is the number of basis functions per element. The C-tilde basis, in which ACE is evaluated, is written
+to a file beside OUTPUT with the suffix yace.
 
 Source: Drautz, Phys. Rev. B 99, 014104 (2019).
 """
@@ -19,7 +19,7 @@ from linear_fit import main
 
 N_RADIAL = [15, 6, 4, 3, 2, 2]
 L_MAX = [0, 5, 4, 3, 1, 0]
-"""Radial functions and degree at most, by order of the correlation."""
+"""Largest numbers of radial functions and degrees, by order of the correlation. Larger values give more functions."""
 
 
 def _basis(symbols: list[str], cutoff: float) -> Any:
@@ -40,7 +40,7 @@ def _basis(symbols: list[str], cutoff: float) -> Any:
 
 
 def rows(frames: list[Any], symbols: list[str], cutoff: float) -> np.ndarray:
-    """Projections of the basis and their gradients."""
+    """Return the projections on the basis and their gradients."""
     import pandas as pd
     from pyace.linearacefit import LinearACEDataset
 

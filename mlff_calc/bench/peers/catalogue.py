@@ -1,4 +1,4 @@
-"""The programs that are timed beside ours, and the models they are timed with."""
+"""Programs that are compared with this package, and their models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from mlff_calc.errors import OptionError
 from mlff_calc.near import suggestion
 
-CUTOFF = 5.0  # Angstrom, of every peer that does not choose its own
+CUTOFF = 5.0
+"""Cutoff of all models that do not choose their own, Angstrom; a larger one gives more neighbours and longer steps."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Environment:
 
     Attributes:
         name: Name of its folder.
-        packages: What is installed into it.
-        modules: What must import.
-        torch: Whether it gets the PyTorch that runs here.
+        packages: Packages to install.
+        modules: Modules that must be importable.
+        torch: Whether to install the version of PyTorch that runs here.
     """
 
     name: str
@@ -30,15 +31,15 @@ class Environment:
 
 @dataclass(frozen=True)
 class Peer:
-    """A program and a model of it.
+    """A program with one of its models.
 
     Attributes:
         name: Name, as given to `--only`.
-        environment: Environment it runs in.
-        family: Code that builds, trains and loads it.
-        what: Words for the model, for the table.
-        learning_rate: Rate of its tutorial for Adam; 0 where nothing is trained step by step.
-        model: Options of the model in the program's own words.
+        environment: Environment in which it runs.
+        family: Name of the code that builds, trains and loads it.
+        what: Description of the model for tables.
+        learning_rate: Learning rate for Adam in the tutorial of the program; 0 for models that are fitted linearly.
+        model: Options of the model, in the terms of the program.
     """
 
     name: str
@@ -112,10 +113,12 @@ GROUPS = {"mace": ("mace-64", "mace-128"), "ace": ("ace-300", "ace-700"), "snap"
 
 
 def parse_peers(text: str | None) -> list[Peer]:
-    """The peers named in a comma-separated list, or all of them; `mace`, `ace` and `snap` stand for all of their sizes.
+    """Return the peers of a comma-separated list; None returns all.
+
+    The names `mace`, `ace` and `snap` stand for all sizes of these models.
 
     Raises:
-        OptionError: a name is unknown, or none is given.
+        OptionError: A name is unknown, or the list is empty.
     """
     if text is None:
         return list(PEERS.values())

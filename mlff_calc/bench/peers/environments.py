@@ -1,7 +1,7 @@
-"""One virtual environment per peer, kept between runs.
+"""Virtual environments of the peers, which are kept between runs.
 
-PyTorch is installed first and in our own version, and every later install repeats that pin: the same PyTorch runs under
-all programs, and pip never replaces it by a build with gigabytes of CUDA.
+PyTorch is installed first, in the version that runs here, and later installations repeat this pin. All programs then use the
+same PyTorch, and pip never replaces it by a build with gigabytes of CUDA libraries.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ print("\\n" + json.dumps({name: importlib.metadata.version(name) for name in sys
 
 
 def default_workdir() -> Path:
-    """Folder of the environments and of everything the peers write."""
+    """Return the folder of the environments and of all files that peers write."""
     return Path.home() / ".cache" / "mlff_calc" / "peers"
 
 
 def torch_pin() -> str:
-    """Requirement of PyTorch in the version that runs here, without its build's name."""
+    """Return the requirement for the version of PyTorch that runs here, without the label of its build."""
     return f"torch=={torch.__version__.split('+')[0]}"
 
 
 def python_of(environment: Environment, workdir: Path) -> Path:
-    """Interpreter of an environment, whether or not it exists."""
+    """Return the path of the interpreter of an environment, which need not exist."""
     return workdir / environment.name / "bin" / "python"
 
 
 def installed_versions(environment: Environment, workdir: Path) -> dict[str, str] | None:
-    """Versions of PyTorch and the peer's packages, or None where something is missing or does not import."""
+    """Return the versions of PyTorch and the peer's packages; None if a package is missing or cannot be imported."""
     python = python_of(environment, workdir)
     if not python.is_file():
         return None
@@ -55,17 +55,17 @@ def installed_versions(environment: Environment, workdir: Path) -> dict[str, str
 
 
 def ensure_environment(environment: Environment, workdir: Path) -> dict[str, str]:
-    """Make an environment, or take the one that is there.
+    """Create an environment unless it exists.
 
     Args:
-        environment: which one.
-        workdir: folder of the environments.
+        environment: Environment to create.
+        workdir: Folder of the environments.
 
     Returns:
         Versions by package.
 
     Raises:
-        BenchmarkError: an install failed, or what was installed does not import; gives the end of its output.
+        BenchmarkError: An installation failed, or an installed package cannot be imported.
     """
     versions = installed_versions(environment, workdir)
     if versions is not None:

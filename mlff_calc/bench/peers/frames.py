@@ -1,4 +1,4 @@
-"""The frames every program gets: moving atoms for timings, labelled ones for training and errors."""
+"""Frames that all programs get: moving atoms for timings, and labelled frames for training and errors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mlff_calc.errors import BenchmarkError
 from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 
-BOX_MARGIN = 20.0  # Angstrom
+BOX_MARGIN = 20.0  # width added to the extent of a molecule for its box, Angstrom; larger: more vacuum
 
 
 def write_motion(system: str, folder: Path, n_frames: int) -> Path:
-    """Write `n_frames` frames of a system's motion to `folder`/SYSTEM.npz and return the path."""
+    """Write `n_frames` frames of moving atoms of a system to `folder`/SYSTEM.npz, and return the path."""
     atoms = build_system(system)
     path = folder / f"{system}.npz"
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,20 +30,20 @@ def write_motion(system: str, folder: Path, n_frames: int) -> Path:
 
 
 def save_frames(path: Path, atoms: Atoms, positions: np.ndarray, **labels: np.ndarray) -> None:
-    """Write positions [n, n_atoms, 3] (Angstrom) and labels (eV, eV/Angstrom) as the workers read them."""
+    """Write positions [n, n_atoms, 3] (Angstrom) and labels (eV, eV/Angstrom) in the format of the workers."""
     arrays: dict[str, Any] = {**labels, "numbers": atoms.numbers, "cell": atoms.cell.array, "pbc": atoms.pbc}
     np.savez(path, positions=positions, **arrays)
 
 
 def boxed(atoms: Atoms) -> Atoms:
-    """The structure, in a wide box where it has none: NequIP divides by the volume also where nothing is periodic."""
+    """Give a structure without a cell a wide box, since NequIP always divides by the volume."""
     if not atoms.pbc.any() and atoms.cell.rank < 3:
         atoms.set_cell(np.ptp(atoms.positions, axis=0) + BOX_MARGIN)
     return atoms
 
 
 def write_random_labels(atoms: Atoms, path: Path, n_frames: int = 4) -> None:
-    """Write frames with random labels, for a training that only has to make a model of the right shape."""
+    """Write frames with random labels, for a training whose only purpose is a model of the right size."""
     rng = np.random.default_rng(0)
     frames = []
     for positions in moving_frames(atoms, n_frames):
@@ -55,14 +55,14 @@ def write_random_labels(atoms: Atoms, path: Path, n_frames: int = 4) -> None:
 
 
 def write_parts(recipe: PotentialRecipe, folder: Path) -> dict[str, Path]:
-    """Write the frames that a recipe names, as all programs get them.
+    """Write the frames of a recipe to files for all programs.
 
     Args:
-        recipe: Says which frames are read and how they are divided; it must have a test part.
-        folder: Where the files go.
+        recipe: Recipe that names the frames and their parts, including a test part.
+        folder: Folder of the files.
 
     Returns:
-        Paths `train`, `validation` and `test`, extxyz in eV and Angstrom.
+        Paths `train`, `validation` and `test` of extxyz files, in eV and Angstrom.
 
     Raises:
         BenchmarkError: There is no test part, or a frame lacks energy or forces.

@@ -26,22 +26,22 @@ def fit(
     threads: int,
     model: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Fit a model once and for all; it takes the time it takes.
+    """Fit a model, without a limit of time.
 
     Args:
-        peer: Which model.
-        train: extxyz file with energies and forces.
-        validation: Likewise; the strength of the ridge and, among several, the cutoff are chosen by it.
+        peer: Peer to fit.
+        train: File of training frames (extxyz), with energies and forces.
+        validation: File of validation frames, by which the strength of the ridge and the cutoff are chosen.
         folder: Folder of the model.
         workdir: Folder of the environments.
         threads: Number of threads.
-        model: Options instead of some of the peer's.
+        model: Options that replace those of the peer.
 
     Returns:
         Loader options of the model.
 
     Raises:
-        BenchmarkError: The fit failed; names the log.
+        BenchmarkError: The fit failed. The text names the log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "model.json"
@@ -54,7 +54,7 @@ def fit(
 
 
 def random_model(peer: Peer, atoms: Atoms, workdir: Path, *, threads: int) -> dict[str, Any]:
-    """Loader options of a model that has been fitted to random labels of a structure; kept."""
+    """Return loader options of a model fitted to random labels of a structure; the model is kept for later runs."""
     folder = workdir / "models" / f"{peer.name}-{atoms.get_chemical_formula()}"
     if (folder / "model.json").is_file():
         return {"path": str(folder / "model.json")}
@@ -65,5 +65,5 @@ def random_model(peer: Peer, atoms: Atoms, workdir: Path, *, threads: int) -> di
 
 
 def cutoff_of(options: dict[str, Any]) -> float:
-    """Cutoff of a fitted model in Angstrom, from its loader options."""
+    """Return the cutoff of a fitted model in Angstrom, from its loader options."""
     return float(json.loads(Path(options["path"]).read_text(encoding="utf-8"))["cutoff"])

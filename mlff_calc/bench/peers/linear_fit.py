@@ -1,13 +1,14 @@
-"""A linear model of energies and forces: least squares with a ridge that is chosen on validation frames.
+"""Fit of a linear model to energies and forces: ridge regression whose strength is chosen on validation frames.
 
-It is imported in a peer's environment: numpy and ASE only. The scripts `*_fit.py` bring the rows of a model:
+This module is imported in the environment of a peer and needs only numpy and ASE. The scripts `*_fit.py` supply the design
+matrix of a model:
 
     python ace_fit.py TRAIN.extxyz VALIDATION.extxyz OPTIONS OUTPUT.json
 
-OPTIONS is a JSON object; its `cutoffs` are tried one after the other. Reference energies per element are fitted first. The
-row of an energy (per atom) counts `ENERGY_WEIGHT` times as much as that of a force component. Every strength of the ridge is
-tried, with columns as they are and with columns of equal size, and the model with the smallest weighted error on the
-validation frames is taken. OUTPUT says which one that was, and holds the reference energies.
+OPTIONS is a JSON object with a list `cutoffs`, each of which is tried. Reference energies per element are fitted first. The
+row of an energy (per atom) is multiplied by `ENERGY_WEIGHT`, those of force components are not. Every strength of the ridge
+is tried, with original columns and with columns scaled to equal size. The model with the smallest weighted error on the
+validation frames is written, with its options and the reference energies in OUTPUT.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Rows = Callable[[list[Any], list[str], float], np.ndarray]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of some frames, and what they should give.
+    """Rows of the design matrix for some frames, with their targets.
 
     Attributes:
         design: Design matrix [n_rows, n_columns]; its first rows are those of the energies.
@@ -52,9 +53,9 @@ class Fit:
 
     Attributes:
         coefficients: Coefficients [n_columns].
-        constant: Energy per atom that is added to the model's, eV.
+        constant: Energy per atom that is added to that of the model, eV.
         strength: Strength of the ridge.
-        scaled: Whether the ridge saw columns of equal size.
+        scaled: Whether columns were scaled to equal size for the ridge.
         error: Weighted root mean square error on the validation frames.
     """
 
@@ -66,11 +67,11 @@ class Fit:
 
 
 def main(rows: Rows, write: Callable[[Path, list[str], float, np.ndarray], None]) -> None:
-    """Read the command line, fit, and write.
+    """Read the command line, fit the model, and write it.
 
     Args:
-        rows: Gives the design matrix.
-        write: Writes the coefficients beside the path of OUTPUT, given elements and cutoff.
+        rows: Function that returns the design matrix.
+        write: Function that writes the model, given the path of OUTPUT, elements, cutoff and coefficients.
     """
     parts = [read(name, ":") for name in sys.argv[1:3]]
     output = Path(sys.argv[4])
@@ -98,14 +99,14 @@ def _counts(frames: list[Any], symbols: list[str]) -> np.ndarray:
 
 
 def _target(frames: list[Any], symbols: list[str], references: np.ndarray) -> np.ndarray:
-    """What the rows should give: energies per atom above the references, and forces."""
+    """Return the targets of the rows: energies per atom above the references, then force components."""
     energies = np.array([atoms.get_potential_energy() for atoms in frames]) - _counts(frames, symbols) @ references
     per_atom = energies / [len(atoms) for atoms in frames]
     return np.concatenate([per_atom, *(atoms.get_forces().ravel() for atoms in frames)])
 
 
 def fit_ridge(train: Part, validation: Part) -> Fit:
-    """The best fit of all strengths and scales, by the weighted error on the validation frames.
+    """Return the fit with the smallest weighted error on the validation frames, over all strengths and both scalings.
 
     Raises:
         ValueError: No fit has finite errors.
@@ -113,7 +114,7 @@ def fit_ridge(train: Part, validation: Part) -> Fit:
     energies = slice(0, train.n_energies)
     middle, mean = train.design[energies].mean(0), train.target[energies].mean()
     design, target = train.design.copy(), train.target.copy()
-    # Centred energies leave the constant to be found afterwards; the ridge does not hold it back.
+    # Energies are centred, and the constant is computed afterwards, so that the ridge does not shrink it.
     design[energies] = ENERGY_WEIGHT * (design[energies] - middle)
     target[energies] = ENERGY_WEIGHT * (target[energies] - mean)
     square, right = design.T @ design, design.T @ target

@@ -1,4 +1,4 @@
-"""MACE models: random weights are made in the worker; training goes through `mace_train.py`."""
+"""MACE models: the worker makes random weights, and `mace_train.py` trains."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mlff_calc.errors import BenchmarkError
 
 
 def random_model(peer: Peer, elements: list[int]) -> dict[str, Any]:
-    """Loader options of a MACE with random weights; eager, MACE's form for the CPU."""
+    """Return loader options of a MACE with random weights, evaluated eagerly as MACE does on a CPU."""
     return {"elements": sorted(set(elements)), "cutoff": CUTOFF, **peer.model}
 
 
 def train_command(peer: Peer, train: Path, validation: Path, folder: Path, workdir: Path, minutes: float) -> list[str]:
-    """Command line of a training; settings are MACE's defaults and recommendations for small sets."""
+    """Return the command line of a training, with MACE's defaults and its recommendations for small data sets."""
     options = {
         "name": "peer",
         "seed": 1,
@@ -63,18 +63,18 @@ def train(
     """Train for a number of minutes.
 
     Args:
-        peer: which MACE.
-        files: `train` and `validation`, extxyz.
-        folder: emptied, then filled by MACE.
-        workdir: folder of the environments.
-        minutes: budget.
-        threads: of PyTorch.
+        peer: MACE model to train.
+        files: Files `train` and `validation` (extxyz).
+        folder: Folder of the training, which is emptied first.
+        workdir: Folder of the environments.
+        minutes: Budget in processor minutes.
+        threads: Number of threads of PyTorch.
 
     Returns:
         Loader options of the model with the best validation error.
 
     Raises:
-        BenchmarkError: it failed or left no model.
+        BenchmarkError: The training failed or wrote no model.
     """
     if folder.exists():
         shutil.rmtree(folder)

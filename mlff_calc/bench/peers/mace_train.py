@@ -1,8 +1,8 @@
-"""MACE's own training command with a time budget; it runs in MACE's environment.
+"""MACE's training command with a time budget; runs in the environment of MACE.
 
-MACE counts epochs and has no limit of time. Here its training function ends at the first epoch that would start after the
-budget of processor minutes is spent, upon which MACE goes on as after any training: it takes the best checkpoint and writes
-the model. Its exponential schedule is replaced by the clock-driven cosine that every peer gets (`timed_schedule.py`).
+MACE limits epochs but not time. This script ends its training function at the first epoch that would start after the budget
+of processor minutes. MACE then loads the best checkpoint and writes the model, as after any training. Its exponential
+schedule is replaced by the cosine schedule by processor time that all peers get (`timed_schedule.py`).
 
     python mace_train.py MINUTES [arguments of mace_run_train]
 """
@@ -18,11 +18,11 @@ from timed_schedule import TimedCosine
 
 
 class _BudgetSpentError(Exception):
-    """Raised inside MACE's loop when the time is over."""
+    """Error raised inside MACE's loop when the budget is spent."""
 
 
 def main() -> None:
-    """Train, with the budget taken off the command line."""
+    """Train with the budget given by the first argument."""
     minutes = float(sys.argv.pop(1))
     import mace.tools
     from mace.cli.run_train import main as run_train

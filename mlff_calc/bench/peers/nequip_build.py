@@ -1,4 +1,4 @@
-"""NequIP and Allegro models through their own commands: `nequip-train`, then `nequip-compile` to AOTInductor."""
+"""NequIP and Allegro models, made by their commands `nequip-train` and `nequip-compile` (to AOTInductor)."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ SEED = 1
 def training_config(
     peer: Peer, symbols: list[str], train: Path, validation: Path, *, minutes: float | None
 ) -> dict[str, Any]:
-    """Configuration for `nequip-train`, after the program's tutorial.
+    """Return the configuration for `nequip-train`, based on the tutorial of the program.
 
-    Batch, rates, loss and averaging are the tutorial's; the schedule follows the clock (`timed_schedule.py`).
+    Batch size, learning rates, loss and averaging are those of the tutorial. The schedule follows the processor time
+    (`timed_schedule.py`).
 
     Args:
-        peer: NequIP or Allegro.
-        symbols: elements of the model.
-        train: extxyz file.
-        validation: extxyz file.
-        minutes: Processor minutes of a real training, which compiles its model; None takes one batch, without compilation.
+        peer: NequIP or Allegro model.
+        symbols: Elements of the model.
+        train: File of training frames (extxyz).
+        validation: File of validation frames (extxyz).
+        minutes: Budget in processor minutes of a real training, which compiles its model; None trains on one batch without
+            compilation.
     """
     real = minutes is not None
     model = {
@@ -131,7 +133,7 @@ def train(peer: Peer, config: dict[str, Any], folder: Path, workdir: Path, *, th
     """Run `nequip-train` and return the checkpoint with the best validation error.
 
     Raises:
-        BenchmarkError: it failed or left no checkpoint.
+        BenchmarkError: The training failed or wrote no checkpoint.
     """
     if (folder / "run").exists():
         shutil.rmtree(folder / "run")
@@ -151,9 +153,9 @@ def train(peer: Peer, config: dict[str, Any], folder: Path, workdir: Path, *, th
 
 
 def compile_checkpoint(peer: Peer, checkpoint: Path, target: Path, workdir: Path, *, threads: int) -> dict[str, Any]:
-    """Loader options of the compiled model; of the eager one, with the reason, where compilation fails.
+    """Compile a model for a number of threads, and return its loader options.
 
-    Compiled code is made for a number of threads, as ours is.
+    If compilation fails, the reason is logged, and the options are those of the eager model.
     """
     program = python_of(peer.environment, workdir).with_name("nequip-compile")
     mode = ["--mode", "aotinductor", "--device", "cpu", "--target", "ase"]
@@ -161,14 +163,14 @@ def compile_checkpoint(peer: Peer, checkpoint: Path, target: Path, workdir: Path
     try:
         run_logged([str(program), str(checkpoint), str(target), *mode], log, env=thread_environment(threads))
     except BenchmarkError as error:
-        target.unlink(missing_ok=True)  # written before the check that it failed
+        target.unlink(missing_ok=True)  # the command writes the file before it checks it
         logger.warning("%s cannot be compiled and is timed eager: %s", peer.name, error)
         return {"path": str(checkpoint), "compiled": False}
     return {"path": str(target), "compiled": True}
 
 
 def random_model(peer: Peer, atoms: Atoms, workdir: Path, versions: dict[str, str], *, threads: int) -> dict[str, Any]:
-    """Loader options of a compiled model that has seen one batch of random labels; cached by everything it depends on."""
+    """Return loader options of a compiled model trained on one batch of random labels, cached by all that determines it."""
     symbols = [chemical_symbols[z] for z in sorted(set(atoms.numbers.tolist()))]
     facts = json.dumps([peer.model, symbols, versions, threads, CUTOFF], sort_keys=True)
     folder = workdir / "models" / f"{peer.name}-{'-'.join(symbols)}-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""Our own potential in a paired run."""
+"""The potential of this package in a paired run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mlff_calc.potential import load_potential
 def loader_options(
     system: str, atoms: Atoms, *, potential: str | None, compiled: bool, precision: str
 ) -> tuple[dict[str, Any], str, float]:
-    """How the worker loads our potential for a system.
+    """Return the options with which the worker loads the potential of this package for a system.
 
     Args:
-        system: its name.
-        atoms: its structure.
-        potential: a name or folder, taken where it knows all elements of the structure.
-        compiled: as in `make_calculator`.
-        precision: as in `make_calculator`.
+        system: Name of the system.
+        atoms: Structure of the system.
+        potential: Name or folder of a potential, used if it knows all elements of the structure.
+        compiled: Whether to compile the potential.
+        precision: Precision, as in `make_calculator`.
 
     Returns:
-        Options of the worker's loader, what to call it, and its cutoff in Angstrom.
+        Options of the loader, a label for tables, and the cutoff in Angstrom.
     """
     name = potential
     if name is None or not set(atoms.numbers.tolist()) <= set(load_potential(name).elements):

@@ -1,8 +1,8 @@
-"""Paired timing: programs take turns on the same frames, so that a machine's drift falls on all of them alike.
+"""Paired timing: programs take turns on the same frames, so that changes in the speed of the machine affect all of them.
 
-In a round every program times the same few consecutive frames; the order turns around from round to round. The first step of
-a turn only warms the caches that the other programs have emptied. A ratio is the median over rounds of the ratio of the
-two programs' medians in that round.
+In a round every program is timed on the same few consecutive frames. The order is reversed in every other round. The first
+step of a turn is not counted, since it refills caches that other programs have used. A ratio is the median over rounds of
+the ratio of the two programs' medians in a round.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from mlff_calc.errors import BenchmarkError
 logger = logging.getLogger(__name__)
 
 WARM_UP = 3
+"""Number of steps before the first round, which set the length of turns; a larger number gives a better estimate."""
 MIN_TURN, MAX_TURN = 3, 40
+"""Smallest and largest number of steps in a turn; larger values make longer rounds."""
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -36,7 +38,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Spread:
-        """Of any non-empty array."""
+        """Return the spread of a non-empty array."""
         low, middle, high = np.percentile(values, [25, 50, 75])
         return cls(float(middle), float(np.min(values)), float(low), float(high))
 
@@ -47,14 +49,14 @@ def run_rounds(
     """Let programs take turns on one system.
 
     Args:
-        programs: by name, how to ask its worker.
-        key: what the workers have loaded for this system.
-        frames: file of moving frames; they are gone through in a circle.
-        rounds: number of rounds.
-        turn_seconds: how long the slowest program's turn should take, which sets the steps of everybody's turn.
+        programs: Functions that send a command to the worker of a program, by name.
+        key: Key under which the workers have loaded their calculators for this system.
+        frames: File of moving frames, which are used cyclically.
+        rounds: Number of rounds.
+        turn_seconds: Time that a turn of the slowest program should take. It determines the number of steps of all turns.
 
     Returns:
-        Seconds [rounds, steps] by program, and the reasons of those that failed on the way.
+        Seconds [rounds, steps] by program, and for programs that failed the reasons.
     """
     failures: dict[str, str] = {}
     slowest = 0.0
@@ -84,5 +86,5 @@ def _try(name: str, ask: Ask, failures: dict[str, str], **fields: Any) -> dict[s
 
 
 def paired_ratio(ours: np.ndarray, other: np.ndarray) -> Spread:
-    """Ratio of our time to another program's, from seconds [rounds, steps] of each; below one, ours is faster."""
+    """Return the ratio of our time to that of another program, from seconds [rounds, steps]; below 1 ours is faster."""
     return Spread.of(np.median(ours, axis=1) / np.median(other, axis=1))

@@ -1,4 +1,4 @@
-"""`mlff bench peers`: install, build, train where asked, let all programs take turns, and gather the figures."""
+"""`mlff bench peers`: install programs, build or train their models, time all of them in turns, and collect the figures."""
 
 from __future__ import annotations
 
@@ -34,22 +34,27 @@ N_FRAMES, N_FRAMES_LARGE, LARGE = 400, 80, 1000
 
 @dataclass
 class PeerRun:
-    """What is compared and how.
+    """A comparison with other programs.
 
     Attributes:
-        peers: Programs beside ours.
+        peers: Programs other than this package.
         systems: Names of structures.
-        threads: Numbers of threads, each a run of its own.
+        threads: Numbers of threads; all timings are made for each of them.
         workdir: Folder of environments, models, frames and logs.
         rounds: Number of turns of each program, see `paired.run_rounds`.
         turn_seconds: Length of a turn.
-        train_minutes: Processor minutes that everything is trained for first, or None.
-        recipe: Recipe that ours is trained by and whose frames the peers get; that of the shipped `ethanol` by default.
+        train_minutes: Processor minutes for which all programs are trained first; None times models without training.
+        recipe: Recipe for our training, whose frames the peers get as well; by default that of the shipped `ethanol`.
         data: Folder of data sets, `MLFF_DATA` in the recipe.
-        potential: Name or folder of ours; by default what ships for a system.
-        compiled: Whether ours is compiled.
-        precision: Precision of ours.
-        elements: Elements of the frames that were trained on.
+        potential: Name or folder of our potential; by default the one shipped for a system.
+        compiled: Whether our potential is compiled.
+        precision: Precision of our potential.
+        versions: Versions of packages by environment.
+        trained: Loader options of the trained models by peer.
+        training: Errors of the trained models, one dict per program.
+        timings: Timings, one dict per program, system and number of threads.
+        failures: Failures with program, place and reason.
+        elements: Atomic numbers in the training frames.
     """
 
     peers: list[Peer]
@@ -72,10 +77,10 @@ class PeerRun:
     elements: set[int] = field(default_factory=set)
 
     def run(self) -> dict[str, Any]:
-        """Do everything; what fails is recorded with its reason and does not stop the rest.
+        """Make the comparison. A program that fails is recorded with the reason, and the others continue.
 
         Returns:
-            `machine`, `versions`, `training`, `timings` and `failures`, ready for JSON.
+            A dict with `machine`, `versions`, `train_minutes`, `training`, `timings` and `failures`, ready for JSON.
         """
         self.workdir = self.workdir.resolve()
         if self.train_minutes is None:
@@ -112,7 +117,7 @@ class PeerRun:
         self.peers = ready
 
     def _frames(self, file: Path) -> dict[str, Path]:
-        """Files of the frames that all programs get, see `write_parts`; made before anything is installed."""
+        """Write the files of frames for all programs, see `write_parts`, before anything is installed."""
         with data_folder(self.data):
             recipe = load_recipe(file)
             if not isinstance(recipe, PotentialRecipe):
@@ -198,7 +203,7 @@ class PeerRun:
             self.timings.append(row)
 
     def _model(self, name: str, system: str, threads: int) -> tuple[str, dict[str, Any], str, float]:
-        """Loader, its options, what it is, and its cutoff."""
+        """Return the loader, its options, the label of the model, and its cutoff."""
         atoms = build_system(system)
         if name == OURS:
             options, what, cutoff = ours.loader_options(

@@ -14,12 +14,12 @@ from mlff_calc.errors import BenchmarkError
 
 
 class Session:
-    """One worker process; a context manager that ends it.
+    """One worker process, which ends with the `with` block.
 
     Args:
-        python: interpreter of the environment it runs in.
-        threads: number of threads.
-        log: file that takes everything the program prints.
+        python: Interpreter of the environment.
+        threads: Number of threads.
+        log: File for all output of the program.
     """
 
     def __init__(self, python: Path, *, threads: int, log: Path) -> None:
@@ -36,10 +36,10 @@ class Session:
         )
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer.
+        """Send a command, and wait for the answer.
 
         Raises:
-            BenchmarkError: the command failed in the worker, or the worker has died.
+            BenchmarkError: The command failed in the worker, or the worker has died.
         """
         to_worker, from_worker = self._process.stdin, self._process.stdout
         line = ""
@@ -70,7 +70,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """End the worker; it gets ten seconds to leave by itself."""
+        """End the worker, and kill it if it has not ended after ten seconds."""
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()

@@ -1,8 +1,8 @@
-"""A SNAP, fitted to energies and forces by `linear_fit.py`; it runs in the environment of `lammps`.
+"""Fit of a SNAP to energies and forces by `linear_fit.py`; runs in the environment of `lammps`.
 
-Its options are `twojmax`, twice the largest angular momentum, and `quadratic`, whether products of two components count as
-well. LAMMPS reads the files beside OUTPUT with the endings snapcoeff and snapparam. Elements differ by the weights that they
-have as neighbours.
+The options are `twojmax`, twice the largest angular momentum, and `quadratic`, whether the model includes products of two
+components. The files for LAMMPS are written beside OUTPUT with the suffixes snapcoeff and snapparam. Elements are
+distinguished by their weights as neighbours.
 
 Sources: Thompson et al., J. Comput. Phys. 285, 316 (2015); Wood and Thompson, J. Chem. Phys. 148, 241721 (2018).
 """
@@ -18,9 +18,9 @@ import numpy as np
 from linear_fit import main
 from snap_system import System, start
 
-RADIUS, RFAC0 = 0.5, 0.99363  # half of the cutoff's unit; LAMMPS's usual share of the sphere
+RADIUS, RFAC0 = 0.5, 0.99363  # cutoff of a pair is rcutfac times the sum of two radii; LAMMPS's default of rfac0
 LIGHTEST = 0.5
-"""Weight of the last element in the alphabet, the first having 1; smaller values set elements further apart."""
+"""Weight of the last element in alphabetical order, while the first has 1; larger values make elements more alike."""
 
 
 def _options() -> tuple[int, int]:
@@ -33,7 +33,7 @@ def _weights(symbols: list[str]) -> np.ndarray:
 
 
 def rows(frames: list[Any], symbols: list[str], cutoff: float) -> np.ndarray:
-    """Bispectrum components and their gradients."""
+    """Return the bispectrum components and their gradients."""
     twojmax, quadratic = _options()
     words = " ".join(f"{value:g}" for value in (*[RADIUS] * len(symbols), *_weights(symbols)))
     commands = [
@@ -52,7 +52,7 @@ def rows(frames: list[Any], symbols: list[str], cutoff: float) -> np.ndarray:
 
 
 def write(output: Path, symbols: list[str], cutoff: float, coefficients: np.ndarray) -> None:
-    """Write the two files; the constant energies of atoms are reference energies, and stand in OUTPUT."""
+    """Write the two files. Constant energies of atoms are zero in them, since OUTPUT has the reference energies."""
     twojmax, quadratic = _options()
     blocks = coefficients.reshape(len(symbols), -1)
     lines = [f"{len(symbols)} {blocks.shape[1] + 1}"]

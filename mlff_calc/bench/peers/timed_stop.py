@@ -1,4 +1,4 @@
-"""The end of a time budget for peers that train with Lightning; it is imported in a peer's environment."""
+"""End of training after a time budget, for peers that use Lightning; imported in the environment of a peer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import lightning
 
 
 class EndOfBudget(lightning.Callback):
-    """Ends a training when its processor minutes are used up, counted from the end of the first step on.
+    """Callback that ends a training when its processor time, counted from the end of the first step, exceeds the budget.
 
     Args:
-        minutes: Budget, in processor minutes of all threads of the process.
+        minutes: Budget in processor minutes, summed over all threads of the process.
     """
 
     def __init__(self, minutes: float) -> None:
@@ -20,7 +20,7 @@ class EndOfBudget(lightning.Callback):
         self.started: float | None = None
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Look at the clock."""
+        """Check the processor time."""
         del args, kwargs
         if self.started is None:
             self.started = time.process_time()

@@ -1,4 +1,4 @@
-"""The training of a peer by its family. One that has ended is kept, under a name made from all that it depends on."""
+"""Training of peers. Finished trainings are kept, in folders named after everything that determines them."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def train_peer(
     versions: dict[str, str],
     threads: int,
 ) -> dict[str, Any]:
-    """Train or fit a peer, unless the same training has ended before; an interrupted one begins anew.
+    """Train or fit a peer, unless the same training has finished before. An interrupted training starts again.
 
     Args:
-        peer: Which peer.
-        files: `train` and `validation`, extxyz.
-        elements: Atomic numbers in them.
-        minutes: Processor minutes; a fit takes what it takes.
+        peer: Peer to train.
+        files: Files `train` and `validation` (extxyz).
+        elements: Atomic numbers in these files.
+        minutes: Budget in processor minutes; linear fits have no limit.
         workdir: Folder of environments and trainings.
-        versions: Versions of the packages of its environment.
+        versions: Versions of the packages in the environment of the peer.
         threads: Number of threads.
 
     Returns:
         Loader options of the model.
 
     Raises:
-        BenchmarkError: The training failed; names the log.
+        BenchmarkError: The training failed. The text names the log.
     """
     linear = peer.family in linear_build.FAMILIES
     data = [hashlib.sha256(files[part].read_bytes()).hexdigest() for part in ("train", "validation")]

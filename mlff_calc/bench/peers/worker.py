@@ -1,17 +1,16 @@
-"""The process that times one program: the same loop for ours and for every peer.
+"""Process that times one program, with the same loop for this package and for every peer.
 
-It runs in the environment of the program it times, so it needs only numpy, ase and that program. It reads one JSON command
-per line and answers each with one JSON line; whatever a program prints goes to stderr. The parent (`session.py`) keeps one
-such process per program and lets them take turns, so that a machine that speeds up or slows down does so for all.
-One thread is timed by the processor time of its process, so that other programs do not stand in the figures; several threads
-by the wall.
+The process runs in the environment of the program, so it needs only numpy, ase and that program. It reads one JSON command
+per line and answers with one JSON line. All other output of a program goes to stderr. The parent (`session.py`) keeps one
+process per program and lets them take turns, so that changes in the speed of the machine affect all of them. With one thread
+the processor time of the process is measured, which other programs hardly change; with several threads the wall time.
 
 | command | fields | answer |
 |---|---|---|
 | `load` | key, loader, options | versions, and a note on what was loaded |
 | `time` | key, frames, start, steps | `seconds` of each step, `energy` of the last |
 | `errors` | key, frames (extxyz) | `force_mae`, `force_rmse` meV/Angstrom, `energy_mae` meV/atom |
-| `stop` | | |
+| `stop` | none | none |
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import numpy as np
 
 
 def load_mlff(potential: str, precision: str, compiled: bool, config: dict | None = None) -> tuple[Any, str]:
-    """Our calculator: a potential by name or folder, or random weights where a configuration is given."""
+    """Load the calculator of this package, for a potential by name or folder or for random weights of a configuration."""
     from mlff_calc.bench.models import make_calculator
 
     calculator = make_calculator(potential, config, precision=precision, compiled=compiled, device="cpu")
@@ -37,7 +36,7 @@ def load_mlff(potential: str, precision: str, compiled: bool, config: dict | Non
 
 
 def load_nequip(path: str, compiled: bool, neighbors: str = "matscipy") -> tuple[Any, str]:
-    """NequIP's calculator on a compiled model, or on a checkpoint without compilation; the same for Allegro."""
+    """Load NequIP's calculator, also used by Allegro, for a compiled model or for a checkpoint without compilation."""
     from nequip.integrations.ase import NequIPCalculator
 
     make = NequIPCalculator.from_compiled_model if compiled else NequIPCalculator._from_saved_model
@@ -53,7 +52,7 @@ def load_mace(
     precision: str = "float32",
     compile_mode: str | None = None,
 ) -> tuple[Any, str]:
-    """MACE's calculator on a trained model, or on random weights of a given size."""
+    """Load MACE's calculator for a trained model, or for random weights of a given size."""
     import torch
     from mace.calculators import MACECalculator
 
@@ -68,7 +67,7 @@ def load_mace(
 
 
 def _random_mace(elements: list[int], hidden_irreps: str, cutoff: float) -> Any:
-    """A two-layer MACE with random weights, correlation 3 and spherical harmonics to l = 3, MACE's defaults."""
+    """Build a two-layer MACE with random weights and MACE's defaults, correlation 3 and spherical harmonics up to l = 3."""
     import torch
     from e3nn import o3
     from mace import modules
@@ -96,7 +95,7 @@ def _random_mace(elements: list[int], hidden_irreps: str, cutoff: float) -> Any:
 
 
 def load_ace(path: str) -> tuple[Any, str]:
-    """ACE's calculator on a fitted model, with the reference energies of its fit."""
+    """Load ACE's calculator for a fitted model, with the reference energies of the fit."""
     from pathlib import Path
 
     from pyace import PyACECalculator
@@ -112,7 +111,7 @@ def load_ace(path: str) -> tuple[Any, str]:
 
 
 def load_snap(path: str) -> tuple[Any, str]:
-    """A fitted SNAP in LAMMPS, with the reference energies of its fit."""
+    """Load a fitted SNAP in LAMMPS, with the reference energies of the fit."""
     from snap_system import SNAPCalculator
 
     return SNAPCalculator(path), "pair_style snap"
@@ -128,7 +127,7 @@ LOADERS: dict[str, Callable[..., tuple[Any, str]]] = {
 
 
 class Worker:
-    """Calculators by key, and what can be asked of them.
+    """Calculators by key, and the commands that use them.
 
     Args:
         threads: Number of threads.
@@ -140,18 +139,18 @@ class Worker:
         self.frames: dict[str, tuple[Any, dict[str, np.ndarray]]] = {}
 
     def answer(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one command."""
+        """Execute one command."""
         fields = {name: value for name, value in command.items() if name != "command"}
         return getattr(self, f"do_{command['command']}")(**fields)
 
     def do_load(self, key: str, loader: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Make a calculator and keep it under `key`."""
+        """Make a calculator, and store it under `key`."""
         self.calculators[key], note = LOADERS[loader](**options)
         return {"note": note}
 
     def do_time(self, key: str, frames: str, start: int, steps: int) -> dict[str, Any]:
-        """Seconds of energy and forces of each of `steps` consecutive frames, from number `start` on."""
-        if frames not in self.frames:  # the same Atoms in every turn, as in one run of MD
+        """Time energy and forces of `steps` consecutive frames, starting at frame `start`."""
+        if frames not in self.frames:  # all turns use the same Atoms object, as a run of MD does
             self.frames[frames] = _atoms(frames)
         atoms, data = self.frames[frames]
         atoms.calc = self.calculators[key]
@@ -167,7 +166,7 @@ class Worker:
         return {"seconds": seconds, "energy": float(energy)}
 
     def do_errors(self, key: str, frames: str) -> dict[str, Any]:
-        """Errors over labelled frames, which may differ in everything."""
+        """Compute errors over labelled frames, whose atoms and cells may differ."""
         from ase.io import read
 
         forces, energies = [], []
@@ -193,7 +192,7 @@ def _atoms(path: str) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def set_threads(threads: int) -> None:
-    """Threads of PyTorch, where the program has it."""
+    """Set the number of threads of PyTorch, if the program uses it."""
     if importlib.util.find_spec("torch") is not None:
         import torch
 
@@ -206,7 +205,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     threads = parser.parse_args().threads
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # programs that print must not disturb the answers
+    os.dup2(2, 1)  # so that output of the programs does not mix with the answers
     set_threads(threads)
     worker = Worker(threads)
     for line in sys.stdin:
@@ -215,7 +214,7 @@ def main() -> None:
             break
         try:
             reply = {"ok": True, **worker.answer(command)}
-        except Exception as error:  # the parent reports it and goes on with the other programs
+        except Exception as error:  # the parent reports the error and continues with the other programs
             reply = {"ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
         set_threads(threads)  # loading a program may have changed it
         answers.write(json.dumps(reply) + "\n")

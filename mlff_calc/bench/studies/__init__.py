@@ -1,1 +1,1 @@
-"""Studies behind pages of the documentation: which degrees tell what, and what reusing fixed points costs and saves."""
+"""Studies behind pages of the documentation: the expressivity of degrees, and the cost of reusing fixed points."""

@@ -1,13 +1,13 @@
-"""A one-layer `hegnn` that is left some of its degrees, and its training to tell structures from rotated copies.
+"""A one-layer `hegnn` restricted to some of its degrees, trained to distinguish structures from rotated copies.
 
-The probe sums scalars and steerable features over a structure, and a linear map of the sums gives two logits: label 0, the
-structure; label 1, the copy. EGNN has no steerable features; of it the moves of the points are summed, which are vectors.
-One network per seed, with a rotation of its own; all seeds are trained side by side.
+The probe sums scalars and steerable features over a structure. A linear map of these sums gives two logits, for label 0 (the
+structure) and label 1 (the copy). EGNN has no steerable features, so the displacements of its points, which are vectors, are
+summed instead. There is one network per seed, each with a different rotation; all seeds are trained in parallel.
 
-A tie: where the logits of a structure and of its copy agree within `TIE`, the network sees no difference between them, and
-what rounding makes of the sign of a vanishing margin is no answer. Both then count as the same class, so that exactly one of
-the two is right: 50 %. Features and weights are float64, since Adam divides small gradients by their size and would in time
-turn the rounding noise of float32 into an answer.
+If the logits of a structure and its copy agree within `TIE`, the network cannot distinguish them, and the sign of the
+remaining difference is only rounding. Both then count as the same class, so that exactly one of the two is classified
+correctly, which is 50 %. Features and weights are float64: Adam divides gradients by their size, so with float32 it would
+eventually amplify rounding noise into a difference.
 
 | symbol | name in code | shape |
 |---|---|---|
@@ -31,19 +31,23 @@ from mlff_calc.errors import OptionError
 from mlff_calc.nn.scatter import scatter_sum
 
 TIE = 1e-5
-"""Logits nearer than this are the same answer."""
+"""Difference of logits below which two structures count as indistinguishable. A larger value makes more ties."""
 CUTOFF = 4.0
-"""Longer than every edge of a noisy structure of radius 1."""
+"""Cutoff of the network. It must exceed all edges of a noisy structure of radius 1; a larger value changes little."""
 DECIDED = 0.1
-"""Training ends early where every graph is told right with a smaller cross entropy than this."""
+"""Cross entropy of all graphs below which training ends early. A larger value ends it earlier."""
 
 
 @dataclass(frozen=True)
 class DegreeRow:
-    """Which degrees a probe has: one degree, or all up to one; 0 is EGNN, whose only directions are the moves of points.
+    """Degrees of a probe: a single degree, or all degrees up to one. Degree 0 is EGNN, which only displaces points.
+
+    Attributes:
+        degree: Highest degree.
+        only: Whether this degree is the only one; otherwise all degrees from 1 up to it are included.
 
     Raises:
-        OptionError: a degree out of range.
+        OptionError: The degree is out of range.
     """
 
     degree: int
@@ -55,25 +59,25 @@ class DegreeRow:
             raise OptionError(msg)
 
     def __str__(self) -> str:
-        """As in the tables."""
+        """Return the label used in tables."""
         if self.degree == 0:
             return "EGNN"
         return f"l = {self.degree}" if self.only else f"l <= {self.degree}"
 
     @property
     def degrees(self) -> range:
-        """Degrees above zero that the probe sums up."""
+        """Degrees above zero that the probe sums over a structure."""
         highest = max(1, self.degree)
         return range(highest if self.only else 1, highest + 1)
 
 
 class DegreeProbe(nn.Module):
-    """Logits of graphs from sums over a one-layer `hegnn` whose lower degrees may be zeroed from the start on.
+    """Network that computes logits of graphs from sums over a one-layer `hegnn`, whose lower degrees may be masked.
 
     Args:
-        row: the degrees it has.
-        channels: of its scalars.
-        mean_neighbors: mean number of edges per point.
+        row: Degrees of the probe.
+        channels: Number of channels of the scalars.
+        mean_neighbors: Mean number of edges per point.
     """
 
     mask: Tensor
@@ -90,7 +94,7 @@ class DegreeProbe(nn.Module):
         self.readout = nn.Linear(channels + (row.degrees[-1] + 1) ** 2 - 1, 2)
 
     def forward(self, graph: dict[str, Tensor], edges: SteerableEdges) -> tuple[Tensor, Tensor]:
-        """Return logits [n_graphs, 2] and sums [n_graphs, channels + width] of a batch; `edges` are masked already."""
+        """Return logits [n_graphs, 2] and sums [n_graphs, channels + width] of a batch with masked `edges`."""
         backbone, species, edge_index = self.backbone, graph["species"], graph["edge_index"]
         scalars, steerable = backbone.species(species), backbone.start(species, edge_index, edges, None)
         if backbone.centre:
@@ -101,12 +105,17 @@ class DegreeProbe(nn.Module):
         return self.readout(pooled), pooled
 
     def masked(self, steerable: Tensor) -> Tensor:
-        """Features [n, width or more] without the degrees that are left out, nor columns beyond the width that fill up."""
+        """Return features [n, width or more] with masked degrees, and padding columns beyond the width, set to zero."""
         return steerable * nn.functional.pad(self.mask, [0, steerable.shape[1] - len(self.mask)])
 
 
 class Batch(NamedTuple):
-    """Pairs of graphs of every seed: `graph` with `positions` and `edge_vec` [n_seeds, n, 3], all else shared; n_graphs."""
+    """Pairs of graphs for all seeds.
+
+    Attributes:
+        graph: Graph whose `positions` and `edge_vec` [n_seeds, n, 3] depend on the seed; other entries are shared.
+        n_graphs: Number of graphs per seed, two per pair.
+    """
 
     graph: dict[str, Tensor]
     n_graphs: int
@@ -114,13 +123,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the probes of a row make of pairs.
+    """Results of the probes of a row on pairs.
 
     Attributes:
-        accuracies: [n_seeds], share of the graphs told right, ties by the rule above.
-        gaps: differences between the logits of a structure and of its copy, the smallest and largest of all seeds.
-        pooled: lengths of the summed features of degrees 1, 2, ..., the smallest and largest of each.
-        steps: of training.
+        accuracies: Fractions of graphs classified correctly, one per seed; ties are counted as described above.
+        gaps: Smallest and largest difference between the logits of a structure and its copy, over all seeds.
+        pooled: Smallest and largest length of the summed features, for each of the degrees 1, 2, ...
+        steps: Number of training steps.
     """
 
     accuracies: list[float]
@@ -130,10 +139,13 @@ class Judgement:
 
 
 class SeededProbes:
-    """Probes of one row with a seed each, whose weights are stacked and evaluated side by side.
+    """Probes of one row, one per seed, with stacked weights that are evaluated in parallel.
 
     Args:
-        row: the degrees. channels: of scalars. mean_neighbors: mean number of edges per point. seeds: one per probe.
+        row: Degrees of the probes.
+        channels: Number of channels of the scalars.
+        mean_neighbors: Mean number of edges per point.
+        seeds: Seeds, one per probe.
     """
 
     def __init__(self, row: DegreeRow, channels: int, mean_neighbors: float, seeds: list[int]) -> None:
@@ -153,7 +165,7 @@ class SeededProbes:
         graph = batch.graph
         edge_vec = graph["edge_vec"]
         with torch.no_grad():
-            flat = self.probe.backbone.edges(edge_vec.flatten(0, 1))  # has no weights: the same network for all seeds
+            flat = self.probe.backbone.edges(edge_vec.flatten(0, 1))  # has no weights, so all seeds share this module
             flat = flat._replace(harmonics=self.probe.masked(flat.harmonics))
             edges = SteerableEdges(*[part.unflatten(0, edge_vec.shape[:2]) for part in flat])
         axes = {name: 0 if name in ("positions", "edge_vec") else None for name in graph}
@@ -163,15 +175,15 @@ class SeededProbes:
     def _one(
         self, weights: dict[str, Tensor], graph: dict[str, Tensor], edges: SteerableEdges
     ) -> tuple[Tensor, Tensor]:
-        """Logits and sums of one seed."""
+        """Return logits and sums of one seed."""
         found: tuple[Tensor, Tensor] = functional_call(self.probe, weights, (graph, edges))
         return found
 
     def train(self, batches: Iterator[Batch], steps: int, rate: float, *, until_decided: bool) -> int:
-        """Minimize the cross entropy by Adam, a batch per step; return the number of steps.
+        """Minimize the cross entropy by Adam with one batch per step, and return the number of steps.
 
-        With `until_decided` it ends where every graph of every seed is told right and clearly. A row that cannot tell never
-        ends early.
+        With `until_decided` the training ends once the cross entropy of every graph of every seed is below `DECIDED`. A row
+        that cannot distinguish the structures never ends early.
         """
         optimizer = torch.optim.Adam(list(self.weights.values()), lr=rate)
         for step in range(steps):
@@ -186,7 +198,7 @@ class SeededProbes:
 
     @torch.no_grad()
     def judge(self, batch: Batch, steps: int) -> Judgement:
-        """Accuracies, logit gaps and summed features on pairs."""
+        """Evaluate the probes on pairs; `steps` is the number of training steps, for the record."""
         logits, pooled = self(batch)
         pairs = logits.unflatten(1, (-1, 2))  # [n_seeds, n_pairs, 2 graphs, 2 classes]
         gaps = (pairs[:, :, 0] - pairs[:, :, 1]).abs().amax(dim=2)
@@ -200,12 +212,12 @@ class SeededProbes:
 
 
 def _labels(logits: Tensor) -> Tensor:
-    """0 for a structure and 1 for its copy, in turn [n_seeds * n_graphs]."""
+    """Return labels [n_seeds * n_graphs], alternately 0 for a structure and 1 for its copy."""
     return torch.arange(logits.shape[0] * logits.shape[1]) % 2
 
 
 def random_rotations(seeds: list[int]) -> Tensor:
-    """A rotation drawn evenly for every seed [n_seeds, 3, 3] float64."""
+    """Return a uniformly distributed rotation for every seed, [n_seeds, 3, 3] float64."""
     draws = [torch.randn(4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     w, x, y, z = torch.nn.functional.normalize(torch.stack(draws), dim=1).unbind(dim=1)
     rows = [
@@ -224,15 +236,15 @@ def pairs_of(
     n_pairs: int = 1,
     generator: torch.Generator | None = None,
 ) -> Batch:
-    """Pairs of a structure and its copy, turned by the rotation of the seed.
+    """Make pairs of a structure and its copy, which is rotated by the rotation of the seed.
 
     Args:
-        structure: points and edges.
-        rotations: [n_seeds, 3, 3].
-        noise: standard deviation of what is added to every coordinate, in mean distances of the points from their centre;
-            one draw per pair, shared by the structure and its copy.
-        n_pairs: of every seed.
-        generator: of the noise.
+        structure: Points and edges.
+        rotations: Rotations of the seeds, [n_seeds, 3, 3].
+        noise: Standard deviation of the noise of each coordinate, in units of the mean distance of the points from their
+            centre. Structure and copy of a pair share the same noise.
+        n_pairs: Number of pairs per seed.
+        generator: Random numbers of the noise.
     """
     n_seeds, n, n_graphs = len(rotations), len(structure.positions), 2 * n_pairs
     radius = float((structure.positions - structure.positions.mean(dim=0)).norm(dim=1).mean())

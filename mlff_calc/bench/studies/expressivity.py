@@ -1,13 +1,13 @@
-"""Which degrees tell a symmetric structure from a rotated copy: theory, measurement, and what noise changes.
+"""Study of the degrees that can distinguish a symmetric structure from a rotated copy, by theory, training and noise.
 
-Theory comes from the symmetry group of each structure (`symmetric_graphs`), measurement from training (`degree_probe`). A
-cell of the table is a structure and a row of degrees; it must be 100 % for every seed where one of the degrees has an
-invariant, and 50 % where none has. In degrees without an invariant the summed features must vanish, and where no degree has
-one, the logits of structure and copy must agree.
+The prediction of theory follows from the symmetry group of each structure (`symmetric_graphs`), the measurement from
+training (`degree_probe`). A cell of the table is a structure and a row of degrees. If one of the degrees has an invariant,
+its accuracy must be 100 % for every seed, otherwise 50 %. In degrees without an invariant the summed features must vanish.
+If no degree has an invariant, the logits of structure and copy must agree.
 
-With noise the symmetry is gone, and so is the rule. Two questions are asked of a noisy structure: whether a network learns
-to tell one drawing of it from its copy, and whether it learns from fresh drawings at every step what holds for drawings it
-has not seen.
+Noise breaks the symmetry, so the rule no longer applies. Two properties of noisy structures are measured: whether a network
+learns to distinguish one random sample from its copy, and whether training on new samples at every step generalizes to
+samples that it has not seen.
 """
 
 from __future__ import annotations
@@ -38,25 +38,27 @@ from mlff_calc.errors import OptionError
 logger = logging.getLogger(__name__)
 
 POOLED_ZERO = 1e-5
-"""Summed features shorter than this are zero."""
+"""Length below which summed features count as zero. A larger value hides larger deviations from theory."""
 DEGREES = tuple(range(1, HIGHEST_L_MAX + 1))
-NOISES = (0.01, 0.05, 0.10, 0.50)
+NOISES = (0.01, 0.05, 0.10, 0.50)  # standard deviations, in units of the mean distance of the points from their centre
 NOISY_STRUCTURE = "tetrahedron"
 NOISY_ROWS = (DegreeRow(0), DegreeRow(1), DegreeRow(3), DegreeRow(3, only=False))
 PICTURES = (".png", ".svg", ".pdf")
-TRAINING_PAIRS, TEST_PAIRS = 4, 64
+TRAINING_PAIRS, TEST_PAIRS = 4, 64  # pairs per step and in the test; more pairs are slower and give steadier accuracies
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How probes are trained.
+    """Parameters of the training of probes.
 
     Attributes:
-        n_seeds: networks of each cell, each with a rotation of its own. steps: of Adam at most. rate: learning rate.
-        channels: of scalars.
+        n_seeds: Number of networks per cell, each with a different rotation.
+        steps: Largest number of steps of Adam.
+        rate: Learning rate.
+        channels: Number of channels of the scalars.
 
     Raises:
-        OptionError: a number that is not positive.
+        OptionError: A number is not positive.
     """
 
     n_seeds: int = 10
@@ -76,8 +78,11 @@ class Cell:
     """One structure and one row of degrees.
 
     Attributes:
-        structure, row: their names. expected: accuracy by theory, 0.5 or 1. zeros: degrees of the row whose sums must
-            vanish. found: the measurement. seconds: it took.
+        structure, row: Names of the structure and of the row.
+        expected: Accuracy predicted by theory, 0.5 or 1.
+        zeros: Degrees of the row whose sums must vanish.
+        found: Measured results.
+        seconds: Duration of the measurement.
     """
 
     structure: str
@@ -89,7 +94,7 @@ class Cell:
 
     @property
     def deviations(self) -> list[str]:
-        """What differs from theory, one sentence each; empty where nothing does."""
+        """Deviations from theory, one sentence each."""
         found = []
         wrong = [100.0 * accuracy for accuracy in self.found.accuracies if accuracy != self.expected]
         place = f"{self.structure}, {self.row}"
@@ -107,15 +112,15 @@ class Cell:
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields and the deviations, ready for JSON."""
+        """Return all fields and the deviations, ready for JSON."""
         return {**asdict(self), "deviations": self.deviations}
 
 
 def rows_of(degrees: Sequence[int]) -> list[DegreeRow]:
-    """EGNN, every degree alone, and all degrees up to each of those above 1 (up to 1 and 1 alone are the same).
+    """Return the rows for some degrees: EGNN, each degree alone, and for each degree above 1 all degrees up to it.
 
     Raises:
-        OptionError: no degrees, one twice, or one out of range.
+        OptionError: There are no degrees, a degree is given twice, or one is out of range.
     """
     if not degrees or len(set(degrees)) < len(degrees) or not set(degrees) <= set(DEGREES):
         given = ", ".join(map(str, degrees)) or "none"
@@ -127,10 +132,10 @@ def rows_of(degrees: Sequence[int]) -> list[DegreeRow]:
 
 
 def graphs_of(names: Sequence[str] = STRUCTURES) -> list[SymmetricGraph]:
-    """Structures by their names.
+    """Return structures by their names.
 
     Raises:
-        OptionError: none, or an unknown one.
+        OptionError: There are no names, or a name is unknown.
     """
     if not names:
         msg = f"no structures; name some of {', '.join(STRUCTURES)}"
@@ -139,7 +144,7 @@ def graphs_of(names: Sequence[str] = STRUCTURES) -> list[SymmetricGraph]:
 
 
 def measure_table(graphs: Sequence[SymmetricGraph], rows: Sequence[DegreeRow], protocol: Protocol) -> list[Cell]:
-    """Train and judge every cell. A cell whose seeds all tell clearly ends early; the others take all steps."""
+    """Train and evaluate every cell. Training ends early once all seeds distinguish the structures clearly."""
     rotations = random_rotations(list(range(protocol.n_seeds)))
     cells = []
     for graph in graphs:
@@ -158,16 +163,16 @@ def measure_table(graphs: Sequence[SymmetricGraph], rows: Sequence[DegreeRow], p
 def measure_noise(
     protocol: Protocol, noises: Sequence[float] = NOISES, rows: Sequence[DegreeRow] = NOISY_ROWS
 ) -> list[dict[str, Any]]:
-    """Accuracies on noisy tetrahedra.
+    """Measure accuracies on noisy tetrahedra.
 
     Args:
-        protocol: how probes are trained.
-        noises: standard deviations per coordinate, in mean distances of the points from their centre.
-        rows: degrees.
+        protocol: Parameters of the training.
+        noises: Standard deviations per coordinate, in units of the mean distance of the points from their centre.
+        rows: Rows of degrees.
 
     Returns:
-        One dict per row and noise: `row`, `noise`, `single` (accuracies of the seeds on one noisy structure and its copy,
-        which are trained on as well), `unseen` (on fresh drawings, after training on other fresh ones).
+        One dict per row and noise: `row`, `noise`, `single` (accuracies of the seeds on the noisy structure and copy that
+        they were trained on), `unseen` (accuracies on new samples, after training on other samples).
     """
     graph = symmetric_graph(NOISY_STRUCTURE)
     rotations = random_rotations(list(range(protocol.n_seeds)))
@@ -186,7 +191,7 @@ def measure_noise(
 
 
 def _fresh(graph: SymmetricGraph, rotations: torch.Tensor, noise: float) -> Iterator[Batch]:
-    """Drawings of a noisy structure, new ones at every step."""
+    """Yield batches with new samples of a noisy structure at every step."""
     generator = torch.Generator().manual_seed(1)
     while True:
         yield pairs_of(graph, rotations, noise=noise, n_pairs=TRAINING_PAIRS, generator=generator)
@@ -201,7 +206,7 @@ def _train(
     *,
     until_decided: bool,
 ) -> Judgement:
-    """Train the probes of a row and judge them on `test`."""
+    """Train the probes of a row, and evaluate them on `test`."""
     mean_neighbors = graph.edge_index.shape[1] / len(graph.positions)
     probes = SeededProbes(row, protocol.channels, mean_neighbors, list(range(protocol.n_seeds)))
     steps = probes.train(batches, protocol.steps, protocol.rate, until_decided=until_decided)
@@ -209,10 +214,10 @@ def _train(
 
 
 def check_picture(path: Path) -> None:
-    """Refuse a picture that could not be written, before anything is trained.
+    """Refuse the name of a picture with an unknown suffix, before anything is trained.
 
     Raises:
-        OptionError: no format of that name.
+        OptionError: The suffix belongs to no format.
     """
     if path.suffix not in PICTURES:
         msg = f"picture {str(path)!r} ends in none of {', '.join(PICTURES)}; name it so, as in table.png"
@@ -220,7 +225,7 @@ def check_picture(path: Path) -> None:
 
 
 def draw_table(cells: Sequence[Cell], path: Path) -> None:
-    """Write a picture of the table: rows of degrees over structures, dark where all seeds tell."""
+    """Draw the table with rows of degrees and columns of structures; dark cells have a high accuracy."""
     from matplotlib.figure import Figure
 
     structures, rows = (list(dict.fromkeys(names)) for names in ([c.structure for c in cells], [c.row for c in cells]))

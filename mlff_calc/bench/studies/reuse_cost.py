@@ -1,8 +1,8 @@
-"""What tolerances cost: evaluations, time and force error of a step, in dynamics and for displaced copies.
+"""Cost of tolerances: evaluations, time and force error of a step, in dynamics and for displaced copies.
 
-Two rules are compared. By `precision` (what calculators do) warm steps and cold solves end at what the precision is for,
-and a step that turns ends like a cold solve. With `one tolerance` a cold solve ends at the backbone's tolerance and every
-later step at that of the mode, in float64 as in float32, wherever it goes.
+Two rules are compared. With `precision`, which calculators use, warm steps and cold solves use tolerances that depend on the
+precision, and a step in another direction than the last uses the tolerance of a cold solve. With `one tolerance`, a cold
+solve uses the tolerance of the backbone and all later steps that of the mode, in both precisions and for all directions.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ KINDS = ("dynamics", "displaced copies")
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the steps of one kind under one rule.
+    """Costs of the steps of one kind with one rule.
 
     Attributes:
-        kind: of `KINDS`. precision: of the calculator. rule: of `RULES`.
-        n_forward, n_adjoint: evaluations of f and products with its transposed Jacobian, mean over the steps.
-        ms: processor time of a step, least over the repeats, mean over the steps; other programs hardly change it.
-        error: largest deviation of a force from a solve to 1e-10, meV/Angstrom.
+        kind: Kind of the steps, from `KINDS`.
+        precision: Precision of the calculator.
+        rule: Rule for tolerances, from `RULES`.
+        n_forward, n_adjoint: Mean numbers per step of evaluations of f and of products with its transposed Jacobian.
+        ms: Processor time of a step, as the minimum over repeats and the mean over steps.
+        error: Largest deviation of a force component from a solve to 1e-10, meV/Angstrom.
     """
 
     kind: str
@@ -45,7 +47,7 @@ class Cost:
     error: float
 
     def as_dict(self) -> dict[str, float | str]:
-        """For a table."""
+        """Return all fields by name."""
         return asdict(self)
 
 
@@ -58,18 +60,18 @@ def step_costs(
     compiled: bool = False,
     timestep_fs: float = 0.5,
 ) -> list[Cost]:
-    """Costs of conservative steps, of both kinds, in both precisions and under both rules, on a CPU.
+    """Measure the costs of conservative steps of both kinds, in both precisions and with both rules, on a CPU.
 
     Args:
-        potential: on a fixed point.
-        atoms: a structure at rest; copied.
-        steps: of each kind; the solve they begin with does not count.
-        repeats: how often the steps are timed.
-        compiled: run compiled code.
-        timestep_fs: of the dynamics, which begin with velocities of 600 K.
+        potential: Potential with a fixed point.
+        atoms: Structure at rest, which is copied.
+        steps: Number of steps of each kind, not counting the first solve.
+        repeats: Number of times the steps are timed.
+        compiled: Whether to run compiled code.
+        timestep_fs: Time step of the dynamics, which start with velocities of 600 K.
 
     Raises:
-        OptionError: a potential without a fixed point.
+        OptionError: The potential has no fixed point.
     """
     reference, found = reference_of(potential), []
     for kind in KINDS:
@@ -89,10 +91,14 @@ def step_costs(
 def _follow(
     potential: Potential, frames: list[Atoms], precision: str, rule: str, compiled: bool
 ) -> tuple[MLFFCalculator, list[np.ndarray], list[float]]:
-    """Forces of one object that goes through the frames, and times in ms; the first two frames start the memory."""
+    """Evaluate the frames in order with one Atoms object.
+
+    Returns:
+        Calculator, forces, and times in ms, without the first two frames, which fill the memory.
+    """
     reuse = "conservative" if rule == "precision" else MODES["conservative"]
     calc = MLFFCalculator(potential, precision=precision, compile=compiled, device="cpu", reuse=reuse)
-    model: ReusingModel = calc._models[0]  # noqa: SLF001 - the other rule is no option of calculators
+    model: ReusingModel = calc._models[0]  # noqa: SLF001 - calculators have no option for the other rule
     loose = potential.config["backbone"]["tolerance"]
     moving, forces, spent = frames[0].copy(), [], []
     for i, frame in enumerate(frames):
@@ -120,7 +126,7 @@ def _trajectory(potential: Potential, atoms: Atoms, steps: int, timestep_fs: flo
 
 
 def _displaced(atoms: Atoms, steps: int) -> Iterator[Atoms]:
-    """The structure itself, and copies in which one atom is moved by 0.01 Angstrom to and fro, axis by axis."""
+    """Yield the structure, and copies with one atom displaced by +0.01 or -0.01 Angstrom along one axis."""
     yield atoms.copy()
     for i in range(steps + 1):
         moved = atoms.copy()

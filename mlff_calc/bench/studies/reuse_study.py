@@ -1,4 +1,4 @@
-"""The study of reuse: ways, temperatures and time steps, reversal, thermostatted distributions; tables and plots."""
+"""Study of the reuse of fixed points: variants, temperatures, time steps, reversal, distributions; tables and plots."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mlff_calc.potential import Potential
 logger = logging.getLogger(__name__)
 
 WINDOW = 6
-"""Steps that all compiled steps of the study look back, so that predictors share them."""
+"""Number of earlier steps in the compiled step, which all predictors share. A larger value allows longer predictors."""
 
 
 def ways(counts: Sequence[int] = (2, 3, 4), predictors: Sequence[str] = ("previous", "quadratic", "least_squares4"), *,
          cold: Sequence[int] = (6, 8), kept: int = 4) -> dict[str, Reuse]:  # fmt: skip
-    """Ways of reuse by name: each predictor with each count of evaluations, and cold solves of fixed counts.
+    """Return variants of reuse by name: each predictor with each count of evaluations, and cold solves of fixed counts.
 
-    Steps are made again only where a residual is above 0.1, so that what is measured is the way itself.
+    A step is repeated only if its residual exceeds 0.1, so that repeats hardly affect the measurement.
     """
     found = {
         f"{predictor} {n}+{n}": Reuse(predictor, n, n, kept=kept, window=WINDOW, tolerance=0.1)
@@ -43,9 +43,11 @@ class Study:
     """Results of a study.
 
     Attributes:
-        runs: at constant energy. traces: their total energies, by name, temperature and time step.
-        thermostatted: under Langevin dynamics. samples: their temperatures and distances.
-        reversals: distance from the start after going there and back, by name, Angstrom.
+        runs: Runs at constant energy.
+        traces: Total energies of these runs, by name, temperature and time step.
+        thermostatted: Runs of Langevin dynamics.
+        samples: Temperatures and distances of these runs, by name and temperature.
+        reversals: Distances from the start after a run forward and back, by name, Angstrom.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -56,7 +58,7 @@ class Study:
 
 
 def relaxed(potential: Potential, atoms: Atoms) -> Atoms:
-    """The structure at the potential's minimum: with velocities of twice the temperature, a run has that temperature."""
+    """Return the structure at the minimum of the potential; velocities of twice the temperature then give a run at it."""
     moved = atoms.copy()
     moved.calc = calculator_of(potential, "conservative", compiled=False, precision="float64")
     BFGS(moved, logfile=None).run(fmax=0.01, steps=200)
@@ -76,7 +78,7 @@ def constant_energy(
     compiled: bool,
     frames: int = 40,
 ) -> None:
-    """Add runs at constant energy to a study, one after the other, all from the same start at each temperature."""
+    """Add runs at constant energy to a study. All runs at a temperature have the same start."""
     reference = reference_of(potential)
     for temperature in temperatures:
         for timestep in timesteps:
@@ -108,7 +110,7 @@ def thermostat(
     pairs: Sequence[tuple[int, int]],
     frames: int = 40,
 ) -> None:
-    """Add Langevin runs to a study; of their samples the first tenth is left out."""
+    """Add Langevin runs to a study; the first tenth of their samples is left out."""
     reference = reference_of(potential)
     for temperature in temperatures:
         for name, reuse in chosen.items():
@@ -136,7 +138,7 @@ def there_and_back(
     compiled: bool,
     time_ps: float = 1.0,
 ) -> None:
-    """Add time-reversal tests, in float64, at 300 K."""
+    """Add tests of time reversal in float64 at 300 K to a study."""
     for name, reuse in chosen.items():
         calculator = calculator_of(potential, reuse, compiled=compiled, precision="float64")
         study.reversals[name] = reversal(atoms, calculator, temperature_K=300.0, timestep_fs=0.5, time_ps=time_ps)
@@ -144,7 +146,7 @@ def there_and_back(
 
 
 def write_table(runs: Sequence[Run], path: Path) -> None:
-    """Runs as CSV."""
+    """Write runs as CSV."""
     rows: list[dict[str, Any]] = [run.as_dict() for run in runs]
     if not rows:
         return
@@ -155,7 +157,7 @@ def write_table(runs: Sequence[Run], path: Path) -> None:
 
 
 def plot(study: Study, folder: Path, title: str) -> None:
-    """Energy traces, and drift and force error against time per step, as PNG in `folder`."""
+    """Draw energies, drift against time per step, and distributions, as PNG files in `folder`."""
     from matplotlib.figure import Figure
 
     if study.runs:

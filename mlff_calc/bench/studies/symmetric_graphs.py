@@ -1,14 +1,14 @@
-"""Small graphs with a finite symmetry group, and what the group forbids.
+"""Small graphs with a finite symmetry group, and the degrees in which this symmetry forces sums to vanish.
 
-Let H be the group of the orthogonal matrices that map a structure, centred on its mean, to itself. What an equivariant
-network sums over the structure in degree l is left alone by H, so that it lies in the image of the mean
+Let H be the group of the orthogonal matrices that map a structure, centred on its mean, to itself. The sum of an equivariant
+network's features of degree l over the structure is invariant under H, so that it lies in the image of the mean
 
     M_l = 1/|H| sum_{h in H} rho_l(h),      trace M_l = 1/|H| sum_{h in H} chi_l(h),
     chi_l(h) = det(h)^l (1 + 2 sum_{m=1..l} cos(m theta_h)),
 
-a projection whose trace is the number of invariants of degree l. Where it is 0, the sum is 0 in every orientation, and the
-degree cannot tell the structure from a rotated copy. The features have parity (-1)^l, and theta_h is the angle of the
-rotation det(h) h.
+a projection whose trace is the number of invariants of degree l. If the trace is 0, the sum is 0 in every orientation, and
+features of this degree cannot distinguish the structure from a rotated copy. The features have parity (-1)^l, and theta_h is
+the angle of the rotation det(h) h.
 
 Source: Cen et al., "Are high-degree representations really unnecessary in equivariant graph neural networks?" (2024).
 """
@@ -31,17 +31,20 @@ STRUCTURES = (
     "2-fold", "3-fold", "5-fold", "10-fold", "tetrahedron", "cube", "octahedron", "dodecahedron", "icosahedron",
 )  # fmt: skip
 HIGHEST_FOLD = 20
+"""Largest number of spokes. Larger values would allow larger groups, whose computation takes longer."""
 TOLERANCE = 1e-9
+"""Distance below which points coincide; larger values accept approximate symmetries."""
 _GOLDEN = (1.0 + math.sqrt(5.0)) / 2.0
 
 
 @dataclass(frozen=True)
 class SymmetricGraph:
-    """Points and edges.
+    """Points and edges of a structure.
 
     Attributes:
-        name: see `symmetric_graph`. positions: [n, 3] float64, the farthest points at distance 1 from the mean.
-        edge_index: [2, n_edges] int64, both directions, row 0 receives; sorted by row 0.
+        name: Name of the structure, see `symmetric_graph`.
+        positions: Points [n, 3] float64; the farthest points are at distance 1 from the mean.
+        edge_index: Edges [2, n_edges] int64 in both directions, with receivers in row 0 and sorted by it.
     """
 
     name: str
@@ -50,13 +53,13 @@ class SymmetricGraph:
 
 
 def symmetric_graph(name: str) -> SymmetricGraph:
-    """A structure by its name.
+    """Return a structure by its name.
 
-    `k-fold` is a centre with k spokes of length 1 in the xy plane, its edges between centre and spokes; of a polyhedron the
-    vertices are the points, and all pairs are edges.
+    `k-fold` is a centre with k spokes of length 1 in the xy plane; its edges join the centre and the ends of the spokes. The
+    points of a polyhedron are its vertices, and all pairs of them are edges.
 
     Raises:
-        OptionError: no structure of that name, or a number of spokes out of range.
+        OptionError: There is no structure of that name, or the number of spokes is out of range.
     """
     if name in _POLYHEDRA:
         points = torch.tensor(_POLYHEDRA[name](), dtype=torch.float64)
@@ -80,13 +83,14 @@ def symmetric_graph(name: str) -> SymmetricGraph:
 
 
 def symmetry_group(positions: Tensor) -> Tensor:
-    """The orthogonal matrices [order, 3, 3] that map points to points, reflections included.
+    """Return the orthogonal matrices [order, 3, 3] that map the points to themselves, including reflections.
 
-    Axes in which the points have no extent are kept as lines: the group of points on a line is D2h, not all turns about it.
-    What averages to zero over a part of a group does so over the whole.
+    The full group of points in a plane or on a line is found only in part: axes along which the points have no extent are
+    mapped to themselves, so that points on a line give D2h, without the rotations about the line. This suffices, since
+    quantities that average to zero over a subgroup also do so over the whole group.
 
     Args:
-        positions: [n, 3] float64; their mean is the centre.
+        positions: Points [n, 3] float64; their mean is the centre.
     """
     points, labels = _labelled_points(positions)
     products = points @ points.t()
@@ -108,7 +112,12 @@ def symmetry_group(positions: Tensor) -> Tensor:
 
 
 def n_invariants(group: Tensor, degree: int) -> int:
-    """Dimension of what `group` [order, 3, 3] leaves alone among features of `degree`, whose parity is (-1)^degree."""
+    """Return the dimension of the features of `degree`, with parity (-1)^degree, that are invariant under `group`.
+
+    Args:
+        group: Orthogonal matrices [order, 3, 3].
+        degree: Degree of the features.
+    """
     signs = torch.linalg.det(group).round()
     rotations = signs.view(-1, 1, 1) * group
     cosines = (rotations.diagonal(dim1=1, dim2=2).sum(dim=1) - 1.0) / 2.0
@@ -119,7 +128,10 @@ def n_invariants(group: Tensor, degree: int) -> int:
 
 
 def pooled_harmonics(positions: Tensor, degree: int) -> float:
-    """Length of the sum of Y^degree, |Y| = 1, over directions of points [n, 3] from their mean; one that is there adds 0."""
+    """Return the length of the sum of Y^degree, with |Y| = 1, over the directions of points [n, 3] from their mean.
+
+    A point at the mean has no direction and contributes 0.
+    """
     offsets = positions - positions.mean(dim=0)
     lengths = offsets.norm(dim=1, keepdim=True)
     outside = lengths.squeeze(1) > TOLERANCE
@@ -128,13 +140,13 @@ def pooled_harmonics(positions: Tensor, degree: int) -> float:
 
 
 def open_degrees(graph: SymmetricGraph, degrees: Sequence[int]) -> set[int]:
-    """Which of `degrees` have an invariant under the group of a graph, so that they can tell orientations apart."""
+    """Return those of `degrees` that have an invariant under the group of a graph, and so can distinguish orientations."""
     group = symmetry_group(graph.positions)
     return {degree for degree in degrees if n_invariants(group, degree) > 0}
 
 
 def _labelled_points(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Points about their mean, and both ends of every axis without extent, which get labels of their own."""
+    """Return points relative to their mean, and both ends of each axis without extent, which get separate labels."""
     offsets = positions - positions.mean(dim=0)
     offsets = offsets[offsets.norm(dim=1) > TOLERANCE]
     _, sizes, axes = torch.linalg.svd(offsets, full_matrices=True)
@@ -145,7 +157,7 @@ def _labelled_points(positions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _independent(points: Tensor) -> Tensor:
-    """Indices [3] of the first points that span space."""
+    """Return the indices [3] of the first points that span space."""
     chosen: list[int] = []
     for index in range(len(points)):
         if int(torch.linalg.matrix_rank(points[[*chosen, index]], tol=1e-6)) > len(chosen):
