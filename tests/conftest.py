@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share."""
+"""Fixtures shared by all tests."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from mlff_calc.cli.main import main
 _THREADS = os.environ.get("MLFF_TEST_THREADS", "1")
 torch.set_num_threads(int(_THREADS))
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background jobs; their children ignore Ctrl-C too
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # background jobs of a shell; children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _find_data() -> Path | None:
-    """The folder of real data: MLFF_DATA, or shared/data beside the checkout."""
+    """Return the folder of real data: MLFF_DATA, or shared/data beside the checkout."""
     named = os.environ.get("MLFF_DATA")
     if named:
         return Path(named)
@@ -35,7 +35,7 @@ def _find_data() -> Path | None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Folder of the data sets (rmd17, condensed, ...); the test is skipped where there is none."""
+    """Folder of the data sets (rmd17, condensed, ...). Tests are skipped if it does not exist."""
     folder = _find_data()
     if folder is None:
         pytest.skip("no data sets: set MLFF_DATA, or put shared/data beside the checkout")
@@ -52,7 +52,7 @@ def _device_params() -> list:
 
 @pytest.fixture(scope="session", params=_device_params())
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """The device to test on: the CPU, or the GPU where MLFF_TEST_DEVICE=cuda."""
+    """Device of the tests: the CPU, or with MLFF_TEST_DEVICE=cuda the GPU."""
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("MLFF_TEST_DEVICE=cuda, but PyTorch sees no CUDA device")
     return torch.device(request.param)
@@ -60,7 +60,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture(autouse=True)
 def global_state_is_kept() -> object:
-    """No test, and so no library code, may leave another default dtype or number of threads behind."""
+    """Check that no test, and so no library code, changes the default dtype or the number of threads."""
     before = (torch.get_default_dtype(), torch.get_num_threads())
     yield
     after = (torch.get_default_dtype(), torch.get_num_threads())
@@ -72,10 +72,10 @@ def global_state_is_kept() -> object:
 
 @pytest.fixture(scope="session")
 def mlff() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the program `mlff` in this process, in a folder `cwd`, as its entry point does.
+    """Function that runs the program `mlff` in this process, in a folder `cwd`, like its entry point.
 
-    A child process, which loads every library anew, is for tests in which the process itself matters: signals, limits,
-    environments. Warnings are lines on stderr here as they are there.
+    A child process, which loads all libraries again, is only needed in tests about the process itself: signals, limits,
+    environments. Warnings are printed to stderr, as in a child process.
     """
     return _mlff
 

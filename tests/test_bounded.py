@@ -1,4 +1,4 @@
-"""What is read with bounds: kinds of files, sizes, depth, and numbers."""
+"""Bounded reading: kinds of files, sizes, depth, and numbers."""
 
 from __future__ import annotations
 

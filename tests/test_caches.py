@@ -1,4 +1,4 @@
-"""Caches of code that runs: whose they are, who may write them, and whether they are what was put there."""
+"""Caches of executable code: their owner, write permissions, and the integrity of their entries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_new_folder_is_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "closed"), [(0o775, 0o755), (0o777, 0o755), (0o770, 0o750), (0o702, 0o700)])
 def test_an_own_folder_is_closed_to_others(tmp_path: Path, mode: int, closed: int) -> None:
-    """Older versions made folders of mode 775 under the umask 002."""
+    """Older versions made folders of mode 775 with the umask 002, which are now closed."""
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(mode)
@@ -49,7 +49,7 @@ def test_an_open_folder_is_refused_where_entries_are_only_names_and_behind_a_lin
 
 
 def test_a_folder_that_cannot_be_closed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on file systems that give every folder one mode."""
+    """Some file systems give every folder the same mode."""
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
 
@@ -76,7 +76,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
 
 @needs_root
 def test_what_root_made_serves_users(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache in an image of a container: this test's files are root's, and the user is another one."""
+    """Files of a cache in a container image belong to root, like those of this test, while the user is another one."""
     entry.parent.chmod(0o755)
     theirs = entry.parent / "theirs"
     theirs.mkdir(mode=0o755)
@@ -134,7 +134,7 @@ def test_a_seal_that_is_no_text(entry: Path) -> None:
 
 
 def test_sealing_takes_permissions_away(tmp_path: Path) -> None:
-    """A umask that lets a group write would otherwise make every entry anew at every use."""
+    """With a umask that lets a group write, unsealed entries would be made again at every use."""
     file = tmp_path / "shared.so"
     file.write_bytes(b"x")
     file.chmod(0o664)

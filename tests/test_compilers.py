@@ -1,4 +1,4 @@
-"""The C++ compiler: the one that CXX names, or the first of the usual ones, or an error that says what to do."""
+"""The C++ compiler: the one named by CXX, otherwise the first of the usual ones, otherwise an error with the cure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlff_calc.lammps import build
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder that programs are looked for in."""
+    """The only folder in which programs are searched."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     return tmp_path
@@ -39,7 +39,7 @@ def test_the_first_that_is_there(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(folder, "g++")
-    monkeypatch.setenv("CXX", "icpx")  # who names one gets no other
+    monkeypatch.setenv("CXX", "icpx")  # a compiler that is named is never replaced
     with pytest.raises(OptionError, match=r"^x needs one and found none \(icpx\); buy one$"):
         find_compiler("x needs one", "buy one")
     with pytest.raises(OptionError, match=r"found none \(icpx\); install g\+\+, or leave compile off"):

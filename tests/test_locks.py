@@ -1,4 +1,4 @@
-"""Locks of folders where the file system has none of one kind or of both; races are in tests/races."""
+"""Locks of folders on file systems that lack one kind of lock or both; races are in tests/races."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_without_flock_a_record_lock_is_taken(tmp_path: Path, monkeypatch, caplo
     monkeypatch.setattr(fcntl, "flock", answer(number))
     with folder_lock(tmp_path), (tmp_path / LOCK).open("r+b") as file:
         child = os.fork()
-        if child == 0:  # record locks hold off other processes only
+        if child == 0:  # record locks exclude other processes only
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

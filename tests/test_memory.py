@@ -1,4 +1,4 @@
-"""Freed memory stays with the process."""
+"""Memory that is freed stays with the process and is reused."""
 
 from __future__ import annotations
 

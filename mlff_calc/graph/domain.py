@@ -253,7 +253,7 @@ class Domain:
         symbol = chemical_symbols[numbers[atom]]
         if column == self._low.shape[1] - 1:
             return (
-                f"atom {atom} ({symbol}) has {found - 1:.0f} neighbours within {self.cutoff:g} Angstrom, trained were "
+                f"atom {atom} ({symbol}) has {found - 1:.0f} neighbours within {self.cutoff:g} Angstrom, the training data had "
                 f"{low - 1:.0f} to {high - 1:.0f} for {symbol}"
             )
         place = f"is at {found:.2f} Angstrom" if found < self.cutoff else f"is not within {self.cutoff:g} Angstrom"
@@ -263,4 +263,4 @@ class Domain:
             other = chemical_symbols[self._symbols[column - N_NEAREST]]
             which, of = f"nearest {other}", f"{symbol}-{other}"
         trained = f"{low:.2f} to {high:.2f}" if low < self.cutoff else "none nearer than the cutoff"
-        return f"the {which} of atom {atom} ({symbol}) {place}, trained were {trained} for {of}"
+        return f"the {which} of atom {atom} ({symbol}) {place}, the training data had {trained} for {of}"

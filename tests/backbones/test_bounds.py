@@ -1,4 +1,4 @@
-"""Sizes that no machine has are refused before anything is allocated, in recipes and in headers alike."""
+"""Sizes that exceed any machine are refused before memory is allocated, in recipes and in headers."""
 
 from __future__ import annotations
 

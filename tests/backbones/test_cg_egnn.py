@@ -1,4 +1,4 @@
-"""`cg_egnn`: hops reach as many cutoffs, bonds are multiplied along walks, parity, awkward graphs, options."""
+"""`cg_egnn`: reach of hops, products of bonds along walks, parity, unusual graphs, options."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_hops_reach_as_many_cutoffs(n_layers: int, hops: int) -> None:
 
 
 def test_a_walk_multiplies_its_bonds() -> None:
-    """Two hops with linear maps of one and radial weights b = 1: M_i = sum_j sum_k e_jk e_ij, all walks j, k."""
+    """With two hops, identity maps and radial weights b = 1, M_i = sum_j sum_k e_jk e_ij over all walks j, k."""
     backbone = backbone_of(hops=2, channels=1)
     graph = graph_of(np.random.default_rng(0).normal(size=(4, 3)), cutoff=9.0)
     (i, j), n_edges = graph["edge_index"], graph["edge_index"].shape[1]
@@ -66,13 +66,13 @@ def test_a_walk_multiplies_its_bonds() -> None:
             if i[first] == j[last]:
                 expected[:, i[last]] += geometric_product(bonds[:, first], bonds[:, last])
     torch.testing.assert_close(found[:, :, 0], expected, rtol=0, atol=1e-12)
-    assert expected[4:7].abs().max() > 0.1  # planes of pairs of bonds
+    assert expected[4:7].abs().max() > 0.1  # bivectors of pairs of bonds
     assert expected[1:4].abs().max() == 0.0
 
 
 @pytest.mark.parametrize("hops", [1, 2])
 def test_angles_reach_the_scalars(hops: int) -> None:
-    """Straight or bent, all distances within the cutoff the same."""
+    """Straight and bent structures with equal distances within the cutoff are distinguished."""
     straight = np.array([[0.0, 0, 0], [1.0, 0, 0], [-1.0, 0, 0]])
     bent = np.array([[0.0, 0, 0], [1.0, 0, 0], [np.cos(2.2), np.sin(2.2), 0]])
     backbone = backbone_of(hops=hops, cutoff=1.7)
@@ -81,7 +81,7 @@ def test_angles_reach_the_scalars(hops: int) -> None:
 
 
 def test_mirror_images_have_the_same_scalars() -> None:
-    """Pseudoscalars are inside, and a chiral structure has some, but only products of two come out."""
+    """Chiral structures have nonzero pseudoscalars, but only products of two of them reach the output."""
     chiral = np.random.default_rng(3).normal(size=(6, 3))
     backbone = backbone_of(cutoff=4.0, n_layers=2, hops=2)
     inside: list[Tensor] = []

@@ -76,7 +76,7 @@ def evaluate(backbone: Deq, atoms: Atoms, state: Tensor) -> Tensor:
     ],
 )
 def test_options_are_refused(option: str, value: object, message: str) -> None:
-    """By one error that names the backbone, the option and its value."""
+    """A bad option raises one error that names the backbone, the option and its value."""
     with pytest.raises(RecipeError) as caught:
         make_backbone(**{option: value})
     text = str(caught.value)
@@ -104,12 +104,12 @@ def test_the_map_turns_with_structure_and_state(n_blocks: int, improper: bool) -
     found = evaluate(backbone, turned, torch.einsum("mn,anc->amc", wigner, state))
     torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-11)
     still = evaluate(backbone, turned, state)
-    assert float((still - expected).abs().max()) > 1e-3  # it does depend on the state, and on the frame of it
+    assert float((still - expected).abs().max()) > 1e-3  # the map depends on the state and on its orientation
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2])
 def test_far_molecules_do_not_see_each_other(n_blocks: int) -> None:
-    """In one system as little as in a batch: nothing is normalized over systems or batches."""
+    """Molecules that are far apart are independent in one system and in a batch, since nothing is normalized over either."""
     backbone, one, other = make_backbone(n_blocks=n_blocks), water(), water(2)
     other.rotate(40, "y")
     states = random_state(backbone, 3), 5.0 * random_state(backbone, 3, seed=1)
@@ -133,7 +133,7 @@ def test_atoms_in_another_order() -> None:
 
 
 def test_the_map_is_bounded() -> None:
-    """The state enters through a norm per atom: however large it is, the value is not."""
+    """The state enters through a norm per atom, so that a large state does not give a large value."""
     backbone, atoms = make_backbone(), water()
     state = random_state(backbone, 3)
     large = [float(evaluate(backbone, atoms, size * state).abs().max()) for size in (1e3, 1e6)]
@@ -158,7 +158,7 @@ def features(backbone: Deq, graph: Graph, edge_vec: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("gradient", ["phantom", "implicit"])
 def test_features_have_the_derivatives_of_the_fixed_point(gradient: str) -> None:
-    """By edge vectors and by weights, against finite differences of whole solves."""
+    """Derivatives by edge vectors and by weights agree with finite differences of whole solves."""
     backbone = make_backbone(gradient=gradient, tolerance=1e-12, max_evaluations=200)
     graph = graph_of(water())
     generator = torch.Generator().manual_seed(5)
@@ -180,7 +180,7 @@ def test_features_have_the_derivatives_of_the_fixed_point(gradient: str) -> None
 
 
 def test_second_derivatives_of_features() -> None:
-    """Losses on forces need them."""
+    """Second derivatives are needed for losses on forces."""
     backbone = make_backbone(channels=2, heads=1, tolerance=1e-13, max_evaluations=200)
     graph = graph_of(Atoms("OH", positions=[[0, 0, 0], [0.5, 0.6, 0.7]]))
     graph["edge_vec"] = graph["edge_vec"].clone()

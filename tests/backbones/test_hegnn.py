@@ -1,4 +1,4 @@
-"""`hegnn`: EGNN is blind to directions, degrees are not; the centre term; reach; awkward graphs; options."""
+"""`hegnn`: sensitivity to directions by degree, the centre term, reach, unusual graphs, options."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def features(backbone: Backbone, positions: np.ndarray) -> Tensor:
 
 
 def same_distances() -> tuple[np.ndarray, np.ndarray]:
-    """Two structures whose atoms have the same neighbours at the same distances, and different angles.
+    """Return two structures whose atoms have the same neighbours at the same distances, but different angles.
 
-    A centre with two atoms at 1 Angstrom on either side, straight or bent; the outer atoms do not see each other.
+    A centre has two atoms at 1 Angstrom, in a straight or bent arrangement; the outer atoms are not neighbours.
     """
     bent = np.array([[0.0, 0, 0], [1.0, 0, 0], [np.cos(2.2), np.sin(2.2), 0]])
     straight = np.array([[0.0, 0, 0], [1.0, 0, 0], [-1.0, 0, 0]])
@@ -59,7 +59,7 @@ def test_degrees_see_angles(l_max: int) -> None:
     straight, bent = same_distances()
     steerable = backbone_of(l_max=l_max, cutoff=1.7)
     difference = features(steerable, bent)[:, 0] - features(steerable, straight)[:, 0]
-    assert difference.abs().max() > 1e-5  # where EGNN has 1e-13
+    assert difference.abs().max() > 1e-5  # EGNN gives 1e-13
 
 
 @pytest.mark.parametrize("copies", [1, 3])
@@ -70,7 +70,7 @@ def test_high_degrees_turn_with_the_structure(l_max: int, copies: int) -> None:
     positions = np.random.default_rng(0).normal(size=(6, 3))
     turn = -torch.from_numpy(np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0])
     if torch.linalg.det(turn) > 0:
-        turn = -turn  # a rotoinversion
+        turn = -turn  # an improper rotation
     backbone = backbone_of(l_max=l_max, steerable_channels=copies)
     before, after = features(backbone, positions), features(backbone, positions @ turn.numpy().T)
     points = torch.randn(400, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -88,7 +88,7 @@ def pooled(backbone: Backbone, degree: int) -> float:
 
 
 def test_symmetry_takes_degrees_from_a_tetrahedron() -> None:
-    """Its group leaves no vector in degrees 1, 2 and 5; degree 3 is there, but edges in both directions cancel it."""
+    """Its group has no invariant of degrees 1, 2 and 5; that of degree 3 cancels between both directions of edges."""
     edges, centred = backbone_of(l_max=6), backbone_of(l_max=6, centre=True)
     for degree in (1, 2, 5):
         assert pooled(edges, degree) < 1e-12
@@ -135,7 +135,7 @@ def test_centre_has_no_forces_by_gradient() -> None:
 
 @pytest.mark.parametrize(("n_layers", "l_max", "reach"), [(1, 0, 1), (2, 0, 2), (1, 2, 2)])
 def test_reach(n_layers: int, l_max: int, reach: int) -> None:
-    """Every layer reaches one cutoff further; steerable features have seen their neighbours before the first."""
+    """Each layer extends the reach by one cutoff; steerable features contain neighbours before the first layer."""
     backbone = backbone_of(n_layers=n_layers, l_max=l_max, cutoff=1.5)
     chain = np.array([[1.0 * i, 0.1 * (i % 2), 0.0] for i in range(5)])
     first = features(backbone, chain)[0]
@@ -165,7 +165,7 @@ def test_one_atom_no_edges_and_coincident_atoms(l_max: int) -> None:
 
 
 def test_inner_products_do_not_blow_up() -> None:
-    """Steerable features a million times larger change scalars no more than ordinary ones do, and add to themselves."""
+    """Steerable features that are a million times larger change scalars no more than ordinary ones do."""
     backbone = backbone_of(l_max=3)
     graph = graph_of(TETRAHEDRON)
     edges, scalars = backbone.edges(graph["edge_vec"]), torch.ones(4, 8, dtype=torch.float64)
@@ -214,7 +214,7 @@ def test_l_max_0_makes_a_force_field() -> None:
 
 
 def random_weights(backbone: Backbone) -> Backbone:
-    """Weights that let atoms move: they start near zero, which would hide mistakes."""
+    """Set weights that move atoms to ordinary values; their initial values near zero would hide mistakes."""
     with torch.random.fork_rng():
         torch.manual_seed(9)
         for parameter in backbone.parameters():
@@ -264,7 +264,7 @@ def test_moves_follow_the_edges_and_not_the_place(l_max: int) -> None:
 
 @pytest.mark.parametrize("l_max", [0, 2])
 def test_later_layers_see_atoms_where_they_are(l_max: int) -> None:
-    """A layer behind another that pushes nothing but adds the drift is a layer on the structure after the drift."""
+    """If the first layer only adds the drift, the second acts like a layer on the structure after the drift."""
     backbone = random_weights(backbone_of(l_max=l_max, n_layers=2, moves=True))
     graph = moving()
     graph.pop("input_features")
@@ -277,7 +277,7 @@ def test_later_layers_see_atoms_where_they_are(l_max: int) -> None:
     shift = 0.7 * graph["drift"]
     i, j = graph["edge_index"]
     moved = backbone({**graph, "edge_vec": graph["edge_vec"] + shift[j] - shift[i]})
-    if l_max == 0:  # steerable features start from where atoms were
+    if l_max == 0:  # with degrees, steerable features start from the initial positions
         torch.testing.assert_close(found["node_features"], moved["node_features"], rtol=0, atol=1e-12)
         torch.testing.assert_close(found["moved"], shift + moved["moved"], rtol=0, atol=1e-12)
     still = backbone(graph)

@@ -1,4 +1,4 @@
-"""Heads that read few degrees get from every backbone what they got from all of them."""
+"""Backbones that compute only the degrees that heads read give the same results as with all degrees."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_a_step_of_motion_trains_the_layers() -> None:
     assert (graph["edge_index"][0] // 5 == graph["edge_index"][1] // 5).all()
     timing._training(network, graph)()
     assert all(torch.isfinite(weight.grad).all() for weight in network.layers.parameters())
-    assert network.layers[0].gate_weight.grad[:, -1].abs().max() > 0  # what pushes atoms
+    assert network.layers[0].gate_weight.grad[:, -1].abs().max() > 0  # the gate that moves atoms
 
 
 def test_operators_of_a_step() -> None:

@@ -1,4 +1,4 @@
-"""Which degrees tell symmetric structures from rotated copies: the theory, the training and the command."""
+"""Degrees that distinguish symmetric structures from rotated copies: theory, training and the command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mlff_calc.bench.studies.symmetric_graphs import (
 from mlff_calc.errors import OptionError
 
 DEGREES = range(1, 11)
-PUBLISHED = {  # degrees that tell, by the theory of the source
+PUBLISHED = {  # degrees that distinguish the copies, by the theory in the source
     "2-fold": {2, 4, 6, 8, 10},
     "3-fold": {2, 3, 4, 5, 6, 7, 8, 9, 10},
     "5-fold": {2, 4, 5, 6, 7, 8, 9, 10},
@@ -42,7 +42,7 @@ ORDERS = {"2-fold": 8, "3-fold": 12, "5-fold": 20, "10-fold": 40, "tetrahedron":
 
 @pytest.fixture
 def expressivity(mlff: Callable) -> Callable:
-    """Runs `mlff bench expressivity`."""
+    """Run `mlff bench expressivity`."""
     return partial(mlff, "bench", "expressivity")
 
 
@@ -67,7 +67,7 @@ def test_characters_are_the_trace_of_the_mean_matrix(name: str) -> None:
     for degree in (1, 3, 4, 5, 6, 9):
         matrices = o3.Irrep(degree, (-1) ** degree).D_from_matrix(group)
         mean = matrices.mean(dim=0)
-        torch.testing.assert_close(mean @ mean, mean, atol=1e-5, rtol=0.0)  # e3nn's matrices are good to 1e-6
+        torch.testing.assert_close(mean @ mean, mean, atol=1e-5, rtol=0.0)  # e3nn's matrices are accurate to 1e-6
         assert n_invariants(group, degree) == round(float(mean.trace()))
 
 
@@ -143,7 +143,7 @@ def test_sums_turn_with_the_structure(row: DegreeRow) -> None:
 
 
 def test_odd_degrees_need_the_centre() -> None:
-    """Without it both directions of an edge cancel in odd degrees, and the tetrahedron's degree 3 is lost."""
+    """Without the centre, both directions of an edge cancel in odd degrees, so that degree 3 of the tetrahedron vanishes."""
     graph = symmetric_graph("tetrahedron")
     batch = pairs_of(graph, random_rotations([0, 1]))
     probes = SeededProbes(DegreeRow(3), 8, 3.0, [0, 1])

@@ -1,4 +1,4 @@
-"""Error against time: networks by name, recipes, runs that are not repeated, tables and the picture."""
+"""Error against time: networks by name, recipes, finished runs, tables and the plot."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan(folder: Path, **changes: Any) -> Front:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder of data sets with a small rmd17/ethanol.npz in a well of springs."""
+    """Folder of data sets with a small rmd17/ethanol.npz, labelled by springs."""
     atoms = build_system("ethanol")
     generator = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {"z": atoms.numbers.astype("uint8")}
@@ -47,7 +47,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def random_run(folder: Path, name: str) -> Path:
-    """The folder of a run that holds a potential with random weights."""
+    """Folder of a run that contains a potential with random weights."""
     config = {"backbone": {"name": name, "cutoff": 4.0, "channels": 8, "n_layers": 1}, "elements": ["H", "C", "O"]}
     build_potential(config, seed=0).save(folder / name / "potential")
     return folder / name
@@ -140,7 +140,7 @@ def test_potentials_take_turns(tmp_path: Path) -> None:
     assert found["equiformer"]["ratio"] == 1.0
     for row in found.values():
         assert 0.1 < row["step_min_ms"] <= row["step_ms"]
-    assert found["hegnn"]["ratio"] < 1.0  # a layer of hegnn costs half of one of equiformer
+    assert found["hegnn"]["ratio"] < 1.0  # a layer of hegnn costs half as much as one of equiformer
 
 
 def test_drift_of_a_potential(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Counts of domains against what they must be."""
+"""Counts of atoms and edges per domain, compared with known values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlff_calc.errors import OptionError
 def test_domains_of_a_crystal() -> None:
     one, eight = partition_work(4096, [1, 8], cutoff=5.0, n_layers=2)
     assert (one["n_own"], one["n_edges"], one["imbalance"]) == (4096, 4096 * 28, 1.0)
-    assert one["ghost_edges"] == 0  # all atoms are its own
+    assert one["ghost_edges"] == 0  # the only rank owns all atoms
     assert 0.9 * 512 < eight["n_own"] < 1.1 * 512
     assert eight["imbalance"] < 1.1
     assert eight["n_ghosts"] in ghosts_of_octants(5.5)
@@ -21,7 +21,7 @@ def test_domains_of_a_crystal() -> None:
 
 
 def ghosts_of_octants(reach: float) -> set[int]:
-    """Counted one image after the other."""
+    """Ghosts are counted image by image."""
     atoms = silicon(4096)
     length = atoms.cell.lengths()[0]
     shifts = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), axis=-1).reshape(-1, 1, 3)

@@ -1,4 +1,4 @@
-"""The logic of paired runs; workers are real processes, peers that need an installation are not installed."""
+"""The logic of paired runs with real worker processes, but without peers that need an installation."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def test_programs_take_turns_on_the_same_frames() -> None:
     assert not failures
     assert mine == theirs
     starts, counts = zip(*mine[1:], strict=True)
-    assert set(counts) == {11}  # ten steps of the slowest fill the turn; one more warms the caches
-    assert np.diff(starts).tolist() == [11, 11, 11]  # no frame twice, none left out
-    assert seconds["a"].shape == (4, 10)  # the slow first step of each turn is gone
+    assert set(counts) == {11}  # ten steps of the slowest program fill the turn, after one step that warms the caches
+    assert np.diff(starts).tolist() == [11, 11, 11]  # all frames in order
+    assert seconds["a"].shape == (4, 10)  # without the slow first step of each turn
     ratio = paired_ratio(seconds["a"], seconds["b"])
     assert ratio.median == pytest.approx(0.4)
 
@@ -105,7 +105,7 @@ def test_a_worker_times_our_calculator(tmp_path: Path) -> None:
     options = {"potential": None, "config": random_config(Atoms("HCO")), "precision": "float32", "compiled": False}
     with Session(Path(sys.executable), threads=1, log=tmp_path / "worker.log") as session:
         assert session.ask("load", key="e", loader="mlff", options=options)["note"] == "eager"
-        reply = session.ask("time", key="e", frames=str(path), start=4, steps=4)  # past the end: in a circle
+        reply = session.ask("time", key="e", frames=str(path), start=4, steps=4)  # frames are used cyclically
         assert len(reply["seconds"]) == 4
         assert min(reply["seconds"]) > 0.0
         with pytest.raises(BenchmarkError, match=r"'time' failed in the worker: KeyError: 'nobody'"):
@@ -148,11 +148,11 @@ def test_peers_get_the_frames_of_the_recipe(data_dir: Path, tmp_path: Path, monk
         known = {np.round(positions[0], 4).tobytes() for positions in np.asarray(data["R_train"], dtype=float)}
     fitted = {np.round(atoms.positions[0], 4).tobytes() for atoms in found["train"] + found["validation"]}
     assert fitted == known
-    assert found["train"][0].cell.rank == 3  # a wide box, which NequIP asks for
+    assert found["train"][0].cell.rank == 3  # in a wide box, which NequIP needs
 
 
 def test_own_data_of_peers(tmp_path: Path) -> None:
-    """Frames of several sizes, from a recipe with a test part of its own; without one it is refused."""
+    """Frames of several sizes are taken from a recipe with a test part, without which it is refused."""
     images = []
     for number, size in enumerate((8, 8, 64, 8)):
         atoms = build_system(f"si{size}")
@@ -218,7 +218,7 @@ def test_schedule_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "process_time", lambda: now[0])
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = timed_schedule.TimedCosine(optimizer, minutes=10.0)
-    now[0] += 500.0  # compilation: the clock has not started
+    now[0] += 500.0  # time of compilation, before the clock starts
 
     def rate_after(seconds: float) -> float:
         now[0] += seconds

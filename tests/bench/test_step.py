@@ -81,7 +81,7 @@ def test_time_system_reports_sizes_and_consistent_figures() -> None:
     assert timing.us_per_edge == pytest.approx(1e3 * timing.total_ms / timing.n_edges)
     assert timing.ms_per_atom == pytest.approx(timing.total_ms / 9)
     n_edges = len(neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, timing.cutoff).centers)
-    assert timing.n_edges == pytest.approx(n_edges, abs=6)  # the atoms have moved a little
+    assert timing.n_edges == pytest.approx(n_edges, abs=6)  # since the atoms have moved
 
 
 def test_threads_are_given_back() -> None:

@@ -1,4 +1,4 @@
-"""The structures that are timed, and how their atoms move."""
+"""The structures used for timings, and the motion of their atoms."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_atoms_move_as_described() -> None:
     swings = np.sqrt(((frames - places) ** 2).sum(axis=2))
     assert np.sqrt((swings**2).mean()) == pytest.approx(0.01 * 60 / (2 * np.pi), rel=0.25)
     np.testing.assert_array_equal(frames, moving_frames(atoms, 400))
-    np.testing.assert_array_equal(frames[:50], moving_frames(atoms, 50))  # longer runs begin alike
+    np.testing.assert_array_equal(frames[:50], moving_frames(atoms, 50))  # a longer run starts with the same frames
     assert not np.array_equal(frames, moving_frames(atoms, 400, seed=1))
 
 

@@ -1,4 +1,4 @@
-"""A potential with a closed form, and structures to put it on."""
+"""A potential in closed form, and structures for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ase.build import bulk, fcc111, molecule
 
 
 class PairPotential(torch.nn.Module):
-    """A smooth Lennard-Jones-like potential that keeps the Potential contract: the calculator's rules without a network.
+    """A smooth potential like Lennard-Jones that fulfils the Potential contract, for tests without a network.
 
     Each pair has depth 0.2 eV and its minimum at 1.1 Angstrom + 0.05 times the mean atomic number (1.8 for silicon, 2.55
     for copper), and is multiplied by (1 - (r/cutoff)^2)^3.
@@ -80,7 +80,7 @@ def rattled_ethanol(seed: int = 3) -> Atoms:
 
 
 def numeric_forces(atoms: Atoms, step: float = 1e-4) -> np.ndarray:
-    """Central differences of the fourth order; [n_atoms, 3] eV/Angstrom."""
+    """Return central differences of fourth order, [n_atoms, 3] eV/Angstrom."""
     forces = np.zeros((len(atoms), 3))
     weights = {1: 8.0, -1: -8.0, 2: -1.0, -2: 1.0}
     for atom, axis in np.ndindex(*forces.shape):
@@ -93,7 +93,7 @@ def numeric_forces(atoms: Atoms, step: float = 1e-4) -> np.ndarray:
 
 
 def numeric_stress(atoms: Atoms, step: float = 1e-4) -> np.ndarray:
-    """Energy against symmetric strain over the volume, fourth order; [6] Voigt, eV/Angstrom^3."""
+    """Return differences of fourth order of the energy by symmetric strain over the volume, [6] Voigt, eV/Angstrom^3."""
     stress = np.zeros(6)
     weights = {1: 8.0, -1: -8.0, 2: -1.0, -2: 1.0}
     for index, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)]):

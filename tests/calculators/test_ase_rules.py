@@ -1,4 +1,4 @@
-"""The calculator keeps ASE's rules: results, caching, what it leaves alone, what it refuses."""
+"""The calculator follows ASE's rules: results, caching, unchanged inputs, and errors."""
 
 from __future__ import annotations
 

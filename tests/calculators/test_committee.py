@@ -1,4 +1,4 @@
-"""The committee: means, spreads, the threshold, members of different reach."""
+"""The committee: means, spreads, the threshold, and members with different cutoffs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structures of pymatgen are taken where ASE atoms are; it is imported only then."""
+"""Structures of pymatgen are accepted like ASE atoms, and pymatgen is imported only then."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_calculator_takes_them_in_every_call():
     assert calculator.get_potential_energy(crystal) == pytest.approx(expected["energy"], abs=1e-9)
     np.testing.assert_allclose(calculator.get_forces(crystal), expected["forces"], atol=1e-9)
     np.testing.assert_allclose(calculator.get_stress(crystal), expected["stress"], atol=1e-11)
-    assert calculator.stats.n_calls == 2  # one for the atoms, one for all three
+    assert calculator.stats.n_calls == 2  # one for the atoms, and one for the three structures
 
 
 def test_pymatgen_is_imported_only_for_its_own_objects():

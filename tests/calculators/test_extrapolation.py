@@ -40,7 +40,7 @@ def test_stretched_molecule(potential):
     with pytest.warns(DomainWarning, match=r"neighbour of atom \d+ \(.\) is at .* trained were"):
         calculator.evaluate(stretched())
     atoms = stretched()
-    for step in range(1, 2 * EVERY + 1):  # no second warning, for warnings are errors in these tests
+    for step in range(1, 2 * EVERY + 1):  # a second warning would be an error in these tests
         atoms.positions += 0.0002 * step
         calculator.evaluate(atoms)
     assert calculator.stats.n_looks == 3
@@ -57,7 +57,7 @@ def test_a_structure_that_jumps_is_looked_at(potential):
 
 
 def test_a_neighbour_that_is_missing_is_said_so(potential):
-    with pytest.warns(DomainWarning, match=r"of atom \d \(.\) is not within 5 Angstrom, trained were"):
+    with pytest.warns(DomainWarning, match=r"of atom \d \(.\) is not within 5 Angstrom, the training data had"):
         MLFFCalculator(potential).evaluate(molecule("H2O"))
 
 

@@ -1,4 +1,4 @@
-"""Results do not depend on what was asked for before: each equals the cold solve of a calculator that knows nothing."""
+"""Results do not depend on earlier calculations: each equals the cold solve of a new calculator."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mlff_calc.potential import Potential, build_potential
 
 SIZES = {"cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8}
 TOLERANCES = {"float32": 2e-3, "float64": 1e-7}
-"""Of forces and stresses, in shares of the largest: twenty times the residual of a cold solve in float32 (1e-4), ten times
-that in float64 (1e-8)."""
+"""Tolerances of forces and stresses relative to the largest: twenty times the residual of a cold solve in float32 (1e-4),
+and ten times that in float64 (1e-8)."""
 
 
 def make_potential() -> Potential:
-    """With the tolerance that recipes have by default."""
+    """Build a potential with the default tolerance of recipes."""
     return build_potential({"backbone": {"name": "deq", **SIZES}, "elements": ["H", "O", "Si"]}, seed=7)
 
 
@@ -33,7 +33,7 @@ def calculator(precision: str, reuse: str | Reuse = "auto") -> MLFFCalculator:
 
 
 class Asked:
-    """Asks one calculator, and compares each answer with that of a new one that solves cold."""
+    """Calls one calculator, and compares each result with that of a new calculator that solves cold."""
 
     def __init__(self, precision: str, reuse: str = "auto") -> None:
         self.calc, self.precision = calculator(precision, reuse), precision
@@ -64,7 +64,7 @@ def crystal() -> Atoms:
 
 
 def displacements(ask: Asked, base: Atoms) -> None:
-    """Each of two atoms to and fro, one object for all."""
+    """Displace each of two atoms by plus and minus a step, with one Atoms object for all displacements."""
     moved = base.copy()
     for atom in (0, 1):
         for step in (0.01, -0.01):
@@ -74,7 +74,7 @@ def displacements(ask: Asked, base: Atoms) -> None:
 
 
 def copies(ask: Asked, base: Atoms) -> None:
-    """A new object for each displacement, deleted before the next is made: their places in memory are taken again."""
+    """Make a new object for each displacement and delete it before the next, so that memory addresses are reused."""
     for axis, step in ((0, 0.02), (0, -0.02), (1, 0.3), (2, 0.02)):
         moved = base.copy()
         moved.positions[0, axis] += step
@@ -84,7 +84,7 @@ def copies(ask: Asked, base: Atoms) -> None:
 
 
 def turns(ask: Asked, base: Atoms) -> None:
-    """Several objects in turn, two of which are nearly alike, and one that holds the same atoms in another order."""
+    """Evaluate several objects in turn: two are nearly equal, and one has the same atoms in another order."""
     kinds = [base.copy(), base.copy(), base[::-1]]
     kinds[1].positions[0, 0] += 0.02
     for step in (0.01, -0.01):
@@ -94,7 +94,7 @@ def turns(ask: Asked, base: Atoms) -> None:
 
 
 def resets(ask: Asked, base: Atoms) -> None:
-    """The same structure again, with resets between."""
+    """Evaluate the same structure several times, with resets in between."""
     moved = base.copy()
     for step in (0.0, 0.02, -0.02):
         moved.positions[:] = base.positions
@@ -106,7 +106,7 @@ def resets(ask: Asked, base: Atoms) -> None:
 
 
 def strains(ask: Asked, base: Atoms) -> None:
-    """Of one object, up and down, and in a row, as elastic constants and equations of state ask."""
+    """Strain one object by plus and minus a step and then in a series, as for elastic constants and equations of state."""
     moved, cell = base.copy(), base.cell.array
     for size in (0.01, -0.01, 0.02):
         moved.set_cell(cell @ np.diag([1.0, 1.0, 1.0 + size]), scale_atoms=True)
@@ -117,7 +117,7 @@ def strains(ask: Asked, base: Atoms) -> None:
 
 
 def scans(ask: Asked, base: Atoms) -> None:
-    """In one direction, by steps that no dynamics makes."""
+    """Move an atom in one direction, by steps that do not occur in dynamics."""
     moved = base.copy()
     for _ in range(4):
         moved.positions[0] += [0.12, 0.05, -0.05]
@@ -147,7 +147,7 @@ def test_answers_are_those_of_a_new_calculator(history: object, structure: objec
 
 
 def test_displacements_between_the_steps_of_a_trajectory() -> None:
-    """Of the object that moves, and of copies of it."""
+    """Displacements of the moving object and of copies of it give the results of cold solves."""
     ask, atoms = Asked("float64"), water()
     atoms.calc = ask.calc
     atoms.set_velocities(0.01 * np.random.default_rng(0).normal(size=(3, 3)))
@@ -160,7 +160,7 @@ def test_displacements_between_the_steps_of_a_trajectory() -> None:
 
 @pytest.mark.slow
 def test_vibrations(tmp_path: Path) -> None:
-    """Frequencies of a calculator that has made them before are those of cold solves."""
+    """Frequencies from a calculator that has computed them before equal those of cold solves."""
     frequencies, again = [], calculator("float64")
     for calc in (calculator("float64", "none"), again, again):
         atoms = water()
@@ -175,7 +175,7 @@ def test_vibrations(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_phonons_of_silicon(tmp_path: Path) -> None:
-    """After other structures were asked for, within 0.05 per cm of solves to 1e-9."""
+    """After calculations of other structures, frequencies are within 0.05 per cm of those of solves to 1e-9."""
     frequencies = []
     for mode in (Reuse(tolerance=1e-9), "auto"):
         calc = MLFFCalculator("silicon_deq", precision="float64", device="cpu", reuse=mode)

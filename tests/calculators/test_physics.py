@@ -1,4 +1,4 @@
-"""Forces and stress are derivatives of the energy, and the energy knows neither origin, wrapping nor supercell."""
+"""Forces and stress are derivatives of the energy, which does not depend on origin, wrapping or supercell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def calculator(request):
 
 
 def small_silicon():
-    atoms = bulk("Si", "diamond", a=5.43)  # two atoms, a cell shorter than the cutoff: self images
+    atoms = bulk("Si", "diamond", a=5.43)  # two atoms in a cell smaller than the cutoff, with images as neighbours
     atoms.rattle(0.2, seed=5)
     atoms.set_cell(atoms.cell @ (np.eye(3) + 0.03 * np.arange(9).reshape(3, 3) / 9), scale_atoms=True)
     return atoms

@@ -1,4 +1,4 @@
-"""Fixed points reused along trajectories: agreement with cold solves, restarts to the bit, copies, bands, jumps, errors."""
+"""Reuse of fixed points along trajectories: agreement with cold solves, exact restarts, copies, bands, jumps, errors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def start(calc: MLFFCalculator | CommitteeCalculator) -> tuple[Atoms, VelocityVe
 
 
 def run(reuse: str | Reuse, steps: int = 12) -> tuple[np.ndarray, np.ndarray, MLFFCalculator]:
-    """Positions at the end, forces of all steps, and the calculator."""
+    """Return final positions, forces of all steps, and the calculator."""
     calc = calculator(reuse=reuse)
     atoms, dynamics = start(calc)
     forces = [atoms.get_forces()]
@@ -66,7 +66,7 @@ def test_a_trajectory_agrees_with_cold_solves_to_the_tolerance() -> None:
         assert calc.stats.residual <= tolerance
         np.testing.assert_allclose(forces, cold_forces, rtol=0.0, atol=10.0 * tolerance * scale)
         np.testing.assert_allclose(warm, cold, rtol=0.0, atol=tolerance)
-        assert np.abs(forces[1:] - cold_forces[1:]).max() > 0.0  # it did not solve from scratch
+        assert np.abs(forces[1:] - cold_forces[1:]).max() > 0.0  # the steps were not solved from scratch
         assert calc.stats.n_cold == 1
         share = 0.7 if reuse == Reuse() else 1.0  # float64 makes "conservative" solve to more digits
         assert calc.stats.n_forward < share * reference.stats.n_forward
@@ -75,7 +75,7 @@ def test_a_trajectory_agrees_with_cold_solves_to_the_tolerance() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_displacements_to_and_fro_are_solved_like_a_cold_start(precision: str) -> None:
-    """As phonons make them: one object moved and put back, or an object for every copy."""
+    """Displacements are made as for phonons: one object is moved and restored, or each copy is an object."""
     potential = make_potential(tolerance=1e-5 if precision == "float32" else 1e-4)
     base, bound = water(), 1e-4 if precision == "float32" else 1e-7
     cold = MLFFCalculator(make_potential(), precision="float64", device="cpu", reuse="none")
@@ -99,7 +99,7 @@ def test_reset_forgets_fixed_points() -> None:
     atoms.positions[0, 0] -= 0.02
     assert calc.stats.n_cold == 1
     calc.reset()
-    np.testing.assert_allclose(calc.evaluate(atoms)["forces"], first, rtol=0.0, atol=1e-14)  # lists differ by an order
+    np.testing.assert_allclose(calc.evaluate(atoms)["forces"], first, rtol=0.0, atol=1e-14)  # sums have another order
     assert calc.stats.n_cold == 2
 
 
@@ -141,7 +141,7 @@ def test_a_restart_goes_on_bit_for_bit() -> None:
     fresh = kept.copy()
     fresh.calc = calculator()
     VelocityVerlet(fresh, 0.5 * units.fs).run(5)
-    assert not np.array_equal(fresh.positions, atoms.positions)  # what it depends on is in the state
+    assert not np.array_equal(fresh.positions, atoms.positions)  # the state is needed for equal results
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))], ids=["copy", "pickle"])
@@ -166,7 +166,7 @@ def test_copies_go_on_from_their_own_memory(how: object) -> None:
 
 
 def test_images_of_a_band_have_memories_of_their_own() -> None:
-    """Moved in turn by one calculator, each image gets what a calculator of its own gives it, to the last bit."""
+    """Images that share a calculator get the results of separate calculators, bit by bit."""
     shared = calculator()
     images = [water() for _ in range(3)]
     for number, image in enumerate(images):
@@ -200,7 +200,7 @@ def _delete(atoms: Atoms) -> None:
 
 @pytest.mark.parametrize("change", [_reorder, _substitute, _jump, _delete])
 def test_a_jump_makes_a_cold_solve(change: object) -> None:
-    """Whose result is that of a calculator that knows nothing."""
+    """After a jump the result is that of a new calculator."""
     calc, atoms = calculator(), water()
     for _ in range(3):
         calc.evaluate(atoms)
@@ -223,7 +223,7 @@ def test_counts() -> None:
     assert stats.n_forward == stats.cold_forward > 5
     assert stats.n_adjoint == stats.cold_adjoint > 5
     assert 0.0 < stats.residual < 1e-9
-    calc.evaluate(atoms)  # from ASE's cache
+    calc.evaluate(atoms)  # returned from ASE's cache
     assert stats.n_calls == 1
     for _ in range(3):
         atoms.positions[1] += 0.002
@@ -237,7 +237,7 @@ def test_counts() -> None:
 
 
 def test_a_step_above_the_tolerance_is_made_again() -> None:
-    """From where it ended, until it is below."""
+    """The step is repeated from its last state until its residual is below the tolerance."""
     calc, atoms = calculator(reuse=Reuse(predictor="previous", n_forward=2, n_adjoint=2, tolerance=1e-8)), water()
     calc.evaluate(atoms)
     atoms.positions[1] += 0.01
@@ -299,12 +299,12 @@ def test_no_convergence_is_an_error_with_the_residuals(reuse: str) -> None:
     assert "fixed point" in str(caught.value)
     assert calc.results == {}
     assert calc.stats.n_retries == 1
-    with pytest.raises(ConvergenceError):  # and nothing of it is taken for a start
+    with pytest.raises(ConvergenceError):  # the failed solve is not used as a start
         calc.evaluate(atoms)
 
 
 def test_a_solve_that_fails_is_made_again_with_damping() -> None:
-    """A solver of few evaluations fails; the damped one may take four times as many."""
+    """A solver with few evaluations fails; the damped solver may use four times as many."""
     calc, atoms = calculator(make_potential(max_evaluations=9), reuse="none"), water()
     found = calc.evaluate(atoms)
     assert calc.stats.n_retries == 1
@@ -312,7 +312,7 @@ def test_a_solve_that_fails_is_made_again_with_damping() -> None:
     expected = calculator(reuse="none").evaluate(atoms)["forces"]
     np.testing.assert_allclose(found["forces"], expected, rtol=0.0, atol=1e-7 * np.abs(expected).max())
     assert type(calc._models[0].potential.backbone.solver).__name__ == "Anderson"
-    assert calc._models[0].potential.backbone.solver.max_evaluations == 9  # the solver asked for is back
+    assert calc._models[0].potential.backbone.solver.max_evaluations == 9  # the original solver is restored
 
 
 def test_a_committee_has_a_memory_for_each_member() -> None:
@@ -336,7 +336,7 @@ def test_a_committee_has_a_memory_for_each_member() -> None:
 
 
 def test_direct_forces_are_solved_cold() -> None:
-    """There is no adjoint to go on from."""
+    """Direct forces have no adjoint that a step could start from."""
     config = make_potential().config
     direct = build_potential({**config, "heads": [*config["heads"], {"name": "direct_forces"}]}, seed=1)
     calc = calculator(direct, reuse="auto")
@@ -386,7 +386,7 @@ def test_an_adjoint_that_is_no_number_is_solved_for_anew() -> None:
 
 
 def test_cold_steps_of_a_fixed_number() -> None:
-    """Where they are not enough, a cold solve to the tolerance is made."""
+    """If the fixed number is not enough, a cold solve to the tolerance is made."""
     calc, atoms = calculator(reuse=Reuse("none", 2, 2, kept=0, tolerance=1e-6)), water()
     for _ in range(2):
         calc.evaluate(atoms)
@@ -410,7 +410,7 @@ def test_exported_steps_refuse_predictors_they_do_not_have() -> None:
 
 
 def test_the_reach_of_warm_starts_is_an_option() -> None:
-    """An atom that moves farther begins a cold solve, and exported files are told the same policy."""
+    """An atom that moves farther than the reach starts a cold solve, and exported files contain the same policy."""
     near = Reuse(warm=WarmStart(reach=0.01))
     for mode, n_cold in ((Reuse(), 1), (near, 2)):
         calc, atoms = calculator(reuse=mode), water()

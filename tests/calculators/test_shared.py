@@ -1,4 +1,4 @@
-"""One calculator for many structures: bands, replicas, displaced copies; what is rebuilt, and what the stats say."""
+"""One calculator for many structures: bands, replicas, displaced copies; rebuilt neighbour lists, and stats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def calculator(**options):
 
 
 def vacancy_band(n_images: int = 5):
-    """An atom of copper hops into a neighbouring vacancy."""
+    """Return a band in which an atom of copper hops into a neighbouring vacancy."""
     crystal = bulk("Cu", "fcc", a=3.7, cubic=True) * (2, 2, 2)
     first, last = crystal.copy(), crystal.copy()
     nearest = int(np.argsort(crystal.get_distances(0, range(len(crystal)), mic=True))[1])
@@ -62,7 +62,7 @@ def test_structures_in_any_order_give_their_own_results():
     for index in np.random.default_rng(0).integers(0, 5, size=30):
         results = shared.evaluate(structures[index])
         assert np.allclose(results["forces"], expected[index]["forces"], rtol=0, atol=1e-11)
-    assert shared.stats.n_rebuilds == 4  # the two molecules are so alike that they share a list
+    assert shared.stats.n_rebuilds == 4  # the two molecules are so similar that they share a list
 
 
 def test_swapped_species_are_not_mistaken():

@@ -1,4 +1,4 @@
-"""One calculator for many structures, threads and processes: everybody gets their own results."""
+"""One calculator for many structures, threads and processes, each of which gets its own results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlff_calc.errors import SimulationError, StructureError
 
 
 def labelled(calculator, n=3):
-    """Frames that share the calculator, and what it said of each."""
+    """Frames that share the calculator, with the warnings about each."""
     frames, right = [], []
     for seed in range(n):
         crystal = bulk("Si", cubic=True)

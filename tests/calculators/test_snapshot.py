@@ -1,4 +1,4 @@
-"""The structure of a calculation stays what it was, whatever happens to the atoms afterwards."""
+"""The structure of a calculation is kept unchanged, whatever happens to the atoms afterwards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import PairPotential, rattled_slab
 
 
 class Named(Atoms):
-    """A class of the user's own."""
+    """A class defined by the user."""
 
 
 @pytest.mark.parametrize("kind", [Atoms, Named])
@@ -42,7 +42,7 @@ def test_atoms_of_the_last_calculation(kind):
     assert last.info["name"] == "mine"
     assert last.constraints[0].index.tolist() == [0]
     np.testing.assert_array_equal(last.get_celldisp(), before.get_celldisp())
-    last.positions[:] = 0.0  # a copy: what the calculator knows is not changed by it
+    last.positions[:] = 0.0  # a copy, so that the calculator is not affected
     before.calc = calculator
     before.get_forces()
     assert calculator.stats.n_calls == 1
@@ -67,7 +67,7 @@ def test_differences_are_those_that_ase_sees(name):
 
 @pytest.mark.parametrize(("name", "dtype"), [("numbers", np.int32), ("positions", np.float32)])
 def test_arrays_of_another_type_are_no_change(name, dtype):
-    """Arrays that other programs set may be int32 or float32; the same values are the same structure."""
+    """Arrays set by other programs may be int32 or float32; equal values are the same structure."""
     atoms = rattled_slab()
     atoms.arrays[name] = atoms.arrays[name].astype(dtype)
     atoms.calc = calculator = MLFFCalculator(PairPotential(), precision="float64", device="cpu")

@@ -1,4 +1,4 @@
-"""`mlff compile`: what the command line refuses; compilation itself is in tests/export."""
+"""`mlff compile`: errors of the command line; compilation itself is tested in tests/export."""
 
 from __future__ import annotations
 

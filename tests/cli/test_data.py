@@ -1,4 +1,4 @@
-"""`mlff data`, from the command line."""
+"""`mlff data` on the command line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ETHANOL = ("trajectory", "CH3CH2OH", "--calculator", "ethanol", "--device", "cpu
 
 @pytest.fixture
 def mlff(tmp_path, monkeypatch, capsys):
-    """Runs `mlff data` in this process, in a folder of its own; returns status, stdout and stderr."""
+    """Function that runs `mlff data` in this process in a new folder, and returns status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: object) -> tuple[int, str, str]:
@@ -168,7 +168,7 @@ def command(*words: object) -> list[str]:
 
 
 def killed_after(path: Path, size: int, words: list[str]) -> None:
-    """Start a command, and kill it when a file of its run has grown to a size."""
+    """Start a command, and kill it when a file of its run has reached a size."""
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 300
         while not (path.exists() and path.stat().st_size > size):

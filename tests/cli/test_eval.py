@@ -1,4 +1,4 @@
-"""`mlff eval` as a user runs it."""
+"""`mlff eval` on the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlff_calc.potential import Potential, build_potential, evaluate_atoms, load
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A potential, and data that differ from it by known amounts: 0.1 eV, and 0.02 eV/Angstrom on hydrogen alone."""
+    """Write a potential, and data that differ by 0.1 eV, and by 0.02 eV/Angstrom on hydrogen only."""
     folder = tmp_path_factory.mktemp("eval")
     config = {"backbone": {"name": "equiformer", "cutoff": 4.0, "l_max": 1, "channels": 4, "n_layers": 1}}
     potential: Potential = build_potential(config | {"elements": [1, 8]}, seed=0).eval()
@@ -103,7 +103,7 @@ def test_stresses_under_each_of_their_names(project: Path, tmp_path: Path, capsy
         assert found["mae"] == pytest.approx(10.0 / 3, abs=1e-3)
         assert found["count"] == 18
     found = report_of(capsys, str(project / "P"), str(tmp_path / "stress.extxyz"), "--key", "virial=W")
-    assert found["errors"]["stress"]["mae"] > 4.0  # the other sign of the virial
+    assert found["errors"]["stress"]["mae"] > 4.0  # the virial has the opposite sign
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_several_files_are_judged_together(project: Path, tmp_path: Path, capsys
 
 
 def sheared(project: Path, path: Path, order: str) -> None:
-    """Twelve strained crystals whose stresses are those of the potential, six numbers in the named order."""
+    """Write twelve strained crystals with the stresses of the potential as six numbers in the given order."""
     potential = load_potential(project / "P")
     random, frames = np.random.default_rng(0), []
     for _ in range(12):
@@ -240,7 +240,7 @@ def test_components_in_another_order_are_noticed(
 
 
 def test_the_offset_of_another_level_of_theory(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Labels that differ by energies of elements: a mean takes out a part of it, offsets of elements take out all."""
+    """Labels differ by energies per element. A mean offset explains a part of this, and offsets of elements all of it."""
     potential = load_potential(project / "P")
     frames = []
     for number in range(6):
@@ -260,7 +260,7 @@ def test_the_offset_of_another_level_of_theory(project: Path, tmp_path: Path, ca
     same = report_of(capsys, str(project / "P"), str(project / "data.extxyz"))["energy_offset"]
     assert same["per_atom"] == pytest.approx(-100.0 / 3, abs=0.01)
     assert same["mae"] == pytest.approx(0.0, abs=0.01)
-    assert same["by_element"] == {}  # one composition tells no elements apart
+    assert same["by_element"] == {}  # offsets of elements cannot be determined from one composition
 
 
 def test_predictions_frame_by_frame(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`mlff export` as a user calls it."""
+"""`mlff export` on the command line."""
 
 from __future__ import annotations
 

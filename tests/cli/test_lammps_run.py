@@ -37,7 +37,7 @@ write_data after.data
 
 @pytest.fixture(scope="module")
 def potential(tmp_path_factory) -> Path:
-    """Random weights of small scale."""
+    """Folder of a potential with random weights of small scale."""
     folder = tmp_path_factory.mktemp("potentials") / "one"
     backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
     config = {"backbone": backbone, "elements": ["Si"], "scale": 0.02}
@@ -47,7 +47,7 @@ def potential(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def mlff(potential, tmp_path, monkeypatch, capfd):
-    """Runs `mlff lammps run` in this process; returns status, stdout and stderr, LAMMPS's own included."""
+    """Function that runs `mlff lammps run` in this process, and returns status, stdout and stderr, including LAMMPS's."""
     monkeypatch.chdir(tmp_path)
     write("si.data", bulk("Si", cubic=True) * 2, format="lammps-data", masses=True)
     Path("in.run").write_text(INPUT)
@@ -63,7 +63,7 @@ def mlff(potential, tmp_path, monkeypatch, capfd):
 def test_a_run(mlff, potential):
     status, said, _ = mlff("in.run", "--potential", potential, "--var", "steps=3", "--precision", "float64")
     assert status == 0
-    assert "Setting up Verlet run" in said  # LAMMPS's own words
+    assert "Setting up Verlet run" in said  # printed by LAMMPS
     assert "in.run done at step 3, 4 evaluations" in said
     row = next(line.split() for line in Path("log.lammps").read_text().splitlines() if line.split()[:2] == ["0", "300"])
     atoms = bulk("Si", cubic=True) * 2
@@ -123,4 +123,4 @@ def test_a_signal_ends_the_run_in_order(mlff, potential, tmp_path, number):
     assert f"stopped by {number.name} at step" in error
     assert "Traceback" not in error
     assert not (tmp_path / "after.data").exists()
-    assert "Loop time" in (tmp_path / "log.lammps").read_text()  # LAMMPS ended its run itself
+    assert "Loop time" in (tmp_path / "log.lammps").read_text()  # LAMMPS completed its run

@@ -1,4 +1,4 @@
-"""`mlff md`, from the command line."""
+"""`mlff md` on the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKBONE = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cut
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> Path:
-    """Two potentials with random weights of small scale, one with an example structure; and a crystal."""
+    """Folder of two potentials with random weights of small scale, one with an example structure, and of a crystal."""
     folder = tmp_path_factory.mktemp("potentials")
     for seed, name in enumerate(("one", "two")):
         config = {"backbone": BACKBONE, "elements": ["H", "C", "O", "Si"], "scale": 0.02}
@@ -36,7 +36,7 @@ def folders(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def mlff(folders, tmp_path, monkeypatch, capsys):
-    """Runs `mlff md` with potential one in this process; returns status, stdout and stderr."""
+    """Function that runs `mlff md` with potential one in this process, and returns status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: object, potential: str = "one"):
@@ -99,7 +99,7 @@ def test_resume_without_the_state_loses_no_frame(mlff, tmp_path):
     for path in (tmp_path / "run").glob("state*"):
         path.unlink()
 
-    def content():  # but for the lock, which says when it was last taken
+    def content():  # without the lock, which contains the time of the last access
         return {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name != ".lock"}
 
     before = content()

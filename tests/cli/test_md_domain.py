@@ -1,4 +1,4 @@
-"""`mlff md` and `run_md` outside the training data: one warning, a red report; a stop or silence where asked for."""
+"""`mlff md` and `run_md` outside the training data: one warning and a red report, or optionally a stop or silence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rattled(seed):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Weights that hardly bind, with the domain of rattled molecules and without one: hot atoms fly apart."""
+    """Folder of potentials with weak forces, with and without the domain of rattled molecules; hot atoms fly apart."""
     made = tmp_path_factory.mktemp("potentials")
     potential = build_potential({"backbone": BACKBONE, "elements": ["H", "C", "O"], "scale": 0.02}, seed=0)
     potential.save(made / "unknown", card="# random")
@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def mlff(folder, tmp_path, monkeypatch, capsys, caplog):
-    """Runs `mlff md` with a potential; returns status, stdout, stderr and the warnings."""
+    """Function that runs `mlff md` with a potential, and returns status, stdout, stderr and the warnings."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words, potential="known"):
@@ -61,19 +61,19 @@ def test_a_torn_molecule_is_said_once_and_the_report_is_red(mlff, tmp_path):
     assert status == 0
     assert len(warned) == 1
     assert "outside of what the potential was trained on: " in warned[0]
-    assert " Angstrom, trained were " in warned[0]
+    assert " Angstrom, the training data had " in warned[0]
     step = int(warned[0].split()[1])
     assert f"left the training data, first at step {step} (" in said
     assert "the last frame too" in said
     report = (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    assert '<p class="bad">Outside the training data at ' in report
+    assert '<p class="bad">Outside the training data in ' in report
     assert "The last frame is outside." in report
     assert 'class="state good"' not in report
-    assert mlff("--resume", "--steps", 401)[1].count(f"first at step {step} (") == 1  # the parts of a run are one run
+    assert mlff("--resume", "--steps", 401)[1].count(f"first at step {step} (") == 1  # parts of a run count as one run
 
 
 def test_the_last_frame_is_looked_at(mlff):
-    """The atoms leave between two looks of the calculator."""
+    """The atoms leave the domain between two checks of the calculator."""
     words = ("--temperature", 20000, "--max-temperature", 1e6, "--steps", 8, "--skin", 4)
     status, said, _, warned = mlff(*words)
     assert (status, len(warned)) == (0, 1)
@@ -106,7 +106,7 @@ def test_a_start_outside_writes_nothing(mlff, tmp_path):
 
 
 def test_an_interrupted_run_says_so_too(folder, tmp_path):
-    """What was found before a signal came is said with it; reports count the looks of the last part."""
+    """The message about a signal includes earlier findings; reports count the checks of the last part."""
     outside = Outside(3, 19, "too far", 57, "farther")
     result = RunResult(tmp_path / "run", 60, 100, False, "SIGTERM", 1.0, outside)
     with pytest.raises(KeyboardInterrupt, match=r"first at step 19 \(too far\), the last time at step 57\. Do not rely"):
@@ -117,7 +117,7 @@ def test_an_interrupted_run_says_so_too(folder, tmp_path):
 
 
 def test_a_look_takes_the_list_of_the_run(folder):
-    """Under NPT the cell changes in every step, so that no list fits a copy of the structure."""
+    """With NPT the cell changes in every step, so that the neighbour list fits only the structure of the run."""
     atoms = molecule("CH3CH2OH")
     atoms.calc = calculator = MLFFCalculator(str(folder / "known"))
     atoms.get_potential_energy()
@@ -142,7 +142,7 @@ def test_off_and_files_that_do_not_know(mlff, tmp_path):
 
 
 def test_the_shipped_ethanol_at_four_times_its_temperature(tmp_path, monkeypatch, capsys):
-    """Trained at 500 K; a hydrogen leaves within 200 steps at 2000 K."""
+    """The potential was trained at 500 K; at 2000 K a hydrogen leaves within 200 steps."""
     monkeypatch.chdir(tmp_path)
     words = ("--ensemble", "langevin", "--temperature", "2000", "--seed", "1", "--steps", "1000", "--quiet")
     status = run_cli(build_app(), ["md", "ethanol", "--domain", "stop", *words])
@@ -206,6 +206,6 @@ def test_a_complete_run_that_is_resumed_is_looked_at(mlff, tmp_path):
 def test_a_given_calculator_keeps_its_own_choice(folder, tmp_path, caplog):
     with pytest.raises(SimulationError, match="outside of what the potential was trained on"):
         run_md(stretched(), MLFFCalculator(folder / "known", domain="stop"), output=tmp_path / "a", steps=2)
-    with caplog.at_level(logging.WARNING, "mlff_calc"):  # its own warning would be an error here
+    with caplog.at_level(logging.WARNING, "mlff_calc"):  # a warning of the calculator would be an error here
         run_md(stretched(), MLFFCalculator(folder / "known"), output=tmp_path / "b", steps=2, domain="off")
     assert caplog.records == []

@@ -1,4 +1,4 @@
-"""`mlff train` and `mlff eval` with propagators, as a user runs them."""
+"""`mlff train` and `mlff eval` with propagators on the command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RECIPE = {
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Status, stdout and stderr of the command in this process."""
+    """Run the command in this process, and return status, stdout and stderr."""
     status = run_cli(build_app(), list(arguments))
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, mlff: Callable) -> Path:
-    """A folder with data, a recipe, and what `mlff train` made of them."""
+    """Folder with data, a recipe, and the results of `mlff train`."""
     folder = tmp_path_factory.mktemp("motion")
     options = NBodyOptions(n_bodies=3, train=30, valid=10, test=12, frames=(30, 35, 40), seed=2)
     save_archive(folder / "nbody.npz", make_nbody(options))
@@ -213,7 +213,7 @@ def test_a_killed_run_goes_on_to_the_same_propagator(trained: Path, mlff: Callab
         "trainer.checkpoint_every=5",
     ]
     assert mlff(*long, "--output", "whole", cwd=trained).returncode == 0
-    for kill, n_epochs in enumerate((3, 40)):  # with a checkpoint every fifth epoch, both fall between two
+    for kill, n_epochs in enumerate((3, 40)):  # both kills fall between checkpoints, which are written every fifth epoch
         process = subprocess.Popen(
             [*COMMAND, *long, "--output", "parts", *(["--resume"] if kill else [])],
             cwd=trained,

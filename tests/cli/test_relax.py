@@ -1,4 +1,4 @@
-"""`mlff relax` as a user meets it: a program, files, messages, exit statuses."""
+"""`mlff relax` on the command line: files, messages, exit statuses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mlff_calc.potential import build_potential
 
 @pytest.fixture(scope="module")
 def potentials(tmp_path_factory) -> Path:
-    """Networks of random weights: smooth and weak, with repulsion, so that relaxing is quick."""
+    """Folder of weak potentials with random weights and repulsion, for which relaxations are fast."""
     folder = tmp_path_factory.mktemp("potentials")
     backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "cutoff": 4.0}
     common = {"backbone": backbone, "scale": 0.1, "repulsion": {"name": "zbl"}}
@@ -42,7 +42,7 @@ def work(tmp_path) -> Path:
 
 @pytest.fixture
 def relaxed(mlff, tmp_path):
-    """Runs `mlff relax` in the test's folder; `largest_file` limits the size of the files it writes, bytes."""
+    """Function that runs `mlff relax` in the folder of the test; `largest_file` limits the size of files, bytes."""
 
     def run(*words: object, largest_file: int | None = None) -> subprocess.CompletedProcess:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)

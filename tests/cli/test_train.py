@@ -1,4 +1,4 @@
-"""`mlff train`: what the command line itself does; whole runs are in tests/training/test_run.py."""
+"""`mlff train` on the command line; whole runs are in tests/training/test_run.py."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_bad_input_is_one_message(
 
 
 def test_what_is_said_is_said_once(tmp_path: Path) -> None:
-    """A child process, as pytest takes up the package's records in its own way."""
+    """A child process is used, since pytest captures log records of this process."""
     random, frames = np.random.default_rng(0), []
     for _ in range(6):
         atoms = bulk("Cu", cubic=True)
@@ -79,7 +79,7 @@ def test_what_is_said_is_said_once(tmp_path: Path) -> None:
         )
         said = done.stdout + done.stderr
         assert said.count("reference energies fitted") == 1
-        assert said.count("copper.extxyz") == 2  # the training and the validation part
+        assert said.count("copper.extxyz") == 2  # for the training and the validation part
         assert done.stdout.count("energy per atom") == 1
         n_weights = sum(weight.numel() for weight in load_potential(tmp_path / "run" / "potential").parameters())
         assert done.stdout.startswith(f"{n_weights} weights, trained in ")

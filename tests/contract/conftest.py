@@ -1,4 +1,4 @@
-"""Potentials over every registered backbone, and structures that bring out what a backbone gets wrong."""
+"""Potentials with every registered backbone, and structures that reveal faults of backbones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONVERGED = {
         "training_evaluations": 200,
     }
 }
-"""Options with which a fixed point is as exact as these tests ask for, and small, since it is solved to the last digits."""
+"""Options of a fixed point with the accuracy needed here; its sizes are small, since tight solves are slow."""
 
 
 def make_potential(name: str, /, **options: object) -> Potential:
@@ -32,16 +32,16 @@ def make_potential(name: str, /, **options: object) -> Potential:
         "backbone": {"name": name, "cutoff": 4.0, **CONVERGED.get(name, {})},
         "elements": ELEMENTS,
         "reference_energies": {1: -3.0, 6: -5.0, 8: -7.0, 14: -11.0},
-        "scale": 12.0 if is_fixed_point(name) else 1.5,  # few channels make small forces, and tests want large ones
+        "scale": 12.0 if is_fixed_point(name) else 1.5,  # few channels give small forces, and the tests need large ones
         "avg_num_neighbors": 12.0,
         **options,
     }
     potential = build_potential(config, seed=7)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        for parameter in potential.parameters():  # biases and shifts that start at zero hide mistakes
+        for parameter in potential.parameters():  # initial biases and shifts of zero would hide mistakes
             parameter.data += 0.05 * torch.randn_like(parameter)
-        if potential.backbone.is_fixed_point:  # and these take a map away from where solvers find its fixed point
+        if potential.backbone.is_fixed_point:  # random biases can make the map hard to solve
             potential.backbone.map.blocks[0].attention.project.weight.data *= 0.3
     return potential.eval().to_precision("float64")
 
@@ -60,7 +60,7 @@ _HEADS = [(name, heads) for name in available_backbones() for heads in ("plain",
     ids="-".join,
 )
 def potential(request: pytest.FixtureRequest, device: torch.device) -> Potential:
-    """A potential on the device to test on; a fixed point, which takes long, with all its heads only."""
+    """Potential on the device of the tests. Fixed points, which are slow, are tested only with all heads together."""
     name, heads = request.param
     repulsion = {"name": "zbl", "reach": 1.5} if heads == "repulsion" else None
     return make_potential(name, repulsion=repulsion).to(device)
@@ -73,7 +73,7 @@ def ethanol() -> Atoms:
 
 
 def crystal() -> Atoms:
-    """Two atoms in a skewed cell smaller than the cutoff: every neighbour is an image."""
+    """Return two atoms in a skewed cell smaller than the cutoff, so that neighbours are images."""
     atoms = bulk("Si")
     atoms.rattle(0.1, seed=4)
     atoms.set_cell(

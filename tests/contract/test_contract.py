@@ -1,4 +1,4 @@
-"""What every backbone owes: symmetry, smoothness, gradients, batches, size extensivity, files."""
+"""The contract of backbones: symmetry, smoothness, gradients, batches, size extensivity, files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def evaluate(potential: Potential, *structures: Atoms) -> dict[str, np.ndarray]:
 
 
 def graph_of(atoms: Atoms, potential: Potential) -> dict[str, torch.Tensor]:
-    """The graph, where the potential is."""
+    """Return the graph on the device of the potential."""
     return graph_from_atoms(atoms, potential.cutoff, device=potential.species_of.device)
 
 
@@ -108,7 +108,7 @@ def test_stress_is_the_strain_derivative(potential: Potential) -> None:
 def directional_derivative(
     potential: Potential, atoms: Atoms, direction: np.ndarray | None, strain: np.ndarray | None, step: float
 ) -> float:
-    """Fourth-order central difference of the energy along displacements or a strain."""
+    """Return a central difference of fourth order of the energy along displacements or a strain."""
     images = []
     for factor in (-2, -1, 1, 2):
         image = atoms.copy()
@@ -122,7 +122,7 @@ def directional_derivative(
 
 
 def test_smooth_as_an_atom_crosses_the_cutoff(potential: Potential) -> None:
-    """Energy and force of a pair beside a molecule go continuously to those without the pair's edge."""
+    """Energy and force of a pair near a molecule converge to those without the edge of the pair."""
     for companion in (Atoms(), molecule("H2O")):
         companion.positions += [0.0, 30.0, 0.0]
         values = []
@@ -138,7 +138,7 @@ def test_smooth_as_an_atom_crosses_the_cutoff(potential: Potential) -> None:
 
 
 def test_only_neighbor_fades_out(potential: Potential) -> None:
-    """A third atom entering the cutoff of a pair changes the pair's energy continuously, from either side."""
+    """The energy of a pair changes continuously when a third atom enters its cutoff, from either side."""
     energies = []
     for distance in potential.cutoff + np.array([-1e-4, 1e-4]):
         atoms = Atoms("OHC", positions=[[0, 0, 0], [0.97, 0, 0], [0, distance, 0]])
@@ -148,7 +148,7 @@ def test_only_neighbor_fades_out(potential: Potential) -> None:
 
 @pytest.mark.parametrize("symbol", ["H", "Si"])
 def test_all_forces_are_smooth_as_an_atom_joins_a_molecule(potential: Potential, symbol: str) -> None:
-    """The atom crosses the cutoff of one atom of a molecule, while it is a neighbour of others already."""
+    """The atom crosses the cutoff of one atom of a molecule while it is already a neighbour of others."""
     host, toward = ethanol(), np.array([-2.0, 1.0, 4.5]) / np.linalg.norm([-2.0, 1.0, 4.5])
     center, out = host.positions[5], []
     for shift in (-1e-4, 1e-4, 3e-4):
@@ -166,14 +166,14 @@ def test_all_forces_are_smooth_as_an_atom_joins_a_molecule(potential: Potential,
 
 @pytest.mark.parametrize("where", [[1.0, 0.0, 0.2], [-0.3, 0.0, -0.9], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]])
 def test_edges_cross_from_one_frame_to_the_other(potential: Potential, where: list[float]) -> None:
-    """The plane y = 0 is where frames of edges change their chart, and nobody may see it."""
+    """Frames of edges change their chart at the plane y = 0, which must have no effect on results."""
     bond = 1.1 * np.array(where) / np.linalg.norm(where)
     below, on, above = (
         evaluate(potential, Atoms("OHC", positions=[[0, 0, 0], np.add(bond, [0, height, 0]), [0.2, 1.3, 0.5]]))
         for height in (-1e-6, 0.0, 1e-6)
     )
     for key in ("energy", "forces"):
-        assert np.abs(above[key] - below[key]).max() > 1e-9  # the structure did change
+        assert np.abs(above[key] - below[key]).max() > 1e-9  # the structure has changed
         np.testing.assert_allclose(above[key] - on[key], on[key] - below[key], rtol=0, atol=1e-9)
 
 
@@ -222,11 +222,11 @@ def test_isolated_and_no_atoms(potential: Potential) -> None:
 
 @pytest.mark.gpu
 def test_nothing_waits_for_the_host(potential: Potential) -> None:
-    """On a GPU no operation of an evaluation may wait for the device: it would stall at every step."""
+    """On a GPU, no operation of an evaluation may wait for the device, which would stall every step."""
     if potential.species_of.device.type != "cuda":
         pytest.skip("needs a CUDA device and MLFF_TEST_DEVICE=cuda")
     graph = graph_of(slab(), potential)
-    expected = potential(graph)  # libraries load at the first call, and may wait then
+    expected = potential(graph)  # the first call loads libraries and may wait
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -247,7 +247,7 @@ def test_input_graph_is_not_changed(potential: Potential) -> None:
 
 
 def test_save_and_load(potential: Potential, tmp_path: object) -> None:
-    small = potential.to_precision("float32").to("cpu")  # whose sums have a fixed order: equal weights, equal bits
+    small = potential.to_precision("float32").to("cpu")  # where sums have a fixed order
     folder = small.save(f"{tmp_path}/p", card="# a card\n")
     loaded = load_potential(folder)
     before, after = evaluate(small, ethanol()), evaluate(loaded, ethanol())
@@ -294,7 +294,7 @@ def test_direct_forces_are_equivariant(backbone: str, device: torch.device) -> N
 @pytest.mark.parametrize("options", [{"l_max": 3, "m_max": 1}, {"l_max": 2, "m_max": 0}, {"l_max": 0, "m_max": 0}])
 @pytest.mark.parametrize("improper", [False, True], ids=["rotation", "rotoinversion"])
 def test_fewer_orders_and_no_degrees(device: torch.device, options: dict[str, int], improper: bool) -> None:
-    """m_max below l_max, and scalars alone: symmetry and gradients hold as well."""
+    """Symmetry and gradients also hold with m_max below l_max, and with scalars only."""
     potential = make_potential("equiformer", backbone={"name": "equiformer", "cutoff": 4.0, **options}).to(device)
     atoms, turn = ethanol(), orthogonal(12, improper)
     turned = atoms.copy()

@@ -1,7 +1,7 @@
-"""What backbones on a fixed point owe with the tolerances that recipes have by default, not those that tests set.
+"""The contract of fixed-point backbones with the default tolerances of recipes, instead of those set in other tests.
 
-In float64 forces are differences of the energy to 1e-6 of the largest force, from a cold start and inside a trajectory,
-whatever form the map and its solver have.
+In float64, forces equal differences of the energy to 1e-6 of the largest force, in cold starts and along trajectories,
+for all forms of the map and its solver.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEP = 2e-3
 
 
 def of_form(name: str, form: str, repulsion: str | None) -> Potential:
-    """In float32, as `load_potential` gives it; nothing about it says that it will be used in float64."""
+    """Build a potential in float32, like `load_potential`; it is used in float64 later."""
     backbone = {"name": name, "cutoff": 4.0, "l_max": 1, "channels": 4, "heads": 2, "edge_channels": 8, **FORMS[form]}
     config = {"backbone": backbone, "elements": ["H", "C", "O"], "avg_num_neighbors": 8.0}
     if repulsion:
@@ -43,7 +43,7 @@ def water() -> Atoms:
 
 
 def slope(calc: MLFFCalculator, atoms: Atoms, direction: np.ndarray) -> float:
-    """Fourth-order difference of energies of one object that is moved to and fro, as phonons and vibrations move it."""
+    """Return a difference of fourth order of energies of one object, displaced in both directions as for phonons."""
     moved, energies = atoms.copy(), []
     for factor in (-2, -1, 1, 2):
         moved.positions[:] = atoms.positions + factor * STEP * direction
@@ -52,7 +52,7 @@ def slope(calc: MLFFCalculator, atoms: Atoms, direction: np.ndarray) -> float:
 
 
 def follow(potential: Potential) -> None:
-    """Forces of cold solves, of warm steps of a trajectory and of a step back in it, against differences."""
+    """Forces of cold solves, of warm steps of a trajectory and of a step back in it agree with differences."""
     atoms, generator = water(), np.random.default_rng(4)
     cold = MLFFCalculator(potential, precision="float64", device="cpu", reuse="none")
     warm = MLFFCalculator(potential, precision="float64", device="cpu")
@@ -66,7 +66,7 @@ def follow(potential: Potential) -> None:
         assert scale > 1e-4
         np.testing.assert_allclose(forces, cold.evaluate(atoms)["forces"], rtol=0.0, atol=1e-6 * scale)
     stats = warm.stats
-    assert stats.n_cold == 1 + stats.n_retries < stats.n_calls  # what turns or is slow may end in a cold solve, not all
+    assert stats.n_cold == 1 + stats.n_retries < stats.n_calls  # not all steps are solved cold
     assert np.abs(np.sum(forces * direction)) > 0.01 * scale
     for calc in (cold, warm):
         assert slope(calc, atoms, direction) == pytest.approx(-np.sum(forces * direction), rel=0.0, abs=1e-6 * scale)

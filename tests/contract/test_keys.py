@@ -1,4 +1,4 @@
-"""Every tensor that networks of every kind read from graphs and add to them is declared, and is what its key says."""
+"""All tensors that networks of any kind read from graphs or add to them are declared, and agree with their keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WINDOW, KEPT = 2, 2
 
 @pytest.fixture
 def looked_at() -> Iterator[list[str]]:
-    """Validates what goes into and comes out of every module that takes a graph; the names of such modules."""
+    """Validate inputs and outputs of all modules that take a graph, and return the names of these modules."""
     names: list[str] = []
 
     def look(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
@@ -99,7 +99,7 @@ def test_what_steps_and_exported_files_pass_is_declared() -> None:
 
 
 def test_literals_in_the_sources_are_declared() -> None:
-    """Whatever the rooms of networks look up in a dict called graph, inputs or features."""
+    """The literals are those looked up in dicts called graph, inputs or features in the packages of networks."""
     root, found = Path(mlff_calc.__file__).parent, set()
     for room in ("backbones", "heads", "potential", "propagator", "export", "training", "calculators"):
         for file in (root / room).rglob("*.py"):

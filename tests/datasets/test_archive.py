@@ -1,4 +1,4 @@
-"""What archives of arrays say of their sizes is measured before memory is taken for it."""
+"""Declared sizes of arrays in archives are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlff_calc.errors import DatasetError
 
 
 def npy(shape: tuple[int, ...], descr: str, body: bytes) -> bytes:
-    """An array whose head says what it likes."""
+    """Return an array with an arbitrary header."""
     content = io.BytesIO()
     np.lib.format.write_array_header_1_0(content, {"descr": descr, "fortran_order": False, "shape": shape})
     return content.getvalue() + body

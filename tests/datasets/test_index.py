@@ -1,4 +1,4 @@
-"""Only the frames that an index names are read; what is wrong elsewhere in the file does no harm."""
+"""Only the frames selected by an index are read, so that faults in others do no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of isolated atoms are told by their config type, and give one energy per element."""
+"""Frames of isolated atoms are recognized by their config type, and give one energy per element."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spellings, signs, places and units of labels."""
+"""Spellings, signs, storage and units of labels."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_labels_of_a_frame_come_from_one_place(tmp_path, caplog):
         read_structures(path)
     sample = read_structures(path, keys=LabelKeys(energy="energy", forces="forces"))[0]
     assert (sample.energy, sample.forces[0, 0]) == (-1.5, 1.0)
-    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])  # a trajectory does not keep such arrays, other formats do
+    atoms = Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])  # trajectories do not keep such arrays, but other formats do
     atoms.arrays["forces"] = other
     atoms.calc = SinglePointCalculator(atoms, energy=-1.5)
     with pytest.raises(DatasetError, match="'forces' is in the structure"):
@@ -192,7 +192,7 @@ def test_stress_of_ase_stays_right(tmp_path):
 def test_archives_with_atomic_units(tmp_path, caplog):
     arrays = {"z": np.array([8, 1]), "R": np.array([[[0, 0, 0], [0, 0, 1.0]]]), "E": np.zeros(1), "F": np.ones((1, 2, 3))}
     np.savez(tmp_path / "a.npz", **arrays)
-    np.savez(tmp_path / "b.npz", **arrays, e_unit="Hartree", r_unit="Ang")  # sGDML states them, and means forces as well
+    np.savez(tmp_path / "b.npz", **arrays, e_unit="Hartree", r_unit="Ang")  # written by sGDML, also for forces
     stated = read_structures(tmp_path / "b.npz")[0]
     np.testing.assert_allclose(stated.forces, HARTREE, rtol=1e-6)
     given = read_structures(tmp_path / "a.npz", units=Units("Hartree", forces="Hartree/Angstrom"))[0]
@@ -278,7 +278,7 @@ def test_a_stress_of_another_place_is_refused_unless_it_is_named(tmp_path):
     assert read_structures(tmp_path / "b.traj")[0].stress is None
 
 
-ORDER = "xx yy zz xy xz yz"  # of the molybdenum of mlearn; its silicon has VASP's own
+ORDER = "xx yy zz xy xz yz"  # order in mlearn's molybdenum; its silicon has VASP's order
 SIX = '"1 2 3 6 5 4"'
 
 

@@ -1,4 +1,4 @@
-"""Motion capture: archives of trials, and ASF/AMC files whose joints are known by hand."""
+"""Motion capture: archives of trials, and ASF/AMC files with joints computed by hand."""
 
 from __future__ import annotations
 
@@ -83,19 +83,19 @@ def test_one_joint_turns_all_that_hangs_on_it(tmp_path):
     x = joints(tmp_path, frame(1, upper="0 0 90"), frame(2, root="0 0 5 90 0 0"), frame(3, upper="90 0 90"))
     same(x[0], [[0, 0, 0], [-2, 0, 0], [-3, 0, 0], [0, -3, 0]])  # y turns to -x
     same(x[1], [[0, 0, 5], [0, 0, 7], [0, 0, 8], [0, 0, 2]])  # y turns to z
-    same(x[2], [[0, 0, 0], [0, 0, 2], [0, 0, 3], [0, -3, 0]])  # x first: y to z, which the turn about z leaves
+    same(x[2], [[0, 0, 0], [0, 0, 2], [0, 0, 3], [0, -3, 0]])  # x turns y to z, which z keeps
 
 
 def test_angles_are_about_the_bones_own_axes(tmp_path):
     x = joints(tmp_path, frame(1, lower="90"), frame(2, upper="0 0 90", lower="90"))
-    same(x[0], [[0, 0, 0], [0, 2, 0], [0, 2, -1], [0, -3, 0]])  # its y axis is -x of the world: y turns to -z
-    same(x[1], [[0, 0, 0], [-2, 0, 0], [-2, 0, -1], [0, -3, 0]])  # and that axis has turned with the upper bone
+    same(x[0], [[0, 0, 0], [0, 2, 0], [0, 2, -1], [0, -3, 0]])  # its y axis is -x of the world, so y turns to -z
+    same(x[1], [[0, 0, 0], [-2, 0, 0], [-2, 0, -1], [0, -3, 0]])  # this axis rotates with the upper bone
 
 
 def test_order_of_letters_decides_what_turns_first(tmp_path):
     turned = ASF.replace("axis 0 0 0  XYZ\n    dof rx ry rz", "axis 0 0 0  ZYX\n    dof rx ry rz")
     x = joints(tmp_path, frame(1, upper="90 0 90"), asf=turned)
-    same(x[0], [[0, 0, 0], [-2, 0, 0], [-3, 0, 0], [0, -3, 0]])  # z first: y to -x, which the turn about x leaves
+    same(x[0], [[0, 0, 0], [-2, 0, 0], [-3, 0, 0], [0, -3, 0]])  # z turns y to -x, which x keeps
 
 
 def test_radians(tmp_path):
@@ -140,7 +140,7 @@ def test_broken_motions(tmp_path, text, said):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Eight trials of the arm, swinging as it walks."""
+    """Write eight trials of an arm that swings during walking."""
     (tmp_path / "arm.asf").write_text(ASF)
     for trial in range(8):
         lines = (
@@ -241,7 +241,7 @@ def test_the_archive_of_a_runner(data_dir):
     assert set(map(tuple, one)) == bones | {(j, i) for i, j in bones}
     i, j = np.asarray(one).T
     lengths = [np.linalg.norm(xyz[i] - xyz[j], axis=1) for xyz in (sample.positions, sample.target_positions)]
-    np.testing.assert_allclose(*lengths, rtol=1e-4)  # bones are rigid, in a file of single precision
+    np.testing.assert_allclose(*lengths, rtol=1e-4)  # bones are rigid, to single precision
 
 
 def test_archives_with_other_horizons(data_dir):
@@ -249,7 +249,7 @@ def test_archives_with_other_horizons(data_dir):
     assert read_motion(path, part="train", horizon=10)[0].horizon == 10.0
     assert (
         read_motion(path, part="train", horizon=36)[0].target_velocities is None
-    )  # the frame after the last is not there
+    )  # the last frame has no successor
     with pytest.raises(DatasetError, match=r"trial X\d\d: the pair that starts at frame 8\d .*closer than the horizon"):
         read_motion(path, part="train", horizon=60)
     sparse = read_motion(path, part="train", neighbors=3, limit=1)[0]

@@ -1,4 +1,4 @@
-"""Files of motion with every array damaged in every way: one clear error, or a reading that makes sense."""
+"""Files of motion in which every array is damaged in every way give one clear error or a sensible result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECIPE = {
 
 
 def _walk(n_frames: int, n: int, seed: int) -> np.ndarray:
-    """Bodies on a zigzag, which shake a little."""
+    """Write bodies on a zigzag line with small vibrations."""
     along = np.stack([1.2 * np.arange(n), 0.5 * (np.arange(n) % 2), np.zeros(n)], axis=1)
     return along + np.cumsum(0.01 * np.random.default_rng(seed).standard_normal((n_frames, n, 3)), axis=0)
 
@@ -78,7 +78,7 @@ REFUSED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "text": lambda values: np.full(values.shape, "one"),
     "bytes": lambda values: np.full(values.shape, b"\xff1"),
 }
-"""No array that is read can be like this."""
+"""Damage that is invalid for every array."""
 
 STRANGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "flat": lambda values: values.reshape(-1),
@@ -96,18 +96,18 @@ STRANGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "unsigned": lambda values: np.full(values.shape, 2**64 - 1, dtype=np.uint64),
     "halves": lambda values: values.astype(np.float16) if values.dtype.kind in "iuf" else values,
 }
-"""Here it depends on the array."""
+"""Damage that is invalid for some arrays."""
 
 
 def can_be(key: str, damage: str) -> bool:
-    """Whether it is no damage to this array: another unit, or a trial without pairs."""
+    """Whether a change is valid for this array, such as another unit or a trial without pairs."""
     return (key == "r_unit" and damage in ("text", "bytes")) or (
         key.startswith("split_") and damage.startswith("empty")
     )
 
 
 def attempt(path: Path, **how: object) -> str | None:
-    """What `read_motion` says against a file; None where it can be read."""
+    """Return the error of `read_motion` for a file; None if it can be read."""
     found = []
     for part, neighbors in (("train", None), ("test", None), (None, 1)):
         try:
@@ -235,7 +235,7 @@ def _write_npy(path: Path) -> None:
 
 
 def _write_torn(path: Path) -> None:
-    """An archive whose table of contents is whole, and whose first array is not."""
+    """Write an archive with an intact table of contents and a damaged first array."""
     np.savez_compressed(path, **nbody())
     whole = bytearray(path.read_bytes())
     whole[200:400] = bytes(200)
@@ -243,7 +243,7 @@ def _write_torn(path: Path) -> None:
 
 
 def _write_huge(path: Path, n: int) -> None:
-    """An archive with an array of `n` rows, as its header says."""
+    """Write an archive with an array whose header declares `n` rows."""
     arrays = nbody()
     with zipfile.ZipFile(path, "w") as archive:
         for key, value in arrays.items():
@@ -317,7 +317,7 @@ ASF = """:version 1.10
 
 
 def _damages(text: str) -> list[str]:
-    """The text with one line damaged, in many ways."""
+    """Yield the text with one line damaged in different ways."""
     lines, found = text.splitlines(), []
     for place, line in enumerate(lines):
         words = line.split()

@@ -1,4 +1,4 @@
-"""Molecules in MD17's layouts as pairs of frames, and what such files can have wrong."""
+"""Molecules in the layouts of MD17 as pairs of frames, and faults of such files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEAVY = ETHANOL.numbers > 1
 
 
 def moving(n_frames: int = 400) -> np.ndarray:
-    """Ethanol on smooth paths: every atom on a little ellipse of its own."""
+    """Return ethanol on smooth paths, with each atom on a small ellipse."""
     rng = np.random.default_rng(3)
     time = np.arange(n_frames)[:, None, None]
     size, pace = 0.1 * rng.standard_normal((2, 9, 3)), rng.uniform(0.01, 0.05, (9, 1))
@@ -37,7 +37,7 @@ def file(tmp_path):
 def test_pairs_follow_the_protocol(file):
     x = moving()
     parts = {part: read_motion(file, part=part, horizon=50) for part in ("train", "valid", "test")}
-    span = 400 - 51 - 20  # first frames from 20 on whose end, and the frame after it, are in the file
+    span = 400 - 51 - 20  # number of first frames from 20 on with both the end and the frame after it in the file
     assert [len(samples) for samples in parts.values()] == [int(0.1 * span), int(0.05 * span), int(0.05 * span)]
     starts = set()
     for samples in parts.values():
@@ -61,7 +61,7 @@ def test_heavy_atoms_and_hops(file):
     sample = read_motion(file, part="train", horizon=5)[0]
     assert sample.kinds.tolist() == ETHANOL.numbers[HEAVY].tolist()
     assert sample.scalars.shape == (3, 0)
-    kinds = {"CC": 1.0, "CO": 1.0}  # C-C-O: the methyl carbon is two bonds from the oxygen
+    kinds = {"CC": 1.0, "CO": 1.0}  # C-C-O, with the methyl carbon two bonds from the oxygen
     flags = {}
     for (i, j), flag in zip(sample.edges.T.tolist(), sample.edge_scalars[:, 0], strict=True):
         flags[i, j] = flag

@@ -1,4 +1,4 @@
-"""The N-body simulator against physics and a plain loop; its files; pairs of frames."""
+"""The N-body simulator, compared with physics and a simple loop; its files; pairs of frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = {"train": 4, "valid": 3, "test": 3, "dtype": "float64", "frames": (0, 2,
 
 
 def apart(n: int, n_trajectories: int = 3, seed: int = 7) -> NBodyStart:
-    """Bodies on a cube's grid, shaken, so that no force comes near the clip."""
+    """Return bodies on a rattled cubic grid, so that no force is close to the limit."""
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 3), axis=-1).reshape(-1, 3)[:n] * 2.0
     shape = (n_trajectories, n, 3)
@@ -148,7 +148,7 @@ def test_only_the_test_part_of_hegnn_is_turned_and_rigidly():
             np.testing.assert_array_equal(found, plain)
             continue
         assert np.abs(found - plain).max(axis=(1, 2, 3)).min() > 0.1
-        for row in range(size):  # one proper rotation for all frames, and for velocities as well
+        for row in range(size):  # one proper rotation for all frames, applied to velocities as well
             turn = np.linalg.lstsq(plain[row, 0], found[row, 0], rcond=None)[0]
             np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-10)
             assert np.linalg.det(turn) == pytest.approx(1.0)

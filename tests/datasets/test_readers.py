@@ -17,7 +17,7 @@ from mlff_calc.datasets.ase_files import read_frame
 from mlff_calc.dynamics.structures import read_structure
 from mlff_calc.errors import DatasetError
 
-KCAL = 4184.0 / 96485.33212  # CODATA 2018; ASE has the values of 2014, which differ by 1e-8
+KCAL = 4184.0 / 96485.33212  # CODATA 2018; ASE's values of 2014 differ by 1e-8
 
 
 def labelled(atoms: Atoms, seed: int, **results) -> Atoms:
@@ -108,7 +108,7 @@ def test_stress_as_vasp_prints_it(tmp_path):
     atoms.info["in_kB"] = 1602.176634 * np.array([0.1, 0.2, 0.3, 0.06, 0.04, 0.05])
     write(tmp_path / "a.extxyz", atoms)
     expected = -np.array([[0.1, 0.06, 0.05], [0.06, 0.2, 0.04], [0.05, 0.04, 0.3]])
-    for units in (None, Units("Hartree", "Bohr")):  # kbar whatever the units of the other labels
+    for units in (None, Units("Hartree", "Bohr")):  # kbar for any units of other labels
         found = read_structures(tmp_path / "a.extxyz", keys=LabelKeys(vasp_stress="in_kB"), units=units)[0]
         np.testing.assert_allclose(found.stress, expected, rtol=1e-7)
     with pytest.raises(DatasetError, match=r"both a stress \('stress'\) and a vasp_stress \('in_kB'\)"):

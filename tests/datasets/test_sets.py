@@ -101,7 +101,7 @@ def test_reference_energies():
     one = [sample(molecule("H2O"), energy=-100.0), sample(molecule("H2O"), energy=-102.0), sample(molecule("CH4"))]
     fitted = fit_reference_energies(one, [1, 8])
     assert 2 * fitted[1] + fitted[8] == pytest.approx(-101.0)
-    assert fitted[1] == pytest.approx(2 * fitted[8])  # the smallest norm
+    assert fitted[1] == pytest.approx(2 * fitted[8])  # the solution with the smallest norm
     with pytest.raises(DatasetError, match="holds C, which is not among H O"):
         fit_reference_energies(samples, [1, 8])
     with pytest.raises(DatasetError, match="no frame has an energy"):

@@ -1,4 +1,4 @@
-"""Patterns for files, names that tell them apart, and frames that are named twice."""
+"""Patterns of files, names that distinguish them, and frames that are selected twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = ("b.extxyz", "a.extxyz", "a10.extxyz", ".hidden.extxyz", "note.txt", "x/
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder whose own name looks like a pattern."""
+    """Folder whose name looks like a pattern."""
     root = tmp_path / "run[1]*"
     for name in FILES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Frames in HDF5 and LMDB: written from any file, read one by one."""
+"""Frames in HDF5 and LMDB, written from any file and read one by one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENDINGS = [".h5", ".aselmdb"]
 
 
 def write_input(path: Path) -> None:
-    """Frames of several sizes, of which some lack labels, with a weight, a config type and a stress in another order."""
+    """Write frames of several sizes, some without labels, with a weight, a config type and another order of stress."""
     random = np.random.default_rng(0)
     with path.open("w") as stream:
         for number in range(9):
@@ -184,7 +184,7 @@ def test_damaged_files_name_file_and_frame(source: Path) -> None:
 def test_what_a_whole_file_warns_of_is_said_while_it_is_streamed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Forces come with the second frame; the third has another energy in its info than its calculator gave."""
+    """Only the second frame has forces, and the third has different energies in its info and from its calculator."""
     frames = []
     for number in range(3):
         atoms = bulk("Cu", cubic=True)

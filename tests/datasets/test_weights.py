@@ -1,4 +1,4 @@
-"""Weights of frames: products of what the recipe says of their type and what they state themselves."""
+"""Weights of frames: products of the weight of their type in the recipe and their own weight."""
 
 from __future__ import annotations
 

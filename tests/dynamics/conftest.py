@@ -1,4 +1,4 @@
-"""Cheap calculators and structures with known physics."""
+"""Fast calculators, and structures with known physics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ase.io import read
 
 
 class Einstein(Calculator):
-    """Every atom on a spring of its own to where it stood: E = k/2 |r - r0|^2, of no history."""
+    """Einstein crystal: each atom is tied to its first position by a spring, E = k/2 |r - r0|^2."""
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012
     history_free = True
@@ -30,7 +30,7 @@ class Einstein(Calculator):
 
 
 class Bonded(Calculator):
-    """Springs between all pairs, at rest at their first lengths: conserves momentum and angular momentum."""
+    """Springs between all pairs, at rest at their first lengths, which conserve momentum and angular momentum."""
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012
     history_free = True
@@ -60,24 +60,24 @@ def _copper(repeat: int = 2) -> Atoms:
 
 @pytest.fixture
 def copper():
-    """Makes rattled copper on EMT, 4 * repeat^3 atoms."""
+    """Function that makes rattled copper with EMT and 4 * repeat^3 atoms."""
     return _copper
 
 
 @pytest.fixture
 def einstein():
-    """The Einstein crystal's calculator."""
+    """Class of the Einstein crystal."""
     return Einstein
 
 
 @pytest.fixture
 def bonded():
-    """The calculator of springs between all atoms."""
+    """Class of the springs between all atoms."""
     return Bonded
 
 
 def _same_run(one: Path, other: Path) -> None:
-    """Two folders hold the same run, to the last bit, but for the clock."""
+    """Assert that two folders hold the same run bit by bit, apart from times of the clock."""
     frames, others = read(one / "trajectory.traj", ":"), read(other / "trajectory.traj", ":")
     assert [atoms.info["step"] for atoms in frames] == [atoms.info["step"] for atoms in others]
     for atoms, twin in zip(frames, others, strict=True):
@@ -90,5 +90,5 @@ def _same_run(one: Path, other: Path) -> None:
 
 @pytest.fixture
 def same_run():
-    """Asserts that two folders hold the same run."""
+    """Function that asserts that two folders hold the same run."""
     return _same_run

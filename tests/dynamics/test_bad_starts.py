@@ -1,4 +1,4 @@
-"""Structures that dynamics cannot start from end in one error, before anything is written."""
+"""Structures that are no valid start of dynamics raise one error before anything is written."""
 
 from __future__ import annotations
 

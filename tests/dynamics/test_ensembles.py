@@ -38,7 +38,7 @@ def kinetic_temperatures(atoms, options, steps, every=1):
 
 @pytest.mark.parametrize("ensemble", THERMOSTATS)
 def test_thermostats_keep_the_temperature_of_a_molecule(bonded, ensemble):
-    """Counting 3N degrees of freedom where 21 move would show as 29 %, far outside the errors."""
+    """Counting 3N degrees of freedom instead of 21 would be an error of 29 %, far above the statistical error."""
     atoms = molecule("CH3CH2OH")
     atoms.calc = bonded(atoms, stiffness=0.3)
     options = EnsembleOptions(
@@ -83,7 +83,7 @@ def test_conserved_energy_is_conserved(copper, ensemble):
 
 
 def langevin_energies(atoms, timestep_fs, friction_per_ps, steps):
-    """Conserved and total energy of a Langevin run, eV."""
+    """Return conserved and total energy of a Langevin run, eV."""
     options = EnsembleOptions(
         ensemble="langevin", temperature_K=300.0, timestep_fs=timestep_fs, friction_per_ps=friction_per_ps
     )
@@ -97,7 +97,7 @@ def langevin_energies(atoms, timestep_fs, friction_per_ps, steps):
 
 
 def test_langevin_without_friction_gives_no_heat(bonded):
-    """What then changes the energy is the error of velocity Verlet; what such a friction gives is below 1e-10 eV."""
+    """The energy changes only by the error of velocity Verlet; the heat with such a friction is below 1e-10 eV."""
     atoms = molecule("CH3CH2OH")
     atoms.calc = bonded(atoms)
     conserved, total = langevin_energies(atoms, 1.0, 1e-20, 300)
@@ -107,7 +107,7 @@ def test_langevin_without_friction_gives_no_heat(bonded):
 
 @pytest.mark.parametrize("friction", [5.0, 500.0])
 def test_on_harmonic_springs_heat_is_counted_exactly(einstein, friction):
-    """There the work of the forces is known in closed form, so that only velocity Verlet's dt^2/8 f^2/m is left."""
+    """With springs the work of the forces is known in closed form; only the term dt^2/8 f^2/m of velocity Verlet remains."""
     atoms = bulk("Cu", cubic=True)
     atoms.calc = einstein(atoms.positions)
     conserved, total = langevin_energies(atoms, 2.0, friction, 200)
@@ -120,7 +120,7 @@ def test_on_harmonic_springs_heat_is_counted_exactly(einstein, friction):
 
 @pytest.mark.parametrize("friction", [5.0, 50.0])
 def test_what_langevin_conserves_is_flat(bonded, friction):
-    """Leaving out the noise, the friction or the work of a force would leave some of the exchanged energy in it."""
+    """If noise, friction or the work of a force were left out, exchanged energy would remain in the conserved quantity."""
     spreads = []
     for timestep in (1.0, 0.5, 0.25):
         atoms = molecule("CH3CH2OH")
@@ -128,7 +128,7 @@ def test_what_langevin_conserves_is_flat(bonded, friction):
         conserved, total = langevin_energies(atoms, timestep, friction, int(1000 / timestep))
         assert np.ptp(total) > 20 * np.ptp(conserved)
         spreads.append(np.std(conserved))
-    assert spreads[0] > 6 * spreads[2]  # second order is 16, and every run has noise of its own
+    assert spreads[0] > 6 * spreads[2]  # second order gives 16, and the noise of the runs differs
     drift = energy_drift(0.00025 * np.arange(4000), conserved, 9)
     assert abs(drift.slope) < 0.2  # meV/atom/ps
 
@@ -152,7 +152,7 @@ def test_counting_heat_changes_no_bit_of_langevin(copper):
         np.testing.assert_array_equal(ours.get_momenta(), plain.get_momenta())
         totals.append(ours.get_potential_energy() + ours.get_kinetic_energy())
         conserved.append(conserved_energy(dynamics, "langevin", totals[-1]))
-    assert np.ptp(totals) > 20 * np.ptp(conserved)  # with fixed atoms as well
+    assert np.ptp(totals) > 20 * np.ptp(conserved)  # also with fixed atoms
 
 
 @pytest.mark.parametrize("ensemble", ["npt-iso", "npt"])
@@ -171,7 +171,7 @@ def test_npt_conserves_its_energy_and_reaches_the_pressure(ensemble):
         total = atoms.get_potential_energy() + atoms.get_kinetic_energy()
         energies.append(conserved_energy(dynamics, ensemble, total))
     assert abs(pressures[0] - target) > 1.0  # the crystal starts at another pressure
-    # In 1 ps the volume swings a few times only, too few for a statistical error: 0.3 GPa is a third of that way.
+    # In 1 ps the volume oscillates a few times only, too few for a statistical error; 0.3 GPa is a third of that change.
     assert np.mean(pressures[160:]) == pytest.approx(target, abs=0.3)
     assert np.ptp(energies) / len(atoms) < 1e-3
     off_diagonal = np.abs(atoms.cell[:] - np.diag(np.diag(atoms.cell[:]))).max()

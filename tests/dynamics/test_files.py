@@ -1,4 +1,4 @@
-"""Files that stay whole: atomic replacement, appending and cutting back, full disks."""
+"""Files that stay complete: atomic replacement, appending and truncation, full disks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_frames_keep_every_bit(tmp_path):
     file = TrajectoryFile(tmp_path / "t.traj")
     for step, atoms, results in frames(3):
         file.append(atoms, results, step=step)
-        found = read(tmp_path / "t.traj", ":")  # readable while it is open
+        found = read(tmp_path / "t.traj", ":")  # readable while it is written
         assert len(found) == step + 1
         np.testing.assert_array_equal(found[-1].positions, atoms.positions)
         np.testing.assert_array_equal(found[-1].get_momenta(), atoms.get_momenta())
@@ -46,7 +46,7 @@ def test_frames_keep_every_bit(tmp_path):
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 41, 42, 43, 60])
 def test_cutting_back_at_any_frame_then_going_on(tmp_path, kept):
-    """The table of offsets moves at frames 2 and 43, so marks before and after it must work."""
+    """The table of offsets moves at frames 2 and 43, so marks before and after these must work."""
     path = tmp_path / "t.traj"
     file, marks = TrajectoryFile(path), [EMPTY]
     everything = list(frames(60))
@@ -107,7 +107,7 @@ def test_a_record_that_does_not_fit_is_cut_off_again(tmp_path):
 
 @pytest.mark.parametrize("limit", [3000, 9000, 20000])
 def test_a_run_on_a_full_disk_gives_one_message_and_goes_on_later(tmp_path, limit):
-    """Files may not grow beyond `limit` bytes: what is there afterwards is whole, and the run can go on."""
+    """Files cannot grow beyond `limit` bytes. They must be complete afterwards, and the run resumable."""
     script = textwrap.dedent(
         f"""
         import resource, sys
@@ -137,7 +137,7 @@ def test_a_run_on_a_full_disk_gives_one_message_and_goes_on_later(tmp_path, limi
     assert "File too large" in first.stdout or "written" in first.stdout
     assert not first.stderr
     if not (tmp_path / "run/state.json").exists():
-        assert limit == 3000  # not even the first state fitted: no run is there
+        assert limit == 3000  # the limit is below the first state, so there is no run
         return
     steps = [atoms.info["step"] for atoms in read(tmp_path / "run/trajectory.traj", ":")]
     assert steps == list(range(len(steps)))

@@ -1,4 +1,4 @@
-"""Runs that were started before weights had their present format know their potential."""
+"""Runs started with an older format of weights recognize their potential."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OLD = Path(__file__).parents[1] / "networks" / "old" / "v2_potential"
 
 
 def test_an_older_checksum_of_the_same_weights_is_known() -> None:
-    """Of the file of format 2 that a run may have begun with as one of format 1; its domain was not in that."""
+    """Return the checksum that a run with a file of format 1, which has no domain, recorded."""
     now, before = fingerprints(OLD)
     assert now != before
     name = str(OLD)

@@ -1,4 +1,4 @@
-"""kill -9 at random moments."""
+"""Runs are killed by SIGKILL at random moments."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_run_that_is_killed_again_and_again_is_the_run_that_was_not(tmp_path, 
         kills += 1
         trajectory = killed / "trajectory.traj"
         if trajectory.exists() and trajectory.stat().st_size:
-            steps = [atoms.info["step"] for atoms in read(trajectory, ":")]  # readable right after the kill
+            steps = [atoms.info["step"] for atoms in read(trajectory, ":")]  # readable immediately after the kill
             assert steps == list(range(0, 2 * len(steps), 2))
     assert kills >= 3
     same_run(whole, killed)

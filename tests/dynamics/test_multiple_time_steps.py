@@ -28,7 +28,7 @@ EVERY = {"log_interval": 1, "traj_interval": 2}
 
 @pytest.fixture(scope="module")
 def potential() -> Potential:
-    """Random weights, contractive; f moves the state by much more than a tolerance."""
+    """Potential with random weights and a contractive map f, which changes the state by much more than a tolerance."""
     backbone = {"name": "deq", "tolerance": 1e-6, "feedback": 0.1, **SIZES}
     config = {"backbone": backbone, "elements": ["H", "C", "O"], "scale": 0.5}
     return build_potential(config, seed=1).eval().to_precision("float64")
@@ -36,7 +36,7 @@ def potential() -> Potential:
 
 @pytest.fixture
 def ethanol(bonded):
-    """Makes moving ethanol on springs."""
+    """Return moving ethanol on springs."""
 
     def make() -> Atoms:
         atoms = molecule("CH3CH2OH")
@@ -49,7 +49,7 @@ def ethanol(bonded):
 
 @pytest.fixture
 def cheap(bonded):
-    """Springs that are a tenth too soft."""
+    """Return springs that are too soft by a tenth."""
     return bonded(molecule("CH3CH2OH"), 4.5)
 
 
@@ -167,10 +167,10 @@ def test_atoms_moved_between_steps_get_their_own_forces(ethanol, cheap):
 
 
 def test_a_truncated_potential_keeps_the_converged_energy(potential):
-    """Errors are of second order, and with outer steps as long as its steps no larger than those of velocity Verlet."""
+    """Errors are of second order, and no larger than those of velocity Verlet with steps as long as the outer ones."""
 
     def error(inner_fs: float, interval: int) -> float:
-        """Root mean square, over 24 fs, of the accurate energy's distance from its first value."""
+        """Return the root mean square deviation of the accurate energy from its first value, over 24 fs."""
         atoms = molecule("CH3OH")
         atoms.calc = MLFFCalculator(potential, device="cpu", precision="float64", reuse="none")
         set_maxwell_velocities(atoms, 300.0, seed=1, conserves_momentum=True)
@@ -180,7 +180,7 @@ def test_a_truncated_potential_keeps_the_converged_energy(potential):
         cheap = truncated_calculator(atoms.calc, 1)
         dynamics = MultipleTimeSteps(atoms, inner_fs * FS, cheap=cheap, interval=interval)
         found = energies(dynamics, round(24.0 / inner_fs / interval)) - first
-        assert np.abs(dynamics.forces[0] - dynamics.forces[1]).max() > 1e-3  # or nothing is corrected
+        assert np.abs(dynamics.forces[0] - dynamics.forces[1]).max() > 1e-3  # so the correction matters
         return _root_mean_square(found)
 
     long, short = error(0.5, 2), error(0.25, 2)
@@ -216,7 +216,7 @@ def test_runs_saved_before_there_were_multiple_time_steps_go_on(copper, tmp_path
     content = json.loads((tmp_path / "run/state.json").read_text())
     for name in ("respa", "respa_evaluations"):
         del content["options"][name]
-    del content["sha256"]  # nor was there one
+    del content["sha256"]  # older states have no checksum
     (tmp_path / "run/state.json").write_text(json.dumps(content))
     assert MDRun.resume(tmp_path / "run", EMT(), steps=4, respa=1).run().step == 4
 

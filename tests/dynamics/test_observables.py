@@ -27,10 +27,10 @@ def test_rdf_of_an_ideal_gas_is_one():
     rng = np.random.default_rng(0)
     cell = np.array([[9.0, 0, 0], [2.0, 8.0, 0], [0, 1.0, 7.0]])
     frames = [Atoms("Ar60", scaled_positions=rng.random((60, 3)), cell=cell, pbc=True) for _ in range(40)]
-    r, g = radial_distribution(frames, 8.0, 8)  # cutoff beyond the cell: images count
+    r, g = radial_distribution(frames, 8.0, 8)  # the cutoff exceeds the cell, so images count
     assert r[0] == pytest.approx(0.5)
     pairs = 40 * 60 * 59 / 2 * (4 / 3 * np.pi * np.diff(np.linspace(0, 8, 9) ** 3)) / np.linalg.det(cell)
-    # An atom's own images are at fixed distances and come on top: 60 of 60 * 59 pairs, and only beyond 7 Angstrom.
+    # Pairs of an atom with its own images are counted in addition: 60 to 60 * 59 pairs, and only beyond 7 Angstrom.
     np.testing.assert_array_less(np.abs(g[:6] - 1.0), 5 / np.sqrt(pairs[:6]))
 
 

@@ -1,4 +1,4 @@
-"""Report, picture, summary, and the table on the terminal."""
+"""Report, plot, summary, and the table on the terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def folder(tmp_path, bonded):
 
 
 class Page(HTMLParser):
-    """Collects cells and everything that would be loaded from elsewhere."""
+    """Parser that collects cells of tables, and links to other files."""
 
     def __init__(self):
         super().__init__()
@@ -79,7 +79,7 @@ def test_counts_of_fixed_points_and_options_stand_where_they_act(folder):
         text = write_report(folder, timing=timing).read_text(encoding="utf-8")
         assert ("<th>cold</th>" in text) == ("<th>residual</th>" in text) == present
         assert "<th>outside the training data, last part of the run</th><td>1 of 3 checks</td>" in text
-    assert "<th>taut_fs</th>" in text  # of the ensemble bussi
+    assert "<th>taut_fs</th>" in text  # an option of the ensemble bussi
     for idle in ("pressure_GPa", "taup_fs", "friction_per_ps", "respa"):
         assert f"<th>{idle}</th>" not in text
     assert "volume" not in text
@@ -123,7 +123,7 @@ def test_lines_where_there_is_no_terminal():
     lines = show(terminal=False).splitlines()
     assert "\x1b" not in "".join(lines)
     assert lines[0] == "ethanol"
-    assert [line.split()[0] for line in lines[1:]] == ["step", "0", "100"]  # the first row at once, the last at the end
+    assert [line.split()[0] for line in lines[1:]] == ["step", "0", "100"]  # the first row at once, and the last at the end
     assert lines[-1].split()[1:] == ["0.050", "300.0", "-1.5000", "0.5000", "-1.0000", "-", "4.20"]
 
 

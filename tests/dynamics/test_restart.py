@@ -1,4 +1,4 @@
-"""A run that stops and goes on is the run that never stopped."""
+"""A run that is stopped and resumed equals an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_restart_changes_no_bit(copper, tmp_path, same_run, ensemble):
 
 @pytest.mark.parametrize("ensemble", ["langevin", "bussi"])
 def test_a_restart_off_the_grid_with_a_calculator_without_history(bonded, tmp_path, same_run, ensemble):
-    """97 is on no interval at all: the state saved at the end of a part is used as it is."""
+    """97 is no multiple of an interval, so the state saved at the end of a part is used."""
     atoms = molecule("CH3CH2OH")
     atoms.calc = bonded(atoms)
     MDRun.start(atoms, tmp_path / "whole", options(ensemble), RunOptions(steps=200, **EVERY)).run()
@@ -51,7 +51,7 @@ def test_a_restart_off_the_grid_with_a_calculator_without_history(bonded, tmp_pa
 
 @pytest.mark.parametrize("ensemble", ["nose-hoover", "bussi", "langevin"])
 def test_a_molecule_that_starts_on_a_line_and_bends(bonded, tmp_path, same_run, ensemble):
-    """Degrees of freedom are those of the start of the run, whatever the geometry it is resumed at."""
+    """Degrees of freedom are those of the start of the run, whatever its geometry is when it is resumed."""
     atoms = molecule("CO2")
     atoms.calc = bonded(atoms)
     MDRun.start(atoms, tmp_path / "whole", options(ensemble), RunOptions(steps=240, **EVERY)).run()
@@ -62,7 +62,7 @@ def test_a_molecule_that_starts_on_a_line_and_bends(bonded, tmp_path, same_run, 
 
 @pytest.mark.parametrize("ensemble", ["nose-hoover", "bussi", "nve"])
 def test_the_saved_degrees_of_freedom_are_used(bonded, tmp_path, ensemble):
-    """A state of a version that counted otherwise goes on with the number its run was started with."""
+    """A run of a version that counted differently continues with the number from its start."""
     atoms = molecule("CO2")
     atoms.calc = bonded(atoms)
     folder = tmp_path / "run"
@@ -107,7 +107,7 @@ def test_langevin_states_saved_before_heat_was_counted_go_on_without_it(copper, 
 
 
 def test_a_potential_resumed_off_the_grid_changes_no_bit(tmp_path, same_run):
-    """Parts of a run build their neighbour lists at other steps than the whole run does, and nobody can tell."""
+    """Parts of a run build neighbour lists at other steps than the whole run, without any effect on results."""
     backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
     potential = build_potential({"backbone": backbone, "elements": ["Si"], "scale": 0.02}, seed=1)
     builds = []
@@ -151,7 +151,7 @@ def test_a_calculator_with_a_state_of_its_own_gets_it_back(einstein, tmp_path):
 
 
 def test_what_was_written_after_the_last_state_is_written_again_and_not_twice(copper, tmp_path, same_run):
-    """As after a kill: an older state beside newer files."""
+    """An older state with newer files, as after a kill, leads to the same run."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     MDRun.start(copper(1), whole, options("langevin"), RunOptions(steps=60, **EVERY)).run()
     MDRun.start(copper(1), killed, options("langevin"), RunOptions(steps=30, **EVERY)).run()
@@ -200,7 +200,7 @@ def test_without_its_state_a_run_goes_on_from_the_synced_one(copper, tmp_path, s
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What the files of a run hold; of the lock only that it is there, since each look at the run notes its time in it."""
+    """Return the content of the files of a run, but only the existence of the lock, in which each access notes its time."""
     return {path.name: b"" if path.name == ".lock" else path.read_bytes() for path in folder.iterdir()}
 
 
@@ -267,7 +267,7 @@ def test_steps_are_counted_from_the_start_of_the_run(copper, tmp_path):
     folder = tmp_path / "run"
     assert MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=20, **EVERY)).run().step == 20
     before = (folder / "log.csv").read_bytes()
-    assert MDRun.resume(folder, EMT()).run().step == 20  # nothing is left to do
+    assert MDRun.resume(folder, EMT()).run().step == 20  # the run is complete
     assert (folder / "log.csv").read_bytes() == before
     assert MDRun.resume(folder, EMT(), steps=25).run().step == 25
     with pytest.raises(OptionError, match=r"steps = 10.*25"):
@@ -341,7 +341,7 @@ def test_the_structure_given_is_not_changed(copper, tmp_path):
 def test_velocities_of_the_structure_can_be_kept(copper, tmp_path):
     atoms = copper(1)
     momenta = np.random.default_rng(0).integers(-9, 9, (4, 3)) * 0.0625
-    momenta[3] = -momenta[:3].sum(axis=0)  # no net motion, and exactly so
+    momenta[3] = -momenta[:3].sum(axis=0)  # exactly no net momentum
     atoms.set_momenta(momenta)
     MDRun.start(atoms, tmp_path / "run", options("nve"), RunOptions(steps=1, velocities="keep", **EVERY)).run()
     np.testing.assert_array_equal(read(tmp_path / "run/trajectory.traj", 0).get_momenta(), momenta)

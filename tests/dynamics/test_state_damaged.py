@@ -1,4 +1,4 @@
-"""States whose entries are of another kind than a run writes end in one clear error."""
+"""States with entries of the wrong type raise one clear error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlff_calc.errors import OptionError, SimulationError
 
 
 def rewrite(state: Path, **changes: Any) -> None:
-    """Change entries, with a checksum that fits."""
+    """Change entries, and write a matching checksum."""
     content = json.loads(state.read_text()) | changes
     del content["sha256"]
     state.write_text(_sealed(json.dumps(content)))

@@ -1,4 +1,4 @@
-"""What stops a run, and what it leaves."""
+"""Conditions that stop a run, and the files that are left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVERY = {"log_interval": 2, "traj_interval": 4}
 
 @pytest.fixture
 def failing(einstein):
-    """Makes a calculator that runs `what(calculator)` once the given call is reached."""
+    """Return a calculator that calls `what(calculator)` at the given call."""
 
     def make(atoms, call, what):
         class Failing(einstein):
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, copper):
 
 
 def _break(calculator, what):
-    """What a calculator, or the integrator after it, may do to a run."""
+    """Faults of a calculator, or of the integrator after it."""
     if what == "energy":
         calculator.results["energy"] = np.nan
     elif what == "forces":
@@ -217,7 +217,7 @@ def _break(calculator, what):
 
 
 @pytest.mark.parametrize(
-    ("what", "keeps"),  # velocities that are not finite are made anew by langevin
+    ("what", "keeps"),  # langevin replaces velocities that are not finite
     [("velocities", "nve"), *((what, keeps) for what in ("energy", "forces", "positions", "cell", "raise")
                               for keeps in ("nve", "langevin"))],
 )  # fmt: skip

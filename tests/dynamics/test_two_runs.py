@@ -1,4 +1,4 @@
-"""Two runs in one folder, and folders that change under a run; races of two processes are in tests/races."""
+"""Two runs in one folder, and folders that change during a run; races of two processes are in tests/races."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_resume_notices_that_another_went_on(folder):
 
 def test_a_resume_notices_a_run_that_replaced_it(folder):
     late = MDRun.resume(folder, EMT(), steps=15)
-    start(folder, 10, overwrite=True).run()  # as many steps and bytes as before
+    start(folder, 10, overwrite=True).run()  # with as many steps and bytes as before
     before = (folder / "state.json").read_bytes()
     with pytest.raises(SimulationError, match="another run has written"):
         late.run()
@@ -81,7 +81,7 @@ def test_the_lock_says_who_holds_it(tmp_path):
 
 
 class _Meddler:
-    """Does something to the folder at one step."""
+    """Function that changes the folder at one step."""
 
     def __init__(self, act) -> None:
         self.act = act

@@ -34,7 +34,7 @@ def test_degrees_of_freedom(atoms, conserving, kicked):
 
 @pytest.mark.parametrize("ensemble", ["nve", "nose-hoover", "bussi"])
 def test_a_molecule_that_starts_on_a_line_moves_in_as_many_ways_as_when_it_has_bent(bonded, tmp_path, ensemble):
-    """CO2 bends in one plane, which its first velocities choose: 6 velocities less 2 of drift and 1 of rotation are 3."""
+    """CO2 bends in the plane of its first velocities: 6 velocities minus 2 for drift and 1 for rotation are 3."""
     atoms = molecule("CO2")
     atoms.calc = bonded(atoms)
     run = MDRun.start(atoms, tmp_path / "run", EnsembleOptions(ensemble=ensemble), RunOptions(steps=400))
@@ -78,7 +78,7 @@ def test_velocities_follow_the_seed_and_the_maxwell_distribution():
     for symbol in ("Na", "Cl"):
         chosen = atoms.symbols == symbol
         scaled = atoms.get_momenta()[chosen] / np.sqrt(atoms.get_masses()[chosen] * units.kB * 500.0)[:, None]
-        n = scaled.size  # standard errors of variance and of the fourth moment of n normal numbers
+        n = scaled.size  # for standard errors of variance and fourth moment of n normal numbers
         assert np.var(scaled) == pytest.approx(1.0, abs=4 * np.sqrt(2 / n))
         assert np.mean(scaled**4) == pytest.approx(3.0, abs=4 * np.sqrt(96 / n))
 
@@ -92,7 +92,7 @@ def test_zero_and_negative_temperature():
 
 
 def with_net_motion(atoms):
-    """Thermal velocities, and a drift and a rotation on top."""
+    """Return thermal velocities with an additional drift and rotation."""
     set_maxwell_velocities(atoms, 300.0, seed=2)
     thermal = atoms.get_momenta()
     arms = atoms.positions - atoms.get_center_of_mass()
@@ -141,7 +141,7 @@ def _internal(atoms):
     return FixInternals(bonds=[[atoms.get_distance(0, 1), [0, 1]]], epsilon=1e-10)
 
 
-# constraint; directions in which the momentum is conserved; whether the angular momentum is; what is left of 27
+# constraint; directions of conserved momentum; whether angular momentum is conserved; degrees of freedom left of 27
 CONSTRAINTS = {
     "bonds": (_bond, [True, True, True], True, 27 - 2 - 6),
     "internals": (_internal, [True, True, True], True, 27 - 1 - 6),
@@ -171,9 +171,9 @@ def test_momentum_with_constraints_stays_what_the_count_says(bonded, name):
     assert (left < 1e-10).tolist() == conserved
     assert (np.abs(atoms.get_angular_momentum()).max() < 1e-10) == turns_not
     kinetic = []
-    for _ in range(3):  # what is kept loses the same as what is drawn
+    for _ in range(3):  # kept velocities lose the same motions as drawn ones
         drift = [0.3, -0.2, 0.1] * atoms.get_masses()[:, None]
-        atoms.set_momenta(atoms.get_momenta() + drift, apply_constraint=False)  # as a file gives them
+        atoms.set_momenta(atoms.get_momenta() + drift, apply_constraint=False)  # like velocities from a file
         remove_net_motion(atoms)
         kinetic.append(atoms.get_kinetic_energy())
     if all(conserved):

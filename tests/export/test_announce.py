@@ -1,4 +1,4 @@
-"""What is compiled and how long it took last time is said before it begins, by architecture."""
+"""Messages before compilation name the object and the time of the last compilation of this architecture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def potential_of(seed, **options):
 
 @pytest.fixture
 def said(tmp_path, monkeypatch, caplog):
-    """What is said when a potential is compiled; the cache is a new folder."""
+    """Function that returns the messages of compiling a potential, with a new folder as the cache."""
     monkeypatch.setenv("MLFF_CACHE", str(tmp_path / "cache"))
 
     def compiling(potential, what="a step"):
@@ -42,7 +42,7 @@ def test_the_time_of_the_last_time_is_that_of_the_architecture(said, monkeypatch
     for file in times_dir().iterdir():
         file.write_text("97.4\n")
     known = "compiling a step of hegnn (last time it took 97 s here)"
-    assert said(potential_of(1, avg_num_neighbors=30.0))[0] == known  # other weights, other data
+    assert said(potential_of(1, avg_num_neighbors=30.0))[0] == known  # other weights and data
     for other, what in ((potential_of(0, channels=8), "a step"), (potential_of(0), "a training step")):
         assert "the first time here" in said(other, what)[0]
 

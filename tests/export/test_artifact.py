@@ -1,4 +1,4 @@
-"""Exported files give what the potential gives, and what does not belong in one is refused before anything is written."""
+"""Exported files give the results of the potential, and invalid exports are refused before anything is written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def potential_of(name: str, **options: object) -> Potential:
         **options,
     }
     potential = build_potential(config, seed=3).to_precision("float64").eval()
-    if potential.backbone.is_fixed_point:  # a new map need not be contractive
+    if potential.backbone.is_fixed_point:  # the map of a new network need not be contractive
         with torch.no_grad():
             potential.backbone.map.blocks[0].attention.project.weight.mul_(0.3)
     return potential
@@ -57,7 +57,7 @@ def structures() -> list[Atoms]:
 
 @pytest.fixture(scope="module")
 def exported_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """Gives the file of `potential_of(name)`, exported once for all tests that do not change it."""
+    """Function that returns the file of `potential_of(name)`, exported once for all tests, which must not change it."""
     folder = tmp_path_factory.mktemp("exported")
 
     def file(name: str, kind: str) -> Path:
@@ -135,7 +135,7 @@ def test_a_fixed_point_out_of_reach_is_an_error(tmp_path: Path) -> None:
     exported, graph = load_exported(tmp_path / "p.pt"), graph_from_atoms(structures()[0], potential.cutoff)
     with pytest.raises(ConvergenceError, match="look at this frame") as caught:
         exported(graph)
-    assert len(caught.value.residuals) == 3  # the policy stands in the file
+    assert len(caught.value.residuals) == 3  # the policy is part of the file
     exported.metadata.fixed_point.update(asdict(WarmStart()))
     with pytest.raises(ConvergenceError, match="look at this frame") as caught:
         exported(graph)
@@ -145,7 +145,7 @@ def test_a_fixed_point_out_of_reach_is_an_error(tmp_path: Path) -> None:
 def test_records_without_a_policy_of_warm_starts_have_its_default(
     tmp_path: Path, exported_file: Callable[[str, str], Path]
 ) -> None:
-    """Files of format version 2 have none; a value out of range or missing later is told as damage."""
+    """Files of format version 2 have no policy; in later versions invalid or missing values are errors."""
     file = exported_file("deq", "lammps")
     written, module = read_metadata(file), torch.jit.load(file)
     kept = {key: value for key, value in written.fixed_point.items() if key not in asdict(WarmStart())}

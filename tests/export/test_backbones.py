@@ -1,4 +1,4 @@
-"""`hegnn` and `cg_egnn` as files and compiled, for use and for training: what the eager potential gives."""
+"""Exported and compiled `hegnn` and `cg_egnn` agree with the eager potential, for evaluation and training."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def potential_of(name: str, precision: str = "float64", **options: object) -> Po
 
 
 def structures() -> list[Atoms]:
-    """Molecules, crystals, atoms alone and in pairs, one pair out of reach."""
+    """Return molecules, crystals, single atoms and pairs, including a pair beyond the cutoff."""
     crystal = bulk("Si", cubic=True) * (2, 1, 1)
     found = [molecule("CH3CH2OH"), crystal, bulk("Si"), molecule("CO"), molecule("CH4")]
     for atoms in found:
@@ -113,7 +113,7 @@ def test_compiled_equals_eager(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hegnn", "cg_egnn"])
 def test_a_compiled_calculator(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """float32, moving atoms, and the same calculator on another structure."""
+    """Results agree in float32 for moving atoms and for another structure with the same calculator."""
     monkeypatch.setenv("MLFF_CACHE", str(tmp_path))
     potential = potential_of(name, "float32").eval()
     eager, compiled = (MLFFCalculator(potential, compile=on, device="cpu") for on in (False, True))
@@ -133,7 +133,7 @@ def test_training_graph_has_outputs_and_gradients_of_eager(name: str) -> None:
     call = compile_for_training(potential, batch_of("H2O", "CH3CH2OH"))
     weights = [parameter for parameter in potential.parameters() if parameter.requires_grad]
     with torch.no_grad():
-        for weight in weights:  # weights are read anew at every call
+        for weight in weights:  # weights are read at every call
             weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1), dtype=weight.dtype)
     for names in (("H2O", "CH3CH2OH"), ("CH4", "CO", "CH3OH"), ("CO",)):
         batch = batch_of(*names)
@@ -146,7 +146,7 @@ def test_training_graph_has_outputs_and_gradients_of_eager(name: str) -> None:
 
 
 def copper(n: int) -> list[Atoms]:
-    """Rattled cells of two copper atoms with labels of EMT."""
+    """Write rattled cells of two copper atoms with labels from EMT."""
     generator = np.random.default_rng(1)
     frames = []
     for _ in range(n):
@@ -163,7 +163,7 @@ def copper(n: int) -> list[Atoms]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hegnn", "cg_egnn"])
 def test_compiled_training_is_eager_training(name: str, tmp_path: Path) -> None:
-    """`trainer.compile: true` in a recipe: the same weights, but for rounding, after some epochs in float64."""
+    """With `trainer.compile: true` the weights are equal up to rounding after some epochs in float64."""
     ase.io.write(tmp_path / "cu.extxyz", copper(16))
     found = []
     for compiled in (False, True):

@@ -1,4 +1,4 @@
-"""What the comparison with eager lets through, and what it refuses: rounding, however large, and nothing else."""
+"""The comparison with the eager potential accepts rounding of any size, and refuses other differences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Outputs = dict[str, Tensor]
 
 
 def potential_of(name: str, precision: str = "float32", steep: float = 1.0) -> Potential:
-    """A new potential; `steep` multiplies its energies but for repulsion and references, and the rounding of them."""
+    """Make a potential; `steep` multiplies its energies, except repulsion and references, and so their rounding."""
     config = {
         "backbone": {"name": name, "cutoff": 4.0, "l_max": 1, "channels": 8},
         "elements": ["H", "C", "O"],
@@ -39,10 +39,10 @@ def probe(potential: Potential, near: bool = False) -> Graph:
 
 
 def in_another_order(potential: Potential, graph: Graph) -> Outputs:
-    """The same outputs with other rounding: neighbours are summed backwards."""
+    """The same outputs with other rounding, since neighbours are summed in reverse order."""
     centre = graph["edge_index"][0]
     order = torch.argsort(centre.flip(0), stable=True)
-    order = centre.shape[0] - 1 - order  # centres ascend, neighbours of each descend
+    order = centre.shape[0] - 1 - order  # centres in ascending order, and the neighbours of each in descending order
     assert torch.equal(centre[order], centre)
     assert not torch.equal(graph["edge_index"][:, order], graph["edge_index"])
     edges = {"edge_index": graph["edge_index"][:, order], "edge_vec": graph["edge_vec"][order]}
@@ -86,7 +86,7 @@ def test_rounding_is_let_through_however_large() -> None:
     graph = probe(potential, near=True)
     expected, found = potential(graph), in_another_order(potential, graph)
     compare(expected, found, "float32", "rounding", in_double(potential, graph))
-    with pytest.raises(ExportError, match="differs from eager"):  # it is too large where nothing is measured
+    with pytest.raises(ExportError, match="differs from eager"):  # too large if the rounding is not measured
         compare(expected, found, "float32", "rounding")
 
 
@@ -117,7 +117,7 @@ def test_float64_has_no_rounding_to_speak_of() -> None:
 
 @pytest.mark.parametrize("kind", ["step", "rows"])
 def test_a_fixed_point_step_is_measured_in_its_place(kind: str) -> None:
-    """Every output of a step and of an engine's step has its reference in float64, close to what is in float32."""
+    """All outputs of a step, also of an engine, have a reference in float64 close to the result in float32."""
     potential = potential_of("deq")
     step = FixedPointStep(potential, StepSizes(n_forward=3, n_adjoint=2, window=2, kept=2)).eval()
     graph = probe(potential)

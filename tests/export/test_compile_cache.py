@@ -1,4 +1,4 @@
-"""Entries of the cache of compiled potentials that others may have put there are made anew; nothing in them runs."""
+"""Cached compiled potentials that may come from other users are replaced, and their code never runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small_potential() -> Potential:
 
 
 def library(folder: Path, marker: Path) -> Path:
-    """A library that makes a file when it is loaded."""
+    """Build a library that creates a file when it is loaded."""
     source, file = folder / "evil.cpp", folder / "evil.so"
     source.write_text(
         f'#include <cstdio>\n__attribute__((constructor)) void go() {{ std::fclose(std::fopen("{marker}", "w")); }}\n'
@@ -40,7 +40,7 @@ def library(folder: Path, marker: Path) -> Path:
 
 
 class MadeAnewError(Exception):
-    """In place of the minute that compiling takes."""
+    """Replace the compilation, which takes a minute."""
 
 
 @pytest.fixture
@@ -50,14 +50,14 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def entry(tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package whose library runs, under the name that the cache looks for."""
+    """Write a malicious package under the name used by the cache."""
     evil = library(tmp_path, marker)
     ctypes.CDLL(str(evil))
-    assert marker.is_file()  # the proof works: where it is loaded, it runs
+    assert marker.is_file()  # so loading the library would be noticed
     marker.unlink()
     (tmp_path / "cache").mkdir(mode=0o700)
     file = tmp_path / "cache" / f"{cache_key(small_potential(), torch.device('cpu'), torch.get_num_threads())}.pt2"
-    copy = shutil.copy(evil, tmp_path / "other.so")  # a library is loaded once under one name
+    copy = shutil.copy(evil, tmp_path / "other.so")  # a library is loaded only once per path
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("model/archive_format", "pt2")
         archive.write(copy, "model/data/aotinductor/model/model.wrapper.so")
@@ -128,7 +128,7 @@ def test_a_folder_of_another_user_is_refused(entry: Path, marker: Path) -> None:
 
 @pytest.mark.slow
 def test_flipped_bits_are_made_anew_and_never_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a real entry; what is made in its place is a copy of the sound one, so that the test does not compile each time."""
+    """Bits of a real entry are flipped. Its replacement is a copy of the intact entry, so that the test need not compile."""
     potential = small_potential()
     compiled = compile_potential(potential, cache_dir=tmp_path / "cache")
     graph = graph_from_atoms(molecule("H2O"), 4.0)

@@ -1,4 +1,4 @@
-"""Compiled potentials agree with eager ones at every size, come back from the cache, and refuse what they cannot do."""
+"""Compiled potentials agree with eager ones for all sizes, are loaded from the cache, and refuse unsupported requests."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_compiled_equals_eager(compiled: CompiledPotential, atoms: Atoms) -> Non
 
 @needs_compiler
 def test_several_threads(cache: Path) -> None:
-    """Sums of all threads into one number are compiled in another way than those of one thread."""
+    """Sums over all rows are compiled differently for several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -174,7 +174,7 @@ def test_wrong_gradients_are_refused() -> None:
 @needs_compiler
 @pytest.mark.slow
 def test_a_wrong_training_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what puts the derivatives of saved results back, forces are right and their gradients are not."""
+    """Without the derivatives of saved results, forces are correct but their gradients are wrong."""
     potential = small_potential(l_max=1).train()
     batch = collate([graph_from_atoms(molecule(name), potential.cutoff) for name in ("H2O", "CH4")])
     monkeypatch.setattr("mlff_calc.export.trace._attach", lambda traced: None)

@@ -1,4 +1,4 @@
-"""Fixed-point potentials compiled for training, and steps of them compiled for use: against eager."""
+"""Fixed-point potentials compiled for training, and their compiled steps, compared with eager ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def small_potential(**options: object) -> FixedPointPotential:
 
 
 def random_keys(potential: FixedPointPotential, graph: Graph, seed: int) -> Graph:
-    """The graph with a probe and factors of dropout."""
+    """Return the graph with a probe and dropout factors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = potential.backbone.random_state(graph)
@@ -61,7 +61,7 @@ def test_training_graph_has_outputs_and_gradients_of_eager(phantom_steps: int) -
     call = compile_for_training(potential, random_keys(potential, batch_of("H2O", "CH3CH2OH"), 1))
     weights = [parameter for parameter in potential.parameters() if parameter.requires_grad]
     with torch.no_grad():
-        for weight in weights:  # weights are read anew at every call
+        for weight in weights:  # weights are read at every call
             weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1), dtype=weight.dtype)
     for names, seed in ((("H2O", "CH3CH2OH"), 1), (("CH4", "CO", "CH3OH"), 2), (("CO",), 3)):
         batch = random_keys(potential, batch_of(*names), seed)

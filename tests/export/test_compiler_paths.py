@@ -1,4 +1,4 @@
-"""Folders that PyTorch's compiler cannot work in are refused before it starts."""
+"""Folders in which PyTorch's compiler cannot work are refused before it starts."""
 
 from __future__ import annotations
 

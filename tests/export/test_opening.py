@@ -1,4 +1,4 @@
-"""Which precision a calculation gets: the one asked for, that of exported files, or the default."""
+"""The precision of a calculation: the given one, that of exported files, or the default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlff_calc.potential import build_potential
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With one potential, exported in two precisions."""
+    """Folder with one potential exported in two precisions."""
     made = tmp_path_factory.mktemp("exported")
     backbone = {"name": "equiformer", "cutoff": 3.0, "l_max": 1, "channels": 4, "n_layers": 1}
     potential = build_potential({"backbone": backbone, "elements": ["H"]}, seed=2).eval()

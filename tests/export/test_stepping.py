@@ -1,4 +1,4 @@
-"""Exported steps of a fixed point, driven as an engine drives them: to the tolerance of the precision of the file."""
+"""Exported steps of a fixed point, driven as by an engine to the tolerance for the precision of the file."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mlff_calc.potential.fixed_point_step import FixedPointStep
 
 
 def small() -> Potential:
-    """A deep equilibrium with the tolerance that recipes have by default, in float32."""
+    """Make a deep equilibrium with the default tolerance of recipes, in float32."""
     sizes = {"cutoff": 4.0, "l_max": 1, "channels": 4, "heads": 2, "edge_channels": 8}
     return build_potential({"backbone": {"name": "deq", **sizes}, "elements": ["H", "C", "O"]}, seed=7)
 
 
 class Engine:
-    """What `pair_style mlff` does with a file: it begins cold, predicts each later step, and goes on until both residuals
-    are within the tolerance that the file says."""
+    """Drive a file like `pair_style mlff`: start cold, predict later steps, and continue until both residuals are within the
+    tolerance in the file."""
 
     def __init__(self, exported: ExportedPotential) -> None:
         self.exported, self.calls = exported, 0
@@ -53,7 +53,7 @@ class Engine:
 
 
 def follow(potential: Potential, atoms: Atoms, file: Path) -> None:
-    """Steps of a trajectory and a displacement to and fro, of the file in float64 and of cold solves."""
+    """Return results for a trajectory and a displacement in both directions, by the file in float64 and by cold solves."""
     export_potential(potential, file, to="lammps", precision="float64", stepping=stepping_of("auto", potential))
     exported = load_exported(file)
     assert exported.metadata.fixed_point["tolerance"] == exported.metadata.fixed_point["cold_tolerance"] == 1e-8
@@ -65,7 +65,7 @@ def follow(potential: Potential, atoms: Atoms, file: Path) -> None:
         scale = np.abs(right).max()
         assert scale > 1e-4
         np.testing.assert_allclose(engine.forces(atoms), right, rtol=0.0, atol=2e-7 * scale)
-    assert engine.calls > 6  # the steps were not all within the tolerance at once
+    assert engine.calls > 6  # some steps needed more than one call
 
 
 def test_warm_steps_in_float64_are_cold_solves_in_float64(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_of_the_potentials_that_ship_too(name: str, tmp_path: Path) -> None:
 def test_a_file_says_the_tolerances_of_its_precision(
     option: str | Reuse, precision: str, expected: tuple[float, float], given: str
 ) -> None:
-    """Whatever the precision of the potential that it is made from."""
+    """Tolerances depend on the precision of the file, not on that of the original potential."""
     potential = small().to_precision(given)
     stepping = stepping_of(option, potential)
     assert isinstance(stepping, Stepping)

@@ -1,4 +1,4 @@
-"""Traced potentials compute what the potential computes at any size; traces for training have its derivatives as well."""
+"""Traced potentials give the results of the potential for any size, and traces for training also its derivatives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MOLECULES = [molecule(name) for name in ("H2O", "CH3CH2OH", "CH4")]
 
 @pytest.mark.parametrize(("l_max", "n_layers"), [(0, 1), (1, 1), (2, 2)])
 def test_gradients_with_respect_to_the_weights(l_max: int, n_layers: int) -> None:
-    """A trace that detaches what autograd keeps has the right forces with wrong gradients."""
+    """A trace that detaches saved tensors of autograd would have correct forces but wrong gradients."""
     potential = potential_of(l_max, n_layers)
     batch = batch_of([*MOLECULES, crystal()], potential)
     traced, parameters, numbers, names = trace_for_training(potential, batch)
@@ -77,7 +77,7 @@ def test_sizes_of_the_example_do_not_stick(l_max: int, channels: int, example: l
 
 @pytest.mark.parametrize("name", ["equiformer", "hegnn", "cg_egnn"])
 def test_training_graphs_know_the_architecture_and_not_the_data(name: str) -> None:
-    """Compilers find the code again that they made for other weights, scales and numbers of neighbours."""
+    """Compiled code is reused for other weights, scales and mean numbers of neighbours."""
     written = []
     for seed, neighbours, scale in ((0, 8.0, 1.0), (1, 21.5, 1.7)):
         config = {

@@ -1,4 +1,4 @@
-"""Files that run code: those of others, changed ones and malicious ones are refused before anything of them runs."""
+"""Files that run code: foreign, changed and malicious ones are refused before any of their code runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mlff_calc.potential import build_potential
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that another user wrote: the record it was entered in is not that of the tests."""
+    """File of another user: it is registered in another record than that of the tests."""
     folder = tmp_path_factory.mktemp("theirs")
     config = {"backbone": {"name": "equiformer", "cutoff": 4.0, "l_max": 1, "channels": 8}, "elements": ["H", "C", "O"]}
     with pytest.MonkeyPatch.context() as patch:
@@ -53,7 +53,7 @@ def own(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def changed(exported: Path, path: Path, **fields: object) -> Path:
-    """The file with another record."""
+    """Return the file with a changed record."""
     with zipfile.ZipFile(exported) as old, zipfile.ZipFile(path, "w") as new:
         for info in old.infolist():
             content = old.read(info)
@@ -114,7 +114,7 @@ def test_an_export_is_written_where_the_record_cannot_be_kept(
 
 
 class Writes(torch.nn.Module):
-    """A program that makes a file."""
+    """Pickled object that creates a file."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -128,11 +128,11 @@ def test_a_script_that_writes(exported: Path, tmp_path: Path) -> None:
     target, file = tmp_path / "written", tmp_path / "evil.pt"
     torch.jit.save(torch.jit.script(Writes(str(target))), str(file))
     torch.jit.load(str(file))(torch.zeros(4))
-    assert target.is_file()  # the proof works: without a check the file is written
+    assert target.is_file()  # so running the code would be noticed
     target.unlink()
     with pytest.raises(PotentialFileError, match="not written by"):
         MLFFCalculator(file, device="cpu")
-    _add_record(file, read_metadata(exported))  # with checksums that are right
+    _add_record(file, read_metadata(exported))  # with correct checksums
     with pytest.raises(PotentialFileError, match="trust=True"):
         MLFFCalculator(file, device="cpu").evaluate(molecule("H2O"))
     assert not target.exists()

@@ -1,4 +1,4 @@
-"""Derivatives of fixed points: against unrolled iterations, to first and second order."""
+"""First and second derivatives of fixed points, compared with unrolled iterations."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_gradient_is_that_of_200_unrolled_iterations() -> None:
 
 
 def test_second_derivatives_are_those_of_unrolled_iterations() -> None:
-    """A loss on forces differentiates a first derivative."""
+    """Second derivatives are needed for losses on forces, which differentiate a first derivative."""
 
     def loss(state: Callable[..., Tensor]) -> tuple[Tensor, ...]:
         weight, inject = _tensors()
@@ -87,4 +87,4 @@ def test_phantom_gradient_nears_the_true_one(steps: int) -> None:
     phantom = torch.autograd.grad(_energy(unroll(_map, state, tensors, steps)), tensors)
     errors = [float((one - other).norm() / other.norm()) for one, other in zip(phantom, true, strict=True)]
     assert max(errors) < 0.7**steps
-    assert max(errors) > 1e-9  # it is a truncation
+    assert max(errors) > 1e-9  # so the truncation is visible

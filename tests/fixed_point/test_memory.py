@@ -1,4 +1,4 @@
-"""What a run keeps, and the cache that finds it: by owner, by looks after a copy, and not at all after a jump."""
+"""The memory of a run, and the cache that finds it: by owner, by structure after a copy, and not at all after a jump."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 def place_of(atoms: Atoms) -> Frame:
-    system = System(atoms.numbers.copy(), atoms.cell.array.copy(), atoms.pbc.copy())  # of no cell, too
+    system = System(atoms.numbers.copy(), atoms.cell.array.copy(), atoms.pbc.copy())  # the cell may be empty
     return Frame(system, atoms.positions.copy())
 
 
@@ -45,7 +45,7 @@ def outputs(seed: int, new_secants: int = 0, dtype: torch.dtype = torch.float64)
 
 
 def run_of(predictor: Predictor, steps: int, kept: int = 3, dtype: torch.dtype = torch.float64) -> Memory:
-    """A memory after some steps, every one of which leaves two new secants."""
+    """Return a memory after some steps, each of which adds two new secants."""
     memory = Memory(place_of(water()))
     for step in range(steps):
         start = predictor.replaced(memory.past) if memory.past.solutions else None
@@ -59,7 +59,7 @@ def tensors_of(memory: Memory) -> list[Tensor]:
 
 
 def same(one: Memory, other: Memory) -> bool:
-    """To the last bit."""
+    """Whether two memories are equal bit by bit."""
     a, b = tensors_of(one), tensors_of(other)
     places = all(np.array_equal(getattr(one.place, name), getattr(other.place, name)) for name in ("positions", "cell"))
     return places and same_system(one.place, other.place) and len(a) == len(b) and all(map(_equal_bits, a, b))
@@ -69,7 +69,7 @@ def _equal_bits(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
 
 
-# What a step takes
+# Inputs of a step
 
 
 def test_inputs_of_a_full_past_are_the_last_steps_newest_first() -> None:
@@ -79,7 +79,7 @@ def test_inputs_of_a_full_past_are_the_last_steps_newest_first() -> None:
     assert torch.equal(inputs["past_states"], torch.stack([outputs(step, 2)["state"] for step in (4, 3, 2)]))
     assert torch.equal(inputs["past_adjoints"], torch.stack([outputs(step, 2)["adjoint"] for step in (4, 3, 2)]))
     assert torch.equal(inputs["past_embeddings"], torch.stack([outputs(step, 2)["embedding"] for step in (4, 3, 2)]))
-    assert inputs["mix"].tolist() == [0.0, 0.0, 0.0]  # least squares decides
+    assert inputs["mix"].tolist() == [0.0, 0.0, 0.0]  # zero weights select the least-squares predictor
     newest = outputs(4, 2)["new_state_secants"]
     assert torch.equal(inputs["state_secants"][:, 0], newest[:, 1])
     assert torch.equal(inputs["state_secants"][:, 1], newest[:, 0])
@@ -139,7 +139,7 @@ def test_every_bit_goes_through_text(predictor: Predictor, dtype: torch.dtype) -
 
 def test_tensors_are_plain_text() -> None:
     plain = run_of(LeastSquares(2), 3).plain()
-    del plain["place"], plain["move"]  # arrays, for a writer that knows them
+    del plain["place"], plain["move"]  # arrays, which the writer of the state handles itself
     assert json.loads(json.dumps(plain)) == plain
 
 
@@ -149,7 +149,7 @@ def test_what_comes_back_can_be_written_to() -> None:
     memory.remember(LeastSquares(2), 3, outputs(7, 1), place_of(water()), None)
 
 
-# Who finds it
+# Finding a memory
 
 
 def filled(*owners: Atoms) -> tuple[RunCache, list[Memory]]:
@@ -161,7 +161,7 @@ def filled(*owners: Atoms) -> tuple[RunCache, list[Memory]]:
 
 
 def test_a_run_is_known_by_its_owner_and_not_by_its_looks() -> None:
-    """Two images that stand in the same place have memories of their own; a third object has none."""
+    """Two objects with equal structures have separate memories, and a third one has none."""
     one, other, third = water(), water(), water()
     cache, (first, second) = filled(one, other)
     assert cache.find(one, place_of(one)) is first
@@ -182,7 +182,7 @@ def test_images_in_any_order_find_their_own() -> None:
 
 
 def test_the_memory_of_an_object_that_is_gone_is_gone() -> None:
-    """Results must not depend on when Python frees an object: not here, not in copies, not in restart files."""
+    """Results must not depend on the time when Python frees an object, also in copies and restart files."""
     gone, owner = water(0.1), water(0.2)
     cache, _ = filled(gone)
     assert cache.find(owner, place_of(owner)) is None
@@ -201,7 +201,7 @@ def test_a_restored_run_is_found_by_its_looks() -> None:
     restored, owner = pickle.loads(pickle.dumps(cache)), water(0.2)
     assert restored.find(owner, place_of(owner)) is not None
     other = water(0.2)
-    assert restored.find(other, place_of(other)) is None  # it has an owner again
+    assert restored.find(other, place_of(other)) is None  # the first object owns it again
 
 
 def test_of_several_without_owner_the_nearest_is_taken() -> None:
@@ -267,7 +267,7 @@ def test_a_jump_of_one_atom_is_forgotten(shift: float, known: bool) -> None:
 
 @pytest.mark.parametrize(("strain", "known"), [(0.8 * STRAIN, True), (1.3 * STRAIN, False)])
 def test_a_jump_of_the_cell_is_forgotten(strain: float, known: bool) -> None:
-    """Even where no atom moves."""
+    """A jump of the cell counts even if no atom moves."""
     atoms = bulk("Si", cubic=True)
     cache, (memory,) = filled(atoms)
     atoms.set_cell(atoms.cell.array * (1.0 + strain), scale_atoms=False)
@@ -298,7 +298,7 @@ def test_another_system_is_forgotten(change: Any) -> None:
     before = place_of(atoms)
     change(atoms)
     assert cache.find(atoms, place_of(atoms)) is None
-    assert cache.find(atoms, before) is None  # for good
+    assert cache.find(atoms, before) is None  # the memory is deleted
     assert len(cache) == 0
 
 
@@ -345,7 +345,7 @@ def test_forget_and_clear() -> None:
 
 
 def test_a_short_cell_vector_that_changes_is_a_jump() -> None:
-    """Though the change is small beside the longest one."""
+    """A change that is large for a short vector counts, though it is small compared with the longest vector."""
     numbers, positions, pbc = np.array([6]), np.zeros((1, 3)), np.array([True] * 3)
     slab, strained = np.diag([2.5, 2.5, 60.0]), np.diag([2.8, 2.5, 60.0])
     assert distance(Frame.of(numbers, positions, slab, pbc), Frame.of(numbers, positions, strained, pbc)) == float("inf")

@@ -1,4 +1,4 @@
-"""Broyden's inverse Jacobian as data: what it saves the next solve, either way round and in batches."""
+"""Broyden's inverse Jacobian as data: evaluations saved in the next solve, forward and transposed, also in batches."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Coupled(torch.nn.Module):
         return value.reshape(-1, z.shape[1])
 
     def moved(self) -> Coupled:
-        """One nearby, as the next step of a trajectory is."""
+        """Return a nearby problem, like that of the next step of a trajectory."""
         other = Coupled(self.n_systems, self.bend)
         other.matrix.copy_(self.matrix * 0.998)
         other.inject.copy_(self.inject + 0.02 * torch.cos(torch.arange(self.inject.shape[1])))
         return other
 
     def pulled_back(self, state: Tensor) -> Callable[[Tensor], Tensor]:
-        """The product with the transposed Jacobian at a state."""
+        """Return the product with the transposed Jacobian at a state."""
         here = state.detach().requires_grad_()
         value = self(here)
         return lambda vector: torch.autograd.grad(value, here, vector, retain_graph=True)[0]
@@ -105,11 +105,11 @@ def test_its_transpose_serves_the_adjoint(name: str, bend: float) -> None:
         for turned, given in ((True, transposed(inverse)), (False, inverse))
     }
     assert counts[True] < 0.7 * int(cold.evaluations)
-    assert counts[True] < counts[False]  # the way round matters
+    assert counts[True] < counts[False]  # the inverse must be transposed
 
 
 def test_it_is_an_inverse_where_broyden_has_been() -> None:
-    """Applied to the change of a residual it gives the change of the state, and its transpose is its transpose."""
+    """The inverse maps the last change of the residual to that of the state, and its transpose is consistent with it."""
     problem = Coupled()
     states, solver = [], Broyden(tolerance=1e-10, max_evaluations=200, history=200)
     known = solver.begin(zeros(), problem.index, 1)
@@ -127,7 +127,7 @@ def test_it_is_an_inverse_where_broyden_has_been() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_systems_of_a_batch_keep_their_own(name: str) -> None:
-    """Counts with an inverse are those of single runs."""
+    """Evaluation counts of a batch with an inverse equal those of single runs."""
     whole = Coupled(n_systems=3, bend=0.03)
     first = solve(whole, zeros(3), solver_of("broyden"), whole.index, 3)
     inverse, nearby = inverse_of(first.known), whole.moved()
@@ -184,7 +184,7 @@ def test_where_there_is_none() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_states_on_the_way(name: str) -> None:
-    """After given numbers of evaluations; a system that ended sooner has its solution."""
+    """States are recorded after given numbers of evaluations; for a system that ended sooner it is the solution."""
     problem, solver = Coupled(n_systems=2), build_solver(name, tolerance=1e-6, max_evaluations=12)
     start = zeros(2)
     perfect = torch.linalg.solve(torch.eye(ROWS * WIDTH).double() - problem.matrix[1], problem.inject[1])

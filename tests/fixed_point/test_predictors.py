@@ -1,4 +1,4 @@
-"""Predictors: what they are exact for, published coefficients, reversibility, and what is refused."""
+"""Predictors: motions for which they are exact, published coefficients, reversibility, and errors."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def test_a_short_past_is_extrapolated_by_a_lower_order(available: int) -> None:
     ],
 )
 def test_kolafas_coefficients(order: int, expected: list[float]) -> None:
-    """Kolafa (2004), Table 1."""
+    """Coefficients are those of Kolafa (2004), Table 1."""
     assert always_stable(order).coefficients[-1] == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("name", [name for name in PREDICTORS if build_predictor(name).weights(Past()) is not None])
 def test_weights_sum_to_one(name: str) -> None:
-    """Whatever the number of steps so far: a motion at rest is predicted as it stands."""
+    """For any number of earlier steps the weights sum to one, so that a state at rest is predicted exactly."""
     predictor = build_predictor(name)
     for steps in range(1, 9):
         assert predicted(predictor, history(lambda t: 3.7, steps, predictor)) == pytest.approx(3.7, rel=1e-13)
@@ -97,7 +97,7 @@ def test_always_stable_is_exact_for_straight_lines_and_damps_noise(order: int) -
 def follow(
     predictor: TimeReversible, steps: int, solve: Callable[[int, Tensor | None], Tensor], past: Past | None = None
 ) -> tuple[Past, list[Tensor]]:
-    """Run a time-reversible predictor; the starts of all steps that had one."""
+    """Run a time-reversible predictor, and return the starts of all steps that had one."""
     past = Past() if past is None else past
     starts = []
     for t in range(steps):
@@ -116,7 +116,7 @@ def harmonic(t: float) -> Tensor:
 
 @pytest.mark.parametrize("dissipation", [0, *DISSIPATION])
 def test_time_reversible_follows_harmonic_motion(dissipation: int) -> None:
-    """To second order in the step, where the previous solution is of first order, for ever."""
+    """The error is of second order in the step during the whole run; that of the previous solution is of first order."""
     predictor = TimeReversible(dissipation)
     assert predictor.weights(Past()) == [1.0]
     _, starts = follow(predictor, 2000, lambda t, _: harmonic(t))
@@ -129,7 +129,7 @@ def test_time_reversible_follows_harmonic_motion(dissipation: int) -> None:
 
 @pytest.mark.parametrize("dissipation", [0, *DISSIPATION])
 def test_friction_forgets_a_disturbance(dissipation: int) -> None:
-    """Without friction it stays."""
+    """With friction a disturbance decays, and without it persists."""
     predictor = TimeReversible(dissipation)
     steps = {0: 400, 3: 400, 4: 800, 5: 2000, 6: 6000, 7: 20000}[dissipation]
     disturbed = follow(predictor, steps, lambda t, _: harmonic(t) + (0.1 if t == 50 else 0.0))[1][-20:]
@@ -142,13 +142,13 @@ def test_friction_forgets_a_disturbance(dissipation: int) -> None:
 
 
 def loose(t: int, start: Tensor | None) -> Tensor:
-    """A solve that stops early: a part of the start's error is left."""
+    """Return the result of a solve that stops early and leaves a part of the error of its start."""
     exact = harmonic(t)
     return exact if start is None else exact + 0.3 * (start - exact)
 
 
 def returned(dissipation: int, steps: int = 300) -> float:
-    """Forward, exchange of the last two steps, and back; how far the first auxiliary variables are missed."""
+    """Run forward, exchange the last two steps and run back; return the deviation from the first auxiliary variables."""
     predictor = TimeReversible(dissipation)
     forward: list[Tensor] = []
     past = Past()
@@ -167,7 +167,7 @@ def returned(dissipation: int, steps: int = 300) -> float:
 
 
 def test_without_friction_motion_is_exactly_reversible() -> None:
-    """Also where solves are loose and depend on their start."""
+    """Reversibility holds even if solves are loose and depend on their start."""
     assert returned(0) < 1e-12
     assert returned(5) > 1e-5
 
@@ -178,7 +178,7 @@ def test_least_squares_finds_an_affine_combination() -> None:
     weights = torch.tensor([1.9, -1.2, 0.5, -0.2], dtype=torch.float64)
     present = torch.einsum("k,k...->...", weights, past)
     torch.testing.assert_close(least_squares_mix(past, present, 0.0), weights, rtol=1e-11, atol=1e-12)
-    # Also far from the origin, where embeddings of successive steps lie: sum one means that the origin does not count.
+    # Embeddings of successive steps lie far from the origin. Since weights sum to one, the origin has no influence.
     torch.testing.assert_close(least_squares_mix(past + 100.0, present + 100.0, 0.0), weights, rtol=1e-8, atol=1e-9)
 
 
@@ -198,7 +198,7 @@ def test_least_squares_is_the_nearest_combination_of_sum_one() -> None:
 
 
 def test_rows_equal_to_the_newest_take_no_part() -> None:
-    """A short past is filled up with its newest row."""
+    """A short past is padded with copies of its newest row, which must have no influence."""
     generator = torch.Generator().manual_seed(2)
     rows = torch.randn(2, 4, generator=generator, dtype=torch.float64)
     present = 1.7 * rows[0] - 0.7 * rows[1]

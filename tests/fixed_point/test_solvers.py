@@ -1,4 +1,4 @@
-"""Solvers: counts, residuals, batches whose systems do not see each other."""
+"""Solvers: counts, residuals, and batches of independent systems."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_perfect_start_costs_one_evaluation(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_systems_of_a_batch_are_problems_of_their_own(name: str) -> None:
-    """Counts and solutions are those of single runs; a hard system does not cost the others evaluations."""
+    """Counts and solutions equal those of single runs; a hard system does not cost other systems evaluations."""
     radii = [0.1, 0.9, 0.3, 0.7]
     whole = Linear(radii)
     options = {} if name == "picard" else {"history": 40}
@@ -104,7 +104,7 @@ def test_what_diverges_for_picard_converges(name: str) -> None:
 
 
 def test_the_ridge_does_not_stop_convergence() -> None:
-    """Residuals fall by ten orders at one rate; an absolute ridge of 1e-4 would flatten them out."""
+    """Residuals fall by ten orders of magnitude at a constant rate; an absolute ridge of 1e-4 would stop them."""
     problem = Linear([0.95], rows=1)
     solution = solve(
         problem, torch.zeros(1, 12, dtype=torch.float64), Anderson(tolerance=1e-13, max_evaluations=60, history=8)
@@ -140,7 +140,7 @@ def test_carried_secants_save_evaluations() -> None:
 
 
 def test_broyden_gives_an_inverse_jacobian() -> None:
-    """It takes the last change of g to the last step, either way round, and starts the next solve better."""
+    """The inverse and its transpose map the last change of g to the last step, and speed up the next solve."""
     problem = Linear([0.9], rows=1)
     solver = Broyden(tolerance=1e-8, max_evaluations=60, history=40)
     start = torch.zeros(1, 12, dtype=torch.float64)

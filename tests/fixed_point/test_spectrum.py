@@ -1,4 +1,4 @@
-"""Spectral radius by power iteration: against eigenvalues."""
+"""Spectral radius by power iteration, compared with eigenvalues."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def radius(matrix: Tensor, iterations: int = 40, rows: int = 1, seed: int = 0) -
 
 
 def turned(diagonal: Tensor, seed: int = 0) -> Tensor:
-    """A matrix of these (blocks of) eigenvalues in a random orthogonal frame."""
+    """Return a matrix with these eigenvalues or blocks in a random orthogonal basis."""
     size = diagonal.shape[0]
     frame = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     frame = torch.linalg.qr(frame)[0]
@@ -38,7 +38,7 @@ def test_symmetric_matrix(largest: float) -> None:
 
 
 def test_a_complex_pair() -> None:
-    """No direction is kept, yet the growth is that of the pair's absolute value."""
+    """The direction of the iteration does not converge, but its growth equals the absolute value of the pair."""
     blocks = torch.diag(torch.tensor([0.0, 0.0, 0.3, -0.2], dtype=torch.float64))
     angle, size = 1.1, 0.8
     blocks[:2, :2] = size * torch.tensor(
@@ -49,7 +49,7 @@ def test_a_complex_pair() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_matrix_that_is_not_normal(seed: int) -> None:
-    """Its norm is far above its radius."""
+    """The norm of such a matrix is far above its spectral radius."""
     matrix = torch.triu(torch.randn(8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), 1)
     matrix += torch.diag(torch.tensor([0.8, -0.5, 0.4, 0.3, 0.2, 0.1, 0.0, -0.3], dtype=torch.float64))
     assert float(torch.linalg.matrix_norm(matrix, 2)) > 2.0
@@ -57,7 +57,7 @@ def test_a_matrix_that_is_not_normal(seed: int) -> None:
 
 
 def test_systems_of_a_batch_have_their_own() -> None:
-    """Rows of the systems lie in any order; each system gets what it gets alone."""
+    """Rows of the systems may be mixed; each system gets the same result as alone."""
     radii = torch.tensor([0.9, 0.1, 0.5], dtype=torch.float64)
     index = torch.tensor([2, 0, 1, 0, 2, 1, 1])
     width = 4
@@ -71,7 +71,7 @@ def test_systems_of_a_batch_have_their_own() -> None:
 
 
 def test_it_is_taken_at_the_state() -> None:
-    """Of a map that is not linear."""
+    """For a nonlinear map, the radius is that of the Jacobian at the given state."""
     matrix = turned(torch.diag(torch.tensor([1.2, 0.4, -0.2], dtype=torch.float64)))
 
     def function(z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A fixed number of accelerated evaluations: against linear algebra."""
+"""Fixed numbers of accelerated evaluations, compared with linear algebra."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(problem: Linear, count: int, ridge: float = 1e-8, begin: Tensor | None =
 
 @pytest.mark.parametrize("radius", [0.5, 0.95, 1.5])
 def test_a_linear_problem_is_solved_when_secants_span_it(radius: float) -> None:
-    """Six dimensions: six secants, seven evaluations, whether plain iteration converges or not."""
+    """In six dimensions, six secants and seven evaluations suffice, even if plain iteration diverges."""
     problem = Linear(radius)
     before, done = run(problem, SIZE - 1, ridge=1e-15), run(problem, SIZE + 1, ridge=1e-15)
     assert (done.proposal - problem.solution).norm() < 1e-8 * problem.solution.norm()
@@ -87,14 +87,14 @@ def test_the_residual_falls_with_the_number_of_evaluations() -> None:
 
 
 def test_carried_secants_accelerate_from_the_first_evaluation_on() -> None:
-    """The matrix stays, the right side moves: what is known of the matrix serves again."""
+    """If only the right-hand side changes, the secants still describe the matrix."""
     problem = Linear(0.9)
     first = run(problem, SIZE + 1)
     problem.inject = problem.inject + 0.05 * torch.arange(SIZE, dtype=torch.float64)
     cold = run(problem, 2, begin=first.proposal)
     warm = unrolled(problem, first.proposal, 2, first.secants_z, first.secants_g, 1e-14)
     assert float(warm.residual) < 1e-6 * float(cold.residual)
-    assert warm.secants_z.shape[0] == 1  # new ones alone are handed back
+    assert warm.secants_z.shape[0] == 1  # only new secants are returned
     torch.testing.assert_close(warm.secants_z[0], warm.state - first.proposal, rtol=1e-12, atol=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""The policy of warm starts: which residuals are worth another call, and which options are refused."""
+"""The policy of warm starts: which residuals justify another call, and which options are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlff_calc.fixed_point.warm_start import WarmStart
     ("residuals", "warm", "cold"),
     [
         ([1.0], True, True),
-        ([1.0, 2.0], True, True),  # nothing is judged before the third call
+        ([1.0, 2.0], True, True),  # the first two calls are never judged
         ([1.0, 0.8, 0.7], True, True),
         ([1.0, 0.8, 0.75], False, True),
         ([1.0, 2.0, 1.0], False, True),

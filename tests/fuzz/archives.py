@@ -1,4 +1,4 @@
-"""Ways to damage archives of arrays and weights that bytes alone would seldom find, and files that try to run code."""
+"""Damage to archives and weights that random bytes would rarely cause, and files that try to run code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mutations import damage_tree, write_json
 
 
 class Runs:
-    """Unpickled, it makes a file."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -27,12 +27,12 @@ class Runs:
 
 
 def evil_pickle(marker: Path) -> bytes:
-    """A pickle that leaves the marker when it is read."""
+    """Return a pickle that creates the marker when it is read."""
     return pickle.dumps(Runs(marker))
 
 
 def evil_checkpoint(marker: Path) -> bytes:
-    """A file of torch.save that leaves the marker when it is unpickled without care."""
+    """Return a file of torch.save that creates the marker when it is unpickled without precautions."""
     import torch
 
     buffer = io.BytesIO()
@@ -41,7 +41,7 @@ def evil_checkpoint(marker: Path) -> bytes:
 
 
 def damage_arrays(arrays: dict[str, np.ndarray], generator: random.Random, marker: Path) -> bytes:
-    """An npz archive of which arrays are missing, are others, or lie about themselves."""
+    """Return an npz archive with missing or exchanged arrays, or arrays with wrong headers."""
     arrays = dict(arrays)
     for _ in range(generator.choice([1, 1, 2])):
         key = generator.choice(sorted(arrays))
@@ -76,7 +76,7 @@ def _array(values: np.ndarray, generator: random.Random, marker: Path) -> np.nda
 
 
 def _lying(arrays: dict[str, np.ndarray], generator: random.Random) -> bytes:
-    """An archive whose arrays claim other shapes and dtypes than they have, or whose table claims other sizes."""
+    """Return an archive whose arrays declare wrong shapes and dtypes, or whose table declares wrong sizes."""
     buffer = io.BytesIO()
     liar = generator.choice(sorted(arrays))
     compression = generator.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -92,7 +92,7 @@ def _lying(arrays: dict[str, np.ndarray], generator: random.Random) -> bytes:
             np.lib.format.write_array_header_1_0(content, {"descr": descr, "fortran_order": False, "shape": shape})
             blob = content.getvalue() + (b"" if values.dtype.hasobject else values.tobytes())
             if key == liar and generator.random() < 0.3:
-                blob += bytes(generator.choice([10**6, 3 * 10**7]))  # inflates a thousandfold
+                blob += bytes(generator.choice([10**6, 3 * 10**7]))  # decompresses to a thousand times its size
             archive.writestr(f"{key}.npy", blob)
     data = bytearray(buffer.getvalue())
     if generator.random() < 0.3:
@@ -101,7 +101,7 @@ def _lying(arrays: dict[str, np.ndarray], generator: random.Random) -> bytes:
 
 
 def _lie_in_table(data: bytearray, generator: random.Random) -> None:
-    """Another size, method, flag or checksum in the table of contents."""
+    """Change a size, method, flag or checksum in the table of contents."""
     at = data.find(b"PK\x01\x02")
     if at >= 0:
         offset, size = generator.choice([(24, 4), (20, 4), (10, 2), (8, 2), (16, 4), (42, 4), (28, 2)])
@@ -110,19 +110,19 @@ def _lie_in_table(data: bytearray, generator: random.Random) -> None:
 
 
 def split_weights(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """The table of a safetensors file and its bytes."""
+    """Return the table of a safetensors file and its bytes."""
     (size,) = struct.unpack("<Q", content[:8])
     return json.loads(content[8 : 8 + size]), content[8 + size :]
 
 
 def join_weights(table: Any, body: bytes) -> bytes:
-    """The inverse of `split_weights`."""
+    """Join the parts returned by `split_weights`."""
     text = write_json(table).encode()
     return struct.pack("<Q", len(text)) + text + body
 
 
 def damage_table(content: bytes, generator: random.Random) -> bytes:
-    """A safetensors file whose table of tensors is damaged."""
+    """Return a safetensors file with a damaged table of tensors."""
     table, body = split_weights(content)
     if generator.random() < 0.2:
         table["huge"] = {"dtype": "F32", "shape": [10**generator.randrange(1, 20)], "data_offsets": [0, len(body)]}
@@ -130,7 +130,7 @@ def damage_table(content: bytes, generator: random.Random) -> bytes:
 
 
 def damage_header(content: bytes, generator: random.Random, sign: Any) -> bytes:
-    """A weights file whose header of this package is damaged, often with a checksum that fits."""
+    """Return a weights file with a damaged header of this package, often with a matching checksum."""
     table, body = split_weights(content)
     header = damage_tree(json.loads(table["__metadata__"]["mlff_calc"]), generator)
     if generator.random() < 0.8 and isinstance(header, dict):
@@ -140,7 +140,7 @@ def damage_header(content: bytes, generator: random.Random, sign: Any) -> bytes:
 
 
 def damage_members(content: bytes, generator: random.Random) -> bytes:
-    """A zip archive of which a member is changed, missing, added or twice, or whose record (JSON) is damaged."""
+    """Return a zip archive with a changed, missing, added or duplicate member, or a damaged record (JSON)."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [(info, archive.read(info)) for info in archive.infolist()]
     at = generator.randrange(len(members))

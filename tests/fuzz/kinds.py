@@ -1,4 +1,4 @@
-"""What is damaged, and how it is read: of each kind of file a damaged copy, and the calls a user would make with it."""
+"""Kinds of files to damage. For each kind a damaged copy is made, and read by the calls that a user would make."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ YAML_TRICKS = [
 
 
 class Place:
-    """Where things are: sound samples, the folder of this input, and the marker that code would leave."""
+    """Paths of intact samples, of the folder of this input, and of the marker that executed code would create."""
 
     def __init__(self, sound: Path, here: Path) -> None:
         self.sound, self.here, self.marker = sound, here, sound / "executed"
 
     def copy(self, name: str) -> Path:
-        """A copy of a sound folder, to be damaged."""
+        """Return a copy of an intact folder."""
         return shutil.copytree(self.sound / name, self.here / Path(name).name)
 
     def other(self, draw: Draw) -> bytes:
-        """A sound file of whatever kind."""
+        """Return an intact file of a random kind."""
         every = sorted(path for path in self.sound.rglob("*") if path.is_file() and path.name != ".lock")
         return draw.choice(every).read_bytes()
 
 
 def common(path: Path, place: Place, draw: Draw) -> bool:
-    """What can happen to any file; False where nothing did."""
+    """Apply damage that is possible for any file; return False if nothing was done."""
     chance = draw.random()
     if chance < 0.06:
         special_file(path, draw)
@@ -74,7 +74,7 @@ def common(path: Path, place: Place, draw: Draw) -> bool:
 
 @functools.cache
 def expected(folder: Path) -> float:
-    """Energy of water by a sound potential."""
+    """Compute the energy of water with an intact potential."""
     return energy(folder)
 
 
@@ -114,7 +114,7 @@ def headers(place: Place, draw: Draw) -> Callable[[], None]:
 
 
 def _signed(content: bytes, header: dict[str, Any]) -> dict[str, Any]:
-    """The header with a checksum that fits, as who wants to mislead would write it."""
+    """Return the header with a matching checksum, like that of a deliberately misleading file."""
     from safetensors.torch import load
 
     from mlff_calc.networks.files import checksum
@@ -208,7 +208,7 @@ def _damage_file_of_run(file: Path, draw: Draw) -> None:
         file.write_bytes(damage_text(file.read_text(), draw))
     elif draw.random() < 0.4:
         file.write_bytes(damage_bytes(file.read_bytes(), draw))
-    else:  # sound for torch, with other contents; half of them with a checksum that fits
+    else:  # readable by torch, with other content, and half of the time a matching checksum
         content = torch.load(file, weights_only=True)
         tree = damage_tree(content, draw)
         if isinstance(tree, dict) and draw.random() < 0.5:
@@ -267,7 +267,7 @@ def recipes(place: Place, draw: Draw) -> Callable[[], None]:
             file.write_bytes((text + trick if draw.random() < 0.3 else trick).encode(errors="surrogatepass"))
         elif chance < 0.65:
             tree = damage_tree(yaml.safe_load(text), draw)
-            file.write_text(write_json(tree))  # JSON is YAML
+            file.write_text(write_json(tree))  # JSON is valid YAML
         else:
             file.write_bytes(damage_text(text, draw))
 

@@ -1,4 +1,4 @@
-"""Ways to damage what somebody else wrote: bytes, text, JSON and arrays. Everything is drawn from one generator."""
+"""Random damage to bytes, text, JSON and arrays, all drawn from one generator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 DEEP = "\x01deep\x01"
-"""Stands for JSON nested 100,000 levels deep, which json.dumps itself cannot write."""
+"""Placeholder for JSON nested 100,000 levels deep, which json.dumps cannot write."""
 WORDS = [
     "nan", "inf", "-inf", "1e400", "-1", "0", "1", "100000000000", "9" * 400, "1.5", "", "\0", "x", "H", "Xx", "[]", "{}",
     "None", "true", "../../x", "1e-320", "\u00e4", "\ufeff", "'", '"',
@@ -28,18 +28,18 @@ ODD: list[Any] = [
 
 
 def values(generator: random.Random) -> Any:
-    """Something that hardly belongs there."""
+    """Return a value that is unlikely to be valid."""
     return generator.choice(ODD)
 
 
 def write_json(tree: Any) -> str:
-    """JSON with NaN and depth as they come."""
+    """Write JSON, including NaN and the placeholder for deep nesting."""
     text = json.dumps(tree)
     return text.replace(json.dumps(DEEP), "[" * 100_000 + "]" * 100_000)
 
 
 def places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container of a tree with each of its keys."""
+    """Return every container of a tree with each of its keys."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in list(items):
         yield tree, key
@@ -47,7 +47,7 @@ def places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def damage_tree(tree: Any, generator: random.Random) -> Any:
-    """A copy of plain data with one to three places changed."""
+    """Return a copy of plain data with one to three changed values."""
     tree = copy.deepcopy(tree)
     for _ in range(generator.choice([1, 1, 1, 2, 3])):
         found = list(places(tree))
@@ -71,7 +71,7 @@ def damage_tree(tree: Any, generator: random.Random) -> Any:
 
 
 def damage_bytes(content: bytes, generator: random.Random) -> bytes:
-    """Bytes with bits flipped, cut, put in, taken out or written over; ends and beginnings more often than the middle."""
+    """Return bytes that are flipped, truncated, inserted, removed or overwritten, mostly near the beginning and end."""
     data = bytearray(content)
     for _ in range(generator.choice([1, 1, 1, 2, 8])):
         n = len(data)
@@ -97,7 +97,7 @@ def damage_bytes(content: bytes, generator: random.Random) -> bytes:
 
 
 def damage_text(text: str, generator: random.Random) -> bytes:
-    """Text with words or lines changed; sometimes with its bytes damaged instead."""
+    """Return text with changed words or lines, or sometimes with damaged bytes."""
     if generator.random() < 0.25:
         return damage_bytes(text.encode(), generator)
     lines = text.split("\n")
@@ -119,7 +119,7 @@ def damage_text(text: str, generator: random.Random) -> bytes:
 
 
 def special_file(path: Path, generator: random.Random) -> str:
-    """Put something at a path that is no sound file of any kind; says what."""
+    """Create something at a path that is no intact file, and return a description."""
     if path.is_dir():
         return "as it was"
     path.unlink(missing_ok=True)

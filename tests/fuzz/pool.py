@@ -1,4 +1,4 @@
-"""Worker processes that are given damaged inputs, and started anew where one of them hangs or dies."""
+"""Worker processes that read damaged inputs, and are replaced when they hang or die."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 WORKER = Path(__file__).with_name("worker.py")
 LONGEST = 20.0
-"""Seconds that one input may take."""
+"""Largest number of seconds for one input."""
 
 
 def make_samples(folder: Path) -> None:
-    """Fill a folder with sound inputs, in a process of its own."""
+    """Fill a folder with intact inputs, in a separate process."""
     done = subprocess.run(_command(folder, "--make"), capture_output=True, text=True, env=_environment(), check=False)
     if "made" not in done.stdout:
         raise RuntimeError(f"no samples were made: {done.stderr[-3000:]}")
@@ -49,7 +49,7 @@ class Reader:
             raise RuntimeError(f"the worker did not start: {self._last_words()}")
 
     def _answer(self, seconds: float) -> str | None:
-        """The next line; None where there is none in time."""
+        """Return the next line, or None if there is none in time."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             if not selector.select(seconds):
@@ -61,9 +61,9 @@ class Reader:
         return self._errors.read()[-3000:]
 
     def read(self, kind: str, number: int) -> dict[str, Any]:
-        """What became of an input; `hang` and `crash` beside what the worker itself says."""
+        """Return the outcome of an input: `hang`, `crash`, or that reported by the worker."""
         self._process.stdin.write(json.dumps({"kind": kind, "number": number}) + "\n")
-        line = self._answer(LONGEST + 10.0)  # making the input counts here as well
+        line = self._answer(LONGEST + 10.0)  # the time limit here includes making the input
         if line:
             return json.loads(line)
         answer = {"kind": kind, "number": number, "end": "hang" if line is None else "crash"}
@@ -81,7 +81,7 @@ class Reader:
 
 
 def is_wrong(answer: dict[str, Any]) -> bool:
-    """Whether an input ended in something else than a right result or one error of this package."""
+    """Whether the outcome is neither a correct result nor one error of this package."""
     return (
         answer["end"] not in ("read", "refused")
         or "executed" in answer

@@ -1,4 +1,4 @@
-"""One sound example of everything that can be read, made once; what is damaged afterwards is a copy."""
+"""One intact example of every kind of input, made once. Damage is done to copies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZES = {"l_max": 1, "channels": 4, "n_layers": 1}
 def make_all(folder: Path, *, quick: bool = False) -> None:
     """Fill a folder with `potentials`, `exported`, `runs`, `md`, `recipes`, `structures` and `arrays`.
 
-    Where it is to be quick, there is one run, and no file that was really exported.
+    The quick version has only one run, and imitates the exported file.
     """
     for name in ("potentials", "exported", "runs", "md", "recipes", "structures", "arrays"):
         (folder / name).mkdir(parents=True)
@@ -76,7 +76,7 @@ def _exported(folder: Path, *, quick: bool) -> None:
 
 
 class Writes(torch.nn.Module):
-    """A program that makes a file where it runs."""
+    """Pickled object that creates a file when its code runs."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Writes(torch.nn.Module):
 
 
 def _library(place: Path, marker: Path) -> Path:
-    """A library that makes the marker when it is loaded; without a compiler, bytes."""
+    """Build a library that creates the marker when it is loaded; without a compiler, return plain bytes."""
     source, library = place / "evil.cpp", place / "evil.so"
     if shutil.which("g++") is None:
         library.write_bytes(b"\x7fELF" + bytes(1000))
@@ -101,7 +101,7 @@ def _library(place: Path, marker: Path) -> Path:
 
 
 def frames(n: int, seed: int) -> list[Atoms]:
-    """Shaken copper with labels."""
+    """Return rattled copper with labels."""
     generator, found = np.random.default_rng(seed), []
     for _ in range(n):
         atoms = bulk("Cu", "fcc", a=3.7).repeat((2, 1, 1))
@@ -144,7 +144,7 @@ def _arrays(folder: Path) -> None:
 
 
 def potential_recipe(folder: Path) -> dict[str, Any]:
-    """A recipe that trains in a second."""
+    """Return a recipe whose training takes a second."""
     return {
         "potential": {"backbone": {"name": "equiformer", "cutoff": 3.2, **SIZES}},
         "data": {"train": str(folder / "runs" / "cu.extxyz"), "split": {"train": 8, "valid": 4, "test": 4, "seed": 3}},
@@ -157,7 +157,7 @@ def potential_recipe(folder: Path) -> dict[str, Any]:
 
 
 def motion_recipe(folder: Path) -> dict[str, Any]:
-    """The same for motion."""
+    """Return such a recipe for motion."""
     return {
         "propagator": {"backbone": {"name": "hegnn", "l_max": 1, "channels": 4, "n_layers": 1}},
         "data": {"file": str(folder / "arrays" / "nbody.npz"), "horizon": 4},
@@ -179,7 +179,7 @@ def _recipes(folder: Path) -> None:
 
 
 def _runs(folder: Path, *, quick: bool) -> None:
-    """Runs that came to their end without being called finished, and one that stopped after its first epoch."""
+    """Make completed runs that are not marked as finished, and one that stopped after its first epoch."""
     from mlff_calc.training.module import TrainingModule
     from mlff_calc.training.run import train
 

@@ -1,6 +1,6 @@
-"""Damaged files of every kind end in a right result or in one error of this package; nothing hangs, swells or runs code.
+"""Reading damaged files gives a correct result or one error of this package; it never hangs, swells or runs code.
 
-A number in a failure's text makes the same input again: `worker.attempt(folder, kind, number)`.
+The number in the text of a failure reproduces its input: `worker.attempt(folder, kind, number)`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pytest
 
 KINDS = ("weights", "headers", "checkpoints", "states", "recipes", "structures", "arrays", "exported")
 OURS = ("weights", "headers", "states", "recipes", "arrays", "exported")
-"""Kinds that are parsed here from the first byte: not even a refused request for more than 4 GiB is made for them."""
+"""Kinds parsed by this package from the first byte, which must never even request more than 4 GiB."""
 
 
 @pytest.fixture(scope="module")
 def beside() -> Iterator[None]:
-    """The modules of this folder, which worker processes import as well."""
+    """Modules of this folder, which worker processes import as well."""
     folder = str(Path(__file__).parent)
     sys.path.insert(0, folder)
     yield
@@ -29,7 +29,7 @@ def beside() -> Iterator[None]:
 
 
 def report(answers: list[dict[str, Any]]) -> str:
-    """Counts by kind and end, and each input that ended wrongly."""
+    """Return counts by kind and outcome, and the inputs with a wrong outcome."""
     from pool import is_wrong
 
     counts = Counter((answer["kind"], answer["end"]) for answer in answers)
@@ -46,7 +46,7 @@ def report(answers: list[dict[str, Any]]) -> str:
 def test_some_inputs_of_every_kind(
     beside: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, and without limits: a first look that takes seconds."""
+    """A few inputs are read in this process without limits, which takes seconds."""
     import samples
     from pool import is_wrong
     from worker import attempt
@@ -67,7 +67,7 @@ def test_some_inputs_of_every_kind(
 
 @pytest.mark.slow
 def test_a_thousand_inputs(beside: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In worker processes that may take 4 GiB more than they begin with, 20 seconds for each input."""
+    """Inputs are read in worker processes that may take 4 GiB more than at their start, and 20 seconds per input."""
     from pool import Reader, is_wrong, make_samples
 
     make_samples(tmp_path / "sound")

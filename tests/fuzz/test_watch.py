@@ -1,4 +1,4 @@
-"""What the fuzz test watches for is noticed: memory, programs that are started, and ends that are wrong."""
+"""The fuzz test detects its targets: excessive memory, started programs, and wrong outcomes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reads damaged inputs, many in one process: a JSON line with kind and number comes in, one with what became of it goes out.
+"""Worker that reads damaged inputs: it gets a JSON line with kind and number, and answers with one about the outcome.
 
-`python worker.py FOLDER --make` makes the sound samples first. The process may take 4 GiB more than it has at the start.
+`python worker.py FOLDER --make` makes the intact samples first. The process may take 4 GiB more than it has at the start.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ executed: list[str] = []
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """Note every program that is started and every library of nobody's that is loaded."""
+    """Record all programs that are started, and all unknown libraries that are loaded."""
     if event in ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "pickle.find_class"):
         if event == "pickle.find_class" and str(arguments[0]) not in ("os", "posix", "builtins", "subprocess"):
             return
@@ -37,26 +37,26 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def peak() -> int:
-    """Most memory this process held since `forget_peak`, bytes."""
+    """Return the peak memory of this process since `forget_peak`, bytes."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def forget_peak() -> None:
-    """Begin to count anew."""
+    """Reset the peak memory."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def limit_memory() -> None:
-    """Take no more than `ROOM` on top of what there is."""
+    """Limit the memory to `ROOM` bytes above the current use."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + ROOM
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """An error with what it came from."""
+    """Return the text of an error with its causes."""
     found: list[BaseException] = []
     now: BaseException | None = error
     while now is not None and now not in found:
@@ -66,7 +66,7 @@ def chain(error: BaseException) -> list[BaseException]:
 
 
 def attempt(sound: Path, kind: str, number: int) -> dict[str, Any]:
-    """Make the input and read it."""
+    """Make an input, and read it."""
     from kinds import KINDS, MLFFError, Place
 
     draw = random.Random(f"{kind} {number}")
@@ -100,7 +100,7 @@ def attempt(sound: Path, kind: str, number: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Make samples where asked, then answer until there is nothing more to read."""
+    """Make samples if requested, then answer until the input ends."""
     sound = Path(sys.argv[1])
     os.environ["MLFF_CACHE"] = str(sound / "cache")
     os.environ["MPLBACKEND"] = "Agg"
@@ -127,7 +127,7 @@ def main() -> None:
 
 
 def _warm_up(sound: Path) -> None:
-    """Import what the first inputs would otherwise be timed for; pictures are not what is tested."""
+    """Import libraries, whose loading would count in the time of the first inputs, and switch plots off."""
     import kinds
 
     from mlff_calc.training import plots

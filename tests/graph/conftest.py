@@ -12,13 +12,13 @@ def _rows(centers, neighbors, shifts) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def sorted_pairs():
-    """Pairs as a sorted table [n_pairs, 5] of (i, j, S), so that two lists can be compared as multisets."""
+    """Return pairs as a sorted table [n_pairs, 5] of (i, j, S), so that two lists can be compared as multisets."""
     return _rows
 
 
 @pytest.fixture(scope="session")
 def ase_pairs():
-    """ASE's own list for the user's cell and positions, unprepared, as a sorted table."""
+    """Return ASE's list for the user's unchanged cell and positions, as a sorted table."""
 
     def reference(positions, cell, pbc, cutoff) -> np.ndarray:
         return _rows(*primitive_neighbor_list("ijS", pbc, cell, positions, cutoff))
@@ -28,7 +28,7 @@ def ase_pairs():
 
 @pytest.fixture(scope="session")
 def random_cell():
-    """Draws a cell [3, 3] that is not too flat: skewed, left-handed or orthogonal."""
+    """Function that draws a cell [3, 3] that is not too flat: skewed, left-handed or orthogonal."""
 
     def draw(rng: np.random.Generator, scale: float) -> np.ndarray:
         while True:

@@ -1,4 +1,4 @@
-"""The box that libraries get encloses the atoms, whatever the user's cell is."""
+"""The box passed to libraries contains all atoms for any cell of the user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlff_calc.graph.box import checked_arrays, enclosing_box
 
 @pytest.mark.parametrize("pbc", [(1, 1, 1), (1, 1, 0), (0, 1, 0), (0, 0, 0)])
 def test_atoms_lie_inside_the_box(pbc: tuple[int, int, int]) -> None:
-    """Slanted cells with and without an empty layer; leaning vectors carry atoms out sideways when they are cut."""
+    """Cells are slanted, with and without an empty layer; shortening slanted vectors could leave atoms outside."""
     rng = np.random.default_rng(0)
     cut = 0
     for trial in range(200):

@@ -1,4 +1,4 @@
-"""Distances that training data had: stretched, broken and pressed structures are seen, those alike are not."""
+"""Distances in training data: stretched, broken and compressed structures are found outside, similar ones are not."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_file_of_an_older_version_knows_the_nearest_distances_only():
 
 
 def pressed():
-    """Two hydrogens of different carbons nearer than any two were, which no nearest distance of a hydrogen sees."""
+    """Return O2 and N2 that are closer to each other than in the data."""
     atoms = molecule("O2")
     atoms += molecule("N2")
     atoms.positions[2:] += [1.3, 0.0, 0.0]
@@ -94,9 +94,9 @@ def test_a_contact_that_training_never_had_is_outside():
 
 def test_a_contact_of_two_elements_is_named():
     atoms = ethanol()
-    atoms.set_distance(0, 8, 0.76, fix=0)  # a carbon and a hydrogen, whose nearest neighbour may be as near
+    atoms.set_distance(0, 8, 0.76, fix=0)  # a carbon and a hydrogen, for which nearest neighbours can be at this distance
     said = outside(Domain(domain_of(rattled(ethanol), CUTOFF)), atoms)
-    assert "is at 0.76 Angstrom, trained were" in said
+    assert "is at 0.76 Angstrom, the training data had" in said
 
 
 def test_atoms_that_lost_their_surroundings_are_outside():
@@ -106,7 +106,7 @@ def test_atoms_that_lost_their_surroundings_are_outside():
     half.pbc = False
     assert "trained were" in outside(domain, half)
     counts = {"cutoff": CUTOFF, "nearest": {"Si": [[1.0, CUTOFF]] * 4}, "neighbors": {"Si": [28, 28]}}
-    assert "neighbours within 5 Angstrom, trained were 28 to 28 for Si" in outside(Domain(counts), half)
+    assert "neighbours within 5 Angstrom, the training data had 28 to 28 for Si" in outside(Domain(counts), half)
     assert outside(Domain(counts), crystal) is None
 
 
@@ -125,7 +125,7 @@ def test_scaled_structures_are_outside(build, factor):
     domain, atoms = Domain(domain_of(rattled(build), CUTOFF)), build()
     atoms.set_cell(atoms.cell * factor)
     atoms.positions *= factor
-    assert "Angstrom, trained were" in outside(domain, atoms)
+    assert "Angstrom, the training data had" in outside(domain, atoms)
 
 
 @pytest.mark.parametrize("bond", BONDS)
@@ -140,7 +140,7 @@ def test_the_place_is_named():
     domain, atoms = Domain(domain_of(rattled(ethanol), CUTOFF)), ethanol()
     atoms.set_distance(2, 3, 1.9, fix=0)  # the hydroxyl's hydrogen
     said = outside(domain, atoms)
-    assert said.startswith("the nearest H of atom 2 (O) is at 1.90 Angstrom, trained were ")
+    assert said.startswith("the nearest H of atom 2 (O) is at 1.90 Angstrom, the training data had ")
     assert said.endswith(" for O-H")
 
 

@@ -1,4 +1,4 @@
-"""Frames are checked copies that share what has not changed."""
+"""Frames are checked copies that share unchanged parts."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_a_registered_key_is_batched_by_its_level():
 
 
 def test_a_registered_level_is_counted_batched_and_split():
-    """Pairs of atoms, as a matrix has them: counted by their index, and belonging to the system of their first atom."""
+    """The level counts pairs of atoms, as in a matrix. A pair belongs to the system of its first atom."""
     index = declare("test_pair_index", "test_pair", (2,), torch.int64, "", "two atoms", axis=1, points_to="atom")
     values = declare("test_pair_values", "test_pair", (3,), torch.float64, "", "a number each")
     try:

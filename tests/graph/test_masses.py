@@ -1,4 +1,4 @@
-"""Masses under names that ASE does not look at are taken or refused, never dropped."""
+"""Masses under names that ASE ignores are used or refused, but never dropped silently."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def heavy_water(name="mass", masses=(15.999, 2.014, 2.014)):
 @pytest.mark.parametrize("name", ["mass", "Mass", "MASSES", "atomic_masses", "atom_mass"])
 def test_spellings(tmp_path, name):
     write(tmp_path / "x.extxyz", heavy_water(name))
-    assert read(tmp_path / "x.extxyz").get_masses()[1] == pytest.approx(1.008)  # what ASE makes of it
+    assert read(tmp_path / "x.extxyz").get_masses()[1] == pytest.approx(1.008)  # the mass that ASE itself assigns
     assert read_structure(tmp_path / "x.extxyz", masses=True).get_masses().tolist() == [15.999, 2.014, 2.014]
 
 

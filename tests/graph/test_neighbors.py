@@ -1,4 +1,4 @@
-"""Pairs against ASE's list, which gets the user's cell and positions as they are."""
+"""Pairs compared with ASE's list, which gets the user's cell and positions unchanged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_random_cells_against_ase(seed, ase_pairs, sorted_pairs, random_cell):
             axis=1,
         )
         if np.any(np.abs(distances - cutoff) < 1e-9):
-            continue  # rounding decides
+            continue  # rounding decides whether a pair counts
         found = neighbor_pairs(positions, cell, pbc, cutoff, min_distance=0.0)
         assert np.all(np.diff(found.centers) >= 0)
         np.testing.assert_array_equal(sorted_pairs(*found), expected)
@@ -159,7 +159,7 @@ def test_thin_gas_in_a_huge_volume(ase_pairs, sorted_pairs):
 
 
 def test_cell_beyond_the_empty_layer_is_still_periodic():
-    """An atom close to a face and one close to the opposite face see each other through it."""
+    """Atoms close to opposite faces of the cell are neighbours."""
     positions = np.array([[0.2, 5.0, 5.0], [99.5, 5.0, 5.0]])
     pairs = neighbor_pairs(positions, np.diag([100.0, 50.0, 50.0]), True, 3.0)
     assert pairs.shifts.tolist() == [[-1, 0, 0], [1, 0, 0]]

@@ -1,4 +1,4 @@
-"""Sites that elements share, or that are partly empty, are refused wherever a structure becomes a graph."""
+"""Sites with several elements or partial occupancy are refused wherever a structure becomes a graph."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_was_made_of_the_structure(tmp_path):
     atoms = crystal(tmp_path, "1.0", "", "0.25")
     with pytest.raises(StructureError, match="4 such atoms of 12"):
         check_occupancy(atoms * (2, 2, 1))
-    check_occupancy(atoms[:2])  # nothing of the site is left
+    check_occupancy(atoms[:2])  # these atoms do not include the site
     write(tmp_path / "x.extxyz", atoms)
     with pytest.raises(StructureError, match="atom 2"):
         check_occupancy(read(tmp_path / "x.extxyz"))

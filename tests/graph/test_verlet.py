@@ -45,7 +45,7 @@ def test_reused_list_equals_a_fresh_one(pbc, breathing):
             center = positions.mean(axis=0)
             positions, cell = (positions - center) @ strain + center, cell @ strain
         if step == 40:
-            positions[3] += 2 * cell[0] if pbc[0] else 0.0  # wrapped by someone between two steps
+            positions[3] += 2 * cell[0] if pbc[0] else 0.0  # as if wrapped between two steps
         rebuilt = neighbors.update(positions, cell, pbc)
         assert rebuilt or step > 0
         found = edge_table(*neighbors.edges())
@@ -57,7 +57,7 @@ def test_reused_list_equals_a_fresh_one(pbc, breathing):
 
 
 def test_one_step_of_large_strain_is_never_missed():
-    """Compression moves no atom beside the strain, and still brings new pairs into range."""
+    """Compression moves atoms only with the cell, and still brings new pairs within the cutoff."""
     _, positions, cell = start((True, True, True), 2)
     for strain in (0.999, 0.99, 0.95, 0.9, 0.8, 1.05):
         neighbors = NeighborList(CUTOFF, skin=0.5)
@@ -184,7 +184,7 @@ def test_edges_are_sorted_contiguous_and_within_the_cutoff(device):
 @pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, False)])
 @pytest.mark.parametrize("breathing", [False, True])
 def test_edges_do_not_depend_on_when_the_list_was_built(pbc, breathing):
-    """Fresh with no skin, fresh with a skin, and reused: one order, the same bits; also after somebody wrapped an atom."""
+    """New lists with or without a skin and reused lists give the same edges, bit by bit."""
     rng, positions, cell = start(pbc, 9)
     reused = NeighborList(CUTOFF, skin=0.8)
     for step in range(50):
@@ -212,7 +212,7 @@ def test_pairs_are_sorted_by_centre_neighbour_and_shift(backend):
     pairs = neighbor_pairs(positions[:9], 0.6 * cell, True, CUTOFF, backend, min_distance=0.0)
     table = np.column_stack(pairs)
     np.testing.assert_array_equal(table, table[np.lexsort(table.T[::-1])])
-    assert len(np.unique(table[:, :2], axis=0)) < len(table)  # several images of a neighbour: shifts decide
+    assert len(np.unique(table[:, :2], axis=0)) < len(table)  # neighbours have several images
 
 
 def test_orders_of_rows_too_wide_for_one_number():

@@ -1,4 +1,4 @@
-"""Heads by name: what configurations may say of them, and that a network has those that are named."""
+"""Heads by name: valid configurations, and networks with exactly the named heads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKBONES = [
 
 @pytest.fixture
 def charge() -> Iterator[None]:
-    """A head from outside: charges of atoms."""
+    """A head from another package, for atomic charges."""
 
     @register_head("charge")
     class ChargeHead(Head):

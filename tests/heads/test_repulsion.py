@@ -1,4 +1,4 @@
-"""ZBL: the universal curve at short range, nothing at bonded distances, smooth in between."""
+"""ZBL: the universal curve at short range, zero at bond distances, and smooth in between."""
 
 from __future__ import annotations
 

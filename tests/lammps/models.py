@@ -1,4 +1,4 @@
-"""Small networks that keep the contract of exported files, with their gradients written out by hand."""
+"""Small networks that fulfil the contract of exported files, with explicit gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SYMBOLS = {18: "Ar", 10: "Ne"}
 
 
 def metadata(cutoff: float, n_layers: int, **changes: object) -> dict:
-    """What the file of such a model says of itself."""
+    """Return the metadata of the file of such a model."""
     return {
         "format": "mlff_calc",
         "format_version": 1,
@@ -48,7 +48,7 @@ def save(module: nn.Module, path: Path, facts: dict) -> Path:
 
 @torch.jit.script
 def spread(gradient: Tensor, edge_index: Tensor, edge_vec: Tensor, n_nodes: int) -> tuple[Tensor, Tensor]:
-    """Forces [n_nodes, 3] and virials [n_nodes, 3, 3] from the gradient of the energy by edge vectors."""
+    """Return forces [n_nodes, 3] and virials [n_nodes, 3, 3] from the gradient of the energy by edge vectors."""
     centre, neighbour = edge_index[0], edge_index[1]
     forces = torch.zeros(n_nodes, 3, dtype=torch.float64)
     forces = forces.index_add(0, centre, gradient).index_add(0, neighbour, -gradient)
@@ -58,7 +58,7 @@ def spread(gradient: Tensor, edge_index: Tensor, edge_vec: Tensor, n_nodes: int)
 
 
 class Failing(nn.Module):
-    """What a file does that has gone wrong."""
+    """A faulty network."""
 
     def forward(
         self,
@@ -110,9 +110,9 @@ class LennardJones(nn.Module):
 
 
 class Layers(nn.Module):
-    """Scalar message passing: h <- h + tanh((sum_j w(r_ij) * h_j) M), energy a . h, backward pass written out.
+    """Scalar message passing: h <- h + tanh((sum_j w(r_ij) * h_j) M), energy a . h, with an explicit backward pass.
 
-    With `broken`, ghosts have no features between layers: what becomes of a network whose exchange does nothing.
+    With `broken`, ghosts have no features between layers, like in a network whose exchange does nothing.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Layers(nn.Module):
         return torch.ops.mlff.exchange_reverse(gradient, atomic_numbers)
 
     def basis(self, r: Tensor) -> tuple[Tensor, Tensor]:
-        """Three functions of the distance [n_edges, 3] that fade at the cutoff, and their slopes."""
+        """Return three functions of the distance [n_edges, 3] that vanish at the cutoff, and their slopes."""
         x = (r / self.cutoff).clamp(max=1.0)
         fade, slope = (1.0 - x * x).pow(3), -6.0 * x * (1.0 - x * x).pow(2) / self.cutoff
         powers = torch.stack([torch.ones_like(x), x, x * x], dim=1)
@@ -196,9 +196,9 @@ class Layers(nn.Module):
 
 
 class Contraction(nn.Module):
-    """A fixed point that is linear: z = b + k sum_j w(r_ij) z_j, energy a . z, with its adjoint l = a + k sum_j w(r_ij) l_j.
+    """A linear fixed point z = b + k sum_j w(r_ij) z_j with energy a . z and adjoint l = a + k sum_j w(r_ij) l_j.
 
-    `n_iterations` of each in a call. Memory of an atom: three slots of z, l and a number that says that there is something.
+    A call makes `n_iterations` of each. The memory of an atom has three slots of z, l and a number that marks a filled slot.
     """
 
     def __init__(self, cutoff: float, n_iterations: int = 4, strength: float = 0.4, dtype: torch.dtype = torch.float64):
@@ -229,7 +229,7 @@ class Contraction(nn.Module):
         mode, past = int(control[0]), memory.to(torch.float64)
         z, adjoint = torch.zeros_like(b), torch.zeros_like(b)
         if mode == 1:
-            guess = past[:, 0] + past[:, 1, 8:] * (past[:, 0] - past[:, 1])  # a straight line, where two are remembered
+            guess = past[:, 0] + past[:, 1, 8:] * (past[:, 0] - past[:, 1])  # linear extrapolation once two steps are stored
             z, adjoint = guess[:, :4], guess[:, 4:8]
         if mode == 2:
             z, adjoint = past[:, 0, :4], past[:, 0, 4:8]
@@ -260,7 +260,7 @@ class Contraction(nn.Module):
 def save_contraction(
     path: Path, cutoff: float = 4.5, dtype: str = "float64", warm: dict[str, float] | None = None, **options: object
 ) -> Path:
-    """Write a `Contraction`, with a policy of warm starts where one is given; files of older formats have none."""
+    """Write a `Contraction`, optionally with a policy of warm starts, which files of older formats lack."""
     module = Contraction(cutoff, dtype=getattr(torch, dtype), **options)
     fixed_point = {
         "n_forward": module.n_iterations,

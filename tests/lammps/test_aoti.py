@@ -1,4 +1,4 @@
-"""Files of AOTInductor in LAMMPS: the forces of the TorchScript file of the same potential, on one rank and two."""
+"""AOTInductor files in LAMMPS give the forces of the TorchScript file of the same potential, on one and two ranks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STEPPING = Stepping(StepSizes(2, 2, 2, 2), tolerance=1e-12, fit_ridge=1e-7, ridg
 
 @pytest.fixture(scope="module", params=OPTIONS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small potential with weights from a seed, by the ending of its file."""
+    """Export a small potential with random weights in the format of the given suffix."""
     name = request.param
     backbone = {"name": name, "cutoff": 4.5, "l_max": 1, "channels": 8, **OPTIONS[name]}
     config = {"backbone": backbone, "elements": ["Si"], "repulsion": {"name": "zbl", "reach": 1.0}}
     potential = build_potential(config, seed=3).to_precision("float64").eval()
-    if name == "deq":  # a new map need not contract
+    if name == "deq":  # the map of a new network need not be contractive
         with torch.no_grad():
             potential.backbone.map.blocks[0].attention.project.weight.mul_(0.3)
     folder, stepping = tmp_path_factory.mktemp(name), STEPPING if name == "deq" else None

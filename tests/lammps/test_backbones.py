@@ -1,4 +1,4 @@
-"""`hegnn` and `cg_egnn` in LAMMPS: on one, two and four ranks the numbers of `MLFFCalculator`, from both kinds of file."""
+"""`hegnn` and `cg_egnn` in LAMMPS agree with `MLFFCalculator` on one, two and four ranks, for both kinds of file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .conftest import Engine, setup, symbols_of, write_data
 
 pytestmark = [pytest.mark.lammps]
 
-PER_BAR = 1 / 1.6021765e6  # LAMMPS's own factor
+PER_BAR = 1 / 1.6021765e6  # conversion factor of LAMMPS
 OPTIONS = {
     "hegnn": {"l_max": 3, "channels": 16, "n_layers": 3, "steerable_channels": 2},
     "egnn": {"name": "hegnn", "l_max": 0, "channels": 16, "n_layers": 3},
@@ -29,7 +29,7 @@ OPTIONS = {
 
 
 def potential_of(name: str) -> Potential:
-    """A small potential in float64 with weights from a seed."""
+    """Make a small potential in float64 with random weights."""
     config = {
         "backbone": {"name": name, "cutoff": 4.5} | OPTIONS[name],
         "elements": [1, 6, 8, 14],
@@ -40,7 +40,7 @@ def potential_of(name: str) -> Potential:
 
 @pytest.fixture(scope="module", params=OPTIONS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Potential, Path]:
-    """A potential and its TorchScript file."""
+    """Potential and its TorchScript file."""
     potential = potential_of(request.param)
     path = tmp_path_factory.mktemp(request.param) / "potential.pt"
     export_potential(potential, path, to="lammps")
@@ -48,7 +48,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def liquid() -> Atoms:
-    """Ethanol at random angles, periodic, off its minimum."""
+    """Return periodic ethanol in a random orientation, away from its minimum."""
     generator = np.random.default_rng(8)
     atoms = Atoms()
     for place in np.ndindex(2, 2, 3):
@@ -63,7 +63,7 @@ def liquid() -> Atoms:
 
 
 def sheared() -> Atoms:
-    """Silicon in a tilted box."""
+    """Return silicon in a tilted box."""
     atoms = bulk("Si", cubic=True) * (3, 3, 2)
     cell = atoms.cell.array.copy()
     cell[1, 0], cell[2, 0] = 0.15 * cell[0, 0], -0.1 * cell[0, 0]
@@ -91,7 +91,7 @@ def test_one_frame_on_ranks(engine: Engine, exported: tuple[Potential, Path], bu
 
 @pytest.mark.slow
 def test_a_trajectory_on_ranks(engine: Engine, exported: tuple[Potential, Path]) -> None:
-    """Atoms change owner; energies of every step are the same on any number of ranks, and stay constant."""
+    """Atoms migrate between ranks; energies of all steps are equal on any number of ranks, and are conserved."""
     atoms = liquid()
     numbers = sorted({int(z) for z in atoms.numbers})
     write_data(atoms, engine.folder / "atoms.data", numbers, temperature_K=600.0)

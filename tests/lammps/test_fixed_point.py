@@ -1,4 +1,4 @@
-"""Fixed points in `pair_style mlff`: memories go with atoms, through sorting, over ranks and into restart files."""
+"""Fixed points in `pair_style mlff`: memories follow atoms through sorting, between ranks and into restart files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def style(file: Path, options: str = "") -> str:
-    """The fixed point attracts; Lennard-Jones beside it keeps atoms apart."""
+    """Return commands of an attractive fixed point with Lennard-Jones, which keeps atoms apart."""
     return (
         f"pair_style hybrid/overlay mlff {options} lj/smooth/linear 8.0\n"
         f"pair_coeff * * mlff {file} Ar Ne\npair_coeff * * lj/smooth/linear 0.0104 3.4\n"
@@ -44,7 +44,7 @@ def evaluations(result: Result) -> np.ndarray:
 
 
 def test_the_solution_is_that_of_the_linear_system(engine: Engine, files: Path) -> None:
-    """E = a . (1 - W)^-1 b, solved by numpy with ASE's neighbour list."""
+    """The energy equals E = a . (1 - W)^-1 b, solved by numpy with ASE's neighbour list."""
     from ase.neighborlist import neighbor_list
 
     from .models import Contraction
@@ -60,14 +60,14 @@ def test_the_solution_is_that_of_the_linear_system(engine: Engine, files: Path) 
     for n_ranks in (1, 2, 4):
         found = engine.run(f"{head}#RUN\nrun 0\n", n_ranks, extra=EXTRA)
         assert found.energy == pytest.approx(float((z @ module.readout.numpy()).sum()), abs=1e-9)
-        assert evaluations(found)[0] > 8  # from nothing
+        assert evaluations(found)[0] > 8  # the first step is cold
         assert found.thermo["c_c[5]"][0] == 1
         assert max(found.thermo["c_c[3]"][0], found.thermo["c_c[4]"][0]) <= 1e-13
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_memories_go_with_atoms(engine: Engine, files: Path, dtype: str) -> None:
-    """The same evaluations on two ranks, with migrations and rebuilds, and fewer than from nothing."""
+    """Two ranks need the same evaluations with migrations and rebuilds, and fewer than cold starts."""
     text = moving(engine, files / f"{dtype}.pt") + "atom_modify sort 7 4.0\n#RUN\nrun 30\n"
     one, two = engine.run(text, 1, extra=EXTRA), engine.run(text, 2, extra=EXTRA)
     builds = [int(line.split("=")[1]) for line in two.text.splitlines() if line.startswith("Neighbor list builds")]
@@ -75,7 +75,7 @@ def test_memories_go_with_atoms(engine: Engine, files: Path, dtype: str) -> None
     np.testing.assert_array_equal(evaluations(one), evaluations(two))
     np.testing.assert_allclose(two.thermo["TotEng"], one.thermo["TotEng"], atol=1e-8)
     assert (evaluations(one)[1:] < evaluations(one)[0]).all()
-    assert one.thermo["c_c[5]"][-1] == 1  # no cold start but the first
+    assert one.thermo["c_c[5]"][-1] == 1  # only the first start is cold
     cold = engine.run(moving(engine, files / f"{dtype}.pt", "reset yes") + "#RUN\nrun 30\n", 2, extra=EXTRA)
     assert (evaluations(cold) == evaluations(one)[0]).all()
     assert cold.thermo["c_c[5]"][-1] == 31
@@ -83,7 +83,7 @@ def test_memories_go_with_atoms(engine: Engine, files: Path, dtype: str) -> None
 
 
 def test_restart_files_hold_the_memories(engine: Engine, files: Path) -> None:
-    """Written by two ranks, read by one, two and four: no step is cold, and the run goes on as if nothing had been."""
+    """Files written by two ranks are read by one, two and four. No step is cold, and the run continues unchanged."""
     file = files / "float32.pt"
     whole = engine.run(moving(engine, file) + "#RUN\nrun 12\nwrite_restart half.restart\nrun 5\n", 2, extra=EXTRA)
     text = f"{HEAD}read_restart half.restart\n{style(file)}{DYNAMICS}#RUN\nrun 5\n"
@@ -97,7 +97,7 @@ def test_restart_files_hold_the_memories(engine: Engine, files: Path) -> None:
 
 @pytest.mark.parametrize("n_ranks", [1, 2])
 def test_replicate_begins_cold(engine: Engine, files: Path, n_ranks: int) -> None:
-    """After pair_coeff and from a restart file with memories: twice the energy of one box, solved from nothing."""
+    """After `replicate`, solves are cold and give twice the energy of one box, also with memories from a restart file."""
     write_data(noble((3, 3, 3)), engine.folder / "atoms.data", [18, 10])
     coefficients = f"pair_style mlff\npair_coeff * * {files / 'float64.pt'} Ar Ne\n{COMPUTE}"
     head = f"{HEAD}read_data atoms.data\n{coefficients}"
@@ -129,14 +129,14 @@ def test_a_jump_and_a_new_atom_begin_cold(engine: Engine, files: Path) -> None:
     found = engine.run(text, 2, extra=EXTRA)
     cold = found.thermo["c_c[5]"]
     assert cold[2] == 1
-    assert cold[3] == 2  # the jump
-    assert cold[5] == 3  # the new atom
-    assert cold[-1] == 3  # going without an atom is no reason
+    assert cold[3] == 2  # after the jump
+    assert cold[5] == 3  # after the new atom
+    assert cold[-1] == 3  # a removed atom is no reason for a cold start
     assert max(found.thermo["c_c[3]"]) <= 1e-13
 
 
 def test_the_file_says_when_a_start_is_warm(engine: Engine, files: Path, tmp_path: Path) -> None:
-    """Its reach decides which steps begin cold, and its patience how long a solve that leads nowhere goes on."""
+    """The reach in the file decides which steps start cold, and its patience when a solve without progress ends."""
     near = save_contraction(tmp_path / "near.pt", warm={"reach": 1e-6})
     found = engine.run(moving(engine, near) + "#RUN\nrun 5\n", extra=EXTRA)
     assert found.thermo["c_c[5]"][-1] == 6

@@ -21,7 +21,7 @@ def said_of(engine: Engine, masses: str, elements: list[str], n_ranks: int = 1) 
 def test_elements_in_another_order(engine: Engine) -> None:
     for n_ranks in (1, 2):
         said = said_of(engine, "", ["Ne", "Ar"], n_ranks)
-        assert len(said) == 2  # one for each type, once
+        assert len(said) == 2  # one warning for each type
         assert all(line.startswith("WARNING") for line in said)
         assert "atom type 1 has mass 39.948, and pair_coeff takes it for Ne (mass 20.18)" in said[0]
 

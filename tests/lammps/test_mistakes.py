@@ -1,4 +1,4 @@
-"""Every mistake ends in one clear LAMMPS error: value, place, cure."""
+"""Every mistake gives one clear LAMMPS error with value, place and cure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLE = "pair_style mlff"
 
 @pytest.fixture
 def written(engine: Engine) -> Engine:
-    """An engine with atoms.data and lj.pt in its folder."""
+    """Engine with atoms.data and lj.pt in its folder."""
     write_data(noble((2, 2, 2)), engine.folder / "atoms.data", NUMBERS)
     save(LennardJones(0.0104, 3.4, 8.0), engine.folder / "lj.pt", metadata(8.0, 1))
     return engine
@@ -143,7 +143,7 @@ def test_no_cuda_device(written: Engine) -> None:
 
 
 def test_a_new_style_forgets_the_file(written: Engine) -> None:
-    """LAMMPS keeps the style where its name stays the same; its file was chosen for the old settings."""
+    """LAMMPS keeps the object of a style with the same name, but its file was chosen for the old settings."""
     save_contraction(written.folder / "deq.pt")
     text = f"{setup(STYLE, 'deq.pt')}run 0\n{STYLE} ghosts\nrun 0\n"
     assert "coeff" in written.refusal(text).lower()
@@ -157,7 +157,7 @@ def test_pairs_that_lists_leave_out(written: Engine) -> None:
 
 
 def test_compiled_code_of_another_torch(written: Engine) -> None:
-    """Refused by what the file says, before its code is opened."""
+    """The file is refused because of its metadata, before its code is opened."""
     said = written.refusal(with_metadata(written, backend="aoti", torch="2.12.1+cpu"))
     assert "its code was compiled by PyTorch 2.12.1+cpu" in said
     assert "write it again with: mlff export POTENTIAL --to lammps -o FILE" in said
@@ -179,7 +179,7 @@ def test_ghosts_of_a_fixed_point(written: Engine) -> None:
 
 @pytest.mark.parametrize(("word", "message"), [("MLFF_TORCH", "PyTorch"), ("MLFF_LAMMPS", "LAMMPS")])
 def test_a_plugin_for_other_versions(written: Engine, tmp_path: Path, word: str, message: str) -> None:
-    """The file with another version written into it."""
+    """The version in the file differs."""
     other = tmp_path / "other"
     other.mkdir()
     library = (written.plugins / "mlffplugin.so").read_bytes()
@@ -192,7 +192,7 @@ def test_a_plugin_for_other_versions(written: Engine, tmp_path: Path, word: str,
 
 
 def test_a_file_that_is_no_plugin(written: Engine, tmp_path: Path) -> None:
-    """LAMMPS goes on after a plugin that does not load; the pair style is then unknown."""
+    """LAMMPS continues after a plugin that cannot be loaded, and then does not know the pair style."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "mlffplugin.so").write_text("no library")
@@ -200,7 +200,7 @@ def test_a_file_that_is_no_plugin(written: Engine, tmp_path: Path) -> None:
 
 
 def test_cutoff_larger_than_the_box(written: Engine) -> None:
-    """LAMMPS's bricks can (see test_plugin.py); its tiles cannot, and say so."""
+    """Bricks of LAMMPS support this (see test_plugin.py); the tiled decomposition gives an error."""
     write_data(noble((1, 1, 1), noise=0.05), written.folder / "atoms.data", NUMBERS)
     text = f"{setup(STYLE, 'lj.pt')}comm_style tiled\nbalance 1.1 rcb\nrun 0\n"
     assert "cutoff" in written.refusal(text, 2).lower()
@@ -229,7 +229,7 @@ def test_bonded_atoms_that_lists_leave_out(written: Engine) -> None:
 
 @pytest.mark.parametrize("n_ranks", [1, 2])
 def test_not_a_number_stops_the_run(written: Engine, n_ranks: int) -> None:
-    """Two atoms fly at each other; below 3 Angstrom the energy is NaN, on one of two ranks alone."""
+    """Two atoms approach each other; below 3 Angstrom the energy is NaN on one of two ranks."""
     save(LennardJones(0.0104, 3.4, 8.0, spoil=True), written.folder / "spoiled.pt", metadata(8.0, 1))
     atoms = Atoms("Ar2", [[10, 10, 2.0], [10, 10, 6.5]], cell=[20, 20, 40], pbc=True)
     write_data(atoms, written.folder / "atoms.data", NUMBERS)

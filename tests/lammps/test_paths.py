@@ -1,4 +1,4 @@
-"""Paths with blanks, quotes and letters beyond ASCII: of the cache, temporary folders, exported files and inputs."""
+"""Paths of caches, temporary folders, exported files and inputs with blanks, quotes and letters beyond ASCII."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ARGON = {"sigma": 3.4, "epsilon": 0.0104, "rc": 6.0}
 
 @pytest.fixture
 def odd(tmp_path, monkeypatch) -> Path:
-    """The present folder, and that of temporary files, with about everything that a path may hold but a colon."""
+    """Name the current folder and that of temporary files with nearly all characters a path may contain, but no colon."""
     folder = tmp_path / ODD
     (folder / ODD).mkdir(parents=True)
     monkeypatch.chdir(folder)
@@ -46,7 +46,7 @@ def odd(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
-    """Silicon by random weights, for LAMMPS."""
+    """Export a potential of silicon with random weights to LAMMPS."""
     backbone = {"name": "equiformer", "channels": 8, "n_layers": 2, "l_max": 1, "cutoff": 4.0}
     potential = build_potential({"backbone": backbone, "elements": ["Si"], "scale": 0.05}, seed=0)
     path = tmp_path_factory.mktemp("export") / ODD / "dé à.pt"
@@ -128,7 +128,7 @@ def test_a_relative_cache_is_that_of_the_present_folder(tmp_path, monkeypatch):
 
 
 class TestInputs:
-    """`mlff lammps run`: letters that LAMMPS drops from the text of commands."""
+    """`mlff lammps run` with letters that LAMMPS drops from the text of commands."""
 
     @pytest.fixture(autouse=True)
     def data(self, odd):
@@ -176,10 +176,10 @@ class TestInputs:
         rows = np.loadtxt(Path("größe é.dump").read_text().split("ITEM: TIMESTEP\n")[1].splitlines()[8:])
         assert rows[np.argsort(rows[:, 0]), 1:] == pytest.approx(self.atoms.get_forces(), abs=1e-5)
         names = [os.fsencode(path.name) for path in odd.iterdir()]
-        assert all(name.decode() for name in names)  # LAMMPS by itself leaves names behind that are no UTF-8
+        assert all(name.decode() for name in names)  # LAMMPS itself creates names that are not UTF-8
 
     def test_signs_that_lammps_knows(self):
-        """Dashes and blanks out of typeset text are LAMMPS's own affair."""
+        """Typographic dashes and blanks are left to LAMMPS, which knows them."""
         text = 'read_data "für Ar/ätome.data"\nrun\u00a00\nvariable m equal \u22122\nprint "$m" file m\n'
         done = self.run(text)
         assert done.n_evaluations == 1

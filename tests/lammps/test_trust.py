@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lammps
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory) -> Path:
-    """A file that another user wrote: it was entered in another record than that of the tests."""
+    """File of another user: it is registered in another record than that of the tests."""
     folder = tmp_path_factory.mktemp("theirs")
     backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
     potential = build_potential({"backbone": backbone, "elements": ["Si"], "scale": 0.05}, seed=0)

@@ -1,4 +1,4 @@
-"""The scripts of md_runs/, run in this process: a child would load every library anew."""
+"""The scripts of md_runs/ run in this process, since a child would load all libraries again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "md_runs"
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
-    """Runs a script as `python md_runs/NAME --short WORDS...` does, and gives what it printed; own warnings are errors."""
+    """Function like `python md_runs/NAME --short WORDS...` that returns the output; warnings of the package are errors."""
     import matplotlib.pyplot as plt
 
     def run(name: str, *words: object) -> str:

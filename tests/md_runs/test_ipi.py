@@ -1,4 +1,4 @@
-"""The i-PI recipe: our calculator as a client of ASE's server, over sockets that are real."""
+"""The i-PI script: the calculator as a client of ASE's server over real sockets."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_client_gives_what_the_calculator_gives(potential, tmp_path, name):
             if atoms.pbc.any():
                 atoms.set_cell(atoms.cell.array * 1.002, scale_atoms=True)
             expected = direct.evaluate(atoms)
-            # Bohr on the socket: positions that the client sees differ in the last digits.
+            # Positions are sent in Bohr, so those of the client differ in the last digits.
             np.testing.assert_allclose(atoms.get_potential_energy(), expected["energy"], rtol=1e-10)
             np.testing.assert_allclose(atoms.get_forces(), expected["forces"], rtol=0, atol=1e-9)
             if atoms.pbc.any():

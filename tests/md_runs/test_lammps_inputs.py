@@ -1,4 +1,4 @@
-"""The LAMMPS inputs run as they stand, in their short form, without a compiler."""
+"""The LAMMPS inputs run unchanged in their short form, without a compiler."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SMALL = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff
 
 
 def small_potential(elements: list[str]) -> Potential:
-    """Random weights."""
+    """Folder of a potential with random weights."""
     config = {"backbone": SMALL, "elements": elements, "scale": 0.05, "repulsion": {"name": "zbl"}}
     return build_potential(config, seed=0)
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs an input in a folder of its own with a small potential of random weights."""
+    """Function that runs an input in a separate folder with a small potential of random weights."""
     for path in INPUTS.iterdir():
         shutil.copy(path, tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -44,7 +44,7 @@ def run(tmp_path, monkeypatch):
 
 
 def printed(pattern: str) -> float:
-    """The number that an input prints, from the log (which holds the command as well)."""
+    """Return the number printed by an input, from the log, which contains the command as well."""
     return float(re.findall(pattern + r"\s*(-?[\d.]+)", Path("log.lammps").read_text())[-1])
 
 
@@ -59,16 +59,16 @@ def test_nve_ethanol(run):
 def test_npt_silicon_melt(run):
     done = run("in.npt_silicon_melt", ["Si"], cells=2, steps=10)
     assert len(done.atoms) == 64
-    assert done.thermo["Volume"] != pytest.approx((2 * 5.43) ** 3, rel=1e-6)  # the cell moved
+    assert done.thermo["Volume"] != pytest.approx((2 * 5.43) ** 3, rel=1e-6)  # the volume has changed
     density = 64 * 28.0855 * 1.66053907 / done.atoms.get_volume()
     assert printed("density at 1800 K:") == pytest.approx(density, rel=0.01)
     table = np.loadtxt("npt_silicon_melt.rdf", skiprows=4)
     assert table.shape == (100, 4)
-    assert 10.0 < table[-1, 3] < 20.0  # neighbours within 4 Angstrom; 16 in the crystal
+    assert 10.0 < table[-1, 3] < 20.0  # neighbours within 4 Angstrom, of which the crystal has 16
 
 
 def test_zbl_overlay(run):
-    """The projectile loses energy that nothing else takes: the sum stays."""
+    """The projectile loses energy to the other atoms, and the total is conserved."""
     done = run("in.zbl_overlay", ["Si"], cells=2, steps=60, energy=50)
     assert set(done.atoms.symbols) == {"Si"}
     frames = Path("zbl_overlay.lammpstrj").read_text()
@@ -92,7 +92,7 @@ def test_scaling_silicon(run):
     ],
 )
 def test_with_the_compiled_pair_style(run, name, elements, n_ranks, variables):
-    """The same input through the plugin and through `fix external`: the last row of LAMMPS's table is the same."""
+    """The last rows of LAMMPS's tables agree between the plugin and `fix external`."""
     if not any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++")):
         pytest.skip("no C++ compiler for the plugin: install g++")
     from mlff_calc.export import export_potential

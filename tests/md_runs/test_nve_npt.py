@@ -1,4 +1,4 @@
-"""The dynamics scripts run as they stand, in their short form."""
+"""The scripts for dynamics run unchanged in their short form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlff_calc.potential import build_potential
 
 @pytest.fixture(scope="module")
 def potentials(tmp_path_factory) -> Path:
-    """Random weights of small scale: atoms that barely feel each other, enough to run every line of the scripts."""
+    """Folder of a potential with random weights and tiny forces, which suffices to run every line of the scripts."""
     folder = tmp_path_factory.mktemp("potentials")
     backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
     for name, elements in (("ethanol", ["H", "C", "O"]), ("silicon", ["Si"])):
@@ -43,11 +43,11 @@ def test_npt_silicon(script, potentials, tmp_path):
     lengths = [np.cbrt(atoms.cell.volume) for atoms in read(output / "trajectory.traj", ":")]
     assert len(lengths) == 3
     assert min(lengths) - 0.01 < printed < max(lengths) + 0.01
-    assert len(set(lengths)) == 3  # the cell moved
+    assert len(set(lengths)) == 3  # the cell has changed
 
 
 def test_deq_reuse(script, tmp_path):
-    """Ways of reuse on a small network of random weights: tables and pictures."""
+    """The script makes tables and plots for variants of reuse with a small network of random weights."""
     backbone = {"name": "deq", "channels": 4, "heads": 2, "l_max": 1, "cutoff": 4.0, "feedback": 0.1}
     config = {"backbone": backbone, "elements": ["H", "C", "O"], "scale": 0.02}
     build_potential(config, seed=0).save(tmp_path / "deq", card="# random", recipe="")

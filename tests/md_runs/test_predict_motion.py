@@ -1,4 +1,4 @@
-"""The script that predicts motion, from data to table, and once more after it was done."""
+"""The script that predicts motion, from data to table, and its repetition."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_data_networks_and_table(tmp_path: Path) -> None:
     metrics = tmp_path / "predict_motion" / "HEGNN" / "metrics.csv"
     before = metrics.stat().st_mtime_ns
     again = run(tmp_path, "--resume")
-    assert metrics.stat().st_mtime_ns == before  # nothing was trained again
+    assert metrics.stat().st_mtime_ns == before  # a finished training is not repeated
     assert [line for line in again.splitlines() if "EGNN" in line] == [
         line for line in first.splitlines() if "EGNN" in line
     ]

@@ -1,4 +1,4 @@
-"""The one-page scripts run as they stand, in their short form."""
+"""The one-page scripts run unchanged in their short form."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mlff_calc.potential import build_potential, list_potentials
 
 @pytest.fixture
 def run(script):
-    """Runs a script with a potential and an output."""
+    """Function that runs a script with a potential and an output folder."""
     return lambda name, potential, output, *words: script(name, "--potential", potential, "--output", output, *words)
 
 
 @pytest.fixture(scope="module")
 def random_weights(tmp_path_factory) -> Path:
-    """Potentials that every installation can make; the shipped ones are used by the tests below."""
+    """Folder of potentials with random weights; the tests below use the shipped ones."""
     folder = tmp_path_factory.mktemp("potentials")
     common = {"scale": 0.02, "repulsion": {"name": "zbl"}}
     backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "cutoff": 4.0}
@@ -60,7 +60,7 @@ def test_phonons_of_both_engines_agree(run, random_weights, tmp_path):
     for engine in ("phonopy", "ase"):
         text = run("relax_and_phonons.py", random_weights / "si", tmp_path, "--engine", engine)
         results[engine] = frequencies(text)
-    assert set(results["ase"]) == {"G", "X", "L"}  # those that fit into the supercell
+    assert set(results["ase"]) == {"G", "X", "L"}  # points that are commensurate with the supercell
     for point, values in results["phonopy"].items():
         assert values == pytest.approx(results["ase"][point], abs=5e-3)
     assert results["ase"]["G"].count(0.0) == 3  # translations
@@ -78,12 +78,12 @@ def test_silicon_is_stable(run, tmp_path):
     text = run("relax_and_phonons.py", shipped("silicon"), tmp_path, "--engine", "ase")
     assert float(re.search(r"lattice FCC\(a=([\d.]+)\)", text)[1]) == pytest.approx(5.43, abs=0.1)
     found = frequencies(text)
-    assert min(found["X"] + found["L"]) > 1.0  # no soft mode
+    assert min(found["X"] + found["L"]) > 1.0  # no soft modes
     assert max(found["G"]) == pytest.approx(15.5, abs=2.0)  # measured: 15.5 THz
 
 
 def test_a_crystal_of_ones_own(run, random_weights, tmp_path):
-    """Both scripts on a structure that is not the default: its own lattice, path and formula."""
+    """Both scripts work for another structure, with its lattice, path and formula."""
     write(tmp_path / "sheared.extxyz", bulk("Si", "hcp", a=3.8, c=6.3))
     words = ("--structure", str(tmp_path / "sheared.extxyz"))
     text = run("relax_and_phonons.py", random_weights / "si", tmp_path, *words, "--engine", "ase", "--path", "GMA")
@@ -100,7 +100,7 @@ def test_equation_of_state(run, tmp_path):
 
 
 def test_crystal_properties(script, tmp_path, monkeypatch):
-    """Silicon beside its own training data: 5.468 Angstrom, C11 153 and C12 56 GPa from cells strained by 2 %."""
+    """Silicon agrees with its training data: 5.468 Angstrom, C11 153 and C12 56 GPa from cells strained by 2 %."""
     monkeypatch.chdir(tmp_path)
     said = script("crystal_properties.py", "--potential", shipped("silicon"))
     assert float(re.search(r"cell +([\d.]+), ", said)[1]) == pytest.approx(5.468, abs=0.01)

@@ -1,4 +1,4 @@
-"""What ships and what stands in a folder, of any kind."""
+"""Shipped networks and networks in a folder, of all kinds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlff_calc.potential import list_potentials, load_potential
 
 
 class Scale(Network):
-    """A kind that the package knows nothing of."""
+    """A kind that is unknown to the package."""
 
     kind = "scale"
     units: ClassVar = {"y": "1"}
@@ -77,7 +77,7 @@ def test_listing_does_not_wait_for_torch() -> None:
 
 
 def test_a_folder_that_is_called_like_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """It is taken, which is said once; by its path nothing is said."""
+    """The folder is used, with one warning; given as a path it is used without a warning."""
     Scale({"n": 1}).save(tmp_path / "silicon")
     monkeypatch.chdir(tmp_path)
     for name in ("./silicon", tmp_path / "silicon"):

@@ -1,4 +1,4 @@
-"""Files of every format there has been: `old/` holds small ones as they were written then, and what they gave then."""
+"""Files of all earlier formats. `old/` contains small files as they were written then, with their results."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_every_step_has_an_upgrade_and_an_old_file() -> None:
 
 
 def test_an_old_file_is_checked_as_it_was_written(tmp_path: Path) -> None:
-    """Its checksum is of the header and the tensors in the file, not of what they are read as."""
+    """The checksum covers header and tensors as they are in the file, before they are upgraded."""
     shutil.copytree(OLD / "v2_potential", tmp_path / "p")
     data = bytearray((tmp_path / "p" / WEIGHTS).read_bytes())
     data[-1] ^= 1

@@ -1,4 +1,4 @@
-"""Cl(3,0): identities of the algebra, layers that commute with O(3), and a net that learns what vectors alone cannot."""
+"""Cl(3,0): identities of the algebra, equivariant layers, and a network that learns more than vectors alone allow."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def orthogonal(seed: int, improper: bool) -> Tensor:
 
 
 def transform(matrix: Tensor, x: Tensor) -> Tensor:
-    """rho(w): each grade by itself, bivectors through the outer products of the transformed basis."""
+    """Return rho(w): each grade separately, and bivectors by outer products of the transformed basis."""
     det = torch.linalg.det(matrix)
     pairs = [(2, 3), (3, 1), (1, 2)]
     planes = torch.stack([geometric_product(lifted(matrix[:, i - 1]), lifted(matrix[:, j - 1])) for i, j in pairs], 1)
-    assert planes[[0, 1, 2, 3, 7]].abs().max() < 1e-12  # orthogonal vectors: a bivector and nothing else
+    assert planes[[0, 1, 2, 3, 7]].abs().max() < 1e-12  # the product of orthogonal vectors is a pure bivector
     return torch.cat(
         [
             x[:1],
@@ -108,7 +108,7 @@ def test_twenty_paths() -> None:
 
 
 def test_each_weight_is_one_path() -> None:
-    """With one weight switched on, the layer gives the product of two grades, cut to a third."""
+    """With a single nonzero weight, the layer gives the product of two grades, projected on a third."""
     product = GeometricProduct(3).double()
     grades = torch.tensor(GRADES)
     left, right = multivectors(6, 3), multivectors(6, 3, seed=1)
@@ -158,7 +158,7 @@ def test_product_with_a_vector() -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_are_smooth_at_zero(name: str) -> None:
-    """A norm with a kink would show as a second difference of the order of the step."""
+    """A norm with a kink would give a second difference of the order of the step."""
     layer, step = LAYERS[name]().double(), 1e-6
     x = multivectors(9, 5)
     with torch.no_grad():
@@ -169,7 +169,7 @@ def test_layers_are_smooth_at_zero(name: str) -> None:
 
 
 class VolumeNet(nn.Module):
-    """Two geometric products of the vertices, seen from their mean; reads the pseudoscalar."""
+    """Network with two geometric products of the vertices relative to their mean, which reads the pseudoscalar."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class VolumeNet(nn.Module):
 
 
 class InnerProductNet(nn.Module):
-    """All inner products of the vertices, seen from their mean, and an ordinary perceptron."""
+    """Perceptron on all inner products of the vertices relative to their mean."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()

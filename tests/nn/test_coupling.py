@@ -1,4 +1,4 @@
-"""The kept Clebsch-Gordan coefficients are e3nn's, and nothing imports e3nn to use them."""
+"""The stored Clebsch-Gordan coefficients equal e3nn's, and are used without importing e3nn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operators where engines step in: copies in one process, transposes of each other, the same whoever defines them."""
+"""Operators that engines replace: identities in one process, transposes of each other, equal for all definitions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_one_process_holds_every_neighbour() -> None:
 
 
 def test_ghosts_need_an_engine() -> None:
-    """In a process of its own: a LAMMPS that ran in this one may have brought its kernels with it."""
+    """This test runs in a separate process, since a LAMMPS in this process may have registered its kernels."""
     code = "import torch; from mlff_calc.nn.exchange import exchange; exchange(torch.zeros(5, 2), torch.zeros(7))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode != 0
@@ -39,7 +39,7 @@ def test_the_operators_keep_torchs_rules() -> None:
 
 
 def test_an_engine_may_have_defined_them_before() -> None:
-    """LAMMPS with the plugin in a Python process that imports the package afterwards."""
+    """A Python process may load LAMMPS with the plugin before it imports the package."""
     code = (
         "import torch\n"
         "torch.library.define('mlff::exchange', '(Tensor features, Tensor nodes) -> Tensor')\n"

@@ -1,4 +1,4 @@
-"""Edge frames: rotations, Wigner matrices and what they do to spherical harmonics."""
+"""Edge frames: rotations, Wigner matrices and their action on spherical harmonics."""
 
 from __future__ import annotations
 

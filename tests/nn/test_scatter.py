@@ -1,4 +1,4 @@
-"""Sums over rows: against a loop, and the two ways of summing against each other."""
+"""Sums over rows, compared with a loop, and both methods compared with each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlff_calc.nn.scatter import scatter_sum
 
 @pytest.fixture
 def deterministic() -> Iterator[None]:
-    """PyTorch's deterministic algorithms are on."""
+    """Switch PyTorch's deterministic algorithms on."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -21,7 +21,7 @@ def deterministic() -> Iterator[None]:
 def _case(n: int, n_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(n)
     values = torch.randn(n, 3, 2, generator=generator, dtype=torch.float64)
-    index = torch.randint(0, max(n_rows - 1, 1), (n,), generator=generator)  # the last row gets nothing
+    index = torch.randint(0, max(n_rows - 1, 1), (n,), generator=generator)  # the last row gets no contribution
     return values, index
 
 

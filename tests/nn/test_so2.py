@@ -1,4 +1,4 @@
-"""SO(2) layers commute with rotations about the edge, and with mirrors through it where they should."""
+"""SO(2) layers commute with rotations about the edge and, with `mirror`, with reflections in planes through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constant places by slices: the values and gradients of indexing."""
+"""Selection of constant indices by slices has the values and gradients of indexing."""
 
 from __future__ import annotations
 

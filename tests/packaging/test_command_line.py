@@ -1,4 +1,4 @@
-"""The way in to `mlff`: quick, lazy, and one readable message for whatever goes wrong."""
+"""The entry point of `mlff`: fast start, lazy imports, and one readable message for every error."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_debug_may_stand_anywhere(
     words: list[str], variable: str, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFF_DEBUG", variable)
-    monkeypatch.setattr(cli_main, "configure_output", lambda debug: None)  # it changes the process's logging
+    monkeypatch.setattr(cli_main, "configure_output", lambda debug: None)  # it would change the logging of this process
     monkeypatch.setattr(cli_main, "build_app", lambda: _app(OptionError("wrong")))
     with pytest.raises(SystemExit) as leaving:
         cli_main.main(words)

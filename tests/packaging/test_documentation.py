@@ -1,4 +1,4 @@
-"""The tutorials are made of blocks that can be run; running them all is slow, so the site's build does it as well."""
+"""Tutorials consist of blocks that can be run. Running all of them is slow, so the build of the site does it as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make gpu-check`, as far as a machine without a GPU can look at it."""
+"""`make gpu-check`, as far as it can be tested without a GPU."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_timings_write_their_json(check: ModuleType, tmp_path: Path) -> None
 
 
 def test_contract_and_calculator_tests_are_selected_on_a_gpu() -> None:
-    """Collected as on a machine with a GPU; collecting needs none."""
+    """Tests are collected as on a machine with a GPU, which collecting does not need."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "--collect-only", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, "tests/contract", "tests/calculators", "tests/graph"],

@@ -1,4 +1,4 @@
-"""Metadata stands in one place, and the layout names every package there is."""
+"""Metadata are defined in one place, and the layout names every package."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_package_is_listed() -> None:
     listed = set(_setup()["options"]["packages"].split())
     present = {
         ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "mlff_calc").rglob("__init__.py")
-    } | {"mlff_calc.shipped", "mlff_calc.lammps.inputs"}  # folders from elsewhere in the repository
+    } | {"mlff_calc.shipped", "mlff_calc.lammps.inputs"}  # folders from other places in the repository
     assert listed == present
 
 
@@ -72,7 +72,7 @@ def test_constraints_pin_every_dependency() -> None:
 
 
 def test_pins_install_on_every_python_311() -> None:
-    """A pin that needs a later patch release sends pip searching without end on Debian's 3.11.2."""
+    """A pin that needs a later patch release would make pip search endlessly on Debian's Python 3.11.2."""
     from importlib.metadata import distributions
 
     from packaging.specifiers import SpecifierSet

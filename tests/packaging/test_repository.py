@@ -1,4 +1,4 @@
-"""The repository as a reader meets it: documented commands exist, and it speaks of the software only."""
+"""The repository for its readers: documented commands exist, and texts are about the software only."""
 
 from __future__ import annotations
 

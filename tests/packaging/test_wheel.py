@@ -1,4 +1,4 @@
-"""What the built wheel holds, and that it works where the checkout is not."""
+"""The content of the built wheel, and its use without the checkout."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def test_entry_point(wheel: Path, names: set[str]) -> None:
 
 @pytest.mark.slow
 def test_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
-    """The command and the potentials that ship work from the wheel alone, seen from another folder."""
+    """The command and the shipped potentials work from the wheel alone, in another folder."""
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python = environment / "bin" / "python"
     subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
-    # What the package depends on comes from the environment of the tests; the package itself must not.
+    # Dependencies come from the environment of the tests, but the package itself must not.
     here = subprocess.run(
         [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         capture_output=True, text=True, check=True,

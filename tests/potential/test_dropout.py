@@ -1,4 +1,4 @@
-"""Recurrent dropout of a fixed-point backbone: one draw per solve, and none in use."""
+"""Recurrent dropout of a fixed-point backbone: one draw per solve in training, and none in evaluation."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_factors_keep_the_mean(batch: Graph) -> None:
 
 @pytest.mark.parametrize("n_blocks", [1, 2])
 def test_the_same_factors_act_in_all_evaluations(batch: Graph, n_blocks: int) -> None:
-    """So there is a fixed point to be found; it is that of the map with these factors, and another one without."""
+    """Constant factors define a map with a fixed point, which differs from that without dropout."""
     potential = make_potential(0.3, n_blocks=n_blocks, feedback=0.1).train()
     graph = batch | {"dropout": factors_of(potential, batch, 3)}
     out = potential(graph)
     assert float(out["residual"].max()) < 1e-9
-    assert int(out["evaluations"].min()) > 2  # or every start were a solution
+    assert int(out["evaluations"].min()) > 2  # so the start is not already a solution
     with torch.no_grad():
         prepared = potential.backbone.prepare(potential.inputs(graph, graph["edge_vec"]))
         again = out["state"]
@@ -59,7 +59,7 @@ def test_the_same_factors_act_in_all_evaluations(batch: Graph, n_blocks: int) ->
 
 
 def test_an_atom_without_messages_is_alone(batch: Graph) -> None:
-    """Factors act on what comes to an atom: with all of them zero its neighbours change nothing but its degree."""
+    """Factors multiply messages to an atom. If all are zero, neighbours only change the number of neighbours."""
     potential = make_potential(0.3).train()
     factors = torch.ones(9, 4, dtype=torch.float64)
     factors[0] = 0.0
@@ -82,7 +82,7 @@ def test_no_effect_in_use(batch: Graph) -> None:
 
 
 def test_factors_of_one_change_nothing_in_training(batch: Graph) -> None:
-    """What a validation gives, so that a compiled potential keeps its signature."""
+    """Validation uses factors of one, so that a compiled potential keeps its signature."""
     potential = make_potential(0.5).train()
     found, expected = potential(batch | {"dropout": torch.ones(9, 4, dtype=torch.float64)}), potential(batch)
     for name in ("energies", "forces", "state"):

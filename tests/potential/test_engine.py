@@ -1,4 +1,4 @@
-"""The memory as rows of atoms: an `EngineStep` makes the steps that a `FixedPointStep` makes from a `Memory`."""
+"""Memories as rows of atoms: an `EngineStep` gives the same steps as a `FixedPointStep` with a `Memory`."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def called(engine: EngineStep, graph: Graph, memory: Tensor, mode: float) -> dic
 
 
 def rows(engine: EngineStep, n_atoms: int, fill: float = 0.0) -> Tensor:
-    """A memory of noise, or of one number."""
+    """Return a memory filled with noise or with one number."""
     noise = torch.randn(n_atoms, engine.slots, engine.width, generator=torch.Generator().manual_seed(4)).double()
     return torch.full_like(noise, fill) if fill else noise
 
 
 def cold(potential: FixedPointPotential, graph: Graph) -> dict[str, Tensor]:
-    """A step that looks back at nothing."""
+    """Return a step with an empty memory."""
     step = FixedPointStep(potential, SIZES._replace(window=0, kept=0))
     return step(cold_inputs(graph, potential) | {"ridges": torch.tensor(RIDGES, dtype=torch.float64)})
 
 
 def after_cold(outputs: dict[str, Tensor]) -> Memory:
-    """What an engine keeps of a cold step: its solution in all places of the window, and its secants."""
+    """Return the rows that an engine keeps of a cold step: its solution in all places of the window, and its secants."""
     atoms = water()
     place = Frame.of(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     memory = Memory(place)
@@ -73,7 +73,7 @@ def same_steps(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 def same_memory(engine: EngineStep, found: Tensor, memory: Memory) -> None:
-    """The rows, slot by slot, are what the memory feeds the next step with."""
+    """Assert that the rows contain, slot by slot, the inputs that the memory gives to the next step."""
     inputs, _ = memory.inputs(RULE, KEPT, WINDOW, RIDGES)
     secants = [inputs[name].flatten(0, 1) for name in ("state_secants", "adjoint_secants")]
     parts = [inputs["past_embeddings"], inputs["past_states"], inputs["past_adjoints"], *secants]
@@ -93,7 +93,7 @@ def test_a_cold_step_does_not_look_at_the_memory(potential: FixedPointPotential,
 
 @pytest.mark.parametrize("of_an_engine", [False, True], ids=["whole", "node_numbers"])
 def test_a_trajectory(potential: FixedPointPotential, of_an_engine: bool) -> None:
-    """Ten steps, so that every place of the ring is written over more than once; node_numbers turn the sums on."""
+    """In ten steps every place of the ring is overwritten more than once; node_numbers switch the sums on."""
     step = FixedPointStep(potential, SIZES)
     engine = EngineStep(step)
     first = cold(potential, graph_of(water()))
@@ -109,11 +109,11 @@ def test_a_trajectory(potential: FixedPointPotential, of_an_engine: bool) -> Non
         found = called(engine, graph, found["memory"], PREDICT)
         same_steps(found, expected)
         same_memory(engine, found["memory"], memory)
-    assert float(found["residuals"].max()) < 1e-2 * float(first["residual"])  # the past was of use
+    assert float(found["residuals"].max()) < 1e-2 * float(first["residual"])  # the memory improves the start
 
 
 def test_going_on_replaces_the_newest(potential: FixedPointPotential) -> None:
-    """In the middle of a trajectory: three times in the same place, then on."""
+    """In the middle of a trajectory, a position is evaluated three times before the next one."""
     step = FixedPointStep(potential, SIZES)
     engine = EngineStep(step)
     memory, found = (
@@ -139,10 +139,10 @@ def test_going_on_replaces_the_newest(potential: FixedPointPotential) -> None:
 
 
 def test_the_start_of_a_run_is_nearly_that_of_the_calculators(potential: FixedPointPotential) -> None:
-    """Where there are fewer steps than the window, an engine repeats the oldest and a `Memory` the newest.
+    """If there are fewer steps than the window, an engine repeats the oldest step and a `Memory` the newest.
 
-    With up to two steps that is the same start. With three, the oldest counts twice and the ridge of the fit differs, which
-    changes the start within its error.
+    With up to two steps the starts are equal. With three, the oldest step counts twice and the ridge of the fit differs,
+    which changes the start within its error.
     """
     step = FixedPointStep(potential, SIZES)
     engine = EngineStep(step)

@@ -1,4 +1,4 @@
-"""Potential folders: what is refused, with which words, and that nothing half-written is left."""
+"""Potential folders: refused files with their error texts, and no incomplete files after failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, **changes: object) -> None:
-    """Write the weights again with entries of the header changed."""
+    """Write the weights again with changed entries of the header."""
     file = folder / WEIGHTS
     with safe_open(file, framework="pt") as opened:
         header = json.loads(opened.metadata()["mlff_calc"])
@@ -128,7 +128,7 @@ def test_damaged_header(saved: Path, change: dict, words: str) -> None:
 
 @pytest.mark.parametrize("key", ["cutoff", "envelope_exponent"])
 def test_a_configuration_changed_by_hand_is_refused(saved: Path, key: str) -> None:
-    """The tensors would fit, and the energies would be others."""
+    """The tensors would fit, but the energies would differ."""
     config = _header(saved)["config"]
     config["backbone"][key] -= 1
     rewrite(saved, config=config)
@@ -249,7 +249,7 @@ def test_precision_and_elements(saved: Path) -> None:
 
 
 def _declare(file: Path, name: str, **changes: object) -> None:
-    """Change what a safetensors file says of one tensor, and none of its bytes."""
+    """Change the entry of one tensor in a safetensors file, without changing its bytes."""
     raw = file.read_bytes()
     n = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + n])
@@ -261,7 +261,7 @@ def _declare(file: Path, name: str, **changes: object) -> None:
 @pytest.mark.parametrize("version", [1, FORMAT_VERSION])
 @pytest.mark.parametrize("changes", [{"dtype": "I32"}, {"dtype": "U32"}, {"shape": [8, 2]}, {"shape": [16]}])
 def test_the_same_bytes_declared_otherwise_are_refused(saved: Path, version: int, changes: dict) -> None:
-    """Files of version 1, whose checksum covers names and bytes alone, included."""
+    """Such files are refused also in version 1, whose checksum covers only names and bytes."""
     header = {**_header(saved), "format_version": version}
     with safe_open(saved / WEIGHTS, framework="pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -305,7 +305,7 @@ def test_weights_in_place_of_an_export(saved: Path) -> None:
 
 @pytest.mark.parametrize("name", ["equiformer", "cg_egnn"])
 def test_a_network_far_larger_than_its_file_is_not_built(saved: Path, name: str) -> None:
-    """Within the bounds of each option and all together, and some hundred MiB."""
+    """The network is within all bounds of options, but would take some hundred MiB."""
     config = {**CONFIG, "backbone": {"name": name, "channels": 512, "n_layers": 4}}
     header = {**_header(saved), "config": config}
     with safe_open(saved / WEIGHTS, framework="pt") as opened:

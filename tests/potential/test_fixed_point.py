@@ -1,4 +1,4 @@
-"""The mathematics of fixed-point potentials, in float64: uniqueness, gradients, the corrected energy, batches, starts."""
+"""Mathematics of fixed-point potentials in float64: uniqueness, gradients, the corrected energy, batches, starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOLERANCE = 1e-10
 
 
 def make_potential(shake: float = 0.02, /, **options: object) -> FixedPointPotential:
-    """A small potential with random weights, in float64; options of the backbone, or of the potential."""
+    """Return a small potential in float64 with random weights, given options of the backbone or the potential."""
     backbone = {
         "name": "deq", "cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8, "feedback": 0.1,
         "tolerance": TOLERANCE, "max_evaluations": 200,
@@ -35,7 +35,7 @@ def make_potential(shake: float = 0.02, /, **options: object) -> FixedPointPoten
         (config if key in ("forces", "repulsion") else backbone)[key] = value
     potential = build_potential({"backbone": backbone, **config}, seed=7)
     generator = torch.Generator().manual_seed(1)
-    for parameter in potential.parameters():  # biases that start at zero hide mistakes
+    for parameter in potential.parameters():  # initial biases of zero would hide mistakes
         parameter.data += shake * torch.randn(parameter.shape, generator=generator)
     return potential.eval().to_precision("float64")
 
@@ -58,7 +58,7 @@ def water() -> Atoms:
 
 
 def crystal() -> Atoms:
-    """Two atoms in a skewed cell smaller than the cutoff."""
+    """Return two atoms in a skewed cell smaller than the cutoff."""
     atoms = bulk("Si")
     atoms.rattle(0.1, seed=4)
     skew = np.eye(3) + 0.03 * np.random.default_rng(1).normal(size=(3, 3))
@@ -71,7 +71,7 @@ def graph_of(atoms: Atoms, **more: Tensor) -> Graph:
 
 
 def with_tolerance(potential: FixedPointPotential, tolerance: float) -> FixedPointPotential:
-    """The same potential, solved to another tolerance."""
+    """Return the same potential with another tolerance."""
     other = potential.to_precision("float64")
     other.backbone.tolerance = tolerance
     return other
@@ -85,7 +85,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def test_ten_random_starts_agree(potential: FixedPointPotential) -> None:
-    """To the tolerance times |(1 - J)^-1|, which is what a residual says of an error."""
+    """Solutions agree to the tolerance times |(1 - J)^-1|, which bounds the error for a given residual."""
     graph = graph_of(ethanol())
     expected = potential(graph)
     prepared = [tensor.detach() for tensor in potential.backbone.prepare(potential.inputs(graph, graph["edge_vec"]))]
@@ -129,7 +129,7 @@ def test_the_residual_is_that_of_the_state(potential: FixedPointPotential) -> No
 
 
 def slope(potential: FixedPointPotential, images: Sequence[Atoms], step: float) -> float:
-    """Central difference of fourth order over images at -2, -1, 1, 2 steps."""
+    """Return a central difference of fourth order from values at -2, -1, 1, 2 steps."""
     energy = evaluate_atoms(potential, images)["energy"]
     return (energy[0] - 8.0 * energy[1] + 8.0 * energy[2] - energy[3]) / (12.0 * step)
 
@@ -167,7 +167,7 @@ def test_stress_is_the_strain_derivative(potential: FixedPointPotential) -> None
 
 
 def unrolled_outputs(potential: FixedPointPotential, graph: Graph, steps: int) -> dict[str, Tensor]:
-    """Energy and forces by autograd straight through `steps` evaluations from the embedding."""
+    """Return energy and forces by autograd through `steps` evaluations that start at the embedding."""
     edge_vec = graph["edge_vec"].detach().requires_grad_()
     inputs = potential.inputs(graph, edge_vec)
     prepared = potential.backbone.prepare(inputs)
@@ -220,7 +220,7 @@ def test_training_forces_are_those_of_use(gradient: str) -> None:
 
 
 def test_more_phantom_steps_come_nearer_to_the_exact_gradient() -> None:
-    """At a rate that the contraction gives."""
+    """The rate of convergence is given by the contraction."""
     graph, distances = graph_of(water()), []
     solve = {"training_tolerance": 1e-12, "training_evaluations": 200}
 
@@ -243,19 +243,19 @@ def test_more_phantom_steps_come_nearer_to_the_exact_gradient() -> None:
 
 
 def energies_at(potential: FixedPointPotential, graph: Graph, state: Tensor, adjoint: Tensor) -> tuple[float, float]:
-    """Corrected and plain energy."""
+    """Return corrected and plain energy."""
     corrected = potential.outputs(graph, state, adjoint)["energy"].sum()
     plain = potential.read(potential.inputs(graph, graph["edge_vec"]), state).sum()
     return float(corrected.detach()), float(plain.detach())
 
 
 def fitted_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Of the logarithms."""
+    """Return the slope of the logarithms."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def test_the_corrected_energy_falls_with_the_product_of_the_residuals(potential: FixedPointPotential) -> None:
-    """Over a range of tolerances; the plain energy falls with one residual."""
+    """This holds over a range of tolerances, while the error of the plain energy falls with one residual."""
     graphs = [graph_of(ethanol(seed)) for seed in range(4)]
     exact = [potential(graph) for graph in graphs]
     residuals, products, corrected, plain = [], [], [], []
@@ -276,7 +276,7 @@ def test_the_corrected_energy_falls_with_the_product_of_the_residuals(potential:
 
 @pytest.mark.parametrize("both", [True, False], ids=["both", "state"])
 def test_orders_of_energies_and_forces_in_the_errors(potential: FixedPointPotential, both: bool) -> None:
-    """Along one direction of error: energy L of second order, plain energy and forces of first order."""
+    """Along one direction of error, energy L is accurate to second order, plain energy and forces to first order."""
     graph = graph_of(ethanol())
     exact, generator = potential(graph), torch.Generator().manual_seed(0)
     away = [torch.randn(exact[key].shape, generator=generator, dtype=torch.float64) * exact[key].abs().mean()
@@ -295,7 +295,7 @@ def test_orders_of_energies_and_forces_in_the_errors(potential: FixedPointPotent
 
 
 def test_the_corrected_energy_is_stationary(potential: FixedPointPotential) -> None:
-    """Its derivatives by state and adjoint vanish at the solution; the force is its partial gradient anywhere."""
+    """Its derivatives by state and adjoint vanish at the solution, and the force is its partial gradient everywhere."""
     graph, step = graph_of(water()), 1e-4
     state = torch.randn(potential(graph)["state"].shape, generator=torch.Generator().manual_seed(1)).double()
     adjoint = torch.randn(state.shape, generator=torch.Generator().manual_seed(2)).double()
@@ -321,12 +321,12 @@ NAMES = (
 
 
 def test_a_batch_of_32_molecules_equals_single_runs(potential: FixedPointPotential) -> None:
-    """Results to the tolerance, and counts of every system: a hard one does not cost the others evaluations."""
+    """Results agree to the tolerance, and so do counts: a hard system does not cost other systems evaluations."""
     potential = with_tolerance(potential, 1e-8)
     structures = [molecule(name) for name in NAMES]
     for number, atoms in enumerate(structures):
         atoms.rattle(0.05, seed=number)
-    structures[4].positions *= 0.6  # a hard one
+    structures[4].positions *= 0.6  # a hard system
     graphs = [graph_of(atoms) for atoms in structures]
     together, start = potential(collate(graphs)), 0
     counts = {"evaluations": [], "adjoint_evaluations": []}
@@ -361,7 +361,7 @@ def test_a_perfect_start_costs_one_evaluation_each(potential: FixedPointPotentia
 
 
 def test_states_on_the_way(potential: FixedPointPotential, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What either solver tried after as many evaluations; systems that ended sooner have their solutions."""
+    """States are those of the solvers after a number of evaluations, or the solutions of systems that ended sooner."""
     graphs = [graph_of(ethanol()), graph_of(water())]
     ready, batch = potential(graphs[1]), collate(graphs)
     first = len(ethanol())
@@ -465,7 +465,7 @@ def test_save_and_load(tmp_path: object) -> None:
 
 @pytest.mark.parametrize("solver", ["picard", "anderson", "broyden"])
 def test_solvers_agree(potential: FixedPointPotential, solver: str) -> None:
-    """The option reaches the solve, and the solution does not depend on it."""
+    """The option selects the solver, and the solution does not depend on it."""
     other = make_potential(solver=solver)
     graph = graph_of(ethanol())
     assert type(other.backbone.solver).__name__.lower() == solver

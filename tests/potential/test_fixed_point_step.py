@@ -1,4 +1,4 @@
-"""A step with a fixed number of evaluations: against converged solves, in float64."""
+"""Steps with a fixed number of evaluations, compared with converged solves in float64."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def potential() -> FixedPointPotential:
 
 
 def water(time: float = 0.0) -> Atoms:
-    """A molecule on a smooth path."""
+    """Return a molecule on a smooth path."""
     atoms = molecule("H2O")
     generator = np.random.default_rng(0)
     atoms.positions += 0.1 * generator.normal(size=(3, 3))
@@ -52,7 +52,7 @@ def graph_of(atoms: Atoms) -> Graph:
 
 
 def solved(potential: FixedPointPotential, graph: Graph) -> dict[str, Tensor]:
-    """Outputs of a converged solve, and the embedding."""
+    """Return the outputs of a converged solve, and the embedding."""
     out = potential(graph)
     with torch.no_grad():
         out["embedding"] = potential.backbone.prepare(potential.inputs(graph, graph["edge_vec"]))[0]
@@ -60,7 +60,7 @@ def solved(potential: FixedPointPotential, graph: Graph) -> dict[str, Tensor]:
 
 
 def memory_of(potential: FixedPointPotential, predictor: Predictor, times: list[float]) -> Memory:
-    """What converged solves at these times leave."""
+    """Return the memory after converged solves at these times."""
     atoms = water()
     place = Frame.of(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     memory = Memory(place)
@@ -70,7 +70,7 @@ def memory_of(potential: FixedPointPotential, predictor: Predictor, times: list[
 
 
 def cold_inputs(graph: Graph, potential: FixedPointPotential, window: int = 0, kept: int = 0) -> Graph:
-    """A graph with a memory of nothing."""
+    """Return a graph with an empty memory."""
     shape = (graph["atomic_numbers"].shape[0], 4, potential.backbone.channels)
     inputs = {name: torch.zeros(window, *shape, dtype=torch.float64) for name in MEMORY_INPUTS[:3]}
     inputs["mix"] = torch.zeros(window, dtype=torch.float64)
@@ -86,7 +86,7 @@ def error(found: dict[str, Tensor], exact: dict[str, Tensor], key: str = "forces
 
 @pytest.mark.parametrize("repulsion", [None, {"name": "zbl", "reach": 1.5}], ids=["plain", "repulsion"])
 def test_a_step_from_a_converged_memory_is_the_converged_solve(repulsion: dict | None) -> None:
-    """One evaluation of each kind gives all outputs, to the residual of the memory."""
+    """One evaluation of each kind gives all outputs to within the residual of the memory."""
     potential, predictor = make_potential(repulsion), polynomial(0)
     graph = graph_of(water(3.0))
     exact = solved(potential, graph)
@@ -111,7 +111,7 @@ def test_outputs_have_the_shapes_that_memories_take(potential: FixedPointPotenti
 
 
 def test_window_zero_is_cold(potential: FixedPointPotential) -> None:
-    """It begins at the embedding and at de/dz, where solves without a start begin."""
+    """With window zero a step starts at the embedding and at de/dz, like a cold solve."""
     graph = graph_of(water())
     exact = solved(potential, graph)
     one = FixedPointStep(potential, StepSizes(1, 1, 0, 0))(cold_inputs(graph, potential))
@@ -142,7 +142,7 @@ def test_more_evaluations_converge(potential: FixedPointPotential) -> None:
 
 
 def test_orders_in_the_error_of_the_memory(potential: FixedPointPotential) -> None:
-    """The force is right to first order in the residuals, the energy to second."""
+    """Errors of the force are of first order in the residuals, those of the energy of second order."""
     graph, predictor = graph_of(water()), polynomial(0)
     exact, memory = solved(potential, graph), memory_of(potential, predictor, [0.0])
     step, generator = FixedPointStep(potential, StepSizes(1, 1, 1, 0)), torch.Generator().manual_seed(0)
@@ -177,7 +177,7 @@ def test_given_weights_are_used_and_all_zeros_mean_least_squares(potential: Fixe
     graph, step = graph_of(water(3.0)), FixedPointStep(potential, StepSizes(1, 1, 3, 0))
     fitted = step.mix(step({**graph, **inputs})["embedding"], {**graph, **inputs}).flatten()
     assert float(fitted.sum()) == pytest.approx(1.0, rel=1e-12)
-    assert fitted.tolist() == pytest.approx([3.0, -3.0, 1.0], abs=0.3)  # near to a parabola through them
+    assert fitted.tolist() == pytest.approx([3.0, -3.0, 1.0], abs=0.3)  # close to those of a parabola
     given = {**inputs, "mix": torch.tensor([2.0, -1.0, 0.0], dtype=torch.float64)}
     found = step({**graph, **given})
     start = 2.0 * inputs["past_states"][0] - inputs["past_states"][1]

@@ -1,4 +1,4 @@
-"""The potentials that ship do what their cards say."""
+"""Shipped potentials have the errors and properties given in their cards."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mlff_calc.datasets import read_structures
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.training.potential.evaluate import evaluate
 
-# Of the data themselves: pressure (mean of the diagonal of the stress) against volume over the uniaxially strained cells of
-# the training set, a cubic fit: zero at 20.451 Angstrom^3/atom, slope there.
+# Volume from the data: a cubic fit to the pressure (mean of the diagonal of the stress) of the uniaxially strained cells of
+# the training set is zero at 20.451 Angstrom^3/atom; the bulk modulus is from its slope there.
 LATTICE_CONSTANT, BULK_MODULUS = 5.4694, 88.96
 
 
@@ -43,7 +43,7 @@ def test_silicon_on_its_test_frames(data_dir: Path) -> None:
 
 
 def test_stress_of_silicon_against_the_data(data_dir: Path) -> None:
-    """The file holds the pressure-like tensor of VASP in kbar, in the order xx yy zz xy yz zx."""
+    """The file contains the stress of VASP in kbar, positive in compression, in the order xx yy zz xy yz zx."""
     frames = read(data_dir / "condensed" / "mlearn_Si_test.extxyz.gz", ":")
     calculator = MLFFCalculator("silicon", device="cpu")
     found, expected = [], []
@@ -72,7 +72,7 @@ def test_silicon_crystal() -> None:
 
 
 def test_ethanol_stays_together_hot() -> None:
-    """1 ps at 500 K, the temperature of its data: bonds stay bonds."""
+    """In 1 ps at 500 K, the temperature of the training data, no bond breaks."""
     entry = next(entry for entry in list_potentials() if entry.name == "ethanol")
     atoms = read(entry.path / "example.extxyz")
     atoms.calc = MLFFCalculator("ethanol", device="cpu")

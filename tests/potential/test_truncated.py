@@ -1,4 +1,4 @@
-"""A fixed-point potential cut off after K evaluations: an explicit, conservative potential with the same weights."""
+"""A fixed-point potential truncated after K evaluations, an explicit and conservative potential with the same weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKBONE = {
     "heads": 2,
     "l_max": 1,
     "cutoff": 4.0,
-    "feedback": 0.1,  # shaken weights of the default are hardly contractive
+    "feedback": 0.1,  # with the default, random weights are hardly contractive
     "tolerance": 1e-10,
     "max_evaluations": 80,
 }
@@ -78,7 +78,7 @@ def test_forces_and_stress_are_derivatives_of_the_energy(potential: Potential) -
             moved.positions[i, k] += sign * h
             energies.append(calculator.evaluate(moved)["energy"])
         found[i, k] = (energies[1] - energies[0]) / (2 * h)
-    assert np.abs(forces).max() > 5e-3  # or nothing is compared
+    assert np.abs(forces).max() > 5e-3  # so the comparison is meaningful
     np.testing.assert_allclose(forces, found, atol=1e-7)
     energies = []
     for sign in (1, -1):

@@ -1,4 +1,4 @@
-"""Small samples of motion, made up."""
+"""Small artificial samples of motion."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mlff_calc.datasets.motion import MotionSample
 
 
 def complete(n: int) -> np.ndarray:
-    """All ordered pairs [2, n (n - 1)]."""
+    """Return all ordered pairs [2, n (n - 1)]."""
     i, j = np.nonzero(~np.eye(n, dtype=bool))
     return np.stack([i, j])
 
 
 @pytest.fixture
 def make_sample() -> Callable[..., MotionSample]:
-    """Makes a sample of `n` particles at random places, by seed; charges as scalars and their products on edges."""
+    """Function that makes a sample of `n` particles at random positions, with charges as scalars and products on edges."""
 
     def make(n: int = 5, seed: int = 0) -> MotionSample:
         random = np.random.default_rng(seed)

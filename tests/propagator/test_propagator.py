@@ -35,7 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cg_egnn": {"channels": 6, "n_layers": 1},
     "cg_egnn, moves": {"channels": 6, "n_layers": 2, "hops": 1, "moves": True},
 }
-"""Options by a name; its first word is the backbone, `egnn` is hegnn without degrees."""
+"""Options by name. The first word of a name is the backbone, and `egnn` is hegnn without degrees."""
 
 Make = Callable[..., MotionSample]
 
@@ -95,7 +95,7 @@ def test_velocities_do_not_cancel_where_channels_of_vectors_are_added_up(seed: i
     config = {"backbone": {"name": "hegnn", "channels": 64, "n_layers": 1}, "kinds": [1]}
     propagator = build_propagator(config, seed=seed)
     heard = propagator.vectors @ propagator.backbone.fold
-    assert heard.abs().min() > 3.0  # of random sign, it were of order one, and near zero for some seeds
+    assert heard.abs().min() > 3.0  # with random signs it would be of order one, and near zero for some seeds
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -151,7 +151,7 @@ def test_unknown_kinds_are_refused(name: str, kind: int, make_sample: Make) -> N
 def test_unknown_kinds_are_no_others_where_nobody_looks(
     name: str, make_sample: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in compiled code."""
+    """Compiled code does not check kinds, so that unknown kinds must not give those of others."""
     propagator, graph = build(name), motion_graph(make_sample())
     graph["atomic_numbers"][2] = 3
     monkeypatch.setattr(propagator, "check_kinds", lambda numbers: None)

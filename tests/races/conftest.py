@@ -1,4 +1,4 @@
-"""The process that races are run in."""
+"""The process that runs races."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .racers import Races
 
 @pytest.fixture(scope="session")
 def races(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Races]:
-    """Runs racers side by side; see `Races`."""
+    """Function that runs racers concurrently, see `Races`."""
     server = [sys.executable, str(Path(__file__).with_name("server.py"))]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     process = subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)

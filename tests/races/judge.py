@@ -1,4 +1,4 @@
-"""What must hold after a race of two runs in one folder, whoever came first, and whoever was killed when."""
+"""Conditions after a race of two runs in one folder, for any order of starts and kills."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .racers import Outcome, Racer, Races
 
 @dataclass(frozen=True)
 class Content:
-    """What a folder holds: whose run, how far it is saved, and whether it is finished; `seed` is None for no run."""
+    """Content of a folder: the seed of its run (None for no run), its saved progress, and whether it is finished."""
 
     seed: int | None = None
     progress: int = -1
@@ -23,15 +23,15 @@ class Content:
 
 @dataclass(frozen=True)
 class Kind:
-    """What is raced.
+    """A command that is raced.
 
     Attributes:
-        command: makes a command line of `how`, seed, folder and length.
-        look: reads a folder, and asserts that what it holds is bit for bit of the run that was alone in its folder.
-        resumable: whether the run of a seed and length may be resumed on what the folder holds.
-        refusals: what a racer may say that found a run that it cannot start over or go on with.
-        lengths: shortest and longest run.
-        seconds: how long a race takes, about.
+        command: Function that makes a command line from `how`, seed, folder and length.
+        look: Function that reads a folder, and asserts that its content equals bit by bit that of an undisturbed run.
+        resumable: Function that tells whether the run of a seed and length may be resumed from the content of a folder.
+        refusals: Texts that a racer may print if it found a run that it can neither replace nor resume.
+        lengths: Lengths of the shortest and longest run.
+        seconds: Approximate duration of a race.
     """
 
     command: Callable[[str, int, Path, int], tuple[str, ...]]
@@ -42,11 +42,11 @@ class Kind:
     seconds: float
 
     def racer(self, how: str, seed: int, folder: Path, length: int, **more: object) -> Racer:
-        """A racer of this kind."""
+        """Return a racer of this kind."""
         return Racer(how, seed, length, self.command(how, seed, folder, length), **more)
 
     def draw(self, draw: random.Random, folder: Path, index: int) -> Racer:
-        """A racer with a random way, length, delay and death."""
+        """Return a racer with random way of starting, length, delay and kill."""
         how = draw.choice(["start", "resume", "overwrite"])
         kill: float | str | None = None
         if draw.random() < 0.3:
@@ -59,10 +59,10 @@ class Kind:
 
 
 def random_race(races: Races, kind: Kind, place: Path, seed: int, templates: dict[str, Path | None]) -> Counter[str]:
-    """Race two random runs in a folder that holds one of some runs, or none, and judge what is left.
+    """Race two random runs in a folder with or without an earlier run, and check the result.
 
     Returns:
-        How often each kind of end was seen.
+        The number of times that each kind of end occurred.
     """
     draw = random.Random(seed)
     folder = place / f"race{seed}"
@@ -78,14 +78,14 @@ def random_race(races: Races, kind: Kind, place: Path, seed: int, templates: dic
 
 
 def how_it_ended(outcome: Outcome) -> str:
-    """In a word."""
+    """Return the kind of end as a word."""
     if outcome.done or outcome.killed:
         return "done" if outcome.done else "killed"
     return "refused, busy" if outcome.busy else "refused"
 
 
 def judge(kind: Kind, folder: Path, before: Content, files: dict[str, bytes], outcomes: list[Outcome]) -> None:
-    """Assert that every end is explained, that nothing was lost, and that the folder is whole and of one run."""
+    """Assert that every end is explained, that nothing was lost, and that the folder holds one complete run."""
     for outcome, other in (outcomes, reversed(outcomes)):
         _explained(kind, before, outcome, other)
     after = kind.look(folder)
@@ -93,13 +93,13 @@ def judge(kind: Kind, folder: Path, before: Content, files: dict[str, bytes], ou
     if not started:
         assert tree(folder) == files
         return
-    if len(started) == 2:  # the second one decided by what it saw after the first one had written its last
+    if len(started) == 2:  # the second racer read the folder after the last write of the first one
         assert started[1].looked > started[0].wrote, outcomes
     last, base = started[-1], before if len(started) == 1 else _left_by(started[0], before)
     if last.done:
         assert (after.seed, after.progress) == (last.racer.seed, last.racer.length), (after, outcomes)
         assert after.finished
-    elif last.row > 0:  # row N is written after what can be resumed of row N - 1 was saved
+    elif last.row > 0:  # row N is written after the state of row N - 1 was saved
         assert after.seed == last.racer.seed, (after, outcomes)
         assert after.progress >= last.row - 1, (after, outcomes)
     elif last.racer.how == "resume" and base.seed is not None:
@@ -110,7 +110,7 @@ def judge(kind: Kind, folder: Path, before: Content, files: dict[str, bytes], ou
 
 
 def _left_by(first: Outcome, before: Content) -> Content:
-    """The least that the first run has left for the second one."""
+    """Return the smallest progress that the first run must have left for the second one."""
     if first.done:
         return Content(first.racer.seed, first.racer.length, finished=True)
     if first.row > 0:
@@ -119,7 +119,7 @@ def _left_by(first: Outcome, before: Content) -> Content:
 
 
 def _explained(kind: Kind, before: Content, outcome: Outcome, other: Outcome) -> None:
-    """Assert that the exit status fits what happened, and that who did not start says why."""
+    """Assert that the exit status fits the events, and that a racer that did not start gives the reason."""
     assert outcome.status in (0, 1, -9), (outcome, other)
     if outcome.killed:
         assert outcome.racer.kill is not None
@@ -134,7 +134,7 @@ def _explained(kind: Kind, before: Content, outcome: Outcome, other: Outcome) ->
         assert other.done or other.killed, (outcome, other)
         return
     assert any(text in outcome.said for text in kind.refusals), outcome
-    if other.started is None:  # what it says is of the run that was there before
+    if other.started is None:  # its text is about the earlier run
         racer = outcome.racer
         assert racer.how != "overwrite", outcome
         free = before.seed is None if racer.how == "start" else kind.resumable(before, racer.seed, racer.length)
@@ -142,7 +142,7 @@ def _explained(kind: Kind, before: Content, outcome: Outcome, other: Outcome) ->
 
 
 def end(races: Races, kind: Kind, folder: Path) -> None:
-    """Go on with what is there, whatever happened before, and assert that it comes to the end that it would have had."""
+    """Resume the run in the folder, and assert that it ends like an undisturbed run."""
     left = kind.look(folder)
     if left.finished and left.progress >= kind.lengths[1]:
         return
@@ -156,6 +156,6 @@ def end(races: Races, kind: Kind, folder: Path) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """The files of a folder but the lock, with their contents."""
+    """Return the files of a folder, except the lock, with their contents."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}

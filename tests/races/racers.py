@@ -1,4 +1,4 @@
-"""Racers, what they did, and the process that they run in."""
+"""Racers, records of their events, and the process in which they run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ BUSY = ("another process is running in", "another run has written")
 
 @dataclass(frozen=True)
 class Racer:
-    """One of the runs in a folder.
+    """One of the processes of a race.
 
     Attributes:
-        how: `start`, `resume` or `overwrite`.
-        seed: tells its run from others.
-        length: steps or epochs of the whole run.
-        words: its command line.
-        delay: seconds after the start of the race.
-        kill: seconds after its beginning, or "row N"; None lets it live.
-        slow: seconds that it waits before every row.
-        after: a row of the first racer, after which it begins.
-        hold: a row at which it waits until all others have ended.
+        how: Way of starting, `start`, `resume` or `overwrite`.
+        seed: Seed, which identifies the run.
+        length: Steps or epochs of the whole run.
+        words: Command line.
+        delay: Seconds between the start of the race and that of this process.
+        kill: Seconds after its start at which it is killed, or "row N"; None does not kill it.
+        slow: Seconds that it waits before every row.
+        after: Row of the first racer after which it starts; None starts it after the delay.
+        hold: Row at which it waits until all others have ended; None does not wait.
     """
 
     how: str
@@ -39,16 +39,16 @@ class Racer:
 
 @dataclass
 class Outcome:
-    """What a racer did; times are of the system's monotonic clock.
+    """Record of a racer, with times of the monotonic clock of the system.
 
     Attributes:
-        racer: the racer.
-        status: its exit status; negative where it was killed.
-        said: what it said on standard error.
-        looked: when it had looked at the folder; None where it never did.
-        started: when it held the folder and was about to change it; None where it never did.
-        wrote: a moment at which it was still about to write, the last that it noted.
-        row: the last row that it noted as written; -1 for none.
+        racer: Racer.
+        status: Exit status; negative if it was killed.
+        said: Text on standard error.
+        looked: Time at which it had read the folder; None if it never did.
+        started: Time at which it had locked the folder and began to change it; None if it never did.
+        wrote: Last recorded time at which it was about to write.
+        row: Last row recorded as written; -1 for none.
     """
 
     racer: Racer
@@ -61,17 +61,17 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """It says that all went well."""
+        """Whether it reports success."""
         return self.status == 0
 
     @property
     def killed(self) -> bool:
-        """It was killed."""
+        """Whether it was killed."""
         return self.status == -9
 
     @property
     def busy(self) -> bool:
-        """It says that another run was in its way."""
+        """Whether it reports that another run was in the folder."""
         return any(text in self.said for text in BUSY)
 
 

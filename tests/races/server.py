@@ -1,20 +1,21 @@
-"""Runs commands of `mlff` side by side, each in a fork of this process, which has imported everything, and kills some.
+"""Server that runs commands of `mlff` concurrently, each in a fork of this process, and kills some of them.
 
-A line on standard input is a race: a JSON list of racers. Each has
+The process has imported all libraries, so that forks start quickly. A line on standard input is a race: a JSON list of
+racers. Each has
 
-| key | what |
+| key | meaning |
 |---|---|
-| `words` | the command line without the program's name |
-| `delay` | seconds after the start of the race at which it begins |
-| `kill` | null; or seconds after its beginning; or "row N", just before its row N is on record: SIGKILL |
-| `notes` | a file, to which the racer appends what it does, one JSON list of time, event and value a line |
-| `slow` | seconds that it waits before every row of its log, so that races end differently |
-| `after` | null; or a row of the first racer, after which it begins |
-| `hold` | null; or a row at which it waits until all others have ended |
-| `others` | the notes of the other racers |
+| `words` | command line without the name of the program |
+| `delay` | seconds between the start of the race and that of the racer |
+| `kill` | time of SIGKILL: null for never, seconds after the start, or "row N" for just before row N is recorded |
+| `notes` | file to which the racer appends its events, each a line with a JSON list of time, event and value |
+| `slow` | seconds of waiting before every row of the log, so that races end in different ways |
+| `after` | row of the first racer after which this racer starts, or null |
+| `hold` | row at which the racer waits until all others have ended, or null |
+| `others` | files of notes of the other racers |
 
-The answer is a line with a JSON list of exit statuses, as `subprocess` counts them. What a racer says on standard error is
-its note `said`. Pictures are not drawn, since they take most of the time of a short run.
+The answer is a line with a JSON list of exit statuses, as in `subprocess`. The standard error of a racer is recorded as its
+event `said`. Plots are not drawn, since they take most of the time of a short run.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Note = Callable[..., None]
 
 
 def watch(racer: dict[str, Any], note: Note) -> None:
-    """Make the racer note when it has looked at its folder, and every row that it has written."""
+    """Make the racer record when it has read its folder, and every row that it has written."""
     last = int(racer["kill"].split()[1]) if isinstance(racer["kill"], str) else None
     rows = 0
 
@@ -78,13 +79,13 @@ def watch(racer: dict[str, Any], note: Note) -> None:
 
 
 def await_notes(files: list[str], text: str) -> None:
-    """Wait until all files hold a text."""
+    """Wait until all files contain a text."""
     while not all(Path(file).exists() and text in Path(file).read_text() for file in files):
         time.sleep(0.005)
 
 
 def first(method: Callable[..., Any], act: Callable[[], None]) -> Callable[..., Any]:
-    """A method before which something is done."""
+    """Wrap a method so that a function is called before it."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         act()
@@ -94,7 +95,7 @@ def first(method: Callable[..., Any], act: Callable[[], None]) -> Callable[..., 
 
 
 def then(method: Callable[..., Any], act: Callable[[], None]) -> Callable[..., Any]:
-    """A method after which, where it raises nothing, something is done."""
+    """Wrap a method so that a function is called after it, unless it raises an error."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         returned = method(*arguments, **options)
@@ -105,7 +106,7 @@ def then(method: Callable[..., Any], act: Callable[[], None]) -> Callable[..., A
 
 
 def race(racer: dict[str, Any], begin: float) -> int:
-    """One racer, in its own process; returns its exit status."""
+    """Run one racer in its process, and return its exit status."""
     out = os.open(racer["notes"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     def note(event: str, value: Any) -> None:
@@ -127,7 +128,7 @@ def race(racer: dict[str, Any], begin: float) -> int:
 
 
 def run_race(racers: list[dict[str, Any]]) -> list[int]:
-    """Start all racers, kill those that are to be killed, and wait for them."""
+    """Start all racers, kill some as requested, and wait for them."""
     begin = time.monotonic() + 0.05
     running: dict[int, int] = {}
     for index, racer in enumerate(racers):
@@ -159,7 +160,7 @@ def run_race(racers: list[dict[str, Any]]) -> list[int]:
 
 
 def main() -> None:
-    """Answer every line."""
+    """Answer all lines of the input."""
     build_app()  # imports the commands
     gc.freeze()
     print("ready", flush=True)

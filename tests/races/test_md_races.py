@@ -1,4 +1,4 @@
-"""Races of two `mlff md` in one folder: no frame is lost, and one of two says why it did not start."""
+"""Races of two `mlff md` in one folder: no frame is lost, and a run that does not start gives the reason."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ LENGTHS = (20, 40)
 
 
 def rows_of(folder: Path) -> list[str]:
-    """The log without the clock's column."""
+    """Return the log without the column of the clock."""
     return [row.rsplit(",", 1)[0] for row in (folder / "log.csv").read_text().splitlines()[1:]]
 
 
 def look(alone: list[tuple[list[Atoms], list[str]]], folder: Path) -> Content:
-    """Whose run a folder holds, up to which step; every frame and row is that of the run which was alone."""
+    """Return whose run a folder holds and its step; assert that frames and rows equal those of an undisturbed run."""
     if not (folder / "state.json").is_file():
         return Content()
     state = load_state(folder / "state.json")
     frames, rows = read(folder / "trajectory.traj", ":"), rows_of(folder)
-    assert len(frames) >= state.trajectory.n_frames == state.step + 1  # one that was killed may have written one more
+    assert len(frames) >= state.trajectory.n_frames == state.step + 1  # a killed run may have written one more
     assert len(rows) >= state.step + 1
     whole, whole_rows = alone[state.options["seed"]]
     for step, (frame, twin) in enumerate(zip(frames, whole, strict=False)):
@@ -50,7 +50,7 @@ def look(alone: list[tuple[list[Atoms], list[str]]], folder: Path) -> Content:
 
 @pytest.fixture(scope="module")
 def started(races, tmp_path_factory) -> tuple[Kind, dict[str, Path | None]]:
-    """What is raced, and the folders that races begin with."""
+    """The command to race, and initial folders."""
     place = tmp_path_factory.mktemp("md")
     build_potential(CONFIG, seed=0).save(place / "potential", card="# random", recipe="")
     write(place / "si.extxyz", bulk("Si"))

@@ -1,4 +1,4 @@
-"""Races of two `mlff train` in one folder: no result is lost, and one of two says why it did not start."""
+"""Races of two `mlff train` in one folder: no result is lost, and a run that does not start gives the reason."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def frames() -> list:
 
 
 def metrics_of(folder: Path) -> list[dict[str, str]]:
-    """Rows of the metrics without the clock's column."""
+    """Return the rows of the metrics without the column of the clock."""
     with (folder / "metrics.csv").open() as stream:
         return [{key: value for key, value in row.items() if not key.endswith("minutes")} for row in csv.DictReader(stream)]
 
 
 def look(alone: list[Path], folder: Path) -> Content:
-    """Whose run a folder holds, up to which epoch; weights and metrics are those of the run which was alone."""
+    """Return whose run a folder holds and its epoch; assert that weights and metrics equal those of an undisturbed run."""
     if not (folder / "run.json").is_file():
         return Content()
     record = json.loads((folder / "run.json").read_text())
@@ -73,7 +73,7 @@ def look(alone: list[Path], folder: Path) -> Content:
     if record["finished"]:
         assert epochs == EPOCHS
         weights = [(place / "potential/weights.safetensors").read_bytes() for place in (folder, alone[seed])]
-        header = [int.from_bytes(content[:8], "little") + 8 for content in weights]  # it holds the minutes
+        header = [int.from_bytes(content[:8], "little") + 8 for content in weights]  # the header contains the minutes
         assert weights[0][header[0] :] == weights[1][header[1] :]
         assert (folder / "evaluation.json").read_text() == (alone[seed] / "evaluation.json").read_text()
     return Content(seed, epochs, record["finished"])
@@ -81,7 +81,7 @@ def look(alone: list[Path], folder: Path) -> Content:
 
 @pytest.fixture(scope="module")
 def started(races, tmp_path_factory) -> tuple[Kind, dict[str, Path | None]]:
-    """What is raced, and the folders that races begin with."""
+    """The command to race, and initial folders."""
     place = tmp_path_factory.mktemp("train")
     ase.io.write(place / "cu.extxyz", frames())
     for seed in range(3):

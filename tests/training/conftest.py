@@ -18,7 +18,7 @@ from mlff_calc.training import plots
 
 
 def copper_frames(n: int, seed: int, *, stress: bool = True) -> list:
-    """Rattled copper cells of 2 atoms with labels from EMT."""
+    """Return rattled copper cells of 2 atoms with labels from EMT."""
     generator = np.random.default_rng(seed)
     frames = []
     for index in range(n):
@@ -55,7 +55,7 @@ def tiny_recipe(folder: Path, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def drawn_plots() -> None:
-    """Asks for plots to be drawn; half of a tiny run's time goes there, so other tests leave the files empty."""
+    """Draw plots in this test. They take half the time of a tiny run, so other tests leave these files empty."""
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def plots_are_drawn_on_request(request: pytest.FixtureRequest, monkeypatch: pyte
 
 @pytest.fixture
 def project(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the data set and a recipe; returns the path of the recipe."""
+    """Function that writes the data set and a recipe, and returns the path of the recipe."""
 
     def make(*, stress: bool = True, **changes: Any) -> Path:
         ase.io.write(tmp_path / "cu.extxyz", copper_frames(20, 1, stress=stress))
@@ -79,7 +79,7 @@ def project(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def motion_recipe() -> Callable[..., dict[str, Any]]:
-    """Makes the recipe of a tiny propagator; keywords like `trainer__seed` change values."""
+    """Function that makes the recipe of a tiny propagator; keywords such as `trainer__seed` change values."""
     return _motion_recipe
 
 

@@ -1,4 +1,4 @@
-"""The weights that ship are those of the epoch that the run calls its best, whenever it was killed."""
+"""The saved weights are those of the epoch that the run reports as its best, wherever the run was killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _StopError(Exception):
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights at the end of a run."""
+    """Return the weights at the end of a run."""
     return dict(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
 
 
@@ -34,7 +34,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 def best_of(folder: Path) -> tuple[int, float, dict[str, torch.Tensor]]:
-    """Epoch (from 1), loss and weights of `best.ckpt`."""
+    """Return epoch (from 1), loss and weights of `best.ckpt`."""
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     return best["epoch"] + 1, best["loss"], best["weights"]
 
@@ -43,7 +43,7 @@ def best_of(folder: Path) -> tuple[int, float, dict[str, torch.Tensor]]:
 def test_a_better_epoch_that_a_kill_took_away_is_not_shipped(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
 ) -> None:
-    """Killed after a new best.ckpt and before the next last.ckpt; the resumed run goes another way, to nothing better."""
+    """The run is killed between a new best.ckpt and the next last.ckpt, and the resumed run finds no better epoch."""
     path = project(optimizer__max_epochs=7, trainer__checkpoint_every=2)
     step, run = TrainingModule.training_step, tmp_path / "run"
 
@@ -69,7 +69,7 @@ def test_a_better_epoch_that_a_kill_took_away_is_not_shipped(
         assert best_of(tmp_path / "same way")[:2] == best_of(tmp_path / "whole")[:2]
         assert_same(best_of(tmp_path / "same way")[2], best_of(tmp_path / "whole")[2])
         assert_same(final_weights(tmp_path / "same way"), final_weights(tmp_path / "whole"))
-    monkeypatch.setattr(callbacks, "learning_rate", lambda *_: -5e-3)  # uphill
+    monkeypatch.setattr(callbacks, "learning_rate", lambda *_: -5e-3)  # the loss increases
     result = train(path, resume=True)
     epoch, loss, weights = best_of(run)
     assert epoch == (5 if older else 4)

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, foreign or of another run end in one clear error, and nothing of them runs."""
+"""Checkpoints that are damaged, malicious or of another run raise one clear error, and their code never runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_round_trip(saved: Path) -> None:
-    """Also for whoever reads the file with torch alone, and for files that torch wrote."""
+    """Checkpoints can be read by torch alone, and files written by torch can be read as checkpoints."""
     for found in (load_tensors(saved), torch.load(saved, weights_only=True)):
         assert found["epoch"] == 3
         torch.testing.assert_close(found["weights"], CONTENT["weights"], rtol=0, atol=0)
@@ -87,7 +87,7 @@ def test_foreign_files(saved: Path, tmp_path: Path) -> None:
 
 
 def change(file: Path, dotted: str, value: object) -> None:
-    """Write a checkpoint with another value, and a checksum that fits."""
+    """Write a checkpoint with a changed value and a matching checksum."""
     content = torch.load(file, weights_only=True)
     *parents, last = dotted.split(".")
     place = content
@@ -125,7 +125,7 @@ CHANGES: dict[str, tuple[str, object]] = {
 def test_checkpoints_of_another_kind_than_a_run_writes(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that was killed in its second epoch, and every way in which what it left can be wrong."""
+    """A run is killed in its second epoch; each test then changes its checkpoint in another way."""
     from mlff_calc.training.module import TrainingModule
 
     path, run, step = project(), tmp_path / "run", TrainingModule.training_step
@@ -153,8 +153,8 @@ def test_checkpoints_of_another_kind_than_a_run_writes(
     (run / "metrics.csv").write_text("epoch,step\n1,x\n")
     with pytest.raises(TrainingError, match=r"metrics\.csv, row 1: 'step' is 'x'"):
         train(path, resume=True)
-    (run / "metrics.csv").unlink()  # the cure that the message names
-    (run / "checkpoints" / "best.ckpt").write_bytes(b"")  # last.ckpt holds the best weights too: nothing is lost
+    (run / "metrics.csv").unlink()  # the cure in the message
+    (run / "checkpoints" / "best.ckpt").write_bytes(b"")  # last.ckpt contains the best weights as well, so nothing is lost
     assert train(path, resume=True).report.frames == 4
 
 

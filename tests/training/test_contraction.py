@@ -1,4 +1,4 @@
-"""Training that holds a fixed point contractive: the measure, the penalty, recipes, whole runs."""
+"""Training that keeps a fixed-point map contractive: the measure, the penalty, recipes, whole runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def graph_of(name: str) -> Graph:
 
 
 def jacobian(potential: FixedPointPotential, graph: Graph, state: Tensor) -> Tensor:
-    """df/dz [n, n] of the flattened numbers at `state`."""
+    """Return df/dz [n, n] of the flattened numbers at `state`."""
     prepared = [part.detach() for part in potential.backbone.prepare(potential.inputs(graph, graph["edge_vec"]))]
 
     def flat(numbers: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def test_growth_is_that_of_the_transposed_jacobian(potential: FixedPointPotentia
     for i, graph in enumerate(graphs):
         rows = slice(begin, begin := begin + graph["atomic_numbers"].shape[0])
         vector = probe[rows].flatten()
-        # The phantom step has gone on by one evaluation from the solution, which changes nothing that is seen here.
+        # The phantom step is one more evaluation after the solution, which has no effect within these tolerances.
         product = vector @ jacobian(potential, graph, found["state"][rows].detach())
         assert float(out["growth"][i].detach()) == pytest.approx(float(product.norm() / vector.norm()), rel=1e-5)
         turned = out["probe"][rows].flatten()
@@ -143,7 +143,7 @@ class _StopError(Exception):
 
 
 def _state(folder: Path) -> dict[str, Tensor]:
-    """Weights, averages, moments and starts at the end of a run."""
+    """Return weights, averages, moments and starts at the end of a run."""
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     found = dict(last["state_dict"])
     for index, average in enumerate(last["callbacks"]["AveragedWeights"]["average"]):
@@ -164,7 +164,7 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_and_one_that_was_resumed(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With recurrent dropout, whose random numbers go on too."""
+    """A resumed run equals an uninterrupted one, also with recurrent dropout, which draws random numbers."""
     held = {"contraction": 1.0, "contraction_every": 2, "spectral_radius": 0.05}
     path = project(potential={"backbone": BACKBONE}, fixed_point=held, optimizer__max_epochs=2)
     train(path, output=tmp_path / "whole")
@@ -221,7 +221,7 @@ def test_implicit_gradients_train_and_have_no_contraction(project: Project, tmp_
 
 
 def test_every_few_steps_are_measured_and_weighted_for_the_others(potential: FixedPointPotential) -> None:
-    """The penalty's mean over steps does not depend on how often it is taken."""
+    """The mean of the penalty over steps does not depend on the interval of its measurement."""
     growth = torch.tensor([0.9, 0.4])
     for every in (1, 4):
         objective = objective_of(potential, contraction=2.0, contraction_every=every, spectral_radius=0.5)
@@ -230,7 +230,7 @@ def test_every_few_steps_are_measured_and_weighted_for_the_others(potential: Fix
 
 
 def test_options_that_stood_in_the_loss_mean_the_same_there() -> None:
-    """Recipes of earlier versions; an option in both sections is refused, and so is one that is out of range."""
+    """Options are accepted in the section of earlier versions. Options in both sections or out of range are refused."""
     old = {
         "potential": {"backbone": {"name": "deq", **SIZES}},
         "data": {"train": "cu.extxyz", "split": {"valid": 0.2}},
@@ -249,7 +249,7 @@ def test_options_that_stood_in_the_loss_mean_the_same_there() -> None:
 
 
 def test_a_checkpoint_of_an_earlier_version_brings_its_starts(potential: FixedPointPotential) -> None:
-    """They stood beside the weights, and steps were Lightning's."""
+    """Earlier versions stored starts beside the weights, and counted steps by Lightning."""
     rows = {"train": {3: {"state": torch.ones(2, 4, 4)}}}
     objective = objective_of(potential)
     objective.load_state_dict({"epoch": 1, "global_step": 7, "starts": rows, "state_dict": {}})

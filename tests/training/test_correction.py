@@ -1,4 +1,4 @@
-"""Fixed-point correction: which states, what outputs at them are, what a loss on them does, what is refused."""
+"""Fixed-point correction: its states, the outputs at them, the effect of a loss on them, and errors."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_counts(n_states: int, evaluations: int, counts: list[int]) -> None:
 
 
 def test_outputs_are_those_of_the_lagrangian_on_the_way() -> None:
-    """After k evaluations of both solves, `phantom_steps` more are recorded: what solves cut off there would give."""
+    """Outputs at a state after k evaluations equal those of solves that stop there and add `phantom_steps`."""
     potential, graph = make_potential(training_evaluations=40, solver="picard", feedback=0.1), batch_of("H2O", "CH3OH")
     found = potential.solve(graph, [1, 3, 39])
     on_the_way = outputs_on_the_way(potential, graph, found)
     for k, out in zip((1, 3), on_the_way, strict=False):
-        potential.backbone.training_evaluations = k + 1  # its best state is the one tried last
+        potential.backbone.training_evaluations = k + 1  # then its best state is the last one
         short = potential.solve(graph)
         torch.testing.assert_close(short["state"], found["path_states"][[1, 3].index(k)], rtol=0.0, atol=0.0)
         expected = potential.outputs(graph, short["state"], found["path_adjoints"][[1, 3].index(k)])
@@ -79,7 +79,7 @@ def test_outputs_are_those_of_the_lagrangian_on_the_way() -> None:
 
 @pytest.mark.parametrize("forces", ["gradient", "direct"])
 def test_gradients_are_those_of_the_outputs_at_fixed_states(forces: str) -> None:
-    """By weights inside f and of the head, against finite differences of the loss."""
+    """Gradients by weights of f and of the head agree with finite differences of the loss."""
     heads = [{"name": "energy"}] + ([{"name": "direct_forces"}] if forces == "direct" else [])
     config = make_potential().config | {"heads": heads}
     potential = build_potential(config, seed=2).to_precision("float64").train()
@@ -131,7 +131,7 @@ def labels_of(graph: Graph, seed: int = 0) -> dict[str, Tensor]:
 
 
 def test_a_training_step_adds_it() -> None:
-    """At the states of its own solve, from the starts that were kept, and in no validation."""
+    """A training step uses the states of its own solve, started from kept solutions; validation adds no correction."""
     graph = batch_of("H2O", "CO")
     batch = Batch(graph, labels_of(graph), torch.tensor([3, 2]), [0, 1])
     losses, n_solves = [], 2
@@ -167,7 +167,7 @@ def test_a_training_step_adds_it() -> None:
 
 
 def test_solves_cut_short_come_nearer_to_the_labels() -> None:
-    """Nearer than after as many steps without, where every solve begins cold; the solution does not suffer for it."""
+    """With correction, truncated cold solves have smaller errors than without, and full solves are not worse."""
     graph, n_atoms, found = batch_of("H2O", "CO"), torch.tensor([3, 2]), []
     labels = {name: 0.3 * value for name, value in labels_of(graph).items()}
     for weight in (0.0, 3.0):
@@ -234,7 +234,7 @@ def test_what_is_refused(changes: dict[str, Any], said: str) -> None:
     ],
 )
 def test_a_start_without_what_is_asked_for_is_refused(backbone: dict[str, Any], option: str, said: str) -> None:
-    """What fine-tuning goes on from is known later than the recipe."""
+    """With fine-tuning, the network is known only after the recipe, and is then checked."""
     potential = build_potential({"backbone": backbone, "elements": ["Cu"]}, seed=0)
     changed = recipe_with(fine_tune_from="other", fixed_point={option: 0.5})
     del changed["potential"]

@@ -1,4 +1,4 @@
-"""Batches follow seed and epoch alone, and processes share the frames of an epoch."""
+"""Batches depend only on seed and epoch, and processes share the frames of an epoch."""
 
 from __future__ import annotations
 

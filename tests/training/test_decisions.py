@@ -1,4 +1,4 @@
-"""What a run reads out of its data: the record says it, and a run that goes on keeps to it, in older folders too."""
+"""Decisions that a run takes from its data are recorded, and kept by a resumed run, also in older folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OLD_WAY = ["reference_energies=fit", "data.keep_isolated_atoms=true"]
 
 @pytest.fixture
 def in_hartree(project: Project) -> Callable[..., Path]:
-    """The project with labels in Hartree and Hartree/Angstrom, and isolated atoms at the end where they are asked for."""
+    """Convert the labels of the project to Hartree and Hartree/Angstrom, and optionally append isolated atoms."""
 
     def make(*, n_isolated: int = 0, **changes: Any) -> Path:
         path = project(stress=False, **({"data__units": HARTREE, "optimizer__max_epochs": 1} | changes))
@@ -49,14 +49,14 @@ def in_hartree(project: Project) -> Callable[..., Path]:
 
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Trains up to the moment before the result is written; the folder then is that of a run to go on with."""
+    """Train until just before the result is written, so that the folder is that of a run to be resumed."""
 
     def make(path: Path, *overrides: str, old: bool = False) -> Path:
         with monkeypatch.context() as patch:
             patch.setattr(run, "_write", lambda *args: None)
             train(path, overrides=overrides)
         folder = path.parent / "run"
-        if old:  # of a version that took forces per Angstrom, fitted, and kept isolated atoms, and had no words for it
+        if old:  # a version that used forces per Angstrom, fitted, kept isolated atoms, and recorded none of it
             record = json.loads((folder / "run.json").read_text())
             recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
             del record["reference_energies"]

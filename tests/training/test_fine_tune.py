@@ -1,4 +1,4 @@
-"""Fine-tuning: which potential a run starts from, and what it keeps of it."""
+"""Fine-tuning: the potential from which a run starts, and what the run takes over from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_fine_tuning_starts_from_a_potential(project: Project, tmp_path: Path) -
     path = project()
     start = train(path, output=tmp_path / "start")
     frames = ase.io.read(path.parent / "cu.extxyz", ":")
-    for atoms in frames:  # another method: energies shifted by a constant per atom
+    for atoms in frames:  # imitates another method, with energies shifted by a constant per atom
         atoms.calc.results["energy"] += 1000.0 * len(atoms)
     ase.io.write(path.parent / "cu.extxyz", frames)
     recipe = yaml.safe_load(path.read_text())
@@ -51,7 +51,7 @@ def test_the_domain_is_that_of_the_start_and_of_the_new_frames(project: Project,
     path = project(optimizer__max_epochs=1)
     start = load_potential(train(path, output=tmp_path / "start").model)
     frames = ase.io.read(path.parent / "cu.extxyz", ":")
-    for atoms in frames:  # labels stay: no matter here
+    for atoms in frames:  # the labels are not adapted, which does not matter here
         results = dict(atoms.calc.results)
         atoms.set_cell(atoms.cell * 1.1, scale_atoms=True)
         atoms.calc = SinglePointCalculator(atoms, **results)

@@ -1,4 +1,4 @@
-"""Weights of frames in a run: from the recipe and the frames to the loss; errors are reported unweighted."""
+"""Weights of frames in a run, from recipe and frames to the loss, while reported errors are unweighted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of isolated atoms give reference energies and are no training frames, unless the recipe asks for it."""
+"""Frames of isolated atoms give reference energies, and are training frames only if the recipe says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainable kinds: the table, a kind from outside of the package, recipes that are of none or of two."""
+"""Trainable kinds: the table, a kind from another package, and recipes of no kind or of two kinds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ output: run
 
 @pytest.fixture
 def outside(tmp_path: Path) -> dict[str, str]:
-    """An environment in which a package from elsewhere brings the kind `line`."""
+    """Return an environment in which another package provides the kind `line`."""
     site = tmp_path / "site"
     (site / "toy_kind-0.1.dist-info").mkdir(parents=True)
     (site / TOY.name).write_text(TOY.read_text())
@@ -83,14 +83,14 @@ def test_a_kind_from_outside_is_trained_judged_and_shown(tmp_path: Path, outside
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kind `line` in this process."""
+    """Register the kind `line` in this process."""
     monkeypatch.syspath_prepend(str(TOY.parent))
     monkeypatch.setitem(kind_names.table(), "line", "toy_kind:LineTask")
 
 
 @pytest.mark.usefixtures("toy")
 def test_noise_of_an_objective_follows_from_seed_and_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that goes on draws the noise of one that was never stopped, whatever the state of other generators is."""
+    """A resumed run draws the same noise as an uninterrupted one, independent of other generators."""
     from mlff_calc.training.module import TrainingModule
 
     (tmp_path / "points.txt").write_text("".join(f"{x / 10} {3 * x / 10 - 1}\n" for x in range(40)))
@@ -135,7 +135,7 @@ def test_overwriting_removes_what_the_run_before_made_and_nothing_else(tmp_path:
     assert (folder / "potential/mine.txt").exists()
     assert (folder / "parity.png").exists()
     assert not (folder / "line/old.txt").exists()
-    (folder / "run.json").write_text(json.dumps(record | {"kind": "potential"}))  # as a potential's run leaves it
+    (folder / "run.json").write_text(json.dumps(record | {"kind": "potential"}))  # like the record of a run of a potential
     train(tmp_path / "recipe.yaml", overrides=few, overwrite=True)
     assert not (folder / "potential").exists()
     assert not (folder / "parity.png").exists()
@@ -144,7 +144,7 @@ def test_overwriting_removes_what_the_run_before_made_and_nothing_else(tmp_path:
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize("name", ["log", "device", "forward"])
 def test_a_kind_may_be_called_like_an_attribute_of_lightning(name: str) -> None:
-    """What the module sets itself is reserved."""
+    """The name of a kind may equal an attribute of Lightning's module, except for attributes that the module itself sets."""
     from mlff_calc.training.module import TrainingModule
     from mlff_calc.training.objective import Objective
 

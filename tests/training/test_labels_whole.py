@@ -1,4 +1,4 @@
-"""A whole run on two files with weights and isolated atoms, stopped or killed, and gone on with."""
+"""A whole run on two files with weights and isolated atoms, which is stopped or killed and then resumed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def state(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def check(path: Path) -> None:
-    """The run that was stopped ended with the weights of one that was not, and says what it was made of."""
+    """Assert that the resumed run has the weights of an uninterrupted one, and that its record names its data."""
     whole, parts = state(path.parent / "whole"), state(path.parent / "run")
     assert whole.keys() == parts.keys()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

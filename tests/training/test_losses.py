@@ -1,4 +1,4 @@
-"""Losses against hand-made numbers, missing labels, and the schedule."""
+"""Losses compared with values computed by hand, missing labels, and the schedule."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_schedule() -> None:
 
 
 def test_weights_of_frames_multiply_their_terms() -> None:
-    """Frame 0 has two atoms, frame 1 one; the means still divide by the numbers of labels."""
+    """Frame 0 has two atoms and frame 1 has one; means are divided by the numbers of labels, not by sums of weights."""
     weights = {"energy": torch.tensor([4.0, 0.5]), "forces": torch.tensor([3.0, 3.0, 0.25]), "stress": torch.ones(2)}
     weights = {name: value.double() for name, value in weights.items()}
     energy, forces = (4.0 * 2.0 + 0.5 * 1.0) / 2, (3.0 * 5.0 + 0.0 + 0.25 * 1.0) / 3

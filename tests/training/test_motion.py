@@ -1,4 +1,4 @@
-"""Training and judging propagators: batches, whole runs on a tiny file, resuming, refusing."""
+"""Training and evaluation of propagators: batches, whole runs on a tiny file, resuming, and errors."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ Small = Callable[[list[MotionSample]], Propagator]
 
 @pytest.fixture(scope="module")
 def arrays() -> dict[str, np.ndarray]:
-    """Trajectories of four charges, three frames of each."""
+    """Write trajectories of four charges with three frames each."""
     return make_nbody(NBodyOptions(n_bodies=4, train=24, valid=8, test=9, frames=(30, 35, 40), seed=1))
 
 
 @pytest.fixture
 def project(tmp_path: Path, arrays: dict[str, np.ndarray], motion_recipe: Recipe) -> Project:
-    """Writes the data and a recipe; returns the path of the recipe."""
+    """Function that writes the data and a recipe, and returns the path of the recipe."""
 
     def make(**changes: Any) -> Path:
         save_archive(tmp_path / "nbody.npz", arrays)
@@ -59,7 +59,7 @@ def project(tmp_path: Path, arrays: dict[str, np.ndarray], motion_recipe: Recipe
 
 
 def random_sample(n: int, seed: int, *, velocities: bool = True, edges: np.ndarray | None = None) -> MotionSample:
-    """A sample of n particles of two kinds, with edges in any order."""
+    """Return a sample of n particles of two kinds, with edges in random order."""
     random = np.random.default_rng(seed)
     if edges is None:
         edges = np.array([(i, j) for j in range(n) for i in range(n) if i != j]).T
@@ -84,7 +84,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights, averages and moments at the end of a run."""
+    """Return weights, averages and moments at the end of a run."""
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     state = dict(last["state_dict"])
     for index, average in enumerate(last["callbacks"]["AveragedWeights"]["average"]):
@@ -269,7 +269,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
 
 
 def test_a_run_ends_early_and_keeps_its_best_epoch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callbacks, "learning_rate", lambda *_: -5e-3)  # uphill
+    monkeypatch.setattr(callbacks, "learning_rate", lambda *_: -5e-3)  # the loss increases
     result = train(project(optimizer__max_epochs=30, optimizer__ema_decay=None, trainer__early_stop=2))
     rows = rows_of(result.folder)
     losses = [float(row["valid_loss"]) for row in rows]
@@ -348,7 +348,7 @@ def test_a_loss_that_is_not_finite_names_the_samples_of_its_batch(
 ) -> None:
     path = project(trainer__precision="float64", optimizer__batch_size=6)
     far = np.array(arrays["positions"], dtype=np.float64)
-    far[24 + 3, -1, 0, 0] = 1e200  # of the validation part; finite, but its square is not
+    far[24 + 3, -1, 0, 0] = 1e200  # in the validation part; the value is finite, but its square is not
     save_archive(path.parent / "nbody.npz", arrays | {"positions": far})
     with pytest.raises(TrainingError) as caught:
         train(path)
@@ -361,7 +361,7 @@ def test_a_loss_that_is_not_finite_names_the_samples_of_its_batch(
 
 @pytest.fixture
 def small_propagator(motion_recipe: Recipe) -> Small:
-    """Makes a propagator for samples."""
+    """Function that makes a propagator for samples."""
     return lambda samples: new_propagator(parse_recipe(motion_recipe(), "my.yaml"), samples).eval()
 
 

@@ -1,4 +1,4 @@
-"""Recipes of propagators: what is valid, and what is said of what is not."""
+"""Recipes of propagators: valid ones, and errors of invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weight and spectral normalization of a fixed-point map: the steps of the optimizer, whole runs, what comes out of them."""
+"""Weight and spectral normalization of a fixed-point map: steps of the optimizer, whole runs, and their results."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_maps_are_those_the_state_goes_through(n_blocks: int) -> None:
 @pytest.mark.parametrize("channels", [16, 32])
 def test_limits_are_the_singular_values_of_new_matrices(channels: int) -> None:
     for one in make_potential(channels=channels).backbone.linear_maps():
-        if not one.name.endswith("gates.weight"):  # torch's own, of a third of the variance
+        if not one.name.endswith("gates.weight"):  # initialized by torch, with a third of the variance
             found = torch.linalg.matrix_norm(one.weight.detach(), 2).max().item()
             assert 0.8 * one.limit < found < 1.2 * one.limit, one.name
 
@@ -91,7 +91,7 @@ def test_largest_singular_values(shape: tuple[int, ...]) -> None:
 
 
 def test_weights_step_as_length_times_direction() -> None:
-    """As autograd has it for w = g v / |v|, over some steps of AdamW, for matrices of either orientation."""
+    """Steps equal those of autograd for w = g v / |v| with AdamW, for matrices of either orientation."""
     potential = make_potential("weight").to_precision("float64")
     normalization = build_normalization(potential)
     assert isinstance(normalization, WeightNormalization)
@@ -215,15 +215,15 @@ def test_a_run_and_one_that_was_resumed(
     sizes = [largest_singular_value(m.weight.detach()).max().item() / m.limit for m in found.backbone.linear_maps()]
     assert (max(sizes) < 1.0 + 1e-5) is (normalization == "spectral")
     if normalization == "spectral":
-        assert max(sizes) > 0.99  # the limit was met
+        assert max(sizes) > 0.99  # the limit was reached
 
 
-# What comes out
+# Results
 
 
 @pytest.mark.parametrize("normalization", CHANGED)
 def test_a_potential_holds_plain_weights(normalization: str, tmp_path: Path) -> None:
-    """Names, precisions and folders are those of a potential without."""
+    """Parameter names, precisions and folders equal those of a potential without normalization."""
     potential, plain = make_potential(normalization).eval(), make_potential().eval()
     assert potential.state_dict().keys() == plain.state_dict().keys()
     graph = batch_of("H2O", "CH3OH")
@@ -243,7 +243,7 @@ def test_a_potential_holds_plain_weights(normalization: str, tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("normalization", CHANGED)
 def test_it_compiles(normalization: str, tmp_path: Path) -> None:
-    """For training, with weights that a step has changed since, and for use."""
+    """Compiled code works for training, also after a step has changed the weights, and for evaluation."""
     potential = make_potential(normalization).to_precision("float64").train()
     batch = batch_of("H2O", "CH3CH2OH")
     call, steps = compile_for_training(potential, batch), build_normalization(potential)

@@ -1,6 +1,6 @@
-"""Runs that earlier versions began: `old/` holds small ones as they were after two of four epochs.
+"""Runs begun by earlier versions. `old/` contains small runs as they were after two of four epochs.
 
-What the later epochs give is what that version gave which began them.
+The later epochs give the results of the version that began them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlff_calc.training.run import train
 
 OLD = Path(__file__).parent / "old"
 LOSSES = {"hegnn_zbl": (0.61427249, 0.61529868), "hegnn_direct": (0.61394529, 0.61511741)}
-"""Losses of the validations of the third and fourth epoch."""
+"""Validation losses of the third and fourth epoch."""
 
 
 @pytest.fixture(params=LOSSES)

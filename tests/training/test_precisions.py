@@ -1,4 +1,4 @@
-"""Training in each precision ends in a potential that loads and does what the report says."""
+"""Training in each precision gives a potential that can be loaded and has the errors in its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: what is accepted, what is refused, and how the refusal reads."""
+"""Recipes: accepted and refused keys, and the texts of errors."""
 
 from __future__ import annotations
 

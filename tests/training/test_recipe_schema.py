@@ -1,4 +1,4 @@
-"""JSON schema of recipes, and the page of the documentation that is made from it."""
+"""The JSON schema of recipes, and the page of the documentation that is generated from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resolved(schema: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(value: Any, schema: dict[str, Any], whole: dict[str, Any], path: str) -> list[str]:
-    """What of a value the schema does not allow, for the words that schemas of recipes use."""
+    """Return the parts of a value that violate the schema, for the keywords that schemas of recipes use."""
     schema = resolved(schema, whole)
     if "anyOf" in schema:
         found = [check(value, one, whole, path) for one in schema["anyOf"]]

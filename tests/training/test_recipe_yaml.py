@@ -1,4 +1,4 @@
-"""YAML that was made to hurt: one clear error each, at once."""
+"""Malicious YAML raises one clear error quickly."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Project = Callable[..., Path]
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Weights, averages and moments at the end of a run."""
+    """Return weights, averages and moments at the end of a run."""
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     state = dict(last["state_dict"])
     for index, average in enumerate(last["callbacks"]["AveragedWeights"]["average"]):
@@ -79,7 +79,7 @@ def test_a_run_leaves_a_potential_that_loads_and_does_what_the_report_says(proje
 
 
 def test_training_learns(project: Project) -> None:
-    """24 epochs bring losses and force errors to less than a third of the first ones, on frames not trained on too."""
+    """After 24 epochs losses and force errors are below a third of the first ones, also on other frames."""
     result = train(project(optimizer__max_epochs=24, loss__stress=1.0))
     rows = rows_of(result.folder)
     for name in ("train_loss", "valid_loss", "valid_forces_mae"):
@@ -280,7 +280,7 @@ def test_a_validation_that_is_not_finite_stops_and_names_the_batch(
 
     def poisoned(self: EpochLoader) -> object:
         for number, batch in enumerate(draw(self)):
-            if self.seed is None and number == 1:  # the second batch holds the fifth frame alone
+            if self.seed is None and number == 1:  # the second batch contains only the fifth frame
                 batch.graph["edge_vec"][0] = float("inf")
             yield batch
 
@@ -375,14 +375,14 @@ def test_a_budget_of_minutes_ends_at_the_floor(project: Project) -> None:
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.05 * 5e-3
     assert result.minutes >= 0.03
-    # the time may run out in the validation after an epoch, and one more step is then begun
+    # the time may run out in the validation after an epoch; one more step is then made
     assert all(float(row[2]) < 0.03 for row in rows[:-2])
 
 
 def test_a_budget_of_processor_minutes_counts_those_of_all_parts(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is killed in the middle; both parts together use the budget, and a wait uses none of it."""
+    """The run is killed and resumed. Both parts share the budget, and waiting does not use it."""
     from mlff_calc.training.callbacks import MetricsFile
 
     path = project(optimizer__max_epochs=None, optimizer__max_cpu_minutes=0.02)
@@ -476,7 +476,7 @@ def test_a_disk_that_refuses_ends_in_one_message_and_leaves_nothing_half_written
 
 @pytest.mark.slow
 def test_two_processes_train_one_potential(project: Project) -> None:
-    """Each takes every other frame, so two batches of 2 are one of 4, and the losses those of a single process."""
+    """Each process takes every other frame, so that two batches of 2 equal one of 4, with the losses of a single process."""
     path = project(trainer__n_devices=2, optimizer__batch_size=2, loss__stress=1.0)
     process = mlff("train", str(path))
     _, errors = process.communicate(timeout=300)

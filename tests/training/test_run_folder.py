@@ -57,7 +57,7 @@ def test_a_set_up_that_was_interrupted_locks_nothing(
             patch.setattr(run_folder, "remove_leftovers", killed)
         with pytest.raises(_KillError):
             train(path, overwrite=older)
-    if older and where == "first record":  # nothing was touched yet
+    if older and where == "first record":  # the process was killed before it changed anything
         with pytest.raises(TrainingError, match="holds a run already"):
             train(path)
     else:
@@ -90,7 +90,7 @@ def test_the_copy_in_the_folder_of_the_run_runs_from_there(project: Project, tmp
     copy = result.folder / "recipe.yaml"
     again = train(copy, output=tmp_path / "elsewhere" / "again")
     assert again.report.errors == result.report.errors
-    with pytest.raises(TrainingError, match="run: this run is finished"):  # it names the run's own folder
+    with pytest.raises(TrainingError, match="run: this run is finished"):  # the text names the folder of the run
         train(copy, resume=True)
     shipped = yaml.safe_load((again.model / "recipe.yaml").read_text())
     assert (shipped["data"]["train"], shipped["output"]) == ("cu.extxyz", "run")
@@ -161,7 +161,7 @@ def test_a_run_that_came_in_between_is_kept(project: Project, monkeypatch: pytes
 
     def read_late(recipe: object) -> object:
         reads.append(recipe)
-        if len(reads) == 1:  # while the first loads its data, a second one starts and ends
+        if len(reads) == 1:  # a second run starts and ends while the first loads its data
             train(path, **again)
         return kept(recipe)
 
@@ -183,7 +183,7 @@ def test_a_folder_in_which_another_process_runs_is_refused(project: Project) -> 
 
 
 def _after_two_epochs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do something in the third epoch, once."""
+    """Call a function once, in the third epoch."""
     kept = MetricsFile._write
 
     def write(self: MetricsFile) -> None:

@@ -24,7 +24,7 @@ Project = Callable[..., Path]
 
 @pytest.fixture
 def files(project: Project) -> Callable[..., Path]:
-    """The frames of `cu.extxyz` in four files of five, `one/a` and `one/b`, `two/a` and `two/b`, and a recipe."""
+    """Write the frames of `cu.extxyz` to four files (`one/a`, `one/b`, `two/a`, `two/b`) of five, and a recipe."""
 
     def make(**changes: Any) -> Path:
         path = project(**changes)
@@ -126,7 +126,7 @@ def test_the_record_names_every_file_and_a_resume_compares_each(files: Project) 
     (result.folder / "run.json").write_text(json.dumps(record | {"finished": False}))
     assert (result.folder / "recipe.yaml").read_text().count(str(path.parent)) == 4  # three data files and the output
 
-    train(result.folder / "recipe.yaml", resume=True)  # from where the copy lies
+    train(result.folder / "recipe.yaml", resume=True)  # paths are relative to the copy
     (result.folder / "run.json").write_text(json.dumps(record | {"finished": False}))
     other = path.parent / "two/a.extxyz"
     other.write_text(other.read_text() + other.read_text())

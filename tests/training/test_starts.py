@@ -1,4 +1,4 @@
-"""Starts of fixed points: what is kept, under which frame, and what a checkpoint brings back."""
+"""Starts of fixed points: the kept solutions by frame, and their storage in checkpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 from mlff_calc.training.potential.starts import KEPT, Starts
 
 SIZES = {0: 2, 1: 3, 7: 1}
-"""Atoms by frame."""
+"""Numbers of atoms by frame."""
 
 
 def outputs_of(frames: list[int], names: tuple[str, ...] = tuple(KEPT)) -> dict[str, Tensor]:
-    """Numbers that tell frame, atom and name apart."""
+    """Return numbers that depend on frame, atom and name."""
     rows = [100.0 * frame + atom for frame in frames for atom in range(SIZES[frame])]
     batch = torch.tensor(rows).view(-1, 1, 1).expand(-1, 4, 2)
     return {name: (batch + 0.1 * i).requires_grad_() for i, name in enumerate(names)}
@@ -74,7 +74,7 @@ def test_the_last_solution_counts_and_one_that_is_not_finite_is_forgotten() -> N
 
 
 def test_what_one_frame_lacks_is_not_given() -> None:
-    """Direct forces have no adjoint."""
+    """With direct forces there is no adjoint to keep."""
     starts = Starts()
     starts.keep("train", [0], n_atoms([0]), outputs_of([0], ("state", "adjoint")))
     starts.keep("train", [1], n_atoms([1]), outputs_of([1], ("state",)))
@@ -82,7 +82,7 @@ def test_what_one_frame_lacks_is_not_given() -> None:
 
 
 def test_a_frame_without_a_probe_gets_a_random_one() -> None:
-    """The spectral radius is looked at in some steps only; what a frame had before stays for the next of them."""
+    """The spectral radius is measured in some steps only; the probe of a frame is kept until the next of them."""
     starts = Starts()
     starts.keep("train", [0], n_atoms([0]), outputs_of([0]))
     starts.keep("train", [0, 1], n_atoms([0, 1]), outputs_of([0, 1], ("state", "adjoint")))
@@ -102,8 +102,8 @@ def test_through_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_no_more_is_kept_than_fits() -> None:
-    """Frames that came first keep their rows, new ones find room where a row is dropped, and a resumed run counts on."""
-    row = 4 * 2 * 4 * len(KEPT)  # bytes of one atom
+    """The first frames keep their rows, new frames use rows that become free, and a resumed run continues the count."""
+    row = 4 * 2 * 4 * len(KEPT)  # bytes per atom
     starts = Starts(most_bytes=3 * row)
     starts.keep("train", [0, 1, 7], n_atoms([0, 1, 7]), outputs_of([0, 1, 7]))
     assert_given(starts, "train", [7, 0])

@@ -1,4 +1,4 @@
-"""Training on frames that stay in their file: the same batches and weights, in a memory that does not grow with the data."""
+"""Training on frames that stay in their file: the same batches and weights, with memory independent of the data."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_weights_and_errors_are_those_of_the_same_frames_in_memory(copper: Path)
 
 @pytest.mark.parametrize("part", ["train", "valid", "test"])
 def test_a_bad_structure_is_found_before_anything_is_written(copper: Path, part: str) -> None:
-    """Whether or not neighbours are measured on the training part."""
+    """A bad structure is found early even if the mean number of neighbours is given and need not be measured."""
     frames = read_structures(copper / "copper.extxyz")
     frames[2].atoms.positions[1] = frames[2].atoms.positions[0]
     write_frames(copper / "bad.h5", frames)
@@ -132,7 +132,7 @@ def test_a_bad_structure_is_found_before_anything_is_written(copper: Path, part:
 
 
 def test_preparation_reads_each_frame_a_few_times(copper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Isolated atoms, what the frames hold, size of the forces, reference energies, neighbours; and their graphs once."""
+    """Each purpose (isolated atoms, labels, forces, references, neighbours) reads all frames at most once."""
     read: Counter[int] = Counter()
     get = HDF5Frames.__getitem__
     monkeypatch.setattr(HDF5Frames, "__getitem__", lambda self, number: (read.update([number]), get(self, number))[1])
@@ -188,7 +188,7 @@ def in_child(text: str, *words: str) -> float:
 
 
 def test_memory_stays_below_a_bound(tmp_path: Path) -> None:
-    """Graphs of all frames take more than 100 MB."""
+    """The graphs of all frames together would take more than 100 MB."""
     in_child("print(write_frames(Path(sys.argv[1]), frames(600)))", str(tmp_path / "big.h5"))
     grown = in_child(
         """

@@ -1,4 +1,4 @@
-"""Errors of outputs: what counts, and what an output that is not finite does."""
+"""Errors of outputs: which labels count, and the effect of outputs that are not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels are checked where they have a weight, and a label under another name is named with the key that takes it."""
+"""Labels with a weight are checked, and an error about a label under another name tells the key to set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What weight decay acts on."""
+"""The parameters to which weight decay is applied."""
 
 from __future__ import annotations
 
