@@ -253,8 +253,8 @@ class Domain:
         symbol = chemical_symbols[numbers[atom]]
         if column == self._low.shape[1] - 1:
             return (
-                f"atom {atom} ({symbol}) has {found - 1:.0f} neighbours within {self.cutoff:g} Angstrom, the training data had "
-                f"{low - 1:.0f} to {high - 1:.0f} for {symbol}"
+                f"atom {atom} ({symbol}) has {found - 1:.0f} neighbours within {self.cutoff:g} Angstrom, "
+                f"the training data had {low - 1:.0f} to {high - 1:.0f} for {symbol}"
             )
         place = f"is at {found:.2f} Angstrom" if found < self.cutoff else f"is not within {self.cutoff:g} Angstrom"
         if column < N_NEAREST:

@@ -37,7 +37,7 @@ def stretched():
 
 def test_stretched_molecule(potential):
     calculator = MLFFCalculator(potential)
-    with pytest.warns(DomainWarning, match=r"neighbour of atom \d+ \(.\) is at .* trained were"):
+    with pytest.warns(DomainWarning, match=r"neighbour of atom \d+ \(.\) is at .* the training data had"):
         calculator.evaluate(stretched())
     atoms = stretched()
     for step in range(1, 2 * EVERY + 1):  # a second warning would be an error in these tests

@@ -89,7 +89,7 @@ def pressed():
 def test_a_contact_that_training_never_had_is_outside():
     apart = [molecule("O2"), molecule("N2")]
     domain = Domain(domain_of(apart, CUTOFF))
-    assert "trained were none nearer than the cutoff for" in outside(domain, pressed())
+    assert "the training data had none nearer than the cutoff for" in outside(domain, pressed())
 
 
 def test_a_contact_of_two_elements_is_named():
@@ -104,7 +104,7 @@ def test_atoms_that_lost_their_surroundings_are_outside():
     domain = Domain(domain_of([crystal, *rattled(silicon, 5)], CUTOFF))
     half = crystal.copy()
     half.pbc = False
-    assert "trained were" in outside(domain, half)
+    assert "the training data had" in outside(domain, half)
     counts = {"cutoff": CUTOFF, "nearest": {"Si": [[1.0, CUTOFF]] * 4}, "neighbors": {"Si": [28, 28]}}
     assert "neighbours within 5 Angstrom, the training data had 28 to 28 for Si" in outside(Domain(counts), half)
     assert outside(Domain(counts), crystal) is None
