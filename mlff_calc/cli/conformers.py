@@ -24,6 +24,7 @@ class WeightName(StrEnum):
     """What weights are made of."""
 
     energy = "energy"
+    torsions = "torsions"
     rrho = "rrho"
 
 
@@ -64,8 +65,9 @@ def conformers(
     ] = 0.125,
     temperature: Annotated[float, typer.Option(help="Temperature of the weights, K.")] = 298.15,
     weights: Annotated[
-        WeightName, typer.Option(help="By energies, or by free energies of rigid rotor and harmonic oscillators.")
+        WeightName, typer.Option(help="By energies, or by free energies of hindered torsions, or of harmonic oscillators.")
     ] = WeightName.energy,
+    check: Annotated[bool, typer.Option(help="Look for saddle points, and relax them further.")] = True,
     fmax: Annotated[float, typer.Option(help="Relax until no force is above this, eV/Angstrom.")] = 0.02,
     steps: Annotated[int, typer.Option(help="Steps of a relaxation at most.")] = 500,
     optimizer: Annotated[str, typer.Option(help="LBFGS or FIRE.")] = "LBFGS",
@@ -103,9 +105,9 @@ def conformers(
     try:
         ensemble = search_for(
             molecule, calculator, n=n, search=search.value, rescore=rescore, window=window, rmsd=rmsd,
-            temperature=temperature, weights=weights.value, fmax=fmax, steps=steps, optimizer=optimizer, charge=charge,
-            minutes=minutes, workers=workers, seed=seed, precision=precision.value, compile=compiled, folder=folder,
-            on_progress=bar.show,
+            temperature=temperature, weights=weights.value, check=check, fmax=fmax, steps=steps, optimizer=optimizer,
+            charge=charge, minutes=minutes, workers=workers, seed=seed, precision=precision.value, compile=compiled,
+            folder=folder, on_progress=bar.show,
         )  # fmt: skip
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"What was done is in {folder}; go on with --resume") from stop

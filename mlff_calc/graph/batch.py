@@ -76,34 +76,40 @@ def _shifted(parts: list[torch.Tensor], counts: list[int]) -> list[torch.Tensor]
     return result
 
 
-def split(batch: Graph) -> list[Graph]:
-    """Split a batch into one graph per system; the inverse of `collate`.
+def split(batch: Graph, parts: Sequence[int] | None = None) -> list[Graph]:
+    """Split a batch into smaller ones; the inverse of `collate`.
 
     Args:
         batch: graph whose atoms are sorted by system and whose edges are sorted by centre, as `collate` leaves them.
+        parts: number of systems of each part, which add up to those of the batch; None for one system in each.
 
     Returns:
-        One graph per system, views of the batch where possible.
+        One graph per part, views of the batch where possible.
 
     Raises:
+        OptionError: `parts` do not add up to the systems of the batch.
         StructureError: entries are not sorted by system, or belong to no system.
     """
     keys = {name: _in_batches(name) for name in batch}
     n_systems, sizes = level_counts(batch)["system"], {}
+    if parts is not None and (min(parts, default=0) < 1 or sum(parts) != n_systems):
+        raise OptionError(f"parts of {list(parts)} systems do not make up a batch of {n_systems}")
     for level in {key.level for key in keys.values()} | {key.points_to for key in keys.values() if key.points_to}:
         owners = systems_of(batch, level)
         if bool((owners[1:] < owners[:-1]).any()):
             raise StructureError(f"entries of level '{level}' are not sorted by system; give a batch made by collate")
-        sizes[level] = torch.bincount(owners, minlength=n_systems).tolist()
-    graphs: list[Graph] = [{} for _ in range(n_systems)]
+        counts = torch.bincount(owners, minlength=n_systems)
+        sizes[level] = counts.tolist() if parts is None else [int(part.sum()) for part in counts.split(list(parts))]
+    graphs: list[Graph] = [{} for _ in range(n_systems if parts is None else len(parts))]
     for name, tensor in batch.items():
         key = keys[name]
-        parts = list(torch.split(tensor, sizes[key.level], dim=key.axis))
+        pieces = list(torch.split(tensor, sizes[key.level], dim=key.axis))
         if key.points_to is not None:
             before = 0
             for number, count in enumerate(sizes[key.points_to]):
-                parts[number] = parts[number] - before
+                if before:
+                    pieces[number] = pieces[number] - before
                 before += count
-        for graph, part in zip(graphs, parts, strict=True):
-            graph[name] = part
+        for graph, piece in zip(graphs, pieces, strict=True):
+            graph[name] = piece
     return graphs

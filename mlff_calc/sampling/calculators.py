@@ -113,6 +113,25 @@ def evaluator_of(
     return BatchedPotential(potential)
 
 
+def workers_for(workers: int, *calculators: Any) -> list[int]:
+    """Numbers of processes for each of several calculators, of which potentials need none; None may stand among them.
+
+    Raises:
+        OptionError: There are workers, and only potentials.
+    """
+    wanted = [one is not None and not _is_potential(one) for one in calculators]
+    if workers and not any(wanted):
+        raise OptionError("a potential evaluates all structures in one batch; leave workers out")
+    return [workers if one else 0 for one in wanted]
+
+
+def _is_potential(calculator: Any) -> bool:
+    """Whether something is a potential, or the name of one."""
+    if isinstance(calculator, Evaluator | BaseCalculator):
+        return isinstance(calculator, BatchedPotential | MLFFCalculator)
+    return _factory(calculator, 0) is None
+
+
 def _factory(calculator: Any, charge: int) -> Callable[[], BaseCalculator] | None:
     """A function that makes calculators; None where a potential is meant."""
     if callable(calculator) and not isinstance(calculator, Potential | CompiledPotential):

@@ -17,75 +17,30 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
 
-from mlff_calc.errors import OptionError, UnknownElementError
-from mlff_calc.near import suggestion
-from mlff_calc.sampling.calculators import evaluator_of
+from mlff_calc.errors import SimulationError, UnknownElementError
+from mlff_calc.sampling.calculators import evaluator_of, workers_for
 from mlff_calc.sampling.duplicates import KCAL, distinct
 from mlff_calc.sampling.embed import embed, number_of_conformers
 from mlff_calc.sampling.ensemble import Counts, Ensemble
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.identity import Identity
+from mlff_calc.sampling.modes import SADDLE, frequencies, lowest_mode, ways_down
 from mlff_calc.sampling.molecules import Molecule, MoleculeError, read_molecules
 from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.relax import relax_systems
 from mlff_calc.sampling.search import by_dynamics, by_exchange
+from mlff_calc.sampling.settings import Search
 from mlff_calc.sampling.systems import FloatArray, Systems
-from mlff_calc.sampling.weights import boltzmann_weights, frequencies, rrho_free_energy
+from mlff_calc.sampling.torsions import torsional_free_energy
+from mlff_calc.sampling.weights import boltzmann_weights, rrho_free_energy
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 PIECE = 50
 """Number of structures that are relaxed in one batch. Raising it lowers the cost of each, and takes memory."""
-SEARCHES = ("etkdg", "md", "exchange")
-WEIGHTS = ("energy", "rrho")
-
-
-@dataclass(frozen=True)
-class Search:
-    """How conformers are searched for and judged.
-
-    Attributes:
-        n: Number of starting structures by distance geometry; None for a number by the molecule's flexibility.
-        search: `etkdg`, or with snapshots of hot dynamics (`md`) or replica exchange (`exchange`) from the lowest of these.
-        fmax: Largest force of a relaxed structure, eV/Angstrom.
-        steps: Largest number of steps of a relaxation.
-        optimizer: `LBFGS` or `FIRE`.
-        window: Energy above the lowest up to which conformers are kept, kcal/mol.
-        rmsd: RMSD below which conformers of the same energy and rotational constants are one, Angstrom.
-        temperature: Temperature of the weights, K.
-        weights: `energy`, or `rrho` for free energies of rigid rotor and harmonic oscillators.
-        seed: Seed of everything random.
-        minutes: Time after which no new piece of work begins; None for no limit.
-    """
-
-    n: int | None = None
-    search: str = "etkdg"
-    fmax: float = 0.02
-    steps: int = 500
-    optimizer: str = "LBFGS"
-    window: float = 6.0
-    rmsd: float = 0.125
-    temperature: float = 298.15
-    weights: str = "energy"
-    seed: int = 0
-    minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, choices in (("search", self.search, SEARCHES), ("weights", self.weights, WEIGHTS)):
-            if value not in choices:
-                hint = suggestion(value, choices, after=" ")
-                raise OptionError(f"unknown {name} {value!r}: {hint}choose {', '.join(choices)}")
-        positive = {"fmax": self.fmax, "window": self.window, "temperature": self.temperature}
-        if self.minutes is not None:
-            positive["minutes"] = self.minutes
-        for name, number in positive.items():
-            if not (np.isfinite(number) and number > 0.0):
-                raise OptionError(f"{name} is {number}; give a positive number")
-        if self.n is not None and self.n < 1:
-            raise OptionError(f"n is {self.n}; give 1 or more starting structures")
-
-
+ROUNDS = 3
+"""Largest number of times that saddle points are looked for. Raising it follows ways that lead from one to the next."""
 def conformers(
     source: str | Path | Atoms | Mol | Molecule,
     calculator: Any,
@@ -107,7 +62,7 @@ def conformers(
         calculator: See `evaluator_of`.
         rescore: Another calculator, for the energies of the relaxed structures; they are ranked and weighed by it.
         charge: Total charge, for sources without bonds.
-        workers: See `evaluator_of`.
+        workers: See `evaluator_of`; of `calculator` and `rescore`, they belong to those that are not potentials.
         precision: Precision of a potential.
         compile: Whether a potential is compiled.
         folder: Where pieces of work are kept, so that a search that was stopped goes on; None keeps nothing.
@@ -129,17 +84,19 @@ def conformers(
         if len(found) > 1:
             raise MoleculeError("mixture", f"{source}: holds {len(found)} molecules; give them one by one")
         molecule = found[0]
+    for_calculator, for_rescore = workers_for(workers, calculator, rescore)
     evaluator = evaluator_of(
-        calculator, charge=molecule.charge, workers=workers, precision=precision, compile=compile
+        calculator, charge=molecule.charge, workers=for_calculator, precision=precision, compile=compile
     )
     try:
         judge = (
             None if rescore is None
-            else evaluator_of(rescore, charge=molecule.charge, workers=workers, precision=precision, compile=False)
+            else evaluator_of(rescore, charge=molecule.charge, workers=for_rescore, precision=precision, compile=False)
         )  # fmt: skip
-        run = _Run(molecule, evaluator, settings, PieceStore.open(folder, molecule, settings, evaluator.name()), on_progress)
+        store = PieceStore.open(folder, molecule, settings, evaluator.name())
+        run = _Run(molecule, evaluator, judge, settings, store, on_progress)
         try:
-            return run.ensemble(_name(calculator), judge, None if rescore is None else _name(rescore))
+            return run.ensemble(_name(calculator) if rescore is None else f"{_name(rescore)}//{_name(calculator)}")
         finally:
             if judge is not None:
                 judge.close()
@@ -149,18 +106,32 @@ def conformers(
 
 def _name(calculator: Any) -> str:
     """What a calculator is called in tables."""
-    return str(calculator) if isinstance(calculator, str | Path) else type(calculator).__name__
+    if isinstance(calculator, str | Path):
+        return str(calculator)
+    return str(getattr(calculator, "__name__", type(calculator).__name__))
 
 
 @dataclass
-class _Found:
-    """Relaxed structures so far."""
+class _Structure:
+    """A relaxed structure that still is the molecule.
 
-    positions: list[FloatArray]
-    energies: list[float]
-    fmax: list[float]
-    converged: list[bool]
-    sources: list[str]
+    Attributes:
+        positions: [n_atoms, 3] Angstrom.
+        energy: By the calculator that relaxed it, eV.
+        fmax: Largest force, eV/Angstrom.
+        converged: Whether it reached the force asked for.
+        source: What it began from.
+        score: Energy by which it is ranked, eV; NaN where that calculator failed, None before it was asked.
+        lowest_mode: 1/cm; None before it was looked at.
+    """
+
+    positions: FloatArray
+    energy: float
+    fmax: float
+    converged: bool
+    source: str
+    score: float | None = None
+    lowest_mode: float | None = None
 
 
 class _Run:
@@ -170,15 +141,17 @@ class _Run:
         self,
         molecule: Molecule,
         evaluator: Evaluator,
+        judge: Evaluator | None,
         settings: Search,
         store: PieceStore,
         on_progress: Callable[[str, int, int], None] | None,
     ) -> None:
-        self.molecule, self.evaluator, self.settings, self.store = molecule, evaluator, settings, store
+        self.molecule, self.evaluator, self.judge = molecule, evaluator, judge
+        self.settings, self.store = settings, store
         self.on_progress = on_progress or (lambda what, done, total: None)
         self.masses = atomic_masses[molecule.numbers]
         self.identity = Identity(molecule)
-        self.found = _Found([], [], [], [], [])
+        self.found: list[_Structure] = []
         self.counts, self.problems = Counts(), Counter[str]()
         self.finished = True
         self._end = None if settings.minutes is None else time.monotonic() + 60.0 * settings.minutes
@@ -187,18 +160,25 @@ class _Run:
         except UnknownElementError as error:
             raise MoleculeError("element", f"{molecule.source!r}: {error}") from error
 
-    def ensemble(self, name: str, judge: Evaluator | None, judge_name: str | None) -> Ensemble:
-        """Search, then rank and weigh."""
+    def ensemble(self, name: str) -> Ensemble:
+        """Search, then rank and weigh; `name` is that of the calculator."""
         settings = self.settings
         given = [conformer.GetPositions() for conformer in self.molecule.mol.GetConformers()]
         made = embed(self.molecule, settings.n or number_of_conformers(self.molecule), settings.seed)
         starts = np.concatenate([np.array(given).reshape(-1, *made.positions.shape[1:]), made.positions])
         self.relax("relaxing", starts, ["input"] * len(given) + [made.rung] * len(made.positions))
-        if settings.search != "etkdg" and self.found.energies and len(self.molecule.numbers) > 2:
-            self.relax("relaxing snapshots", self.snapshots(), None)
-        if not self.found.energies:
+        if settings.search != "etkdg" and self.found and len(self.molecule.numbers) > 2:
+            snapshots = self.snapshots()
+            self.relax("relaxing snapshots", snapshots, [settings.search] * len(snapshots))
+        if not self.found:
             self.give_up()
-        return self.ranked(name, judge, judge_name)
+        kept = self.chosen()
+        if settings.check and len(self.molecule.numbers) > 1:
+            for _ in range(ROUNDS):
+                if self.late() or not self.leave_saddles(kept):
+                    break
+                kept = self.chosen()
+        return self.ranked(kept, name)
 
     def give_up(self) -> None:
         """Say why there is no ensemble."""
@@ -217,14 +197,20 @@ class _Run:
             self.finished = False
         return not self.finished
 
-    def relax(self, what: str, starts: FloatArray, sources: list[str] | None) -> None:
-        """Relax structures [n, n_atoms, 3] piece by piece and keep those that still are the molecule."""
-        names = sources or [self.settings.search] * len(starts)
+    def relax(self, what: str, starts: FloatArray, sources: list[str]) -> list[_Structure | None]:
+        """Relax structures [n, n_atoms, 3] piece by piece and keep those that still are the molecule.
+
+        Returns:
+            What each became; None for what is left out. Those for which no time was left are missing at the end.
+        """
+        became: list[_Structure | None] = []
         for first in range(0, len(starts), PIECE):
             if first and self.late():
-                return
+                break
             piece = slice(first, first + PIECE)
-            self.keep(self.store.piece(starts[piece], self._relaxed(what, first, len(starts))), names[piece])
+            found = self.store.piece("relaxed", starts[piece], self._relaxed(what, first, len(starts)))
+            became += self.keep(found, sources[piece])
+        return became
 
     def _relaxed(self, what: str, first: int, total: int) -> Callable[[FloatArray], dict[str, Any]]:
         """A function that relaxes one piece."""
@@ -246,9 +232,10 @@ class _Run:
 
         return relaxed
 
-    def keep(self, piece: dict[str, Any], sources: list[str]) -> None:
-        """Take in a relaxed piece."""
+    def keep(self, piece: dict[str, Any], sources: list[str]) -> list[_Structure | None]:
+        """Take in a relaxed piece: what each became."""
         tally: Counter[str] = Counter(generated=len(sources))
+        became: list[_Structure | None] = [None] * len(sources)
         for k, source in enumerate(sources):
             if piece["problems"][k]:
                 tally["failed"] += 1
@@ -260,19 +247,20 @@ class _Run:
                 self.problems[change] += 1
                 continue
             tally["unconverged"] += not piece["converged"][k]
-            self.found.positions.append(piece["positions"][k])
-            self.found.energies.append(float(piece["energies"][k]))
-            self.found.fmax.append(float(piece["fmax"][k]))
-            self.found.converged.append(bool(piece["converged"][k]))
-            self.found.sources.append(source)
+            became[k] = _Structure(
+                piece["positions"][k], float(piece["energies"][k]), float(piece["fmax"][k]),
+                bool(piece["converged"][k]), source,
+            )  # fmt: skip
+        self.found += [one for one in became if one is not None]
         self.counts = replace(self.counts, **{name: getattr(self.counts, name) + n for name, n in tally.items()})
+        return became
 
     def snapshots(self) -> FloatArray:
         """Starting structures of dynamics from the lowest structures so far."""
-        settings, order = self.settings, np.argsort(self.found.energies, kind="stable")
+        settings, order = self.settings, np.argsort([one.energy for one in self.found], kind="stable")
         n = settings.n or number_of_conformers(self.molecule)
         replicas = 8
-        lowest = np.array([self.found.positions[k] for k in order[:replicas]])
+        lowest = np.array([self.found[k].positions for k in order[:replicas]])
         looks = max(1, -(-n // replicas))
 
         def report(number: int) -> None:
@@ -291,50 +279,103 @@ class _Run:
                 )  # fmt: skip
             return {"positions": found}
 
-        found: FloatArray = self.store.piece(lowest, made)["positions"]
+        found: FloatArray = self.store.piece("snapshots", lowest, made)["positions"]
         return found
 
-    def ranked(self, name: str, judge: Evaluator | None, judge_name: str | None) -> Ensemble:
-        """The ensemble of what was found."""
-        settings = self.settings
-        positions, energies = np.array(self.found.positions), np.array(self.found.energies)
-        fmax, converged = np.array(self.found.fmax), np.array(self.found.converged)
-        kept = distinct(self.molecule, positions, energies, self.masses, settings.rmsd)
-        duplicates = len(energies) - len(kept)
-        systems, joined = Systems.of([Atoms(self.molecule.numbers, positions[k]) for k in kept])
-        scores = energies[kept]
-        if judge is not None:
-            evaluation = judge(systems, joined)
-            scores, good = evaluation.energies, np.isfinite(evaluation.energies)
-            self.problems.update(evaluation.problems.values())
-            self.counts = replace(self.counts, failed=self.counts.failed + int((~good).sum()))
-            if not good.any():
-                raise MoleculeError("calculator", f"{self.molecule.source!r}: {judge_name} failed for every conformer")
-            kept, scores = kept[good], scores[good]
-            systems, joined = Systems.of([Atoms(self.molecule.numbers, positions[k]) for k in kept])
-        inside = scores - scores.min() <= settings.window * KCAL
-        outside = int((~inside).sum())
-        kept, scores = kept[inside], scores[inside]
-        free = None
-        if settings.weights == "rrho":
-            free = scores + self._thermal(positions[kept])
-        order = np.argsort(scores if free is None else free, kind="stable")
-        kept, scores, free = kept[order], scores[order], None if free is None else free[order]
+    def chosen(self) -> list[_Structure]:
+        """What is found, without duplicates and without what is above the window, by rising energy of the ranking."""
+        energies = np.array([one.energy for one in self.found])
+        places = np.array([one.positions for one in self.found])
+        kept = [self.found[k] for k in distinct(self.molecule, places, energies, self.masses, self.settings.rmsd)]
+        duplicates = self.counts.duplicates + len(self.found) - len(kept)
+        self.score([one for one in kept if one.score is None])
+        scores = np.array([one.score for one in kept], dtype=np.float64)
+        self.found = [one for one, score in zip(kept, scores, strict=True) if np.isfinite(score)]
+        if not self.found:
+            raise MoleculeError("calculator", f"{self.molecule.source!r}: what rescores failed for every conformer")
+        scores = scores[np.isfinite(scores)]
+        inside = scores - scores.min() <= self.settings.window * KCAL
+        self.counts = replace(self.counts, duplicates=duplicates, outside=int((~inside).sum()))
+        return [self.found[k] for k in np.argsort(scores, kind="stable") if inside[k]]
+
+    def score(self, structures: list[_Structure]) -> None:
+        """Give structures the energies by which they are ranked."""
+        if self.judge is None or not structures:
+            for one in structures:
+                one.score = one.energy
+            return
+        evaluation = self.judge(*Systems.of([Atoms(self.molecule.numbers, one.positions) for one in structures]))
+        for one, energy in zip(structures, evaluation.energies, strict=True):
+            one.score = float(energy)
+        self.problems.update(evaluation.problems.values())
+        self.counts = replace(self.counts, failed=self.counts.failed + len(evaluation.problems))
+
+    def leave_saddles(self, kept: list[_Structure]) -> bool:
+        """Relax what are saddle points among structures further, along both ways down; whether there were any.
+
+        A saddle point stays where neither way leads to a lower structure that still is the molecule.
+        """
+        new = [one for one in kept if one.lowest_mode is None]
+        alone = Systems.of([Atoms(self.molecule.numbers, kept[0].positions)])[0]
+
+        def look(place: FloatArray) -> dict[str, Any]:
+            mode, way = lowest_mode(alone, place, self.evaluator)
+            nothing = np.zeros((0, *place.shape))
+            return {"mode": mode, "starts": ways_down(alone, place, way, self.evaluator) if mode < SADDLE else nothing}
+
+        starts: list[FloatArray] = []
+        owners: list[_Structure] = []
+        for number, one in enumerate(new):
+            self.on_progress("looking for saddle points", number + 1, len(new))
+            try:
+                seen = self.store.piece("mode", one.positions, look)
+            except SimulationError as error:
+                self.problems[str(error)] += 1
+                one.lowest_mode = float("nan")
+                continue
+            one.lowest_mode = float(seen["mode"])
+            starts += list(seen["starts"])
+            owners += [one] * len(seen["starts"])
+        if not starts:
+            return False
+        became = self.relax("relaxing from saddle points", np.array(starts), [one.source for one in owners])
+        lower = [one for one, end in zip(owners, became, strict=False) if end is not None and end.energy < one.energy]
+        saddles = {id(one) for one in lower}
+        self.found = [one for one in self.found if id(one) not in saddles]
+        self.counts = replace(self.counts, saddles=self.counts.saddles + len(saddles))
+        return bool(saddles)
+
+    def ranked(self, kept: list[_Structure], name: str) -> Ensemble:
+        """The ensemble of what is kept."""
+        settings, scores = self.settings, np.array([one.score for one in kept], dtype=np.float64)
+        thermal = self.thermal(np.array([one.positions for one in kept]))
+        order = np.argsort(scores if thermal is None else scores + thermal, kind="stable")
+        kept, scores = [kept[k] for k in order], scores[order]
+        free = None if thermal is None else scores + thermal[order]
+        modes = [one.lowest_mode for one in kept]
         return Ensemble(
-            molecule=self.molecule, positions=positions[kept], energies=scores,
+            molecule=self.molecule, positions=np.array([one.positions for one in kept]), energies=scores,
             weights=boltzmann_weights(scores if free is None else free, settings.temperature),
-            temperature=settings.temperature, converged=converged[kept], fmax=fmax[kept],
-            sources=[self.found.sources[k] for k in kept], seed=settings.seed, free_energies=free,
-            calculator=name if judge_name is None else f"{judge_name}//{name}",
-            counts=replace(self.counts, duplicates=duplicates, outside=outside),
-            problems=dict(self.problems), finished=self.finished,
+            temperature=settings.temperature, converged=np.array([one.converged for one in kept]),
+            fmax=np.array([one.fmax for one in kept]), sources=[one.source for one in kept], seed=settings.seed,
+            free_energies=free, weighted_by=settings.weights, calculator=name,
+            lowest_modes=None if None in modes else np.array(modes, dtype=np.float64),
+            counts=self.counts, problems=dict(self.problems), finished=self.finished,
         )  # fmt: skip
 
-    def _thermal(self, positions: FloatArray) -> FloatArray:
-        """Free energies of vibrations and rotation of conformers [n, n_atoms, 3], eV."""
+    def thermal(self, positions: FloatArray) -> FloatArray | None:
+        """What is added to the energies of conformers [n, n_atoms, 3] for their weights, eV; None for nothing."""
+        settings = self.settings
+        if settings.weights == "energy":
+            return None
         systems, joined = Systems.of([Atoms(self.molecule.numbers, place) for place in positions])
-        modes = frequencies(systems, joined, self.evaluator)
+        if settings.weights == "rrho":
+            modes = frequencies(systems, joined, self.evaluator)
+            return np.array([
+                rrho_free_energy(self.masses, place, found, settings.temperature)
+                for place, found in zip(positions, modes, strict=True)
+            ])  # fmt: skip
+        alone = systems.take(np.array([0]))
         return np.array([
-            rrho_free_energy(self.masses, place, found, self.settings.temperature)
-            for place, found in zip(positions, modes, strict=True)
+            torsional_free_energy(self.molecule, alone, place, self.evaluator, settings.temperature) for place in positions
         ])  # fmt: skip

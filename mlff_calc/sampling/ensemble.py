@@ -30,6 +30,7 @@ class Counts:
         unconverged: Number that took all steps and did not reach the force asked for; they are kept, and marked.
         changed: Number that changed their bonds or stereo; they are left out.
         duplicates: Number that were equal to a lower one.
+        saddles: Number that were saddle points; both ways down from each were relaxed in its place.
         outside: Number above the window of energy.
     """
 
@@ -38,6 +39,7 @@ class Counts:
     unconverged: int = 0
     changed: int = 0
     duplicates: int = 0
+    saddles: int = 0
     outside: int = 0
 
 
@@ -56,7 +58,9 @@ class Ensemble:
         sources: What each began from.
         calculator: What gave the energies.
         seed: Seed of the search.
-        free_energies: [n_conformers] eV, where weights are by RRHO; None where by energies.
+        free_energies: [n_conformers] eV, by which they are weighted; None where by energies.
+        weighted_by: `energy`, or what gave the free energies: `torsions` or `rrho`.
+        lowest_modes: Frequency of the softest mode [n_conformers], 1/cm, negative at a saddle point; None if not looked for.
         counts: What became of the rest.
         problems: Reasons of failures and changes, each once with the number of structures.
         finished: Whether the search went to its end; False where a budget of time ended it.
@@ -73,6 +77,8 @@ class Ensemble:
     calculator: str
     seed: int
     free_energies: FloatArray | None = None
+    weighted_by: str = "energy"
+    lowest_modes: FloatArray | None = None
     counts: Counts = field(default_factory=Counts)
     problems: dict[str, int] = field(default_factory=dict)
     finished: bool = True
@@ -97,8 +103,8 @@ class Ensemble:
 
     @property
     def weight_name(self) -> str:
-        """Name of the weights as a property, such as `weight_298K`."""
-        return f"weight_{self.temperature:.0f}K" + ("_rrho" if self.free_energies is not None else "")
+        """Name of the weights as a property, such as `weight_298K` or `weight_298K_rrho`."""
+        return f"weight_{self.temperature:.0f}K" + ("" if self.free_energies is None else f"_{self.weighted_by}")
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict of plain values per conformer: what stands in SDF, extxyz and CSV."""
@@ -117,6 +123,8 @@ class Ensemble:
                 "seed": self.seed,
                 "calculator": self.calculator,
             }
+            if self.lowest_modes is not None:
+                row["lowest_mode_per_cm"] = round(float(self.lowest_modes[k]), 1)
             if self.free_energies is not None:
                 above = (self.free_energies[k] - self.free_energies.min()) / KCAL
                 row["relative_free_energy"] = round(float(above), 4)
@@ -146,8 +154,9 @@ class Ensemble:
         lines = [
             f"{self.molecule.name}: {len(self)} conformers within {self.relative_energies.max():.2f} kcal/mol "
             f"by {self.calculator}, entropy {self.entropy:.2f} cal/mol/K at {self.temperature:g} K",
-            f"{counts.generated} structures tried: {counts.duplicates} equal to others, {counts.outside} above the window, "
-            f"{counts.changed} changed bonds or stereo, {counts.failed} failed; {counts.unconverged} not converged",
+            f"{counts.generated} structures tried: {counts.duplicates} equal to others, {counts.saddles} saddle points, "
+            f"{counts.outside} above the window, {counts.changed} changed bonds or stereo, {counts.failed} failed; "
+            f"{counts.unconverged} not converged",
         ]
         lines += [f"  {text} ({number} times)" for text, number in sorted(self.problems.items(), key=lambda i: -i[1])[:5]]
         if not self.finished:

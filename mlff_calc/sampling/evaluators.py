@@ -13,15 +13,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from ase.calculators.calculator import BaseCalculator
+from numpy.typing import NDArray
 
 from mlff_calc.errors import MLFFError, StructureError
 from mlff_calc.export.compiled import CompiledPotential
+from mlff_calc.graph import keys
+from mlff_calc.graph.batch import split
 from mlff_calc.graph.many import NeighborLists
 from mlff_calc.potential import Potential
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.sampling.systems import FloatArray, Systems
 
+PORTION = 1500
+"""Number of edges that are evaluated in one go. Raising it calls the network less often; much larger ones make
+arrays that do not stay in the processor's cache, and cost up to twice the time per structure."""
 Factory = Callable[[], BaseCalculator]
 """Function without arguments that makes an ASE calculator."""
 
@@ -64,7 +71,7 @@ class Evaluator(ABC):
 
 
 class BatchedPotential(Evaluator):
-    """A potential that evaluates all structures as one graph.
+    """A potential that evaluates all structures as one graph, portion by portion.
 
     Args:
         potential: `Potential` or `CompiledPotential`, on the CPU.
@@ -103,8 +110,12 @@ class BatchedPotential(Evaluator):
         """
         if self._lists is None or self._systems is not systems:
             self._lists, self._systems = self._neighbors(systems), systems
-        outputs = self.potential(self._lists.graph(np.ascontiguousarray(positions)))
-        return outputs["energy"].detach().numpy(), outputs["forces"].detach().numpy()
+        graph = self._lists.graph(np.ascontiguousarray(positions))
+        parts = _portions(np.bincount(systems.index[graph[keys.EDGE_INDEX][0].numpy()], minlength=len(systems)))
+        graphs = [graph] if len(parts) == 1 else split(graph, parts)
+        outputs = [self.potential(part) for part in graphs]
+        energies, forces = (torch.cat([found[name] for found in outputs]) for name in ("energy", "forces"))
+        return energies.detach().numpy(), forces.detach().numpy()
 
     def _neighbors(self, systems: Systems) -> NeighborLists:
         return NeighborLists(
@@ -127,6 +138,18 @@ class BatchedPotential(Evaluator):
             energies[left], forces[systems.rows(left)] = found.energies, found.forces
             problems |= {int(left[k]): text for k, text in found.problems.items()}
         return Evaluation(energies, forces, problems)
+
+
+def _portions(n_edges: NDArray[np.intp]) -> list[int]:
+    """Numbers of systems that stand together, out of the numbers of edges of all [n_systems]."""
+    parts, used = [0], 0
+    for count in n_edges.tolist():
+        if parts[-1] and used + count > PORTION:
+            parts.append(0)
+            used = 0
+        parts[-1] += 1
+        used += count
+    return parts
 
 
 def _checked(systems: Systems, energies: FloatArray, forces: FloatArray) -> Evaluation:

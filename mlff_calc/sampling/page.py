@@ -11,13 +11,18 @@ from ase.data.colors import jmol_colors
 
 from mlff_calc.page import document
 from mlff_calc.sampling.ensemble import Ensemble
-from mlff_calc.sampling.molecules import Molecule, rdkit_chem
 from mlff_calc.sampling.systems import FloatArray
+from mlff_calc.sampling.torsions import rotatable_torsions, torsion_angles
 
 BINS = 36
 """Number of bars of a histogram of a torsion. Raising it shows narrower peaks."""
 _WIDTH, _HEIGHT = 360, 150  # of a drawing, pixels
 
+_WEIGHTED_BY = {
+    "energy": "energies",
+    "torsions": "free energies (hindered rotors)",
+    "rrho": "free energies (rigid rotor, harmonic oscillators)",
+}
 _STYLE = """
 .row { display: flex; flex-wrap: wrap; gap: 1.5rem; } figure { margin: 0; }
 figcaption { color: var(--dim); font-size: .85rem; }
@@ -94,8 +99,7 @@ def ensemble_page(ensemble: Ensemble) -> str:
         _torsions(ensemble),
         _problems(ensemble),
         f"<footer>mlff_calc {__version__}. Weights are Boltzmann weights of "
-        f"{'free energies (rigid rotor, harmonic oscillators)' if ensemble.free_energies is not None else 'energies'} of "
-        "minima; conformers that the search missed have none.</footer>",
+        f"{_WEIGHTED_BY[ensemble.weighted_by]} of minima; conformers that the search missed have none.</footer>",
         f'<script type="application/json" id="data">{_data(ensemble)}</script><script>{_SCRIPT}</script>',
     ]
     return document(f"{molecule.name}: {len(ensemble)} conformers", "\n".join(body), _STYLE)
@@ -165,32 +169,6 @@ def _table(ensemble: Ensemble) -> str:
         f'<div class="scroll"><table id="conformers"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-
-
-def rotatable_torsions(molecule: Molecule) -> list[tuple[int, int, int, int]]:
-    """Four atoms for each bond that can turn, hydroxyl and amino groups among them; methyl groups and the like are not."""
-    chem = rdkit_chem()
-    pattern = chem.MolFromSmarts("[!#1&!$(*#*)]-&!@[!#1&!$(*#*)]")
-    ranks = list(chem.CanonicalRankAtoms(molecule.mol, breakTies=False))
-    found = []
-    for i, j in molecule.mol.GetSubstructMatches(pattern):
-        ends = []
-        for atom, other in ((i, j), (j, i)):
-            around = [n.GetIdx() for n in molecule.mol.GetAtomWithIdx(atom).GetNeighbors() if n.GetIdx() != other]
-            alike = len({ranks[n] for n in around}) == 1 and len(around) == 3
-            ends.append(None if not around or alike else min(around, key=lambda n: (-molecule.numbers[n], n)))
-        if ends[0] is not None and ends[1] is not None:
-            found.append((ends[0], i, j, ends[1]))
-    return found
-
-
-def torsion_angles(positions: FloatArray, torsion: tuple[int, int, int, int]) -> FloatArray:
-    """Angles [n] in degrees, from -180 to 180, of positions [n, n_atoms, 3]."""
-    a, b, c, d = (positions[:, k] for k in torsion)
-    axis, first, second = c - b, a - b, d - c
-    one, two = np.cross(first, axis), np.cross(second, axis)
-    sine = np.einsum("ij,ij->i", np.cross(one, two), axis) / np.linalg.norm(axis, axis=1)
-    return np.degrees(np.arctan2(sine, np.einsum("ij,ij->i", one, two)))
 
 
 def _torsions(ensemble: Ensemble) -> str:

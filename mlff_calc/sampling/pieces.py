@@ -17,7 +17,7 @@ from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from mlff_calc.sampling.conformer_search import Search
+    from mlff_calc.sampling.settings import Search
 
 
 class PieceStore:
@@ -39,11 +39,11 @@ class PieceStore:
         block = rdkit_chem().MolToCXSmiles(molecule.mol)
         return cls(folder, {"molecule": block, "calculator": calculator, "search": how})
 
-    def piece(self, given: FloatArray, make: Callable[[FloatArray], dict[str, Any]]) -> dict[str, Any]:
-        """What `make` gives for an array, from disk where it has been made before."""
+    def piece(self, kind: str, given: FloatArray, make: Callable[[FloatArray], dict[str, Any]]) -> dict[str, Any]:
+        """What `make` gives for an array, from disk where this kind of work has been done for it before."""
         if self.folder is None:
             return make(given)
-        digest = hashlib.sha256(self._facts + np.ascontiguousarray(given).tobytes()).hexdigest()
+        digest = hashlib.sha256(self._facts + kind.encode() + np.ascontiguousarray(given).tobytes()).hexdigest()
         file = self.folder / f"{digest[:32]}.npz"
         if file.is_file():
             try:
@@ -59,5 +59,5 @@ class PieceStore:
         return found
 
 
-_JUDGEMENT = ("window", "rmsd", "temperature", "weights", "minutes")
+_JUDGEMENT = ("window", "rmsd", "temperature", "weights", "check", "minutes")
 """Settings that change what is made of relaxed structures, not the structures."""

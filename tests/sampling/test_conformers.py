@@ -6,7 +6,7 @@ import csv
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.data import atomic_masses
@@ -22,12 +22,13 @@ from rdkit import Chem
 from mlff_calc.errors import OptionError
 from mlff_calc.sampling.conformer_search import conformers
 from mlff_calc.sampling.duplicates import KCAL, best_rmsd, distinct, rotational_constants
-from mlff_calc.sampling.embed import embed
+from mlff_calc.sampling.embed import Embedded, embed
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator, OneByOne
+from mlff_calc.sampling.modes import frequencies
 from mlff_calc.sampling.molecules import MoleculeError, read_molecules
-from mlff_calc.sampling.page import rotatable_torsions, torsion_angles
 from mlff_calc.sampling.systems import Systems
-from mlff_calc.sampling.weights import boltzmann_weights, ensemble_entropy, frequencies, rrho_free_energy
+from mlff_calc.sampling.torsions import rotatable_torsions, torsion_angles, torsional_free_energy, turned
+from mlff_calc.sampling.weights import boltzmann_weights, ensemble_entropy, rrho_free_energy
 from mlff_calc.sampling.writers import write_ensemble
 
 
@@ -85,6 +86,75 @@ def test_dynamics_finds_what_one_start_lacks(search, monkeypatch):
     assert len(alone) == 1
     assert len(found) >= 2
     assert search in found.sources
+
+
+class OneTorsion(Evaluator):
+    """Energy of a torsion alone, with low barriers, and forces by differences."""
+
+    def __init__(self, torsion):
+        self.torsion = torsion
+
+    def energy(self, degrees):
+        phi = np.radians(degrees)
+        return 0.02 * (1.0 + np.cos(3.0 * phi)) + 0.03 * np.cos(phi) + 0.01 * np.cos(2.0 * phi)
+
+    def energies(self, positions, n):
+        return self.energy(torsion_angles(positions.reshape(n, -1, 3), self.torsion))
+
+    def __call__(self, systems, positions):
+        forces, n = np.zeros_like(positions), len(systems)
+        for atom in self.torsion:
+            for axis in range(3):
+                moved = [positions.reshape(n, -1, 3).copy() for _ in range(2)]
+                moved[0][:, atom, axis] -= 1e-4
+                moved[1][:, atom, axis] += 1e-4
+                down, up = (self.energies(place, n) for place in moved)
+                forces.reshape(n, -1, 3)[:, atom, axis] = (down - up) / 2e-4
+        return Evaluation(self.energies(positions, n), forces)
+
+
+def test_saddle_points_are_left(monkeypatch):
+    anti = conformers("CCO", Mmff("CCO"), n=12, fmax=1e-5)
+    (torsion,) = rotatable_torsions(anti.molecule)
+    place = anti.positions[np.abs(torsion_angles(anti.positions, torsion)).argmax()]
+    eclipsed = turned(anti.molecule, place, torsion, np.array([180.0]))  # it keeps its mirror plane as it relaxes
+    monkeypatch.setattr("mlff_calc.sampling.conformer_search.embed", lambda *_: Embedded(eclipsed, "etkdg"))
+    kept = conformers("CCO", Mmff("CCO"), check=False)
+    assert len(kept) == 1
+    assert kept.lowest_modes is None
+    assert kept.converged.all()
+    assert torsion_angles(kept.positions, torsion)[0] == pytest.approx(0.0, abs=1.0)
+    found = conformers("CCO", Mmff("CCO"))
+    assert sorted(torsion_angles(found.positions, torsion)) == pytest.approx([-63.0, 63.0], abs=3.0)
+    assert found.counts.saddles == 1
+    assert (found.energies < kept.energies[0] - 0.02).all()
+    assert (found.lowest_modes > 100.0).all()
+    assert "1 saddle points" in found.summary()
+
+
+def test_weights_of_wells_are_their_integrals():
+    butane = one("CCCC")
+    (torsion,) = rotatable_torsions(butane)
+    evaluator, start = OneTorsion(torsion), embed(butane, 1, 0).positions[0]
+    begin = torsion_angles(start[None], torsion)[0]
+    every = np.arange(-180.0, 180.0, 0.25)
+    energies = evaluator.energy(every)
+    anti, gauche = -180.0, every[np.abs(every - 70.0) < 40.0][energies[np.abs(every - 70.0) < 40.0].argmin()]
+    barrier = every[(every > 90.0) & (every < 150.0)][energies[(every > 90.0) & (every < 150.0)].argmax()]
+    heights = np.exp(-energies / (units.kB * 298.15))
+    exact = np.array([heights[np.abs(every) > barrier].sum(), heights[(every > 0.0) & (every < barrier)].sum()])
+    places = np.concatenate([turned(butane, start, torsion, np.array([angle - begin])) for angle in (anti, gauche)])
+    assert torsion_angles(places, torsion)[1] == pytest.approx(gauche, abs=1e-6)
+    systems, _ = Systems.of([Atoms(butane.numbers, start)])
+    free = evaluator.energies(places, 2) + [
+        torsional_free_energy(butane, systems, place, evaluator, 298.15) for place in places
+    ]
+    expected = exact[0] / exact.sum()
+    assert boltzmann_weights(free, 298.15)[0] == pytest.approx(expected, abs=0.005)
+    assert abs(boltzmann_weights(evaluator.energies(places, 2), 298.15)[0] - expected) > 0.01  # energies alone do not tell
+    methane = one("C")
+    alone, _ = Systems.of([Atoms(methane.numbers, np.zeros((5, 3)))])
+    assert torsional_free_energy(methane, alone, np.zeros((5, 3)), evaluator, 298.15) == 0.0
 
 
 def test_mirror_images_are_two_and_symmetric_copies_are_one():
@@ -212,11 +282,20 @@ def test_molecules_without_an_ensemble():
         conformers("CCS", "ethanol")
     assert caught.value.reason == "element"
     for options, text in (({"search": "mdd"}, "did you mean 'md'"), ({"window": 0.0}, "window is 0"), ({"n": 0}, "n is 0"),
-                          ({"weights": "free"}, "choose energy, rrho"), ({"workers": 2}, "one batch")):  # fmt: skip
+                          ({"weights": "free"}, "choose energy, torsions, rrho"),
+                          ({"workers": 2}, "one batch"), ({"workers": 2, "rescore": "ethanol"}, "one batch")):  # fmt: skip
         with pytest.raises(OptionError, match=text):
             conformers("CCO", "ethanol", **options)
     with pytest.raises(OptionError, match="knows no charges"):
         conformers("CC[O-]", "ethanol")
+
+
+def test_workers_belong_to_what_is_no_potential():
+    found = conformers("CCO", EMT, n=2, workers=1, rescore="ethanol", steps=5, fmax=1.0, check=False)
+    assert found.calculator == "ethanol//EMT"
+    back = conformers("CCO", "ethanol", n=2, workers=1, rescore=EMT, steps=5, fmax=1.0, check=False)
+    alone = conformers("CCO", "ethanol", n=2, rescore=EMT, steps=5, fmax=1.0, check=False)
+    assert (back.energies == alone.energies).all()
 
 
 def test_the_command(tmp_path, mlff):
