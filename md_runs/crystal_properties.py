@@ -1,11 +1,11 @@
-"""Lattice, elastic constants and vacancy of a crystal. Silicon, unless you name another one.
+"""Lattice, elastic constants and vacancy of a crystal (silicon by default).
 
     python md_runs/crystal_properties.py            # vacancy in 3 x 3 x 3 cells
     python md_runs/crystal_properties.py --potential my/potential --structure mine.cif --symmetry hexagonal_high
     python md_runs/crystal_properties.py --short    # vacancy in 2 x 2 x 2 cells
 
-Prints the relaxed cell, the matrix of elastic constants (matscipy; atoms relax in every strained cell) with the bulk
-modulus, and the energy of taking one atom out of a supercell of the relaxed cell.
+Prints the relaxed cell, the matrix of elastic constants (by matscipy, with atoms relaxed in every strained cell), the bulk
+modulus, and the energy of removing one atom from a supercell of the relaxed cell.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from matscipy.elasticity import fit_elastic_constants
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.dynamics.relax import relax
 
-STRAIN_STEP, STRAINS = 0.002, 5  # strains from -0.004 to 0.004
-REPEATS, SHORT_REPEATS = 3, 2  # cells of the vacancy along each direction
-FMAX = 1e-3  # eV/Angstrom
+STRAIN_STEP, STRAINS = 0.002, 5  # strains from -0.004 to 0.004; larger ones leave the linear range
+REPEATS, SHORT_REPEATS = 3, 2  # unit cells along each direction for the vacancy; more of them separate its images further
+FMAX = 1e-3  # largest force in strained cells, eV/Angstrom; a larger value is faster and less accurate
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="silicon", help="name or folder")
-    parser.add_argument("--structure", help="a file that ASE reads, of a crystal; silicon where it is left out")
-    parser.add_argument("--symmetry", default="cubic", help="as matscipy names it; triclinic assumes none")
+    parser.add_argument("--structure", help="file of a crystal that ASE reads; silicon by default")
+    parser.add_argument("--symmetry", default="cubic", help="symmetry as named by matscipy; triclinic assumes none")
     parser.add_argument("--short", action="store_true", help=f"{SHORT_REPEATS} cells a side instead of {REPEATS}")
     options = parser.parse_args()
 
@@ -55,7 +55,7 @@ def main():
     del vacancy[0]
     vacancy.calc = crystal.calc
     unrelaxed = vacancy.get_potential_energy() - len(vacancy) * energy_per_atom
-    vacancy.rattle(0.01, seed=0)  # off the symmetric saddle
+    vacancy.rattle(0.01, seed=0)  # leaves the symmetric saddle point
     relax(vacancy, fmax=10 * FMAX)
     relaxed = vacancy.get_potential_energy() - len(vacancy) * energy_per_atom
     print(f"vacancy          {relaxed:.3f} eV in {len(vacancy)} atoms ({unrelaxed:.3f} eV before they relaxed)")

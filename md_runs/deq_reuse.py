@@ -1,12 +1,12 @@
 """Reuse of fixed points: evaluations, time, force error and energy drift of trajectories, for ethanol and silicon.
 
-    python md_runs/deq_reuse.py                       # ethanol, some hours on one core with everything
+    python md_runs/deq_reuse.py                       # ethanol; the whole study takes some hours on one core
     python md_runs/deq_reuse.py --system silicon
-    python md_runs/deq_reuse.py --short               # a few steps of each, to see that everything works
-    python md_runs/deq_reuse.py --cost                # no runs: what tolerances cost, one table
+    python md_runs/deq_reuse.py --short               # a few steps of each run, as a test
+    python md_runs/deq_reuse.py --cost                # only a table of the cost of tolerances, without trajectories
 
-Writes reuse_nve.csv, reuse_langevin.csv, reuse_reversal.csv and pictures into deq_reuse/. What they show is discussed on the
-docs page on deep-equilibrium potentials.
+Writes reuse_nve.csv, reuse_langevin.csv, reuse_reversal.csv and plots into deq_reuse/. The page of the documentation on
+deep-equilibrium potentials discusses them.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SYSTEMS = {
     "ethanol": ("ethanol_deq", lambda: molecule("CH3CH2OH"), [(0, 1), (0, 2), (2, 3)]),
     "silicon": ("silicon_deq", lambda: bulk("Si", cubic=True) * (2, 2, 2), [(0, 1)]),
 }
-"""Potential, structure, and pairs whose distances are compared."""
+"""Potential, structure, and pairs of atoms whose distances are compared, by system."""
 
 
 def print_costs(potential, atoms, **chosen):
-    """One line for each kind of step, precision and rule."""
+    """Print one line for each kind of step, precision and rule."""
     for cost in step_costs(potential, atoms, **chosen):
         print(
             f"{cost.kind}, {cost.precision}, {cost.rule}: {cost.n_forward:.1f}+{cost.n_adjoint:.1f} evaluations, "
@@ -51,18 +51,18 @@ def print_costs(potential, atoms, **chosen):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", choices=SYSTEMS, default="ethanol")
-    parser.add_argument("--potential", help="name or folder, instead of the one that ships")
+    parser.add_argument("--potential", help="name or folder; the shipped one by default")
     parser.add_argument("--time", type=float, default=20.0, help="length of a run at constant energy, ps")
     parser.add_argument("--temperatures", type=float, nargs="+", default=[300.0, 500.0], help="K")
     parser.add_argument("--timesteps", type=float, nargs="+", default=[0.5], help="fs")
     parser.add_argument("--counts", type=int, nargs="+", default=[2, 3, 4], help="evaluations per step")
     parser.add_argument("--predictors", nargs="+", default=["previous", "quadratic", "least_squares4"])
     parser.add_argument("--cold", type=int, nargs="*", default=[6, 8], help="evaluations of cold solves")
-    parser.add_argument("--thermostat", type=float, default=100.0, help="length of a thermostatted run, ps; 0 for none")
-    parser.add_argument("--no-compile", action="store_true", help="eager PyTorch; slow, and needs no compiler")
+    parser.add_argument("--thermostat", type=float, default=100.0, help="length of a Langevin run, ps; 0 for none")
+    parser.add_argument("--no-compile", action="store_true", help="eager PyTorch, which is slow and needs no compiler")
     parser.add_argument("--output", type=Path, default=Path("deq_reuse"), help="folder for the results")
-    parser.add_argument("--short", action="store_true", help="a few steps of everything")
-    parser.add_argument("--cost", action="store_true", help="only print evaluations, time and error of a step")
+    parser.add_argument("--short", action="store_true", help="a few steps of each run")
+    parser.add_argument("--cost", action="store_true", help="print only evaluations, time and error of a step")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 

@@ -1,10 +1,10 @@
-"""Equation of state of a crystal: equilibrium cell and bulk modulus, with a picture. Silicon, unless you name another one.
+"""Equation of state of a crystal (silicon by default): equilibrium cell and bulk modulus, with a plot.
 
     python md_runs/equation_of_state.py            # 11 volumes, +-6 % in volume
     python md_runs/equation_of_state.py --potential my/potential --structure mine.cif
     python md_runs/equation_of_state.py --short    # 5 volumes
 
-Prints the Birch-Murnaghan fit and writes equation_of_state.png. All lengths of the cell change by the same factor.
+Prints the Birch-Murnaghan fit and writes equation_of_state.png. The three lengths of the cell change by a common factor.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from matplotlib.figure import Figure
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.dynamics.relax import relax
 
-STRAIN = 0.06  # largest change of the volume
-POINTS, SHORT_POINTS = 11, 5
-FMAX = 1e-4  # eV/Angstrom
+STRAIN = 0.06  # largest relative change of the volume; a larger one tests the potential further from equilibrium
+POINTS, SHORT_POINTS = 11, 5  # numbers of volumes
+FMAX = 1e-4  # largest force in the relaxed cell, eV/Angstrom; a larger value is faster and less accurate
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="silicon", help="name or folder")
-    parser.add_argument("--structure", help="a file that ASE reads, of a crystal; silicon where it is left out")
-    parser.add_argument("--output", type=Path, default=Path("equation_of_state.png"), help="the picture")
+    parser.add_argument("--structure", help="file of a crystal that ASE reads; silicon by default")
+    parser.add_argument("--output", type=Path, default=Path("equation_of_state.png"), help="file of the plot")
     parser.add_argument("--short", action="store_true", help=f"{SHORT_POINTS} volumes instead of {POINTS}")
     options = parser.parse_args()
 

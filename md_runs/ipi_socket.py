@@ -1,13 +1,13 @@
-"""A potential behind i-PI's socket: path integrals, replica exchange and whatever else i-PI drives.
+"""A potential as a client of i-PI, which drives path integrals, replica exchange and more over a socket.
 
-As a client, for an i-PI that waits (its input names the same socket):
+Connect to an i-PI that is running and whose input names the same socket:
 
     i-pi input.xml &
     python md_runs/ipi_socket.py --structure water.xyz --potential ethanol --unixsocket mlff
     python md_runs/ipi_socket.py --structure water.xyz --potential ethanol --host server --port 31415
 
-Both ends by ASE, to see that everything works: ASE's server moves the atoms, a client in a process of its own answers,
-and each answer is compared with the calculator asked directly.
+As a test without i-PI, ASE's server moves the atoms, a client in a separate process computes the forces, and these are
+compared with those of the calculator itself:
 
     python md_runs/ipi_socket.py --demo
 """
@@ -34,10 +34,10 @@ from mlff_calc.errors import MLFFError
 
 
 def serve(atoms: Atoms, calculator: MLFFCalculator, options: argparse.Namespace) -> None:
-    """Answer the server until it says that it is done.
+    """Answer the server until it ends the connection.
 
-    The structure gives elements, their order and periodicity; positions and cell come over the socket. A molecule without
-    periodic boundaries has no stress, and zeros are sent for it.
+    Elements, their order and periodicity come from the structure, positions and cell from the socket. A molecule without
+    periodic boundaries has no stress, so zeros are sent.
     """
     atoms.calc = calculator
     client = SocketClient(host=options.host, port=options.port, unixsocket=options.unixsocket)
@@ -49,7 +49,7 @@ def serve(atoms: Atoms, calculator: MLFFCalculator, options: argparse.Namespace)
 
 
 def demo(potential: str, precision: str, steps: int) -> None:
-    """Ethanol at constant energy over a unix socket, and the largest difference to the calculator asked directly."""
+    """Run ethanol at constant energy over a unix socket, and print the largest difference to the calculator itself."""
     atoms = molecule("CH3CH2OH")
     atoms.center(vacuum=6.0)
     direct = MLFFCalculator(potential, precision=precision, reuse="none")
@@ -82,15 +82,15 @@ def demo(potential: str, precision: str, steps: int) -> None:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="ethanol", help="name or folder")
-    parser.add_argument("--structure", type=Path, help="file with elements, cell and periodicity, which ASE reads")
-    parser.add_argument("--unixsocket", help="name of the socket (/tmp/ipi_NAME); host and port are then not used")
+    parser.add_argument("--structure", type=Path, help="file with elements, cell and periodicity that ASE reads")
+    parser.add_argument("--unixsocket", help="name of the socket (/tmp/ipi_NAME), instead of host and port")
     parser.add_argument("--host", default="localhost")
     parser.add_argument("--port", type=int, default=31415)
     parser.add_argument("--precision", default="float64", choices=["float32", "mixed", "float64"])
     parser.add_argument("--compile", action="store_true", help="compile the potential, for long runs")
-    parser.add_argument("--reuse", default="auto", help="of fixed points; none for path integrals, see the docs")
-    parser.add_argument("--demo", action="store_true", help="both ends by ASE")
-    parser.add_argument("--steps", type=int, default=20, help="of --demo")
+    parser.add_argument("--reuse", default="auto", help="reuse of fixed points; none for path integrals, see the docs")
+    parser.add_argument("--demo", action="store_true", help="test with ASE's server")
+    parser.add_argument("--steps", type=int, default=20, help="number of steps of --demo")
     options = parser.parse_args()
     if options.demo:
         demo(options.potential, options.precision, options.steps)

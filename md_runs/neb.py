@@ -1,11 +1,11 @@
-"""A reaction path between two minima, by a nudged elastic band: the barrier, and the images on the way.
+"""Reaction path between two minima by a nudged elastic band: the barrier and the images along the path.
 
-    python md_runs/neb.py                                  # ethanol: its hydroxyl turns from trans to gauche
+    python md_runs/neb.py                                  # ethanol, whose hydroxyl group rotates from trans to gauche
     python md_runs/neb.py --potential my/potential --start start.xyz --end end.xyz
-    python md_runs/neb.py --short                          # a few steps, to see that everything works
+    python md_runs/neb.py --short                          # a few steps, as a test
 
-The ends have the same atoms in the same order; they are relaxed first, in the cell that they have. Prints energies along
-the path, writes neb.extxyz (the images) and neb.png (energy against the length of the path).
+Both ends must have the same atoms in the same order. They are relaxed first, without changing their cells. Prints energies
+along the path, and writes neb.extxyz (the images) and neb.png (energy against the length of the path).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ TRANS, GAUCHE = 180.0, 60.0  # degrees
 
 
 def ethanol(angle):
-    """Ethanol with the hydroxyl torsion at `angle` degrees."""
+    """Return ethanol with the hydroxyl torsion at `angle` degrees."""
     atoms = molecule("CH3CH2OH")
     atoms.set_dihedral(*TORSION, angle, indices=[3])
     return atoms
 
 
 def relaxed(name, atoms, calculator, fmax, steps):
-    """The minimum near a structure, which is changed."""
+    """Relax a structure in place to the nearest minimum, and return it."""
     atoms.calc = calculator
     result = relax(atoms, fmax=fmax, steps=steps)
     print(f"{name}: {result.last.energy:.5f} eV, converged: {result.converged}")
@@ -48,7 +48,7 @@ def relaxed(name, atoms, calculator, fmax, steps):
 
 
 def lengths(images):
-    """Distance of each image from the first along the path, Angstrom."""
+    """Return the distance of each image from the first along the path, Angstrom."""
     steps = [find_mic(b.positions - a.positions, a.cell, a.pbc)[0] for a, b in pairwise(images)]
     return np.cumsum([0.0, *(np.linalg.norm(step) for step in steps)])
 
@@ -56,10 +56,10 @@ def lengths(images):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="ethanol", help="name or folder")
-    parser.add_argument("--start", help="a file that ASE reads; trans ethanol where both ends are left out")
-    parser.add_argument("--end", help="a file that ASE reads; gauche ethanol where both ends are left out")
-    parser.add_argument("--images", type=int, default=9, help="images of the band, ends included")
-    parser.add_argument("--fmax", type=float, default=0.02, help="eV/Angstrom")
+    parser.add_argument("--start", help="file that ASE reads; trans ethanol if both ends are left out")
+    parser.add_argument("--end", help="file that ASE reads; gauche ethanol if both ends are left out")
+    parser.add_argument("--images", type=int, default=9, help="number of images of the band, including the ends")
+    parser.add_argument("--fmax", type=float, default=0.02, help="largest force at convergence, eV/Angstrom")
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the results")
     parser.add_argument("--short", action="store_true", help="five images, few steps")
     options = parser.parse_args()
@@ -80,7 +80,7 @@ def main():
         image.calc = calculator
     band = NEB(images, climb=True, method="improvedtangent", allow_shared_calculator=True)
     if options.start:
-        band.interpolate("idpp", mic=bool(first.pbc.any()))  # by distances: straight lines would shorten bonds that turn
+        band.interpolate("idpp", mic=bool(first.pbc.any()))  # linear interpolation would shorten bonds that rotate
     else:
         for index, image in enumerate(images[1:-1], start=1):
             image.set_dihedral(*TORSION, TRANS + (GAUCHE - TRANS) * index / (n_images - 1), indices=[3])
@@ -97,7 +97,7 @@ def main():
         f"barrier from start to end: {max(energies):.1f} meV{state}; neighbour lists built: {calculator.stats.n_rebuilds}"
     )
 
-    write(options.output / "neb.extxyz", [freeze(image) for image in images])  # each with its own energy and forces
+    write(options.output / "neb.extxyz", [freeze(image) for image in images])  # each image keeps its energy and forces
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     axes.plot(path, energies, "o-")
     title = f"{first.get_chemical_formula()}, {Path(options.potential).name}"

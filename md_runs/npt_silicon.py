@@ -1,11 +1,11 @@
-"""A crystal at constant pressure: volume, temperature and pressure. Silicon, unless you name another one.
+"""A crystal (silicon by default) at constant pressure: volume, temperature and pressure.
 
     python md_runs/npt_silicon.py                 # 64 atoms, 10 ps
     python md_runs/npt_silicon.py --potential my/potential --structure mine.cif --repeat 3
-    python md_runs/npt_silicon.py --short         # one cell, 100 fs, to see that everything works
+    python md_runs/npt_silicon.py --short         # one cell and 100 fs, as a test
     python md_runs/npt_silicon.py --resume        # after Ctrl-C or a kill
 
-Writes trajectory, log, picture and report into npt_silicon/.
+Writes trajectory, log, plot and report into npt_silicon/.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from mlff_calc import run_md
 from mlff_calc.dynamics import read_log
 from mlff_calc.dynamics.observables import mean_with_error
 
-TIMESTEP = 2.0  # fs
-TAUT, TAUP = 200.0, 1000.0  # fs, time constants of thermostat and barostat
-TIME, SHORT_TIME = "10ps", "100fs"
-EQUILIBRATION = 0.2  # share of the run left out of averages
+TIMESTEP = 2.0  # time step, fs; a larger one is faster and less accurate
+TAUT, TAUP = 200.0, 1000.0  # time constants of thermostat and barostat, fs; larger ones couple more weakly
+TIME, SHORT_TIME = "10ps", "100fs"  # lengths of the run
+EQUILIBRATION = 0.2  # fraction of the run left out of averages; a larger one removes more of the equilibration
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="silicon", help="name or folder")
-    parser.add_argument("--structure", help="a file that ASE reads, of a crystal; silicon where it is left out")
-    parser.add_argument("--repeat", type=int, default=2, help="cells along each side")
-    parser.add_argument("--temperature", type=float, default=300.0, help="K")
-    parser.add_argument("--pressure", type=float, default=0.0, help="GPa")
+    parser.add_argument("--structure", help="file of a crystal that ASE reads; silicon by default")
+    parser.add_argument("--repeat", type=int, default=2, help="number of cells along each side")
+    parser.add_argument("--temperature", type=float, default=300.0, help="temperature, K")
+    parser.add_argument("--pressure", type=float, default=0.0, help="pressure, GPa")
     parser.add_argument("--output", type=Path, default=Path("npt_silicon"), help="folder for the results")
     parser.add_argument("--compile", action="store_true", help="compile the potential, for long runs")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     parser.add_argument("--short", action="store_true", help=f"one cell, {SHORT_TIME}")
     options = parser.parse_args()
 
@@ -65,7 +65,7 @@ def main():
 
     log = read_log(options.output / "log.csv")
     kept = slice(int(EQUILIBRATION * len(log["step"])), None)
-    stretch = np.cbrt(log["volume_A3"][kept] / log["volume_A3"][0])  # of each length of the cell
+    stretch = np.cbrt(log["volume_A3"][kept] / log["volume_A3"][0])  # factor of each length of the cell
     length, error = mean_with_error(stretch * cell.cell.lengths()[0])
     print(f"lattice constant: {length:.4f} +- {error:.4f} Angstrom (a of the cell that was repeated)")
     print(f"mean temperature: {np.mean(log['temperature_K'][kept]):.1f} K")

@@ -1,11 +1,11 @@
-"""A molecule at constant energy: drift, temperature and vibrational spectrum. Ethanol, unless you name another one.
+"""A molecule (ethanol by default) at constant energy: drift, temperature and vibrational spectrum.
 
     python md_runs/nve_ethanol.py                 # 10 ps
     python md_runs/nve_ethanol.py --potential my/potential --structure mine.xyz
-    python md_runs/nve_ethanol.py --short         # 50 fs, to see that everything works
-    python md_runs/nve_ethanol.py --resume        # after Ctrl-C or a kill: the same command, and --resume
+    python md_runs/nve_ethanol.py --short         # 50 fs, as a test
+    python md_runs/nve_ethanol.py --resume        # after Ctrl-C or a kill; repeat the other options
 
-Writes trajectory, log, picture and report into nve_ethanol/, and spectrum.csv beside them.
+Writes trajectory, log, plot, report and spectrum.csv into nve_ethanol/.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from mlff_calc import run_md
 from mlff_calc.dynamics import read_log
 from mlff_calc.dynamics.observables import energy_drift, velocities_of, vibrational_spectrum
 
-TEMPERATURE = 300.0  # K
-TIMESTEP = 0.5  # fs
-TIME, SHORT_TIME = "10ps", "50fs"
-FRAMES_FS = 4.0  # the O-H stretch has a period of 9 fs, and its peak must lie below half the sampling rate
+TEMPERATURE = 300.0  # temperature of the initial velocities, K
+TIMESTEP = 0.5  # time step, fs; a larger one is faster and drifts more
+TIME, SHORT_TIME = "10ps", "50fs"  # lengths of the run; a longer one resolves the spectrum better
+FRAMES_FS = 4.0  # time between frames, at most half the period of the O-H stretch, which is 9 fs
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="ethanol", help="name or folder")
-    parser.add_argument("--structure", default="CH3CH2OH", help="a file that ASE reads, or a molecule of its g2 set")
+    parser.add_argument("--structure", default="CH3CH2OH", help="file that ASE reads, or a molecule of its g2 set")
     parser.add_argument("--output", type=Path, default=Path("nve_ethanol"), help="folder for the results")
     parser.add_argument("--compile", action="store_true", help="compile the potential, for long runs")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the output folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     parser.add_argument("--short", action="store_true", help=f"{SHORT_TIME} instead of {TIME}")
     options = parser.parse_args()
 

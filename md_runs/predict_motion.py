@@ -1,9 +1,9 @@
-"""Where charged particles will be: three networks trained on the same N-body data, and two guesses beside them.
+"""Prediction of the motion of charged particles by three networks, trained on the same N-body data, and two simple guesses.
 
-    python md_runs/predict_motion.py                  # 5 bodies, 3000 trajectories, about 10 minutes on one core
-    python md_runs/predict_motion.py --bodies 20      # larger systems, about as long: fewer epochs
+    python md_runs/predict_motion.py                  # 5 bodies, 3000 trajectories; about 10 minutes on one core
+    python md_runs/predict_motion.py --bodies 20      # larger systems and fewer epochs; about as long
     python md_runs/predict_motion.py --seed 1         # other weights and another order of samples
-    python md_runs/predict_motion.py --short          # small networks and few steps, to see that everything works
+    python md_runs/predict_motion.py --short          # small networks and few steps, as a test
     python md_runs/predict_motion.py --resume         # after Ctrl-C or a kill
 
 Writes the data and the runs into predict_motion/, and prints a table. Set OMP_NUM_THREADS=1 for small systems.
@@ -29,9 +29,9 @@ NETWORKS = {
     "HEGNN": ({"name": "hegnn", "l_max": 3, "channels": 64} | MOVING, 1e-3),
     "CG-EGNN": ({"name": "cg_egnn", "hops": 1, "channels": 28} | MOVING, 2e-3),
 }
-"""Backbone and learning rate."""
+"""Backbone and learning rate by name of the network."""
 WEIGHT_DECAY = 0.5
-"""With 3000 samples, this is what keeps networks from learning by heart."""
+"""Weight decay, which prevents overfitting to 3000 samples. A larger value restricts the weights more."""
 
 
 def recipe(network, data, options):
@@ -58,10 +58,10 @@ def recipe(network, data, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bodies", type=int, default=5, help="in each trajectory")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and order of samples")
+    parser.add_argument("--bodies", type=int, default=5, help="number of bodies in each trajectory")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and of the order of samples")
     parser.add_argument("--output", type=Path, default=Path("predict_motion"), help="folder for data, runs and table")
-    parser.add_argument("--resume", action="store_true", help="go on with the runs in the output folder")
+    parser.add_argument("--resume", action="store_true", help="continue the runs in the output folder")
     parser.add_argument("--short", action="store_true", help="small networks, 30 trajectories, 2 epochs")
     options = parser.parse_args()
 
@@ -74,7 +74,7 @@ def main():
     table = Table("network", "parameters", "MSE", title=f"{options.bodies} charged bodies, 1000 steps ahead")
     for network in NETWORKS:
         folder = options.output / network
-        if not (options.resume and (folder / "propagator").is_dir()):  # what is finished is only judged
+        if not (options.resume and (folder / "propagator").is_dir()):  # finished trainings are only evaluated
             train(
                 recipe(network, data, options),
                 output=folder,

@@ -1,10 +1,10 @@
-"""A crystal: relax the cell, then phonons along the Brillouin zone's path, by phonopy where installed, else by ASE.
+"""Relaxation of a crystal and its phonons along a path in the Brillouin zone, by phonopy if it is installed, else by ASE.
 
-    python md_runs/relax_and_phonons.py            # silicon: a 4x4x4 supercell of the primitive cell, 128 atoms
+    python md_runs/relax_and_phonons.py            # silicon, with a 4x4x4 supercell of the primitive cell (128 atoms)
     python md_runs/relax_and_phonons.py --potential my/potential --structure primitive.cif --repeat 3
     python md_runs/relax_and_phonons.py --short    # 2x2x2
 
-Prints the lattice and the frequencies at the special points, writes relaxed.extxyz and phonons.png.
+Prints the lattice and the frequencies at the special points, and writes relaxed.extxyz and phonons.png.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 EV_TO_THZ = _e / _hplanck * 1e-12
-DISPLACEMENT = 0.01  # Angstrom
-FMAX = 1e-4  # eV/Angstrom
-POINTS, SHORT_POINTS = 120, 30  # along the path
+DISPLACEMENT = 0.01  # displacement of an atom, Angstrom; a larger one includes more anharmonicity, a smaller one more noise
+FMAX = 1e-4  # largest force in the relaxed cell, eV/Angstrom; a larger value is faster and less accurate
+POINTS, SHORT_POINTS = 120, 30  # numbers of points along the path
 SILICON_PATH = "GXWKGL"
 
 
@@ -66,9 +66,9 @@ def frequencies_ase(atoms, repeat, kpts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="silicon", help="name or folder")
-    parser.add_argument("--structure", help="a file that ASE reads, of a primitive cell; silicon where it is left out")
-    parser.add_argument("--path", help="special points, like GXWKGL; ASE's path of the lattice where it is left out")
-    parser.add_argument("--repeat", type=int, default=4, help="primitive cells along each side of the supercell")
+    parser.add_argument("--structure", help="file of a primitive cell that ASE reads; silicon by default")
+    parser.add_argument("--path", help="special points, such as GXWKGL; by default ASE's path for the lattice")
+    parser.add_argument("--repeat", type=int, default=4, help="number of primitive cells along each side of the supercell")
     parser.add_argument("--output", type=Path, default=Path(), help="folder for the results")
     parser.add_argument("--engine", choices=("auto", "phonopy", "ase"), default="auto")
     parser.add_argument("--short", action="store_true", help="a smaller supercell")
@@ -76,7 +76,7 @@ def main():
     options.output.mkdir(parents=True, exist_ok=True)
 
     atoms = read(options.structure) if options.structure else bulk("Si", "diamond", a=5.43)
-    atoms.calc = MLFFCalculator(options.potential, precision="float64")  # phonons need forces without float32's noise
+    atoms.calc = MLFFCalculator(options.potential, precision="float64")  # float32 forces are too noisy for phonons
     result = relax(atoms, fmax=FMAX, cell=True, optimizer="BFGS")
     lattice = atoms.cell.get_bravais_lattice(eps=1e-3)
     print(f"lattice {lattice}, converged: {result.converged}")
