@@ -108,10 +108,13 @@ class CgEgnn(Backbone):
 
     Args:
         n_species: number of elements of the potential.
-        cutoff: radius of the graph [Angstrom]. l_max: highest degree handed to heads, 0 or 1.
-        channels: number of multivectors per atom. n_layers: number of layers, each with a walk and a perceptron.
-        hops: number of steps of each walk; atoms see n_layers * hops cutoffs far.
-        n_basis: number of Bessel functions. edge_channels: width of the radial network.
+        cutoff: radius of the graph [Angstrom].
+        l_max: highest degree passed to heads, 0 or 1.
+        channels: number of multivectors per atom.
+        n_layers: number of layers, each with a walk and a perceptron.
+        hops: number of steps of each walk; the reach of an atom is n_layers * hops cutoffs.
+        n_basis: number of Bessel functions.
+        edge_channels: width of the radial network.
         envelope_exponent: exponent of the envelope; the higher it is, the nearer to the cutoff the envelope falls.
         avg_num_neighbors: mean number of neighbours in the training data.
         moves: switch that moves atoms from layer to layer, for propagators.

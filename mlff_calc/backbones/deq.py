@@ -84,20 +84,22 @@ class Deq(Backbone):
     Args:
         n_species: number of elements of the potential.
         n_blocks: number of blocks of f, 1 or 2.
-        solver: `anderson`, `broyden` or `picard`. history: number of earlier states that the solver uses.
+        solver: method, `anderson`, `broyden` or `picard`.
+        history: number of earlier states that the solver uses.
         damping: share of the new value in a step.
         tolerance: relative residual |f(z) - z| / |f(z)| at which a solve ends in use, for z and for the adjoint.
         max_evaluations: largest number of evaluations of a solve; a solve that needs more has not converged.
-        training_tolerance, training_evaluations: the same in training, where a solve that is not finished continues in
-            the next epoch from where it ended.
-        gradient: how losses reach the weights through a solution: `phantom` (`phantom_steps` evaluations are recorded) or
-            `implicit` (exact, by further linear solves; slower, and not compiled).
+        training_tolerance: relative residual at which a solve ends in training.
+        training_evaluations: largest number of evaluations of a solve in training; a solve that is not finished continues
+            in the next epoch from its last state.
+        gradient: method for gradients of losses through a solution: `phantom` (`phantom_steps` evaluations are recorded)
+            or `implicit` (exact, by further linear solves; slower, and not compiled).
         phantom_steps: number of evaluations that `phantom` records, at least 1.
-        feedback: scale of the initial weights that z acts through. On ethanol new maps were contractive at 0.3
-            (spectral radius 0.75 to 0.9) and not at 0.6.
+        feedback: scale of the initial weights that act on z. For ethanol new maps were contractive at 0.3 (spectral radius
+            0.75 to 0.9) and not at 0.6.
         normalization: treatment in training of the linear maps inside f that act on z: `none`, `weight` (lengths and
             directions of their columns are learned separately) or `spectral` (no largest singular value above that of a
-            new matrix). See training/normalization.py. The trained potential holds plain weights.
+            new matrix). See training/normalization.py. The trained potential has ordinary weights.
         dropout: probability with which a channel of an atom's messages is left out in training, for a whole solve.
         cutoff, l_max, m_max, channels, heads: see `Equiformer`.
         attention_channels, ffn_channels, n_basis, edge_channels: see `Equiformer`.

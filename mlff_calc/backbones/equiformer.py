@@ -165,11 +165,16 @@ class Equiformer(Backbone):
 
     Args:
         n_species: number of elements of the potential.
-        cutoff: radius of the graph [Angstrom]. l_max: highest degree. m_max: highest order in edge frames; -1 is l_max.
-        channels: number of channels per component. n_layers: number of blocks. heads: number of attention heads.
+        cutoff: radius of the graph [Angstrom].
+        l_max: highest degree.
+        m_max: highest order in edge frames; -1 is l_max.
+        channels: number of channels per component.
+        n_layers: number of blocks.
+        heads: number of attention heads.
         attention_channels: channels of messages; 0 is `channels`.
         ffn_channels: hidden channels of the per-atom network; 0 is 2 * channels.
-        n_basis: number of Bessel functions. edge_channels: width of edge scalars.
+        n_basis: number of Bessel functions.
+        edge_channels: width of edge scalars.
         envelope_exponent: exponent of the envelope; the higher it is, the nearer to the cutoff the envelope falls.
         avg_num_neighbors: mean number of neighbours in the training data.
 

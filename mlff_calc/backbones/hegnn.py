@@ -206,7 +206,9 @@ class Hegnn(Backbone):
 
     Args:
         n_species: number of elements of the potential.
-        cutoff: radius of the graph [Angstrom]. l_max: highest degree, 0 to 10. channels: number of scalars and messages.
+        cutoff: radius of the graph [Angstrom].
+        l_max: highest degree, 0 to 10.
+        channels: number of scalars and messages.
         n_layers: number of message-passing layers.
         steerable_channels: number of copies of each degree above zero (1 in the source).
         n_basis: number of Bessel functions.

@@ -78,7 +78,7 @@ class _Rows:
 
 
 class _Descriptor:
-    """A file open for reading until nobody holds this."""
+    """A file that stays open for reading as long as this object exists."""
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY)
@@ -87,9 +87,9 @@ class _Descriptor:
 
 @lru_cache(maxsize=MOST_OPEN)
 def _opened(path: Path, mark: tuple[int, ...]) -> _Descriptor:
-    """The file of this mark; a DatasetError where another one stands there."""
+    """Open the file with this mark; a DatasetError if another file has replaced it."""
     found = _Descriptor(path)
-    if _mark(os.fstat(found.number)) != mark:  # offsets of another file would give other frames
+    if _mark(os.fstat(found.number)) != mark:  # offsets of another file would give wrong frames
         raise DatasetError(f"{path} was replaced or changed while it was read; start again")
     return found
 

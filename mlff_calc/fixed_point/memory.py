@@ -1,4 +1,4 @@
-"""What a trajectory keeps from one solve to the next, and the cache that finds it again.
+"""Memory of a trajectory from one solve to the next, and the cache that finds it again.
 
 A `Memory` belongs to one run. It holds past solutions for the predictor, secants for the acceleration, and the last
 structure, so that a jump is noticed. A `RunCache` holds the memories of all runs that one calculator serves (the images

@@ -122,7 +122,7 @@ class NeighborLists:
         return (farthest > allowed).nonzero()[0]
 
     def _search(self, number: int, positions: FloatArray) -> None:
-        """Find the pairs of one system anew."""
+        """Rebuild the pairs of one system."""
         atoms = slice(self.starts[number], self.starts[number + 1])
         xyz, cell, flags = positions[atoms], self.cells[number], self.pbc[number]
         if self._whole[number]:

@@ -45,7 +45,7 @@ class NeighborList:
 
     Attributes:
             n_updates: number of calls of `update`.
-            n_rebuilds: number of those calls that built the list anew.
+            n_rebuilds: number of those calls that rebuilt the list.
 
     Raises:
         OptionError: cutoff or skin is out of range, or the backend is unknown.

@@ -27,7 +27,7 @@ class Xtb:
     """A factory of tblite's calculators.
 
     Attributes:
-        method: As tblite names it.
+        method: Name of the method in tblite.
         charge: Total charge, e.
     """
 
@@ -73,12 +73,12 @@ def evaluator_of(
         calculator: Name of a potential that ships, path of a folder, a potential; `gfn2-xtb` or `gfn1-xtb`;
             `module:function` of a function without arguments that makes an ASE calculator, or such a function; an ASE
             calculator; an evaluator.
-        charge: Total charge of the molecule, e; potentials of this package know none.
+        charge: Total charge of the molecule, e; potentials of this package ignore it.
         workers: Number of processes for calculators that are not potentials; 0 is this process, in which nothing ends a
             calculator that hangs.
         timeout: Seconds that a calculator in a worker has for one structure.
-        precision: Of a potential.
-        compile: Compile a potential.
+        precision: Precision of a potential.
+        compile: Whether to compile a potential.
 
     Raises:
         OptionError: An option that does not go with the calculator, or a package that is not installed.

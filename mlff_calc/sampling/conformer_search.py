@@ -59,14 +59,14 @@ def conformers(
     Args:
         source: SMILES, path, ASE's atoms or RDKit's molecule, see `read_molecules`; of several molecules the first is
             an error.
-        calculator: See `evaluator_of`.
+        calculator: Calculator that relaxes the structures, see `evaluator_of`.
         rescore: Another calculator, for the energies of the relaxed structures; they are ranked and weighed by it.
         charge: Total charge, for sources without bonds.
-        workers: See `evaluator_of`; of `calculator` and `rescore`, they belong to those that are not potentials.
+        workers: Number of processes, see `evaluator_of`, for those of `calculator` and `rescore` that are not potentials.
         precision: Precision of a potential.
         compile: Whether a potential is compiled.
-        folder: Where pieces of work are kept, so that a search that was stopped goes on; None keeps nothing.
-        on_progress: Called with what is done, and how many of how many structures.
+        folder: Folder of finished pieces of work, from which a stopped search continues; None keeps nothing.
+        on_progress: Function that is called with the name of the task, the number of finished structures and of all.
         **options: Fields of `Search`.
 
     Returns:
@@ -117,10 +117,10 @@ class _Structure:
 
     Attributes:
         positions: [n_atoms, 3] Angstrom.
-        energy: By the calculator that relaxed it, eV.
+        energy: Energy by the calculator that relaxed it, eV.
         fmax: Largest force, eV/Angstrom.
         converged: Whether it reached the force asked for.
-        source: What it began from.
+        source: Origin of its initial positions.
         score: Energy by which it is ranked, eV; NaN where that calculator failed, None before it was asked.
         lowest_mode: 1/cm; None before it was looked at.
     """

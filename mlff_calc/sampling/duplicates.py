@@ -49,10 +49,10 @@ def best_rmsd(molecule: Molecule, one: FloatArray, other: FloatArray, heavy: boo
     """Smallest RMSD (Angstrom) of two conformers [n_atoms, 3], over rotations and symmetries of the bond graph.
 
     Args:
-        molecule: Its bonds tell the symmetries.
+        molecule: Molecule, whose bonds determine the symmetries.
         one: Positions, Angstrom.
         other: Positions, Angstrom.
-        heavy: Leave hydrogens on carbon out; others tell conformers apart.
+        heavy: Whether hydrogens on carbon are left out; other hydrogens distinguish conformers.
     """
     from rdkit.Chem import rdMolAlign
 

@@ -55,13 +55,13 @@ class Ensemble:
         temperature: K.
         converged: Whether the relaxation reached its force [n_conformers].
         fmax: Largest force on an atom [n_conformers], eV/Angstrom.
-        sources: What each began from.
-        calculator: What gave the energies.
+        sources: Origins of the initial positions of each.
+        calculator: Name of the calculator of the energies.
         seed: Seed of the search.
         free_energies: [n_conformers] eV, by which they are weighted; None where by energies.
-        weighted_by: `energy`, or what gave the free energies: `torsions` or `rrho`.
+        weighted_by: Quantity in the weights: `energy`, or free energies by `torsions` or `rrho`.
         lowest_modes: Frequency of the softest mode [n_conformers], 1/cm, negative at a saddle point; None if not looked for.
-        counts: What became of the rest.
+        counts: Numbers of other structures by outcome.
         problems: Reasons of failures and changes, each once with the number of structures.
         finished: Whether the search went to its end; False where a budget of time ended it.
     """

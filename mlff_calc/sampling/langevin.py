@@ -30,17 +30,17 @@ class Langevin:
     The total momentum of each system stays zero, so that its kinetic energy has 3 n_atoms - 3 degrees of freedom.
 
     Args:
-        systems: The structures.
-        positions: Where they begin [n_atoms, 3], Angstrom; not changed.
-        evaluator: Gives energies and forces.
-        temperatures: [n_systems] or one for all, K.
-        timestep: fs.
-        friction: 1/ps; the stronger it is, the shorter velocities are remembered.
+        systems: Structures.
+        positions: Initial positions [n_atoms, 3], Angstrom; not changed.
+        evaluator: Evaluator of energies and forces.
+        temperatures: Temperatures [n_systems] or one for all, K.
+        timestep: Time step, fs.
+        friction: Friction, 1/ps; with a stronger one, velocities lose their correlation faster.
         seed: Seed of velocities and noise.
 
     Attributes:
-        positions: [n_atoms, 3] Angstrom.
-        velocities: [n_atoms, 3], ASE's unit.
+        positions: Current positions [n_atoms, 3], Angstrom.
+        velocities: Current velocities [n_atoms, 3], ASE's unit.
         energies: Potential energies [n_systems], eV.
         n_steps: Number of steps taken.
 
@@ -82,7 +82,7 @@ class Langevin:
 
         Args:
             n_steps: Number of steps.
-            on_step: Called after each of them.
+            on_step: Function that is called after each step.
 
         Raises:
             SimulationError: Energy or forces of a system are not finite.

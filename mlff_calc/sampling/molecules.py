@@ -54,8 +54,8 @@ class Molecule:
 
     Attributes:
         mol: RDKit's molecule with explicit hydrogens; its conformers are those that the source gave, if any.
-        name: As the source names it, else its SMILES.
-        source: What it was read from.
+        name: Name in the source, else its SMILES.
+        source: File or text from which it was read.
     """
 
     mol: Mol

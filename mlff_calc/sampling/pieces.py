@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class PieceStore:
-    """Results of pieces by what they were made from.
+    """Stored results of pieces of work, identified by their inputs.
 
     Args:
-        folder: Where files stand; None keeps nothing.
-        facts: What all pieces of a search have in common.
+        folder: Folder of the files; None keeps nothing.
+        facts: Inputs that all pieces of a search have in common.
     """
 
     def __init__(self, folder: Path | None, facts: dict[str, Any]) -> None:

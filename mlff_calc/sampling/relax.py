@@ -176,13 +176,13 @@ def relax_systems(
     """Move the atoms of many systems downhill until no force is above `fmax`; cells stay as they are.
 
     Args:
-        systems: The structures.
-        positions: Where they begin [n_atoms, 3], Angstrom; not changed.
-        evaluator: Gives energies and forces.
-        fmax: eV/Angstrom.
+        systems: Structures.
+        positions: Initial positions [n_atoms, 3], Angstrom; not changed.
+        evaluator: Evaluator of energies and forces.
+        fmax: Largest force at convergence, eV/Angstrom.
         steps: Largest number of steps of a system.
-        optimizer: `LBFGS` or `FIRE`, in any case of letters.
-        on_step: Called after every step with its number and the number of systems still at work.
+        optimizer: Name of the optimizer, `LBFGS` or `FIRE`, in upper or lower case.
+        on_step: Function that is called after every step with its number and the number of unfinished systems.
 
     Returns:
         Positions, energies, and how each system ended; a system that fails does not stop the others.

@@ -88,15 +88,15 @@ def exchange(
     """Sample a structure at several temperatures at once.
 
     Args:
-        atoms: Where all replicas begin; not changed.
-        evaluator: Gives energies and forces.
+        atoms: Initial structure of all replicas; not changed.
+        evaluator: Evaluator of energies and forces.
         temperatures: Ladder [n_temperatures], K, rising.
-        n_attempts: Number of times that swaps are tried; after each a sample is kept of every temperature.
-        steps_between: Number of steps between them.
-        timestep: fs.
-        friction: 1/ps.
+        n_attempts: Number of times that swaps are tried; after each, a sample of every temperature is kept.
+        steps_between: Number of steps between attempts.
+        timestep: Time step, fs.
+        friction: Friction, 1/ps.
         seed: Seed of velocities, noise and swaps.
-        on_attempt: Called after each with its number.
+        on_attempt: Function that is called after each attempt with its number.
 
     Raises:
         OptionError: An option out of range.
@@ -144,9 +144,9 @@ def swap(
 
     Args:
         holder: Replica at each temperature [n].
-        energies: Of the replicas [n], eV.
-        beta: 1 / kT of the temperatures [n], 1/eV.
-        first: 0 or 1, the lower temperature of the first pair.
+        energies: Energies of the replicas [n], eV.
+        beta: Values of 1 / kT of the temperatures [n], 1/eV.
+        first: Index of the lower temperature of the first pair, 0 or 1.
         random: Source of random numbers.
         tried: Number of attempts [n - 1], which is raised.
         accepted: Number of swaps [n - 1], which is raised.

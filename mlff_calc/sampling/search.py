@@ -35,12 +35,12 @@ def by_dynamics(
     """Snapshots of Langevin dynamics at `HOT` from several starts.
 
     Args:
-        molecule: Its bonds and stereo must last; replicas that lose them begin again at their start.
-        starts: [n_replicas, n_atoms, 3] Angstrom.
-        evaluator: Gives energies and forces.
-        n_snapshots: Number of times that all replicas are looked at.
+        molecule: Molecule; replicas that lose its bonds or stereo start again from their initial positions.
+        starts: Initial positions [n_replicas, n_atoms, 3], Angstrom.
+        evaluator: Evaluator of energies and forces.
+        n_snapshots: Number of snapshots of all replicas.
         seed: Seed of velocities and noise.
-        on_snapshot: Called after each with its number.
+        on_snapshot: Function that is called after each snapshot with its number.
 
     Returns:
         Structures [n_found, n_atoms, 3] that still are the molecule.

@@ -32,7 +32,7 @@ def card_text(
     Args:
         outcome: Outcome of the run.
         items: Plural noun for the samples of a part.
-        what: What was trained, for the title.
+        what: Name of the kind of network, for the title.
         data: Lines about the data, including a table.
         limits: Limits of the network, used where the recipe names none.
         about: Sentence under the title.

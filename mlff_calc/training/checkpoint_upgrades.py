@@ -23,7 +23,7 @@ def upgrade(path: Path, last: dict[str, Any], module: TrainingModule) -> bool:
     Args:
         path: Path of the file, for messages.
         last: Content of the file, not checked yet.
-        module: Module that is to go on.
+        module: Module that resumes from the checkpoint.
 
     Returns:
         Whether anything was changed.

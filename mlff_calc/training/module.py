@@ -28,7 +28,7 @@ class TrainingModule(pl.LightningModule):
     Args:
         kind: Name of the kind, under which checkpoints hold the weights.
         network: Network that is trained in place; it holds all trained parameters.
-        objective: What the network learns.
+        objective: Objective of the training.
         recipe: Recipe with optimizer and seed.
         example: Batch to compile the network on; None for eager training.
 
@@ -63,7 +63,7 @@ class TrainingModule(pl.LightningModule):
 
     @property
     def network(self) -> nn.Module:
-        """What is trained."""
+        """Network that is trained."""
         return cast(nn.Module, self._modules[self.kind])
 
     def metrics(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a network learns: the input made from a batch, the loss, and the errors that are reported; see `module.py`."""
+"""Objective of a training: the input made from a batch, the loss, and the reported errors; see `module.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Forward = Callable[[Graph], dict[str, Tensor]]
 
 
 class Objective(ABC):
-    """What a network learns. A kind must define `loss`; the other methods have defaults.
+    """Objective of a training. A kind must define `loss`; the other methods have defaults.
 
     Attributes:
         needs_tape: Whether a validation needs derivatives, such as forces.

@@ -23,14 +23,14 @@ def describe_validation_error(
     origin: str,
     written: dict[str, Any] | None = None,
 ) -> str:
-    """One line per finding: `file: dotted.key: what is wrong; cure`.
+    """Describe each finding on one line: `file: dotted.key: fault; cure`.
 
     Args:
-        error: What pydantic found.
+        error: Error of pydantic.
         model: Class of the recipe.
-        data: What was looked at, in today's keys.
-        origin: File that it comes from.
-        written: What stands in the file, where keys may have moved since; None for `data`.
+        data: Checked content, with today's keys.
+        origin: File of the recipe.
+        written: Content of the file, whose keys may be those of an earlier version; None for `data`.
     """
     lines: list[str] = []
     for finding in error.errors():

@@ -46,7 +46,7 @@ class Prepared:
 
     Attributes:
         network: Network with `precision`, `to_precision` and `save`, trained in place.
-        objective: What the network learns.
+        objective: Objective of the training.
         train: Source of training batches.
         valid: Source of validation batches.
         bad_batch: Function from the folder of the run to the reporter of a batch whose loss is not finite.

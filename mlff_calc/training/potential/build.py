@@ -16,7 +16,7 @@ from mlff_calc.training.potential.references import origin_of, reference_energie
 
 
 def force_scale(frames: Frames) -> float:
-    """Root mean square of the components of the training forces (eV/Angstrom); 1 where there are none."""
+    """Return the root mean square of the components of the training forces (eV/Angstrom); 1 where there are none."""
     if not any(outline.forces is not None for outline in frames.surveyed().outlines):
         return 1.0
     rms = force_rms(frames.samples)

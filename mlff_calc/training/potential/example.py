@@ -18,9 +18,9 @@ potential:
   # backbone: {name: equiformer, cutoff: 5.0, l_max: 2, channels: 32, n_layers: 2}   # 0.002
   # backbone: {name: cg_egnn, cutoff: 5.0, channels: 28, n_layers: 2, hops: 2}       # 0.005
   # backbone: {name: deq, cutoff: 5.0, l_max: 2, channels: 32}   # 0.002; fixed_point: {contraction: 1, spectral_radius: 0.5}
-  # forces: gradient       # of the energy; or direct: cheaper, but they conserve no energy and give no stress
-  # repulsion: {}          # add the short-range ZBL repulsion: keeps atoms apart where there is no data
-  # elements: auto         # or a list, [H, C, O], to leave room for elements that come with later data
+  # forces: gradient       # gradient of the energy; or direct: cheaper, but without conserved energy and stress
+  # repulsion: {}          # adds the short-range ZBL repulsion, which keeps atoms apart where there is no data
+  # elements: auto         # or a list, [H, C, O], to include elements of later data
   # scale: auto            # eV; auto measures it on the training forces
   # avg_num_neighbors: auto
 

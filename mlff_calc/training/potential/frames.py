@@ -33,9 +33,9 @@ class Frames:
         part: `train`, `valid` or `test`.
         paths: Data files.
         samples: Structures with their labels.
-        isolated: Frames of isolated atoms; they are among `samples` only where the recipe says so.
-        weights: Weights of the labels of each sample; None where they are all 1.
-        survey: What the samples hold, once it was looked at.
+        isolated: Frames of isolated atoms; `samples` contains them only where the recipe says so.
+        weights: Weights of the labels of each sample; None where all are 1.
+        survey: Survey of the samples, once it was made.
     """
 
     part: str
@@ -55,15 +55,15 @@ class Frames:
         return str(self.paths[0]) + (f" and {rest} other file{'s' * (rest > 1)}" if rest else "")
 
     def count(self) -> PartCount:
-        """How many labels of each kind there are."""
+        """Count the labels of each kind."""
         return self._counted(self.where, self.surveyed().outlines)
 
     def surveyed(self) -> Survey:
-        """What the samples hold; reads them all where there is no survey yet."""
+        """Return the survey of the samples; makes it by reading all of them if there is none yet."""
         return survey_of(self.samples)[0] if self.survey is None else self.survey
 
     def count_by_file(self) -> list[PartCount]:
-        """The same for each file."""
+        """Count the labels of each kind for each file."""
         found: dict[Path, list[Sample]] = {path: [] for path in self.paths}
         for outline in self.surveyed().outlines:
             found[outline.path].append(outline)
@@ -73,7 +73,7 @@ class Frames:
         return PartCount(self.part, path, len(samples), count_labels(samples), absent_labels(samples))
 
     def elements(self) -> set[int]:
-        """Atomic numbers that occur."""
+        """Return the atomic numbers that occur."""
         return self.surveyed().elements
 
 
@@ -185,7 +185,7 @@ def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Fra
     refuse_unknown_types(by_type, parts["train"].surveyed().outlines, f"{recipe.origin}: loss.config_weights")
     for part in ("train", "valid"):
         frames = parts[part]
-        told: dict[tuple[float, ...], dict[Kind, float]] = {}  # equal weights are one object, as frames may be millions
+        told: dict[tuple[float, ...], dict[Kind, float]] = {}  # equal weights share one object to save memory
         outlines = frames.surveyed().outlines
         found = (frame_weights(outline, by_type, recipe.loss.frame_weights) for outline in outlines)
         weights = [told.setdefault(tuple(each.values()), each) for each in found]
@@ -230,7 +230,7 @@ def _check_elements(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
 def _check_disjoint(
     recipe: PotentialRecipe, parts: dict[str, Frames], structures: dict[str, dict[bytes, int]]
 ) -> None:
-    """Refuse a frame that is in two parts; warn of structures that are (files may hold copies)."""
+    """Refuse frames that are in two parts; warn of equal structures, since files may hold copies."""
     frames = {
         part: {(archive_part, path, frame) for path, archive_part, frame in marks_of(parts[part].samples)} for part in parts
     }

@@ -63,7 +63,7 @@ def reference_energies(recipe: PotentialRecipe, frames: Frames, elements: Sequen
     if origin == "from isolated atoms":
         return isolated_references(recipe, frames, elements)
     if not any(outline.energy is not None for outline in frames.surveyed().outlines):
-        return dict.fromkeys(elements, 0.0)  # nothing to fit, and check_labels has seen that energies have no weight
+        return dict.fromkeys(elements, 0.0)  # nothing to fit; check_labels made sure that energies have no weight
     return fit_reference_energies(frames.samples, elements)
 
 

@@ -20,10 +20,10 @@ KEPT = {"state": "start_state", "adjoint": "start_adjoint", "probe": "probe"}
 
 
 class Starts:
-    """What is kept, by part of the data and number of the frame.
+    """Kept solutions, by part of the data and number of the frame.
 
     Args:
-        most_bytes: Largest size of all that is kept; frames that come when it is reached begin cold in every epoch.
+        most_bytes: Largest total size of the solutions; further frames start cold in every epoch.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of all frames of a part before anything is trained, found by reading each frame once."""
+"""Survey of all frames of a part before the training, which reads each frame once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NO_ATOMS, _NO_FORCES, _NO_STRESS = Atoms(), np.zeros((0, 3)), np.zeros((3, 3))
 
 @dataclass(frozen=True)
 class Survey:
-    """What the frames of a part hold.
+    """Elements and labels in the frames of a part.
 
     Attributes:
         elements: Atomic numbers that occur.
-        outlines: Samples without structure, with zeros for the labels that are there, one for each frame. Frames that agree
-            in them share one object, which names the first of them; there may be millions of frames.
+        outlines: Samples without structures, one for each frame, with zeros in place of its labels. Since there may be
+            millions of frames, those with equal outlines share one object, which names the first of them.
     """
 
     elements: set[int]
