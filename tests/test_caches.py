@@ -75,7 +75,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
 
 
 @needs_root
-def test_what_root_made_serves_users(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_root_are_used_by_users(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a cache in a container image belong to root, like those of this test, while the user is another one."""
     entry.parent.chmod(0o755)
     theirs = entry.parent / "theirs"

@@ -46,7 +46,7 @@ def test_a_record_lock_that_another_process_holds(tmp_path: Path, monkeypatch, n
         pass
 
 
-def test_without_any_locks_a_warning_says_so_and_work_goes_on(tmp_path: Path, monkeypatch, caplog) -> None:
+def test_without_any_locks_there_is_a_warning_and_no_error(tmp_path: Path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(fcntl, "flock", answer(errno.EOPNOTSUPP))
     monkeypatch.setattr(fcntl, "lockf", answer(errno.ENOLCK))
     with folder_lock(tmp_path) as lock:
@@ -64,7 +64,7 @@ def test_other_refusals_are_errors(tmp_path: Path, monkeypatch) -> None:
         pass
 
 
-def test_a_deleted_lock_is_taken_anew(tmp_path: Path, caplog) -> None:
+def test_a_deleted_lock_is_taken_again(tmp_path: Path, caplog) -> None:
     with folder_lock(tmp_path) as lock:
         (tmp_path / LOCK).unlink()
         assert not lock.is_in_place()
@@ -89,7 +89,7 @@ def _replace_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_replace_lock, _replace_folder])
-def test_what_another_may_have_taken_is_not_taken_back(tmp_path: Path, change) -> None:
+def test_a_lock_that_another_process_may_have_is_not_taken_back(tmp_path: Path, change) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     with folder_lock(folder) as lock:
@@ -100,7 +100,7 @@ def test_what_another_may_have_taken_is_not_taken_back(tmp_path: Path, change) -
         assert list(folder.iterdir()) == before
 
 
-def test_processes_of_a_training_on_several_devices_go_on_until_another_takes_the_lock(tmp_path: Path) -> None:
+def test_processes_on_several_devices_continue_until_another_run_takes_the_lock(tmp_path: Path) -> None:
     with folder_lock(tmp_path) as lock, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
         assert other.submit(FolderLock.keep, lock).result()
         (tmp_path / LOCK).unlink()

@@ -26,7 +26,7 @@ def broken() -> Iterator[bytes]:
     raise OSError(errno.EIO, "Input/output error")
 
 
-def test_an_error_names_the_file_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_file_and_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(OSError, match="Input/output error") as caught:

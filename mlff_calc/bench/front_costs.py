@@ -123,7 +123,7 @@ def drift(atoms: Atoms, folder: Path, *, time_ps: float, compiled: bool = True) 
 
 
 def _relaxed(folder: Path, atoms: Atoms) -> Atoms:
-    """Return the structure at the minimum of the potential; velocities of twice the temperature then give a run at it."""
+    """Return the structure at the minimum of the potential, where velocities of twice a temperature give a run at it."""
     moved = atoms.copy()
     moved.calc = make_calculator(str(folder / "potential"), precision="float64")
     BFGS(moved, logfile=None).run(fmax=0.01, steps=300)

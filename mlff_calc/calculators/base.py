@@ -284,7 +284,7 @@ class GraphCalculator(Calculator):
 
         Args:
             atoms: Structure, which is not changed; by default that of the last calculation.
-            properties: Used only to refuse a stress where there is none.
+            properties: Requested properties, used only to refuse a stress where there is none.
             system_changes: Ignored.
 
         Raises:
@@ -349,10 +349,10 @@ class GraphCalculator(Calculator):
             return {key: np.copy(value) if isinstance(value, np.ndarray) else value for key, value in self._held.items()}
 
     def look(self, atoms: Atoms | None = None) -> None:
-        """Hold the last structure against the training data now, whether or not it is its turn; see `DomainWatch.look`.
+        """Compare the last structure with the training data now; see `DomainWatch.look`.
 
         Args:
-            atoms: The object whose structure that is, and whose neighbour list is taken; None for any.
+            atoms: Object with this structure, whose neighbour list is used; None for any object.
         """
         with self._turn:
             last = self._last

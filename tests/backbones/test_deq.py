@@ -193,7 +193,7 @@ def test_second_derivatives_of_features() -> None:
     torch.autograd.gradgradcheck(energy, edge_vec, fast_mode=True)
 
 
-def test_a_solve_begins_at_the_embedding_or_where_the_graph_says() -> None:
+def test_a_solve_starts_at_the_embedding_or_at_the_state_in_the_graph() -> None:
     backbone, graph = make_backbone(tolerance=1e-9, max_evaluations=200), graph_of(water())
     cold = backbone(graph)
     assert int(cold["evaluations"]) > 5

@@ -54,7 +54,7 @@ def test_theory_is_the_published_table(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_summed_harmonics_vanish_where_the_group_says_so(name: str) -> None:
+def test_summed_harmonics_vanish_without_an_invariant_of_the_group(name: str) -> None:
     positions = symmetric_graph(name).positions
     lengths = {degree: pooled_harmonics(positions, degree) for degree in DEGREES}
     assert {degree for degree, length in lengths.items() if length > 0.1} == PUBLISHED[name]
@@ -112,7 +112,7 @@ def test_training_cut_short_is_a_deviation() -> None:
     assert cells[0].as_dict()["deviations"] == cells[0].deviations
 
 
-def test_a_degree_that_theory_takes_for_zero_is_a_deviation() -> None:
+def test_a_nonzero_sum_against_theory_is_a_deviation() -> None:
     graph = symmetric_graph("tetrahedron")
     bent = graph.positions.clone()
     bent[0] *= 1.01

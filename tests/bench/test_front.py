@@ -100,7 +100,7 @@ def test_recipes_differ_in_the_network_and_its_learning_rate(data_set: str, tmp_
     assert len({recipe["optimizer"]["batch_size"] for recipe in recipes.values()}) == 1
 
 
-def test_missing_data_are_said_before_anything_is_trained(tmp_path: Path) -> None:
+def test_missing_data_are_reported_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"ethanol.npz, which is missing"):
         fronts.measure_front(plan(tmp_path, data=tmp_path))
     assert not (tmp_path / "out").exists()
@@ -149,7 +149,7 @@ def test_drift_of_a_potential(tmp_path: Path) -> None:
     assert (row["drift"] is None) == bool(row["drift_note"])
 
 
-def test_the_table_leaves_out_what_no_row_has() -> None:
+def test_the_table_leaves_out_empty_columns() -> None:
     row = {
         "data_set": "ethanol", "network": "deq", "minutes": 5.0, "parameters": 74255, "steps": 100, "force_mae": 12.34,
         "force_rmse": 20.0, "energy_mae": 2.0, "step_ms": 1.234, "us_per_atom": 137.1, "ratio": 0.5, "stress_mae": None,
@@ -179,7 +179,7 @@ def test_a_run_is_not_repeated_unless_its_recipe_changed(data: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on(data: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues(data: Path, tmp_path: Path) -> None:
     front = plan(tmp_path, data=data)
     run = ("ethanol", parse_entrants("hegnn")[0], 0.02, 1)
     fronts.train(front, *run)

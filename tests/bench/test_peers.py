@@ -121,7 +121,7 @@ def test_a_dead_worker_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
             session.ask("load", key="e", loader="mlff", options={})
 
 
-def test_a_run_reports_failures_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_reports_failures_and_continues(tmp_path: Path) -> None:
     (tmp_path / "nequip").write_text("a file where the environment should be")
     run = PeerRun(
         peers=parse_peers("nequip"), systems=["ethanol"], threads=[1], workdir=tmp_path, rounds=2, turn_seconds=0.01,
@@ -181,7 +181,7 @@ def test_own_data_of_peers(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_missing_data_say_what_to_do(tmp_path: Path) -> None:
+def test_missing_data_give_the_cure(tmp_path: Path) -> None:
     run = PeerRun(parse_peers("nequip"), ["ethanol"], [1], tmp_path / "work", train_minutes=1.0, data=tmp_path / "no")
     with pytest.raises(MLFFError, match=r"no/rmd17/ethanol\.npz"):
         run.run()

@@ -35,6 +35,6 @@ def test_bad_requests() -> None:
         measure_memory(["ethanol"], [0])
 
 
-def test_a_failed_child_says_why() -> None:
+def test_a_failed_child_gives_the_reason() -> None:
     with pytest.raises(BenchmarkError, match=r"measuring si8 failed with status 1: .*unknown precision"):
         in_child(task="step", system="si8", steps=1, threads=1, precision="float8")

@@ -20,7 +20,7 @@ from mlff_calc.errors import OptionError
         ("si216", "Si216", True),
     ],
 )
-def test_systems_are_what_their_names_say(name: str, formula: str, periodic: bool) -> None:
+def test_systems_agree_with_their_names(name: str, formula: str, periodic: bool) -> None:
     atoms = build_system(name)
     assert atoms.get_chemical_formula() == formula
     assert bool(atoms.pbc.all()) is periodic

@@ -236,7 +236,7 @@ def test_values_that_are_not_finite_stop_the_run(calculator):
 @pytest.mark.parametrize(
     ("key", "value"), [("initial_charges", 1.0), ("initial_magmoms", 0.5), ("charge", 1), ("spin", 3)]
 )
-def test_ignored_inputs_are_said_once(calculator, key, value, recwarn):
+def test_ignored_inputs_are_warned_of_once(calculator, key, value, recwarn):
     atoms = rattled_ethanol()
     calculator.evaluate(atoms)
     if key.startswith("initial"):

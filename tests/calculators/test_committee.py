@@ -82,7 +82,7 @@ def test_molecules_and_no_atoms():
     assert calculator.evaluate(rattled_ethanol()[:0])["forces_std"].shape == (0, 3)
 
 
-def test_ase_stores_what_it_has_names_for(tmp_path):
+def test_ase_stores_results_that_it_has_names_for(tmp_path):
     atoms = rattled_silicon(1)
     atoms.calc = committee()
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()

@@ -47,7 +47,7 @@ def test_atoms_come_back_as_they_are():
     assert to_atoms(atoms) is atoms
 
 
-def test_evaluate_takes_them():
+def test_evaluate_accepts_pymatgen_objects():
     calculator = MLFFCalculator(PairPotential(), precision="float64", device="cpu")
     atoms = rattled_silicon(1)
     expected, results = calculator.evaluate(atoms), calculator.evaluate(as_structure(atoms))
@@ -96,7 +96,7 @@ def test_charges_of_structures_are_carried(charge, said):
     ],
     ids=["anion", "radical", "charged cell"],
 )
-def test_charge_and_spin_are_said_to_be_ignored_once(thing, named):
+def test_ignored_charge_and_spin_are_warned_of_once(thing, named):
     calculator = MLFFCalculator(PairPotential(), device="cpu")
     with pytest.warns(IgnoredInputWarning, match=f"ignores {named}") as caught:
         calculator.evaluate(thing())
@@ -104,7 +104,7 @@ def test_charge_and_spin_are_said_to_be_ignored_once(thing, named):
     calculator.evaluate(thing())  # a second warning would be an error here
 
 
-def test_a_neutral_closed_shell_molecule_says_nothing():
+def test_a_neutral_closed_shell_molecule_causes_no_warning():
     MLFFCalculator(PairPotential(), device="cpu").evaluate(molecule_of(["O", "H", "H"]))  # warnings are errors
 
 
@@ -120,7 +120,7 @@ def test_other_objects_are_refused(thing):
         to_atoms(thing)
 
 
-def test_a_calculator_takes_them_in_every_call():
+def test_a_calculator_accepts_pymatgen_objects_in_every_call():
     atoms = rattled_silicon(1)
     calculator = MLFFCalculator(PairPotential(), precision="float64", device="cpu")
     expected = calculator.evaluate(atoms)

@@ -48,7 +48,7 @@ def test_stretched_molecule(potential):
     assert "3 of 3 structures outside" in str(calculator.stats)
 
 
-def test_a_structure_that_jumps_is_looked_at(potential):
+def test_a_structure_that_jumps_is_checked(potential):
     calculator = MLFFCalculator(potential)
     calculator.evaluate(rattled(1))
     with pytest.warns(DomainWarning):
@@ -56,7 +56,7 @@ def test_a_structure_that_jumps_is_looked_at(potential):
     assert (calculator.stats.n_looks, calculator.stats.n_outside) == (2, 1)
 
 
-def test_a_neighbour_that_is_missing_is_said_so(potential):
+def test_a_missing_neighbour_is_reported(potential):
     with pytest.warns(DomainWarning, match=r"of atom \d \(.\) is not within 5 Angstrom, the training data had"):
         MLFFCalculator(potential).evaluate(molecule("H2O"))
 
@@ -101,7 +101,7 @@ def test_files_keep_the_domain(potential, tmp_path):
     assert load_potential(tmp_path / "saved").domain == potential.domain
 
 
-def test_stop_refuses_again_and_off_does_not_look(potential):
+def test_stop_refuses_again_and_off_does_not_check(potential):
     calculator = MLFFCalculator(potential, domain="stop")
     for _ in range(2):
         with pytest.raises(SimulationError, match="outside of what the potential was trained on"):

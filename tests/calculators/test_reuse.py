@@ -121,7 +121,7 @@ def test_none_depends_on_the_structure_alone() -> None:
     np.testing.assert_array_equal(calculator(reuse="none").evaluate(last)["forces"], forces[-1])
 
 
-def test_a_restart_goes_on_bit_for_bit() -> None:
+def test_a_restart_continues_bit_by_bit() -> None:
     calc = calculator()
     assert not calc.history_free
     atoms, dynamics = start(calc)
@@ -145,7 +145,7 @@ def test_a_restart_goes_on_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda calc: pickle.loads(pickle.dumps(calc))], ids=["copy", "pickle"])
-def test_copies_go_on_from_their_own_memory(how: object) -> None:
+def test_copies_continue_from_their_own_memory(how: object) -> None:
     calc = calculator()
     atoms, dynamics = start(calc)
     dynamics.run(4)
@@ -165,7 +165,7 @@ def test_copies_go_on_from_their_own_memory(how: object) -> None:
     assert calc.stats.n_cold == 1
 
 
-def test_images_of_a_band_have_memories_of_their_own() -> None:
+def test_images_of_a_band_have_separate_memories() -> None:
     """Images that share a calculator get the results of separate calculators, bit by bit."""
     shared = calculator()
     images = [water() for _ in range(3)]
@@ -373,7 +373,7 @@ def test_a_restart_with_charges_makes_no_step_twice() -> None:
     assert resumed.stats.n_calls == 0
 
 
-def test_an_adjoint_that_is_no_number_is_solved_for_anew() -> None:
+def test_an_adjoint_that_is_not_finite_is_solved_again() -> None:
     calc, atoms = calculator(), water()
     calc.evaluate(atoms)
     ((_, memory),) = calc._caches[0]._runs

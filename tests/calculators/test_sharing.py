@@ -100,7 +100,7 @@ def test_frozen_rows_of_a_database(silicon, tmp_path):
         assert [row.energy for row in database.select()] == pytest.approx([one[0] for one in right], abs=1e-6)
 
 
-def test_freeze_keeps_the_rest_and_takes_other_calculators(silicon):
+def test_freeze_keeps_other_properties_and_accepts_other_calculators(silicon):
     (atoms,), _ = labelled(silicon, 1)
     atoms.info["name"], atoms.constraints = "mine", [FixAtoms([0])]
     frozen = freeze(atoms)

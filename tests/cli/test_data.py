@@ -180,7 +180,7 @@ def killed_after(path: Path, size: int, words: list[str]) -> None:
         assert process.returncode == -signal.SIGKILL
 
 
-def test_a_killed_trajectory_goes_on_and_loses_nothing(mlff, tmp_path):
+def test_a_killed_trajectory_continues_without_loss(mlff, tmp_path):
     words = command(*ETHANOL, "--steps", 250, "-q", "-o")
     assert mlff(*ETHANOL, "--steps", 250, "-q", "-o", "whole.npz")[0] == 0
     killed_after(tmp_path / "parts.run/trajectory.traj", 120_000, [*words, str(tmp_path / "parts.npz"), "--resume"])
@@ -194,7 +194,7 @@ def test_a_killed_trajectory_goes_on_and_loses_nothing(mlff, tmp_path):
         np.testing.assert_array_equal(parts[name], one[name])
 
 
-def test_an_interrupted_trajectory_says_how_to_go_on(tmp_path):
+def test_an_interrupted_trajectory_tells_how_to_continue(tmp_path):
     words = command(*ETHANOL, "--steps", 100_000, "-q", "-o", tmp_path / "long.npz")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while not (tmp_path / "long.run/state.json").exists():
@@ -252,7 +252,7 @@ def test_a_file_written_during_the_run_is_left_alone(mlff, tmp_path, monkeypatch
     assert len(np.load(tmp_path / "e.npz")["R"]) == 4
 
 
-def test_a_trajectory_whose_state_is_gone_goes_on_from_the_synced_one(mlff, tmp_path):
+def test_a_trajectory_without_its_state_continues_from_the_synced_one(mlff, tmp_path):
     words = (*ETHANOL, "-q", "-o", "e.npz", "--resume")
     assert mlff(*words, "--steps", 6)[0] == 0
     (tmp_path / "e.run/state.json").unlink()

@@ -241,7 +241,7 @@ def test_an_explosion_is_a_failure_with_frame_and_report(mlff, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_says_how_to_go_on_and_leaves_with_130(folders, tmp_path, number):
+def test_ctrl_c_saves_tells_how_to_continue_and_exits_with_130(folders, tmp_path, number):
     command = [sys.executable, "-m", "mlff_calc.cli.main", "md", str(folders / "one"), "-o", str(tmp_path / "run")]
     process = subprocess.Popen(
         [*command, "--time", "1ns", "--traj-interval", "5", "--log-interval", "1"],

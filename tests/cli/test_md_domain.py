@@ -56,7 +56,7 @@ def mlff(folder, tmp_path, monkeypatch, capsys, caplog):
     return run
 
 
-def test_a_torn_molecule_is_said_once_and_the_report_is_red(mlff, tmp_path):
+def test_a_torn_molecule_causes_one_warning_and_a_red_report(mlff, tmp_path):
     status, said, _, warned = mlff(*HOT, "--steps", 400)
     assert status == 0
     assert len(warned) == 1
@@ -72,7 +72,7 @@ def test_a_torn_molecule_is_said_once_and_the_report_is_red(mlff, tmp_path):
     assert mlff("--resume", "--steps", 401)[1].count(f"first at step {step} (") == 1  # parts of a run count as one run
 
 
-def test_the_last_frame_is_looked_at(mlff):
+def test_the_last_frame_is_checked(mlff):
     """The atoms leave the domain between two checks of the calculator."""
     words = ("--temperature", 20000, "--max-temperature", 1e6, "--steps", 8, "--skin", 4)
     status, said, _, warned = mlff(*words)
@@ -81,7 +81,7 @@ def test_the_last_frame_is_looked_at(mlff):
     assert "first at step 8" in said
 
 
-def test_stop_saves_the_frame_and_goes_on_where_asked(mlff, tmp_path):
+def test_stop_saves_the_frame_and_the_run_can_be_resumed(mlff, tmp_path):
     status, said, error, warned = mlff(*HOT, "--steps", 400, "--domain", "stop")
     assert (status, said, warned) == (1, "", [])
     assert "outside of what the potential was trained on" in error
@@ -105,7 +105,7 @@ def test_a_start_outside_writes_nothing(mlff, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupted_run_says_so_too(folder, tmp_path):
+def test_an_interrupted_run_reports_it_as_well(folder, tmp_path):
     """The message about a signal includes earlier findings; reports count the checks of the last part."""
     outside = Outside(3, 19, "too far", 57, "farther")
     result = RunResult(tmp_path / "run", 60, 100, False, "SIGTERM", 1.0, outside)
@@ -116,7 +116,7 @@ def test_an_interrupted_run_says_so_too(folder, tmp_path):
         _say_how_it_ended(result)
 
 
-def test_a_look_takes_the_list_of_the_run(folder):
+def test_a_check_uses_the_list_of_the_run(folder):
     """With NPT the cell changes in every step, so that the neighbour list fits only the structure of the run."""
     atoms = molecule("CH3CH2OH")
     atoms.calc = calculator = MLFFCalculator(str(folder / "known"))
@@ -194,7 +194,7 @@ def stretched():
     return atoms
 
 
-def test_a_complete_run_that_is_resumed_is_looked_at(mlff, tmp_path):
+def test_a_complete_run_that_is_resumed_is_checked(mlff, tmp_path):
     write(tmp_path / "bad.xyz", stretched())
     words = ("--structure", "bad.xyz", "--steps", 2, "--ensemble", "nve", "--keep-velocities")
     assert mlff(*words, "--domain", "off")[3] == []

@@ -71,7 +71,7 @@ def test_the_example_is_printed_written_and_trains(trained: Path, capsys: pytest
     assert "did you mean 'propagator'?" in err
 
 
-def test_eval_prints_the_errors_beside_those_of_two_guesses(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_prints_the_errors_and_those_of_two_guesses(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = [str(trained / "run" / "propagator"), str(trained / "nbody.npz")]
     status, out, _ = run(capsys, "eval", *where)
     assert status == 0
@@ -202,7 +202,7 @@ def test_a_bad_recipe_is_one_message_and_nothing_is_written(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_propagator(trained: Path, mlff: Callable) -> None:
+def test_a_killed_run_gives_the_same_propagator(trained: Path, mlff: Callable) -> None:
     long = [
         "train",
         "recipe.yaml",

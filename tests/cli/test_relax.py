@@ -83,7 +83,7 @@ def test_cell_under_pressure(potentials, tmp_path, relaxed):
     assert pressure == pytest.approx(2.0, abs=0.05)
 
 
-def test_not_converged_says_so_in_status_message_and_name(potentials, work, relaxed):
+def test_not_converged_shows_in_status_message_and_name(potentials, work, relaxed):
     done = relaxed(potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", "--steps", "3", "--quiet")
     assert done.returncode == 1
     assert "not converged after 3 steps" in done.stderr
@@ -98,7 +98,7 @@ def test_not_converged_says_so_in_status_message_and_name(potentials, work, rela
 
 
 @pytest.mark.parametrize("limit", [4096, 9001])
-def test_steps_are_kept_where_the_disk_takes_no_more(potentials, work, relaxed, limit):
+def test_steps_are_kept_when_the_disk_is_full(potentials, work, relaxed, limit):
     done = relaxed(potentials / "organic", "ethanol.xyz", "--fmax", "1e-6", largest_file=limit)
     assert done.returncode == 1
     assert done.stderr.count("mlff: error:") == 1

@@ -56,7 +56,7 @@ def test_bad_input_is_one_message(
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
-def test_what_is_said_is_said_once(tmp_path: Path) -> None:
+def test_messages_appear_once(tmp_path: Path) -> None:
     """A child process is used, since pytest captures log records of this process."""
     random, frames = np.random.default_rng(0), []
     for _ in range(6):

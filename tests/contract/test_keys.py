@@ -93,7 +93,7 @@ def test_propagators(name: str, looked_at: list[str]) -> None:
     assert looked_at[-2:] == ["DisplacementHead", "Propagator"]
 
 
-def test_what_steps_and_exported_files_pass_is_declared() -> None:
+def test_inputs_and_outputs_of_steps_and_exported_files_are_declared() -> None:
     for name in (*MEMORY_INPUTS, *MEMORY_OUTPUTS, *ENGINE_INPUTS, *ENGINE_OUTPUTS, "memory", "control", "residuals"):
         assert name in KEYS, name
 

@@ -48,7 +48,7 @@ def test_heads_that_do_not_fit_the_bytes(tmp_path: Path, shape: tuple[int, ...],
     assert read_arrays(archive(path, compression, R=npy((3,), "<f8", bytes(24))), ["R"])["R"].tolist() == [0.0] * 3
 
 
-def test_what_unpacks_to_far_more_than_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_that_unpack_to_far_more_than_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = archive(tmp_path / "x.npz", zipfile.ZIP_DEFLATED, R=npy((10**6,), "<f8", bytes(8 * 10**6)))
     assert len(read_arrays(path, ["R"])["R"]) == 10**6
     monkeypatch.setattr("mlff_calc.datasets.archive.MOST_UNPACKED", 10**6)

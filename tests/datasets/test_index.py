@@ -63,7 +63,7 @@ def test_index_as_in_ase(tmp_path, name, index):
             read_structures(tmp_path / name, wrong)
 
 
-def test_ten_frames_of_many_cost_what_ten_cost(tmp_path):
+def test_ten_frames_of_a_large_file_cost_as_much_as_ten(tmp_path):
     path = tmp_path / "a.extxyz"
     path.write_text(GOOD.format(-1) * 20000)
     read_structures(path, ":10")

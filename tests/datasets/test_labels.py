@@ -56,7 +56,7 @@ def test_a_stress_is_no_virial(tmp_path):
 
 
 @pytest.mark.parametrize("pbc", ["T T F", "F F F"])
-def test_a_stress_without_a_volume_is_said(tmp_path, pbc):
+def test_a_stress_without_a_volume_is_reported(tmp_path, pbc):
     sample = one(tmp_path, 'stress="1 2 3 4 5 6"', pbc=pbc)
     assert sample.stress is None
     assert "not periodic in all three directions" in sample.absent["stress"]
@@ -225,7 +225,7 @@ def test_words_around_a_name(name, kind):
         ("forces", 'energy=-3 vasp_stress="1 2 3 4 5 6"', "stress", "keys.vasp_stress: vasp_stress or"),
     ],
 )
-def test_advice_can_be_taken_as_it_is(tmp_path, forces, info, kind, expected):
+def test_advice_can_be_used_literally(tmp_path, forces, info, kind, expected):
     assert expected in one(tmp_path, info, forces).absent[kind]
 
 
@@ -249,7 +249,7 @@ def test_brackets_and_quotes_of_a_stress(tmp_path, key, written):
 
 
 @pytest.mark.parametrize("written", ['"1 2 3"', "none", '"1 2 3 4 5 x"', "1", '"1 2 3 4 5 6 7 8"', "T"])
-def test_a_stress_that_is_none_harms_only_where_it_counts(tmp_path, written):
+def test_an_invalid_stress_matters_only_with_a_weight(tmp_path, written):
     with pytest.raises(DatasetError, match=r"one\.extxyz, frame 0: label 'stress' "):
         one(tmp_path, f"energy=-3 stress={written}")
     sample = one(tmp_path, f"energy=-3 stress={written}", checked=("energy", "forces"))

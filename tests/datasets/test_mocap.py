@@ -92,7 +92,7 @@ def test_angles_are_about_the_bones_own_axes(tmp_path):
     same(x[1], [[0, 0, 0], [-2, 0, 0], [-2, 0, -1], [0, -3, 0]])  # this axis rotates with the upper bone
 
 
-def test_order_of_letters_decides_what_turns_first(tmp_path):
+def test_the_order_of_letters_decides_the_order_of_rotations(tmp_path):
     turned = ASF.replace("axis 0 0 0  XYZ\n    dof rx ry rz", "axis 0 0 0  ZYX\n    dof rx ry rz")
     x = joints(tmp_path, frame(1, upper="90 0 90"), asf=turned)
     same(x[0], [[0, 0, 0], [-2, 0, 0], [-3, 0, 0], [0, -3, 0]])  # z turns y to -x, which x keeps

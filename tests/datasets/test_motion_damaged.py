@@ -202,7 +202,7 @@ def test_a_damaged_array_is_one_clear_error_or_a_sound_reading(tmp_path: Path, n
         ),
     ],
 )
-def test_errors_say_what_is_there_and_what_is_due(
+def test_errors_name_the_content_and_the_expectation(
     tmp_path: Path, name: str, key: str, values: np.ndarray, said: str
 ) -> None:
     path = tmp_path / "damaged.npz"
@@ -346,7 +346,7 @@ def test_a_damaged_skeleton_or_motion_is_one_clear_error_or_a_sound_reading(tmp_
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_program_says_it_in_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_the_command_gives_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     config = {"backbone": RECIPE["propagator"]["backbone"], "kinds": [1]}
     build_propagator(config, seed=0).save(str(tmp_path / "P"))
     recipe, arrays, app = tmp_path / "recipe.yaml", FILES[name](), build_app()

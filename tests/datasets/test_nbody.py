@@ -205,7 +205,7 @@ def test_nearest_neighbours(file):
         ({"format": "xyz"}, "unknown format 'xyz'.*nbody, md17"),
     ],
 )
-def test_what_cannot_be_read_is_told(file, given, said):
+def test_unreadable_files_give_one_error(file, given, said):
     with pytest.raises(DatasetError, match=said):
         read_motion(file, **{"part": "train", **given})
 

@@ -198,7 +198,7 @@ def test_missing_and_broken_files(tmp_path, frames):
 
 
 @pytest.mark.parametrize("name", ["~nobody_of_this_name/a.extxyz", "~nobody_of_this_name"])
-def test_a_home_folder_of_nobody(name):
+def test_a_home_folder_of_an_unknown_user(name):
     with pytest.raises(DatasetError, match=rf"'{name}' names no home folder .*; write the path out"):
         read_structures(name)
 
@@ -224,7 +224,7 @@ def test_blank_lines_between_frames_cost_none(tmp_path, frames, blank, suffix):
 
 
 @pytest.mark.parametrize("blank", ["", "\n", "\n  \n"])
-def test_what_stands_behind_the_frames_is_refused_with_its_line(tmp_path, frames, blank):
+def test_text_after_the_frames_is_refused_with_its_line(tmp_path, frames, blank):
     write(tmp_path / "a.extxyz", frames[:2])
     text = (tmp_path / "a.extxyz").read_text() + blank
     (tmp_path / "a.extxyz").write_text(text + "# end of file\n")

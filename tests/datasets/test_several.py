@@ -45,7 +45,7 @@ def test_patterns(folder: Path, pattern: str, expected: list[str]) -> None:
     ]
 
 
-def test_an_absolute_pattern_is_taken_as_it_is(folder: Path, tmp_path: Path) -> None:
+def test_an_absolute_pattern_is_used_unchanged(folder: Path, tmp_path: Path) -> None:
     assert matching_files(f"{tmp_path}/run*/b.*", "/nowhere") == [folder / "b.extxyz"]
 
 
@@ -60,7 +60,7 @@ def test_an_absolute_pattern_is_taken_as_it_is(folder: Path, tmp_path: Path) -> 
         ("a\0*", r"holds a NUL character"),
     ],
 )
-def test_what_matches_nothing_is_one_clear_error(folder: Path, pattern: str, expected: str) -> None:
+def test_a_pattern_without_matches_is_one_clear_error(folder: Path, pattern: str, expected: str) -> None:
     with pytest.raises(DatasetError, match=expected):
         matching_files(pattern, folder)
 

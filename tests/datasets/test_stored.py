@@ -69,7 +69,7 @@ def need(ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_every_frame_comes_back_to_the_bit(source: Path, ending: str) -> None:
+def test_every_frame_is_restored_bit_by_bit(source: Path, ending: str) -> None:
     need(ending)
     target = source.with_name(f"out{ending}")
     words = ["data", "convert", str(source), str(target), "--quiet"]
@@ -181,7 +181,7 @@ def test_damaged_files_name_file_and_frame(source: Path) -> None:
     assert stored[1].energy is not None
 
 
-def test_what_a_whole_file_warns_of_is_said_while_it_is_streamed(
+def test_streaming_gives_the_warnings_of_reading_a_whole_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only the second frame has forces, and the third has different energies in its info and from its calculator."""

@@ -36,7 +36,7 @@ def test_factors_multiply() -> None:
 
 @pytest.mark.parametrize("written", ["-1", "nan", "inf", "-inf", "high", "T", '"1 2 3"', "1e7", "1+2j", "_JSON {\"a\":1}"])
 @pytest.mark.parametrize("name", ["config_weight", "config_energy_weight", "config_forces_weight", "config_stress_weight"])
-def test_what_is_no_weight_is_refused_by_value_and_frame(tmp_path: Path, name: str, written: str) -> None:
+def test_errors_of_invalid_weights_name_value_and_frame(tmp_path: Path, name: str, written: str) -> None:
     frame = '1\nProperties=species:S:1:pos:R:3 {} pbc="F F F"\nCu 0 0 0\n'
     quoted = f"'{written}'" if written.startswith("_JSON") else written
     (tmp_path / "a.extxyz").write_text(frame.format(f"{name}=2.5") + frame.format(f"{name}={quoted}"))

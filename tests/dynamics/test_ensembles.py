@@ -119,7 +119,7 @@ def test_on_harmonic_springs_heat_is_counted_exactly(einstein, friction):
 
 
 @pytest.mark.parametrize("friction", [5.0, 50.0])
-def test_what_langevin_conserves_is_flat(bonded, friction):
+def test_the_conserved_energy_of_langevin_is_constant(bonded, friction):
     """If noise, friction or the work of a force were left out, exchanged energy would remain in the conserved quantity."""
     spreads = []
     for timestep in (1.0, 0.5, 0.25):

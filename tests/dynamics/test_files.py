@@ -106,7 +106,7 @@ def test_a_record_that_does_not_fit_is_cut_off_again(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [3000, 9000, 20000])
-def test_a_run_on_a_full_disk_gives_one_message_and_goes_on_later(tmp_path, limit):
+def test_a_run_on_a_full_disk_gives_one_message_and_can_be_resumed(tmp_path, limit):
     """Files cannot grow beyond `limit` bytes. They must be complete afterwards, and the run resumable."""
     script = textwrap.dedent(
         f"""
@@ -148,7 +148,7 @@ def test_a_run_on_a_full_disk_gives_one_message_and_goes_on_later(tmp_path, limi
 
 
 @pytest.mark.parametrize("piece", [1, 1000, 1001, 4096])
-def test_a_deleted_file_is_rescued_whole_whatever_is_read_at_once(tmp_path, monkeypatch, piece):
+def test_a_deleted_file_is_rescued_for_any_size_of_reads(tmp_path, monkeypatch, piece):
     content = bytes(range(256)) * 15 + b"the end"
     file = AppendedFile(tmp_path / "log")
     file.append(content)
@@ -173,7 +173,7 @@ def test_frames_are_rescued_in_pieces(tmp_path, monkeypatch, piece):
     assert [atoms.info["step"] for atoms in read(tmp_path / "rescued.traj", ":")] == [0, 1, 2]
 
 
-def test_what_ends_too_early_is_not_passed_for_whole(tmp_path):
+def test_a_file_that_ends_early_is_not_rescued_as_complete(tmp_path):
     (tmp_path / "old").write_bytes(b"0123456789")
     with (tmp_path / "old").open("rb") as file, pytest.raises(SimulationError, match="after 10 of 11 bytes"):
         files.copy_atomically(file.fileno(), 11, tmp_path / "new")

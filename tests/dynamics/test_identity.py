@@ -64,7 +64,7 @@ def test_a_given_calculator_is_known_by_its_weights_and_precision() -> None:
     assert identity_of(EMT()) == "EMT"
 
 
-def test_a_run_does_not_go_on_with_another_calculator(tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_calculator(tmp_path: Path) -> None:
     run_md("CH3CH2OH", MLFFCalculator(small(0)), output=tmp_path / "run", steps=np.int64(2), temperature=np.float64(100))
     for calculator in (MLFFCalculator(small(1)), MLFFCalculator(small(0), precision="float64")):
         with pytest.raises(OptionError, match="potential"):

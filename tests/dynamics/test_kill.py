@@ -38,7 +38,7 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def test_a_run_that_is_killed_again_and_again_is_the_run_that_was_not(tmp_path, same_run):
+def test_a_run_that_is_killed_repeatedly_equals_an_uninterrupted_one(tmp_path, same_run):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     command = [sys.executable, "-c", SCRIPT]
     subprocess.run([*command, str(whole)], check=True, capture_output=True)

@@ -211,7 +211,7 @@ def test_a_run_and_its_restart(potential, tmp_path, same_run, reuse):
         MDRun.resume(tmp_path / "parts", calculator(), respa=4)
 
 
-def test_runs_saved_before_there_were_multiple_time_steps_go_on(copper, tmp_path):
+def test_runs_saved_before_multiple_time_steps_existed_continue(copper, tmp_path):
     MDRun.start(copper(1), tmp_path / "run", EnsembleOptions(), RunOptions(steps=2, **EVERY)).run()
     content = json.loads((tmp_path / "run/state.json").read_text())
     for name in ("respa", "respa_evaluations"):

@@ -51,7 +51,7 @@ class Page(HTMLParser):
             self.rows[-1].append(data)
 
 
-def test_the_report_stands_alone_and_says_what_the_log_says(folder):
+def test_the_report_needs_no_other_files_and_agrees_with_the_log(folder):
     path = write_report(folder, timing={"n_calls": 100, "n_rebuilds": 3, "model_s": 0.25})
     page = Page()
     page.feed(path.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def test_the_report_stands_alone_and_says_what_the_log_says(folder):
     assert len(png) > 10_000
 
 
-def test_counts_of_fixed_points_and_options_stand_where_they_act(folder):
+def test_counts_of_fixed_points_and_options_are_shown_where_they_apply(folder):
     counts = {"n_calls": 9, "n_cold": 0, "n_forward": 0, "residual": 0.0, "n_looks": 3, "n_outside": 1}
     for timing, present in ((counts, False), ({**counts, "n_forward": 7}, True)):
         text = write_report(folder, timing=timing).read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def test_counts_of_fixed_points_and_options_stand_where_they_act(folder):
     assert "volume" not in text
 
 
-def test_the_report_says_why_a_run_was_stopped(folder):
+def test_the_report_gives_the_reason_why_a_run_was_stopped(folder):
     text = write_report(folder, stopped="stopped at step 3: too <hot>").read_text(encoding="utf-8")
     assert "too &lt;hot&gt;" in text
     with pytest.raises(SimulationError):

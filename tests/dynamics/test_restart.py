@@ -82,7 +82,7 @@ def test_the_saved_degrees_of_freedom_are_used(bonded, tmp_path, ensemble):
 
 
 @pytest.mark.parametrize("ensemble", ["nose-hoover", "nve"])
-def test_states_saved_before_degrees_of_freedom_were_go_on(bonded, tmp_path, same_run, ensemble):
+def test_states_without_degrees_of_freedom_continue(bonded, tmp_path, same_run, ensemble):
     atoms = molecule("CO2")
     atoms.calc = bonded(atoms)
     MDRun.start(atoms, tmp_path / "whole", options(ensemble), RunOptions(steps=40, **EVERY)).run()
@@ -94,7 +94,7 @@ def test_states_saved_before_degrees_of_freedom_were_go_on(bonded, tmp_path, sam
     same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_langevin_states_saved_before_heat_was_counted_go_on_without_it(copper, tmp_path):
+def test_langevin_states_without_heat_continue_without_it(copper, tmp_path):
     folder = tmp_path / "run"
     MDRun.start(copper(1), folder, options("langevin"), RunOptions(steps=20, **EVERY)).run()
     content = json.loads((folder / "state.json").read_text())
@@ -128,7 +128,7 @@ def test_a_potential_resumed_off_the_grid_changes_no_bit(tmp_path, same_run):
     assert 1 < builds[0].stats.n_rebuilds < sum(made.stats.n_rebuilds for made in builds[1:])
 
 
-def test_a_calculator_with_a_state_of_its_own_gets_it_back(einstein, tmp_path):
+def test_the_state_of_a_calculator_is_restored(einstein, tmp_path):
     class Counting(einstein):
         calls = 0
 
@@ -150,7 +150,7 @@ def test_a_calculator_with_a_state_of_its_own_gets_it_back(einstein, tmp_path):
     assert fresh.calls == atoms.calc.calls == 21
 
 
-def test_what_was_written_after_the_last_state_is_written_again_and_not_twice(copper, tmp_path, same_run):
+def test_frames_after_the_last_state_are_written_again_and_not_twice(copper, tmp_path, same_run):
     """An older state with newer files, as after a kill, leads to the same run."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     MDRun.start(copper(1), whole, options("langevin"), RunOptions(steps=60, **EVERY)).run()
@@ -187,7 +187,7 @@ def test_a_power_cut_falls_back_to_the_synced_state(copper, tmp_path, same_run, 
     same_run(whole, cut)
 
 
-def test_without_its_state_a_run_goes_on_from_the_synced_one(copper, tmp_path, same_run, caplog):
+def test_without_its_state_a_run_continues_from_the_synced_one(copper, tmp_path, same_run, caplog):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     MDRun.start(copper(1), whole, options("langevin"), RunOptions(steps=30, **EVERY)).run()
     MDRun.start(copper(1), parts, options("langevin"), RunOptions(steps=20, **EVERY)).run()
@@ -224,7 +224,7 @@ def test_files_without_any_state_are_left_alone(copper, tmp_path, left):
 
 
 @pytest.mark.parametrize("frames", [0, 1])
-def test_what_was_killed_before_its_first_state_may_be_replaced(copper, tmp_path, frames):
+def test_a_run_killed_before_its_first_state_may_be_replaced(copper, tmp_path, frames):
     folder = tmp_path / "run"
     MDRun.start(copper(1), folder, options("nve"), RunOptions(steps=0, **EVERY)).run()
     for path in folder.glob("state*"):
@@ -255,7 +255,7 @@ def test_constraints_masses_and_info_survive(copper, tmp_path, same_run):
     np.testing.assert_array_equal(state.atoms.get_masses(), np.linspace(50.0, 70.0, 4))
 
 
-def test_what_a_killed_process_was_writing_is_removed(copper, tmp_path):
+def test_incomplete_files_of_a_killed_process_are_removed(copper, tmp_path):
     MDRun.start(copper(1), tmp_path, options("nve"), RunOptions(steps=2, **EVERY)).run()
     for name in (".state.json.12.tmp", ".report.html.7.tmp", ".mine.1.tmp"):
         (tmp_path / name).touch()

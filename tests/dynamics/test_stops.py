@@ -221,7 +221,7 @@ def _break(calculator, what):
     [("velocities", "nve"), *((what, keeps) for what in ("energy", "forces", "positions", "cell", "raise")
                               for keeps in ("nve", "langevin"))],
 )  # fmt: skip
-def test_what_a_run_leaves_that_broke_down_is_finite(tmp_path, failing, what, keeps):
+def test_structures_saved_from_a_failed_run_are_finite(tmp_path, failing, what, keeps):
     def break_down(calculator):
         _break(calculator, what)
         if what in ("raise", "cell", "positions"):

@@ -67,14 +67,14 @@ def test_a_start_notices_a_run_that_came_in_between(tmp_path, overwrite):
     assert len(read(tmp_path / "run/trajectory.traj")) == 4
 
 
-def test_a_run_may_go_on_after_itself(folder):
+def test_the_same_object_may_continue_its_run(folder):
     run = MDRun.resume(folder, EMT(), steps=12)
     run.run()
     assert run.run().completed
     assert steps_in(folder) == list(range(13))
 
 
-def test_the_lock_says_who_holds_it(tmp_path):
+def test_the_error_of_a_lock_names_its_holder(tmp_path):
     holder = rf"process {os.getpid()} on .*, since \d{{4}}-"
     with folder_lock(tmp_path), pytest.raises(SimulationError, match=holder), folder_lock(tmp_path):
         pass
@@ -101,7 +101,7 @@ def test_a_deleted_file_is_written_again(folder, name):
     assert steps_in(folder) == list(range(21))
 
 
-def test_a_moved_folder_is_noticed_and_goes_on_there(folder):
+def test_a_moved_folder_is_noticed_and_resumed_there(folder):
     moved = folder.with_name("moved")
     with pytest.raises(SimulationError, match=rf"was moved during the run.*--output {moved}"):
         MDRun.resume(folder, EMT(), steps=20).run(_Meddler(lambda: folder.rename(moved)))
@@ -121,7 +121,7 @@ def test_a_replaced_folder_is_left_alone(folder):
     assert steps_in(folder.with_name("run.rescued1")) == list(range(15))
 
 
-def test_a_deleted_lock_is_made_anew_and_holds(folder, caplog):
+def test_a_deleted_lock_is_created_again_and_works(folder, caplog):
     held = []
 
     def meddle(row) -> None:
@@ -150,7 +150,7 @@ def test_a_lock_of_another_run_in_the_place_of_a_deleted_one(folder):
     assert steps_in(folder.with_name("run.rescued1")) == list(range(15))
 
 
-def test_files_without_a_state_while_another_run_is_at_work_are_its_own(tmp_path):
+def test_files_without_a_state_belong_to_a_run_at_work(tmp_path):
     from mlff_calc.dynamics.folder import refuse_other_run
     from mlff_calc.locks import folder_lock
 

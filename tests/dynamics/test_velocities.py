@@ -33,7 +33,7 @@ def test_degrees_of_freedom(atoms, conserving, kicked):
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "nose-hoover", "bussi"])
-def test_a_molecule_that_starts_on_a_line_moves_in_as_many_ways_as_when_it_has_bent(bonded, tmp_path, ensemble):
+def test_a_molecule_that_starts_linear_has_the_degrees_of_freedom_of_a_bent_one(bonded, tmp_path, ensemble):
     """CO2 bends in the plane of its first velocities: 6 velocities minus 2 for drift and 1 for rotation are 3."""
     atoms = molecule("CO2")
     atoms.calc = bonded(atoms)
@@ -116,7 +116,7 @@ def test_net_motion_is_taken_out_and_nothing_else(atoms):
 @pytest.mark.parametrize(
     ("ensemble", "kept"), [("nve", False), ("bussi", False), ("nose-hoover", False), ("langevin", True)]
 )
-def test_kept_velocities_lose_what_the_temperature_does_not_count(bonded, tmp_path, caplog, ensemble, kept):
+def test_kept_velocities_lose_motions_that_the_temperature_does_not_count(bonded, tmp_path, caplog, ensemble, kept):
     atoms = molecule("CH3CH2OH")
     with_net_motion(atoms)
     atoms.calc = bonded(atoms)
@@ -157,7 +157,7 @@ CONSTRAINTS = {
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
-def test_momentum_with_constraints_stays_what_the_count_says(bonded, name):
+def test_momentum_with_constraints_is_conserved_as_counted(bonded, name):
     make, conserved, turns_not, n_free = CONSTRAINTS[name]
     atoms = molecule("CH3CH2OH")
     atoms.calc = bonded(atoms)

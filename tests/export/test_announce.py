@@ -48,20 +48,20 @@ def test_the_time_of_the_last_time_is_that_of_the_architecture(said, monkeypatch
 
 
 @pytest.mark.parametrize("content", [b"", b"soon", b"-3", b"\xff" * 9, b"inf"])
-def test_a_damaged_time_is_no_time(said, content):
+def test_a_damaged_time_is_ignored(said, content):
     said(potential_of(0))
     for file in times_dir().iterdir():
         file.write_bytes(content)
     assert "the first time here" in said(potential_of(0))[0]
 
 
-def test_a_cache_that_cannot_be_written_says_less(tmp_path, monkeypatch, said):
+def test_a_cache_that_cannot_be_written_gives_a_shorter_message(tmp_path, monkeypatch, said):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MLFF_CACHE", str(tmp_path / "file"))
     assert [said(potential_of(0))[0] for _ in range(2)][1].endswith("(the first time here, it may take minutes)")
 
 
-def test_what_fails_keeps_no_time(said, caplog):
+def test_failed_compilations_record_no_time(said, caplog):
     with caplog.at_level(logging.INFO, "mlff_calc"), pytest.raises(RuntimeError), announced(potential_of(0), CPU, "a step"):
         raise RuntimeError
     assert caplog.records[-1].getMessage().startswith("compilation ended after")

@@ -83,7 +83,7 @@ def test_every_backbone_gives_the_same(name: str, kind: str, exported_file: Call
         assert found["forces"].shape == (len(atoms), 3)
 
 
-def test_a_calculator_takes_the_file(exported_file: Callable[[str, str], Path]) -> None:
+def test_a_calculator_accepts_the_file(exported_file: Callable[[str, str], Path]) -> None:
     potential, file = potential_of("equiformer"), exported_file("equiformer", "torchscript")
     crystal = structures()[0]
     results = [
@@ -110,7 +110,7 @@ def test_direct_forces_have_no_stress(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p.pt"]
 
 
-def test_metadata_stands_in_the_archive(exported_file: Callable[[str, str], Path]) -> None:
+def test_metadata_are_in_the_archive(exported_file: Callable[[str, str], Path]) -> None:
     file = exported_file("deq", "lammps")
     with zipfile.ZipFile(file) as archive:
         name = next(name for name in archive.namelist() if name.endswith("extra/mlff.json"))
@@ -183,7 +183,7 @@ def test_a_difference_to_eager_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "p.pt").read_text() == "what was there"
 
 
-def test_mistakes_are_said_before_anything_is_written(tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_written(tmp_path: Path) -> None:
     explicit, fixed_point = potential_of("equiformer"), potential_of("deq")
     (tmp_path / "there.pt").write_text("")
     cases: list[tuple[Potential, str, dict, str]] = [

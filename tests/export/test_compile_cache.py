@@ -99,7 +99,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_entry_of_somebody_else_is_made_anew(entry: Path, marker: Path, case: str) -> None:
+def test_an_entry_of_another_user_is_made_again(entry: Path, marker: Path, case: str) -> None:
     CASES[case](entry)
     with pytest.raises(MadeAnewError):
         compile_potential(small_potential(), cache_dir=entry.parent)
@@ -108,7 +108,7 @@ def test_an_entry_of_somebody_else_is_made_anew(entry: Path, marker: Path, case:
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o707])
 @pytest.mark.parametrize("case", CASES)
-def test_what_others_put_into_an_open_folder_is_made_anew(entry: Path, marker: Path, mode: int, case: str) -> None:
+def test_entries_of_others_in_an_open_folder_are_made_again(entry: Path, marker: Path, mode: int, case: str) -> None:
     CASES[case](entry)
     entry.parent.chmod(mode)
     with pytest.raises(MadeAnewError):
@@ -127,7 +127,7 @@ def test_a_folder_of_another_user_is_refused(entry: Path, marker: Path) -> None:
 
 
 @pytest.mark.slow
-def test_flipped_bits_are_made_anew_and_never_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_with_flipped_bits_are_made_again_and_never_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bits of a real entry are flipped. Its replacement is a copy of the intact entry, so that the test need not compile."""
     potential = small_potential()
     compiled = compile_potential(potential, cache_dir=tmp_path / "cache")

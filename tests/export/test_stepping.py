@@ -94,7 +94,7 @@ def test_of_the_potentials_that_ship_too(name: str, tmp_path: Path) -> None:
         (Reuse(tolerance=3e-5), "float32", (3e-5, 1e-4)),
     ],
 )
-def test_a_file_says_the_tolerances_of_its_precision(
+def test_a_file_contains_the_tolerances_of_its_precision(
     option: str | Reuse, precision: str, expected: tuple[float, float], given: str
 ) -> None:
     """Tolerances depend on the precision of the file, not on that of the original potential."""

@@ -75,7 +75,7 @@ def test_a_foreign_file_asks_for_trust(exported: Path) -> None:
     assert members["energy_std"] == 0.0
 
 
-def test_what_the_user_exported_is_loaded_from_anywhere(own: Path, tmp_path: Path) -> None:
+def test_files_exported_by_the_user_are_loaded_from_anywhere(own: Path, tmp_path: Path) -> None:
     shutil.copy(own, tmp_path / "moved.pt")
     assert load_exported(tmp_path / "moved.pt").sha256 == load_exported(own).sha256
 

@@ -71,7 +71,7 @@ def test_derivatives_against_finite_differences() -> None:
     torch.autograd.gradgradcheck(_fixed_point, tensors)
 
 
-def test_only_what_is_wanted_gets_a_gradient() -> None:
+def test_only_requested_tensors_get_a_gradient() -> None:
     weight, inject = _tensors()
     state = _fixed_point(weight, inject.detach())
     (found,) = torch.autograd.grad(_energy(state), [weight])

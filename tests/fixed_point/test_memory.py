@@ -104,7 +104,7 @@ def test_weights_of_a_polynomial_are_filled_with_zeros(steps: int, mix: list[flo
     assert inputs["state_secants"].shape == (2, 0, *SHAPE)
 
 
-def test_a_start_that_is_no_combination_stands_in_the_first_row() -> None:
+def test_a_start_that_is_no_combination_is_in_the_first_row() -> None:
     predictor = TimeReversible(3)
     memory = run_of(predictor, 6)
     inputs, start = memory.inputs(predictor, 0)
@@ -143,7 +143,7 @@ def test_tensors_are_plain_text() -> None:
     assert json.loads(json.dumps(plain)) == plain
 
 
-def test_what_comes_back_can_be_written_to() -> None:
+def test_restored_memories_are_writable() -> None:
     memory = Memory.from_plain(run_of(LeastSquares(2), 3).plain(), CPU)
     memory.past.solutions[0] += 1.0
     memory.remember(LeastSquares(2), 3, outputs(7, 1), place_of(water()), None)
@@ -160,7 +160,7 @@ def filled(*owners: Atoms) -> tuple[RunCache, list[Memory]]:
     return cache, memories
 
 
-def test_a_run_is_known_by_its_owner_and_not_by_its_looks() -> None:
+def test_a_run_is_found_by_its_owner_and_not_by_its_structure() -> None:
     """Two objects with equal structures have separate memories, and a third one has none."""
     one, other, third = water(), water(), water()
     cache, (first, second) = filled(one, other)
@@ -181,7 +181,7 @@ def test_images_in_any_order_find_their_own() -> None:
     assert len(cache) == 7
 
 
-def test_the_memory_of_an_object_that_is_gone_is_gone() -> None:
+def test_the_memory_of_a_deleted_object_is_deleted() -> None:
     """Results must not depend on the time when Python frees an object, also in copies and restart files."""
     gone, owner = water(0.1), water(0.2)
     cache, _ = filled(gone)
@@ -195,7 +195,7 @@ def test_the_memory_of_an_object_that_is_gone_is_gone() -> None:
     assert len(cache) == 1
 
 
-def test_a_restored_run_is_found_by_its_looks() -> None:
+def test_a_restored_run_is_found_by_its_structure() -> None:
     old = water(0.1)
     cache, _ = filled(old)
     restored, owner = pickle.loads(pickle.dumps(cache)), water(0.2)
@@ -213,7 +213,7 @@ def test_of_several_without_owner_the_nearest_is_taken() -> None:
         np.testing.assert_array_equal(positions, images[i].positions)
 
 
-def test_a_step_goes_on_where_the_one_before_pointed() -> None:
+def test_a_step_continues_if_it_has_the_direction_of_the_one_before() -> None:
     memory = run_of(LeastSquares(2), 1)
     assert not memory.goes_on(place_of(water(0.1)))  # a cold start has no direction
     for reach, smooth in ((0.1, None), (0.2, True), (0.15, False), (0.15, False), (0.3, False), (0.4, True)):
@@ -226,7 +226,7 @@ def test_a_step_goes_on_where_the_one_before_pointed() -> None:
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
-def test_copies_have_memories_of_their_own(how: Any) -> None:
+def test_copies_have_separate_memories(how: Any) -> None:
     owner = water()
     cache = RunCache()
     cache.add(owner, run_of(LeastSquares(3), 4))
@@ -314,7 +314,7 @@ def test_a_far_orphan_is_not_taken() -> None:
 # Bounds
 
 
-def test_what_was_not_used_for_longest_goes_first() -> None:
+def test_the_memory_unused_for_longest_is_dropped_first() -> None:
     owners = [water(0.01 * i) for i in range(4)]
     cache = RunCache(most=3)
     for owner in owners[:3]:

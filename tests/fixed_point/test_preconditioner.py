@@ -143,7 +143,7 @@ def test_systems_of_a_batch_keep_their_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_minus_one_is_no_preconditioner(name: str) -> None:
+def test_minus_the_identity_equals_no_preconditioner(name: str) -> None:
     problem, nothing = Coupled(bend=0.03), zeros().new_zeros(0, ROWS, WIDTH)
     given = LowRankInverse(nothing, nothing)
     found, evaluations = solved(problem, solver_of(name), zeros(), given)
@@ -152,7 +152,7 @@ def test_minus_one_is_no_preconditioner(name: str) -> None:
     torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-9)
 
 
-def test_it_comes_in_the_precision_of_the_start() -> None:
+def test_the_inverse_has_the_precision_of_the_start() -> None:
     problem = Coupled()
     inverse = inverse_of(solve(problem, zeros(), solver_of("broyden")).known)
     known = Picard().begin(zeros().float(), problem.index, 1, preconditioner=inverse)

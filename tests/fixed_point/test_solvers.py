@@ -63,7 +63,7 @@ def test_a_perfect_start_costs_one_evaluation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_systems_of_a_batch_are_problems_of_their_own(name: str) -> None:
+def test_systems_of_a_batch_are_independent(name: str) -> None:
     """Counts and solutions equal those of single runs; a hard system does not cost other systems evaluations."""
     radii = [0.1, 0.9, 0.3, 0.7]
     whole = Linear(radii)
@@ -95,7 +95,7 @@ def test_acceleration_is_worth_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["anderson", "broyden"])
-def test_what_diverges_for_picard_converges(name: str) -> None:
+def test_problems_on_which_picard_diverges_converge(name: str) -> None:
     problem = Linear([1.5], rows=1)
     start = torch.zeros(1, 12, dtype=torch.float64)
     assert not bool(solve(problem, start, Picard(max_evaluations=100)).converged)
@@ -162,7 +162,7 @@ def test_broyden_gives_an_inverse_jacobian() -> None:
     assert int(solve(problem, start, solver, known=begun).evaluations) < 0.6 * cold
 
 
-def test_looking_rarely_changes_nothing() -> None:
+def test_rare_checks_change_nothing() -> None:
     problem = Linear([0.3, 0.8])
     start = torch.zeros(6, 12, dtype=torch.float64)
     solver = Anderson(tolerance=1e-8)

@@ -53,7 +53,7 @@ def test_a_linear_problem_is_solved_when_secants_span_it(radius: float) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_what_is_returned_is_what_it_says(count: int) -> None:
+def test_returned_residuals_are_those_of_the_returned_state(count: int) -> None:
     problem = Linear(0.9)
     found = run(problem, count)
     assert problem.calls == count

@@ -86,7 +86,7 @@ def pressed():
     return atoms
 
 
-def test_a_contact_that_training_never_had_is_outside():
+def test_a_closer_contact_than_in_training_is_outside():
     apart = [molecule("O2"), molecule("N2")]
     domain = Domain(domain_of(apart, CUTOFF))
     assert "the training data had none nearer than the cutoff for" in outside(domain, pressed())
@@ -149,7 +149,7 @@ def test_elements_without_a_range_pass():
     assert outside(Domain(domain_of([molecule("O2")], CUTOFF)), molecule("O2")[:0]) is None
 
 
-def test_a_union_holds_what_either_holds():
+def test_a_union_contains_both_domains():
     here, there = [molecule("O2"), molecule("H2O")], [molecule("CH3CH2OH"), molecule("N2")]
     one, other = domain_of(here, CUTOFF), domain_of(there, CUTOFF)
     assert united(one, other) == united(other, one) == domain_of([*here, *there], CUTOFF)
@@ -157,7 +157,7 @@ def test_a_union_holds_what_either_holds():
     assert united(one, one) == one
 
 
-def test_what_cannot_be_united():
+def test_domains_that_cannot_be_united():
     one = domain_of([molecule("O2")], CUTOFF)
     with pytest.raises(PotentialFileError, match=r"cutoff 5 Angstrom cannot be united with one of 4\.5 Angstrom"):
         united(one | {"cutoff": 5.0}, one | {"cutoff": 4.5})
@@ -181,6 +181,6 @@ def test_what_cannot_be_united():
         {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "neighbors": {"O": [3, 1]}},
     ],
 )
-def test_what_is_no_domain(plain):
+def test_invalid_domains(plain):
     with pytest.raises(PotentialFileError, match="not what training writes"):
         Domain(plain)

@@ -23,7 +23,7 @@ def test_a_step_shares_all_but_positions():
 
 
 @pytest.mark.parametrize("part", ["numbers", "cell", "pbc"])
-def test_what_changed_is_new_and_the_rest_is_shared(part):
+def test_changed_parts_are_new_and_others_are_shared(part):
     atoms = bulk("Si", cubic=True)
     first = Frame.of_atoms(atoms)
     if part == "numbers":
@@ -61,7 +61,7 @@ def test_another_structure_shares_nothing():
     assert not frame.system.is_periodic
 
 
-def test_graphs_of_a_run_share_what_is_the_same_and_equal_fresh_ones():
+def test_graphs_of_a_run_share_equal_parts_and_equal_new_graphs():
     atoms, neighbors = bulk("Si", cubic=True), NeighborList(4.0)
     frame = Frame.of_atoms(atoms)
     neighbors.follow(frame)

@@ -156,7 +156,7 @@ def test_a_registered_level_is_counted_batched_and_split():
         del KEYS[index], KEYS[values], LEVELS["test_pair"]
 
 
-def test_what_belongs_to_a_whole_graph_stands_in_no_batch():
+def test_keys_of_a_whole_graph_are_not_allowed_in_batches():
     graph = graph_from_atoms(molecule("H2O"), 5.0) | {"ridges": torch.zeros(2, dtype=torch.float64)}
     validate_graph(graph)
     for make in (lambda: collate([graph, graph]), lambda: split(graph)):

@@ -59,7 +59,7 @@ def test_atoms_are_not_changed_and_ordinary_masses_pass():
         (heavy_water(masses=("O", "D", "D")), "not one mass for each atom"),
     ],
 )
-def test_what_are_no_masses(atoms, said):
+def test_invalid_masses(atoms, said):
     with pytest.raises(StructureError, match=said):
         with_named_masses(atoms)
 
@@ -75,7 +75,7 @@ def test_columns_that_contradict():
         with_named_masses(atoms)
 
 
-def test_dynamics_refuse_what_they_would_drop(tmp_path):
+def test_dynamics_refuse_masses_that_they_would_ignore(tmp_path):
     atoms = molecule("CH3CH2OH")
     atoms.set_array("mass", np.where(atoms.numbers == 1, 2.014, atoms.get_masses()))
     atoms.calc = MLFFCalculator("ethanol")

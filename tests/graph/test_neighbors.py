@@ -213,7 +213,7 @@ def test_unknown_backend_names_the_nearest():
 
 
 @pytest.mark.skipif(HAS_VESIN, reason="vesin-torch is installed")
-def test_missing_extra_says_how_to_install_it():
+def test_a_missing_extra_gives_the_command_to_install_it():
     with pytest.raises(OptionError, match=r'pip install "mlff_calc\[gpu\]"'):
         neighbor_pairs([[0.0, 0.0, 0.0]], CUBE, True, 4.0, "vesin")
 

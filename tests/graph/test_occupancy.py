@@ -65,7 +65,7 @@ def test_full_sites_pass(tmp_path, full):
     assert len(graph_from_atoms(atoms, 4.0)["atomic_numbers"]) == 3
 
 
-def test_what_was_made_of_the_structure(tmp_path):
+def test_structures_derived_from_disordered_ones(tmp_path):
     atoms = crystal(tmp_path, "1.0", "", "0.25")
     with pytest.raises(StructureError, match="4 such atoms of 12"):
         check_occupancy(atoms * (2, 2, 1))

@@ -113,7 +113,7 @@ def test_the_callers_arrays_are_not_held():
     assert neighbors.update(positions, cell / 1.1, True)
 
 
-def test_copies_and_pickles_go_on_alone():
+def test_copies_and_pickles_are_independent():
     _, positions, cell = start((True, True, True), 7)
     neighbors = NeighborList(CUTOFF)
     neighbors.update(positions, cell, True)

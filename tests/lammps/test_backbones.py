@@ -105,7 +105,7 @@ def test_a_trajectory_on_ranks(engine: Engine, exported: tuple[Potential, Path])
     assert np.ptp(one.thermo["TotEng"]) < 0.05 * exchanged
 
 
-def test_the_record_says_what_is_exchanged(exported: tuple[Potential, Path]) -> None:
+def test_the_record_contains_the_exchanged_width(exported: tuple[Potential, Path]) -> None:
     potential, path = exported
     facts = read_metadata(path)
     assert facts.n_layers == potential.backbone.n_layers

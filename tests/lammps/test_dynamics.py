@@ -136,7 +136,7 @@ def test_four_ranks_are_as_one(engine: Engine, exported: Path) -> None:
     compare_with_one_rank(engine, exported, 4)
 
 
-def test_without_sums_ranks_go_ways_of_their_own(engine: Engine, exported: Path, without_sums: Path) -> None:
+def test_without_sums_the_counts_of_ranks_differ(engine: Engine, exported: Path, without_sums: Path) -> None:
     """The comparison above detects a network that sums only over the atoms of a rank."""
     right = engine.run(moving(engine, exported) + "#RUN\nrun 10\n", extra=EXTRA)
     text = moving(engine, without_sums) + "#RUN\nrun 10\n"
@@ -147,7 +147,7 @@ def test_without_sums_ranks_go_ways_of_their_own(engine: Engine, exported: Path,
 
 
 @pytest.mark.parametrize("n_ranks", [1, 2])
-def test_a_restart_goes_on_as_if_nothing_had_been(engine: Engine, exported: Path, n_ranks: int) -> None:
+def test_a_restart_continues_exactly(engine: Engine, exported: Path, n_ranks: int) -> None:
     """The restart file is written while the number of evaluations is still decreasing."""
     whole = moving(engine, exported, f"tolerance {TIGHT}") + "#RUN\nrun 4\nwrite_restart half.restart\nrun 15\n"
     unbroken = engine.run(whole, 2, extra=EXTRA)

@@ -331,7 +331,7 @@ class TestInputs:
         assert done.step == 7
         assert Path("b.txt").read_text() == "word\nb # no comment\n"
 
-    def test_after_clear_comes_another_system(self, argon, ethanol):
+    def test_another_system_after_clear(self, argon, ethanol):
         write_data(argon, ["Ar"])
         first = HEAD + THERMO + "fix 1 all nve\nrun 2\nclear\n"
         second = argon.copy()
@@ -433,7 +433,7 @@ class TestErrors:
         box += "create_atoms 1 box\n"
         self.refused(box + "mass 1 39.948\nrun 0\n", OptionError, "no IDs", "atom_modify id no")
 
-    def test_lammps_says_what_is_wrong(self):
+    def test_errors_of_lammps_are_shown(self):
         self.refused(HEAD + "fix 1 all nonsense\n", SimulationError, "in.run:3", "nonsense", "Unrecognized fix style")
         self.refused(HEAD + "\n# a line\nrun ten\n", SimulationError, "in.run:5", "ten")
         self.refused(HEAD + "run ${n}\n", SimulationError, "in.run:3", "illegal variable n")

@@ -135,7 +135,7 @@ def test_a_jump_and_a_new_atom_begin_cold(engine: Engine, files: Path) -> None:
     assert max(found.thermo["c_c[3]"]) <= 1e-13
 
 
-def test_the_file_says_when_a_start_is_warm(engine: Engine, files: Path, tmp_path: Path) -> None:
+def test_the_file_determines_when_a_start_is_warm(engine: Engine, files: Path, tmp_path: Path) -> None:
     """The reach in the file decides which steps start cold, and its patience when a solve without progress ends."""
     near = save_contraction(tmp_path / "near.pt", warm={"reach": 1e-6})
     found = engine.run(moving(engine, near) + "#RUN\nrun 5\n", extra=EXTRA)
@@ -159,7 +159,7 @@ def test_tolerance_of_the_input(engine: Engine, files: Path) -> None:
     assert 1e-13 < loose.thermo["c_c[3]"].max() <= 1e-4
 
 
-def test_where_there_is_none_lammps_stops(engine: Engine, files: Path) -> None:
+def test_lammps_stops_without_a_fixed_point(engine: Engine, files: Path) -> None:
     write_data(noble(), engine.folder / "atoms.data", [18, 10])
     head = f"{HEAD}read_data atoms.data\npair_style mlff\npair_coeff * * {files / 'diverges.pt'} Ar Ne\nrun 0\n"
     for n_ranks in (1, 2):

@@ -163,7 +163,7 @@ def test_compiled_code_of_another_torch(written: Engine) -> None:
     assert "write it again with: mlff export POTENTIAL --to lammps -o FILE" in said
 
 
-def test_a_network_that_fails_says_why_in_a_line(written: Engine) -> None:
+def test_a_failing_network_gives_the_reason_in_one_line(written: Engine) -> None:
     save(Failing(), written.folder / "failing.pt", metadata(8.0, 1))
     said = written.refusal(f"{setup(STYLE, 'failing.pt')}run 0\n")
     assert "the network failed in step 0" in said

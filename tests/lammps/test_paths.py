@@ -161,7 +161,7 @@ class TestInputs:
         done = self.run("read_data ${file}\nthermo_style custom pe\nrun $n\n", variables=values)
         assert done.thermo["PotEng"] == pytest.approx(self.atoms.get_potential_energy(), abs=1e-5)
 
-    def test_what_is_written(self, odd):
+    def test_written_paths(self, odd):
         text = (
             'read_data "für Ar/ätome.data"\nvariable x equal step\nfix 1 all nve\n'
             'dump 1 all custom 1 "größe é.dump" id fx fy fz\nfix p all print 1 "ß $x" file "ausgabe für x"\n'
@@ -185,7 +185,7 @@ class TestInputs:
         assert done.n_evaluations == 1
         assert Path("m").read_text() == "-2\n"
 
-    def test_a_file_that_is_not_there_is_named_whole(self):
+    def test_a_missing_file_is_named_with_all_letters(self):
         with pytest.raises(SimulationError, match=r"file nöwhere é\.data") as caught:
             self.run('read_data "nöwhere é.data"\n')
         assert "mlff_letters" not in str(caught.value)

@@ -188,7 +188,7 @@ def test_a_box_smaller_than_the_cutoff(engine: Engine, files: Path, style: str) 
         np.testing.assert_allclose(found.pressures, large.pressures, atol=1e-6 * np.abs(large.pressures).max())
 
 
-def test_beside_another_style(engine: Engine, files: Path) -> None:
+def test_together_with_another_style(engine: Engine, files: Path) -> None:
     write_data(noble(), engine.folder / "atoms.data", NUMBERS)
     alone = engine.run(setup("pair_style mlff", str(files / "layers.pt")) + STATIC)
     other = "pair_style lj/smooth/linear 8.0\npair_coeff * * 0.0104 3.4\n"

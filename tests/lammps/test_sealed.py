@@ -53,7 +53,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_plugin_is_not_given_to_lammps_and_built_anew(built, damage, caplog):
+def test_a_damaged_plugin_is_built_again_and_never_loaded(built, damage, caplog):
     DAMAGES[damage](built)
     assert build.plugin_folder() == str(build.SOURCES)
     assert "mlff lammps build" in caplog.text
@@ -65,7 +65,7 @@ def test_a_damaged_plugin_is_not_given_to_lammps_and_built_anew(built, damage, c
 
 @needs_root
 @pytest.mark.parametrize("name", [build.FILE, build.FILE + SEAL])
-def test_a_file_of_another_user_is_built_anew(built, name):
+def test_a_file_of_another_user_is_built_again(built, name):
     os.chown(built.with_name(name), 12345, 12345)
     assert build.plugin_folder() == str(build.SOURCES)
     assert build.build_plugin() == built
@@ -74,7 +74,7 @@ def test_a_file_of_another_user_is_built_anew(built, name):
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_an_open_folder_is_closed_and_a_damaged_plugin_in_it_built_anew(built, level):
+def test_an_open_folder_is_closed_and_its_damaged_plugin_built_again(built, level):
     folder = (built.parent, built.parent.parent)[level]
     folder.chmod(0o775)
     assert build.plugin_folder() == str(built.parent)
@@ -106,7 +106,7 @@ def test_a_folder_of_another_user_is_refused(built):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "\xff", '{"command": NaN}', "[" * 100_000])
-def test_a_damaged_record_means_building_anew(built, text, monkeypatch):
+def test_with_a_damaged_record_the_plugin_is_built_again(built, text, monkeypatch):
     built.with_name("build.json").write_text(text, encoding="latin-1")
     calls = []
     monkeypatch.setattr(build, "_compile", lambda command, file: (calls.append(command), file.write_bytes(BEFORE)))

@@ -49,7 +49,7 @@ def structures() -> dict[str, Atoms]:
 
 
 @pytest.mark.parametrize("name", ["ethanol", "silicon"])
-def test_a_client_gives_what_the_calculator_gives(potential, tmp_path, name):
+def test_a_client_gives_the_results_of_the_calculator(potential, tmp_path, name):
     atoms = structures()[name]
     write(tmp_path / "start.extxyz", atoms)
     direct = MLFFCalculator(potential, precision="float64", device="cpu", reuse="none")

@@ -133,7 +133,7 @@ def test_the_full_size_is_100_000_atoms():
 
 
 @pytest.mark.parametrize("path", sorted(INPUTS.glob("in.*")), ids=lambda path: path.name)
-def test_each_is_one_page_and_says_how_to_run_it(path):
+def test_each_is_one_page_and_shows_how_to_run_it(path):
     text = path.read_text()
     assert len(text.splitlines()) < 70
     for part in ("mlff export", "--to lammps -o", "mlff lammps build", f"-in {path.name}", "pair_coeff      * * "):

@@ -82,7 +82,7 @@ def test_silicon_is_stable(run, tmp_path):
     assert max(found["G"]) == pytest.approx(15.5, abs=2.0)  # measured: 15.5 THz
 
 
-def test_a_crystal_of_ones_own(run, random_weights, tmp_path):
+def test_another_crystal(run, random_weights, tmp_path):
     """Both scripts work for another structure, with its lattice, path and formula."""
     write(tmp_path / "sheared.extxyz", bulk("Si", "hcp", a=3.8, c=6.3))
     words = ("--structure", str(tmp_path / "sheared.extxyz"))

@@ -51,7 +51,7 @@ def test_any_kind_is_saved_listed_and_loaded(folder: Path) -> None:
         loaded.to_precision("mixed")
 
 
-def test_what_a_file_is_for_is_said_by_the_file(folder: Path) -> None:
+def test_the_purpose_of_a_file_is_in_its_header(folder: Path) -> None:
     with pytest.raises(PotentialFileError, match=r"b holds a scale, not a potential; multiply by it"):
         load_potential(folder / "b")
     with pytest.raises(PotentialFileError, match=rf"is not a scale.*did you mean {folder / 'a'}\?"):
@@ -76,7 +76,7 @@ def test_listing_does_not_wait_for_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_folder_that_is_called_like_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_a_folder_with_the_name_of_a_shipped_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """The folder is used, with one warning; given as a path it is used without a warning."""
     Scale({"n": 1}).save(tmp_path / "silicon")
     monkeypatch.chdir(tmp_path)

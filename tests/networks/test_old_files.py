@@ -31,7 +31,7 @@ def outputs(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", POTENTIALS)
-def test_old_potentials_give_what_they_gave(name: str, tmp_path: Path) -> None:
+def test_old_potentials_give_the_same_results(name: str, tmp_path: Path) -> None:
     found = outputs(OLD / name)
     again = outputs(load_potential(OLD / name).save(tmp_path / name))
     for key, expected in EXPECTED[name].items():
@@ -40,7 +40,7 @@ def test_old_potentials_give_what_they_gave(name: str, tmp_path: Path) -> None:
     assert read_header(tmp_path / name)["format_version"] == FORMAT_VERSION
 
 
-def test_old_propagators_give_what_they_gave(tmp_path: Path) -> None:
+def test_old_propagators_give_the_same_results(tmp_path: Path) -> None:
     expected = EXPECTED["v2_propagator"]
     sample = MotionSample(
         positions=POSITIONS,

@@ -56,7 +56,7 @@ def test_help_does_not_import_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_import_is_light_and_says_what_there_is() -> None:
+def test_import_is_fast_and_dir_lists_the_names() -> None:
     code = (
         "import sys, mlff_calc; names = dir(mlff_calc); from mlff_calc import errors;"
         "print([name for name in ('torch', 'ase', 'numpy', 'lightning') if name in sys.modules]);"
@@ -213,5 +213,5 @@ def test_control_c_is_one_line(tmp_path: Path) -> None:
     assert text == "mlff: interrupted.\n"
 
 
-def test_a_message_of_ours_is_shown_as_it_is() -> None:
+def test_our_messages_are_shown_unchanged() -> None:
     assert describe(OptionError("value, place and cure")) == "mlff: error: value, place and cure"

@@ -33,7 +33,7 @@ def test_tutorials_have_blocks_that_compile(name: str) -> None:
             compile(block.text, f"{name}.md:{block.line}", "exec")
 
 
-def test_every_fenced_block_is_run_or_says_why_not() -> None:
+def test_every_fenced_block_is_run_or_gives_the_reason_why_not() -> None:
     for name in RUNNER.TUTORIALS:
         text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
         fences = [line for line in text.splitlines() if line.startswith(("```python", "```bash", "```yaml"))]

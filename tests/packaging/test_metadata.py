@@ -38,7 +38,7 @@ def test_every_package_is_listed() -> None:
     assert listed == present
 
 
-def test_no_python_file_stands_outside_a_package() -> None:
+def test_no_python_file_is_outside_a_package() -> None:
     folders = {path.parent for path in (ROOT / "mlff_calc").rglob("*.py")}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
 

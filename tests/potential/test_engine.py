@@ -83,7 +83,7 @@ def same_memory(engine: EngineStep, found: Tensor, memory: Memory) -> None:
 
 
 @pytest.mark.parametrize("fill", [0.0, float("nan"), float("inf")], ids=["noise", "nan", "infinity"])
-def test_a_cold_step_does_not_look_at_the_memory(potential: FixedPointPotential, fill: float) -> None:
+def test_a_cold_step_ignores_the_memory(potential: FixedPointPotential, fill: float) -> None:
     engine, graph = EngineStep(FixedPointStep(potential, SIZES)), graph_of(water())
     expected = cold(potential, graph)
     found = called(engine, graph, rows(engine, 3, fill), COLD)

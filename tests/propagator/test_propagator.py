@@ -75,7 +75,7 @@ def test_results_turn_mirror_and_shift_with_the_input(name: str, centre: bool, m
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_everything_that_is_known_is_heard(name: str, make_sample: Make) -> None:
+def test_all_inputs_change_the_outputs(name: str, make_sample: Make) -> None:
     propagator, sample = build(name), make_sample()
     before = outputs(propagator, sample)["positions"] - torch.from_numpy(sample.positions)
     changes = {
@@ -148,7 +148,7 @@ def test_unknown_kinds_are_refused(name: str, kind: int, make_sample: Make) -> N
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_unknown_kinds_are_no_others_where_nobody_looks(
+def test_unchecked_unknown_kinds_raise_an_error(
     name: str, make_sample: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiled code does not check kinds, so that unknown kinds must not give those of others."""

@@ -76,7 +76,7 @@ def started(races, tmp_path_factory) -> tuple[Kind, dict[str, Path | None]]:
 
 
 @pytest.mark.parametrize("how", ["start", "resume", "overwrite"])
-def test_who_comes_while_another_runs_is_told_so(races, started, tmp_path, how):
+def test_a_run_that_starts_during_another_gets_an_error(races, started, tmp_path, how):
     kind, _ = started
     folder = tmp_path / "run"
     outcomes = races(kind.racer("start", 0, folder, 20, hold=8), kind.racer(how, 0, folder, 30, after=4))
@@ -86,7 +86,7 @@ def test_who_comes_while_another_runs_is_told_so(races, started, tmp_path, how):
     assert kind.look(folder) == Content(0, 20, finished=True)
 
 
-def test_after_a_kill_the_next_one_goes_on(races, started, tmp_path):
+def test_after_a_kill_the_next_run_continues(races, started, tmp_path):
     kind, _ = started
     folder = tmp_path / "run"
     outcomes = races(kind.racer("start", 0, folder, 20, kill="row 8"))

@@ -107,7 +107,7 @@ def started(races, tmp_path_factory) -> tuple[Kind, dict[str, Path | None]]:
 
 
 @pytest.mark.parametrize("how", ["start", "resume", "overwrite"])
-def test_who_comes_while_another_trains_is_told_so(races, started, tmp_path, how):
+def test_a_training_that_starts_during_another_gets_an_error(races, started, tmp_path, how):
     kind, _ = started
     folder = tmp_path / "run"
     outcomes = races(kind.racer("start", 0, folder, EPOCHS, hold=3), kind.racer(how, 0, folder, EPOCHS, after=1))

@@ -108,7 +108,7 @@ def objective_of(potential: FixedPointPotential, **section: float) -> FixedPoint
     return FixedPointObjective(parse_recipe(recipe, "my.yaml"), potential)
 
 
-def test_only_what_is_above_the_line_is_punished(potential: FixedPointPotential) -> None:
+def test_only_a_radius_above_the_limit_is_penalized(potential: FixedPointPotential) -> None:
     objective = objective_of(potential, contraction=3.0, contraction_every=1, spectral_radius=0.7)
     growth = torch.tensor([0.2, 0.9, 0.7, 1.1], requires_grad=True)
     penalty = objective.penalty(growth)

@@ -233,7 +233,7 @@ def test_what_is_refused(changes: dict[str, Any], said: str) -> None:
         ({"name": "deq", "gradient": "implicit", **SIZES}, "correction", "gradient: implicit is exact"),
     ],
 )
-def test_a_start_without_what_is_asked_for_is_refused(backbone: dict[str, Any], option: str, said: str) -> None:
+def test_a_start_without_the_requested_options_is_refused(backbone: dict[str, Any], option: str, said: str) -> None:
     """With fine-tuning, the network is known only after the recipe, and is then checked."""
     potential = build_potential({"backbone": backbone, "elements": ["Cu"]}, seed=0)
     changed = recipe_with(fine_tune_from="other", fixed_point={option: 0.5})

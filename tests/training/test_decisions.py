@@ -72,7 +72,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("energy", ["Hartree", "ry"])
-def test_forces_of_a_unit_that_nobody_says_are_not_trained_on(in_hartree: Project, energy: str) -> None:
+def test_forces_of_an_ambiguous_unit_are_not_trained_on(in_hartree: Project, energy: str) -> None:
     path = in_hartree(data__units={"energy": energy, "length": "Angstrom"})
     expected = rf"of .*cu\.extxyz is not .*{energy}/Bohr, .* \(--set data\.units\.forces={energy}/Angstrom, if"
     with pytest.raises(RecipeError, match=expected):
@@ -87,7 +87,7 @@ def test_forces_of_a_unit_that_nobody_says_are_not_trained_on(in_hartree: Projec
     assert read_frames(load_recipe(path, ["loss.forces=0"]))["train"].samples[0].forces is not None  # with a warning
 
 
-def test_the_record_says_how_the_data_were_read(in_hartree: Project, stopped: Callable[..., Path]) -> None:
+def test_the_record_contains_how_the_data_were_read(in_hartree: Project, stopped: Callable[..., Path]) -> None:
     path = in_hartree(n_isolated=2)
     folder = stopped(path, PER_ANGSTROM)
     record = json.loads((folder / "run.json").read_text())
@@ -114,7 +114,7 @@ def test_the_record_says_how_the_data_were_read(in_hartree: Project, stopped: Ca
     assert load_potential(result.model).config["reference_energies"] == {"29": pytest.approx(-1.25 * units.Hartree)}
 
 
-def test_an_older_run_with_isolated_atoms_goes_on_as_it_began(in_hartree: Project, stopped: Callable[..., Path]) -> None:
+def test_an_older_run_with_isolated_atoms_continues_by_its_rules(in_hartree: Project, stopped: Callable[..., Path]) -> None:
     path = in_hartree(n_isolated=1)
     folder = stopped(path, PER_ANGSTROM, *OLD_WAY, old=True)
     cures = [f"--set {one}" for one in OLD_WAY]
@@ -136,7 +136,7 @@ def test_an_older_run_with_isolated_atoms_goes_on_as_it_began(in_hartree: Projec
     assert energies["29"] != pytest.approx(-1.25 * units.Hartree, abs=1.0)
 
 
-def test_a_fine_tuned_run_goes_on(in_hartree: Project, stopped: Callable[..., Path]) -> None:
+def test_a_fine_tuned_run_continues(in_hartree: Project, stopped: Callable[..., Path]) -> None:
     path = in_hartree()
     start = train(path, overrides=[PER_ANGSTROM], output=path.parent / "start").model
     recipe = yaml.safe_load(path.read_text())

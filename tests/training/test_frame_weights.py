@@ -43,7 +43,7 @@ def weighted_file(project: Project) -> Callable[..., Path]:
 WHOLE = {"train": {"file": "cu.extxyz", "index": ":16"}, "valid": {"file": "cu.extxyz", "index": "16:"}}
 
 
-def test_the_loss_of_two_frames_is_what_the_hand_computes(weighted_file: Project) -> None:
+def test_the_loss_of_two_frames_equals_that_computed_by_hand(weighted_file: Project) -> None:
     recipe = load_recipe(weighted_file(data=WHOLE, loss={"energy": 2.0, "forces": 5.0, "config_weights": {"even": 4}}))
     frames = read_frames(recipe)["train"]
     potential, graphs = new_potential(recipe, frames)

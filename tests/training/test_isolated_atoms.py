@@ -93,7 +93,7 @@ def test_without_such_frames_energies_are_fitted(project: Project) -> None:
         ([isolated(cell=[3, 9, 9], pbc=True)], DatasetError, r"frame 7: is marked .* repeats it 2 times within .* 3\.2"),
     ],
 )
-def test_what_is_no_reference_is_refused(with_isolated: Project, extra: list[Atoms], error: type, expected: str) -> None:
+def test_invalid_references_are_refused(with_isolated: Project, extra: list[Atoms], error: type, expected: str) -> None:
     path = with_isolated(*extra)
     with pytest.raises(error, match=expected):
         train(path)
@@ -122,7 +122,7 @@ def test_other_files_must_agree_and_may_hold_nothing_else(with_isolated: Project
         read_frames(load_recipe(path))
 
 
-def test_a_run_says_where_its_references_come_from(with_isolated: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_records_the_source_of_its_references(with_isolated: Project, caplog: pytest.LogCaptureFixture) -> None:
     path = with_isolated(optimizer__max_epochs=1, optimizer__warmup_steps=1)
     with caplog.at_level(logging.INFO, "mlff_calc"):
         result = train(path)

@@ -121,7 +121,7 @@ def weights(folder: Path) -> list[float]:
 
 
 @pytest.mark.usefixtures("toy")
-def test_overwriting_removes_what_the_run_before_made_and_nothing_else(tmp_path: Path) -> None:
+def test_overwriting_removes_only_the_files_of_the_run_before(tmp_path: Path) -> None:
     (tmp_path / "points.txt").write_text("".join(f"{x} {x}\n" for x in range(20)))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     few = ["optimizer.max_epochs=1"]
@@ -215,7 +215,7 @@ def test_the_table() -> None:
         task_of("propagater")
 
 
-def test_the_section_tells_the_kind() -> None:
+def test_the_section_determines_the_kind() -> None:
     with pytest.raises(RecipeError, match="sections potential and propagator, each of another kind; keep one"):
         parse_recipe({"potential": {}, "propagator": {}}, "recipe.yaml")
     with pytest.raises(RecipeError, match="propagatr"):

@@ -81,7 +81,7 @@ class _StopError(Exception):
     pass
 
 
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(recipe: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_continues_exactly(recipe: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlff_calc.training.module import TrainingModule
 
     path = recipe(3)
@@ -108,7 +108,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(recipe: Callable, monkeypa
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_nothing_had_been(recipe: Callable) -> None:
+def test_a_killed_run_continues_exactly(recipe: Callable) -> None:
     path = recipe(30)
     command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(path), "--quiet"]
     for epochs in (2, 12):

@@ -103,7 +103,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("few", [0, 32])
-def test_packed_graphs_are_what_collate_makes_of_them(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_graphs_equal_those_of_collate(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed_graphs, "FEW", few)
     chain = np.array([[1, 0, 2, 1], [0, 1, 1, 2]])
     samples = [random_sample(2, 0), random_sample(5, 1), random_sample(3, 2, edges=chain), random_sample(4, 3)]
@@ -153,7 +153,7 @@ def test_the_loss_of_a_mixed_batch_is_the_mean_over_particles(motion_recipe: Rec
 # ---- runs
 
 
-def test_a_run_leaves_a_propagator_that_does_what_the_report_says(project: Project, tmp_path: Path) -> None:
+def test_a_run_writes_a_propagator_with_the_errors_in_the_report(project: Project, tmp_path: Path) -> None:
     result = train(project(), command="mlff train recipe.yaml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["nbody.npz", "recipe.yaml", "run"]
     assert [row["epoch"] for row in rows_of(result.folder)] == ["1", "2", "3", "4"]
@@ -365,7 +365,7 @@ def small_propagator(motion_recipe: Recipe) -> Small:
     return lambda samples: new_propagator(parse_recipe(motion_recipe(), "my.yaml"), samples).eval()
 
 
-def test_the_two_guesses_are_what_they_say(small_propagator: Small) -> None:
+def test_the_two_guesses_have_the_expected_errors(small_propagator: Small) -> None:
     samples = [random_sample(n, n) for n in (2, 5, 3)]
     report = evaluate_propagator(small_propagator(samples), samples, batch_size=2)
     moving = np.concatenate([s.positions + s.velocities * s.horizon - s.target_positions for s in samples])

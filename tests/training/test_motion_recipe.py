@@ -23,7 +23,7 @@ def refusal(data: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-def test_the_example_is_valid_and_says_what_it_leaves_out() -> None:
+def test_the_example_is_valid_and_comments_on_other_options() -> None:
     recipe = parse_recipe(read_yaml(EXAMPLE_MOTION_RECIPE, "example"), "example")
     assert recipe.output == "runs/my-propagator"
     shown = EXAMPLE_MOTION_RECIPE
@@ -70,7 +70,7 @@ def test_bad_values_name_place_value_and_cure(motion_recipe: Recipe, override: s
     assert expected in refusal(apply_overrides(motion_recipe(), [override]))
 
 
-def test_the_section_tells_the_kind_of_a_recipe(motion_recipe: Recipe, tmp_path: Path) -> None:
+def test_the_section_determines_the_kind_of_a_recipe(motion_recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(motion_recipe()))
     assert type(load_recipe(path)).__name__ == "MotionRecipe"

@@ -137,7 +137,7 @@ def test_lengths_decay_and_directions_do_not() -> None:
     assert len(names) == len(named) + 10
 
 
-def test_what_is_beyond_its_limit_is_scaled_back_to_it() -> None:
+def test_values_above_the_limit_are_scaled_back_to_it() -> None:
     normalization = build_normalization(make_potential("spectral").to_precision("float64"))
     assert isinstance(normalization, SpectralNormalization)
     with torch.no_grad():

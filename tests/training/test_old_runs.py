@@ -35,7 +35,7 @@ def begun(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     return name, tmp_path / "recipe.yaml"
 
 
-def test_they_go_on_as_they_began(begun: tuple[str, Path]) -> None:
+def test_old_runs_continue_with_their_own_rules(begun: tuple[str, Path]) -> None:
     name, recipe = begun
     result = train(recipe, resume=True)
     rows = list(csv.DictReader((result.folder / "metrics.csv").read_text().splitlines()))

@@ -152,7 +152,7 @@ def test_numbers_of_a_potential_are_taken_as_written() -> None:
     assert potential.config()["backbone"] == {**example()["potential"]["backbone"], "cutoff": 4}
 
 
-def test_direct_forces_are_not_asked_for_what_they_cannot_give() -> None:
+def test_direct_forces_are_not_asked_for_a_stress() -> None:
     direct = apply_overrides(example(), ["potential.forces=direct"])
     recipe = parse_recipe(direct, "my.yaml")
     assert recipe.potential is not None

@@ -50,7 +50,7 @@ def check(value: Any, schema: dict[str, Any], whole: dict[str, Any], path: str) 
 
 
 @pytest.mark.parametrize("kind", ["potential", "propagator"])
-def test_the_schema_takes_the_example_and_refuses_what_is_no_recipe(kind: str) -> None:
+def test_the_schema_accepts_the_example_and_refuses_invalid_recipes(kind: str) -> None:
     schema = recipe_schema(kind)
     recipe = yaml.safe_load(task_of(kind).example)
     assert check(recipe, schema, schema, "") == []

@@ -48,7 +48,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.usefixtures("drawn_plots")
-def test_a_run_leaves_a_potential_that_loads_and_does_what_the_report_says(project: Project) -> None:
+def test_a_run_writes_a_potential_with_the_errors_in_the_report(project: Project) -> None:
     path = project()
     result = train(path, command="mlff train recipe.yaml")
     rows = (result.folder / "metrics.csv").read_text().splitlines()
@@ -425,7 +425,7 @@ def wait_for_epochs(folder: Path, n: int) -> None:
     pytest.fail("the run did not get going")
 
 
-def test_ctrl_c_says_one_thing_and_the_run_goes_on_later(project: Project) -> None:
+def test_ctrl_c_gives_one_message_and_the_run_can_be_resumed(project: Project) -> None:
     path = project(optimizer__max_epochs=24)
     process = mlff("train", str(path))
     wait_for_epochs(path.parent / "run", 2)

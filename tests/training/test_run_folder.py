@@ -98,7 +98,7 @@ def test_the_copy_in_the_folder_of_the_run_runs_from_there(project: Project, tmp
     assert not any(str(tmp_path) in text for text in texts)
 
 
-def test_a_run_goes_on_where_its_data_were_moved(project: Project, tmp_path: Path) -> None:
+def test_a_run_continues_after_its_data_were_moved(project: Project, tmp_path: Path) -> None:
     path = project(optimizer__max_epochs=1)
     result = train(path)
     record = json.loads((result.folder / "run.json").read_text())
@@ -203,7 +203,7 @@ def _after_two_epochs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
     monkeypatch.setattr(MetricsFile, "_write", write)
 
 
-def test_a_folder_that_is_moved_is_noticed_and_goes_on_there(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_folder_is_noticed_and_can_be_resumed_there(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     path = project()
     run, moved = path.parent / "run", path.parent / "moved"
     _after_two_epochs(monkeypatch, lambda: run.rename(moved))
@@ -216,7 +216,7 @@ def test_a_folder_that_is_moved_is_noticed_and_goes_on_there(project: Project, m
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_folder_that_is_deleted_is_noticed_and_what_replaced_it_is_left_alone(
+def test_a_deleted_folder_is_noticed_and_its_replacement_is_unchanged(
     project: Project, monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
     path = project()

@@ -88,7 +88,7 @@ def test_keys_of_a_file_and_of_the_section(files: Project) -> None:
         ({"file": ["one/a.extxyz", None]}, RecipeError, r"data\.train\.file: None does not fit"),
     ],
 )
-def test_what_is_no_part_is_refused(files: Project, train_part: Any, error: type[Exception], expected: str) -> None:
+def test_invalid_parts_are_refused(files: Project, train_part: Any, error: type[Exception], expected: str) -> None:
     path = files(data={"train": train_part, **VALID})
     with pytest.raises(error, match=expected):
         read_frames(load_recipe(path))

@@ -44,7 +44,7 @@ def test_frames_get_their_own_rows_in_any_order_and_company() -> None:
         assert_given(starts, "train", frames)
 
 
-def test_a_batch_with_an_unknown_frame_is_left_as_it_is() -> None:
+def test_a_batch_with_an_unknown_frame_is_not_changed() -> None:
     starts = Starts()
     starts.keep("train", [0, 1], n_atoms([0, 1]), outputs_of([0, 1]))
     for part, frames in (("train", [0, 7]), ("valid", [0, 1]), ("train", [])):
@@ -73,7 +73,7 @@ def test_the_last_solution_counts_and_one_that_is_not_finite_is_forgotten() -> N
     assert "start_state" not in starts.give("train", [1], graph_of([1]))
 
 
-def test_what_one_frame_lacks_is_not_given() -> None:
+def test_starts_missing_for_one_frame_are_left_out() -> None:
     """With direct forces there is no adjoint to keep."""
     starts = Starts()
     starts.keep("train", [0], n_atoms([0]), outputs_of([0], ("state", "adjoint")))

@@ -47,7 +47,7 @@ def test_a_faulty_label_counts_only_with_a_weight(project: Project) -> None:
         ('pbc="T T T"', 'pbc="T T F"', r"no stress is taken from .* not periodic in all three directions"),
     ],
 )
-def test_what_the_frames_hold_is_said(project: Project, old: str, new: str, expected: str) -> None:
+def test_errors_list_the_names_in_the_frames(project: Project, old: str, new: str, expected: str) -> None:
     data = {"train": {"file": "other.extxyz"}, "split": {"valid": 5}}
     path = project(data=data, loss={"energy": 1.0, "forces": 1.0, "stress": 0.5})
     text = (path.parent / "cu.extxyz").read_text()

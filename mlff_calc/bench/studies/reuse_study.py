@@ -58,7 +58,7 @@ class Study:
 
 
 def relaxed(potential: Potential, atoms: Atoms) -> Atoms:
-    """Return the structure at the minimum of the potential; velocities of twice the temperature then give a run at it."""
+    """Return the structure at the minimum of the potential, where velocities of twice a temperature give a run at it."""
     moved = atoms.copy()
     moved.calc = calculator_of(potential, "conservative", compiled=False, precision="float64")
     BFGS(moved, logfile=None).run(fmax=0.01, steps=200)
