@@ -11,7 +11,7 @@ from typing import Any
 
 from mlff_calc.errors import MLFFError
 
-MEBI = 1 << 20
+MEBI = 1 << 20  # bytes in a MiB
 MAX_DEPTH = 100
 """Largest depth of nesting in JSON and YAML; files of this package have fewer than ten levels."""
 

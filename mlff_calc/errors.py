@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_LONGEST, _ENDS = 2500, 900
+_LONGEST, _ENDS = 2500, 900  # largest length of a message, and length of the two ends kept of a longer one, in characters
 
 
 def _fit(text: str) -> str:

@@ -18,7 +18,7 @@ from mlff_calc.errors import MLFFError, SimulationError
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
-_LONGEST_NOTE = 4096
+_LONGEST_NOTE = 4096  # bytes of a lock file that are read for the name of its holder
 _NOT_GIVEN = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 """Error numbers of file systems that lack locks of the requested kind."""
 

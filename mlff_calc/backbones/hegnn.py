@@ -59,6 +59,7 @@ from mlff_calc.nn.harmonics import Degrees, SphericalHarmonics, lanes
 from mlff_calc.nn.scatter import from_mean, scatter_sum
 
 HIGHEST_L_MAX = 10
+"""Largest accepted degree. A larger one would need spherical harmonics of higher degrees, whose cost grows quadratically."""
 SMALL = 1e-3
 """Scale of the moves of a new network. Raising it makes atoms move farther before training."""
 

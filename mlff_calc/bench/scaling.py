@@ -14,7 +14,7 @@ from mlff_calc.errors import BenchmarkError, OptionError
 
 logger = logging.getLogger(__name__)
 
-SILICON_SIZES = (512, 1000, 1728, 4096, 8000)
+SILICON_SIZES = (512, 1000, 1728, 4096, 8000)  # default numbers of atoms, each 8 n^3; larger ones take more memory
 
 
 def in_child(**fields: Any) -> dict[str, Any]:

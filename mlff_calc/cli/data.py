@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make trajectories to learn motion from, and convert data sets.")
 
-_LOG_STEPS = 100
+_LOG_STEPS = 100  # steps between rows of the log and between saved states; a larger value loses more steps at a kill
 _SHOWN_AS = {
     "timestep_fs": "--timestep (fs)",
     "temperature_K": "--temperature",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mlff_calc.bench.studies.expressivity import Cell
 
-QUICK = ("1,2,3,4", "2-fold,3-fold,tetrahedron,cube", 2)
+QUICK = ("1,2,3,4", "2-fold,3-fold,tetrahedron,cube", 2)  # degrees, structures and number of seeds of --quick
 
 
 def expressivity(

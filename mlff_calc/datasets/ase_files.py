@@ -25,7 +25,7 @@ from ase.io.trajectory import Trajectory
 from mlff_calc.errors import DatasetError
 
 Frame = tuple[int, Atoms]
-_PIECE = 65536
+_PIECE = 65536  # largest number of lines read at once; a larger value takes more memory
 _TENSORS = ("stress", "virial", "dipole")
 _NAMED = re.compile(rf"""(?<![\w-])(["']?)({'|'.join(_TENSORS)})\1(?=\s*=)""")
 _HIDDEN = "mlff_hidden_"

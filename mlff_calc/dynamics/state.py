@@ -23,7 +23,7 @@ from mlff_calc.dynamics.running_fit import RunningFit
 from mlff_calc.dynamics.trajectory import EMPTY, Mark
 from mlff_calc.errors import SimulationError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # version of the format of states, raised when older code cannot read new states
 MOST = 1 << 60
 """Upper bound of the counts in a valid state. Larger values are taken as damage."""
 

@@ -19,13 +19,16 @@ from mlff_calc.bounded import require_regular, shorten
 from mlff_calc.errors import MLFFError, PotentialFileError
 
 MOST_BYTES = 4 * 2**30
+"""Largest size in bytes of a file and of its unpacked members. Raising it accepts files that take more memory."""
 MOST_MEMBERS = 20_000
+"""Largest number of members. Raising it accepts archives whose table takes longer to read."""
 MOST_RECORD = 4 * 2**20
+"""Largest size in bytes of the metadata. Raising it accepts records that take longer to parse."""
 MOST_CODE = 64 * 2**20
 """Largest size in bytes of a member with TorchScript code, the only members that PyTorch compresses."""
 RECORD_MEMBER = "extra/mlff.json"
 _NAME = re.compile(r"[A-Za-z0-9_.\-+]+(/[A-Za-z0-9_.\-+]+)*")
-CHUNK = 2**20
+CHUNK = 2**20  # bytes read and hashed at once; a larger value takes more memory
 
 
 def read_content(path: Path) -> bytes:

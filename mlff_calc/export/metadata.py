@@ -25,6 +25,7 @@ KINDS = ("torchscript", "lammps", "aoti")
 ENGINE_INPUTS = ("atomic_numbers", "node_numbers", "system_index", "edge_index", "edge_vec", "cell", "owned")
 ENGINE_OUTPUTS = ("energies", "forces", "atomic_virial")
 MOST_WIDTH, MOST_COUNT, LONGEST_CUTOFF = 10**6, 10**4, 100.0
+"""Largest widths and counts, and largest cutoff (Angstrom), in the metadata. Larger values count as damage."""
 
 
 @dataclass(frozen=True)

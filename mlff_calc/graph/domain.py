@@ -24,6 +24,7 @@ from mlff_calc.errors import PotentialFileError
 from mlff_calc.graph.neighbors import neighbor_pairs
 
 N_NEAREST = 4
+"""Number of nearest neighbours of an atom whose distances are compared. Raising it finds more structures outside."""
 MARGIN = 0.05
 """Relative excess of a distance over the trained range that is still accepted; raising it reports fewer structures."""
 COUNT_MARGIN = 0.2

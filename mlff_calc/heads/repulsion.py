@@ -21,8 +21,8 @@ from mlff_calc.heads.energy import ENERGIES
 
 COULOMB = 14.399645  # e^2 / (4 pi epsilon_0), eV Angstrom
 SCREENING_LENGTH = 0.46850  # 0.8854 Bohr, Angstrom
-COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)
-EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)
+COEFFICIENTS = (0.18175, 0.50986, 0.28022, 0.02817)  # weights of the exponentials in the universal screening function
+EXPONENTS = (3.19980, 0.94229, 0.40290, 0.20162)  # decay rates of the exponentials, per screening length
 
 
 @register_head("zbl")

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from mlff_calc.export import ExportedPotential
 
 N_STEPS = 10
+"""Number of compared steps. More steps test longer trajectories, in which rounding grows, and take longer."""
 FEW_STEPS = 2
 """Number of steps for potentials on a fixed point, which the calculator solves from scratch in every frame."""
-TIMESTEP_PS = 1e-4
-TEMPERATURE_K = 300.0
-TIME_LIMIT_S = 900
+TIMESTEP_PS = 1e-4  # time step; a larger one moves atoms further and makes rounding grow faster
+TEMPERATURE_K = 300.0  # temperature of the initial velocities; a higher one moves atoms further
+TIME_LIMIT_S = 900  # time limit of a run of LAMMPS in seconds; a larger one waits longer for a run that hangs
 SIDE = 4  # atoms along an edge of the box
 PER_BAR = 1.0 / 1.602176634e6  # eV/Angstrom^3
 TOLERANCES = {"float64": (1e-9, 1e-10, 1e-6), "mixed": (1e-4, 1e-4, 1e-3), "float32": (1e-4, 1e-4, 1e-3)}

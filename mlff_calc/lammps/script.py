@@ -21,8 +21,8 @@ BRANCH = "mlff_branch"
 """Name of the LAMMPS variable for the branch of an `if` that was taken."""
 LETTERS = "mlff_letters"
 """Name of the LAMMPS variable for a command with letters that LAMMPS would drop from its text."""
-_MOST_FILES = 64
-_MOST_BYTES = 256 * MEBI
+_MOST_FILES = 64  # largest depth of included files; a larger one lets endless recursion run longer
+_MOST_BYTES = 256 * MEBI  # largest size of an input; a larger one accepts files that take more memory
 
 
 @dataclass(frozen=True)

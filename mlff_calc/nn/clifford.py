@@ -34,7 +34,9 @@ BLADES = (0b000, 0b001, 0b010, 0b100, 0b110, 0b101, 0b011, 0b111)
 ORIENTATIONS = (1, 1, 1, 1, 1, -1, 1, 1)
 """Sign of each blade relative to the product of its vectors in ascending order; e31 = -e13 has -1."""
 GRADES = (0, 1, 1, 1, 2, 2, 2, 3)
+"""Grade of each blade."""
 N_PATHS = 20
+"""Number of combinations of three grades whose product is not zero, each of which has a weight."""
 EPS = 0.1
 """Constant whose square under every root makes norms smooth at zero. Raising it damps small features more."""
 

@@ -9,8 +9,8 @@ import numpy as np
 from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.errors import StructureError
 
-_TINY = 1e-12
-_HUGE = 1e12
+_TINY = 1e-12  # size below which a quantity counts as constant, so that its scale is 1; larger: more quantities do
+_HUGE = 1e12  # displacement from which a sample is refused; larger: more extreme samples are accepted
 
 
 def scales_of(samples: Sequence[MotionSample]) -> dict[str, float]:

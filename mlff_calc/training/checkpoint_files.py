@@ -22,9 +22,9 @@ from mlff_calc.bounded import require_regular, shorten
 from mlff_calc.errors import TrainingError
 from mlff_calc.whole_files import write_whole
 
-MOST_BYTES = 64 << 30
+MOST_BYTES = 64 << 30  # largest size of a checkpoint; a larger one accepts files that take more memory
 _SIGN = b"mlff_calc checkpoint, sha256 "
-_COMMENT = len(_SIGN) + 64
+_COMMENT = len(_SIGN) + 64  # length of the comment of the archive: the sign and a SHA-256 in hexadecimal digits
 _END = b"PK\x05\x06"
 CURE = "put back a copy of it, or start anew with --overwrite"
 

@@ -12,7 +12,7 @@ from mlff_calc.training.finite import NotFiniteError
 from mlff_calc.training.folder import RunFolder
 from mlff_calc.whole_files import write_whole
 
-_SHOWN = 5
+_SHOWN = 5  # largest number of frames named in an error; a larger one gives longer messages
 
 BadBatch = Callable[[NotFiniteError, int], TrainingError]
 """Function from the error and the step to an error that names the batch; it may save the batch."""

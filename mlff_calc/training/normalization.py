@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from mlff_calc.backbones.deq import LinearMap
 from mlff_calc.potential.fixed_point import FixedPointPotential
 
-_SQUARINGS = 8
-_TINY = 1e-30
+_SQUARINGS = 8  # squarings of the Gram matrix for the largest singular value; more of them make it more accurate
+_TINY = 1e-30  # lower bound of norms, which avoids division by zero; larger: small norms are changed
 
 NamedParameters = list[tuple[str, nn.Parameter]]
 

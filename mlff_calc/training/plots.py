@@ -18,7 +18,7 @@ _LABELS = {
     "forces": ("Force component", "eV/Å"),
     "stress": ("Stress component", "eV/Å³"),
 }
-_MAX_POINTS = 20_000
+_MAX_POINTS = 20_000  # largest number of points in a parity plot; a larger one makes larger files
 
 
 def learning_curve(metrics: Path, target: Path) -> None:

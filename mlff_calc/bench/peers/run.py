@@ -29,7 +29,10 @@ from mlff_calc.training.recipe import load_recipe
 logger = logging.getLogger(__name__)
 
 OURS = "mlff_calc"
-N_FRAMES, N_FRAMES_LARGE, LARGE = 400, 80, 1000
+N_FRAMES, N_FRAMES_LARGE = 400, 80
+"""Numbers of moving frames for small and large systems. More frames repeat positions less often, and take more disk."""
+LARGE = 1000
+"""Number of atoms from which a system counts as large. A larger value gives more systems the larger number of frames."""
 
 
 @dataclass

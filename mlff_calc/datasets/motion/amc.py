@@ -28,9 +28,9 @@ from mlff_calc.datasets.motion.sample import MotionSample, Pairs
 from mlff_calc.datasets.motion.skeleton import HORIZON, Trial, pairs_of
 from mlff_calc.errors import DatasetError
 
-SEED = 100
-STARTS, AMONG = 100, 300
-VALID_SHARE = TEST_SHARE = 6 / 23
+SEED = 100  # seed of the drawn frames
+STARTS, AMONG = 100, 300  # number of first frames per trial, and of the frames from which they are drawn
+VALID_SHARE = TEST_SHARE = 6 / 23  # fractions of the trials for validation and testing
 _SHIFTS, _TURNS = ("tx", "ty", "tz"), ("rx", "ry", "rz")
 
 

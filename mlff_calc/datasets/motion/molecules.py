@@ -27,11 +27,11 @@ from mlff_calc.datasets.motion.sample import MotionSample, Pairs, check_sample
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError
 
-HORIZON = 3000
-MARGIN = 10_000
-SHARES = {"train": 0.1, "valid": 0.05, "test": 0.05}
-USED = {"train": 500, "valid": 2000, "test": 2000}
-SEED = 100
+HORIZON = 3000  # frames between the two frames of a pair; a larger horizon is harder to predict
+MARGIN = 10_000  # frames left out at each end of a trajectory; a larger margin leaves fewer frames to draw from
+SHARES = {"train": 0.1, "valid": 0.05, "test": 0.05}  # fractions of the frames that are drawn, by part
+USED = {"train": 500, "valid": 2000, "test": 2000}  # numbers of the drawn frames that are used, by part
+SEED = 100  # seed of the drawn frames
 MAX_STEP = 0.5
 """Largest distance (Angstrom) that an atom may move between adjacent frames; raising it accepts gaps in time."""
 _BLOCK = 10_000  # number of frames checked at once

@@ -26,11 +26,11 @@ from scipy.spatial.transform import Rotation
 
 from mlff_calc.errors import DatasetError
 
-TIMESTEP = 1e-3
-STEPS_PER_FRAME = 100
-LAST_FRAME = 50
-MAX_FORCE = 0.1 / TIMESTEP
-SPEED = 0.5
+TIMESTEP = 1e-3  # time step of leapfrog; a larger one is faster and less accurate
+STEPS_PER_FRAME = 100  # steps between frames; a larger number makes frames further apart in time
+LAST_FRAME = 50  # default number of the last frame
+MAX_FORCE = 0.1 / TIMESTEP  # largest absolute value of a force component; a larger one makes close encounters less stable
+SPEED = 0.5  # length of initial velocities; a larger one makes motion faster
 NBODY_PROTOCOLS = ("egnn", "hegnn")
 _GROUP_SIZE = 10_000  # number of pairs per group, whose arrays fit into the cache of a core
 _MIN_TRAJECTORIES, _MAX_TRAJECTORIES = 256, 1024  # smallest and largest number moved together

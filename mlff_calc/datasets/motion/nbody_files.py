@@ -39,7 +39,7 @@ from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError, OptionError
 from mlff_calc.whole_files import replacing
 
-START, HORIZON = 30, 10
+START, HORIZON = 30, 10  # default number of the first frame of a pair, and of frames between the two frames
 KEYS = ["positions", "velocities", "charges", "frames", "frame_interval", "split"]
 
 

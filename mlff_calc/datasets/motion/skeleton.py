@@ -29,8 +29,8 @@ from mlff_calc.datasets.motion.sample import MotionSample, Pairs, check_sample
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError
 
-HORIZON = 30
-UP = 1
+HORIZON = 30  # default number of frames between the two frames of a pair
+UP = 1  # index of the vertical axis
 _SPLIT = re.compile(r"split_(train|val|valid|test)_case(\w+)")
 
 

@@ -13,7 +13,7 @@ from mlff_calc.dynamics.observables.correlation import autocorrelation
 from mlff_calc.dynamics.observables.statistics import linear_fit
 from mlff_calc.errors import OptionError
 
-ANGSTROM2_PER_PS_IN_CM2_PER_S = 1e-4
+ANGSTROM2_PER_PS_IN_CM2_PER_S = 1e-4  # factor from Angstrom^2/ps to cm^2/s
 
 
 class Diffusion(NamedTuple):

@@ -23,7 +23,7 @@ from mlff_calc.training.potential.frames import Frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import given_energies, isolated_references, origin_of, refuse_neighbours
 
-_BATCH = 16
+_BATCH = 16  # frames evaluated at once; a larger number takes more memory
 
 
 def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphSource]:

@@ -11,6 +11,7 @@ from mlff_calc.datasets.stress_order import COMPONENTS, parsed_order
 from mlff_calc.training.sums import Errors
 
 _FEWEST_FRAMES = 10
+"""Smallest number of frames for a hint. Raising it gives fewer hints, and fewer false ones."""
 _SMALLER = 0.5
 """Largest ratio of squared errors, other order over order as read, for a hint. Raising it gives more false hints."""
 

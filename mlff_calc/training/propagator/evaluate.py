@@ -35,6 +35,7 @@ from mlff_calc.training.sums import ErrorSums
 
 MODEL, CONSTANT_VELOCITY, LAST_POSITION = "propagator", "constant_velocity", "last_position"
 BATCH_SIZE = 100
+"""Default number of samples evaluated at once; a larger one takes more memory."""
 
 
 @dataclass(frozen=True)
