@@ -213,7 +213,7 @@ class Deq(Backbone):
             function: f, or the map of the adjoint equation.
             start: first z [n_atoms, (l_max+1)^2, channels], of any precision.
             graph: graph with `system_index`.
-            counts: see `fixed_point.solve`.
+            counts: numbers of evaluations after which states are kept, see `fixed_point.solve`.
         """
         return solve(
             function,

@@ -53,11 +53,11 @@ class CommitteeCalculator(GraphCalculator):
     Neighbour list and edges are built once for all members; a member with a shorter cutoff gets the edges within it.
 
     Args:
-        potentials: At least two names, paths (folders and exported files) or `Potential` objects.
+        potentials: Members, at least two names, paths (folders and exported files) or `Potential` objects.
         threshold: Largest accepted spread of a force, in eV/Angstrom; None accepts any.
         action: Reaction to a larger spread: ``warn`` (a `CommitteeWarning` at each such calculation) or ``stop``
             (a SimulationError; the results remain available).
-        device, precision, skin, compile, neighbor_backend, deterministic, reuse, domain, trust: See `MLFFCalculator`.
+        device, precision, skin, compile, neighbor_backend, deterministic, reuse, domain, trust: Options of `MLFFCalculator`.
 
     Raises:
         PotentialFileError: A potential does not exist or cannot be read.

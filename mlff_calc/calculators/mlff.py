@@ -41,7 +41,7 @@ class MLFFCalculator(GraphCalculator):
         reuse: Use of the fixed points of earlier steps, for potentials that have one: ``conservative``, ``fast``, ``none``,
             a `Reuse`, or ``auto`` (conservative). See `mlff_calc.calculators.reuse`.
         domain: Reaction to distances and numbers of neighbours outside the training data: ``warn`` once, ``stop`` with an
-            error, or ``off`` for no checks. The first structure, every twentieth, and each that is far from the one before
+            error, or ``off`` for no checks. The first structure, every nineteenth, and each that is far from the one before
             are checked.
         trust: Whether to run the code of an exported file that this user did not export on this machine.
 

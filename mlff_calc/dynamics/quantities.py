@@ -9,7 +9,7 @@ from ase import units
 
 from mlff_calc.errors import OptionError
 
-# units of time in fs, and of pressure in GPa
+# Units of time in fs, and of pressure in GPa.
 _TIMES_FS = {"as": 1e-3, "fs": 1.0, "ps": 1e3, "ns": 1e6, "us": 1e9}
 _PRESSURES_GPA = {"Pa": 1e-9, "kPa": 1e-6, "MPa": 1e-3, "GPa": 1.0, "bar": 1e-4, "kbar": 0.1, "atm": 1.01325e-4}
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-z]*)\s*")

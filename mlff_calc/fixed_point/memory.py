@@ -237,7 +237,7 @@ class RunCache:
         Args:
             owner: object that identifies the run, kept by a weak reference.
             place: present structure.
-            reach: see `WarmStart`.
+            reach: largest distance of a warm start, see `WarmStart`.
         """
         for i, (known, memory) in enumerate(self._runs):
             if known is not None and known() is owner:

@@ -77,7 +77,7 @@ class Predictor:
             past: history of the run, changed in place.
             solution: fixed point and adjoint of the step [2, n_rows, ...].
             embedding: embedding of the step [n_rows, ...].
-            start: what `replaced` returned for this step.
+            start: result of `replaced` for this step.
         """
         del start
         depth = max(1, self.window)

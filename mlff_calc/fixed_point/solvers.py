@@ -158,7 +158,7 @@ class Anderson(Solver):
     Args:
         history: number of secants kept.
         ridge: value added to the diagonal of the scaled normal equations.
-        tolerance, relative, max_evaluations, damping: see `Solver`.
+        tolerance, relative, max_evaluations, damping: options of `Solver`.
 
     Raises:
         OptionError: an option out of range.
@@ -214,7 +214,7 @@ class Broyden(Solver):
 
     Args:
         history: largest rank; the oldest terms are dropped first.
-        tolerance, relative, max_evaluations, damping: see `Solver`.
+        tolerance, relative, max_evaluations, damping: options of `Solver`.
 
     Raises:
         OptionError: an option out of range.

@@ -56,7 +56,7 @@ def graph_from_arrays(
         cell: cell vectors as rows [3, 3], Angstrom; None for no cell.
         pbc: one or three booleans.
         cutoff: cutoff radius (Angstrom).
-        neighbors: as in `graph_from_atoms`.
+        neighbors: neighbour list, as in `graph_from_atoms`.
         device: device of the tensors.
 
     Returns:

@@ -40,7 +40,7 @@ class NeighborList:
         cutoff: cutoff radius (Angstrom).
         skin: distance (Angstrom) by which the stored list exceeds the cutoff. Raising it makes rebuilds rarer and each
             step slower; 0 rebuilds whenever anything has moved.
-        backend: see `mlff_calc.graph.backends`.
+        backend: name of a backend, see `mlff_calc.graph.backends`.
         device: device that a GPU backend runs on, and of the results of `edge_tensors`.
 
     Attributes:

@@ -33,7 +33,7 @@ class EdgeBasis(nn.Module):
     Args:
         cutoff: cutoff radius (Angstrom).
         n_basis: number of Bessel functions.
-        envelope_exponent: see `PolynomialEnvelope`.
+        envelope_exponent: exponent of the envelope, see `PolynomialEnvelope`.
     """
 
     def __init__(self, cutoff: float, n_basis: int, envelope_exponent: int) -> None:

@@ -81,7 +81,7 @@ class FixedPointPotential(Potential):
         """Solve for state and adjoint and return the outputs; see `Potential.forward`.
 
         Args:
-            graph: as for `Potential`, and optionally `start_state` and `start_adjoint` [n_atoms, (l_max+1)^2, channels].
+            graph: inputs of `Potential`, and optionally `start_state` and `start_adjoint` [n_atoms, (l_max+1)^2, channels].
         """
         if self.training and self.implicit_training:
             return super().forward(graph)
@@ -94,7 +94,7 @@ class FixedPointPotential(Potential):
         """Solve for state and adjoint with the backbone's solver, to the tolerance of training or use, without a tape.
 
         Args:
-            graph: as for `forward`.
+            graph: inputs of `forward`.
             counts: numbers of evaluations, ascending, after which the next iterate of each solve is recorded (0: its
                 start).
 
@@ -131,11 +131,11 @@ class FixedPointPotential(Potential):
         """Solve for the adjoint at a state, and return its part of the result of `solve`.
 
         Args:
-            graph: as for `forward`.
+            graph: inputs of `forward`.
             here: z [n_atoms, (l_max+1)^2, channels], the leaf of the tapes of `value` and `energies`.
             value: f(z), of the same shape.
             energies: e(z) [n_atoms].
-            counts: as for `solve`.
+            counts: numbers of evaluations after which states are kept, see `solve`.
         """
         cotangent = derivatives([energies], [here])[0]
         found = self.backbone.solve(
@@ -155,7 +155,7 @@ class FixedPointPotential(Potential):
         """Compute energies, forces and virials of a solution, without a solver or loops that depend on data.
 
         Args:
-            graph: as for `forward`.
+            graph: inputs of `forward`.
             state: z [n_atoms, (l_max+1)^2, channels].
             adjoint: lambda, of the same shape; not used with direct forces.
         """

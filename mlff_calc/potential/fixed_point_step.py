@@ -57,7 +57,7 @@ class FixedPointStep(nn.Module):
 
     Args:
         potential: potential in evaluation mode, with gradient forces.
-        sizes: see `StepSizes`.
+        sizes: sizes of the step, see `StepSizes`.
     """
 
     def __init__(self, potential: FixedPointPotential, sizes: StepSizes) -> None:
