@@ -111,7 +111,7 @@ def least_squares_mix(
         past: earlier embeddings, newest first; rows equal to the newest get no weight.
         present: present embedding.
         ridge: ridge relative to the trace of the normal equations.
-        total: sum over all rows, as for `unrolled`.
+        total: function that sums inner products, see `unrolled`.
     """
     k = past.shape[0]
     if k == 1:
