@@ -16,6 +16,8 @@ INPUT_FEATURES: Final = declare(
 EDGE_INPUTS: Final = declare(
     "edge_inputs", "edge", (None,), None, "", "known features of edges, added to their radial basis"
 )
+NODE_SCALARS: Final = declare("node_scalars", "atom", (None,), DOUBLE, "", "scalars of atoms, such as charges")
+EDGE_SCALARS: Final = declare("edge_scalars", "edge", (None,), DOUBLE, "", "scalars of edges, such as hops")
 MOVED: Final = declare("moved", "atom", (3,), None, "length", "displacement of atoms by the backbone")
 DROPOUT: Final = declare(
     "dropout", "atom", (None,), None, "", "factors of messages, the same in every evaluation of a solve"

@@ -139,7 +139,7 @@ def convert(
     from mlff_calc.datasets import matching_files
     from mlff_calc.datasets.convert import check_target, write_frames
     from mlff_calc.datasets.readers import stream_structures
-    from mlff_calc.training.potential.recipe import parse_sources
+    from mlff_calc.training.frames.recipe import parse_sources
 
     if len(files) < 2:
         raise typer.BadParameter("name at least one file to read, and then the one to write")

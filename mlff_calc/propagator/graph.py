@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mlff_calc.backbones.keys import EDGE_SCALARS, NODE_SCALARS
 from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.errors import StructureError
-from mlff_calc.graph.keys import DOUBLE, declare
+from mlff_calc.graph.keys import declare
 
-NODE_SCALARS: Final = declare("node_scalars", "atom", (None,), DOUBLE, "", "scalars of atoms, such as charges")
-EDGE_SCALARS: Final = declare("edge_scalars", "edge", (None,), DOUBLE, "", "scalars of edges, such as hops")
 DRIFT: Final = declare(
     "drift", "atom", (3,), None, "length", "displacements at constant velocity over the horizon"
 )

@@ -73,3 +73,32 @@ class BackboneSection(BaseModel):
     def config(self) -> dict[str, Any]:
         """Return the plain dict that the builders of networks take."""
         return self.model_dump()
+
+
+MEASURED = ("cutoff", "avg_num_neighbors")
+"""Options of a backbone that are measured on the training samples if they are `auto` or left out."""
+
+
+class MeasuredBackbone(BackboneSection):
+    """A registered backbone with its options; `cutoff` and `avg_num_neighbors` may be `auto`, which is the default."""
+
+    @classmethod
+    def options_schema(cls, name: str) -> dict[str, dict[str, Any]]:
+        """See `BackboneSection`; measured options also accept `auto`, their default."""
+        found = super().options_schema(name)
+        for key in MEASURED:
+            own = found[key]
+            found[key] = {"anyOf": [{"const": "auto"}, {"type": own["type"]}], "default": "auto"}
+            found[key]["description"] = own["description"]
+        return found
+
+    def config(self) -> dict[str, Any]:
+        """Name and options as given, without those that are `auto`."""
+        return {key: value for key, value in self.model_dump().items() if not (key in MEASURED and value == "auto")}
+
+    def measured(self, values: dict[str, float]) -> dict[str, Any]:
+        """Return name and options with measured values for those that are `auto` or left out."""
+        from mlff_calc.backbones import base
+
+        given, options = self.config(), base.backbone_options(self.name)
+        return given | {key: values[key] for key in MEASURED if key in options and key not in given}

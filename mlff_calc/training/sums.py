@@ -90,6 +90,11 @@ class ErrorSums:
         """Sum every row over processes."""
         self.rows = {name: reduce(row) for name, row in self.rows.items()}
 
+    def mean_squares(self) -> dict[str, float]:
+        """Mean square of each quantity, over entries and components."""
+        found = {name: row.tolist() for name, row in self.rows.items()}
+        return {name: squared / count for name, (_, squared, count) in found.items() if count > 0}
+
     def errors(self) -> dict[str, Errors]:
         """Compute MAE and RMSE of each quantity that had labels; quantities in eV are given in thousandths (meV)."""
         found: dict[str, Errors] = {}

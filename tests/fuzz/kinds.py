@@ -272,8 +272,8 @@ def recipes(place: Place, draw: Draw) -> Callable[[], None]:
             file.write_bytes(damage_text(text, draw))
 
     def use() -> None:
-        from mlff_calc.training.potential.frames import read_frames
-        from mlff_calc.training.potential.labels import check_labels
+        from mlff_calc.training.frames.labels import check_labels
+        from mlff_calc.training.frames.read import read_frames
         from mlff_calc.training.propagator.parts import read_parts
         from mlff_calc.training.recipe import load_recipe
 

@@ -16,8 +16,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlff_calc.errors import RecipeError, TrainingError
 from mlff_calc.potential import load_potential
 from mlff_calc.training import run
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.potential.build import force_scale
-from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.run import train
 

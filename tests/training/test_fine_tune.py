@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlff_calc.errors import DatasetError, PotentialFileError
 from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import build_potential, list_potentials, load_potential
-from mlff_calc.training.potential.frames import read_frames
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.recipe_copies import runnable_recipe
 from mlff_calc.training.run import train

@@ -14,10 +14,10 @@ import torch
 import yaml
 
 from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.data import GraphFrames
 from mlff_calc.training.potential.evaluate import evaluate
-from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.potential.objective import PotentialObjective
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.run import train

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.potential.frames import read_frames
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.recipe import load_recipe
 
 Project = Callable[..., Path]

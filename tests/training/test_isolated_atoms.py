@@ -18,9 +18,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.networks import read_header
 from mlff_calc.potential import load_potential
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.finetune import start_from
-from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.run import train
 

@@ -13,8 +13,8 @@ from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
 from mlff_calc.potential import load_potential
 from mlff_calc.training.checkpoint_files import load_tensors
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.potential.evaluate import evaluate
-from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.recipe import load_recipe
 
 

@@ -22,8 +22,8 @@ import yaml
 from mlff_calc.errors import DatasetError, EvaluationError, RecipeError, TrainingError
 from mlff_calc.networks import read_header
 from mlff_calc.potential import build_potential, load_potential
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.potential.evaluate import evaluate
-from mlff_calc.training.potential.frames import read_frames
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.run import train
 

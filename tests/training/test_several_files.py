@@ -13,9 +13,9 @@ import yaml
 
 from mlff_calc.errors import DatasetError, RecipeError, TrainingError
 from mlff_calc.networks import read_header
-from mlff_calc.training.potential.frames import read_frames
-from mlff_calc.training.potential.labels import label_table
-from mlff_calc.training.potential.recipe import parse_sources
+from mlff_calc.training.frames.labels import label_table
+from mlff_calc.training.frames.read import read_frames
+from mlff_calc.training.frames.recipe import parse_sources
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.run import train
 

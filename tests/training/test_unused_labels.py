@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mlff_calc.errors import DatasetError, RecipeError
-from mlff_calc.training.potential.frames import read_frames
-from mlff_calc.training.potential.labels import check_labels, label_table
+from mlff_calc.training.frames.labels import check_labels, label_table
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.recipe import load_recipe
 

@@ -14,7 +14,7 @@ from mlff_calc.bench.motion import moving_frames
 from mlff_calc.bench.systems import build_system
 from mlff_calc.datasets import Sample
 from mlff_calc.errors import BenchmarkError
-from mlff_calc.training.potential.frames import read_frames
+from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 
 BOX_MARGIN = 20.0  # width added to the extent of a molecule for its box, Angstrom; larger: more vacuum

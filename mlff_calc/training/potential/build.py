@@ -9,8 +9,8 @@ import torch
 from mlff_calc.datasets import force_rms
 from mlff_calc.errors import RecipeError
 from mlff_calc.potential import Potential, build_potential
+from mlff_calc.training.frames.read import Frames, symbol_number
 from mlff_calc.training.potential.data import GraphSource, graph_frames
-from mlff_calc.training.potential.frames import Frames, symbol_number
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import origin_of, reference_energies, refuse_neighbours
 

@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from mlff_calc.datasets import KINDS
 from mlff_calc.datasets.several import short_names
 from mlff_calc.training.card import card_text, table
-from mlff_calc.training.potential.frames import Frames
+from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.task import Outcome

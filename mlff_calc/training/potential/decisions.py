@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlff_calc.bounded import shorten
-from mlff_calc.datasets.units import Units
 from mlff_calc.errors import TrainingError
-from mlff_calc.training.fingerprints import fingerprint_all
-from mlff_calc.training.potential.frames import Frames
+from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import origin_of
 from mlff_calc.training.run_folder import ORIGIN
@@ -24,25 +22,9 @@ _SAME = 1e-6
 """Relative difference up to which factors count as equal, since constants of nature are measured again."""
 
 
-def data_marks(recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, dict[str, Any]]:
-    """Return the record's entry on each part of the data: files, counts and factors of units."""
-    return {part: _mark(recipe, frames) for part, frames in parts.items()}
-
-
 def decisions(recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
     """Return the record's entry on the origin of the reference energies."""
     return {ORIGIN: origin_of(recipe, parts["train"])}
-
-
-def _mark(recipe: PotentialRecipe, frames: Frames) -> dict[str, Any]:
-    mark = fingerprint_all(frames.paths, f"{len(frames.paths)} files") | {"frames": len(frames)}
-    if frames.isolated:
-        mark["isolated_atoms"] = len(frames.isolated)
-    sources = recipe.data.sources(frames.part) or recipe.data.sources("train")  # a part split off from train
-    given: list[Units | None] = [None if one.units is None else one.units.for_reader() for one in sources]
-    if any(given):
-        mark["units"] = [None if units is None else units.factors() for units in given]
-    return mark
 
 
 def check_decisions(

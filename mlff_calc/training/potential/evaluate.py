@@ -19,10 +19,10 @@ from mlff_calc.export.opening import OneByOne, load_any, precision_of
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import first_not_finite
+from mlff_calc.training.frames.read import read_sources
+from mlff_calc.training.frames.recipe import Source
 from mlff_calc.training.potential.data import graph_frames
-from mlff_calc.training.potential.frames import read_sources
 from mlff_calc.training.potential.predictions import SUFFIXES, write_predictions
-from mlff_calc.training.potential.recipe import Source
 from mlff_calc.training.potential.report import EvaluationReport, Prediction, report_of
 
 

@@ -18,8 +18,8 @@ from ase.data import chemical_symbols
 from mlff_calc.errors import DatasetError, PotentialFileError, RecipeError
 from mlff_calc.graph.domain import Domain
 from mlff_calc.potential import Potential, build_potential, load_potential
+from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.potential.data import GraphSource, graph_frames
-from mlff_calc.training.potential.frames import Frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import given_energies, isolated_references, origin_of, refuse_neighbours
 

@@ -17,7 +17,7 @@ from mlff_calc.datasets.weights import weight_lines
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.graph import graph_from_atoms
 from mlff_calc.potential import Potential
-from mlff_calc.training.potential.frames import Frames, symbol_number
+from mlff_calc.training.frames.read import Frames, symbol_number
 from mlff_calc.training.potential.recipe import PotentialRecipe
 
 Origin = Literal["given in the recipe", "from isolated atoms", "fitted to the training energies"]

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import Potential
+from mlff_calc.training.frames.labels import check_labels, label_table
+from mlff_calc.training.frames.marks import data_marks
+from mlff_calc.training.frames.read import Frames, read_frames
+from mlff_calc.training.frames.recipe import parse_sources
 from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.data import check_structures, graph_frames
-from mlff_calc.training.potential.decisions import check_decisions, data_marks, decisions
+from mlff_calc.training.potential.decisions import check_decisions, decisions
 from mlff_calc.training.potential.evaluate import evaluate, evaluate_files
 from mlff_calc.training.potential.example import EXAMPLE_RECIPE
 from mlff_calc.training.potential.finetune import start_from
 from mlff_calc.training.potential.fixed_point import objective_for
-from mlff_calc.training.potential.frames import Frames, read_frames
-from mlff_calc.training.potential.labels import check_labels, label_table
-from mlff_calc.training.potential.recipe import PotentialRecipe, parse_sources
+from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import notes_of, origin_of
 from mlff_calc.training.potential.report import EvaluationReport
 from mlff_calc.training.task import Outcome, Prepared, Task
@@ -62,7 +64,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
 
     def prepare(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> Prepared:
         """Build a new potential, or one to fine-tune."""
-        from mlff_calc.training.potential.failures import SavedFrames
+        from mlff_calc.training.frames.failures import SavedFrames
 
         make = new_potential if recipe.fine_tune_from is None else start_from
         potential, train = make(recipe, parts["train"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlff_calc.backbones.base import backbone_options
 from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.errors import RecipeError
 from mlff_calc.propagator import Propagator, average_neighbors, build_propagator, longest_edge, scales_of
@@ -18,16 +17,13 @@ REACH = 1.5
 
 def new_config(recipe: MotionRecipe, samples: Sequence[MotionSample]) -> dict[str, Any]:
     """Return the configuration of a new propagator, with values measured on its training samples."""
-    section = recipe.propagator.config()
     measured = {
         "cutoff": float(f"{REACH * longest_edge(samples):.4g}"),
         "avg_num_neighbors": round(average_neighbors(samples), 3),
     }
-    options = backbone_options(section["backbone"]["name"])
-    filled = {key: value for key, value in measured.items() if key in options and key not in section["backbone"]}
     inputs = Inputs.of_samples(samples)
-    return section | {
-        "backbone": section["backbone"] | filled,
+    return recipe.propagator.config() | {
+        "backbone": recipe.propagator.backbone.measured(measured),
         "kinds": sorted(inputs.kinds),
         "n_scalars": inputs.n_scalars,
         "n_edge_scalars": inputs.n_edge_scalars,

@@ -29,7 +29,6 @@ from mlff_calc.networks import read_header
 from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.training.data import Batch
 from mlff_calc.training.propagator.data import MotionPairs
-from mlff_calc.training.propagator.objective import mean_squares
 from mlff_calc.training.propagator.parts import Inputs
 from mlff_calc.training.sums import ErrorSums
 
@@ -134,7 +133,7 @@ def evaluate_propagator(
                 for name, value in guess.items():
                     sums[row].add_pairs(name, value, batch.labels[name])
     errors = {
-        row: {name: MotionError(mse, math.sqrt(mse)) for name, mse in mean_squares(found).items()}
+        row: {name: MotionError(mse, math.sqrt(mse)) for name, mse in found.mean_squares().items()}
         for row, found in sums.items()
     }
     n_parameters = sum(parameter.numel() for parameter in propagator.parameters())

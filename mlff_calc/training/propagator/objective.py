@@ -15,11 +15,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mlff_calc.graph.keys import Graph
 from mlff_calc.propagator import Propagator
+from mlff_calc.training.compiling import compile_network
 from mlff_calc.training.data import Batch
 from mlff_calc.training.loss_forms import l2, mse
 from mlff_calc.training.objective import Forward, Objective
-from mlff_calc.training.propagator.compiling import compile_propagator
 from mlff_calc.training.propagator.recipe import MotionLossSection
 from mlff_calc.training.sums import ErrorSums
 
@@ -36,8 +37,8 @@ class MotionObjective(Objective):
         self.form = {"mse": mse, "l2": l2}[section.form]
 
     def compiled(self, network: Propagator, example: Batch) -> Forward:
-        """See `compile_propagator`."""
-        return compile_propagator(network, example.graph)
+        """See `compile_network`."""
+        return compile_network(network, example.graph, _changes)
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
         """Compute the loss of one batch, a float64 scalar."""
@@ -50,16 +51,15 @@ class MotionObjective(Objective):
 
     def columns(self, sums: ErrorSums | None) -> dict[str, str]:
         """Mean square errors of the validation, over particles and components, in the units of the data."""
-        found = {} if sums is None else mean_squares(sums)
+        found = {} if sums is None else sums.mean_squares()
         return {f"valid_{name}_mse": f"{mse:.8g}" for name, mse in found.items()}
 
     def text(self, sums: ErrorSums) -> str:
         """Mean square errors of the validation."""
-        parts = [f"{name} {mse:.4g}" for name, mse in mean_squares(sums).items()]
+        parts = [f"{name} {mse:.4g}" for name, mse in sums.mean_squares().items()]
         return "valid MSE " + ", ".join(parts) if parts else ""
 
 
-def mean_squares(sums: ErrorSums) -> dict[str, float]:
-    """Mean square of each quantity, over particles and components."""
-    found = {name: row.tolist() for name, row in sums.rows.items()}
-    return {name: squared / count for name, (_, squared, count) in found.items() if count > 0}
+def _changes(outputs: dict[str, Tensor], graph: Graph) -> Tensor:
+    """Sum of the mean squares of the predicted changes."""
+    return torch.stack([(value - graph[name]).square().mean() for name, value in outputs.items()]).sum()

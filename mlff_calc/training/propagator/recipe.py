@@ -9,36 +9,15 @@ from pydantic import Field, field_validator, model_validator
 from mlff_calc.backbones import is_fixed_point
 from mlff_calc.datasets.motion import MOTION_FORMATS
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.recipe_backbone import BackboneSection
+from mlff_calc.training.recipe_backbone import MeasuredBackbone
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_section import Section
-
-MEASURED = ("cutoff", "avg_num_neighbors")
-"""Options of a backbone that are measured on the training samples if they are `auto` or left out."""
-
-
-class PropagatorBackbone(BackboneSection):
-    """A registered backbone with its options; `cutoff` and `avg_num_neighbors` may be `auto`, which is the default."""
-
-    @classmethod
-    def options_schema(cls, name: str) -> dict[str, dict[str, Any]]:
-        """See `BackboneSection`; measured options also accept `auto`, their default."""
-        found = super().options_schema(name)
-        for key in MEASURED:
-            own = found[key]
-            found[key] = {"anyOf": [{"const": "auto"}, {"type": own["type"]}], "default": "auto"}
-            found[key]["description"] = own["description"]
-        return found
-
-    def config(self) -> dict[str, Any]:
-        """Name and options as given, without those that are `auto`."""
-        return {key: value for key, value in self.model_dump().items() if not (key in MEASURED and value == "auto")}
 
 
 class PropagatorSection(Section):
     """Architecture; scales are measured on the training samples."""
 
-    backbone: PropagatorBackbone
+    backbone: MeasuredBackbone
     """Backbone and its options; `cutoff` and `avg_num_neighbors` may be auto."""
     predict_velocities: bool = False
     """Switch for predicting velocities as well, which need a weight in `loss`."""

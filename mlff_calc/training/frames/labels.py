@@ -8,7 +8,7 @@ from pathlib import Path
 from mlff_calc.datasets import KINDS
 from mlff_calc.datasets.several import short_names
 from mlff_calc.errors import RecipeError
-from mlff_calc.training.potential.recipe import PotentialRecipe
+from mlff_calc.training.frames.recipe import FramesRecipe
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def label_table(counts: list[PartCount]) -> str:
     return "\n".join(lines)
 
 
-def check_labels(recipe: PotentialRecipe, counts: list[PartCount]) -> None:
+def check_labels(recipe: FramesRecipe, counts: list[PartCount]) -> None:
     """Refuse a recipe whose loss needs labels that are missing.
 
     Raises:

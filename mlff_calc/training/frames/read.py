@@ -18,9 +18,9 @@ from mlff_calc.datasets.readers import open_structures
 from mlff_calc.datasets.several import refuse_frames_twice
 from mlff_calc.datasets.weights import frame_weights, refuse_unknown_types
 from mlff_calc.errors import DatasetError, RecipeError
-from mlff_calc.training.potential.labels import PartCount
-from mlff_calc.training.potential.recipe import PotentialRecipe, Source
-from mlff_calc.training.potential.survey import Survey, structure_hash, survey_of
+from mlff_calc.training.frames.labels import PartCount
+from mlff_calc.training.frames.recipe import FramesRecipe, Source
+from mlff_calc.training.frames.survey import Survey, structure_hash, survey_of
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Frames:
         return self.surveyed().elements
 
 
-def read_frames(recipe: PotentialRecipe) -> dict[str, Frames]:
+def read_frames(recipe: FramesRecipe) -> dict[str, Frames]:
     """Read all parts of the data of a recipe.
 
     Returns:
@@ -109,7 +109,7 @@ def read_frames(recipe: PotentialRecipe) -> dict[str, Frames]:
     return _weighed(recipe, parts)
 
 
-def _read(recipe: PotentialRecipe, part: str, sources: list[Source]) -> Frames:
+def _read(recipe: FramesRecipe, part: str, sources: list[Source]) -> Frames:
     """Read the frames of one part, with isolated atoms separated."""
     found: list[tuple[Path, Source]] = []
     for number, source in enumerate(sources):
@@ -127,7 +127,7 @@ def _read(recipe: PotentialRecipe, part: str, sources: list[Source]) -> Frames:
 
 
 def _require_unit_of_forces(
-    recipe: PotentialRecipe, files: Sequence[tuple[Path, Source]], samples: Sequence[Sample]
+    recipe: FramesRecipe, files: Sequence[tuple[Path, Source]], samples: Sequence[Sample]
 ) -> None:
     """Refuse forces in a guessed unit: programs that print Hartree print them per Bohr, data sets do not."""
     if "forces" not in weighted(recipe):
@@ -147,7 +147,7 @@ def _require_unit_of_forces(
             )
 
 
-def weighted(recipe: PotentialRecipe) -> list[Kind]:
+def weighted(recipe: FramesRecipe) -> list[Kind]:
     """Return the labels with a weight in the loss; faults of all others are ignored, and their labels dropped."""
     return [kind for kind in KINDS if kind in recipe.loss.weights()]
 
@@ -163,7 +163,7 @@ def read_sources(files: Sequence[tuple[Path, Source]], checked: Collection[Kind]
     return joined_samples([samples for _, samples in read])
 
 
-def _split(recipe: PotentialRecipe, frames: Frames) -> dict[str, Frames]:
+def _split(recipe: FramesRecipe, frames: Frames) -> dict[str, Frames]:
     split = recipe.data.split
     if split is None:
         return {}
@@ -179,7 +179,7 @@ def _split(recipe: PotentialRecipe, frames: Frames) -> dict[str, Frames]:
     }
 
 
-def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Frames]:
+def _weighed(recipe: FramesRecipe, parts: dict[str, Frames]) -> dict[str, Frames]:
     """Add weights to the parts that enter a loss, where any weight is not 1."""
     by_type: Mapping[str, float] = recipe.loss.config_weights
     refuse_unknown_types(by_type, parts["train"].surveyed().outlines, f"{recipe.origin}: loss.config_weights")
@@ -196,7 +196,7 @@ def _weighed(recipe: PotentialRecipe, parts: dict[str, Frames]) -> dict[str, Fra
     return parts
 
 
-def _require_weight(recipe: PotentialRecipe, frames: Frames, weights: list[dict[Kind, float]]) -> None:
+def _require_weight(recipe: FramesRecipe, frames: Frames, weights: list[dict[Kind, float]]) -> None:
     """Refuse weights that are all 0 for a label in the loss."""
     for kind in weighted(recipe):
         outlines = frames.surveyed().outlines
@@ -209,13 +209,9 @@ def _require_weight(recipe: PotentialRecipe, frames: Frames, weights: list[dict[
             )
 
 
-def _check_elements(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
+def _check_elements(recipe: FramesRecipe, parts: dict[str, Frames]) -> None:
     """Check that elements of all parts are in the training part or the recipe."""
-    section = recipe.potential
-    listed = section.elements if section is not None else "auto"
-    known = parts["train"].elements() | (
-        set() if isinstance(listed, str) else {symbol_number(s, recipe) for s in listed}
-    )
+    known = parts["train"].elements() | {symbol_number(symbol, recipe) for symbol in recipe.listed_elements()}
     for part, frames in parts.items():
         unknown = sorted(frames.elements() - known)
         if unknown:
@@ -228,7 +224,7 @@ def _check_elements(recipe: PotentialRecipe, parts: dict[str, Frames]) -> None:
 
 
 def _check_disjoint(
-    recipe: PotentialRecipe, parts: dict[str, Frames], structures: dict[str, dict[bytes, int]]
+    recipe: FramesRecipe, parts: dict[str, Frames], structures: dict[str, dict[bytes, int]]
 ) -> None:
     """Refuse frames that are in two parts; warn of equal structures, since files may hold copies."""
     frames = {
@@ -254,7 +250,7 @@ def _check_disjoint(
             )  # fmt: skip
 
 
-def symbol_number(symbol: str, recipe: PotentialRecipe) -> int:
+def symbol_number(symbol: str, recipe: FramesRecipe) -> int:
     """Return the atomic number of a symbol in a recipe.
 
     Raises:

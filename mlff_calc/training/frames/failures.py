@@ -10,7 +10,7 @@ import ase.io
 from mlff_calc.errors import TrainingError
 from mlff_calc.training.finite import NotFiniteError
 from mlff_calc.training.folder import RunFolder
-from mlff_calc.training.potential.frames import Frames
+from mlff_calc.training.frames.read import Frames
 from mlff_calc.whole_files import write_whole
 
 

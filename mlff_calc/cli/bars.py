@@ -1,0 +1,35 @@
+"""Progress bars of commands that do several things one after the other."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+
+class Bars:
+    """Bars on standard error, one for each thing that is done.
+
+    Args:
+        quiet: Whether nothing is shown.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
+        self._tasks: dict[str, object] = {}
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Move the bar of a piece of work."""
+        if what not in self._tasks:
+            self._progress.start()
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done, total=total)  # type: ignore[arg-type]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()

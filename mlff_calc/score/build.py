@@ -1,0 +1,86 @@
+"""Building a score model from a plain dict: every key is checked, every default written out."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from mlff_calc.backbones import resolve_backbone
+from mlff_calc.errors import RecipeError
+from mlff_calc.registry import option_findings, with_defaults
+from mlff_calc.score.model import ScoreModel
+
+DEFAULTS: dict[str, Any] = {
+    "backbone": inspect.Parameter.empty,
+    "numbers": inspect.Parameter.empty,
+    "bonds": [],
+    "kT": 1.0,
+    "information": 1.0,
+    "spread": 1.0,
+    "dimensions": 3,
+    "sigma_min": 0.01,
+    "sigma_max": 2.0,
+    "spacing": "geometric",
+    "target": "optimal",
+    "window": None,
+}
+
+
+def build_score_model(config: dict[str, Any], seed: int | None = None) -> ScoreModel:
+    """Build a score model with new weights from a plain dict.
+
+    Args:
+        config: `backbone` (name and options), `numbers` (atomic numbers of all atoms) and optionally `bonds` (pairs of
+            atoms), `kT` (eV), `information` (1/Angstrom^2), `spread` (Angstrom), `dimensions` (2 or 3), `sigma_min`,
+            `sigma_max` (Angstrom), `spacing`, `target`, `window`.
+        seed: Seed of the weights; None takes them from the present state of torch's generator.
+
+    Raises:
+        RecipeError: A key is missing or unknown, the backbone is unknown, or a value is out of range.
+    """
+    config = _resolved(config)
+    if seed is None:
+        return ScoreModel(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ScoreModel(config)
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with every default written out."""
+    for key in ("backbone", "numbers"):
+        if not config.get(key):
+            raise RecipeError(f"a score model's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
+    findings = option_findings({key: value for key, value in config.items() if key not in ("window", "bonds")}, DEFAULTS,
+                               "a score model")  # fmt: skip
+    if findings:
+        raise RecipeError("\n".join(findings.values()))
+    whole = with_defaults(config, DEFAULTS)
+    for key in ("kT", "spread", "information"):
+        if not whole[key] > 0.0:
+            raise RecipeError(f"{key} of a score model is {whole[key]}; give a positive number")
+    if whole["dimensions"] not in (2, 3):
+        raise RecipeError(f"dimensions of a score model is {whole['dimensions']}; give 2 or 3")
+    numbers = [_element(number) for number in whole["numbers"]]
+    if len(numbers) < 2:
+        raise RecipeError("a score model's configuration has one atom; a single atom has no shape to learn")
+    return whole | {
+        "backbone": resolve_backbone(whole["backbone"]),
+        "numbers": numbers,
+        "bonds": [_bond(bond, len(numbers)) for bond in whole["bonds"]],
+    }
+
+
+def _element(number: object) -> int:
+    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 119:
+        return number
+    raise RecipeError(f"numbers holds {number!r} in a score model's configuration; give atomic numbers from 1 to 118")
+
+
+def _bond(bond: Any, n_atoms: int) -> list[int]:  # noqa: ANN401
+    good = isinstance(bond, list | tuple) and len(bond) == 2 and all(isinstance(i, int) for i in bond)
+    if good and 0 <= min(bond) < max(bond) < n_atoms:
+        return [int(i) for i in sorted(bond)]
+    raise RecipeError(f"bonds holds {bond!r} in a score model's configuration; give pairs of two of the {n_atoms} atoms")

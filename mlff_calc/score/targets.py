@@ -1,0 +1,86 @@
+"""Targets of a score model: what the gradient of the log-density of noisy structures is compared with.
+
+For x_t = x_0 + s eps, with x_0 distributed as exp(-E/kT) and F its force, both of these have the score as their mean:
+
+    denoising score matching (DSM)   -eps / s         mean square per degree of freedom 1/s^2
+    target score matching (TSM)      F(x_0) / kT      mean square per degree of freedom I
+
+and so has every mixture l TSM + (1 - l) DSM. Since eps does not depend on x_0, the mixture of least variance has
+
+    l*(s) = 1 / (1 + I s^2),
+
+which is force matching at s = 0 and denoising at large s. With `piecewise`, l is 1 below a window and 0 above it. A target
+is multiplied by the root of w(s), the inverse of its mean square, so that it has unit variance at every noise level.
+
+| target | l(s) |
+|---|---|
+| dsm | 0 |
+| tsm | 1 |
+| optimal | l*(s) |
+| piecewise | 1 where s < window (1/sqrt(I) by default), else 0 |
+
+Sources: Guo et al., "Potential score matching" (2025); De Bortoli et al., "Target score matching" (2024), Sec. 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlff_calc.errors import RecipeError
+
+TARGETS = ("optimal", "piecewise", "dsm", "tsm")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A mixture of the two targets.
+
+    Attributes:
+        name: One of `TARGETS`.
+        information: Mean square I of F/kT per degree of freedom, 1/length^2.
+        window: Noise level below which `piecewise` takes forces; None for 1/sqrt(I).
+
+    Raises:
+        RecipeError: The name is unknown, or a value out of range.
+    """
+
+    name: str
+    information: float
+    window: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in TARGETS:
+            raise RecipeError(f"target is {self.name!r}; give one of {', '.join(TARGETS)}")
+        if not 0.0 < self.information < float("inf"):
+            raise RecipeError(f"information is {self.information}; give a positive number")
+        if self.window is not None and self.name != "piecewise":
+            raise RecipeError(f"window is {self.window:g}, which the target {self.name} does not use; leave it out")
+        if self.window is not None and not 0.0 < self.window < float("inf"):
+            raise RecipeError(f"window is {self.window}; give a positive length")
+
+    def share(self, sigma: Tensor) -> Tensor:
+        """Return l, the share of forces, at noise levels; without noise it is 1 for every target."""
+        if self.name == "optimal":
+            return 1.0 / (1.0 + self.information * sigma.square())
+        window = {"dsm": 0.0, "tsm": float("inf"), "piecewise": self.window or self.information**-0.5}[self.name]
+        return ((sigma < window) | (sigma == 0.0)).to(sigma.dtype)
+
+    def weight(self, sigma: Tensor) -> Tensor:
+        """Return w, the inverse of the target's mean square per degree of freedom, at noise levels; in length^2."""
+        share = self.share(sigma)
+        square = share.square() * self.information
+        return 1.0 / (square + torch.where(share == 1.0, torch.zeros_like(sigma), ((1.0 - share) / sigma).square()))
+
+    def __call__(self, scores: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """Return the target.
+
+        Args:
+            scores: F(x_0)/kT [n, 3], 1/length.
+            noise: eps [n, 3].
+            sigma: Noise levels [n, 1], length.
+        """
+        share = self.share(sigma)
+        return share * scores - torch.where(share == 1.0, torch.zeros_like(noise), (1.0 - share) * noise / sigma)

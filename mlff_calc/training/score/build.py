@@ -1,0 +1,57 @@
+"""Building the score model that is trained from a recipe and training frames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlff_calc.errors import RecipeError
+from mlff_calc.score import ScoreModel, build_score_model
+from mlff_calc.score.moments import clipped, dimensions_of, information_of, spread_of
+from mlff_calc.score.topology import bonds_of
+from mlff_calc.training.score.data import Structures
+from mlff_calc.training.score.recipe import ScoreRecipe
+
+REACH = 1.3
+"""Factor between the longest distance of atoms and a cutoff that is `auto`. Raising it makes the envelope
+weaken edges less."""
+SMALLEST, LARGEST = 0.15, 3.0
+"""Noise levels that are `auto`: the smallest in units of 1/sqrt(I), the largest in units of the spread."""
+
+
+def new_config(recipe: ScoreRecipe, structures: Structures) -> dict[str, Any]:
+    """Return the configuration of a new score model, with values measured on its training frames."""
+    section, positions = recipe.score, structures.positions
+    dimensions = dimensions_of(positions)
+    scores = structures.forces[np.isfinite(structures.forces).all(axis=(1, 2))] / section.thermal_energy
+    spread = spread_of(positions, dimensions)
+    information = information_of(clipped(scores, recipe.loss.clip), dimensions) if len(scores) else (100.0 / spread) ** 2
+    longest = max(float(np.linalg.norm(x[:, None] - x[None, :], axis=-1).max()) for x in positions)
+    measured = {"cutoff": float(f"{REACH * longest:.4g}"), "avg_num_neighbors": float(positions.shape[1] - 1)}
+    noise = {"sigma_min": SMALLEST * information**-0.5, "sigma_max": LARGEST * spread}
+    given = {key: value for key, value in section.noise().items() if value is not None}
+    return section.config() | {
+        "backbone": section.backbone.measured(measured),
+        "numbers": structures.numbers.tolist(),
+        "bonds": bonds_of(structures.numbers, positions) if section.bonds == "auto" else [],
+        "information": float(f"{information:.6g}"),
+        "spread": float(f"{spread:.6g}"),
+        "dimensions": dimensions,
+        "target": recipe.loss.target,
+        "window": recipe.loss.window,
+        **{key: float(f"{value:.6g}") for key, value in (noise | given).items()},
+    }
+
+
+def new_score_model(recipe: ScoreRecipe, structures: Structures) -> ScoreModel:
+    """Build the score model that a recipe describes.
+
+    Raises:
+        RecipeError: An option is out of range; the message names the recipe.
+    """
+    try:
+        model = build_score_model(new_config(recipe, structures), seed=recipe.trainer.seed)
+    except RecipeError as error:
+        raise RecipeError(f"{recipe.origin}: score: {error}") from error
+    return model.to_precision(recipe.trainer.precision)

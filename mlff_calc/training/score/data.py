@@ -1,0 +1,105 @@
+"""Frames of one molecule or cluster as arrays, checked, and as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mlff_calc.datasets import Sample
+from mlff_calc.errors import DatasetError
+from mlff_calc.score.graph import SCORE, Topology
+from mlff_calc.score.moments import centred, check_not_frozen, check_temperature, clipped, dimensions_of
+from mlff_calc.training.frames.read import Frames
+from mlff_calc.training.packed import PackedFrames
+from mlff_calc.training.score.recipe import ScoreRecipe
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Structures:
+    """Frames as arrays.
+
+    Attributes:
+        numbers: Atomic numbers [n_atoms], those of every frame.
+        positions: Positions relative to their mean [n_frames, n_atoms, 3], Angstrom.
+        forces: Forces without their mean [n_frames, n_atoms, 3], eV/Angstrom; NaN where a frame has none.
+    """
+
+    numbers: NDArray[np.int64]
+    positions: FloatArray
+    forces: FloatArray
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> Structures:
+        """Join samples.
+
+        Raises:
+            DatasetError: Frames are periodic, or hold other atoms, or another order of them; the message names one.
+        """
+        numbers = np.array(samples[0].atoms.numbers, dtype=np.int64)
+        for sample in samples:
+            if len(sample.atoms) != len(numbers) or (sample.atoms.numbers != numbers).any():
+                raise DatasetError(
+                    f"{sample.place} holds {sample.atoms.get_chemical_formula()}, in another order or number of atoms than "
+                    f"{samples[0].place} ({samples[0].atoms.get_chemical_formula()}); a score model knows one molecule, "
+                    "give frames of it alone"
+                )
+            if sample.atoms.pbc.any():
+                raise DatasetError(f"{sample.place} is periodic; a score model knows molecules and clusters, turn pbc off")
+        if len(numbers) < 2:
+            raise DatasetError(f"{samples[0].place} holds one atom, which has no shape to learn")
+        positions = np.stack([sample.atoms.positions for sample in samples])
+        missing = np.full(positions.shape[1:], np.nan)
+        forces = np.stack([missing if sample.forces is None else sample.forces for sample in samples])
+        return cls(numbers, centred(positions), centred(forces))
+
+
+def check_frames(recipe: ScoreRecipe, parts: Mapping[str, Frames]) -> list[str]:
+    """Check that frames are of one molecule, without frozen bonds, and fit the temperature.
+
+    Returns:
+        A sentence about the virial of the training frames, where they have forces.
+
+    Raises:
+        DatasetError: A check fails; the message names the file and the cure.
+    """
+    first: Structures | None = None
+    for frames in parts.values():
+        found = Structures.of(frames.samples)
+        first = first or found
+        if len(found.numbers) != len(first.numbers) or (found.numbers != first.numbers).any():
+            raise DatasetError(f"{frames.where} ({frames.part}) holds another molecule than the training frames")
+    assert first is not None  # noqa: S101 - there is always a training part
+    place = parts["train"].where
+    check_not_frozen(first.positions, place)
+    labelled = np.isfinite(first.forces).all(axis=(1, 2))
+    if not labelled.any():
+        return []
+    scores = first.forces[labelled] / recipe.score.thermal_energy
+    return [check_temperature(first.positions[labelled], scores, dimensions_of(first.positions), place)]
+
+
+class NoisyFrames(PackedFrames):
+    """Graphs of frames without noise, and their scores at no noise, made once.
+
+    Labels are `positions` [n_atoms, 3] Angstrom and `score` [n_atoms, 3], F/kT in 1/Angstrom, NaN where a frame has no
+    forces.
+
+    Args:
+        structures: Frames.
+        topology: Atoms and bonds.
+        kT: Thermal energy, eV.
+        clip: Largest norm of F/kT of a frame, 1/Angstrom; None for no limit.
+    """
+
+    def __init__(self, structures: Structures, topology: Topology, kT: float, clip: float | None) -> None:
+        positions = torch.from_numpy(structures.positions)
+        scores = torch.from_numpy(clipped(structures.forces / kT, clip))
+        graphs = [topology.graph(one.unsqueeze(0), torch.zeros(1)) for one in positions]
+        labels = [{"positions": x, SCORE: f} for x, f in zip(positions, scores, strict=True)]
+        super().__init__(graphs, labels)
