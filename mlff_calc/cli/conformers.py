@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from mlff_calc.cli import options
-from mlff_calc.errors import OptionError
 
 
 class SearchName(StrEnum):
@@ -86,59 +85,23 @@ def conformers(
     All structures are relaxed in batches. Work that is done stands in a folder beside the output until the command ends, so
     that a search that was stopped goes on with --resume.
     """
-    import shutil
-
+    from mlff_calc.cli.bars import Bars
+    from mlff_calc.cli.work_folder import work_folder
     from mlff_calc.sampling.conformer_search import conformers as search_for
     from mlff_calc.sampling.writers import check_ending, write_ensemble
 
     files = output or [Path("conformers.sdf")]
     for file in files:
         check_ending(file)
-        if file.exists() and not overwrite:
-            raise OptionError(f"{file} would be replaced; choose another --output, or give --overwrite")
-    folder = files[0].with_name(f".{files[0].stem}.work")
-    if folder.exists() and not resume:
-        if not overwrite:
-            raise OptionError(f"{folder} holds an interrupted search; go on with --resume, or begin anew with --overwrite")
-        shutil.rmtree(folder)
-    bar = _Bar(quiet=quiet)
-    try:
+    with work_folder(files, overwrite=overwrite, resume=resume) as folder, Bars(quiet=quiet) as bars:
         ensemble = search_for(
             molecule, calculator, n=n, search=search.value, rescore=rescore, window=window, rmsd=rmsd,
             temperature=temperature, weights=weights.value, check=check, fmax=fmax, steps=steps, optimizer=optimizer,
             charge=charge, minutes=minutes, workers=workers, seed=seed, precision=precision.value, compile=compiled,
-            folder=folder, on_progress=bar.show,
+            folder=folder, on_progress=bars.show,
         )  # fmt: skip
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"What was done is in {folder}; go on with --resume") from stop
-    finally:
-        bar.close()
-    for file in files:
-        write_ensemble(ensemble, file)
-    shutil.rmtree(folder, ignore_errors=True)
+        for file in files:
+            write_ensemble(ensemble, file)
     if not quiet:
         typer.echo(ensemble.summary())
     typer.echo("written: " + ", ".join(map(str, files)))
-
-
-class _Bar:
-    """A progress bar of what goes on."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
-        self._tasks: dict[str, object] = {}
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """Move the bar of a piece of work."""
-        if what not in self._tasks:
-            self._progress.start()
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-    def close(self) -> None:
-        """Leave the bars as they are."""
-        self._progress.stop()

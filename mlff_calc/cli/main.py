@@ -27,6 +27,8 @@ COMMANDS = (
     Command("md", "mlff_calc.cli.md", "md"),
     Command("relax", "mlff_calc.cli.relax", "relax"),
     Command("conformers", "mlff_calc.cli.conformers", "conformers"),
+    Command("sample", "mlff_calc.cli.sample", "sample"),
+    Command("compare", "mlff_calc.cli.compare", "compare"),
     Command("compile", "mlff_calc.cli.compile", "compile_"),
     Command("export", "mlff_calc.cli.export", "export"),
     Command("lammps", "mlff_calc.cli.lammps", "app"),

@@ -50,8 +50,8 @@ def sample(
 ) -> None:
     """Draw structures from a score model, and weigh them by the energies of a calculator.
 
-    Work that is done stands in a folder beside the output until the command ends, so that a run that was stopped goes on with
-    --resume.
+    Work that is done stands in a folder beside the output until the command ends, so that a run that was stopped goes on
+    with --resume.
     """
     import io
     import json

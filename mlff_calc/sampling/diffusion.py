@@ -3,10 +3,11 @@
 With noise levels s_0 = sigma_max > ... > s_K = 0, b_k = s_k^2 - s_(k+1)^2 and the score S,
 
     x_0     = sqrt(s_0^2 + D^2) xi                                    (D the spread of the data)
-    x_(k+1) = x_k + b_k S(x_k, s_k) + sqrt(b_k) xi
+    x_(k+1) = x_k + b_k S(x_k, s_k) + sqrt(f_k b_k) xi
 
-The noise that leads back is known, x_k = x_(k+1) + sqrt(b_k) xi, and so is the ratio of the densities of both paths. With
-it and an energy E, averages over exp(-E/kT) are those over drawn structures with weights proportional to
+with f_k = 1 - b_k J_k, J_k the mean square of S per degree of freedom: the variance of x_(k+1) given x_k, for normal data
+exactly. The noise that leads back is known, x_k = x_(k+1) + sqrt(b_k) xi, and so is the ratio of the densities of both
+paths. With it and an energy E, averages over exp(-E/kT) are those over drawn structures with weights proportional to
 
     w = exp(-E(x_K)/kT) prod_k q(x_k | x_(k+1)) / (p(x_0) prod_k p(x_(k+1) | x_k)),
 
@@ -20,7 +21,7 @@ importance sampling" (2001); Roberts and Tweedie, Bernoulli 2, 341 (1996) for ac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -99,10 +100,12 @@ class Drawn:
     Attributes:
         positions: [n, n_atoms, 3] Angstrom.
         log_ratio: Log of the ratio of the densities of the paths back and forth [n]; see the module.
+        narrowing: Factors f_k [steps] as measured on these structures.
     """
 
     positions: Tensor
     log_ratio: Tensor
+    narrowing: list[float]
 
 
 def draw(
@@ -114,6 +117,7 @@ def draw(
     *,
     steps: int = 200,
     random: torch.Generator,
+    narrowing: Sequence[float] | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Drawn:
     """Draw structures by the reverse diffusion.
@@ -126,6 +130,8 @@ def draw(
         n: Number of structures.
         steps: Number of steps.
         random: Source of random numbers, on the CPU.
+        narrowing: Factors f_k of the variances [steps], such as those of an earlier `Drawn`, which make weights more even;
+            None for those of normal data.
         on_step: Called after each step with its number.
 
     Raises:
@@ -139,18 +145,24 @@ def draw(
     positions = math.sqrt(variance) * space.noise(n, random)
     constant = 0.5 * space.degrees * math.log(2.0 * math.pi * variance)
     log_ratio = positions.square().sum(dim=(1, 2)) / (2.0 * variance) + constant
+    found = []
     for number, (high, low) in enumerate(pairwise(levels)):
         width = high**2 - low**2
-        drift, noise = width * score(positions, high), math.sqrt(width) * space.noise(n, random)
-        step = drift + noise
-        log_ratio += (noise.square() - step.square()).sum(dim=(1, 2)) / (2.0 * width)
+        here = score(positions, high)
+        factor = (low**2 + spread**2) / (high**2 + spread**2) if narrowing is None else narrowing[number]
+        noise = math.sqrt(factor * width) * space.noise(n, random)
+        step = width * here + noise
+        log_ratio += (noise.square() / factor - step.square()).sum(dim=(1, 2)) / (2.0 * width)
+        log_ratio += 0.5 * space.degrees * math.log(factor)
         positions = positions + step
+        square = float(here.square().sum(dim=(1, 2)).mean()) / space.degrees
+        found.append(min(1.0, max((low / high) ** 2, 1.0 - width * square, 0.1)))
         if on_step is not None:
             on_step(number)
     lost = int((~torch.isfinite(positions).all(dim=2).all(dim=1)).sum())
     if lost:
         raise SimulationError(f"{lost} of {n} structures are not finite; take more steps, or train the model longer")
-    return Drawn(positions, log_ratio)
+    return Drawn(positions, log_ratio, found)
 
 
 def langevin(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +70,25 @@ def reweigh(exchanged: Exchanged, temperature: float) -> Reweighted:
     """
     if not (np.isfinite(temperature) and temperature > 0.0):
         raise OptionError(f"the temperature is {temperature} K; give a positive number")
+    with _quiet():
+        return _reweighed(exchanged, temperature)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence pymbar's advice on installing JAX and its solvers' warnings, since their errors are raised."""
+    log = logging.getLogger("pymbar")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
+
+
+def _reweighed(exchanged: Exchanged, temperature: float) -> Reweighted:
     try:
         from pymbar import MBAR, timeseries
     except ImportError as error:

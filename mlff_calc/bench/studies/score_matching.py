@@ -1,0 +1,346 @@
+"""Potential score matching beside plain diffusion, on biased halves of equilibrium samples.
+
+Of reference frames, those below the median energy are the training data. Score models learn from noise alone (DSM), from the
+optimal mixture of noise and forces, and from forces in a wide window of small noise; all have the same network, frames and
+processor time. Structures are drawn from each, as they are and after Langevin steps with the same model, and compared with
+all reference frames. Beside them stand arms without forces in the training: DSM and the training frames themselves followed
+by Langevin steps with the exact force, a Markov chain from the training frames, and DSM and the mixture with weights by the
+exact energy. Every distance stands beside that of reference frames from each other.
+
+What has ended is kept in the folder and not repeated.
+
+Source: Guo et al., "Potential score matching" (2025), for what is compared.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import torch
+from ase import Atoms, units
+
+from mlff_calc.bench.studies.model_clusters import CLUSTERS, ClusterEvaluator
+from mlff_calc.datasets import read_structures
+from mlff_calc.errors import BenchmarkError, DatasetError
+from mlff_calc.sampling.calculators import evaluator_of
+from mlff_calc.sampling.compare import compare_samples
+from mlff_calc.sampling.diffusion import ExactForce, ModelScore, Space, accepted_langevin, draw, langevin
+from mlff_calc.sampling.evaluators import Evaluator
+from mlff_calc.sampling.langevin import Langevin
+from mlff_calc.sampling.model_samples import PILOT, STEP
+from mlff_calc.sampling.reweighting import effective_sample_size, normalized
+from mlff_calc.sampling.systems import FloatArray, Systems
+from mlff_calc.score import ScoreModel, load_score_model
+from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.run import train
+from mlff_calc.whole_files import write_whole
+
+logger = logging.getLogger(__name__)
+
+TEMPERATURE = 500.0
+MOLECULES = {
+    "ethanol": ("rmd17/ethanol.npz", "ethanol"),
+    "malonaldehyde": ("rmd17/malonaldehyde.npz", "gfn2-xtb"),
+    "aspirin": ("rmd17/aspirin.npz", "gfn2-xtb"),
+}
+"""Molecules by name: a file with a first structure, and what gives energies and forces."""
+ARMS: dict[str, dict[str, Any]] = {
+    "DSM": {"target": "dsm"},
+    "optimal": {"target": "optimal"},
+    "window": {"target": "piecewise"},
+}
+WINDOW = 3.0
+"""Noise below which the arm `window` learns from forces, in units of 1/sqrt(I). Raising it repairs more bias across
+barriers, and learns a field that does not lead back from far away."""
+LANGEVIN = 50
+CHAINS, CHAIN_STEPS = 64, 1000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is sampled.
+
+    Attributes:
+        name: Name.
+        frames: Reference frames with `info["energy"]` (eV) and `arrays["forces"]` (eV/Angstrom).
+        evaluator: Exact energies and forces.
+        kT: Thermal energy, eV.
+        dimensions: Number of dimensions of space.
+        bonded: Whether networks are told bonds.
+    """
+
+    name: str
+    frames: list[Atoms]
+    evaluator: Evaluator
+    kT: float
+    dimensions: int
+    bonded: bool
+
+    @property
+    def energies(self) -> FloatArray:
+        """Energies of the frames [n_frames], eV."""
+        return np.array([atoms.info["energy"] for atoms in self.frames])
+
+    def copies(self, n: int) -> Systems:
+        """The molecule `n` times."""
+        return Systems.of([self.frames[0]] * n)[0]
+
+
+def subject_of(name: str, data: Path | None, folder: Path, n_frames: int) -> Subject:
+    """Prepare a model cluster or a molecule; frames of molecules are made by dynamics at 500 K and kept in the folder.
+
+    Raises:
+        BenchmarkError: The name or the folder of data sets is unknown, or a file is missing.
+    """
+    if name not in (*CLUSTERS, *MOLECULES):
+        raise BenchmarkError(f"unknown system {name!r}; choose {', '.join((*CLUSTERS, *MOLECULES))}")
+    if data is None:
+        raise BenchmarkError("the folder of data sets is not known; give --data, or set MLFF_DATA")
+    if name in CLUSTERS:
+        return _cluster(name, data, n_frames)
+    file, calculator = MOLECULES[name]
+    evaluator = evaluator_of(calculator, compile=calculator == name)
+    kept = folder / f"{name}.extxyz"
+    if not kept.is_file():
+        try:
+            first = read_structures(data / file, ":1", part="train")[0].atoms
+        except DatasetError as error:
+            raise BenchmarkError(str(error)) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        ase.io.write(kept, _dynamics(first, evaluator, n_frames), format="extxyz")
+    frames = ase.io.read(kept, ":")
+    for atoms in frames:
+        atoms.info["energy"], atoms.arrays["forces"] = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = None
+    return Subject(name, frames, evaluator, units.kB * TEMPERATURE, 3, bonded=True)
+
+
+def _cluster(name: str, data: Path, n_frames: int) -> Subject:
+    cluster = CLUSTERS[name]
+    file = data / "boltzmann" / cluster.file
+    if not file.is_file():
+        raise BenchmarkError(f"there is no file {file}; give the folder of data sets with --data")
+    with np.load(file) as stored:
+        positions = np.concatenate([stored[key] for key in sorted(stored.files)])[:n_frames].astype(np.float64)
+    positions = np.pad(positions, ((0, 0), (0, 0), (0, 3 - positions.shape[2])))
+    positions -= positions.mean(axis=1, keepdims=True)
+    frames = [Atoms(f"Ar{cluster.n_atoms}", place) for place in positions]
+    energies, forces = cluster.energy(positions)
+    for atoms, energy, force in zip(frames, energies, forces, strict=True):
+        atoms.info["energy"], atoms.arrays["forces"] = float(energy), force
+    return Subject(name, frames, ClusterEvaluator(cluster), 1.0, cluster.dimensions, bonded=False)
+
+
+def _dynamics(first: Atoms, evaluator: Evaluator, n_frames: int) -> list[Atoms]:
+    """Frames of Langevin dynamics of 8 replicas at `TEMPERATURE`, 40 fs apart, after 1 ps."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    n = 8
+    systems, positions = Systems.of([first] * n)
+    run = Langevin(systems, positions, evaluator, temperatures=TEMPERATURE, timestep=1.0, friction=5.0, seed=0)
+    run.run(1000)
+    frames: list[Atoms] = []
+    while len(frames) < n_frames:
+        run.run(40)
+        forces = evaluator(systems, run.positions).forces
+        for k in range(n):
+            atoms = systems.atoms(k, run.positions)
+            rows = slice(k * len(first), (k + 1) * len(first))
+            atoms.calc = SinglePointCalculator(atoms, energy=float(run.energies[k]), forces=forces[rows])
+            frames.append(atoms)
+    return frames[:n_frames]
+
+
+@dataclass(frozen=True)
+class Study:
+    """How the arms are compared.
+
+    Attributes:
+        output: Folder of trainings and results.
+        minutes: Processor minutes of each training.
+        seeds: Seeds of frames, weights and draws.
+        n: Number of structures that are drawn.
+        n_train: Number of training frames.
+        steps: Number of steps of the reverse diffusion.
+    """
+
+    output: Path
+    minutes: float = 2.0
+    seeds: Sequence[int] = (0, 1, 2)
+    n: int = 500
+    n_train: int = 500
+    steps: int = 200
+
+    def run(self, subject: Subject, on_done: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+        """Train, draw and compare; rows of arm, seed and distances."""
+        rows: list[dict[str, Any]] = []
+        for seed in self.seeds:
+            frames = self._training_frames(subject, seed)
+            arms = [*ARMS, "no model"]
+            for arm in arms:
+                kept = self.output / f"{subject.name}-{seed}-{arm.replace(' ', '_')}.json"
+                if not kept.is_file():
+                    found = self._arm(subject, arm, frames, seed)
+                    self.output.mkdir(parents=True, exist_ok=True)
+                    write_whole(kept, json.dumps(found, indent=1))
+                rows += json.loads(kept.read_text())
+                if on_done is not None:
+                    on_done(f"{subject.name}, seed {seed}: {arm}")
+        return rows
+
+    def _training_frames(self, subject: Subject, seed: int) -> list[Atoms]:
+        """Frames below the median energy, training frames first, then as many again at most for validation."""
+        low = np.flatnonzero(subject.energies <= np.median(subject.energies))
+        chosen = np.random.default_rng(seed).permutation(low)[: self.n_train + 200]
+        return [subject.frames[k] for k in chosen]
+
+    def _arm(self, subject: Subject, arm: str, frames: list[Atoms], seed: int) -> list[dict[str, Any]]:
+        random = torch.Generator().manual_seed(1000 + seed)
+        space = Space(len(frames[0]), subject.dimensions)
+        exact = ExactForce(subject.evaluator, subject.copies(self.n), subject.kT)
+        if arm == "no model":
+            return self._without_model(subject, exact, frames, space, seed, random)
+        model = self._trained(subject, arm, frames, seed)
+        score = ModelScore(model)
+        pilot = draw(score, model.schedule, space, model.spread, PILOT, steps=self.steps, random=random)
+        drawn = draw(
+            score, model.schedule, space, model.spread, self.n, steps=self.steps, random=random,
+            narrowing=pilot.narrowing,
+        )  # fmt: skip
+        step, low = STEP / model.target.information, model.schedule.sigma_min
+        energies, _ = exact(drawn.positions)
+        weights = normalized((drawn.log_ratio - energies).numpy())
+        found = [
+            self._row(subject, arm, seed, drawn.positions, energies),
+            self._row(subject, f"{arm}, weights", seed, drawn.positions, energies, weights),
+        ]
+        moved = langevin(lambda x: score(x, low), drawn.positions, space, step=step, steps=LANGEVIN, random=random)
+        found.append(self._row(subject, f"{arm} + its Langevin", seed, moved, exact(moved)[0]))
+        walked = accepted_langevin(exact, drawn.positions, space, step=step, steps=LANGEVIN, random=random)
+        place = torch.from_numpy(walked.energies) / subject.kT
+        return [*found, self._row(subject, f"{arm} + exact Langevin", seed, walked.positions, place, calls=walked.calls)]
+
+    def _without_model(
+        self, subject: Subject, exact: ExactForce, frames: list[Atoms], space: Space, seed: int, random: torch.Generator
+    ) -> list[dict[str, Any]]:
+        """Training frames as they are, with exact Langevin steps, and as starts of Markov chains."""
+        train = torch.from_numpy(np.stack([atoms.positions for atoms in frames[: self.n_train]]))
+        train = train - train.mean(dim=1, keepdim=True)
+        start = train[torch.arange(self.n) % len(train)]
+        scores = exact(start)[1]
+        step = STEP / float(scores.square().sum(dim=(1, 2)).mean() / space.degrees)
+        found = [self._row(subject, "training frames", seed, start, exact(start)[0])]
+        walked = accepted_langevin(exact, start, space, step=step, steps=LANGEVIN, random=random)
+        found.append(
+            self._row(subject, "training frames + exact Langevin", seed, walked.positions,
+                      torch.from_numpy(walked.energies) / subject.kT, calls=walked.calls)
+        )  # fmt: skip
+        chains = ExactForce(subject.evaluator, subject.copies(CHAINS), subject.kT)
+        place, kept, last = start[:CHAINS], [], []
+        length = max(1, -(-self.n // CHAINS))
+        for number in range(2 * length):
+            part = accepted_langevin(
+                chains, place, space, step=4.0 * step, steps=CHAIN_STEPS // (2 * length), random=random
+            )
+            place = part.positions
+            if number >= length:
+                kept.append(place)
+                last.append(torch.from_numpy(part.energies) / subject.kT)
+        joined, energies = torch.cat(kept)[: self.n], torch.cat(last)[: self.n]
+        return [*found, self._row(subject, "Markov chains", seed, joined, energies, calls=chains.calls)]
+
+    def _trained(self, subject: Subject, arm: str, frames: list[Atoms], seed: int) -> ScoreModel:
+        """The score model of an arm, trained now or before."""
+        name = f"{subject.name}-{seed}"
+        data = self.output / f"{name}.extxyz"
+        self.output.mkdir(parents=True, exist_ok=True)
+        if not data.is_file():
+            copies = [atoms.copy() for atoms in frames]
+            for atoms in copies:
+                atoms.info = {"REF_energy": atoms.info["energy"]}
+                atoms.arrays["REF_forces"] = atoms.arrays.pop("forces")
+            ase.io.write(data, copies, format="extxyz")
+        folder = self.output / f"{name}-{arm}"
+        if not (folder / "score").is_dir():
+            loss = dict(ARMS[arm])
+            if arm == "window":
+                forces = np.stack([atoms.arrays["forces"] for atoms in frames]) / subject.kT
+                loss["window"] = float(WINDOW / np.sqrt((forces**2).sum(axis=(1, 2)).mean() / self._degrees(subject)))
+            recipe = self._recipe(subject, data, len(frames), loss, seed)
+            train(parse_recipe(recipe, self.output / "recipe.yaml"), output=folder, resume=(folder / "run.json").is_file())
+        return load_score_model(folder / "score")
+
+    @staticmethod
+    def _degrees(subject: Subject) -> int:
+        return subject.dimensions * (len(subject.frames[0]) - 1)
+
+    def _recipe(
+        self, subject: Subject, data: Path, n_frames: int, loss: dict[str, Any], seed: int
+    ) -> dict[str, Any]:
+        backbone = {"name": "hegnn", "l_max": 2, "channels": 64, "n_layers": 3, "n_basis": 24}
+        bonds = "auto" if subject.bonded else "none"
+        n_train = min(self.n_train, n_frames - 50)
+        return {
+            "score": {"backbone": backbone, "kT": subject.kT, "bonds": bonds},
+            "data": {
+                "train": {"file": str(data.resolve()), "keys": {"energy": "REF_energy", "forces": "REF_forces"}},
+                "split": {"train": n_train, "valid": min(200, n_frames - n_train), "seed": seed},
+            },
+            "loss": loss,
+            "optimizer": {
+                "learning_rate": 0.003, "batch_size": 32, "valid_batch_size": 100, "max_cpu_minutes": self.minutes,
+                "ema_decay": 0.998,
+            },
+            "trainer": {"device": "cpu", "validate_every": 10, "checkpoint_every": 10, "seed": seed},
+        }  # fmt: skip
+
+    def _row(
+        self,
+        subject: Subject,
+        arm: str,
+        seed: int,
+        positions: torch.Tensor,
+        reduced: torch.Tensor,
+        weights: FloatArray | None = None,
+        calls: int = 0,
+    ) -> dict[str, Any]:
+        """Distances of drawn structures from all reference frames."""
+        energies = reduced.numpy() * subject.kT
+        structures = [Atoms(subject.frames[0].numbers, place) for place in positions.numpy()]
+        for k, atoms in enumerate(structures):
+            atoms.info["energy"] = float(energies[k])
+            if weights is not None:
+                atoms.info["weight"] = float(weights[k])
+        found = compare_samples(subject.frames, structures, kT=subject.kT, seed=seed)
+        row: dict[str, Any] = {"system": subject.name, "arm": arm, "seed": seed, "calls": calls}
+        groups: dict[str, list[tuple[float, float]]] = {}
+        for one in found.rows:
+            name = one.quantity.split(",")[0].split(" ")[0] + " " + one.metric.split(" ")[0]
+            groups.setdefault(name, []).append((one.value, one.floor))
+        for name, pairs in groups.items():
+            row[name], row[f"{name} floor"] = (float(np.mean([pair[k] for pair in pairs])) for k in (0, 1))
+        if weights is not None:
+            row["effective"] = effective_sample_size(weights)
+        return row
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means and standard deviations over seeds, by system and arm."""
+    found = []
+    for system, arm in dict.fromkeys((row["system"], row["arm"]) for row in rows):
+        mine = [row for row in rows if (row["system"], row["arm"]) == (system, arm)]
+        line: dict[str, Any] = {"system": system, "arm": arm, "seeds": len(mine), "calls": mine[0]["calls"]}
+        for name in mine[0]:
+            if name not in ("system", "arm", "seed", "calls"):
+                values = [row[name] for row in mine if name in row]
+                line[name] = float(np.mean(values))
+                line[f"{name} sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        found.append(line)
+    return found

@@ -1,0 +1,100 @@
+"""Targets, schedules, and what is measured on frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.score import Schedule, Target
+from mlff_calc.score.moments import check_not_frozen, check_temperature, clipped, virial_ratio
+from mlff_calc.score.topology import atom_classes, bonds_of, hop_counts
+
+SIGMA = torch.tensor([0.0, 0.01, 0.068, 0.5, 2.0], dtype=torch.float64)
+
+
+def test_schedules_run_from_large_to_small_noise() -> None:
+    for spacing in ("geometric", "karras"):
+        grid = Schedule(0.01, 2.0, spacing).grid(50)
+        assert len(grid) == 51
+        assert grid[0] == pytest.approx(2.0)
+        assert grid[-2] == pytest.approx(0.01)
+        assert grid[-1] == 0.0
+        assert (grid[1:] < grid[:-1]).all()
+    with pytest.raises(RecipeError, match="give two lengths above 0"):
+        Schedule(1.0, 0.5)
+
+
+@pytest.mark.parametrize("name", ["dsm", "tsm", "optimal", "piecewise"])
+def test_targets_have_the_score_of_normal_data_as_mean_and_unit_variance(name: str) -> None:
+    """Data of variance D^2 have F/kT = -x_0/D^2, I = 1/D^2, and the score -x/(D^2 + s^2) at noise s."""
+    random = torch.Generator().manual_seed(0)
+    spread = 0.3
+    target = Target(name, spread**-2)
+    for level in (0.05, 0.3, 1.0):
+        sigma = torch.full((400_000, 1), level, dtype=torch.float64)
+        start = spread * torch.randn(400_000, 1, generator=random, dtype=torch.float64)
+        noise = torch.randn(400_000, 1, generator=random, dtype=torch.float64)
+        found = target(-start / spread**2, noise, sigma)
+        noisy = start + sigma * noise
+        slope = (found * noisy).mean() / noisy.square().mean()
+        assert float(slope) == pytest.approx(-1.0 / (spread**2 + level**2), rel=0.01)
+        assert float(target.weight(sigma)[0, 0] * found.square().mean()) == pytest.approx(1.0, rel=0.01)
+
+
+def test_optimal_target_has_the_least_variance_of_all_mixtures() -> None:
+    target = Target("optimal", 218.6)
+    best = target.share(SIGMA)
+    square = best**2 * 218.6 + torch.where(SIGMA > 0.0, ((1.0 - best) / SIGMA) ** 2, 0.0)
+    assert torch.allclose(square, 218.6 / (1.0 + 218.6 * SIGMA**2))
+    assert best[0] == 1.0
+    assert target.weight(SIGMA)[0] == pytest.approx(1.0 / 218.6)
+    assert Target("piecewise", 218.6).share(SIGMA).tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert Target("piecewise", 218.6, window=1.0).share(SIGMA).tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
+    with pytest.raises(RecipeError, match="which the target dsm does not use"):
+        Target("dsm", 1.0, window=1.0)
+
+
+def test_a_temperature_that_does_not_match_is_refused() -> None:
+    random = np.random.default_rng(0)
+    frames = random.normal(size=(2000, 5, 3))
+    frames -= frames.mean(axis=1, keepdims=True)
+    ratio, error = virial_ratio(frames, -frames, 3)
+    assert abs(ratio - 1.0) < 4.0 * error
+    assert "12 for exp(-E/kT)" in check_temperature(frames, -frames, 3, "here")
+    for factor in (23.06, 1.0 / 23.06, -1.0):  # kcal/mol for eV, and gradients for forces
+        with pytest.raises(DatasetError, match=r"here: .* do not match the positions"):
+            check_temperature(frames, -factor * frames, 3, "here")
+
+
+def test_frozen_bonds_are_refused() -> None:
+    random = np.random.default_rng(0)
+    frames = random.normal(size=(20, 4, 3))
+    check_not_frozen(frames, "here")
+    frames[:, 1] = frames[:, 0] + [0.0, 0.0, 1.09]
+    with pytest.raises(DatasetError, match=r"atoms 0 and 1 is 1\.09000 in all frames"):
+        check_not_frozen(frames, "here")
+
+
+def test_clipping_keeps_directions() -> None:
+    scores = np.array([[[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]], [[0.1, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    found = clipped(scores, 1.0)
+    assert np.allclose(found[0], scores[0] / 5.0)
+    assert np.array_equal(found[1], scores[1])
+
+
+def test_bonds_hops_and_classes_of_ethanol() -> None:
+    from ase.build import molecule
+
+    atoms = molecule("CH3CH2OH")
+    bonds = bonds_of(atoms.numbers, atoms.positions[None])
+    assert len(bonds) == 8
+    classes = atom_classes(atoms.numbers, bonds)
+    symbols = np.array(atoms.get_chemical_symbols())
+    assert len(set(classes)) == 6  # C, C, O, and H on each of them
+    assert sorted(np.bincount(classes[symbols == "H"])[np.unique(classes[symbols == "H"])]) == [1, 2, 3]
+    hops = hop_counts(len(atoms), bonds)
+    assert hops.max() == 4
+    assert (hops == 1).sum() == 16
+    assert (hops == hops.T).all()
