@@ -212,7 +212,7 @@ def _drawn(
             report = partial(on_progress, "drawing structures", first, drawing.n)
             return _piece(model, evaluator, drawing, pilot.narrowing, number, size, report)
 
-        pieces.append(store.piece(np.array([drawing.seed, number, size]), made))
+        pieces.append(store.piece("drawing", np.array([drawing.seed, number, size]), made))
         on_progress("drawing structures", first + size, drawing.n)
     joined = {name: np.concatenate([np.atleast_1d(piece[name]) for piece in pieces]) for name in pieces[0]}
     energies, weights = joined.get("energies"), None
