@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-TUTORIALS = ("getting_started", "train_your_own", "calculator", "md", "relaxations", "uncertainty", "predict_motion")
+TUTORIALS = (
+    "getting_started", "train_your_own", "calculator", "md", "relaxations", "score_models", "uncertainty",
+    "predict_motion",
+)  # fmt: skip
 _BLOCK = re.compile(
     r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```(?P<language>python|bash|yaml)\n(?P<text>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,

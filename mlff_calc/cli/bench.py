@@ -10,6 +10,7 @@ import typer
 from mlff_calc.cli import options
 from mlff_calc.cli.bench_backbones import backbones
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
+from mlff_calc.cli.bench_scores import scores
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.expressivity import expressivity
 
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `lammps`, "
-    "`peers` and `expressivity`.",
+    "`peers`, `scores` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.command()(guard(expressivity))
 app.command()(guard(backbones))
+app.command()(guard(scores))
 
 DEFAULT = "ethanol,aspirin,si64,si512,water192"
 Systems = Annotated[

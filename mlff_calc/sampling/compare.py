@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +30,8 @@ from mlff_calc.sampling.metrics import (
 from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.score.topology import HOPS, bonds_of, hop_counts
 
+ENERGY_BINS = 50
+"""Number of bins for energies, of which a structure has one. Raising it needs more structures for the same noise."""
 _GROUPS = {1: "bonded", 2: "1-3", HOPS: "1-4", HOPS + 1: "farther"}
 
 
@@ -164,7 +167,7 @@ def compare_samples(
             notes.append(f"{lost} of {len(other)} structures have no valid energy, and do not count in energies")
         weights = None if weights is None else weights[good]
         add("energy", "W1 [eV]", wasserstein, known[:, None], energies[1][good][:, None])
-        add("energy", "TV", total_variation, known[:, None], energies[1][good][:, None])
+        add("energy", "TV", partial(total_variation, bins=ENERGY_BINS), known[:, None], energies[1][good][:, None])
         shift = np.average(energies[1][good], weights=weights) - known.mean()
         rows.append(Row("mean energy", "shift [eV]", float(shift), float(known.std() / np.sqrt(good.sum()))))
         rows.append(Row("structures", "valid", float(good.mean())))

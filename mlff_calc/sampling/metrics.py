@@ -53,9 +53,11 @@ def histograms(
     return one / one.sum(), two / two.sum()
 
 
-def total_variation(reference: FloatArray, other: FloatArray, weights: FloatArray | None = None) -> float:
+def total_variation(
+    reference: FloatArray, other: FloatArray, weights: FloatArray | None = None, *, bins: int = BINS
+) -> float:
     """Total variation of the histograms of values [n] and [m]."""
-    one, two = histograms(reference, other, weights)
+    one, two = histograms(reference, other, weights, bins=bins)
     return float(0.5 * np.abs(one - two).sum())
 
 

@@ -80,3 +80,31 @@ def test_forces_repair_bias_across_low_barriers_only() -> None:
     assert found[1.0, "dsm"] >= 0.85
     assert found[1.0, "piecewise"] <= 0.75
     assert found[8.0, "piecewise"] == pytest.approx(found[8.0, "dsm"], abs=0.05)
+
+
+def test_arms_are_trained_drawn_and_kept(tmp_path: Path) -> None:
+    from ase import Atoms
+
+    from mlff_calc.bench.studies.model_clusters import Cluster, ClusterEvaluator
+    from mlff_calc.bench.studies.score_matching import Study, Subject, summary
+
+    def springs(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return 2.0 * (centred(positions) ** 2).sum(axis=(1, 2)), -4.0 * centred(positions)
+
+    random = np.random.default_rng(0)
+    frames = [Atoms("Ar3", place) for place in centred(random.normal(size=(240, 3, 3)) / 2.0)]
+    for atoms in frames:
+        energy, force = springs(atoms.positions[None])
+        atoms.info["energy"], atoms.arrays["forces"] = float(energy[0]), force[0]
+    subject = Subject("springs", frames, ClusterEvaluator(Cluster("springs", 3, 3, springs, "")), 1.0, 3, bonded=False)
+    study = Study(tmp_path, minutes=0.01, seeds=(0,), n=30, n_train=60, steps=6)
+    rows = study.run(subject)
+    assert len(rows) == 3 * 4 + 3
+    assert {"mean shift", "energy W1", "energy W1 floor", "energy TV", "distances TV"} <= rows[0].keys()
+    by_arm = {row["arm"]: row for row in summary(rows)}
+    assert by_arm["training frames"]["mean shift"] < -1.0  # those below the median
+    assert abs(by_arm["Markov chains"]["mean shift"]) < 1.5
+    assert 1.0 <= by_arm["optimal, weights"]["effective"] <= 30.0
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert study.run(subject) == rows
+    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}

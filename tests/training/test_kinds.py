@@ -174,7 +174,8 @@ def test_without_the_package_its_files_are_named(tmp_path: Path, outside: dict[s
     judged = mlff("eval", "run/line", "points.txt", cwd=tmp_path, env=without)
     assert judged.returncode == 1
     said = " ".join(judged.stderr.split())
-    assert "run/line holds a line, a kind that no installed package provides (known are potential, propagator)" in said
+    assert "run/line holds a line, a kind that no installed package provides" in said
+    assert "(known are potential, propagator, score)" in said
 
 
 def test_a_broken_package_harms_only_its_own_kind(tmp_path: Path, outside: dict[str, str]) -> None:

@@ -7,15 +7,14 @@ all reference frames. Beside them stand arms without forces in the training: DSM
 by Langevin steps with the exact force, a Markov chain from the training frames, and DSM and the mixture with weights by the
 exact energy. Every distance stands beside that of reference frames from each other.
 
-What has ended is kept in the folder and not repeated.
+Trained models and drawn structures are kept in the folder and not made again; comparisons are.
 
 Source: Guo et al., "Potential score matching" (2025), for what is compared.
 """
 
 from __future__ import annotations
 
-import json
-import logging
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from mlff_calc.datasets import read_structures
 from mlff_calc.errors import BenchmarkError, DatasetError
 from mlff_calc.sampling.calculators import evaluator_of
 from mlff_calc.sampling.compare import compare_samples
-from mlff_calc.sampling.diffusion import ExactForce, ModelScore, Space, accepted_langevin, draw, langevin
+from mlff_calc.sampling.diffusion import ExactForce, ModelScore, Space, Walked, accepted_langevin, draw, langevin
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.langevin import Langevin
 from mlff_calc.sampling.model_samples import PILOT, STEP
@@ -41,8 +40,6 @@ from mlff_calc.score import ScoreModel, load_score_model
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
 from mlff_calc.whole_files import write_whole
-
-logger = logging.getLogger(__name__)
 
 TEMPERATURE = 500.0
 MOLECULES = {
@@ -159,6 +156,51 @@ def _dynamics(first: Atoms, evaluator: Evaluator, n_frames: int) -> list[Atoms]:
 
 
 @dataclass(frozen=True)
+class Structures:
+    """What an arm draws.
+
+    Attributes:
+        arm: Name of the arm.
+        positions: [n, n_atoms, 3] Angstrom.
+        energies: Energies over kT [n].
+        weights: Weights [n]; None for equal ones.
+        calls: Number of exact energies and forces that the draw needed.
+    """
+
+    arm: str
+    positions: FloatArray
+    energies: FloatArray
+    weights: FloatArray | None = None
+    calls: int = 0
+
+    @classmethod
+    def of(
+        cls, arm: str, positions: torch.Tensor, energies: torch.Tensor, weights: FloatArray | None = None, calls: int = 0
+    ) -> Structures:
+        """Take them out of tensors."""
+        return cls(arm, positions.numpy(), energies.numpy(), weights, calls)
+
+
+def _write(path: Path, sets: Sequence[Structures]) -> None:
+    arrays: dict[str, Any] = {"arms": np.array([one.arm for one in sets]), "calls": np.array([one.calls for one in sets])}
+    for k, one in enumerate(sets):
+        arrays |= {f"positions{k}": one.positions, f"energies{k}": one.energies}
+        if one.weights is not None:
+            arrays[f"weights{k}"] = one.weights
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def _read(path: Path) -> list[Structures]:
+    with np.load(path) as kept:
+        return [
+            Structures(str(arm), kept[f"positions{k}"], kept[f"energies{k}"], kept.get(f"weights{k}"), int(kept["calls"][k]))
+            for k, arm in enumerate(kept["arms"])
+        ]
+
+
+@dataclass(frozen=True)
 class Study:
     """How the arms are compared.
 
@@ -183,14 +225,12 @@ class Study:
         rows: list[dict[str, Any]] = []
         for seed in self.seeds:
             frames = self._training_frames(subject, seed)
-            arms = [*ARMS, "no model"]
-            for arm in arms:
-                kept = self.output / f"{subject.name}-{seed}-{arm.replace(' ', '_')}.json"
+            for arm in (*ARMS, "no model"):
+                kept = self.output / f"{subject.name}-{seed}-{arm.replace(' ', '_')}.npz"
                 if not kept.is_file():
-                    found = self._arm(subject, arm, frames, seed)
                     self.output.mkdir(parents=True, exist_ok=True)
-                    write_whole(kept, json.dumps(found, indent=1))
-                rows += json.loads(kept.read_text())
+                    _write(kept, self._arm(subject, arm, frames, seed))
+                rows += [self._row(subject, seed, one) for one in _read(kept)]
                 if on_done is not None:
                     on_done(f"{subject.name}, seed {seed}: {arm}")
         return rows
@@ -201,12 +241,12 @@ class Study:
         chosen = np.random.default_rng(seed).permutation(low)[: self.n_train + 200]
         return [subject.frames[k] for k in chosen]
 
-    def _arm(self, subject: Subject, arm: str, frames: list[Atoms], seed: int) -> list[dict[str, Any]]:
+    def _arm(self, subject: Subject, arm: str, frames: list[Atoms], seed: int) -> list[Structures]:
         random = torch.Generator().manual_seed(1000 + seed)
         space = Space(len(frames[0]), subject.dimensions)
         exact = ExactForce(subject.evaluator, subject.copies(self.n), subject.kT)
         if arm == "no model":
-            return self._without_model(subject, exact, frames, space, seed, random)
+            return self._without_model(subject, exact, frames, space, random)
         model = self._trained(subject, arm, frames, seed)
         score = ModelScore(model)
         pilot = draw(score, model.schedule, space, model.spread, PILOT, steps=self.steps, random=random)
@@ -218,43 +258,44 @@ class Study:
         energies, _ = exact(drawn.positions)
         weights = normalized((drawn.log_ratio - energies).numpy())
         found = [
-            self._row(subject, arm, seed, drawn.positions, energies),
-            self._row(subject, f"{arm}, weights", seed, drawn.positions, energies, weights),
+            Structures.of(arm, drawn.positions, energies),
+            Structures.of(f"{arm}, weights", drawn.positions, energies, weights=weights),
         ]
         moved = langevin(lambda x: score(x, low), drawn.positions, space, step=step, steps=LANGEVIN, random=random)
-        found.append(self._row(subject, f"{arm} + its Langevin", seed, moved, exact(moved)[0]))
+        found.append(Structures.of(f"{arm} + its Langevin", moved, exact(moved)[0]))
         walked = accepted_langevin(exact, drawn.positions, space, step=step, steps=LANGEVIN, random=random)
-        place = torch.from_numpy(walked.energies) / subject.kT
-        return [*found, self._row(subject, f"{arm} + exact Langevin", seed, walked.positions, place, calls=walked.calls)]
+        return [*found, self._walked(f"{arm} + exact Langevin", walked, subject.kT)]
+
+    @staticmethod
+    def _walked(arm: str, walked: Walked, kT: float) -> Structures:
+        return Structures.of(arm, walked.positions, torch.from_numpy(walked.energies) / kT, calls=walked.calls)
 
     def _without_model(
-        self, subject: Subject, exact: ExactForce, frames: list[Atoms], space: Space, seed: int, random: torch.Generator
-    ) -> list[dict[str, Any]]:
+        self, subject: Subject, exact: ExactForce, frames: list[Atoms], space: Space, random: torch.Generator
+    ) -> list[Structures]:
         """Training frames as they are, with exact Langevin steps, and as starts of Markov chains."""
         train = torch.from_numpy(np.stack([atoms.positions for atoms in frames[: self.n_train]]))
         train = train - train.mean(dim=1, keepdim=True)
         start = train[torch.arange(self.n) % len(train)]
-        scores = exact(start)[1]
+        energies, scores = exact(start)
         step = STEP / float(scores.square().sum(dim=(1, 2)).mean() / space.degrees)
-        found = [self._row(subject, "training frames", seed, start, exact(start)[0])]
         walked = accepted_langevin(exact, start, space, step=step, steps=LANGEVIN, random=random)
-        found.append(
-            self._row(subject, "training frames + exact Langevin", seed, walked.positions,
-                      torch.from_numpy(walked.energies) / subject.kT, calls=walked.calls)
-        )  # fmt: skip
+        found = [
+            Structures.of("training frames", start, energies),
+            self._walked("training frames + exact Langevin", walked, subject.kT),
+        ]
         chains = ExactForce(subject.evaluator, subject.copies(CHAINS), subject.kT)
         place, kept, last = start[:CHAINS], [], []
         length = max(1, -(-self.n // CHAINS))
         for number in range(2 * length):
-            part = accepted_langevin(
-                chains, place, space, step=4.0 * step, steps=CHAIN_STEPS // (2 * length), random=random
-            )
+            steps = CHAIN_STEPS // (2 * length)
+            part = accepted_langevin(chains, place, space, step=4.0 * step, steps=steps, random=random)
             place = part.positions
             if number >= length:
                 kept.append(place)
                 last.append(torch.from_numpy(part.energies) / subject.kT)
-        joined, energies = torch.cat(kept)[: self.n], torch.cat(last)[: self.n]
-        return [*found, self._row(subject, "Markov chains", seed, joined, energies, calls=chains.calls)]
+        joined, reduced = torch.cat(kept)[: self.n], torch.cat(last)[: self.n]
+        return [*found, Structures.of("Markov chains", joined, reduced, calls=chains.calls)]
 
     def _trained(self, subject: Subject, arm: str, frames: list[Atoms], seed: int) -> ScoreModel:
         """The score model of an arm, trained now or before."""
@@ -301,33 +342,26 @@ class Study:
             "trainer": {"device": "cpu", "validate_every": 10, "checkpoint_every": 10, "seed": seed},
         }  # fmt: skip
 
-    def _row(
-        self,
-        subject: Subject,
-        arm: str,
-        seed: int,
-        positions: torch.Tensor,
-        reduced: torch.Tensor,
-        weights: FloatArray | None = None,
-        calls: int = 0,
-    ) -> dict[str, Any]:
+    def _row(self, subject: Subject, seed: int, drawn: Structures) -> dict[str, Any]:
         """Distances of drawn structures from all reference frames."""
-        energies = reduced.numpy() * subject.kT
-        structures = [Atoms(subject.frames[0].numbers, place) for place in positions.numpy()]
+        structures = [Atoms(subject.frames[0].numbers, place) for place in drawn.positions]
         for k, atoms in enumerate(structures):
-            atoms.info["energy"] = float(energies[k])
-            if weights is not None:
-                atoms.info["weight"] = float(weights[k])
+            atoms.info["energy"] = float(drawn.energies[k]) * subject.kT
+            if drawn.weights is not None:
+                atoms.info["weight"] = float(drawn.weights[k])
         found = compare_samples(subject.frames, structures, kT=subject.kT, seed=seed)
-        row: dict[str, Any] = {"system": subject.name, "arm": arm, "seed": seed, "calls": calls}
+        row: dict[str, Any] = {"system": subject.name, "arm": drawn.arm, "seed": seed, "calls": drawn.calls}
         groups: dict[str, list[tuple[float, float]]] = {}
         for one in found.rows:
             name = one.quantity.split(",")[0].split(" ")[0] + " " + one.metric.split(" ")[0]
             groups.setdefault(name, []).append((one.value, one.floor))
         for name, pairs in groups.items():
-            row[name], row[f"{name} floor"] = (float(np.mean([pair[k] for pair in pairs])) for k in (0, 1))
-        if weights is not None:
-            row["effective"] = effective_sample_size(weights)
+            row[name] = float(np.mean([value for value, _ in pairs]))
+            floor = float(np.mean([floor for _, floor in pairs]))
+            if np.isfinite(floor):
+                row[f"{name} floor"] = floor
+        if drawn.weights is not None:
+            row["effective"] = effective_sample_size(drawn.weights)
         return row
 
 
@@ -341,6 +375,6 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             if name not in ("system", "arm", "seed", "calls"):
                 values = [row[name] for row in mine if name in row]
                 line[name] = float(np.mean(values))
-                line[f"{name} sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+                line |= {f"{name} sd": float(np.std(values, ddof=1))} if len(values) > 1 else {}
         found.append(line)
     return found
