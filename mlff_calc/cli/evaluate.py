@@ -18,7 +18,7 @@ def evaluate(
     potential: Annotated[
         str,
         typer.Argument(
-            help="Name of a potential that ships (see `mlff potentials`), a folder of a potential or propagator, "
+            help="Name of a potential that ships (see `mlff potentials`), a folder of a trained network of any kind, "
             "or an exported file (.pt, .pt2).",
             show_default=False,
         ),

@@ -165,11 +165,12 @@ def compare_samples(
         if not good.all():
             lost = int((~good).sum())
             notes.append(f"{lost} of {len(other)} structures have no valid energy, and do not count in energies")
-        weights = None if weights is None else weights[good]
-        add("energy", "W1 [eV]", wasserstein, known[:, None], energies[1][good][:, None])
-        add("energy", "TV", partial(total_variation, bins=ENERGY_BINS), known[:, None], energies[1][good][:, None])
-        shift = np.average(energies[1][good], weights=weights) - known.mean()
-        rows.append(Row("mean energy", "shift [eV]", float(shift), float(known.std() / np.sqrt(good.sum()))))
+        if good.any():
+            weights = None if weights is None else weights[good]
+            add("energy", "W1 [eV]", wasserstein, known[:, None], energies[1][good][:, None])
+            add("energy", "TV", partial(total_variation, bins=ENERGY_BINS), known[:, None], energies[1][good][:, None])
+            shift = np.average(energies[1][good], weights=weights) - known.mean()
+            rows.append(Row("mean energy", "shift [eV]", float(shift), float(known.std() / np.sqrt(good.sum()))))
         rows.append(Row("structures", "valid", float(good.mean())))
     if weights is not None:
         notes.append("the weights of the structures are used; their noise is that of the effective number of samples")
