@@ -5,7 +5,7 @@
     python md_runs/replica_exchange.py --short                      # few steps, as a test
 
 All replicas run as one batch. Prints the shares of accepted swaps and a histogram of every torsion, and writes the samples
-with their energies, temperatures and weights into replica_exchange.extxyz (needs pymbar: pip install 'mlff_calc[conformers]').
+with energies, temperatures and weights into replica_exchange.extxyz (needs pymbar: pip install 'mlff_calc[conformers]').
 """
 
 from __future__ import annotations

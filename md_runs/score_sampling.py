@@ -31,14 +31,14 @@ REPLICAS = 16
 BETWEEN = 80  # steps of 0.5 fs between frames
 
 
-def dynamics(atoms, evaluator, n_frames):
+def dynamics(atoms, evaluator, n_frames, between):
     """Frames of all replicas, with energies and forces."""
     systems, positions = Systems.of([atoms] * REPLICAS)
     run = Langevin(systems, positions, evaluator, temperatures=TEMPERATURE, friction=FRICTION, seed=0)
-    run.run(10 * BETWEEN)
+    run.run(10 * between)
     frames = []
     while len(frames) < n_frames:
-        run.run(BETWEEN)
+        run.run(between)
         forces = evaluator(systems, run.positions).forces
         for k in range(REPLICAS):
             frame = systems.atoms(k, run.positions)
@@ -79,7 +79,7 @@ def main():
     whole = folder / "dynamics.extxyz"
     if not (options.resume and whole.is_file()):
         atoms = molecule("CH3CH2OH") if options.structure is None else ase.io.read(options.structure)
-        ase.io.write(whole, dynamics(atoms, evaluator, 48 if options.short else 2000))
+        ase.io.write(whole, dynamics(atoms, evaluator, *((48, 4) if options.short else (2000, BETWEEN))))
     frames = ase.io.read(whole, ":")
     energies = np.array([frame.get_potential_energy() for frame in frames])
     half = folder / f"lower_half_{options.target}.extxyz"
