@@ -12,6 +12,7 @@ from torch import Tensor
 from mlff_calc.errors import OptionError
 from mlff_calc.export.exported import ExportedPotential, load_exported
 from mlff_calc.export.metadata import BACKENDS, Metadata
+from mlff_calc.graph import split
 from mlff_calc.potential import load_potential
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def precision_of(potentials: Sequence[Any], asked: str | None, default: str = "f
     return found.pop() if found else default
 
 
-class OneByOne:
+class ExportedBatches:
     """An exported potential that accepts batches, by calling the file for each system.
 
     Attributes:
@@ -76,27 +77,9 @@ class OneByOne:
         Raises:
             ConvergenceError: a fixed point was not found.
         """
-        found = [self._exported(one) for one in _systems(graph)]
+        found = [self._exported(one) for one in split({name: graph[name] for name in _INPUTS})]
         names = [name for name in ("energy", "energies", "forces", "virial", "atomic_virial", "stress") if name in found[0]]
         return {name: torch.cat([one[name] for one in found]) for name in names}
 
 
-def _systems(graph: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Split a batch into one graph per system."""
-    index, centres = graph["system_index"], graph["edge_index"][0]
-    parts = []
-    for k in range(graph["cell"].shape[0]):
-        atoms = torch.nonzero(index == k).squeeze(1)
-        edges = torch.nonzero(index[centres] == k).squeeze(1)
-        new = torch.zeros_like(index)
-        new[atoms] = torch.arange(len(atoms), device=index.device)
-        parts.append(
-            {
-                "atomic_numbers": graph["atomic_numbers"][atoms],
-                "system_index": torch.zeros_like(atoms),
-                "edge_index": new[graph["edge_index"][:, edges]],
-                "edge_vec": graph["edge_vec"][edges],
-                "cell": graph["cell"][k : k + 1],
-            }
-        )
-    return parts
+_INPUTS = ("atomic_numbers", "system_index", "edge_index", "edge_vec", "cell")

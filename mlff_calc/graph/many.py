@@ -17,7 +17,7 @@ from mlff_calc.graph import keys
 from mlff_calc.graph.backends import resolve_backend
 from mlff_calc.graph.box import FloatArray, check_cell, check_positions
 from mlff_calc.graph.keys import Graph
-from mlff_calc.graph.neighbors import check_cutoff, check_overlap, pairs_between, shift_vectors
+from mlff_calc.graph.neighbors import check_cutoff, pairs_between, pairs_inside, shift_vectors
 
 SMALL = 24
 """Largest number of atoms of a structure without periodicity that keeps all its pairs. Raising it saves searches, and
@@ -101,17 +101,12 @@ class NeighborLists:
             offsets = np.concatenate([pairs.offsets for pairs in self._pairs])
             self._joined = _Pairs(np.concatenate(shifted, axis=1), offsets)
         index, offsets = self._joined
-        vectors = positions.take(index[1], axis=0)
-        vectors -= positions.take(index[0], axis=0)
-        vectors += offsets
-        squared = np.einsum("ij,ij->i", vectors, vectors)
-        check_overlap(index[0], index[1], squared)
-        inside = (squared < self.cutoff**2).nonzero()[0]
+        inside, vectors = pairs_inside(index, positions, offsets, self.cutoff)
         return {
             **self._constant,
             keys.POSITIONS: torch.from_numpy(positions),
             keys.EDGE_INDEX: torch.from_numpy(index.take(inside, axis=1)),
-            keys.EDGE_VEC: torch.from_numpy(vectors.take(inside, axis=0)),
+            keys.EDGE_VEC: torch.from_numpy(vectors),
         }
 
     def _stale(self, positions: FloatArray) -> NDArray[np.intp]:

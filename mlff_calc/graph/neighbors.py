@@ -108,6 +108,41 @@ def pairs_between(
     return NeighborPairs(centers, neighbors, shifts)
 
 
+def pairs_inside(
+    pairs: NDArray[np.int64],
+    positions: NDArray[np.float64],
+    offsets: NDArray[np.float64],
+    cutoff: float,
+    scratch: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Which of stored pairs are within the cutoff now.
+
+    Args:
+        pairs: centres and neighbours [2, n_pairs].
+        positions: positions [n_atoms, 3], Angstrom.
+        offsets: what images add to the vectors [n_pairs, 3], Angstrom.
+        cutoff: cutoff radius, Angstrom.
+        scratch: two arrays [n_pairs, 3] to work in, which saves their allocation in every step.
+
+    Returns:
+        Indices of the pairs, rising, and their vectors [n_inside, 3]; both are new arrays.
+
+    Raises:
+        StructureError: atoms overlap.
+    """
+    centers, neighbors = pairs
+    vectors, origins = scratch or (np.empty_like(offsets), np.empty_like(offsets))
+    # mode "clip" writes into `out` without a buffer; indices are always in range
+    positions.take(neighbors, axis=0, out=vectors, mode="clip")
+    positions.take(centers, axis=0, out=origins, mode="clip")
+    vectors -= origins
+    vectors += offsets
+    squared = np.einsum("ij,ij->i", vectors, vectors)
+    check_overlap(centers, neighbors, squared)
+    inside = (squared < cutoff**2).nonzero()[0]
+    return inside, vectors.take(inside, axis=0)
+
+
 def check_overlap(
     centers: NDArray[np.int64],
     neighbors: NDArray[np.int64],

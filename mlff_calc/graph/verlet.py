@@ -29,7 +29,7 @@ from mlff_calc.graph.backends import resolve_backend
 from mlff_calc.graph.box import MIN_DISTANCE, FloatArray, spanning_cell
 from mlff_calc.graph.frame import Frame, System, equal
 from mlff_calc.graph.keys import Graph
-from mlff_calc.graph.neighbors import check_cutoff, check_overlap, pairs_between, shift_vectors
+from mlff_calc.graph.neighbors import check_cutoff, check_overlap, pairs_between, pairs_inside, shift_vectors
 from mlff_calc.graph.order import distinct_rows
 
 
@@ -176,22 +176,12 @@ class NeighborList:
 
     def _inside(self, frame: Frame) -> tuple[NDArray[np.intp], FloatArray]:
         """Return the indices of the pairs within the cutoff, and their vectors."""
-        centers, neighbors = self._pairs
         if self._scratch is None:  # allocating at every step costs more than the arithmetic
             self._scratch = np.empty_like(self._offsets), np.empty_like(self._offsets)
-        vectors, origins = self._scratch
-        # mode "clip" writes into `out` without a buffer; indices are always in range
         if self._offsets_cell is None or not equal(frame.cell, self._offsets_cell):
             self._shift_vectors(frame).take(self._shift_of, axis=0, out=self._offsets, mode="clip")
             self._offsets_cell = frame.cell
-        frame.positions.take(neighbors, axis=0, out=vectors, mode="clip")
-        frame.positions.take(centers, axis=0, out=origins, mode="clip")
-        vectors -= origins
-        vectors += self._offsets
-        squared = np.einsum("ij,ij->i", vectors, vectors)
-        check_overlap(centers, neighbors, squared)
-        inside = (squared < self.cutoff**2).nonzero()[0]
-        return inside, vectors.take(inside, axis=0)
+        return pairs_inside(self._pairs, frame.positions, self._offsets, self.cutoff, self._scratch)
 
     def graph(self) -> Graph:
         """Build the graph of the last update, with the seven input keys and one system, on the list's device.

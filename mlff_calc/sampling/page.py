@@ -16,7 +16,9 @@ from mlff_calc.sampling.torsions import rotatable_torsions, torsion_angles
 
 BINS = 36
 """Number of bars of a histogram of a torsion. Raising it shows narrower peaks."""
-_WIDTH, _HEIGHT = 360, 150  # of a drawing, pixels
+PICTURES = 12
+"""Largest number of conformers with a picture. Raising it makes the page longer."""
+_WIDTH, _HEIGHT, _PICTURE = 360, 150, 120  # of a drawing, pixels
 
 _WEIGHTED_BY = {
     "energy": "energies",
@@ -30,7 +32,7 @@ svg { max-width: 100%; height: auto; } svg text { fill: var(--dim); font-size: 1
 canvas { border: 1px solid var(--line); border-radius: 6px; touch-action: none; cursor: grab; max-width: 100%; }
 #conformers th, #conformers td { width: auto; padding: .2rem .5rem; } #conformers tbody tr { cursor: pointer; }
 #conformers tbody tr:focus, #conformers tr.shown { outline: 2px solid var(--mark); outline-offset: -2px; }
-.scroll { max-height: 24rem; overflow: auto; }
+.picture { cursor: pointer; } .scroll { max-height: 24rem; overflow: auto; }
 """
 
 _SCRIPT = """
@@ -77,6 +79,9 @@ document.querySelectorAll('#conformers tbody tr').forEach((row, k) => {
   row.addEventListener('click', () => show(k));
   row.addEventListener('keydown', e => { if (e.key === 'Enter') show(k); });
 });
+document.querySelectorAll('.picture').forEach(figure => {
+  figure.addEventListener('click', () => show(Number(figure.dataset.conformer)));
+});
 show(0);
 """
 
@@ -95,6 +100,7 @@ def ensemble_page(ensemble: Ensemble) -> str:
         f"<figure>{_ladder(ensemble)}<figcaption>Energies above the lowest (kcal/mol); the length of a line is the weight "
         f"at {ensemble.temperature:g} K</figcaption></figure></div>",
         "<h2>Conformers</h2>",
+        _pictures(ensemble),
         _table(ensemble),
         _torsions(ensemble),
         _problems(ensemble),
@@ -105,21 +111,65 @@ def ensemble_page(ensemble: Ensemble) -> str:
     return document(f"{molecule.name}: {len(ensemble)} conformers", "\n".join(body), _STYLE)
 
 
+def _pictures(ensemble: Ensemble) -> str:
+    """Pictures of the conformers with the largest weights, as they lie; a click shows one."""
+    bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in ensemble.molecule.mol.GetBonds()]
+    places = _aligned_all(ensemble)
+    scale = 0.46 * _PICTURE / np.abs(places[:, :, :2]).max(initial=1.0)
+    figures = []
+    for number in sorted(np.argsort(-ensemble.weights, kind="stable")[:PICTURES].tolist()):
+        screen = 0.5 * _PICTURE + scale * places[number, :, :2] * (1.0, -1.0)
+        parts = [
+            (
+                0.5 * (places[number, i, 2] + places[number, j, 2]) - 0.2,
+                f'<line x1="{screen[i, 0]:.1f}" y1="{screen[i, 1]:.1f}" x2="{screen[j, 0]:.1f}" y2="{screen[j, 1]:.1f}" '
+                'stroke="#8a9099" stroke-width="3"/>',
+            )
+            for i, j in bonds
+        ]
+        for k, z in enumerate(ensemble.molecule.numbers):
+            parts.append((
+                places[number, k, 2],
+                f'<circle cx="{screen[k, 0]:.1f}" cy="{screen[k, 1]:.1f}" r="{scale * _radius(z):.1f}" fill="{_colour(z)}" '
+                'stroke="#50565e"/>',
+            ))  # fmt: skip
+        drawn = "".join(text for _, text in sorted(parts, key=lambda part: part[0]))
+        name = f"{number + 1}: {100 * ensemble.weights[number]:.1f} %"
+        figures.append(
+            f'<figure class="picture" data-conformer="{number}"><svg viewBox="0 0 {_PICTURE} {_PICTURE}" width="{_PICTURE}" '
+            f'role="img" aria-label="conformer {number + 1}">{drawn}</svg><figcaption>{name}</figcaption></figure>'
+        )
+    return f'<div class="row">{"".join(figures)}</div>'
+
+
+def _radius(z: int) -> float:
+    """Radius of an atom on the screen, Angstrom."""
+    return round(float(0.25 + 0.25 * covalent_radii[z]), 3)
+
+
+def _colour(z: int) -> str:
+    """Colour of an atom."""
+    return "#" + "".join(f"{round(255 * part):02x}" for part in jmol_colors[z])
+
+
+def _aligned_all(ensemble: Ensemble) -> FloatArray:
+    """Positions [n_conformers, n_atoms, 3], each turned so that its longest way lies across the screen."""
+    masses = np.ones(len(ensemble.molecule.numbers))
+    return np.array([_aligned(place, masses) for place in ensemble.positions])
+
+
 def _data(ensemble: Ensemble) -> str:
     """What the script draws, as JSON that cannot end the element it stands in."""
-    masses = np.ones(len(ensemble.molecule.numbers))
-    places = np.array([_aligned(place, masses) for place in ensemble.positions])
-    numbers = ensemble.molecule.numbers
+    places, numbers = _aligned_all(ensemble), ensemble.molecule.numbers
     bonds = [
         [bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), bond.GetBondTypeAsDouble()]
         for bond in ensemble.molecule.mol.GetBonds()
     ]
-    colours = ["#" + "".join(f"{round(255 * part):02x}" for part in jmol_colors[z]) for z in numbers]
     found = {
         "positions": np.round(places, 3).tolist(),
         "bonds": bonds,
-        "radii": [round(float(0.25 + 0.25 * covalent_radii[z]), 3) for z in numbers],
-        "colours": colours,
+        "radii": [_radius(z) for z in numbers],
+        "colours": [_colour(z) for z in numbers],
         "extent": float(np.linalg.norm(places, axis=2).max() + 0.6),
     }
     return json.dumps(found).replace("<", "\\u003c")

@@ -191,7 +191,7 @@ def relax_systems(
         OptionError: An option out of range.
         UnknownElementError: An element that the evaluator does not know.
     """
-    method = _checked(fmax, steps, optimizer)(systems)
+    method = check_relaxation(fmax, steps, optimizer)(systems)
     evaluator.check(systems)
     n = len(systems)
     ends = Relaxed(positions.copy(), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, dtype=bool),
@@ -228,8 +228,12 @@ def relax_systems(
     return ends
 
 
-def _checked(fmax: float, steps: int, optimizer: str) -> type[Optimizer]:
-    """The optimizer's class, after all options were looked at."""
+def check_relaxation(fmax: float, steps: int, optimizer: str) -> type[Optimizer]:
+    """The optimizer's class, after all options were looked at.
+
+    Raises:
+        OptionError: One of them is out of range.
+    """
     if not (np.isfinite(fmax) and fmax > 0.0):
         raise OptionError(f"fmax is {fmax} eV/Angstrom; give a positive number, 0.05 for example")
     if steps < 0:

@@ -8,6 +8,9 @@ import numpy as np
 
 from mlff_calc.errors import OptionError
 from mlff_calc.near import suggestion
+from mlff_calc.sampling.relax import check_relaxation
+from mlff_calc.sampling.replica_exchange import geometric_ladder
+from mlff_calc.sampling.search import HOT
 
 SEARCHES = ("etkdg", "md", "exchange")
 WEIGHTS = ("energy", "torsions", "rrho")
@@ -59,3 +62,8 @@ class Search:
                 raise OptionError(f"{name} is {number}; give a positive number")
         if self.n is not None and self.n < 1:
             raise OptionError(f"n is {self.n}; give 1 or more starting structures")
+        if not self.rmsd >= 0.0:
+            raise OptionError(f"rmsd is {self.rmsd} Angstrom; give 0 or more")
+        check_relaxation(self.fmax, self.steps, self.optimizer)
+        if self.search == "exchange":
+            geometric_ladder(self.temperature, HOT, 2)

@@ -243,6 +243,7 @@ def test_files_and_what_goes_on_after_a_stop(tmp_path):
     page = (tmp_path / "found.html").read_text()
     assert "http" not in page
     assert page.count("<figure>") == 2 + len(rotatable_torsions(whole.molecule))
+    assert page.count('<figure class="picture"') == min(len(whole), 12)
     with pytest.raises(OptionError, match="unknown kind of file"):
         write_ensemble(whole, tmp_path / "found.doc")
 

@@ -15,7 +15,7 @@ from mlff_calc.datasets.absent import absent_labels
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.export.exported import ExportedPotential
-from mlff_calc.export.opening import OneByOne, load_any, precision_of
+from mlff_calc.export.opening import ExportedBatches, load_any, precision_of
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import first_not_finite
@@ -149,7 +149,7 @@ def _loaded(potential: str, device: str, precision: str | None, trust: bool) -> 
     loaded = load_any(potential, trust=trust)
     target = resolve_device(loaded.metadata.device if isinstance(loaded, ExportedPotential) and device == "auto" else device)
     model = loaded.to_precision(precision_of([loaded], precision)).to(target).eval()
-    return (OneByOne(model) if isinstance(model, ExportedPotential) else model), target
+    return (ExportedBatches(model) if isinstance(model, ExportedPotential) else model), target
 
 
 def _check_file(option: str, path: Path, suffixes: Sequence[str], example: str) -> None:

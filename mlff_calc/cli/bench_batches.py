@@ -1,0 +1,60 @@
+"""`mlff bench batches`: many structures in one batch, against the same one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlff_calc.cli.bench_output import give, table_of
+
+
+def batches(
+    molecules: Annotated[
+        str, typer.Option("--molecules", help="Comma-separated: ethanol, aspirin, or SMILES.")
+    ] = "ethanol",
+    potential: Annotated[
+        str, typer.Option("--potential", help="Name or folder of a potential that knows their elements.")
+    ] = "ethanol",
+    conformers: Annotated[int, typer.Option("--conformers", min=0, help="Structures to relax; 0 for none.")] = 200,
+    replicas: Annotated[int, typer.Option("--replicas", min=0, help="Replicas of dynamics; 0 for none.")] = 64,
+    fmax: Annotated[float, typer.Option("--fmax", help="Relax until no force is above this, eV/Angstrom.")] = 0.05,
+    xtb: Annotated[
+        int, typer.Option("--xtb", min=0, help="Structures to relax by GFN2-xTB one by one as well; 0 for none.")
+    ] = 20,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds of dynamics.")] = 5,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
+    ] = None,
+) -> None:
+    """Time relaxations and Langevin dynamics in one batch and one by one, compiled, on one thread; ratios of CPU time."""
+    from mlff_calc.bench.batches import Batches, measure_batches
+    from mlff_calc.bench.machine import describe_machine
+    from mlff_calc.errors import OptionError
+
+    names = tuple(word.strip() for word in molecules.split(",") if word.strip())
+    if not names or not (conformers or replicas):
+        raise OptionError("there is nothing to time; give --molecules, and --conformers or --replicas above 0")
+    found = measure_batches(
+        Batches(names, potential, conformers=conformers, replicas=replicas, fmax=fmax, xtb=xtb, rounds=rounds)
+    )
+    titles = {
+        "relaxations": (
+            f"relaxations to {fmax:g} eV/Å, ms of CPU time per structure",
+            {
+                "molecule": "molecule", "program": "program", "structures": "structures", "ms": "ms", "steps": "steps",
+                "ms/step": "ms_per_step", "converged": "converged", "this / batch": "ratio",
+            },
+        ),
+        "dynamics": (
+            "Langevin dynamics, steps of replicas per second of CPU time",
+            {
+                "molecule": "molecule", "replicas": "replicas", "single run": "single_per_s", "batch": "batch_per_s",
+                "batch / single": "ratio",
+            },
+        ),
+    }  # fmt: skip
+    tables = [table_of(title, columns, found[name]) for name, (title, columns) in titles.items() if found[name]]
+    give({"machine": describe_machine("cpu"), "potential": potential, **found}, json_file, tables)
