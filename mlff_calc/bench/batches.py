@@ -2,8 +2,8 @@
 
 Time is processor time of one process on one thread, which other programs on the machine hardly change. Relaxations begin
 from the same conformers, by L-BFGS to the same largest force: all in one batch, one by one through ASE with the same
-compiled potential, and one by one by GFN2-xTB (some of them, evenly chosen). Single runs of dynamics are those of ASE's
-Langevin thermostat with the compiled calculator. Compilation and the first steps do not count.
+potential, and one by one by GFN2-xTB (some of them, evenly chosen). Single runs of dynamics are those of ASE's
+Langevin thermostat. Compilation and the first steps do not count.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Batches:
         steps: Largest number of steps of a relaxation.
         xtb: Number of structures that GFN2-xTB relaxes; 0 for none.
         rounds: Number of rounds of the dynamics, in which batch and single run take turns.
+        compiled: Whether the potential is compiled, for all of them.
     """
 
     molecules: tuple[str, ...] = ("ethanol",)
@@ -56,6 +57,7 @@ class Batches:
     steps: int = 500
     xtb: int = 20
     rounds: int = 5
+    compiled: bool = True
 
 
 def measure_batches(chosen: Batches) -> dict[str, list[dict[str, Any]]]:
@@ -95,14 +97,15 @@ def starting_structures(smiles: str, n: int) -> list[Atoms]:
 
 def time_relaxations(starts: list[Atoms], potential: Potential, chosen: Batches) -> list[dict[str, Any]]:
     """A row for the batch, for ASE one by one, and for GFN2-xTB: `ms` per structure, `steps`, `converged`, `ratio`."""
-    evaluator = evaluator_of(potential, compile=True)
+    evaluator = evaluator_of(potential, compile=chosen.compiled)
     systems, positions = Systems.of(starts)
+    evaluator.check(systems)
     evaluator(systems.take(np.arange(2)), positions[systems.rows(np.arange(2))])
     begin = time.process_time()
     ends = relax_systems(systems, positions, evaluator, fmax=chosen.fmax, steps=chosen.steps)
     batch = (time.process_time() - begin) / len(starts)
     rows = [_row("one batch", len(starts), batch, ends.steps.tolist(), ends.converged.tolist(), batch)]
-    calculator = MLFFCalculator(potential, compile=True)
+    calculator = MLFFCalculator(potential, compile=chosen.compiled)
     rows.append(_one_by_one("one by one, ASE", starts, lambda: calculator, chosen, batch))
     if chosen.xtb:
         evaluator_of("gfn2-xtb")  # says what to install
@@ -144,13 +147,13 @@ def _row(
 
 def time_dynamics(start: Atoms, potential: Potential, chosen: Batches) -> dict[str, Any]:
     """Steps per second of a single run and of all replicas of a batch together, and the median of their ratios."""
-    evaluator = evaluator_of(potential, compile=True)
+    evaluator = evaluator_of(potential, compile=chosen.compiled)
     alone, positions = Systems.of([start])
     place = relax_systems(alone, positions, evaluator, fmax=chosen.fmax).positions
     systems, positions = Systems.of([alone.atoms(0, place)] * chosen.replicas)
     batch = Langevin(systems, positions, evaluator, temperatures=TEMPERATURE, timestep=TIMESTEP, friction=5.0, seed=0)
     atoms = alone.atoms(0, place)
-    atoms.calc = MLFFCalculator(potential, compile=True)
+    atoms.calc = MLFFCalculator(potential, compile=chosen.compiled)
     steps = max(10, SINGLE_STEPS // chosen.replicas)
     found = []
     with warnings.catch_warnings():

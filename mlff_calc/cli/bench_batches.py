@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mlff_calc.cli import options
 from mlff_calc.cli.bench_output import give, table_of
 
 
@@ -24,12 +25,13 @@ def batches(
         int, typer.Option("--xtb", min=0, help="Structures to relax by GFN2-xTB one by one as well; 0 for none.")
     ] = 20,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds of dynamics.")] = 5,
+    compiled: options.Compile = True,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
     ] = None,
 ) -> None:
-    """Time relaxations and Langevin dynamics in one batch and one by one, compiled, on one thread; ratios of CPU time."""
+    """Time relaxations and Langevin dynamics in one batch and one by one, on one thread; ratios of CPU time."""
     from mlff_calc.bench.batches import Batches, measure_batches
     from mlff_calc.bench.machine import describe_machine
     from mlff_calc.errors import OptionError
@@ -38,7 +40,9 @@ def batches(
     if not names or not (conformers or replicas):
         raise OptionError("there is nothing to time; give --molecules, and --conformers or --replicas above 0")
     found = measure_batches(
-        Batches(names, potential, conformers=conformers, replicas=replicas, fmax=fmax, xtb=xtb, rounds=rounds)
+        Batches(
+            names, potential, conformers=conformers, replicas=replicas, fmax=fmax, xtb=xtb, rounds=rounds, compiled=compiled
+        )
     )
     titles = {
         "relaxations": (
@@ -57,4 +61,4 @@ def batches(
         ),
     }  # fmt: skip
     tables = [table_of(title, columns, found[name]) for name, (title, columns) in titles.items() if found[name]]
-    give({"machine": describe_machine("cpu"), "potential": potential, **found}, json_file, tables)
+    give({"machine": describe_machine("cpu"), "potential": potential, "compile": compiled, **found}, json_file, tables)
