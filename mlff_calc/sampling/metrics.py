@@ -2,11 +2,9 @@
 
 Histograms have their edges from the reference. What lies outside counts in the outermost bins, so that nothing is lost.
 
-| quantity | definition | range |
-|---|---|---|
-| total variation | half the sum of differences of two histograms | 0 to 1 |
-| Jensen-Shannon divergence | mean of both relative entropies to the mean histogram, base e | 0 to ln 2 |
-| W1 | area between the distribution functions | the unit of the values |
+- Total variation: half the sum of the differences of two histograms, from 0 to 1.
+- Jensen-Shannon divergence: mean of both relative entropies to the mean histogram, base e, from 0 to ln 2.
+- W1: the area between the distribution functions, in the unit of the values.
 """
 
 from __future__ import annotations
