@@ -9,7 +9,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.bench_backbones import backbones
-from mlff_calc.cli.bench_batches import batches
+from mlff_calc.cli.bench_batches import batches, recall
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
 from mlff_calc.cli.bench_scores import scores
 from mlff_calc.cli.console import guard
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `lammps`, "
-    "`peers`, `scores` and `expressivity`.",
+    help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
+    "`lammps`, `peers`, `scores` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.command()(guard(expressivity))
 app.command()(guard(backbones))
 app.command()(guard(batches))
+app.command()(guard(recall))
 app.command()(guard(scores))
 
 DEFAULT = "ethanol,aspirin,si64,si512,water192"

@@ -1,9 +1,9 @@
-"""`mlff bench batches`: many structures in one batch, against the same one by one."""
+"""`mlff bench batches` and `mlff bench recall`: many structures in one batch, and what a search for conformers finds."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,3 +62,38 @@ def batches(
     }  # fmt: skip
     tables = [table_of(title, columns, found[name]) for name, (title, columns) in titles.items() if found[name]]
     give({"machine": describe_machine("cpu"), "potential": potential, "compile": compiled, **found}, json_file, tables)
+
+
+def recall(
+    molecules: Annotated[
+        str | None, typer.Option("--molecules", help="Comma-separated SMILES. [ten flexible molecules]", show_default=False)
+    ] = None,
+    calculator: Annotated[
+        str, typer.Option("--calculator", "-c", help="As of `mlff conformers`.")
+    ] = "gfn2-xtb",
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of relaxations of a run.")] = 20,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of runs of each way.")] = 2,
+    fmax: Annotated[float, typer.Option("--fmax", help="Relax until no force is above this, eV/Angstrom.")] = 0.02,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
+    ] = None,
+) -> None:
+    """Share of the conformers within 3 kcal/mol that equal numbers of relaxations find, with and without MMFF94s before."""
+    import numpy as np
+
+    from mlff_calc.bench.studies.conformer_recall import MOLECULES, WAYS, measure_recall
+
+    chosen = MOLECULES if molecules is None else [word.strip() for word in molecules.split(",") if word.strip()]
+
+    def show(row: dict[str, Any]) -> None:
+        typer.echo(" ".join([row["molecule"], *(f"{way} {row[way]:.2f}" for way in WAYS)]), err=True)
+
+    rows = measure_recall(chosen, calculator, n=n, seeds=seeds, fmax=fmax, on_row=show)
+    means = {way: float(np.mean([row[way] for row in rows])) for way in WAYS}
+    columns = {"molecule": "molecule", "in the reference": "reference", **{way: way for way in WAYS}}
+    table = table_of(
+        f"share of conformers within 3 kcal/mol found by {n} relaxations, {calculator}", columns,
+        [*rows, {"molecule": "mean", "reference": "", **means}],
+    )  # fmt: skip
+    give({"calculator": calculator, "n": n, "seeds": seeds, "rows": rows, "means": means}, json_file, [table])

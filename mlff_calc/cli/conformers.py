@@ -52,6 +52,9 @@ def conformers(
     n: Annotated[
         int | None, typer.Option("--n", "-n", help="Starting structures. [20 to 300, by flexibility]", min=1)
     ] = None,
+    screen: Annotated[
+        int, typer.Option(help="Structures by distance geometry for each start, from which MMFF94s chooses.", min=1)
+    ] = 5,
     search: Annotated[
         SearchName, typer.Option(help="Distance geometry alone, or with snapshots of hot dynamics or replica exchange.")
     ] = SearchName.etkdg,
@@ -95,7 +98,7 @@ def conformers(
         check_ending(file)
     with work_folder(files, overwrite=overwrite, resume=resume) as folder, Bars(quiet=quiet) as bars:
         ensemble = search_for(
-            molecule, calculator, n=n, search=search.value, rescore=rescore, window=window, rmsd=rmsd,
+            molecule, calculator, n=n, screen=screen, search=search.value, rescore=rescore, window=window, rmsd=rmsd,
             temperature=temperature, weights=weights.value, check=check, fmax=fmax, steps=steps, optimizer=optimizer,
             charge=charge, minutes=minutes, workers=workers, seed=seed, precision=precision.value, compile=compiled,
             folder=folder, on_progress=bars.show,

@@ -20,7 +20,7 @@ from ase.data import atomic_masses
 from mlff_calc.errors import SimulationError, UnknownElementError
 from mlff_calc.sampling.calculators import evaluator_of, workers_for
 from mlff_calc.sampling.duplicates import KCAL, distinct
-from mlff_calc.sampling.embed import embed, number_of_conformers
+from mlff_calc.sampling.embed import number_of_conformers
 from mlff_calc.sampling.ensemble import Counts, Ensemble
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.identity import Identity
@@ -30,6 +30,7 @@ from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.relax import relax_systems
 from mlff_calc.sampling.search import by_dynamics, by_exchange
 from mlff_calc.sampling.settings import Search
+from mlff_calc.sampling.starts import starting_structures
 from mlff_calc.sampling.systems import FloatArray, Systems
 from mlff_calc.sampling.torsions import torsional_free_energy
 from mlff_calc.sampling.weights import boltzmann_weights, rrho_free_energy
@@ -164,9 +165,10 @@ class _Run:
         """Search, then rank and weigh; `name` is that of the calculator."""
         settings = self.settings
         given = [conformer.GetPositions() for conformer in self.molecule.mol.GetConformers()]
-        made = embed(self.molecule, settings.n or number_of_conformers(self.molecule), settings.seed)
+        n = settings.n or number_of_conformers(self.molecule)
+        made = starting_structures(self.molecule, n, settings.seed, settings.screen)
         starts = np.concatenate([np.array(given).reshape(-1, *made.positions.shape[1:]), made.positions])
-        self.relax("relaxing", starts, ["input"] * len(given) + [made.rung] * len(made.positions))
+        self.relax("relaxing", starts, ["input"] * len(given) + made.sources)
         if settings.search != "etkdg" and self.found and len(self.molecule.numbers) > 2:
             snapshots = self.snapshots()
             self.relax("relaxing snapshots", snapshots, [settings.search] * len(snapshots))

@@ -21,7 +21,8 @@ class Search:
     """How conformers are searched for and judged.
 
     Attributes:
-        n: Number of starting structures by distance geometry; None for a number by the molecule's flexibility.
+        n: Number of starting structures; None for a number by the molecule's flexibility.
+        screen: Number of structures by distance geometry for each of them, from which MMFF94s chooses; 1 for no choice.
         search: `etkdg`, or with snapshots of hot dynamics (`md`) or replica exchange (`exchange`) from the lowest of these.
         fmax: Largest force of a relaxed structure, eV/Angstrom.
         steps: Largest number of steps of a relaxation.
@@ -37,6 +38,7 @@ class Search:
     """
 
     n: int | None = None
+    screen: int = 5
     search: str = "etkdg"
     fmax: float = 0.02
     steps: int = 500
@@ -62,6 +64,8 @@ class Search:
                 raise OptionError(f"{name} is {number}; give a positive number")
         if self.n is not None and self.n < 1:
             raise OptionError(f"n is {self.n}; give 1 or more starting structures")
+        if self.screen < 1:
+            raise OptionError(f"screen is {self.screen}; give 1 or more structures for each start")
         if not self.rmsd >= 0.0:
             raise OptionError(f"rmsd is {self.rmsd} Angstrom; give 0 or more")
         check_relaxation(self.fmax, self.steps, self.optimizer)

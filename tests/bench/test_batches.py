@@ -43,3 +43,15 @@ def test_bad_input(small, tmp_path, mlff):
         refused = mlff(*small, *more, cwd=tmp_path)
         assert refused.returncode == 1
         assert text in " ".join(refused.stderr.split())
+
+
+def test_recall(tmp_path, mlff):
+    words = ["bench", "recall", "--molecules", "O,CC", "-c", "ase.calculators.emt:EMT", "-n", "2", "--seeds", "1",
+             "--fmax", "0.1"]  # fmt: skip
+    done = mlff(*words, "--json", "found.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row["molecule"] for row in found["rows"]] == ["O", "CC"]
+    assert all(row["reference"] >= 1 for row in found["rows"])
+    assert found["rows"][0]["ours"] == found["rows"][0]["mmff"] == 1.0  # water has one
+    assert set(found["means"]) == {"ours", "mmff", "etkdg"}

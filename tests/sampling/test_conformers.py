@@ -26,6 +26,7 @@ from mlff_calc.sampling.embed import Embedded, embed
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator, OneByOne
 from mlff_calc.sampling.modes import frequencies
 from mlff_calc.sampling.molecules import MoleculeError, read_molecules
+from mlff_calc.sampling.starts import by_mmff, starting_structures
 from mlff_calc.sampling.systems import Systems
 from mlff_calc.sampling.torsions import rotatable_torsions, torsion_angles, torsional_free_energy, turned
 from mlff_calc.sampling.weights import boltzmann_weights, ensemble_entropy, rrho_free_energy
@@ -78,9 +79,23 @@ def test_butane_has_three_conformers_and_their_weights():
     assert hot.entropy > found.entropy > 0.0
 
 
+def test_mmff_chooses_the_starts():
+    glycerol = one("OCC(O)CO")
+    places, energies = by_mmff(glycerol, embed(glycerol, 30, 0).positions)
+    found = starting_structures(glycerol, 6, 0)
+    assert found.sources == ["mmff"] * 6
+    masses = atomic_masses[glycerol.numbers]
+    assert found.positions == pytest.approx(places[distinct(glycerol, places, energies, masses)[:6]])
+    few = starting_structures(one("C1CC1"), 4, 0)  # one conformer, which distance geometry makes several times
+    assert few.sources == ["mmff"] + ["etkdg"] * (len(few.positions) - 1)
+    assert set(starting_structures(glycerol, 6, 0, screen=1).sources) == {"etkdg"}
+    beryllium = one("[BeH2]")  # no parameters
+    assert starting_structures(beryllium, 2, 0).sources == embed(beryllium, 2, 0).positions.shape[0] * ["etkdg"]
+
+
 @pytest.mark.parametrize("search", ["md", "exchange"])
 def test_dynamics_finds_what_one_start_lacks(search, monkeypatch):
-    monkeypatch.setattr("mlff_calc.sampling.conformer_search.embed", lambda molecule, n, seed: embed(molecule, 1, seed))
+    monkeypatch.setattr("mlff_calc.sampling.starts.embed", lambda molecule, n, seed: embed(molecule, 1, seed))
     alone = conformers("CCCC", Mmff("CCCC"), n=40, seed=5)
     found = conformers("CCCC", Mmff("CCCC"), n=40, search=search, seed=5)
     assert len(alone) == 1
@@ -118,13 +133,13 @@ def test_saddle_points_are_left(monkeypatch):
     (torsion,) = rotatable_torsions(anti.molecule)
     place = anti.positions[np.abs(torsion_angles(anti.positions, torsion)).argmax()]
     eclipsed = turned(anti.molecule, place, torsion, np.array([180.0]))  # it keeps its mirror plane as it relaxes
-    monkeypatch.setattr("mlff_calc.sampling.conformer_search.embed", lambda *_: Embedded(eclipsed, "etkdg"))
-    kept = conformers("CCO", Mmff("CCO"), check=False)
+    monkeypatch.setattr("mlff_calc.sampling.starts.embed", lambda *_: Embedded(eclipsed, "etkdg"))
+    kept = conformers("CCO", Mmff("CCO"), check=False, screen=1)
     assert len(kept) == 1
     assert kept.lowest_modes is None
     assert kept.converged.all()
     assert torsion_angles(kept.positions, torsion)[0] == pytest.approx(0.0, abs=1.0)
-    found = conformers("CCO", Mmff("CCO"))
+    found = conformers("CCO", Mmff("CCO"), screen=1)
     assert sorted(torsion_angles(found.positions, torsion)) == pytest.approx([-63.0, 63.0], abs=3.0)
     assert found.counts.saddles == 1
     assert (found.energies < kept.energies[0] - 0.02).all()
