@@ -225,7 +225,7 @@ def test_weights():
 
 def test_files_and_what_goes_on_after_a_stop(tmp_path):
     mmff = Mmff("CCCO")
-    whole = conformers("CCCO", mmff, seed=2, n=120)
+    whole = conformers("CCCO", mmff, seed=2, n=120, screen=1)
     calls = []
 
     def stop(what, done, total):
@@ -234,10 +234,10 @@ def test_files_and_what_goes_on_after_a_stop(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        conformers("CCCO", Mmff("CCCO"), seed=2, n=120, folder=tmp_path / "work", on_progress=stop)
+        conformers("CCCO", Mmff("CCCO"), seed=2, n=120, screen=1, folder=tmp_path / "work", on_progress=stop)
     assert 1 <= len(list((tmp_path / "work").glob("*.npz"))) < 3
     again = Mmff("CCCO")
-    resumed = conformers("CCCO", again, seed=2, n=120, folder=tmp_path / "work")
+    resumed = conformers("CCCO", again, seed=2, n=120, screen=1, folder=tmp_path / "work")
     assert (resumed.positions == whole.positions).all()
     assert again.calls < mmff.calls
     for ending in ("sdf", "extxyz", "csv", "html"):
@@ -264,7 +264,7 @@ def test_files_and_what_goes_on_after_a_stop(tmp_path):
 
 
 def test_a_budget_of_time_is_said(tmp_path):
-    found = conformers("CCCO", Mmff("CCCO"), seed=2, n=150, minutes=1e-6)
+    found = conformers("CCCO", Mmff("CCCO"), seed=2, n=150, screen=1, minutes=1e-6)
     assert not found.finished
     assert found.counts.generated == 50
     assert "budget of time" in found.summary()

@@ -1,8 +1,7 @@
-"""How many of the low conformers a search finds: ours, and distance geometry with and without MMFF94s, at an equal number
-of relaxations.
+"""What share of the low conformers equal numbers of relaxations find: ours, and distance geometry with and without MMFF94s.
 
-The reference of a molecule is the union of longer runs of all ways. A conformer of it within 3 kcal/mol counts as found where
-a search has one of the same energy within 0.1 kcal/mol and an RMSD of at most 0.25 Angstrom, over symmetries.
+The reference of a molecule is the union of longer runs of all ways. A conformer of it within 3 kcal/mol counts as found
+where a search has one of the same energy within 0.1 kcal/mol and an RMSD of at most 0.25 Angstrom, over symmetries.
 
 | way | starts of the relaxations |
 |---|---|
