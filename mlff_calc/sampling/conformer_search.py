@@ -19,7 +19,7 @@ from ase.data import atomic_masses
 
 from mlff_calc.errors import SimulationError, UnknownElementError
 from mlff_calc.sampling.calculators import evaluator_of, workers_for
-from mlff_calc.sampling.duplicates import KCAL, distinct
+from mlff_calc.sampling.duplicates import KCAL, MIRROR, best_rmsd, distinct
 from mlff_calc.sampling.embed import number_of_conformers
 from mlff_calc.sampling.ensemble import Counts, Ensemble
 from mlff_calc.sampling.evaluators import Evaluator
@@ -180,7 +180,7 @@ class _Run:
                 if self.late() or not self.leave_saddles(kept):
                     break
                 kept = self.chosen()
-        return self.ranked(kept, name)
+        return self.ranked(self.with_mirror_images(kept), name)
 
     def give_up(self) -> None:
         """Say why there is no ensemble."""
@@ -285,10 +285,15 @@ class _Run:
         return found
 
     def chosen(self) -> list[_Structure]:
-        """What is found, without duplicates and without what is above the window, by rising energy of the ranking."""
+        """What is found, without duplicates and without what is above the window, by rising energy of the ranking.
+
+        Of two mirror images that both are the molecule one is left.
+        """
         energies = np.array([one.energy for one in self.found])
         places = np.array([one.positions for one in self.found])
-        kept = [self.found[k] for k in distinct(self.molecule, places, energies, self.masses, self.settings.rmsd)]
+        mirror = self.identity.change(places[0] * MIRROR) is None
+        numbers = distinct(self.molecule, places, energies, self.masses, self.settings.rmsd, mirror)
+        kept = [self.found[k] for k in numbers]
         duplicates = self.counts.duplicates + len(self.found) - len(kept)
         self.score([one for one in kept if one.score is None])
         scores = np.array([one.score for one in kept], dtype=np.float64)
@@ -346,6 +351,18 @@ class _Run:
         self.found = [one for one in self.found if id(one) not in saddles]
         self.counts = replace(self.counts, saddles=self.counts.saddles + len(saddles))
         return bool(saddles)
+
+    def with_mirror_images(self, kept: list[_Structure]) -> list[_Structure]:
+        """Structures, and behind each its mirror image, where this is the same molecule in another shape."""
+        every = []
+        for one in kept:
+            every.append(one)
+            image = one.positions * MIRROR
+            alike = best_rmsd(self.molecule, one.positions, image) <= self.settings.rmsd
+            if not alike and self.identity.change(image) is None:
+                every.append(replace(one, positions=image))
+        self.counts = replace(self.counts, mirrored=len(every) - len(kept))
+        return every
 
     def ranked(self, kept: list[_Structure], name: str) -> Ensemble:
         """The ensemble of what is kept."""

@@ -22,6 +22,8 @@ ENERGY = 0.1 * KCAL
 """Largest difference of energy of two conformers that are one, eV. Raising it compares more pairs by their shapes."""
 ROTATION = 0.02
 """Largest relative difference of rotational constants of two conformers that are one. Raising it compares more pairs."""
+MIRROR = (1.0, 1.0, -1.0)
+"""Factors of the axes that make a mirror image."""
 MAX_MATCHES = 1000
 """Largest number of symmetries that RMSD looks at. Raising it makes highly symmetric molecules exact, and slow."""
 
@@ -83,12 +85,17 @@ def _without(mol: Mol, atoms: list[int]) -> Mol:
 
 
 def distinct(
-    molecule: Molecule, positions: FloatArray, energies: FloatArray, masses: FloatArray, rmsd: float = 0.125
+    molecule: Molecule,
+    positions: FloatArray,
+    energies: FloatArray,
+    masses: FloatArray,
+    rmsd: float = 0.125,
+    mirror: bool = False,
 ) -> NDArray[np.intp]:
     """Numbers of the conformers that are left when of each set of equal ones the lowest is kept, by rising energy.
 
     Two conformers are equal where energies agree within `ENERGY`, rotational constants within `ROTATION` and the RMSD is at
-    most `rmsd`. Mirror images are two conformers: both are populated.
+    most `rmsd`. Mirror images are two conformers: both are populated. With `mirror`, one of both is enough.
 
     Args:
         molecule: Their bonds.
@@ -96,6 +103,7 @@ def distinct(
         energies: [n_conformers] eV.
         masses: [n_atoms] amu.
         rmsd: Angstrom.
+        mirror: Whether mirror images are equal.
 
     Raises:
         OptionError: `rmsd` is negative.
@@ -108,7 +116,10 @@ def distinct(
     def equal(number: int, other: int) -> bool:
         one, two = constants[number], constants[other]
         turn_alike = (np.abs(one[np.isfinite(one)] / two[np.isfinite(one)] - 1.0) <= ROTATION).all()
-        return bool(turn_alike) and best_rmsd(molecule, positions[number], positions[other]) <= rmsd
+        if not turn_alike:
+            return False
+        images = [positions[other], positions[other] * MIRROR] if mirror else [positions[other]]
+        return any(best_rmsd(molecule, positions[number], image) <= rmsd for image in images)
 
     for number in np.argsort(energies, kind="stable").tolist():
         near = [other for other in kept if energies[number] - energies[other] <= ENERGY]

@@ -29,9 +29,10 @@ class Counts:
         failed: Number that the calculator could not evaluate.
         unconverged: Number that took all steps and did not reach the force asked for; they are kept, and marked.
         changed: Number that changed their bonds or stereo; they are left out.
-        duplicates: Number that were equal to a lower one.
+        duplicates: Number that were equal to a lower one, or to its mirror image.
         saddles: Number that were saddle points; both ways down from each were relaxed in its place.
         outside: Number above the window of energy.
+        mirrored: Number of conformers that are mirror images of others: they have the same energies, without a relaxation.
     """
 
     generated: int = 0
@@ -41,6 +42,7 @@ class Counts:
     duplicates: int = 0
     saddles: int = 0
     outside: int = 0
+    mirrored: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class Ensemble:
             f"by {self.calculator}, entropy {self.entropy:.2f} cal/mol/K at {self.temperature:g} K",
             f"{counts.generated} structures tried: {counts.duplicates} equal to others, {counts.saddles} saddle points, "
             f"{counts.outside} above the window, {counts.changed} changed bonds or stereo, {counts.failed} failed; "
-            f"{counts.unconverged} not converged",
+            f"{counts.unconverged} not converged; {counts.mirrored} of the conformers are mirror images of others",
         ]
         lines += [f"  {text} ({number} times)" for text, number in sorted(self.problems.items(), key=lambda i: -i[1])[:5]]
         if not self.finished:

@@ -1,9 +1,9 @@
 """Which of many possible starts are relaxed: a force field that costs next to nothing chooses among them.
 
 A relaxation by a good calculator is dear, and of structures by distance geometry many end in the same conformer. So more of
-them are made than are asked for, relaxed by MMFF94s, and those that differ are taken by rising energy. Where there are fewer
-of them than asked for, or MMFF94s lacks parameters, structures by distance geometry fill the rest, so that what the force
-field takes for one conformer and the calculator for two is found as well.
+them are made than are asked for, relaxed by MMFF94s, and those that differ are taken by rising energy, one of two mirror
+images. Where there are fewer of them than asked for, or MMFF94s lacks parameters, structures by distance geometry fill the
+rest, so that what the force field takes for one conformer and the calculator for two is found as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import atomic_masses
 
-from mlff_calc.sampling.duplicates import KCAL, distinct
+from mlff_calc.sampling.duplicates import KCAL, MIRROR, distinct
 from mlff_calc.sampling.embed import embed
 from mlff_calc.sampling.identity import Identity, with_positions
 from mlff_calc.sampling.molecules import Molecule, quiet
@@ -54,7 +54,9 @@ def starting_structures(molecule: Molecule, n: int, seed: int, screen: int = 5) 
     if screen > 1:
         places, energies = by_mmff(molecule, made.positions)
         if len(places):
-            chosen = places[distinct(molecule, places, energies, atomic_masses[molecule.numbers])[:n]]
+            mirror = Identity(molecule).change(places[0] * MIRROR) is None
+            masses = atomic_masses[molecule.numbers]
+            chosen = places[distinct(molecule, places, energies, masses, mirror=mirror)[:n]]
     rest = made.positions[: n - len(chosen)]
     return Starts(np.concatenate([chosen, rest]), [SCREENED] * len(chosen) + [made.rung] * len(rest))
 

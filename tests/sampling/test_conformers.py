@@ -74,7 +74,11 @@ def test_butane_has_three_conformers_and_their_weights():
     gauche = np.exp(-gap / (units.kB * 298.15))
     assert found.weights == pytest.approx(np.array([1.0, gauche, gauche]) / (1.0 + 2.0 * gauche), abs=1e-4)
     assert found.converged.all()
-    assert found.counts.generated == found.counts.duplicates + 3
+    assert found.counts.generated == found.counts.duplicates + 2
+    assert found.counts.mirrored == 1  # of the gauche conformer
+    assert best_rmsd(found.molecule, found.positions[1] * (1, 1, -1), found.positions[2]) < 1e-6
+    chiral = conformers("C[C@H](F)CO", Mmff("C[C@H](F)CO"), n=6)
+    assert chiral.counts.mirrored == 0
     hot = conformers("CCCC", Mmff("CCCC"), seed=1, fmax=1e-3, temperature=2000.0)
     assert hot.entropy > found.entropy > 0.0
 
@@ -82,10 +86,11 @@ def test_butane_has_three_conformers_and_their_weights():
 def test_mmff_chooses_the_starts():
     glycerol = one("OCC(O)CO")
     places, energies = by_mmff(glycerol, embed(glycerol, 30, 0).positions)
+    every = distinct(glycerol, places, energies, atomic_masses[glycerol.numbers], mirror=True)
+    assert len(every) < len(distinct(glycerol, places, energies, atomic_masses[glycerol.numbers]))
     found = starting_structures(glycerol, 6, 0)
     assert found.sources == ["mmff"] * 6
-    masses = atomic_masses[glycerol.numbers]
-    assert found.positions == pytest.approx(places[distinct(glycerol, places, energies, masses)[:6]])
+    assert found.positions == pytest.approx(places[every[:6]])
     few = starting_structures(one("C1CC1"), 4, 0)  # one conformer, which distance geometry makes several times
     assert few.sources == ["mmff"] + ["etkdg"] * (len(few.positions) - 1)
     assert set(starting_structures(glycerol, 6, 0, screen=1).sources) == {"etkdg"}
@@ -98,8 +103,8 @@ def test_dynamics_finds_what_one_start_lacks(search, monkeypatch):
     monkeypatch.setattr("mlff_calc.sampling.starts.embed", lambda molecule, n, seed: embed(molecule, 1, seed))
     alone = conformers("CCCC", Mmff("CCCC"), n=40, seed=5)
     found = conformers("CCCC", Mmff("CCCC"), n=40, search=search, seed=5)
-    assert len(alone) == 1
-    assert len(found) >= 2
+    assert len(alone) == 1 + alone.counts.mirrored  # one well
+    assert len(found) >= 3
     assert search in found.sources
 
 
@@ -186,6 +191,7 @@ def test_mirror_images_are_two_and_symmetric_copies_are_one():
     swapped[hydrogens] = swapped[np.roll(hydrogens, 1)]
     every = np.array([gauche, mirrored, turned, swapped])
     assert distinct(butane, every, np.zeros(4), masses).tolist() == [0, 1]
+    assert distinct(butane, every, np.zeros(4), masses, mirror=True).tolist() == [0]
     assert distinct(butane, every, np.array([0.0, 0.0, 1.0, 0.0]), masses).tolist() == [0, 1, 2]  # energies tell as well
     assert best_rmsd(butane, gauche, turned) < 1e-6
     assert rotational_constants(masses, gauche) == pytest.approx(rotational_constants(masses, mirrored))

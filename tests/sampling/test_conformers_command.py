@@ -78,7 +78,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, mlff, words, text):
 
 @pytest.mark.slow
 def test_a_killed_search_goes_on_and_gives_the_same_file(tmp_path, mlff):
-    words = ["conformers", "CCCO", "-c", "gfn2-xtb", "-n", "120", "--screen", "1", "--seed", "2", "--fmax", "0.1", "-o", "a.sdf"]
+    words = ["conformers", "CCCO", "-c", "gfn2-xtb", "-n", "120", "--screen", "1", "--seed", "2", "--fmax", "0.1",
+             "-o", "a.sdf"]  # fmt: skip
     program = [sys.executable, "-c", "from mlff_calc.cli.main import main; main()", *words, "--workers", "1"]
     run = subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True)
     folder, end = tmp_path / ".a.work", time.monotonic() + 300.0

@@ -5,7 +5,7 @@ where a search has one of the same energy within 0.1 kcal/mol and an RMSD of at 
 
 | way | starts of the relaxations |
 |---|---|
-| `ours` | those of `mlff conformers` |
+| `ours` | those of `mlff conformers`, which takes mirror images without a relaxation |
 | `mmff` | n structures by distance geometry, each relaxed by MMFF94s |
 | `etkdg` | n structures by distance geometry |
 """
@@ -20,7 +20,7 @@ from ase import Atoms
 from ase.data import atomic_masses
 
 from mlff_calc.sampling.calculators import evaluator_of
-from mlff_calc.sampling.duplicates import ENERGY, KCAL, best_rmsd, distinct
+from mlff_calc.sampling.duplicates import ENERGY, KCAL, MIRROR, best_rmsd, distinct
 from mlff_calc.sampling.embed import embed
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.identity import Identity
@@ -53,6 +53,14 @@ def relaxed(molecule: Molecule, starts: FloatArray, evaluator: Evaluator, fmax: 
     places, identity = ends.positions.reshape(starts.shape), Identity(molecule)
     good = [k for k in range(len(starts)) if ends.converged[k] and identity.change(places[k]) is None]
     return without_duplicates(molecule, (ends.energies[good], places[good]))
+
+
+def search(way: str, molecule: Molecule, n: int, seed: int, evaluator: Evaluator, fmax: float) -> Conformers:
+    """Conformers by `n` relaxations of one way; ours takes their mirror images as well, where they are the same molecule."""
+    energies, places = relaxed(molecule, starts_of(way, molecule, n, seed), evaluator, fmax)
+    if way == "ours" and len(places) and Identity(molecule).change(places[0] * MIRROR) is None:
+        return without_duplicates(molecule, (np.tile(energies, 2), np.concatenate([places, places * MIRROR])))
+    return energies, places
 
 
 def without_duplicates(molecule: Molecule, found: Conformers) -> Conformers:
@@ -100,11 +108,11 @@ def measure_recall(
         (molecule,) = read_molecules(smiles)
         evaluator = evaluator_of(calculator, charge=molecule.charge)
         found = {
-            way: [relaxed(molecule, starts_of(way, molecule, n, seed), evaluator, fmax) for seed in range(seeds)]
+            way: [search(way, molecule, n, seed, evaluator, fmax) for seed in range(seeds)]
             for way in WAYS
         }
         every = [one for runs in found.values() for one in runs]
-        every += [relaxed(molecule, starts_of(way, molecule, 3 * n, seeds), evaluator, fmax) for way in WAYS]
+        every += [search(way, molecule, 3 * n, seeds, evaluator, fmax) for way in WAYS]
         energies, places = (np.concatenate(parts) for parts in zip(*every, strict=True))
         joined = without_duplicates(molecule, (energies, places))
         row: dict[str, Any] = {"molecule": smiles, "reference": int((joined[0] - joined[0].min() <= WINDOW).sum())}
