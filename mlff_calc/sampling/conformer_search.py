@@ -387,14 +387,13 @@ class _Run:
         settings = self.settings
         if settings.weights == "energy":
             return None
-        systems, joined = Systems.of([Atoms(self.molecule.numbers, place) for place in positions])
         if settings.weights == "rrho":
+            systems, joined = Systems.of([Atoms(self.molecule.numbers, place) for place in positions])
             modes = frequencies(systems, joined, self.evaluator)
             return np.array([
                 rrho_free_energy(self.masses, place, found, settings.temperature)
                 for place, found in zip(positions, modes, strict=True)
             ])  # fmt: skip
-        alone = systems.take(np.array([0]))
         return np.array([
-            torsional_free_energy(self.molecule, alone, place, self.evaluator, settings.temperature) for place in positions
+            torsional_free_energy(self.molecule, place, self.evaluator, settings.temperature) for place in positions
         ])  # fmt: skip

@@ -15,7 +15,7 @@ inertia, which conformers of a molecule have nearly in common.
 from __future__ import annotations
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
 
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.molecules import Molecule, rdkit_chem
@@ -72,13 +72,12 @@ def turned(molecule: Molecule, place: FloatArray, torsion: Torsion, angles: Floa
 
 
 def torsional_free_energy(
-    molecule: Molecule, system: Systems, place: FloatArray, evaluator: Evaluator, temperature: float
+    molecule: Molecule, place: FloatArray, evaluator: Evaluator, temperature: float
 ) -> float:
     """What the widths of its wells add to the energy of one conformer, eV; zero where no bond can turn.
 
     Args:
         molecule: Its bonds.
-        system: One structure of it.
         place: Its minimum [n_atoms, 3], Angstrom.
         evaluator: Gives energies; where it fails, the energy counts as infinite.
         temperature: K.
@@ -88,8 +87,7 @@ def torsional_free_energy(
         return 0.0
     angles = np.arange(-REACH, REACH + 0.5 * STEP, STEP)
     places = np.concatenate([turned(molecule, place, torsion, angles) for torsion in torsions])
-    copies = system.take(np.zeros(len(places), dtype=np.intp))
-    energies = evaluator(copies, places.reshape(-1, 3)).energies.reshape(len(torsions), len(angles))
+    energies = evaluator(*Systems.of([Atoms(molecule.numbers, one) for one in places])).energies.reshape(len(torsions), len(angles))
     return float(-kT * sum(np.log(_well(np.where(np.isnan(line), np.inf, line), kT)) for line in energies))
 
 

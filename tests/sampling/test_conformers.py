@@ -6,7 +6,7 @@ import csv
 
 import numpy as np
 import pytest
-from ase import Atoms, units
+from ase import units
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.data import atomic_masses
@@ -165,16 +165,14 @@ def test_weights_of_wells_are_their_integrals():
     exact = np.array([heights[np.abs(every) > barrier].sum(), heights[(every > 0.0) & (every < barrier)].sum()])
     places = np.concatenate([turned(butane, start, torsion, np.array([angle - begin])) for angle in (anti, gauche)])
     assert torsion_angles(places, torsion)[1] == pytest.approx(gauche, abs=1e-6)
-    systems, _ = Systems.of([Atoms(butane.numbers, start)])
     free = evaluator.energies(places, 2) + [
-        torsional_free_energy(butane, systems, place, evaluator, 298.15) for place in places
+        torsional_free_energy(butane, place, evaluator, 298.15) for place in places
     ]
     expected = exact[0] / exact.sum()
     assert boltzmann_weights(free, 298.15)[0] == pytest.approx(expected, abs=0.005)
     assert abs(boltzmann_weights(evaluator.energies(places, 2), 298.15)[0] - expected) > 0.01  # energies alone do not tell
     methane = one("C")
-    alone, _ = Systems.of([Atoms(methane.numbers, np.zeros((5, 3)))])
-    assert torsional_free_energy(methane, alone, np.zeros((5, 3)), evaluator, 298.15) == 0.0
+    assert torsional_free_energy(methane, np.zeros((5, 3)), evaluator, 298.15) == 0.0
 
 
 def test_mirror_images_are_two_and_symmetric_copies_are_one():
