@@ -4,10 +4,10 @@ Any backbone can be used. It sees the structure scaled to c x, c = (1 + (s/D)^2)
 distances stay within its cutoff at every noise s, and the noise level as an input: of atoms (added to the first scalars), of
 edges (added to the radial basis) and as a factor of the features that the head reads. The score is
 
-    s(x, s) = -(x - mean(x)) / (D^2 + s^2) - n(x, s) / sqrt(w(s)),
+    s(x, s) = -(x - mean(x)) / (D^2 + s^2) - n(x, s) / sqrt(s^2 + 1/I),
 
-the score of a normal distribution of the spread of the data, and what the head of vectors n adds to it, in units in which
-the target has unit variance (see `targets.py`). It has no component along translations.
+the score of a normal distribution of the spread of the data, and what the head of vectors n adds to it, in units of the size
+of the score at this noise, with the mean square I of F/kT (see `targets.py`). It has no component along translations.
 
 Sources: Guo et al., "Potential score matching" (2025); Karras et al., "Elucidating the design space of diffusion-based
 generative models" (2022), Sec. 5, for scaled inputs and outputs.
@@ -43,7 +43,7 @@ class ScoreModel(Network):
     Attributes:
         topology: Atoms and bonds.
         schedule: Noise levels.
-        target: What it was trained on; it sets the scale of the outputs.
+        target: What it was trained on.
         kT: Thermal energy of the training data, eV (or the unit of their energies).
         dimensions: Number of dimensions of space, 2 or 3.
     """
@@ -84,7 +84,7 @@ class ScoreModel(Network):
         features = self.head(self._seen(graph, sigma))["noise"]
         n_systems = sigma.shape[0]
         spread = (self.spread**2 + sigma.square()).index_select(0, index).unsqueeze(1)
-        scale = self.target.weight(sigma).rsqrt().index_select(0, index).unsqueeze(1)
+        scale = self.target.size(sigma).index_select(0, index).unsqueeze(1)
         offsets = from_mean(graph["positions"], index, n_systems)
         score = -offsets / spread - from_mean(features, index, n_systems) * scale
         if self.dimensions == 2:

@@ -9,8 +9,9 @@ and so has every mixture l TSM + (1 - l) DSM. Since eps does not depend on x_0, 
 
     l*(s) = 1 / (1 + I s^2),
 
-which is force matching at s = 0 and denoising at large s. With `piecewise`, l is 1 below a window and 0 above it. A target
-is multiplied by the root of w(s), the inverse of its mean square, so that it has unit variance at every noise level.
+which is force matching at s = 0 and denoising at large s. With `piecewise`, l is 1 below a window and 0 above it. The loss
+weighs a target by w(s), the inverse of its mean square, so that every noise level counts alike. Outputs of a network are in
+units of 1/sqrt(s^2 + 1/I), the size of the score of normal data, which is smooth in s for every target.
 
 | target | l(s) |
 |---|---|
@@ -73,6 +74,10 @@ class Target:
         share = self.share(sigma)
         square = share.square() * self.information
         return 1.0 / (square + torch.where(share == 1.0, torch.zeros_like(sigma), ((1.0 - share) / sigma).square()))
+
+    def size(self, sigma: Tensor) -> Tensor:
+        """Return the expected size of a component of the score at noise levels, 1/length."""
+        return (sigma.square() + 1.0 / self.information).rsqrt()
 
     def __call__(self, scores: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """Return the target.
