@@ -87,8 +87,9 @@ def torsional_free_energy(
         return 0.0
     angles = np.arange(-REACH, REACH + 0.5 * STEP, STEP)
     places = np.concatenate([turned(molecule, place, torsion, angles) for torsion in torsions])
-    energies = evaluator(*Systems.of([Atoms(molecule.numbers, one) for one in places])).energies.reshape(len(torsions), len(angles))
-    return float(-kT * sum(np.log(_well(np.where(np.isnan(line), np.inf, line), kT)) for line in energies))
+    energies = evaluator(*Systems.of([Atoms(molecule.numbers, one) for one in places])).energies
+    lines = np.where(np.isnan(energies), np.inf, energies).reshape(len(torsions), len(angles))
+    return float(-kT * sum(np.log(_well(line, kT)) for line in lines))
 
 
 def _well(energies: FloatArray, kT: float) -> float:
