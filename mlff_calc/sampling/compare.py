@@ -27,6 +27,7 @@ from mlff_calc.sampling.metrics import (
     total_variation,
     wasserstein,
 )
+from mlff_calc.sampling.reweighting import effective_sample_size
 from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.score.topology import HOPS, bonds_of, hop_counts
 
@@ -144,7 +145,7 @@ def compare_samples(
     def add(quantity: str, name: str, metric: Any, first: FloatArray, second: FloatArray) -> None:  # noqa: ANN401
         repeated = None if weights is None else np.repeat(weights, second[0].size)
         value = metric(first.reshape(-1), second.reshape(-1), repeated)
-        n = len(second) if weights is None else max(1, round(1.0 / float((weights**2).sum())))
+        n = len(second) if weights is None else max(1, round(effective_sample_size(weights)))
         rows.append(Row(quantity, name, value, noise_floor(metric, first, n, seed=seed)))
 
     distances = pair_distances(one), pair_distances(two)
@@ -165,13 +166,19 @@ def compare_samples(
         if not good.all():
             lost = int((~good).sum())
             notes.append(f"{lost} of {len(other)} structures have no valid energy, and do not count in energies")
-        if good.any():
+        if weights is not None and not weights[good].any():
+            notes.append("no structure with a valid energy has a weight, so that energies are left out")
+        elif good.any():
             weights = None if weights is None else weights[good]
             add("energy", "W1 [eV]", wasserstein, known[:, None], energies[1][good][:, None])
             add("energy", "TV", partial(total_variation, bins=ENERGY_BINS), known[:, None], energies[1][good][:, None])
             shift = np.average(energies[1][good], weights=weights) - known.mean()
-            rows.append(Row("mean energy", "shift [eV]", float(shift), float(known.std() / np.sqrt(good.sum()))))
+            n = good.sum() if weights is None else effective_sample_size(weights)
+            noise = known.std() * np.sqrt(1.0 / n + 1.0 / len(known))
+            rows.append(Row("mean energy", "shift [eV]", float(shift), float(noise)))
         rows.append(Row("structures", "valid", float(good.mean())))
+    if _weights(reference) is not None:
+        notes.append("the weights of the reference are not used; give weighted structures as the other set")
     if weights is not None:
         notes.append("the weights of the structures are used; their noise is that of the effective number of samples")
     return Comparison(len(reference), len(other), rows, notes)

@@ -83,7 +83,8 @@ def wasserstein(reference: FloatArray, other: FloatArray, weights: FloatArray | 
 def noise_floor(metric: Metric, reference: FloatArray, n: int, *, draws: int = 10, seed: int = 0) -> float:
     """Mean distance of the reference [m, ...] from `n` samples of itself, what equal distributions give.
 
-    Samples are drawn with replacement where `n` is more than half of the reference, without it otherwise.
+    The reference is divided where `n` is at most half of it. Otherwise both sets are drawn from it with replacement, so that
+    both are as noisy as m and `n` samples are.
 
     Args:
         metric: The distance.
@@ -95,11 +96,9 @@ def noise_floor(metric: Metric, reference: FloatArray, n: int, *, draws: int = 1
     random = np.random.default_rng(seed)
     found = []
     for _ in range(draws):
-        order = random.permutation(len(reference))
-        if 2 * n <= len(reference):
-            one, two = order[n:], order[:n]
-        else:
-            one, two = order, random.integers(0, len(reference), n)
+        m = len(reference)
+        order = random.permutation(m) if 2 * n <= m else random.integers(0, m, m + n)
+        two, one = order[:n], order[n:]
         found.append(metric(reference[one].reshape(-1), reference[two].reshape(-1)))
     return float(np.mean(found))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.sampling import metrics
+from mlff_calc.sampling.compare import compare_samples
 from mlff_calc.sampling.replica_exchange import Exchanged
 from mlff_calc.sampling.reweighting import effective_sample_size, normalized, reweigh
 
@@ -67,6 +68,43 @@ def test_noise_floor_is_that_of_equal_distributions() -> None:
     fresh = [np.mean([metrics.wasserstein(reference[:, 0], random.normal(size=n)) for _ in range(20)]) for n in (50, 500)]
     assert floors[0] > 2.0 * floors[1]
     assert np.allclose(floors, fresh, rtol=0.4)
+
+
+def test_noise_floor_of_sets_of_equal_size_has_the_noise_of_both() -> None:
+    random = np.random.default_rng(3)
+    floor = np.mean([metrics.noise_floor(metrics.wasserstein, random.normal(size=(200, 1)), 200) for _ in range(20)])
+    pairs = [metrics.wasserstein(random.normal(size=200), random.normal(size=200)) for _ in range(400)]
+    assert floor == pytest.approx(np.mean(pairs), rel=0.12)
+
+
+def atoms_of(energies: np.ndarray, random: np.random.Generator, weights: np.ndarray | None = None) -> list[Atoms]:
+    found = [Atoms("Ar3", random.normal(size=(3, 3)), info={"energy": energy}) for energy in energies]
+    for k, atoms in enumerate([] if weights is None else found):
+        atoms.info["weight"] = weights[k]
+    return found
+
+
+def test_noise_of_weighted_structures_is_that_of_their_effective_number() -> None:
+    random = np.random.default_rng(4)
+    reference = atoms_of(random.normal(size=400), random)
+    weights = np.full(400, 1e-9)
+    weights[:25] = 1.0
+    found = compare_samples(reference, atoms_of(random.normal(size=400), random, weights))
+    plain = compare_samples(reference, atoms_of(random.normal(size=25), random))
+    for one, other in zip(found.rows, plain.rows, strict=True):
+        assert one.floor == pytest.approx(other.floor, rel=0.05, nan_ok=True)
+    assert {row.quantity: row.floor for row in plain.rows}["mean energy"] == pytest.approx(0.2, rel=0.15)
+
+
+def test_weights_on_structures_without_a_valid_energy_are_said() -> None:
+    random = np.random.default_rng(5)
+    reference = atoms_of(random.normal(size=50), random, np.ones(50))
+    other = atoms_of(np.r_[np.inf, 900.0, random.normal(size=8)], random, np.r_[0.0, 1.0, np.zeros(8)])
+    found = compare_samples(reference, other, kT=1.0)
+    assert not {"energy", "mean energy"} & {row.quantity for row in found.rows}
+    assert found.rows[-1].value == pytest.approx(0.8)  # valid
+    assert "no structure with a valid energy has a weight" in found.as_text()
+    assert "weights of the reference are not used" in found.as_text()
 
 
 def test_torsions_and_coverage() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.score import Schedule, Target
-from mlff_calc.score.moments import check_not_frozen, check_temperature, clipped, virial_ratio
+from mlff_calc.score.moments import bond_virial_ratio, check_not_frozen, check_temperature, clipped, virial_ratio
 from mlff_calc.score.topology import atom_classes, bonds_of, hop_counts
 
 SIGMA = torch.tensor([0.0, 0.01, 0.068, 0.5, 2.0], dtype=torch.float64)
@@ -66,6 +66,31 @@ def test_a_temperature_that_does_not_match_is_refused() -> None:
     for factor in (23.06, 1.0 / 23.06, -1.0):  # kcal/mol for eV, and gradients for forces
         with pytest.raises(DatasetError, match=r"here: .* do not match the positions"):
             check_temperature(frames, -factor * frames, 3, "here")
+
+
+def test_few_frames_of_a_molecule_show_a_wrong_unit() -> None:
+    """A stiff bond of length 1 between two of three atoms that are far from stiff otherwise, kT = 1."""
+    random = np.random.default_rng(0)
+    stiffness, n = 2000.0, 400_000
+    lengths = 1.0 + random.normal(size=n) / stiffness**0.5
+    chosen = lengths[random.random(n) < lengths**2 / 1.3]  # density r^2 exp(-k (r - 1)^2 / 2)
+    ways = random.normal(size=(len(chosen), 3))
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    third = random.normal(size=(len(chosen), 3))
+    frames = np.stack([np.zeros_like(ways), chosen[:, None] * ways, third], axis=1)
+    forces = np.zeros_like(frames)
+    forces[:, 1] = -stiffness * (chosen - 1.0)[:, None] * ways
+    forces[:, 0] = third - forces[:, 1]
+    forces[:, 2] = -third
+    ratio, error = bond_virial_ratio(frames, forces, 3, [[0, 1]])
+    assert abs(ratio - 1.0) < 4.0 * error < 0.02
+    for few in (2, 5, 20):
+        mean = np.mean([bond_virial_ratio(frames[k : k + few], forces[k : k + few], 3, [[0, 1]])[0] for k in range(3000)])
+        assert mean == pytest.approx(1.0, abs=0.1)
+    assert "2 for exp(-E/kT)" in check_temperature(frames[:20], forces[:20], 3, "here", [[0, 1]])
+    with pytest.raises(DatasetError, match=r"virial of bonds of here: .* do not match the positions"):
+        check_temperature(frames[:20], 23.06 * forces[:20], 3, "here", [[0, 1]])
+    assert "one frame" in check_temperature(frames[:1], forces[:1], 3, "here")
 
 
 def test_frozen_bonds_are_refused() -> None:

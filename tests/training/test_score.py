@@ -171,6 +171,17 @@ def test_frames_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         del atoms.arrays["REF_forces"]
     with pytest.raises(RecipeError, match=r"loss.forces is 1, but no forces are|has no forces under the key"):
         run(tmp_path, without, data__keys={})
+    some = springs(300)
+    for atoms in some[::2]:
+        del atoms.arrays["REF_forces"]
+    with pytest.raises(DatasetError, match=r"have no forces, from which the target optimal learns; the first is .*frame"):
+        run(tmp_path, some)
+    heavy = springs(300)
+    heavy[3].info["config_weight"] = 2.0
+    with pytest.raises(DatasetError, match="a score model learns all frames alike"):
+        run(tmp_path, heavy)
+    assert not (tmp_path / "run").exists()
+    assert run(tmp_path, heavy, loss__frame_weights=False, optimizer__max_epochs=1).model.is_dir()
 
 
 def test_model_clusters_have_the_forces_of_their_energies() -> None:

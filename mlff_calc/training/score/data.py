@@ -13,6 +13,7 @@ from mlff_calc.datasets import Sample
 from mlff_calc.errors import DatasetError
 from mlff_calc.score.graph import SCORE, Topology
 from mlff_calc.score.moments import centred, check_not_frozen, check_temperature, clipped, dimensions_of
+from mlff_calc.score.topology import bonds_of
 from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.packed import PackedFrames
 from mlff_calc.training.score.recipe import ScoreRecipe
@@ -60,7 +61,7 @@ class Structures:
 
 
 def check_frames(recipe: ScoreRecipe, parts: Mapping[str, Frames]) -> list[str]:
-    """Check that frames are of one molecule, without frozen bonds, and fit the temperature.
+    """Check that frames are of one molecule, without frozen bonds, fit the temperature, and have what the loss needs.
 
     Returns:
         A sentence about the virial of the training frames, where they have forces.
@@ -77,11 +78,29 @@ def check_frames(recipe: ScoreRecipe, parts: Mapping[str, Frames]) -> list[str]:
     assert first is not None  # noqa: S101 - there is always a training part
     place = parts["train"].where
     check_not_frozen(first.positions, place)
+    for part in ("train", "valid"):
+        _check_loss(recipe, parts[part])
     labelled = np.isfinite(first.forces).all(axis=(1, 2))
     if not labelled.any():
         return []
-    scores = first.forces[labelled] / recipe.score.thermal_energy
-    return [check_temperature(first.positions[labelled], scores, dimensions_of(first.positions), place)]
+    positions, scores = first.positions[labelled], first.forces[labelled] / recipe.score.thermal_energy
+    bonds = bonds_of(first.numbers, positions)
+    return [check_temperature(positions, scores, dimensions_of(first.positions), place, bonds)]
+
+
+def _check_loss(recipe: ScoreRecipe, frames: Frames) -> None:
+    """Refuse frames that the loss cannot take: without forces where it learns from them, or with weights."""
+    if frames.weights is not None:
+        raise DatasetError(
+            f"{frames.where} ({frames.part}) has weights of frames, and a score model learns all frames alike; leave out "
+            "loss.config_weights, or set loss.frame_weights to false where the frames hold weights"
+        )
+    bare = [] if recipe.loss.target == "dsm" else [one.place for one in frames.samples if one.forces is None]
+    if bare:
+        raise DatasetError(
+            f"{len(bare)} of {len(frames)} frames of {frames.where} ({frames.part}) have no forces, from which the target "
+            f"{recipe.loss.target} learns; the first is {bare[0]}. Leave these frames out, or set loss.target to dsm"
+        )
 
 
 class NoisyFrames(PackedFrames):
