@@ -36,16 +36,19 @@ def scores(
     """
     from mlff_calc.bench.machine import describe_machine
     from mlff_calc.bench.studies import double_well
-    from mlff_calc.bench.studies.score_matching import Study, subject_of, summary
+    from mlff_calc.bench.studies.score_matching import Study, check_name, subject_of, summary
     from mlff_calc.bench.threads import limited_threads
 
+    names = [name.strip() for name in systems.split(",")]
+    for name in names:
+        check_name(name)
     wells = double_well.table()
     columns = {"barrier (kT)": "barrier", **{name: name for name, _, _ in double_well.COLUMNS}}
     tables = [table_of("share on the left: 0.5 is right, 0.9 that of the data", columns, wells)]
     rows = []
     with limited_threads(threads):
-        for name in systems.split(","):
-            subject = subject_of(name.strip(), data, output, 3000)
+        for name in names:
+            subject = subject_of(name, data, output, 3000)
             study = Study(output, minutes=minutes, seeds=range(seeds), n=n)
             rows += study.run(subject, lambda text: typer.echo(text, err=True))
     found = summary(rows)

@@ -34,5 +34,7 @@ def work_folder(files: Sequence[Path], *, overwrite: bool, resume: bool) -> Iter
     try:
         yield folder
     except KeyboardInterrupt as stop:
+        if not folder.exists():
+            raise
         raise KeyboardInterrupt(f"What was done is in {folder}; go on with --resume") from stop
     shutil.rmtree(folder, ignore_errors=True)

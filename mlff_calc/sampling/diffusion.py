@@ -191,12 +191,14 @@ class Walked:
     Attributes:
         positions: [n, n_atoms, 3] Angstrom.
         energies: [n] eV.
+        start: Energies before the first step [n], eV.
         acceptance: Share of accepted steps.
         calls: Number of energies and forces that were computed.
     """
 
     positions: Tensor
     energies: FloatArray
+    start: FloatArray
     acceptance: float
     calls: int
 
@@ -242,7 +244,7 @@ def accepted_langevin(
     """
     before = exact.calls
     energies, scores = exact(positions)
-    accepted = 0
+    accepted, start = 0, energies
     for number in range(steps):
         move = step * scores + math.sqrt(2.0 * step) * space.noise(len(positions), random)
         there = positions + move
@@ -257,4 +259,4 @@ def accepted_langevin(
         if on_step is not None:
             on_step(number)
     share = accepted / max(1, steps * len(positions))
-    return Walked(positions, (energies * exact.kT).numpy(), share, exact.calls - before)
+    return Walked(positions, *((each * exact.kT).numpy() for each in (energies, start)), share, exact.calls - before)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,11 @@ class Samples:
                 "Weighted averages rest on few structures: draw more, or take more steps (--steps, --exact). Basins that "
                 "were not drawn have no weight at all."
             )
-        if self.weights is None:
+        if self.weights is None and self.energies is not None:
+            lines.append(
+                "Weights are not known after Langevin steps with the model's score; leave out --langevin to have them."
+            )
+        elif self.weights is None:
             lines.append(
                 "Weights of basins are those of the training frames where barriers are above 2 to 3 kT; --calculator gives "
                 "each structure a weight that repairs them."
@@ -209,7 +212,10 @@ def _drawn(
         size = min(CHUNK, drawing.n - first)
 
         def made(_: FloatArray, number: int = number, size: int = size, first: int = first) -> dict[str, Any]:
-            report = partial(on_progress, "drawing structures", first, drawing.n)
+            def report(step: int) -> None:
+                done = first + size * step // (drawing.steps + drawing.exact + 1)
+                on_progress("drawing structures", done, drawing.n)
+
             return _piece(model, evaluator, drawing, pilot.narrowing, number, size, report)
 
         pieces.append(store.piece("drawing", np.array([drawing.seed, number, size]), made))
@@ -231,13 +237,13 @@ def _piece(
     narrowing: list[float],
     number: int,
     n: int,
-    on_step: Callable[[], None],
+    on_step: Callable[[int], None],
 ) -> dict[str, Any]:
     random = torch.Generator().manual_seed(int(np.random.SeedSequence([drawing.seed, number]).generate_state(1)[0]))
     space, score = Space(len(model.topology.numbers), model.dimensions), ModelScore(model)
     drawn = draw(
         score, model.schedule, space, model.spread, n, steps=drawing.steps, random=random,
-        narrowing=narrowing, on_step=lambda _: on_step(),
+        narrowing=narrowing, on_step=lambda number: on_step(number + 1),
     )  # fmt: skip
     step, positions = STEP / model.target.information, drawn.positions
     if drawing.langevin:
@@ -246,14 +252,16 @@ def _piece(
     if evaluator is None:
         return {"positions": positions.numpy(), "calls": 0, "acceptance": 0.0}
     exact = ExactForce(evaluator, _copies(model, n)[0], model.kT)
-    start, _ = exact(positions)
-    walked = accepted_langevin(exact, positions, space, step=step, steps=drawing.exact, random=random)
+    walked = accepted_langevin(
+        exact, positions, space, step=step, steps=drawing.exact, random=random,
+        on_step=lambda number: on_step(drawing.steps + number + 1),
+    )  # fmt: skip
     found: dict[str, Any] = {
         "positions": walked.positions.numpy(), "energies": walked.energies, "calls": exact.calls,
         "acceptance": walked.acceptance,
     }  # fmt: skip
     if not drawing.langevin:
-        found["log_weights"] = (drawn.log_ratio - start).numpy()
+        found["log_weights"] = drawn.log_ratio.numpy() - walked.start / model.kT
     return found
 
 

@@ -79,12 +79,17 @@ def test_training_explains_the_target(tmp_path: Path, target: str) -> None:
     assert "a score model" in (result.model / "card.md").read_text()
 
 
-def test_commands_train_judge_draw_and_compare(tmp_path: Path, mlff: Mlff) -> None:
+def test_commands_train_judge_draw_and_compare(
+    tmp_path: Path, mlff: Mlff, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_of(tmp_path)))
     done = mlff("train", "recipe.yaml", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     judged = mlff("eval", "run/score", "frames.extxyz", "--key", "forces=REF_forces", "--json", cwd=tmp_path)
     assert json.loads(judged.stdout)["frames"] == 300, judged.stderr
+    bare = mlff("eval", "run/score", "frames.extxyz", cwd=tmp_path)
+    assert bare.returncode == 1
+    assert "300 of 300 frames have no forces" in " ".join(bare.stderr.split())
     (tmp_path / "springs_of_tests.py").write_text(
         "from ase.calculators.calculator import Calculator, all_changes\n"
         "class Springs(Calculator):\n"
@@ -95,18 +100,13 @@ def test_commands_train_judge_draw_and_compare(tmp_path: Path, mlff: Mlff) -> No
         f"        self.results = {{'energy': 0.5 * (x**2).sum() / {SPREAD}**2, 'forces': -x / {SPREAD}**2}}\n"
     )
     words = ["sample", "run/score", "-n", "40", "--steps", "40", "-o", "drawn.extxyz", "--report", "report.json", "-q"]
-    import sys
-
-    sys.path.insert(0, str(tmp_path))
-    try:
-        drawn = mlff(*words, "-c", "springs_of_tests:Springs", "--exact", "3", cwd=tmp_path)
-    finally:
-        sys.path.remove(str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    drawn = mlff(*words, "-c", "springs_of_tests:Springs", "--exact", "3", cwd=tmp_path)
     assert drawn.returncode == 0, drawn.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["structures"] == 40
     assert 1.0 <= report["effective number of samples"] <= 40.0
-    assert report["calls of the calculator"] == 200
+    assert report["calls of the calculator"] == 160
     frames = ase.io.read(tmp_path / "drawn.extxyz", ":")
     assert sum(atoms.info["weight"] for atoms in frames) == pytest.approx(1.0, abs=1e-6)
     again = mlff(*words, cwd=tmp_path)
@@ -119,6 +119,9 @@ def test_commands_train_judge_draw_and_compare(tmp_path: Path, mlff: Mlff) -> No
     assert mlff("compare", "frames.extxyz", "nowhere.xyz", cwd=tmp_path).returncode == 1
     plain = mlff("sample", "run/score", "-n", "4", "--steps", "5", "-o", "plain.extxyz", "-q", cwd=tmp_path)
     assert "--calculator gives each structure a weight" in " ".join(plain.stdout.split())
+    unweighed = mlff("sample", "run/score", "-c", "springs_of_tests:Springs", "--langevin", "2", "-n", "4", "--steps", "5",
+                     "-o", "unweighed.extxyz", "-q", cwd=tmp_path)  # fmt: skip
+    assert "leave out --langevin" in " ".join(unweighed.stdout.split())
     for wrong, words in (("steps with exact forces need a calculator", ["--exact", "5"]), ("is not a score", [])):
         place = "run/score" if words else "."
         refused = mlff("sample", place, "-n", "4", *words, "-o", "x.extxyz", "-q", cwd=tmp_path)

@@ -90,14 +90,23 @@ class Subject:
         return Systems.of([self.frames[0]] * n)[0]
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that is not known.
+
+    Raises:
+        BenchmarkError: There is no such system.
+    """
+    if name not in (*CLUSTERS, *MOLECULES):
+        raise BenchmarkError(f"unknown system {name!r}; choose {', '.join((*CLUSTERS, *MOLECULES))}")
+
+
 def subject_of(name: str, data: Path | None, folder: Path, n_frames: int) -> Subject:
     """Prepare a model cluster or a molecule; frames of molecules are made by dynamics at 500 K and kept in the folder.
 
     Raises:
         BenchmarkError: The name or the folder of data sets is unknown, or a file is missing.
     """
-    if name not in (*CLUSTERS, *MOLECULES):
-        raise BenchmarkError(f"unknown system {name!r}; choose {', '.join((*CLUSTERS, *MOLECULES))}")
+    check_name(name)
     if data is None:
         raise BenchmarkError("the folder of data sets is not known; give --data, or set MLFF_DATA")
     if name in CLUSTERS:
@@ -259,7 +268,7 @@ class Study:
         weights = normalized((drawn.log_ratio - energies).numpy())
         found = [
             Structures.of(arm, drawn.positions, energies),
-            Structures.of(f"{arm}, weights", drawn.positions, energies, weights=weights),
+            Structures.of(f"{arm}, weights", drawn.positions, energies, weights=weights, calls=self.n),
         ]
         moved = langevin(lambda x: score(x, low), drawn.positions, space, step=step, steps=LANGEVIN, random=random)
         found.append(Structures.of(f"{arm} + its Langevin", moved, exact(moved)[0]))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mlff_calc.datasets import Kind
@@ -75,7 +76,7 @@ def evaluate_score(model: ScoreModel, structures: Structures, *, batch_size: int
         batch_size: Number of frames evaluated at once.
 
     Raises:
-        DatasetError: The frames are of another molecule.
+        DatasetError: The frames are of another molecule, or lack forces that the target needs.
         EvaluationError: The model gives a value that is not finite.
     """
     if tuple(structures.numbers.tolist()) != model.topology.numbers:
@@ -83,7 +84,13 @@ def evaluate_score(model: ScoreModel, structures: Structures, *, batch_size: int
     device = model.edges.device
     frames = NoisyFrames(structures, model.topology, model.kT, None)
     objective = ScoreObjective(model.eval())
-    labelled = bool(torch.isfinite(torch.from_numpy(structures.forces)).all())
+    bare = int((~np.isfinite(structures.forces).all(axis=(1, 2))).sum())
+    if bare and model.target.name != "dsm":
+        raise DatasetError(
+            f"{bare} of {len(frames)} frames have no forces, and the target {model.target.name} of this model needs them; "
+            "name their key, or leave these frames out"
+        )
+    labelled = not bare
     sigmas = model.schedule.sigmas(torch.linspace(0.0, 1.0, LEVELS))
     levels = [0.0, *sigmas.tolist()] if labelled else sigmas.tolist()
     unexplained, seconds = [], 0.0
