@@ -33,6 +33,9 @@ def compare(
     from mlff_calc.errors import OptionError
     from mlff_calc.sampling.compare import compare_conformers, compare_samples
 
+    for name, value in (("temperature", temperature), ("threshold", threshold)):
+        if value is not None and not value > 0.0:
+            raise OptionError(f"{name} is {value:g}; give a positive number")
     for path in (reference, other):
         if not path.is_file():
             raise OptionError(f"there is no file {path}; check the spelling")

@@ -259,4 +259,5 @@ def accepted_langevin(
         if on_step is not None:
             on_step(number)
     share = accepted / max(1, steps * len(positions))
-    return Walked(positions, *((each * exact.kT).numpy() for each in (energies, start)), share, exact.calls - before)
+    kT = exact.kT
+    return Walked(positions, (energies * kT).numpy(), (start * kT).numpy(), share, exact.calls - before)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mlff_calc.errors import DatasetError
 
 FloatArray = NDArray[np.float64]
-VIRIAL_WITHIN = 3.0
+VIRIAL_WITHIN = 4.0
 """Factor between virial and degrees of freedom up to which forces, positions and temperature count as consistent. Raising it
 accepts data that are farther from exp(-E/kT). The half of lower energy has 0.6 of them for ethanol, 0.4 for three atoms;
 wrong units give more than 20, or less than 1/20."""

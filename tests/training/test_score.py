@@ -117,6 +117,8 @@ def test_commands_train_judge_draw_and_compare(
     assert "distances" in table.stdout
     assert "effective number" in table.stdout
     assert mlff("compare", "frames.extxyz", "nowhere.xyz", cwd=tmp_path).returncode == 1
+    cold = mlff("compare", "frames.extxyz", "drawn.extxyz", "--temperature", "-5", cwd=tmp_path)
+    assert "temperature is -5; give a positive number" in " ".join(cold.stderr.split())
     plain = mlff("sample", "run/score", "-n", "4", "--steps", "5", "-o", "plain.extxyz", "-q", cwd=tmp_path)
     assert "--calculator gives each structure a weight" in " ".join(plain.stdout.split())
     unweighed = mlff("sample", "run/score", "-c", "springs_of_tests:Springs", "--langevin", "2", "-n", "4", "--steps", "5",

@@ -11,9 +11,9 @@ from mlff_calc.training.score.recipe import ScoreRecipe
 from mlff_calc.training.task import Outcome
 
 LIMITS = (
-    "Other molecules. Weights of basins that are separated by barriers above 2 to 3 kT are those of the training frames, "
-    "whatever the target; reweight with a potential (`mlff sample --calculator`) where they matter. Mirror images are drawn "
-    "with equal probability."
+    "Other molecules. Weights of basins are close to those of the training frames, whatever the target, and equal to them "
+    "where barriers are above 2 to 3 kT; reweight with a potential (`mlff sample --calculator`) where they matter. Mirror "
+    "images are drawn with equal probability."
 )
 
 

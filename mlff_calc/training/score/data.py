@@ -84,7 +84,7 @@ def check_frames(recipe: ScoreRecipe, parts: Mapping[str, Frames]) -> list[str]:
     if not labelled.any():
         return []
     positions, scores = first.positions[labelled], first.forces[labelled] / recipe.score.thermal_energy
-    bonds = bonds_of(first.numbers, positions)
+    bonds = bonds_of(first.numbers, positions) if recipe.score.bonds == "auto" else []
     return [check_temperature(positions, scores, dimensions_of(first.positions), place, bonds)]
 
 
