@@ -41,6 +41,27 @@ class Xtb:
         return TBLite(method=self.method, charge=float(self.charge), verbosity=0)
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A factory that gives the same calculator again and again.
+
+    Attributes:
+        calculator: The calculator.
+    """
+
+    calculator: BaseCalculator
+
+    def __call__(self) -> BaseCalculator:
+        """The calculator."""
+        return self.calculator
+
+    def __repr__(self) -> str:
+        """Class and parameters, which tell it from others."""
+        kind = type(self.calculator)
+        parameters = dict(sorted(getattr(self.calculator, "parameters", {}).items()))
+        return f"{kind.__module__}.{kind.__qualname__}({parameters})"
+
+
 @dataclass(frozen=True)
 class Imported:
     """A factory that is found by its name, so that other processes find it too.
@@ -92,7 +113,7 @@ def evaluator_of(
         given = calculator
         if workers:
             raise OptionError("a calculator object stays in this process; give a function that makes one, or workers=0")
-        return OneByOne(lambda: given)
+        return OneByOne(Given(given))
     factory = _factory(calculator, charge)
     if factory is not None:
         if compile:

@@ -1,6 +1,6 @@
 """Structures drawn from a trained score model, weighed by the energies of a calculator where there is one.
 
-Structures are drawn in pieces of `CHUNK`, each from a seed of its own, so that an interruption does not change results. What
+Structures are drawn in pieces, each from a seed of its own, so that an interruption does not change results. What
 a piece gave is kept in a folder, where one is given.
 """
 
@@ -19,7 +19,7 @@ from ase.data import covalent_radii
 from mlff_calc.errors import OptionError
 from mlff_calc.sampling.calculators import evaluator_of
 from mlff_calc.sampling.diffusion import CHUNK, ExactForce, ModelScore, Space, accepted_langevin, draw, langevin
-from mlff_calc.sampling.evaluators import Evaluator
+from mlff_calc.sampling.evaluators import BatchedPotential, Evaluator
 from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.reweighting import effective_sample_size, normalized
 from mlff_calc.sampling.systems import FloatArray, Systems
@@ -27,6 +27,8 @@ from mlff_calc.score import ScoreModel, load_score_model
 
 STEP = 0.1
 """Langevin step times the mean square of the score. Raising it moves faster, and is unstable from about 2."""
+SLOW_CHUNK = 16
+"""Number of structures in a piece whose energies come one by one. Raising it loses more work where a run is killed."""
 PILOT = 64
 """Number of structures that are drawn first, to measure how noise narrows. Raising it makes weights a little more even."""
 WHOLE = 1.5
@@ -208,8 +210,9 @@ def _drawn(
     random = torch.Generator().manual_seed(0)
     pilot = draw(ModelScore(model), model.schedule, space, model.spread, PILOT, steps=drawing.steps, random=random)
     pieces = []
-    for number, first in enumerate(range(0, drawing.n, CHUNK)):
-        size = min(CHUNK, drawing.n - first)
+    whole = CHUNK if evaluator is None or isinstance(evaluator, BatchedPotential) else SLOW_CHUNK
+    for number, first in enumerate(range(0, drawing.n, whole)):
+        size = min(whole, drawing.n - first)
 
         def made(_: FloatArray, number: int = number, size: int = size, first: int = first) -> dict[str, Any]:
             def report(step: int) -> None:

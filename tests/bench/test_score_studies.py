@@ -12,6 +12,7 @@ import torch
 from mlff_calc.bench.studies.double_well import left_share, mixture_is_uncorrelated
 from mlff_calc.bench.studies.model_clusters import lennard_jones
 from mlff_calc.bench.studies.pairwise_score import relative_error
+from mlff_calc.errors import BenchmarkError
 from mlff_calc.score import Target
 from mlff_calc.score.moments import centred, information_of, virial_ratio
 
@@ -71,6 +72,17 @@ def test_forces_are_worth_most_with_few_frames(
     assert errors["optimal"] <= (0.3 if n == 10 else 0.5) * errors["dsm"]
 
 
+def test_forces_help_little_with_many_frames_of_low_energy(lj13: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    positions, energies, scores = lj13
+    low = np.random.default_rng(0).permutation(np.argsort(energies)[:150])
+    held_out, information = (positions, scores), information_of(scores, 3)
+    errors = [
+        relative_error(positions[low], scores[low], held_out, Target(name, information), 0.02, draws=6)
+        for name in ("dsm", "optimal")
+    ]
+    assert 0.5 * errors[0] < errors[1] < 0.95 * errors[0]
+
+
 def test_forces_repair_bias_across_low_barriers_only() -> None:
     found = {
         (barrier, name): left_share(barrier, name, 2.0 if name == "piecewise" else None, n=5000, steps=120)
@@ -107,4 +119,7 @@ def test_arms_are_trained_drawn_and_kept(tmp_path: Path) -> None:
     assert 1.0 <= by_arm["optimal, weights"]["effective"] <= 30.0
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert study.run(subject) == rows
-    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    now = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path.suffix == ".npz"}
+    assert now.items() <= made.items()
+    with pytest.raises(BenchmarkError, match=r"holds results with .* choose another --output"):
+        Study(tmp_path, minutes=0.02, seeds=(0,), n=30, n_train=60, steps=6).run(subject)

@@ -14,7 +14,7 @@ from mlff_calc.score import Target
 from mlff_calc.score.moments import centred
 
 N_NORMAL = 51
-RIDGE = 1e-4
+RIDGE = 1e-6
 """Ridge in units of the mean square of the terms. Raising it smooths the fit."""
 
 

@@ -15,6 +15,7 @@ Source: Guo et al., "Potential score matching" (2025), for what is compared.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def subject_of(name: str, data: Path | None, folder: Path, n_frames: int) -> Sub
         except DatasetError as error:
             raise BenchmarkError(str(error)) from error
         folder.mkdir(parents=True, exist_ok=True)
-        ase.io.write(kept, _dynamics(first, evaluator, n_frames), format="extxyz")
+        _write_frames(kept, _dynamics(first, evaluator, n_frames))
     frames = ase.io.read(kept, ":")
     for atoms in frames:
         atoms.info["energy"], atoms.arrays["forces"] = atoms.get_potential_energy(), atoms.get_forces()
@@ -190,6 +191,12 @@ class Structures:
         return cls(arm, positions.numpy(), energies.numpy(), weights, calls)
 
 
+def _write_frames(path: Path, frames: list[Atoms]) -> None:
+    text = io.StringIO()
+    ase.io.write(text, frames, format="extxyz")
+    write_whole(path, text.getvalue())
+
+
 def _write(path: Path, sets: Sequence[Structures]) -> None:
     arrays: dict[str, Any] = {"arms": np.array([one.arm for one in sets]), "calls": np.array([one.calls for one in sets])}
     for k, one in enumerate(sets):
@@ -231,6 +238,7 @@ class Study:
 
     def run(self, subject: Subject, on_done: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
         """Train, draw and compare; rows of arm, seed and distances."""
+        self._check_settings()
         rows: list[dict[str, Any]] = []
         for seed in self.seeds:
             frames = self._training_frames(subject, seed)
@@ -243,6 +251,18 @@ class Study:
                 if on_done is not None:
                     on_done(f"{subject.name}, seed {seed}: {arm}")
         return rows
+
+    def _check_settings(self) -> None:
+        """Refuse a folder whose results were made in another way."""
+        kept = self.output / "settings.json"
+        now = {"minutes": self.minutes, "n": self.n, "n_train": self.n_train, "steps": self.steps, "window": WINDOW}
+        if kept.is_file() and json.loads(kept.read_text()) != now:
+            raise BenchmarkError(
+                f"{self.output} holds results with {kept.read_text()}, and now {json.dumps(now)} is asked for; choose "
+                "another --output"
+            )
+        self.output.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, json.dumps(now))
 
     def _training_frames(self, subject: Subject, seed: int) -> list[Atoms]:
         """Frames below the median energy, training frames first, then as many again at most for validation."""
@@ -316,7 +336,7 @@ class Study:
             for atoms in copies:
                 atoms.info = {"REF_energy": atoms.info["energy"]}
                 atoms.arrays["REF_forces"] = atoms.arrays.pop("forces")
-            ase.io.write(data, copies, format="extxyz")
+            _write_frames(data, copies)
         folder = self.output / f"{name}-{arm}"
         if not (folder / "score").is_dir():
             loss = dict(ARMS[arm])
