@@ -24,7 +24,7 @@ from mlff_calc.sampling.systems import FloatArray, Systems
 MAX_STEP = 0.2
 """Longest displacement of an atom (L-BFGS) or of all atoms together (FIRE) in one step, Angstrom. Raising it makes long ways
 shorter, and steps out of the region where the model of the energy holds more frequent."""
-SHRINK = 0.7
+SHRINK = 0.95
 """Fraction of systems still at work below which the batch is packed anew. Raising it packs more often, which costs the
 neighbour lists of those that are left."""
 
