@@ -36,7 +36,8 @@ def scores(
     """
     from mlff_calc.bench.machine import describe_machine
     from mlff_calc.bench.studies import double_well
-    from mlff_calc.bench.studies.score_matching import Study, check_name, subject_of, summary
+    from mlff_calc.bench.studies.score_matching import Study, summary
+    from mlff_calc.bench.studies.score_subjects import check_name, subject_of
     from mlff_calc.bench.threads import limited_threads
 
     names = [name.strip() for name in systems.split(",")]

@@ -98,7 +98,8 @@ def test_arms_are_trained_drawn_and_kept(tmp_path: Path) -> None:
     from ase import Atoms
 
     from mlff_calc.bench.studies.model_clusters import Cluster, ClusterEvaluator
-    from mlff_calc.bench.studies.score_matching import Study, Subject, summary
+    from mlff_calc.bench.studies.score_matching import Study, summary
+    from mlff_calc.bench.studies.score_subjects import Subject
 
     def springs(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return 2.0 * (centred(positions) ** 2).sum(axis=(1, 2)), -4.0 * centred(positions)
