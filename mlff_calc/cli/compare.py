@@ -39,7 +39,12 @@ def compare(
     for path in (reference, other):
         if not path.is_file():
             raise OptionError(f"there is no file {path}; check the spelling")
-    if {reference.suffix, other.suffix} == {".sdf"}:
+    suffixes = {reference.suffix, other.suffix}
+    if ".sdf" in suffixes and len(suffixes) > 1:
+        raise OptionError(
+            f"{reference} and {other}: conformers in .sdf are compared with conformers in .sdf; give two such files, or none"
+        )
+    if suffixes == {".sdf"}:
         found = compare_conformers(reference, other, threshold)
     else:
         sets = []

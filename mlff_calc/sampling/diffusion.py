@@ -60,12 +60,12 @@ class ModelScore:
             return torch.cat([self._chunk(chunk, sigma) for chunk in positions.split(CHUNK)])
 
     def _chunk(self, positions: Tensor, sigma: float) -> Tensor:
-        n = len(positions)
+        n, there = len(positions), positions.to(self.model.edges.device)
         if n not in self._graphs:
-            self._graphs[n] = self.model.topology.graph(positions, positions.new_zeros(n))
-        graph = moved(self._graphs[n], positions.reshape(-1, 3))
-        graph[NOISE_LEVEL] = positions.new_full((n,), sigma)
-        return self.model(graph)[SCORE].reshape(positions.shape)
+            self._graphs[n] = self.model.topology.graph(there, there.new_zeros(n))
+        graph = moved(self._graphs[n], there.reshape(-1, 3))
+        graph[NOISE_LEVEL] = there.new_full((n,), sigma)
+        return self.model(graph)[SCORE].reshape(positions.shape).to(positions.device)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Samples:
             good = np.isfinite(self.energies)
             found |= {
                 "energies": int(good.sum()),
-                "mean energy as drawn (eV)": float(self.energies[good].mean()) if good.any() else float("nan"),
+                **({"mean energy as drawn (eV)": float(self.energies[good].mean())} if good.any() else {}),
                 "calls of the calculator": self.calls,
             }
         if self.acceptance is not None:

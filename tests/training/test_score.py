@@ -117,6 +117,9 @@ def test_commands_train_judge_draw_and_compare(
     assert "distances" in table.stdout
     assert "effective number" in table.stdout
     assert mlff("compare", "frames.extxyz", "nowhere.xyz", cwd=tmp_path).returncode == 1
+    (tmp_path / "one.sdf").touch()
+    mixed = mlff("compare", "one.sdf", "frames.extxyz", cwd=tmp_path)
+    assert "give two such files, or none" in " ".join(mixed.stderr.split())
     cold = mlff("compare", "frames.extxyz", "drawn.extxyz", "--temperature", "-5", cwd=tmp_path)
     assert "temperature is -5; give a positive number" in " ".join(cold.stderr.split())
     plain = mlff("sample", "run/score", "-n", "4", "--steps", "5", "-o", "plain.extxyz", "-q", cwd=tmp_path)
@@ -187,6 +190,15 @@ def test_frames_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         run(tmp_path, heavy)
     assert not (tmp_path / "run").exists()
     assert run(tmp_path, heavy, loss__frame_weights=False, optimizer__max_epochs=1).model.is_dir()
+
+
+def test_flat_frames_are_told(tmp_path: Path) -> None:
+    flat = springs(300)
+    for atoms in flat:
+        atoms.positions[:, 2] = 0.0
+        atoms.arrays["REF_forces"][:, 2] = 0.0
+    result = run(tmp_path, flat, optimizer__max_epochs=1)
+    assert any("the model is one of two dimensions" in note for note in result.notes)
 
 
 def test_model_clusters_have_the_forces_of_their_energies() -> None:

@@ -64,7 +64,7 @@ def check_frames(recipe: ScoreRecipe, parts: Mapping[str, Frames]) -> list[str]:
     """Check that frames are of one molecule, without frozen bonds, fit the temperature, and have what the loss needs.
 
     Returns:
-        A sentence about the virial of the training frames, where they have forces.
+        Sentences for the log: about the virial of the training frames, where they have forces, and about flat ones.
 
     Raises:
         DatasetError: A check fails; the message names the file and the cure.
@@ -80,12 +80,14 @@ def check_frames(recipe: ScoreRecipe, parts: Mapping[str, Frames]) -> list[str]:
     check_not_frozen(first.positions, place)
     for part in ("train", "valid"):
         _check_loss(recipe, parts[part])
+    flat = dimensions_of(first.positions) == 2
+    notes = [f"all atoms of {place} have z = 0: the model is one of two dimensions"] if flat else []
     labelled = np.isfinite(first.forces).all(axis=(1, 2))
     if not labelled.any():
-        return []
+        return notes
     positions, scores = first.positions[labelled], first.forces[labelled] / recipe.score.thermal_energy
     bonds = bonds_of(first.numbers, positions) if recipe.score.bonds == "auto" else []
-    return [check_temperature(positions, scores, dimensions_of(first.positions), place, bonds)]
+    return [*notes, check_temperature(positions, scores, dimensions_of(first.positions), place, bonds)]
 
 
 def _check_loss(recipe: ScoreRecipe, frames: Frames) -> None:
