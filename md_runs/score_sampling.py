@@ -19,7 +19,6 @@ import ase.io
 import numpy as np
 from ase import units
 from ase.build import molecule
-from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlff_calc.sampling import Langevin, Systems, compare_samples, evaluator_of, sample_model
 from mlff_calc.training import train
@@ -39,12 +38,7 @@ def dynamics(atoms, evaluator, n_frames, between):
     frames = []
     while len(frames) < n_frames:
         run.run(between)
-        forces = evaluator(systems, run.positions).forces
-        for k in range(REPLICAS):
-            frame = systems.atoms(k, run.positions)
-            rows = slice(k * len(atoms), (k + 1) * len(atoms))
-            frame.calc = SinglePointCalculator(frame, energy=float(run.energies[k]), forces=forces[rows])
-            frames.append(frame)
+        frames += run.frames()
     return frames[:n_frames]
 
 

@@ -35,6 +35,20 @@ class Network(nn.Module):
         self.precision = "float32"
         self.domain: dict[str, Any] | None = None
 
+    @classmethod
+    def seeded(cls, config: dict[str, Any], seed: int | None) -> Self:
+        """Make a network with new weights; with a seed, torch's generator stays as it is.
+
+        Args:
+            config: Whole configuration.
+            seed: Seed of the weights; None takes them from the present state of torch's generator, and moves it on.
+        """
+        if seed is None:
+            return cls(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(config)
+
     def to_precision(self, precision: str) -> Self:
         """Return a copy in one of `precisions`; weights are float64 in `float64` and float32 in all others.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from ase.data import chemical_symbols
 
 from mlff_calc.backbones import is_fixed_point, resolve_backbone
@@ -41,11 +40,7 @@ def build_potential(config: dict[str, Any], seed: int | None = None) -> Potentia
             raise RecipeError(f"a potential's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
     config = _resolved(config)
     kind = FixedPointPotential if is_fixed_point(config["backbone"]["name"]) else Potential
-    if seed is None:
-        return kind(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return kind(config)
+    return kind.seeded(config, seed)
 
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import torch
-
 from mlff_calc.backbones import resolve_backbone
 from mlff_calc.errors import RecipeError
 from mlff_calc.propagator.model import Propagator
@@ -39,12 +37,7 @@ def build_propagator(config: dict[str, Any], seed: int | None = None) -> Propaga
     Raises:
         RecipeError: a key is missing or unknown, the backbone is unknown, or a value is out of range.
     """
-    config = _resolved(config)
-    if seed is None:
-        return Propagator(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Propagator(config)
+    return Propagator.seeded(_resolved(config), seed)
 
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:

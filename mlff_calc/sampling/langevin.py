@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from ase import units
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator
@@ -42,6 +43,7 @@ class Langevin:
         positions: Current positions [n_atoms, 3], Angstrom.
         velocities: Current velocities [n_atoms, 3], ASE's unit.
         energies: Potential energies [n_systems], eV.
+        forces: [n_atoms, 3] eV/Angstrom.
         n_steps: Number of steps taken.
 
     Raises:
@@ -75,7 +77,7 @@ class Langevin:
         self._inverse_mass = 1.0 / systems.masses[:, None]
         self._total_mass = systems.sums(systems.masses)
         self.velocities = self._at_rest(self._spread() * self._random.standard_normal(positions.shape))
-        self.energies, self._forces = self._evaluate()
+        self.energies, self.forces = self._evaluate()
 
     def run(self, n_steps: int, on_step: Callable[[Langevin], None] | None = None) -> None:
         """Take steps.
@@ -89,14 +91,14 @@ class Langevin:
         """
         half, keep = 0.5 * self.timestep, np.exp(-self.friction * self.timestep)
         for _ in range(n_steps):
-            self.velocities += half * self._inverse_mass * self._forces
+            self.velocities += half * self._inverse_mass * self.forces
             self.positions += half * self.velocities
             noise = self._spread() * self._random.standard_normal(self.positions.shape)
             self.velocities = self._at_rest(keep * self.velocities + np.sqrt(1.0 - keep**2) * noise)
             self.positions += half * self.velocities
             self.n_steps += 1
-            self.energies, self._forces = self._evaluate()
-            self.velocities += half * self._inverse_mass * self._forces
+            self.energies, self.forces = self._evaluate()
+            self.velocities += half * self._inverse_mass * self.forces
             if on_step is not None:
                 on_step(self)
 
@@ -104,7 +106,16 @@ class Langevin:
         """Go on from other positions [n_atoms, 3] (Angstrom) with new velocities."""
         self.positions = positions.copy()
         self.velocities = self._at_rest(self._spread() * self._random.standard_normal(positions.shape))
-        self.energies, self._forces = self._evaluate()
+        self.energies, self.forces = self._evaluate()
+
+    def frames(self) -> list[Atoms]:
+        """The present structures as ASE's atoms, with their energies (eV) and forces (eV/Angstrom)."""
+        found = []
+        for number, energy in enumerate(self.energies):
+            atoms, rows = self.systems.atoms(number, self.positions), self.systems.rows(np.array([number]))
+            atoms.calc = SinglePointCalculator(atoms, energy=float(energy), forces=self.forces[rows])
+            found.append(atoms)
+        return found
 
     def kinetic_energies(self) -> FloatArray:
         """Kinetic energies [n_systems], eV."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import torch
-
 from mlff_calc.backbones import resolve_backbone
 from mlff_calc.errors import RecipeError
 from mlff_calc.registry import option_findings, with_defaults
@@ -40,12 +38,7 @@ def build_score_model(config: dict[str, Any], seed: int | None = None) -> ScoreM
     Raises:
         RecipeError: A key is missing or unknown, the backbone is unknown, or a value is out of range.
     """
-    config = _resolved(config)
-    if seed is None:
-        return ScoreModel(config)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ScoreModel(config)
+    return ScoreModel.seeded(_resolved(config), seed)
 
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mlff_calc.score import Schedule, Target
@@ -94,14 +93,3 @@ def table(barriers: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0), seed: int = 0) -> 
         {"barrier": barrier} | {name: left_share(barrier, target, window, seed=seed) for name, target, window in COLUMNS}
         for barrier in barriers
     ]
-
-
-def mixture_is_uncorrelated(scores: torch.Tensor, noise: torch.Tensor) -> tuple[float, float]:
-    """Mean of the product of both targets' errors, which is zero, and its standard error.
-
-    Args:
-        scores: F(x_0)/kT [n, ...].
-        noise: eps [n, ...], drawn apart from x_0.
-    """
-    products = (scores * -noise).reshape(len(scores), -1).sum(dim=1)
-    return float(products.mean()), float(products.std() / len(products) ** 0.5)

@@ -8,6 +8,7 @@ relative mean squares against F/kT on equilibrium frames that were not fitted.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.score import Target
@@ -57,8 +58,8 @@ def relative_error(
     random = np.random.default_rng(seed)
     repeated, labels = np.repeat(frames, draws, axis=0), np.repeat(scores, draws, axis=0)
     noise = centred(random.normal(size=repeated.shape))
-    share = 1.0 / (1.0 + target.information * sigma**2) if target.name == "optimal" else float(target.name == "tsm")
-    wanted = (share * labels - (1.0 - share) * noise / sigma).reshape(-1)
+    level = torch.tensor(sigma, dtype=torch.float64)
+    wanted = target(torch.from_numpy(labels), torch.from_numpy(noise), level).numpy().reshape(-1)
     matrix = features(repeated + sigma * noise).reshape(len(wanted), -1)
     square = matrix.T @ matrix
     square += RIDGE * np.trace(square) / len(square) * np.eye(len(square))

@@ -114,21 +114,13 @@ def _cluster(name: str, data: Path, n_frames: int) -> Subject:
 
 def _dynamics(first: Atoms, evaluator: Evaluator, n_frames: int) -> list[Atoms]:
     """Frames of Langevin dynamics of 8 replicas at `TEMPERATURE`, 40 fs apart, after 1 ps."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    n = 8
-    systems, positions = Systems.of([first] * n)
+    systems, positions = Systems.of([first] * 8)
     run = Langevin(systems, positions, evaluator, temperatures=TEMPERATURE, timestep=1.0, friction=5.0, seed=0)
     run.run(1000)
     frames: list[Atoms] = []
     while len(frames) < n_frames:
         run.run(40)
-        forces = evaluator(systems, run.positions).forces
-        for k in range(n):
-            atoms = systems.atoms(k, run.positions)
-            rows = slice(k * len(first), (k + 1) * len(first))
-            atoms.calc = SinglePointCalculator(atoms, energy=float(run.energies[k]), forces=forces[rows])
-            frames.append(atoms)
+        frames += run.frames()
     return frames[:n_frames]
 
 

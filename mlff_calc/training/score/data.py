@@ -69,13 +69,11 @@ def check_frames(recipe: ScoreRecipe, parts: Mapping[str, Frames]) -> list[str]:
     Raises:
         DatasetError: A check fails; the message names the file and the cure.
     """
-    first: Structures | None = None
-    for frames in parts.values():
+    first = Structures.of(parts["train"].samples)
+    for frames in (frames for part, frames in parts.items() if part != "train"):
         found = Structures.of(frames.samples)
-        first = first or found
         if len(found.numbers) != len(first.numbers) or (found.numbers != first.numbers).any():
             raise DatasetError(f"{frames.where} ({frames.part}) holds another molecule than the training frames")
-    assert first is not None  # noqa: S101 - there is always a training part
     place = parts["train"].where
     check_not_frozen(first.positions, place)
     for part in ("train", "valid"):
