@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "spacing": "geometric",
     "target": "optimal",
     "window": None,
+    "springs": [],
 }
 
 
@@ -32,7 +33,7 @@ def build_score_model(config: dict[str, Any], seed: int | None = None) -> ScoreM
     Args:
         config: `backbone` (name and options), `numbers` (atomic numbers of all atoms) and optionally `bonds` (pairs of
             atoms), `kT` (eV), `information` (1/Angstrom^2), `spread` (Angstrom), `dimensions` (2 or 3), `sigma_min`,
-            `sigma_max` (Angstrom), `spacing`, `target`, `window`.
+            `sigma_max` (Angstrom), `spacing`, `target`, `window`, `springs` ([i, j, constant], 1/Angstrom^2).
         seed: Seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
@@ -46,8 +47,8 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     for key in ("backbone", "numbers"):
         if not config.get(key):
             raise RecipeError(f"a score model's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
-    findings = option_findings({key: value for key, value in config.items() if key not in ("window", "bonds")}, DEFAULTS,
-                               "a score model")  # fmt: skip
+    plain = {key: value for key, value in config.items() if key not in ("window", "bonds", "springs")}
+    findings = option_findings(plain, DEFAULTS, "a score model")
     if findings:
         raise RecipeError("\n".join(findings.values()))
     whole = with_defaults(config, DEFAULTS)
@@ -63,6 +64,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         "backbone": resolve_backbone(whole["backbone"]),
         "numbers": numbers,
         "bonds": [_bond(bond, len(numbers)) for bond in whole["bonds"]],
+        "springs": [_spring(spring, len(numbers)) for spring in whole["springs"]],
     }
 
 
@@ -77,3 +79,10 @@ def _bond(bond: Any, n_atoms: int) -> list[int]:  # noqa: ANN401
     if good and 0 <= min(bond) < max(bond) < n_atoms:
         return [int(i) for i in sorted(bond)]
     raise RecipeError(f"bonds holds {bond!r} in a score model's configuration; give pairs of two of the {n_atoms} atoms")
+
+
+def _spring(spring: Any, n_atoms: int) -> list[int | float]:  # noqa: ANN401
+    good = isinstance(spring, list | tuple) and len(spring) == 3 and isinstance(spring[2], float | int)
+    if good and 0.0 < spring[2] < float("inf"):
+        return [*_bond(spring[:2], n_atoms), float(spring[2])]
+    raise RecipeError(f"springs holds {spring!r} in a score model's configuration; give [atom, atom, constant above 0]")

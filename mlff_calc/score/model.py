@@ -29,6 +29,7 @@ from mlff_calc.networks.base import Network
 from mlff_calc.nn.scatter import from_mean
 from mlff_calc.score.graph import NOISE_LEVEL, SCORE, Topology
 from mlff_calc.score.schedule import Schedule
+from mlff_calc.score.stiffness import FREE, Stiffness
 from mlff_calc.score.targets import Target
 
 LEVELS = 24
@@ -57,8 +58,10 @@ class ScoreModel(Network):
         super().__init__(config)
         self.topology = Topology.of_config(config)
         self.schedule = Schedule(config["sigma_min"], config["sigma_max"], config["spacing"])
-        self.target = Target(config["target"], config["information"], config["window"])
         self.kT, self.spread = float(config["kT"]), float(config["spread"])
+        springs = tuple((i, j, k) for i, j, k in config["springs"])
+        stiffness = Stiffness(springs, (FREE * self.spread) ** -2) if springs else None
+        self.target = Target(config["target"], config["information"], config["window"], stiffness)
         self.dimensions = int(config["dimensions"])
         classes = sorted(set(self.topology.classes.tolist()))
         self.backbone = build_backbone(config["backbone"], n_species=len(classes))

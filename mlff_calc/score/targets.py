@@ -19,6 +19,12 @@ units of 1/sqrt(s^2 + 1/I), the size of the score of normal data, which is smoot
 | tsm | 1 |
 | optimal | l*(s) |
 | piecewise | 1 where s < window (1/sqrt(I) by default), else 0 |
+| directional | (1 + s^2 G)^-1, a matrix with the stiffness G by direction |
+
+I is a mean over directions. In a molecule, bonds are a hundred times as stiff as torsions, so that the mean learns bonds
+from forces where noise tells more, and torsions from noise where forces tell more. Since l may be any function of the noisy
+structure x_t, `directional` has a matrix: with the stiffness of x_t by direction (`stiffness.py`), the target of normal data
+has no variance at all. w is then the inverse of tr G (1 + s^2 G)^-1 per degree of freedom.
 
 Sources: Guo et al., "Potential score matching" (2025); De Bortoli et al., "Target score matching" (2024), Sec. 3.
 """
@@ -31,8 +37,9 @@ import torch
 from torch import Tensor
 
 from mlff_calc.errors import RecipeError
+from mlff_calc.score.stiffness import Stiffness
 
-TARGETS = ("optimal", "piecewise", "dsm", "tsm")
+TARGETS = ("optimal", "directional", "piecewise", "dsm", "tsm")
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Target:
         name: One of `TARGETS`.
         information: Mean square I of F/kT per degree of freedom, 1/length^2.
         window: Noise level below which `piecewise` takes forces; None for 1/sqrt(I).
+        stiffness: Stiffness by direction, which `directional` needs.
 
     Raises:
         RecipeError: The name is unknown, or a value out of range.
@@ -51,6 +59,7 @@ class Target:
     name: str
     information: float
     window: float | None = None
+    stiffness: Stiffness | None = None
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
@@ -61,10 +70,12 @@ class Target:
             raise RecipeError(f"window is {self.window:g}, which the target {self.name} does not use; leave it out")
         if self.window is not None and not 0.0 < self.window < float("inf"):
             raise RecipeError(f"window is {self.window}; give a positive length")
+        if (self.stiffness is not None) != (self.name == "directional"):
+            raise RecipeError(f"springs belong to the target directional, which needs them; the target is {self.name}")
 
     def share(self, sigma: Tensor) -> Tensor:
-        """Return l, the share of forces, at noise levels; without noise it is 1 for every target."""
-        if self.name == "optimal":
+        """Return l, the share of forces, at noise levels, or its mean; without noise it is 1 for every target."""
+        if self.name in ("optimal", "directional"):
             return 1.0 / (1.0 + self.information * sigma.square())
         window = {"dsm": 0.0, "tsm": float("inf"), "piecewise": self.window or self.information**-0.5}[self.name]
         return ((sigma < window) | (sigma == 0.0)).to(sigma.dtype)
@@ -79,6 +90,24 @@ class Target:
         """Return the expected size of a component of the score at noise levels, 1/length."""
         return (sigma.square() + 1.0 / self.information).rsqrt()
 
+    def of_frames(
+        self, positions: Tensor, scores: Tensor, noise: Tensor, sigma: Tensor, degrees: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the target [n_frames, n_atoms, 3] and its weight w [n_frames].
+
+        Args:
+            positions: Noisy positions [n_frames, n_atoms, 3], length.
+            scores: F(x_0)/kT [n_frames, n_atoms, 3], 1/length.
+            noise: eps [n_frames, n_atoms, 3], without a mean.
+            sigma: Noise levels [n_frames], length.
+            degrees: Number of degrees of freedom of a frame.
+        """
+        if self.stiffness is None:
+            return self(scores, noise, sigma[:, None, None]), self.weight(sigma)
+        target, trace = _directional(self.stiffness.matrices(positions), scores, noise, sigma)
+        fixed = (positions[0].numel() - degrees) * self.stiffness.least / (1.0 + self.stiffness.least * sigma.square())
+        return target, degrees / (trace - fixed)
+
     def __call__(self, scores: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """Return the target.
 
@@ -89,3 +118,12 @@ class Target:
         """
         share = self.share(sigma)
         return share * scores - torch.where(share == 1.0, torch.zeros_like(noise), (1.0 - share) * noise / sigma)
+
+
+def _directional(stiffness: Tensor, scores: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Return L F/kT - s L G eps with L = (1 + s^2 G)^-1, in which nothing is divided by s, and tr L G."""
+    one = torch.eye(stiffness.shape[1], dtype=sigma.dtype, device=sigma.device)
+    share = torch.linalg.inv(one + sigma.square()[:, None, None] * stiffness)
+    pulled = stiffness @ noise.flatten(1).unsqueeze(2)
+    mixed = scores.flatten(1).unsqueeze(2) - sigma[:, None, None] * pulled
+    return (share @ mixed).view_as(scores), (share * stiffness).sum(dim=(1, 2))

@@ -17,6 +17,7 @@ from ase import Atoms, units
 from mlff_calc.bench.studies.model_clusters import CLUSTERS, lennard_jones
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.networks import kind_of
+from mlff_calc.score import load_score_model
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
 from mlff_calc.training.score.example import EXAMPLE_SCORE_RECIPE
@@ -77,6 +78,40 @@ def test_training_explains_the_target(tmp_path: Path, target: str) -> None:
     if target != "dsm":
         assert report["unexplained"][0] < 0.1  # forces of normal data are -x / D^2, which the model begins with
     assert "a score model" in (result.model / "card.md").read_text()
+
+
+def bonded(n: int) -> list[Atoms]:
+    """Samples of exp(-U) with U = 1000 ((r_1 - 0.96)^2 + (r_2 - 0.96)^2) of two bonds of one atom, kT = 1."""
+    random = np.random.default_rng(0)
+    lengths = 0.96 + random.normal(size=20 * n) / 2000.0**0.5
+    lengths = lengths[random.random(20 * n) < lengths**2 / 1.3][: 2 * n]
+    ways = random.normal(size=(2 * n, 3))
+    arms = (lengths[:, None] * ways / np.linalg.norm(ways, axis=1, keepdims=True)).reshape(n, 2, 3)
+    frames = []
+    for pair in arms:
+        long = np.linalg.norm(pair, axis=1, keepdims=True)
+        pull = -2000.0 * (long - 0.96) * pair / long
+        atoms = Atoms("OH2", np.concatenate([np.zeros((1, 3)), pair]))
+        atoms.info["REF_energy"] = float(1000.0 * ((long - 0.96) ** 2).sum())
+        atoms.arrays["REF_forces"] = np.concatenate([-pull.sum(axis=0, keepdims=True), pull])
+        frames.append(atoms)
+    return frames
+
+
+def test_the_directional_target_learns_bonds_from_forces(tmp_path: Path) -> None:
+    changes = {"score__bonds": "auto", "optimizer__max_epochs": 20}
+    found = {}
+    for target in ("directional", "optimal"):
+        (tmp_path / target).mkdir()
+        result = run(tmp_path / target, bonded(300), loss__target=target, **changes)
+        found[target] = json.loads((result.folder / "evaluation.json").read_text())["unexplained"]
+    model = load_score_model(result.folder.parent.parent / "directional" / "run" / "score")
+    assert model.target.stiffness is not None
+    springs_of = {(i, j): k for i, j, k in model.target.stiffness.springs}
+    assert springs_of[(0, 1)] == springs_of[(0, 2)] == pytest.approx(2000.0, rel=0.02)
+    assert found["directional"][3] < 0.5 * found["optimal"][3]  # noise of about 1/sqrt(I), where the targets differ most
+    with pytest.raises(RecipeError, match=r"directional reads the stiffness of bonds, and the structures have none"):
+        run(tmp_path, loss__target="directional")
 
 
 def test_commands_train_judge_draw_and_compare(

@@ -41,6 +41,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "DSM": {"target": "dsm"},
     "optimal": {"target": "optimal"},
     "window": {"target": "piecewise"},
+    "directional": {"target": "directional"},
 }
 WINDOW = 3.0
 """Noise below which the arm `window` learns from forces, in units of 1/sqrt(I). Raising it repairs more bias across

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlff_calc.errors import RecipeError
 from mlff_calc.score import ScoreModel, build_score_model
-from mlff_calc.score.moments import clipped, dimensions_of, information_of, spread_of
-from mlff_calc.score.topology import bonds_of
+from mlff_calc.score.moments import FloatArray, clipped, dimensions_of, information_of, spread_of
+from mlff_calc.score.stiffness import fit_springs
+from mlff_calc.score.topology import atom_classes, bonds_of, hop_counts
 from mlff_calc.training.score.data import Structures
 from mlff_calc.training.score.recipe import ScoreRecipe
 
@@ -24,7 +26,9 @@ def new_config(recipe: ScoreRecipe, structures: Structures) -> dict[str, Any]:
     """Return the configuration of a new score model, with values measured on its training frames."""
     section, positions = recipe.score, structures.positions
     dimensions = dimensions_of(positions)
-    scores = structures.forces[np.isfinite(structures.forces).all(axis=(1, 2))] / section.thermal_energy
+    labelled = np.isfinite(structures.forces).all(axis=(1, 2))
+    scores = structures.forces[labelled] / section.thermal_energy
+    bonds = bonds_of(structures.numbers, positions) if section.bonds == "auto" else []
     spread = spread_of(positions, dimensions)
     information = information_of(clipped(scores, recipe.loss.clip), dimensions) if len(scores) else (100.0 / spread) ** 2
     longest = max(float(np.linalg.norm(x[:, None] - x[None, :], axis=-1).max()) for x in positions)
@@ -34,14 +38,29 @@ def new_config(recipe: ScoreRecipe, structures: Structures) -> dict[str, Any]:
     return section.config() | {
         "backbone": section.backbone.measured(measured),
         "numbers": structures.numbers.tolist(),
-        "bonds": bonds_of(structures.numbers, positions) if section.bonds == "auto" else [],
+        "bonds": bonds,
         "information": float(f"{information:.6g}"),
         "spread": float(f"{spread:.6g}"),
         "dimensions": dimensions,
         "target": recipe.loss.target,
         "window": recipe.loss.window,
+        "springs": _springs(recipe, structures.numbers, bonds, positions[labelled], clipped(scores, recipe.loss.clip)),
         **{key: float(f"{value:.6g}") for key, value in (noise | given).items()},
     }
+
+
+def _springs(
+    recipe: ScoreRecipe, numbers: NDArray[np.int64], bonds: list[list[int]], positions: FloatArray, scores: FloatArray
+) -> list[tuple[int, int, float]]:
+    """Springs between atoms for the target `directional`; none for others."""
+    if recipe.loss.target != "directional":
+        return []
+    if not bonds:
+        raise RecipeError(
+            f"{recipe.origin}: loss.target directional reads the stiffness of bonds, and the structures have none; set "
+            "loss.target: optimal, or score.bonds: auto for a molecule"
+        )
+    return fit_springs(positions, scores, atom_classes(numbers, bonds), hop_counts(len(numbers), bonds))
 
 
 def new_score_model(recipe: ScoreRecipe, structures: Structures) -> ScoreModel:

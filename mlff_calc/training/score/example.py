@@ -30,7 +30,8 @@ data:                      # frames of one molecule with forces, in any format o
   # units: {energy: eV, length: Angstrom}
 
 loss:
-  target: optimal          # mixture of forces and noise; or piecewise, dsm (noise alone), tsm (forces alone)
+  target: optimal          # mixture of forces and noise; or directional (the same by direction, for molecules), piecewise,
+                           # dsm (noise alone), tsm (forces alone)
   # window: null           # noise below which piecewise takes forces, Angstrom
   # anchor: 0.0            # share of frames without noise
   # clip: null             # largest norm of F/kT of a frame, 1/Angstrom

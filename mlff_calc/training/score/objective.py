@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mlff_calc.graph.keys import Graph
-from mlff_calc.nn.scatter import from_mean, scatter_sum
+from mlff_calc.nn.scatter import from_mean
 from mlff_calc.score import ScoreModel
 from mlff_calc.score.graph import NOISE_LEVEL, SCORE, moved
 from mlff_calc.score.moments import degrees_of_freedom
@@ -61,14 +61,17 @@ class ScoreObjective(Objective):
     def errors_of(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
         """Weighted mean square of each frame [n_frames], which is 1 for a score of zero."""
         graph = batch.graph
-        index, levels = graph["system_index"], graph[NOISE_LEVEL]
-        sigma = levels.index_select(0, index).unsqueeze(1)
-        noise = torch.where(sigma > 0.0, (graph["positions"] - batch.labels["positions"]) / sigma, torch.zeros_like(sigma))
-        scores = batch.labels[SCORE]
+        levels = graph[NOISE_LEVEL]
+        positions, start, scores, found = (
+            one.reshape(len(levels), -1, 3)
+            for one in (graph["positions"], batch.labels["positions"], batch.labels[SCORE], outputs[SCORE])
+        )
+        sigma = levels[:, None, None]
+        noise = torch.where(sigma > 0.0, (positions - start) / sigma, torch.zeros_like(sigma))
         if self.target.name == "dsm":
             scores = torch.nan_to_num(scores)
-        squares = (outputs[SCORE] - self.target(scores, noise, sigma)).square().sum(dim=1)
-        return self.target.weight(levels) * scatter_sum(squares, index, len(levels)) / self.degrees
+        target, weight = self.target.of_frames(positions, scores, noise, levels, self.degrees)
+        return weight * (found - target).square().sum(dim=(1, 2)) / self.degrees
 
     def errors(self, sums: ErrorSums, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Add the weighted errors of all frames, and of those with less noise than forces tell apart."""

@@ -70,8 +70,9 @@ class ScoreSection(Section):
 class ScoreLossSection(FrameLoss):
     """Target of the loss; every noise level has the same weight, since targets have unit variance."""
 
-    target: Literal["optimal", "piecewise", "dsm", "tsm"] = "optimal"
-    """Target: mixture of least variance, forces below `window` and noise above it, noise alone, or forces alone."""
+    target: Literal["optimal", "directional", "piecewise", "dsm", "tsm"] = "optimal"
+    """Target: mixture of forces and noise of least variance, the same by direction in molecules with bonds, forces below
+    `window` and noise above it, noise alone, or forces alone."""
     window: float | None = Field(None, gt=0.0)
     """Noise below which `piecewise` takes forces; null for one over the root of the mean square of F/kT [Angstrom]."""
     anchor: float = Field(0.0, ge=0.0, le=0.9)
