@@ -18,10 +18,10 @@ import numpy as np
 from ase.build import molecule
 from rich.progress import Progress
 
+from mlff_calc.graph.bonds import bonds_of
 from mlff_calc.sampling import evaluator_of, exchange, geometric_ladder, reweigh
 from mlff_calc.sampling.compare import turning_chains
 from mlff_calc.sampling.metrics import torsions
-from mlff_calc.score.topology import bonds_of
 
 LOWEST, HIGHEST, N_TEMPERATURES = 300.0, 700.0, 6  # K
 STEPS_BETWEEN = 100

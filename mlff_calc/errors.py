@@ -75,5 +75,18 @@ class ConvergenceError(SimulationError):
         self.residuals = residuals
 
 
+class IntegrationError(SimulationError):
+    """A differential equation could not be solved: it needs too many steps, or its values are not finite.
+
+    Attributes:
+        sample: Number of the sample in its batch.
+        time: Time that the solution had reached, in the unit of the equation.
+    """
+
+    def __init__(self, message: str, sample: int, time: float) -> None:
+        super().__init__(message)
+        self.sample, self.time = sample, time
+
+
 class BenchmarkError(MLFFError, RuntimeError):
     """A benchmarked program could not be installed, built, loaded or run."""

@@ -18,6 +18,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlff_calc.errors import OptionError
+from mlff_calc.graph.bonds import HOPS, bonds_of, hop_counts
 from mlff_calc.sampling.metrics import (
     coverage,
     jensen_shannon,
@@ -29,7 +30,6 @@ from mlff_calc.sampling.metrics import (
 )
 from mlff_calc.sampling.reweighting import effective_sample_size
 from mlff_calc.sampling.systems import FloatArray
-from mlff_calc.score.topology import HOPS, bonds_of, hop_counts
 
 ENERGY_BINS = 50
 """Number of bins for energies, of which a structure has one. Raising it needs more structures for the same noise."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlff_calc.backbones import resolve_backbone
 from mlff_calc.errors import RecipeError
+from mlff_calc.networks.topology import checked_bonds, checked_numbers
 from mlff_calc.registry import option_findings, with_defaults
 from mlff_calc.score.model import ScoreModel
 
@@ -57,32 +58,17 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
             raise RecipeError(f"{key} of a score model is {whole[key]}; give a positive number")
     if whole["dimensions"] not in (2, 3):
         raise RecipeError(f"dimensions of a score model is {whole['dimensions']}; give 2 or 3")
-    numbers = [_element(number) for number in whole["numbers"]]
-    if len(numbers) < 2:
-        raise RecipeError("a score model's configuration has one atom; a single atom has no shape to learn")
+    numbers = checked_numbers(whole["numbers"], "a score model")
     return whole | {
         "backbone": resolve_backbone(whole["backbone"]),
         "numbers": numbers,
-        "bonds": [_bond(bond, len(numbers)) for bond in whole["bonds"]],
+        "bonds": checked_bonds(whole["bonds"], len(numbers), "a score model"),
         "springs": [_spring(spring, len(numbers)) for spring in whole["springs"]],
     }
-
-
-def _element(number: object) -> int:
-    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 119:
-        return number
-    raise RecipeError(f"numbers holds {number!r} in a score model's configuration; give atomic numbers from 1 to 118")
-
-
-def _bond(bond: Any, n_atoms: int) -> list[int]:  # noqa: ANN401
-    good = isinstance(bond, list | tuple) and len(bond) == 2 and all(isinstance(i, int) for i in bond)
-    if good and 0 <= min(bond) < max(bond) < n_atoms:
-        return [int(i) for i in sorted(bond)]
-    raise RecipeError(f"bonds holds {bond!r} in a score model's configuration; give pairs of two of the {n_atoms} atoms")
 
 
 def _spring(spring: Any, n_atoms: int) -> list[int | float]:  # noqa: ANN401
     good = isinstance(spring, list | tuple) and len(spring) == 3 and isinstance(spring[2], float | int)
     if good and 0.0 < spring[2] < float("inf"):
-        return [*_bond(spring[:2], n_atoms), float(spring[2])]
+        return [*checked_bonds([spring[:2]], n_atoms, "a score model")[0], float(spring[2])]
     raise RecipeError(f"springs holds {spring!r} in a score model's configuration; give [atom, atom, constant above 0]")

@@ -1,62 +1,21 @@
-"""Graphs of one molecule or cluster: all pairs of atoms are edges, at any noise."""
+"""Graphs of one molecule or cluster at any noise."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from mlff_calc.backbones.keys import EDGE_SCALARS
-from mlff_calc.datasets.motion.edges import complete_edges
 from mlff_calc.graph.keys import DOUBLE, Graph, declare
-from mlff_calc.score.topology import HOPS, atom_classes, hop_counts
+from mlff_calc.networks import topology
 
 NOISE_LEVEL: Final = declare("noise_level", "system", (), DOUBLE, "Angstrom", "standard deviation of the noise in positions")
 SCORE: Final = declare("score", "atom", (3,), DOUBLE, "1/Angstrom", "gradient of the log-density of noisy positions")
+moved = topology.moved
 
 
-@dataclass(frozen=True)
-class Topology:
-    """What all frames have in common.
-
-    Attributes:
-        numbers: Atomic numbers.
-        bonds: Pairs of bonded atoms; empty for clusters without bonds.
-    """
-
-    numbers: tuple[int, ...]
-    bonds: tuple[tuple[int, int], ...] = ()
-
-    @classmethod
-    def of_config(cls, config: dict[str, Any]) -> Topology:
-        """Read `numbers` and `bonds` of a configuration."""
-        return cls(tuple(config["numbers"]), tuple((i, j) for i, j in config["bonds"]))
-
-    @cached_property
-    def classes(self) -> Tensor:
-        """Classes of atoms [n_atoms], from 1; see `atom_classes`."""
-        return torch.from_numpy(atom_classes(np.array(self.numbers), [list(bond) for bond in self.bonds]))
-
-    @cached_property
-    def edges(self) -> Tensor:
-        """All ordered pairs of atoms [2, n (n - 1)], sorted by the first."""
-        return torch.from_numpy(complete_edges(len(self.numbers)))
-
-    @property
-    def n_edge_scalars(self) -> int:
-        """Number of scalars of an edge: one for each number of bonds between its atoms up to `HOPS`."""
-        return HOPS if self.bonds else 0
-
-    @cached_property
-    def edge_scalars(self) -> Tensor:
-        """1 at the number of bonds between the atoms of an edge, otherwise 0 [n_edges, n_edge_scalars]."""
-        hops = torch.from_numpy(hop_counts(len(self.numbers), [list(bond) for bond in self.bonds]))
-        between = hops[self.edges[0], self.edges[1]]
-        return (between[:, None] == torch.arange(1, self.n_edge_scalars + 1)).double()
+class Topology(topology.Topology):
+    """Atoms and bonds that all frames have in common."""
 
     def graph(self, positions: Tensor, sigma: Tensor) -> Graph:
         """Build the graph of frames.
@@ -65,26 +24,4 @@ class Topology:
             positions: [n_frames, n_atoms, 3] Angstrom, float64.
             sigma: Noise levels [n_frames], Angstrom.
         """
-        n_frames, n_atoms = positions.shape[:2]
-        device = positions.device
-        index = torch.arange(n_frames, device=device).repeat_interleave(n_atoms)
-        shifts = n_atoms * torch.arange(n_frames, device=device).repeat_interleave(self.edges.shape[1])
-        graph = {
-            "atomic_numbers": self.classes.to(device).repeat(n_frames),
-            "system_index": index,
-            "positions": positions.reshape(-1, 3),
-            "edge_index": self.edges.to(device).repeat(1, n_frames) + shifts,
-            "edge_vec": positions.new_empty(0, 3),
-            EDGE_SCALARS: self.edge_scalars.to(device).repeat(n_frames, 1),
-            "cell": positions.new_zeros(n_frames, 3, 3),
-            "pbc": torch.zeros(n_frames, 3, dtype=torch.bool, device=device),
-            NOISE_LEVEL: sigma.double(),
-        }
-        return moved(graph, graph["positions"])
-
-
-def moved(graph: Graph, positions: Tensor) -> Graph:
-    """Return the graph with other positions [n_atoms, 3], and the edge vectors that belong to them."""
-    edges = graph["edge_index"]
-    vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0])
-    return graph | {"positions": positions, "edge_vec": vectors}
+        return self.frames(positions) | {NOISE_LEVEL: sigma.double()}

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mlff_calc.errors import RecipeError
+from mlff_calc.graph.bonds import atom_classes, hop_counts
 from mlff_calc.score import Target, build_score_model
 from mlff_calc.score.stiffness import Stiffness, fit_springs
-from mlff_calc.score.topology import atom_classes, hop_counts
 
 BONDS = [[0, 1], [1, 2], [2, 3]]
 NUMBERS = np.array([6, 8, 6, 1])

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.graph.bonds import atom_classes, bonds_of, hop_counts
 from mlff_calc.score import Schedule, Target
 from mlff_calc.score.moments import bond_virial_ratio, check_not_frozen, check_temperature, clipped, virial_ratio
-from mlff_calc.score.topology import atom_classes, bonds_of, hop_counts
 
 SIGMA = torch.tensor([0.0, 0.01, 0.068, 0.5, 2.0], dtype=torch.float64)
 

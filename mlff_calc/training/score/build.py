@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlff_calc.errors import RecipeError
+from mlff_calc.graph.bonds import atom_classes, bonds_of, hop_counts
 from mlff_calc.score import ScoreModel, build_score_model
 from mlff_calc.score.moments import FloatArray, clipped, dimensions_of, information_of, spread_of
 from mlff_calc.score.stiffness import fit_springs
-from mlff_calc.score.topology import atom_classes, bonds_of, hop_counts
 from mlff_calc.training.score.data import Structures
 from mlff_calc.training.score.recipe import ScoreRecipe
 

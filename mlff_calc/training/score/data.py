@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mlff_calc.datasets import Sample
 from mlff_calc.errors import DatasetError
+from mlff_calc.graph.bonds import bonds_of
 from mlff_calc.score.graph import SCORE, Topology
 from mlff_calc.score.moments import centred, check_not_frozen, check_temperature, clipped, dimensions_of
-from mlff_calc.score.topology import bonds_of
 from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.packed import PackedFrames
 from mlff_calc.training.score.recipe import ScoreRecipe

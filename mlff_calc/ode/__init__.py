@@ -1,0 +1,18 @@
+"""Ordinary differential equations of many samples at once, y' = f(t, y). Nothing here knows what the states mean.
+
+| solver | steps | use |
+|---|---|---|
+| `Dopri5` | chosen for each sample by its own error | any f |
+| `RK4` | equal and fixed | any f, at a fixed cost |
+| `exact` | none | y' = A y with constant A |
+
+No solver shortens a step to end it at a requested time: values between the ends of steps are interpolated. What a
+sample gets at a time therefore does not depend on other times that are asked for, nor on other samples of the batch.
+"""
+
+from mlff_calc.ode.adaptive import Dopri5
+from mlff_calc.ode.fixed import RK4
+from mlff_calc.ode.linear import exact
+from mlff_calc.ode.pieces import Slope, Solution
+
+__all__ = ["RK4", "Dopri5", "Slope", "Solution", "exact"]
