@@ -9,13 +9,15 @@ import os
 import signal
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from mlff_calc.cli.main import main
+
+from .children import Child
 
 _THREADS = os.environ.get("MLFF_TEST_THREADS", "1")
 torch.set_num_threads(int(_THREADS))
@@ -99,3 +101,26 @@ def _mlff(*words: object, cwd: Path | None = None) -> subprocess.CompletedProces
             package.handlers[:], package.propagate = before[0], before[2]
             package.setLevel(before[1])
     return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Child]]:
+    """Function that starts a function or, given words, the program `mlff` in a process of its own.
+
+    It is a fork of this process, which starts in milliseconds: for signals, limits and interrupted runs. What happens
+    before `main`, such as imports, needs a new interpreter. Optional: working folder `cwd`, more environment variables
+    `env`, and the size `largest_file` in bytes beyond which no file can grow.
+    """
+    started: list[Child] = []
+
+    def start(
+        *what: object, cwd: Path | None = None, env: dict[str, str] | None = None, largest_file: int | None = None
+    ) -> Child:
+        function = what[0] if callable(what[0]) else lambda: main([str(word) for word in what])
+        out = tmp_path_factory.mktemp("child") / "said"
+        started.append(Child(function, out, cwd=cwd or Path.cwd(), env=env or {}, largest_file=largest_file))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +21,8 @@ from mlff_calc.datasets.motion import read_motion, trajectories
 from mlff_calc.dynamics import MDRun
 from mlff_calc.errors import SimulationError
 from mlff_calc.locks import folder_lock
+
+from ..children import Child
 
 KCAL = units.kcal / units.mol
 ETHANOL = ("trajectory", "CH3CH2OH", "--calculator", "ethanol", "--device", "cpu")
@@ -163,47 +163,40 @@ def test_going_on_is_only_for_the_same_run(mlff):
     np.testing.assert_array_equal(longer["R"][:11], first)
 
 
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "mlff_calc.cli.main", "data", *map(str, words)]
+def killed_after(path: Path, size: int, process: Child) -> None:
+    """Kill a command when a file of its run has reached a size."""
+    deadline = time.monotonic() + 300
+    while not (path.exists() and path.stat().st_size > size):
+        assert process.poll() is None, process.stderr
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    assert process.returncode == -signal.SIGKILL
 
 
-def killed_after(path: Path, size: int, words: list[str]) -> None:
-    """Start a command, and kill it when a file of its run has reached a size."""
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 300
-        while not (path.exists() and path.stat().st_size > size):
-            assert process.poll() is None, process.stderr.read().decode()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
-
-
-def test_a_killed_trajectory_continues_without_loss(mlff, tmp_path):
-    words = command(*ETHANOL, "--steps", 250, "-q", "-o")
-    assert mlff(*ETHANOL, "--steps", 250, "-q", "-o", "whole.npz")[0] == 0
-    killed_after(tmp_path / "parts.run/trajectory.traj", 120_000, [*words, str(tmp_path / "parts.npz"), "--resume"])
+def test_a_killed_trajectory_continues_without_loss(mlff, child, tmp_path):
+    words = (*ETHANOL, "--steps", 120, "-q", "-o")
+    assert mlff(*words, "whole.npz")[0] == 0
+    going = child("data", *words, tmp_path / "parts.npz", "--resume")
+    killed_after(tmp_path / "parts.run/trajectory.traj", 40_000, going)
     assert not (tmp_path / "parts.npz").exists()
     made = len(read(tmp_path / "parts.run/trajectory.traj", ":"))
-    assert 100 < made < 250
-    subprocess.run([*words, tmp_path / "parts.npz", "--resume"], check=True, capture_output=True)
+    assert 30 < made < 120
+    assert mlff(*words, "parts.npz", "--resume")[0] == 0
     parts, one = np.load(tmp_path / "parts.npz"), np.load(tmp_path / "whole.npz")
-    assert len(parts["R"]) == 251
+    assert len(parts["R"]) == 121
     for name in one:
         np.testing.assert_array_equal(parts[name], one[name])
 
 
-def test_an_interrupted_trajectory_tells_how_to_continue(tmp_path):
-    words = command(*ETHANOL, "--steps", 100_000, "-q", "-o", tmp_path / "long.npz")
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        while not (tmp_path / "long.run/state.json").exists():
-            assert process.poll() is None, process.stderr.read().decode()
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert b"Go on with the same command and --resume" in said
+def test_an_interrupted_trajectory_tells_how_to_continue(child, tmp_path):
+    process = child("data", *ETHANOL, "--steps", 100_000, "-q", "-o", tmp_path / "long.npz")
+    while not (tmp_path / "long.run/state.json").exists():
+        assert process.poll() is None, process.stderr
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(300) == 130
+    assert "Go on with the same command and --resume" in process.stderr
     assert not (tmp_path / "long.npz").exists()
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -241,23 +238,16 @@ def test_an_explosion_is_a_failure_with_frame_and_report(mlff, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_tells_how_to_continue_and_exits_with_130(folders, tmp_path, number):
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "md", str(folders / "one"), "-o", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [*command, "--time", "1ns", "--traj-interval", "5", "--log-interval", "1"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "run/state.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(0.5)
-        process.send_signal(number)
-        said, errors = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+def test_ctrl_c_saves_tells_how_to_continue_and_exits_with_130(folders, tmp_path, child, number):
+    words = ["md", folders / "one", "-o", tmp_path / "run", "--time", "1ns", "--traj-interval", 5, "--log-interval", 1]
+    process = child(*words)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(number)
+    process.wait(60)
+    said, errors = process.stdout, process.stderr
     assert process.returncode == 130, errors
     assert "--resume" in errors
     assert number.name in errors

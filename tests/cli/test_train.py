@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import ase.io
@@ -18,6 +16,8 @@ from mlff_calc.cli.main import build_app
 from mlff_calc.potential import load_potential
 from mlff_calc.training.potential.example import EXAMPLE_RECIPE
 from mlff_calc.training.recipe import load_recipe
+
+from ..children import Child
 
 
 def test_example_is_printed_or_written_and_validates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +56,7 @@ def test_bad_input_is_one_message(
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
-def test_messages_appear_once(tmp_path: Path) -> None:
+def test_messages_appear_once(tmp_path: Path, child: Callable[..., Child]) -> None:
     """A child process is used, since pytest captures log records of this process."""
     random, frames = np.random.default_rng(0), []
     for _ in range(6):
@@ -71,12 +71,9 @@ def test_messages_appear_once(tmp_path: Path) -> None:
         "data: {train: copper.extxyz, split: {valid: 2}}\n"
         "optimizer: {batch_size: 2, max_epochs: 1, warmup_steps: 1}\ntrainer: {device: cpu}\noutput: run\n"
     )
-    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", "recipe.yaml", "--overwrite"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for quiet in ([], ["--quiet"]):
-        done = subprocess.run(
-            [*command, *quiet], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=True
-        )
+        done = child("train", "recipe.yaml", "--overwrite", *quiet, cwd=tmp_path)
+        assert done.wait() == 0, done.stderr
         said = done.stdout + done.stderr
         assert said.count("reference energies fitted") == 1
         assert said.count("copper.extxyz") == 2  # for the training and the validation part

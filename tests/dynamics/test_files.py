@@ -5,16 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.calculators.emt import EMT
 from ase.io import read
 
-from mlff_calc.dynamics import files
+from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions, files
 from mlff_calc.dynamics.files import AppendedFile, write_atomically
 from mlff_calc.dynamics.trajectory import EMPTY, TrajectoryFile
 from mlff_calc.errors import SimulationError
@@ -106,33 +104,21 @@ def test_a_record_that_does_not_fit_is_cut_off_again(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [3000, 9000, 20000])
-def test_a_run_on_a_full_disk_gives_one_message_and_can_be_resumed(tmp_path, limit):
+def test_a_run_on_a_full_disk_gives_one_message_and_can_be_resumed(tmp_path, child, limit):
     """Files cannot grow beyond `limit` bytes. They must be complete afterwards, and the run resumable."""
-    script = textwrap.dedent(
-        f"""
-        import resource, sys
-        import numpy as np
-        from ase.build import bulk
-        from ase.calculators.emt import EMT
-        from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
-        from mlff_calc.errors import SimulationError
-        if len(sys.argv) > 1:
-            MDRun.resume("run", EMT()).run()
-            sys.exit(0)
-        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+
+    def start():
         atoms = bulk("Cu", cubic=True)
         atoms.calc = EMT()
-        options = RunOptions(steps=60, log_interval=1, traj_interval=1)
+        run = RunOptions(steps=60, log_interval=1, traj_interval=1)
         try:
-            MDRun.start(atoms, "run", EnsembleOptions(timestep_fs=2.0), options).run()
+            MDRun.start(atoms, "run", EnsembleOptions(timestep_fs=2.0), run).run()
         except SimulationError as error:
             print(error)
-            sys.exit(1)
-        """
-    )
-    command = [sys.executable, "-c", script]
-    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert first.returncode == 1, first.stderr
+            raise SystemExit(1) from error
+
+    first = child(start, cwd=tmp_path, largest_file=limit)
+    assert first.wait() == 1, first.stderr
     assert first.stdout.count("cannot write") == 1
     assert "File too large" in first.stdout or "written" in first.stdout
     assert not first.stderr
@@ -141,7 +127,7 @@ def test_a_run_on_a_full_disk_gives_one_message_and_can_be_resumed(tmp_path, lim
         return
     steps = [atoms.info["step"] for atoms in read(tmp_path / "run/trajectory.traj", ":")]
     assert steps == list(range(len(steps)))
-    subprocess.run([*command, "resume"], cwd=tmp_path, check=True, capture_output=True)
+    MDRun.resume(tmp_path / "run", EMT()).run()
     assert [atoms.info["step"] for atoms in read(tmp_path / "run/trajectory.traj", ":")] == list(range(61))
     rows = (tmp_path / "run/log.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", *map(str, range(61))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,9 +36,17 @@ def copper_frames(n: int, seed: int, *, stress: bool = True) -> list:
     return frames
 
 
+@functools.cache
+def copper_file(*, stress: bool) -> str:
+    """Return the text of the file of frames, which is the same in all tests."""
+    stream = io.StringIO()
+    ase.io.write(stream, copper_frames(20, 1, stress=stress), format="extxyz")
+    return stream.getvalue()
+
+
 def tiny_recipe(folder: Path, **changes: Any) -> dict[str, Any]:
     recipe = {
-        "potential": {"backbone": {"name": "equiformer", "cutoff": 3.2, "l_max": 1, "channels": 4, "n_layers": 1}},
+        "potential": {"backbone": {"name": "hegnn", "cutoff": 3.2, "l_max": 1, "channels": 4, "n_layers": 1}},
         "data": {"train": "cu.extxyz", "split": {"train": 12, "valid": 4, "test": 4, "seed": 3}},
         "loss": {"energy": 1.0, "forces": 1.0},
         "optimizer": {"batch_size": 4, "max_epochs": 4, "warmup_steps": 3, "learning_rate": 5e-3},
@@ -61,7 +71,8 @@ def drawn_plots() -> None:
 @pytest.fixture(autouse=True)
 def plots_are_drawn_on_request(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "drawn_plots" not in request.fixturenames:
-        monkeypatch.setattr(plots, "_save", lambda figure, target: target.write_bytes(b""))
+        monkeypatch.setattr(plots, "learning_curve", lambda metrics, target: target.write_bytes(b""))
+        monkeypatch.setattr(plots, "parity", lambda pairs, target, title="": target.write_bytes(b""))
 
 
 @pytest.fixture
@@ -69,7 +80,7 @@ def project(tmp_path: Path) -> Callable[..., Path]:
     """Function that writes the data set and a recipe, and returns the path of the recipe."""
 
     def make(*, stress: bool = True, **changes: Any) -> Path:
-        ase.io.write(tmp_path / "cu.extxyz", copper_frames(20, 1, stress=stress))
+        (tmp_path / "cu.extxyz").write_text(copper_file(stress=stress))
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(tiny_recipe(tmp_path, **changes)))
         return path

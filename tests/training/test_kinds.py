@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from mlff_calc.cli.main import main
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.networks import kind_of
 from mlff_calc.training import kind_names
@@ -22,6 +24,8 @@ from mlff_calc.training.kind_names import kinds
 from mlff_calc.training.kinds import task_for, task_of
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
+
+from ..children import Child
 
 TOY = Path(__file__).with_name("toy_kind.py")
 RECIPE = """
@@ -34,48 +38,67 @@ output: run
 
 
 @pytest.fixture
-def outside(tmp_path: Path) -> dict[str, str]:
-    """Return an environment in which another package provides the kind `line`."""
-    site = tmp_path / "site"
-    (site / "toy_kind-0.1.dist-info").mkdir(parents=True)
-    (site / TOY.name).write_text(TOY.read_text())
-    (site / "toy_kind-0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-kind\nVersion: 0.1\n")
-    (site / "toy_kind-0.1.dist-info" / "entry_points.txt").write_text("[mlff_calc.kinds]\nline = toy_kind:LineTask\n")
+def site(tmp_path: Path) -> Path:
+    """Return a folder for `PYTHONPATH` with another package, which provides the kind `line`."""
+    folder = tmp_path / "site"
+    (folder / "toy_kind-0.1.dist-info").mkdir(parents=True)
+    (folder / TOY.name).write_text(TOY.read_text())
+    (folder / "toy_kind-0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-kind\nVersion: 0.1\n")
+    (folder / "toy_kind-0.1.dist-info" / "entry_points.txt").write_text("[mlff_calc.kinds]\nline = toy_kind:LineTask\n")
+    return folder
+
+
+@pytest.fixture
+def mlff(child: Callable[..., Child]) -> Callable[..., Child]:
+    """Function that runs `mlff` in a process that finds the packages in a folder `site`, and waits for its end."""
+
+    def run(*words: str, cwd: Path, site: Path) -> Child:
+        def call() -> None:
+            sys.path.insert(0, str(site))
+            kind_names.table.cache_clear()
+            main(list(words))
+
+        done = child(call, cwd=cwd)
+        done.wait()
+        return done
+
+    return run
+
+
+def test_a_new_process_finds_a_kind_from_outside(tmp_path: Path, site: Path) -> None:
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", "--example", "line"]
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "line: {}\n"), done.stderr
 
 
-def mlff(*words: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mlff_calc.cli.main", *words]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False)
-
-
-def test_a_kind_from_outside_is_trained_judged_and_shown(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_a_kind_from_outside_is_trained_judged_and_shown(tmp_path: Path, site: Path, mlff: Callable[..., Child]) -> None:
     assert len(TOY.read_text().splitlines()) <= 150
     (tmp_path / "points.txt").write_text("".join(f"{x / 10} {3 * x / 10 - 1}\n" for x in range(40)))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    done = mlff("train", "--example", "line", cwd=tmp_path, env=outside)
+    done = mlff("train", "--example", "line", cwd=tmp_path, site=site)
     assert (done.returncode, done.stdout) == (0, "line: {}\n"), done.stderr
-    done = mlff("train", "recipe.yaml", "--quiet", "--set", "optimizer.max_epochs=200", cwd=tmp_path, env=outside)
+    done = mlff("train", "recipe.yaml", "--quiet", "--set", "optimizer.max_epochs=60", cwd=tmp_path, site=site)
     assert done.returncode == 0, done.stderr
     assert "line: " in done.stdout
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["mae"] < 1.0
     assert kind_of(tmp_path / "run" / "line") == "line"
     assert "a line through 24 points" in (tmp_path / "run" / "line" / "card.md").read_text()
-    shown = mlff("potentials", "run/line", cwd=tmp_path, env=outside)
+    shown = mlff("potentials", "run/line", cwd=tmp_path, site=site)
     assert "a line through" in shown.stdout
-    judged = mlff("eval", "run/line", "points.txt", "--json", cwd=tmp_path, env=outside)
+    judged = mlff("eval", "run/line", "points.txt", "--json", cwd=tmp_path, site=site)
     assert json.loads(judged.stdout)["mae"] < 1.0, judged.stderr
-    refused = mlff("eval", "run/line", "points.txt", "--hops", "2", cwd=tmp_path, env=outside)
+    refused = mlff("eval", "run/line", "points.txt", "--hops", "2", cwd=tmp_path, site=site)
     assert refused.returncode == 2
     assert "--hops does not apply to a line" in " ".join(refused.stderr.split())
-    again = mlff("train", "recipe.yaml", "--resume", cwd=tmp_path, env=outside)
+    again = mlff("train", "recipe.yaml", "--resume", cwd=tmp_path, site=site)
     assert again.returncode == 1
-    assert "max_epochs was 200, is 300" in again.stderr
+    assert "max_epochs was 60, is 300" in again.stderr
     with (tmp_path / "run" / "metrics.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert float(rows[-1]["valid_ordinate_mae"]) < 1000.0
-    compiled = mlff("train", "recipe.yaml", "--set", "trainer.compile=true", "--overwrite", cwd=tmp_path, env=outside)
+    compiled = mlff("train", "recipe.yaml", "--set", "trainer.compile=true", "--overwrite", cwd=tmp_path, site=site)
     assert compiled.returncode == 1
     assert "a line is not compiled for training; set trainer.compile: false" in " ".join(compiled.stderr.split())
     assert (tmp_path / "run" / "line").is_dir()  # nothing was replaced
@@ -165,20 +188,19 @@ def test_hints_name_the_kind() -> None:
         parse_recipe({"propagator": {"backbone": {"name": "hegnn"}}, "optimizer": {"max_epochs": 1}}, "recipe.yaml")
 
 
-def test_without_the_package_its_files_are_named(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_without_the_package_its_files_are_named(tmp_path: Path, site: Path, mlff: Callable[..., Child]) -> None:
     (tmp_path / "points.txt").write_text("".join(f"{x} {x}\n" for x in range(20)))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     words = ["train", "recipe.yaml", "--quiet", "--set", "optimizer.max_epochs=1"]
-    assert mlff(*words, cwd=tmp_path, env=outside).returncode == 0
-    without = outside | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    judged = mlff("eval", "run/line", "points.txt", cwd=tmp_path, env=without)
+    assert mlff(*words, cwd=tmp_path, site=site).returncode == 0
+    judged = mlff("eval", "run/line", "points.txt", cwd=tmp_path, site=tmp_path)
     assert judged.returncode == 1
     said = " ".join(judged.stderr.split())
     assert "run/line holds a line, a kind that no installed package provides" in said
     assert "(known are potential, propagator, score)" in said
 
 
-def test_a_broken_package_harms_only_its_own_kind(tmp_path: Path, outside: dict[str, str]) -> None:
+def test_a_broken_package_harms_only_its_own_kind(tmp_path: Path, site: Path, mlff: Callable[..., Child]) -> None:
     broken = tmp_path / "site" / "broken-0.1.dist-info"
     broken.mkdir()
     (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 0.1\n")
@@ -188,11 +210,11 @@ def test_a_broken_package_harms_only_its_own_kind(tmp_path: Path, outside: dict[
     (tmp_path / "points.txt").write_text("".join(f"{x} {x}\n" for x in range(20)))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     words = ["train", "recipe.yaml", "--quiet", "--set", "optimizer.max_epochs=1"]
-    done = mlff(*words, cwd=tmp_path, env=outside)
+    done = mlff(*words, cwd=tmp_path, site=site)
     assert done.returncode == 0, done.stderr
     assert "the kind 'loss' of toy_kind:LineTask is ignored" in " ".join(done.stderr.split())
     for kind, reason in (("aaa", "No module named 'missing_package'"), ("other", "its task is called 'line'")):
-        done = mlff("train", "--example", kind, cwd=tmp_path, env=outside)
+        done = mlff("train", "--example", kind, cwd=tmp_path, site=site)
         assert done.returncode == 1
         assert reason in " ".join(done.stderr.split())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +25,8 @@ from mlff_calc.training.frames.read import read_frames
 from mlff_calc.training.potential.evaluate import evaluate
 from mlff_calc.training.recipe import load_recipe
 from mlff_calc.training.run import train
+
+from ..children import Child
 
 Project = Callable[..., Path]
 
@@ -408,14 +409,6 @@ def test_a_budget_of_processor_minutes_counts_those_of_all_parts(
     assert "of processor time" in (result.model / "card.md").read_text()
 
 
-def mlff(*arguments: str, **options: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mlff_calc.cli.main", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
-    )
-
-
 def wait_for_epochs(folder: Path, n: int) -> None:
     deadline = time.monotonic() + 60.0
     while time.monotonic() < deadline:
@@ -425,15 +418,14 @@ def wait_for_epochs(folder: Path, n: int) -> None:
     pytest.fail("the run did not get going")
 
 
-def test_ctrl_c_gives_one_message_and_the_run_can_be_resumed(project: Project) -> None:
+def test_ctrl_c_gives_one_message_and_the_run_can_be_resumed(project: Project, child: Callable[..., Child]) -> None:
     path = project(optimizer__max_epochs=24)
-    process = mlff("train", str(path))
+    process = child("train", path)
     wait_for_epochs(path.parent / "run", 2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    lines = [line for line in errors.splitlines() if "interrupted" in line]
+    assert process.wait(60) == 130
+    assert "Traceback" not in process.stderr
+    lines = [line for line in process.stderr.splitlines() if "interrupted" in line]
     assert len(lines) == 1
     assert "--resume" in lines[0]
     assert not (path.parent / "run" / "potential").exists()
@@ -443,29 +435,25 @@ def test_ctrl_c_gives_one_message_and_the_run_can_be_resumed(project: Project) -
 
 
 @pytest.mark.slow
-def test_kill_9_loses_nothing_that_was_finished(project: Project) -> None:
+def test_kill_9_loses_nothing_that_was_finished(project: Project, child: Callable[..., Child]) -> None:
     path = project(optimizer__max_epochs=60)
     for epochs in (2, 20):
-        process = mlff("train", str(path), *(["--resume"] if epochs > 2 else []))
+        process = child("train", path, *(["--resume"] if epochs > 2 else []))
         wait_for_epochs(path.parent / "run", epochs)
         process.kill()
-        process.communicate(timeout=60)
     train(path, output=path.parent / "whole")
     train(path, resume=True)
     assert_same(final_weights(path.parent / "whole"), final_weights(path.parent / "run"))
 
 
-def test_a_disk_that_refuses_ends_in_one_message_and_leaves_nothing_half_written(project: Project) -> None:
+def test_a_disk_that_refuses_ends_in_one_message_and_leaves_nothing_half_written(
+    project: Project, child: Callable[..., Child]
+) -> None:
     path = project()
-
-    def little_disk() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
-
-    process = mlff("train", str(path), preexec_fn=little_disk)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "Traceback" not in errors
-    assert next(line for line in errors.splitlines() if line.startswith("mlff: error:")).count("ckpt") == 1
+    process = child("train", path, largest_file=8_000)
+    assert process.wait(60) == 1
+    assert "Traceback" not in process.stderr
+    assert next(line for line in process.stderr.splitlines() if line.startswith("mlff: error:")).count("ckpt") == 1
     run = path.parent / "run"
     assert not list(run.rglob("*.tmp"))
     assert not list(run.rglob("*.ckpt"))
@@ -478,9 +466,9 @@ def test_a_disk_that_refuses_ends_in_one_message_and_leaves_nothing_half_written
 def test_two_processes_train_one_potential(project: Project) -> None:
     """Each process takes every other frame, so that two batches of 2 equal one of 4, with the losses of a single process."""
     path = project(trainer__n_devices=2, optimizer__batch_size=2, loss__stress=1.0)
-    process = mlff("train", str(path))
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    command = [sys.executable, "-m", "mlff_calc.cli.main", "train", str(path)]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     overrides = ["trainer.n_devices=1", "optimizer.batch_size=4"]
     single = train(path, overrides=overrides, output=path.parent / "single")
     both, one = rows_of(path.parent / "run"), rows_of(single.folder)
