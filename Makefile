@@ -24,14 +24,19 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
+# pip compiles to byte code on one core, tests of packages included. The exit status is that of files for other Pythons.
+BYTECODE = $(BIN)/python -m compileall -q -q -j 0 -x '/(tests?|templates)/' $(VENV)/lib || true
+
 # torch goes first and by its exact version, so that a CPU build on the machine's own shelf is taken where there is one.
 $(VENV)/.installed: $(SETUP) | $(VENV)/.made
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --no-compile "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e .
+	$(BYTECODE)
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	$(BYTECODE)
 	touch $@
 
 # Nine atoms: a second thread costs more than it gives.
@@ -56,7 +61,7 @@ types: $(VENV)/.installed-dev  ## mypy
 
 docs: $(VENV)/.installed-dev  ## run the tutorials, then build the site in docs/_build/html
 	$(BIN)/python docs/run_tutorials.py
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -j auto -b html docs docs/_build/html
 
 gpu-check:  ## on a machine with a GPU and no network: contract tests and timings, results in gpu-check.json
 	$(PYTHON) .ci/gpu_check.py --wheels "$(WHEELS)" --output gpu-check.json

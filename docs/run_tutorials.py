@@ -1,5 +1,7 @@
 """Run the tutorials: every block of Python, shell and file content in them, top to bottom, each page in a folder of its own.
 
+As many pages run at a time as there are cores; what a page prints appears when it has ended.
+
     python docs/run_tutorials.py [PAGE ...]
 
 A `python` block runs in the page's own namespace, a `bash` block with `mlff` on the path, and a `yaml` block that starts
@@ -14,15 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 TUTORIALS = (
-    "getting_started", "train_your_own", "calculator", "md", "relaxations", "score_models", "uncertainty",
-    "predict_motion",
+    "score_models", "md", "predict_motion", "train_your_own", "relaxations", "getting_started", "uncertainty", "calculator",
 )  # fmt: skip
+"""Pages that are run; those that take long stand first."""
 _BLOCK = re.compile(
     r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```(?P<language>python|bash|yaml)\n(?P<text>.*?)^```$",
     flags=re.MULTILINE | re.DOTALL,
@@ -78,18 +81,40 @@ def run_page(page: Path, folder: Path) -> None:
             raise SystemExit(f"{page.name}, line {block.line}: {type(error).__name__}: {error}") from error
 
 
-def main(names: list[str]) -> None:
-    """Run the pages named, or all tutorials."""
+def in_a_process(name: str) -> subprocess.CompletedProcess[str]:
+    """Run one page in a process of its own."""
+    command = [sys.executable, __file__, name]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+
+
+def run_all(names: Sequence[str]) -> None:
+    """Run pages in processes of their own.
+
+    Raises:
+        SystemExit: pages failed.
+    """
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for done in pool.map(in_a_process, names):
+            print(done.stdout, end="", flush=True)
+            if done.returncode:
+                pool.shutdown(cancel_futures=True)
+                raise SystemExit(done.returncode)
+
+
+def main(names: Sequence[str]) -> None:
+    """Run the page named, or several, or all tutorials."""
     os.environ.setdefault("MPLBACKEND", "Agg")
-    for name in names or TUTORIALS:
-        began = time.perf_counter()
-        page = HERE / f"{name}.md"
-        with tempfile.TemporaryDirectory(prefix=f"mlff-{name}-") as folder:
-            try:
-                run_page(page, Path(folder))
-            finally:
-                os.chdir(HERE)
-        print(f"{page.name}: ran in {time.perf_counter() - began:.0f} s", flush=True)
+    if len(names) != 1:
+        return run_all(names or TUTORIALS)
+    began = time.perf_counter()
+    page = HERE / f"{names[0]}.md"
+    with tempfile.TemporaryDirectory(prefix=f"mlff-{names[0]}-") as folder:
+        try:
+            run_page(page, Path(folder))
+        finally:
+            os.chdir(HERE)
+    print(f"{page.name}: ran in {time.perf_counter() - began:.0f} s", flush=True)
+    return None
 
 
 if __name__ == "__main__":

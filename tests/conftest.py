@@ -22,6 +22,9 @@ from .children import Child
 _THREADS = os.environ.get("MLFF_TEST_THREADS", "1")
 torch.set_num_threads(int(_THREADS))
 
+# Ranks of LAMMPS wait for each other in busy loops. Where they are more than the cores, they had better give way at once.
+os.environ.setdefault("MPIR_CVAR_POLLS_BEFORE_YIELD", "1")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # background jobs of a shell; children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

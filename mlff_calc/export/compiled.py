@@ -26,7 +26,7 @@ from mlff_calc.errors import OptionError
 from mlff_calc.export.announce import announced
 from mlff_calc.export.cache import cache_key, compiled_cache_dir
 from mlff_calc.export.check import ExportError, compare, in_double, probe_graph, probe_memory
-from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
+from mlff_calc.export.trace import INPUTS, output_names, trace_for_use, without_fake_cache
 from mlff_calc.graph import collate
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
@@ -227,7 +227,7 @@ def aoti_package(
     dynamic = torch.export.Dim.DYNAMIC
     counted = _DYNAMIC if example["cell"].shape[0] == 1 else _DYNAMIC | {"cell": 0}
     sizes = tuple(None if name not in counted else {counted[name]: dynamic} for name in inputs)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_fake_cache():
         warnings.simplefilter("ignore", DeprecationWarning)  # warnings of the compiler about its own code
         warnings.simplefilter("ignore", FutureWarning)
         traced = trace_for_use(module, example, inputs, outputs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -134,14 +134,15 @@ def _record(call: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor]) 
     """Record the operations of `call`, with a separate symbol for every size.
 
     By default, sizes that are equal in the example share a symbol: a batch with as many systems as degrees, or as many
-    atoms as channels, would tie the sizes of later batches to those of the weights. PyTorch's cache of the operations
-    seen costs more in a record with symbols than it saves, and is left out: a fifth to a third of the time.
+    atoms as channels, would tie the sizes of later batches to those of the weights.
     """
-    with (
-        fx_config.patch(use_duck_shape=False),  # type: ignore[attr-defined]  # made at import
-        dynamo_config.patch(fake_tensor_cache_enabled=False),  # type: ignore[attr-defined]
-    ):
+    with fx_config.patch(use_duck_shape=False), without_fake_cache():  # type: ignore[attr-defined]  # made at import
         return make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*tensors)
+
+
+def without_fake_cache() -> AbstractContextManager[Any]:
+    """Record without PyTorch's cache of operations, which costs more than it saves where sizes are symbols."""
+    return dynamo_config.patch(fake_tensor_cache_enabled=False)  # type: ignore[attr-defined]  # made at import
 
 
 def _attach(traced: fx.GraphModule) -> None:

@@ -14,6 +14,7 @@ from mlff_calc.calculators import DomainWarning
 from mlff_calc.calculators.extrapolation import EVERY
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.domain import domain_of
+from mlff_calc.potential import build_potential
 
 
 def rattled(seed):
@@ -64,6 +65,10 @@ def test_a_missing_neighbour_is_reported(potential):
 def test_exported_files_keep_the_domain(potential, tmp_path):
     from mlff_calc.export import export_potential
 
+    backbone = {"name": "hegnn", "cutoff": potential.cutoff, "l_max": 1, "channels": 4, "n_layers": 1}
+    domain = potential.domain
+    potential = build_potential({"backbone": backbone, "elements": ["H", "C", "O"]}, seed=0).eval()
+    potential.domain = domain
     export_potential(potential, tmp_path / "ethanol.pt", to="torchscript")
     calculator = MLFFCalculator(str(tmp_path / "ethanol.pt"))
     calculator.evaluate(rattled(1))

@@ -15,8 +15,6 @@ from mlff_calc.dynamics.ensembles import conserved_energy
 from mlff_calc.dynamics.observables import energy_drift, mean_with_error
 from mlff_calc.errors import OptionError
 
-THERMOSTATS = ("langevin", "bussi", "nose-hoover")
-
 
 def prepare(atoms, options):
     set_maxwell_velocities(
@@ -36,28 +34,30 @@ def kinetic_temperatures(atoms, options, steps, every=1):
     return np.array(found)
 
 
-@pytest.mark.parametrize("ensemble", THERMOSTATS)
-def test_thermostats_keep_the_temperature_of_a_molecule(bonded, ensemble):
+def assert_mean_of_300(temperatures):
     """Counting 3N degrees of freedom instead of 21 would be an error of 29 %, far above the statistical error."""
-    atoms = molecule("CH3CH2OH")
-    atoms.calc = bonded(atoms, stiffness=0.3)
-    options = EnsembleOptions(
-        ensemble=ensemble, temperature_K=300.0, timestep_fs=1.0, friction_per_ps=20.0, taut_fs=50.0, seed=5
-    )
-    mean, error = mean_with_error(kinetic_temperatures(atoms, options, 10000, every=2)[250:])
+    mean, error = mean_with_error(temperatures)
     assert error < 15.0
     assert mean == pytest.approx(300.0, abs=4 * error)
 
 
+def test_nose_hoover_keeps_the_temperature_of_a_molecule(bonded):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = bonded(atoms, stiffness=0.3)
+    options = EnsembleOptions(ensemble="nose-hoover", temperature_K=300.0, timestep_fs=1.0, taut_fs=50.0, seed=5)
+    assert_mean_of_300(kinetic_temperatures(atoms, options, 10000, every=2)[250:])
+
+
 @pytest.mark.parametrize("ensemble", ["langevin", "bussi"])
-def test_fluctuations_of_the_temperature_are_canonical(bonded, ensemble):
-    """The variance of the kinetic temperature is 2 T^2 / n_free."""
+def test_temperature_and_its_fluctuations_are_canonical(bonded, ensemble):
+    """The variance of the kinetic temperature of a molecule is 2 T^2 / n_free."""
     atoms = molecule("CH3CH2OH")
     atoms.calc = bonded(atoms, stiffness=0.3)
     options = EnsembleOptions(
         ensemble=ensemble, temperature_K=300.0, timestep_fs=1.0, friction_per_ps=50.0, taut_fs=20.0, seed=6
     )
     found = kinetic_temperatures(atoms, options, 10000, every=2)[250:]
+    assert_mean_of_300(found)
     n_free = 27 if ensemble == "langevin" else 21
     mean, error = mean_with_error((found - 300.0) ** 2)
     assert mean == pytest.approx(2.0 * 300.0**2 / n_free, abs=4 * error)
@@ -122,13 +122,13 @@ def test_on_harmonic_springs_heat_is_counted_exactly(einstein, friction):
 def test_the_conserved_energy_of_langevin_is_constant(bonded, friction):
     """If noise, friction or the work of a force were left out, exchanged energy would remain in the conserved quantity."""
     spreads = []
-    for timestep in (1.0, 0.5, 0.25):
+    for timestep in (1.0, 0.25):
         atoms = molecule("CH3CH2OH")
         atoms.calc = bonded(atoms)
         conserved, total = langevin_energies(atoms, timestep, friction, int(1000 / timestep))
         assert np.ptp(total) > 20 * np.ptp(conserved)
         spreads.append(np.std(conserved))
-    assert spreads[0] > 6 * spreads[2]  # second order gives 16, and the noise of the runs differs
+    assert spreads[0] > 6 * spreads[1]  # second order gives 16, and the noise of the runs differs
     drift = energy_drift(0.00025 * np.arange(4000), conserved, 9)
     assert abs(drift.slope) < 0.2  # meV/atom/ps
 

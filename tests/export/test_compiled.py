@@ -23,10 +23,13 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-def small_potential(l_max: int = 2) -> Potential:
-    sizes = {"cutoff": 4.0, "l_max": l_max, "channels": 8, "n_layers": 1, "edge_channels": 8}
+EQUIFORMER = {"name": "equiformer", "l_max": 1, "channels": 8, "n_layers": 1, "edge_channels": 8}
+SMALLEST = {"name": "hegnn", "l_max": 0, "channels": 4, "n_layers": 1}
+
+
+def small_potential(backbone: dict[str, object] = EQUIFORMER) -> Potential:
     config = {
-        "backbone": {"name": "equiformer", **sizes},
+        "backbone": {"cutoff": 4.0, **backbone},
         "elements": ["H", "C", "O", "Si"],
         "reference_energies": {"H": -13.6, "C": -1030.0, "O": -2041.0, "Si": -7870.0},
         "repulsion": {"name": "zbl"},
@@ -69,7 +72,7 @@ def test_several_threads(cache: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        potential = small_potential(l_max=1)
+        potential = small_potential(SMALLEST)
         compiled = compile_potential(potential, cache_dir=cache)
         for atoms in (molecule("CH3CH2OH"), bulk("Si", cubic=True).repeat(2)):
             atoms.rattle(0.05, seed=1)
@@ -175,7 +178,7 @@ def test_wrong_gradients_are_refused() -> None:
 @pytest.mark.slow
 def test_a_wrong_training_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the derivatives of saved results, forces are correct but their gradients are wrong."""
-    potential = small_potential(l_max=1).train()
+    potential = small_potential().train()
     batch = collate([graph_from_atoms(molecule(name), potential.cutoff) for name in ("H2O", "CH4")])
     monkeypatch.setattr("mlff_calc.export.trace._attach", lambda traced: None)
     with pytest.raises(ExportError, match="a gradient differs from eager"):
@@ -185,7 +188,7 @@ def test_a_wrong_training_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 @needs_compiler
 @pytest.mark.slow
 def test_training_graph_has_the_gradients_of_eager() -> None:
-    potential = small_potential(l_max=1).to_precision("float64").train()
+    potential = small_potential().to_precision("float64").train()
     names = ("H2O", "CH3CH2OH", "CH4")
     batch = collate([graph_from_atoms(molecule(name), potential.cutoff) for name in names])
     call = compile_for_training(potential, batch)

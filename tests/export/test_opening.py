@@ -17,7 +17,7 @@ from mlff_calc.potential import build_potential
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with one potential exported in two precisions."""
     made = tmp_path_factory.mktemp("exported")
-    backbone = {"name": "equiformer", "cutoff": 3.0, "l_max": 1, "channels": 4, "n_layers": 1}
+    backbone = {"name": "hegnn", "cutoff": 3.0, "l_max": 1, "channels": 4, "n_layers": 1}
     potential = build_potential({"backbone": backbone, "elements": ["H"]}, seed=2).eval()
     for precision in ("float32", "float64"):
         export_potential(potential, made / f"{precision}.pt", precision=precision)

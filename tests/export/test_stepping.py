@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mlff_calc.export.artifact import _metadata
 from mlff_calc.graph import graph_from_atoms
 from mlff_calc.potential import Potential, build_potential, load_potential
 from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
-from mlff_calc.potential.fixed_point_step import FixedPointStep
+from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
 
 
 def small() -> Potential:
@@ -52,9 +53,9 @@ class Engine:
         raise AssertionError("the step did not end")
 
 
-def follow(potential: Potential, atoms: Atoms, file: Path) -> None:
+def follow(potential: Potential, atoms: Atoms, file: Path, stepping: Stepping) -> None:
     """Return results for a trajectory and a displacement in both directions, by the file in float64 and by cold solves."""
-    export_potential(potential, file, to="lammps", precision="float64", stepping=stepping_of("auto", potential))
+    export_potential(potential, file, to="lammps", precision="float64", stepping=stepping)
     exported = load_exported(file)
     assert exported.metadata.fixed_point["tolerance"] == exported.metadata.fixed_point["cold_tolerance"] == 1e-8
     engine, fresh = Engine(exported), MLFFCalculator(potential, precision="float64", device="cpu", reuse="none")
@@ -71,7 +72,8 @@ def follow(potential: Potential, atoms: Atoms, file: Path) -> None:
 def test_warm_steps_in_float64_are_cold_solves_in_float64(tmp_path: Path) -> None:
     atoms = molecule("H2O")
     atoms.rattle(0.03, seed=1)
-    follow(small(), atoms, tmp_path / "p.pt")
+    sizes = StepSizes(1, 1, 2, 2)  # fewer evaluations per call than recommended are traced and compiled faster
+    follow(small(), atoms, tmp_path / "p.pt", replace(stepping_of("auto", small()), sizes=sizes))
 
 
 @pytest.mark.slow
@@ -79,7 +81,8 @@ def test_warm_steps_in_float64_are_cold_solves_in_float64(tmp_path: Path) -> Non
 def test_of_the_potentials_that_ship_too(name: str, tmp_path: Path) -> None:
     atoms = molecule("CH3CH2OH") if name == "ethanol_deq" else bulk("Si", cubic=True)
     atoms.rattle(0.03, seed=1)
-    follow(load_potential(name), atoms, tmp_path / "p.pt")
+    potential = load_potential(name)
+    follow(potential, atoms, tmp_path / "p.pt", stepping_of("auto", potential))
 
 
 @pytest.mark.parametrize("given", ["float32", "float64"])

@@ -33,7 +33,8 @@ from mlff_calc.potential import build_potential
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """File of another user: it is registered in another record than that of the tests."""
     folder = tmp_path_factory.mktemp("theirs")
-    config = {"backbone": {"name": "equiformer", "cutoff": 4.0, "l_max": 1, "channels": 8}, "elements": ["H", "C", "O"]}
+    backbone = {"name": "hegnn", "cutoff": 4.0, "l_max": 1, "channels": 8, "n_layers": 1}
+    config = {"backbone": backbone, "elements": ["H", "C", "O"]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFF_CACHE", str(folder / "cache"))
         export_potential(build_potential(config, seed=3).to_precision("float64").eval(), folder / "p.pt")
@@ -104,7 +105,7 @@ def test_an_export_is_written_where_the_record_cannot_be_kept(
 ) -> None:
     (cache / "exports").mkdir(parents=True)
     spoil(cache / "exports")
-    config = {"backbone": {"name": "equiformer", "cutoff": 3.0, "l_max": 1, "channels": 4, "n_layers": 1}, "elements": ["H"]}
+    config = {"backbone": {"name": "hegnn", "cutoff": 3.0, "l_max": 1, "channels": 4, "n_layers": 1}, "elements": ["H"]}
     export_potential(build_potential(config, seed=1).eval(), tmp_path / "p.pt")
     assert "loading p.pt requires trust" in caplog.text
     assert list((cache / "exports").iterdir()) == []

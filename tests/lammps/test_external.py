@@ -239,9 +239,9 @@ class TestRuns:
         velocities = np.tile([400.0, -300.0, 500.0], (9, 1))  # Angstrom/ps: it leaves the box within 30 steps
         write_data(ethanol, ["C", "H", "O"], velocities)
         calculator = MLFFCalculator("ethanol_deq", precision="float64", device="cpu")
-        text = HEAD + "fix 1 all nve\ntimestep 0.0005\nneigh_modify every 1 delay 0\nrun 60\n"
+        text = HEAD + "fix 1 all nve\ntimestep 0.0005\nneigh_modify every 1 delay 0\nrun 40\n"
         done = run_lammps(write_input(text), calculator)
-        moved = (done.atoms.get_center_of_mass() - ethanol.get_center_of_mass()) / (60 * 0.0005)
+        moved = (done.atoms.get_center_of_mass() - ethanol.get_center_of_mass()) / (40 * 0.0005)
         np.testing.assert_allclose(moved, velocities[0], rtol=1e-9)
         assert calculator.stats.n_cold == 1
 

@@ -47,7 +47,7 @@ def odd(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
     """Export a potential of silicon with random weights to LAMMPS."""
-    backbone = {"name": "equiformer", "channels": 8, "n_layers": 2, "l_max": 1, "cutoff": 4.0}
+    backbone = {"name": "hegnn", "channels": 8, "n_layers": 2, "l_max": 1, "cutoff": 4.0}
     potential = build_potential({"backbone": backbone, "elements": ["Si"], "scale": 0.05}, seed=0)
     path = tmp_path_factory.mktemp("export") / ODD / "dé à.pt"
     path.parent.mkdir()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lammps
 def theirs(tmp_path_factory) -> Path:
     """File of another user: it is registered in another record than that of the tests."""
     folder = tmp_path_factory.mktemp("theirs")
-    backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
+    backbone = {"name": "hegnn", "channels": 8, "n_layers": 1, "l_max": 1, "cutoff": 4.0}
     potential = build_potential({"backbone": backbone, "elements": ["Si"], "scale": 0.05}, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFF_CACHE", str(folder / "cache"))

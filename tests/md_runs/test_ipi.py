@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from ase.io import write
 
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.potential import build_potential
+
+from ..children import Child
 
 SCRIPT = Path(__file__).resolve().parents[2] / "md_runs" / "ipi_socket.py"
 SMALL = {"channels": 8, "l_max": 1, "cutoff": 4.0}
@@ -33,10 +37,18 @@ def potential(request, tmp_path_factory) -> Path:
     return folder
 
 
-def client(*words: object) -> subprocess.Popen:
-    command = [sys.executable, str(SCRIPT), *map(str, words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def client(child) -> Callable[..., Child]:
+    """Function that starts the script in a process of its own."""
+
+    def start(*words: object) -> Child:
+        def run() -> None:
+            sys.argv = [str(SCRIPT), *map(str, words)]
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+
+        return child(run)
+
+    return start
 
 
 def structures() -> dict[str, Atoms]:
@@ -49,14 +61,14 @@ def structures() -> dict[str, Atoms]:
 
 
 @pytest.mark.parametrize("name", ["ethanol", "silicon"])
-def test_a_client_gives_the_results_of_the_calculator(potential, tmp_path, name):
+def test_a_client_gives_the_results_of_the_calculator(potential, client, tmp_path, name):
     atoms = structures()[name]
     write(tmp_path / "start.extxyz", atoms)
     direct = MLFFCalculator(potential, precision="float64", device="cpu", reuse="none")
     unixsocket = f"test-{uuid.uuid4().hex[:8]}"
     processes = []
 
-    def launch(*_: object, **__: object) -> subprocess.Popen:
+    def launch(*_: object, **__: object) -> Child:
         processes.append(
             client(
                 "--structure",
@@ -83,21 +95,24 @@ def test_a_client_gives_the_results_of_the_calculator(potential, tmp_path, name)
             np.testing.assert_allclose(atoms.get_forces(), expected["forces"], rtol=0, atol=1e-9)
             if atoms.pbc.any():
                 np.testing.assert_allclose(atoms.get_stress(), expected["stress"], rtol=0, atol=1e-10)
-    said, error = processes[0].communicate(timeout=60)
-    assert processes[0].returncode == 0, error
-    assert "done after 3 evaluations" in said
+    assert processes[0].wait(60) == 0, processes[0].stderr
+    assert "done after 3 evaluations" in processes[0].stdout
 
 
+@pytest.mark.parametrize("potential", ["deq"], indirect=True)
 def test_the_demo(potential):
-    process = client("--demo", "--potential", potential, "--steps", 4)
-    said, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+    """The demo starts a client by the interpreter, so it runs in a new one itself."""
+    command = [sys.executable, str(SCRIPT), "--demo", "--potential", str(potential), "--steps", "4"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    said, error = done.stdout, done.stderr
+    assert done.returncode == 0, error
     assert float(re.search(r"difference of a force: (\S+)", said).group(1)) < 1e-9
     over, directly = re.search(r"socket (\S+) eV, asked directly (\S+) eV", said).groups()
     assert float(over) == pytest.approx(float(directly), abs=2e-8)
 
 
-def test_errors_are_one_line(potential, tmp_path):
+def test_errors_are_one_line(potential, client, tmp_path):
     write(tmp_path / "start.extxyz", structures()["ethanol"])
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -112,7 +127,6 @@ def test_errors_are_one_line(potential, tmp_path):
     )
     for words, said in cases:
         process = client(*words)
-        _, error = process.communicate(timeout=60)
-        assert process.returncode != 0
-        assert said in error
-        assert "Traceback" not in error
+        assert process.wait(60) != 0
+        assert said in process.stderr
+        assert "Traceback" not in process.stderr

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -39,10 +40,9 @@ def test_the_command_line_of_the_timings_parses(check: ModuleType, name: str) ->
     assert context.params["json_file"] == Path("report.json")
 
 
-def test_the_timings_write_their_json(check: ModuleType, tmp_path: Path) -> None:
+def test_the_timings_write_their_json(check: ModuleType, mlff: Callable, tmp_path: Path) -> None:
     words = check.bench_command("eager", tmp_path / "report.json", device="cpu")
-    command = [sys.executable, "-m", "mlff_calc.cli.main", *words, "--systems", "ethanol", "--steps", "1"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    assert mlff(*words, "--systems", "ethanol", "--steps", 1).returncode == 0
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["timings"][0]["total_ms"] > 0.0
 
 

@@ -44,7 +44,7 @@ def test_a_better_epoch_that_a_kill_took_away_is_not_shipped(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: bool
 ) -> None:
     """The run is killed between a new best.ckpt and the next last.ckpt, and the resumed run finds no better epoch."""
-    path = project(optimizer__max_epochs=7, trainer__checkpoint_every=2)
+    path = project(potential__backbone__name="equiformer", optimizer__max_epochs=7, trainer__checkpoint_every=2)
     step, run = TrainingModule.training_step, tmp_path / "run"
 
     def interrupted(self: TrainingModule, batch: object, batch_idx: int) -> torch.Tensor:

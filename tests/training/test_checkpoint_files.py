@@ -101,7 +101,7 @@ def change(file: Path, dotted: str, value: object) -> None:
 
 
 BEST = "callbacks.Checkpoints.best"
-WEIGHT = "potential.backbone.embedding.species.weight"
+WEIGHT = "potential.heads.energy.hidden.weight"
 CHANGES: dict[str, tuple[str, object]] = {
     "no weights": ("state_dict", KeyError),
     "epoch": ("epoch", -1),

@@ -81,7 +81,7 @@ def test_a_run_writes_a_potential_with_the_errors_in_the_report(project: Project
 
 def test_training_learns(project: Project) -> None:
     """After 24 epochs losses and force errors are below a third of the first ones, also on other frames."""
-    result = train(project(optimizer__max_epochs=24, loss__stress=1.0))
+    result = train(project(potential__backbone__name="equiformer", optimizer__max_epochs=24, loss__stress=1.0))
     rows = rows_of(result.folder)
     for name in ("train_loss", "valid_loss", "valid_forces_mae"):
         assert float(rows[-1][name]) < float(rows[0][name]) / 3, name
@@ -450,7 +450,7 @@ def test_a_disk_that_refuses_ends_in_one_message_and_leaves_nothing_half_written
     project: Project, child: Callable[..., Child]
 ) -> None:
     path = project()
-    process = child("train", path, largest_file=8_000)
+    process = child("train", path, largest_file=4_000)
     assert process.wait(60) == 1
     assert "Traceback" not in process.stderr
     assert next(line for line in process.stderr.splitlines() if line.startswith("mlff: error:")).count("ckpt") == 1

@@ -10,16 +10,18 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from mlff_calc.datasets import read_structures
+from mlff_calc.datasets import Sample, read_structures
 from mlff_calc.datasets.convert import write_frames
 from mlff_calc.datasets.hdf5_frames import MOST_OPEN, HDF5Frames
 from mlff_calc.datasets.readers import open_structures
@@ -157,22 +159,17 @@ def test_many_files_do_not_stay_open(copper: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + MOST_OPEN
 
 
-CHILD = """
-import resource, sys
-import numpy as np
-from ase import Atoms
-from ase.build import bulk
-from mlff_calc.datasets import Sample
-from mlff_calc.datasets.convert import write_frames
-from mlff_calc.datasets.readers import open_structures
-from pathlib import Path
-
-def frames(count):
+def frames(count: int) -> Iterator[Sample]:
     random = np.random.default_rng(0)
     for _ in range(count):
         atoms = bulk("Cu", cubic=True) * (2, 2, 2)
         atoms.rattle(0.05, rng=random)
         yield Sample(Atoms(atoms), float(random.normal()), random.normal(size=(32, 3)))
+
+
+CHILD = """
+import resource, sys
+from mlff_calc.datasets.readers import open_structures
 
 def used():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -189,7 +186,7 @@ def in_child(text: str, *words: str) -> float:
 
 def test_memory_stays_below_a_bound(tmp_path: Path) -> None:
     """The graphs of all frames together would take more than 100 MB."""
-    in_child("print(write_frames(Path(sys.argv[1]), frames(600)))", str(tmp_path / "big.h5"))
+    write_frames(tmp_path / "big.h5", frames(600))
     grown = in_child(
         """
 from mlff_calc.training.potential.data import StreamedGraphFrames
