@@ -83,8 +83,8 @@ def run_page(page: Path, folder: Path) -> None:
 
 def in_a_process(name: str) -> subprocess.CompletedProcess[str]:
     """Run one page in a process of its own."""
-    command = [sys.executable, __file__, name]
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    return subprocess.run([sys.executable, __file__, name], check=False, **pipe)
 
 
 def run_all(names: Sequence[str]) -> None:
