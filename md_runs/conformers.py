@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from mlff_calc.sampling import conformers, write_ensemble
-from mlff_calc.sampling.duplicates import KCAL, best_rmsd
+from mlff_calc.sampling.duplicates import KCAL
+from mlff_calc.sampling.symmetry import best_rmsd
 
 SAME_ENERGY, SAME_RMSD = 0.1 * KCAL, 0.25  # eV and Angstrom
 

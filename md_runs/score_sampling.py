@@ -23,11 +23,18 @@ from ase.build import molecule
 from mlff_calc.sampling import Langevin, Systems, compare_samples, evaluator_of, sample_model
 from mlff_calc.training import train
 from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.whole_files import replacing
 
 TEMPERATURE = 500.0  # K
 FRICTION = 5.0  # 1/ps
 REPLICAS = 16
 BETWEEN = 80  # steps of 0.5 fs between frames
+
+
+def write(path, frames):
+    """Write frames, whole or not at all: --resume takes a file that is there as whole."""
+    with replacing(path) as temporary:
+        ase.io.write(temporary, frames, format="extxyz")
 
 
 def dynamics(atoms, evaluator, n_frames, between):
@@ -73,18 +80,18 @@ def main():
     whole = folder / "dynamics.extxyz"
     if not (options.resume and whole.is_file()):
         atoms = molecule("CH3CH2OH") if options.structure is None else ase.io.read(options.structure)
-        ase.io.write(whole, dynamics(atoms, evaluator, *((48, 4) if options.short else (2000, BETWEEN))))
+        write(whole, dynamics(atoms, evaluator, *((48, 4) if options.short else (2000, BETWEEN))))
     frames = ase.io.read(whole, ":")
     energies = np.array([frame.get_potential_energy() for frame in frames])
     half = folder / f"lower_half_{options.target}.extxyz"
-    ase.io.write(half, [frames[k] for k in np.flatnonzero(energies <= np.median(energies))])
+    write(half, [frames[k] for k in np.flatnonzero(energies <= np.median(energies))])
     place = folder / options.target
     resume = options.resume and (place / "run.json").is_file()
     if not (options.resume and (place / "score").is_dir()):
         train(recipe(options, half), output=place, resume=resume, overwrite=not resume, show_bar=True)
     drawing = {"n": 8, "steps": 6} if options.short else {"n": 1000, "steps": 200}
     samples = sample_model(place / "score", evaluator, folder=folder / f"{options.target}.work", **drawing)
-    ase.io.write(folder / f"drawn_{options.target}.extxyz", samples.to_ase())
+    write(folder / f"drawn_{options.target}.extxyz", samples.to_ase())
     print(samples.as_text())
     kT = units.kB * TEMPERATURE
     print("\nlower half against the whole run\n" + compare_samples(frames, ase.io.read(half, ":"), kT=kT).as_text())

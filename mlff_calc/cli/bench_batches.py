@@ -74,6 +74,10 @@ def recall(
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of relaxations of a run.")] = 20,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of runs of each way.")] = 2,
     fmax: Annotated[float, typer.Option("--fmax", help="Relax until no force is above this, eV/Angstrom.")] = 0.02,
+    workdir: Annotated[
+        Path | None,
+        typer.Option("--workdir", help="Folder that keeps finished relaxations; a study that was stopped goes on in it."),
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
@@ -89,7 +93,7 @@ def recall(
     def show(row: dict[str, Any]) -> None:
         typer.echo(" ".join([row["molecule"], *(f"{way} {row[way]:.2f}" for way in WAYS)]), err=True)
 
-    rows = measure_recall(chosen, calculator, n=n, seeds=seeds, fmax=fmax, on_row=show)
+    rows = measure_recall(chosen, calculator, n=n, seeds=seeds, fmax=fmax, folder=workdir, on_row=show)
     means = {way: float(np.mean([row[way] for row in rows])) for way in WAYS}
     columns = {"molecule": "molecule", "in the reference": "reference", **{way: way for way in WAYS}}
     table = table_of(

@@ -85,8 +85,8 @@ def conformers(
 ) -> None:
     """Find the conformers of a molecule, relax them, remove duplicates, rank and weigh them.
 
-    All structures are relaxed in batches. Work that is done stands in a folder beside the output until the command ends, so
-    that a search that was stopped goes on with --resume.
+    All structures are relaxed in batches. Work that is done stands in a folder beside the output until the search has come
+    to its end, so that one that was stopped goes on with --resume.
     """
     from mlff_calc.cli.bars import Bars
     from mlff_calc.cli.work_folder import work_folder
@@ -96,15 +96,18 @@ def conformers(
     files = output or [Path("conformers.sdf")]
     for file in files:
         check_ending(file)
-    with work_folder(files, overwrite=overwrite, resume=resume) as folder, Bars(quiet=quiet) as bars:
+    with work_folder(files, overwrite=overwrite, resume=resume) as work, Bars(quiet=quiet) as bars:
         ensemble = search_for(
             molecule, calculator, n=n, screen=screen, search=search.value, rescore=rescore, window=window, rmsd=rmsd,
             temperature=temperature, weights=weights.value, check=check, fmax=fmax, steps=steps, optimizer=optimizer,
             charge=charge, minutes=minutes, workers=workers, seed=seed, precision=precision.value, compile=compiled,
-            folder=folder, on_progress=bars.show,
+            folder=work.folder, on_progress=bars.show,
         )  # fmt: skip
         for file in files:
             write_ensemble(ensemble, file)
+        work.is_whole = ensemble.finished
     if not quiet:
         typer.echo(ensemble.summary())
+        if not ensemble.finished:
+            typer.echo("Go on with --resume --overwrite.")
     typer.echo("written: " + ", ".join(map(str, files)))

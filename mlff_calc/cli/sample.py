@@ -37,7 +37,8 @@ def sample(
     exact: Annotated[
         int, typer.Option(help="Langevin steps with the calculator's forces at the end, accepted by its energy.", min=0)
     ] = 0,
-    charge: Annotated[int, typer.Option(help="Total charge, for calculators that know it.")] = 0,
+    charge: Annotated[int, typer.Option(help="Total charge, e.")] = 0,
+    multiplicity: Annotated[int, typer.Option(help="Unpaired electrons and one: 2 for a radical.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Processes for calculators that are not potentials.", min=0)] = 0,
     report: Annotated[
         Path | None, typer.Option(help="Write the report as JSON to this file.", show_default=False)
@@ -64,10 +65,11 @@ def sample(
     if output.suffix != ".extxyz":
         raise OptionError(f"{output} ends with {output.suffix or 'nothing'}; structures are written as .extxyz")
     files = [output] if report is None else [output, report]
-    with work_folder(files, overwrite=overwrite, resume=resume) as folder, Bars(quiet=quiet) as bars:
+    with work_folder(files, overwrite=overwrite, resume=resume) as work, Bars(quiet=quiet) as bars:
         samples = sample_model(
             model, calculator, n=n, steps=steps, langevin=(0 if calculator else 50) if langevin is None else langevin,
-            exact=exact, seed=seed, charge=charge, workers=workers, compile=compiled, folder=folder, on_progress=bars.show,
+            exact=exact, seed=seed, charge=charge, multiplicity=multiplicity, workers=workers, compile=compiled,
+            folder=work.folder, on_progress=bars.show,
         )  # fmt: skip
         import ase.io
 

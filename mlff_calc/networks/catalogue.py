@@ -97,7 +97,8 @@ def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
         inside = sorted(path.glob(f"*/{WEIGHTS}"))
         hint = f"; did you mean {inside[0].parent}?" if inside else ""
         raise PotentialFileError(f"{path} is not a {noun}: a {noun} is a folder that holds {WEIGHTS}{hint}")
-    hint = suggestion(name_or_path, shipped, before="; ")
-    known = ", ".join(shipped) or "nothing"
+    fitting = [entry.name for entry in list_networks() if kind is None or entry.kind == kind]
+    hint = suggestion(name_or_path, fitting, before="; ")
+    known = ", ".join(fitting) or "nothing"
     msg = f"no {noun} {str(name_or_path)!r}: there is no such folder, and what ships is {known}{hint}"
     raise PotentialFileError(msg)

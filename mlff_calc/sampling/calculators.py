@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from mlff_calc.calculators import MLFFCalculator
@@ -16,10 +18,12 @@ from mlff_calc.export.compiled import CompiledPotential, compile_potential
 from mlff_calc.potential import Potential, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.sampling.evaluators import BatchedPotential, Evaluator, OneByOne
+from mlff_calc.sampling.systems import Systems
 from mlff_calc.sampling.workers import Workers
 
 XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
 """Methods of tblite by the names that users give."""
+LANTHANUM, HAFNIUM = 57, 72  # atomic numbers
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,35 @@ class Xtb:
     Attributes:
         method: Name of the method in tblite.
         charge: Total charge, e.
+        multiplicity: Number of unpaired electrons and one.
     """
 
     method: str
     charge: int = 0
+    multiplicity: int = 1
 
     def __call__(self) -> BaseCalculator:
         """A new calculator."""
         from tblite.ase import TBLite
 
-        return TBLite(method=self.method, charge=float(self.charge), verbosity=0)
+        return TBLite(method=self.method, charge=float(self.charge), multiplicity=self.multiplicity, verbosity=0)
+
+    def check(self, systems: Systems) -> None:
+        """Refuse molecules whose number of electrons does not fit the multiplicity: tblite computes some of them as others.
+
+        Raises:
+            OptionError: It does not fit.
+        """
+        for number in range(len(systems)):
+            atomic = systems.numbers[systems.rows(np.array([number]))]
+            in_core = np.where((atomic > LANTHANUM) & (atomic < HAFNIUM), atomic - LANTHANUM, 0)  # 4f electrons
+            electrons = int((atomic - in_core).sum()) - self.charge
+            if (electrons - self.multiplicity + 1) % 2:
+                raise OptionError(
+                    f"{Atoms(atomic).get_chemical_formula()} with a charge of {self.charge} e has {electrons} electrons, "
+                    f"which do not fit a multiplicity of {self.multiplicity}; give its charge, or the multiplicity of a "
+                    "radical, 2 for one unpaired electron"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +106,7 @@ def evaluator_of(
     calculator: str | Path | Potential | CompiledPotential | BaseCalculator | Evaluator | Callable[[], BaseCalculator],
     *,
     charge: int = 0,
+    multiplicity: int = 1,
     workers: int = 0,
     timeout: float = 600.0,
     precision: str = "float32",
@@ -94,7 +118,8 @@ def evaluator_of(
         calculator: Name of a potential that ships, path of a folder, a potential; `gfn2-xtb` or `gfn1-xtb`;
             `module:function` of a function without arguments that makes an ASE calculator, or such a function; an ASE
             calculator; an evaluator.
-        charge: Total charge of the molecule, e; potentials of this package ignore it.
+        charge: Total charge of the molecule, e. tblite gets it, other calculators find it in `info["charge"]` of the atoms.
+        multiplicity: Number of unpaired electrons and one, for tblite, and `info["spin"]` for others.
         workers: Number of processes for calculators that are not potentials; 0 is this process, in which nothing ends a
             calculator that hangs.
         timeout: Seconds that a calculator in a worker has for one structure.
@@ -109,20 +134,25 @@ def evaluator_of(
         return calculator
     if isinstance(calculator, MLFFCalculator):
         precision, calculator = calculator.parameters.get("precision", precision), calculator.potential
+    if multiplicity < 1:
+        raise OptionError(f"the multiplicity is {multiplicity}; give 1 or more")
+    info = {"charge": charge, "spin": multiplicity} if charge or multiplicity > 1 else None
     if isinstance(calculator, BaseCalculator):
         given = calculator
         if workers:
             raise OptionError("a calculator object stays in this process; give a function that makes one, or workers=0")
-        return OneByOne(Given(given))
-    factory = _factory(calculator, charge)
+        return OneByOne(Given(given), info)
+    factory = _factory(calculator, charge, multiplicity)
     if factory is not None:
         if compile:
             raise OptionError(f"{calculator} cannot be compiled; leave compile out")
-        return Workers(factory, workers, timeout) if workers else OneByOne(factory)
+        return Workers(factory, workers, timeout, info) if workers else OneByOne(factory, info)
     if workers:
         raise OptionError("a potential evaluates all structures in one batch; leave workers out")
     if charge:
         raise OptionError(f"the molecule has a charge of {charge} e, and the potential knows no charges; use gfn2-xtb")
+    if multiplicity > 1:
+        raise OptionError(f"the multiplicity is {multiplicity}, and the potential knows no spins; use gfn2-xtb")
     if isinstance(calculator, CompiledPotential):
         return BatchedPotential(calculator)
     potential = calculator if isinstance(calculator, Potential) else load_potential(str(calculator))
@@ -150,10 +180,10 @@ def _is_potential(calculator: Any) -> bool:
     """Whether something is a potential, or the name of one."""
     if isinstance(calculator, Evaluator | BaseCalculator):
         return isinstance(calculator, BatchedPotential | MLFFCalculator)
-    return _factory(calculator, 0) is None
+    return _factory(calculator) is None
 
 
-def _factory(calculator: Any, charge: int) -> Callable[[], BaseCalculator] | None:
+def _factory(calculator: Any, charge: int = 0, multiplicity: int = 1) -> Callable[[], BaseCalculator] | None:
     """A function that makes calculators; None where a potential is meant."""
     if callable(calculator) and not isinstance(calculator, Potential | CompiledPotential):
         made: Callable[[], BaseCalculator] = calculator
@@ -164,7 +194,7 @@ def _factory(calculator: Any, charge: int) -> Callable[[], BaseCalculator] | Non
             import tblite.ase  # noqa: F401
         except ImportError as error:
             raise OptionError(f"{name} needs tblite, which is not installed; pip install 'mlff_calc[xtb]'") from error
-        return Xtb(XTB[name.lower()], charge)
+        return Xtb(XTB[name.lower()], charge, multiplicity)
     if isinstance(calculator, str) and ":" in name and not Path(name).exists():
         module, _, function = name.partition(":")
         try:

@@ -195,8 +195,8 @@ def compare_conformers(reference: Any, generated: Any, threshold: float = 0.5) -
     Raises:
         OptionError: There are no conformers, or the molecules differ.
     """
-    from mlff_calc.sampling.duplicates import best_rmsd
     from mlff_calc.sampling.molecules import Molecule, read_molecules
+    from mlff_calc.sampling.symmetry import best_rmsd
 
     one, two = (each if isinstance(each, Molecule) else read_molecules(each)[0] for each in (reference, generated))
     if list(one.numbers) != list(two.numbers):

@@ -75,10 +75,13 @@ class Space:
     Attributes:
         n_atoms: Number of atoms.
         dimensions: 3, or 2 for positions with z = 0.
+        whole: Number of structures for which random numbers are drawn at least; fewer structures take the first of them, and
+            are the same as among more.
     """
 
     n_atoms: int
     dimensions: int = 3
+    whole: int = 0
 
     @property
     def degrees(self) -> int:
@@ -87,10 +90,14 @@ class Space:
 
     def noise(self, n: int, random: torch.Generator) -> Tensor:
         """Normal numbers [n, n_atoms, 3] in this space."""
-        drawn = torch.randn(n, self.n_atoms, 3, generator=random, dtype=torch.float64)
+        drawn = torch.randn(max(n, self.whole), self.n_atoms, 3, generator=random, dtype=torch.float64)[:n]
         if self.dimensions == 2:
             drawn[..., 2] = 0.0
         return drawn - drawn.mean(dim=1, keepdim=True)
+
+    def uniform(self, n: int, random: torch.Generator) -> Tensor:
+        """Numbers [n] from 0 to 1."""
+        return torch.rand(max(n, self.whole), generator=random, dtype=torch.float64)[:n]
 
 
 @dataclass(frozen=True)
@@ -252,7 +259,7 @@ def accepted_langevin(
         forth = (move - step * scores).square().sum(dim=(1, 2))
         back = (-move - step * new_scores).square().sum(dim=(1, 2))
         exponent = energies - new_energies + (forth - back) / (4.0 * step)
-        taken = torch.log(torch.rand(len(positions), generator=random, dtype=torch.float64)) < exponent
+        taken = torch.log(space.uniform(len(positions), random)) < exponent
         accepted += int(taken.sum())
         positions = torch.where(taken[:, None, None], there, positions)
         energies, scores = torch.where(taken, new_energies, energies), torch.where(taken[:, None, None], new_scores, scores)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from ase import units
 from numpy.typing import NDArray
 
 from mlff_calc.errors import OptionError
-from mlff_calc.sampling.identity import with_positions
-from mlff_calc.sampling.molecules import Molecule, quiet, rdkit_chem
+from mlff_calc.sampling.molecules import Molecule
+from mlff_calc.sampling.symmetry import best_rmsd
 from mlff_calc.sampling.systems import FloatArray
-
-if TYPE_CHECKING:
-    from rdkit.Chem import Mol
 
 KCAL = units.kcal / units.mol
 """One kcal/mol, eV."""
@@ -22,10 +17,11 @@ ENERGY = 0.1 * KCAL
 """Largest difference of energy of two conformers that are one, eV. Raising it compares more pairs by their shapes."""
 ROTATION = 0.02
 """Largest relative difference of rotational constants of two conformers that are one. Raising it compares more pairs."""
+NEAR = 4.0
+"""Factor of `ENERGY` and of the RMSD of equal conformers up to which two others are nearly alike. Raising it relaxes more
+of them further."""
 MIRROR = (1.0, 1.0, -1.0)
 """Factors of the axes that make a mirror image."""
-MAX_MATCHES = 1000
-"""Largest number of symmetries that RMSD looks at. Raising it makes highly symmetric molecules exact, and slow."""
 
 
 def rotational_constants(masses: FloatArray, positions: FloatArray) -> FloatArray:
@@ -45,43 +41,6 @@ def rotational_constants(masses: FloatArray, positions: FloatArray) -> FloatArra
     hbar = units._hbar * units.J * units.s  # noqa: SLF001 - ASE's name of the constant
     with np.errstate(divide="ignore"):
         return np.where(moments > 1e-6, hbar**2 / (2.0 * np.maximum(moments, 1e-12)), np.inf)
-
-
-def best_rmsd(molecule: Molecule, one: FloatArray, other: FloatArray, heavy: bool = True) -> float:
-    """Smallest RMSD (Angstrom) of two conformers [n_atoms, 3], over rotations and symmetries of the bond graph.
-
-    Args:
-        molecule: Molecule, whose bonds determine the symmetries.
-        one: Positions, Angstrom.
-        other: Positions, Angstrom.
-        heavy: Whether hydrogens on carbon are left out; other hydrogens distinguish conformers.
-    """
-    from rdkit.Chem import rdMolAlign
-
-    chem = rdkit_chem()
-    first, second = with_positions(molecule, one), with_positions(molecule, other)
-    if heavy:
-        drop = [
-            atom.GetIdx()
-            for atom in molecule.mol.GetAtoms()
-            if atom.GetAtomicNum() == 1 and all(n.GetAtomicNum() == 6 for n in atom.GetNeighbors())
-        ]
-        if 0 < len(drop) < molecule.mol.GetNumAtoms():
-            first, second = (_without(mol, drop) for mol in (first, second))
-    with quiet():
-        matches = second.GetSubstructMatches(first, uniquify=False, maxMatches=MAX_MATCHES)
-        mapped = [list(enumerate(match)) for match in matches]
-        return float(rdMolAlign.GetBestRMS(first, chem.Mol(second), map=mapped or None, maxMatches=MAX_MATCHES))
-
-
-def _without(mol: Mol, atoms: list[int]) -> Mol:
-    """A molecule without some of its atoms."""
-    chem = rdkit_chem()
-    editable = chem.RWMol(mol)
-    for number in sorted(atoms, reverse=True):
-        editable.RemoveAtom(number)
-    stripped: Mol = editable.GetMol()
-    return stripped
 
 
 def distinct(
@@ -116,13 +75,39 @@ def distinct(
     def equal(number: int, other: int) -> bool:
         one, two = constants[number], constants[other]
         turn_alike = (np.abs(one[np.isfinite(one)] / two[np.isfinite(one)] - 1.0) <= ROTATION).all()
-        if not turn_alike:
-            return False
-        images = [positions[other], positions[other] * MIRROR] if mirror else [positions[other]]
-        return any(best_rmsd(molecule, positions[number], image) <= rmsd for image in images)
+        return bool(turn_alike) and _distance(molecule, positions[number], positions[other], mirror) <= rmsd
 
     for number in np.argsort(energies, kind="stable").tolist():
         near = [other for other in kept if energies[number] - energies[other] <= ENERGY]
         if not any(equal(number, other) for other in reversed(near)):
             kept.append(number)
     return np.array(kept, dtype=np.intp)
+
+
+def nearly_alike(
+    molecule: Molecule, positions: FloatArray, energies: FloatArray, rmsd: float, mirror: bool = False
+) -> NDArray[np.intp]:
+    """Numbers of conformers that have another one nearby, so near that they may be one after a closer relaxation.
+
+    Args:
+        molecule: Their bonds.
+        positions: [n_conformers, n_atoms, 3] Angstrom.
+        energies: [n_conformers] eV.
+        rmsd: That of equal conformers, Angstrom.
+        mirror: Whether mirror images are equal.
+    """
+    near: set[int] = set()
+    for k, place in enumerate(positions if mirror else []):
+        if rmsd < best_rmsd(molecule, place, place * MIRROR) <= NEAR * rmsd:
+            near.add(k)  # it and its mirror image may be one
+    for number, other in zip(*np.triu_indices(len(energies), 1), strict=True):
+        close = abs(energies[number] - energies[other]) <= NEAR * ENERGY
+        if close and _distance(molecule, positions[number], positions[other], mirror) <= NEAR * rmsd:
+            near |= {int(number), int(other)}
+    return np.array(sorted(near), dtype=np.intp)
+
+
+def _distance(molecule: Molecule, one: FloatArray, other: FloatArray, mirror: bool) -> float:
+    """Smallest RMSD of two conformers, with `mirror` that of their mirror images if it is smaller, Angstrom."""
+    images = (other, other * MIRROR) if mirror else (other,)
+    return min(best_rmsd(molecule, one, image) for image in images)

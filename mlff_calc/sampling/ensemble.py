@@ -10,9 +10,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from mlff_calc.sampling.duplicates import KCAL, best_rmsd
+from mlff_calc.sampling.duplicates import KCAL
 from mlff_calc.sampling.identity import with_positions
 from mlff_calc.sampling.molecules import Molecule, rdkit_chem
+from mlff_calc.sampling.symmetry import best_rmsd
 from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.sampling.weights import ensemble_entropy
 
@@ -62,6 +63,7 @@ class Ensemble:
         seed: Seed of the search.
         free_energies: [n_conformers] eV, by which they are weighted; None where by energies.
         weighted_by: Quantity in the weights: `energy`, or free energies by `torsions` or `rrho`.
+        symmetry_numbers: Number of rotations that leave each as it is [n_conformers]; its weight is divided by it.
         lowest_modes: Frequency of the softest mode [n_conformers], 1/cm, negative at a saddle point; None if not looked for.
         counts: Numbers of other structures by outcome.
         problems: Reasons of failures and changes, each once with the number of structures.
@@ -80,6 +82,7 @@ class Ensemble:
     seed: int
     free_energies: FloatArray | None = None
     weighted_by: str = "energy"
+    symmetry_numbers: NDArray[np.int64] | None = None
     lowest_modes: FloatArray | None = None
     counts: Counts = field(default_factory=Counts)
     problems: dict[str, int] = field(default_factory=dict)
@@ -96,7 +99,7 @@ class Ensemble:
     @property
     def entropy(self) -> float:
         """Entropy of the distribution over conformers, cal/mol/K."""
-        return 1000.0 * ensemble_entropy(self.weights) / KCAL
+        return abs(1000.0 * ensemble_entropy(self.weights) / KCAL)
 
     @cached_property
     def rmsd_to_lowest(self) -> FloatArray:
@@ -125,6 +128,8 @@ class Ensemble:
                 "seed": self.seed,
                 "calculator": self.calculator,
             }
+            if self.symmetry_numbers is not None:
+                row["symmetry_number"] = int(self.symmetry_numbers[k])
             if self.lowest_modes is not None:
                 row["lowest_mode_per_cm"] = round(float(self.lowest_modes[k]), 1)
             if self.free_energies is not None:
@@ -161,6 +166,15 @@ class Ensemble:
             f"{counts.unconverged} not converged; {counts.mirrored} of the conformers are mirror images of others",
         ]
         lines += [f"  {text} ({number} times)" for text, number in sorted(self.problems.items(), key=lambda i: -i[1])[:5]]
+        return "\n".join(lines + self.warnings())
+
+    def warnings(self) -> list[str]:
+        """What a reader of the ensemble must know, as sentences."""
+        found, places = [], self.molecule.open_stereo
+        if places:
+            found.append(
+                f"The stereo of {', '.join(places)} is not specified: conformers of all stereoisomers stand in one ensemble."
+            )
         if not self.finished:
-            lines.append("the budget of time ended the search before its end")
-        return "\n".join(lines)
+            found.append("The budget of time ended the search before its end.")
+        return found

@@ -169,21 +169,28 @@ class OneByOne(Evaluator):
 
     Args:
         factory: Makes a calculator; one is made for each structure, so that none remembers another.
+        info: What every structure has in `info`, such as `charge` and `spin`, which some calculators read.
     """
 
-    def __init__(self, factory: Factory) -> None:
-        self.factory = factory
+    def __init__(self, factory: Factory, info: dict[str, int] | None = None) -> None:
+        self.factory, self.info = factory, info or {}
 
     def name(self) -> str:
         """Name of the factory."""
-        return name_of(self.factory)
+        return name_of(self.factory, self.info)
+
+    def check(self, systems: Systems) -> None:
+        """See `Evaluator`."""
+        check_factory(self.factory, systems)
 
     def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
         """See `Evaluator`."""
         energies, forces, problems = np.full(len(systems), np.nan), np.zeros_like(positions), {}
         for number in range(len(systems)):
             rows = slice(systems.starts[number], systems.starts[number] + systems.sizes[number])
-            energy, force, problem = single(self.factory, systems.atoms(number, positions))
+            atoms = systems.atoms(number, positions)
+            atoms.info |= self.info
+            energy, force, problem = single(self.factory, atoms)
             if problem is None:
                 energies[number], forces[rows] = energy, force
             else:
@@ -191,10 +198,22 @@ class OneByOne(Evaluator):
         return Evaluation(energies, forces, problems)
 
 
-def name_of(factory: Factory) -> str:
-    """Name of a factory: what a dataclass says of itself, or module and name of a function."""
+def name_of(factory: Factory, info: dict[str, int] | None = None) -> str:
+    """Name of a factory: what a dataclass says of itself, or module and name of a function; with what structures tell it."""
     qualified = getattr(factory, "__qualname__", None)
-    return repr(factory) if qualified is None else f"{getattr(factory, '__module__', '')}:{qualified}"
+    name = repr(factory) if qualified is None else f"{getattr(factory, '__module__', '')}:{qualified}"
+    return f"{name} {info}" if info else name
+
+
+def check_factory(factory: Factory, systems: Systems) -> None:
+    """Let a factory refuse systems that its calculators can never evaluate, where it has a method `check`.
+
+    Raises:
+        MLFFError: What it raises.
+    """
+    check = getattr(factory, "check", None)
+    if check is not None:
+        check(systems)
 
 
 def single(factory: Factory, atoms: Any) -> tuple[float, FloatArray, str | None]:

@@ -1,7 +1,7 @@
 """Structures drawn from a trained score model, weighed by the energies of a calculator where there is one.
 
-Structures are drawn in pieces, each from a seed of its own, so that an interruption does not change results. What
-a piece gave is kept in a folder, where one is given.
+Structures are drawn in pieces, each from a seed of its own, so that neither an interruption nor the number of structures
+changes the first of them, but for rounding. What a piece gave is kept in a folder, where one is given.
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ def sample_model(
     folder: Path | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
     charge: int = 0,
+    multiplicity: int = 1,
     workers: int = 0,
     compile: bool = False,
     **options: int,
@@ -163,7 +164,8 @@ def sample_model(
             unless `langevin` steps were taken, whose distribution is not known.
         folder: Where pieces of work are kept, so that a run that was stopped goes on; None keeps nothing.
         on_progress: Called with what is done, and how many of how many steps.
-        charge: Total charge, e; for calculators that know it.
+        charge: Total charge, e; see `evaluator_of`.
+        multiplicity: Number of unpaired electrons and one; see `evaluator_of`.
         workers: Number of processes for calculators that are not potentials.
         compile: Whether a potential is compiled.
         **options: Fields of `Drawing`.
@@ -176,10 +178,13 @@ def sample_model(
     drawing = Drawing(**options)
     if drawing.exact and calculator is None:
         raise OptionError(f"{drawing.exact} steps with exact forces need a calculator; name one, or leave them out")
+    if calculator is None and (charge or multiplicity != 1 or workers):
+        raise OptionError("charge, multiplicity and workers are of a calculator; name one, or leave them out")
     score = model if isinstance(model, ScoreModel) else load_score_model(model)
     evaluator = (
-        None if calculator is None else evaluator_of(calculator, charge=charge, workers=workers, compile=compile)
-    )
+        None if calculator is None
+        else evaluator_of(calculator, charge=charge, multiplicity=multiplicity, workers=workers, compile=compile)
+    )  # fmt: skip
     try:
         if evaluator is not None:
             evaluator.check(_copies(score, 1)[0])
@@ -219,7 +224,7 @@ def _drawn(
                 done = first + size * step // (drawing.steps + drawing.exact + 1)
                 on_progress("drawing structures", done, drawing.n)
 
-            return _piece(model, evaluator, drawing, pilot.narrowing, number, size, report)
+            return _piece(model, evaluator, drawing, pilot.narrowing, number, size, whole, report)
 
         pieces.append(store.piece("drawing", np.array([drawing.seed, number, size]), made))
         on_progress("drawing structures", first + size, drawing.n)
@@ -240,10 +245,12 @@ def _piece(
     narrowing: list[float],
     number: int,
     n: int,
+    whole: int,
     on_step: Callable[[int], None],
 ) -> dict[str, Any]:
+    """The first `n` structures of a piece of `whole`, which are the same however many of them are wanted."""
     random = torch.Generator().manual_seed(int(np.random.SeedSequence([drawing.seed, number]).generate_state(1)[0]))
-    space, score = Space(len(model.topology.numbers), model.dimensions), ModelScore(model)
+    space, score = Space(len(model.topology.numbers), model.dimensions, whole), ModelScore(model)
     drawn = draw(
         score, model.schedule, space, model.spread, n, steps=drawing.steps, random=random,
         narrowing=narrowing, on_step=lambda number: on_step(number + 1),

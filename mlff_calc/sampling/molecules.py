@@ -7,7 +7,7 @@ given. RDKit is the extra `conformers`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +69,30 @@ class Molecule:
         return int(chem.GetFormalCharge(self.mol))
 
     @property
+    def open_stereo(self) -> list[str]:
+        """Places whose stereo is not specified, such as `C1` or `C2=C3`: conformers of all stereoisomers are found."""
+        chem = rdkit_chem()
+        with quiet():
+            found = chem.FindPotentialStereo(self.mol)
+        names = []
+        for one in found:
+            if one.specified == chem.StereoSpecified.Unspecified:
+                if one.type == chem.StereoType.Bond_Double:
+                    bond = self.mol.GetBondWithIdx(one.centeredOn)
+                    names.append("=".join(_name(atom) for atom in (bond.GetBeginAtom(), bond.GetEndAtom())))
+                elif one.type == chem.StereoType.Atom_Tetrahedral:
+                    names.append(_name(self.mol.GetAtomWithIdx(one.centeredOn)))
+        return names
+
+    @property
     def numbers(self) -> list[int]:
         """Atomic numbers in the order of the atoms."""
         return [atom.GetAtomicNum() for atom in self.mol.GetAtoms()]
+
+
+def _name(atom: Any) -> str:  # noqa: ANN401
+    """Symbol and number of RDKit's atom."""
+    return f"{atom.GetSymbol()}{atom.GetIdx()}"
 
 
 def rdkit_chem() -> Any:
@@ -94,16 +115,25 @@ def read_molecules(source: str | Path | Atoms | Mol, charge: int = 0) -> list[Mo
 
     Args:
         source: SMILES; path of an `.sdf`, `.mol`, `.xyz`, `.extxyz` or `.smi` file; RDKit's molecule; ASE's atoms.
-        charge: Total charge, for atoms and xyz files, whose bonds are perceived.
+        charge: Total charge, for atoms and xyz files, whose bonds are perceived; other sources have their own.
 
     Returns:
-        At least one; an SDF, a list of SMILES or an xyz file of several frames may give more. Frames of one xyz file
-        that are the same molecule become one molecule with several conformers.
+        At least one; an SDF or a list of SMILES may give more. Structures of one file that are the same molecule become
+        one molecule with several conformers.
 
     Raises:
         MoleculeError: It cannot be read; its `reason` says what kind of failure it is.
-        OptionError: RDKit is not installed, or the path has no known ending.
+        OptionError: RDKit is not installed, the path has no known ending, or the source has another charge.
     """
+    molecules = _read(source, charge)
+    for one in molecules:
+        if charge and one.charge != charge:
+            raise OptionError(f"{one.source!r} has a charge of {one.charge} e, and {charge} is asked for; leave charge out")
+    return molecules
+
+
+def _read(source: str | Path | Atoms | Mol, charge: int) -> list[Molecule]:
+    """See `read_molecules`."""
     chem = rdkit_chem()
     if isinstance(source, Atoms):
         return [from_atoms([source], charge, "ASE atoms")]
@@ -119,7 +149,10 @@ def read_molecules(source: str | Path | Atoms | Mol, charge: int = 0) -> list[Mo
         raise OptionError(f"{text}: no such file")
     kind = path.suffix.lower()
     if kind == ".smi":
-        lines = [line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8", errors="replace")
+        lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+        if not lines:
+            raise MoleculeError("unreadable", f"{path}: holds no SMILES")
         return [from_smiles(line[0], line[1].strip() if len(line) > 1 else None) for line in lines]
     if kind in (".sdf", ".mol"):
         return _from_sdf(path)
@@ -140,7 +173,9 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
     with quiet():
         mol = chem.MolFromSmiles(smiles)
     if mol is None:
-        raise MoleculeError("unreadable", f"{smiles!r}: RDKit reads no molecule in it; check the SMILES{_why(smiles)}")
+        raise MoleculeError(
+            "unreadable", f"{smiles!r}: RDKit reads no molecule in it; check the SMILES, or the file's name{_why(smiles)}"
+        )
     return checked(chem.AddHs(mol), name or smiles, smiles)
 
 
@@ -154,7 +189,7 @@ def _why(smiles: str) -> str:
 
 
 def _from_sdf(path: Path) -> list[Molecule]:
-    """Molecules of an SDF or mol file; equal ones that stand behind each other stay several molecules."""
+    """Molecules of an SDF or mol file; structures of one molecule that stand behind each other become its conformers."""
     chem = rdkit_chem()
     try:
         with quiet():
@@ -163,7 +198,7 @@ def _from_sdf(path: Path) -> list[Molecule]:
         found = []
     if not found:
         raise MoleculeError("unreadable", f"{path}: holds no molecule")
-    molecules = []
+    molecules: list[Molecule] = []
     for number, mol in enumerate(found):
         where = str(path) if len(found) == 1 else f"{path}, molecule {number + 1}"
         if mol is None:
@@ -179,8 +214,26 @@ def _from_sdf(path: Path) -> list[Molecule]:
             )
         else:
             chem.AssignStereochemistryFrom3D(mol)
-        molecules.append(checked(chem.AddHs(mol), name or _smiles(mol), where))
-    return molecules
+        one = checked(chem.AddHs(mol), name or _smiles(mol), where)
+        if molecules and _are_conformers(molecules[-1].mol, one.mol):
+            molecules[-1].mol.AddConformer(one.mol.GetConformer(), assignId=True)
+        else:
+            molecules.append(one)
+    return [replace(one, source=str(path)) for one in molecules] if len(molecules) == 1 else molecules
+
+
+def _are_conformers(one: Mol, other: Mol) -> bool:
+    """Whether two molecules with positions have the same atoms in the same order, bonds and stereo."""
+    chem = rdkit_chem()
+    if not (one.GetNumConformers() and other.GetNumConformers()):
+        return False
+    facts = []
+    for mol in (one, other):
+        atoms = [(atom.GetAtomicNum(), atom.GetIsotope(), atom.GetFormalCharge()) for atom in mol.GetAtoms()]
+        bonds = {(*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), b.GetBondType()) for b in mol.GetBonds()}
+        with quiet():
+            facts.append((atoms, bonds, chem.MolToSmiles(mol)))  # its SMILES tells the stereo
+    return bool(facts[0] == facts[1])
 
 
 def from_atoms(frames: Sequence[Atoms], charge: int, source: str) -> Molecule:
@@ -193,12 +246,17 @@ def from_atoms(frames: Sequence[Atoms], charge: int, source: str) -> Molecule:
     from rdkit.Chem import rdDetermineBonds
     from rdkit.Geometry import Point3D
 
+    if not frames:
+        raise MoleculeError("unreadable", f"{source}: holds no structures")
     first = frames[0]
+    if any(frame.pbc.any() for frame in frames):
+        raise MoleculeError("unreadable", f"{source}: is periodic; conformers are of molecules, turn pbc off")
     block = f"{len(first)}\n\n" + "\n".join(
         f"{symbol} {x:.10f} {y:.10f} {z:.10f}"
         for symbol, (x, y, z) in zip(first.symbols, first.positions, strict=True)
     )
-    mol = chem.MolFromXYZBlock(block + "\n")
+    with quiet():
+        mol = chem.MolFromXYZBlock(block + "\n")
     if mol is None:
         raise MoleculeError("unreadable", f"{source}: RDKit reads no atoms in it")
     try:
@@ -237,6 +295,8 @@ def checked(mol: Mol, name: str, source: str) -> Molecule:
         pieces = chem.GetMolFrags(mol)
     if mol.GetNumAtoms() == 0:
         raise MoleculeError("unreadable", f"{source!r}: has no atoms")
+    if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
+        raise MoleculeError("unreadable", f"{source!r}: holds atoms without an element (*); name all of them")
     if len(pieces) > 1:
         raise MoleculeError(
             "mixture",

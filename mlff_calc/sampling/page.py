@@ -94,7 +94,7 @@ def ensemble_page(ensemble: Ensemble) -> str:
     body = [
         f"<h1>{html.escape(molecule.name)}</h1>",
         *(f"<p>{html.escape(line)}</p>" for line in ensemble.summary().splitlines()[:2]),
-        *([] if ensemble.finished else ['<p class="bad">The budget of time ended the search before its end.</p>']),
+        *(f'<p class="bad">{html.escape(text)}</p>' for text in ensemble.warnings()),
         '<div class="row"><figure><canvas id="view" width="360" height="320" role="img" '
         'aria-label="the chosen conformer"></canvas><figcaption id="caption"></figcaption></figure>',
         f"<figure>{_ladder(ensemble)}<figcaption>Energies above the lowest (kcal/mol); the length of a line is the weight "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,8 @@ class PieceStore:
     def open(cls, folder: Path | None, molecule: Molecule, settings: Search, calculator: str) -> PieceStore:
         """The store of a search; pieces of another molecule, calculator or setting are not found in it."""
         how = {name: value for name, value in asdict(settings).items() if name not in _JUDGEMENT}
+        if settings.search == "exchange":
+            how["temperature"] = settings.temperature  # of the lowest replica
         block = rdkit_chem().MolToCXSmiles(molecule.mol)
         return cls(folder, {"molecule": block, "calculator": calculator, "search": how})
 
@@ -47,9 +50,9 @@ class PieceStore:
         file = self.folder / f"{digest[:32]}.npz"
         if file.is_file():
             try:
-                with np.load(file, allow_pickle=False) as stored:
+                with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                     return {name: stored[name] for name in stored.files}
-            except (OSError, ValueError, EOFError):  # damaged: made again
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # damaged: made again
                 pass
         found: dict[str, Any] = {name: np.asarray(value) for name, value in make(given).items()}
         buffer = io.BytesIO()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from ase import Atoms
 
+from mlff_calc.errors import SimulationError
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.langevin import Langevin
@@ -35,7 +36,8 @@ def by_dynamics(
     """Snapshots of Langevin dynamics at `HOT` from several starts.
 
     Args:
-        molecule: Molecule; replicas that lose its bonds or stereo start again from their initial positions.
+        molecule: Molecule; replicas that lose its bonds or stereo start again from their initial positions, and all do where
+            one cannot be evaluated any more.
         starts: Initial positions [n_replicas, n_atoms, 3], Angstrom.
         evaluator: Evaluator of energies and forces.
         n_snapshots: Number of snapshots of all replicas.
@@ -46,19 +48,23 @@ def by_dynamics(
         Structures [n_found, n_atoms, 3] that still are the molecule.
 
     Raises:
-        SimulationError: A replica breaks down.
+        SimulationError: A start cannot be evaluated.
     """
     atoms = [Atoms(molecule.numbers, place) for place in starts]
     systems, positions = Systems.of(atoms)
     identity, found = Identity(molecule), []
     run = Langevin(systems, positions, evaluator, temperatures=HOT, timestep=TIMESTEP, friction=FRICTION, seed=seed)
     for number in range(n_snapshots):
-        run.run(BETWEEN)
+        stays = True
+        try:
+            run.run(BETWEEN)
+        except SimulationError:
+            stays = False
         shapes = run.positions.reshape(starts.shape)
         whole = np.array([identity.change(place) is None for place in shapes])
         found.append(shapes[whole].copy())
-        if not whole.all():
-            run.place(np.where(whole[:, None, None], shapes, starts).reshape(-1, 3))
+        if not (stays and whole.all()):
+            run.place(np.where((whole & stays)[:, None, None], shapes, starts).reshape(-1, 3))
         if on_snapshot is not None:
             on_snapshot(number)
     return np.concatenate(found)

@@ -8,6 +8,7 @@ rest, so that what the force field takes for one conformer and the calculator fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,9 @@ class Starts:
     sources: list[str]
 
 
-def starting_structures(molecule: Molecule, n: int, seed: int, screen: int = 5) -> Starts:
+def starting_structures(
+    molecule: Molecule, n: int, seed: int, screen: int = 5, on_progress: Callable[[str, int, int], None] | None = None
+) -> Starts:
     """Up to `n` starts.
 
     Args:
@@ -44,6 +47,7 @@ def starting_structures(molecule: Molecule, n: int, seed: int, screen: int = 5) 
         n: Number of starts.
         seed: Seed of distance geometry.
         screen: Number of structures by distance geometry for each start, from which MMFF94s chooses; 1 for no choice.
+        on_progress: Called with the name of the task, the number of finished structures and of all.
 
     Raises:
         MoleculeError: See `embed`.
@@ -52,7 +56,7 @@ def starting_structures(molecule: Molecule, n: int, seed: int, screen: int = 5) 
     made = embed(molecule, n * screen, seed)
     chosen = np.zeros((0, *made.positions.shape[1:]))
     if screen > 1:
-        places, energies = by_mmff(molecule, made.positions)
+        places, energies = by_mmff(molecule, made.positions, on_progress)
         if len(places):
             mirror = Identity(molecule).change(places[0] * MIRROR) is None
             masses = atomic_masses[molecule.numbers]
@@ -61,7 +65,9 @@ def starting_structures(molecule: Molecule, n: int, seed: int, screen: int = 5) 
     return Starts(np.concatenate([chosen, rest]), [SCREENED] * len(chosen) + [made.rung] * len(rest))
 
 
-def by_mmff(molecule: Molecule, places: FloatArray) -> tuple[FloatArray, FloatArray]:
+def by_mmff(
+    molecule: Molecule, places: FloatArray, on_progress: Callable[[str, int, int], None] | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Structures [n, n_atoms, 3] after relaxation by MMFF94s, and their energies [n] (eV); none where it lacks parameters.
 
     Structures that are no longer the molecule are left out.
@@ -73,7 +79,9 @@ def by_mmff(molecule: Molecule, places: FloatArray) -> tuple[FloatArray, FloatAr
         return nothing
     identity, found, energies = Identity(molecule), [], []
     with quiet():
-        for place in places:
+        for number, place in enumerate(places):
+            if on_progress is not None:
+                on_progress("choosing starts by MMFF94s", number + 1, len(places))
             mol = with_positions(molecule, place)
             ((_, energy),) = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(mol, maxIters=2000, mmffVariant="MMFF94s")
             relaxed = mol.GetConformer().GetPositions()

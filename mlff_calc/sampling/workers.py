@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import time
 from collections import deque
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Self
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 
 from mlff_calc.errors import OptionError
-from mlff_calc.sampling.evaluators import Evaluation, Evaluator, Factory, name_of, single
+from mlff_calc.sampling.evaluators import Evaluation, Evaluator, Factory, check_factory, name_of, single
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -26,24 +28,38 @@ class Workers(Evaluator):
 
     Args:
         factory: Makes a calculator; a function of a module, so that other processes can import it.
+        info: What every structure has in `info`, see `OneByOne`.
         n_workers: Number of processes.
         timeout: Seconds after which a structure counts as failed, and its process is replaced; None waits for ever.
 
     Raises:
-        OptionError: Fewer than one worker, or a timeout that is not positive.
+        OptionError: Fewer than one worker, a timeout that is not positive, or a factory that other processes cannot get.
     """
 
-    def __init__(self, factory: Factory, n_workers: int = 1, timeout: float | None = 600.0) -> None:
+    def __init__(
+        self, factory: Factory, n_workers: int = 1, timeout: float | None = 600.0, info: dict[str, int] | None = None
+    ) -> None:
         if n_workers < 1:
             raise OptionError(f"the number of workers is {n_workers}; give 1 or more")
         if timeout is not None and not timeout > 0.0:
             raise OptionError(f"the timeout is {timeout} s; give a positive number, or None")
-        self.factory, self.timeout = factory, timeout
+        try:
+            pickle.dumps(factory)
+        except Exception as error:  # objects raise what they like
+            raise OptionError(
+                f"{name_of(factory)} cannot be given to other processes ({error}); name a function of a module, or leave "
+                "workers out"
+            ) from error
+        self.factory, self.timeout, self.info = factory, timeout, info or {}
         self._workers = [_Worker(factory) for _ in range(n_workers)]
 
     def name(self) -> str:
         """Name of the factory, so that results are known whatever the number of workers."""
-        return name_of(self.factory)
+        return name_of(self.factory, self.info)
+
+    def check(self, systems: Systems) -> None:
+        """See `Evaluator`."""
+        check_factory(self.factory, systems)
 
     def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
         """See `Evaluator`."""
@@ -54,7 +70,9 @@ class Workers(Evaluator):
         while waiting or busy:
             while free and waiting:
                 worker, number = free.pop(), waiting.popleft()
-                worker.send(systems.atoms(number, positions))
+                atoms = systems.atoms(number, positions)
+                atoms.info |= self.info
+                worker.send(atoms)
                 busy[worker.pipe] = (worker, number, time.monotonic())
             ready = wait(list(busy), timeout=self._remaining([start for _, _, start in busy.values()]))
             for pipe in list(busy):
@@ -115,7 +133,8 @@ class _Worker:
             self.replace()
         if not self.is_ready:  # imports take seconds, which are not the calculator's
             self.is_ready = self.receive() is not None
-        self.pipe.send(atoms)
+        with suppress(OSError):  # it ended, which `receive` will tell
+            self.pipe.send(atoms)
 
     def receive(self) -> tuple[float, FloatArray, str | None] | None:
         """What the process answered; None where it ended instead."""

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "target": "optimal",
     "window": None,
     "springs": [],
+    "clip": None,
 }
 
 
@@ -34,7 +35,8 @@ def build_score_model(config: dict[str, Any], seed: int | None = None) -> ScoreM
     Args:
         config: `backbone` (name and options), `numbers` (atomic numbers of all atoms) and optionally `bonds` (pairs of
             atoms), `kT` (eV), `information` (1/Angstrom^2), `spread` (Angstrom), `dimensions` (2 or 3), `sigma_min`,
-            `sigma_max` (Angstrom), `spacing`, `target`, `window`, `springs` ([i, j, constant], 1/Angstrom^2).
+            `sigma_max` (Angstrom), `spacing`, `target`, `window`, `springs` ([i, j, constant], 1/Angstrom^2), `clip` (largest
+            norm of F/kT of a frame in the target, 1/Angstrom).
         seed: Seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
@@ -48,7 +50,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     for key in ("backbone", "numbers"):
         if not config.get(key):
             raise RecipeError(f"a score model's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
-    plain = {key: value for key, value in config.items() if key not in ("window", "bonds", "springs")}
+    plain = {key: value for key, value in config.items() if key not in ("window", "clip", "bonds", "springs")}
     findings = option_findings(plain, DEFAULTS, "a score model")
     if findings:
         raise RecipeError("\n".join(findings.values()))
@@ -56,6 +58,8 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     for key in ("kT", "spread", "information"):
         if not whole[key] > 0.0:
             raise RecipeError(f"{key} of a score model is {whole[key]}; give a positive number")
+    if whole["clip"] is not None and not 0.0 < whole["clip"] < float("inf"):
+        raise RecipeError(f"clip of a score model is {whole['clip']}; give a positive number, or None")
     if whole["dimensions"] not in (2, 3):
         raise RecipeError(f"dimensions of a score model is {whole['dimensions']}; give 2 or 3")
     numbers = checked_numbers(whole["numbers"], "a score model")

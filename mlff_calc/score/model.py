@@ -45,6 +45,7 @@ class ScoreModel(Network):
         topology: Atoms and bonds.
         schedule: Noise levels.
         target: What it was trained on.
+        clip: Largest norm of F/kT of a frame in it, 1/Angstrom; None for no limit.
         kT: Thermal energy of the training data, eV (or the unit of their energies).
         dimensions: Number of dimensions of space, 2 or 3.
     """
@@ -58,6 +59,7 @@ class ScoreModel(Network):
         super().__init__(config)
         self.topology = Topology.of_config(config)
         self.schedule = Schedule(config["sigma_min"], config["sigma_max"], config["spacing"])
+        self.clip: float | None = config["clip"]
         self.kT, self.spread = float(config["kT"]), float(config["spread"])
         springs = tuple((i, j, k) for i, j, k in config["springs"])
         stiffness = Stiffness(springs, (FREE * self.spread) ** -2) if springs else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -19,14 +20,16 @@ pytest.importorskip("rdkit")
 
 from rdkit import Chem
 
+from mlff_calc.cli.work_folder import work_folder
 from mlff_calc.errors import OptionError
 from mlff_calc.sampling.conformer_search import conformers
-from mlff_calc.sampling.duplicates import KCAL, best_rmsd, distinct, rotational_constants
+from mlff_calc.sampling.duplicates import KCAL, distinct, rotational_constants
 from mlff_calc.sampling.embed import Embedded, embed
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator, OneByOne
 from mlff_calc.sampling.modes import frequencies
 from mlff_calc.sampling.molecules import MoleculeError, read_molecules
 from mlff_calc.sampling.starts import by_mmff, starting_structures
+from mlff_calc.sampling.symmetry import best_rmsd
 from mlff_calc.sampling.systems import Systems
 from mlff_calc.sampling.torsions import rotatable_torsions, torsion_angles, torsional_free_energy, turned
 from mlff_calc.sampling.weights import boltzmann_weights, ensemble_entropy, rrho_free_energy
@@ -145,7 +148,8 @@ def test_saddle_points_are_left(monkeypatch):
     assert kept.converged.all()
     assert torsion_angles(kept.positions, torsion)[0] == pytest.approx(0.0, abs=1.0)
     found = conformers("CCO", Mmff("CCO"), screen=1)
-    assert sorted(torsion_angles(found.positions, torsion)) == pytest.approx([-63.0, 63.0], abs=3.0)
+    gauche = sorted(angle for angle in torsion_angles(anti.positions, torsion) if abs(angle) < 120.0)
+    assert sorted(torsion_angles(found.positions, torsion)) == pytest.approx(gauche, abs=1.0)
     assert found.counts.saddles == 1
     assert (found.energies < kept.energies[0] - 0.02).all()
     assert (found.lowest_modes > 100.0).all()
@@ -239,7 +243,7 @@ def test_files_and_what_goes_on_after_a_stop(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         conformers("CCCO", Mmff("CCCO"), seed=2, n=120, screen=1, folder=tmp_path / "work", on_progress=stop)
-    assert 1 <= len(list((tmp_path / "work").glob("*.npz"))) < 3
+    assert 1 <= len(list((tmp_path / "work").glob("*.npz"))) < 8
     again = Mmff("CCCO")
     resumed = conformers("CCCO", again, seed=2, n=120, screen=1, folder=tmp_path / "work")
     assert (resumed.positions == whole.positions).all()
@@ -270,7 +274,7 @@ def test_files_and_what_goes_on_after_a_stop(tmp_path):
 def test_a_budget_of_time_is_said(tmp_path):
     found = conformers("CCCO", Mmff("CCCO"), seed=2, n=150, screen=1, minutes=1e-6)
     assert not found.finished
-    assert found.counts.generated == 50
+    assert found.counts.generated == 16
     assert "budget of time" in found.summary()
 
 
@@ -318,6 +322,11 @@ def test_workers_belong_to_what_is_no_potential():
     assert (back.energies == alone.energies).all()
 
 
+def test_factories_that_other_processes_cannot_get_are_refused():
+    with pytest.raises(OptionError, match="cannot be given to other processes"):
+        conformers("CCO", lambda: EMT(), n=1, workers=1)
+
+
 def test_the_command(tmp_path, mlff):
     words = ["conformers", "CCO", "-c", "ethanol", "-n", "6", "-o", "a.sdf", "-o", "a.csv", "--fmax", "0.05"]
     done = mlff(*words, cwd=tmp_path)
@@ -330,7 +339,18 @@ def test_the_command(tmp_path, mlff):
     assert "a.sdf would be replaced" in refused.stderr
     assert mlff(*words, "--overwrite", "-q", cwd=tmp_path).returncode == 0
     assert (tmp_path / "a.sdf").read_text() == first
+    compared = mlff("compare", "a.sdf", "a.sdf", "--json", cwd=tmp_path)  # all conformers of one file
+    assert json.loads(compared.stdout)["reference"] == len(list(Chem.SDMolSupplier(str(tmp_path / "a.sdf")))) > 1
+    short = ["conformers", "a.sdf", "-c", "ethanol", "-n", "60", "--screen", "1", "--fmax", "0.1", "--minutes", "0.0001"]
+    done = mlff(*short, "-o", "short.csv", cwd=tmp_path)
+    assert "Go on with --resume --overwrite." in done.stdout
+    assert (tmp_path / ".short.work").is_dir()
+    with work_folder([tmp_path / "short.csv"], overwrite=True, resume=True) as work:  # what was done is still there
+        assert list(work.folder.glob("*.npz"))
+    assert not work.folder.exists()
+    (tmp_path / "short.csv").unlink()
     for more, text in (
+        (["CCO", "-c", "ethanol", "-o", "no/b.sdf"], "there is no folder no"),
         (["C1CC", "-c", "ethanol", "-o", "b.sdf"], "check the SMILES"),
         (["CCO", "-c", "ethanol", "-o", "b.doc"], "unknown kind of file"),
         (["CCO", "-c", "no.module:make", "-o", "b.sdf"], "give module:function"),

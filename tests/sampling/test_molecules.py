@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.io import write
 
 pytest.importorskip("rdkit")
@@ -32,6 +32,8 @@ def one(source, **options):
         ("", "unreadable", "no atoms"),
         ("[Na+].[Cl-]", "mixture", "2 molecules"),
         ("[CH3]", "radical", "unpaired electrons on C0"),
+        ("*CC", "unreadable", "without an element"),
+        ("molecule.pdb", "unreadable", "or the file's name"),
     ],
 )
 def test_what_cannot_be_read_says_why(smiles, reason, text):
@@ -59,6 +61,13 @@ def test_files(tmp_path):
     assert (first.name, first.mol.GetNumConformers()) == ("trans", 1)
     assert list(Identity(first).stereo.values()) == ["E"]
     assert (second.name, second.mol.GetNumConformers(), len(second.numbers)) == ("CCO", 0, 9)
+    with Chem.SDWriter(str(tmp_path / "conformers.sdf")) as writer:
+        for seed in (1, 2):
+            AllChem.EmbedMolecule(mol, randomSeed=seed)
+            writer.write(mol)
+        writer.write(Chem.RenumberAtoms(mol, [1, 0, *range(2, mol.GetNumAtoms())]))
+    both, other = read_molecules(tmp_path / "conformers.sdf")
+    assert (both.mol.GetNumConformers(), other.mol.GetNumConformers()) == (2, 1)
     (tmp_path / "list.smi").write_text("CCO ethanol\n\nCC\n")
     assert [m.name for m in read_molecules(tmp_path / "list.smi")] == ["ethanol", "CC"]
     frames = [molecule("CH3CH2OH") for _ in range(3)]
@@ -91,6 +100,13 @@ def test_bad_files(tmp_path):
     write(tmp_path / "mixed.xyz", [molecule("H2O"), molecule("CH4")], format="xyz")
     with pytest.raises(MoleculeError, match="not of one molecule"):
         read_molecules(tmp_path / "mixed.xyz")
+    for name in ("nothing.smi", "nothing.xyz"):
+        (tmp_path / name).write_text("")
+        with pytest.raises(MoleculeError, match=r"holds no SMILES|Empty file") as caught:
+            read_molecules(tmp_path / name)
+        assert caught.value.reason == "unreadable"
+    with pytest.raises(MoleculeError, match="is periodic"):
+        read_molecules(bulk("Cu"))
     (tmp_path / "words.xyz").write_text("this is no xyz file\n")
     with pytest.raises(MoleculeError, match="ASE cannot read it"):
         read_molecules(tmp_path / "words.xyz")

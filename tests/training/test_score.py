@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 import yaml
 from ase import Atoms, units
+from ase.calculators.lj import LennardJones
 
 from mlff_calc.bench.studies.model_clusters import CLUSTERS, lennard_jones
-from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.errors import DatasetError, OptionError, RecipeError
 from mlff_calc.networks import kind_of
 from mlff_calc.score import load_score_model
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
+from mlff_calc.training.score.data import Structures
+from mlff_calc.training.score.evaluate import evaluate_score
 from mlff_calc.training.score.example import EXAMPLE_SCORE_RECIPE
 
 Mlff = Callable[..., subprocess.CompletedProcess[str]]
@@ -167,6 +170,8 @@ def test_commands_train_judge_draw_and_compare(
         refused = mlff("sample", place, "-n", "4", *words, "-o", "x.extxyz", "-q", cwd=tmp_path)
         assert refused.returncode == 1, refused.stderr
         assert wrong in " ".join(refused.stderr.split())
+    absent = " ".join(mlff("sample", "absent", "-n", "4", cwd=tmp_path).stderr.split())
+    assert "no score 'absent': there is no such folder, and what ships is nothing" in absent
 
 
 def test_drawing_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +193,43 @@ def test_drawing_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pyte
     assert len(list((tmp_path / "work").iterdir())) == 2
     resumed = model_samples.sample_model(result.model, n=20, steps=5, folder=tmp_path / "work")
     assert np.array_equal(resumed.positions, whole.positions)
+    some = model_samples.sample_model(result.model, n=11, steps=5)  # the first ones do not depend on how many there are
+    assert some.positions == pytest.approx(whole.positions[:11], abs=1e-3)
+
+
+def test_charge_and_spin_reach_the_calculator_or_are_refused(tmp_path: Path) -> None:
+    from mlff_calc.sampling import sample_model
+
+    result = run(tmp_path, optimizer__max_epochs=1)
+    with pytest.raises(OptionError, match="are of a calculator"):
+        sample_model(result.model, charge=1)
+    with pytest.raises(OptionError, match="the multiplicity is 0"):
+        sample_model(result.model, LennardJones, n=2, steps=4, multiplicity=0)
+    told: list[tuple[int, int]] = []
+
+    class Listening(LennardJones):  # type: ignore[misc]
+        def calculate(self, atoms: Any = None, *args: Any, **kwargs: Any) -> None:
+            told.append((atoms.info["charge"], atoms.info["spin"]))
+            super().calculate(atoms, *args, **kwargs)
+
+    sample_model(result.model, Listening, n=2, steps=4, charge=1, multiplicity=2)
+    assert told == [(1, 2)] * 2
+    pytest.importorskip("tblite")
+    with pytest.raises(OptionError, match="Ar3 with a charge of 1 e has 53 electrons, which do not fit a multiplicity of 1"):
+        sample_model(result.model, "gfn2-xtb", n=2, steps=4, charge=1)
+
+
+def test_the_clip_of_training_is_that_of_judgement(tmp_path: Path) -> None:
+    clipped = load_score_model(run(tmp_path, optimizer__max_epochs=2, loss__clip=1.0).model)
+    assert clipped.clip == 1.0
+    positions = np.stack([atoms.positions for atoms in springs(40)])
+    frames = Structures(np.full(3, 18), positions, -positions / SPREAD**2)
+    judged = evaluate_score(clipped, frames).unexplained[0]
+    norms = np.linalg.norm(frames.forces.reshape(40, -1), axis=1)
+    short = Structures(frames.numbers, positions, frames.forces / np.maximum(norms, 1.0)[:, None, None])
+    clipped.clip = None
+    assert judged == pytest.approx(evaluate_score(clipped, short).unexplained[0])
+    assert judged != pytest.approx(evaluate_score(clipped, frames).unexplained[0], rel=0.1)
 
 
 def test_frames_that_do_not_fit_are_refused(tmp_path: Path) -> None:

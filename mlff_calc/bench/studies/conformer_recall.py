@@ -1,11 +1,13 @@
 """What share of the low conformers equal numbers of relaxations find: ours, and distance geometry with and without MMFF94s.
 
-The reference of a molecule is the union of longer runs of all ways. A conformer of it within 3 kcal/mol counts as found
-where a search has one of the same energy within 0.1 kcal/mol and an RMSD of at most 0.25 Angstrom, over symmetries.
+The reference of a molecule is the union of all runs and of longer ones of all ways. A conformer of it within 3 kcal/mol
+counts as found where a search has one of the same energy within 0.1 kcal/mol and an RMSD of at most 0.25 Angstrom, over
+symmetries.
+A conformer and its mirror image count once where both are the molecule: no way has an advantage by taking both.
 
 | way | starts of the relaxations |
 |---|---|
-| `ours` | those of `mlff conformers`, which takes mirror images without a relaxation |
+| `ours` | those of `mlff conformers` |
 | `mmff` | n structures by distance geometry, each relaxed by MMFF94s |
 | `etkdg` | n structures by distance geometry |
 """
@@ -13,6 +15,7 @@ where a search has one of the same energy within 0.1 kcal/mol and an RMSD of at 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +23,15 @@ from ase import Atoms
 from ase.data import atomic_masses
 
 from mlff_calc.sampling.calculators import evaluator_of
-from mlff_calc.sampling.duplicates import ENERGY, KCAL, MIRROR, best_rmsd, distinct
+from mlff_calc.sampling.duplicates import ENERGY, KCAL, MIRROR, distinct
 from mlff_calc.sampling.embed import embed
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.molecules import Molecule, read_molecules
+from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.relax import relax_systems
 from mlff_calc.sampling.starts import by_mmff, starting_structures
+from mlff_calc.sampling.symmetry import best_rmsd
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 MOLECULES = ("OCC(O)CO", "NCCCO", "CC(C)C(N)C(=O)O", "COCCOC", "CCCCCO", "OC(=O)CCC(=O)O", "NCC(=O)NC", "CSCCC(N)=O",
@@ -46,37 +51,41 @@ def starts_of(way: str, molecule: Molecule, n: int, seed: int) -> FloatArray:
     return by_mmff(molecule, embed(molecule, n, seed).positions)[0]
 
 
-def relaxed(molecule: Molecule, starts: FloatArray, evaluator: Evaluator, fmax: float) -> Conformers:
-    """What is left of structures after relaxation, without duplicates."""
-    systems, positions = Systems.of([Atoms(molecule.numbers, place) for place in starts])
-    ends = relax_systems(systems, positions, evaluator, fmax=fmax)
-    places, identity = ends.positions.reshape(starts.shape), Identity(molecule)
-    good = [k for k in range(len(starts)) if ends.converged[k] and identity.change(places[k]) is None]
-    return without_duplicates(molecule, (ends.energies[good], places[good]))
+def search(molecule: Molecule, starts: FloatArray, evaluator: Evaluator, fmax: float, store: PieceStore) -> Conformers:
+    """Conformers that relaxations from some starts give, each once; work that the store holds is not done again."""
+
+    def relaxed(starts: FloatArray) -> dict[str, Any]:
+        systems, positions = Systems.of([Atoms(molecule.numbers, place) for place in starts])
+        ends = relax_systems(systems, positions, evaluator, fmax=fmax)
+        return {"places": ends.positions.reshape(starts.shape), "energies": ends.energies, "converged": ends.converged}
+
+    found, identity = store.piece("recall", starts, relaxed), Identity(molecule)
+    places = found["places"]
+    good = [k for k in range(len(places)) if found["converged"][k] and identity.change(places[k]) is None]
+    return without_duplicates(molecule, (found["energies"][good], places[good]))
 
 
-def search(way: str, molecule: Molecule, n: int, seed: int, evaluator: Evaluator, fmax: float) -> Conformers:
-    """Conformers by `n` relaxations of one way; ours takes their mirror images as well, where they are the same molecule."""
-    energies, places = relaxed(molecule, starts_of(way, molecule, n, seed), evaluator, fmax)
-    if way == "ours" and len(places) and Identity(molecule).change(places[0] * MIRROR) is None:
-        return without_duplicates(molecule, (np.tile(energies, 2), np.concatenate([places, places * MIRROR])))
-    return energies, places
+def is_its_image(molecule: Molecule, places: FloatArray) -> bool:
+    """Whether mirror images of conformers [n, n_atoms, 3] are the same molecule."""
+    return len(places) > 0 and Identity(molecule).change(places[0] * MIRROR) is None
 
 
 def without_duplicates(molecule: Molecule, found: Conformers) -> Conformers:
-    """Each conformer once, by rising energy."""
+    """Each conformer once, by rising energy, one of two mirror images."""
     energies, places = found
-    kept = distinct(molecule, places, energies, atomic_masses[molecule.numbers], RMSD)
+    mirror = is_its_image(molecule, places)
+    kept = distinct(molecule, places, energies, atomic_masses[molecule.numbers], RMSD, mirror)
     return energies[kept], places[kept]
 
 
 def recall(molecule: Molecule, reference: Conformers, found: Conformers) -> float:
     """Share of the reference's conformers within the window that were found."""
     low = reference[0] - reference[0].min() <= WINDOW
+    images = [1.0, MIRROR] if is_its_image(molecule, reference[1]) else [1.0]
     hits = 0
     for energy, place in zip(reference[0][low], reference[1][low], strict=True):
-        near = np.abs(found[0] - energy) <= ENERGY
-        hits += any(best_rmsd(molecule, place, other) <= RMSD for other in found[1][near])
+        near = found[1][np.abs(found[0] - energy) <= ENERGY]
+        hits += any(best_rmsd(molecule, place, other * image) <= RMSD for other in near for image in images)
     return hits / int(low.sum())
 
 
@@ -87,6 +96,7 @@ def measure_recall(
     n: int = 20,
     seeds: int = 2,
     fmax: float = 0.02,
+    folder: Path | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Recall of all ways for each molecule, as a mean over seeds.
@@ -97,6 +107,7 @@ def measure_recall(
         n: Number of relaxations of a run; one more run of each way, for the reference, has three times as many.
         seeds: Number of runs of each way.
         fmax: eV/Angstrom.
+        folder: Folder in which finished relaxations are kept, so that a study that was stopped goes on; None keeps nothing.
         on_row: Called with every row as it is made.
 
     Raises:
@@ -107,12 +118,14 @@ def measure_recall(
     for smiles in molecules:
         (molecule,) = read_molecules(smiles)
         evaluator = evaluator_of(calculator, charge=molecule.charge)
-        found = {
-            way: [search(way, molecule, n, seed, evaluator, fmax) for seed in range(seeds)]
-            for way in WAYS
-        }
+        store = PieceStore(folder, {"molecule": smiles, "calculator": evaluator.name(), "fmax": fmax})
+
+        def found_by(way: str, n: int, seed: int) -> Conformers:
+            return search(molecule, starts_of(way, molecule, n, seed), evaluator, fmax, store)  # noqa: B023 - used here
+
+        found = {way: [found_by(way, n, seed) for seed in range(seeds)] for way in WAYS}
         every = [one for runs in found.values() for one in runs]
-        every += [search(way, molecule, 3 * n, seeds, evaluator, fmax) for way in WAYS]
+        every += [found_by(way, 3 * n, seeds) for way in WAYS]
         energies, places = (np.concatenate(parts) for parts in zip(*every, strict=True))
         joined = without_duplicates(molecule, (energies, places))
         row: dict[str, Any] = {"molecule": smiles, "reference": int((joined[0] - joined[0].min() <= WINDOW).sum())}

@@ -45,6 +45,7 @@ def new_config(recipe: ScoreRecipe, structures: Structures) -> dict[str, Any]:
         "target": recipe.loss.target,
         "window": recipe.loss.window,
         "springs": _springs(recipe, structures.numbers, bonds, positions[labelled], clipped(scores, recipe.loss.clip)),
+        "clip": recipe.loss.clip,
         **{key: float(f"{value:.6g}") for key, value in (noise | given).items()},
     }
 

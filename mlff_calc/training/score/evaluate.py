@@ -82,7 +82,7 @@ def evaluate_score(model: ScoreModel, structures: Structures, *, batch_size: int
     if tuple(structures.numbers.tolist()) != model.topology.numbers:
         raise DatasetError("the frames hold other atoms than the score model, or another order of them")
     device = model.edges.device
-    frames = NoisyFrames(structures, model.topology, model.kT, None)
+    frames = NoisyFrames(structures, model.topology, model.kT, model.clip)
     objective = ScoreObjective(model.eval())
     bare = int((~np.isfinite(structures.forces).all(axis=(1, 2))).sum())
     if bare and model.target.name != "dsm":
