@@ -35,8 +35,8 @@ def build_score_model(config: dict[str, Any], seed: int | None = None) -> ScoreM
     Args:
         config: `backbone` (name and options), `numbers` (atomic numbers of all atoms) and optionally `bonds` (pairs of
             atoms), `kT` (eV), `information` (1/Angstrom^2), `spread` (Angstrom), `dimensions` (2 or 3), `sigma_min`,
-            `sigma_max` (Angstrom), `spacing`, `target`, `window`, `springs` ([i, j, constant], 1/Angstrom^2), `clip` (largest
-            norm of F/kT of a frame in the target, 1/Angstrom).
+            `sigma_max` (Angstrom), `spacing`, `target`, `window`, `springs` ([i, j, constant], 1/Angstrom^2), `clip`
+            (largest norm of F/kT of a frame in the target, 1/Angstrom).
         seed: Seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
