@@ -24,9 +24,12 @@ units of 1/sqrt(s^2 + 1/I), the size of the score of normal data, which is smoot
 I is a mean over directions. In a molecule, bonds are a hundred times as stiff as torsions, so that the mean learns bonds
 from forces where noise tells more, and torsions from noise where forces tell more. Since l may be any function of the noisy
 structure x_t, `directional` has a matrix: with the stiffness of x_t by direction (`stiffness.py`), the target of normal data
-has no variance at all. w is then the inverse of tr G (1 + s^2 G)^-1 per degree of freedom.
+has no variance at all. Equal weights of all levels would then spend most of the training on small noise, which hardly changes
+what is drawn: weights are those of the divergence between drawn structures and data, s^2 in place of w, but at least a tenth
+of w. w is the inverse of the mean square of the target here too, that of tr G (1 + s^2 G)^-1 per degree of freedom.
 
-Sources: Guo et al., "Potential score matching" (2025); De Bortoli et al., "Target score matching" (2024), Sec. 3.
+Sources: Guo et al., "Potential score matching" (2025); De Bortoli et al., "Target score matching" (2024), Sec. 3; Song et
+al., "Maximum likelihood training of score-based diffusion models" (2021), for s^2.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ from torch import Tensor
 from mlff_calc.errors import RecipeError
 from mlff_calc.score.stiffness import Stiffness
 
+LEAST_WEIGHT = 0.1
+"""Least weight of a noise level in the loss of `directional`, where 1 makes all levels count alike. Raising it learns small
+noise more exactly, at the cost of large noise."""
 TARGETS = ("optimal", "directional", "piecewise", "dsm", "tsm")
 
 
@@ -93,7 +99,7 @@ class Target:
     def of_frames(
         self, positions: Tensor, scores: Tensor, noise: Tensor, sigma: Tensor, degrees: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the target [n_frames, n_atoms, 3] and its weight w [n_frames].
+        """Return the target [n_frames, n_atoms, 3] and its expected mean square per degree of freedom [n_frames].
 
         Args:
             positions: Noisy positions [n_frames, n_atoms, 3], length.
@@ -103,10 +109,14 @@ class Target:
             degrees: Number of degrees of freedom of a frame.
         """
         if self.stiffness is None:
-            return self(scores, noise, sigma[:, None, None]), self.weight(sigma)
+            return self(scores, noise, sigma[:, None, None]), 1.0 / self.weight(sigma)
         target, trace = _directional(self.stiffness.matrices(positions), scores, noise, sigma)
         fixed = (positions[0].numel() - degrees) * self.stiffness.least / (1.0 + self.stiffness.least * sigma.square())
-        return target, degrees / (trace - fixed)
+        return target, (trace - fixed) / degrees
+
+    def emphasis(self, sigma: Tensor, square: Tensor) -> Tensor:
+        """Return the weight of frames in the loss, for errors in units of the mean square that `of_frames` returns."""
+        return torch.ones_like(square) if self.stiffness is None else (sigma.square() * square).clamp_min(LEAST_WEIGHT)
 
     def __call__(self, scores: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """Return the target.

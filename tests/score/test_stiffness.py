@@ -46,9 +46,13 @@ def test_with_the_true_stiffness_the_target_of_normal_data_has_no_variance() -> 
         noisy = start + level * noise
         score = -noisy @ torch.linalg.inv(torch.linalg.inv(stiffness) + level**2 * torch.eye(6, dtype=torch.float64))
         frames = (one.view(-1, 2, 3) for one in (noisy, -start @ stiffness, noise))
-        found, weight = _target(stiffness).of_frames(*frames, sigma, 6)
+        target = _target(stiffness)
+        found, square = target.of_frames(*frames, sigma, 6)
         assert torch.allclose(found.flatten(1), score, rtol=0.0, atol=1e-9 * float(score.abs().max()))
-        assert float((weight * found.square().sum(dim=(1, 2)) / 6).mean()) == pytest.approx(1.0, rel=0.02)
+        assert float((found.square().sum(dim=(1, 2)) / 6 / square).mean()) == pytest.approx(1.0, rel=0.02)
+        emphasis = target.emphasis(sigma, square)
+        assert torch.allclose(emphasis, (level**2 * square).clamp_min(0.1))
+        assert float(emphasis[0]) < (0.5 if level < 0.1 else 1.01)
 
 
 def test_with_another_stiffness_the_mean_of_the_target_is_still_the_score() -> None:

@@ -1,7 +1,7 @@
 """The loss of a score model: mean over frames and degrees of freedom of w(s) |score - target|^2, at random noise.
 
 Noise levels are those of times between 0 and 1, one in each of as many equal intervals as the batch has frames, so that
-every batch sees all levels. See score/targets.py for targets and w.
+every batch sees all levels. See score/targets.py for targets, w, and the weights of `directional`.
 """
 
 from __future__ import annotations
@@ -56,10 +56,15 @@ class ScoreObjective(Objective):
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
         """Compute the loss of one batch, a float64 scalar."""
-        return self.errors_of(outputs, batch).mean()
+        errors, square = self._compared(outputs, batch)
+        return (self.target.emphasis(batch.graph[NOISE_LEVEL], square) * errors).mean()
 
     def errors_of(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Weighted mean square of each frame [n_frames], which is 1 for a score of zero."""
+        """Unexplained share of the target of each frame [n_frames], which is 1 for a score of zero."""
+        return self._compared(outputs, batch)[0]
+
+    def _compared(self, outputs: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Unexplained share and expected mean square of the target of each frame [n_frames]."""
         graph = batch.graph
         levels = graph[NOISE_LEVEL]
         positions, start, scores, found = (
@@ -70,8 +75,8 @@ class ScoreObjective(Objective):
         noise = torch.where(sigma > 0.0, (positions - start) / sigma, torch.zeros_like(sigma))
         if self.target.name == "dsm":
             scores = torch.nan_to_num(scores)
-        target, weight = self.target.of_frames(positions, scores, noise, levels, self.degrees)
-        return weight * (found - target).square().sum(dim=(1, 2)) / self.degrees
+        target, square = self.target.of_frames(positions, scores, noise, levels, self.degrees)
+        return (found - target).square().sum(dim=(1, 2)) / (self.degrees * square), square
 
     def errors(self, sums: ErrorSums, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Add the weighted errors of all frames, and of those with less noise than forces tell apart."""
