@@ -24,9 +24,9 @@ units of 1/sqrt(s^2 + 1/I), the size of the score of normal data, which is smoot
 I is a mean over directions. In a molecule, bonds are a hundred times as stiff as torsions, so that the mean learns bonds
 from forces where noise tells more, and torsions from noise where forces tell more. Since l may be any function of the noisy
 structure x_t, `directional` has a matrix: with the stiffness of x_t by direction (`stiffness.py`), the target of normal data
-has no variance at all. Equal weights of all levels would then spend most of the training on small noise, which hardly changes
-what is drawn: weights are those of the divergence between drawn structures and data, s^2 in place of w, but at least a tenth
-of w. w is the inverse of the mean square of the target here too, that of tr G (1 + s^2 G)^-1 per degree of freedom.
+has no variance at all. Equal weights of all levels would then spend most of the training on small noise, which hardly
+changes what is drawn: weights are those of the divergence between drawn structures and data, s^2 in place of w, but at least
+a tenth of w. w is the inverse of the mean square of the target here too, that of tr G (1 + s^2 G)^-1 per degree of freedom.
 
 Sources: Guo et al., "Potential score matching" (2025); De Bortoli et al., "Target score matching" (2024), Sec. 3; Song et
 al., "Maximum likelihood training of score-based diffusion models" (2021), for s^2.
