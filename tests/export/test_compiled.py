@@ -24,10 +24,11 @@ needs_compiler = pytest.mark.skipif(
 
 
 EQUIFORMER = {"name": "equiformer", "l_max": 1, "channels": 8, "n_layers": 1, "edge_channels": 8}
+HEGNN = {"name": "hegnn", "l_max": 2, "channels": 8, "n_layers": 1}
 SMALLEST = {"name": "hegnn", "l_max": 0, "channels": 4, "n_layers": 1}
 
 
-def small_potential(backbone: dict[str, object] = EQUIFORMER) -> Potential:
+def small_potential(backbone: dict[str, object] = HEGNN) -> Potential:
     config = {
         "backbone": {"cutoff": 4.0, **backbone},
         "elements": ["H", "C", "O", "Si"],
@@ -178,7 +179,7 @@ def test_wrong_gradients_are_refused() -> None:
 @pytest.mark.slow
 def test_a_wrong_training_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the derivatives of saved results, forces are correct but their gradients are wrong."""
-    potential = small_potential().train()
+    potential = small_potential(EQUIFORMER).train()
     batch = collate([graph_from_atoms(molecule(name), potential.cutoff) for name in ("H2O", "CH4")])
     monkeypatch.setattr("mlff_calc.export.trace._attach", lambda traced: None)
     with pytest.raises(ExportError, match="a gradient differs from eager"):
@@ -188,7 +189,7 @@ def test_a_wrong_training_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 @needs_compiler
 @pytest.mark.slow
 def test_training_graph_has_the_gradients_of_eager() -> None:
-    potential = small_potential().to_precision("float64").train()
+    potential = small_potential(EQUIFORMER).to_precision("float64").train()
     names = ("H2O", "CH3CH2OH", "CH4")
     batch = collate([graph_from_atoms(molecule(name), potential.cutoff) for name in names])
     call = compile_for_training(potential, batch)

@@ -136,6 +136,7 @@ def test_four_ranks_are_as_one(engine: Engine, exported: Path) -> None:
     compare_with_one_rank(engine, exported, 4)
 
 
+@pytest.mark.slow
 def test_without_sums_the_counts_of_ranks_differ(engine: Engine, exported: Path, without_sums: Path) -> None:
     """The comparison above detects a network that sums only over the atoms of a rank."""
     right = engine.run(moving(engine, exported) + "#RUN\nrun 10\n", extra=EXTRA)

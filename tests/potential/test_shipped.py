@@ -71,7 +71,7 @@ def test_silicon_crystal() -> None:
     assert modulus / GPa == pytest.approx(BULK_MODULUS, rel=0.10)
 
 
-@pytest.mark.parametrize("steps", [400, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [250, pytest.param(1000, marks=pytest.mark.slow)])
 def test_ethanol_stays_together_hot(steps: int) -> None:
     """In up to 1 ps at 500 K, the temperature of the training data, no bond breaks."""
     entry = next(entry for entry in list_potentials() if entry.name == "ethanol")
