@@ -90,11 +90,17 @@ def evaluate(
         typer.Option("--neighbors", help=f"Nearest neighbours as edges. {_OF_PROPAGATORS}", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", help="For propagators: number of samples.", show_default=False)
+        int | None, typer.Option("--limit", help="For propagators and rollouts: number of samples.", show_default=False)
     ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", help="Number evaluated at once; 16 structures, or 100 samples of motion.", min=1),
+    ] = None,
+    calculator: Annotated[
+        str | None,
+        typer.Option(
+            "--calculator", help="For rollouts: a potential (name or folder) with its own dynamics.", show_default=False
+        ),
     ] = None,
     device: options.Device = "auto",
     precision: options.OwnPrecision = None,
@@ -106,6 +112,9 @@ def evaluate(
 
     For propagators: mean square errors of positions and velocities in the units of the data, with those of two guesses
     that need no network (constant velocity and last position), number of parameters and time per batch.
+
+    For rollouts: mean square errors of positions by quarter of the horizon, errors of bond lengths and coverage of the error
+    bars, with those of predictions that need no network.
     """
     from mlff_calc.errors import OptionError
     from mlff_calc.networks import kind_of, list_networks
@@ -124,7 +133,7 @@ def evaluate(
         "plot": plot, "output": output, "overwrite": overwrite or None,
         "keys": options.pairs("--key", key), "units": options.pairs("--unit", unit), "index": index, "part": part,
         "format": file_format, "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms,
-        "neighbors": neighbors, "limit": limit, "trust": trust or None,
+        "neighbors": neighbors, "limit": limit, "calculator": calculator, "trust": trust or None,
     }  # fmt: skip
     asked = {name: value for name, value in given.items() if value is not None}
     for name in sorted(asked.keys() - task.options):

@@ -28,6 +28,7 @@ COMMANDS = (
     Command("relax", "mlff_calc.cli.relax", "relax"),
     Command("conformers", "mlff_calc.cli.conformers", "conformers"),
     Command("sample", "mlff_calc.cli.sample", "sample"),
+    Command("rollout", "mlff_calc.cli.rollout", "rollout"),
     Command("compare", "mlff_calc.cli.compare", "compare"),
     Command("compile", "mlff_calc.cli.compile", "compile_"),
     Command("export", "mlff_calc.cli.export", "export"),

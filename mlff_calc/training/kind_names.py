@@ -26,6 +26,7 @@ RESERVED = frozenset(_OF_RECIPES | _OF_THE_MODULE)
 KINDS = {
     "potential": "mlff_calc.training.potential:PotentialTask",
     "propagator": "mlff_calc.training.propagator.task:PropagatorTask",
+    "rollout": "mlff_calc.training.rollout.task:RolloutTask",
     "score": "mlff_calc.training.score.task:ScoreTask",
 }
 

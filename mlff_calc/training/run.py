@@ -118,6 +118,7 @@ def train(
         sources, named = (ready.train, ready.valid), ready.bad_batch(folder)
         fitted = fit(recipe, module, *sources, named, folder, lock, resume=resume, show_bar=show_bar)
         best = best_network(ready.network, folder)
+        task.finish(best, parts)
         judged = "test" if "test" in parts else "valid"
         report = task.judge(recipe, best, parts[judged])
         outcome = Outcome(recipe, best, parts, fitted, report, judged, shipped_command(command), ready.notes)
@@ -152,7 +153,6 @@ def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) 
     cpu_minutes = round(fitted.cpu_seconds / 60.0, 3)
     record |= {"finished": True, "minutes": minutes, "cpu_minutes": cpu_minutes}
     record |= {"epochs": fitted.epochs, "best_epoch": fitted.best_epoch}
-    task.finish(best, outcome.parts)
     model = folder.path / task.name
     best.save(
         str(model),

@@ -102,7 +102,7 @@ class Task(ABC, Generic[R, P]):
         drawings: Names of the files in the folder of a run that `plots` writes.
         options: Names of options of `mlff eval` that the kind takes besides device, precision and batch size: of
             `plot`, `keys`, `units`, `index`, `part`, `format`, `output` and `overwrite`, `horizon`, `start`, `hops`,
-            `heavy_atoms`, `neighbors`, `limit` and `trust`.
+            `heavy_atoms`, `neighbors`, `limit`, `calculator` and `trust`.
     """
 
     name: ClassVar[str]
@@ -168,7 +168,7 @@ class Task(ABC, Generic[R, P]):
         """Write the card as Markdown."""
 
     def finish(self, network: Any, parts: Mapping[str, P]) -> None:  # noqa: ANN401
-        """Add to the network what its file should say about the training data."""
+        """Add to the trained network what only the data tell, before it is judged and written."""
 
     def plots(self, folder: RunFolder, report: Any, what: str) -> None:  # noqa: ANN401
         """Draw plots besides the learning curve, which every run has.

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlff_calc.datasets.archive import CURE, archive_keys, numbers_of, one_text, read_arrays
+from mlff_calc.datasets.archive import CURE, archive_keys, numbers_of, one_number, one_text, read_arrays
 from mlff_calc.datasets.motion.edges import bonds, nearest_edges, within_hops
 from mlff_calc.datasets.motion.sample import MotionSample, Pairs, check_sample
 from mlff_calc.datasets.splits import PARTS
@@ -38,7 +38,7 @@ _BLOCK = 10_000  # number of frames checked at once
 
 
 @dataclass(frozen=True, eq=False)
-class _Trajectory:
+class MoleculeTrajectory:
     """Frames of a trajectory in order.
 
     Attributes:
@@ -48,6 +48,8 @@ class _Trajectory:
         flags: 1 for edges that are bonds, 0 otherwise [n_edges, 1].
         bonded: 1 where two atoms are bonded [n, n].
         path: trajectory file.
+        velocities: velocities [n_frames, n, 3] in Angstrom/fs; None where the file has none.
+        timestep: time between frames in fs; None where the file does not say.
     """
 
     positions: NDArray[np.floating]
@@ -56,6 +58,8 @@ class _Trajectory:
     flags: NDArray[np.float64]
     bonded: NDArray[np.float64]
     path: Path
+    velocities: NDArray[np.floating] | None = None
+    timestep: float | None = None
 
 
 def open_molecules(path: Path, *, horizon: int | None, hops: int, heavy_atoms: bool, neighbors: int | None) -> Pairs:
@@ -75,14 +79,14 @@ def open_molecules(path: Path, *, horizon: int | None, hops: int, heavy_atoms: b
         DatasetError: the file cannot be read, its frames do not follow each other in time or are fewer than the horizon
             needs, the order of atoms changes, or positions are not finite.
     """
-    trajectory = _read(path, hops, heavy_atoms=heavy_atoms)
+    trajectory = read_trajectory(path, hops, heavy_atoms=heavy_atoms)
     step = HORIZON if horizon is None else horizon
     parts = _draw_parts(path, len(trajectory.positions), step)
     return functools.partial(_pairs, trajectory, parts, step, neighbors)
 
 
 def _pairs(
-    trajectory: _Trajectory,
+    trajectory: MoleculeTrajectory,
     parts: dict[str, NDArray[np.int64]],
     step: int,
     neighbors: int | None,
@@ -100,8 +104,18 @@ def _pairs(
     return [_pair(trajectory, int(start), step, neighbors) for start in starts[:limit]]
 
 
-def _read(path: Path, hops: int, *, heavy_atoms: bool) -> _Trajectory:
-    """Read and check the frames of a file, and build the graph of the molecule."""
+def read_trajectory(path: Path, hops: int = 2, *, heavy_atoms: bool = False) -> MoleculeTrajectory:
+    """Read and check the frames of a file, and build the graph of the molecule.
+
+    Args:
+        path: trajectory file.
+        hops: largest number of bonds that an edge spans.
+        heavy_atoms: whether to leave hydrogens out.
+
+    Raises:
+        DatasetError: the file cannot be read, its frames do not follow each other in time, the order of atoms changes, or
+            values are not finite.
+    """
     keys = archive_keys(path)
     if "R_train" in keys or "old_indices" in keys:
         raise DatasetError(
@@ -109,7 +123,7 @@ def _read(path: Path, hops: int, *, heavy_atoms: bool) -> _Trajectory:
             "archive, or make a trajectory with `mlff data trajectory`."
         )
     names = ("R", "z") if {"R", "z"} <= keys else ("coords", "nuclear_charges")
-    arrays = read_arrays(path, [*names, *({"r_unit"} & keys)])
+    arrays = read_arrays(path, [*names, *({"r_unit", "v_unit", "V", "timestep_fs"} & keys)])
     unit = one_text(path, "r_unit", arrays["r_unit"]) if "r_unit" in arrays else "Ang"
     if not unit.lower().startswith("ang"):
         raise DatasetError(f"{path}: r_unit is {unit!r}; bonds are found in Angstrom, so that positions must be in it")
@@ -126,7 +140,26 @@ def _read(path: Path, hops: int, *, heavy_atoms: bool) -> _Trajectory:
     edges, flags = within_hops(bonds(first[kept]), len(kept), hops)
     bonded = np.zeros((len(kept), len(kept)))
     bonded[edges[0], edges[1]] = flags[:, 0]
-    return _Trajectory(positions[:, kept], numbers[kept], edges, flags, bonded, path)
+    velocities = _velocities(path, arrays, positions.shape)
+    timestep = one_number(path, "timestep_fs", arrays["timestep_fs"]) if "timestep_fs" in arrays else None
+    if timestep is not None and not 0.0 < timestep < np.inf:
+        raise DatasetError(f"{path}: timestep_fs is {timestep}; give the time between frames in fs")
+    velocities = None if velocities is None else velocities[:, kept]
+    return MoleculeTrajectory(positions[:, kept], numbers[kept], edges, flags, bonded, path, velocities, timestep)
+
+
+def _velocities(path: Path, arrays: dict[str, NDArray], shape: tuple[int, ...]) -> NDArray[np.floating] | None:
+    """Velocities of all frames, Angstrom/fs; None where the file has none."""
+    if "V" not in arrays:
+        return None
+    unit = one_text(path, "v_unit", arrays["v_unit"]) if "v_unit" in arrays else "unknown"
+    if unit != "Angstrom/fs":
+        raise DatasetError(f"{path}: v_unit is {unit!r}, and V is read in Angstrom/fs; convert them, or leave V out")
+    velocities = numbers_of(path, "V", arrays["V"], list(shape))
+    bad = np.flatnonzero(~np.isfinite(velocities).all(axis=(1, 2)))
+    if len(bad):
+        raise DatasetError(f"{path}, frame {bad[0]}: a velocity is not finite (NaN or infinity). Cut the file before it.")
+    return velocities
 
 
 def _one_order(path: Path, name: str, numbers: NDArray, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -189,7 +222,7 @@ def _draw_parts(path: Path, n_frames: int, step: int) -> dict[str, NDArray[np.in
     return parts
 
 
-def _pair(trajectory: _Trajectory, start: int, step: int, neighbors: int | None) -> MotionSample:
+def _pair(trajectory: MoleculeTrajectory, start: int, step: int, neighbors: int | None) -> MotionSample:
     """Build one pair of frames."""
     x, end = trajectory.positions, start + step
     place = f"{trajectory.path}, frames {start} and {end}"

@@ -1,0 +1,154 @@
+"""Building a rollout from a plain dict: every key is checked, every default written out."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from typing import Any
+
+from mlff_calc.backbones import resolve_backbone
+from mlff_calc.errors import OptionError, RecipeError
+from mlff_calc.near import suggestion
+from mlff_calc.networks.topology import checked_bonds, checked_numbers
+from mlff_calc.registry import option_findings, with_defaults
+from mlff_calc.rollout.base import BASES
+from mlff_calc.rollout.model import Rollout, solver_of
+from mlff_calc.rollout.spectrum import pieces
+
+SOLVERS: dict[str, Any] = {"name": "dopri5", "rtol": 1e-3, "atol": 1e-3, "step": 1.0, "max_steps": 500}
+DEFAULTS: dict[str, Any] = {
+    "backbone": inspect.Parameter.empty,
+    "numbers": inspect.Parameter.empty,
+    "bonds": inspect.Parameter.empty,
+    "masses": inspect.Parameter.empty,
+    "horizon": inspect.Parameter.empty,
+    "graph": "",
+    "heavy_atoms": False,
+    "base": "harmonic",
+    "basis": "graph",
+    "hops": 2,
+    "modes": None,
+    "eigenspaces": None,
+    "ode": True,
+    "order": 2,
+    "vectors": 4,
+    "scalars": 24,
+    "width": 32,
+    "layers": 1,
+    "solver": SOLVERS,
+    "length_scale": 1.0,
+    "time_unit": 10.0,
+    "extent": 1.0,
+    "error_scale": 1.0,
+    "speed_scale": 1.0,
+    "n_vibrations": 0,
+    "n_table": 2,
+    "n_knots": 17,
+    "spacing": 1.0,
+}
+_FREE = ("modes", "eigenspaces", "bonds", "masses", "solver", "graph", "heavy_atoms", "ode")
+_COUNTS = {"hops": (1, 2), "order": (1, 2), "vectors": (2, 64), "scalars": (1, 1024), "width": (1, 1024), "layers": (0, 16),
+           "n_vibrations": (0, 3000), "n_table": (2, 100_000), "n_knots": (2, 1000)}  # fmt: skip
+
+
+def build_rollout(config: dict[str, Any], seed: int | None = None) -> Rollout:
+    """Build a rollout with new weights from a plain dict.
+
+    Args:
+        config: `backbone` (name and options), `numbers` (atomic numbers), `bonds` (pairs of atoms), `masses`, `horizon`
+            (fs), and optionally `base`, `basis` (graph or atoms), `hops`, `modes` or `eigenspaces`, `ode`, `order`,
+            `vectors`, `scalars`, `width`, `layers`, `solver` (name, rtol, atol, step, max_steps), `graph` (hash of
+            numbers and bonds) and measured scales.
+        seed: Seed of the weights; None takes them from the present state of torch's generator.
+
+    Raises:
+        RecipeError: A key is missing or unknown, a value is out of range, the graph is in pieces, or a cut goes through an
+            eigenspace.
+    """
+    return Rollout.seeded(_resolved(config), seed)
+
+
+def graph_hash(numbers: list[int], bonds: list[list[int]], hops: int) -> str:
+    """SHA-256 of atoms, bonds and hops, which tells isomers and orders of atoms apart."""
+    return hashlib.sha256(json.dumps([numbers, sorted(bonds), hops]).encode()).hexdigest()
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with every default written out."""
+    for key in ("backbone", "numbers", "bonds", "masses", "horizon"):
+        if not config.get(key):
+            raise RecipeError(f"a rollout's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
+    plain, defaults = ({key: value for key, value in each.items() if key not in _FREE} for each in (config, DEFAULTS))
+    findings = option_findings(plain, defaults, "a rollout")
+    if findings:
+        raise RecipeError("\n".join(findings.values()))
+    whole = with_defaults(plain, defaults) | {key: config.get(key, DEFAULTS[key]) for key in _FREE}
+    _check_choices(whole)
+    for key in ("horizon", "length_scale", "time_unit", "extent", "error_scale", "speed_scale", "spacing"):
+        if not 0.0 < whole[key] < float("inf"):
+            raise RecipeError(f"{key} of a rollout is {whole[key]}; give a positive number")
+    numbers = checked_numbers(whole["numbers"], "a rollout")
+    bonds = checked_bonds(whole["bonds"], len(numbers), "a rollout")
+    masses = [float(mass) for mass in whole["masses"]]
+    if len(masses) != len(numbers) or not all(0.0 < mass < float("inf") for mass in masses):
+        raise RecipeError(f"masses of a rollout are {masses}; give a positive number for each of {len(numbers)} atoms")
+    check_connected(numbers, bonds)
+    mark = graph_hash(numbers, bonds, whole["hops"])
+    if whole["graph"] not in ("", mark):
+        raise RecipeError("graph of a rollout is the hash of other atoms, bonds or hops; they were changed by hand")
+    return whole | {
+        "backbone": resolve_backbone(whole["backbone"]), "numbers": numbers, "bonds": bonds, "masses": masses,
+        "solver": _solver(whole["solver"]), "graph": mark,
+    }  # fmt: skip
+
+
+def check_connected(numbers: list[int], bonds: list[list[int]]) -> None:
+    """Refuse a graph in pieces.
+
+    Raises:
+        RecipeError: Atoms are not joined by bonds; the message names the atoms of a piece.
+    """
+    found = pieces(len(numbers), bonds)
+    if len(found) > 1:
+        small = min(found, key=len)
+        raise RecipeError(
+            f"the bonds leave {len(found)} pieces, of which one is the atoms {', '.join(map(str, small))}; a rollout knows "
+            "one molecule: give frames in which it is whole, or keep the hydrogens (heavy_atoms: false)"
+        )
+
+
+def _check_choices(whole: dict[str, Any]) -> None:
+    for key, choices in (("base", BASES), ("basis", ("graph", "atoms"))):
+        if whole[key] not in choices:
+            hint = suggestion(str(whole[key]), choices, after=" ")
+            raise RecipeError(f"{key} of a rollout is {whole[key]!r}: {hint}Known are {', '.join(choices)}")
+    for key, (low, high) in _COUNTS.items():
+        if not (isinstance(whole[key], int) and low <= whole[key] <= high):
+            raise RecipeError(f"{key} of a rollout is {whole[key]}; give a whole number from {low} to {high}")
+    if whole["modes"] is not None and whole["eigenspaces"] is not None:
+        raise RecipeError("a rollout has both `modes` and `eigenspaces`; give one of them")
+    if whole["basis"] == "atoms" and (whole["modes"] or whole["eigenspaces"]):
+        raise RecipeError("basis: atoms of a rollout keeps all atoms; leave `modes` and `eigenspaces` out")
+    for key in ("modes", "eigenspaces"):
+        value = whole[key]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise RecipeError(f"{key} of a rollout is {value!r}; give a whole number above 0, or leave it out for all")
+
+
+def _solver(options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the solver with every default written out."""
+    given = {"name": options} if isinstance(options, str) else options
+    if not isinstance(given, dict):
+        raise RecipeError(f"solver of a rollout is {options!r}; give a name, or name, rtol, atol, step and max_steps")
+    unknown = sorted(set(given) - set(SOLVERS))
+    if unknown:
+        raise RecipeError(f"solver of a rollout has the unknown key {unknown[0]!r}; known are {', '.join(SOLVERS)}")
+    whole = SOLVERS | ({"step": 0.25} if given.get("name") == "rk4" else {}) | given
+    if whole["name"] not in ("dopri5", "rk4", "exact"):
+        raise RecipeError(f"solver of a rollout is {whole['name']!r}; known are dopri5, rk4, exact")
+    try:
+        solver_of(whole)
+    except (OptionError, TypeError) as error:
+        raise RecipeError(f"solver of a rollout: {error}") from error
+    return whole

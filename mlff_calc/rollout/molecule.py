@@ -1,0 +1,112 @@
+"""Whether atoms are the molecule that a rollout knows, in its order and with its bonds, and their first state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.data import chemical_symbols, covalent_radii
+from ase.formula import Formula
+from numpy.typing import NDArray
+
+from mlff_calc.errors import StructureError
+
+BROKEN, FORMED = 1.6, 0.95
+"""Distances of bonded and of other atoms, in units of the sum of covalent radii, beyond which a molecule counts as another.
+Raising the first and lowering the second accepts more distorted ones."""
+
+FloatArray = NDArray[np.float64]
+
+
+def kept_atoms(numbers: NDArray[np.int64], *, heavy_atoms: bool) -> NDArray[np.int64]:
+    """Numbers of the atoms that are predicted: all, or those that are not hydrogen."""
+    return np.flatnonzero(numbers > 1) if heavy_atoms else np.arange(len(numbers))
+
+
+def check_bonds(numbers: NDArray[np.int64], positions: FloatArray, bonds: Any, place: str) -> None:  # noqa: ANN401
+    """Refuse a frame in which bonds are broken or new.
+
+    Args:
+        numbers: Atomic numbers [n].
+        positions: [n, 3] Angstrom.
+        bonds: Pairs of bonded atoms.
+        place: Name of the frame, for the message.
+
+    Raises:
+        StructureError: A distance does not fit; the message names the atoms.
+    """
+    found = changed_bond(numbers, positions[None], bonds)
+    if found is not None:
+        _, i, j, distance, bonded = found
+        a, b = (f"{chemical_symbols[numbers[k]]}{k}" for k in (i, j))
+        said = "are bonded in the training data and" if bonded else "are not bonded in the training data, and"
+        raise StructureError(
+            f"{place}: {a} and {b} {said} are {distance:.2f} Angstrom apart; a rollout knows one molecule with its bonds: "
+            "take that molecule, with atoms in the same order"
+        )
+
+
+def changed_bond(
+    numbers: NDArray[np.int64], positions: FloatArray, bonds: Any  # noqa: ANN401
+) -> tuple[int, int, int, float, bool] | None:
+    """First change of the bonds in frames [n_frames, n, 3]: frame, both atoms, distance, and whether they are bonded."""
+    n = len(numbers)
+    bonded = np.zeros((n, n), dtype=bool)
+    for i, j in bonds:
+        bonded[i, j] = bonded[j, i] = True
+    sums = covalent_radii[numbers][:, None] + covalent_radii[numbers][None, :]
+    for begin in range(0, len(positions), 5000):
+        part = positions[begin : begin + 5000]
+        distances = np.linalg.norm(part[:, :, None] - part[:, None], axis=-1)
+        wrong = np.where(bonded, distances > BROKEN * sums, distances < FORMED * sums) & ~np.eye(n, dtype=bool)
+        if wrong.any():
+            frame, i, j = (int(k) for k in np.argwhere(wrong)[0])
+            return begin + frame, i, j, float(distances[frame, i, j]), bool(bonded[i, j])
+    return None
+
+
+def first_state(atoms: Atoms, config: dict[str, Any], place: str) -> tuple[FloatArray, FloatArray]:
+    """Positions [n, 3] (Angstrom) and velocities (Angstrom/fs) of the atoms that are predicted.
+
+    Args:
+        atoms: Structure with velocities.
+        config: Configuration of the rollout.
+        place: Name of the structure, for messages.
+
+    Raises:
+        StructureError: It is another molecule or another order of atoms, is periodic, has broken bonds, no velocities, or
+            values that are not finite.
+    """
+    chosen = kept_atoms(atoms.numbers, heavy_atoms=bool(config["heavy_atoms"]))
+    numbers, known = atoms.numbers[chosen], np.array(config["numbers"])
+    if sorted(numbers.tolist()) != sorted(known.tolist()):
+        raise StructureError(
+            f"{place} is {_formula(numbers)}, and the rollout knows {_formula(known)}"
+            f"{' without hydrogens' if config['heavy_atoms'] else ''}; take that molecule, or train on this one"
+        )
+    if not np.array_equal(numbers, known):
+        first = int(np.flatnonzero(numbers != known)[0])
+        raise StructureError(
+            f"{place} has another order of atoms: atom {first} is {chemical_symbols[numbers[first]]}, and "
+            f"{chemical_symbols[known[first]]} in the training data "
+            f"({' '.join(chemical_symbols[z] for z in known)}); sort them"
+        )
+    if atoms.pbc.any():
+        raise StructureError(f"{place} is periodic, and a rollout knows a single molecule; turn pbc off, and unwrap it")
+    if not atoms.has("momenta"):
+        raise StructureError(
+            f"{place} has no velocities, from which a rollout begins; set them (atoms.set_velocities, or "
+            "MaxwellBoltzmannDistribution of ase), or take a frame of a run that keeps them"
+        )
+    positions, velocities = atoms.positions[chosen], atoms.get_velocities()[chosen] * units.fs
+    for name, values in (("positions", positions), ("velocities", velocities)):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise StructureError(f"{place}: the {name} of atom {bad[0]} are not finite; correct them")
+    check_bonds(numbers, positions, config["bonds"], place)
+    return positions, velocities
+
+
+def _formula(numbers: NDArray[np.int64]) -> str:
+    return Formula.from_list([chemical_symbols[z] for z in numbers]).format("hill")

@@ -1,0 +1,129 @@
+"""Predictions that need no network: what a rollout must beat.
+
+| row | positions at time t |
+|---|---|
+| last position | the first ones |
+| constant velocity | x + v t |
+| rotor of the start | the first structure, turning freely |
+| rotor of the mean structure | the mean structure, fitted to the first one, turning freely |
+| its own MD | dynamics at constant energy with a potential, from the first positions and velocities |
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path as FilePath
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ase import units
+from torch import Tensor
+
+from mlff_calc.errors import EvaluationError
+from mlff_calc.graph.keys import POSITIONS
+from mlff_calc.graph.many import NeighborLists
+from mlff_calc.potential import load_potential
+from mlff_calc.potential.evaluate import check_elements
+from mlff_calc.rollout import Rollout
+from mlff_calc.rollout.base import Base
+from mlff_calc.rollout.rotor import angular_momentum, centred, rigid_path
+
+LAST, STRAIGHT, START, MEAN = "last position", "constant velocity", "rotor of the start", "rotor of the mean structure"
+MOST_STEP = 0.5
+"""Longest time step of the dynamics, fs."""
+
+
+class Motion(NamedTuple):
+    """First states and later times.
+
+    Attributes:
+        x: Positions [n, n_atoms, 3] Angstrom.
+        v: Velocities [n, n_atoms, 3] Angstrom/fs.
+        times: [n, n_times] fs.
+    """
+
+    x: Tensor
+    v: Tensor
+    times: Tensor
+
+
+def guesses(rollout: Rollout, motion: Motion) -> dict[str, Tensor]:
+    """Positions [n, n_times, n_atoms, 3] by each row; the mean structure where the rollout has one."""
+    x, v, times = motion
+    masses, ahead = rollout.masses, times[..., None, None]
+    places, centre = centred(x, masses)
+    speeds, drift = centred(v, masses)
+    moving = centre.unsqueeze(1) + drift.unsqueeze(1) * ahead
+    found = {
+        LAST: x.unsqueeze(1).expand(-1, times.shape[1], -1, -1),
+        STRAIGHT: x.unsqueeze(1) + v.unsqueeze(1) * ahead,
+        START: moving + rigid_path(places, angular_momentum(places, speeds, masses), masses, times),
+    }
+    if rollout.base.name in ("harmonic", "rotor"):
+        rotor = Base("rotor", rollout.config["masses"], 0, 2, 1.0)
+        rotor.reference.copy_(rollout.base.reference)
+        found[MEAN] = moving + rotor(x, v, times).positions
+    return found
+
+
+class OwnDynamics:
+    """Dynamics of a potential at constant energy (velocity Verlet), all first states in one batch.
+
+    Args:
+        name: Name or folder of the potential.
+        numbers: Atomic numbers of the molecule.
+
+    Attributes:
+        seconds: Processor time so far.
+        steps: Number of steps so far, times first states.
+
+    Raises:
+        PotentialFileError: There is no such potential.
+        UnknownElementError: It does not know an element.
+    """
+
+    def __init__(self, name: str | FilePath, numbers: list[int]) -> None:
+        self.potential = load_potential(name)
+        self.numbers = np.array(numbers, dtype=np.int64)
+        check_elements(self.numbers, self.potential, "the molecule")
+        self.seconds, self.steps = 0.0, 0
+
+    def __call__(self, motion: Motion, masses: Tensor) -> Tensor:
+        """Positions [n, n_times, n_atoms, 3]; between steps they are interpolated.
+
+        Raises:
+            EvaluationError: The dynamics give values that are not finite.
+        """
+        began = time.process_time()
+        n, n_atoms = motion.x.shape[:2]
+        count = int(np.ceil(float(motion.times.max()) / MOST_STEP - 1e-9))
+        h = float(motion.times.max()) / count
+        lists = NeighborLists(
+            np.tile(self.numbers, n), np.full(n, n_atoms), np.zeros((n, 3, 3)), np.zeros((n, 3), dtype=bool),
+            self.potential.cutoff,
+        )  # fmt: skip
+        x, v = motion.x.clone(), motion.v.clone()
+        inertia = masses[:, None] / units.fs**2  # of Angstrom/fs, in eV
+        force = self._forces(lists, x)
+        frames = [x]
+        for _ in range(count):
+            v = v + 0.5 * h * force / inertia
+            x = x + h * v
+            force = self._forces(lists, x)
+            v = v + 0.5 * h * force / inertia
+            frames.append(x)
+        path = torch.stack(frames, dim=1)
+        if not bool(torch.isfinite(path).all()):
+            raise EvaluationError("dynamics with the potential are not finite; it does not know such states")
+        place = (motion.times / h).clamp(max=count)
+        left = torch.floor(place).long().clamp(max=count - 1)
+        share = (place - left)[..., None, None]
+        rows = torch.arange(n).unsqueeze(1)
+        self.seconds, self.steps = self.seconds + time.process_time() - began, self.steps + n * count
+        return (1.0 - share) * path[rows, left] + share * path[rows, left + 1]
+
+    def _forces(self, lists: NeighborLists, x: Tensor) -> Tensor:
+        graph = lists.graph(np.ascontiguousarray(x.flatten(0, 1).numpy()))
+        graph.setdefault(POSITIONS, x.flatten(0, 1))
+        return self.potential(graph)["forces"].detach().double().view(x.shape)

@@ -1,0 +1,180 @@
+"""What is measured on training frames before a rollout is built: mean structure, normal modes, predictions, scales."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mlff_calc.datasets.motion.windows import Windows
+from mlff_calc.rollout import Rollout
+from mlff_calc.rollout.base import LEAST, Base, Path
+from mlff_calc.rollout.rotor import centred, fitted
+from mlff_calc.training.rollout.data import Molecule
+
+FRAMES, STARTS, KNOTS = 4000, 1500, 17
+"""Numbers of frames for means, of first frames for predictions, and of times of the errors of the base. Raising them
+measures more accurately and takes longer."""
+LONG = 8.0
+"""Longest horizon in units of the fastest motion. Raising it lets the equation follow faster vibrations, with more steps."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Configuration and tensors.
+
+    Attributes:
+        config: Entries of the configuration.
+        buffers: Tensors of the network by name.
+    """
+
+    config: dict[str, Any]
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+    def fill(self, rollout: Rollout) -> None:
+        """Write the tensors into a network."""
+        own = dict(rollout.named_buffers())
+        for name, value in self.buffers.items():
+            own[name].copy_(value)
+
+
+def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
+    """Measure everything that a base needs.
+
+    Args:
+        windows: Windows of the training part.
+        molecule: Atoms, bonds and masses.
+        base: Name of the base.
+    """
+    x, v = _states(windows, windows.evenly(FRAMES))
+    masses = torch.tensor(molecule.masses, dtype=torch.float64)
+    rotor = Base("rotor", molecule.masses, 0, 2, 1.0)
+    rotor.reference.copy_(mean_structure(centred(x, masses)[0], masses))
+    still = torch.zeros(len(x), 1, dtype=torch.float64)
+    first = rotor(x, v, still)
+    spacing, n_table = 1.0, 2
+    modes: tuple[Tensor, Tensor] | None = None
+    built, tensors = rotor, {"base.reference": rotor.reference}
+    if base == "harmonic":
+        frame = fitted(centred(x, masses)[0], rotor.reference, masses)
+        modes = normal_modes(first.offsets @ frame, first.rates @ frame, masses)
+        step = windows.run.timestep
+        spacing = step * max(1, round((1.0 if windows.horizon <= 300.0 else 2.0) / step))
+        n_table = math.ceil(windows.horizon / spacing - 1e-9) + 1
+        built = Base(base, molecule.masses, len(modes[0]), n_table, spacing)
+        built.reference.copy_(rotor.reference)
+        built.to_modes.copy_(modes[0])
+        built.from_modes.copy_(modes[1])
+        built.table.copy_(prediction_table(windows, rotor, modes[0], n_table, spacing))
+        tensors |= {f"base.{name}": getattr(built, name) for name in ("to_modes", "from_modes", "table")}
+    elif base in ("start", "none"):
+        built = Base("start", molecule.masses, 0, 2, 1.0)
+        first = built(x, v, still)
+        tensors = {}
+    errors, speeds = _errors(windows, built)
+    length, rate = _rms(first.offsets), _rms(first.rates)
+    config = {
+        "length_scale": length, "time_unit": max(length / rate, windows.horizon / LONG),
+        "extent": _rms(centred(x, masses)[0]), "error_scale": _rms(errors), "speed_scale": speeds, "spacing": spacing,
+        "n_table": n_table, "n_knots": KNOTS, "n_vibrations": 0 if modes is None else len(modes[0]),
+    }  # fmt: skip
+    rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in config.items()}
+    return Measured(rounded | {"spacing": spacing}, tensors | {"errors": errors.clamp(min=1e-4)})
+
+
+def mean_structure(positions: Tensor, masses: Tensor, rounds: int = 30) -> Tensor:
+    """Mean of structures [n_frames, n_atoms, 3], relative to their centres, that are turned (or mirrored) onto it."""
+    mean = positions[0]
+    for _ in range(rounds):
+        mean = (positions @ fitted(positions, mean, masses)).mean(dim=0)
+    return mean
+
+
+def normal_modes(offsets: Tensor, rates: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrices to and from normal modes, [n_modes, 3 n_atoms] and [3 n_atoms, n_modes].
+
+    Modes are those that are independent of each other in the frames, in displacements and in velocities: with covariances
+    C_u and C_w of both, weighted by mass, the eigenvectors of C_u^-1/2 C_w C_u^-1/2; eigenvalues are squared frequencies.
+
+    Args:
+        offsets: Displacements from the mean structure, in its axes [n_frames, n_atoms, 3].
+        rates: Velocities beside its rotation, in its axes.
+        masses: [n_atoms].
+    """
+    roots = masses.sqrt().repeat_interleave(3)
+    u, w = offsets.flatten(1) * roots, rates.flatten(1) * roots
+    sizes, axes = torch.linalg.eigh(u.T @ u / len(u))
+    real = sizes > LEAST * sizes[-1]
+    sizes, axes = sizes[real].sqrt(), axes[:, real]
+    within = (axes / sizes).T @ (w.T @ w / len(w)) @ (axes / sizes)
+    _, turn = torch.linalg.eigh(within)
+    return ((axes / sizes) @ turn).T * roots, (axes * sizes) @ turn / roots[:, None]
+
+
+def prediction_table(windows: Windows, rotor: Base, to_modes: Tensor, n_table: int, spacing: float) -> Tensor:
+    """Least squares of later modes by first ones [n_table, 4, n_modes]: a, b, and those of the velocities."""
+    starts = windows.evenly(STARTS)
+    x, v = _states(windows, starts)
+    masses, stride = rotor.masses, round(spacing / windows.run.timestep)
+    frame = fitted(centred(x, masses)[0], rotor.reference, masses).unsqueeze(1)
+    found = []
+    q = torch.empty(0)
+    for begin in range(0, n_table, 20):
+        number = np.arange(begin, min(begin + 20, n_table))
+        later, speeds = _states(windows, np.minimum(starts[:, None] + stride * number, len(windows.run.positions) - 1))
+        times = torch.from_numpy(number * spacing).expand(len(starts), -1)
+        path: Path = rotor(x, v, times)
+        relative = later - path.centre - path.drift * times[..., None, None]
+        # Velocities in the turning axes lack omega x r, which that of the base is for its own positions.
+        spin = _spin(path)
+        moving = speeds - path.drift - torch.linalg.cross(spin.unsqueeze(2).expand_as(relative), relative)
+        back = path.turn @ frame
+        y = ((relative @ back) - rotor.reference).flatten(2) @ to_modes.T
+        speed = (moving @ back).flatten(2) @ to_modes.T
+        if begin == 0:
+            q = torch.stack([y[:, 0], speed[:, 0]])
+        found.append(_least_squares(q, torch.stack([y, speed])))
+    return torch.cat(found)
+
+
+def _least_squares(q: Tensor, y: Tensor) -> Tensor:
+    """Factors of q [2, n, n_modes] in y [2, n, n_times, n_modes], each mode by itself [n_times, 4, n_modes]."""
+    square = torch.einsum("inm,jnm->mij", q, q)
+    right = torch.einsum("inm,kntm->mtik", q, y)
+    factors = torch.linalg.solve(square.unsqueeze(1), right)  # [n_modes, n_times, 2 (first), 2 (later)]
+    return factors.permute(1, 3, 2, 0).flatten(1, 2)
+
+
+def _spin(path: Path) -> Tensor:
+    """Angular velocity [n, n_times, 3] of a rotor, from its positions and velocities."""
+    r, w = path.positions, path.velocities
+    one = torch.eye(3, dtype=r.dtype, device=r.device)
+    inertia = (r.square().sum(-1)[..., None, None] * one - r.unsqueeze(-1) * r.unsqueeze(-2)).sum(dim=2)
+    turning = torch.linalg.cross(r, w).sum(dim=2)
+    return (torch.linalg.pinv(inertia, hermitian=True, rtol=1e-8) @ turning.unsqueeze(-1)).squeeze(-1)
+
+
+def _errors(windows: Windows, base: Base) -> tuple[Tensor, float]:
+    """Errors of positions by time and atom [KNOTS, n_atoms] (Angstrom), and of velocities (Angstrom/fs)."""
+    starts = windows.evenly(STARTS)
+    ahead = np.round(np.linspace(0, windows.frames, KNOTS)).astype(np.int64)
+    x, v = _states(windows, starts)
+    times = torch.from_numpy(ahead * windows.run.timestep).expand(len(starts), -1)
+    path: Path = base(x, v, times)
+    later, speeds = _states(windows, starts[:, None] + ahead)
+    wrong = path.centre + path.drift * times[..., None, None] + path.positions - later
+    slow = path.drift + path.velocities - speeds
+    return wrong.square().mean(dim=(0, 3)).sqrt(), _rms(slow)
+
+
+def _states(windows: Windows, frames: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    run = windows.run
+    return torch.from_numpy(run.positions[frames]), torch.from_numpy(run.velocities[frames])
+
+
+def _rms(values: Tensor) -> float:
+    return max(float(values.square().mean().sqrt()), 1e-6)

@@ -1,0 +1,299 @@
+"""Rollouts: symmetries, independence of batch and times, base, files, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms, units
+from torch import Tensor
+
+from mlff_calc.backbones import available_backbones
+from mlff_calc.errors import IntegrationError, OptionError, PotentialFileError, RecipeError, StructureError
+from mlff_calc.rollout import Rollout, build_rollout, load_rollout, rollout_graph, trajectories
+from mlff_calc.rollout.base import BASES
+from mlff_calc.rollout.rotor import turned
+
+TIMES = torch.tensor([7.0, 21.0, 60.0, 100.0], dtype=torch.float64)
+Make = Callable[..., Rollout]
+BENZENE = [6] * 6 + [1] * 6
+RING = [[i, (i + 1) % 6] for i in range(6)] + [[i, i + 6] for i in range(6)]
+
+
+def benzene(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Positions and velocities [n, 12, 3] of benzene-like rings."""
+    angles = torch.arange(6, dtype=torch.float64) * torch.pi / 3.0
+    ring = torch.stack([torch.cos(angles), torch.sin(angles), torch.zeros(6, dtype=torch.float64)], dim=1)
+    mean = torch.cat([1.4 * ring, 2.5 * ring])
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(2, n, 12, 3, generator=generator, dtype=torch.float64)
+    return mean + 0.08 * noise[0] + torch.tensor([1.0, 2.0, 3.0]), 0.01 * noise[1]
+
+
+@pytest.fixture
+def make() -> Make:
+    """Function that builds a rollout of benzene whose weights are not those of the start."""
+
+    def make(base: str = "harmonic", precision: str = "float64", seed: int = 0, **options: Any) -> Rollout:
+        chosen = {"name": "hegnn", "l_max": 1, "channels": 8, "n_layers": 1, "cutoff": 8.0}
+        numbers, bonds = options.pop("numbers", BENZENE), options.pop("bonds", RING)
+        vibrations = {"n_vibrations": 5, "n_table": 12, "spacing": 10.0} if base == "harmonic" else {}
+        config = {
+            "backbone": chosen, "numbers": numbers, "bonds": bonds, "masses": [12.0 if z == 6 else 1.0 for z in numbers],
+            "horizon": 100.0, "base": base, "length_scale": 1.0 if base in ("start", "none") else 0.1,
+            "time_unit": 20.0, "vectors": 3, "scalars": 6, "width": 8,
+        }  # fmt: skip
+        rollout = build_rollout(config | vibrations | options, seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for module, size in ((rollout.mode_ode, 0.02), (rollout.decoder, 0.05)):
+                for weight in module.parameters():
+                    weight.add_(size * torch.randn(weight.shape, generator=generator))
+        if base in ("harmonic", "rotor"):
+            x, _ = benzene(1, seed=5)
+            mean = x[0][: len(numbers)] - x[0][: len(numbers)].mean(dim=0)
+            masses = rollout.masses
+            rollout.base.reference.copy_(mean - (masses[:, None] * mean).sum(0) / masses.sum())
+        for buffer in (rollout.base.to_modes, rollout.base.from_modes, rollout.base.table):
+            if buffer.numel() and base == "harmonic":
+                buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
+        return rollout.to_precision(precision).eval()
+
+    return make
+
+
+def run(rollout: Rollout, x: Tensor, v: Tensor, times: Tensor = TIMES) -> dict[str, Tensor]:
+    rows = times.expand(len(x), -1) if times.ndim == 1 else times
+    with torch.no_grad():
+        found = rollout(rollout_graph(rollout.topology, x, v, rows))
+    return {name: value.unflatten(0, (len(x), -1)).transpose(1, 2) for name, value in found.items()}
+
+
+def mirror() -> Tensor:
+    turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    return -turn * torch.sign(torch.linalg.det(turn))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("base", BASES)
+def test_paths_turn_mirror_and_shift_with_the_molecule(make: Make, base: str, precision: str) -> None:
+    rollout, tolerance = make(base, precision), 1e-9 if precision == "float64" else 1e-4
+    x, v = benzene(2)
+    found, turn = run(rollout, x, v), mirror()
+    moved = run(rollout, x @ turn.T + 5.0, v @ turn.T)
+    assert float((moved["path"] - (found["path"] @ turn.T + 5.0)).abs().max()) < tolerance
+    assert float((moved["path_velocities"] - found["path_velocities"] @ turn.T).abs().max()) < tolerance
+    assert float((moved["path_sigma"] / found["path_sigma"] - 1.0).abs().max()) < tolerance
+    pushed = run(rollout, x, v + 0.01)
+    assert float((pushed["path"] - found["path"] - 0.01 * TIMES.view(-1, 1, 1)).abs().max()) < tolerance
+
+
+@pytest.mark.parametrize("backbone", available_backbones())
+def test_any_backbone_reads_the_first_state(make: Make, backbone: str) -> None:
+    chosen = {"name": backbone, "channels": 8, "cutoff": 8.0}
+    chosen |= {"l_max": 1} if backbone != "cg_egnn" else {}
+    chosen |= {"n_layers": 1} if backbone != "deq" else {}
+    rollout = make(backbone=chosen, vectors=4)
+    x, v = benzene(2)
+    turn = mirror()
+    moved = run(rollout, x @ turn.T, v @ turn.T)["path"]
+    assert float((moved - run(rollout, x, v)["path"] @ turn.T).abs().max()) < 1e-8
+
+
+def test_the_basis_of_an_eigenspace_does_not_matter(make: Make) -> None:
+    for precision, tolerance in (("float64", 1e-9), ("float32", 1e-4)):
+        rollout = make("rotor", precision)
+        x, v = benzene(2)
+        before = run(rollout, x, v)["path"]
+        values, vectors = rollout.eigenvalues, rollout.eigenvectors
+        gaps = (torch.diff(values) > 1e-9).nonzero().flatten() + 1
+        spaces = torch.tensor_split(torch.arange(len(values)), gaps)
+        assert max(map(len, spaces)) == 2
+        for number, space in enumerate(spaces):
+            generator = torch.Generator().manual_seed(number)
+            turn, _ = torch.linalg.qr(torch.randn(len(space), len(space), generator=generator, dtype=torch.float64))
+            vectors[:, space] = vectors[:, space] @ turn  # signs as well
+        assert float((run(rollout, x, v)["path"] - before).abs().max()) < tolerance
+
+
+def test_atoms_can_be_written_in_another_order(make: Make) -> None:
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1)).tolist()
+    new = {old: k for k, old in enumerate(order)}
+    bonds = [[new[i], new[j]] for i, j in RING]
+    rollout = make("rotor")
+    other = make("rotor", numbers=[BENZENE[k] for k in order], bonds=bonds)
+    with torch.no_grad():
+        for name, weight in dict(rollout.named_parameters()).items():
+            dict(other.named_parameters())[name].copy_(weight)
+    other.base.reference.copy_(rollout.base.reference[order])
+    other.errors.copy_(rollout.errors[:, order])
+    x, v = benzene(2)
+    assert float((run(other, x[:, order], v[:, order])["path"] - run(rollout, x, v)["path"][:, :, order]).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_batch_mates_and_further_times_change_nothing(make: Make, precision: str) -> None:
+    rollout, tolerance = make(precision=precision), 1e-10 if precision == "float64" else 1e-5
+    x, v = benzene(4)
+    alone, together = run(rollout, x[:1], v[:1])["path"][0], run(rollout, x, v)["path"][0]
+    assert float((alone - together).abs().max()) < tolerance
+    more = torch.sort(torch.cat([TIMES, torch.linspace(0.0, 99.0, 23, dtype=torch.float64)])).values
+    again = run(rollout, x[:1], v[:1], more)["path"][0][torch.searchsorted(more, TIMES)]
+    assert float((alone - again).abs().max()) < tolerance
+
+
+def test_time_zero_of_a_rotor_is_its_fit_and_of_a_start_the_start(make: Make) -> None:
+    x, v = benzene(2)
+    rollout = make("start")
+    with torch.no_grad():
+        rollout.decoder.last.weight.zero_()
+        rollout.decoder.last.bias.zero_()
+    times = torch.tensor([0.0, 100.0], dtype=torch.float64)
+    found = run(rollout, x, v, times)["path"]
+    assert torch.allclose(found[:, 0], x, atol=1e-12)
+    masses = rollout.masses[:, None]
+    drift = (masses * v).sum(1, keepdim=True) / masses.sum()
+    assert torch.allclose(found[:, 1], x + 100.0 * drift, atol=1e-10)
+
+
+def test_free_rotation_keeps_angular_momentum_and_energy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    moments = torch.tensor([1.0, 2.0, 3.5], dtype=torch.float64)
+    momentum = 0.02 * torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    inverse = torch.diag(1.0 / moments).expand(3, 3, 3)
+    times = torch.tensor([[100.0, 400.0]], dtype=torch.float64).expand(3, 2)
+    turns, spins = turned(momentum, inverse, times)
+    one = torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(turns @ turns.transpose(-1, -2), one.expand_as(turns), atol=1e-10)
+    energies = 0.5 * (spins * momentum.unsqueeze(1)).sum(-1)
+    first = 0.5 * torch.einsum("ni,nij,nj->n", momentum, inverse, momentum)
+    assert torch.allclose(energies, first.unsqueeze(1).expand_as(energies), rtol=1e-3)
+
+
+def test_rollouts_are_saved_and_loaded(make: Make, tmp_path: Path) -> None:
+    rollout = make(precision="float32")
+    rollout.save(tmp_path / "rollout")
+    again = load_rollout(tmp_path / "rollout")
+    x, v = benzene(2)
+    assert torch.equal(run(again, x, v)["path"], run(rollout, x, v)["path"])
+    weights = (tmp_path / "rollout" / "weights.safetensors").read_bytes()
+    (tmp_path / "rollout" / "weights.safetensors").write_bytes(weights[:-8])
+    with pytest.raises(PotentialFileError, match="truncated"):
+        load_rollout(tmp_path / "rollout")
+    (tmp_path / "rollout" / "weights.safetensors").write_bytes(weights[:-8] + b"\x01" * 8)
+    with pytest.raises(PotentialFileError, match="does not match its checksum"):
+        load_rollout(tmp_path / "rollout")
+    with pytest.raises(PotentialFileError, match="not a rollout"):
+        load_rollout("ethanol")
+
+
+def test_trajectories_of_ase_structures(make: Make) -> None:
+    rollout = make()
+    x, v = benzene(2)
+    structures = []
+    for one, speed in zip(x.numpy(), v.numpy(), strict=True):
+        atoms = Atoms(BENZENE, one)
+        atoms.set_velocities(speed / units.fs)
+        structures.append(atoms)
+    found = trajectories(rollout, structures, [5.0, 50.0])
+    alone = rollout.trajectory(structures[0], [5.0, 50.0])
+    assert found.positions.shape == (2, 2, 12, 3)
+    assert alone.sigma.shape == (2, 12)
+    assert np.allclose(found.positions[0], alone.positions, atol=1e-10)
+    assert np.isfinite(alone.sigma).all()
+    frames = alone.to_ase(structures[0])
+    assert frames[1].info["time"] == 50.0
+    assert np.allclose(frames[1].get_velocities() * units.fs, alone.velocities[1])
+    with pytest.raises(OptionError, match=r"250 fs lie beyond the 100 fs .*--chain"):
+        rollout.trajectory(structures[0], [5.0, 250.0])
+    chained = rollout.trajectory(structures[0], [50.0, 100.0, 150.0, 250.0], chain=True)
+    assert np.isfinite(chained.positions).all()
+    assert np.isnan(chained.sigma[2:]).all()
+    assert np.isfinite(chained.sigma[:2]).all()
+    state = rollout.trajectory(structures[0], [100.0])
+    middle = structures[0].copy()
+    middle.positions = state.positions[0]
+    middle.set_velocities(state.velocities[0] / units.fs)
+    assert np.allclose(rollout.trajectory(middle, [50.0]).positions[0], chained.positions[2], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [([], "there are no times"), ([5.0, 3.0], "time 1 is 3 fs after one of 5 fs"), ([-1.0], "time 0 is -1 fs"),
+     ([1.0, float("nan")], "time 1 is nan fs")],
+)  # fmt: skip
+def test_wrong_times_are_refused(make: Make, times: list[float], message: str) -> None:
+    atoms = Atoms(BENZENE, benzene(1)[0][0].numpy())
+    atoms.set_velocities(np.zeros((12, 3)))
+    with pytest.raises(OptionError, match=message):
+        make().trajectory(atoms, times)
+
+
+def test_other_molecules_are_refused(make: Make) -> None:
+    rollout = make()
+    atoms = Atoms(BENZENE, benzene(1)[0][0].numpy())
+    with pytest.raises(StructureError, match="structure 0 has no velocities"):
+        rollout.trajectory(atoms, [5.0])
+    atoms.set_velocities(np.zeros((12, 3)))
+
+    def refused(message: str, change: object) -> None:
+        other = atoms.copy()
+        change(other)
+        with pytest.raises(StructureError, match=message):
+            rollout.trajectory(other, [5.0])
+
+    def numbers(new: list[int]) -> object:
+        return lambda one: one.set_atomic_numbers(new)
+
+    refused("C6H5F, and the rollout knows C6H6|is C6H5F", numbers([6] * 6 + [1] * 5 + [9]))
+    refused("another order of atoms: atom 5 is H, and C", numbers([6] * 5 + [1, 6] + [1] * 5))
+    refused(r"C0 and H6 are bonded in the training data and are 3\.\d+ Angstrom", lambda one: one.positions.__setitem__(
+        6, one.positions[6] + 2.0 * (one.positions[6] - one.positions[0])))  # fmt: skip
+    refused("is periodic", lambda one: (one.set_cell([9.0] * 3), one.set_pbc(True)))
+    refused("the positions of atom 2 are not finite", lambda one: one.positions.__setitem__(2, np.nan))
+
+
+def test_a_solve_that_needs_too_many_steps_names_sample_and_time(make: Make) -> None:
+    rollout = make(solver={"name": "dopri5", "rtol": 1e-9, "atol": 1e-9, "max_steps": 3})
+    with pytest.raises(IntegrationError, match=r"sample 0 stands at time .* more than 3 steps"):
+        run(rollout, *benzene(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bonds": RING[1:6]}, r"leave \d+ pieces, of which one is the atoms"),
+        ({"bonds": [*RING, [3, 3]]}, r"bonds holds \[3, 3\]"),
+        ({"modes": 2, "hops": 1}, r"cuts through the eigenvalues 0.\d+, 0.\d+, which are equal; give one of 1, 3"),
+        ({"eigenspaces": 40}, "eigenspaces is 40; give 1 to"),
+        ({"modes": 3, "eigenspaces": 2}, "give one of them"),
+        ({"basis": "atoms", "modes": 3}, "keeps all atoms"),
+        ({"base": "rotors"}, "did you mean|Known are harmonic"),
+        ({"horizon": 0.0}, "horizon"),
+        ({"solver": "euler"}, "known are dopri5, rk4, exact"),
+        ({"solver": {"rtl": 1.0}}, "unknown key 'rtl'"),
+        ({"solver": {"name": "rk4", "step": -1.0}}, "give a positive number"),
+        ({"masses": [1.0]}, "give a positive number for each of 12"),
+        ({"graph": "0"}, "hash of other atoms"),
+        ({"vectors": 1}, "from 2 to 64"),
+        ({"vektors": 3}, "vectors"),
+    ],
+)
+def test_configurations_are_checked(make: Make, change: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        make(**change)
+
+
+@pytest.mark.parametrize("solver", ["exact", "rk4"])
+@pytest.mark.parametrize("order", [1, 2])
+def test_other_solvers_and_orders(make: Make, solver: str, order: int) -> None:
+    x, v = benzene(2)
+    found = run(make(solver=solver, order=order), x, v)["path"]
+    assert torch.isfinite(found).all()
+    assert float((found - run(make(ode=False), x, v)["path"]).abs().max()) > 1e-6
+    assert torch.isfinite(run(make(basis="atoms"), x, v)["path"]).all()
+    assert torch.isfinite(run(make(eigenspaces=2), x, v)["path"]).all()

@@ -1,0 +1,245 @@
+"""Rollouts as a trainable kind: from a trajectory to predictions, resuming, and inputs that are refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase import Atoms, units
+
+from mlff_calc.datasets.motion.windows import read_run, split_run
+from mlff_calc.errors import DatasetError, RecipeError, TrainingError
+from mlff_calc.networks import kind_of
+from mlff_calc.rollout import load_rollout
+from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.rollout.data import molecule_of
+from mlff_calc.training.rollout.example import EXAMPLE_ROLLOUT_RECIPE
+from mlff_calc.training.rollout.measure import measure
+from mlff_calc.training.rollout.objective import RolloutObjective
+from mlff_calc.training.run import train
+
+Mlff = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def spring_run(n_frames: int = 1500, timestep: float = 0.5, seed: int = 0, *, velocities: bool = True) -> dict[str, Any]:
+    """Arrays of a trajectory of water-like atoms on springs, which turns."""
+    random = np.random.default_rng(seed)
+    mean = np.array([[0.0, 0.0, 0.06], [0.76, 0.0, -0.5], [-0.76, 0.0, -0.5]])
+    masses = np.array([16.0, 1.0, 1.0])
+    pairs = [(0, 1, 45.0), (0, 2, 45.0), (1, 2, 10.0)]
+    rest = [np.linalg.norm(mean[i] - mean[j]) for i, j, _ in pairs]
+    scale = 0.00964853  # (eV/Angstrom)/amu in Angstrom/fs^2
+    x, v = mean + 0.03 * random.normal(size=(3, 3)), 0.02 * random.normal(size=(3, 3)) / np.sqrt(masses)[:, None]
+
+    def acceleration(x: np.ndarray) -> np.ndarray:
+        force = np.zeros((3, 3))
+        for (i, j, k), length in zip(pairs, rest, strict=True):
+            r = x[i] - x[j]
+            d = np.linalg.norm(r)
+            force[i] -= k * (d - length) * r / d
+            force[j] += k * (d - length) * r / d
+        return scale * force / masses[:, None]
+
+    places, speeds = [], []
+    a = acceleration(x)
+    for _ in range(n_frames):
+        places.append(x.copy())
+        speeds.append(v.copy())
+        v = v + 0.5 * timestep * a
+        x = x + timestep * v
+        a = acceleration(x)
+        v = v + 0.5 * timestep * a
+    arrays = {"R": np.array(places), "z": np.array([8, 1, 1]), "timestep_fs": np.asarray(timestep)}
+    return arrays | ({"V": np.array(speeds), "v_unit": np.asarray("Angstrom/fs")} if velocities else {})
+
+
+def recipe_of(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    np.savez(folder / "water.npz", **(spring_run() if arrays is None else arrays))
+    recipe: dict[str, Any] = {
+        "rollout": {
+            "backbone": {"name": "hegnn", "l_max": 1, "channels": 8, "n_layers": 1}, "vectors": 3, "scalars": 6, "width": 8,
+        },
+        "data": {
+            "file": "water.npz", "horizon": 20.0, "times": {"irregular": 4}, "limit": {"train": 30, "valid": 10, "test": 20},
+        },
+        "optimizer": {"learning_rate": 0.003, "batch_size": 15, "max_epochs": 2, "ema_decay": None, "warmup_steps": 1},
+        "trainer": {"device": "cpu"},
+        "output": "run",
+    }  # fmt: skip
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        recipe.setdefault(section, {})[name] = value
+    return recipe
+
+
+def run(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any) -> Any:
+    return train(parse_recipe(recipe_of(folder, arrays, **changes), folder / "recipe.yaml"))
+
+
+def test_the_example_is_a_recipe() -> None:
+    recipe = parse_recipe(yaml.safe_load(EXAMPLE_ROLLOUT_RECIPE), "example.yaml")
+    assert type(recipe).__name__ == "RolloutRecipe"
+
+
+def test_springs_are_predicted_better_than_by_a_rotor(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    assert kind_of(result.model) == "rollout"
+    errors = json.loads((result.folder / "evaluation.json").read_text())["errors"]
+    assert errors["rollout"]["mse"] < 0.2 * errors["rotor of the mean structure"]["mse"]
+    assert errors["rotor of the mean structure"]["mse"] < errors["last position"]["mse"]
+    assert errors["rollout"]["bonds"] < 0.5 * errors["rotor of the mean structure"]["bonds"]
+    rollout = load_rollout(result.model)
+    assert float(rollout.temperature) != 1.0
+    assert "a rollout" in (result.model / "card.md").read_text()
+
+
+@pytest.mark.parametrize("base", ["rotor", "none"])
+def test_other_bases_are_trained(tmp_path: Path, base: str) -> None:
+    result = run(tmp_path, rollout__base=base, optimizer__max_epochs=1, data__times={"regular": 4}, data__heavy_atoms=False)
+    assert np.isfinite(result.report.errors["rollout"].mse)
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = run(tmp_path / "whole")
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    recipe = parse_recipe(recipe_of(tmp_path / "parts"), tmp_path / "parts" / "recipe.yaml")
+    loss, calls = RolloutObjective.loss, []
+
+    def dies(self: RolloutObjective, outputs: dict[str, torch.Tensor], batch: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 5:  # in the second epoch
+            raise Killed
+        return loss(self, outputs, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RolloutObjective, "loss", dies)
+        with pytest.raises((Killed, TrainingError)):
+            train(recipe)
+    resumed = train(recipe, resume=True)
+    ours, theirs = (load_rollout(one.model).state_dict() for one in (resumed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_commands_train_judge_and_roll_out(tmp_path: Path, mlff: Mlff) -> None:
+    arrays = spring_run()
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_of(tmp_path, arrays)))
+    done = mlff("train", "recipe.yaml", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    judged = mlff("eval", "run/rollout", "water.npz", "--limit", "7", "--json", cwd=tmp_path)
+    assert json.loads(judged.stdout)["windows"] == 7, judged.stderr
+    atoms = Atoms("OH2", arrays["R"][1200])
+    atoms.set_velocities(arrays["V"][1200] / units.fs)
+    ase.io.write(tmp_path / "start.extxyz", atoms)
+    words = ["rollout", "run/rollout", "start.extxyz", "-q"]
+    drawn = mlff(*words, "--times", "5,10,20fs", "-o", "out.extxyz", "--reference", "water.npz", "--reference-start", "1200",
+                 "--picture", "out.png", cwd=tmp_path)  # fmt: skip
+    assert drawn.returncode == 0, drawn.stderr
+    frames = ase.io.read(tmp_path / "out.extxyz", ":")
+    assert [frame.info["time"] for frame in frames] == [5.0, 10.0, 20.0]
+    assert frames[0].arrays["sigma"].shape == (3,)
+    assert np.abs(frames[1].positions - arrays["R"][1220]).max() < 0.1
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    chained = mlff(*words, "--times", "10:50:10", "-o", "long.extxyz", "--chain", cwd=tmp_path)
+    assert chained.returncode == 0, chained.stderr
+    assert "errors add up" in " ".join(chained.stderr.split())
+    for more, said in (
+        (["--times", "5,40", "-o", "new.extxyz"], "lie beyond the 20 fs"),
+        (["--times", "5", "-o", "out.extxyz"], "would be replaced"),
+        (["--times", "5,x", "-o", "new.extxyz"], "'x'"), (["--times", "5", "-o", "new.xyz"], "are written as .extxyz"),
+    ):  # fmt: skip
+        refused = mlff(*words, *more, cwd=tmp_path)
+        assert refused.returncode == 1, refused.stderr
+        assert said in " ".join(refused.stderr.split())
+    assert not (tmp_path / "new.extxyz").exists()
+    ase.io.write(tmp_path / "water.extxyz", atoms)
+    other = mlff("rollout", "run/rollout", str(tmp_path / "recipe.yaml"), "--times", "5", "-o", "new.extxyz", cwd=tmp_path)
+    assert other.returncode == 1
+
+
+def test_parts_follow_each_other_with_a_gap(tmp_path: Path) -> None:
+    np.savez(tmp_path / "water.npz", **spring_run(800))
+    windows = split_run(read_run(tmp_path / "water.npz"), 20.0, {"train": None, "valid": None, "test": None}, n_times=4)
+    ends = {part: (int(one.starts.min()), int((one.starts + one.ahead[:, -1]).max())) for part, one in windows.items()}
+    assert ends["valid"][0] - 480 >= 40
+    assert ends["train"][1] <= 480
+    assert ends["test"][0] - 600 >= 40
+    assert all((np.diff(one.ahead, axis=1) > 0).all() and one.ahead.min() >= 1 for one in windows.values())
+
+
+def test_velocities_are_central_differences_where_there_are_none(tmp_path: Path) -> None:
+    arrays = spring_run(300)
+    np.savez(tmp_path / "with.npz", **arrays)
+    np.savez(tmp_path / "without.npz", **{key: value for key, value in arrays.items() if key not in ("V", "v_unit")})
+    own, found = read_run(tmp_path / "with.npz"), read_run(tmp_path / "without.npz")
+    assert found.differences
+    assert np.allclose(found.positions, own.positions[1:-1])
+    assert np.abs(found.velocities - own.velocities[1:-1]).max() < 0.05 * np.abs(own.velocities).max()
+
+
+def test_normal_modes_have_the_frequencies_of_the_springs(tmp_path: Path) -> None:
+    np.savez(tmp_path / "water.npz", **spring_run(4000))
+    molecule, whole = molecule_of(read_run(tmp_path / "water.npz"), heavy_atoms=False)
+    windows = split_run(whole, 20.0, {"train": 100}, n_times=4)["train"]
+    found = measure(windows, molecule, "harmonic")
+    to_modes, from_modes = found.buffers["base.to_modes"], found.buffers["base.from_modes"]
+    assert torch.allclose(to_modes @ from_modes, torch.eye(len(to_modes), dtype=torch.float64), atol=1e-8)
+    table = found.buffers["base.table"]
+    assert torch.allclose(table[0, 0], torch.ones(len(to_modes), dtype=torch.float64), atol=1e-6)
+    assert torch.allclose(table[0, 1], torch.zeros(len(to_modes), dtype=torch.float64), atol=1e-6)
+    assert float(found.buffers["errors"][0].max()) < 1e-3  # the modes hold every displacement
+
+
+def test_trajectories_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    arrays = spring_run(300)
+    with pytest.raises(DatasetError, match="leave no first frame there: make a longer trajectory"):
+        run(tmp_path, arrays, data__horizon=80.0)
+    with pytest.raises(DatasetError, match="is not a whole number"):
+        run(tmp_path, arrays, data__horizon=10.2)
+    with pytest.raises(DatasetError, match="4 regular times do not divide"):
+        run(tmp_path, arrays, data__horizon=9.0, data__times={"regular": 4})
+    with pytest.raises(DatasetError, match="1 atoms are left without hydrogens"):
+        run(tmp_path, arrays, data__heavy_atoms=True)
+    apart = spring_run(300)
+    apart["R"] = apart["R"].copy()
+    bond = apart["R"][280:, 1] - apart["R"][280:, 0]
+    apart["R"][280:, 1] += 0.1 * np.arange(20)[:, None] * bond
+    with pytest.raises(DatasetError, match=r"frame 28\d: atoms 0 and 1 are .* where a bond breaks"):
+        run(tmp_path, apart)
+    order = spring_run(300)
+    order["z"] = np.tile(order["z"], (300, 1))
+    order["z"][7] = [1, 8, 1]
+    with pytest.raises(DatasetError, match="The order of atoms must not change"):
+        run(tmp_path, order)
+    with pytest.raises(DatasetError, match=r"says that frames are 0\.5 fs apart, not 1"):
+        run(tmp_path, arrays, data__timestep=1.0)
+    with pytest.raises(RecipeError, match="there is no file"):
+        train(parse_recipe(recipe_of(tmp_path) | {"data": {"file": "nowhere.npz"}}, tmp_path / "recipe.yaml"))
+    for change, message in (
+        ({"data__times": {"regular": 4, "irregular": 4}}, "exactly one"), ({"trainer__compile": True}, "not compiled"),
+        ({"trainer__precision": "mixed"}, "mixed"), ({"rollout__modes": 2, "rollout__eigenspaces": 1}, "give one of them"),
+        ({"rollout__base": "rotors"}, "rotor"), ({"data__split": {"train": 0.9, "valid": 0.3}}, "add up to"),
+    ):  # fmt: skip
+        with pytest.raises(RecipeError, match=message):
+            run(tmp_path, arrays, **change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_are_written(tmp_path: Path) -> None:
+    result = run(tmp_path, optimizer__max_epochs=1)
+    with (result.folder / "metrics.csv").open() as stream:
+        row = next(csv.DictReader(stream))
+    assert float(row["valid_path_mse"]) > 0.0
