@@ -1,13 +1,13 @@
 """A rollout of ethanol: dynamics, training, errors beside predictions without a network, and a picture of one motion.
 
-    python md_runs/rollout.py                            # about 15 minutes on one core
+    python md_runs/rollout.py                            # about half an hour on one core
     python md_runs/rollout.py --base rotor               # without vibrations in the base
     python md_runs/rollout.py --potential my/potential --structure start.xyz
     python md_runs/rollout.py --resume                   # after Ctrl-C or a kill
     python md_runs/rollout.py --short                    # few steps, as a test
 
-Runs dynamics with a potential, trains a rollout on them, prints its errors on the last quarter of the run beside those of the
-potential's own dynamics, and compares one predicted motion with the run. Writes into rollout/.
+Runs dynamics with a potential, trains a rollout on them, prints its errors on the last quarter of the run beside those of
+the potential's own dynamics, and compares one predicted motion with the run. Writes into rollout/.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def recipe(options, data):
         {
             "rollout": {"backbone": {"name": "hegnn", "l_max": 1} | small, "base": options.base},
             "data": {"file": str(data.absolute()), "horizon": 20.0 if options.short else options.horizon, "limit": limit},
-            "optimizer": {"learning_rate": 0.003, "batch_size": 50, "ema_decay": None if options.short else 0.99} | budget,
+            "optimizer": {"learning_rate": 0.003, "ema_decay": None if options.short else 0.99, "batch_size": 50} | budget,
             "trainer": {"device": "cpu"},
         },
         origin="md_runs/rollout.py",
@@ -58,7 +58,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "dynamics.npz"
     if not (options.resume and data.is_file()):
-        steps = 500 if options.short else options.steps
+        steps = 700 if options.short else options.steps
         words = ["data", "trajectory", options.structure, "--steps", steps, "--calculator", options.potential, "-o", data]
         words += ["--resume" if options.resume else "--overwrite", "--quiet"]
         command = [sys.executable, "-m", "mlff_calc.cli.main", *map(str, words)]
@@ -80,7 +80,8 @@ def main():
         truth = run["R"][first + ahead]
     found = rollout.trajectory(atoms, ahead * step)
     draw(found, rollout.config["bonds"], folder / f"{options.base}.png", truth)
-    print(f"root mean square error at {found.times[-1]:g} fs: {np.sqrt(((found.positions[-1] - truth[-1]) ** 2).mean()):.3f} Å")
+    error = np.sqrt(((found.positions[-1] - truth[-1]) ** 2).mean())
+    print(f"root mean square error at {found.times[-1]:g} fs: {error:.3f} Angstrom")
 
 
 if __name__ == "__main__":

@@ -170,6 +170,25 @@ def test_commands_train_judge_and_roll_out(tmp_path: Path, mlff: Mlff) -> None:
     assert other.returncode == 1
 
 
+def test_arms_are_trained_and_kept(tmp_path: Path, mlff: Mlff) -> None:
+    np.savez(tmp_path / "water.npz", **spring_run(900))
+    words = ["bench", "rollout", "water.npz", "--arms", "rotor; EGNN one-shot", "--horizons", "20", "--seeds", "1",
+             "--epochs", "1", "--starts", "20", "-o", "made", "--json", "-"]  # fmt: skip
+    done = mlff(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = {row["arm"]: row for row in json.loads(done.stdout)["summary"]}
+    assert found["rotor"]["mse"] < found["last position"]["mse"]
+    assert {"EGNN one-shot", "rotor of the mean structure", "constant velocity"} <= found.keys()
+    made = (tmp_path / "made" / "20-0-rotor" / "run.json").stat().st_mtime_ns
+    assert json.loads(mlff(*words, cwd=tmp_path).stdout)["summary"] == json.loads(done.stdout)["summary"]
+    assert (tmp_path / "made" / "20-0-rotor" / "run.json").stat().st_mtime_ns == made
+    changed = mlff(*words, "--epochs", "2", cwd=tmp_path)
+    assert changed.returncode == 1
+    assert "choose another --output" in " ".join(changed.stderr.split())
+    unknown = mlff("bench", "rollout", "water.npz", "--arms", "rotors", "-o", "other", cwd=tmp_path)
+    assert "unknown arm 'rotors'" in " ".join(unknown.stderr.split())
+
+
 def test_parts_follow_each_other_with_a_gap(tmp_path: Path) -> None:
     np.savez(tmp_path / "water.npz", **spring_run(800))
     windows = split_run(read_run(tmp_path / "water.npz"), 20.0, {"train": None, "valid": None, "test": None}, n_times=4)

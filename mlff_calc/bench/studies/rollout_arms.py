@@ -1,0 +1,143 @@
+"""Rollouts with and without each of their parts, on one trajectory: what base, modes, equation and solver are worth.
+
+Each training is kept in a folder with its results, so that a study that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlff_calc.errors import BenchmarkError
+from mlff_calc.near import suggestion
+from mlff_calc.training import train
+from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.whole_files import write_whole
+
+ARMS: dict[str, dict[str, Any]] = {
+    "harmonic": {},
+    "rotor": {"base": "rotor"},
+    "plain": {"base": "none", "order": 1},
+    "plain, second order": {"base": "none", "order": 2},
+    "plain, no ODE": {"base": "none", "ode": False},
+    "plain, no Fourier": {"base": "none", "basis": "atoms", "order": 1},
+    "plain, two eigenspaces": {"base": "none", "order": 1, "eigenspaces": 2},
+    "EGNN one-shot": {"base": "none", "ode": False, "basis": "atoms", "l_max": 0},
+    "rotor, rk4": {"base": "rotor", "solver": {"name": "rk4"}},
+    "rotor, tolerance 1e-5": {"base": "rotor", "solver": {"rtol": 1e-5, "atol": 1e-5}},
+    "rotor, regular times": {"base": "rotor", "regular": True},
+}
+"""Changes of the recipe by name of the arm; `l_max` is that of the backbone, `regular` that of the times."""
+
+
+@dataclass(frozen=True)
+class RolloutStudy:
+    """How the arms are compared.
+
+    Attributes:
+        data: Trajectory in the layout of MD17.
+        output: Folder of trainings and results.
+        horizons: Longest times, fs.
+        arms: Names from `ARMS`.
+        seeds: Seeds of weights, starts and times.
+        epochs: Number of epochs of each training.
+        starts: Number of first frames of the training.
+        heavy_atoms: Whether hydrogens are left out.
+    """
+
+    data: Path
+    output: Path
+    horizons: Sequence[float] = (100.0, 1500.0)
+    arms: Sequence[str] = tuple(ARMS)
+    seeds: Sequence[int] = (0, 1, 2)
+    epochs: int = 25
+    starts: int = 500
+    heavy_atoms: bool = False
+
+    def run(self, on_done: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+        """Train and judge all arms that are not kept yet; one row for each arm, horizon and seed, and each baseline.
+
+        Raises:
+            BenchmarkError: An arm is unknown, or the folder holds results of other settings.
+        """
+        self._check()
+        rows: list[dict[str, Any]] = []
+        for horizon in self.horizons:
+            for seed in self.seeds:
+                for number, arm in enumerate(self.arms):
+                    kept = self.output / f"{horizon:g}-{seed}-{arm.replace(' ', '_').replace(',', '')}"
+                    if not (kept / "result.json").is_file():
+                        self._train(kept, arm, horizon, seed)
+                    result = json.loads((kept / "result.json").read_text())
+                    rows += list(_rows(result, arm, horizon, seed, baselines=number == 0))
+                    if on_done is not None:
+                        on_done(f"{arm}, {horizon:g} fs, seed {seed}")
+        return rows
+
+    def _check(self) -> None:
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise BenchmarkError(f"unknown arm {arm!r}: {suggestion(arm, ARMS, after=' ')}known are {'; '.join(ARMS)}")
+        now = {
+            "data": [self.data.name, self.data.stat().st_size if self.data.is_file() else 0], "epochs": self.epochs,
+            "starts": self.starts, "heavy_atoms": self.heavy_atoms,
+        }  # fmt: skip
+        kept = self.output / "settings.json"
+        if kept.is_file() and json.loads(kept.read_text()) != now:
+            raise BenchmarkError(
+                f"{self.output} holds results with {kept.read_text()}, and now {json.dumps(now)} is asked for; choose "
+                "another --output"
+            )
+        self.output.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, json.dumps(now))
+
+    def _train(self, folder: Path, arm: str, horizon: float, seed: int) -> None:
+        changes = dict(ARMS[arm])
+        backbone = {"name": "hegnn", "l_max": changes.pop("l_max", 1), "channels": 32, "n_layers": 2}
+        times = {"regular": 8} if changes.pop("regular", False) else {"irregular": 8}
+        recipe = {
+            "rollout": {"backbone": backbone, **changes},
+            "data": {
+                "file": str(self.data.resolve()), "horizon": horizon, "times": times, "heavy_atoms": self.heavy_atoms,
+                "limit": {"train": self.starts, "valid": 200, "test": 400},
+            },
+            "optimizer": {
+                "learning_rate": 0.003, "batch_size": 50, "valid_batch_size": 200, "max_epochs": self.epochs,
+                "ema_decay": 0.98, "warmup_steps": 20,
+            },
+            "trainer": {"device": "cpu", "seed": seed, "validate_every": min(5, self.epochs)},
+        }  # fmt: skip
+        resume = (folder / "run.json").is_file()
+        result = train(parse_recipe(recipe, self.output / "recipe.yaml"), output=folder, resume=resume)
+        write_whole(folder / "result.json", json.dumps({"minutes": result.minutes, **result.report.as_dict()}))
+
+
+def _rows(result: dict[str, Any], arm: str, horizon: float, seed: int, *, baselines: bool) -> Iterator[dict[str, Any]]:
+    for name, errors in result["errors"].items():
+        own = name == "rollout"
+        if own or baselines:
+            quarters = {f"quarter {k + 1}": value for k, value in enumerate(errors["quarters"])}
+            yield {
+                "arm": arm if own else name, "horizon": horizon, "seed": seed, "mse": errors["mse"], **quarters,
+                "bonds": errors["bonds"], "inside95": result["coverage"]["95%"] if own else "",
+                "parameters": result["parameters"] if own else "", "minutes": result["minutes"] if own else "",
+                "ms": result["ms_per_trajectory"] if own else "",
+            }  # fmt: skip
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over seeds by horizon and arm, with the largest mean square error of a seed."""
+    found = []
+    for horizon, arm in dict.fromkeys((row["horizon"], row["arm"]) for row in rows):
+        mine = [row for row in rows if (row["horizon"], row["arm"]) == (horizon, arm)]
+        means = {
+            key: statistics.fmean(row[key] for row in mine) if value != "" else ""
+            for key, value in mine[0].items()
+            if key not in ("arm", "horizon", "seed")
+        }
+        found.append({"arm": arm, "horizon": horizon, **means, "worst": max(row["mse"] for row in mine)})
+    return found

@@ -1,0 +1,55 @@
+"""`mlff bench rollout`: rollouts with and without each of their parts, beside predictions that need no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlff_calc.cli.bench_output import give, positive_numbers, table_of
+
+
+def rollout(
+    data: Annotated[
+        Path, typer.Argument(help="Trajectory in the layout of MD17 (`mlff data trajectory`).", show_default=False)
+    ],
+    arms: Annotated[
+        str | None, typer.Option("--arms", help="Names of arms, with semicolons; all by default.", show_default=False)
+    ] = None,
+    horizons: Annotated[str, typer.Option("--horizons", help="Longest times in fs, with commas.")] = "100,1500",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds of weights, starts and times.")] = 3,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of each training.")] = 25,
+    starts: Annotated[int, typer.Option("--starts", min=1, help="First frames of each training.")] = 500,
+    heavy_atoms: Annotated[bool, typer.Option("--heavy-atoms/--all-atoms", help="Whether to leave hydrogens out.")] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of trainings and results; what is there is not repeated.")
+    ] = Path("rollouts"),
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
+    ] = None,
+) -> None:
+    """Train rollouts without base, modes, equation or second order, with other solvers and times, and compare them."""
+    from mlff_calc.bench.machine import describe_machine
+    from mlff_calc.bench.studies.rollout_arms import ARMS, RolloutStudy, summary
+    from mlff_calc.bench.threads import limited_threads
+
+    names = list(ARMS) if arms is None else [name.strip() for name in arms.split(";") if name.strip()]
+    study = RolloutStudy(
+        data, output, positive_numbers(horizons), names, range(seeds), epochs, starts, heavy_atoms=heavy_atoms
+    )
+    with limited_threads(threads):
+        rows = study.run(lambda text: typer.echo(text, err=True))
+    found = summary(rows)
+    columns = {
+        "": "arm", "MSE (A^2)": "mse", "worst seed": "worst", "1st quarter": "quarter 1", "2nd": "quarter 2",
+        "3rd": "quarter 3", "4th": "quarter 4", "bonds (A)": "bonds", "inside 95 %": "inside95", "parameters": "parameters",
+        "minutes": "minutes", "ms": "ms",
+    }  # fmt: skip
+    tables = [
+        table_of(f"to {horizon:g} fs, {seeds} seeds", columns, [row for row in found if row["horizon"] == horizon])
+        for horizon in dict.fromkeys(row["horizon"] for row in found)
+    ]
+    give({"machine": describe_machine("cpu"), "rows": rows, "summary": found}, json_file, tables)
