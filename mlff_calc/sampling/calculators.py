@@ -18,12 +18,12 @@ from mlff_calc.export.compiled import CompiledPotential, compile_potential
 from mlff_calc.potential import Potential, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.sampling.evaluators import BatchedPotential, Evaluator, OneByOne
+from mlff_calc.sampling.molecules import number_of_electrons
 from mlff_calc.sampling.systems import Systems
 from mlff_calc.sampling.workers import Workers
 
 XTB = {"gfn2-xtb": "GFN2-xTB", "gfn1-xtb": "GFN1-xTB"}
 """Methods of tblite by the names that users give."""
-LANTHANUM, HAFNIUM = 57, 72  # atomic numbers
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Xtb:
         """
         for number in range(len(systems)):
             atomic = systems.numbers[systems.rows(np.array([number]))]
-            in_core = np.where((atomic > LANTHANUM) & (atomic < HAFNIUM), atomic - LANTHANUM, 0)  # 4f electrons
-            electrons = int((atomic - in_core).sum()) - self.charge
+            electrons = number_of_electrons(atomic.tolist(), self.charge)
             if (electrons - self.multiplicity + 1) % 2:
                 raise OptionError(
                     f"{Atoms(atomic).get_chemical_formula()} with a charge of {self.charge} e has {electrons} electrons, "

@@ -19,6 +19,7 @@ from mlff_calc.errors import MLFFError, OptionError
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
+LANTHANUM, HAFNIUM = 57, 72  # atomic numbers
 ENDINGS = (".sdf", ".mol", ".xyz", ".extxyz", ".smi")
 
 
@@ -306,7 +307,20 @@ def checked(mol: Mol, name: str, source: str) -> Molecule:
     if radicals:
         where = ", ".join(f"{atom.GetSymbol()}{atom.GetIdx()}" for atom in radicals[:5])
         raise MoleculeError("radical", f"{source!r}: unpaired electrons on {where}; radicals are not supported")
-    return Molecule(mol, name, source)
+    molecule = Molecule(mol, name, source)
+    electrons = number_of_electrons(molecule.numbers, molecule.charge)
+    if electrons % 2:  # of metals, which RDKit does not call radicals
+        raise MoleculeError(
+            "radical",
+            f"{source!r}: has {electrons} electrons with its charge of {molecule.charge} e, an odd number; radicals are not "
+            "supported",
+        )
+    return molecule
+
+
+def number_of_electrons(numbers: Sequence[int], charge: int) -> int:
+    """Number of electrons; 4f electrons of lanthanides do not count, which semiempirical methods have in the core."""
+    return sum(LANTHANUM if LANTHANUM < z < HAFNIUM else z for z in numbers) - charge
 
 
 def _smiles(mol: Mol) -> str:

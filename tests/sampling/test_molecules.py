@@ -32,6 +32,7 @@ def one(source, **options):
         ("", "unreadable", "no atoms"),
         ("[Na+].[Cl-]", "mixture", "2 molecules"),
         ("[CH3]", "radical", "unpaired electrons on C0"),
+        ("[Cu+]C", "radical", "has 37 electrons with its charge of 1 e, an odd number"),
         ("*CC", "unreadable", "without an element"),
         ("molecule.pdb", "unreadable", "or the file's name"),
     ],
