@@ -14,7 +14,8 @@ in the axes of the mean structure, are written in normal modes q_k of the traini
     q_k(t) = a_k(t) q_k(0) + b_k(t) q'_k(0),
 
 with a and b by least squares over the training frames: cos(w t) and sin(w t) / w for a harmonic mode, and falling where
-modes lose their phase. They are tables over time, whose slopes give the velocities.
+modes lose their phase. They are tables over time, whose slopes give the velocities. Far from the training frames, as in a
+conformer that these lack, least squares mislead: there displacements stay as they are, and only turn.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from mlff_calc.rollout.rotor import angular_momentum, centred, fitted, inverse_i
 BASES = ("harmonic", "rotor", "start", "none")
 LEAST = 1e-6
 """Smallest variance of a mode, relative to the largest, that counts; displacements along rotations have none."""
+
+FAR = (3.0, 6.0)
+"""Mean squares of the modes of a start, 1 in the training frames, from which and beyond which they do not vibrate. Raising
+them trusts the modes farther from the training frames."""
 
 
 class Path(NamedTuple):
@@ -116,10 +121,13 @@ class Base(nn.Module):
         """Displacements and their rates [n, n_times, n_atoms, 3] in the axes of time 0."""
         first = torch.stack([offsets.flatten(1) @ self.to_modes.T, rates.flatten(1) @ self.to_modes.T], dim=1)
         weights, slopes = self._weights(times)
+        low, high = FAR
+        far = ((first[:, 0].square().mean(dim=1) - low) / (high - low)).clamp(0.0, 1.0).view(-1, 1, 1, 1)
         found = []
-        for factors in (weights, slopes):
+        for factors, still in ((weights, offsets.unsqueeze(1)), (slopes, torch.zeros_like(offsets).unsqueeze(1))):
             modes = (factors * first.unsqueeze(1)).sum(dim=2)
-            found.append((modes @ self.from_modes.T).unflatten(-1, (-1, 3)) @ frame.transpose(-1, -2).unsqueeze(1))
+            moving = (modes @ self.from_modes.T).unflatten(-1, (-1, 3))
+            found.append(torch.lerp(moving, still.expand_as(moving), far.expand_as(moving)) @ frame.mT.unsqueeze(1))
         return found[0], found[1]
 
     def _weights(self, times: Tensor) -> tuple[Tensor, Tensor]:
