@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mlff_calc.networks import kind_of
+
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("mlff_calc", "potentials", "tests", "docs", "md_runs", "pyproject.toml", "setup.cfg", "README.md", "LICENSE")
 
@@ -116,6 +118,7 @@ def test_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None
     subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, check=True)
     for path in (ROOT / "md_runs" / "lammps").iterdir():
         assert (tmp_path / "copies" / path.name).read_bytes() == path.read_bytes()
-    shipped = sorted(path.parent.name for path in (ROOT / "potentials").glob("*/card.md"))
+    folders = [path.parent for path in (ROOT / "potentials").glob("*/card.md")]
+    shipped = sorted(folder.name for folder in folders if kind_of(folder) == "potential")
     code = f"from mlff_calc import load_potential; [load_potential(name) for name in {shipped!r}]"
     subprocess.run([str(python), "-c", code], cwd=tmp_path, env=clean, check=True)
