@@ -56,8 +56,10 @@ def test_the_purpose_of_a_file_is_in_its_header(folder: Path) -> None:
         load_potential(folder / "b")
     with pytest.raises(PotentialFileError, match=rf"is not a scale.*did you mean {folder / 'a'}\?"):
         find_network(folder, "scale")
-    with pytest.raises(PotentialFileError, match=r"no scale 'silikon': .*did you mean 'silicon'"):
-        find_network("silikon", "scale")
+    with pytest.raises(PotentialFileError, match=r"no potential 'silikon': .*did you mean 'silicon'"):
+        find_network("silikon", "potential")
+    with pytest.raises(PotentialFileError, match=r"no scale 'silikon': there is no such folder, and what ships is nothing"):
+        find_network("silikon", "scale")  # names of another kind would not help
 
 
 def test_the_command_lists_a_folder_and_shows_a_card(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
