@@ -25,7 +25,6 @@ needs_compiler = pytest.mark.skipif(
 
 EQUIFORMER = {"name": "equiformer", "l_max": 1, "channels": 8, "n_layers": 1, "edge_channels": 8}
 HEGNN = {"name": "hegnn", "l_max": 2, "channels": 8, "n_layers": 1}
-SMALLEST = {"name": "hegnn", "l_max": 0, "channels": 4, "n_layers": 1}
 
 
 def small_potential(backbone: dict[str, object] = HEGNN) -> Potential:
@@ -73,7 +72,7 @@ def test_several_threads(cache: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        potential = small_potential(SMALLEST)
+        potential = small_potential(EQUIFORMER)
         compiled = compile_potential(potential, cache_dir=cache)
         for atoms in (molecule("CH3CH2OH"), bulk("Si", cubic=True).repeat(2)):
             atoms.rattle(0.05, seed=1)
