@@ -1,11 +1,12 @@
 """Potential score matching beside plain diffusion, on biased halves of equilibrium samples.
 
 Of reference frames, those below the median energy are the training data. Score models learn from noise alone (DSM), from the
-optimal mixture of noise and forces, and from forces in a wide window of small noise; all have the same network, frames and
-processor time. Structures are drawn from each, as they are and after Langevin steps with the same model, and compared with
-all reference frames. Beside them stand arms without forces in the training: DSM and the training frames themselves followed
-by Langevin steps with the exact force, a Markov chain from the training frames, and DSM and the mixture with weights by the
-exact energy. Every distance stands beside that of reference frames from each other.
+optimal mixture of noise and forces, in molecules also from that mixture by direction, and from forces in a wide window of
+small noise; all have the same network, frames and processor time. Structures are drawn from each, as they are and after
+Langevin steps with the same model, and compared with all reference frames. Beside them stand arms without forces in the
+training: DSM and the training frames themselves followed by Langevin steps with the exact force, a Markov chain from the
+training frames, and all models with weights by the exact energy. Every distance stands beside that of reference frames from
+each other.
 
 Trained models and drawn structures are kept in the folder and not made again; comparisons are.
 
@@ -121,7 +122,7 @@ class Study:
         rows: list[dict[str, Any]] = []
         for seed in self.seeds:
             frames = self._training_frames(subject, seed)
-            for arm in (*ARMS, "no model"):
+            for arm in (*self._arms(subject), "no model"):
                 kept = self.output / f"{subject.name}-{seed}-{arm.replace(' ', '_')}.npz"
                 if not kept.is_file():
                     self.output.mkdir(parents=True, exist_ok=True)
@@ -130,6 +131,11 @@ class Study:
                 if on_done is not None:
                     on_done(f"{subject.name}, seed {seed}: {arm}")
         return rows
+
+    @staticmethod
+    def _arms(subject: Subject) -> list[str]:
+        """Arms with a model; the stiffness by direction is that of bonds."""
+        return [arm for arm in ARMS if subject.bonded or arm != "directional"]
 
     def _check_settings(self) -> None:
         """Refuse a folder whose results were made in another way."""
