@@ -129,8 +129,9 @@ def test_langevin_steps_reach_equilibrium() -> None:
     from ase import Atoms
 
     start = 0.1 * space.noise(1000, random)
-    found = langevin(lambda x: -x / spread**2, start, space, step=0.02, steps=200, random=random)
-    assert float(found.square().sum(dim=(1, 2)).mean()) == pytest.approx(space.degrees * spread**2, rel=0.06)
+    found = langevin(lambda x: -x / spread**2, start, space, step=0.1, steps=60, random=random)
+    squares = found.square().sum(dim=(1, 2))  # with independent noise, 1.25 of this
+    assert float(squares.mean()) == pytest.approx(space.degrees * spread**2, rel=0.06)
     systems, _ = Systems.of([Atoms("H4", np.zeros((4, 3)))] * 1000)
     walked = accepted_langevin(
         ExactForce(Springs(spread), systems, 1.0), start, space, step=0.05, steps=120, random=random
