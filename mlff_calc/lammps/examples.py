@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from importlib.resources import files
 from pathlib import Path
 
 from mlff_calc.errors import OptionError
@@ -11,13 +10,8 @@ from mlff_calc.errors import OptionError
 
 def inputs_folder() -> Path:
     """Return the folder of the inputs: in the installed package, or `md_runs/lammps` of a checkout."""
-    try:
-        folder = Path(str(files("mlff_calc.lammps.inputs")))
-        if folder.is_dir():
-            return folder
-    except ModuleNotFoundError:
-        pass
-    return Path(__file__).resolve().parents[2] / "md_runs" / "lammps"
+    installed = Path(__file__).resolve().parent / "inputs"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "md_runs" / "lammps"
 
 
 def copy_inputs(folder: str | Path) -> list[Path]:
