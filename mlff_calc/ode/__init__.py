@@ -1,10 +1,8 @@
 """Ordinary differential equations of many samples at once, y' = f(t, y). Nothing here knows what the states mean.
 
-| solver | steps | use |
-|---|---|---|
-| `Dopri5` | chosen for each sample by its own error | any f |
-| `RK4` | equal and fixed | any f, at a fixed cost |
-| `exact` | none | y' = A y with constant A |
+- `Dopri5` takes any f, in steps that each sample chooses by its own error.
+- `RK4` takes any f in equal steps, at a fixed cost.
+- `exact` solves y' = A y with constant A, without steps.
 
 No solver shortens a step to end it at a requested time: values between the ends of steps are interpolated. What a
 sample gets at a time therefore does not depend on other times that are asked for, nor on other samples of the batch.
