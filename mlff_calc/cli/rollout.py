@@ -11,6 +11,14 @@ from mlff_calc.cli import options
 
 if TYPE_CHECKING:
     import numpy as np
+    from ase import Atoms
+
+    from mlff_calc.rollout.trajectory import Trajectory
+
+MOST_TIMES = 1_000_000
+SAME = 0.05
+"""Largest difference of a coordinate between a structure and the frame of the reference that it is said to be, Angstrom.
+Raising it accepts structures in files of fewer digits."""
 
 
 def rollout(
@@ -60,6 +68,8 @@ def rollout(
     asked = times_of(times)
     if output.suffix != ".extxyz":
         raise OptionError(f"{output} ends with {output.suffix or 'nothing'}; frames are written as .extxyz")
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise OptionError(f"{picture} ends with {picture.suffix or 'nothing'}; pictures are written as .png")
     for file in (output, picture):
         if file is not None and file.exists() and not overwrite:
             raise OptionError(f"{file} would be replaced; give --overwrite, or another name")
@@ -68,7 +78,7 @@ def rollout(
     with Bars(quiet=quiet) as bars:
         found = trajectories(network, [atoms], asked, chain=chain, on_progress=bars.show)
     one = Trajectory(found.times, found.positions[0], found.velocities[0], found.sigma[0])
-    truth = None if reference is None else _reference(reference, reference_start, one, network.config)
+    truth = None if reference is None else _reference(reference, reference_start, atoms, one, network.config)
     text = io.StringIO()
     heavy = bool(network.config["heavy_atoms"])
     ase.io.write(text, one.to_ase(atoms, heavy_atoms=heavy), format="extxyz")
@@ -102,12 +112,16 @@ def times_of(text: str) -> list[float]:
             raise OptionError(f"--times is {text!r}, and {word.strip()!r} is no number; give 5,10,20fs or 1:100:1") from None
     if ":" not in plain:
         return numbers
-    if len(numbers) != 3 or not numbers[2] > 0.0 or numbers[1] < numbers[0]:
+    if len(numbers) != 3 or not np.isfinite(numbers).all() or not numbers[2] > 0.0 or numbers[1] < numbers[0]:
         raise OptionError(f"--times is {text!r}; give first:last:step with a step above 0, such as 1:100:1")
-    return [float(time) for time in np.arange(numbers[0], numbers[1] + 1e-9 * numbers[2], numbers[2])]
+    first, last, step = numbers
+    n_steps = np.floor((last - first) / step + 1e-9)
+    if n_steps >= MOST_TIMES:
+        raise OptionError(f"--times is {text!r}: {n_steps + 1:g} times, where {MOST_TIMES} are the most; give a longer step")
+    return [float(f"{first + step * number:.12g}") for number in range(int(n_steps) + 1)]
 
 
-def _reference(path: Path, start: int, found: object, config: dict[str, object]) -> np.ndarray:
+def _reference(path: Path, start: int, atoms: Atoms, found: Trajectory, config: dict[str, object]) -> np.ndarray:
     """Positions of a trajectory at the predicted times, between frames interpolated."""
     import numpy as np
 
@@ -116,14 +130,23 @@ def _reference(path: Path, start: int, found: object, config: dict[str, object])
     from mlff_calc.rollout.molecule import kept_atoms
 
     run = read_run(path)
-    run = run.of_atoms(kept_atoms(run.numbers, heavy_atoms=bool(config["heavy_atoms"])))
+    kept = kept_atoms(run.numbers, heavy_atoms=bool(config["heavy_atoms"]))
+    run = run.of_atoms(kept)
     if run.numbers.tolist() != config["numbers"]:
         raise DatasetError(f"{path} holds another molecule or another order of atoms than the rollout")
-    place = start - int(run.differences) + np.asarray(found.times) / run.timestep  # type: ignore[attr-defined]
-    if place[0] < 0 or place[-1] > len(run.positions) - 1:
+    skipped = int(run.differences)
+    place = start - skipped + found.times / run.timestep
+    if start < skipped or place[-1] > len(run.positions) - 1:
         raise DatasetError(
             f"{path} has {len(run.positions)} frames, and the times reach from frame {place[0]:g} to {place[-1]:g}; change "
             "--reference-start or --times"
+        )
+    apart = np.abs(run.positions - atoms.positions[kept]).max(axis=(1, 2))
+    if apart[start - skipped] > SAME:
+        nearest = int(apart.argmin())
+        raise DatasetError(
+            f"frame {start} of {path} is another structure than STRUCTURE, {apart[start - skipped]:.3g} Angstrom apart; "
+            f"frame {nearest + skipped} is nearest ({apart[nearest]:.3g} Angstrom). Give it by --reference-start"
         )
     left = np.minimum(np.floor(place).astype(int), len(run.positions) - 2)
     share = (place - left)[:, None, None]

@@ -95,7 +95,7 @@ class Dopri5:
             ratio = self._error(y, after, slopes, h)
             _refuse_not_finite(active & ~torch.isfinite(ratio), t)
             good = active & (ratio <= 1.0)
-            steps.add(quartic(y, after, h, first, slopes[-1], h * _sum(BEND, slopes)), t, step, good)
+            steps.add(quartic(y, after, h, first, slopes[-1], h * _sum(BEND, slopes)), t, t + step, good)
             made, accepted = made + active, good.unsqueeze(1)
             t = torch.where(good, t + step, t)
             y, first = torch.where(accepted, after, y), torch.where(accepted, slopes[-1], first)

@@ -38,6 +38,7 @@ class RK4:
         shape, y, h = state.shape, state.flatten(1), self.step
         last = times[:, -1]
         count = torch.ceil(last / h).long()
+        count = count + (count.to(last.dtype) * h < last)  # rounding
         if int(count.max()) > self.max_steps:
             sample = int(count.argmax())
             raise IntegrationError(
@@ -49,11 +50,10 @@ class RK4:
             return slope(t, flat.view(shape)).flatten(1)
 
         steps = Steps(times, y)
-        lengths, column = torch.full_like(last, h), y.new_full((len(y), 1), h)
-        t = torch.zeros_like(last)
+        column, t = y.new_full((len(y), 1), h), torch.zeros_like(last)
         k1 = f(t, y)
         for number in range(int(count.max())):
-            t = torch.full_like(last, number * h)
+            t, end = torch.full_like(last, number * h), torch.full_like(last, (number + 1) * h)
             k2 = f(t + 0.5 * h, y + 0.5 * h * k1)
             k3 = f(t + 0.5 * h, y + 0.5 * h * k2)
             k4 = f(t + h, y + h * k3)
@@ -67,6 +67,6 @@ class RK4:
                     f"the solve of sample {sample} at time {number * h:g} has values that are not finite; look at its "
                     "start, and give a shorter step", sample, number * h,
                 )  # fmt: skip
-            steps.add(quartic(y, after, column, first, k1, torch.zeros_like(y)), t, lengths, active)
+            steps.add(quartic(y, after, column, first, k1, torch.zeros_like(y)), t, end, active)
             y = after
         return Solution(steps.states().unflatten(2, shape[1:]), count)

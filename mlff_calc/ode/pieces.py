@@ -99,19 +99,19 @@ class Steps:
         self._number = torch.zeros_like(self.times, dtype=torch.long)
         self._share = torch.zeros_like(self.times)
 
-    def add(self, piece: Tensor, begin: Tensor, step: Tensor, good: Tensor) -> None:
+    def add(self, piece: Tensor, begin: Tensor, end: Tensor, good: Tensor) -> None:
         """Keep a step.
 
         Args:
             piece: Result of `quartic`.
-            begin: Times at which it begins [n_samples].
-            step: Lengths [n_samples].
+            begin: Times at which it begins [n_samples], the very numbers at which the step before ended.
+            end: Times at which it ends [n_samples].
             good: Whether each sample accepts it [n_samples].
         """
-        here, length = begin.unsqueeze(1), step.unsqueeze(1)
-        covered = good.unsqueeze(1) & (self.times > here) & (self.times <= here + length)
+        here, there = begin.unsqueeze(1), end.unsqueeze(1)
+        covered = good.unsqueeze(1) & (self.times > here) & (self.times <= there)
         self._number = torch.where(covered, len(self._pieces), self._number)
-        self._share = torch.where(covered, (self.times - here) / length, self._share)
+        self._share = torch.where(covered, (self.times - here) / (there - here), self._share)
         self._pieces.append(piece)
 
     def states(self) -> Tensor:

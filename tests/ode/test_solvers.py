@@ -94,6 +94,15 @@ def test_time_zero_is_the_start() -> None:
         assert torch.equal(solver(bent, STARTS, times[:1]).states[:, 0], STARTS)
 
 
+@pytest.mark.parametrize("step", [0.1, 0.3, 0.11, 0.01])
+def test_times_at_the_ends_of_equal_steps(step: float) -> None:
+    times = step * torch.arange(1, 21, dtype=DOUBLE)
+    after = times * (1.0 + 3e-16)
+    found, later = (RK4(step)(lambda t, y: torch.ones_like(y), STARTS, each).states for each in (times, after))
+    for states in (found, later):
+        assert torch.allclose(states, STARTS.unsqueeze(1) + times.view(1, -1, 1), atol=1e-12)
+
+
 @pytest.mark.parametrize("solver", [Dopri5(1e-8, 1e-8), RK4(0.05)])
 def test_gradients_are_those_of_differences(solver: Dopri5 | RK4) -> None:
     start = STARTS[:1].clone().requires_grad_()

@@ -160,11 +160,18 @@ def test_commands_train_judge_and_roll_out(tmp_path: Path, mlff: Mlff) -> None:
         (["--times", "5,40", "-o", "new.extxyz"], "lie beyond the 20 fs"),
         (["--times", "5", "-o", "out.extxyz"], "would be replaced"),
         (["--times", "5,x", "-o", "new.extxyz"], "'x'"), (["--times", "5", "-o", "new.xyz"], "are written as .extxyz"),
+        (["--times", "1:inf:1", "-o", "new.extxyz"], "give first:last:step"),
+        (["--times", "nan:5:1", "-o", "new.extxyz"], "give first:last:step"),
+        (["--times", "1:1e14:1", "-o", "new.extxyz"], "1000000 are the most"),
+        (["--times", "5", "-o", "new.extxyz", "--picture", "new.jpg"], "pictures are written as .png"),
+        (["--times", "5", "-o", "new.extxyz", "--reference", "water.npz"], "frame 1200 is nearest"),
     ):  # fmt: skip
         refused = mlff(*words, *more, cwd=tmp_path)
         assert refused.returncode == 1, refused.stderr
         assert said in " ".join(refused.stderr.split())
     assert not (tmp_path / "new.extxyz").exists()
+    fine = mlff(*words, "--times", "0.1:20:0.1", "-o", "fine.extxyz", cwd=tmp_path)
+    assert fine.returncode == 0, fine.stderr
     ase.io.write(tmp_path / "water.extxyz", atoms)
     other = mlff("rollout", "run/rollout", str(tmp_path / "recipe.yaml"), "--times", "5", "-o", "new.extxyz", cwd=tmp_path)
     assert other.returncode == 1

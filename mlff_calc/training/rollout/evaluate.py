@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlff_calc.datasets.motion.windows import Windows, read_run, split_run
 from mlff_calc.device import resolve_device
-from mlff_calc.errors import DatasetError, EvaluationError
+from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.networks import read_header
 from mlff_calc.rollout import Rollout, load_rollout
 from mlff_calc.rollout.model import PATH, PATH_SIGMA
@@ -130,9 +130,14 @@ def evaluate_rollout(
 
     Raises:
         DatasetError: The windows are of another molecule or reach beyond the horizon.
+        OptionError: A potential is given, and the rollout knows heavy atoms only.
         EvaluationError: A prediction is not finite.
     """
     check_windows(rollout, windows)
+    if potential is not None and rollout.config["heavy_atoms"]:
+        raise OptionError(
+            f"the dynamics of {potential} need all atoms, and this rollout knows the heavy ones; leave --calculator out"
+        )
     device = rollout.edges_in.device
     source, bonds = WindowBatches(windows, rollout.topology), torch.tensor(rollout.topology.bonds)
     own = None if potential is None else OwnDynamics(potential, rollout.config["numbers"])

@@ -61,7 +61,13 @@ def _springs(
             f"{recipe.origin}: loss.target directional reads the stiffness of bonds, and the structures have none; set "
             "loss.target: optimal, or score.bonds: auto for a molecule"
         )
-    return fit_springs(positions, scores, atom_classes(numbers, bonds), hop_counts(len(numbers), bonds))
+    found = fit_springs(positions, scores, atom_classes(numbers, bonds), hop_counts(len(numbers), bonds))
+    if not found:
+        raise RecipeError(
+            f"{recipe.origin}: loss.target directional fits springs to the forces, and none of them pulls back; look at the "
+            "sign and unit of the forces, or set loss.target: optimal"
+        )
+    return found
 
 
 def new_score_model(recipe: ScoreRecipe, structures: Structures) -> ScoreModel:
