@@ -96,6 +96,7 @@ def test_springs_are_predicted_better_than_by_a_rotor(tmp_path: Path) -> None:
     errors = json.loads((result.folder / "evaluation.json").read_text())["errors"]
     assert errors["rollout"]["mse"] < 0.2 * errors["rotor of the mean structure"]["mse"]
     assert errors["rotor of the mean structure"]["mse"] < errors["last position"]["mse"]
+    assert errors["harmonic base alone"]["mse"] < 0.2 * errors["rotor of the mean structure"]["mse"]
     assert errors["rollout"]["bonds"] < 0.5 * errors["rotor of the mean structure"]["bonds"]
     rollout = load_rollout(result.model)
     assert float(rollout.temperature) != 1.0

@@ -6,6 +6,7 @@
 | constant velocity | x + v t |
 | rotor of the start | the first structure, turning freely |
 | rotor of the mean structure | the mean structure, fitted to the first one, turning freely |
+| harmonic base alone | the same with normal modes, which a rollout with `base: harmonic` adds to |
 | its own MD | dynamics at constant energy with a potential, from the first positions and velocities |
 """
 
@@ -30,6 +31,7 @@ from mlff_calc.rollout.base import Base
 from mlff_calc.rollout.rotor import angular_momentum, centred, rigid_path
 
 LAST, STRAIGHT, START, MEAN = "last position", "constant velocity", "rotor of the start", "rotor of the mean structure"
+HARMONIC = "harmonic base alone"
 MOST_STEP = 0.5
 """Longest time step of the dynamics, fs."""
 
@@ -64,6 +66,8 @@ def guesses(rollout: Rollout, motion: Motion) -> dict[str, Tensor]:
         rotor = Base("rotor", rollout.config["masses"], 0, 2, 1.0)
         rotor.reference.copy_(rollout.base.reference)
         found[MEAN] = moving + rotor(x, v, times).positions
+    if rollout.base.name == "harmonic":
+        found[HARMONIC] = moving + rollout.base(x, v, times).positions
     return found
 
 
