@@ -246,6 +246,11 @@ def test_trajectories_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     apart["R"][280:, 1] += 0.1 * np.arange(20)[:, None] * bond
     with pytest.raises(DatasetError, match=r"frame 28\d: atoms 0 and 1 are .* where a bond breaks"):
         run(tmp_path, apart)
+    still = spring_run(800)
+    with pytest.raises(DatasetError, match=r"velocities of the training frames of .* are 0"):
+        run(tmp_path, still | {"V": np.zeros_like(still["V"])})
+    with pytest.raises(DatasetError, match=r"positions of the training frames of .* are the same"):
+        run(tmp_path, still | {"R": np.broadcast_to(still["R"][:1], still["R"].shape).copy()})
     order = spring_run(300)
     order["z"] = np.tile(order["z"], (300, 1))
     order["z"][7] = [1, 8, 1]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mlff_calc.datasets.motion.windows import Windows
+from mlff_calc.errors import DatasetError
 from mlff_calc.rollout import Rollout
 from mlff_calc.rollout.base import LEAST, Base, Path
 from mlff_calc.rollout.rotor import centred, fitted
@@ -49,8 +50,17 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
         windows: Windows of the training part.
         molecule: Atoms, bonds and masses.
         base: Name of the base.
+
+    Raises:
+        DatasetError: Nothing moves in the trajectory, or it has no velocities.
     """
     x, v = _states(windows, windows.evenly(FRAMES))
+    for what, moves in (("positions", x != x[0]), ("velocities", v != 0.0)):
+        if not bool(moves.any()):
+            raise DatasetError(
+                f"the {what} of the training frames of {windows.run.path} are {'the same' if what == 'positions' else '0'}; "
+                "give a trajectory of a molecule that moves, with its velocities"
+            )
     masses = torch.tensor(molecule.masses, dtype=torch.float64)
     rotor = Base("rotor", molecule.masses, 0, 2, 1.0)
     rotor.reference.copy_(mean_structure(centred(x, masses)[0], masses))
@@ -145,7 +155,7 @@ def _least_squares(q: Tensor, y: Tensor) -> Tensor:
     """Factors of q [2, n, n_modes] in y [2, n, n_times, n_modes], each mode by itself [n_times, 4, n_modes]."""
     square = torch.einsum("inm,jnm->mij", q, q)
     right = torch.einsum("inm,kntm->mtik", q, y)
-    factors = torch.linalg.solve(square.unsqueeze(1), right)  # [n_modes, n_times, 2 (first), 2 (later)]
+    factors = torch.linalg.pinv(square, hermitian=True).unsqueeze(1) @ right  # [n_modes, n_times, 2 (first), 2 (later)]
     return factors.permute(1, 3, 2, 0).flatten(1, 2)
 
 
