@@ -79,13 +79,15 @@ class IntegrationError(SimulationError):
     """A differential equation could not be solved: it needs too many steps, or its values are not finite.
 
     Attributes:
+        why: What is wrong, with the cure.
         sample: Number of the sample in its batch.
-        time: Time that the solution had reached, in the unit of the equation.
+        time: Time that the solution had reached.
+        unit: Unit of the time; empty for that of the equation.
     """
 
-    def __init__(self, message: str, sample: int, time: float) -> None:
-        super().__init__(message)
-        self.sample, self.time = sample, time
+    def __init__(self, why: str, sample: int, time: float, unit: str = "") -> None:
+        super().__init__(f"the solve of sample {sample} stands at time {time:g}{unit and ' '}{unit} and {why}")
+        self.why, self.sample, self.time, self.unit = why, sample, time, unit
 
 
 class BenchmarkError(MLFFError, RuntimeError):

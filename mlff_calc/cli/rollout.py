@@ -62,7 +62,6 @@ def rollout(
     from mlff_calc.errors import OptionError
     from mlff_calc.rollout import load_rollout, trajectories
     from mlff_calc.rollout.picture import draw
-    from mlff_calc.rollout.trajectory import Trajectory
     from mlff_calc.whole_files import write_whole
 
     asked = times_of(times)
@@ -77,7 +76,7 @@ def rollout(
     atoms = structure_to_start(str(structure), shown="STRUCTURE")
     with Bars(quiet=quiet) as bars:
         found = trajectories(network, [atoms], asked, chain=chain, on_progress=bars.show)
-    one = Trajectory(found.times, found.positions[0], found.velocities[0], found.sigma[0])
+    one = found.of(0)
     truth = None if reference is None else _reference(reference, reference_start, atoms, one, network.config)
     text = io.StringIO()
     heavy = bool(network.config["heavy_atoms"])

@@ -155,5 +155,4 @@ def _refuse_not_finite(bad: Tensor, t: Tensor) -> None:
 
 
 def _failed(sample: int, t: Tensor, why: str) -> IntegrationError:
-    time = float(t[sample])
-    return IntegrationError(f"the solve of sample {sample} stands at time {time:g} and {why}", sample, time)
+    return IntegrationError(why, sample, float(t[sample]))

@@ -42,8 +42,8 @@ class RK4:
         if int(count.max()) > self.max_steps:
             sample = int(count.argmax())
             raise IntegrationError(
-                f"the solve of sample {sample} to time {float(last[sample]):g} needs {int(count[sample])} steps of {h:g}, "
-                f"and {self.max_steps} are the limit; give a longer step", sample, 0.0,
+                f"needs {int(count[sample])} steps of {h:g}, and {self.max_steps} are the limit; give a longer step",
+                sample, 0.0,
             )  # fmt: skip
 
         def f(t: Tensor, flat: Tensor) -> Tensor:
@@ -64,8 +64,7 @@ class RK4:
             if bool(bad.any()):
                 sample = int(bad.nonzero()[0, 0])
                 raise IntegrationError(
-                    f"the solve of sample {sample} at time {number * h:g} has values that are not finite; look at its "
-                    "start, and give a shorter step", sample, number * h,
+                    "has values that are not finite; look at its start, and give a shorter step", sample, number * h
                 )  # fmt: skip
             steps.add(quartic(y, after, column, first, k1, torch.zeros_like(y)), t, end, active)
             y = after

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from mlff_calc.backbones import build_backbone
 from mlff_calc.backbones.keys import EDGE_INPUTS, EDGE_SCALARS, INPUT_FEATURES, SPECIES
+from mlff_calc.errors import IntegrationError
 from mlff_calc.graph.keys import DOUBLE, Graph, declare
 from mlff_calc.heads.base import Features, vectors_of
 from mlff_calc.heads.displacement import VELOCITIES
@@ -142,9 +143,9 @@ class Rollout(Network):
 
     def trajectory(self, atoms: Atoms, times_fs: Sequence[float], *, chain: bool = False) -> Trajectory:
         """Predict the motion of a structure with velocities at times in fs; see `mlff_calc.rollout.trajectories`."""
-        from mlff_calc.rollout.trajectory import trajectory
+        from mlff_calc.rollout.trajectory import trajectories
 
-        return trajectory(self, atoms, times_fs, chain=chain)
+        return trajectories(self, [atoms], times_fs, chain=chain).of(0)
 
     def _encoded(self, graph: Graph, path: Path, x: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [n, n_atoms, C, 3] and scalars [n, n_atoms, F] of the first state, without units."""
@@ -173,7 +174,10 @@ class Rollout(Network):
             return vectors.unsqueeze(1).expand(-1, n_times, -1, -1, -1), scalars.unsqueeze(1).expand(-1, n_times, -1, -1)
         modes = self.eigenvectors.to(vectors.dtype)
         first = torch.einsum("nm,bncd->bmcd", modes, vectors), torch.einsum("nm,bnf->bmf", modes, scalars)
-        later = self.mode_ode(self.solver, self.eigenvalues, self.kernel, *first, times / self.unit)
+        try:
+            later = self.mode_ode(self.solver, self.eigenvalues, self.kernel, *first, times / self.unit)
+        except IntegrationError as error:
+            raise IntegrationError(error.why, error.sample, error.time * self.unit, "fs") from error
         change, grown = later[0] - first[0].unsqueeze(1), later[1] - first[1].unsqueeze(1)
         return (
             vectors.unsqueeze(1) + torch.einsum("nm,btmcd->btncd", modes, change),

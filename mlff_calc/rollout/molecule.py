@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms, units
 from ase.data import chemical_symbols, covalent_radii
 from ase.formula import Formula
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlff_calc.errors import StructureError
 
@@ -110,3 +112,8 @@ def first_state(atoms: Atoms, config: dict[str, Any], place: str) -> tuple[Float
 
 def _formula(numbers: NDArray[np.int64]) -> str:
     return Formula.from_list([chemical_symbols[z] for z in numbers]).format("hill")
+
+
+def bond_lengths(positions: Tensor, bonds: Tensor) -> Tensor:
+    """Lengths [..., n_bonds] of bonds [n_bonds, 2], at positions [..., n_atoms, 3]."""
+    return torch.linalg.vector_norm(positions[..., bonds[:, 0], :] - positions[..., bonds[:, 1], :], dim=-1)

@@ -6,11 +6,13 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mlff_calc.errors import OptionError
+from mlff_calc.rollout.molecule import bond_lengths
 from mlff_calc.rollout.trajectory import Trajectory
 from mlff_calc.whole_files import write_whole
 
@@ -19,12 +21,6 @@ LIGHT = 2.99792458e-5
 """Speed of light, cm/fs."""
 MOST_BONDS = 6
 """Largest number of bonds that are drawn."""
-
-
-def bond_lengths(positions: FloatArray, bonds: list[list[int]]) -> FloatArray:
-    """Lengths [n_times, n_bonds] of positions [n_times, n_atoms, 3]."""
-    i, j = np.array(bonds).T
-    return np.linalg.norm(positions[:, i] - positions[:, j], axis=-1)
 
 
 def spectrum(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -50,8 +46,9 @@ def draw(found: Trajectory, bonds: list[list[int]], target: Path, reference: Flo
         raise OptionError(f"{target} ends with {target.suffix or 'nothing'}; pictures are written as .png")
     figure = Figure(figsize=(12.0, 4.0), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    lengths = bond_lengths(found.positions, bonds)
-    known = None if reference is None else bond_lengths(reference, bonds)
+    pairs = torch.tensor(bonds)
+    lengths = bond_lengths(torch.from_numpy(found.positions), pairs).numpy()
+    known = None if reference is None else bond_lengths(torch.from_numpy(reference), pairs).numpy()
     for k in range(min(len(bonds), MOST_BONDS)):
         (line,) = left.plot(found.times, lengths[:, k], label="-".join(map(str, bonds[k])))
         if known is not None:

@@ -12,7 +12,7 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import IntegrationError, OptionError
 from mlff_calc.rollout.model import PATH, PATH_SIGMA, PATH_VELOCITIES, Rollout, rollout_graph
 from mlff_calc.rollout.molecule import first_state, kept_atoms
 
@@ -37,6 +37,10 @@ class Trajectory:
     velocities: NDArray[np.float64]
     sigma: NDArray[np.float64]
 
+    def of(self, number: int) -> Trajectory:
+        """Motion of one of several first states."""
+        return Trajectory(self.times, self.positions[number], self.velocities[number], self.sigma[number])
+
     def to_ase(self, first: Atoms, *, heavy_atoms: bool = False) -> list[Atoms]:
         """Frames with velocities, `info["time"]` (fs) and the array `sigma`.
 
@@ -52,12 +56,6 @@ class Trajectory:
             atoms.arrays["sigma"] = self.sigma[number].copy()
             frames.append(atoms)
         return frames
-
-
-def trajectory(rollout: Rollout, atoms: Atoms, times_fs: Sequence[float], *, chain: bool = False) -> Trajectory:
-    """Predict the motion of a structure with velocities; see `trajectories`."""
-    found = trajectories(rollout, [atoms], times_fs, chain=chain)
-    return Trajectory(found.times, found.positions[0], found.velocities[0], found.sigma[0])
 
 
 def trajectories(
@@ -96,7 +94,10 @@ def trajectories(
         )  # fmt: skip
     parts = []
     for begin in range(0, len(x), BATCH):
-        parts.append(_chained(rollout, x[begin : begin + BATCH], v[begin : begin + BATCH], times))
+        try:
+            parts.append(_chained(rollout, x[begin : begin + BATCH], v[begin : begin + BATCH], times))
+        except IntegrationError as error:
+            raise IntegrationError(error.why, begin + error.sample, error.time, error.unit) from error
         if on_progress is not None:
             on_progress("trajectories", min(begin + BATCH, len(x)), len(x))
     positions, velocities, sigma = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
@@ -135,7 +136,10 @@ def _chained(rollout: Rollout, x: Tensor, v: Tensor, times: NDArray[np.float64])
         inside = times[number:][times[number:] <= begin + horizon] - begin
         goes_on = number + len(inside) < len(times)
         asked = np.append(inside, horizon) if goes_on else inside
-        positions, velocities, sigma = _predicted(rollout, x, v, asked)
+        try:
+            positions, velocities, sigma = _predicted(rollout, x, v, asked)
+        except IntegrationError as error:
+            raise IntegrationError(error.why, error.sample, begin + error.time, error.unit) from error
         n = len(inside)
         if begin > 0.0:
             sigma = torch.full_like(sigma, float("nan"))

@@ -259,8 +259,28 @@ def test_other_molecules_are_refused(make: Make) -> None:
 
 def test_a_solve_that_needs_too_many_steps_names_sample_and_time(make: Make) -> None:
     rollout = make(solver={"name": "dopri5", "rtol": 1e-9, "atol": 1e-9, "max_steps": 3})
-    with pytest.raises(IntegrationError, match=r"sample 0 stands at time .* more than 3 steps"):
+    with pytest.raises(IntegrationError, match=r"sample 0 stands at time \S+ fs and needs more than 3 steps") as caught:
         run(rollout, *benzene(1))
+    assert 0.0 < caught.value.time < rollout.horizon
+
+
+def test_a_solve_that_fails_late_names_structure_and_whole_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout, calls = make(), []
+
+    def fails(self: Rollout, graph: Any) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        if len(calls) == 4:  # the second structure, beyond the horizon
+            raise IntegrationError("fails", 0, 1.5, "fs")
+        return forward(self, graph)
+
+    forward = Rollout.forward
+    monkeypatch.setattr(Rollout, "forward", fails)
+    monkeypatch.setattr("mlff_calc.rollout.trajectory.BATCH", 1)
+    place, speed = (one[0].numpy() for one in benzene(1))
+    atoms = Atoms("C6H6", place)
+    atoms.set_velocities(speed / units.fs)
+    with pytest.raises(IntegrationError, match=f"sample 1 stands at time {rollout.horizon + 1.5:g} fs and fails"):
+        trajectories(rollout, [atoms, atoms], [1.0, rollout.horizon + 2.0], chain=True)
 
 
 @pytest.mark.parametrize(

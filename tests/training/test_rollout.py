@@ -180,7 +180,8 @@ def test_commands_train_judge_and_roll_out(tmp_path: Path, mlff: Mlff) -> None:
 
 def test_arms_are_trained_and_kept(tmp_path: Path, mlff: Mlff) -> None:
     np.savez(tmp_path / "water.npz", **spring_run(900))
-    words = ["bench", "rollout", "water.npz", "--arms", "rotor; EGNN one-shot", "--horizons", "20", "--seeds", "1",
+    arms = "rotor; EGNN one-shot; rotor, regular times"
+    words = ["bench", "rollout", "water.npz", "--arms", arms, "--horizons", "20", "--seeds", "1",
              "--epochs", "1", "--starts", "20", "-o", "made", "--json", "-"]  # fmt: skip
     done = mlff(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -193,6 +194,12 @@ def test_arms_are_trained_and_kept(tmp_path: Path, mlff: Mlff) -> None:
     changed = mlff(*words, "--epochs", "2", cwd=tmp_path)
     assert changed.returncode == 1
     assert "choose another --output" in " ".join(changed.stderr.split())
+    folders = (tmp_path / "made" / name for name in ("20-0-rotor_regular_times", "20-0-rotor"))
+    regular, own = (json.loads((folder / "result.json").read_text()) for folder in folders)
+    assert regular["errors"]["last position"] == own["errors"]["last position"]  # judged at the same times
+    nowhere = mlff("bench", "rollout", "nowhere.npz", "-o", "other", cwd=tmp_path)
+    assert "there is no file nowhere.npz" in " ".join(nowhere.stderr.split())
+    assert not (tmp_path / "other").exists()
     unknown = mlff("bench", "rollout", "water.npz", "--arms", "rotors", "-o", "other", cwd=tmp_path)
     assert "unknown arm 'rotors'" in " ".join(unknown.stderr.split())
 

@@ -10,12 +10,18 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from mlff_calc.bench.studies.kept import keep_settings
 from mlff_calc.errors import BenchmarkError
 from mlff_calc.near import suggestion
+from mlff_calc.rollout import load_rollout
 from mlff_calc.training import train
+from mlff_calc.training.fingerprints import fingerprint
 from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.rollout.data import read_windows
+from mlff_calc.training.rollout.evaluate import evaluate_rollout
+from mlff_calc.training.rollout.recipe import RolloutRecipe
 from mlff_calc.whole_files import write_whole
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -62,7 +68,7 @@ class RolloutStudy:
         """Train and judge all arms that are not kept yet; one row for each arm, horizon and seed, and each baseline.
 
         Raises:
-            BenchmarkError: An arm is unknown, or the folder holds results of other settings.
+            BenchmarkError: There is no such file, an arm is unknown, or the folder holds results of other settings.
         """
         self._check()
         rows: list[dict[str, Any]] = []
@@ -82,24 +88,21 @@ class RolloutStudy:
         for arm in self.arms:
             if arm not in ARMS:
                 raise BenchmarkError(f"unknown arm {arm!r}: {suggestion(arm, ARMS, after=' ')}known are {'; '.join(ARMS)}")
-        now = {
-            "data": [self.data.name, self.data.stat().st_size if self.data.is_file() else 0], "epochs": self.epochs,
-            "starts": self.starts, "heavy_atoms": self.heavy_atoms,
-        }  # fmt: skip
-        kept = self.output / "settings.json"
-        if kept.is_file() and json.loads(kept.read_text()) != now:
-            raise BenchmarkError(
-                f"{self.output} holds results with {kept.read_text()}, and now {json.dumps(now)} is asked for; choose "
-                "another --output"
-            )
-        self.output.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(now))
+        if not self.data.is_file():
+            raise BenchmarkError(f"there is no file {self.data}; check the spelling, or make one by `mlff data trajectory`")
+        keep_settings(
+            self.output,
+            {
+                "data": fingerprint(self.data), "epochs": self.epochs, "starts": self.starts,
+                "heavy_atoms": self.heavy_atoms,
+            },
+        )  # fmt: skip
 
     def _train(self, folder: Path, arm: str, horizon: float, seed: int) -> None:
         changes = dict(ARMS[arm])
         backbone = {"name": "hegnn", "l_max": changes.pop("l_max", 1), "channels": 32, "n_layers": 2}
         times = {"regular": 8} if changes.pop("regular", False) else {"irregular": 8}
-        recipe = {
+        recipe: dict[str, Any] = {
             "rollout": {"backbone": backbone, **changes},
             "data": {
                 "file": str(self.data.resolve()), "horizon": horizon, "times": times, "heavy_atoms": self.heavy_atoms,
@@ -112,8 +115,14 @@ class RolloutStudy:
             "trainer": {"device": "cpu", "seed": seed, "validate_every": min(5, self.epochs)},
         }  # fmt: skip
         resume = (folder / "run.json").is_file()
-        result = train(parse_recipe(recipe, self.output / "recipe.yaml"), output=folder, resume=resume)
-        write_whole(folder / "result.json", json.dumps({"minutes": result.minutes, **result.report.as_dict()}))
+        origin = self.output / "recipe.yaml"
+        result = train(parse_recipe(recipe, origin), output=folder, resume=resume)
+        report = result.report
+        if "regular" in times:  # all arms are judged at the same, irregular times
+            recipe["data"]["times"] = {"irregular": 8}
+            judged = read_windows(cast("RolloutRecipe", parse_recipe(recipe, origin)))[1]["test"]
+            report = evaluate_rollout(load_rollout(result.model), judged)
+        write_whole(folder / "result.json", json.dumps({"minutes": result.minutes, **report.as_dict()}))
 
 
 def _rows(result: dict[str, Any], arm: str, horizon: float, seed: int, *, baselines: bool) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,6 @@ Source: Guo et al., "Potential score matching" (2025), for what is compared.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,8 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from mlff_calc.bench.studies.kept import keep_settings
 from mlff_calc.bench.studies.score_subjects import Subject, write_frames
-from mlff_calc.errors import BenchmarkError
 from mlff_calc.sampling.compare import compare_samples
 from mlff_calc.sampling.diffusion import ExactForce, ModelScore, Space, Walked, accepted_langevin, draw, langevin
 from mlff_calc.sampling.model_samples import PILOT, STEP
@@ -118,7 +117,10 @@ class Study:
 
     def run(self, subject: Subject, on_done: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
         """Train, draw and compare; rows of arm, seed and distances."""
-        self._check_settings()
+        keep_settings(
+            self.output,
+            {"minutes": self.minutes, "n": self.n, "n_train": self.n_train, "steps": self.steps, "window": WINDOW},
+        )
         rows: list[dict[str, Any]] = []
         for seed in self.seeds:
             frames = self._training_frames(subject, seed)
@@ -136,18 +138,6 @@ class Study:
     def _arms(subject: Subject) -> list[str]:
         """Arms with a model; the stiffness by direction is that of bonds."""
         return [arm for arm in ARMS if subject.bonded or arm != "directional"]
-
-    def _check_settings(self) -> None:
-        """Refuse a folder whose results were made in another way."""
-        kept = self.output / "settings.json"
-        now = {"minutes": self.minutes, "n": self.n, "n_train": self.n_train, "steps": self.steps, "window": WINDOW}
-        if kept.is_file() and json.loads(kept.read_text()) != now:
-            raise BenchmarkError(
-                f"{self.output} holds results with {kept.read_text()}, and now {json.dumps(now)} is asked for; choose "
-                "another --output"
-            )
-        self.output.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(now))
 
     def _training_frames(self, subject: Subject, seed: int) -> list[Atoms]:
         """Frames below the median energy, training frames first, then as many again at most for validation."""

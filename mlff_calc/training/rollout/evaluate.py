@@ -17,6 +17,7 @@ from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.networks import read_header
 from mlff_calc.rollout import Rollout, load_rollout
 from mlff_calc.rollout.model import PATH, PATH_SIGMA
+from mlff_calc.rollout.molecule import bond_lengths
 from mlff_calc.training.rollout.baselines import Motion, OwnDynamics, guesses
 from mlff_calc.training.rollout.data import WindowBatches, molecule_of
 
@@ -104,17 +105,12 @@ class _Sums:
         square = (found - truth).square().mean(dim=(2, 3)).flatten()
         self.squares.index_add_(0, quarter.flatten(), square)
         self.counts.index_add_(0, quarter.flatten(), torch.ones_like(square))
-        wrong = (lengths(found, self.bonds) - lengths(truth, self.bonds)).abs()
+        wrong = (bond_lengths(found, self.bonds) - bond_lengths(truth, self.bonds)).abs()
         self.stretch, self.n_bonds = self.stretch + float(wrong.sum()), self.n_bonds + wrong.numel()
 
     def errors(self) -> Errors:
         quarters = (self.squares / self.counts).tolist()
         return Errors(float(self.squares.sum() / self.counts.sum()), quarters, self.stretch / max(self.n_bonds, 1))
-
-
-def lengths(positions: Tensor, bonds: Tensor) -> Tensor:
-    """Bond lengths [..., n_bonds] of positions [..., n_atoms, 3]."""
-    return torch.linalg.vector_norm(positions[..., bonds[:, 0], :] - positions[..., bonds[:, 1], :], dim=-1)
 
 
 def evaluate_rollout(
