@@ -117,12 +117,11 @@ def evaluate(
     bars, with those of predictions that need no network.
     """
     from mlff_calc.errors import OptionError
-    from mlff_calc.networks import kind_of, list_networks
-    from mlff_calc.training.kind_names import DEFAULT, kinds
+    from mlff_calc.networks import find_network, read_header
+    from mlff_calc.training.kind_names import kinds
     from mlff_calc.training.kinds import task_of
 
-    shipped = {entry.name: entry.kind for entry in list_networks()}
-    kind = kind_of(potential) or shipped.get(str(potential), DEFAULT)
+    kind = str(read_header(find_network(potential))["kind"])
     if kind not in kinds():
         raise OptionError(
             f"{potential} holds a {kind}, a kind that no installed package provides (known are {', '.join(kinds())}); "

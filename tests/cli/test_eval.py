@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -307,3 +308,11 @@ def test_an_output_that_cannot_be_written_is_refused(
         assert run_cli(build_app(), own) == 1
         assert "is one of the files that are evaluated" in capsys.readouterr().err
         assert Path(output).read_text() == before
+
+
+def test_an_unknown_name_is_told_with_networks_of_every_kind(tmp_path: Path, mlff: Callable[..., Any]) -> None:
+    done = mlff("eval", "ethanol_rollouts", "nowhere.npz", cwd=tmp_path)
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "no network 'ethanol_rollouts'" in said
+    assert "did you mean 'ethanol_rollout'?" in said
