@@ -117,11 +117,12 @@ def evaluate(
     bars, with those of predictions that need no network.
     """
     from mlff_calc.errors import OptionError
-    from mlff_calc.networks import find_network, read_header
-    from mlff_calc.training.kind_names import kinds
+    from mlff_calc.networks import find_network, is_exported, read_header
+    from mlff_calc.training.kind_names import DEFAULT, kinds
     from mlff_calc.training.kinds import task_of
 
-    kind = str(read_header(find_network(potential))["kind"])
+    # What is exported is a potential.
+    kind = DEFAULT if is_exported(potential) else str(read_header(find_network(potential))["kind"])
     if kind not in kinds():
         raise OptionError(
             f"{potential} holds a {kind}, a kind that no installed package provides (known are {', '.join(kinds())}); "

@@ -67,6 +67,11 @@ def _say_which(name: str, folder: Path) -> None:
     logger.warning("%s: the folder %s is taken, not what ships under this name; write ./%s for silence", name, folder, name)
 
 
+def is_exported(path: str | Path) -> bool:
+    """Whether a path is that of an exported file, by its ending (.pt or .pt2)."""
+    return Path(path).suffix in (".pt", ".pt2") and Path(path).is_file()
+
+
 def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
     """Find the folder of a network by its path or by the name it ships under.
 
@@ -88,7 +93,7 @@ def find_network(name_or_path: str | Path, kind: str | None = None) -> Path:
         if kind is not None:
             check_kind(path, kind)
         return path
-    if path.suffix in (".pt", ".pt2") and path.is_file():
+    if is_exported(path):
         raise PotentialFileError(
             f"{path} is an exported file by its ending, but weights (a folder that holds {WEIGHTS}) are needed here; call "
             "load_exported, or give the folder it was exported from"
