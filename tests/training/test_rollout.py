@@ -20,10 +20,11 @@ from mlff_calc.datasets.motion.windows import read_run, split_run
 from mlff_calc.errors import DatasetError, RecipeError, TrainingError
 from mlff_calc.networks import kind_of
 from mlff_calc.rollout import load_rollout
+from mlff_calc.rollout.model import rollout_graph
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.rollout.data import molecule_of
 from mlff_calc.training.rollout.example import EXAMPLE_ROLLOUT_RECIPE
-from mlff_calc.training.rollout.measure import measure
+from mlff_calc.training.rollout.measure import mean_structure, measure
 from mlff_calc.training.rollout.objective import RolloutObjective
 from mlff_calc.training.run import train
 
@@ -235,6 +236,48 @@ def test_normal_modes_have_the_frequencies_of_the_springs(tmp_path: Path) -> Non
     assert torch.allclose(table[0, 0], torch.ones(len(to_modes), dtype=torch.float64), atol=1e-6)
     assert torch.allclose(table[0, 1], torch.zeros(len(to_modes), dtype=torch.float64), atol=1e-6)
     assert float(found.buffers["errors"][0].max()) < 1e-3  # the modes hold every displacement
+
+
+def vibrating(mean: np.ndarray, n_frames: int = 600, size: float = 0.08) -> torch.Tensor:
+    """Structures of equal masses near a mean, turned and mirrored at random [n_frames, n_atoms, 3]."""
+    random = np.random.default_rng(1)
+    noise = size * random.normal(size=(n_frames, *mean.shape))
+    frames = mean - mean.mean(axis=0) + noise - noise.mean(axis=1, keepdims=True)
+    turns = np.linalg.qr(random.normal(size=(n_frames, 3, 3)))[0]
+    return torch.from_numpy(frames @ turns)
+
+
+@pytest.mark.parametrize("height", [0.0, 0.5])
+def test_molecules_that_vibrate_about_a_plane_have_a_planar_mean(height: float) -> None:
+    """A square of atoms, two of which are lifted."""
+    square = np.array([[1.0, 0.0, height], [0.0, 1.3, 0.0], [-1.0, 0.0, height], [0.0, -1.6, 0.0]])
+    masses = torch.ones(4, dtype=torch.float64)
+    mean, reflection = mean_structure(vibrating(square), masses)
+    thickness = float(torch.linalg.svdvals(mean)[-1])
+    if height:
+        assert reflection is None
+        assert thickness == pytest.approx(np.linalg.svd(square - square.mean(axis=0))[1][-1], rel=0.05)
+    else:
+        assert reflection is not None
+        assert thickness < 1e-12
+        assert torch.allclose(mean @ reflection, mean, atol=1e-12)
+
+
+def test_paths_of_planar_molecules_do_not_depend_on_the_side_of_the_plane(tmp_path: Path) -> None:
+    result = run(tmp_path, trainer__precision="float64")
+    rollout = load_rollout(result.model).to_precision("float64")
+    assert float(torch.linalg.svdvals(rollout.base.reference)[-1]) < 1e-10
+    arrays = spring_run(40, seed=3)
+    x, v = (torch.from_numpy(arrays[name][::10]) for name in ("R", "V"))
+    v = v + 0.002 * torch.randn(v.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    times = torch.tensor([3.0, 11.0, 20.0], dtype=torch.float64).expand(len(x), -1)
+    with torch.no_grad():
+        found = rollout(rollout_graph(rollout.topology, x, v, times))["path"]
+        for seed in range(6):
+            turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))[0]
+            turn = turn * (-1.0) ** seed
+            moved = rollout(rollout_graph(rollout.topology, x @ turn.T, v @ turn.T, times))["path"]
+            assert float((moved - found @ turn.T).abs().max()) < 1e-9
 
 
 def test_trajectories_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -20,6 +20,10 @@ from mlff_calc.training.rollout.data import Molecule
 FRAMES, STARTS, KNOTS = 4000, 1500, 17
 """Numbers of frames for means, of first frames for predictions, and of times of the errors of the base. Raising them
 measures more accurately and takes longer."""
+PLANAR = 0.75
+"""Share of the mean square of a puckering that its mean makes up, below which the mean structure is planar. It is 0.64 where
+a planar molecule vibrates, since fits with reflections fold all frames to one side, and near 1 where a molecule is puckered.
+Raising it flattens more molecules."""
 LONG = 8.0
 """Longest horizon in units of the fastest motion. Raising it lets the equation follow faster vibrations, with more steps."""
 
@@ -63,7 +67,8 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
             )
     masses = torch.tensor(molecule.masses, dtype=torch.float64)
     rotor = Base("rotor", molecule.masses, 0, 2, 1.0)
-    rotor.reference.copy_(mean_structure(centred(x, masses)[0], masses))
+    mean, reflection = mean_structure(centred(x, masses)[0], masses)
+    rotor.reference.copy_(mean)
     still = torch.zeros(len(x), 1, dtype=torch.float64)
     first = rotor(x, v, still)
     spacing, n_table = 1.0, 2
@@ -71,7 +76,7 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     built, tensors = rotor, {"base.reference": rotor.reference}
     if base == "harmonic":
         frame = fitted(centred(x, masses)[0], rotor.reference, masses)
-        modes = normal_modes(first.offsets @ frame, first.rates @ frame, masses)
+        modes = normal_modes(first.offsets @ frame, first.rates @ frame, masses, reflection)
         step = windows.run.timestep
         spacing = step * max(1, round((1.0 if windows.horizon <= 300.0 else 2.0) / step))
         n_table = math.ceil(windows.horizon / spacing - 1e-9) + 1
@@ -96,15 +101,39 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     return Measured(rounded | {"spacing": spacing}, tensors | {"errors": errors.clamp(min=1e-4)})
 
 
-def mean_structure(positions: Tensor, masses: Tensor, rounds: int = 30) -> Tensor:
-    """Mean of structures [n_frames, n_atoms, 3], relative to their centres, that are turned (or mirrored) onto it."""
+def mean_structure(positions: Tensor, masses: Tensor, rounds: int = 30) -> tuple[Tensor, Tensor | None]:
+    """Mean of structures that are turned (or mirrored) onto it, and its plane.
+
+    Molecules that vibrate about a plane get a planar mean, which mirrored frames alone would pucker.
+
+    Args:
+        positions: Relative to their centres of mass [n_frames, n_atoms, 3].
+        masses: [n_atoms].
+        rounds: Number of repetitions.
+
+    Returns:
+        The mean [n_atoms, 3], and the reflection [3, 3] that leaves it as it is; None where it is not planar.
+    """
+
+    def aligned(mean: Tensor) -> Tensor:
+        return positions @ fitted(positions, mean, masses)
+
     mean = positions[0]
     for _ in range(rounds):
-        mean = (positions @ fitted(positions, mean, masses)).mean(dim=0)
-    return mean
+        mean = aligned(mean).mean(dim=0)
+    normal = torch.linalg.eigh(mean.T @ (masses[:, None] * mean))[1][:, 0]
+    folds = aligned(mean) @ normal @ (masses * (mean @ normal))
+    thin = float((mean @ normal).abs().max()) < 1e-6
+    if not thin and float(folds.mean().square()) >= PLANAR * float(folds.square().mean()):
+        return mean, None
+    reflection = torch.eye(3, dtype=mean.dtype) - 2.0 * torch.outer(normal, normal)
+    for _ in range(rounds):
+        mean = 0.5 * (mean + mean @ reflection)
+        mean = aligned(mean).mean(dim=0)
+    return 0.5 * (mean + mean @ reflection), reflection
 
 
-def normal_modes(offsets: Tensor, rates: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:
+def normal_modes(offsets: Tensor, rates: Tensor, masses: Tensor, reflection: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Matrices to and from normal modes, [n_modes, 3 n_atoms] and [3 n_atoms, n_modes].
 
     Modes are those that are independent of each other in the frames, in displacements and in velocities: with covariances
@@ -114,7 +143,11 @@ def normal_modes(offsets: Tensor, rates: Tensor, masses: Tensor) -> tuple[Tensor
         offsets: Displacements from the mean structure, in its axes [n_frames, n_atoms, 3].
         rates: Velocities beside its rotation, in its axes.
         masses: [n_atoms].
+        reflection: That of a planar mean structure. Modes are then in the plane or out of it, and never mixed: the sign of
+            the second kind, which a fit cannot know, drops out of predictions that are linear in each mode.
     """
+    if reflection is not None:
+        offsets, rates = (torch.cat([one, one @ reflection]) for one in (offsets, rates))
     roots = masses.sqrt().repeat_interleave(3)
     u, w = offsets.flatten(1) * roots, rates.flatten(1) * roots
     sizes, axes = torch.linalg.eigh(u.T @ u / len(u))
