@@ -45,8 +45,8 @@ def rollout(
     found = summary(rows)
     columns = {
         "": "arm", "MSE (A^2)": "mse", "worst seed": "worst", "1st quarter": "quarter 1", "2nd": "quarter 2",
-        "3rd": "quarter 3", "4th": "quarter 4", "bonds (A)": "bonds", "inside 95 %": "inside95", "parameters": "parameters",
-        "minutes": "minutes", "ms": "ms",
+        "3rd": "quarter 3", "4th": "quarter 4", "bonds (A)": "bonds", "v (A/ps)": "velocities", "inside 95 %": "inside95",
+        "parameters": "parameters", "minutes": "minutes", "ms": "ms",
     }  # fmt: skip
     tables = [
         table_of(f"to {horizon:g} fs, {seeds} seeds", columns, [row for row in found if row["horizon"] == horizon])

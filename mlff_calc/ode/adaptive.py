@@ -36,6 +36,8 @@ BEND = (
 """Weights of the term of degree 4 between the ends of a step."""
 SAFETY, LEAST, MOST = 0.9, 0.2, 5.0
 """Share of the step that the error allows, and bounds of the ratio of successive steps."""
+ROUNDING = 16.0
+"""Shortest step in units of the rounding error of the time, below which values that are not finite end a solve."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Dopri5:
             h = step.unsqueeze(1)
             after, slopes = _stages(f, t, y, first, h)
             ratio = self._error(y, after, slopes, h)
-            _refuse_not_finite(active & ~torch.isfinite(ratio), t)
+            ratio = self._retried(ratio, active, t, step, differentiated=after.requires_grad)
             good = active & (ratio <= 1.0)
             steps.add(quartic(y, after, h, first, slopes[-1], h * _sum(BEND, slopes)), t, t + step, good)
             made, accepted = made + active, good.unsqueeze(1)
@@ -110,6 +112,17 @@ class Dopri5:
         with torch.no_grad():
             scale = self.atol + self.rtol * torch.maximum(rms(before), rms(after))
             return rms(h * _sum(ERROR, slopes)) / scale
+
+    def _retried(self, ratio: Tensor, active: Tensor, t: Tensor, step: Tensor, *, differentiated: bool) -> Tensor:
+        """Errors in which a step to values that are not finite counts as far too long.
+
+        Raises:
+            IntegrationError: Such a step is as short as rounding allows, or gradients are asked for, which it would spoil.
+        """
+        lost = active & ~torch.isfinite(ratio)
+        shortest = step <= ROUNDING * torch.finfo(t.dtype).eps * t.clamp(min=1.0)
+        _refuse_not_finite(lost if differentiated else lost & shortest, t)
+        return torch.where(lost, 1e12, ratio)
 
     def _next(self, step: Tensor, ratio: Tensor) -> Tensor:
         """Length of the next step."""

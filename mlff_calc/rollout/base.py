@@ -48,6 +48,8 @@ class Path(NamedTuple):
         offsets: First positions relative to those of the base [n, n_atoms, 3]; relative to the centre without a rotor.
         rates: First velocities relative to those of the base.
         vibrations: Displacements by normal modes, in the axes of time 0 [n, n_times, n_atoms, 3]; None without them.
+        far: Share by which displacements stay as they are, since the start is far from the training frames [n]; None
+            without vibrations.
     """
 
     centre: Tensor
@@ -57,7 +59,8 @@ class Path(NamedTuple):
     velocities: Tensor
     offsets: Tensor
     rates: Tensor
-    vibrations: Tensor | None
+    vibrations: Tensor | None = None
+    far: Tensor | None = None
 
 
 class Base(nn.Module):
@@ -91,8 +94,15 @@ class Base(nn.Module):
         self.register_buffer("from_modes", zeros(3 * n, n_modes))
         self.register_buffer("table", zeros(n_table, 4, n_modes))
 
-    def forward(self, positions: Tensor, velocities: Tensor, times: Tensor) -> Path:
-        """Motion from first positions (Angstrom) and velocities (Angstrom/fs) [n, n_atoms, 3] at times [n, n_times] (fs)."""
+    def forward(self, positions: Tensor, velocities: Tensor, times: Tensor, *, still: bool = False) -> Path:
+        """Motion of samples.
+
+        Args:
+            positions: First positions [n, n_atoms, 3], Angstrom.
+            velocities: First velocities [n, n_atoms, 3], Angstrom/fs.
+            times: [n, n_times], fs.
+            still: Whether all starts are taken as far from the training frames.
+        """
         x, centre = centred(positions, self.masses)
         v, drift = centred(velocities, self.masses)
         shape = (*times.shape, *x.shape[1:])
@@ -100,29 +110,36 @@ class Base(nn.Module):
             turn = torch.eye(3, dtype=x.dtype, device=x.device).expand(*times.shape, 3, 3)
             place = x.unsqueeze(1).expand(shape) if self.name == "start" else x.new_zeros(shape)
             still = x.new_zeros(shape)
-            return Path(centre.unsqueeze(1), drift.unsqueeze(1), turn, place, still, x, v, None)
+            return Path(centre.unsqueeze(1), drift.unsqueeze(1), turn, place, still, x, v)
         frame = fitted(x, self.reference, self.masses)
         body = self.reference @ frame.transpose(-1, -2)
         momentum, inverse = angular_momentum(x, v, self.masses), inverse_inertia(body, self.masses)
         turn, spin = turned(momentum, inverse, times)
         first_spin = (inverse @ momentum.unsqueeze(-1)).squeeze(-1).unsqueeze(1)
         offsets, rates = x - body, v - torch.linalg.cross(first_spin.expand_as(body), body)
-        place, speed, vibrations = body.unsqueeze(1).expand(shape), None, None
+        place, speed, vibrations, far = body.unsqueeze(1).expand(shape), None, None, None
         if self.name == "harmonic":
-            vibrations, speed = self._vibrations(offsets @ frame, rates @ frame, times, frame)
+            first = torch.stack([(one @ frame).flatten(1) @ self.to_modes.T for one in (offsets, rates)], dim=1)
+            far = self._far(first[:, 0]).clamp(min=1.0 if still else 0.0)
+            vibrations, speed = self._vibrations(offsets @ frame, first, times, frame, far)
             place = place + vibrations
         place = place @ turn.transpose(-1, -2)
         moving = torch.linalg.cross(spin.unsqueeze(2).expand_as(place), place)
         if speed is not None:
             moving = moving + speed @ turn.transpose(-1, -2)
-        return Path(centre.unsqueeze(1), drift.unsqueeze(1), turn, place, moving, offsets, rates, vibrations)
+        return Path(centre.unsqueeze(1), drift.unsqueeze(1), turn, place, moving, offsets, rates, vibrations, far)
 
-    def _vibrations(self, offsets: Tensor, rates: Tensor, times: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Displacements and their rates [n, n_times, n_atoms, 3] in the axes of time 0."""
-        first = torch.stack([offsets.flatten(1) @ self.to_modes.T, rates.flatten(1) @ self.to_modes.T], dim=1)
-        weights, slopes = self._weights(times)
+    def _far(self, modes: Tensor) -> Tensor:
+        """Share by which starts with displacements [n, n_modes] count as far from the training frames [n]."""
         low, high = FAR
-        far = ((first[:, 0].square().mean(dim=1) - low) / (high - low)).clamp(0.0, 1.0).view(-1, 1, 1, 1)
+        return ((modes.square().mean(dim=1) - low) / (high - low)).clamp(0.0, 1.0)
+
+    def _vibrations(
+        self, offsets: Tensor, first: Tensor, times: Tensor, frame: Tensor, far: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Displacements and their rates [n, n_times, n_atoms, 3] in the axes of time 0."""
+        weights, slopes = self._weights(times)
+        far = far.view(-1, 1, 1, 1)
         found = []
         for factors, still in ((weights, offsets.unsqueeze(1)), (slopes, torch.zeros_like(offsets).unsqueeze(1))):
             modes = (factors * first.unsqueeze(1)).sum(dim=2)

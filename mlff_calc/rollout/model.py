@@ -72,6 +72,7 @@ class Rollout(Network):
     kernel: Tensor
     bonded: Tensor
     errors: Tensor
+    still_errors: Tensor
     temperature: Tensor
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -105,7 +106,8 @@ class Rollout(Network):
         )
         n_decoded = n_vectors + 2 + (1 if config["base"] == "harmonic" else 0)
         self.decoder = Decoder(n_decoded, n_scalars, int(config["width"]), int(config["layers"]))
-        self.register_buffer("errors", torch.ones(int(config["n_knots"]), n, dtype=torch.float64))
+        for name in ("errors", "still_errors"):
+            self.register_buffer(name, torch.ones(int(config["n_knots"]), n, dtype=torch.float64))
         self.register_buffer("temperature", torch.ones((), dtype=torch.float64))
 
     def _add_modes(self, config: dict[str, Any]) -> None:
@@ -201,14 +203,17 @@ class Rollout(Network):
         speed = self.length / self.unit
         positions = path.centre + path.drift * time + path.positions + self.length * (added[0] @ back)
         velocities = path.drift + path.velocities + speed * (added[1] @ back)
-        return (positions, velocities), self._sigma(times, wider.double())
+        return (positions, velocities), self._sigma(times, wider.double(), path.far)
 
-    def _sigma(self, times: Tensor, wider: Tensor) -> Tensor:
+    def _sigma(self, times: Tensor, wider: Tensor, far: Tensor | None) -> Tensor:
         """Standard deviations: those of the base by time, times a factor of the network and the temperature."""
         place = (times / self.horizon).clamp(max=1.0) * (len(self.errors) - 1)
         left = torch.floor(place).long().clamp(max=len(self.errors) - 2)
         s = (place - left).unsqueeze(-1)
-        of_base = (1.0 - s) * self.errors[left] + s * self.errors[left + 1]
+        of_base = torch.lerp(self.errors[left], self.errors[left + 1], s)
+        if far is not None:
+            of_still = torch.lerp(self.still_errors[left], self.still_errors[left + 1], s)
+            of_base = torch.lerp(of_base, of_still, far.view(-1, 1, 1))
         return self.temperature * (of_base * torch.exp(wider.clamp(-8.0, 8.0))).clamp(min=LEAST_SIGMA)
 
 

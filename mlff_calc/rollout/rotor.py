@@ -94,7 +94,15 @@ def turned(momentum: Tensor, inverse: Tensor, times: Tensor) -> tuple[Tensor, Te
     return found, spin(found, l, j)
 
 
-def rigid_path(structure: Tensor, momentum: Tensor, masses: Tensor, times: Tensor) -> Tensor:
-    """Positions [n_samples, n_times, n_atoms, 3] of structures [n_samples, n_atoms, 3] that turn about their centre."""
-    turns, _ = turned(momentum, inverse_inertia(structure, masses), times)
-    return structure.unsqueeze(1) @ turns.transpose(-1, -2)
+def rigid_path(structure: Tensor, momentum: Tensor, masses: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions and velocities [n_samples, n_times, n_atoms, 3] of structures that turn about their centre.
+
+    Args:
+        structure: Relative to the centre of mass [n_samples, n_atoms, 3].
+        momentum: Angular momentum [n_samples, 3].
+        masses: [n_atoms].
+        times: [n_samples, n_times], at least 0.
+    """
+    turns, spin = turned(momentum, inverse_inertia(structure, masses), times)
+    places = structure.unsqueeze(1) @ turns.transpose(-1, -2)
+    return places, torch.linalg.cross(spin.unsqueeze(2).expand_as(places), places)

@@ -92,6 +92,7 @@ def trajectories(
             "beyond %g fs, the horizon of the training, every further %g fs begins from a predicted state: errors add up, "
             "the mean of many possible motions is taken for one, and sigma is not known (nan)", *[rollout.horizon] * 2,
         )  # fmt: skip
+    _warn_of_far_starts(rollout, x, v)
     parts = []
     for begin in range(0, len(x), BATCH):
         try:
@@ -102,6 +103,19 @@ def trajectories(
             on_progress("trajectories", min(begin + BATCH, len(x)), len(x))
     positions, velocities, sigma = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
     return Trajectory(times, positions, velocities, sigma)
+
+
+def _warn_of_far_starts(rollout: Rollout, x: Tensor, v: Tensor) -> None:
+    device = rollout.edges_in.device
+    far = rollout.base(x.to(device), v.to(device), torch.zeros(len(x), 1, dtype=torch.float64, device=device)).far
+    if far is None or not bool((far > 0.0).any()):
+        return
+    number = int(far.argmax())
+    logger.warning(
+        "%d of %d structures are far from the training frames (most of all structure %d): their vibrations are not "
+        "predicted, and error bars are those of displacements that stay as they are; train on frames like these",
+        int((far > 0.0).sum()), len(far), number,
+    )  # fmt: skip
 
 
 def checked_times(times_fs: Sequence[float], horizon: float, *, chain: bool) -> NDArray[np.float64]:

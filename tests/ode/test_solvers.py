@@ -157,6 +157,17 @@ def test_failures_name_sample_and_time() -> None:
             Dopri5(**wrong)
 
 
+def test_steps_that_overflow_are_made_shorter() -> None:
+    start = torch.ones(2, 1, dtype=DOUBLE)
+    solver = Dopri5(1e-6, 1e-6, first_step=1e3)
+    found = solver(lambda t, y: -(y**31), start, torch.tensor([1.0, 1e4], dtype=DOUBLE)).states
+    exact = (1.0 + 30.0 * torch.tensor([1.0, 1e4], dtype=DOUBLE)) ** (-1.0 / 30.0)
+    assert torch.allclose(found[0, :, 0], exact, atol=1e-4)
+    start.requires_grad_()
+    with pytest.raises(IntegrationError, match="not finite"):
+        solver(lambda t, y: -(y**31), start, torch.tensor([1e4], dtype=DOUBLE))
+
+
 def test_torchode_agrees() -> None:
     torchode = pytest.importorskip("torchode")
     start = torch.randn(3, 16, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)

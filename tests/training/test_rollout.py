@@ -18,7 +18,7 @@ from ase import Atoms, units
 
 from mlff_calc.datasets.motion.windows import read_run, split_run
 from mlff_calc.errors import DatasetError, RecipeError, TrainingError
-from mlff_calc.networks import kind_of
+from mlff_calc.networks import kind_of, read_header
 from mlff_calc.rollout import load_rollout
 from mlff_calc.rollout.model import rollout_graph
 from mlff_calc.training.recipe import parse_recipe
@@ -203,6 +203,37 @@ def test_arms_are_trained_and_kept(tmp_path: Path, mlff: Mlff) -> None:
     assert not (tmp_path / "other").exists()
     unknown = mlff("bench", "rollout", "water.npz", "--arms", "rotors", "-o", "other", cwd=tmp_path)
     assert "unknown arm 'rotors'" in " ".join(unknown.stderr.split())
+
+
+def test_propagators_learn_several_times_on_the_same_windows(tmp_path: Path, mlff: Mlff) -> None:
+    np.savez(tmp_path / "water.npz", **spring_run())
+    words = ["bench", "rollout", "water.npz", "--horizons", "20", "--seeds", "1", "--epochs", "1", "--starts", "20"]
+    done = mlff(*words, "--arms", "EGNN propagator", "-o", "made", "--json", "rows.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["arm"] for row in rows] == ["EGNN propagator"]
+    folder = tmp_path / "made" / "20-0-EGNN_propagator" / "propagator"
+    reading = read_header(folder)["provenance"]["reading"]
+    assert (reading["n_times"], reading["irregular"], reading["horizon"]) == (8, True, 40)
+    # The same windows, read by `mlff eval` as in the training.
+    report = json.loads(mlff("eval", folder, "water.npz", "--limit", "400", "--json", cwd=tmp_path).stdout)
+    assert report["errors"]["propagator"]["positions"]["mse"] == pytest.approx(rows[0]["mse"], rel=1e-4)
+    assert report["samples"] == 8 * len(split_run(read_run(tmp_path / "water.npz"), 20.0, {"test": 400})["test"])
+
+
+def test_starts_far_from_the_training_are_told_and_have_wide_error_bars(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rollout = load_rollout(run(tmp_path, optimizer__max_epochs=1).model)
+    arrays = spring_run(40)
+    near = Atoms("OH2", arrays["R"][20])
+    near.set_velocities(arrays["V"][20] / units.fs)
+    far = near.copy()
+    far.positions[1] += 0.3 * (far.positions[1] - far.positions[0])
+    found = [rollout.trajectory(atoms, [10.0]) for atoms in (near, far)]
+    assert "1 of 1 structures are far from the training frames (most of all structure 0)" in caplog.text
+    assert len(caplog.records) == 1
+    assert float(found[1].sigma.mean()) > 1.5 * float(found[0].sigma.mean())
 
 
 def test_parts_follow_each_other_with_a_gap(tmp_path: Path) -> None:

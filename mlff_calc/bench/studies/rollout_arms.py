@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from mlff_calc.bench.studies.kept import keep_settings
+from mlff_calc.datasets.motion.windows import Windows, read_run, window_samples
 from mlff_calc.errors import BenchmarkError
+from mlff_calc.graph.bonds import bonds_of
 from mlff_calc.near import suggestion
+from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.rollout import load_rollout
 from mlff_calc.training import train
 from mlff_calc.training.fingerprints import fingerprint
+from mlff_calc.training.propagator.data import MotionPairs
 from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.rollout.baselines import Later
 from mlff_calc.training.rollout.data import read_windows
-from mlff_calc.training.rollout.evaluate import evaluate_rollout
+from mlff_calc.training.rollout.evaluate import MODEL, RolloutReport, errors_of, evaluate_rollout
 from mlff_calc.training.rollout.recipe import RolloutRecipe
 from mlff_calc.whole_files import write_whole
 
@@ -33,11 +41,18 @@ ARMS: dict[str, dict[str, Any]] = {
     "plain, no Fourier": {"base": "none", "basis": "atoms", "order": 1},
     "plain, two eigenspaces": {"base": "none", "order": 1, "eigenspaces": 2},
     "EGNN one-shot": {"base": "none", "ode": False, "basis": "atoms", "l_max": 0},
+    "HEGNN one-shot": {"base": "none", "ode": False, "basis": "atoms", "l_max": 2},
+    "EGNN propagator": {"propagator": True, "l_max": 0},
+    "HEGNN propagator": {"propagator": True, "l_max": 2},
     "rotor, rk4": {"base": "rotor", "solver": {"name": "rk4"}},
     "rotor, tolerance 1e-5": {"base": "rotor", "solver": {"rtol": 1e-5, "atol": 1e-5}},
     "rotor, regular times": {"base": "rotor", "regular": True},
 }
-"""Changes of the recipe by name of the arm; `l_max` is that of the backbone, `regular` that of the times."""
+"""Changes of the recipe by name of the arm; `l_max` is that of the backbone, `regular` that of the times. One-shot arms read
+the first state once for all times; propagators are another kind, which reads it together with each time."""
+
+TIMES, MOST_HOPS = 8, 99
+"""Number of later times, and number of bonds that an edge of a propagator spans at most: all atoms are joined."""
 
 
 @dataclass(frozen=True)
@@ -100,29 +115,63 @@ class RolloutStudy:
 
     def _train(self, folder: Path, arm: str, horizon: float, seed: int) -> None:
         changes = dict(ARMS[arm])
-        backbone = {"name": "hegnn", "l_max": changes.pop("l_max", 1), "channels": 32, "n_layers": 2}
-        times = {"regular": 8} if changes.pop("regular", False) else {"irregular": 8}
+        propagates = changes.pop("propagator", False)
+        network = {"backbone": {"name": "hegnn", "l_max": changes.pop("l_max", 1), "channels": 32, "n_layers": 2}, **changes}
+        regular = network.pop("regular", False)
+        data: dict[str, Any] = {
+            "file": str(self.data.resolve()), "horizon": horizon, "times": {"regular" if regular else "irregular": TIMES},
+            "heavy_atoms": self.heavy_atoms, "limit": {"train": self.starts, "valid": 200, "test": 400},
+        }  # fmt: skip
         recipe: dict[str, Any] = {
-            "rollout": {"backbone": backbone, **changes},
-            "data": {
-                "file": str(self.data.resolve()), "horizon": horizon, "times": times, "heavy_atoms": self.heavy_atoms,
-                "limit": {"train": self.starts, "valid": 200, "test": 400},
-            },
+            "rollout": network,
+            "data": data,
             "optimizer": {
                 "learning_rate": 0.003, "batch_size": 50, "valid_batch_size": 200, "max_epochs": self.epochs,
                 "ema_decay": 0.98, "warmup_steps": 20,
             },
             "trainer": {"device": "cpu", "seed": seed, "validate_every": min(5, self.epochs)},
         }  # fmt: skip
-        resume = (folder / "run.json").is_file()
         origin = self.output / "recipe.yaml"
-        result = train(parse_recipe(recipe, origin), output=folder, resume=resume)
+        if propagates:
+            recipe["propagator"] = recipe.pop("rollout")
+            step = read_run(self.data).timestep
+            recipe["data"] = data | {"horizon": round(horizon / step), "hops": MOST_HOPS}
+            for size in ("batch_size", "valid_batch_size"):
+                recipe["optimizer"][size] *= TIMES
+        result = train(parse_recipe(recipe, origin), output=folder, resume=(folder / "run.json").is_file())
         report = result.report
-        if "regular" in times:  # all arms are judged at the same, irregular times
-            recipe["data"]["times"] = {"irregular": 8}
-            judged = read_windows(cast("RolloutRecipe", parse_recipe(recipe, origin)))[1]["test"]
-            report = evaluate_rollout(load_rollout(result.model), judged)
+        if propagates or regular:  # all arms are judged at the same, irregular times
+            judged = recipe | {"rollout": {"backbone": network["backbone"]}, "data": data | {"times": {"irregular": TIMES}}}
+            judged.pop("propagator", None)
+            windows = read_windows(cast("RolloutRecipe", parse_recipe(judged, origin)))[1]["test"]
+            if propagates:
+                report = _of_propagator(load_propagator(result.model), windows)
+            else:
+                report = evaluate_rollout(load_rollout(result.model), windows)
         write_whole(folder / "result.json", json.dumps({"minutes": result.minutes, **report.as_dict()}))
+
+
+def _of_propagator(propagator: Propagator, windows: Windows) -> RolloutReport:
+    """Errors of a propagator on windows, each of whose times it reads by itself; it has no error bars."""
+    pairs = MotionPairs(window_samples(windows, hops=MOST_HOPS))
+    run, shape = windows.run, (*windows.ahead.shape, len(windows.run.numbers), 3)
+    began, parts = time.process_time(), []
+    propagator.eval()
+    with torch.no_grad():
+        for begin in range(0, len(pairs), 800):
+            graph = pairs.batch(range(begin, min(begin + 800, len(pairs)))).graph
+            parts.append(propagator(graph)["positions"])
+    seconds = time.process_time() - began
+    later = windows.starts[:, None] + windows.ahead
+    found = Later(torch.cat(parts).view(shape), torch.full(shape, float("nan"), dtype=torch.float64))
+    truth = Later(torch.from_numpy(run.positions[later]), torch.from_numpy(run.velocities[later]))
+    share = torch.from_numpy(windows.times) / windows.horizon
+    errors = errors_of(found, truth, share, torch.tensor(bonds_of(run.numbers, run.positions)))
+    size = sum(parameter.numel() for parameter in propagator.parameters())
+    return RolloutReport(
+        len(windows), windows.horizon, {MODEL: errors}, {"68%": float("nan"), "95%": float("nan")}, size,
+        1000.0 * seconds / len(windows),
+    )  # fmt: skip
 
 
 def _rows(result: dict[str, Any], arm: str, horizon: float, seed: int, *, baselines: bool) -> Iterator[dict[str, Any]]:
@@ -132,7 +181,8 @@ def _rows(result: dict[str, Any], arm: str, horizon: float, seed: int, *, baseli
             quarters = {f"quarter {k + 1}": value for k, value in enumerate(errors["quarters"])}
             yield {
                 "arm": arm if own else name, "horizon": horizon, "seed": seed, "mse": errors["mse"], **quarters,
-                "bonds": errors["bonds"], "inside95": result["coverage"]["95%"] if own else "",
+                "bonds": errors["bonds"], "velocities": errors["velocities"],
+                "inside95": result["coverage"]["95%"] if own else "",
                 "parameters": result["parameters"] if own else "", "minutes": result["minutes"] if own else "",
                 "ms": result["ms_per_trajectory"] if own else "",
             }  # fmt: skip

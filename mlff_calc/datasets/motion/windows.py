@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlff_calc.datasets.motion.edges import bonds, nearest_edges, within_hops
 from mlff_calc.datasets.motion.molecules import MoleculeTrajectory, read_trajectory
+from mlff_calc.datasets.motion.sample import MotionSample, check_sample
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError
 
@@ -93,12 +95,13 @@ class Windows:
         return np.unique(np.linspace(low, high - 1, min(n, high - low)).astype(np.int64))
 
 
-def read_run(path: Path, timestep: float | None = None) -> Run:
+def read_run(path: Path, timestep: float | None = None, *, otherwise: float | None = None) -> Run:
     """Read a trajectory with all its atoms.
 
     Args:
         path: File in the layout of MD17.
-        timestep: Time between frames, fs; None for that of the file, or 0.5 where it has none.
+        timestep: Time between frames, fs; None for that of the file.
+        otherwise: Time between frames of a file that does not say it, fs; None for 0.5.
 
     Raises:
         DatasetError: The file cannot be read, is not ordered in time, or says another timestep.
@@ -106,7 +109,7 @@ def read_run(path: Path, timestep: float | None = None) -> Run:
     found: MoleculeTrajectory = read_trajectory(path)
     if timestep is not None and found.timestep is not None and abs(timestep - found.timestep) > 1e-9:
         raise DatasetError(f"{path} says that frames are {found.timestep:g} fs apart, not {timestep:g}; leave timestep out")
-    step = timestep or found.timestep or TIMESTEP
+    step = timestep or found.timestep or otherwise or TIMESTEP
     positions = np.asarray(found.positions, dtype=np.float64)
     if found.velocities is not None:
         return Run(positions, np.asarray(found.velocities, dtype=np.float64), found.numbers, step, path, differences=False)
@@ -171,3 +174,36 @@ def _ahead(n: int, frames: int, n_times: int, irregular: bool, seed: Any) -> NDA
         return np.tile(np.arange(1, n_times + 1) * (frames // n_times), (n, 1))
     random = np.random.default_rng(seed)
     return np.stack([np.sort(random.choice(frames, n_times, replace=False)) + 1 for _ in range(n)])
+
+
+def window_samples(windows: Windows, *, hops: int = 2, neighbors: int | None = None) -> list[MotionSample]:
+    """Pairs of each first frame with each of its later ones, in that order.
+
+    Times are in fs, velocities in Angstrom/fs, and the one scalar of each atom is the time divided by the horizon.
+
+    Args:
+        windows: First frames and later frames.
+        hops: Largest number of bonds that an edge spans; bonds are those of the first frame of the run.
+        neighbors: Number of nearest neighbours to connect instead; None for edges along bonds.
+
+    Raises:
+        DatasetError: A pair cannot be used by a network.
+    """
+    run = windows.run
+    n, share = len(run.numbers), run.timestep / windows.horizon
+    edges, flags = within_hops(bonds(run.positions[0]), n, hops)
+    bonded = np.zeros((n, n))
+    bonded[edges[0], edges[1]] = flags[:, 0]
+    found = []
+    for start, later in zip(windows.starts.tolist(), windows.ahead, strict=True):
+        here = run.positions[start]
+        if neighbors is not None:
+            edges = nearest_edges(here, neighbors, f"{run.path}, frame {start}")
+            flags = bonded[edges[0], edges[1]][:, None]
+        for ahead in later.tolist():
+            end = start + ahead
+            found.append(check_sample(MotionSample(
+                here, run.velocities[start], run.positions[end], run.velocities[end], run.numbers,
+                np.full((n, 1), ahead * share), edges, flags, ahead * run.timestep, f"{run.path}, frames {start} and {end}",
+            )))  # fmt: skip
+    return found

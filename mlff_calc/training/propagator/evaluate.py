@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlff_calc.datasets.motion import MotionSample, read_motion
+from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import EvaluationError
 from mlff_calc.networks import read_header
 from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.training.data import Batch
 from mlff_calc.training.propagator.data import MotionPairs
-from mlff_calc.training.propagator.parts import Inputs
+from mlff_calc.training.propagator.parts import Inputs, read_samples
 from mlff_calc.training.sums import ErrorSums
 
 MODEL, CONSTANT_VELOCITY, LAST_POSITION = "propagator", "constant_velocity", "last_position"
@@ -189,7 +189,7 @@ def evaluate_motion_file(
         part: `train`, `valid` or `test`; None for all of them.
         format: Format of the file; None to tell by content.
         reading: `horizon`, `start`, `hops`, `heavy_atoms`, `neighbors`, where they should differ from training.
-        limit: Number of samples to use, from the first on; None for all.
+        limit: Number of samples to use, from the first on, or of first frames with several times; None for all.
         batch_size: Number of samples evaluated at once.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         precision: `float32` or `float64`.
@@ -203,7 +203,8 @@ def evaluate_motion_file(
     target = resolve_device(device)
     propagator = load_propagator(folder).to_precision(precision).to(target).eval()
     asked = trained_reading(folder) | {key: value for key, value in (reading or {}).items() if value is not None}
-    samples = read_motion(data, part=part, format=format, limit=limit, **asked)
+    name = part or "all"
+    samples = read_samples(Path(data), {name: limit}, format=format, **asked)[name]
     return evaluate_propagator(propagator, samples, batch_size=batch_size, device=target)
 
 

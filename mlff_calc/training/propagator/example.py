@@ -26,6 +26,7 @@ data:                      # one file holds train, valid and test; its format is
   # hops: 2                # edges along up to this number of bonds or bones (molecules, skeletons)
   # heavy_atoms: true      # leave hydrogens out (molecules)
   # neighbors: null        # number of nearest neighbours, instead of the edges of the format
+  # times: null            # or {irregular: 8}: several times up to the horizon, on the windows of rollouts (molecules)
   # limit: {train: null, valid: null, test: null}   # number of samples from the first on
 
 loss:

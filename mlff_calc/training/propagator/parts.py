@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlff_calc.datasets import PARTS
 from mlff_calc.datasets.motion import MotionSample, motion_files, read_motion_parts
+from mlff_calc.datasets.motion.windows import read_run, split_run, window_samples
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.propagator import Propagator
 from mlff_calc.training.fingerprints import fingerprint_all
@@ -88,13 +91,52 @@ def read_parts(recipe: MotionRecipe) -> MotionParts:
     path = data_path(recipe)
     limits = {part: getattr(recipe.data.limit, part) for part in PARTS}
     wanted: dict[str, int | None] = {part: limit for part, limit in limits.items() if limit != 0}
-    parts = read_motion_parts(path, wanted, format=recipe.data.format, **recipe.data.reading())
+    parts = read_samples(path, wanted, format=recipe.data.format, **recipe.data.reading(recipe.trainer.seed))
     known = Inputs.of_samples(parts["train"])
     for part, samples in parts.items():
         known.check(samples, f"the training samples of {path} have")
         if recipe.loss.velocities > 0.0:
             _check_velocities(recipe, part, samples)
     return parts
+
+
+def read_samples(
+    path: Path,
+    limits: Mapping[str, int | None],
+    *,
+    format: str | None = None,
+    n_times: int | None = None,
+    irregular: bool = True,
+    seed: int = 0,
+    **reading: Any,  # noqa: ANN401
+) -> MotionParts:
+    """Read samples by part: pairs of frames, or several later frames of each first one.
+
+    Args:
+        path: File or folder.
+        limits: Largest number of pairs, or of first frames, by part; `all` for all parts.
+        format: Format as in `read_motion`.
+        n_times: Number of later times of each first frame; None for pairs of frames.
+        irregular: Whether later times are drawn.
+        seed: Seed of the draw.
+        reading: Further options of `read_motion`.
+
+    Raises:
+        DatasetError: See `read_motion`; or the horizon is missing or does not fit the times.
+    """
+    if n_times is None:
+        asked: dict[str | None, int | None] = {None if part == "all" else part: limit for part, limit in limits.items()}
+        found = read_motion_parts(path, asked, format=format, **reading)
+        return {part or "all": samples for part, samples in found.items()}
+    if format not in (None, "md17") or reading.get("start") is not None:
+        raise DatasetError(f"{path}: several times are read from trajectories of molecules; leave format and start out")
+    run = read_run(path)
+    if reading.get("heavy_atoms", True):
+        run = run.of_atoms(np.flatnonzero(run.numbers > 1))
+    horizon = reading["horizon"] * run.timestep
+    parts = split_run(run, horizon, limits, n_times=n_times, irregular=irregular, seed=seed)
+    edges = {key: reading[key] for key in ("hops", "neighbors") if key in reading}
+    return {part: window_samples(windows, **edges) for part, windows in parts.items()}
 
 
 def _check_velocities(recipe: MotionRecipe, part: str, samples: Sequence[MotionSample]) -> None:

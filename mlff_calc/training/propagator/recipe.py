@@ -12,6 +12,7 @@ from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe_backbone import MeasuredBackbone
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_section import Section
+from mlff_calc.training.recipe_times import Times
 
 
 class PropagatorSection(Section):
@@ -72,8 +73,11 @@ class MotionData(Section):
     """Switch for leaving hydrogens out (molecules)."""
     neighbors: int | None = Field(None, ge=1)
     """Number of nearest neighbours as edges, instead of the edges of the format."""
+    times: Times | None = None
+    """Several later times up to the horizon for each first frame (molecules), in place of one. Parts then follow each other
+    in time, with a gap of one horizon, as for rollouts; `limit` counts first frames, and times are in fs."""
     limit: Limits = Limits()
-    """Largest numbers of samples."""
+    """Largest numbers of samples, or of first frames."""
 
     @field_validator("format")
     @classmethod
@@ -82,9 +86,24 @@ class MotionData(Section):
             raise ValueError(f"give one of {', '.join(MOTION_FORMATS)}, or leave it out to tell by content")
         return value
 
-    def reading(self) -> dict[str, Any]:
-        """Return the options that decide which samples and edges a file gives, besides part and format."""
-        return self.model_dump(include={"horizon", "start", "hops", "heavy_atoms", "neighbors"})
+    @model_validator(mode="after")
+    def _times_are_of_molecules(self) -> MotionData:
+        if self.times is not None and self.format not in (None, "md17"):
+            raise ValueError(f"`times` are for trajectories of molecules, and format is {self.format}; leave them out")
+        if self.times is not None and self.horizon is None:
+            raise ValueError("`times` need a `horizon`, the number of frames to the longest time; give it")
+        return self
+
+    def reading(self, seed: int = 0) -> dict[str, Any]:
+        """Return the options that decide which samples and edges a file gives, besides part and format.
+
+        Args:
+            seed: Seed of later times that are drawn.
+        """
+        found = self.model_dump(include={"horizon", "start", "hops", "heavy_atoms", "neighbors"})
+        if self.times is None:
+            return found
+        return found | {"n_times": self.times.count, "irregular": self.times.irregular is not None, "seed": seed}
 
 
 class MotionLossSection(Section):

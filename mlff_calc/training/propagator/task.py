@@ -70,7 +70,8 @@ class PropagatorTask(Task[MotionRecipe, Samples]):
     def provenance(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> dict[str, Any]:
         """Return how the data were read."""
         del parts
-        return {"reading": {key: value for key, value in recipe.data.reading().items() if value is not None}}
+        reading = recipe.data.reading(recipe.trainer.seed)
+        return {"reading": {key: value for key, value in reading.items() if value is not None}}
 
     def evaluate(
         self,

@@ -36,6 +36,18 @@ MOST_STEP = 0.5
 """Longest time step of the dynamics, fs."""
 
 
+class Later(NamedTuple):
+    """Later states.
+
+    Attributes:
+        x: Positions [n, n_times, n_atoms, 3] Angstrom.
+        v: Velocities [n, n_times, n_atoms, 3] Angstrom/fs.
+    """
+
+    x: Tensor
+    v: Tensor
+
+
 class Motion(NamedTuple):
     """First states and later times.
 
@@ -50,24 +62,31 @@ class Motion(NamedTuple):
     times: Tensor
 
 
-def guesses(rollout: Rollout, motion: Motion) -> dict[str, Tensor]:
-    """Positions [n, n_times, n_atoms, 3] by each row; the mean structure where the rollout has one."""
+def guesses(rollout: Rollout, motion: Motion) -> dict[str, Later]:
+    """Later states by each row; the mean structure where the rollout has one."""
     x, v, times = motion
     masses, ahead = rollout.masses, times[..., None, None]
     places, centre = centred(x, masses)
     speeds, drift = centred(v, masses)
     moving = centre.unsqueeze(1) + drift.unsqueeze(1) * ahead
+    drift, same = drift.unsqueeze(1), v.unsqueeze(1).expand(-1, times.shape[1], -1, -1)
+    turning = rigid_path(places, angular_momentum(places, speeds, masses), masses, times)
     found = {
-        LAST: x.unsqueeze(1).expand(-1, times.shape[1], -1, -1),
-        STRAIGHT: x.unsqueeze(1) + v.unsqueeze(1) * ahead,
-        START: moving + rigid_path(places, angular_momentum(places, speeds, masses), masses, times),
+        LAST: Later(x.unsqueeze(1).expand_as(same), same),
+        STRAIGHT: Later(x.unsqueeze(1) + same * ahead, same),
+        START: Later(moving + turning[0], drift + turning[1]),
     }
-    if rollout.base.name in ("harmonic", "rotor"):
+
+    def of_base(base: Base) -> Later:
+        path = base(x, v, times)
+        return Later(moving + path.positions, drift + path.velocities)
+
+    if bool(rollout.base.reference.any()):
         rotor = Base("rotor", rollout.config["masses"], 0, 2, 1.0)
         rotor.reference.copy_(rollout.base.reference)
-        found[MEAN] = moving + rotor(x, v, times).positions
+        found[MEAN] = of_base(rotor)
     if rollout.base.name == "harmonic":
-        found[HARMONIC] = moving + rollout.base(x, v, times).positions
+        found[HARMONIC] = of_base(rollout.base)
     return found
 
 
@@ -93,8 +112,8 @@ class OwnDynamics:
         check_elements(self.numbers, self.potential, "the molecule")
         self.seconds, self.steps = 0.0, 0
 
-    def __call__(self, motion: Motion, masses: Tensor) -> Tensor:
-        """Positions [n, n_times, n_atoms, 3]; between steps they are interpolated.
+    def __call__(self, motion: Motion, masses: Tensor) -> Later:
+        """Later states; between steps they are interpolated.
 
         Raises:
             EvaluationError: The dynamics give values that are not finite.
@@ -110,14 +129,14 @@ class OwnDynamics:
         x, v = motion.x.clone(), motion.v.clone()
         inertia = masses[:, None] / units.fs**2  # of Angstrom/fs, in eV
         force = self._forces(lists, x)
-        frames = [x]
+        frames = [torch.stack([x, v])]
         for _ in range(count):
             v = v + 0.5 * h * force / inertia
             x = x + h * v
             force = self._forces(lists, x)
             v = v + 0.5 * h * force / inertia
-            frames.append(x)
-        path = torch.stack(frames, dim=1)
+            frames.append(torch.stack([x, v]))
+        path = torch.stack(frames, dim=2)  # [2, n, count + 1, n_atoms, 3]
         if not bool(torch.isfinite(path).all()):
             raise EvaluationError("dynamics with the potential are not finite; it does not know such states")
         place = (motion.times / h).clamp(max=count)
@@ -125,7 +144,7 @@ class OwnDynamics:
         share = (place - left)[..., None, None]
         rows = torch.arange(n).unsqueeze(1)
         self.seconds, self.steps = self.seconds + time.process_time() - began, self.steps + n * count
-        return (1.0 - share) * path[rows, left] + share * path[rows, left + 1]
+        return Later(*(torch.lerp(one[rows, left], one[rows, left + 1], share) for one in path))
 
     def _forces(self, lists: NeighborLists, x: Tensor) -> Tensor:
         graph = lists.graph(np.ascontiguousarray(x.flatten(0, 1).numpy()))

@@ -36,7 +36,8 @@ def write_card(outcome: Outcome[RolloutRecipe, Windows]) -> str:
         about=f"It predicts positions and velocities of {formula} up to {model.horizon:g} fs after one state, with error "
         f"bars (base {model.base.name}, {len(model.eigenvalues)} modes of the graph).",
         data=[about, f"Frames are {run.timestep:g} fs apart; velocities are {speeds}.", "", *table(rows)],
-        below="Mean squares of positions, also by quarter of the horizon, and mean absolute errors of bond lengths. "
+        below="Mean squares of positions, also by quarter of the horizon, mean absolute errors of bond lengths, root mean "
+        "squares of velocities. "
         f"{shares}. "
         f"{report.ms_per_trajectory:.2f} ms per trajectory. The rows below the rollout need no network.",
         limits=LIMITS,

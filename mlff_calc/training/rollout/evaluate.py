@@ -16,9 +16,9 @@ from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.networks import read_header
 from mlff_calc.rollout import Rollout, load_rollout
-from mlff_calc.rollout.model import PATH, PATH_SIGMA
+from mlff_calc.rollout.model import PATH, PATH_SIGMA, PATH_VELOCITIES
 from mlff_calc.rollout.molecule import bond_lengths
-from mlff_calc.training.rollout.baselines import Motion, OwnDynamics, guesses
+from mlff_calc.training.rollout.baselines import Later, Motion, OwnDynamics, guesses
 from mlff_calc.training.rollout.data import WindowBatches, molecule_of
 
 MODEL = "rollout"
@@ -36,11 +36,13 @@ class Errors:
         mse: Mean square of positions over windows, times, atoms and components, Angstrom^2.
         quarters: The same by quarter of the horizon; NaN where no time lies in one.
         bonds: Mean absolute error of bond lengths, Angstrom.
+        velocities: Root mean square of velocities, Angstrom/ps.
     """
 
     mse: float
     quarters: list[float]
     bonds: float
+    velocities: float
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ class RolloutReport:
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table of the card."""
-        head = ("", "MSE [A^2]", *(f"quarter {k + 1}" for k in range(QUARTERS)), "bonds [A]")
+        head = ("", "MSE [A^2]", *(f"quarter {k + 1}" for k in range(QUARTERS)), "bonds [A]", "velocities [A/ps]")
         lines = [
-            (name, *(f"{value:.4g}" for value in (one.mse, *one.quarters, one.bonds))) for name, one in self.errors.items()
+            (name, *(f"{value:.4g}" for value in (one.mse, *one.quarters, one.bonds, one.velocities)))
+            for name, one in self.errors.items()
         ]
         return [head, *lines]
 
@@ -84,7 +87,7 @@ class RolloutReport:
             f"{self.windows} windows to {self.horizon:g} fs; {self.parameters} parameters; "
             f"{self.ms_per_trajectory:.2f} ms per trajectory; {shares}"
         ]
-        lines += [f"{one[0]:<28}" + "".join(f"{cell:>12}" for cell in one[1:]) for one in self.rows()]
+        lines += [f"{one[0]:<28}" + "".join(f"{cell:>12}" for cell in one[1:-1]) + f"{one[-1]:>19}" for one in self.rows()]
         if self.own:
             lines.append(
                 f"MD with {self.own['potential']}: {self.own['ms_per_trajectory']:.1f} ms per trajectory "
@@ -99,18 +102,38 @@ class _Sums:
     def __init__(self, bonds: Tensor) -> None:
         self.bonds = bonds
         self.squares, self.counts = torch.zeros(QUARTERS, dtype=torch.float64), torch.zeros(QUARTERS, dtype=torch.float64)
-        self.stretch, self.n_bonds = 0.0, 0
+        self.stretch, self.n_bonds, self.speeds = 0.0, 0, 0.0
 
-    def add(self, found: Tensor, truth: Tensor, quarter: Tensor) -> None:
-        square = (found - truth).square().mean(dim=(2, 3)).flatten()
+    def add(self, found: Later, truth: Later, quarter: Tensor) -> None:
+        square = (found.x - truth.x).square().mean(dim=(2, 3)).flatten()
         self.squares.index_add_(0, quarter.flatten(), square)
         self.counts.index_add_(0, quarter.flatten(), torch.ones_like(square))
-        wrong = (bond_lengths(found, self.bonds) - bond_lengths(truth, self.bonds)).abs()
+        self.speeds += float((found.v - truth.v).square().mean(dim=(2, 3)).sum())
+        wrong = (bond_lengths(found.x, self.bonds) - bond_lengths(truth.x, self.bonds)).abs()
         self.stretch, self.n_bonds = self.stretch + float(wrong.sum()), self.n_bonds + wrong.numel()
 
     def errors(self) -> Errors:
-        quarters = (self.squares / self.counts).tolist()
-        return Errors(float(self.squares.sum() / self.counts.sum()), quarters, self.stretch / max(self.n_bonds, 1))
+        quarters, count = (self.squares / self.counts).tolist(), float(self.counts.sum())
+        speeds = 1000.0 * (self.speeds / count) ** 0.5
+        return Errors(float(self.squares.sum()) / count, quarters, self.stretch / max(self.n_bonds, 1), speeds)
+
+
+def errors_of(found: Later, truth: Later, share: Tensor, bonds: Tensor) -> Errors:
+    """Errors of predictions by any means.
+
+    Args:
+        found: Predicted states of n samples.
+        truth: True states.
+        share: Times in units of the horizon [n, n_times].
+        bonds: Pairs of bonded atoms [n_bonds, 2].
+    """
+    sums = _Sums(bonds)
+    sums.add(found, truth, _quarter(share))
+    return sums.errors()
+
+
+def _quarter(share: Tensor) -> Tensor:
+    return (share * QUARTERS - 1e-9).long().clamp(0, QUARTERS - 1)
 
 
 def evaluate_rollout(
@@ -147,18 +170,21 @@ def evaluate_rollout(
         with torch.no_grad():
             outputs = {name: value.cpu() for name, value in rollout(batch.to(device).graph).items()}
         seconds += time.process_time() - began
-        found, truth = (one.unflatten(0, (n, -1)).transpose(1, 2) for one in (outputs[PATH], batch.labels[PATH]))
+        found, truth = (
+            Later(*(each[name].unflatten(0, (n, -1)).transpose(1, 2) for name in (PATH, PATH_VELOCITIES)))
+            for each in (outputs, batch.labels)
+        )
         sigma = outputs[PATH_SIGMA].unflatten(0, (n, -1)).transpose(1, 2)
-        _refuse_not_finite(found, windows, begin)
+        _refuse_not_finite(found.x, windows, begin)
         x, v = (batch.graph[name].view(n, -1, 3) for name in ("positions", "velocities"))
         motion = Motion(x, v, batch.graph["times"])
-        rows: dict[str, Tensor] = {MODEL: found} | guesses(rollout, motion)
+        rows: dict[str, Later] = {MODEL: found} | guesses(rollout, motion)
         if own is not None:
             rows |= {f"MD with {Path(str(potential)).name}": own(motion, rollout.masses)}
-        quarter = (motion.times / windows.horizon * QUARTERS - 1e-9).long().clamp(0, QUARTERS - 1)
+        quarter = _quarter(motion.times / windows.horizon)
         for name, path in rows.items():
             sums.setdefault(name, _Sums(bonds)).add(path, truth, quarter)
-        ratio = ((found - truth) / sigma.unsqueeze(-1)).abs()
+        ratio = ((found.x - truth.x) / sigma.unsqueeze(-1)).abs()
         inside += np.array([float((ratio <= width).sum()) for _, width in LEVELS])
         count += ratio.numel()
     cost = {}
@@ -242,7 +268,7 @@ def evaluate_rollout_file(
     """
     rollout = load_rollout(folder).to_precision(precision).to(resolve_device(device))
     reading = read_header(_folder(folder)).get("provenance", {}).get("reading", {})
-    run = read_run(Path(data), reading.get("timestep"))
+    run = read_run(Path(data), otherwise=reading.get("timestep"))
     known = sorted(rollout.config["numbers"])
     kept = [z for z in run.numbers.tolist() if z > 1 or not rollout.config["heavy_atoms"]]
     if sorted(kept) != known:

@@ -73,7 +73,7 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     first = rotor(x, v, still)
     spacing, n_table = 1.0, 2
     modes: tuple[Tensor, Tensor] | None = None
-    built, tensors = rotor, {"base.reference": rotor.reference}
+    built, tensors = rotor, {"base.reference": rotor.reference}  # of all bases, as a row of evaluations
     if base == "harmonic":
         frame = fitted(centred(x, masses)[0], rotor.reference, masses)
         modes = normal_modes(first.offsets @ frame, first.rates @ frame, masses, reflection)
@@ -89,8 +89,8 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     elif base in ("start", "none"):
         built = Base("start", molecule.masses, 0, 2, 1.0)
         first = built(x, v, still)
-        tensors = {}
     errors, speeds = _errors(windows, built)
+    tensors |= {"errors": errors, "still_errors": _errors(windows, built, still=True)[0] if modes is not None else errors}
     length, rate = _rms(first.offsets), _rms(first.rates)
     config = {
         "length_scale": length, "time_unit": max(length / rate, windows.horizon / LONG),
@@ -98,7 +98,7 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
         "n_table": n_table, "n_knots": KNOTS, "n_vibrations": 0 if modes is None else len(modes[0]),
     }  # fmt: skip
     rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in config.items()}
-    return Measured(rounded | {"spacing": spacing}, tensors | {"errors": errors.clamp(min=1e-4)})
+    return Measured(rounded | {"spacing": spacing}, tensors)
 
 
 def mean_structure(positions: Tensor, masses: Tensor, rounds: int = 30) -> tuple[Tensor, Tensor | None]:
@@ -201,17 +201,17 @@ def _spin(path: Path) -> Tensor:
     return (torch.linalg.pinv(inertia, hermitian=True, rtol=1e-8) @ turning.unsqueeze(-1)).squeeze(-1)
 
 
-def _errors(windows: Windows, base: Base) -> tuple[Tensor, float]:
+def _errors(windows: Windows, base: Base, *, still: bool = False) -> tuple[Tensor, float]:
     """Errors of positions by time and atom [KNOTS, n_atoms] (Angstrom), and of velocities (Angstrom/fs)."""
     starts = windows.evenly(STARTS)
     ahead = np.round(np.linspace(0, windows.frames, KNOTS)).astype(np.int64)
     x, v = _states(windows, starts)
     times = torch.from_numpy(ahead * windows.run.timestep).expand(len(starts), -1)
-    path: Path = base(x, v, times)
+    path: Path = base(x, v, times, still=still)
     later, speeds = _states(windows, starts[:, None] + ahead)
     wrong = path.centre + path.drift * times[..., None, None] + path.positions - later
     slow = path.drift + path.velocities - speeds
-    return wrong.square().mean(dim=(0, 3)).sqrt(), _rms(slow)
+    return wrong.square().mean(dim=(0, 3)).sqrt().clamp(min=1e-4), _rms(slow)
 
 
 def _states(windows: Windows, frames: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401

@@ -10,6 +10,7 @@ from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe_backbone import MeasuredBackbone
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_section import Section
+from mlff_calc.training.recipe_times import Times
 
 
 class SolverSection(Section):
@@ -76,26 +77,6 @@ class RolloutSection(Section):
         plain = self.model_dump(exclude={"backbone", "solver"})
         solver = {key: value for key, value in self.solver.model_dump().items() if value is not None}
         return plain | {"backbone": self.backbone.config(), "solver": solver}
-
-
-class Times(Section):
-    """Later times of each first frame; exactly one of the two."""
-
-    irregular: int | None = Field(None, ge=1)
-    """Number of times drawn from all frames up to the horizon, anew in every epoch of the training."""
-    regular: int | None = Field(None, ge=1)
-    """Number of equally spaced times up to the horizon."""
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Times:
-        if (self.irregular is None) == (self.regular is None):
-            raise ValueError("give exactly one of `irregular` and `regular`, each a number of times")
-        return self
-
-    @property
-    def count(self) -> int:
-        """Number of times."""
-        return int(self.irregular or self.regular or 0)
 
 
 class Shares(Section):
