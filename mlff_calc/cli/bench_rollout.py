@@ -1,4 +1,4 @@
-"""`mlff bench rollout`: rollouts with and without each of their parts, beside predictions that need no network."""
+"""`mlff bench rollout` and `mlff bench trajectories`: parts of rollouts, and rollouts beside dynamics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlff_calc.cli.bench_output import give, positive_numbers, table_of
+from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
 
 
 def rollout(
@@ -53,3 +53,45 @@ def rollout(
         for horizon in dict.fromkeys(row["horizon"] for row in found)
     ]
     give({"machine": describe_machine("cpu"), "rows": rows, "summary": found}, json_file, tables)
+
+
+def trajectories(
+    model: Annotated[str, typer.Argument(help="Folder of a rollout, or name of one that ships.", show_default=False)],
+    data: Annotated[
+        Path, typer.Argument(help="Trajectory in the layout of MD17 (`mlff data trajectory`).", show_default=False)
+    ],
+    calculator: Annotated[
+        str, typer.Option("--calculator", help="Potential (name or folder) whose dynamics are compared.", show_default=False)
+    ],
+    times: Annotated[str, typer.Option("--times", help="Times of the errors in fs.")] = "10,20,50,100,200,500,1000,2000",
+    starts: Annotated[int, typer.Option("--starts", min=0, help="First frames of the errors; 0 for none.")] = 20,
+    counts: Annotated[str, typer.Option("--counts", help="Numbers of timed trajectories; 0 for none.")] = "250,1000",
+    n_times: Annotated[str, typer.Option("--n-times", help="Numbers of times of a timed trajectory.")] = "8,32",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the dynamics that are timed.")] = 10,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
+    ] = None,
+) -> None:
+    """Compare a rollout with dynamics of a potential: error against time, and processor time of one thread."""
+    from mlff_calc.bench.machine import describe_machine
+    from mlff_calc.bench.trajectories import Trajectories
+
+    sizes = () if counts.strip() == "0" else tuple(whole_numbers(counts))
+    asked = Trajectories(
+        model, data, calculator, tuple(positive_numbers(times)), starts, sizes, tuple(whole_numbers(n_times)), steps
+    )
+    found = asked.measure()
+    columns = {key: key for key in (found["errors"][0] if found["errors"] else {}) if key != "row"}
+    shown = {
+        "errors": ("error of positions (A) at times in fs", {"": "row", **columns}),
+        "times": (
+            "processor time of one thread",
+            {
+                "": "row", "trajectories": "trajectories", "times": "n_times", "s": "seconds", "ms each": "ms",
+                "this / rollout": "ratio",
+            },
+        ),
+    }  # fmt: skip
+    tables = [table_of(title, names, found[key]) for key, (title, names) in shown.items() if found[key]]
+    give({"machine": describe_machine("cpu"), **found}, json_file, tables)

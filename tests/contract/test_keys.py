@@ -21,6 +21,9 @@ from mlff_calc.potential import build_potential
 from mlff_calc.potential.engine import COLD, EngineStep
 from mlff_calc.potential.fixed_point_step import MEMORY_INPUTS, MEMORY_OUTPUTS, FixedPointStep, StepSizes
 from mlff_calc.propagator import build_propagator, motion_graph
+from mlff_calc.rollout import build_rollout
+from mlff_calc.rollout.base import BASES
+from mlff_calc.rollout.model import rollout_graph
 
 SMALL = {"cutoff": 3.0, "channels": 4}
 MOST = {"hegnn": {"moves": True, "l_max": 1}, "cg_egnn": {"moves": True}, "deq": {"l_max": 1, "dropout": 0.2}}
@@ -93,6 +96,16 @@ def test_propagators(name: str, looked_at: list[str]) -> None:
     assert looked_at[-2:] == ["DisplacementHead", "Propagator"]
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_rollouts(base: str, looked_at: list[str]) -> None:
+    config = {"backbone": {"name": "hegnn", **SMALL, "l_max": 1}, "numbers": [8, 1, 1], "bonds": [[0, 1], [0, 2]]}
+    config |= {"masses": [16.0, 1.0, 1.0], "horizon": 20.0, "base": base, "n_vibrations": 2 if base == "harmonic" else 0}
+    rollout = build_rollout(config, seed=0)
+    x = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rollout(rollout_graph(rollout.topology, x, 0.01 * x.flip(0), torch.tensor([[1.0, 5.0], [2.0, 20.0]])))
+    assert looked_at[-1] == "Rollout"
+
+
 def test_inputs_and_outputs_of_steps_and_exported_files_are_declared() -> None:
     for name in (*MEMORY_INPUTS, *MEMORY_OUTPUTS, *ENGINE_INPUTS, *ENGINE_OUTPUTS, "memory", "control", "residuals"):
         assert name in KEYS, name
@@ -101,7 +114,7 @@ def test_inputs_and_outputs_of_steps_and_exported_files_are_declared() -> None:
 def test_literals_in_the_sources_are_declared() -> None:
     """The literals are those looked up in dicts called graph, inputs or features in the packages of networks."""
     root, found = Path(mlff_calc.__file__).parent, set()
-    for room in ("backbones", "heads", "potential", "propagator", "export", "training", "calculators"):
+    for room in ("backbones", "heads", "potential", "propagator", "rollout", "score", "export", "training", "calculators"):
         for file in (root / room).rglob("*.py"):
             text = file.read_text(encoding="utf-8")
             found |= set(re.findall(r'\b(?:graph|inputs|features|batch\.graph|labels)\["(\w+)"\]', text))

@@ -94,7 +94,7 @@ def require(condition: bool, what: str) -> None:
 
 
 def weights(place: Place, draw: Draw) -> Callable[[], None]:
-    name = draw.choice(["equiformer", "hegnn", "deq", "propagator"])
+    name = draw.choice(["equiformer", "hegnn", "deq", "propagator", "score", "rollout"])
     folder = place.copy(f"potentials/{name}")
     file = folder / "weights.safetensors"
     if not common(file, place, draw):
@@ -106,7 +106,7 @@ def weights(place: Place, draw: Draw) -> Callable[[], None]:
 
 
 def headers(place: Place, draw: Draw) -> Callable[[], None]:
-    name = draw.choice(["equiformer", "hegnn", "deq", "propagator"])
+    name = draw.choice(["equiformer", "hegnn", "deq", "propagator", "score", "rollout"])
     folder = place.copy(f"potentials/{name}")
     file = folder / "weights.safetensors"
     file.write_bytes(damage_header(file.read_bytes(), draw, _signed))
@@ -128,9 +128,16 @@ def _signed(content: bytes, header: dict[str, Any]) -> dict[str, Any]:
 def _use_weights(place: Place, folder: Path, name: str, *, whole: bool) -> None:
     from mlff_calc.export.opening import load_any
     from mlff_calc.propagator import load_propagator
+    from mlff_calc.rollout import load_rollout
+    from mlff_calc.score import load_score_model
 
-    if name == "propagator":
-        load_propagator(folder)
+    if name in ("propagator", "score"):
+        (load_propagator if name == "propagator" else load_score_model)(folder)
+        return
+    if name == "rollout":
+        rollout, water = load_rollout(folder), molecule("H2O")
+        water.set_velocities(0.01 * water.positions)
+        rollout.trajectory(water, [0.5 * rollout.horizon])
         return
     load_any(folder)
     found = energy(folder)
@@ -256,7 +263,7 @@ def states(place: Place, draw: Draw) -> Callable[[], None]:
 
 
 def recipes(place: Place, draw: Draw) -> Callable[[], None]:
-    name = draw.choice(["potential", "potential", "motion", "example", "motion_example"])
+    name = draw.choice(["potential", "potential", "motion", "example", "motion_example", "rollout_example"])
     file = place.here / f"{name}.yaml"
     shutil.copy(place.sound / "recipes" / file.name, file)
     if not common(file, place, draw):
@@ -276,8 +283,11 @@ def recipes(place: Place, draw: Draw) -> Callable[[], None]:
         from mlff_calc.training.frames.read import read_frames
         from mlff_calc.training.propagator.parts import read_parts
         from mlff_calc.training.recipe import load_recipe
+        from mlff_calc.training.rollout.data import read_windows
 
-        if "motion" in name:
+        if "rollout" in name:
+            read_windows(load_recipe(file))
+        elif "motion" in name:
             read_parts(load_recipe(file))
         else:
             recipe = load_recipe(file)

@@ -45,6 +45,8 @@ def _potentials(folder: Path) -> None:
     from mlff_calc.graph.domain import domain_of
     from mlff_calc.potential import build_potential
     from mlff_calc.propagator import build_propagator
+    from mlff_calc.rollout import build_rollout
+    from mlff_calc.score import build_score_model
 
     for name, backbone in (("equiformer", SIZES), ("hegnn", SIZES), ("deq", {"l_max": 1, "channels": 4})):
         config = {"backbone": {"name": name, "cutoff": 4.0, **backbone}, "elements": ["H", "O"], "repulsion": {}}
@@ -53,6 +55,12 @@ def _potentials(folder: Path) -> None:
         potential.save(folder / name, card="# water\n", recipe="a: 1\n")
     backbone = {"name": "hegnn", "l_max": 1, "channels": 4, "n_layers": 1, "moves": True}
     build_propagator({"backbone": backbone, "kinds": [1, 2]}, seed=1).save(folder / "propagator")
+    water = {"backbone": {"name": "hegnn", "cutoff": 4.0, **SIZES}, "numbers": [8, 1, 1], "bonds": [[0, 1], [0, 2]]}
+    build_score_model(water | {"target": "directional", "springs": [[0, 1, 5.0]]}, seed=1).save(folder / "score")
+    sizes = {"masses": [16.0, 1.0, 1.0], "horizon": 20.0, "n_vibrations": 2, "n_table": 5, "spacing": 5.0, "width": 4}
+    rollout = build_rollout(water | sizes, seed=1)
+    rollout.base.reference.copy_(torch.from_numpy(molecule("H2O").positions))
+    rollout.save(folder / "rollout")
 
 
 def _exported(folder: Path, *, quick: bool) -> None:
@@ -171,8 +179,10 @@ def motion_recipe(folder: Path) -> dict[str, Any]:
 def _recipes(folder: Path) -> None:
     from mlff_calc.training.potential.example import EXAMPLE_RECIPE
     from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
+    from mlff_calc.training.rollout.example import EXAMPLE_ROLLOUT_RECIPE
 
     (folder / "recipes" / "example.yaml").write_text(EXAMPLE_RECIPE)
+    (folder / "recipes" / "rollout_example.yaml").write_text(EXAMPLE_ROLLOUT_RECIPE)
     (folder / "recipes" / "motion_example.yaml").write_text(EXAMPLE_MOTION_RECIPE)
     for name, recipe in (("potential", potential_recipe(folder)), ("motion", motion_recipe(folder))):
         (folder / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))

@@ -18,9 +18,12 @@ from ase import Atoms, units
 
 from mlff_calc.datasets.motion.windows import read_run, split_run
 from mlff_calc.errors import DatasetError, RecipeError, TrainingError
-from mlff_calc.networks import kind_of, read_header
+from mlff_calc.networks import kind_of, read_header, shipped_folder
+from mlff_calc.potential import build_potential
 from mlff_calc.rollout import load_rollout
 from mlff_calc.rollout.model import rollout_graph
+from mlff_calc.sampling import Systems, evaluator_of
+from mlff_calc.sampling.constant_energy import ConstantEnergy
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.rollout.data import molecule_of
 from mlff_calc.training.rollout.example import EXAMPLE_ROLLOUT_RECIPE
@@ -221,6 +224,42 @@ def test_propagators_learn_several_times_on_the_same_windows(tmp_path: Path, mlf
     assert report["samples"] == 8 * len(split_run(read_run(tmp_path / "water.npz"), 20.0, {"test": 400})["test"])
 
 
+def test_rollouts_stand_beside_dynamics_of_a_potential(tmp_path: Path, mlff: Mlff) -> None:
+    run(tmp_path, optimizer__max_epochs=1)
+    config = {"backbone": {"name": "hegnn", "cutoff": 4.0, "l_max": 1, "channels": 4, "n_layers": 1}, "elements": ["H", "O"]}
+    build_potential(config, seed=0).save(tmp_path / "potential")
+    words = ["bench", "trajectories", "run/rollout", "water.npz", "--calculator", "potential"]
+    done = mlff(*words, "--counts", "0", "--starts", "4", "--times", "5,30", "--json", "rows.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = {row["row"]: row for row in json.loads((tmp_path / "rows.json").read_text())["errors"]}
+    assert [*rows] == ["rollout", "MD with potential", "first frame", "unrelated frame"]
+    assert rows["rollout"]["5"] < rows["rollout"]["30"]
+    assert rows["rollout"]["5"] < 0.3 * rows["first frame"]["5"]
+    evaluated = mlff("eval", "run/rollout", "water.npz", "--calculator", "potential", "--limit", "3", cwd=tmp_path)
+    assert "MD with potential" in evaluated.stdout
+    for change, message in (
+        (["--times", "500"], "do not fit into the last quarter"), (["--calculator", "nowhere"], "no potential 'nowhere'"),
+    ):  # fmt: skip
+        refused = mlff(*words, "--counts", "0", *change, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert message in " ".join(refused.stderr.split())
+
+
+def test_what_ships_follows_the_dynamics_it_learnt(mlff: Mlff, tmp_path: Path) -> None:
+    pytest.importorskip("tblite")
+    folder = shipped_folder() / "ethanol_rollout"
+    first, rollout = ase.io.read(folder / "example.extxyz"), load_rollout(folder)
+    systems, x = Systems.of([first])
+    md = ConstantEnergy(systems, x, first.get_velocities() * units.fs, evaluator_of("gfn2-xtb"), 0.5)
+    places = []
+    md.run(200, lambda state: places.append(state.positions.copy()))
+    found = rollout.trajectory(first, np.arange(5.0, 101.0, 5.0))
+    wrong = found.positions - np.stack(places)[9::10]
+    assert np.sqrt(np.square(wrong).mean()) < 0.05
+    assert np.sqrt(np.square(first.positions - np.stack(places)[9::10]).mean()) > 0.1
+    assert np.mean(np.abs(wrong) < 1.96 * found.sigma[..., None]) > 0.8
+
+
 def test_starts_far_from_the_training_are_told_and_have_wide_error_bars(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,7 +288,10 @@ def test_parts_follow_each_other_with_a_gap(tmp_path: Path) -> None:
 def test_velocities_are_central_differences_where_there_are_none(tmp_path: Path) -> None:
     arrays = spring_run(300)
     np.savez(tmp_path / "with.npz", **arrays)
-    np.savez(tmp_path / "without.npz", **{key: value for key, value in arrays.items() if key not in ("V", "v_unit")})
+    # The other arrays of archives of MD17 are read over.
+    more = {"E": np.zeros((300, 1)), "F": np.zeros((300, 3, 3)), "name": np.asarray("water"), "theory": np.asarray("none")}
+    kept = {key: value for key, value in arrays.items() if key not in ("V", "v_unit")}
+    np.savez(tmp_path / "without.npz", **more, **kept)
     own, found = read_run(tmp_path / "with.npz"), read_run(tmp_path / "without.npz")
     assert found.differences
     assert np.allclose(found.positions, own.positions[1:-1])

@@ -13,22 +13,19 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path as FilePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from ase import units
+from ase import Atoms
 from torch import Tensor
 
-from mlff_calc.errors import EvaluationError
-from mlff_calc.graph.keys import POSITIONS
-from mlff_calc.graph.many import NeighborLists
-from mlff_calc.potential import load_potential
-from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.rollout import Rollout
 from mlff_calc.rollout.base import Base
 from mlff_calc.rollout.rotor import angular_momentum, centred, rigid_path
+from mlff_calc.sampling.calculators import evaluator_of
+from mlff_calc.sampling.constant_energy import ConstantEnergy
+from mlff_calc.sampling.systems import Systems
 
 LAST, STRAIGHT, START, MEAN = "last position", "constant velocity", "rotor of the start", "rotor of the mean structure"
 HARMONIC = "harmonic base alone"
@@ -91,10 +88,10 @@ def guesses(rollout: Rollout, motion: Motion) -> dict[str, Later]:
 
 
 class OwnDynamics:
-    """Dynamics of a potential at constant energy (velocity Verlet), all first states in one batch.
+    """Dynamics of a potential at constant energy, all first states in one batch.
 
     Args:
-        name: Name or folder of the potential.
+        calculator: Name or folder of a potential, or whatever else `evaluator_of` takes.
         numbers: Atomic numbers of the molecule.
 
     Attributes:
@@ -106,47 +103,37 @@ class OwnDynamics:
         UnknownElementError: It does not know an element.
     """
 
-    def __init__(self, name: str | FilePath, numbers: list[int]) -> None:
-        self.potential = load_potential(name)
-        self.numbers = np.array(numbers, dtype=np.int64)
-        check_elements(self.numbers, self.potential, "the molecule")
+    def __init__(self, calculator: Any, numbers: list[int]) -> None:  # noqa: ANN401
+        self.evaluator = evaluator_of(calculator)
+        self.numbers = numbers
+        apart = np.outer(np.arange(len(numbers)), [3.0, 0.0, 0.0])
+        self.evaluator.check(Systems.of([Atoms(numbers=numbers, positions=apart)])[0])
         self.seconds, self.steps = 0.0, 0
 
     def __call__(self, motion: Motion, masses: Tensor) -> Later:
         """Later states; between steps they are interpolated.
 
         Raises:
-            EvaluationError: The dynamics give values that are not finite.
+            SimulationError: The dynamics give values that are not finite.
         """
         began = time.process_time()
-        n, n_atoms = motion.x.shape[:2]
         count = int(np.ceil(float(motion.times.max()) / MOST_STEP - 1e-9))
         h = float(motion.times.max()) / count
-        lists = NeighborLists(
-            np.tile(self.numbers, n), np.full(n, n_atoms), np.zeros((n, 3, 3)), np.zeros((n, 3), dtype=bool),
-            self.potential.cutoff,
-        )  # fmt: skip
-        x, v = motion.x.clone(), motion.v.clone()
-        inertia = masses[:, None] / units.fs**2  # of Angstrom/fs, in eV
-        force = self._forces(lists, x)
-        frames = [torch.stack([x, v])]
-        for _ in range(count):
-            v = v + 0.5 * h * force / inertia
-            x = x + h * v
-            force = self._forces(lists, x)
-            v = v + 0.5 * h * force / inertia
-            frames.append(torch.stack([x, v]))
+        structures = [Atoms(numbers=self.numbers, positions=one, masses=masses.numpy()) for one in motion.x.numpy()]
+        systems, x = Systems.of(structures)
+        run = ConstantEnergy(systems, x, motion.v.flatten(0, 1).numpy(), self.evaluator, h)
+        frames: list[Tensor] = []
+
+        def keep(run: ConstantEnergy) -> None:
+            both = np.stack([run.positions, run.velocities])
+            frames.append(torch.from_numpy(both).view(2, *motion.x.shape))
+
+        keep(run)
+        run.run(count, keep)
         path = torch.stack(frames, dim=2)  # [2, n, count + 1, n_atoms, 3]
-        if not bool(torch.isfinite(path).all()):
-            raise EvaluationError("dynamics with the potential are not finite; it does not know such states")
         place = (motion.times / h).clamp(max=count)
         left = torch.floor(place).long().clamp(max=count - 1)
         share = (place - left)[..., None, None]
-        rows = torch.arange(n).unsqueeze(1)
-        self.seconds, self.steps = self.seconds + time.process_time() - began, self.steps + n * count
+        rows = torch.arange(len(motion.x)).unsqueeze(1)
+        self.seconds, self.steps = self.seconds + time.process_time() - began, self.steps + len(motion.x) * count
         return Later(*(torch.lerp(one[rows, left], one[rows, left + 1], share) for one in path))
-
-    def _forces(self, lists: NeighborLists, x: Tensor) -> Tensor:
-        graph = lists.graph(np.ascontiguousarray(x.flatten(0, 1).numpy()))
-        graph.setdefault(POSITIONS, x.flatten(0, 1))
-        return self.potential(graph)["forces"].detach().double().view(x.shape)
