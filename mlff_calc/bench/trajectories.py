@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlff_calc.bench.threads import limited_threads
 from mlff_calc.datasets.motion.windows import Windows, read_run, split_run
 from mlff_calc.errors import BenchmarkError
+from mlff_calc.ode import verlet
 from mlff_calc.rollout import Rollout, load_rollout, trajectories
 from mlff_calc.sampling import Evaluator, Systems, evaluator_of
-from mlff_calc.sampling.constant_energy import ConstantEnergy
-from mlff_calc.training.rollout.baselines import MOST_STEP, Motion, OwnDynamics
+from mlff_calc.training.rollout.baselines import MOST_STEP, Forces, Motion, OwnDynamics
 from mlff_calc.training.rollout.evaluate import check_windows
 
 UNRELATED = "unrelated frame"
@@ -76,13 +77,13 @@ class Trajectories:
             first = max(1, *self.counts) if self.counts else 1
             windows = split_run(run, rollout.horizon, {"test": first}, n_times=1, irregular=False)["test"]
             check_windows(rollout, windows)
-            evaluator = evaluator_of(self.calculator, compile=bool(self.counts))
+            forces = _forces(evaluator_of(self.calculator, compile=bool(self.counts)), rollout)
             return {
-                "errors": self._errors(rollout, windows, evaluator) if self.starts else [],
-                "times": self._times(rollout, windows, evaluator) if self.counts else [],
+                "errors": self._errors(rollout, windows, forces) if self.starts else [],
+                "times": self._times(rollout, windows, forces) if self.counts else [],
             }
 
-    def _errors(self, rollout: Rollout, windows: Windows, evaluator: Evaluator) -> list[dict[str, Any]]:
+    def _errors(self, rollout: Rollout, windows: Windows, forces: Forces) -> list[dict[str, Any]]:
         run = windows.run
         ahead = np.unique(np.round(np.array(self.times) / run.timestep).astype(np.int64))
         low, high = windows.span[0], len(run.positions) - int(ahead[-1])
@@ -96,7 +97,7 @@ class Trajectories:
         truth = run.positions[starts[:, None] + ahead]
         found = {
             "rollout": trajectories(rollout, _structures(rollout, windows, starts), times, chain=True).positions,
-            f"MD with {Path(self.calculator).name}": _dynamics(rollout, windows, evaluator, starts, times),
+            f"MD with {Path(self.calculator).name}": _dynamics(rollout, windows, forces, starts, times),
             "first frame": np.broadcast_to(run.positions[starts][:, None], truth.shape),
             UNRELATED: run.positions[np.roll(starts, len(starts) // 2)[:, None] + ahead],
         }
@@ -108,7 +109,7 @@ class Trajectories:
             rows.append({"row": name} | {f"{t:g}": float(e) for t, e in zip(times, error, strict=True)})
         return rows
 
-    def _times(self, rollout: Rollout, windows: Windows, evaluator: Evaluator) -> list[dict[str, Any]]:
+    def _times(self, rollout: Rollout, windows: Windows, forces: Forces) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         most = max(self.counts)
         structures = _structures(rollout, windows, np.resize(windows.starts, most))
@@ -120,12 +121,15 @@ class Trajectories:
             trajectories(rollout, structures[:count], asked)
             rows.append(_row("rollout", count, n_times, time.process_time() - began))
         steps = round(rollout.horizon / MOST_STEP)
-        systems, x = Systems.of(structures)
-        v = np.concatenate([atoms.get_velocities() for atoms in structures]) * units.fs
-        run = ConstantEnergy(systems, x, v, evaluator, MOST_STEP)
-        run.run(WARM_STEPS)
+        starts = np.resize(windows.starts, most)
+        x, v = (torch.from_numpy(np.asarray(one[starts])) for one in (windows.run.positions, windows.run.velocities))
+        pull = units.fs**2 / rollout.masses[:, None]
+        states = verlet(lambda x: pull * forces(x), x, v, MOST_STEP)
+        for _ in range(WARM_STEPS + 1):
+            next(states)
         began = time.process_time()
-        run.run(self.steps)
+        for _ in range(self.steps):
+            next(states)
         seconds = (time.process_time() - began) * steps / self.steps
         name = f"MD with {Path(self.calculator).name}, compiled ({self.steps} of {steps} steps timed)"
         rows.append(_row(name, most, self.n_times[0], seconds))
@@ -133,13 +137,30 @@ class Trajectories:
         return [row | {"ratio": row["seconds"] / aim} for row in rows]
 
 
+def _forces(evaluator: Evaluator, rollout: Rollout) -> Forces:
+    """Forces on many copies of the molecule of a rollout, one batch for each number of copies."""
+    numbers = rollout.config["numbers"]
+    copies: dict[int, Systems] = {}
+
+    def forces(x: Tensor) -> Tensor:
+        if len(x) not in copies:
+            copies[len(x)] = Systems.of([Atoms(numbers=numbers, positions=one) for one in x.numpy()])[0]
+            evaluator.check(copies[len(x)])
+        found = evaluator(copies[len(x)], np.ascontiguousarray(x.flatten(0, 1).numpy()))
+        for number, why in found.problems.items():
+            raise BenchmarkError(f"trajectory {number} of the dynamics: {why}")
+        return torch.from_numpy(found.forces).double().view(x.shape)
+
+    return forces
+
+
 def _dynamics(
-    rollout: Rollout, windows: Windows, evaluator: Evaluator, starts: NDArray[np.int64], times: NDArray[np.float64]
+    rollout: Rollout, windows: Windows, forces: Forces, starts: NDArray[np.int64], times: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     run = windows.run
     x, v = (torch.from_numpy(np.asarray(one[starts])) for one in (run.positions, run.velocities))
     motion = Motion(x, v, torch.from_numpy(times).expand(len(starts), -1))
-    return OwnDynamics(evaluator, rollout.config["numbers"])(motion, rollout.masses).x.numpy()
+    return OwnDynamics(forces)(motion, rollout.masses).x.numpy()
 
 
 def _row(name: str, count: int, n_times: int, seconds: float) -> dict[str, Any]:

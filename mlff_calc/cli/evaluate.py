@@ -99,9 +99,7 @@ def evaluate(
     calculator: Annotated[
         str | None,
         typer.Option(
-            "--calculator",
-            help="For rollouts: a potential (name or folder), or gfn2-xtb, with its own dynamics.",
-            show_default=False,
+            "--calculator", help="For rollouts: a potential (name or folder) with its own dynamics.", show_default=False
         ),
     ] = None,
     device: options.Device = "auto",

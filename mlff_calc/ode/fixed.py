@@ -24,8 +24,9 @@ class RK4:
     max_steps: int = 100_000
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.step < float("inf"):
-            raise OptionError(f"step of the solver is {self.step}; give a positive number")
+        for name in ("step", "max_steps"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise OptionError(f"{name} of the solver is {getattr(self, name)}; give a positive number")
 
     def __call__(self, slope: Slope, state: Tensor, times: Tensor) -> Solution:
         """See `Dopri5.__call__`.

@@ -16,7 +16,12 @@ from mlff_calc.rollout.base import BASES
 from mlff_calc.rollout.model import Rollout, solver_of
 from mlff_calc.rollout.spectrum import pieces
 
-SOLVERS: dict[str, Any] = {"name": "dopri5", "rtol": 1e-3, "atol": 1e-3, "step": 1.0, "max_steps": 500}
+SOLVERS: dict[str, dict[str, Any]] = {
+    "dopri5": {"rtol": 1e-3, "atol": 1e-3, "step": 1.0, "max_steps": 500},
+    "rk4": {"step": 0.25, "max_steps": 500},
+    "exact": {},
+}
+"""Options of each solver and their defaults."""
 DEFAULTS: dict[str, Any] = {
     "backbone": inspect.Parameter.empty,
     "numbers": inspect.Parameter.empty,
@@ -36,9 +41,9 @@ DEFAULTS: dict[str, Any] = {
     "scalars": 24,
     "width": 32,
     "layers": 1,
-    "solver": SOLVERS,
+    "solver": "dopri5",
     "length_scale": 1.0,
-    "time_unit": 10.0,
+    "time_scale": 10.0,
     "extent": 1.0,
     "error_scale": 1.0,
     "speed_scale": 1.0,
@@ -85,7 +90,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         raise RecipeError("\n".join(findings.values()))
     whole = with_defaults(plain, defaults) | {key: config.get(key, DEFAULTS[key]) for key in _FREE}
     _check_choices(whole)
-    for key in ("horizon", "length_scale", "time_unit", "extent", "error_scale", "speed_scale", "spacing"):
+    for key in ("horizon", "length_scale", "time_scale", "extent", "error_scale", "speed_scale", "spacing"):
         if not 0.0 < whole[key] < float("inf"):
             raise RecipeError(f"{key} of a rollout is {whole[key]}; give a positive number")
     numbers = checked_numbers(whole["numbers"], "a rollout")
@@ -141,12 +146,14 @@ def _solver(options: Any) -> dict[str, Any]:  # noqa: ANN401
     given = {"name": options} if isinstance(options, str) else options
     if not isinstance(given, dict):
         raise RecipeError(f"solver of a rollout is {options!r}; give a name, or name, rtol, atol, step and max_steps")
-    unknown = sorted(set(given) - set(SOLVERS))
+    name = given.get("name", "dopri5")
+    if name not in SOLVERS:
+        raise RecipeError(f"solver of a rollout is {name!r}; known are {', '.join(SOLVERS)}")
+    unknown = sorted(set(given) - {"name", *SOLVERS[name]})
     if unknown:
-        raise RecipeError(f"solver of a rollout has the unknown key {unknown[0]!r}; known are {', '.join(SOLVERS)}")
-    whole = SOLVERS | ({"step": 0.25} if given.get("name") == "rk4" else {}) | given
-    if whole["name"] not in ("dopri5", "rk4", "exact"):
-        raise RecipeError(f"solver of a rollout is {whole['name']!r}; known are dopri5, rk4, exact")
+        known = ", ".join(SOLVERS[name]) or "none"
+        raise RecipeError(f"solver {name} of a rollout has no option {unknown[0]!r}; its options are {known}")
+    whole = {"name": name} | SOLVERS[name] | given
     try:
         solver_of(whole)
     except (OptionError, TypeError) as error:

@@ -79,7 +79,7 @@ class Rollout(Network):
         super().__init__(config)
         self.topology = Topology.of_config(config)
         self.horizon, self.masses = float(config["horizon"]), torch.tensor(config["masses"], dtype=torch.float64)
-        self.length, self.unit = float(config["length_scale"]), float(config["time_unit"])
+        self.length, self.unit = float(config["length_scale"]), float(config["time_scale"])
         self.extent = float(config["extent"])
         self.solver = solver_of(config["solver"])
         self.moves = bool(config["ode"])
@@ -222,7 +222,7 @@ def solver_of(options: dict[str, Any]) -> Solver:
     if options["name"] == "exact":
         return None
     if options["name"] == "rk4":
-        return RK4(options["step"])
+        return RK4(options["step"], options["max_steps"])
     return Dopri5(options["rtol"], options["atol"], max_step=options["step"], max_steps=options["max_steps"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from mlff_calc.errors import IntegrationError, OptionError
-from mlff_calc.ode import RK4, Dopri5, exact
+from mlff_calc.ode import RK4, Dopri5, exact, verlet
 
 DOUBLE = torch.float64
 
@@ -166,6 +167,14 @@ def test_steps_that_overflow_are_made_shorter() -> None:
     start.requires_grad_()
     with pytest.raises(IntegrationError, match="not finite"):
         solver(lambda t, y: -(y**31), start, torch.tensor([1e4], dtype=DOUBLE))
+
+
+def test_verlet_keeps_the_energy_of_springs() -> None:
+    x, v = torch.tensor([1.0, 0.5], dtype=DOUBLE), torch.tensor([0.0, -1.0], dtype=DOUBLE)
+    states = list(itertools.islice(verlet(lambda x: -4.0 * x, x, v, 0.01), 1001))
+    energies = torch.stack([0.5 * v.square() + 2.0 * x.square() for x, v in states])
+    assert float((energies / energies[0] - 1.0).abs().max()) < 1e-3
+    assert torch.allclose(states[-1][0], x * math.cos(20.0) + 0.5 * v * math.sin(20.0), atol=2e-3)
 
 
 def test_torchode_agrees() -> None:

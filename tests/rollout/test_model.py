@@ -45,7 +45,7 @@ def make() -> Make:
         config = {
             "backbone": chosen, "numbers": numbers, "bonds": bonds, "masses": [12.0 if z == 6 else 1.0 for z in numbers],
             "horizon": 100.0, "base": base, "length_scale": 1.0 if base in ("start", "none") else 0.1,
-            "time_unit": 20.0, "vectors": 3, "scalars": 6, "width": 8,
+            "time_scale": 20.0, "vectors": 3, "scalars": 6, "width": 8,
         }  # fmt: skip
         rollout = build_rollout(config | vibrations | options, seed=seed)
         generator = torch.Generator().manual_seed(seed)
@@ -295,7 +295,8 @@ def test_a_solve_that_fails_late_names_structure_and_whole_time(make: Make, monk
         ({"base": "rotors"}, "did you mean|Known are harmonic"),
         ({"horizon": 0.0}, "horizon"),
         ({"solver": "euler"}, "known are dopri5, rk4, exact"),
-        ({"solver": {"rtl": 1.0}}, "unknown key 'rtl'"),
+        ({"solver": {"rtl": 1.0}}, "solver dopri5 of a rollout has no option 'rtl'; its options are rtol"),
+        ({"solver": {"name": "rk4", "rtol": 1.0}}, "solver rk4 of a rollout has no option 'rtol'"),
         ({"solver": {"name": "rk4", "step": -1.0}}, "give a positive number"),
         ({"masses": [1.0]}, "give a positive number for each of 12"),
         ({"graph": "0"}, "hash of other atoms"),

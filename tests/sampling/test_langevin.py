@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
-from ase.md.verlet import VelocityVerlet
 
-from mlff_calc import MLFFCalculator
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.potential import build_potential
-from mlff_calc.sampling.constant_energy import ConstantEnergy
 from mlff_calc.sampling.evaluators import BatchedPotential, Evaluation, Evaluator
 from mlff_calc.sampling.langevin import Langevin
 from mlff_calc.sampling.replica_exchange import exchange, geometric_ladder, swap
@@ -135,30 +132,6 @@ def test_same_seed_same_trajectory():
 
     assert (final(1) == final(1)).all()
     assert not np.allclose(final(1), final(2))
-
-
-def test_constant_energy_is_that_of_ase():
-    potential = build_potential({"backbone": {"name": "hegnn", "cutoff": 4.0, "l_max": 1, "channels": 4, "n_layers": 1},
-                                 "elements": ["H", "O"]}, seed=0).to_precision("float64")  # fmt: skip
-    structures = [molecule("H2O"), molecule("H2O")]
-    random = np.random.default_rng(0)
-    for atoms in structures:
-        atoms.set_velocities(0.3 * random.normal(size=(3, 3)))
-    systems, x = Systems.of(structures)
-    v = np.concatenate([atoms.get_velocities() for atoms in structures]) * units.fs
-    run = ConstantEnergy(systems, x, v, BatchedPotential(potential), 0.5)
-
-    def energy():
-        return run.energies + 0.5 * systems.sums(systems.masses * (run.velocities**2).sum(axis=1)) / units.fs**2
-
-    first = energy()
-    run.run(40)
-    assert np.abs(energy() - first).max() < 1e-3 * np.abs(first - run.energies).max()
-    for number, atoms in enumerate(structures):
-        atoms.calc = MLFFCalculator(potential, device="cpu", precision="float64")
-        VelocityVerlet(atoms, 0.5 * units.fs).run(40)
-        assert np.abs(run.positions[3 * number : 3 * number + 3] - atoms.positions).max() < 1e-9
-        assert np.abs(run.velocities[3 * number : 3 * number + 3] - atoms.get_velocities() * units.fs).max() < 1e-9
 
 
 def test_bad_options_and_breakdowns():

@@ -15,16 +15,17 @@ import pytest
 import torch
 import yaml
 from ase import Atoms, units
+from ase.md.verlet import VelocityVerlet
 
+from mlff_calc import MLFFCalculator
 from mlff_calc.datasets.motion.windows import read_run, split_run
 from mlff_calc.errors import DatasetError, RecipeError, TrainingError
 from mlff_calc.networks import kind_of, read_header, shipped_folder
 from mlff_calc.potential import build_potential
 from mlff_calc.rollout import load_rollout
 from mlff_calc.rollout.model import rollout_graph
-from mlff_calc.sampling import Systems, evaluator_of
-from mlff_calc.sampling.constant_energy import ConstantEnergy
 from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.rollout.baselines import Motion, OwnDynamics, forces_of
 from mlff_calc.training.rollout.data import molecule_of
 from mlff_calc.training.rollout.example import EXAMPLE_ROLLOUT_RECIPE
 from mlff_calc.training.rollout.measure import mean_structure, measure
@@ -245,18 +246,38 @@ def test_rollouts_stand_beside_dynamics_of_a_potential(tmp_path: Path, mlff: Mlf
         assert message in " ".join(refused.stderr.split())
 
 
+def test_own_dynamics_are_those_of_ase(tmp_path: Path) -> None:
+    config = {"backbone": {"name": "hegnn", "cutoff": 4.0, "l_max": 1, "channels": 4, "n_layers": 1}, "elements": ["H", "O"]}
+    build_potential(config, seed=0).save(tmp_path / "potential")
+    arrays = spring_run(20)
+    x, v = (torch.from_numpy(arrays[name][[0, 10]]) for name in ("R", "V"))
+    masses = torch.tensor([15.999, 1.008, 1.008], dtype=torch.float64)
+    times = torch.tensor([[3.0, 20.0], [10.0, 20.0]], dtype=torch.float64)
+    own = OwnDynamics(forces_of(tmp_path / "potential", [8, 1, 1]))
+    found = own(Motion(x, v, times), masses)
+    assert own.steps == 2 * 40
+    for number in range(2):
+        atoms = Atoms("OH2", x[number].numpy(), masses=masses.numpy())
+        atoms.set_velocities(v[number].numpy() / units.fs)
+        atoms.calc = MLFFCalculator(tmp_path / "potential", device="cpu")
+        VelocityVerlet(atoms, 0.5 * units.fs).run(40)
+        assert np.abs(found.x[number, 1].numpy() - atoms.positions).max() < 1e-5
+        assert np.abs(found.v[number, 1].numpy() - atoms.get_velocities() * units.fs).max() < 1e-6
+
+
 def test_what_ships_follows_the_dynamics_it_learnt(mlff: Mlff, tmp_path: Path) -> None:
-    pytest.importorskip("tblite")
+    TBLite = pytest.importorskip("tblite.ase").TBLite
     folder = shipped_folder() / "ethanol_rollout"
     first, rollout = ase.io.read(folder / "example.extxyz"), load_rollout(folder)
-    systems, x = Systems.of([first])
-    md = ConstantEnergy(systems, x, first.get_velocities() * units.fs, evaluator_of("gfn2-xtb"), 0.5)
-    places = []
-    md.run(200, lambda state: places.append(state.positions.copy()))
     found = rollout.trajectory(first, np.arange(5.0, 101.0, 5.0))
-    wrong = found.positions - np.stack(places)[9::10]
+    md, places = first.copy(), []
+    md.calc = TBLite(method="GFN2-xTB", verbosity=0)
+    run = VelocityVerlet(md, 0.5 * units.fs)
+    run.attach(lambda: places.append(md.positions.copy()), interval=10)
+    run.run(200)
+    wrong = found.positions - np.stack(places)[1:]
     assert np.sqrt(np.square(wrong).mean()) < 0.05
-    assert np.sqrt(np.square(first.positions - np.stack(places)[9::10]).mean()) > 0.1
+    assert np.sqrt(np.square(first.positions - np.stack(places)[1:]).mean()) > 0.1
     assert np.mean(np.abs(wrong) < 1.96 * found.sigma[..., None]) > 0.8
 
 

@@ -12,25 +12,32 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from pathlib import Path as FilePath
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from ase import Atoms
+from ase import units
 from torch import Tensor
 
+from mlff_calc.errors import EvaluationError
+from mlff_calc.graph.keys import POSITIONS
+from mlff_calc.graph.many import NeighborLists
+from mlff_calc.ode import verlet
+from mlff_calc.potential import load_potential
+from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.rollout import Rollout
 from mlff_calc.rollout.base import Base
 from mlff_calc.rollout.rotor import angular_momentum, centred, rigid_path
-from mlff_calc.sampling.calculators import evaluator_of
-from mlff_calc.sampling.constant_energy import ConstantEnergy
-from mlff_calc.sampling.systems import Systems
 
 LAST, STRAIGHT, START, MEAN = "last position", "constant velocity", "rotor of the start", "rotor of the mean structure"
 HARMONIC = "harmonic base alone"
 MOST_STEP = 0.5
 """Longest time step of the dynamics, fs."""
+Forces = Callable[[Tensor], Tensor]
 
 
 class Later(NamedTuple):
@@ -88,52 +95,65 @@ def guesses(rollout: Rollout, motion: Motion) -> dict[str, Later]:
 
 
 class OwnDynamics:
-    """Dynamics of a potential at constant energy, all first states in one batch.
+    """Dynamics at constant energy, all first states in one batch.
 
     Args:
-        calculator: Name or folder of a potential, or whatever else `evaluator_of` takes.
-        numbers: Atomic numbers of the molecule.
+        forces: Function from positions [n, n_atoms, 3] (Angstrom) to forces (eV/Angstrom).
 
     Attributes:
         seconds: Processor time so far.
         steps: Number of steps so far, times first states.
-
-    Raises:
-        PotentialFileError: There is no such potential.
-        UnknownElementError: It does not know an element.
     """
 
-    def __init__(self, calculator: Any, numbers: list[int]) -> None:  # noqa: ANN401
-        self.evaluator = evaluator_of(calculator)
-        self.numbers = numbers
-        apart = np.outer(np.arange(len(numbers)), [3.0, 0.0, 0.0])
-        self.evaluator.check(Systems.of([Atoms(numbers=numbers, positions=apart)])[0])
+    def __init__(self, forces: Forces) -> None:
+        self.forces = forces
         self.seconds, self.steps = 0.0, 0
 
     def __call__(self, motion: Motion, masses: Tensor) -> Later:
         """Later states; between steps they are interpolated.
 
         Raises:
-            SimulationError: The dynamics give values that are not finite.
+            EvaluationError: The dynamics give values that are not finite.
         """
         began = time.process_time()
         count = int(np.ceil(float(motion.times.max()) / MOST_STEP - 1e-9))
         h = float(motion.times.max()) / count
-        structures = [Atoms(numbers=self.numbers, positions=one, masses=masses.numpy()) for one in motion.x.numpy()]
-        systems, x = Systems.of(structures)
-        run = ConstantEnergy(systems, x, motion.v.flatten(0, 1).numpy(), self.evaluator, h)
-        frames: list[Tensor] = []
-
-        def keep(run: ConstantEnergy) -> None:
-            both = np.stack([run.positions, run.velocities])
-            frames.append(torch.from_numpy(both).view(2, *motion.x.shape))
-
-        keep(run)
-        run.run(count, keep)
+        pull = units.fs**2 / masses[:, None]  # from eV/Angstrom to Angstrom/fs^2
+        states = verlet(lambda x: pull * self.forces(x), motion.x, motion.v, h)
+        frames = [torch.stack(state) for state in itertools.islice(states, count + 1)]
         path = torch.stack(frames, dim=2)  # [2, n, count + 1, n_atoms, 3]
+        if not bool(torch.isfinite(path).all()):
+            raise EvaluationError("dynamics with the potential are not finite; it does not know such states")
         place = (motion.times / h).clamp(max=count)
         left = torch.floor(place).long().clamp(max=count - 1)
         share = (place - left)[..., None, None]
         rows = torch.arange(len(motion.x)).unsqueeze(1)
         self.seconds, self.steps = self.seconds + time.process_time() - began, self.steps + len(motion.x) * count
         return Later(*(torch.lerp(one[rows, left], one[rows, left + 1], share) for one in path))
+
+
+def forces_of(name: str | FilePath, numbers: list[int]) -> Forces:
+    """Forces of a potential on many copies of a molecule.
+
+    Args:
+        name: Name or folder of the potential.
+        numbers: Atomic numbers of the molecule.
+
+    Raises:
+        PotentialFileError: There is no such potential.
+        UnknownElementError: It does not know an element.
+    """
+    potential, known = load_potential(name), np.array(numbers, dtype=np.int64)
+    check_elements(known, potential, "the molecule")
+    lists: dict[int, NeighborLists] = {}
+
+    def forces(x: Tensor) -> Tensor:
+        n = len(x)
+        if n not in lists:
+            sizes, cells, pbc = np.full(n, len(known)), np.zeros((n, 3, 3)), np.zeros((n, 3), dtype=bool)
+            lists[n] = NeighborLists(np.tile(known, n), sizes, cells, pbc, potential.cutoff)
+        graph = lists[n].graph(np.ascontiguousarray(x.flatten(0, 1).numpy()))
+        graph.setdefault(POSITIONS, x.flatten(0, 1))
+        return potential(graph)["forces"].detach().double().view(x.shape)
+
+    return forces

@@ -18,7 +18,7 @@ from mlff_calc.networks import read_header
 from mlff_calc.rollout import Rollout, load_rollout
 from mlff_calc.rollout.model import PATH, PATH_SIGMA, PATH_VELOCITIES
 from mlff_calc.rollout.molecule import bond_lengths
-from mlff_calc.training.rollout.baselines import Later, Motion, OwnDynamics, guesses
+from mlff_calc.training.rollout.baselines import Later, Motion, OwnDynamics, forces_of, guesses
 from mlff_calc.training.rollout.data import WindowBatches, molecule_of
 
 MODEL = "rollout"
@@ -159,7 +159,7 @@ def evaluate_rollout(
         )
     device = rollout.edges_in.device
     source, bonds = WindowBatches(windows, rollout.topology), torch.tensor(rollout.topology.bonds)
-    own = None if potential is None else OwnDynamics(potential, rollout.config["numbers"])
+    own = None if potential is None else OwnDynamics(forces_of(potential, rollout.config["numbers"]))
     sums: dict[str, _Sums] = {}
     inside, count, seconds = np.zeros(len(LEVELS)), 0, 0.0
     rollout.eval()

@@ -14,7 +14,7 @@ from mlff_calc.datasets.motion.windows import Windows
 from mlff_calc.errors import DatasetError
 from mlff_calc.rollout import Rollout
 from mlff_calc.rollout.base import LEAST, Base, Path
-from mlff_calc.rollout.rotor import centred, fitted
+from mlff_calc.rollout.rotor import angular_momentum, centred, fitted, inverse_inertia
 from mlff_calc.training.rollout.data import Molecule
 
 FRAMES, STARTS, KNOTS = 4000, 1500, 17
@@ -93,7 +93,7 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     tensors |= {"errors": errors, "still_errors": _errors(windows, built, still=True)[0] if modes is not None else errors}
     length, rate = _rms(first.offsets), _rms(first.rates)
     config = {
-        "length_scale": length, "time_unit": max(length / rate, windows.horizon / LONG),
+        "length_scale": length, "time_scale": max(length / rate, windows.horizon / LONG),
         "extent": _rms(centred(x, masses)[0]), "error_scale": _rms(errors), "speed_scale": speeds, "spacing": spacing,
         "n_table": n_table, "n_knots": KNOTS, "n_vibrations": 0 if modes is None else len(modes[0]),
     }  # fmt: skip
@@ -194,11 +194,9 @@ def _least_squares(q: Tensor, y: Tensor) -> Tensor:
 
 def _spin(path: Path) -> Tensor:
     """Angular velocity [n, n_times, 3] of a rotor, from its positions and velocities."""
-    r, w = path.positions, path.velocities
-    one = torch.eye(3, dtype=r.dtype, device=r.device)
-    inertia = (r.square().sum(-1)[..., None, None] * one - r.unsqueeze(-1) * r.unsqueeze(-2)).sum(dim=2)
-    turning = torch.linalg.cross(r, w).sum(dim=2)
-    return (torch.linalg.pinv(inertia, hermitian=True, rtol=1e-8) @ turning.unsqueeze(-1)).squeeze(-1)
+    equal = torch.ones(path.positions.shape[-2], dtype=torch.float64)
+    momentum = angular_momentum(path.positions, path.velocities, equal)
+    return (inverse_inertia(path.positions, equal) @ momentum.unsqueeze(-1)).squeeze(-1)
 
 
 def _errors(windows: Windows, base: Base, *, still: bool = False) -> tuple[Tensor, float]:

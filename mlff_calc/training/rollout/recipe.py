@@ -18,14 +18,14 @@ class SolverSection(Section):
 
     name: Literal["dopri5", "rk4", "exact"] = "dopri5"
     """Solver: steps by error, equal steps, or none (weights then depend on neither state nor time)."""
-    rtol: float = Field(1e-3, gt=0.0)
-    """Relative tolerance of dopri5."""
-    atol: float = Field(1e-3, gt=0.0)
-    """Absolute tolerance of dopri5."""
+    rtol: float | None = Field(None, gt=0.0)
+    """Relative tolerance of dopri5; null for 0.001."""
+    atol: float | None = Field(None, gt=0.0)
+    """Absolute tolerance of dopri5; null for 0.001."""
     step: float | None = Field(None, gt=0.0)
     """Largest step of dopri5, or the step of rk4; null for 1 and 0.25."""
-    max_steps: int = Field(500, ge=1)
-    """Largest number of steps of dopri5."""
+    max_steps: int | None = Field(None, ge=1)
+    """Largest number of steps of dopri5 and rk4; null for 500."""
 
 
 class RolloutSection(Section):
