@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ase import Atoms
+from ase.data import atomic_masses
 from ase.io import read
 
 from mlff_calc.errors import MLFFError, OptionError
+from mlff_calc.sampling.systems import FloatArray
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -89,6 +92,16 @@ class Molecule:
     def numbers(self) -> list[int]:
         """Atomic numbers in the order of the atoms."""
         return [atom.GetAtomicNum() for atom in self.mol.GetAtoms()]
+
+    @property
+    def masses(self) -> FloatArray:
+        """Masses [n_atoms], amu; those of isotopes where the source names them."""
+        chem = rdkit_chem()
+        table = chem.GetPeriodicTable()
+        return np.array([
+            table.GetMassForIsotope(atom.GetAtomicNum(), atom.GetIsotope()) if atom.GetIsotope() else atomic_masses[z]
+            for z, atom in zip(self.numbers, self.mol.GetAtoms(), strict=True)
+        ])  # fmt: skip
 
 
 def _name(atom: Any) -> str:  # noqa: ANN401

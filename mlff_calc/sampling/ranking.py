@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.data import atomic_masses
 
 from mlff_calc.errors import SimulationError
 from mlff_calc.sampling.duplicates import KCAL, MIRROR, distinct
@@ -50,7 +49,7 @@ class Ranking:
     ) -> None:
         self.molecule, self.evaluator, self.judge = molecule, evaluator, judge
         self.settings, self.store, self.piece, self.on_progress = settings, store, piece, on_progress
-        self.masses = atomic_masses[molecule.numbers]
+        self.masses = molecule.masses
 
     def chosen(self, found: Found) -> list[Structure]:
         """What is found, without duplicates and without what is above the window, by rising energy of the ranking.
@@ -151,7 +150,7 @@ class Ranking:
         settings = self.settings
         if settings.weights == "energy":
             return np.zeros(len(kept))
-        alone = Systems.of([Atoms(self.molecule.numbers, kept[0].positions)])[0]
+        alone = Systems.of([Atoms(self.molecule.numbers, kept[0].positions, masses=self.masses)])[0]
 
         def made(place: FloatArray) -> dict[str, Any]:
             if settings.weights == "rrho":

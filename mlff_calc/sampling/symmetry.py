@@ -47,7 +47,7 @@ def symmetries(molecule: Molecule, heavy: bool = True) -> tuple[NDArray[np.intp]
     drop = [
         atom.GetIdx()
         for atom in molecule.mol.GetAtoms()
-        if atom.GetAtomicNum() == 1 and all(n.GetAtomicNum() == 6 for n in atom.GetNeighbors())
+        if (atom.GetAtomicNum(), atom.GetIsotope()) == (1, 0) and all(n.GetAtomicNum() == 6 for n in atom.GetNeighbors())
     ]
     n_atoms = molecule.mol.GetNumAtoms()
     if not heavy or len(drop) == n_atoms:

@@ -176,6 +176,15 @@ def test_a_conformer_without_free_energy_is_left_out():
     assert found.weights.sum() == pytest.approx(1.0)
 
 
+def test_isotopes_have_their_masses():
+    light, heavy = (conformers(smiles, Mmff(smiles), n=4, weights="rrho") for smiles in ("CO", "[2H]C([2H])([2H])O"))
+    assert sorted(heavy.molecule.masses.round(2))[:4] == [1.01, 2.01, 2.01, 2.01]
+    assert len(light) == len(heavy) == 1
+    assert heavy.energies[0] == pytest.approx(light.energies[0], abs=1e-4)
+    # Three vibrations of C-H and three bends have about 0.7 of their zero-point energies.
+    assert -0.6 < heavy.free_energies[0] - light.free_energies[0] < -0.25
+
+
 def test_energies_for_the_rank_are_checked_first():
     mmff = Mmff("CCS")
     with pytest.raises(MoleculeError, match="unknown element S"):
