@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 TUTORIALS = (
-    "score_models", "md", "predict_motion", "train_your_own", "relaxations", "getting_started", "uncertainty", "calculator",
-    "rollouts",
+    "score_models", "rollouts", "md", "predict_motion", "train_your_own", "relaxations", "getting_started", "uncertainty",
+    "calculator",
 )  # fmt: skip
 """Pages that are run; those that take long stand first."""
 _BLOCK = re.compile(
