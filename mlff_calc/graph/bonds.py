@@ -26,15 +26,15 @@ def bonds_of(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> list
     return [[int(i), int(j)] for i, j in np.argwhere(near)]
 
 
-def hop_counts(n: int, bonds: list[list[int]]) -> NDArray[np.int64]:
-    """Number of bonds between atoms [n, n], up to `HOPS`; `HOPS` + 1 where there are more or none."""
-    found = np.full((n, n), HOPS + 1, dtype=np.int64)
+def hop_counts(n: int, bonds: list[list[int]], most: int = HOPS) -> NDArray[np.int64]:
+    """Number of bonds between atoms [n, n], up to `most`; `most` + 1 where there are more or none."""
+    found = np.full((n, n), most + 1, dtype=np.int64)
     adjacent = np.zeros((n, n), dtype=np.int64)
     for i, j in bonds:
         adjacent[i, j] = adjacent[j, i] = 1
     reached = np.eye(n, dtype=np.int64)
-    for hops in range(HOPS + 1):
-        found = np.where((reached > 0) & (found > HOPS), hops, found)
+    for hops in range(most + 1):
+        found = np.where((reached > 0) & (found > most), hops, found)
         reached = (reached @ adjacent > 0).astype(np.int64)
     return found
 

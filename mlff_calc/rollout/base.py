@@ -2,6 +2,7 @@
 
 | name | positions at time t, relative to the centre of mass, which moves on |
 |---|---|
+| `valence` | by the forces of a valence force field (`valence_base.py`) |
 | `harmonic` | the mean structure, turned with the angular momentum, plus the best linear prediction of each normal mode |
 | `rotor` | the mean structure, turned |
 | `start` | the first positions |
@@ -27,13 +28,13 @@ from torch import Tensor, nn
 
 from mlff_calc.rollout.rotor import angular_momentum, centred, fitted, inverse_inertia, turned
 
-BASES = ("harmonic", "rotor", "start", "none")
+BASES = ("valence", "harmonic", "rotor", "start", "none")
 LEAST = 1e-6
 """Smallest variance of a mode, relative to the largest, that counts; displacements along rotations have none."""
 
 FAR = (3.0, 6.0)
-"""Mean squares of the modes of a start, 1 in the training frames, from which and beyond which they do not vibrate. Raising
-them trusts the modes farther from the training frames."""
+"""Mean squares of the deviations of a start, 1 in the training frames, from which and beyond which it is far from these.
+Raising them trusts modes farther from the training frames."""
 
 
 class Path(NamedTuple):
@@ -48,8 +49,8 @@ class Path(NamedTuple):
         offsets: First positions relative to those of the base [n, n_atoms, 3]; relative to the centre without a rotor.
         rates: First velocities relative to those of the base.
         vibrations: Displacements by normal modes, in the axes of time 0 [n, n_times, n_atoms, 3]; None without them.
-        far: Share by which displacements stay as they are, since the start is far from the training frames [n]; None
-            without vibrations.
+        far: Share by which a prediction is not one of vibrations, since the start is far from the training frames
+            [n, n_times]; None without vibrations.
     """
 
     centre: Tensor
@@ -61,6 +62,12 @@ class Path(NamedTuple):
     rates: Tensor
     vibrations: Tensor | None = None
     far: Tensor | None = None
+
+
+def share_far(deviations: Tensor) -> Tensor:
+    """Share by which starts count as far from the training frames [n], by deviations of unit variance there [n, ...]."""
+    low, high = FAR
+    return ((deviations.square().mean(dim=1) - low) / (high - low)).clamp(0.0, 1.0)
 
 
 class Base(nn.Module):
@@ -109,8 +116,7 @@ class Base(nn.Module):
         if self.name in ("start", "none"):
             turn = torch.eye(3, dtype=x.dtype, device=x.device).expand(*times.shape, 3, 3)
             place = x.unsqueeze(1).expand(shape) if self.name == "start" else x.new_zeros(shape)
-            still = x.new_zeros(shape)
-            return Path(centre.unsqueeze(1), drift.unsqueeze(1), turn, place, still, x, v)
+            return Path(centre.unsqueeze(1), drift.unsqueeze(1), turn, place, x.new_zeros(shape), x, v)
         frame = fitted(x, self.reference, self.masses)
         body = self.reference @ frame.transpose(-1, -2)
         momentum, inverse = angular_momentum(x, v, self.masses), inverse_inertia(body, self.masses)
@@ -120,8 +126,8 @@ class Base(nn.Module):
         place, speed, vibrations, far = body.unsqueeze(1).expand(shape), None, None, None
         if self.name == "harmonic":
             first = torch.stack([(one @ frame).flatten(1) @ self.to_modes.T for one in (offsets, rates)], dim=1)
-            far = self._far(first[:, 0]).clamp(min=1.0 if still else 0.0)
-            vibrations, speed = self._vibrations(offsets @ frame, first, times, frame, far)
+            far = share_far(first[:, 0]).clamp(min=1.0 if still else 0.0).unsqueeze(1).expand_as(times)
+            vibrations, speed = self._vibrations(offsets @ frame, first, times, frame, far[..., None, None])
             place = place + vibrations
         place = place @ turn.transpose(-1, -2)
         moving = torch.linalg.cross(spin.unsqueeze(2).expand_as(place), place)
@@ -129,17 +135,11 @@ class Base(nn.Module):
             moving = moving + speed @ turn.transpose(-1, -2)
         return Path(centre.unsqueeze(1), drift.unsqueeze(1), turn, place, moving, offsets, rates, vibrations, far)
 
-    def _far(self, modes: Tensor) -> Tensor:
-        """Share by which starts with displacements [n, n_modes] count as far from the training frames [n]."""
-        low, high = FAR
-        return ((modes.square().mean(dim=1) - low) / (high - low)).clamp(0.0, 1.0)
-
     def _vibrations(
         self, offsets: Tensor, first: Tensor, times: Tensor, frame: Tensor, far: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Displacements and their rates [n, n_times, n_atoms, 3] in the axes of time 0."""
         weights, slopes = self._weights(times)
-        far = far.view(-1, 1, 1, 1)
         found = []
         for factors, still in ((weights, offsets.unsqueeze(1)), (slopes, torch.zeros_like(offsets).unsqueeze(1))):
             modes = (factors * first.unsqueeze(1)).sum(dim=2)

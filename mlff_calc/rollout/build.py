@@ -31,6 +31,8 @@ DEFAULTS: dict[str, Any] = {
     "graph": "",
     "heavy_atoms": False,
     "base": "harmonic",
+    "straight": [],
+    "base_step": 0.5,
     "basis": "graph",
     "hops": 2,
     "modes": None,
@@ -52,7 +54,7 @@ DEFAULTS: dict[str, Any] = {
     "n_knots": 17,
     "spacing": 1.0,
 }
-_FREE = ("modes", "eigenspaces", "bonds", "masses", "solver", "graph", "heavy_atoms", "ode")
+_FREE = ("modes", "eigenspaces", "straight", "bonds", "masses", "solver", "graph", "heavy_atoms", "ode")
 _COUNTS = {"hops": (1, 2), "order": (1, 2), "vectors": (2, 64), "scalars": (1, 1024), "width": (1, 1024), "layers": (0, 16),
            "n_vibrations": (0, 3000), "n_table": (2, 100_000), "n_knots": (2, 1000)}  # fmt: skip
 
@@ -64,7 +66,7 @@ def build_rollout(config: dict[str, Any], seed: int | None = None) -> Rollout:
         config: `backbone` (name and options), `numbers` (atomic numbers), `bonds` (pairs of atoms), `masses`, `horizon`
             (fs), and optionally `base`, `basis` (graph or atoms), `hops`, `modes` or `eigenspaces`, `ode`, `order`,
             `vectors`, `scalars`, `width`, `layers`, `solver` (name, rtol, atol, step, max_steps), `graph` (hash of
-            numbers and bonds) and measured scales.
+            numbers and bonds), `straight` and `base_step` (of the base `valence`), and measured scales.
         seed: Seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
@@ -90,7 +92,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         raise RecipeError("\n".join(findings.values()))
     whole = with_defaults(plain, defaults) | {key: config.get(key, DEFAULTS[key]) for key in _FREE}
     _check_choices(whole)
-    for key in ("horizon", "length_scale", "time_scale", "extent", "error_scale", "speed_scale", "spacing"):
+    for key in ("horizon", "length_scale", "time_scale", "extent", "error_scale", "speed_scale", "spacing", "base_step"):
         if not 0.0 < whole[key] < float("inf"):
             raise RecipeError(f"{key} of a rollout is {whole[key]}; give a positive number")
     numbers = checked_numbers(whole["numbers"], "a rollout")
@@ -99,13 +101,25 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     if len(masses) != len(numbers) or not all(0.0 < mass < float("inf") for mass in masses):
         raise RecipeError(f"masses of a rollout are {masses}; give a positive number for each of {len(numbers)} atoms")
     check_connected(numbers, bonds)
+    straight = [checked_angle(angle, len(numbers)) for angle in whole["straight"]]
     mark = graph_hash(numbers, bonds, whole["hops"])
     if whole["graph"] not in ("", mark):
         raise RecipeError("graph of a rollout is the hash of other atoms, bonds or hops; they were changed by hand")
     return whole | {
         "backbone": resolve_backbone(whole["backbone"]), "numbers": numbers, "bonds": bonds, "masses": masses,
-        "solver": _solver(whole["solver"]), "graph": mark,
+        "solver": _solver(whole["solver"]), "graph": mark, "straight": straight,
     }  # fmt: skip
+
+
+def checked_angle(angle: Any, n_atoms: int) -> list[int]:  # noqa: ANN401
+    """Return a straight angle as three numbers of atoms.
+
+    Raises:
+        RecipeError: It is something else.
+    """
+    if isinstance(angle, list | tuple) and len(angle) == 3 and all(isinstance(k, int) and 0 <= k < n_atoms for k in angle):
+        return list(angle)
+    raise RecipeError(f"straight of a rollout holds {angle!r}; give three numbers of atoms from 0 to {n_atoms - 1}")
 
 
 def check_connected(numbers: list[int], bonds: list[list[int]]) -> None:

@@ -41,6 +41,7 @@ from mlff_calc.rollout.decoder import Decoder
 from mlff_calc.rollout.mode_ode import ModeOde, Solver
 from mlff_calc.rollout.rotor import centred
 from mlff_calc.rollout.spectrum import Spectrum, laplacian
+from mlff_calc.rollout.valence_base import ValenceBase
 
 if TYPE_CHECKING:
     from mlff_calc.rollout.trajectory import Trajectory
@@ -84,9 +85,7 @@ class Rollout(Network):
         self.solver = solver_of(config["solver"])
         self.moves = bool(config["ode"])
         n_vectors, n_scalars, n = int(config["vectors"]), int(config["scalars"]), len(config["numbers"])
-        self.base = Base(
-            config["base"], config["masses"], int(config["n_vibrations"]), int(config["n_table"]), float(config["spacing"])
-        )
+        self.base = base_of(config)
         self._add_modes(config)
         classes = sorted(set(self.topology.classes.tolist()))
         self.backbone = build_backbone(config["backbone"], n_species=len(classes))
@@ -104,7 +103,7 @@ class Rollout(Network):
         self.mode_ode = ModeOde(
             n_vectors, n_scalars, int(config["width"]), int(config["order"]), stiffness, not exact, not exact
         )
-        n_decoded = n_vectors + 2 + (1 if config["base"] == "harmonic" else 0)
+        n_decoded = n_vectors + 2 + (1 if config["base"] in ("harmonic", "valence") else 0)
         self.decoder = Decoder(n_decoded, n_scalars, int(config["width"]), int(config["layers"]))
         for name in ("errors", "still_errors"):
             self.register_buffer(name, torch.ones(int(config["n_knots"]), n, dtype=torch.float64))
@@ -213,8 +212,16 @@ class Rollout(Network):
         of_base = torch.lerp(self.errors[left], self.errors[left + 1], s)
         if far is not None:
             of_still = torch.lerp(self.still_errors[left], self.still_errors[left + 1], s)
-            of_base = torch.lerp(of_base, of_still, far.view(-1, 1, 1))
+            of_base = torch.lerp(of_base, of_still, far.unsqueeze(2))
         return self.temperature * (of_base * torch.exp(wider.clamp(-8.0, 8.0))).clamp(min=LEAST_SIGMA)
+
+
+def base_of(config: dict[str, Any]) -> Base | ValenceBase:
+    """Build the base of a configuration."""
+    if config["base"] == "valence":
+        return ValenceBase(config["masses"], config["bonds"], config["straight"], float(config["base_step"]))
+    sizes = (int(config["n_vibrations"]), int(config["n_table"]), float(config["spacing"]))
+    return Base(config["base"], config["masses"], *sizes)
 
 
 def solver_of(options: dict[str, Any]) -> Solver:

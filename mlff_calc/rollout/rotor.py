@@ -25,16 +25,20 @@ def centred(values: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:
     return values - mean, mean
 
 
-def fitted(positions: Tensor, reference: Tensor, masses: Tensor) -> Tensor:
-    """Orthogonal matrices R [n_samples, 3, 3], with determinant 1 or -1, for which R reference is nearest by mass.
+def fitted(positions: Tensor, reference: Tensor, masses: Tensor, *, proper: bool = False) -> Tensor:
+    """Orthogonal matrices R [..., 3, 3] for which R reference is nearest by mass.
 
     Args:
-        positions: Relative to the centre of mass [n_samples, n_atoms, 3].
-        reference: Relative to its centre of mass [n_atoms, 3].
+        positions: Relative to the centre of mass [..., n_atoms, 3].
+        reference: Relative to its centre of mass [n_atoms, 3], or one for each of the positions.
         masses: [n_atoms].
+        proper: Whether R turns only; otherwise it may reflect too.
     """
     overlap = (masses[:, None] * positions).transpose(-1, -2) @ reference
     u, _, vh = torch.linalg.svd(overlap)
+    if proper:
+        sign = torch.linalg.det(u @ vh).sign()[..., None]
+        u = torch.cat([u[..., :2], u[..., 2:] * sign[..., None]], dim=-1)
     return u @ vh
 
 

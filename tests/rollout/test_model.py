@@ -17,6 +17,7 @@ from mlff_calc.errors import IntegrationError, OptionError, PotentialFileError, 
 from mlff_calc.rollout import Rollout, build_rollout, load_rollout, rollout_graph, trajectories
 from mlff_calc.rollout.base import BASES
 from mlff_calc.rollout.rotor import turned
+from mlff_calc.rollout.valence import Terms, Valence, lengths
 
 TIMES = torch.tensor([7.0, 21.0, 60.0, 100.0], dtype=torch.float64)
 Make = Callable[..., Rollout]
@@ -53,13 +54,21 @@ def make() -> Make:
             for module, size in ((rollout.mode_ode, 0.02), (rollout.decoder, 0.05)):
                 for weight in module.parameters():
                     weight.add_(size * torch.randn(weight.shape, generator=generator))
+        if base == "valence":
+            field, x = rollout.base.field, benzene(1, seed=5)[0][0][: len(numbers)]
+            field.mean.copy_(lengths(x, field.terms.near))
+            field.spread.fill_(0.1)
+            field.apart.copy_(lengths(x, field.terms.far))
+            field.theta.copy_(1e-3 * torch.randn(field.theta.shape, generator=generator, dtype=torch.float64))
+            n_near = len(field.mean)
+            field.theta[n_near : 2 * n_near] += 0.05  # squares of distances
         if base in ("harmonic", "rotor"):
             x, _ = benzene(1, seed=5)
             mean = x[0][: len(numbers)] - x[0][: len(numbers)].mean(dim=0)
             masses = rollout.masses
             rollout.base.reference.copy_(mean - (masses[:, None] * mean).sum(0) / masses.sum())
-        for buffer in (rollout.base.to_modes, rollout.base.from_modes, rollout.base.table):
-            if buffer.numel() and base == "harmonic":
+        if base == "harmonic":
+            for buffer in (rollout.base.to_modes, rollout.base.from_modes, rollout.base.table):
                 buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
         return rollout.to_precision(precision).eval()
 
@@ -318,3 +327,50 @@ def test_other_solvers_and_orders(make: Make, solver: str, order: int) -> None:
     assert float((found - run(make(ode=False), x, v)["path"]).abs().max()) > 1e-6
     assert torch.isfinite(run(make(basis="atoms"), x, v)["path"]).all()
     assert torch.isfinite(run(make(eigenspaces=2), x, v)["path"]).all()
+
+
+def test_terms_of_a_molecule() -> None:
+    """Ethane: seven bonds, twelve angles, nine torsions; formaldehyde: a plane and no torsion; ethyne is straight."""
+    ethane = Terms.of(8, [[0, 1], *[[0, k] for k in (2, 3, 4)], *[[1, k] for k in (5, 6, 7)]])
+    assert [len(rows) for rows in ethane] == [19, len(ethane.pairs), 9, 9 * 5, 0, 9]
+    formaldehyde = Terms.of(4, [[0, 1], [0, 2], [0, 3]])
+    assert formaldehyde.planes.tolist() == [[0, 1, 2, 3]]
+    assert len(formaldehyde.torsions) == len(formaldehyde.far) == 0
+    ethyne = [[0, 1], [1, 2], [2, 3]]
+    assert len(Terms.of(4, ethyne).torsions) == 1
+    assert len(Terms.of(4, ethyne, [[0, 1, 2]]).torsions) == 0
+
+
+def test_accelerations_are_the_gradient_of_the_energy(make: Make) -> None:
+    field = make("valence").base.field
+    x = benzene(3)[0].requires_grad_()
+    (gradient,) = torch.autograd.grad((field.phi(x) @ field.theta).sum(), x)
+    pulled = -gradient * units.fs**2 / field.masses[:, None]
+    assert float((field.accelerations(x) - pulled).abs().max()) < 1e-14
+    assert float(pulled.abs().max()) > 1e-4
+
+
+def test_a_molecule_that_is_lost_turns_as_it_is_and_further_times_change_nothing(make: Make) -> None:
+    rollout = make("valence")
+    x, v = benzene(2)
+    v *= 0.2
+    v[1, 0] += 0.5  # an atom that leaves
+    times = torch.tensor([1.0, 3.0, 50.0], dtype=torch.float64).expand(2, -1)
+    path = rollout.base(x, v, times)
+    assert float(path.far[0].max()) < 1.0
+    assert float(path.far[1, -1]) == 1.0
+    centred = x[1] - (rollout.masses[:, None] * x[1]).sum(0) / rollout.masses.sum()
+    assert torch.allclose(torch.pdist(path.positions[1, -1]), torch.pdist(centred), atol=1e-9)
+    few = rollout.base(x, v, times[:, :2])
+    assert float((few.positions - path.positions[:, :2]).abs().max()) < 1e-12
+
+
+def test_states_between_steps_are_on_the_way(make: Make) -> None:
+    field = make("valence").base.field
+    x, v = benzene(2)
+    grid = torch.linspace(0.0, 2.0, 9, dtype=torch.float64).expand(2, -1)
+    fine = Valence(12, RING, field.masses.tolist(), step=0.05)
+    fine.load_state_dict(field.state_dict())
+    found, exact = field(x, v, grid + 0.13), fine(x, v, grid + 0.13)
+    assert float((found.positions - exact.positions).abs().max()) < 2e-3
+    assert float((found.velocities - exact.velocities).abs().max()) < 5e-4

@@ -33,7 +33,8 @@ from mlff_calc.training.rollout.recipe import RolloutRecipe
 from mlff_calc.whole_files import write_whole
 
 ARMS: dict[str, dict[str, Any]] = {
-    "harmonic": {},
+    "valence": {"base": "valence"},
+    "harmonic": {"base": "harmonic"},
     "rotor": {"base": "rotor"},
     "plain": {"base": "none", "order": 1},
     "plain, second order": {"base": "none", "order": 2},

@@ -6,7 +6,8 @@
 | constant velocity | x + v t |
 | rotor of the start | the first structure, turning freely |
 | rotor of the mean structure | the mean structure, fitted to the first one, turning freely |
-| harmonic base alone | the same with normal modes, which a rollout with `base: harmonic` adds to |
+| harmonic base alone | the same with normal modes, where a rollout adds to these |
+| valence base alone | by the forces of the fitted force field, where a rollout adds to it |
 | its own MD | dynamics at constant energy with a potential, from the first positions and velocities |
 """
 
@@ -32,9 +33,9 @@ from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.rollout import Rollout
 from mlff_calc.rollout.base import Base
 from mlff_calc.rollout.rotor import angular_momentum, centred, rigid_path
+from mlff_calc.rollout.valence_base import ValenceBase
 
 LAST, STRAIGHT, START, MEAN = "last position", "constant velocity", "rotor of the start", "rotor of the mean structure"
-HARMONIC = "harmonic base alone"
 MOST_STEP = 0.5
 """Longest time step of the dynamics, fs."""
 Forces = Callable[[Tensor], Tensor]
@@ -81,7 +82,7 @@ def guesses(rollout: Rollout, motion: Motion) -> dict[str, Later]:
         START: Later(moving + turning[0], drift + turning[1]),
     }
 
-    def of_base(base: Base) -> Later:
+    def of_base(base: Base | ValenceBase) -> Later:
         path = base(x, v, times)
         return Later(moving + path.positions, drift + path.velocities)
 
@@ -89,8 +90,8 @@ def guesses(rollout: Rollout, motion: Motion) -> dict[str, Later]:
         rotor = Base("rotor", rollout.config["masses"], 0, 2, 1.0)
         rotor.reference.copy_(rollout.base.reference)
         found[MEAN] = of_base(rotor)
-    if rollout.base.name == "harmonic":
-        found[HARMONIC] = of_base(rollout.base)
+    if rollout.base.name in ("valence", "harmonic"):
+        found[f"{rollout.base.name} base alone"] = of_base(rollout.base)
     return found
 
 

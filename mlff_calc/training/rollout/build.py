@@ -8,6 +8,7 @@ from mlff_calc.datasets.motion.windows import Windows
 from mlff_calc.errors import RecipeError
 from mlff_calc.rollout import Rollout, build_rollout
 from mlff_calc.training.rollout.data import Molecule
+from mlff_calc.training.rollout.fit_valence import MOST_SPACING
 from mlff_calc.training.rollout.measure import measure
 from mlff_calc.training.rollout.recipe import RolloutRecipe
 
@@ -26,8 +27,10 @@ def new_rollout(recipe: RolloutRecipe, windows: Windows, molecule: Molecule) -> 
     some = run.positions[windows.evenly(200)]
     longest = float(np.linalg.norm(some[:, :, None] - some[:, None], axis=-1).max())
     options = {"cutoff": float(f"{REACH * longest:.4g}"), "avg_num_neighbors": float(len(molecule.numbers) - 1)}
-    measured = measure(windows, molecule, section.base)
-    config = section.config() | measured.config
+    plain = recipe.data.heavy_atoms or run.timestep > MOST_SPACING
+    base = section.base or ("harmonic" if plain else "valence")
+    measured = measure(windows, molecule, base)
+    config = section.config(base) | measured.config
     config |= {
         "backbone": section.backbone.measured(options), "numbers": molecule.numbers, "bonds": molecule.bonds,
         "masses": molecule.masses, "horizon": windows.horizon, "heavy_atoms": recipe.data.heavy_atoms,

@@ -14,7 +14,7 @@ rollout:
     n_layers: 2
     # cutoff: auto         # 1.3 times the longest distance of atoms; or a length in Angstrom
     # avg_num_neighbors: auto
-  # base: harmonic         # turning mean structure with vibrations; or rotor (no vibrations), start, none
+  # base: null             # valence (a force field fitted to the file), harmonic, rotor, start, none; null chooses
   # basis: graph           # modes of the bond graph; or atoms
   # hops: 2                # atoms that are joined in the graph: up to this number of bonds apart
   # modes: null            # number of lowest modes that evolve, or `eigenspaces`; all by default

@@ -15,7 +15,9 @@ from mlff_calc.errors import DatasetError
 from mlff_calc.rollout import Rollout
 from mlff_calc.rollout.base import LEAST, Base, Path
 from mlff_calc.rollout.rotor import angular_momentum, centred, fitted, inverse_inertia
+from mlff_calc.rollout.valence_base import ValenceBase
 from mlff_calc.training.rollout.data import Molecule
+from mlff_calc.training.rollout.fit_valence import fit_valence
 
 FRAMES, STARTS, KNOTS = 4000, 1500, 17
 """Numbers of frames for means, of first frames for predictions, and of times of the errors of the base. Raising them
@@ -24,6 +26,8 @@ PLANAR = 0.75
 """Share of the mean square of a puckering that its mean makes up, below which the mean structure is planar. It is 0.64 where
 a planar molecule vibrates, since fits with reflections fold all frames to one side, and near 1 where a molecule is puckered.
 Raising it flattens more molecules."""
+MANY = 500
+"""Frames of a horizon from which on fewer first frames are taken for the errors of the base."""
 LONG = 8.0
 """Longest horizon in units of the fastest motion. Raising it lets the equation follow faster vibrations, with more steps."""
 
@@ -73,8 +77,15 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     first = rotor(x, v, still)
     spacing, n_table = 1.0, 2
     modes: tuple[Tensor, Tensor] | None = None
-    built, tensors = rotor, {"base.reference": rotor.reference}  # of all bases, as a row of evaluations
-    if base == "harmonic":
+    built: Base | ValenceBase = rotor
+    tensors = {"base.reference": rotor.reference}  # of all bases, as a row of evaluations
+    more: dict[str, Any] = {}
+    if base == "valence":
+        built = fit_valence(windows, molecule, rotor.reference)
+        first = built(x, v, still)
+        tensors |= {f"base.field.{name}": getattr(built.field, name) for name in ("mean", "spread", "apart", "theta")}
+        more = {"straight": built.straight, "base_step": built.field.step}
+    elif base == "harmonic":
         frame = fitted(centred(x, masses)[0], rotor.reference, masses)
         modes = normal_modes(first.offsets @ frame, first.rates @ frame, masses, reflection)
         step = windows.run.timestep
@@ -90,7 +101,8 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
         built = Base("start", molecule.masses, 0, 2, 1.0)
         first = built(x, v, still)
     errors, speeds = _errors(windows, built)
-    tensors |= {"errors": errors, "still_errors": _errors(windows, built, still=True)[0] if modes is not None else errors}
+    vibrates = base in ("valence", "harmonic")
+    tensors |= {"errors": errors, "still_errors": _errors(windows, built, still=True)[0] if vibrates else errors}
     length, rate = _rms(first.offsets), _rms(first.rates)
     config = {
         "length_scale": length, "time_scale": max(length / rate, windows.horizon / LONG),
@@ -98,7 +110,7 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
         "n_table": n_table, "n_knots": KNOTS, "n_vibrations": 0 if modes is None else len(modes[0]),
     }  # fmt: skip
     rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in config.items()}
-    return Measured(rounded | {"spacing": spacing}, tensors)
+    return Measured(rounded | more | {"spacing": spacing}, tensors)
 
 
 def mean_structure(positions: Tensor, masses: Tensor, rounds: int = 30) -> tuple[Tensor, Tensor | None]:
@@ -199,9 +211,9 @@ def _spin(path: Path) -> Tensor:
     return (inverse_inertia(path.positions, equal) @ momentum.unsqueeze(-1)).squeeze(-1)
 
 
-def _errors(windows: Windows, base: Base, *, still: bool = False) -> tuple[Tensor, float]:
+def _errors(windows: Windows, base: Base | ValenceBase, *, still: bool = False) -> tuple[Tensor, float]:
     """Errors of positions by time and atom [KNOTS, n_atoms] (Angstrom), and of velocities (Angstrom/fs)."""
-    starts = windows.evenly(STARTS)
+    starts = windows.evenly(STARTS if windows.frames <= MANY else STARTS // 5)
     ahead = np.round(np.linspace(0, windows.frames, KNOTS)).astype(np.int64)
     x, v = _states(windows, starts)
     times = torch.from_numpy(ahead * windows.run.timestep).expand(len(starts), -1)

@@ -33,8 +33,10 @@ class RolloutSection(Section):
 
     backbone: MeasuredBackbone
     """Backbone of the encoder and its options; `cutoff` and `avg_num_neighbors` may be auto."""
-    base: Literal["harmonic", "rotor", "start", "none"] = "harmonic"
-    """Motion that the network adds to: turning mean structure with vibrations, without them, first positions, or none."""
+    base: Literal["valence", "harmonic", "rotor", "start", "none"] | None = None
+    """Motion that the network adds to: by a fitted valence force field, turning mean structure with vibrations, without
+    them, first positions, or none. null for valence, or harmonic where hydrogens are left out or frames are more than 1 fs
+    apart."""
     basis: Literal["graph", "atoms"] = "graph"
     """Modes: of the bond graph, or the atoms themselves."""
     hops: int = Field(2, ge=1, le=2)
@@ -65,18 +67,18 @@ class RolloutSection(Section):
 
         small = {"numbers": [8, 1, 1], "bonds": [[0, 1], [0, 2]], "masses": [16.0, 1.0, 1.0], "horizon": 1.0}
         try:
-            build_rollout(self.config() | {"modes": None, "eigenspaces": None} | small, seed=0)
+            build_rollout(self.config(self.base or "valence") | {"modes": None, "eigenspaces": None} | small, seed=0)
         except RecipeError as error:
             raise ValueError(str(error)) from error
         if self.modes is not None and self.eigenspaces is not None:
             raise ValueError("`modes` and `eigenspaces` are both given; give one of them")
         return self
 
-    def config(self) -> dict[str, Any]:
-        """Return the configuration for `build_rollout`, without values measured on the data."""
+    def config(self, base: str) -> dict[str, Any]:
+        """Return the configuration for `build_rollout` with a base, without values measured on the data."""
         plain = self.model_dump(exclude={"backbone", "solver"})
         solver = {key: value for key, value in self.solver.model_dump().items() if value is not None}
-        return plain | {"backbone": self.backbone.config(), "solver": solver}
+        return plain | {"base": base, "backbone": self.backbone.config(), "solver": solver}
 
 
 class Shares(Section):

@@ -1,0 +1,315 @@
+"""A valence force field of one molecule, and motion by its forces.
+
+The energy is linear in its parameters theta,
+
+    E(x) = sum_k theta_k phi_k(x),
+
+so that least squares fit it to accelerations. Terms phi are, with distances d between bonded atoms and between both
+neighbours of an atom, as deviations from their mean in units of their spread, torsions w, heights h of atoms with three
+neighbours above the plane of these, and distances r of other pairs in units of their mean:
+
+| terms | what |
+|---|---|
+| d, d^2, d^3, d^4 | bonds and angles |
+| d d' | pairs of distances that share an atom |
+| cos n w, d cos n w | torsions (n = 1, 2, 3), and with the distances within |
+| h^2, h^4 | atoms that leave the plane of their neighbours |
+| r^-1, r^-2, r^-4, r^-6 | pairs that are 3 to 6 bonds apart |
+
+All are even: the energy does not change when the molecule is turned, shifted or mirrored. Bonds cannot break.
+
+Source: forms of the kind of Hwang, Stockfisch and Hagler, "Derivation of class II force fields", J. Am. Chem. Soc. 116, 2515
+(1994); which terms there are is our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from ase import units
+from torch import Tensor, nn
+
+from mlff_calc.graph.bonds import hop_counts
+from mlff_calc.ode import verlet
+
+ORDERS, POWERS = (1, 2, 3), (1, 2, 4, 6)
+"""Multiples n of torsions, and powers of inverse distances."""
+MOST_APART = 6
+"""Largest number of bonds between atoms whose distance has terms. Raising it knows more of how ends of chains meet, and
+makes the fit slower."""
+BROKEN = 12.0
+"""Deviation of a distance, in units of its spread, beyond which the force field is not trusted. Raising it trusts the forces
+farther from the training frames."""
+
+
+class Motion(NamedTuple):
+    """Motion by the forces.
+
+    Attributes:
+        positions: [n, n_times, n_atoms, 3] Angstrom.
+        velocities: [n, n_times, n_atoms, 3] Angstrom/fs.
+        broken: Whether the molecule has left what the force field knows by then [n, n_times].
+    """
+
+    positions: Tensor
+    velocities: Tensor
+    broken: Tensor
+
+
+class Terms(NamedTuple):
+    """Atoms of each term.
+
+    Attributes:
+        near: Pairs that are bonded or share a neighbour [n_near, 2].
+        pairs: Pairs of rows of `near` that share an atom [n_pairs, 2].
+        torsions: Four atoms in a row [n_torsions, 4].
+        within: Rows of `torsions` and of `near` whose atoms are among the four [n_within, 2].
+        planes: Atoms with three neighbours, and these [n_planes, 4].
+        far: Pairs that are more bonds apart, up to `MOST_APART` [n_far, 2].
+    """
+
+    near: Tensor
+    pairs: Tensor
+    torsions: Tensor
+    within: Tensor
+    planes: Tensor
+    far: Tensor
+
+    @classmethod
+    def of(cls, n_atoms: int, bonds: Sequence[Sequence[int]], straight: Sequence[Sequence[int]] = ()) -> Terms:
+        """Find the terms of a molecule.
+
+        Args:
+            n_atoms: Number of atoms.
+            bonds: Pairs of bonded atoms.
+            straight: Angles (neighbour, atom, neighbour) that are straight; torsions over them are left out.
+        """
+        around: list[list[int]] = [[] for _ in range(n_atoms)]
+        for i, j in bonds:
+            around[i].append(j)
+            around[j].append(i)
+        bonded = {frozenset(bond) for bond in bonds}
+        angles = {frozenset((i, k)) for near in around for i in near for k in near if i < k} - bonded
+        near = sorted(tuple(sorted(pair)) for pair in bonded) + sorted(tuple(sorted(pair)) for pair in angles)
+        flat = {(i, j, k) for i, j, k in straight} | {(k, j, i) for i, j, k in straight}
+        torsions = [
+            (a, b, c, d)
+            for b, c in sorted(tuple(sorted(pair)) for pair in bonded)
+            for a in sorted(around[b])
+            for d in sorted(around[c])
+            if len({a, b, c, d}) == 4 and (a, b, c) not in flat and (b, c, d) not in flat
+        ]
+        apart = hop_counts(n_atoms, [list(bond) for bond in bonds], MOST_APART)
+        return cls(*(
+            torch.tensor(list(rows), dtype=torch.long).view(-1, width)
+            for rows, width in (
+                (near, 2),
+                ([(a, b) for a in range(len(near)) for b in range(a) if set(near[a]) & set(near[b])], 2),
+                (torsions, 4),
+                ([(t, a) for t, four in enumerate(torsions) for a, two in enumerate(near) if set(two) <= set(four)], 2),
+                ([(j, *sorted(near)) for j, near in enumerate(around) if len(near) == 3], 4),
+                ([(i, j) for j in range(n_atoms) for i in range(j) if 3 <= apart[i, j] <= MOST_APART], 2),
+            )
+        ))  # fmt: skip
+
+    def count(self) -> int:
+        """Number of terms phi."""
+        n = len(ORDERS)
+        return (
+            4 * len(self.near) + len(self.pairs) + n * (len(self.torsions) + len(self.within)) + 2 * len(self.planes)
+            + len(POWERS) * len(self.far)
+        )  # fmt: skip
+
+
+class Parameters(NamedTuple):
+    """Parameters theta by kind of term.
+
+    Attributes:
+        stretch: Of powers 1 to 4 of near distances [4, n_near].
+        products: Of products of these [n_near, n_near], each product twice.
+        twist: Of torsions [n_torsions, len(ORDERS)].
+        coupling: Of torsions with near distances [len(ORDERS), n_torsions, n_near].
+        plane: Of squares and fourth powers of heights [2, n_planes].
+        far: Of inverse powers of other distances [len(POWERS), n_far].
+    """
+
+    stretch: Tensor
+    products: Tensor
+    twist: Tensor
+    coupling: Tensor
+    plane: Tensor
+    far: Tensor
+
+
+class Valence(nn.Module):
+    """The force field; `measure.py` of the training room fits it.
+
+    Args:
+        n_atoms: Number of atoms.
+        bonds: Pairs of bonded atoms.
+        masses: [n_atoms], in atomic mass units.
+        straight: Angles that are straight.
+        step: Time step of the motion, fs.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    apart: Tensor
+    theta: Tensor
+    masses: Tensor
+
+    def __init__(
+        self,
+        n_atoms: int,
+        bonds: Sequence[Sequence[int]],
+        masses: Sequence[float],
+        straight: Sequence[Sequence[int]] = (),
+        step: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.step = step
+        terms = Terms.of(n_atoms, bonds, straight)
+        for name, rows in terms._asdict().items():
+            self.register_buffer(f"rows_{name}", rows, persistent=False)
+        sizes = {"mean": len(terms.near), "spread": len(terms.near), "apart": len(terms.far), "theta": terms.count()}
+        for name, size in sizes.items():
+            first = torch.ones if name in ("spread", "apart") else torch.zeros  # of an energy of 0 where nothing is fitted
+            self.register_buffer(name, first(size, dtype=torch.float64))
+        self.register_buffer("masses", torch.tensor(masses, dtype=torch.float64), persistent=False)
+
+    @property
+    def terms(self) -> Terms:
+        """Atoms of each term, on the device of the module."""
+        return Terms(*(getattr(self, f"rows_{name}") for name in Terms._fields))
+
+    def deviations(self, x: Tensor) -> Tensor:
+        """Deviations of near distances from their mean, in units of their spread [..., n_near]."""
+        return (lengths(x, self.terms.near) - self.mean) / self.spread
+
+    def phi(self, x: Tensor) -> Tensor:
+        """Terms [..., n_terms] at positions [..., n_atoms, 3]."""
+        terms = self.terms
+        d, c = self.deviations(x), cosines(x, terms.torsions)
+        square = d * d
+        found = [d, square, square * d, square * square]
+        found.append(d[..., terms.pairs[:, 0]] * d[..., terms.pairs[:, 1]])
+        found.append(c.flatten(-2))
+        found.append((d[..., terms.within[:, 1], None] * c[..., terms.within[:, 0], :]).flatten(-2))
+        if len(terms.planes):
+            h = heights(x, terms.planes).square()
+            found += [h, h * h]
+        if len(terms.far):
+            r = self.apart / lengths(x, terms.far)
+            found += [r**power for power in POWERS]
+        return torch.cat(found, dim=-1)
+
+    def accelerations(self, x: Tensor) -> Tensor:
+        """Accelerations [n, n_atoms, 3] (Angstrom/fs^2) at positions (Angstrom), without a graph of gradients."""
+        return self._pulls(x, self._by_kind())
+
+    def _by_kind(self) -> Parameters:
+        """The parameters by kind of term, those of products as matrices."""
+        terms, n = self.terms, len(ORDERS)
+        near, torsions, planes = len(terms.near), len(terms.torsions), len(terms.planes)
+        sizes = [4 * near, len(terms.pairs), n * torsions, n * len(terms.within), 2 * planes, len(POWERS) * len(terms.far)]
+        stretch, pairs, twist, within, plane, far = self.theta.split(sizes)
+        products = self.theta.new_zeros(near, near)
+        products[terms.pairs[:, 0], terms.pairs[:, 1]] = pairs
+        coupling = self.theta.new_zeros(n, torsions, near)
+        coupling[:, terms.within[:, 0], terms.within[:, 1]] = within.view(-1, n).T
+        return Parameters(
+            stretch.view(4, near), products + products.T, twist.view(torsions, n), coupling, plane.view(2, planes),
+            far.view(len(POWERS), -1),
+        )  # fmt: skip
+
+    def _pulls(self, x: Tensor, theta: Parameters) -> Tensor:
+        terms = self.terms
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            seen = [lengths(x, terms.near), cosines(x, terms.torsions)[..., 0], lengths(x, terms.far)]
+            if len(terms.planes):
+                seen.append(heights(x, terms.planes))
+        with torch.no_grad():
+            d = (seen[0] - self.mean) / self.spread
+            c, slope = _chebyshev(seen[1])
+            one, two, three, four = theta.stretch
+            of_d = one + d * (2.0 * two + d * (3.0 * three + d * (4.0 * four))) + d @ theta.products
+            of_d = of_d + torch.einsum("...tn,nta->...a", c, theta.coupling)
+            of_c = ((theta.twist + torch.einsum("...a,nta->...tn", d, theta.coupling)) * slope).sum(dim=-1)
+            ratio = self.apart / seen[2]
+            of_r = sum(-power * own * ratio**power for power, own in zip(POWERS, theta.far, strict=True)) / seen[2]
+            slopes = [of_d / self.spread, of_c, of_r]
+            if len(terms.planes):
+                h, (second, fourth) = seen[3], theta.plane
+                slopes.append(h * (2.0 * second + 4.0 * fourth * h * h))
+        (gradient,) = torch.autograd.grad(seen, x, slopes)
+        return gradient * (-(units.fs**2) / self.masses[:, None])
+
+    def forward(self, positions: Tensor, velocities: Tensor, times: Tensor) -> Motion:
+        """Motion from positions and velocities [n, n_atoms, 3] (Angstrom, Angstrom/fs) to times [n, n_times] (fs).
+
+        Steps of equal length begin at time 0, and states between their ends are interpolated: neither other times nor other
+        samples change a result.
+        """
+        h = self.step
+        number = torch.floor(times / h).long()
+        share = (times / h - number)[..., None, None]
+        shape = (*times.shape, *positions.shape[1:])
+        x, v = positions.new_zeros(shape), positions.new_zeros(shape)
+        broken = torch.zeros_like(times, dtype=torch.bool)
+        wanted, last = set(number.unique().tolist()), int(number.max())
+        theta = self._by_kind()
+        states = verlet(lambda x: self._pulls(x, theta), positions, velocities, h)
+        before = next(states)
+        lost = torch.zeros(len(positions), dtype=torch.bool, device=positions.device)
+        for k in range(last + 1):
+            after = next(states)
+            deviation = self.deviations(after[0]).abs().amax(dim=1)
+            lost = lost | ~(deviation < BROKEN)
+            if k in wanted:
+                here = number == k
+                row, column = here.nonzero(as_tuple=True)
+                one, two = (tuple(state[row] for state in each) for each in (before, after))
+                x[row, column], v[row, column] = _between(*one, *two, share[row, column], h)
+                broken |= here & lost.unsqueeze(1)
+            before = after
+        return Motion(x, v, broken)
+
+
+def lengths(x: Tensor, pairs: Tensor) -> Tensor:
+    """Distances [..., n_pairs]."""
+    return torch.linalg.vector_norm(x[..., pairs[:, 0], :] - x[..., pairs[:, 1], :], dim=-1)
+
+
+def cosines(x: Tensor, torsions: Tensor) -> Tensor:
+    """Cosines of multiples of torsions [..., n_torsions, len(ORDERS)]."""
+    a, b, c, d = (x[..., torsions[:, k], :] for k in range(4))
+    axis = c - b
+    one, two = torch.linalg.cross(b - a, axis), torch.linalg.cross(axis, d - c)
+    size = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(two, dim=-1)
+    return _chebyshev((one * two).sum(dim=-1) / size.clamp(min=1e-9))[0]
+
+
+def _chebyshev(cosine: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines of the multiples `ORDERS` of an angle, and their derivatives by its cosine [..., len(ORDERS)]."""
+    values, slopes = [torch.ones_like(cosine), cosine], [torch.zeros_like(cosine), torch.ones_like(cosine)]
+    for _ in range(1, max(ORDERS)):
+        slopes.append(2.0 * (values[-1] + cosine * slopes[-1]) - slopes[-2])
+        values.append(2.0 * cosine * values[-1] - values[-2])
+    return tuple(torch.stack([found[n] for n in ORDERS], dim=-1) for found in (values, slopes))
+
+
+def heights(x: Tensor, planes: Tensor) -> Tensor:
+    """Heights of atoms above the plane of their three neighbours [..., n_planes], with an arbitrary sign."""
+    centre, a, b, c = (x[..., planes[:, k], :] for k in range(4))
+    normal = torch.linalg.cross(b - a, c - a)
+    return ((centre - a) * normal).sum(dim=-1) / torch.linalg.vector_norm(normal, dim=-1).clamp(min=1e-9)
+
+
+def _between(x: Tensor, v: Tensor, y: Tensor, w: Tensor, s: Tensor, h: float) -> tuple[Tensor, Tensor]:
+    """Positions and velocities at a share s of a step from (x, v) to (y, w), by a cubic polynomial."""
+    change = y - x
+    bend, twist = 3.0 * change - h * (2.0 * v + w), h * (v + w) - 2.0 * change
+    return x + s * (h * v + s * (bend + s * twist)), v + s * (2.0 * bend + 3.0 * s * twist) / h

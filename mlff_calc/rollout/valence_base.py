@@ -1,0 +1,62 @@
+"""The base `valence`: motion by a valence force field that is fitted to the trajectory.
+
+It knows no mean structure, and holds in every conformer that is like those of the training frames. A molecule that leaves
+what the force field knows stays as it was at first from then on, and turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.rollout.base import Path, share_far
+from mlff_calc.rollout.rotor import angular_momentum, centred, fitted, inverse_inertia, rigid_path
+from mlff_calc.rollout.valence import Valence
+
+AWHILE = 5.0
+"""Time, fs, whose square turns accelerations at time 0 into the displacements that the network sees; their scale is measured
+after that."""
+
+
+class ValenceBase(nn.Module):
+    """Motion by the force field, as `Base` gives it.
+
+    Args:
+        masses: [n_atoms], in atomic mass units.
+        bonds: Pairs of bonded atoms.
+        straight: Angles that are straight, see `Terms`.
+        step: Time step, fs.
+    """
+
+    name = "valence"
+    masses: Tensor
+    reference: Tensor
+
+    def __init__(
+        self, masses: list[float], bonds: Sequence[Sequence[int]], straight: Sequence[Sequence[int]], step: float
+    ) -> None:
+        super().__init__()
+        self.straight = [list(angle) for angle in straight]
+        self.register_buffer("masses", torch.tensor(masses, dtype=torch.float64), persistent=False)
+        self.register_buffer("reference", torch.zeros(len(masses), 3, dtype=torch.float64))
+        self.field = Valence(len(masses), bonds, masses, straight, step)
+
+    def forward(self, positions: Tensor, velocities: Tensor, times: Tensor, *, still: bool = False) -> Path:
+        """Motion of samples; see `Base.forward`."""
+        x, centre = centred(positions, self.masses)
+        v, drift = centred(velocities, self.masses)
+        momentum, inverse = angular_momentum(x, v, self.masses), inverse_inertia(x, self.masses)
+        place, moving = rigid_path(x, momentum, self.masses, times)
+        far = torch.ones_like(times)
+        if not still:
+            motion = self.field(x, v, times)
+            lost = motion.broken[..., None, None]
+            place, moving = (torch.where(lost, one, two) for one, two in ((place, motion[0]), (moving, motion[1])))
+            far = torch.maximum(share_far(self.field.deviations(x)).unsqueeze(1), motion.broken.to(times))
+        turn = fitted(place, x.unsqueeze(1), self.masses, proper=True)
+        spin = (inverse @ momentum.unsqueeze(-1)).squeeze(-1).unsqueeze(1)
+        offsets, rates = AWHILE**2 * self.field.accelerations(x), v - torch.linalg.cross(spin.expand_as(x), x)
+        vibrations = place @ turn - x.unsqueeze(1)
+        return Path(centre.unsqueeze(1), drift.unsqueeze(1), turn, place, moving, offsets, rates, vibrations, far)
