@@ -93,10 +93,10 @@ class Trajectories:
                 f"{len(run.positions)} frames, or the first time is shorter than a frame; give other --times"
             )
         starts = np.linspace(low, high - 1, self.starts).astype(np.int64)
-        times = ahead * run.timestep
+        times = np.asarray(ahead * run.timestep, dtype=np.float64)
         truth = run.positions[starts[:, None] + ahead]
         found = {
-            "rollout": trajectories(rollout, _structures(rollout, windows, starts), times, chain=True).positions,
+            "rollout": trajectories(rollout, _structures(rollout, windows, starts), times.tolist(), chain=True).positions,
             f"MD with {Path(self.calculator).name}": _dynamics(rollout, windows, forces, starts, times),
             "first frame": np.broadcast_to(run.positions[starts][:, None], truth.shape),
             UNRELATED: run.positions[np.roll(starts, len(starts) // 2)[:, None] + ahead],
@@ -118,7 +118,7 @@ class Trajectories:
         for count, n_times in plan:
             asked = rollout.horizon * np.arange(1, n_times + 1) / n_times
             began = time.process_time()
-            trajectories(rollout, structures[:count], asked)
+            trajectories(rollout, structures[:count], asked.tolist())
             rows.append(_row("rollout", count, n_times, time.process_time() - began))
         steps = round(rollout.horizon / MOST_STEP)
         starts = np.resize(windows.starts, most)

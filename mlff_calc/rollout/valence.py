@@ -114,7 +114,7 @@ class Terms(NamedTuple):
             )
         ))  # fmt: skip
 
-    def count(self) -> int:
+    def n_terms(self) -> int:
         """Number of terms phi."""
         n = len(ORDERS)
         return (
@@ -173,7 +173,7 @@ class Valence(nn.Module):
         terms = Terms.of(n_atoms, bonds, straight)
         for name, rows in terms._asdict().items():
             self.register_buffer(f"rows_{name}", rows, persistent=False)
-        sizes = {"mean": len(terms.near), "spread": len(terms.near), "apart": len(terms.far), "theta": terms.count()}
+        sizes = {"mean": len(terms.near), "spread": len(terms.near), "apart": len(terms.far), "theta": terms.n_terms()}
         for name, size in sizes.items():
             first = torch.ones if name in ("spread", "apart") else torch.zeros  # of an energy of 0 where nothing is fitted
             self.register_buffer(name, first(size, dtype=torch.float64))
@@ -271,8 +271,8 @@ class Valence(nn.Module):
             if k in wanted:
                 here = number == k
                 row, column = here.nonzero(as_tuple=True)
-                one, two = (tuple(state[row] for state in each) for each in (before, after))
-                x[row, column], v[row, column] = _between(*one, *two, share[row, column], h)
+                ends = before[0][row], before[1][row], after[0][row], after[1][row]
+                x[row, column], v[row, column] = _between(*ends, share[row, column], h)
                 broken |= here & lost.unsqueeze(1)
             before = after
         return Motion(x, v, broken)
@@ -298,7 +298,8 @@ def _chebyshev(cosine: Tensor) -> tuple[Tensor, Tensor]:
     for _ in range(1, max(ORDERS)):
         slopes.append(2.0 * (values[-1] + cosine * slopes[-1]) - slopes[-2])
         values.append(2.0 * cosine * values[-1] - values[-2])
-    return tuple(torch.stack([found[n] for n in ORDERS], dim=-1) for found in (values, slopes))
+    found, steepness = (torch.stack([each[n] for n in ORDERS], dim=-1) for each in (values, slopes))
+    return found, steepness
 
 
 def heights(x: Tensor, planes: Tensor) -> Tensor:
