@@ -159,6 +159,11 @@ class Valence(nn.Module):
     apart: Tensor
     theta: Tensor
     masses: Tensor
+    differences: Tensor
+    rows_near: Tensor
+    rows_far: Tensor
+    rows_torsions: Tensor
+    rows_planes: Tensor
 
     def __init__(
         self,
@@ -178,6 +183,7 @@ class Valence(nn.Module):
             first = torch.ones if name in ("spread", "apart") else torch.zeros  # of an energy of 0 where nothing is fitted
             self.register_buffer(name, first(size, dtype=torch.float64))
         self.register_buffer("masses", torch.tensor(masses, dtype=torch.float64), persistent=False)
+        self.register_buffer("differences", _differences(n_atoms, terms), persistent=False)
 
     @property
     def terms(self) -> Terms:
@@ -224,27 +230,31 @@ class Valence(nn.Module):
             far.view(len(POWERS), -1),
         )  # fmt: skip
 
+    @torch.no_grad()
     def _pulls(self, x: Tensor, theta: Parameters) -> Tensor:
-        terms = self.terms
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            seen = [lengths(x, terms.near), cosines(x, terms.torsions)[..., 0], lengths(x, terms.far)]
-            if len(terms.planes):
-                seen.append(heights(x, terms.planes))
-        with torch.no_grad():
-            d = (seen[0] - self.mean) / self.spread
-            c, slope = _chebyshev(seen[1])
-            one, two, three, four = theta.stretch
-            of_d = one + d * (2.0 * two + d * (3.0 * three + d * (4.0 * four))) + d @ theta.products
-            of_d = of_d + torch.einsum("...tn,nta->...a", c, theta.coupling)
-            of_c = ((theta.twist + torch.einsum("...a,nta->...tn", d, theta.coupling)) * slope).sum(dim=-1)
-            ratio = self.apart / seen[2]
-            of_r = sum(-power * own * ratio**power for power, own in zip(POWERS, theta.far, strict=True)) / seen[2]
-            slopes = [of_d / self.spread, of_c, of_r]
-            if len(terms.planes):
-                h, (second, fourth) = seen[3], theta.plane
-                slopes.append(h * (2.0 * second + 4.0 * fourth * h * h))
-        (gradient,) = torch.autograd.grad(seen, x, slopes)
+        """Accelerations, by derivatives that are written out: the number of operations is the cost of a step."""
+        rows = (self.rows_near, self.rows_far, self.rows_torsions, self.rows_planes)
+        near, far, torsions, planes = (len(each) for each in rows)
+        between = self.differences @ x
+        sizes = [near + far, torsions, torsions, torsions, planes, planes, planes]
+        pairs, first, axis, last, out, one, two = between.split(sizes, dim=-2)
+        length = torch.linalg.vector_norm(pairs, dim=-1)
+        d = (length[..., :near] - self.mean) / self.spread
+        cosine, slopes_of_torsions = _torsions(first, axis, last)
+        c, slope = _chebyshev(cosine)
+        start, second, third, fourth = theta.stretch
+        of_d = start + d * (2.0 * second + d * (3.0 * third + d * (4.0 * fourth))) + d @ theta.products
+        of_d = of_d + torch.einsum("...tn,nta->...a", c, theta.coupling)
+        of_c = ((theta.twist + torch.einsum("...a,nta->...tn", d, theta.coupling)) * slope).sum(dim=-1)
+        ratio = self.apart / length[..., near:]
+        of_r = -sum(power * own * ratio**power for power, own in zip(POWERS, theta.far, strict=True)) / length[..., near:]
+        of_pairs = torch.cat([of_d / self.spread, of_r], dim=-1) / length
+        found = [of_pairs.unsqueeze(-1) * pairs, *(of_c.unsqueeze(-1) * each for each in slopes_of_torsions)]
+        if planes:
+            h, slopes_of_planes = _planes(out, one, two)
+            of_h = h * (2.0 * theta.plane[0] + 4.0 * theta.plane[1] * h * h)
+            found += [of_h.unsqueeze(-1) * each for each in slopes_of_planes]
+        gradient = self.differences.mT @ torch.cat(found, dim=-2)
         return gradient * (-(units.fs**2) / self.masses[:, None])
 
     def forward(self, positions: Tensor, velocities: Tensor, times: Tensor) -> Motion:
@@ -307,6 +317,41 @@ def heights(x: Tensor, planes: Tensor) -> Tensor:
     centre, a, b, c = (x[..., planes[:, k], :] for k in range(4))
     normal = torch.linalg.cross(b - a, c - a)
     return ((centre - a) * normal).sum(dim=-1) / torch.linalg.vector_norm(normal, dim=-1).clamp(min=1e-9)
+
+
+def _differences(n_atoms: int, terms: Terms) -> Tensor:
+    """Matrix from positions to the vectors of all terms [n_vectors, n_atoms].
+
+    Vectors are those of near pairs, far pairs, the three bonds of torsions, and from the first neighbour of a plane to its
+    atom and to the other two neighbours.
+    """
+    t, p = terms.torsions, terms.planes
+    ends = [terms.near[:, [1, 0]], terms.far[:, [1, 0]], t[:, [0, 1]], t[:, [1, 2]], t[:, [2, 3]]]
+    ends += [p[:, [1, 0]], p[:, [1, 2]], p[:, [1, 3]]]
+    begin, end = torch.cat(ends).unbind(dim=1)
+    one = torch.eye(n_atoms, dtype=torch.float64)
+    return one[end] - one[begin]
+
+
+def _torsions(first: Tensor, axis: Tensor, last: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Cosines of torsions [...], and their derivatives by the three vectors [..., 3]."""
+    one, two = torch.linalg.cross(first, axis), torch.linalg.cross(axis, last)
+    a, b = (torch.linalg.vector_norm(each, dim=-1, keepdim=True).clamp(min=1e-6) for each in (one, two))
+    one, two = one / a, two / b
+    cosine = (one * two).sum(dim=-1, keepdim=True)
+    by_one, by_two = (two - cosine * one) / a, (one - cosine * two) / b
+    by_axis = torch.linalg.cross(by_one, first) + torch.linalg.cross(last, by_two)
+    return cosine.squeeze(-1), (torch.linalg.cross(axis, by_one), by_axis, torch.linalg.cross(by_two, axis))
+
+
+def _planes(out: Tensor, one: Tensor, two: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Heights [...], and their derivatives by the three vectors [..., 3]."""
+    normal = torch.linalg.cross(one, two)
+    size = torch.linalg.vector_norm(normal, dim=-1, keepdim=True).clamp(min=1e-6)
+    normal = normal / size
+    h = (out * normal).sum(dim=-1, keepdim=True)
+    by_normal = (out - h * normal) / size
+    return h.squeeze(-1), (normal, torch.linalg.cross(two, by_normal), torch.linalg.cross(by_normal, one))
 
 
 def _between(x: Tensor, v: Tensor, y: Tensor, w: Tensor, s: Tensor, h: float) -> tuple[Tensor, Tensor]:
