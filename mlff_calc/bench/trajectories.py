@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlff_calc.bench.threads import limited_threads
-from mlff_calc.datasets.motion.windows import Windows, read_run, split_run
+from mlff_calc.datasets.motion.windows import Windows
 from mlff_calc.errors import BenchmarkError
 from mlff_calc.ode import verlet
 from mlff_calc.rollout import Rollout, load_rollout, trajectories
 from mlff_calc.sampling import Evaluator, Systems, evaluator_of
 from mlff_calc.training.rollout.baselines import MOST_STEP, Forces, Motion, OwnDynamics
-from mlff_calc.training.rollout.evaluate import check_windows
+from mlff_calc.training.rollout.evaluate import check_windows, trained_windows
 
 UNRELATED = "unrelated frame"
 WARM_STEPS = 3
@@ -41,7 +41,7 @@ class Trajectories:
 
     Attributes:
         rollout: Name or folder of the rollout.
-        data: Trajectory in the layout of MD17, whose last quarter is predicted.
+        data: Trajectory in the layout of MD17, whose test part is predicted.
         calculator: Name or folder of a potential.
         times: Times at which errors are taken, fs.
         starts: Number of first frames whose errors are averaged; 0 for no errors.
@@ -67,15 +67,15 @@ class Trajectories:
             DatasetError: It holds another molecule than the rollout.
             PotentialFileError: There is no such rollout or potential.
         """
+        if not (self.starts or self.counts):
+            raise BenchmarkError("neither errors nor times are asked for; give --starts or --counts above 0")
         if not self.data.is_file():
             raise BenchmarkError(f"there is no file {self.data}; check the spelling, or make one by `mlff data trajectory`")
         rollout = load_rollout(self.rollout).eval()
         if rollout.config["heavy_atoms"]:
             raise BenchmarkError(f"{self.rollout} knows heavy atoms only, and dynamics need all atoms; take another rollout")
-        run = read_run(self.data)
         with limited_threads(1):
-            first = max(1, *self.counts) if self.counts else 1
-            windows = split_run(run, rollout.horizon, {"test": first}, n_times=1, irregular=False)["test"]
+            windows = trained_windows(self.rollout, rollout, self.data, "test", max(self.counts, default=1))
             check_windows(rollout, windows)
             forces = _forces(evaluator_of(self.calculator, compile=bool(self.counts)), rollout)
             return {
@@ -89,7 +89,7 @@ class Trajectories:
         low, high = windows.span[0], len(run.positions) - int(ahead[-1])
         if high - low < 2 or ahead[0] < 1:
             raise BenchmarkError(
-                f"{self.data}: {ahead[-1] * run.timestep:g} fs do not fit into the last quarter of its "
+                f"{self.data}: {ahead[-1] * run.timestep:g} fs do not fit into the test part of its "
                 f"{len(run.positions)} frames, or the first time is shorter than a frame; give other --times"
             )
         starts = np.linspace(low, high - 1, self.starts).astype(np.int64)
@@ -99,7 +99,7 @@ class Trajectories:
             "rollout": trajectories(rollout, _structures(rollout, windows, starts), times.tolist(), chain=True).positions,
             f"MD with {Path(self.calculator).name}": _dynamics(rollout, windows, forces, starts, times),
             "first frame": np.broadcast_to(run.positions[starts][:, None], truth.shape),
-            UNRELATED: run.positions[np.roll(starts, len(starts) // 2)[:, None] + ahead],
+            UNRELATED: run.positions[(low + (starts - low + (high - low) // 2) % (high - low))[:, None] + ahead],
         }
         rows = []
         for name, positions in found.items():

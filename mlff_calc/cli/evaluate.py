@@ -90,7 +90,8 @@ def evaluate(
         typer.Option("--neighbors", help=f"Nearest neighbours as edges. {_OF_PROPAGATORS}", show_default=False),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", help="For propagators and rollouts: number of samples.", show_default=False)
+        int | None,
+        typer.Option("--limit", min=1, help="For propagators and rollouts: number of samples.", show_default=False),
     ] = None,
     batch_size: Annotated[
         int | None,

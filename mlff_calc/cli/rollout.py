@@ -44,6 +44,7 @@ def rollout(
     reference_start: Annotated[
         int, typer.Option(help="Frame of the reference that is the structure.", min=0)
     ] = 0,
+    device: options.Device = "auto",
     precision: options.Precision = options.PrecisionName.float32,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -58,10 +59,12 @@ def rollout(
     import numpy as np
 
     from mlff_calc.cli.bars import Bars
+    from mlff_calc.device import resolve_device
     from mlff_calc.dynamics.structures import structure_to_start
     from mlff_calc.errors import OptionError
     from mlff_calc.rollout import load_rollout, trajectories
     from mlff_calc.rollout.picture import draw
+    from mlff_calc.training.rollout.evaluate import trained_reading
     from mlff_calc.whole_files import write_whole
 
     asked = times_of(times)
@@ -72,12 +75,15 @@ def rollout(
     for file in (output, picture):
         if file is not None and file.exists() and not overwrite:
             raise OptionError(f"{file} would be replaced; give --overwrite, or another name")
-    network = load_rollout(model).to_precision(precision.value)
+        if file is not None and not file.absolute().parent.is_dir():
+            raise OptionError(f"{file}: there is no folder {file.absolute().parent}; make it, or give another name")
+    network = load_rollout(model).to_precision(precision.value).to(resolve_device(device))
     atoms = structure_to_start(str(structure), shown="STRUCTURE")
     with Bars(quiet=quiet) as bars:
         found = trajectories(network, [atoms], asked, chain=chain, on_progress=bars.show)
     one = found.of(0)
-    truth = None if reference is None else _reference(reference, reference_start, atoms, one, network.config)
+    step = trained_reading(model).get("timestep")
+    truth = None if reference is None else _reference(reference, reference_start, atoms, one, network.config, step)
     text = io.StringIO()
     heavy = bool(network.config["heavy_atoms"])
     ase.io.write(text, one.to_ase(atoms, heavy_atoms=heavy), format="extxyz")
@@ -120,7 +126,9 @@ def times_of(text: str) -> list[float]:
     return [float(f"{first + step * number:.12g}") for number in range(int(n_steps) + 1)]
 
 
-def _reference(path: Path, start: int, atoms: Atoms, found: Trajectory, config: dict[str, object]) -> np.ndarray:
+def _reference(
+    path: Path, start: int, atoms: Atoms, found: Trajectory, config: dict[str, object], timestep: float | None
+) -> np.ndarray:
     """Positions of a trajectory at the predicted times, between frames interpolated."""
     import numpy as np
 
@@ -128,7 +136,7 @@ def _reference(path: Path, start: int, atoms: Atoms, found: Trajectory, config: 
     from mlff_calc.errors import DatasetError
     from mlff_calc.rollout.molecule import kept_atoms
 
-    run = read_run(path)
+    run = read_run(path, otherwise=timestep)
     kept = kept_atoms(run.numbers, heavy_atoms=bool(config["heavy_atoms"]))
     run = run.of_atoms(kept)
     if run.numbers.tolist() != config["numbers"]:

@@ -32,9 +32,10 @@ BASES = ("valence", "harmonic", "rotor", "start", "none")
 LEAST = 1e-6
 """Smallest variance of a mode, relative to the largest, that counts; displacements along rotations have none."""
 
-FAR = (3.0, 6.0)
-"""Mean squares of the deviations of a start, 1 in the training frames, from which and beyond which it is far from these.
-Raising them trusts modes farther from the training frames."""
+EXACT = ("valence", "harmonic", "start")
+"""Bases whose positions at time 0 are the first ones, which the network then leaves as they are."""
+N_SIGNS = 4
+"""Number of signs by which a start is compared with the training frames, see `signs`."""
 
 
 class Path(NamedTuple):
@@ -49,8 +50,8 @@ class Path(NamedTuple):
         offsets: First positions relative to those of the base [n, n_atoms, 3]; relative to the centre without a rotor.
         rates: First velocities relative to those of the base.
         vibrations: Displacements by normal modes, in the axes of time 0 [n, n_times, n_atoms, 3]; None without them.
-        far: Share by which a prediction is not one of vibrations, since the start is far from the training frames
-            [n, n_times]; None without vibrations.
+        far: Ratio of signs that the start is unlike the training frames to the largest ones there [n, n_times]. Above 1 the
+            start is far from these, from 2 on its vibrations are not predicted; None without vibrations.
     """
 
     centre: Tensor
@@ -64,10 +65,26 @@ class Path(NamedTuple):
     far: Tensor | None = None
 
 
-def share_far(deviations: Tensor) -> Tensor:
-    """Share by which starts count as far from the training frames [n], by deviations of unit variance there [n, ...]."""
-    low, high = FAR
-    return ((deviations.square().mean(dim=1) - low) / (high - low)).clamp(0.0, 1.0)
+def signs(deviations: Tensor, rates: Tensor, velocities: Tensor, masses: Tensor) -> Tensor:
+    """Signs of starts that are unlike others [n, N_SIGNS].
+
+    They are mean and largest square of displacements, mean square of their rates, and kinetic energy without that of the
+    centre.
+
+    Args:
+        deviations: Displacements of n starts [n, n_modes].
+        rates: Their rates [n, n_modes].
+        velocities: Relative to that of the centre of mass [n, n_atoms, 3].
+        masses: [n_atoms].
+    """
+    squares = deviations.square()
+    energy = (masses[:, None] * velocities.square()).sum(dim=(1, 2))
+    return torch.stack([squares.mean(dim=1), squares.amax(dim=1), rates.square().mean(dim=1), energy], dim=1)
+
+
+def beyond(found: Tensor, limits: Tensor) -> Tensor:
+    """Largest ratio of signs [n, N_SIGNS] to their largest values in the training frames [n]."""
+    return (found / limits).amax(dim=1)
 
 
 class Base(nn.Module):
@@ -86,6 +103,7 @@ class Base(nn.Module):
     to_modes: Tensor
     from_modes: Tensor
     table: Tensor
+    limits: Tensor
 
     def __init__(self, name: str, masses: list[float], n_modes: int, n_table: int, spacing: float) -> None:
         super().__init__()
@@ -100,6 +118,7 @@ class Base(nn.Module):
         self.register_buffer("to_modes", zeros(n_modes, 3 * n))
         self.register_buffer("from_modes", zeros(3 * n, n_modes))
         self.register_buffer("table", zeros(n_table, 4, n_modes))
+        self.register_buffer("limits", torch.ones(N_SIGNS, dtype=torch.float64))
 
     def forward(self, positions: Tensor, velocities: Tensor, times: Tensor, *, still: bool = False) -> Path:
         """Motion of samples.
@@ -126,8 +145,10 @@ class Base(nn.Module):
         place, speed, vibrations, far = body.unsqueeze(1).expand(shape), None, None, None
         if self.name == "harmonic":
             first = torch.stack([(one @ frame).flatten(1) @ self.to_modes.T for one in (offsets, rates)], dim=1)
-            far = share_far(first[:, 0]).clamp(min=1.0 if still else 0.0).unsqueeze(1).expand_as(times)
-            vibrations, speed = self._vibrations(offsets @ frame, first, times, frame, far[..., None, None])
+            ratio = beyond(signs(first[:, 0], first[:, 1], v, self.masses), self.limits)
+            far = ratio.clamp(min=2.0 if still else 0.0).unsqueeze(1).expand_as(times)
+            share = (far - 1.0).clamp(0.0, 1.0)[..., None, None]
+            vibrations, speed = self._vibrations(offsets @ frame, first, times, frame, share)
             place = place + vibrations
         place = place @ turn.transpose(-1, -2)
         moving = torch.linalg.cross(spin.unsqueeze(2).expand_as(place), place)

@@ -36,7 +36,7 @@ from mlff_calc.networks.base import Network
 from mlff_calc.networks.topology import Topology
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.ode import RK4, Dopri5
-from mlff_calc.rollout.base import Base, Path
+from mlff_calc.rollout.base import EXACT, Base, Path
 from mlff_calc.rollout.decoder import Decoder
 from mlff_calc.rollout.mode_ode import ModeOde, Solver
 from mlff_calc.rollout.rotor import centred
@@ -50,8 +50,11 @@ TIMES = declare("times", "system", (None,), DOUBLE, "fs", "later times, rising f
 PATH = declare("path", "atom", (None, 3), DOUBLE, "Angstrom", "positions at later times")
 PATH_VELOCITIES = declare("path_velocities", "atom", (None, 3), DOUBLE, "Angstrom/fs", "velocities at later times")
 PATH_SIGMA = declare("path_sigma", "atom", (None,), DOUBLE, "Angstrom", "standard deviation of positions, per component")
-LEAST_SIGMA = 1e-4
-"""Smallest standard deviation, Angstrom."""
+LEAST_SIGMA, MOST_WIDER = 1e-4, 3.0
+"""Smallest standard deviation, Angstrom, and largest logarithm of the factor of the network in one."""
+SOON = 0.02
+"""Time, as a share of the horizon, at which increments of the network have half their weight, where the base begins at the
+start itself. Raising it keeps predictions nearer to the base at early times."""
 
 
 class Rollout(Network):
@@ -198,6 +201,9 @@ class Rollout(Network):
         added = [(gates.unsqueeze(-1) * whole).sum(dim=-2).double() for gates in (places, speeds)]
         if self.base.name == "none":
             added = [one + vectors[..., k, :].double() for k, one in enumerate(added)]
+        if self.base.name in EXACT:
+            soon = (share / (share + SOON)).view(*times.shape, 1, 1).double()
+            added = [soon * one for one in added]
         back, time = path.turn.transpose(-1, -2), times[..., None, None]
         speed = self.length / self.unit
         positions = path.centre + path.drift * time + path.positions + self.length * (added[0] @ back)
@@ -210,10 +216,13 @@ class Rollout(Network):
         left = torch.floor(place).long().clamp(max=len(self.errors) - 2)
         s = (place - left).unsqueeze(-1)
         of_base = torch.lerp(self.errors[left], self.errors[left + 1], s)
-        if far is not None:
+        wider = wider.clamp(-MOST_WIDER, MOST_WIDER)
+        if far is not None:  # errors grow with displacements and velocities, whatever the network says
             of_still = torch.lerp(self.still_errors[left], self.still_errors[left + 1], s)
-            of_base = torch.lerp(of_base, of_still, far.unsqueeze(2))
-        return self.temperature * (of_base * torch.exp(wider.clamp(-8.0, 8.0))).clamp(min=LEAST_SIGMA)
+            share, ratio = (far - 1.0).clamp(0.0, 1.0).unsqueeze(2), far.clamp(min=1.0).sqrt().unsqueeze(2)
+            of_base = ratio * torch.lerp(of_base, of_still, share)
+            wider = torch.where(ratio > 1.0, wider.clamp(min=0.0), wider)
+        return self.temperature * (of_base * torch.exp(wider)).clamp(min=LEAST_SIGMA)
 
 
 def base_of(config: dict[str, Any]) -> Base | ValenceBase:

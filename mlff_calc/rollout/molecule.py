@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlff_calc.errors import StructureError
+from mlff_calc.graph.bonds import bonds_of
 
 BROKEN, FORMED = 1.6, 0.95
 """Distances of bonded and of other atoms, in units of the sum of covalent radii, beyond which a molecule counts as another.
 Raising the first and lowering the second accepts more distorted ones."""
+
+CHUNK = 2_000_000
+"""Largest number of distances that are looked at in one go."""
+OTHER_MASS = 0.02
+"""Relative difference of masses from which on atoms are other isotopes, or have another number of hydrogens."""
 
 FloatArray = NDArray[np.float64]
 
@@ -58,8 +64,9 @@ def changed_bond(
     for i, j in bonds:
         bonded[i, j] = bonded[j, i] = True
     sums = covalent_radii[numbers][:, None] + covalent_radii[numbers][None, :]
-    for begin in range(0, len(positions), 5000):
-        part = positions[begin : begin + 5000]
+    size = max(1, CHUNK // n**2)
+    for begin in range(0, len(positions), size):
+        part = positions[begin : begin + size]
         distances = np.linalg.norm(part[:, :, None] - part[:, None], axis=-1)
         wrong = np.where(bonded, distances > BROKEN * sums, distances < FORMED * sums) & ~np.eye(n, dtype=bool)
         if wrong.any():
@@ -94,6 +101,7 @@ def first_state(atoms: Atoms, config: dict[str, Any], place: str) -> tuple[Float
             f"{chemical_symbols[known[first]]} in the training data "
             f"({' '.join(chemical_symbols[z] for z in known)}); sort them"
         )
+    _check_masses(atoms, chosen, config, place)
     if atoms.pbc.any():
         raise StructureError(f"{place} is periodic, and a rollout knows a single molecule; turn pbc off, and unwrap it")
     if not atoms.has("momenta"):
@@ -108,6 +116,32 @@ def first_state(atoms: Atoms, config: dict[str, Any], place: str) -> tuple[Float
             raise StructureError(f"{place}: the {name} of atom {bad[0]} are not finite; correct them")
     check_bonds(numbers, positions, config["bonds"], place)
     return positions, velocities
+
+
+def _check_masses(atoms: Atoms, chosen: NDArray[np.int64], config: dict[str, Any], place: str) -> None:
+    """Refuse other isotopes and, where hydrogens are left out, other numbers of these.
+
+    Raises:
+        StructureError: A mass differs; the message names the atom.
+    """
+    masses = atoms.get_masses()
+    if config["heavy_atoms"]:
+        if not (atoms.numbers == 1).any():
+            return  # hydrogens are left out of the structure as well
+        light = masses.copy()
+        for i, j in bonds_of(atoms.numbers, atoms.positions[None]):
+            for hydrogen, heavy in ((i, j), (j, i)):
+                if atoms.numbers[hydrogen] == 1 and atoms.numbers[heavy] > 1:
+                    masses[heavy] += light[hydrogen]
+    known, known_z = np.array(config["masses"]), atoms.numbers[chosen]
+    other = np.flatnonzero(np.abs(masses[chosen] / known - 1.0) > OTHER_MASS)
+    if len(other):
+        k = int(other[0])
+        what = f"{chemical_symbols[known_z[k]]}{chosen[k]}{' with its hydrogens' if config['heavy_atoms'] else ''}"
+        raise StructureError(
+            f"{place}: {what} has a mass of {masses[chosen[k]]:.4g}, and {known[k]:.4g} in the training data; it is another "
+            "isotope or molecule, which moves in another way: train on it"
+        )
 
 
 def _formula(numbers: NDArray[np.int64]) -> str:

@@ -102,19 +102,23 @@ def trajectories(
         if on_progress is not None:
             on_progress("trajectories", min(begin + BATCH, len(x)), len(x))
     positions, velocities, sigma = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
+    lost = np.argwhere(~np.isfinite(positions).all(axis=(2, 3)))
+    if len(lost):
+        number, time = (int(k) for k in lost[0])
+        raise IntegrationError("has positions that are not finite; look at its start", number, float(times[time]), "fs")
     return Trajectory(times, positions, velocities, sigma)
 
 
 def _warn_of_far_starts(rollout: Rollout, x: Tensor, v: Tensor) -> None:
     device = rollout.edges_in.device
     far = rollout.base(x.to(device), v.to(device), torch.zeros(len(x), 1, dtype=torch.float64, device=device)).far
-    if far is None or not bool((far > 0.0).any()):
+    if far is None or not bool((far > 1.0).any()):
         return
     number = int(far.argmax())
     logger.warning(
-        "%d of %d structures are far from the training frames (most of all structure %d): their vibrations are not "
-        "predicted, and error bars are those of displacements that stay as they are; train on frames like these",
-        int((far > 0.0).sum()), len(far), number,
+        "%d of %d structures are beyond the displacements, velocities or kinetic energies of the training frames (most of "
+        "all structure %d, by a factor of %.3g in squares): predictions are less sure, and error bars wider; train on "
+        "frames like these", int((far > 1.0).sum()), len(far), number, float(far.max()),
     )  # fmt: skip
 
 

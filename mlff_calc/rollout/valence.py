@@ -194,6 +194,13 @@ class Valence(nn.Module):
         """Deviations of near distances from their mean, in units of their spread [..., n_near]."""
         return (lengths(x, self.terms.near) - self.mean) / self.spread
 
+    def deviations_and_rates(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Deviations, and their rates per fs, in units of the spread [n, n_near]."""
+        near = self.terms.near
+        apart, fast = (one[..., near[:, 0], :] - one[..., near[:, 1], :] for one in (x, v))
+        length = torch.linalg.vector_norm(apart, dim=-1)
+        return (length - self.mean) / self.spread, (apart * fast).sum(dim=-1) / length / self.spread
+
     def phi(self, x: Tensor) -> Tensor:
         """Terms [..., n_terms] at positions [..., n_atoms, 3]."""
         terms = self.terms

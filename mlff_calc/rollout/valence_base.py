@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.rollout.base import Path, share_far
-from mlff_calc.rollout.rotor import angular_momentum, centred, fitted, inverse_inertia, rigid_path
+from mlff_calc.rollout.base import N_SIGNS, Path, beyond, signs
+from mlff_calc.rollout.rotor import angular_momentum, centred, fitted, inverse_inertia, rigid_path, turned
 from mlff_calc.rollout.valence import Valence
 
 AWHILE = 5.0
@@ -33,6 +33,7 @@ class ValenceBase(nn.Module):
     name = "valence"
     masses: Tensor
     reference: Tensor
+    limits: Tensor
 
     def __init__(
         self, masses: list[float], bonds: Sequence[Sequence[int]], straight: Sequence[Sequence[int]], step: float
@@ -41,7 +42,9 @@ class ValenceBase(nn.Module):
         self.straight = [list(angle) for angle in straight]
         self.register_buffer("masses", torch.tensor(masses, dtype=torch.float64), persistent=False)
         self.register_buffer("reference", torch.zeros(len(masses), 3, dtype=torch.float64))
+        self.register_buffer("limits", torch.ones(N_SIGNS, dtype=torch.float64))
         self.field = Valence(len(masses), bonds, masses, straight, step)
+        self.linear = len(straight) >= len(masses) - 2
 
     def forward(self, positions: Tensor, velocities: Tensor, times: Tensor, *, still: bool = False) -> Path:
         """Motion of samples; see `Base.forward`."""
@@ -49,13 +52,16 @@ class ValenceBase(nn.Module):
         v, drift = centred(velocities, self.masses)
         momentum, inverse = angular_momentum(x, v, self.masses), inverse_inertia(x, self.masses)
         place, moving = rigid_path(x, momentum, self.masses, times)
-        far = torch.ones_like(times)
+        turn, _ = turned(momentum, inverse, times)
+        far = torch.full_like(times, 2.0)
         if not still:
             motion = self.field(x, v, times)
             lost = motion.broken[..., None, None]
             place, moving = (torch.where(lost, one, two) for one, two in ((place, motion[0]), (moving, motion[1])))
-            far = torch.maximum(share_far(self.field.deviations(x)).unsqueeze(1), motion.broken.to(times))
-        turn = fitted(place, x.unsqueeze(1), self.masses, proper=True)
+            ratio = beyond(signs(*self.field.deviations_and_rates(x, v), v, self.masses), self.limits)
+            far = torch.where(motion.broken, ratio.clamp(min=2.0).unsqueeze(1), ratio.unsqueeze(1))
+        if not self.linear:  # about its axis, a linear molecule turns in no way that a fit could find
+            turn = fitted(place, x.unsqueeze(1), self.masses, proper=True)
         spin = (inverse @ momentum.unsqueeze(-1)).squeeze(-1).unsqueeze(1)
         offsets, rates = AWHILE**2 * self.field.accelerations(x), v - torch.linalg.cross(spin.expand_as(x), x)
         vibrations = place @ turn - x.unsqueeze(1)

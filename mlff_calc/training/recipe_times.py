@@ -11,7 +11,7 @@ class Times(Section):
     """Later times of each first frame; exactly one of the two."""
 
     irregular: int | None = Field(None, ge=1)
-    """Number of times drawn from all frames up to the horizon, anew in every epoch of the training."""
+    """Number of times drawn from all frames up to the horizon; rollouts draw them anew in every epoch of the training."""
     regular: int | None = Field(None, ge=1)
     """Number of equally spaced times up to the horizon."""
 

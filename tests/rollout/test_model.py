@@ -357,8 +357,8 @@ def test_a_molecule_that_is_lost_turns_as_it_is_and_further_times_change_nothing
     v[1, 0] += 0.5  # an atom that leaves
     times = torch.tensor([1.0, 3.0, 50.0], dtype=torch.float64).expand(2, -1)
     path = rollout.base(x, v, times)
-    assert float(path.far[0].max()) < 1.0
-    assert float(path.far[1, -1]) == 1.0
+    assert float(path.far[1, -1]) >= 2.0
+    assert not bool(rollout.base.field(x, v, times).broken[0].any())
     centred = x[1] - (rollout.masses[:, None] * x[1]).sum(0) / rollout.masses.sum()
     assert torch.allclose(torch.pdist(path.positions[1, -1]), torch.pdist(centred), atol=1e-9)
     few = rollout.base(x, v, times[:, :2])

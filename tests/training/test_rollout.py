@@ -19,10 +19,10 @@ from ase.md.verlet import VelocityVerlet
 
 from mlff_calc import MLFFCalculator
 from mlff_calc.datasets.motion.windows import read_run, split_run
-from mlff_calc.errors import DatasetError, RecipeError, TrainingError
+from mlff_calc.errors import DatasetError, RecipeError, StructureError, TrainingError
 from mlff_calc.networks import kind_of, read_header, shipped_folder
 from mlff_calc.potential import build_potential
-from mlff_calc.rollout import load_rollout
+from mlff_calc.rollout import load_rollout, trajectories
 from mlff_calc.rollout.model import rollout_graph
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.rollout.baselines import Motion, OwnDynamics, forces_of
@@ -252,7 +252,7 @@ def test_rollouts_stand_beside_dynamics_of_a_potential(tmp_path: Path, mlff: Mlf
     evaluated = mlff("eval", "run/rollout", "water.npz", "--calculator", "potential", "--limit", "3", cwd=tmp_path)
     assert "MD with potential" in evaluated.stdout
     for change, message in (
-        (["--times", "500"], "do not fit into the last quarter"), (["--calculator", "nowhere"], "no potential 'nowhere'"),
+        (["--times", "500"], "do not fit into the test part"), (["--calculator", "nowhere"], "no potential 'nowhere'"),
     ):  # fmt: skip
         refused = mlff(*words, "--counts", "0", *change, cwd=tmp_path)
         assert refused.returncode == 1
@@ -301,12 +301,80 @@ def test_starts_far_from_the_training_are_told_and_have_wide_error_bars(
     arrays = spring_run(40)
     near = Atoms("OH2", arrays["R"][20])
     near.set_velocities(arrays["V"][20] / units.fs)
-    far = near.copy()
+    far, fast = near.copy(), near.copy()
     far.positions[1] += 0.3 * (far.positions[1] - far.positions[0])
-    found = [rollout.trajectory(atoms, [10.0]) for atoms in (near, far)]
-    assert "1 of 1 structures are far from the training frames (most of all structure 0)" in caplog.text
-    assert len(caplog.records) == 1
-    assert float(found[1].sigma.mean()) > 1.5 * float(found[0].sigma.mean())
+    fast.set_velocities(5.0 * fast.get_velocities())
+    sigma = [float(rollout.trajectory(atoms, [10.0]).sigma.mean()) for atoms in (near, far, fast)]
+    assert "1 of 1 structures are beyond the displacements, velocities or kinetic energies of the training" in caplog.text
+    assert len(caplog.records) == 2
+    assert min(sigma[1:]) > 1.5 * sigma[0]
+    caplog.clear()
+    later = [Atoms("OH2", x, velocities=v / units.fs) for x, v in zip(arrays["R"][::4], arrays["V"][::4], strict=True)]
+    trajectories(rollout, later, [10.0])
+    assert not caplog.records  # frames of the training
+
+
+@pytest.mark.parametrize("message", ["H1 has a mass of 2.014, and 1.008", ""])
+def test_other_isotopes_are_refused(tmp_path: Path, message: str) -> None:
+    rollout = load_rollout(run(tmp_path, optimizer__max_epochs=1).model)
+    arrays = spring_run(2)
+    atoms = Atoms("OH2", arrays["R"][0])
+    if message:
+        atoms.set_masses([15.999, 2.014, 2.014])
+    atoms.set_velocities(arrays["V"][0] / units.fs)
+    if message:
+        with pytest.raises(StructureError, match=message):
+            rollout.trajectory(atoms, [1.0])
+    else:
+        rollout.trajectory(atoms, [1.0])
+
+
+def linear_run(n_frames: int = 1200) -> dict[str, Any]:
+    """Arrays of a trajectory of CO2-like atoms on springs, which bend about a straight line."""
+    mean, masses = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.2], [0.0, 0.0, -1.2]]), np.array([12.0, 16.0, 16.0])
+    random = np.random.default_rng(4)
+    x, v = mean + 0.02 * random.normal(size=(3, 3)), 0.003 * random.normal(size=(3, 3))
+
+    def acceleration(x: np.ndarray) -> np.ndarray:
+        force = np.zeros((3, 3))
+        for i, j, k, length in ((0, 1, 80.0, 1.2), (0, 2, 80.0, 1.2), (1, 2, 20.0, 2.44)):  # the last one keeps it straight
+            r = x[i] - x[j]
+            d = np.linalg.norm(r)
+            force[i] -= k * (d - length) * r / d
+            force[j] += k * (d - length) * r / d
+        return 0.00964853 * force / masses[:, None]
+
+    frames = []
+    for _ in range(n_frames):
+        frames.append((x.copy(), v.copy()))
+        v = v + 0.25 * acceleration(x)
+        x = x + 0.5 * v
+        v = v + 0.25 * acceleration(x)
+    places, speeds = (np.array(each) for each in zip(*frames, strict=True))
+    return {
+        "R": places, "V": speeds, "z": np.array([6, 8, 8]), "v_unit": np.asarray("Angstrom/fs"),
+        "timestep_fs": np.asarray(0.5),
+    }  # fmt: skip
+
+
+def test_linear_molecules(tmp_path: Path) -> None:
+    """A start that is exactly straight, and moves along its axis, gives a path that turns with it."""
+    result = run(tmp_path, linear_run(), trainer__precision="float64")
+    errors = result.report.errors
+    assert errors["rollout"].mse < 0.1 * errors["rotor of the start"].mse
+    rollout = load_rollout(result.model).to_precision("float64")
+    assert rollout.config["straight"] == [[1, 0, 2]]
+    assert torch.linalg.matrix_rank(rollout.base.reference, atol=1e-9) == 1
+    x = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 1.25], [0.0, 0.0, -1.2]]], dtype=torch.float64)
+    v = torch.tensor([[[0.0, 0.0, 0.004], [0.0, 0.0, -0.003], [0.0, 0.0, 0.0]]], dtype=torch.float64)
+    times = torch.tensor([[3.0, 11.0, 20.0]], dtype=torch.float64)
+    with torch.no_grad():
+        found = rollout(rollout_graph(rollout.topology, x, v, times))["path"]
+        turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
+        moved = rollout(rollout_graph(rollout.topology, x @ turn.T, v @ turn.T, times))["path"]
+    assert float((moved - found @ turn.T).abs().max()) < 1e-9
+    with pytest.raises(DatasetError, match="is straight, and the base `harmonic` knows no axis"):
+        run(tmp_path, linear_run(), rollout__base="harmonic")
 
 
 def test_parts_follow_each_other_with_a_gap(tmp_path: Path) -> None:
@@ -352,6 +420,16 @@ def vibrating(mean: np.ndarray, n_frames: int = 600, size: float = 0.08) -> torc
     frames = mean - mean.mean(axis=0) + noise - noise.mean(axis=1, keepdims=True)
     turns = np.linalg.qr(random.normal(size=(n_frames, 3, 3)))[0]
     return torch.from_numpy(frames @ turns)
+
+
+def test_one_vibration_about_a_plane_leaves_it_planar() -> None:
+    square, steps = np.array([[1.0, 0.0, 0.0], [0.0, 1.3, 0.0], [-1.0, 0.0, 0.0], [0.0, -1.6, 0.0]]), np.arange(400)
+    frames = np.tile(square, (400, 1, 1))
+    frames[:, ::2, 2] += 0.2 * np.sin(0.37 * steps)[:, None]
+    frames[:, 1::2, 2] -= 0.2 * np.sin(0.37 * steps)[:, None]
+    mean, reflection = mean_structure(torch.from_numpy(frames), torch.ones(4, dtype=torch.float64))
+    assert reflection is not None
+    assert float(torch.linalg.svdvals(mean)[-1]) < 1e-12
 
 
 @pytest.mark.parametrize("height", [0.0, 0.5])

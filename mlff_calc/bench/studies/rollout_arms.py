@@ -101,11 +101,20 @@ class RolloutStudy:
         return rows
 
     def _check(self) -> None:
+        if not self.arms or not self.seeds or not self.horizons:
+            raise BenchmarkError("there are no arms, seeds or horizons; give at least one of each")
         for arm in self.arms:
             if arm not in ARMS:
                 raise BenchmarkError(f"unknown arm {arm!r}: {suggestion(arm, ARMS, after=' ')}known are {'; '.join(ARMS)}")
         if not self.data.is_file():
             raise BenchmarkError(f"there is no file {self.data}; check the spelling, or make one by `mlff data trajectory`")
+        step = read_run(self.data).timestep
+        for horizon in self.horizons:
+            if abs(round(horizon / step) * step - horizon) > 1e-6 * horizon or round(horizon / step) < TIMES:
+                raise BenchmarkError(
+                    f"a horizon of {horizon:g} fs is not a whole number of at least {TIMES} frames of {self.data}, which "
+                    f"are {step:g} fs apart; change --horizons"
+                )
         keep_settings(
             self.output,
             {

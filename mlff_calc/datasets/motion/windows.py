@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlff_calc.datasets.motion.edges import bonds, nearest_edges, within_hops
+from mlff_calc.datasets.motion.edges import nearest_edges, within_hops
 from mlff_calc.datasets.motion.molecules import MoleculeTrajectory, read_trajectory
 from mlff_calc.datasets.motion.sample import MotionSample, check_sample
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.errors import DatasetError
+from mlff_calc.graph.bonds import bonds_of
 
 TIMESTEP = 0.5
 """Time between frames of files that do not say it (MD17), fs."""
+MOST_SPACING = 1.0
+"""Longest time between frames whose differences are velocities, and second differences accelerations, fs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +118,11 @@ def read_run(path: Path, timestep: float | None = None, *, otherwise: float | No
         return Run(positions, np.asarray(found.velocities, dtype=np.float64), found.numbers, step, path, differences=False)
     if len(positions) < 3:
         raise DatasetError(f"{path} has {len(positions)} frames and no velocities, which need at least 3; make a longer one")
+    if step > MOST_SPACING:
+        raise DatasetError(
+            f"{path} has no velocities, and its frames are {step:g} fs apart: their differences are no velocities of bonds, "
+            f"which vibrate in 10 fs. Write velocities (V), or frames that are at most {MOST_SPACING:g} fs apart"
+        )
     velocities = (positions[2:] - positions[:-2]) / (2.0 * step)
     return Run(positions[1:-1], velocities, found.numbers, step, path, differences=True)
 
@@ -183,7 +191,7 @@ def window_samples(windows: Windows, *, hops: int = 2, neighbors: int | None = N
 
     Args:
         windows: First frames and later frames.
-        hops: Largest number of bonds that an edge spans; bonds are those of the first frame of the run.
+        hops: Largest number of bonds that an edge spans; bonds are those of rollouts (`bonds_of`).
         neighbors: Number of nearest neighbours to connect instead; None for edges along bonds.
 
     Raises:
@@ -191,7 +199,7 @@ def window_samples(windows: Windows, *, hops: int = 2, neighbors: int | None = N
     """
     run = windows.run
     n, share = len(run.numbers), run.timestep / windows.horizon
-    edges, flags = within_hops(bonds(run.positions[0]), n, hops)
+    edges, flags = within_hops(np.array(bonds_of(run.numbers, run.positions), dtype=np.int64).reshape(-1, 2).T, n, hops)
     bonded = np.zeros((n, n))
     bonded[edges[0], edges[1]] = flags[:, 0]
     found = []

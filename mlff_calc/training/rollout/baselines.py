@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections.abc import Callable
@@ -68,7 +69,7 @@ class Motion(NamedTuple):
 
 
 def guesses(rollout: Rollout, motion: Motion) -> dict[str, Later]:
-    """Later states by each row; the mean structure where the rollout has one."""
+    """Later states by each row, on the CPU; the mean structure where the rollout has one."""
     x, v, times = motion
     masses, ahead = rollout.masses, times[..., None, None]
     places, centre = centred(x, masses)
@@ -88,10 +89,10 @@ def guesses(rollout: Rollout, motion: Motion) -> dict[str, Later]:
 
     if bool(rollout.base.reference.any()):
         rotor = Base("rotor", rollout.config["masses"], 0, 2, 1.0)
-        rotor.reference.copy_(rollout.base.reference)
+        rotor.reference.copy_(rollout.base.reference.cpu())
         found[MEAN] = of_base(rotor)
     if rollout.base.name in ("valence", "harmonic"):
-        found[f"{rollout.base.name} base alone"] = of_base(rollout.base)
+        found[f"{rollout.base.name} base alone"] = of_base(copy.deepcopy(rollout.base).cpu())
     return found
 
 

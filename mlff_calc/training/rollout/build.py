@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlff_calc.datasets.motion.windows import Windows
+from mlff_calc.datasets.motion.windows import MOST_SPACING, Windows
 from mlff_calc.errors import RecipeError
 from mlff_calc.rollout import Rollout, build_rollout
 from mlff_calc.training.rollout.data import Molecule
-from mlff_calc.training.rollout.fit_valence import MOST_SPACING
 from mlff_calc.training.rollout.measure import measure
 from mlff_calc.training.rollout.recipe import RolloutRecipe
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mlff_calc.datasets.motion.windows import Windows, read_run, split_run
+from mlff_calc.datasets.splits import PARTS
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.networks import read_header
@@ -267,7 +268,27 @@ def evaluate_rollout_file(
         DatasetError: The file cannot be read, or is of another molecule.
     """
     rollout = load_rollout(folder).to_precision(precision).to(resolve_device(device))
-    reading = read_header(_folder(folder)).get("provenance", {}).get("reading", {})
+    return evaluate_rollout(
+        rollout, trained_windows(folder, rollout, data, part, limit), batch_size=batch_size, potential=potential
+    )
+
+
+def trained_windows(
+    folder: str | Path, rollout: Rollout, data: str | Path, part: str = "test", limit: int | None = None
+) -> Windows:
+    """Windows of a trajectory, cut as in the training of a rollout.
+
+    Args:
+        folder: Folder of the rollout, or name of a shipped one.
+        rollout: The same, loaded.
+        data: Trajectory in the layout of MD17.
+        part: `train`, `valid`, `test`, or `all` for the whole trajectory.
+        limit: Largest number of windows; None for that of the training, or 400.
+
+    Raises:
+        DatasetError: The file cannot be read, is of another molecule, or has no such part.
+    """
+    reading = trained_reading(folder)
     run = read_run(Path(data), otherwise=reading.get("timestep"))
     known = sorted(rollout.config["numbers"])
     kept = [z for z in run.numbers.tolist() if z > 1 or not rollout.config["heavy_atoms"]]
@@ -276,12 +297,20 @@ def evaluate_rollout_file(
     molecule, run = molecule_of(run, heavy_atoms=bool(rollout.config["heavy_atoms"]))
     if molecule.numbers == rollout.config["numbers"] and molecule.bonds != rollout.config["bonds"]:
         raise DatasetError(f"{data} has other bonds than the training data: it holds an isomer, or another order of atoms")
+    shares = tuple(reading.get("shares", (0.6, 0.15, 0.25)))
+    if part != "all" and shares[PARTS.index(part)] == 0.0:
+        raise DatasetError(f"the rollout was trained with no share of the frames for {part}; ask for another part, or all")
     limits = {part: limit or reading.get("limit", {}).get(part) or 400}
-    windows = split_run(
+    return split_run(
         run, rollout.horizon, limits, n_times=reading.get("n_times", 8), irregular=reading.get("irregular", True),
-        shares=tuple(reading.get("shares", (0.6, 0.15, 0.25))), seed=reading.get("seed", 0),
-    )  # fmt: skip
-    return evaluate_rollout(rollout, windows[part], batch_size=batch_size, potential=potential)
+        shares=shares, seed=reading.get("seed", 0),
+    )[part]  # fmt: skip
+
+
+def trained_reading(folder: str | Path) -> dict[str, Any]:
+    """Return how the trajectory of a rollout was read and cut, according to its header; empty where unknown."""
+    reading = read_header(_folder(folder)).get("provenance", {}).get("reading", {})
+    return dict(reading) if isinstance(reading, dict) else {}
 
 
 def _folder(name_or_path: str | Path) -> Path:

@@ -10,14 +10,12 @@ import torch
 from ase import units
 from torch import Tensor
 
-from mlff_calc.datasets.motion.windows import Windows
+from mlff_calc.datasets.motion.windows import MOST_SPACING, Windows
 from mlff_calc.errors import DatasetError
 from mlff_calc.rollout.valence import Valence, lengths
 from mlff_calc.rollout.valence_base import ValenceBase
 from mlff_calc.training.rollout.data import Molecule
 
-MOST_SPACING = 1.0
-"""Longest time between frames whose second differences are accelerations, fs. Bonds to hydrogen vibrate in 10 fs."""
 FRAMES, ROWS = 2000, 20
 """Least number of frames, and of components of accelerations for each term. Raising them fits more accurately and longer."""
 RIDGE = 1e-7

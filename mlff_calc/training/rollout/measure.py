@@ -13,19 +13,19 @@ from torch import Tensor
 from mlff_calc.datasets.motion.windows import Windows
 from mlff_calc.errors import DatasetError
 from mlff_calc.rollout import Rollout
-from mlff_calc.rollout.base import LEAST, Base, Path
+from mlff_calc.rollout.base import LEAST, Base, Path, signs
 from mlff_calc.rollout.rotor import angular_momentum, centred, fitted, inverse_inertia
 from mlff_calc.rollout.valence_base import ValenceBase
 from mlff_calc.training.rollout.data import Molecule
-from mlff_calc.training.rollout.fit_valence import fit_valence
+from mlff_calc.training.rollout.fit_valence import fit_valence, straight_angles
 
 FRAMES, STARTS, KNOTS = 4000, 1500, 17
 """Numbers of frames for means, of first frames for predictions, and of times of the errors of the base. Raising them
 measures more accurately and takes longer."""
-PLANAR = 0.75
-"""Share of the mean square of a puckering that its mean makes up, below which the mean structure is planar. It is 0.64 where
-a planar molecule vibrates, since fits with reflections fold all frames to one side, and near 1 where a molecule is puckered.
-Raising it flattens more molecules."""
+NEAR, PLANAR = 0.25, 0.09
+"""Share of the root mean square of a puckering below which a frame counts as planar, and share of such frames from which on
+the mean structure is planar. It is 0.2 for Gaussian vibrations, 0.11 for one vibration of constant amplitude, and 0.07 or
+less where a molecule is puckered and vibrates by at most half of that. Raising the second flattens fewer molecules."""
 MANY = 500
 """Frames of a horizon from which on fewer first frames are taken for the errors of the base."""
 LONG = 8.0
@@ -60,7 +60,7 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
         base: Name of the base.
 
     Raises:
-        DatasetError: Nothing moves in the trajectory, or it has no velocities.
+        DatasetError: Nothing moves in the trajectory, it has no velocities, or the base does not know such a molecule.
     """
     x, v = _states(windows, windows.evenly(FRAMES))
     for what, moves in (("positions", x != x[0]), ("velocities", v != 0.0)):
@@ -72,6 +72,14 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     masses = torch.tensor(molecule.masses, dtype=torch.float64)
     rotor = Base("rotor", molecule.masses, 0, 2, 1.0)
     mean, reflection = mean_structure(centred(x, masses)[0], masses)
+    if 2 < len(masses) <= 2 + len(straight_angles(x, molecule.bonds)):
+        if base == "harmonic":
+            raise DatasetError(
+                f"the molecule of {windows.run.path} is straight, and the base `harmonic` knows no axis to bend about; set "
+                "base: valence, or rotor"
+            )
+        axis = torch.linalg.eigh(mean.T @ (masses[:, None] * mean))[1][:, -1]
+        mean = torch.outer(mean @ axis, axis)
     rotor.reference.copy_(mean)
     still = torch.zeros(len(x), 1, dtype=torch.float64)
     first = rotor(x, v, still)
@@ -80,14 +88,19 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     built: Base | ValenceBase = rotor
     tensors = {"base.reference": rotor.reference}  # of all bases, as a row of evaluations
     more: dict[str, Any] = {}
+    seen = torch.empty(0)
     if base == "valence":
         built = fit_valence(windows, molecule, rotor.reference)
         first = built(x, v, still)
         tensors |= {f"base.field.{name}": getattr(built.field, name) for name in ("mean", "spread", "apart", "theta")}
         more = {"straight": built.straight, "base_step": built.field.step}
+        places, speeds = (centred(one, masses)[0] for one in (x, v))
+        seen = signs(*built.field.deviations_and_rates(places, speeds), speeds, masses)
     elif base == "harmonic":
         frame = fitted(centred(x, masses)[0], rotor.reference, masses)
         modes = normal_modes(first.offsets @ frame, first.rates @ frame, masses, reflection)
+        found = [(one @ frame).flatten(1) @ modes[0].T for one in (first.offsets, first.rates)]
+        seen = signs(found[0], found[1], centred(v, masses)[0], masses)
         step = windows.run.timestep
         spacing = step * max(1, round((1.0 if windows.horizon <= 300.0 else 2.0) / step))
         n_table = math.ceil(windows.horizon / spacing - 1e-9) + 1
@@ -100,13 +113,16 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     elif base in ("start", "none"):
         built = Base("start", molecule.masses, 0, 2, 1.0)
         first = built(x, v, still)
-    errors, speeds = _errors(windows, built)
     vibrates = base in ("valence", "harmonic")
+    if vibrates:
+        built.limits.copy_(seen.amax(dim=0))
+        tensors["base.limits"] = built.limits
+    errors, slow = _errors(windows, built)
     tensors |= {"errors": errors, "still_errors": _errors(windows, built, still=True)[0] if vibrates else errors}
     length, rate = _rms(first.offsets), _rms(first.rates)
     config = {
         "length_scale": length, "time_scale": max(length / rate, windows.horizon / LONG),
-        "extent": _rms(centred(x, masses)[0]), "error_scale": _rms(errors), "speed_scale": speeds, "spacing": spacing,
+        "extent": _rms(centred(x, masses)[0]), "error_scale": _rms(errors), "speed_scale": slow, "spacing": spacing,
         "n_table": n_table, "n_knots": KNOTS, "n_vibrations": 0 if modes is None else len(modes[0]),
     }  # fmt: skip
     rounded = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in config.items()}
@@ -136,7 +152,7 @@ def mean_structure(positions: Tensor, masses: Tensor, rounds: int = 30) -> tuple
     normal = torch.linalg.eigh(mean.T @ (masses[:, None] * mean))[1][:, 0]
     folds = aligned(mean) @ normal @ (masses * (mean @ normal))
     thin = float((mean @ normal).abs().max()) < 1e-6
-    if not thin and float(folds.mean().square()) >= PLANAR * float(folds.square().mean()):
+    if not thin and float((folds.abs() < NEAR * folds.square().mean().sqrt()).double().mean()) < PLANAR:
         return mean, None
     reflection = torch.eye(3, dtype=mean.dtype) - 2.0 * torch.outer(normal, normal)
     for _ in range(rounds):

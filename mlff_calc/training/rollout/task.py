@@ -89,7 +89,8 @@ class RolloutTask(Task[RolloutRecipe, Windows]):
         data = recipe.data
         return {
             "reading": {
-                "n_times": data.times.count, "irregular": data.times.irregular is not None, "timestep": data.timestep,
+                "n_times": data.times.count, "irregular": data.times.irregular is not None,
+                "timestep": next(iter(parts.values())).run.timestep,
                 "shares": [data.split.train, data.split.valid, data.split.test], "seed": recipe.trainer.seed,
                 "limit": {part: len(one) for part, one in parts.items()},
             }
