@@ -1,7 +1,7 @@
 """A rollout of ethanol: dynamics, training, errors beside predictions without a network, and a picture of one motion.
 
     python md_runs/rollout.py                            # about half an hour on one core
-    python md_runs/rollout.py --base rotor               # without vibrations in the base
+    python md_runs/rollout.py --base harmonic            # normal modes in place of a fitted force field
     python md_runs/rollout.py --potential my/potential --structure start.xyz
     python md_runs/rollout.py --resume                   # after Ctrl-C or a kill
     python md_runs/rollout.py --short                    # few steps, as a test
@@ -27,6 +27,10 @@ from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.rollout.evaluate import evaluate_rollout_file
 
 
+FRICTION = 0.02
+"""Friction of the thermostat, 1/ps. The noise of a strong one cannot be predicted, and none keeps the energy of the start."""
+
+
 def recipe(options, data):
     small = {"channels": 8, "n_layers": 1} if options.short else {"channels": 32, "n_layers": 2}
     budget = {"max_epochs": 1} if options.short else {"max_cpu_minutes": options.minutes}
@@ -46,7 +50,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="ethanol")
     parser.add_argument("--structure", default="CH3CH2OH", help="a file of ASE, or the name of a molecule of its g2 set")
-    parser.add_argument("--base", default="harmonic", choices=["harmonic", "rotor", "start", "none"])
+    parser.add_argument("--base", default="valence", choices=["valence", "harmonic", "rotor", "start", "none"])
     parser.add_argument("--horizon", type=float, default=100.0, help="fs")
     parser.add_argument("--steps", type=int, default=40_000, help="steps of the dynamics, 0.5 fs each")
     parser.add_argument("--minutes", type=float, default=8.0, help="processor minutes of training")
@@ -60,7 +64,7 @@ def main():
     if not (options.resume and data.is_file()):
         steps = 700 if options.short else options.steps
         words = ["data", "trajectory", options.structure, "--steps", steps, "--calculator", options.potential, "-o", data]
-        words += ["--resume" if options.resume else "--overwrite", "--quiet"]
+        words += ["--friction", FRICTION, "--resume" if options.resume else "--overwrite", "--quiet"]
         command = [sys.executable, "-m", "mlff_calc.cli.main", *map(str, words)]
         subprocess.run(command, check=True)
     place = folder / options.base

@@ -373,8 +373,9 @@ def test_linear_molecules(tmp_path: Path) -> None:
         turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
         moved = rollout(rollout_graph(rollout.topology, x @ turn.T, v @ turn.T, times))["path"]
     assert float((moved - found @ turn.T).abs().max()) < 1e-9
+    (tmp_path / "other").mkdir()
     with pytest.raises(DatasetError, match="is straight, and the base `harmonic` knows no axis"):
-        run(tmp_path, linear_run(), rollout__base="harmonic")
+        run(tmp_path / "other", linear_run(), rollout__base="harmonic")
 
 
 def test_parts_follow_each_other_with_a_gap(tmp_path: Path) -> None:

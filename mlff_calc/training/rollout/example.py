@@ -27,7 +27,7 @@ rollout:
   # solver: {name: dopri5, rtol: 0.001, atol: 0.001}   # or rk4, exact
 
 data:                      # a trajectory of one molecule in the layout of MD17
-  file: ethanol.npz        # `mlff data trajectory` makes one
+  file: ethanol.npz        # `mlff data trajectory ... --friction 0.02` makes one; the noise of more cannot be predicted
   horizon: 100             # longest time, fs
   times: {irregular: 8}    # or regular
   # timestep: null         # time between frames, fs; that of the file, or 0.5
