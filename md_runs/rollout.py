@@ -26,9 +26,8 @@ from mlff_calc.training import train
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.rollout.evaluate import evaluate_rollout_file
 
-
 FRICTION = 0.02
-"""Friction of the thermostat, 1/ps. The noise of a strong one cannot be predicted, and none keeps the energy of the start."""
+"""Friction of the thermostat, 1/ps. The noise of a strong one cannot be predicted."""
 
 
 def recipe(options, data):
