@@ -13,7 +13,7 @@ def test_rollout(tmp_path: Path, script: Script) -> None:
     shown = script("rollout.py", "--output", place)
     assert "rotor of the mean structure" in shown
     assert "ms per step" in shown
-    assert (place / "harmonic.png").is_file()
-    made = (place / "harmonic" / "run.json").stat().st_mtime_ns
+    assert (place / "valence.png").is_file()
+    made = (place / "valence" / "run.json").stat().st_mtime_ns
     script("rollout.py", "--resume", "--output", place)
-    assert (place / "harmonic" / "run.json").stat().st_mtime_ns == made
+    assert (place / "valence" / "run.json").stat().st_mtime_ns == made
