@@ -50,8 +50,8 @@ class Path(NamedTuple):
         offsets: First positions relative to those of the base [n, n_atoms, 3]; relative to the centre without a rotor.
         rates: First velocities relative to those of the base.
         vibrations: Displacements by normal modes, in the axes of time 0 [n, n_times, n_atoms, 3]; None without them.
-        far: Ratio of signs that the start is unlike the training frames to the largest ones there [n, n_times]. Above 1 the
-            start is far from these, from 2 on its vibrations are not predicted; None without vibrations.
+        far: Ratio of signs that the start is unlike the training frames to the largest ones there [n, n_times]; None
+            without vibrations.
     """
 
     centre: Tensor
@@ -82,9 +82,15 @@ def signs(deviations: Tensor, rates: Tensor, velocities: Tensor, masses: Tensor)
     return torch.stack([squares.mean(dim=1), squares.amax(dim=1), rates.square().mean(dim=1), energy], dim=1)
 
 
-def beyond(found: Tensor, limits: Tensor) -> Tensor:
-    """Largest ratio of signs [n, N_SIGNS] to their largest values in the training frames [n]."""
-    return (found / limits).amax(dim=1)
+def beyond(found: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    """Ratio of signs [n, N_SIGNS] to their largest values in the training frames, and share by which vibrations stand still.
+
+    Returns:
+        The largest ratio [n]; and a share [n] that is 0 for displacements as in the training frames, and 1 where their
+        squares are twice the largest ones.
+    """
+    ratio = found / limits
+    return ratio.amax(dim=1), (ratio[:, :2].amax(dim=1) - 1.0).clamp(0.0, 1.0)
 
 
 class Base(nn.Module):
@@ -145,9 +151,9 @@ class Base(nn.Module):
         place, speed, vibrations, far = body.unsqueeze(1).expand(shape), None, None, None
         if self.name == "harmonic":
             first = torch.stack([(one @ frame).flatten(1) @ self.to_modes.T for one in (offsets, rates)], dim=1)
-            ratio = beyond(signs(first[:, 0], first[:, 1], v, self.masses), self.limits)
-            far = ratio.clamp(min=2.0 if still else 0.0).unsqueeze(1).expand_as(times)
-            share = (far - 1.0).clamp(0.0, 1.0)[..., None, None]
+            ratio, share = beyond(signs(first[:, 0], first[:, 1], v, self.masses), self.limits)
+            far = ratio.unsqueeze(1).expand_as(times)
+            share = (torch.ones_like(share) if still else share).view(-1, 1, 1, 1)
             vibrations, speed = self._vibrations(offsets @ frame, first, times, frame, share)
             place = place + vibrations
         place = place @ turn.transpose(-1, -2)

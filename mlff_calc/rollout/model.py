@@ -219,7 +219,7 @@ class Rollout(Network):
         wider = wider.clamp(-MOST_WIDER, MOST_WIDER)
         if far is not None:  # errors grow with displacements and velocities, whatever the network says
             of_still = torch.lerp(self.still_errors[left], self.still_errors[left + 1], s)
-            share, ratio = (far - 1.0).clamp(0.0, 1.0).unsqueeze(2), far.clamp(min=1.0).sqrt().unsqueeze(2)
+            share, ratio = (each.unsqueeze(2) for each in ((far - 1.0).clamp(0.0, 1.0), far.clamp(min=1.0).sqrt()))
             of_base = ratio * torch.lerp(of_base, of_still, share)
             wider = torch.where(ratio > 1.0, wider.clamp(min=0.0), wider)
         return self.temperature * (of_base * torch.exp(wider)).clamp(min=LEAST_SIGMA)

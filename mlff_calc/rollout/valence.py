@@ -157,6 +157,7 @@ class Valence(nn.Module):
     mean: Tensor
     spread: Tensor
     apart: Tensor
+    apart_spread: Tensor
     theta: Tensor
     masses: Tensor
     differences: Tensor
@@ -178,9 +179,12 @@ class Valence(nn.Module):
         terms = Terms.of(n_atoms, bonds, straight)
         for name, rows in terms._asdict().items():
             self.register_buffer(f"rows_{name}", rows, persistent=False)
-        sizes = {"mean": len(terms.near), "spread": len(terms.near), "apart": len(terms.far), "theta": terms.n_terms()}
+        sizes = {
+            "mean": len(terms.near), "spread": len(terms.near), "apart": len(terms.far), "apart_spread": len(terms.far),
+            "theta": terms.n_terms(),
+        }  # fmt: skip
         for name, size in sizes.items():
-            first = torch.ones if name in ("spread", "apart") else torch.zeros  # of an energy of 0 where nothing is fitted
+            first = torch.zeros if name in ("mean", "theta") else torch.ones  # of an energy of 0 where nothing is fitted
             self.register_buffer(name, first(size, dtype=torch.float64))
         self.register_buffer("masses", torch.tensor(masses, dtype=torch.float64), persistent=False)
         self.register_buffer("differences", _differences(n_atoms, terms), persistent=False)
@@ -195,11 +199,12 @@ class Valence(nn.Module):
         return (lengths(x, self.terms.near) - self.mean) / self.spread
 
     def deviations_and_rates(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Deviations, and their rates per fs, in units of the spread [n, n_near]."""
-        near = self.terms.near
-        apart, fast = (one[..., near[:, 0], :] - one[..., near[:, 1], :] for one in (x, v))
+        """Deviations of near and far distances, and their rates per fs, in units of their spread [n, n_near + n_far]."""
+        pairs = torch.cat([self.rows_near, self.rows_far])
+        mean, spread = torch.cat([self.mean, self.apart]), torch.cat([self.spread, self.apart_spread])
+        apart, fast = (one[..., pairs[:, 0], :] - one[..., pairs[:, 1], :] for one in (x, v))
         length = torch.linalg.vector_norm(apart, dim=-1)
-        return (length - self.mean) / self.spread, (apart * fast).sum(dim=-1) / length / self.spread
+        return (length - mean) / spread, (apart * fast).sum(dim=-1) / length / spread
 
     def phi(self, x: Tensor) -> Tensor:
         """Terms [..., n_terms] at positions [..., n_atoms, 3]."""

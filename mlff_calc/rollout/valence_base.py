@@ -1,7 +1,7 @@
 """The base `valence`: motion by a valence force field that is fitted to the trajectory.
 
-It knows no mean structure, and holds in every conformer that is like those of the training frames. A molecule that leaves
-what the force field knows stays as it was at first from then on, and turns.
+It knows no mean structure, and holds in every conformer of the training frames. In others, whose distances these frames
+lack, and where a molecule leaves what the force field knows on its way, it stays as it was at first, and turns.
 """
 
 from __future__ import annotations
@@ -53,13 +53,16 @@ class ValenceBase(nn.Module):
         momentum, inverse = angular_momentum(x, v, self.masses), inverse_inertia(x, self.masses)
         place, moving = rigid_path(x, momentum, self.masses, times)
         turn, _ = turned(momentum, inverse, times)
-        far = torch.full_like(times, 2.0)
+        ratio, share = beyond(signs(*self.field.deviations_and_rates(x, v), v, self.masses), self.limits)
+        far = ratio.unsqueeze(1).expand_as(times)
         if not still:
             motion = self.field(x, v, times)
-            lost = motion.broken[..., None, None]
-            place, moving = (torch.where(lost, one, two) for one, two in ((place, motion[0]), (moving, motion[1])))
-            ratio = beyond(signs(*self.field.deviations_and_rates(x, v), v, self.masses), self.limits)
-            far = torch.where(motion.broken, ratio.clamp(min=2.0).unsqueeze(1), ratio.unsqueeze(1))
+            lost, weight = motion.broken[..., None, None], share.view(-1, 1, 1, 1)
+            place, moving = (
+                torch.where(lost, one, torch.lerp(two, one, weight))
+                for one, two in ((place, motion.positions), (moving, motion.velocities))
+            )
+            far = torch.where(motion.broken, far.clamp(min=2.0), far)
         if not self.linear:  # about its axis, a linear molecule turns in no way that a fit could find
             turn = fitted(place, x.unsqueeze(1), self.masses, proper=True)
         spin = (inverse @ momentum.unsqueeze(-1)).squeeze(-1).unsqueeze(1)

@@ -18,7 +18,7 @@ from mlff_calc.training.rollout.data import Molecule
 
 FRAMES, ROWS = 2000, 20
 """Least number of frames, and of components of accelerations for each term. Raising them fits more accurately and longer."""
-RIDGE = 1e-7
+RIDGE = 1e-5
 """Weight of the squares of the parameters, in units of their own terms. Raising it makes the force field smoother."""
 STRAIGHT = math.cos(math.radians(165.0))
 """Cosine of the mean angle beyond which an angle is straight, and torsions over it are not known."""
@@ -51,7 +51,9 @@ def fit_valence(windows: Windows, molecule: Molecule, reference: Tensor) -> Vale
     near = lengths(positions, field.terms.near)
     field.mean.copy_(near.mean(dim=0))
     field.spread.copy_(near.std(dim=0).clamp(min=1e-3))
-    field.apart.copy_(lengths(positions, field.terms.far).mean(dim=0))
+    far = lengths(positions, field.terms.far)
+    field.apart.copy_(far.mean(dim=0))
+    field.apart_spread.copy_(far.std(dim=0).clamp(min=1e-3))
     wanted = max(FRAMES, ROWS * len(field.theta) // (3 * n))
     low, high = windows.span
     frames = np.unique(np.linspace(max(low, 1), min(high, len(run.positions) - 1) - 1, wanted).astype(np.int64))

@@ -92,7 +92,8 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     if base == "valence":
         built = fit_valence(windows, molecule, rotor.reference)
         first = built(x, v, still)
-        tensors |= {f"base.field.{name}": getattr(built.field, name) for name in ("mean", "spread", "apart", "theta")}
+        fitted_ones = ("mean", "spread", "apart", "apart_spread", "theta")
+        tensors |= {f"base.field.{name}": getattr(built.field, name) for name in fitted_ones}
         more = {"straight": built.straight, "base_step": built.field.step}
         places, speeds = (centred(one, masses)[0] for one in (x, v))
         seen = signs(*built.field.deviations_and_rates(places, speeds), speeds, masses)
