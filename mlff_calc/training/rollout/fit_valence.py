@@ -48,12 +48,12 @@ def fit_valence(windows: Windows, molecule: Molecule, reference: Tensor) -> Vale
     base = ValenceBase(molecule.masses, molecule.bonds, straight, min(0.5, run.timestep))
     base.reference.copy_(reference)
     field = base.field
-    near = lengths(positions, field.terms.near)
-    field.mean.copy_(near.mean(dim=0))
-    field.spread.copy_(near.std(dim=0).clamp(min=1e-3))
-    far = lengths(positions, field.terms.far)
-    field.apart.copy_(far.mean(dim=0))
-    field.apart_spread.copy_(far.std(dim=0).clamp(min=1e-3))
+    for pairs, mean, spread in (
+        (field.terms.near, field.mean, field.spread), (field.terms.far, field.apart, field.apart_spread),
+    ):  # fmt: skip
+        found = lengths(positions, pairs)
+        mean.copy_(found.mean(dim=0))
+        spread.copy_((found - mean).square().mean(dim=0).sqrt().clamp(min=1e-3))
     wanted = max(FRAMES, ROWS * len(field.theta) // (3 * n))
     low, high = windows.span
     frames = np.unique(np.linspace(max(low, 1), min(high, len(run.positions) - 1) - 1, wanted).astype(np.int64))
