@@ -56,7 +56,7 @@ def test_errors_follow_the_tolerance(problem: str) -> None:
         tolerance = 10.0**exponent
         found = Dopri5(rtol=tolerance, atol=tolerance)(slope, start, TIMES).states
         errors[exponent] = float(np.abs(found.numpy() - reference).max())
-        assert errors[exponent] < 100.0 * tolerance
+        assert errors[exponent] < 10.0 * tolerance
     assert errors[-7] < 5.0**-4 * errors[-3]  # five times smaller for each factor of ten
     fixed = RK4(step=0.01)(slope, start, TIMES).states
     assert float(np.abs(fixed.numpy() - reference).max()) < 1e-6
