@@ -67,12 +67,15 @@ def test_compiled_equals_eager(compiled: CompiledPotential, atoms: Atoms) -> Non
 
 
 @needs_compiler
-def test_several_threads(cache: Path) -> None:
+@pytest.mark.parametrize(
+    "backbone", [HEGNN, pytest.param(EQUIFORMER, marks=pytest.mark.slow)], ids=["hegnn", "equiformer"]
+)
+def test_several_threads(cache: Path, backbone: dict[str, object]) -> None:
     """Sums over all rows are compiled differently for several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        potential = small_potential(EQUIFORMER)
+        potential = small_potential(backbone)
         compiled = compile_potential(potential, cache_dir=cache)
         for atoms in (molecule("CH3CH2OH"), bulk("Si", cubic=True).repeat(2)):
             atoms.rattle(0.05, seed=1)
