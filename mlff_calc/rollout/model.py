@@ -52,6 +52,8 @@ PATH_VELOCITIES = declare("path_velocities", "atom", (None, 3), DOUBLE, "Angstro
 PATH_SIGMA = declare("path_sigma", "atom", (None,), DOUBLE, "Angstrom", "standard deviation of positions, per component")
 LEAST_SIGMA, MOST_WIDER = 1e-4, 3.0
 """Smallest standard deviation, Angstrom, and largest logarithm of the factor of the network in one."""
+MOST_LENGTH = 30.0
+"""Length of displacements and velocities, in units of their scales in the training, that the network sees at most."""
 SOON = 0.02
 """Time, as a share of the horizon, at which increments of the network have half their weight, where the base begins at the
 start itself. Raising it keeps predictions nearer to the base at early times."""
@@ -154,7 +156,7 @@ class Rollout(Network):
     def _encoded(self, graph: Graph, path: Path, x: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [n, n_atoms, C, 3] and scalars [n, n_atoms, F] of the first state, without units."""
         dtype, shape = self.edges_in.dtype, x.shape
-        offsets, rates = path.offsets / self.length, path.rates * (self.unit / self.length)
+        offsets, rates = limited(path.offsets / self.length), limited(path.rates * (self.unit / self.length))
         places = centred(x, self.base.masses)[0] / self.extent
         given = torch.stack([offsets, rates, places], dim=-1).flatten(0, 1).to(dtype)
         sizes = safe_lengths(given.transpose(1, 2).reshape(-1, 3)).view(-1, 3)
@@ -191,10 +193,10 @@ class Rollout(Network):
     def _decoded(self, vectors: Tensor, scalars: Tensor, path: Path, times: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Positions and velocities [n, n_times, n_atoms, 3], and standard deviations [n, n_times, n_atoms]."""
         dtype, n_times = vectors.dtype, times.shape[1]
-        still = [path.offsets / self.length, path.rates * (self.unit / self.length)]
+        still = [limited(path.offsets / self.length), limited(path.rates * (self.unit / self.length))]
         known = [one.to(dtype).unsqueeze(1).expand(-1, n_times, -1, -1) for one in still]
         if path.vibrations is not None:
-            known.append((path.vibrations / self.length).to(dtype))
+            known.append(limited(path.vibrations / self.length).to(dtype))
         whole = torch.cat([vectors, torch.stack(known, dim=-2)], dim=-2)
         share = (times / self.horizon).to(dtype)
         whole, places, speeds, wider = self.decoder(whole, scalars, share, self.bonded.to(dtype))
@@ -223,6 +225,12 @@ class Rollout(Network):
             of_base = ratio * torch.lerp(of_base, of_still, share)
             wider = torch.where(ratio > 1.0, wider.clamp(min=0.0), wider)
         return self.temperature * (of_base * torch.exp(wider)).clamp(min=LEAST_SIGMA)
+
+
+def limited(vectors: Tensor) -> Tensor:
+    """Vectors [..., 3], those longer than `MOST_LENGTH` made as short as that, so that no start overflows the network."""
+    size = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors * (MOST_LENGTH / size.clamp(min=MOST_LENGTH))
 
 
 def base_of(config: dict[str, Any]) -> Base | ValenceBase:

@@ -308,6 +308,9 @@ def test_starts_far_from_the_training_are_told_and_have_wide_error_bars(
     assert "1 of 1 structures are beyond the displacements, velocities or kinetic energies of the training" in caplog.text
     assert len(caplog.records) == 2
     assert min(sigma[1:]) > 1.5 * sigma[0]
+    crushed = near.copy()
+    crushed.positions[1] = crushed.positions[0] + 0.5 * (crushed.positions[1] - crushed.positions[0])
+    assert np.isfinite(rollout.trajectory(crushed, [10.0, 20.0]).positions).all()
     caplog.clear()
     later = [Atoms("OH2", x, velocities=v / units.fs) for x, v in zip(arrays["R"][::4], arrays["V"][::4], strict=True)]
     trajectories(rollout, later, [10.0])
