@@ -19,8 +19,8 @@ from mlff_calc.whole_files import write_whole
 FloatArray = NDArray[np.float64]
 LIGHT = 2.99792458e-5
 """Speed of light, cm/fs."""
-MOST_BONDS = 6
-"""Largest number of bonds that are drawn."""
+MOST_BONDS, FASTEST = 6, 5000.0
+"""Largest number of bonds that are drawn, and largest wavenumber, 1/cm; bonds to hydrogen reach 4000."""
 
 
 def spectrum(times: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -60,6 +60,7 @@ def draw(found: Trajectory, bonds: list[list[int]], target: Path, reference: Flo
         middle.plot(*spectrum(found.times, lengths), label="rollout")
         if known is not None:
             middle.plot(*spectrum(found.times, known), "--", label="reference")
+        middle.set_xlim(0.0, FASTEST)
         middle.legend(frameon=False)
     else:
         text = "a spectrum needs 16\nequally spaced times"
