@@ -62,9 +62,9 @@ def rollout(
     from mlff_calc.device import resolve_device
     from mlff_calc.dynamics.structures import structure_to_start
     from mlff_calc.errors import OptionError
+    from mlff_calc.networks import find_network, trained_reading
     from mlff_calc.rollout import load_rollout, trajectories
     from mlff_calc.rollout.picture import draw
-    from mlff_calc.training.rollout.evaluate import trained_reading
     from mlff_calc.whole_files import write_whole
 
     asked = times_of(times)
@@ -82,7 +82,7 @@ def rollout(
     with Bars(quiet=quiet) as bars:
         found = trajectories(network, [atoms], asked, chain=chain, on_progress=bars.show)
     one = found.of(0)
-    step = trained_reading(model).get("timestep")
+    step = trained_reading(find_network(model)).get("timestep")
     truth = None if reference is None else _reference(reference, reference_start, atoms, one, network.config, step)
     text = io.StringIO()
     heavy = bool(network.config["heavy_atoms"])

@@ -4,7 +4,7 @@
 """
 
 from mlff_calc.networks.catalogue import NetworkEntry, find_network, is_exported, list_networks, shipped_folder
-from mlff_calc.networks.files import WEIGHTS, kind_of, read_header
+from mlff_calc.networks.files import WEIGHTS, kind_of, read_header, trained_reading
 
 __all__ = [
     "WEIGHTS",
@@ -15,4 +15,5 @@ __all__ = [
     "list_networks",
     "read_header",
     "shipped_folder",
+    "trained_reading",
 ]

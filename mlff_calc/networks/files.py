@@ -151,6 +151,16 @@ def read_header(folder: str | Path) -> Header:
     return _upgraded(folder_of(folder), _header_as_written(folder_of(folder)), {})[0]
 
 
+def trained_reading(folder: str | Path) -> dict[str, Any]:
+    """Return how the training data of a network were read, according to its header; empty where unknown.
+
+    Raises:
+        PotentialFileError: The file is truncated, foreign or newer.
+    """
+    reading = read_header(folder).get("provenance", {}).get("reading", {})
+    return dict(reading) if isinstance(reading, dict) else {}
+
+
 def check_kind(folder: Path, kind: str) -> None:
     """Check that a folder holds a network of a kind.
 

@@ -32,6 +32,16 @@ def kept_atoms(numbers: NDArray[np.int64], *, heavy_atoms: bool) -> NDArray[np.i
     return np.flatnonzero(numbers > 1) if heavy_atoms else np.arange(len(numbers))
 
 
+def with_hydrogens(masses: FloatArray, numbers: NDArray[np.int64], bonds: list[list[int]]) -> FloatArray:
+    """Masses [n], those of other atoms with the hydrogens that are bonded to them."""
+    found = masses.copy()
+    for i, j in bonds:
+        for light, heavy in ((i, j), (j, i)):
+            if numbers[light] == 1 and numbers[heavy] > 1:
+                found[heavy] += masses[light]
+    return found
+
+
 def check_bonds(numbers: NDArray[np.int64], positions: FloatArray, bonds: Any, place: str) -> None:  # noqa: ANN401
     """Refuse a frame in which bonds are broken or new.
 
@@ -128,11 +138,7 @@ def _check_masses(atoms: Atoms, chosen: NDArray[np.int64], config: dict[str, Any
     if config["heavy_atoms"]:
         if not (atoms.numbers == 1).any():
             return  # hydrogens are left out of the structure as well
-        light = masses.copy()
-        for i, j in bonds_of(atoms.numbers, atoms.positions[None]):
-            for hydrogen, heavy in ((i, j), (j, i)):
-                if atoms.numbers[hydrogen] == 1 and atoms.numbers[heavy] > 1:
-                    masses[heavy] += light[hydrogen]
+        masses = with_hydrogens(masses, atoms.numbers, bonds_of(atoms.numbers, atoms.positions[None]))
     known, known_z = np.array(config["masses"]), atoms.numbers[chosen]
     other = np.flatnonzero(np.abs(masses[chosen] / known - 1.0) > OTHER_MASS)
     if len(other):

@@ -6,6 +6,7 @@ Each training is kept in a folder with its results, so that a study that was sto
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -179,7 +180,7 @@ def _of_propagator(propagator: Propagator, windows: Windows) -> RolloutReport:
     errors = errors_of(found, truth, share, torch.tensor(bonds_of(run.numbers, run.positions)))
     size = sum(parameter.numel() for parameter in propagator.parameters())
     return RolloutReport(
-        len(windows), windows.horizon, {MODEL: errors}, {"68%": float("nan"), "95%": float("nan")}, size,
+        len(windows), windows.horizon, {MODEL: errors}, {}, size,
         1000.0 * seconds / len(windows),
     )  # fmt: skip
 
@@ -191,8 +192,8 @@ def _rows(result: dict[str, Any], arm: str, horizon: float, seed: int, *, baseli
             quarters = {f"quarter {k + 1}": value for k, value in enumerate(errors["quarters"])}
             yield {
                 "arm": arm if own else name, "horizon": horizon, "seed": seed, "mse": errors["mse"], **quarters,
-                "bonds": errors["bonds"], "velocities": errors["velocities"],
-                "inside95": result["coverage"]["95%"] if own else "",
+                "bonds": errors["bonds"], "velocities": "" if math.isnan(errors["velocities"]) else errors["velocities"],
+                "inside95": result["coverage"].get("95%", "") if own else "",
                 "parameters": result["parameters"] if own else "", "minutes": result["minutes"] if own else "",
                 "ms": result["ms_per_trajectory"] if own else "",
             }  # fmt: skip

@@ -25,7 +25,7 @@ from torch import Tensor
 from mlff_calc.datasets.motion import MotionSample
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import EvaluationError
-from mlff_calc.networks import read_header
+from mlff_calc.networks import trained_reading
 from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.training.data import Batch
 from mlff_calc.training.propagator.data import MotionPairs
@@ -206,9 +206,3 @@ def evaluate_motion_file(
     name = part or "all"
     samples = read_samples(Path(data), {name: limit}, format=format, **asked)[name]
     return evaluate_propagator(propagator, samples, batch_size=batch_size, device=target)
-
-
-def trained_reading(folder: str | Path) -> dict[str, Any]:
-    """Return how the training data of a propagator were read, according to its header; empty where unknown."""
-    reading = read_header(folder).get("provenance", {}).get("reading", {})
-    return dict(reading) if isinstance(reading, dict) else {}

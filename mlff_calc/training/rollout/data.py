@@ -17,7 +17,7 @@ from mlff_calc.graph.bonds import bonds_of
 from mlff_calc.networks.topology import Topology
 from mlff_calc.rollout.build import check_connected
 from mlff_calc.rollout.model import PATH, PATH_VELOCITIES, rollout_graph
-from mlff_calc.rollout.molecule import changed_bond, kept_atoms
+from mlff_calc.rollout.molecule import changed_bond, kept_atoms, with_hydrogens
 from mlff_calc.training.data import Batch
 from mlff_calc.training.rollout.recipe import RolloutRecipe
 
@@ -54,12 +54,10 @@ def molecule_of(run: Run, *, heavy_atoms: bool) -> tuple[Molecule, Run]:
     chosen = kept_atoms(run.numbers, heavy_atoms=heavy_atoms)
     if len(chosen) < 2:
         raise DatasetError(f"{run.path}: {len(chosen)} atoms are left without hydrogens; set data.heavy_atoms: false")
-    masses = atomic_masses[run.numbers].copy()
+    masses = atomic_masses[run.numbers]
+    if heavy_atoms:
+        masses = with_hydrogens(masses, run.numbers, whole)
     new = {int(old): k for k, old in enumerate(chosen)}
-    for i, j in whole if heavy_atoms else []:
-        for light, heavy in ((i, j), (j, i)):
-            if light not in new and heavy in new:
-                masses[heavy] += masses[light]
     bonds = [[new[i], new[j]] for i, j in whole if i in new and j in new]
     numbers = [int(z) for z in run.numbers[chosen]]
     try:

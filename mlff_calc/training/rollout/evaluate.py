@@ -15,7 +15,7 @@ from mlff_calc.datasets.motion.windows import Windows, read_run, split_run
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
-from mlff_calc.networks import read_header
+from mlff_calc.networks import trained_reading
 from mlff_calc.rollout import Rollout, load_rollout
 from mlff_calc.rollout.model import PATH, PATH_SIGMA, PATH_VELOCITIES
 from mlff_calc.rollout.molecule import bond_lengths
@@ -288,7 +288,7 @@ def trained_windows(
     Raises:
         DatasetError: The file cannot be read, is of another molecule, or has no such part.
     """
-    reading = trained_reading(folder)
+    reading = trained_reading(_folder(folder))
     run = read_run(Path(data), otherwise=reading.get("timestep"))
     known = sorted(rollout.config["numbers"])
     kept = [z for z in run.numbers.tolist() if z > 1 or not rollout.config["heavy_atoms"]]
@@ -305,12 +305,6 @@ def trained_windows(
         run, rollout.horizon, limits, n_times=reading.get("n_times", 8), irregular=reading.get("irregular", True),
         shares=shares, seed=reading.get("seed", 0),
     )[part]  # fmt: skip
-
-
-def trained_reading(folder: str | Path) -> dict[str, Any]:
-    """Return how the trajectory of a rollout was read and cut, according to its header; empty where unknown."""
-    reading = read_header(_folder(folder)).get("provenance", {}).get("reading", {})
-    return dict(reading) if isinstance(reading, dict) else {}
 
 
 def _folder(name_or_path: str | Path) -> Path:
