@@ -16,6 +16,9 @@ def scores(
     ] = "lj13",
     minutes: Annotated[float, typer.Option("--minutes", min=0.01, help="Processor minutes of each training.")] = 2.0,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds of frames, weights and draws.")] = 3,
+    arms: Annotated[
+        str, typer.Option("--arms", help="Comma-separated: DSM, optimal, window, directional (molecules only).")
+    ] = "DSM,optimal,window,directional",
     n: Annotated[int, typer.Option("--n", min=20, help="Number of structures that are drawn by each arm.")] = 500,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of trainings and results; what is there is not repeated.")
@@ -40,7 +43,7 @@ def scores(
     from mlff_calc.bench.studies.score_subjects import check_name, subject_of
     from mlff_calc.bench.threads import limited_threads
 
-    names = [name.strip() for name in systems.split(",")]
+    names, chosen = ([name.strip() for name in text.split(",")] for text in (systems, arms))
     for name in names:
         check_name(name)
     wells = double_well.table()
@@ -50,7 +53,7 @@ def scores(
     with limited_threads(threads):
         for name in names:
             subject = subject_of(name, data, output, 3000)
-            study = Study(output, minutes=minutes, seeds=range(seeds), n=n)
+            study = Study(output, minutes=minutes, seeds=range(seeds), n=n, arms=chosen)
             rows += study.run(subject, lambda text: typer.echo(text, err=True))
     found = summary(rows)
     shown = {

@@ -2,13 +2,15 @@
 
 A mode has C vectors V [C, 3] and F scalars h. With time t,
 
-    dV/dt = W V,    dh/dt = w h,
+    dV/dt = W V - d V,    dh/dt = w h - d h,
 
     W, w = W0 + lambda W1 + MLP(lambda, sqrt(lambda), s(G), mean of s(G), t),
 
 where lambda is the eigenvalue of the mode, G_m = sum_n K_mn V_n V_n^T are inner products, pooled over equal eigenvalues by
 the kernel K, and s(u) = sign(u) log(1 + |u|). Signs of eigenvectors drop out, and modes of one eigenspace have the same W. A
-weight never knows the number of a mode, so that the same weights serve any graph.
+weight never knows the number of a mode, so that the same weights serve any graph. The damping d is zero up to a size of V or h
+far beyond that of the training, and then grows faster than W: solutions and their gradients stay finite for any weights and
+times.
 
 In the second-order form the first two vectors are position and velocity: dx/dt = v holds as it stands, and the force on x is
 -lambda k x, so that no force acts on the translation mode.
@@ -27,6 +29,8 @@ Solver = Dopri5 | RK4 | None
 """None is the exact solution."""
 BOUND = 4.0
 """Largest size of what the network adds to a weight. Raising it allows faster motion, and more steps."""
+LARGE = 30.0
+"""Size of the vectors or scalars of a mode, pooled over near eigenvalues, above which they are damped."""
 
 
 def signed_log(values: Tensor) -> Tensor:
@@ -38,6 +42,12 @@ def upper(matrices: Tensor) -> Tensor:
     """Entries on and above the diagonal of symmetric matrices [..., c, c] as [..., c (c + 1) / 2]."""
     i, j = torch.triu_indices(matrices.shape[-1], matrices.shape[-1], device=matrices.device)
     return matrices[..., i, j]
+
+
+def damping(state: Tensor, kernel: Tensor) -> Tensor:
+    """Rates of decay [n_samples, n_modes, 1] of states [n_samples, n_modes, size] that are larger than `LARGE`."""
+    sizes = torch.einsum("mn,bn->bm", kernel, state.square().sum(dim=-1))
+    return BOUND * torch.log((sizes / LARGE**2).clamp(min=1.0)).square().unsqueeze(-1)
 
 
 class ModeOde(nn.Module):
@@ -142,9 +152,11 @@ class ModeOde(nn.Module):
             return found, grown
 
         def slope(time: Tensor, state: Tensor) -> Tensor:
-            moving, still = state[..., :width].unflatten(-1, (self.vectors, 3)), state[..., width:]
-            matrix, rates = self.weights(values, kernel, moving, time)
-            return torch.cat([(matrix @ moving).flatten(-2), rates * still], dim=-1)
+            moving, still = state[..., :width], state[..., width:]
+            matrix, rates = self.weights(values, kernel, moving.unflatten(-1, (self.vectors, 3)), time)
+            turned = (matrix @ moving.unflatten(-1, (self.vectors, 3))).flatten(-2)
+            parts = turned - damping(moving, kernel) * moving, rates * still - damping(still, kernel) * still
+            return torch.cat(parts, dim=-1)
 
         state = torch.cat([vectors.flatten(-2), scalars], dim=-1)
         found = solver(slope, state, times).states

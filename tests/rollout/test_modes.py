@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlff_calc.errors import RecipeError
 from mlff_calc.ode import Dopri5
-from mlff_calc.rollout.mode_ode import ModeOde
+from mlff_calc.rollout.mode_ode import ModeOde, damping
 from mlff_calc.rollout.spectrum import Spectrum, laplacian, pieces
 
 RING = [[i, (i + 1) % 8] for i in range(8)]
@@ -80,6 +80,27 @@ def test_no_force_acts_on_the_translation() -> None:
         matrix, _ = ode.weights(torch.tensor([0.0, 1.0], dtype=torch.float64), torch.eye(2, dtype=torch.float64))
     assert float(matrix[0, 0, 1, 0]) == 0.0
     assert matrix[0, 0, 0].tolist() == [0.0, 1.0]
+
+
+def test_any_weights_give_finite_solutions_and_gradients() -> None:
+    torch.manual_seed(0)
+    ode = ModeOde(4, 2, 8)
+    with torch.no_grad():
+        for weight in ode.parameters():
+            weight.add_(2.0 * torch.randn(weight.shape))
+    spectrum = ring()
+    state = torch.randn(3, 8, 4, 3), torch.randn(3, 8, 2)
+    times = torch.linspace(1.0, 12.0, 4).repeat(3, 1)
+    found = ode(Dopri5(1e-3, 1e-3), spectrum.values, spectrum.kernel(), *state, times)
+    sum(part.square().mean() for part in found).backward()
+    assert max(float(part.detach().abs().max()) for part in found) < 1000.0
+    assert all(bool(torch.isfinite(weight.grad).all()) for weight in ode.parameters())
+
+
+def test_motion_of_usual_size_is_not_damped() -> None:
+    kernel, state = ring().kernel(), torch.randn(5, 8, 12, dtype=torch.float64)
+    assert float(damping(3.0 * state, kernel).abs().max()) == 0.0
+    assert float(damping(300.0 * state, kernel).min()) > 0.0
 
 
 @pytest.mark.slow

@@ -27,6 +27,8 @@ from ase import Atoms
 
 from mlff_calc.bench.studies.kept import keep_settings
 from mlff_calc.bench.studies.score_subjects import Subject, write_frames
+from mlff_calc.errors import BenchmarkError
+from mlff_calc.near import suggestion
 from mlff_calc.sampling.compare import compare_samples
 from mlff_calc.sampling.diffusion import ExactForce, ModelScore, Space, Walked, accepted_langevin, draw, langevin
 from mlff_calc.sampling.model_samples import PILOT, STEP
@@ -106,6 +108,7 @@ class Study:
         n: Number of structures that are drawn.
         n_train: Number of training frames.
         steps: Number of steps of the reverse diffusion.
+        arms: Names of the models from `ARMS`; those that need bonds are left out for clusters.
     """
 
     output: Path
@@ -114,6 +117,12 @@ class Study:
     n: int = 500
     n_train: int = 500
     steps: int = 200
+    arms: Sequence[str] = tuple(ARMS)
+
+    def __post_init__(self) -> None:
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise BenchmarkError(f"unknown arm {arm!r}: {suggestion(arm, ARMS, after=' ')}known are {', '.join(ARMS)}")
 
     def run(self, subject: Subject, on_done: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
         """Train, draw and compare; rows of arm, seed and distances."""
@@ -134,10 +143,9 @@ class Study:
                     on_done(f"{subject.name}, seed {seed}: {arm}")
         return rows
 
-    @staticmethod
-    def _arms(subject: Subject) -> list[str]:
+    def _arms(self, subject: Subject) -> list[str]:
         """Arms with a model; the stiffness by direction is that of bonds."""
-        return [arm for arm in ARMS if subject.bonded or arm != "directional"]
+        return [arm for arm in self.arms if subject.bonded or arm != "directional"]
 
     def _training_frames(self, subject: Subject, seed: int) -> list[Atoms]:
         """Frames below the median energy, training frames first, then as many again at most for validation."""
