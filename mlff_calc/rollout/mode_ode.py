@@ -8,9 +8,8 @@ A mode has C vectors V [C, 3] and F scalars h. With time t,
 
 where lambda is the eigenvalue of the mode, G_m = sum_n K_mn V_n V_n^T are inner products, pooled over equal eigenvalues by
 the kernel K, and s(u) = sign(u) log(1 + |u|). Signs of eigenvectors drop out, and modes of one eigenspace have the same W. A
-weight never knows the number of a mode, so that the same weights serve any graph. The damping d is zero up to a size of V or h
-far beyond that of the training, and then grows faster than W: solutions and their gradients stay finite for any weights and
-times.
+weight never knows the number of a mode, so that the same weights serve any graph. The damping d is zero up to a size of V or
+h far beyond that of the training, and then outgrows W: solutions and their gradients stay finite for any weights and times.
 
 In the second-order form the first two vectors are position and velocity: dx/dt = v holds as it stands, and the force on x is
 -lambda k x, so that no force acts on the translation mode.
