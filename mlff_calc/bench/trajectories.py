@@ -27,7 +27,7 @@ from mlff_calc.errors import BenchmarkError
 from mlff_calc.ode import verlet
 from mlff_calc.rollout import Rollout, load_rollout, trajectories
 from mlff_calc.sampling import Evaluator, Systems, evaluator_of
-from mlff_calc.training.rollout.baselines import MOST_STEP, Forces, Motion, OwnDynamics
+from mlff_calc.training.rollout.baselines import MOST_STEP, Forces, OwnDynamics, States
 from mlff_calc.training.rollout.evaluate import check_windows, trained_windows
 
 UNRELATED = "unrelated frame"
@@ -159,8 +159,8 @@ def _dynamics(
 ) -> NDArray[np.float64]:
     run = windows.run
     x, v = (torch.from_numpy(np.asarray(one[starts])) for one in (run.positions, run.velocities))
-    motion = Motion(x, v, torch.from_numpy(times).expand(len(starts), -1))
-    return OwnDynamics(forces)(motion, rollout.masses).x.numpy()
+    states = States(x, v, torch.from_numpy(times).expand(len(starts), -1))
+    return OwnDynamics(forces)(states, rollout.masses).x.numpy()
 
 
 def _row(name: str, count: int, n_times: int, seconds: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mlff_calc.potential import build_potential
 from mlff_calc.rollout import load_rollout, trajectories
 from mlff_calc.rollout.model import rollout_graph
 from mlff_calc.training.recipe import parse_recipe
-from mlff_calc.training.rollout.baselines import Motion, OwnDynamics, forces_of
+from mlff_calc.training.rollout.baselines import OwnDynamics, States, forces_of
 from mlff_calc.training.rollout.data import molecule_of
 from mlff_calc.training.rollout.example import EXAMPLE_ROLLOUT_RECIPE
 from mlff_calc.training.rollout.measure import mean_structure, measure
@@ -267,7 +267,7 @@ def test_own_dynamics_are_those_of_ase(tmp_path: Path) -> None:
     masses = torch.tensor([15.999, 1.008, 1.008], dtype=torch.float64)
     times = torch.tensor([[3.0, 20.0], [10.0, 20.0]], dtype=torch.float64)
     own = OwnDynamics(forces_of(tmp_path / "potential", [8, 1, 1]))
-    found = own(Motion(x, v, times), masses)
+    found = own(States(x, v, times), masses)
     assert own.steps == 2 * 40
     for number in range(2):
         atoms = Atoms("OH2", x[number].numpy(), masses=masses.numpy())

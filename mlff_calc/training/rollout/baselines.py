@@ -54,7 +54,7 @@ class Later(NamedTuple):
     v: Tensor
 
 
-class Motion(NamedTuple):
+class States(NamedTuple):
     """First states and later times.
 
     Attributes:
@@ -68,9 +68,9 @@ class Motion(NamedTuple):
     times: Tensor
 
 
-def guesses(rollout: Rollout, motion: Motion) -> dict[str, Later]:
+def guesses(rollout: Rollout, states: States) -> dict[str, Later]:
     """Later states by each row, on the CPU; the mean structure where the rollout has one."""
-    x, v, times = motion
+    x, v, times = states
     masses, ahead = rollout.masses, times[..., None, None]
     places, centre = centred(x, masses)
     speeds, drift = centred(v, masses)
@@ -111,26 +111,26 @@ class OwnDynamics:
         self.forces = forces
         self.seconds, self.steps = 0.0, 0
 
-    def __call__(self, motion: Motion, masses: Tensor) -> Later:
+    def __call__(self, starts: States, masses: Tensor) -> Later:
         """Later states; between steps they are interpolated.
 
         Raises:
             EvaluationError: The dynamics give values that are not finite.
         """
         began = time.process_time()
-        count = int(np.ceil(float(motion.times.max()) / MOST_STEP - 1e-9))
-        h = float(motion.times.max()) / count
+        count = int(np.ceil(float(starts.times.max()) / MOST_STEP - 1e-9))
+        h = float(starts.times.max()) / count
         pull = units.fs**2 / masses[:, None]  # from eV/Angstrom to Angstrom/fs^2
-        states = verlet(lambda x: pull * self.forces(x), motion.x, motion.v, h)
+        states = verlet(lambda x: pull * self.forces(x), starts.x, starts.v, h)
         frames = [torch.stack(state) for state in itertools.islice(states, count + 1)]
         path = torch.stack(frames, dim=2)  # [2, n, count + 1, n_atoms, 3]
         if not bool(torch.isfinite(path).all()):
             raise EvaluationError("dynamics with the potential are not finite; it does not know such states")
-        place = (motion.times / h).clamp(max=count)
+        place = (starts.times / h).clamp(max=count)
         left = torch.floor(place).long().clamp(max=count - 1)
         share = (place - left)[..., None, None]
-        rows = torch.arange(len(motion.x)).unsqueeze(1)
-        self.seconds, self.steps = self.seconds + time.process_time() - began, self.steps + len(motion.x) * count
+        rows = torch.arange(len(starts.x)).unsqueeze(1)
+        self.seconds, self.steps = self.seconds + time.process_time() - began, self.steps + len(starts.x) * count
         return Later(*(torch.lerp(one[rows, left], one[rows, left + 1], share) for one in path))
 
 

@@ -19,7 +19,7 @@ from mlff_calc.networks import trained_reading
 from mlff_calc.rollout import Rollout, load_rollout
 from mlff_calc.rollout.model import PATH, PATH_SIGMA, PATH_VELOCITIES
 from mlff_calc.rollout.molecule import bond_lengths
-from mlff_calc.training.rollout.baselines import Later, Motion, OwnDynamics, forces_of, guesses
+from mlff_calc.training.rollout.baselines import Later, OwnDynamics, States, forces_of, guesses
 from mlff_calc.training.rollout.data import WindowBatches, molecule_of
 
 MODEL = "rollout"
@@ -178,11 +178,11 @@ def evaluate_rollout(
         sigma = outputs[PATH_SIGMA].unflatten(0, (n, -1)).transpose(1, 2)
         _refuse_not_finite(found.x, windows, begin)
         x, v = (batch.graph[name].view(n, -1, 3) for name in ("positions", "velocities"))
-        motion = Motion(x, v, batch.graph["times"])
-        rows: dict[str, Later] = {MODEL: found} | guesses(rollout, motion)
+        states = States(x, v, batch.graph["times"])
+        rows: dict[str, Later] = {MODEL: found} | guesses(rollout, states)
         if own is not None:
-            rows |= {f"MD with {Path(str(potential)).name}": own(motion, rollout.masses)}
-        quarter = _quarter(motion.times / windows.horizon)
+            rows |= {f"MD with {Path(str(potential)).name}": own(states, rollout.masses)}
+        quarter = _quarter(states.times / windows.horizon)
         for name, path in rows.items():
             sums.setdefault(name, _Sums(bonds)).add(path, truth, quarter)
         ratio = ((found.x - truth.x) / sigma.unsqueeze(-1)).abs()
