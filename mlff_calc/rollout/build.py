@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "solver": "dopri5",
     "length_scale": 1.0,
     "time_scale": 10.0,
+    "velocity_scale": None,
     "extent": 1.0,
     "error_scale": 1.0,
     "speed_scale": 1.0,
@@ -54,7 +55,7 @@ DEFAULTS: dict[str, Any] = {
     "n_knots": 17,
     "spacing": 1.0,
 }
-_FREE = ("modes", "eigenspaces", "straight", "bonds", "masses", "solver", "graph", "heavy_atoms", "ode")
+_FREE = ("velocity_scale", "modes", "eigenspaces", "straight", "bonds", "masses", "solver", "graph", "heavy_atoms", "ode")
 _COUNTS = {"hops": (1, 2), "order": (1, 2), "vectors": (2, 64), "scalars": (1, 1024), "width": (1, 1024), "layers": (0, 16),
            "n_vibrations": (0, 3000), "n_table": (2, 100_000), "n_knots": (2, 1000)}  # fmt: skip
 
@@ -92,7 +93,10 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         raise RecipeError("\n".join(findings.values()))
     whole = with_defaults(plain, defaults) | {key: config.get(key, DEFAULTS[key]) for key in _FREE}
     _check_choices(whole)
-    for key in ("horizon", "length_scale", "time_scale", "extent", "error_scale", "speed_scale", "spacing", "base_step"):
+    if whole["velocity_scale"] is None:
+        whole["velocity_scale"] = whole["length_scale"] / whole["time_scale"]
+    scales = ("length_scale", "time_scale", "velocity_scale", "extent", "error_scale", "speed_scale", "spacing", "base_step")
+    for key in ("horizon", *scales):
         if not 0.0 < whole[key] < float("inf"):
             raise RecipeError(f"{key} of a rollout is {whole[key]}; give a positive number")
     numbers = checked_numbers(whole["numbers"], "a rollout")

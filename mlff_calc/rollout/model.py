@@ -86,7 +86,7 @@ class Rollout(Network):
         self.topology = Topology.of_config(config)
         self.horizon, self.masses = float(config["horizon"]), torch.tensor(config["masses"], dtype=torch.float64)
         self.length, self.unit = float(config["length_scale"]), float(config["time_scale"])
-        self.extent = float(config["extent"])
+        self.extent, self.velocity = float(config["extent"]), float(config["velocity_scale"])
         self.solver = solver_of(config["solver"])
         self.moves = bool(config["ode"])
         n_vectors, n_scalars, n = int(config["vectors"]), int(config["scalars"]), len(config["numbers"])
@@ -156,7 +156,7 @@ class Rollout(Network):
     def _encoded(self, graph: Graph, path: Path, x: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [n, n_atoms, C, 3] and scalars [n, n_atoms, F] of the first state, without units."""
         dtype, shape = self.edges_in.dtype, x.shape
-        offsets, rates = limited(path.offsets / self.length), limited(path.rates * (self.unit / self.length))
+        offsets, rates = limited(path.offsets / self.length), limited(path.rates / self.velocity)
         places = centred(x, self.base.masses)[0] / self.extent
         given = torch.stack([offsets, rates, places], dim=-1).flatten(0, 1).to(dtype)
         sizes = safe_lengths(given.transpose(1, 2).reshape(-1, 3)).view(-1, 3)
@@ -193,7 +193,7 @@ class Rollout(Network):
     def _decoded(self, vectors: Tensor, scalars: Tensor, path: Path, times: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Positions and velocities [n, n_times, n_atoms, 3], and standard deviations [n, n_times, n_atoms]."""
         dtype, n_times = vectors.dtype, times.shape[1]
-        still = [limited(path.offsets / self.length), limited(path.rates * (self.unit / self.length))]
+        still = [limited(path.offsets / self.length), limited(path.rates / self.velocity)]
         known = [one.to(dtype).unsqueeze(1).expand(-1, n_times, -1, -1) for one in still]
         if path.vibrations is not None:
             known.append(limited(path.vibrations / self.length).to(dtype))

@@ -30,6 +30,9 @@ MANY = 500
 """Frames of a horizon from which on fewer first frames are taken for the errors of the base."""
 LONG = 8.0
 """Longest horizon in units of the fastest motion. Raising it lets the equation follow faster vibrations, with more steps."""
+FAST = 3.0
+"""Largest velocity that the network sees, as root mean square, in lengths per unit of time. Vibrations that are too
+fast for the equation lead nowhere in a longer time; raising it lets their velocities carry the state away."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,9 @@ def measure(windows: Windows, molecule: Molecule, base: str) -> Measured:
     errors, slow = _errors(windows, built)
     tensors |= {"errors": errors, "still_errors": _errors(windows, built, still=True)[0] if vibrates else errors}
     length, rate = _rms(first.offsets), _rms(first.rates)
+    time = max(length / rate, windows.horizon / LONG)
     config = {
-        "length_scale": length, "time_scale": max(length / rate, windows.horizon / LONG),
+        "length_scale": length, "time_scale": time, "velocity_scale": max(length / time, rate / FAST),
         "extent": _rms(centred(x, masses)[0]), "error_scale": _rms(errors), "speed_scale": slow, "spacing": spacing,
         "n_table": n_table, "n_knots": KNOTS, "n_vibrations": 0 if modes is None else len(modes[0]),
     }  # fmt: skip
