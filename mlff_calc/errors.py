@@ -47,6 +47,10 @@ class OptionError(MLFFError, ValueError):
     """An option cannot be honoured: a device is missing, a precision is unknown, an extra is not installed."""
 
 
+class OrbitalError(MLFFError, ValueError):
+    """A basis or a matrix of orbitals cannot be used: Cartesian, beyond f, of another size, or in an unknown order."""
+
+
 class TrainingError(MLFFError, RuntimeError):
     """Training cannot continue: a loss is not finite, or a checkpoint belongs to another recipe."""
 

@@ -1,0 +1,1 @@
+"""Fock matrices of molecules: orbitals, self-consistent fields, and learned matrices."""
