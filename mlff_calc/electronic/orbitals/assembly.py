@@ -36,6 +36,15 @@ def path_mask(basis: OrbitalBasis, coupling: BlockCoupling, n_atoms: int) -> Ten
     return (left.unsqueeze(1) & right.unsqueeze(0)).flatten(0, 1)
 
 
+def check_basis(layout: MatrixLayout, basis: OrbitalBasis) -> None:
+    """Raise an OptionError unless the layout has this basis."""
+    if layout.basis != basis:
+        raise OptionError(
+            f"the layout has basis {layout.basis.name} and the module {basis.name}, or other shells under one name; "
+            "make the layout with the basis of the module"
+        )
+
+
 class ElementBlocks(nn.Module):
     """Blocks of atoms, or of pairs, from their features; not yet symmetric.
 
@@ -83,7 +92,8 @@ class ElementBlocks(nn.Module):
         coefficients: list[Tensor] = []
         for features, is_pseudo in inputs:
             degrees = tuple(part.degree for part in self.coupling.parts if part.pseudo == is_pseudo)
-            rows = rearrange(features.reshape(-1, self.channels), *groups.components(self.l_max, degrees), partial=len(degrees) <= self.l_max)
+            index, back = groups.components(self.l_max, degrees)
+            rows = rearrange(features.reshape(-1, self.channels), index, back, partial=len(degrees) <= self.l_max)
             sizes = [len(groups) * (2 * degree + 1) for degree in degrees]
             for degree, part in zip(degrees, rows.split(sizes), strict=True):
                 counts = [count * (2 * degree + 1) for count in groups.counts]
@@ -144,14 +154,14 @@ class BlockAssembly(nn.Module):
             layout: Layout of the batch.
             node_true: Features of atoms of parity (-1)^l [n_atoms, (l_max+1)^2, channels].
             pair_true: Features of pairs (i, j) of parity (-1)^l [n_pairs, (l_max+1)^2, channels].
-            node_pseudo, pair_pseudo: Features of parity -(-1)^l.
+            node_pseudo: Features of atoms of parity -(-1)^l.
+            pair_pseudo: Features of pairs of parity -(-1)^l.
             fade: Factor of each pair [n_pairs], the same in both directions.
 
         Raises:
             OptionError: The layout has another basis, or features have other shapes or parities.
         """
-        if layout.basis != self.basis:
-            raise OptionError(f"the layout has the basis {layout.basis.name} with other shells than {self.basis.name} of the module")
+        check_basis(layout, self.basis)
         diagonal = self.atoms(layout.atom_groups, node_true, node_pseudo)
         pairs = self.pairs(layout.pair_groups, pair_true, pair_pseudo)
         return symmetric_blocks(layout, diagonal, pairs, fade)

@@ -13,14 +13,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.electronic.orbitals.assembly import path_mask
+from mlff_calc.electronic.orbitals.assembly import check_basis, path_mask
 from mlff_calc.electronic.orbitals.block_coupling import BlockCoupling
 from mlff_calc.electronic.orbitals.element_weights import ElementWeights, grouped_product
 from mlff_calc.electronic.orbitals.groups import RowGroups
 from mlff_calc.electronic.orbitals.layout import MatrixLayout
 from mlff_calc.electronic.orbitals.rearrange import rearrange
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
-from mlff_calc.errors import OptionError
 
 
 class ElementContraction(nn.Module):
@@ -95,8 +94,7 @@ class BlockContraction(nn.Module):
         Raises:
             OptionError: The layout has another basis.
         """
-        if layout.basis != self.basis:
-            raise OptionError(f"the layout has the basis {layout.basis.name} with other shells than {self.basis.name} of the module")
+        check_basis(layout, self.basis)
         node_true, node_pseudo = self.atoms(layout.atom_groups, diagonal)
         pair_true, pair_pseudo = self.pairs(layout.pair_groups, pairs)
         return node_true, pair_true, node_pseudo, pair_pseudo

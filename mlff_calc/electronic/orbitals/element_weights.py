@@ -52,7 +52,7 @@ def grouped_product(rows: Tensor, weights: Tensor, counts: Sequence[int], bias: 
     Args:
         rows: Rows [n, k], sorted by group.
         weights: Matrices [n_groups, k, m].
-        counts: Number of rows of each group.
+        counts: Number of rows of each group; they sum to n.
         bias: Numbers to add to each row of a group [n_groups, m].
 
     Returns:
@@ -63,5 +63,5 @@ def grouped_product(rows: Tensor, weights: Tensor, counts: Sequence[int], bias: 
     parts = zip(rows.split(list(counts)), weights.unbind(0), strict=True)
     if bias is None:
         return torch.cat([part @ weight for part, weight in parts])
-    shifts = bias.unbind(0)
-    return torch.cat([torch.addmm(shift, *each) for shift, each in zip(shifts, parts, strict=True)])
+    shifted = zip(bias.unbind(0), parts, strict=True)
+    return torch.cat([torch.addmm(shift, part, weight) for shift, (part, weight) in shifted])

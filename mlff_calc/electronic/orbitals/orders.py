@@ -138,7 +138,7 @@ def detect_order(
     if not fits:
         found = ", ".join(f"{order} by {apart[order]:.2g}" for order in ORDERS)
         raise OrbitalError(
-            f"the overlap fits no known order of orbitals in basis {layout.basis.name}: the largest entries differ for {found}. "
+            f"the overlap fits no known order of orbitals in basis {layout.basis.name}: entries differ for {found}. "
             "Look whether geometry, unit, order of atoms and basis are those of the matrix"
         )
     first = tables[fits[0]]

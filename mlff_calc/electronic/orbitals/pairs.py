@@ -71,9 +71,10 @@ class BlockPairs:
         """
         first, second = _host(edge_index)
         if (first == second).any():
-            raise StructureError(f"atom {int(first[first == second][0])} is paired with itself; periodic images have no blocks")
+            atom = int(first[first == second][0])
+            raise StructureError(f"atom {atom} is paired with itself; periodic images have no blocks, so take molecules")
         if (np.diff(first * n_atoms + second) <= 0).any():
-            raise StructureError("pairs of atoms repeat or are not sorted; give each pair once, sorted by centre and neighbour")
+            raise StructureError("pairs of atoms repeat or are not sorted; give each once, sorted by centre and neighbour")
         return cls._of(first, second, n_atoms)
 
     @classmethod

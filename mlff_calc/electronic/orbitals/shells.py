@@ -172,5 +172,5 @@ def _check_shells(name: str, number: int, degrees: list[int]) -> None:
         degree = max(degrees)
         letter = LETTERS[degree] if degree < len(LETTERS) else f"l = {degree}"
         raise OrbitalError(
-            f"basis {name} has {letter} shells for atomic number {number}; shells up to f are supported. Take a smaller basis"
+            f"basis {name} has {letter} shells for atomic number {number}; take a basis whose shells end at f"
         )

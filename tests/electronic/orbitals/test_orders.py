@@ -50,7 +50,8 @@ def test_round_trips_are_exact(tzvp: OrbitalBasis, order: str, tensor: bool, n_a
 def test_arrays_and_tensors_agree(tzvp: OrbitalBasis) -> None:
     numbers = [8, 1]
     values = np.random.default_rng(2).normal(size=(tzvp.n_orbitals(numbers),) * 2).astype(np.float32)
-    array, tensor = to_our_order(values, tzvp, numbers, "orca"), to_our_order(torch.from_numpy(values), tzvp, numbers, "orca")
+    array = to_our_order(values, tzvp, numbers, "orca")
+    tensor = to_our_order(torch.from_numpy(values), tzvp, numbers, "orca")
     assert array.dtype == np.float32
     assert np.array_equal(array, tensor.numpy())
     assert np.array_equal(to_pyscf_order(values, tzvp, numbers), from_our_order(values, tzvp, numbers, "pyscf"))

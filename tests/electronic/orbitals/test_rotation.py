@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from mlff_calc.electronic.orbitals.orders import to_our_order
-from mlff_calc.electronic.orbitals.rotation import block_rotation, orbital_rotation, rotate, shell_rotations
+from mlff_calc.electronic.orbitals.rotation import OUR_AXES, block_rotation, orbital_rotation, rotate, shell_rotations
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.errors import OrbitalError
 
@@ -51,6 +51,15 @@ def test_rotations_are_a_representation(transformation: np.ndarray) -> None:
 
 def test_p_orbitals_turn_like_vectors(transformation: np.ndarray) -> None:
     assert np.array_equal(shell_rotations(transformation, 1)[1].numpy(), transformation[np.ix_([1, 2, 0], [1, 2, 0])])
+
+
+def test_rotations_are_those_of_e3nn_in_our_axes() -> None:
+    o3 = pytest.importorskip("e3nn.o3")
+    turn = torch.from_numpy(Rotation.random(random_state=np.random.default_rng(8)).as_matrix())
+    axes = list(OUR_AXES)
+    angles = o3.matrix_to_angles(turn[axes][:, axes])
+    for degree, found in enumerate(shell_rotations(turn, 6)):
+        assert float((found - o3.wigner_D(degree, *angles)).abs().max()) < 2e-6  # e3nn's angles have this error
 
 
 def test_batches_of_rotations_equal_single_ones(svp: OrbitalBasis) -> None:
