@@ -14,8 +14,9 @@ Source: PySCF's documentation of AO labels; for the signs of ORCA the converters
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ value accepts coordinates that were rounded more coarsely."""
 Values = TypeVar("Values", NDArray[np.floating], Tensor)
 
 
-class Reordering(NamedTuple):
+@dataclass(frozen=True)
+class Reordering:
     """How orbitals of another order become ours: ``ours[k] = signs[k] * theirs[index[k]]``.
 
     Attributes:
