@@ -120,20 +120,19 @@ class FrameBlocks(nn.Module):
     def _components(self, true: Tensor, pseudo: Tensor | None, gates: Tensor, scales: Tensor) -> list[Tensor]:
         """Components of order 0, even and odd under mirrors, then real and imaginary ones of each order."""
         n, width = true.shape[0], self.l_max + 1
-        mirrored = None if pseudo is None else pseudo * gates
+        sizes = [width, *(width - m for m in range(1, self.m_max + 1) for _ in range(2))]
+        parts = true.split(sizes, dim=1)  # the derivative of a split is one copy, that of slices a sum
+        mirrored = None if pseudo is None else (pseudo * gates).split(sizes, dim=1)
         scale = scales.split(self.counts, dim=1)
-        found = [(true[:, :width].reshape(n, -1) @ self.maps[0]) * scale[0]]
+        found = [(parts[0].reshape(n, -1) @ self.maps[0]) * scale[0]]
         if mirrored is not None:
-            found.append((mirrored[:, :width].reshape(n, -1) @ self.maps[1]) * scale[1])
-        start = width
+            found.append((mirrored[0].reshape(n, -1) @ self.maps[1]) * scale[1])
         for m in range(1, self.m_max + 1):
-            middle, end = start + width - m, start + 2 * (width - m)
-            plus, minus = true[:, start:middle], true[:, middle:end]
+            plus, minus = parts[2 * m - 1], parts[2 * m]
             if mirrored is not None:
-                plus = torch.cat([plus, -mirrored[:, middle:end]], dim=1)
-                minus = torch.cat([minus, mirrored[:, start:middle]], dim=1)
+                plus = torch.cat([plus, -mirrored[2 * m]], dim=1)
+                minus = torch.cat([minus, mirrored[2 * m - 1]], dim=1)
             found += [(half.reshape(n, -1) @ self.maps[m + 1]) * scale[m + 1] for half in (plus, minus)]
-            start = end
         return found
 
 
