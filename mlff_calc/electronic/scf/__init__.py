@@ -1,0 +1,1 @@
+"""Self-consistent fields by PySCF, the only place of the package that imports it."""

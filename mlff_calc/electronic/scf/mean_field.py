@@ -1,0 +1,143 @@
+"""PySCF's mean fields with our settings, converged or refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlff_calc.electronic.scf.pyscf_door import build_mole, check_mole, numbers_of, pyscf_module
+from mlff_calc.electronic.scf.settings import SCFSettings
+from mlff_calc.errors import ConvergenceError, OptionError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+LEVEL_SHIFT = 0.3
+"""Shift of virtual orbitals in the second attempt, Ha. A larger value is slower and converges more molecules."""
+
+
+def mean_field(atoms: Atoms, settings: SCFSettings) -> Any:
+    """Make PySCF's mean field of a molecule; nothing is computed.
+
+    Args:
+        atoms: Structure, Angstrom; its charge is `info['charge']`.
+        settings: Functional, basis, grid and thresholds.
+
+    Returns:
+        `pyscf.dft.RKS`, or `pyscf.scf.RHF` for the functional `hf`; density-fitted where the settings say so. It starts
+        from the density minao and prints nothing.
+
+    Raises:
+        OptionError: PySCF is not installed, or does not know the functional or basis; see `SCFSettings.check`.
+        StructureError: The structure is not a molecule with paired electrons; see `check_structure`.
+    """
+    settings.check(atoms.numbers[atoms.numbers > 0])
+    mole = build_mole(atoms, settings.basis)
+    if settings.is_hartree_fock:
+        mf = pyscf_module("pyscf.scf").RHF(mole)
+    else:
+        mf = pyscf_module("pyscf.dft").RKS(mole)
+        # b3lypg is VWN-RPA whatever the configuration file of PySCF says of b3lyp
+        mf.xc = "b3lypg" if settings.level()[0] == "b3lyp" else settings.xc
+        mf.grids.level = settings.grid_level
+    if settings.density_fit:
+        mf = mf.density_fit()
+    mf.conv_tol, mf.max_cycle, mf.init_guess, mf.verbose = settings.conv_tol, settings.max_cycle, "minao", 0
+    mf.chkfile = None  # a file of the last cycle in the temporary folder would serve nobody
+    return mf
+
+
+def settings_of(mf: Any) -> SCFSettings:
+    """Read the settings of a mean field that somebody else has made.
+
+    Args:
+        mf: A restricted Kohn-Sham or Hartree-Fock object of PySCF.
+
+    Raises:
+        OptionError: It is unrestricted or periodic, its basis is not one name or is Cartesian, or the molecule has
+            effective core potentials.
+        StructureError: The molecule has ghost atoms or unpaired electrons.
+    """
+    name = type(mf).__name__
+    if not hasattr(mf, "mol") or not hasattr(mf, "get_fock") or hasattr(mf, "kpts") or hasattr(mf, "cell"):
+        raise OptionError(f"{name} is not a mean field of a molecule; give a pyscf.dft.RKS or pyscf.scf.RHF")
+    scf = pyscf_module("pyscf.scf")
+    if not isinstance(mf, scf.hf.RHF | scf.hf.SCF) or isinstance(mf, scf.uhf.UHF | scf.ghf.GHF | scf.rohf.ROHF):
+        raise OptionError(f"{name} is not a restricted closed-shell mean field; give a pyscf.dft.RKS or pyscf.scf.RHF")
+    check_mole(mf.mol)
+    if not isinstance(mf.mol.basis, str):
+        raise OptionError(f"the basis of the molecule is a {type(mf.mol.basis).__name__}; give one name for all atoms")
+    fitted = getattr(mf, "with_df", None) is not None
+    if not hasattr(mf, "xc"):
+        return SCFSettings("hf", mf.mol.basis, conv_tol=_tolerance(mf), density_fit=fitted, max_cycle=int(mf.max_cycle))
+    return SCFSettings(
+        _functional(mf.xc), mf.mol.basis, int(mf.grids.level), _tolerance(mf), fitted, max(1, int(mf.max_cycle))
+    )  # fmt: skip
+
+
+def _tolerance(mf: Any) -> float:
+    return float(min(max(mf.conv_tol, 1e-14), 1e-4))
+
+
+def _functional(xc: str) -> str:
+    """Name a functional so that both kinds of B3LYP are told apart, whatever PySCF's configuration file says."""
+    libxc = pyscf_module("pyscf.dft.libxc")
+    for name, ours in (("b3lyp5", "b3lyp5"), ("b3lypg", "b3lyp")):
+        if libxc.parse_xc(xc) == libxc.parse_xc(name):
+            return ours
+    return str(xc)
+
+
+def converged(mf: Any, dm0: NDArray[np.float64] | None = None) -> int:
+    """Run a mean field until it is self-consistent, with a second attempt with shifted levels.
+
+    Args:
+        mf: Mean field of PySCF. Its callback, if any, is called too.
+        dm0: Density to start from, in PySCF's order; None for the start that the mean field names.
+
+    Returns:
+        Number of cycles of all attempts, without the last diagonalization that PySCF adds.
+
+    Raises:
+        ConvergenceError: Neither attempt converged; carries the norms of the orbital gradient of the second one.
+    """
+    gradients: list[float] = []
+    callback, shift = mf.callback, mf.level_shift
+
+    def note(values: dict[str, Any]) -> None:
+        gradients.append(float(values["norm_gorb"]))
+        if callable(callback):
+            callback(values)
+
+    mf.callback = note
+    try:
+        mf.kernel(dm0=dm0)
+        cycles = len(gradients)
+        if not mf.converged:
+            gradients.clear()
+            mf.level_shift = LEVEL_SHIFT
+            density = mf.make_rdm1() if np.isfinite(mf.mo_coeff).all() else None
+            mf.kernel(dm0=density)
+            cycles += len(gradients)
+    except np.linalg.LinAlgError as error:
+        raise ConvergenceError(f"the SCF of {_words(mf)} broke down: {error}", gradients) from error
+    finally:
+        mf.callback, mf.level_shift = callback, shift
+    if not mf.converged or not np.isfinite(mf.e_tot):
+        left = gradients[-1] if gradients else np.nan
+        raise ConvergenceError(
+            f"the SCF of {_words(mf)} did not converge in two attempts of {mf.max_cycle} cycles, the second with levels "
+            f"shifted by {LEVEL_SHIFT} Ha (orbital gradient {left:.2g}); allow more cycles, or check the structure and its "
+            "charge",
+            gradients,
+        )
+    return cycles
+
+
+def _words(mf: Any) -> str:
+    from ase.formula import Formula
+
+    symbols = [mf.mol.atom_pure_symbol(k) for k in range(mf.mol.natm)]
+    return f"{Formula.from_list(symbols).format('hill')} (charge {mf.mol.charge}, {len(numbers_of(mf.mol))} atoms)"
