@@ -1,4 +1,4 @@
-"""`mlff data`: trajectories for learning motion, and conversion of data sets to files with random access."""
+"""`mlff data`: trajectories for learning motion, matrices, and conversion of data sets to files with random access."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from mlff_calc.cli import options
 from mlff_calc.cli.console import guard
+from mlff_calc.cli.data_hamiltonian import hamiltonian
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from mlff_calc.dynamics import MDRun, RunResult
     from mlff_calc.dynamics.folder import FolderMark
 
-app = typer.Typer(no_args_is_help=True, help="Make trajectories to learn motion from, and convert data sets.")
+app = typer.Typer(no_args_is_help=True, help="Make data to learn motion and matrices from, and convert data sets.")
+app.command("hamiltonian")(guard(hamiltonian))
 
 _LOG_STEPS = 100  # steps between rows of the log and between saved states; a larger value loses more steps at a kill
 _SHOWN_AS = {

@@ -20,12 +20,8 @@ Data sets are contiguous, so that rows are read directly by their place in the f
 
 from __future__ import annotations
 
-import os
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +31,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlff_calc.datasets.keys import ENERGY, FORCES, STRESS
+from mlff_calc.datasets.rows import mark_of, opened, rows_of
 from mlff_calc.datasets.sample import KINDS, Kind, Sample, number_array
 from mlff_calc.datasets.weights import NAMES, stated_weight
 from mlff_calc.errors import DatasetError
@@ -43,8 +40,6 @@ from mlff_calc.graph.keys import get_key
 FORMAT = "mlff_calc frames"
 VERSION = 1
 _LABELS: dict[Kind, tuple[int, ...]] = {ENERGY: (), FORCES: (3,), STRESS: (3, 3)}
-MOST_OPEN = 64
-"""Largest number of files that stay open. Raising it saves opening files again where a data set has more of them."""
 _ROWS = 65536
 """Number of rows copied at once when a file is closed. Raising it takes more memory and makes fewer calls."""
 
@@ -55,48 +50,6 @@ _ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     **{f"weights/{name}": ((), np.float64) for name in NAMES},
 }  # fmt: skip
 """Shape of a row and dtype of each data set."""
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A contiguous data set: its offset in the file in bytes, number of rows, and shape and dtype of a row."""
-
-    offset: int
-    count: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def read(self, descriptor: int, start: int, stop: int) -> NDArray[Any]:
-        """Read rows `start` to `stop`; raises an OSError where the file ends before."""
-        size = self.dtype.itemsize * int(np.prod(self.shape))
-        if not 0 <= start <= stop <= self.count:
-            raise OSError(f"rows {start} to {stop} of {self.count} are asked for")
-        found = os.pread(descriptor, (stop - start) * size, self.offset + start * size)
-        if len(found) != (stop - start) * size:
-            raise OSError("the file ends before its last row")
-        return np.frombuffer(found, dtype=self.dtype).reshape(stop - start, *self.shape)
-
-
-class _Descriptor:
-    """A file that stays open for reading as long as this object exists."""
-
-    def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self.number)
-
-
-@lru_cache(maxsize=MOST_OPEN)
-def _opened(path: Path, mark: tuple[int, ...]) -> _Descriptor:
-    """Open the file with this mark; a DatasetError if another file has replaced it."""
-    found = _Descriptor(path)
-    if _mark(os.fstat(found.number)) != mark:  # offsets of another file would give wrong frames
-        raise DatasetError(f"{path} was replaced or changed while it was read; start again")
-    return found
-
-
-def _mark(stat: os.stat_result) -> tuple[int, ...]:
-    """Identity of a file, to notice that another one took its place."""
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 class HDF5Frames:
@@ -112,13 +65,13 @@ class HDF5Frames:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._mark = _mark(path.stat())
+            self._mark = mark_of(path.stat())
             with h5py.File(path, "r") as file:
                 held, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
                 if held == FORMAT and version <= VERSION:
                     self._first: NDArray[np.int64] = np.asarray(file["first_atom"][:], dtype=np.int64)
                     self._types = [str(name) for name in file["config_types"].asstr()[:]]
-                    self._rows = {name: _rows_of(file[name], *of) for name, of in _ARRAYS.items() if name != "first_atom"}
+                    self._rows = {name: rows_of(file[name], *of) for name, of in _ARRAYS.items() if name != "first_atom"}
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise DatasetError(f"{path} cannot be read as HDF5 ({error}); is it complete?") from error
         if held != FORMAT or version > VERSION:
@@ -137,7 +90,7 @@ class HDF5Frames:
             raise DatasetError(f"{place} cannot be read ({error}); make the file again with `mlff data convert`") from error
 
     def _sample(self, number: int, place: str) -> Sample:
-        held = _opened(self.path, self._mark)
+        held = opened(self.path, self._mark)
         descriptor = held.number
         first, last = (int(self._first[each]) for each in (number, number + 1))
 
@@ -161,16 +114,6 @@ class HDF5Frames:
             structure, **labels, config_type=self._types[int(row("config_type"))], path=self.path, frame=number,
             stated_weights={name: weight for name, weight in weights.items() if not np.isnan(weight)},
         )  # fmt: skip
-
-
-def _rows_of(held: h5py.Dataset, shape: tuple[int, ...], dtype: type) -> _Rows:
-    """Locate a data set; raises a ValueError where its layout is not as written."""
-    if held.shape[1:] != shape or held.dtype != dtype:
-        raise ValueError(f"'{held.name}' has rows of shape {held.shape[1:]} and {held.dtype}, expected {shape}")
-    offset = held.id.get_offset()
-    if offset is None and held.shape[0]:
-        raise ValueError(f"'{held.name}' is compressed or chunked, which files of frames are not")
-    return _Rows(offset or 0, held.shape[0], shape, held.dtype)
 
 
 class HDF5Writer:

@@ -23,8 +23,9 @@ from ase.calculators.emt import EMT
 
 from mlff_calc.datasets import Sample, read_structures
 from mlff_calc.datasets.convert import write_frames
-from mlff_calc.datasets.hdf5_frames import MOST_OPEN, HDF5Frames
+from mlff_calc.datasets.hdf5_frames import HDF5Frames
 from mlff_calc.datasets.readers import open_structures
+from mlff_calc.datasets.rows import MOST_OPEN
 from mlff_calc.errors import DatasetError, StructureError
 from mlff_calc.potential import load_potential
 from mlff_calc.training.kinds import task_for

@@ -141,3 +141,22 @@ def _words(mf: Any) -> str:
 
     symbols = [mf.mol.atom_pure_symbol(k) for k in range(mf.mol.natm)]
     return f"{Formula.from_list(symbols).format('hill')} (charge {mf.mol.charge}, {len(numbers_of(mf.mol))} atoms)"
+
+
+def forces_of(mf: Any) -> NDArray[np.float64]:
+    """Compute the forces of a converged mean field [n_atoms, 3], Ha/Bohr.
+
+    The motion of the grid with the nuclei is contained, so that forces are derivatives of the energy and their sum is zero;
+    PySCF leaves it out by default. Nonlocal correlation, for which PySCF does not have it, is computed without.
+
+    Raises:
+        OptionError: PySCF has no gradient for the functional.
+    """
+    try:
+        gradient = mf.nuc_grad_method()
+        gradient.verbose = 0
+        if hasattr(mf, "xc"):
+            gradient.grid_response = not mf.do_nlc()
+        return -np.asarray(gradient.kernel(), dtype=np.float64)
+    except NotImplementedError as error:
+        raise OptionError(f"PySCF has no gradient for {getattr(mf, 'xc', 'hf')} ({error}); leave the forces out") from error

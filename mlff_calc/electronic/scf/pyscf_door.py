@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlff_calc.errors import OptionError, StructureError
-from mlff_calc.graph.frame import Frame
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -68,29 +67,30 @@ def check_structure(atoms: Atoms) -> int:
     Raises:
         StructureError: It is empty or periodic, has ghost atoms, unpaired electrons, or atoms on top of each other.
     """
-    frame = Frame.of_atoms(atoms)
-    if not len(frame):
+    numbers, positions = atoms.numbers, np.asarray(atoms.positions, dtype=np.float64)
+    if not len(numbers):
         raise StructureError("the structure has no atoms")
-    if frame.system.is_periodic:
+    if not np.isfinite(positions).all():
+        raise StructureError(f"the position of atom {int(np.argmin(np.isfinite(positions).all(axis=1)))} is not finite")
+    if atoms.pbc.any():
         raise StructureError(
-            f"the structure is periodic (pbc {frame.pbc.tolist()}); matrices are of molecules. Set pbc to False if the "
+            f"the structure is periodic (pbc {atoms.pbc.tolist()}); matrices are of molecules. Set pbc to False if the "
             "cell means nothing"
         )
-    numbers = frame.numbers
     if (numbers < 1).any():
         raise StructureError(
             f"atom {int(np.argmax(numbers < 1))} is a ghost (Z = {int(numbers.min())}); remove it, since matrices with "
             "ghost atoms are not supported"
         )
-    _check_distances(frame)
+    _check_distances(positions)
     charge = charge_of(atoms)
     _check_spin(atoms)
     _check_electrons(int(numbers.sum()) - charge, charge)
     return charge
 
 
-def _check_distances(frame: Frame) -> None:
-    distances = np.linalg.norm(frame.positions[:, None] - frame.positions[None], axis=-1)
+def _check_distances(positions: np.ndarray) -> None:
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     np.fill_diagonal(distances, np.inf)
     first, second = np.unravel_index(int(np.argmin(distances)), distances.shape)
     if distances[first, second] < NEAREST:

@@ -1,0 +1,171 @@
+"""Labels that are done, kept on the disk until all are there and become a file of matrices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from mlff_calc.datasets.journal import Journal
+from mlff_calc.datasets.matrix_frames import MatrixFrame
+from mlff_calc.datasets.packing import pack, unpack
+from mlff_calc.electronic.scf.labels import MatrixLabel
+from mlff_calc.electronic.scf.pyscf_door import charge_of
+from mlff_calc.errors import DatasetError, StructureError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+logger = logging.getLogger(__name__)
+
+_BEGIN_ANEW = "or begin anew with --overwrite"
+
+
+class LabelJournal:
+    """Labels and failures of structures, of which none is lost once `add` or `fail` has returned.
+
+    Args:
+        path: File of the journal.
+        head: Plain values that labels depend on.
+        structures: Structures that are labelled.
+        resume: Whether to continue a journal that is there; else it is replaced.
+
+    Attributes:
+        path: The file.
+        n_labelled: Number of labels.
+
+    Raises:
+        DatasetError: The journal was begun with another head or other structures, or is damaged.
+    """
+
+    def __init__(self, path: Path, head: Mapping[str, Any], structures: Sequence[Atoms], *, resume: bool) -> None:
+        self.path, self._structures = path, structures
+        self._labelled: dict[int, int] = {}
+        self._failed: dict[int, int] = {}
+        text = json.dumps(dict(head))
+        is_there = resume and path.exists()
+        self._journal = Journal(path) if is_there else Journal.create(path, text.encode())
+        try:
+            if is_there:
+                self._check_head(text)
+                self._read()
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def _check_head(self, text: str) -> None:
+        if self._journal.lost:
+            logger.info("a label was being written when the run was stopped; it is computed again")
+        try:
+            before, now = json.loads(self._journal[0]), json.loads(text)
+            different = [name for name in now if before.get(name) != now[name]]
+        except (ValueError, AttributeError) as error:
+            raise DatasetError(f"{self.path} is not a journal of labels; move it away") from error
+        if different:
+            found = "; ".join(f"{name} {before.get(name)}, now {now[name]}" for name in different)
+            raise DatasetError(f"{self.path} was begun with {found}. Give what the first run had, {_BEGIN_ANEW}")
+
+    def _read(self) -> None:
+        for record in range(1, len(self._journal)):
+            values = self._values(record)
+            number = int(values["source"])
+            if not 0 <= number < len(self._structures) or bytes(values["mark"]) != _mark(self._structures[number]):
+                raise DatasetError(
+                    f"{self.path} was begun with other structures: number {number} differs. Give those of the first run in "
+                    f"the same order (more may follow), {_BEGIN_ANEW}"
+                )
+            (self._failed if "reason" in values else self._labelled)[number] = record
+
+    def _values(self, record: int) -> dict[str, Any]:
+        return unpack(self._journal[record], f"{self.path}, record {record}")
+
+    @property
+    def n_labelled(self) -> int:
+        """Number of labels."""
+        return len(self._labelled)
+
+    @property
+    def n_failed(self) -> int:
+        """Number of failures."""
+        return len(self._failed)
+
+    def missing(self) -> list[tuple[int, Atoms]]:
+        """List structures that are not done, with their numbers."""
+        return [
+            (number, atoms)
+            for number, atoms in enumerate(self._structures)
+            if number not in self._labelled and number not in self._failed
+        ]
+
+    def add(self, number: int, label: MatrixLabel) -> None:
+        """Keep a label; raises an OSError where the disk is full."""
+        atoms = self._structures[number]
+        held = {name: getattr(label, name) for name in ("energy", "forces", "fock", "overlap", "initial", "cycles")}
+        of_structure = {"numbers": atoms.numbers.astype(np.int64), "positions": atoms.positions, "charge": charge_of(atoms)}
+        self._append(number, {name: value for name, value in held.items() if value is not None} | of_structure)
+        self._labelled[number] = len(self._journal) - 1
+
+    def fail(self, number: int, reason: str) -> None:
+        """Keep the reason why a structure has no label; raises an OSError where the disk is full."""
+        self._append(number, {"reason": np.frombuffer(reason.encode() or b"unknown", dtype=np.uint8)})
+        self._failed[number] = len(self._journal) - 1
+
+    def _append(self, number: int, values: Mapping[str, Any]) -> None:
+        mark = np.frombuffer(_mark(self._structures[number]), dtype=np.uint8)
+        self._journal.append(pack({"source": number, "mark": mark} | dict(values)))
+
+    def frames(self) -> Sequence[MatrixFrame]:
+        """Labelled frames by number of their structures, read when they are asked for."""
+        return _Frames(self._values, [self._labelled[number] for number in sorted(self._labelled)])
+
+    def failures(self) -> list[tuple[int, str]]:
+        """Number and reason of each failure."""
+        return [
+            (number, bytes(self._values(self._failed[number])["reason"]).decode(errors="replace"))
+            for number in sorted(self._failed)
+        ]
+
+    def remove(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._journal.close()
+
+
+class _Frames(Sequence[MatrixFrame]):
+    def __init__(self, read: Any, records: list[int]) -> None:
+        self._read, self._records = read, records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, number: Any) -> Any:
+        values = self._read(self._records[number])
+        return MatrixFrame(
+            values["numbers"], values["positions"], values["fock"], values["overlap"], values["initial"],
+            float(values["energy"]), values.get("forces"), int(values["charge"]), int(values["cycles"]),
+            int(values["source"]),
+        )  # fmt: skip
+
+
+def _mark(atoms: Atoms) -> bytes:
+    """Digest of what a label depends on."""
+    try:
+        charge = charge_of(atoms)
+    except StructureError:
+        charge = 0
+    whole = np.array([charge, *atoms.pbc], dtype="<i8")
+    parts = (atoms.numbers.astype("<i8"), np.asarray(atoms.positions, dtype="<f8"), whole)
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest()

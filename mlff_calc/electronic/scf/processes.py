@@ -1,0 +1,173 @@
+"""Work on many structures in several processes of one thread each, any of which may die without harm to the rest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from mlff_calc.electronic.scf.pyscf_door import pyscf_module
+from mlff_calc.errors import MLFFError, OptionError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+MOST_WORKERS = 256
+"""Largest number of processes."""
+_CONTEXT = multiprocessing.get_context("spawn")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one structure.
+
+    Attributes:
+        number: Number of the structure.
+        value: What the work returned; None where it failed.
+        problem: Why it failed; None where it did not.
+    """
+
+    number: int
+    value: Any
+    problem: str | None = None
+
+
+def outcomes(work: Callable[[Atoms], Any], items: Iterable[tuple[int, Atoms]], workers: int = 1) -> Generator[Outcome]:
+    """Do some work on every structure; results come in the order in which they are ready.
+
+    They do not depend on the number of workers, since each structure is computed by one thread. One worker is this process
+    itself. A process that dies is replaced, and its structure tried once more.
+
+    Args:
+        work: Function of a structure, of a module, so that other processes can import it.
+        items: Numbers and structures.
+        workers: Number of processes.
+
+    Yields:
+        One outcome for each structure.
+
+    Raises:
+        OptionError: The number of workers is out of range, or the work itself cannot be done for any structure.
+    """
+    check_workers(workers)
+    if workers > 1:
+        yield from _in_processes(work, deque(items), workers)
+        return
+    lib = pyscf_module("pyscf.lib")
+    for number, atoms in items:
+        with lib.with_omp_threads(1):
+            outcome = _tried(work, number, atoms)
+        yield outcome
+
+
+def check_workers(workers: int) -> None:
+    """Check a number of processes; raises an OptionError."""
+    if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
+        raise OptionError(f"the number of workers is {workers!r}; give 1 to {MOST_WORKERS}")
+
+
+def _tried(work: Callable[[Atoms], Any], number: int, atoms: Atoms) -> Outcome:
+    try:
+        return Outcome(number, work(atoms))
+    except OptionError:
+        raise
+    except MLFFError as error:
+        return Outcome(number, None, str(error))
+    except Exception as error:  # PySCF raises errors of any type
+        return Outcome(number, None, f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
+
+
+def _in_processes(work: Callable[[Atoms], Any], waiting: deque[tuple[int, Atoms]], workers: int) -> Generator[Outcome]:
+    dead: set[int] = set()
+    busy: dict[Connection, tuple[_Worker, tuple[int, Atoms]]] = {}
+    free = [_Worker(work) for _ in range(min(workers, len(waiting)))]
+    try:
+        while waiting or busy:
+            while free and waiting:
+                worker, item = free.pop(), waiting.popleft()
+                with suppress(OSError):  # it ended, which its pipe will tell
+                    worker.pipe.send(item)
+                busy[worker.pipe] = worker, item
+            for pipe in wait(list(busy)):
+                worker, item = busy.pop(pipe)  # type: ignore[call-overload]
+                try:
+                    found = worker.pipe.recv()
+                except (EOFError, OSError):
+                    worker.stop()
+                    free.append(_Worker(work))
+                    if item[0] in dead:
+                        yield Outcome(item[0], None, f"the process ended twice (exit code {worker.code}); is memory short?")
+                    else:
+                        dead.add(item[0])
+                        waiting.append(item)
+                    continue
+                free.append(worker)
+                if isinstance(found, OptionError):
+                    raise found
+                yield found
+    finally:
+        for worker in [*free, *(each for each, _ in busy.values())]:
+            worker.stop()
+
+
+class _Worker:
+    """One process, and the pipe to it."""
+
+    def __init__(self, work: Callable[[Atoms], Any]) -> None:
+        self.pipe, theirs = _CONTEXT.Pipe()
+        self.process = _CONTEXT.Process(target=_serve, args=(theirs, work), daemon=True)
+        with _one_thread():
+            self.process.start()
+        theirs.close()
+        self.code: int | None = None
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.join(0.2)
+        self.code = self.process.exitcode
+        self.process.kill()
+        self.process.join()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes that start have one thread; the variables are read when libraries are loaded."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _serve(pipe: Connection, work: Callable[[Atoms], Any]) -> None:
+    """Answer structures until the pipe is closed. Ctrl-C is for the process that waits."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            number, atoms = pipe.recv()
+        except (EOFError, OSError):
+            return
+        answer: Outcome | OptionError
+        try:
+            answer = _tried(work, number, atoms)
+        except OptionError as error:
+            answer = error
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
+        except pickle.PicklingError as error:
+            pipe.send(Outcome(number, None, f"the result cannot be sent: {error}"))
