@@ -38,8 +38,8 @@ def hamiltonian(
     """Label molecules with Fock, overlap and initial matrices, energies and forces.
 
     Each label is on the disk as soon as it is made: after Ctrl-C or a kill, the same command with --resume goes on. The file
-    appears when all structures are done. Structures that are no closed-shell molecules, and those whose SCF does not converge,
-    are counted, and kept in the file with the reason. Energies are in Hartree, forces in Hartree/Bohr.
+    appears when all structures are done. Structures that are no closed-shell molecules, and those whose SCF does not
+    converge, are counted, and kept in the file with the reason. Energies are in Hartree, forces in Hartree/Bohr.
     """
     from mlff_calc.electronic.scf.labelling import check_label_target, label_structures
     from mlff_calc.electronic.scf.settings import B3LYP_NOTE, SCFSettings
@@ -83,7 +83,14 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int, int, int], 
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
@@ -92,6 +99,7 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int, int, int], 
         task = bar.add_task("molecules", total=total)
 
         def show(done: int, failed: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description=f"molecules ({failed} failed)" if failed else "molecules")
+            shown = f"molecules ({failed} failed)" if failed else "molecules"
+            bar.update(task, completed=done, total=total, description=shown)
 
         yield show

@@ -28,7 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlff_calc.bounded import MEBI, parse_json, require_regular
-from mlff_calc.datasets.matrix_frames import FloatArray, MatrixFrame, check_frame, count_orbitals, orbital_counts
+from mlff_calc.datasets.matrix_frames import (
+    FloatArray,
+    MatrixFrame,
+    check_frame,
+    count_orbitals,
+    frame_number,
+    orbital_counts,
+)
 from mlff_calc.datasets.rows import mark_of, opened, rows_of
 from mlff_calc.errors import DatasetError
 from mlff_calc.whole_files import replacing
@@ -116,9 +123,7 @@ class MatrixFile:
             IndexError: There is no such frame.
             DatasetError: The frame is damaged, or the file was replaced meanwhile.
         """
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"{self.path} has {len(self)} frames, so there is no frame {number}")
-        number %= len(self)
+        number = frame_number(number, len(self), self.path)
         place = f"{self.path}, frame {number}"
         try:
             return self._frame(number, place)

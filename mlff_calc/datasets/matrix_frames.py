@@ -71,6 +71,13 @@ class MatrixSource(Protocol):
         """Read the frame of this number; raises an IndexError outside, and a DatasetError where it is damaged."""
 
 
+def frame_number(number: int, count: int, path: object) -> int:
+    """Return the number of a frame counted from the first; raises an IndexError where there is no such frame."""
+    if not -count <= number < count:
+        raise IndexError(f"{path} has {count} frames, so there is no frame {number}")
+    return number % count
+
+
 def orbital_counts(basis: Mapping[str, Any]) -> NDArray[np.int64]:
     """Count the orbitals of each element of a basis, by atomic number; zero for other elements.
 
