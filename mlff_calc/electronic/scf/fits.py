@@ -1,0 +1,132 @@
+"""Checks that a PySCF mean field is of the level for which a model was trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlff_calc.errors import OptionError, UnknownElementError
+
+
+def same_functional(one: str, other: str) -> bool:
+    """Whether two names are one functional in the installed PySCF: `B3LYP`, `b3lypg` and `b3lyp` are, `b3lyp5` is another."""
+    return _parsed(one) == _parsed(other)
+
+
+def _parsed(name: str) -> tuple[Any, ...]:
+    """A functional as numbers; equal parts are joined."""
+    from pyscf.dft import libxc
+
+    try:
+        hybrid, parts = libxc.parse_xc(name)
+    except (KeyError, ValueError) as error:
+        raise OptionError(f"PySCF does not know the functional {name!r} ({error}); give another name for it") from error
+    summed: dict[int, float] = {}
+    for number, factor in parts:
+        summed[int(number)] = summed.get(int(number), 0.0) + float(factor)
+    kept = tuple(sorted((number, round(factor, 10)) for number, factor in summed.items() if factor))
+    return (*(round(float(part), 10) for part in hybrid), kept)
+
+
+def check_closed_shell(mf: Any) -> None:
+    """Refuse mean fields other than restricted closed shells of molecules in spherical orbitals of all electrons.
+
+    Raises:
+        OptionError: Names what is not supported.
+    """
+    from pyscf import dft, gto, scf
+
+    mol = mf.mol
+    if not isinstance(mol, gto.Mole) or getattr(mol, "dimension", 0) or not isinstance(mf, scf.hf.SCF):
+        raise OptionError(
+            f"{type(mf).__module__}.{type(mf).__name__} is not a mean field of PySCF for a molecule; make one by dft.RKS(mol) "
+            "(gpu4pyscf: mf.to_cpu())"
+        )
+    if mol.spin:
+        raise OptionError(f"the molecule has a spin of {mol.spin} unpaired electrons; only closed shells are supported")
+    if not isinstance(mf, scf.hf.RHF) or isinstance(mf, scf.rohf.ROHF | dft.roks.ROKS):
+        raise OptionError(f"{type(mf).__name__} is not a restricted closed shell; make the mean field by dft.RKS(mol)")
+    if mol.cart:
+        raise OptionError("the molecule has Cartesian orbitals; spherical ones are supported, set mol.cart = False")
+    ghosts = [index for index in range(mol.natm) if mol.atom_charge(index) == 0]
+    if ghosts:
+        raise OptionError(f"atom {ghosts[0]} ({mol.atom_symbol(ghosts[0])}) is a ghost; ghosts are not supported, remove it")
+    if mol.has_ecp():
+        raise OptionError("the molecule has effective core potentials; use a basis for all electrons")
+
+
+def check_fits(mf: Any, model: Any) -> None:
+    """Refuse mean fields of another level, charge, spin or elements than those of a model.
+
+    Args:
+        mf: Mean field of PySCF.
+        model: Model with `settings`, and where it has them `elements` (symbols), `charge` (default 0).
+
+    Raises:
+        OptionError: The level, charge or spin differ, or something is not supported.
+        UnknownElementError: An element is unknown to the model.
+    """
+    check_closed_shell(mf)
+    mol, settings = mf.mol, model.settings
+    charge = int(getattr(model, "charge", 0))
+    if mol.charge != charge:
+        raise OptionError(
+            f"the molecule has a charge of {mol.charge} e, and the model was trained for {charge} e; "
+            "use a model for this charge, or start from minao"
+        )
+    elements = getattr(model, "elements", None)
+    if elements is not None:
+        _check_elements(mol, {str(one) for one in elements})
+    own = getattr(mf, "xc", "hf")
+    if not same_functional(own, settings.xc):
+        raise OptionError(
+            f"the functional of the mean field is {own!r}, and the model was trained for {settings.xc!r}. Set mf.xc, or use "
+            "another model (b3lyp is another functional than b3lyp5, which PySCF before 2.3 called b3lyp)"
+        )
+    _check_basis(mol, settings.basis)
+
+
+def _check_elements(mol: Any, known: set[str]) -> None:
+    for index in range(mol.natm):
+        symbol = mol.atom_pure_symbol(index)
+        if symbol not in known:
+            raise UnknownElementError(
+                f"unknown element {symbol} at atom {index}; the model knows {' '.join(sorted(known))}. Use a model trained for "
+                f"{symbol}, or start from minao"
+            )
+
+
+def _check_basis(mol: Any, name: str) -> None:
+    """Compare shells, exponents and contractions of every element with those of a basis by name."""
+    from pyscf import gto
+
+    firsts: dict[str, int] = {}  # an atom of every label, since PySCF gives a basis to each label
+    for index in range(mol.natm):
+        firsts.setdefault(mol.atom_symbol(index), index)
+    for index in firsts.values():
+        symbol = mol.atom_pure_symbol(index)
+        try:
+            alone = gto.M(atom=[(symbol, (0.0, 0.0, 0.0))], basis=name, spin=None, verbose=0)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise OptionError(f"the model's basis {name} has no functions for {symbol} in this PySCF ({error})") from error
+        if not _same_shells(_shells(mol, index), _shells(alone, 0)):
+            given = mol.basis if isinstance(mol.basis, str) else "of another kind"
+            raise OptionError(
+                f"the basis of atom {index} ({symbol}) is {given}, and the model was trained for {name}; "
+                f"set mol.basis = {name!r}, or use another model"
+            )
+
+
+def _same_shells(found: list[tuple[int, Any, Any]], wanted: list[tuple[int, Any, Any]]) -> bool:
+    return len(found) == len(wanted) and all(
+        one[0] == other[0]
+        and all(a.shape == b.shape and np.allclose(a, b, rtol=1e-6) for a, b in zip(one[1:], other[1:], strict=True))
+        for one, other in zip(found, wanted, strict=True)
+    )
+
+
+def _shells(mol: Any, atom: int) -> list[tuple[int, Any, Any]]:
+    """Degree, exponents and contractions of the shells of an atom, in PySCF's order."""
+    shells = mol.atom_shell_ids(atom)
+    return [(int(mol.bas_angular(one)), mol.bas_exp(one), mol.bas_ctr_coeff(one)) for one in shells]

@@ -1,0 +1,148 @@
+"""Counting of the Fock builds of a PySCF mean field, and use of a build that was made before its kernel runs.
+
+A kernel begins with the Fock matrix of its first density. A guard that judges this density has built that matrix already,
+so it is handed over: the mean field gets a class that returns the stored potential for the same density, and builds all
+others as before. The class goes away when the first potential has been asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+_WATCH = "_mlff_watch"
+
+
+@dataclass
+class Prepared:
+    """A potential and what it belongs to.
+
+    Attributes:
+        density: Copy of the density matrix [n, n].
+        potential: Result of `get_veff`.
+        setting: Everything else on which it depends, see `setting_of`.
+    """
+
+    density: np.ndarray[Any, Any]
+    potential: Any
+    setting: tuple[Any, ...]
+
+
+@dataclass
+class Watch:
+    """What a watched mean field carries.
+
+    Attributes:
+        builds: Number of Fock builds since the watch began.
+        prepared: Potential to be used for its density; None for none.
+        stays: Whether the watch stays after the first potential.
+    """
+
+    builds: int = 0
+    prepared: Prepared | None = None
+    stays: bool = False
+
+
+class _Watched:
+    """Mixed into the class of a mean field, before all others."""
+
+    def get_veff(self, mol: Any = None, dm: Any = None, *others: Any, **named: Any) -> Any:
+        """Potential of a density, the stored one where it fits."""
+        make = super().get_veff  # type: ignore[misc]
+        watch: Watch | None = self.__dict__.get(_WATCH)
+        if watch is None:  # a mean field derived from a watched one, such as by density_fit()
+            return make(mol, dm, *others, **named)
+        prepared, watch.prepared = watch.prepared, None
+        if prepared is not None and dm is not None and _fits(prepared, self, mol, dm):
+            found = prepared.potential
+        else:
+            watch.builds += 1
+            found = make(mol, dm, *others, **named)
+        if not watch.stays:
+            _unwatch(self)
+        return found
+
+
+def setting_of(mf: Any, mol: Any = None) -> tuple[Any, ...]:
+    """Return what the potential of a density depends on, besides the density: class, functional, grid, geometry."""
+    grids = getattr(mf, "grids", None)
+    mol = mf.mol if mol is None else mol
+    return (
+        _own_class(mf),
+        getattr(mf, "xc", None),
+        getattr(mf, "nlc", None),
+        getattr(mf, "omega", None),
+        id(grids),
+        id(getattr(grids, "coords", None)),
+        id(getattr(mf, "with_df", None)),
+        mol._atm.tobytes(),
+        mol._bas.tobytes(),
+        mol._env.tobytes(),
+    )
+
+
+def _fits(prepared: Prepared, mf: Any, mol: Any, density: Any) -> bool:
+    same = isinstance(density, np.ndarray) and density.shape == prepared.density.shape
+    return same and np.array_equal(density, prepared.density) and setting_of(mf, mol) == prepared.setting
+
+
+@cache
+def _watched_class(kind: type) -> type:
+    return type(kind.__name__, (_Watched, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def _watch(mf: Any) -> Watch:
+    """Watch a mean field; the watch that it has already stays."""
+    if _WATCH not in mf.__dict__:
+        mf.__dict__[_WATCH] = Watch()
+        mf.__class__ = _watched_class(_own_class(mf))
+    watch: Watch = mf.__dict__[_WATCH]
+    return watch
+
+
+def _own_class(mf: Any) -> type:
+    """The class of a mean field without a watch."""
+    kind = type(mf)
+    return kind.__bases__[1] if kind.__bases__[0] is _Watched else kind
+
+
+def _unwatch(mf: Any) -> None:
+    mf.__dict__.pop(_WATCH, None)
+    mf.__class__ = _own_class(mf)
+
+
+@contextmanager
+def counted(mf: Any) -> Iterator[Watch]:
+    """Count the Fock builds of a mean field within a with-block; `builds` of what is given is their number.
+
+    Builds of guesses and guards within the block count as well. The watch is removed at the end.
+    """
+    _unwatch(mf)
+    watch = _watch(mf)
+    watch.stays = True
+    try:
+        yield watch
+    finally:
+        _unwatch(mf)
+
+
+def prepare(mf: Any, density: Any, potential: Any) -> None:
+    """Have a mean field use a potential where the density is the next that it needs.
+
+    Args:
+        mf: Mean field.
+        density: Density matrix [n, n].
+        potential: Result of `mf.get_veff` for it.
+    """
+    setting = setting_of(mf)
+    _watch(mf).prepared = Prepared(np.array(density), potential, setting)
+
+
+def build(mf: Any, density: Any) -> Any:
+    """Build the potential of a density; a prepared one of another density is forgotten."""
+    return mf.get_veff(mf.mol, density)

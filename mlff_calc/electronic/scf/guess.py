@@ -1,0 +1,120 @@
+"""Starts of PySCF's SCF from the Fock matrices of a model: `mf.kernel(dm0=guess(mf))`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from ase import Atoms
+
+from mlff_calc.electronic.scf.fits import check_fits
+from mlff_calc.electronic.scf.guard import Build, Guard, StartStats, minao
+from mlff_calc.electronic.scf.orders import atoms_of, to_ours, to_theirs
+from mlff_calc.electronic.scf.properties import density, orbitals
+
+
+@runtime_checkable
+class PredictsFock(Protocol):
+    """What a guess needs of a model, see `MatrixModel` in docs/architecture.md.
+
+    Attributes:
+        settings: Level at which the model was trained, `SCFSettings`.
+        needs_initial: Whether the model needs the Fock matrix of the density minao, which costs a Fock build.
+    """
+
+    settings: Any
+    needs_initial: bool
+
+    def predict(self, atoms_list: Sequence[Atoms], overlaps: Any = None, initials: Any = None) -> list[Any]:
+        """Fock matrices [n, n] of molecules, Hartree, in the package's order of orbitals."""
+        ...
+
+
+class HamiltonianGuess:
+    """Initial densities of closed-shell Kohn-Sham calculations by a model's Fock matrix.
+
+        guess = HamiltonianGuess("water_fock")
+        mf.kernel(dm0=guess(mf))
+
+    A start that is worse than minao, by an estimate of its energy, is replaced by minao, see `Guard`; the Fock matrix that
+    this needs is handed to the SCF. Results do not depend on the model within the tolerance of the SCF.
+
+    Args:
+        model: Name or folder of a trained model, or the model itself.
+
+    Attributes:
+        model: The model.
+        stats: Counts, as `StartStats`.
+
+    Raises:
+        PotentialFileError: There is no such model.
+    """
+
+    def __init__(self, model: str | Path | PredictsFock) -> None:
+        self.model: PredictsFock = loaded(model)
+        self.stats = StartStats()
+        self._guard = Guard(self.stats)
+
+    def __call__(self, mf: Any) -> Any:
+        """Return the density matrix to start from, tagged with `mo_coeff` and `mo_occ` where it is the model's.
+
+        Args:
+            mf: Mean field of PySCF, restricted, at the model's level of theory; its settings are not changed.
+
+        Raises:
+            OptionError: Functional, basis, charge or spin are not those of the model, or the kind of mean field, ghost atoms
+                or effective core potentials are not supported.
+            UnknownElementError: The molecule has an element that the model does not know.
+        """
+        check_fits(mf, self.model)
+        fock, initial = self.fock(mf)
+        return self._guard.choose(mf, start_of(mf, fock), initial)
+
+    def fock(self, mf: Any) -> tuple[Any, Build | None]:
+        """Predict the Fock matrix of a mean field, without checks and guard.
+
+        Returns:
+            The Fock matrix [n, n], Hartree, in PySCF's order; and minao with its Fock matrix where the model needed it.
+        """
+        mol = mf.mol
+        initial = minao(mf) if self.model.needs_initial else None
+        begin = time.perf_counter()
+        initials = None if initial is None else [to_ours(mol, np.asarray(initial.fock))]
+        overlaps = [to_ours(mol, mf.get_ovlp())]
+        predicted = self.model.predict([atoms_of(mol)], overlaps=overlaps, initials=initials)[0]
+        self.stats.predict_s += time.perf_counter() - begin
+        return to_theirs(mol, np.asarray(predicted, dtype=np.float64)), initial
+
+
+def start_of(mf: Any, fock: Any) -> Any:
+    """Return the density of a Fock matrix [n, n], tagged with its orbitals; one of NaN if the matrix is not finite."""
+    from pyscf import lib
+
+    if not np.isfinite(fock).all():
+        return np.full_like(fock, np.nan)
+    found = orbitals(fock, mf.get_ovlp())
+    return tagged(lib, found.coefficients, mf.mol.nelectron)
+
+
+def tagged(lib: Any, coefficients: Any, n_electrons: int) -> Any:
+    """Return the density of orbitals [n, n_orbitals], lowest first, tagged with them."""
+    occupations = np.zeros(coefficients.shape[1])
+    occupations[: n_electrons // 2] = 2.0
+    return lib.tag_array(density(coefficients, n_electrons), mo_coeff=coefficients, mo_occ=occupations)
+
+
+def loaded(model: str | Path | PredictsFock) -> PredictsFock:
+    """Return a model; one given by name or folder is loaded.
+
+    Raises:
+        PotentialFileError: There is no such model.
+    """
+    if not isinstance(model, str | Path):
+        return model
+    from mlff_calc.electronic.hamiltonian import load_hamiltonian
+
+    found: PredictsFock = load_hamiltonian(model)
+    return found
