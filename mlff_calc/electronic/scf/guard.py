@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -86,11 +88,19 @@ class Guard:
 
     def __init__(self, stats: StartStats | None = None) -> None:
         self.stats = StartStats() if stats is None else stats
-        self._minao: dict[tuple[Any, ...], float] = {}
+        self._minao: dict[str, float] = {}
 
-    def remembers(self, mf: Any) -> bool:
-        """Whether minao's excess for this molecule is known."""
-        return _kind(mf) in self._minao
+    def state(self) -> dict[str, float]:
+        """Return what is remembered, by a text for each molecule."""
+        return dict(self._minao)
+
+    def load(self, state: Mapping[str, float]) -> None:
+        """Restore what was remembered.
+
+        Raises:
+            ValueError, TypeError: It is damaged.
+        """
+        self._minao = {str(kind): float(excess) for kind, excess in state.items()}
 
     def choose(self, mf: Any, density: Any, initial: Build | None = None) -> Any:
         """Return the start to use, with its Fock matrix handed over to the mean field.
@@ -131,6 +141,8 @@ class Guard:
         return start.density
 
 
-def _kind(mf: Any) -> tuple[Any, ...]:
-    """Elements, basis and functional of a mean field; geometries of a kind share what is remembered."""
-    return (mf.mol.atom_charges().tobytes(), mf.mol._bas.tobytes(), mf.mol.charge, getattr(mf, "xc", None))
+def _kind(mf: Any) -> str:
+    """A text for elements, basis, charge and functional of a mean field; geometries of a kind share what is remembered."""
+    mol = mf.mol
+    parts = (mol.atom_charges().tobytes(), mol._bas.tobytes(), str(mol.charge).encode(), str(getattr(mf, "xc", "")).encode())
+    return sha256(b"|".join(parts)).hexdigest()[:16]

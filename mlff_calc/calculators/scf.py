@@ -1,0 +1,321 @@
+"""Born-Oppenheimer calculations by PySCF behind ASE, with starts of the SCF from earlier steps and models."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+
+from mlff_calc.calculators.convert import to_atoms
+from mlff_calc.calculators.outputs import Results, is_finite
+from mlff_calc.calculators.sharing import Turn, written_atoms
+from mlff_calc.calculators.snapshot import Snapshot, differences
+from mlff_calc.calculators.state import calculator_state, restore_state
+from mlff_calc.electronic.scf.engine import Level, ase_forces, ase_results, mean_field
+from mlff_calc.electronic.scf.guess import PredictsFock
+from mlff_calc.electronic.scf.run import SCFStats, solve
+from mlff_calc.electronic.scf.starts import Starter
+from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.graph.occupancy import check_occupancy
+from mlff_calc.near import suggestion
+
+
+class SCFCalculator(Calculator):
+    """An ASE calculator for closed-shell molecules by restricted Kohn-Sham calculations of PySCF.
+
+    Results are energy and free_energy (eV), forces (eV/Angstrom), dipole (e*Angstrom, about the origin) and charges
+    (Mulliken's, e). They do not depend on the start within the tolerance of the SCF. Forces cost a gradient, which is
+    computed when they are asked for. Energies are total ones, those of nuclei and electrons apart being zero.
+
+    Args:
+        xc: Functional, in PySCF's spelling.
+        basis: Basis, in PySCF's spelling.
+        start: Start of SCFs: `minao`, `previous` (orbitals of the last structure), `aspc` (extrapolated density), `model`,
+            or `model+aspc` (the model's Fock matrix with its extrapolated error). Extrapolations assume equal time steps.
+        model: Name or folder of a trained model, or the model, for the last two starts.
+        charge: Charge of the molecule, e.
+        grid_level: Level of the integration grid, 0 to 9.
+        conv_tol: Tolerance of the energy, Hartree.
+        density_fit: Whether to fit densities.
+        grid_response: Whether forces contain the motion of the grid with the nuclei. Without it, they differ from the
+            slopes of the energy on coarse grids.
+        order: Order of extrapolations, 0 to 4.
+        max_cycle: Largest number of cycles.
+
+    Attributes:
+        stats: Counts and times, as `SCFStats`.
+
+    Raises:
+        OptionError: An option cannot be honoured, or PySCF is not installed.
+        PotentialFileError: There is no such model.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "dipole", "charges"]
+    default_parameters: ClassVar[dict[str, Any]] = {
+        "xc": "b3lyp",
+        "basis": "def2-svp",
+        "start": "aspc",
+        "model": None,
+        "charge": 0,
+        "grid_level": 3,
+        "conv_tol": 1e-9,
+        "density_fit": False,
+        "grid_response": True,
+        "order": 2,
+        "max_cycle": 50,
+    }
+
+    def __init__(
+        self,
+        xc: str = "b3lyp",
+        basis: str = "def2-svp",
+        *,
+        start: str = "aspc",
+        model: str | Path | PredictsFock | None = None,
+        charge: int = 0,
+        grid_level: int = 3,
+        conv_tol: float = 1e-9,
+        density_fit: bool = False,
+        grid_response: bool = True,
+        order: int = 2,
+        max_cycle: int = 50,
+    ) -> None:
+        self._turn = Turn()
+        self._held: Results = {}
+        self._last: Snapshot | None = None
+        self._solved: Any = None  # mean field of the last structure
+        super().__init__()
+        self.stats = SCFStats()
+        self.parameters.update(
+            xc=xc, basis=basis, start=start, model=model, charge=charge, grid_level=grid_level, conv_tol=conv_tol,
+            density_fit=density_fit, grid_response=grid_response, order=order, max_cycle=max_cycle,
+        )  # fmt: skip
+        self._prepare()
+
+    @property
+    def results(self) -> Results:
+        """Results for the last structure; for ASE's writers, results for the structure being written, computed if needed.
+
+        Raises:
+            SimulationError: Another thread has since asked for another structure.
+        """
+        if self._held:
+            written = written_atoms(sys._getframe(1))
+            if written is not None:
+                self.get_property("energy", written)
+        if self._turn.replaced():
+            raise SimulationError(
+                "another thread has used this calculator since, `results` and what was asked before do not belong together: "
+                "make one calculator per thread"
+            )
+        return self._held
+
+    @results.setter
+    def results(self, results: Results) -> None:
+        self._held = results
+        self._turn.new_results()
+
+    @property
+    def atoms(self) -> Atoms | None:
+        """Copy of the structure of the last calculation; None before the first."""
+        return None if self._last is None else self._last.atoms()
+
+    @atoms.setter
+    def atoms(self, atoms: Atoms | None) -> None:
+        self._last = None if atoms is None else Snapshot(atoms)
+        self._solved = None
+
+    @property
+    def history_free(self) -> bool:
+        """Whether results depend on the structure alone; with memory they do only within the tolerance of the SCF."""
+        return not self._starter.remembers
+
+    @property
+    def mean_field(self) -> Any:
+        """Mean field of the last structure, solved; None before the first. Properties of PySCF can be computed from it."""
+        return self._solved
+
+    def get_state(self) -> dict[str, Any] | None:
+        """Return memory, last structure and last results in plain types and arrays; None without memory."""
+        if self.history_free:
+            return None
+        return calculator_state([_Plain(self._starter)], self._last, {} if self._last is None else self._held)  # type: ignore[list-item]
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore a state from `get_state`.
+
+        Raises:
+            SimulationError: The state is damaged or belongs to another calculator.
+        """
+        restored = restore_state(state, [_Plain(self._starter)], torch.device("cpu"))  # type: ignore[list-item]
+        if restored is not None:
+            self._last, self.results = restored
+            self._solved = None
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Change parameters. A change drops results and memory.
+
+        Raises:
+            OptionError: A name is unknown or a value cannot be honoured; the calculator is then unchanged.
+        """
+        for name in parameters:
+            if name not in self.default_parameters:
+                hint = suggestion(name, self.default_parameters, after=" ")
+                known = ", ".join(self.default_parameters)
+                raise OptionError(f"{type(self).__name__} has no parameter {name!r}: {hint}choose from {known}")
+        before = dict(self.parameters)
+        changed = super().set(**parameters)
+        if changed:
+            try:
+                self._prepare()
+            except Exception:
+                self.parameters.update(before)
+                raise
+            self.reset()
+        return changed
+
+    def reset(self) -> None:
+        """Forget the last results and structure, and earlier steps."""
+        super().reset()
+        if hasattr(self, "_starter"):
+            self._starter.clear()
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """Return the arguments as plain types; a model that was given as an object is named by its class."""
+        plain = dict(super().todict(skip_default))
+        if not isinstance(plain.get("model"), str | None):
+            plain["model"] = str(plain["model"]) if isinstance(plain["model"], Path) else type(plain["model"]).__name__
+        return plain
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """List what changed since the last calculation."""
+        return differences(self._last, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """Return a copy of one property, as ASE's getters do.
+
+        Without `allow_calculation` the answer is None for any structure but the last.
+
+        Raises:
+            PropertyNotImplementedError: The property is unknown.
+        """
+        atoms = None if atoms is None else to_atoms(atoms)
+        if name not in self.implemented_properties:
+            raise PropertyNotImplementedError(f"{name} property not implemented")
+        with self._turn:
+            self._turn.seen()
+            changes = [] if atoms is None else self.check_state(atoms)
+            if changes or name not in self._held:
+                if not allow_calculation:
+                    return None
+                self.calculate(atoms, [name], changes)
+            result = self._held[name]
+            return result.copy() if isinstance(result, np.ndarray) else result
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Solve the SCF of a structure, and compute the gradient where forces are asked for.
+
+        Args:
+            atoms: Structure, which is not changed; by default that of the last calculation.
+            properties: Requested properties.
+            system_changes: Ignored; whether the structure is that of the last calculation is looked up.
+
+        Raises:
+            StructureError: The structure has no atoms, is periodic, or its charge is another one.
+            OptionError: The molecule is no closed shell, or not one for the model.
+            SimulationError: The SCF does not converge.
+        """
+        if atoms is None and self._last is None:
+            raise StructureError("no structure was given, and none has been calculated yet; call with atoms")
+        with self._turn:
+            self._turn.seen()
+            source = to_atoms(atoms) if atoms is not None else self._last.atoms()  # type: ignore[union-attr]
+            fresh = self._solved is None or bool(differences(self._last, source))
+            try:
+                if fresh:
+                    self._held, self._solved = {}, None
+                    self._check(source)
+                    self._last = Snapshot(source)
+                    self._solve(source)
+                if "forces" in properties and "forces" not in self._held:
+                    self._add_forces()
+            finally:
+                self._turn.new_results()
+
+    def _prepare(self) -> None:
+        """Make the starter for the current parameters, and check them.
+
+        Raises:
+            OptionError: A parameter cannot be honoured.
+        """
+        options = self.parameters
+        if options["max_cycle"] < 1:
+            raise OptionError(f"max_cycle is {options['max_cycle']}; give 1 or more")
+        self._level = Level(
+            options["xc"], options["basis"], options["charge"], options["grid_level"], options["conv_tol"],
+            options["density_fit"], options["max_cycle"],
+        )  # fmt: skip
+        self._starter = Starter(options["start"], options["model"], options["order"])
+
+    def _check(self, atoms: Atoms) -> None:
+        check_occupancy(atoms)
+        if len(atoms) == 0:
+            raise StructureError("the structure has no atoms, so it has no electrons; give a molecule")
+        if atoms.pbc.any():
+            raise StructureError(
+                f"the structure is periodic (pbc is {atoms.pbc.tolist()}) and SCFCalculator is for molecules; set "
+                "atoms.pbc = False"
+            )
+        charge = self.parameters["charge"]
+        given = atoms.info.get("charge")
+        if given is not None and np.ndim(given) == 0 and given != charge:
+            raise StructureError(f"info['charge'] is {given} e and the calculator's charge {charge} e; set charge={given}")
+
+    def _solve(self, atoms: Atoms) -> None:
+        mf = mean_field(atoms, self._level)
+        solve(mf, atoms, self._starter, self.stats)
+        self._solved = mf
+        self._held = ase_results(mf)
+
+    def _add_forces(self) -> None:
+        """Add forces to the results of the last structure."""
+        begin = time.perf_counter()
+        found = ase_forces(self._solved, grid_response=self.parameters["grid_response"])
+        self.stats.gradients += 1
+        self.stats.gradient_seconds += time.perf_counter() - begin
+        results = {**self._held, "forces": found}
+        if not is_finite(results):
+            self._starter.clear()
+            raise SimulationError("the gradient has values that are not finite; look at the structure")
+        self._held = results
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without the mean field."""
+        return {**self.__dict__, "_solved": None}
+
+
+class _Plain:
+    """The memory of a starter in the form that states of calculators are made of."""
+
+    def __init__(self, starter: Starter) -> None:
+        self._starter = starter
+
+    def plain(self) -> dict[str, Any]:
+        """Memory as plain types."""
+        return self._starter.state()
+
+    def load(self, plain: Mapping[str, Any], device: torch.device) -> None:
+        """Restore a memory."""
+        self._starter.load(plain)
