@@ -37,7 +37,7 @@ class SCFCalculator(Calculator):
     Args:
         xc: Functional, in PySCF's spelling.
         basis: Basis, in PySCF's spelling.
-        start: Start of SCFs: `minao`, `previous` (orbitals of the last structure), `aspc` (extrapolated density), `model`,
+        start: Start of SCFs: `minao` or another one of PySCF, `previous` (orbitals of the last structure), `aspc` (extrapolated density), `model`,
             or `model+aspc` (the model's Fock matrix with its extrapolated error). Extrapolations assume equal time steps.
         model: Name or folder of a trained model, or the model, for the last two starts.
         charge: Charge of the molecule, e.
@@ -68,7 +68,7 @@ class SCFCalculator(Calculator):
         "conv_tol": 1e-9,
         "density_fit": False,
         "grid_response": True,
-        "order": 2,
+        "order": 3,
         "max_cycle": 50,
     }
 
@@ -84,7 +84,7 @@ class SCFCalculator(Calculator):
         conv_tol: float = 1e-9,
         density_fit: bool = False,
         grid_response: bool = True,
-        order: int = 2,
+        order: int = 3,
         max_cycle: int = 50,
     ) -> None:
         self._turn = Turn()

@@ -54,7 +54,7 @@ class Aspc:
         OptionError: The order is out of range.
     """
 
-    def __init__(self, order: int = 2) -> None:
+    def __init__(self, order: int = 3) -> None:
         if order not in ORDERS:
             raise OptionError(f"the order of the extrapolation is {order}; choose 0 to {ORDERS[-1]}")
         self.order = order
@@ -172,7 +172,7 @@ class DensityExtrapolation:
         order: Order of the predictor, 0 to 4.
     """
 
-    def __init__(self, order: int = 2) -> None:
+    def __init__(self, order: int = 3) -> None:
         self._steps = Aspc(order)
 
     def __len__(self) -> int:
@@ -212,7 +212,7 @@ class DifferenceExtrapolation:
         order: Order of the predictor, 0 to 4.
     """
 
-    def __init__(self, order: int = 2) -> None:
+    def __init__(self, order: int = 3) -> None:
         self._steps = Aspc(order)
 
     def __len__(self) -> int:

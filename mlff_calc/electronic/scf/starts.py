@@ -1,4 +1,4 @@
-"""Starts of the SCFs of a trajectory: by minao, by earlier steps, by a model, or by a model and its earlier errors."""
+"""Starts of the SCFs of a trajectory: by PySCF, by earlier steps, by a model, or by a model and its earlier errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from mlff_calc.electronic.scf.guess import HamiltonianGuess, PredictsFock, start
 from mlff_calc.errors import OptionError
 from mlff_calc.near import suggestion
 
-STARTS = ("minao", "previous", "aspc", "model", "model+aspc")
+FREE = ("minao", "huckel", "atom", "1e", "vsap", "sap")
+"""Starts by PySCF alone."""
+STARTS = (*FREE, "previous", "aspc", "model", "model+aspc")
 JUMP = 0.5
 """Largest displacement of an atom in a step of a trajectory, Angstrom; after a larger one, earlier steps are forgotten."""
 
@@ -52,10 +54,10 @@ class Starter:
     """Give the initial density of every SCF, and learn from its result.
 
     Steps of a trajectory are in order; another molecule, a jump of an atom, or a start worse than minao ends the memory.
-    All starts but minao are judged by the guard.
+    All starts but PySCF's own are judged by the guard.
 
     Args:
-        start: `minao`, `previous` (orbitals of the last step), `aspc` (extrapolated density), `model`, or `model+aspc` (the
+        start: One of PySCF's (`minao`, `huckel`, `atom`, `1e`, `vsap`, `sap`), `previous` (orbitals of the last step), `aspc` (extrapolated density), `model`, or `model+aspc` (the
             model's Fock matrix with its extrapolated error).
         model: Model or its name, for the last two.
         order: Order of the extrapolation, 0 to 4.
@@ -69,7 +71,7 @@ class Starter:
         PotentialFileError: There is no such model.
     """
 
-    def __init__(self, start: str, model: str | Path | PredictsFock | None = None, order: int = 2) -> None:
+    def __init__(self, start: str, model: str | Path | PredictsFock | None = None, order: int = 3) -> None:
         if start not in STARTS:
             hint = suggestion(start, STARTS, after=" ")
             raise OptionError(f"unknown start {start!r}: {hint}choose {', '.join(STARTS)}")
@@ -101,9 +103,9 @@ class Starter:
             OptionError, UnknownElementError: The mean field is not one for the model.
         """
         self._forget_after_jump(mf.mol)
-        if self.start == "minao":
+        if self.start in FREE:
             self.stats.calls += 1
-            return mf.get_init_guess(mf.mol, "minao")
+            return mf.get_init_guess(mf.mol, self.start)
         before = self.stats.fallbacks
         if self._guess is not None:
             check_fits(mf, self._guess.model)

@@ -1,0 +1,107 @@
+"""Starts of the SCF beside each other, on the same structures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mlff_calc.electronic.scf.engine import Level, mean_field
+from mlff_calc.electronic.scf.guess import PredictsFock
+from mlff_calc.electronic.scf.run import SCFStats, solve
+from mlff_calc.electronic.scf.starts import FREE, Starter
+from mlff_calc.errors import OptionError
+
+
+@dataclass(frozen=True)
+class StartRow:
+    """What one start cost; numbers but the last four are means over structures.
+
+    Attributes:
+        start: Name of the start.
+        structures: Number of structures.
+        cycles: Number of cycles.
+        fock_builds: Number of Fock builds, with those of guesses and guard.
+        seconds: Seconds of the SCF with its start.
+        energy_difference: Largest absolute difference of energies to those of minao, Hartree.
+        most_cycles_above: Largest number of cycles above those of minao in a structure.
+        fallbacks: Number of starts replaced by minao.
+        retries: Number of SCFs repeated from minao.
+    """
+
+    start: str
+    structures: int
+    cycles: float
+    fock_builds: float
+    seconds: float
+    energy_difference: float
+    most_cycles_above: int
+    fallbacks: int
+    retries: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return asdict(self)
+
+
+def compare_starts(
+    structures: Sequence[Atoms],
+    level: Level,
+    starts: Sequence[str] = ("minao", "huckel", "previous", "model"),
+    model: str | Path | PredictsFock | None = None,
+    on_structure: Callable[[int], None] | None = None,
+) -> list[StartRow]:
+    """Solve the SCF of every structure from every start.
+
+    Structures are taken in order, which matters for starts from earlier ones. Of each structure, all starts are solved one
+    after the other; minao, the reference, always is, and is solved once beforehand so that nothing is loaded in its time.
+
+    Args:
+        structures: Molecules, closed shells.
+        level: Level of theory.
+        starts: Names of starts, see `Starter`.
+        model: Model, for starts that need one.
+        on_structure: Function that is called with the number of structures that are done.
+
+    Returns:
+        A row for each start, minao first.
+
+    Raises:
+        OptionError: There are no structures, or a start is unknown or lacks its model.
+        SimulationError: An SCF does not converge.
+    """
+    if not structures:
+        raise OptionError("there are no structures; give at least one")
+    names = ["minao", *(name for name in dict.fromkeys(starts) if name != "minao")]
+    starters = [Starter(name, None if not name.startswith("model") else model) for name in names]
+    stats = [SCFStats() for _ in names]
+    energies, cycles = np.zeros((2, len(structures), len(names)))
+    first = structures[0]
+    solve(mean_field(first, level), first, Starter(FREE[0]), SCFStats())
+    for row, atoms in enumerate(structures):
+        for column, (starter, counts) in enumerate(zip(starters, stats, strict=True)):
+            before = counts.cycles
+            mf = mean_field(atoms, level)
+            solve(mf, atoms, starter, counts)
+            energies[row, column], cycles[row, column] = mf.e_tot, counts.cycles - before
+        if on_structure is not None:
+            on_structure(row + 1)
+    n = len(structures)
+    return [
+        StartRow(
+            name,
+            n,
+            counts.cycles / n,
+            counts.fock_builds / n,
+            counts.seconds / n,
+            float(np.abs(energies[:, column] - energies[:, 0]).max()),
+            int((cycles[:, column] - cycles[:, 0]).max()),
+            counts.fallbacks,
+            counts.retries,
+        )
+        for column, (name, counts) in enumerate(zip(names, stats, strict=True))
+    ]
