@@ -18,9 +18,12 @@ from mlff_calc.calculators.outputs import Results, is_finite
 from mlff_calc.calculators.sharing import Turn, written_atoms
 from mlff_calc.calculators.snapshot import Snapshot, differences
 from mlff_calc.calculators.state import calculator_state, restore_state
-from mlff_calc.electronic.scf.engine import Level, ase_forces, ase_results, mean_field
+from mlff_calc.electronic.scf.engine import ase_forces, ase_results
 from mlff_calc.electronic.scf.guess import PredictsFock
+from mlff_calc.electronic.scf.mean_field import mean_field
+from mlff_calc.electronic.scf.pyscf_door import charge_of
 from mlff_calc.electronic.scf.run import SCFStats, solve
+from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.electronic.scf.starts import Starter
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 from mlff_calc.graph.occupancy import check_occupancy
@@ -37,8 +40,9 @@ class SCFCalculator(Calculator):
     Args:
         xc: Functional, in PySCF's spelling.
         basis: Basis, in PySCF's spelling.
-        start: Start of SCFs: `minao` or another one of PySCF, `previous` (orbitals of the last structure), `aspc` (extrapolated density), `model`,
-            or `model+aspc` (the model's Fock matrix with its extrapolated error). Extrapolations assume equal time steps.
+        start: Start of SCFs: `minao` or another one of PySCF, `previous` (orbitals of the last structure), `aspc` (density
+            extrapolated from the last ones, whose time steps are taken to be equal), `model`, or `model+aspc` (the model's
+            Fock matrix with its extrapolated error).
         model: Name or folder of a trained model, or the model, for the last two starts.
         charge: Charge of the molecule, e.
         grid_level: Level of the integration grid, 0 to 9.
@@ -233,9 +237,9 @@ class SCFCalculator(Calculator):
             system_changes: Ignored; whether the structure is that of the last calculation is looked up.
 
         Raises:
-            StructureError: The structure has no atoms, is periodic, or its charge is another one.
-            OptionError: The molecule is no closed shell, or not one for the model.
-            SimulationError: The SCF does not converge.
+            StructureError: The structure has no atoms, is periodic, is no closed shell, or its charge is another one.
+            OptionError, UnknownElementError: The basis lacks an element, or the model is not for this molecule.
+            ConvergenceError: The SCF does not converge.
         """
         if atoms is None and self._last is None:
             raise StructureError("no structure was given, and none has been calculated yet; call with atoms")
@@ -246,9 +250,10 @@ class SCFCalculator(Calculator):
             try:
                 if fresh:
                     self._held, self._solved = {}, None
-                    self._check(source)
+                    mf = mean_field(self._molecule(source), self._settings)
                     self._last = Snapshot(source)
-                    self._solve(source)
+                    solve(mf, self._starter, self.stats)
+                    self._solved, self._held = mf, ase_results(mf)
                 if "forces" in properties and "forces" not in self._held:
                     self._add_forces()
             finally:
@@ -261,33 +266,32 @@ class SCFCalculator(Calculator):
             OptionError: A parameter cannot be honoured.
         """
         options = self.parameters
-        if options["max_cycle"] < 1:
-            raise OptionError(f"max_cycle is {options['max_cycle']}; give 1 or more")
-        self._level = Level(
-            options["xc"], options["basis"], options["charge"], options["grid_level"], options["conv_tol"],
-            options["density_fit"], options["max_cycle"],
-        )  # fmt: skip
+        names = ("xc", "basis", "grid_level", "conv_tol", "density_fit", "max_cycle")
+        settings = SCFSettings(**{name: options[name] for name in names})
+        settings.check()
+        if isinstance(options["charge"], bool) or not isinstance(options["charge"], int):
+            raise OptionError(f"charge is {options['charge']!r}; give a whole number of e")
         self._starter = Starter(options["start"], options["model"], options["order"])
+        self._settings = settings
 
-    def _check(self, atoms: Atoms) -> None:
+    def _molecule(self, atoms: Atoms) -> Atoms:
+        """Return the structure with the calculator's charge.
+
+        Raises:
+            StructureError: A site is shared by elements, or the structure names another charge.
+        """
         check_occupancy(atoms)
-        if len(atoms) == 0:
-            raise StructureError("the structure has no atoms, so it has no electrons; give a molecule")
-        if atoms.pbc.any():
+        charge, given = self.parameters["charge"], charge_of(atoms)
+        if given not in (0, charge):
             raise StructureError(
-                f"the structure is periodic (pbc is {atoms.pbc.tolist()}) and SCFCalculator is for molecules; set "
-                "atoms.pbc = False"
+                f"the structure has a charge of {given} e, and the calculator one of {charge} e; set charge={given}"
             )
-        charge = self.parameters["charge"]
-        given = atoms.info.get("charge")
-        if given is not None and np.ndim(given) == 0 and given != charge:
-            raise StructureError(f"info['charge'] is {given} e and the calculator's charge {charge} e; set charge={given}")
-
-    def _solve(self, atoms: Atoms) -> None:
-        mf = mean_field(atoms, self._level)
-        solve(mf, atoms, self._starter, self.stats)
-        self._solved = mf
-        self._held = ase_results(mf)
+        plain = Atoms(numbers=atoms.numbers, positions=atoms.positions, pbc=atoms.pbc, cell=atoms.cell)
+        spins = {name: atoms.info[name] for name in ("spin", "multiplicity", "magmom") if name in atoms.info}
+        plain.info = {"charge": charge, **spins}
+        if "initial_magmoms" in atoms.arrays:
+            plain.set_initial_magnetic_moments(atoms.arrays["initial_magmoms"])
+        return plain
 
     def _add_forces(self) -> None:
         """Add forces to the results of the last structure."""

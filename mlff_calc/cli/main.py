@@ -30,6 +30,7 @@ COMMANDS = (
     Command("sample", "mlff_calc.cli.sample", "sample"),
     Command("rollout", "mlff_calc.cli.rollout", "rollout"),
     Command("compare", "mlff_calc.cli.compare", "compare"),
+    Command("scf", "mlff_calc.cli.scf", "scf"),
     Command("compile", "mlff_calc.cli.compile", "compile_"),
     Command("export", "mlff_calc.cli.export", "export"),
     Command("lammps", "mlff_calc.cli.lammps", "app"),

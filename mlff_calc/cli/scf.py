@@ -41,7 +41,9 @@ def scf(
         bool | None, typer.Option("--density-fit/--exact", help="Fit densities. [the model's, or exact]", show_default=False)
     ] = None,
     conv_tol: Annotated[float, typer.Option(help="Tolerance of the energy, Hartree.")] = 1e-9,
-    charge: Annotated[int, typer.Option(help="Charge of the molecule, e.")] = 0,
+    charge: Annotated[
+        int | None, typer.Option(help="Charge of the molecule, e. [info['charge'] of a frame, or 0]", show_default=False)
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Number of frames to take. [all]", show_default=False, min=1)] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -53,8 +55,8 @@ def scf(
     import ase.io
 
     from mlff_calc.electronic.scf.compare import compare_starts
-    from mlff_calc.electronic.scf.engine import Level
     from mlff_calc.electronic.scf.guess import loaded
+    from mlff_calc.electronic.scf.settings import SCFSettings
     from mlff_calc.electronic.scf.starts import FREE
     from mlff_calc.errors import OptionError
 
@@ -65,24 +67,26 @@ def scf(
     except Exception as error:
         raise OptionError(f"{structures} cannot be read as structures: {error}") from error
     held: PredictsFock | None = None if model in FREE else loaded(model)
-    level = _level(held, xc, basis, grid_level, density_fit, conv_tol, charge, Level)
+    given = {"xc": xc, "basis": basis, "grid_level": grid_level, "density_fit": density_fit}
+    level = {"xc": "b3lyp", "basis": "def2-svp"} if held is None else held.settings.to_dict()
+    level |= {name: value for name, value in given.items() if value is not None}
+    settings = SCFSettings(**{**level, "conv_tol": conv_tol, "max_cycle": 50})
+    if charge is not None:
+        for atoms in frames:
+            atoms.info["charge"] = charge
     default = [model, "minao", "huckel", "previous"] if held is None else ["minao", "huckel", "previous", "model"]
     wanted = default if starts is None else [name.strip() for name in starts.split(",")]
     if held is None and any(name.startswith("model") for name in wanted):
         raise OptionError(f"MODEL is {model}, which is no model, and --starts asks for one; name a trained Hamiltonian")
     show = None if quiet or as_json else (lambda done: typer.echo(f"\r{done} of {len(frames)} frames", nl=False, err=True))
-    rows = compare_starts(frames, level, wanted, held, show)
+    rows = compare_starts(frames, settings, wanted, held, show)
     if show is not None:
         typer.echo("", err=True)
     if as_json:
-        typer.echo(json.dumps({"level": vars(level), "starts": [row.as_dict() for row in rows]}, indent=2))
+        typer.echo(json.dumps({"settings": settings.to_dict(), "starts": [row.as_dict() for row in rows]}, indent=2))
         return
     for line in table(rows):
         typer.echo(line)
-
-
-def _level(held: PredictsFock | None, xc, basis, grid_level, density_fit, conv_tol, charge, kind):  # noqa: ANN001, ANN202
-    pass
 
 
 def table(rows: list[StartRow]) -> list[str]:

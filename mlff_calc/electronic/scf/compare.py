@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlff_calc.electronic.scf.engine import Level, mean_field
 from mlff_calc.electronic.scf.guess import PredictsFock
+from mlff_calc.electronic.scf.mean_field import mean_field
 from mlff_calc.electronic.scf.run import SCFStats, solve
+from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.electronic.scf.starts import FREE, Starter
 from mlff_calc.errors import OptionError
 
@@ -30,7 +31,7 @@ class StartRow:
         energy_difference: Largest absolute difference of energies to those of minao, Hartree.
         most_cycles_above: Largest number of cycles above those of minao in a structure.
         fallbacks: Number of starts replaced by minao.
-        retries: Number of SCFs repeated from minao.
+        retries: Number of SCFs that were repeated.
     """
 
     start: str
@@ -50,7 +51,7 @@ class StartRow:
 
 def compare_starts(
     structures: Sequence[Atoms],
-    level: Level,
+    settings: SCFSettings,
     starts: Sequence[str] = ("minao", "huckel", "previous", "model"),
     model: str | Path | PredictsFock | None = None,
     on_structure: Callable[[int], None] | None = None,
@@ -61,8 +62,8 @@ def compare_starts(
     after the other; minao, the reference, always is, and is solved once beforehand so that nothing is loaded in its time.
 
     Args:
-        structures: Molecules, closed shells.
-        level: Level of theory.
+        structures: Molecules, closed shells; charges are `info['charge']`.
+        settings: SCFSettings of theory.
         starts: Names of starts, see `Starter`.
         model: Model, for starts that need one.
         on_structure: Function that is called with the number of structures that are done.
@@ -80,13 +81,12 @@ def compare_starts(
     starters = [Starter(name, None if not name.startswith("model") else model) for name in names]
     stats = [SCFStats() for _ in names]
     energies, cycles = np.zeros((2, len(structures), len(names)))
-    first = structures[0]
-    solve(mean_field(first, level), first, Starter(FREE[0]), SCFStats())
+    solve(mean_field(structures[0], settings), Starter(FREE[0]), SCFStats())
     for row, atoms in enumerate(structures):
         for column, (starter, counts) in enumerate(zip(starters, stats, strict=True)):
             before = counts.cycles
-            mf = mean_field(atoms, level)
-            solve(mf, atoms, starter, counts)
+            mf = mean_field(atoms, settings)
+            solve(mf, starter, counts)
             energies[row, column], cycles[row, column] = mf.e_tot, counts.cycles - before
         if on_structure is not None:
             on_structure(row + 1)

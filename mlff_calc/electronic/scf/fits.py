@@ -5,21 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
+from mlff_calc.electronic.scf.pyscf_door import check_mole, pyscf_module
 from mlff_calc.errors import OptionError, UnknownElementError
+
+_PLAIN = {"b3lyp": "b3lypg"}
+"""Names that a configuration file of PySCF may give another meaning, and those that have one meaning only."""
 
 
 def same_functional(one: str, other: str) -> bool:
-    """Whether two names are one functional in the installed PySCF: `B3LYP`, `b3lypg` and `b3lyp` are, `b3lyp5` is another."""
+    """Whether two names are one functional in the installed PySCF: as `B3LYP` and `b3lypg` are."""
     return _parsed(one) == _parsed(other)
 
 
 def _parsed(name: str) -> tuple[Any, ...]:
     """A functional as numbers; equal parts are joined."""
-    from pyscf.dft import libxc
-
+    libxc = pyscf_module("pyscf.dft.libxc")
     try:
-        hybrid, parts = libxc.parse_xc(name)
+        hybrid, parts = libxc.parse_xc(_PLAIN.get(name.lower().strip(), name))
     except (KeyError, ValueError) as error:
         raise OptionError(f"PySCF does not know the functional {name!r} ({error}); give another name for it") from error
     summed: dict[int, float] = {}
@@ -33,27 +37,18 @@ def check_closed_shell(mf: Any) -> None:
     """Refuse mean fields other than restricted closed shells of molecules in spherical orbitals of all electrons.
 
     Raises:
-        OptionError: Names what is not supported.
+        OptionError, StructureError: Names what is not supported.
     """
-    from pyscf import dft, gto, scf
-
-    mol = mf.mol
-    if not isinstance(mol, gto.Mole) or getattr(mol, "dimension", 0) or not isinstance(mf, scf.hf.SCF):
+    scf, gto = pyscf_module("pyscf.scf"), pyscf_module("pyscf.gto")
+    mol = getattr(mf, "mol", None)
+    if not isinstance(mol, gto.Mole) or hasattr(mf, "kpts") or hasattr(mf, "cell") or not isinstance(mf, scf.hf.SCF):
         raise OptionError(
-            f"{type(mf).__module__}.{type(mf).__name__} is not a mean field of PySCF for a molecule; make one by dft.RKS(mol) "
-            "(gpu4pyscf: mf.to_cpu())"
+            f"{type(mf).__module__}.{type(mf).__name__} is not a mean field of PySCF for a molecule; make one by "
+            "dft.RKS(mol) (gpu4pyscf: mf.to_cpu())"
         )
-    if mol.spin:
-        raise OptionError(f"the molecule has a spin of {mol.spin} unpaired electrons; only closed shells are supported")
-    if not isinstance(mf, scf.hf.RHF) or isinstance(mf, scf.rohf.ROHF | dft.roks.ROKS):
+    check_mole(mol)
+    if not isinstance(mf, scf.hf.RHF) or isinstance(mf, scf.rohf.ROHF):
         raise OptionError(f"{type(mf).__name__} is not a restricted closed shell; make the mean field by dft.RKS(mol)")
-    if mol.cart:
-        raise OptionError("the molecule has Cartesian orbitals; spherical ones are supported, set mol.cart = False")
-    ghosts = [index for index in range(mol.natm) if mol.atom_charge(index) == 0]
-    if ghosts:
-        raise OptionError(f"atom {ghosts[0]} ({mol.atom_symbol(ghosts[0])}) is a ghost; ghosts are not supported, remove it")
-    if mol.has_ecp():
-        raise OptionError("the molecule has effective core potentials; use a basis for all electrons")
 
 
 def check_fits(mf: Any, model: Any) -> None:
@@ -61,10 +56,10 @@ def check_fits(mf: Any, model: Any) -> None:
 
     Args:
         mf: Mean field of PySCF.
-        model: Model with `settings`, and where it has them `elements` (symbols), `charge` (default 0).
+        model: Model with `settings`, and where it has them `elements` (symbols or atomic numbers), `charge` (default 0).
 
     Raises:
-        OptionError: The level, charge or spin differ, or something is not supported.
+        OptionError, StructureError: The level, charge or spin differ, or something is not supported.
         UnknownElementError: An element is unknown to the model.
     """
     check_closed_shell(mf)
@@ -77,7 +72,7 @@ def check_fits(mf: Any, model: Any) -> None:
         )
     elements = getattr(model, "elements", None)
     if elements is not None:
-        _check_elements(mol, {str(one) for one in elements})
+        _check_elements(mol, {one if isinstance(one, str) else chemical_symbols[int(one)] for one in elements})
     own = getattr(mf, "xc", "hf")
     if not same_functional(own, settings.xc):
         raise OptionError(
@@ -92,15 +87,14 @@ def _check_elements(mol: Any, known: set[str]) -> None:
         symbol = mol.atom_pure_symbol(index)
         if symbol not in known:
             raise UnknownElementError(
-                f"unknown element {symbol} at atom {index}; the model knows {' '.join(sorted(known))}. Use a model trained for "
-                f"{symbol}, or start from minao"
+                f"unknown element {symbol} at atom {index}; the model knows {' '.join(sorted(known))}. Use a model trained "
+                f"for {symbol}, or start from minao"
             )
 
 
 def _check_basis(mol: Any, name: str) -> None:
     """Compare shells, exponents and contractions of every element with those of a basis by name."""
-    from pyscf import gto
-
+    gto = pyscf_module("pyscf.gto")
     firsts: dict[str, int] = {}  # an atom of every label, since PySCF gives a basis to each label
     for index in range(mol.natm):
         firsts.setdefault(mol.atom_symbol(index), index)

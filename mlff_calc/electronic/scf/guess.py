@@ -14,6 +14,7 @@ from mlff_calc.electronic.scf.fits import check_fits
 from mlff_calc.electronic.scf.guard import Build, Guard, StartStats, minao
 from mlff_calc.electronic.scf.orders import atoms_of, to_ours, to_theirs
 from mlff_calc.electronic.scf.properties import density, orbitals
+from mlff_calc.electronic.scf.pyscf_door import pyscf_module
 
 
 @runtime_checkable
@@ -91,18 +92,17 @@ class HamiltonianGuess:
 
 def start_of(mf: Any, fock: Any) -> Any:
     """Return the density of a Fock matrix [n, n], tagged with its orbitals; one of NaN if the matrix is not finite."""
-    from pyscf import lib
-
     if not np.isfinite(fock).all():
         return np.full_like(fock, np.nan)
     found = orbitals(fock, mf.get_ovlp())
-    return tagged(lib, found.coefficients, mf.mol.nelectron)
+    return tagged(found.coefficients, mf.mol.nelectron)
 
 
-def tagged(lib: Any, coefficients: Any, n_electrons: int) -> Any:
+def tagged(coefficients: Any, n_electrons: int) -> Any:
     """Return the density of orbitals [n, n_orbitals], lowest first, tagged with them."""
     occupations = np.zeros(coefficients.shape[1])
     occupations[: n_electrons // 2] = 2.0
+    lib = pyscf_module("pyscf.lib")
     return lib.tag_array(density(coefficients, n_electrons), mo_coeff=coefficients, mo_occ=occupations)
 
 

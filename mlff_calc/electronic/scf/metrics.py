@@ -61,7 +61,8 @@ def matrix_errors(
     """Compare predicted Fock matrices with true ones.
 
     Args:
-        predicted, true: Fock matrices [n, n] of each molecule, Hartree, in the same order of orbitals.
+        predicted: Predicted Fock matrices [n, n] of each molecule, Hartree.
+        true: True Fock matrices [n, n], Hartree, in the same order of orbitals.
         overlaps: Overlap matrices [n, n].
         symbols: Chemical symbols of the atoms of each molecule.
         atom_of_orbital: Number of the atom of each orbital [n], of each molecule.

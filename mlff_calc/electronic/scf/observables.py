@@ -19,6 +19,7 @@ from mlff_calc.electronic.scf.properties import (
     occupied,
     orbitals,
 )
+from mlff_calc.electronic.scf.pyscf_door import pyscf_module
 from mlff_calc.errors import OptionError
 
 DEBYE = 0.20819433442462576
@@ -124,8 +125,6 @@ def write_cubes(
     Raises:
         OptionError: A name is unknown, an orbital does not exist, or orbitals were not given.
     """
-    from pyscf.tools import cubegen
-
     if not resolution > 0.0:
         raise OptionError(f"the distance of points is {resolution} Bohr; give a positive number, 0.2 for example")
     n = occupied(mol.nelectron, mol.nao)
@@ -141,6 +140,7 @@ def write_cubes(
         if coefficients is None:
             raise OptionError(f"a cube of {one!r} needs the coefficients of the orbitals; give them, or ask for the density")
         named.append((one if isinstance(one, str) else f"orbital_{column}", column))
+    cubegen = pyscf_module("pyscf.tools.cubegen")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     files = {}

@@ -9,7 +9,6 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 
-
 def permutation(mol: Any) -> NDArray[np.int64]:
     """Return the index in PySCF's order of every orbital [n] in ours: p is y, z, x instead of x, y, z."""
     degrees = np.repeat(mol._bas[:, 1], mol._bas[:, 3])  # one entry for each contraction
@@ -40,4 +39,4 @@ def atom_of_orbital(mol: Any) -> NDArray[np.int64]:
 
 def atoms_of(mol: Any) -> Atoms:
     """Return the nuclei of a molecule as ASE atoms, Angstrom."""
-    return Atoms(numbers=mol.atom_charges(), positions=mol.atom_coords(unit="Angstrom"))
+    return Atoms(mol.atom_charges(), mol.atom_coords(unit="Angstrom"), info={"charge": int(mol.charge)})

@@ -198,8 +198,8 @@ def _charges(populations: Array, nuclear_charges: Array, atom_of_orbital: Array)
 def _check(fock: Array, overlap: Array) -> None:
     if fock.shape != overlap.shape or fock.ndim < 2 or fock.shape[-1] != fock.shape[-2]:
         raise OptionError(
-            f"a Fock matrix of shape {list(fock.shape)} and an overlap of shape {list(overlap.shape)} do not belong together; "
-            "give both for the same molecule and basis"
+            f"a Fock matrix of shape {list(fock.shape)} and an overlap of shape {list(overlap.shape)} do not belong "
+            "together; give both for the same molecule and basis"
         )
     for name, matrix in (("Fock matrix", fock), ("overlap matrix", overlap)):
         finite = torch.isfinite(matrix) if isinstance(matrix, torch.Tensor) else np.isfinite(matrix)

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
 from mlff_calc.electronic.scf.fock_builds import counted
+from mlff_calc.electronic.scf.mean_field import converged
 from mlff_calc.electronic.scf.starts import Starter
-from mlff_calc.errors import SimulationError
 
 
 @dataclass
@@ -26,7 +25,7 @@ class SCFStats:
         gradients: Number of gradients.
         gradient_seconds: Seconds in gradients.
         fallbacks: Number of starts that were replaced by minao.
-        retries: Number of SCFs that were repeated from minao because they did not converge.
+        retries: Number of SCFs that were repeated because they did not converge.
     """
 
     calls: int = 0
@@ -55,37 +54,43 @@ class SCFStats:
         )
 
 
-def solve(mf: Any, atoms: Atoms, starter: Starter, stats: SCFStats) -> None:
-    """Solve the SCF of a new mean field from a start, and from minao if that does not converge.
+def solve(mf: Any, starter: Starter, stats: SCFStats) -> None:
+    """Solve the SCF of a new mean field from a start. If that does not converge, it is solved again by `converged`.
 
     Args:
         mf: Mean field of the structure, not yet solved.
-        atoms: The structure, for messages.
         starter: Gives the initial density, and learns from the result.
         stats: Counts to increase.
 
     Raises:
-        SimulationError: The SCF does not converge.
-        OptionError, UnknownElementError: The structure is not one for the model.
+        ConvergenceError: The SCF does not converge.
+        OptionError, UnknownElementError, StructureError: The molecule is not one for the model.
     """
     begin = time.perf_counter()
     before = starter.stats.fallbacks
     with counted(mf) as watch:
-        mf.kernel(dm0=starter.density(mf))
-        stats.cycles += mf.cycles
-        if not mf.converged and starter.start != "minao":
-            stats.retries += 1
-            starter.clear()
-            mf.kernel(dm0=mf.get_init_guess(mf.mol, "minao"))
-            stats.cycles += mf.cycles
-        stats.fock_builds += watch.builds
+        try:
+            density = starter.density(mf)
+            if not _attempt(mf, density, stats):
+                stats.retries += 1
+                starter.clear()
+                again = mf.get_init_guess(mf.mol, "minao")
+                if starter.start == "minao" and mf.mo_coeff is not None and np.isfinite(mf.mo_coeff).all():
+                    again = mf.make_rdm1()
+                stats.cycles += converged(mf, dm0=again)
+        finally:
+            stats.fock_builds += watch.builds
+            stats.fallbacks += starter.stats.fallbacks - before
+            stats.seconds += time.perf_counter() - begin
     stats.calls += 1
-    stats.fallbacks += starter.stats.fallbacks - before
-    stats.seconds += time.perf_counter() - begin
-    if not mf.converged or not np.isfinite(mf.e_tot):
-        starter.clear()
-        raise SimulationError(
-            f"the SCF of {atoms.get_chemical_formula()} did not converge in {mf.cycles} cycles; raise max_cycle, or look at the "
-            "structure: atoms may be too near to each other, or the molecule no closed shell"
-        )
     starter.add(mf)
+
+
+def _attempt(mf: Any, density: Any, stats: SCFStats) -> bool:
+    """Run the kernel once; whether it has converged."""
+    try:
+        mf.kernel(dm0=density)
+    except np.linalg.LinAlgError:
+        return False
+    stats.cycles += mf.cycles
+    return bool(mf.converged and np.isfinite(mf.e_tot))

@@ -57,8 +57,8 @@ class Starter:
     All starts but PySCF's own are judged by the guard.
 
     Args:
-        start: One of PySCF's (`minao`, `huckel`, `atom`, `1e`, `vsap`, `sap`), `previous` (orbitals of the last step), `aspc` (extrapolated density), `model`, or `model+aspc` (the
-            model's Fock matrix with its extrapolated error).
+        start: One of PySCF's (`minao`, `huckel`, `atom`, `1e`, `vsap`, `sap`), `previous` (orbitals of the last step),
+            `aspc` (extrapolated density), `model`, or `model+aspc` (the model's Fock matrix with its extrapolated error).
         model: Model or its name, for the last two.
         order: Order of the extrapolation, 0 to 4.
 
@@ -115,10 +115,8 @@ class Starter:
                 fock = self._difference.predict(fock, mf.get_ovlp())
             found = self._guard.choose(mf, start_of(mf, fock), initial)
         else:
-            from pyscf import lib
-
             filled = None if self._density is None else self._density.predict(mf.get_ovlp())
-            start = None if filled is None else tagged(lib, filled, mf.mol.nelectron)
+            start = None if filled is None else tagged(filled, mf.mol.nelectron)
             found = self._guard.choose(mf, start)
         if self.stats.fallbacks > before:
             self.clear()
