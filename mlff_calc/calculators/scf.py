@@ -142,6 +142,12 @@ class SCFCalculator(Calculator):
         return not self._starter.remembers
 
     @property
+    def identity(self) -> str:
+        """Class and parameters, by which a resumed run recognises the calculator."""
+        shown = self.todict(skip_default=False)
+        return f"{type(self).__name__} {' '.join(f'{name}={value}' for name, value in sorted(shown.items()))}"
+
+    @property
     def mean_field(self) -> Any:
         """Mean field of the last structure, solved; None before the first. Properties of PySCF can be computed from it."""
         return self._solved
@@ -150,7 +156,8 @@ class SCFCalculator(Calculator):
         """Return memory, last structure and last results in plain types and arrays; None without memory."""
         if self.history_free:
             return None
-        return calculator_state([_Plain(self._starter)], self._last, {} if self._last is None else self._held)  # type: ignore[list-item]
+        whole = self._held if "forces" in self._held else {}
+        return calculator_state([_Plain(self._starter)], self._last, whole)  # type: ignore[list-item]
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore a state from `get_state`.

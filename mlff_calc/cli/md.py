@@ -48,7 +48,7 @@ def md(
         str,
         typer.Argument(
             help="Name of a potential that ships, a folder, or an exported file; several with commas between make a "
-            "committee."
+            "committee. `scf:xc=pbe,basis=def2-svp,start=aspc` is a self-consistent field by PySCF."
         ),
     ],
     structure: Annotated[
@@ -162,12 +162,15 @@ def md(
     given: dict[str, Any] = {
         name: value.value if isinstance(value, StrEnum) else value for name, value in locals().items()
     }
-    members = _members(given.pop("potential"))
+    potential = given.pop("potential")
+    from mlff_calc.calculators.named import names_scf, scf_calculator
     from mlff_calc.dynamics.md import run_md
 
+    if names_scf(potential) and device == "auto":
+        given["device"] = None
     result = run_md(
         given.pop("structure"),
-        members,
+        scf_calculator(potential) if names_scf(potential) else _members(potential),
         compile=given.pop("compile_"),
         show=not given.pop("quiet"),
         spell=lambda name: "--" + name.replace("_", "-"),

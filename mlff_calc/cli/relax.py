@@ -47,6 +47,7 @@ def relax(
     If the forces do not fall below --fmax, the last frame is written as NAME_not_converged, and the exit status is 1.
     """
     from mlff_calc.calculators import MLFFCalculator
+    from mlff_calc.calculators.named import names_scf, scf_calculator
     from mlff_calc.dynamics.structures import read_structure
     from mlff_calc.export.opening import load_any, precision_of
 
@@ -58,9 +59,14 @@ def relax(
     settings = {"fmax": fmax, "steps": steps, "optimizer": optimizer, "cell": cell, "pressure": pressure}
     with output_lock(output):
         files = Unchanged((output, unfinished, trajectory), overwrite=overwrite)
-        loaded = load_any(potential, trust=trust)
-        arithmetic = precision_of([loaded], None if precision is None else precision.value, default="float64")
-        atoms.calc = MLFFCalculator(loaded, device=device, precision=arithmetic, compile=compiled, reuse=reuse.value)
+        if names_scf(potential):
+            asked = {"precision": precision, "compile": compiled, "trust": trust, "device": device != "auto"}
+            _refuse_options([*(name for name, value in asked.items() if value), *([] if reuse == "auto" else ["reuse"])])
+            atoms.calc = scf_calculator(potential)
+        else:
+            loaded = load_any(potential, trust=trust)
+            arithmetic = precision_of([loaded], None if precision is None else precision.value, default="float64")
+            atoms.calc = MLFFCalculator(loaded, device=device, precision=arithmetic, compile=compiled, reuse=reuse.value)
         result, written, trajectory = _relax_and_keep(atoms, settings, files, quiet=quiet)
     last = result.last
     summary = f"{last.step} steps, energy {last.energy:.6f} eV, largest force {last.fmax:.5f} eV/Angstrom"
@@ -70,6 +76,16 @@ def relax(
             "Continue from that frame, with more --steps or another --optimizer"
         )
     typer.echo(f"converged: {summary}\nstructure: {written}\ntrajectory: {trajectory}")
+
+
+def _refuse_options(names: list[str]) -> None:
+    """Refuse options of potentials where the calculator is a self-consistent field.
+
+    Raises:
+        OptionError: there are such options.
+    """
+    if names:
+        raise OptionError(f"--{names[0]} is for potentials, and an SCF has parameters of its own; leave --{names[0]} out")
 
 
 class Unchanged:

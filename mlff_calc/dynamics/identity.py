@@ -39,9 +39,14 @@ def identity(potential: str, remembered: str | None = None) -> str:
 def identity_of(calculator: Any) -> str:
     """Return the class of a calculator and, for those of this package, the precision and checksums of their potentials.
 
+    A calculator that has a text `identity` itself (such as `SCFCalculator`) is asked.
+
     Args:
         calculator: ASE calculator.
     """
+    own = getattr(calculator, "identity", None)
+    if isinstance(own, str):
+        return own
     members = [f"{one.sha256[:12]}" for one in getattr(calculator, "potentials", ())]
     precision = [calculator.parameters["precision"]] if members else []
     return " ".join([type(calculator).__name__, *precision, *members])

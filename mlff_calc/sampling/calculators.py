@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from mlff_calc.calculators import MLFFCalculator
+from mlff_calc.calculators.named import names_scf, scf_calculator
 from mlff_calc.errors import OptionError
 from mlff_calc.export.compiled import CompiledPotential, compile_potential
 from mlff_calc.potential import Potential, load_potential
@@ -101,6 +102,23 @@ class Imported:
         return found
 
 
+@dataclass(frozen=True)
+class Scf:
+    """A factory of SCF calculators.
+
+    Attributes:
+        name: `scf:NAME=VALUE,...`, see `scf_calculator`.
+        charge: Total charge, e.
+    """
+
+    name: str
+    charge: int = 0
+
+    def __call__(self) -> BaseCalculator:
+        """A new calculator."""
+        return scf_calculator(self.name, charge=self.charge)
+
+
 def evaluator_of(
     calculator: str | Path | Potential | CompiledPotential | BaseCalculator | Evaluator | Callable[[], BaseCalculator],
     *,
@@ -115,8 +133,8 @@ def evaluator_of(
 
     Args:
         calculator: Name of a potential that ships, path of a folder, a potential; `gfn2-xtb` or `gfn1-xtb`;
-            `module:function` of a function without arguments that makes an ASE calculator, or such a function; an ASE
-            calculator; an evaluator.
+            `scf:xc=pbe,basis=def2-svp` (see `SCFCalculator`); `module:function` of a function without arguments that makes
+            an ASE calculator, or such a function; an ASE calculator; an evaluator.
         charge: Total charge of the molecule, e. tblite gets it, other calculators find it in `info["charge"]` of the atoms.
         multiplicity: Number of unpaired electrons and one, for tblite, and `info["spin"]` for others.
         workers: Number of processes for calculators that are not potentials; 0 is this process, in which nothing ends a
@@ -194,6 +212,9 @@ def _factory(calculator: Any, charge: int = 0, multiplicity: int = 1) -> Callabl
         except ImportError as error:
             raise OptionError(f"{name} needs tblite, which is not installed; pip install 'mlff_calc[xtb]'") from error
         return Xtb(XTB[name.lower()], charge, multiplicity)
+    if names_scf(calculator):
+        Scf(name, charge)()  # options that cannot be honoured are refused here, and not by workers
+        return Scf(name, charge)
     if isinstance(calculator, str) and ":" in name and not Path(name).exists():
         module, _, function = name.partition(":")
         try:

@@ -1,0 +1,63 @@
+"""Calculators that are named in one word on a command line, as `scf:xc=pbe,basis=def2-svp,start=aspc`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlff_calc.errors import OptionError
+from mlff_calc.near import suggestion
+
+if TYPE_CHECKING:
+    from mlff_calc.calculators.scf import SCFCalculator
+
+SCF = "scf"
+
+
+def names_scf(text: object) -> bool:
+    """Whether a text names an SCF: `scf`, or `scf:` with parameters."""
+    return isinstance(text, str) and (text == SCF or text.startswith(f"{SCF}:"))
+
+
+def scf_calculator(text: str, **more: Any) -> SCFCalculator:
+    """Return the calculator that a text names.
+
+    Args:
+        text: `scf`, or `scf:NAME=VALUE,...` with parameters of `SCFCalculator`. A value may contain commas (`xc=lda,vwn`).
+        more: Parameters that are used where the text does not set them.
+
+    Raises:
+        OptionError: A parameter is unknown or its value cannot be used.
+        PotentialFileError: There is no such model.
+    """
+    from mlff_calc.calculators.scf import SCFCalculator
+
+    known = SCFCalculator.default_parameters
+    given: dict[str, str] = {}
+    last = ""
+    for part in filter(None, text.partition(":")[2].split(",")):
+        name, equals, value = part.partition("=")
+        if not equals and last:  # the rest of a value with a comma
+            given[last] += f",{part}"
+            continue
+        last = name.strip()
+        if not equals or last not in known:
+            hint = suggestion(last, known, after=" ")
+            raise OptionError(f"{text}: {last!r} is not a parameter: {hint}write NAME=VALUE with one of {', '.join(known)}")
+        given[last] = value.strip()
+    return SCFCalculator(**{**more, **{name: _read(text, name, value, known[name]) for name, value in given.items()}})
+
+
+def _read(text: str, name: str, value: str, default: Any) -> Any:
+    """Read a value as the type of the default."""
+    kinds = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if isinstance(default, bool):
+        if value.lower() not in kinds:
+            raise OptionError(f"{text}: {name} is {value!r}; give true or false")
+        return kinds[value.lower()]
+    if not isinstance(default, int | float):
+        return value
+    try:
+        return int(value) if isinstance(default, int) else float(value)
+    except ValueError as error:
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise OptionError(f"{text}: {name} is {value!r}; give {kind}") from error
