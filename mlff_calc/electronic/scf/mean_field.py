@@ -46,6 +46,10 @@ def mean_field(atoms: Atoms, settings: SCFSettings) -> Any:
         mf = mf.density_fit()
     mf.conv_tol, mf.max_cycle, mf.init_guess, mf.verbose = settings.conv_tol, settings.max_cycle, "minao", 0
     mf.chkfile = None  # a file of the last cycle in the temporary folder would serve nobody
+    opened = getattr(mf, "_chkfile", None)  # PySCF has opened it already
+    if opened is not None:
+        opened.close()
+        mf._chkfile = None
     return mf
 
 
