@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -105,7 +106,7 @@ class Starter:
         self._forget_after_jump(mf.mol)
         if self.start in FREE:
             self.stats.calls += 1
-            return mf.get_init_guess(mf.mol, self.start)
+            return _free(mf, self.start)
         before = self.stats.fallbacks
         if self._guess is not None:
             check_fits(mf, self._guess.model)
@@ -173,3 +174,9 @@ class Starter:
         if not same or np.abs(positions - mol.atom_coords(unit="Angstrom")).max(initial=0.0) > JUMP:
             self.clear()
 
+
+def _free(mf: Any, start: str) -> Any:
+    """Return a start of PySCF, without its warnings about functions that it calls itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return mf.get_init_guess(mf.mol, start)

@@ -20,10 +20,9 @@ SETTINGS = SCFSettings("pbe", "sto-3g", grid_level=0, conv_tol=1e-10)
 
 
 def test_all_starts_reach_the_energy_of_minao():
-    names = [name for name in STARTS if name not in ("atom", "sap")]  # PySCF uses deprecated functions of its own in these
-    rows = compare_starts(frames(3), SETTINGS, names, NoisyModel(SETTINGS, 1e-5))
+    rows = compare_starts(frames(2), SETTINGS, STARTS, NoisyModel(SETTINGS, 1e-5))
     found = {row.start: row for row in rows}
-    assert list(found) == names
+    assert list(found) == list(STARTS)
     assert max(row.energy_difference for row in rows) < 1e-8
     guarded = [row for row in rows if row.start in ("previous", "aspc", "model", "model+aspc")]
     assert max(row.most_cycles_above for row in guarded) <= 1
@@ -33,7 +32,7 @@ def test_all_starts_reach_the_energy_of_minao():
 
 def test_extrapolation_saves_cycles_along_a_motion_and_removes_the_error_of_a_model():
     """A model with a constant error of 5e-3 Ha is no better than minao by itself, and is with its error extrapolated."""
-    steps, model = vibration(10), NoisyModel(SETTINGS, 0.0, drift=5e-3)
+    steps, model = vibration(8), NoisyModel(SETTINGS, 0.0, drift=5e-3)
     names = ("minao", "previous", "aspc", "model", "model+aspc")
     cycles = {row.start: row.cycles for row in compare_starts(steps, SETTINGS, names, model)}
     assert cycles["aspc"] < cycles["previous"] - 1
@@ -97,9 +96,9 @@ def test_an_scf_that_does_not_converge_is_repeated_and_then_refused():
 def test_unknown_starts_and_missing_models_are_refused():
     with pytest.raises(OptionError, match="did you mean 'minao'"):
         Starter("minoa")
-    with pytest.raises(OptionError, match="needs? a model|need a model"):
+    with pytest.raises(OptionError, match="does need a model"):
         Starter("model")
-    with pytest.raises(OptionError, match="not need a model"):
+    with pytest.raises(OptionError, match="does not need a model"):
         Starter("aspc", NoisyModel(SETTINGS, 0.0))
     with pytest.raises(OptionError, match="no structures"):
         compare_starts([], SETTINGS)
