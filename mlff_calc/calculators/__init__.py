@@ -1,4 +1,4 @@
-"""ASE calculators for one potential or a committee of potentials; they also accept structures of pymatgen."""
+"""ASE calculators for one potential, a committee of potentials, or an SCF; they also accept structures of pymatgen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from mlff_calc.calculators.convert import to_atoms
 from mlff_calc.calculators.extrapolation import DomainWarning
 from mlff_calc.calculators.freeze import freeze
 from mlff_calc.calculators.mlff import MLFFCalculator
+from mlff_calc.calculators.scf import SCFCalculator
 from mlff_calc.calculators.stats import CalculatorStats
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "DomainWarning",
     "IgnoredInputWarning",
     "MLFFCalculator",
+    "SCFCalculator",
     "freeze",
     "to_atoms",
 ]

@@ -1,1 +1,7 @@
-"""Fock matrices of molecules: orbitals, self-consistent fields, and learned matrices."""
+"""Electronic structure: matrices of molecules in atomic orbitals, in Hartree and Bohr."""
+
+from __future__ import annotations
+
+from mlff_calc.electronic.scf.guess import HamiltonianGuess
+
+__all__ = ["HamiltonianGuess"]

@@ -32,7 +32,7 @@ def test_all_starts_reach_the_energy_of_minao():
 
 def test_extrapolation_saves_cycles_along_a_motion_and_removes_the_error_of_a_model():
     """A model with a constant error of 5e-3 Ha is no better than minao by itself, and is with its error extrapolated."""
-    steps, model = vibration(8), NoisyModel(SETTINGS, 0.0, drift=5e-3)
+    steps, model = vibration(6), NoisyModel(SETTINGS, 0.0, drift=5e-3)
     names = ("minao", "previous", "aspc", "model", "model+aspc")
     cycles = {row.start: row.cycles for row in compare_starts(steps, SETTINGS, names, model)}
     assert cycles["aspc"] < cycles["previous"] - 1
