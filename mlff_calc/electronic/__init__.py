@@ -1,7 +1,19 @@
-"""Electronic structure: matrices of molecules in atomic orbitals, in Hartree and Bohr."""
+"""Fock matrices of molecules: orbitals, self-consistent fields, and learned matrices."""
 
 from __future__ import annotations
 
-from mlff_calc.electronic.scf.guess import HamiltonianGuess
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlff_calc.electronic.scf.guess import HamiltonianGuess
 
 __all__ = ["HamiltonianGuess"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for; processes that label molecules do without torch."""
+    if name == "HamiltonianGuess":
+        from mlff_calc.electronic.scf.guess import HamiltonianGuess
+
+        return HamiltonianGuess
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
 from mlff_calc.electronic.scf.mean_field import converged, forces_of, mean_field
+from mlff_calc.electronic.scf.orders import to_ours
 from mlff_calc.electronic.scf.pyscf_door import pyscf_module
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import SimulationError
@@ -66,12 +67,13 @@ def label(atoms: Atoms, settings: SCFSettings, gradient: bool = True) -> MatrixL
         final.append((values["fock"], values["s1e"]))
 
     mf.pre_kernel, mf.post_kernel = begin, end  # hooks of PySCF, with the variables of its loop
-    cycles = converged(mf)
-    order = _our_order(mf.mol)
+    try:
+        cycles = converged(mf)
+    finally:
+        del mf.pre_kernel, mf.post_kernel  # a mean field that refers to itself would stay in memory
     (fock, overlap), forces = final[-1], forces_of(mf) if gradient else None
-    found = MatrixLabel(
-        float(mf.e_tot), forces, *(_ordered(matrix, order) for matrix in (fock, overlap, initial[0])), cycles,
-    )  # fmt: skip
+    matrices = (np.asarray(to_ours(mf.mol, matrix), dtype=np.float64) for matrix in (fock, overlap, initial[0]))
+    found = MatrixLabel(float(mf.e_tot), forces, *matrices, cycles)
     for name in ("forces", "fock", "overlap", "initial"):
         values = getattr(found, name)
         if values is not None and not np.isfinite(values).all():
@@ -91,7 +93,8 @@ def overlap_of(atoms: Atoms, basis: str) -> FloatArray:
         StructureError: The structure is not a molecule with paired electrons.
     """
     mf = mean_field(atoms, SCFSettings("hf", basis))
-    return _ordered(mf.get_ovlp(), _our_order(mf.mol))
+    overlap: FloatArray = to_ours(mf.mol, mf.get_ovlp())
+    return overlap
 
 
 def initial_fock(atoms: Atoms, settings: SCFSettings) -> FloatArray:
@@ -105,7 +108,8 @@ def initial_fock(atoms: Atoms, settings: SCFSettings) -> FloatArray:
         OptionError, StructureError: As for `label`.
     """
     mf = mean_field(atoms, settings)
-    return _ordered(mf.get_fock(dm=mf.get_init_guess(mf.mol, "minao")), _our_order(mf.mol))
+    fock: FloatArray = to_ours(mf.mol, mf.get_fock(dm=mf.get_init_guess(mf.mol, "minao")))
+    return fock
 
 
 def basis_of(basis: str, numbers: ArrayLike) -> dict[str, Any]:
@@ -130,16 +134,3 @@ def basis_of(basis: str, numbers: ArrayLike) -> dict[str, Any]:
         )  # fmt: skip
         shells[str(number)] = np.repeat(atom._bas[:, 1], atom._bas[:, 3]).tolist()
     return {"name": basis, "shells": shells}
-
-
-def _our_order(mole: Any) -> NDArray[np.int64]:
-    """Place in PySCF's order of each of our orbitals."""
-    degrees = np.repeat(mole._bas[:, 1], mole._bas[:, 3])
-    tables = {degree: np.array([1, 2, 0]) if degree == 1 else np.arange(2 * degree + 1) for degree in set(degrees.tolist())}
-    starts = np.concatenate([[0], np.cumsum(2 * degrees + 1)])
-    return np.concatenate([start + tables[int(degree)] for start, degree in zip(starts, degrees, strict=False)])
-
-
-def _ordered(matrix: Any, order: NDArray[np.int64]) -> FloatArray:
-    plain = np.asarray(matrix, dtype=np.float64)
-    return np.ascontiguousarray(plain[np.ix_(order, order)])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_calc.electronic.scf.pyscf_door import build_mole, check_mole, numbers_of, pyscf_module
+from mlff_calc.electronic.scf.pyscf_door import build_mole, pyscf_module
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import ConvergenceError, OptionError
 
@@ -51,47 +51,6 @@ def mean_field(atoms: Atoms, settings: SCFSettings) -> Any:
         opened.close()
         mf._chkfile = None
     return mf
-
-
-def settings_of(mf: Any) -> SCFSettings:
-    """Read the settings of a mean field that somebody else has made.
-
-    Args:
-        mf: A restricted Kohn-Sham or Hartree-Fock object of PySCF.
-
-    Raises:
-        OptionError: It is unrestricted or periodic, its basis is not one name or is Cartesian, or the molecule has
-            effective core potentials.
-        StructureError: The molecule has ghost atoms or unpaired electrons.
-    """
-    name = type(mf).__name__
-    if not hasattr(mf, "mol") or not hasattr(mf, "get_fock") or hasattr(mf, "kpts") or hasattr(mf, "cell"):
-        raise OptionError(f"{name} is not a mean field of a molecule; give a pyscf.dft.RKS or pyscf.scf.RHF")
-    scf = pyscf_module("pyscf.scf")
-    if not isinstance(mf, scf.hf.RHF | scf.hf.SCF) or isinstance(mf, scf.uhf.UHF | scf.ghf.GHF | scf.rohf.ROHF):
-        raise OptionError(f"{name} is not a restricted closed-shell mean field; give a pyscf.dft.RKS or pyscf.scf.RHF")
-    check_mole(mf.mol)
-    if not isinstance(mf.mol.basis, str):
-        raise OptionError(f"the basis of the molecule is a {type(mf.mol.basis).__name__}; give one name for all atoms")
-    fitted = getattr(mf, "with_df", None) is not None
-    if not hasattr(mf, "xc"):
-        return SCFSettings("hf", mf.mol.basis, conv_tol=_tolerance(mf), density_fit=fitted, max_cycle=int(mf.max_cycle))
-    return SCFSettings(
-        _functional(mf.xc), mf.mol.basis, int(mf.grids.level), _tolerance(mf), fitted, max(1, int(mf.max_cycle))
-    )  # fmt: skip
-
-
-def _tolerance(mf: Any) -> float:
-    return float(min(max(mf.conv_tol, 1e-14), 1e-4))
-
-
-def _functional(xc: str) -> str:
-    """Name a functional so that both kinds of B3LYP are told apart, whatever PySCF's configuration file says."""
-    libxc = pyscf_module("pyscf.dft.libxc")
-    for name, ours in (("b3lyp5", "b3lyp5"), ("b3lypg", "b3lyp")):
-        if libxc.parse_xc(xc) == libxc.parse_xc(name):
-            return ours
-    return str(xc)
 
 
 def converged(mf: Any, dm0: NDArray[np.float64] | None = None) -> int:
@@ -144,7 +103,7 @@ def _words(mf: Any) -> str:
     from ase.formula import Formula
 
     symbols = [mf.mol.atom_pure_symbol(k) for k in range(mf.mol.natm)]
-    return f"{Formula.from_list(symbols).format('hill')} (charge {mf.mol.charge}, {len(numbers_of(mf.mol))} atoms)"
+    return f"{Formula.from_list(symbols).format('hill')} with charge {mf.mol.charge}"
 
 
 def forces_of(mf: Any) -> NDArray[np.float64]:

@@ -170,8 +170,3 @@ def check_mole(mole: Any) -> None:
     if mole.spin:
         raise StructureError(f"the molecule has {mole.spin} unpaired electrons; only closed shells are supported")
     _check_electrons(int(mole.nelectron), int(mole.charge))
-
-
-def numbers_of(mole: Any) -> np.ndarray:
-    """Return the atomic numbers [n_atoms], int64, of a molecule of PySCF."""
-    return np.asarray([mole.atom_charge(k) + mole.atom_nelec_core(k) for k in range(mole.natm)], dtype=np.int64)
