@@ -3,7 +3,7 @@
 | format | file | order | level |
 |---|---|---|---|
 | `mlff` | HDF5 of `mlff data hamiltonian` | ours | in the file |
-| `npz` | arrays of one molecule: `z`, `R`, `fock`, optionally `overlap`, `e_ref` | PySCF, or as named | named by the user |
+| `npz` | arrays of one molecule: `z`, `R`, `fock`, optionally `overlap` | PySCF, or as named | named by the user |
 | `qh9` | sqlite database of QH9 with columns id, N, Z, pos, Ham | PySCF | B3LYP/def2-SVP; which B3LYP is named by the user |
 | `schnorb` | ASE database of SchNOrb with `hamiltonian` and `overlap` | ORCA | PBE/def2-SVP, grid and thresholds of ORCA |
 
@@ -33,7 +33,7 @@ class NpzMatrices:
 
     Args:
         path: Archive with `z` [n_atoms], `R` [n_frames, n_atoms, 3] Angstrom, `fock` [n_frames, n, n] Ha, and optionally
-            `overlap` [n_frames, n, n] and `e_ref` [n_frames] Ha.
+            `overlap` [n_frames, n, n]. Energies of such archives (`e_ref`) are of another level, and are not read.
         settings: Level of the matrices, with `xc` and `basis`; the archive does not say it.
         order: Order of the orbitals, one of `ORDERS`.
 
@@ -49,15 +49,13 @@ class NpzMatrices:
         if missing:
             raise OptionError(f"{path} does not say its level; name its {' and '.join(missing)}")
         there = archive_keys(self.path)
-        held = read_arrays(self.path, ["z", "R", "fock", *(name for name in ("overlap", "e_ref") if name in there)])
+        held = read_arrays(self.path, ["z", "R", "fock", *({"overlap"} & there)])
         self._numbers = numbers_of(self.path, "z", held["z"], ["n_atoms"], whole=True)
         places = numbers_of(self.path, "R", held["R"], ["n_frames", len(self._numbers), 3], finite=True)
         fock = numbers_of(self.path, "fock", held["fock"], [len(places), "n", "n"])
         self._arrays = {"positions": places, "fock": fock}
         if "overlap" in held:
             self._arrays["overlap"] = numbers_of(self.path, "overlap", held["overlap"], list(fock.shape))
-        if "e_ref" in held:
-            self._arrays["energy"] = numbers_of(self.path, "e_ref", held["e_ref"], [len(places)])
 
     def __len__(self) -> int:
         return len(self._arrays["positions"])
@@ -66,10 +64,7 @@ class NpzMatrices:
         """See `MatrixSource`."""
         number = frame_number(number, len(self), self.path)
         values = {name: np.array(array[number], dtype=np.float64) for name, array in self._arrays.items()}
-        energy = values.pop("energy", None)
-        frame = MatrixFrame(
-            self._numbers, **values, energy=None if energy is None else float(energy), source=number, order=self.order
-        )  # fmt: skip
+        frame = MatrixFrame(self._numbers, **values, source=number, order=self.order)
         return check_frame(frame, f"{self.path}, frame {number}")
 
 

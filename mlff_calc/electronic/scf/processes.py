@@ -102,12 +102,21 @@ def _in_processes(work: Callable[[Atoms], Any], waiting: deque[tuple[int, Atoms]
                     found = worker.pipe.recv()
                 except (EOFError, OSError):
                     worker.stop()
+                    if not worker.is_ready:
+                        raise OptionError(
+                            f"processes cannot be started (exit code {worker.code}). Take one worker; or, in a script, call "
+                            "this under `if __name__ == '__main__':`, since each process reads the script anew"
+                        ) from None
                     free.append(_Worker(work))
                     if item[0] in dead:
                         yield Outcome(item[0], None, f"the process ended twice (exit code {worker.code}); is memory short?")
                     else:
                         dead.add(item[0])
                         waiting.append(item)
+                    continue
+                if found is None:
+                    worker.is_ready = True
+                    busy[worker.pipe] = worker, item
                     continue
                 free.append(worker)
                 if isinstance(found, OptionError):
@@ -128,6 +137,7 @@ class _Worker:
             self.process.start()
         theirs.close()
         self.code: int | None = None
+        self.is_ready = False
 
     def stop(self) -> None:
         self.pipe.close()
@@ -155,6 +165,7 @@ def _one_thread() -> Iterator[None]:
 def _serve(pipe: Connection, work: Callable[[Atoms], Any]) -> None:
     """Answer structures until the pipe is closed. Ctrl-C is for the process that waits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe.send(None)  # it is ready
     while True:
         try:
             number, atoms = pipe.recv()
