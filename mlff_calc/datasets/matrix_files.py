@@ -19,7 +19,7 @@ Orbitals are in our order (p as y, z, x). What a frame lacks is NaN. Files appea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,13 @@ class MatrixFile:
                 raise
             raise DatasetError(f"{place} cannot be read ({error}); make the file again") from error
 
+    def __iter__(self) -> Iterator[MatrixFrame]:
+        return (self[number] for number in range(len(self)))
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Read what all frames have one of [n_frames]: `energy`, `charge`, `cycles` (-1 where unknown) or `source`."""
+        return self._whole(name)
+
     def numbers(self, number: int) -> NDArray[np.int64]:
         """Read the atomic numbers of a frame [n_atoms] alone."""
         held = opened(self.path, self._mark)
@@ -147,11 +154,12 @@ class MatrixFile:
         n = count_orbitals(numbers, self._orbitals, place)
         if n * (n + 1) // 2 != entries[2] - entries[1]:
             raise DatasetError(f"{place} has {entries[2] - entries[1]} entries of a matrix, but {n} orbitals")
-        matrices = {name: _square(self._rows[name].read(*entries), n) for name in MATRICES}
+        fock, overlap, initial = (_square(self._rows[name].read(*entries), n) for name in MATRICES)
         one = {name: self._rows[name].read(held.number, number, number + 1)[0] for name in _OF_FRAMES}
         forces, energy, cycles = self._rows["forces"].read(*atoms), float(one["energy"]), int(one["cycles"])
         frame = MatrixFrame(
-            numbers, self._rows["positions"].read(*atoms), **matrices, energy=None if np.isnan(energy) else energy,
+            numbers, self._rows["positions"].read(*atoms), fock, overlap, initial,
+            energy=None if np.isnan(energy) else energy,
             forces=None if np.isnan(forces).all() else forces, charge=int(one["charge"]),
             cycles=None if cycles < 0 else cycles, source=int(one["source"]),
         )  # fmt: skip

@@ -64,7 +64,9 @@ class NpzMatrices:
         """See `MatrixSource`."""
         number = frame_number(number, len(self), self.path)
         values = {name: np.array(array[number], dtype=np.float64) for name, array in self._arrays.items()}
-        frame = MatrixFrame(self._numbers, **values, source=number, order=self.order)
+        frame = MatrixFrame(
+            self._numbers, values["positions"], values["fock"], values.get("overlap"), source=number, order=self.order
+        )  # fmt: skip
         return check_frame(frame, f"{self.path}, frame {number}")
 
 

@@ -172,7 +172,7 @@ def _check_whole(path: Path, structures: Sequence[Atoms], settings: SCFSettings)
     found = SCFSettings.from_dict(file.settings)
     if found != settings:
         raise DatasetError(f"{path} is whole, and of another level: {'; '.join(found.differences(settings))}")
-    sources = {frame.source for frame in file} | {number for number, _ in file.failures}
+    sources = {*file.column("source").tolist(), *(number for number, _ in file.failures)}
     same = sources == set(range(len(structures))) and all(
         np.array_equal(frame.positions, structures[frame.source].positions) for frame in file
     )
@@ -182,5 +182,4 @@ def _check_whole(path: Path, structures: Sequence[Atoms], settings: SCFSettings)
 
 def _summary(path: Path, computed: int) -> LabelSummary:
     file = MatrixFile(path)
-    cycles = [frame.cycles or 0 for frame in file]
-    return LabelSummary(path, len(file), computed, file.failures, float(np.mean(cycles)))
+    return LabelSummary(path, len(file), computed, file.failures, float(np.mean(file.column("cycles"))))

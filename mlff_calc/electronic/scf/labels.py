@@ -72,8 +72,8 @@ def label(atoms: Atoms, settings: SCFSettings, gradient: bool = True) -> MatrixL
     finally:
         del mf.pre_kernel, mf.post_kernel  # a mean field that refers to itself would stay in memory
     (fock, overlap), forces = final[-1], forces_of(mf) if gradient else None
-    matrices = (np.asarray(to_ours(mf.mol, matrix), dtype=np.float64) for matrix in (fock, overlap, initial[0]))
-    found = MatrixLabel(float(mf.e_tot), forces, *matrices, cycles)
+    matrices = [np.asarray(to_ours(mf.mol, matrix), dtype=np.float64) for matrix in (fock, overlap, initial[0])]
+    found = MatrixLabel(float(mf.e_tot), forces, matrices[0], matrices[1], matrices[2], cycles)
     for name in ("forces", "fock", "overlap", "initial"):
         values = getattr(found, name)
         if values is not None and not np.isfinite(values).all():

@@ -101,7 +101,7 @@ def _in_processes(work: Callable[[Atoms], Any], waiting: deque[tuple[int, Atoms]
                 try:
                     found = worker.pipe.recv()
                 except (EOFError, OSError):
-                    worker.stop()
+                    worker.stop(ending=True)
                     if not worker.is_ready:
                         raise OptionError(
                             f"processes cannot be started (exit code {worker.code}). Take one worker; or, in a script, call "
@@ -139,9 +139,9 @@ class _Worker:
         self.code: int | None = None
         self.is_ready = False
 
-    def stop(self) -> None:
+    def stop(self, *, ending: bool = False) -> None:
         self.pipe.close()
-        self.process.join(0.2)
+        self.process.join(10.0 if ending else 0.2)
         self.code = self.process.exitcode
         self.process.kill()
         self.process.join()

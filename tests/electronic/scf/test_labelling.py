@@ -137,7 +137,7 @@ def test_unconverged_labels_are_failures(tmp_path: Path) -> None:
         ({"path": "."}, OptionError, "ends in .h5"),
         ({"workers": 0}, OptionError, "number of workers is 0"),
         ({"structures": []}, OptionError, "no structures"),
-        ({"structures": [Atoms("I2", [[0, 0, 0], [0, 0, 2]])], "settings": SCFSettings("hf", "def2-svp")}, OptionError, "for I"),
+        ({"structures": [Atoms("I2")], "settings": SCFSettings("hf", "def2-svp")}, OptionError, "potential for I"),
         ({"settings": SCFSettings("nothing", "sto-3g")}, OptionError, "unknown functional"),
         ({"resume": True, "overwrite": True}, OptionError, "one of them"),
     ],
