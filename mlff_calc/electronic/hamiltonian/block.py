@@ -1,0 +1,138 @@
+"""One layer of the network: messages between atoms and features of pairs, both made in the frames of pairs.
+
+The features of both atoms are turned into the frame of their pair once. There they are mixed with the features of the pair, which stay
+in this frame through all layers, gated, and multiplied with each other by SO(2) tensor products. From the result come the change of the
+pair and, turned back and summed over neighbours with a smooth envelope, the message to the first atom.
+
+The tensor product of an atom with itself is part of this: in the frame of each neighbour the features of the atom are multiplied with
+themselves, and the products are averaged over all frames with weights that vanish at the cutoff. No frame is chosen, so nothing jumps
+where another neighbour becomes the nearest one, and atoms whose neighbours are equally near (CH4, benzene) are like all others.
+
+Source: Yu et al., "QHNetV2" (2025), for pairs kept in their frame and products there; the average over frames is our own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.electronic.hamiltonian.atoms import AtomFeedForward, AtomNorm
+from mlff_calc.electronic.hamiltonian.frames import FromDegrees, ToDegrees, Turns
+from mlff_calc.electronic.hamiltonian.layers import FrameGate, FrameNorm, FrameProduct, StackLinear, per_row, shifted
+from mlff_calc.nn.scatter import scatter_sum
+
+
+class PairGeometry(NamedTuple):
+    """What all layers know of the pairs.
+
+    Attributes:
+        index: First and second atom of each pair [2, n_pairs]; messages go to the first.
+        turns: Maps to the frames of the pairs.
+        scalars: Functions of distance and elements [n_pairs, n_scalars].
+        weights: Weights of messages [n_pairs], which fade out at the cutoff of messages.
+    """
+
+    index: Tensor
+    turns: Turns
+    scalars: Tensor
+    weights: Tensor
+
+
+class PairBlock(nn.Module):
+    """One layer.
+
+    Args:
+        l_max: Highest degree, also the highest order in frames.
+        channels: Channels of the features of atoms, for each parity.
+        hidden: Width of the features of pairs.
+        products: Width of tensor products; 0 for none.
+        n_scalars: Number of scalars of a pair.
+        to_atoms: Where products go: to atoms and pairs, or to pairs only.
+        first: Whether pairs have no features yet.
+        last: Whether atoms get no message any more.
+    """
+
+    def __init__(
+        self,
+        l_max: int,
+        channels: int,
+        hidden: int,
+        products: int,
+        n_scalars: int,
+        *,
+        to_atoms: bool = True,
+        first: bool = False,
+        last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.l_max, self.hidden, self.products, self.to_atoms = l_max, hidden, products, to_atoms
+        width = hidden + 2 * products
+        self.norm = AtomNorm(l_max, channels)
+        self.read_atoms = FromDegrees(l_max, 2 * channels, width)
+        self.pair_norm = None if first else FrameNorm(l_max, hidden)
+        self.read_pairs = None if first else StackLinear(l_max, hidden, width, bias=False)
+        self.modulate = nn.Linear(n_scalars, (l_max + 1) * width)
+        self.inject = nn.Linear(n_scalars, width)
+        self.gate = FrameGate(l_max, hidden)
+        self.product = FrameProduct(l_max) if products else None
+        self.to_pairs = StackLinear(l_max, hidden + 2 * products, hidden)
+        self.message = None if last else ToDegrees(l_max, hidden + (2 * products if to_atoms else 0), channels)
+        self.atom_norm = None if last else AtomNorm(l_max, channels)
+        self.feed_forward = None if last else AtomFeedForward(l_max, channels, channels)
+        with torch.no_grad():
+            self.modulate.bias.fill_(1.0)
+
+    def forward(
+        self, true: Tensor, pseudo: Tensor, pairs: Tensor | None, geometry: PairGeometry
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Update the features of atoms and pairs.
+
+        Args:
+            true, pseudo: Features of atoms [n_atoms, (l_max+1)^2, channels].
+            pairs: Features of pairs [2 (l_max+1), n_pairs, hidden]; None in the first layer.
+            geometry: Geometry of the pairs.
+        """
+        made = self._products(self._inside(true, pseudo, pairs, geometry))
+        change = self.to_pairs(made)
+        pairs = change if pairs is None else pairs + change
+        if self.message is None:
+            return true, pseudo, pairs
+        message = self._message(made, geometry, true.shape[0])
+        true, pseudo = true + message[0], pseudo + message[1]
+        more = self.feed_forward(*self.atom_norm(true, pseudo))
+        return true + more[0], pseudo + more[1], pairs
+
+    def _inside(self, true: Tensor, pseudo: Tensor, pairs: Tensor | None, geometry: PairGeometry) -> Tensor:
+        """Mix both atoms and the pair in its frame [2 (l_max+1), n_pairs, hidden + 2 products]."""
+        index, (turn_true, turn_pseudo), scalars, _ = geometry
+        n_pairs = index.shape[1]
+        both = torch.cat(self.norm(true, pseudo), dim=2)
+        ends = both.index_select(0, index[0]), both.index_select(0, index[1])
+        channels = true.shape[2]
+        seen = self.read_atoms(
+            torch.bmm(turn_true, torch.cat([end[:, :, :channels] for end in ends], dim=2)),
+            torch.bmm(turn_pseudo, torch.cat([end[:, :, channels:] for end in ends], dim=2)),
+        )
+        if self.read_pairs is not None and pairs is not None:
+            seen = seen + self.read_pairs(self.pair_norm(pairs))
+        factors = self.modulate(scalars).view(n_pairs, self.l_max + 1, -1).transpose(0, 1)
+        return shifted(seen * per_row(factors, first=0), self.inject(scalars))
+
+    def _products(self, seen: Tensor) -> Tensor:
+        """Gated features and tensor products, side by side."""
+        gated = self.gate(seen[:, :, : self.hidden])
+        if self.product is None:
+            return gated
+        first, second = seen[:, :, self.hidden :].split(self.products, dim=2)
+        return torch.cat([gated, self.product(first, second)], dim=2)
+
+    def _message(self, made: Tensor, geometry: PairGeometry, n_atoms: int) -> tuple[Tensor, Tensor]:
+        """Messages to the first atoms, of both parities [n_atoms, (l_max+1)^2, channels]."""
+        turn_true, turn_pseudo = geometry.turns
+        kept = made if self.to_atoms else made[:, :, : self.hidden]
+        true, pseudo = self.message(kept * geometry.weights.unsqueeze(1))
+        out = [torch.bmm(turn_true.transpose(1, 2), true), torch.bmm(turn_pseudo.transpose(1, 2), pseudo)]
+        summed = scatter_sum(torch.cat(out, dim=2), geometry.index[0], n_atoms)
+        return summed[:, :, : true.shape[2]], summed[:, :, true.shape[2] :]

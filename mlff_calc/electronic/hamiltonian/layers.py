@@ -1,0 +1,158 @@
+"""Layers on stacks of features in the frames of pairs: linear map, norm, gate, product and feed-forward network.
+
+A stack [2 (m_max+1), n_pairs, width] holds the real and imaginary parts of z_m (see `frames.py`). All layers commute with rotations about
+the pair (a phase m a) and with mirrors (complex conjugation): only the real part of order 0 is shifted or passed through
+functions, everything else is multiplied by invariants.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class StackLinear(nn.Module):
+    """Linear map with one real matrix for each part of order 0 and one for each order above.
+
+    Args:
+        m_max: Highest order.
+        fan_in, fan_out: Widths.
+        bias: Whether the real part of order 0 is shifted.
+    """
+
+    def __init__(self, m_max: int, fan_in: int, fan_out: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(m_max + 2, fan_in, fan_out) / fan_in**0.5)
+        self.bias = nn.Parameter(torch.zeros(fan_out)) if bias else None
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """Map [2 (m_max+1), n_pairs, fan_in] to [2 (m_max+1), n_pairs, fan_out]."""
+        mapped = torch.bmm(stack, per_row(self.weight))
+        return mapped if self.bias is None else shifted(mapped, self.bias)
+
+
+class FrameNorm(nn.Module):
+    """Layer normalization: mean and variance of the real part of order 0, and one joint norm of everything else, without a shift.
+
+    Args:
+        m_max: Highest order.
+        width: Width of the stack.
+        eps: Size below which features stay small, which keeps the map smooth at zero.
+    """
+
+    def __init__(self, m_max: int, width: int, eps: float = 0.1) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(m_max + 2, 1, width))
+        self.shift = nn.Parameter(torch.zeros(width))
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """Normalize [2 (m_max+1), n_pairs, width]."""
+        zeroth = stack[0] - stack[0].mean(dim=1, keepdim=True)
+        zeroth = zeroth * torch.rsqrt(zeroth.square().mean(dim=1, keepdim=True) + self.eps**2)
+        rest = stack[1:]
+        power = rest.square().mean(dim=(0, 2)).unsqueeze(1)
+        rest = rest * torch.rsqrt(power + self.eps**2)
+        return shifted(torch.cat([zeroth.unsqueeze(0), rest]) * per_row(self.scale), self.shift)
+
+
+class FrameGate(nn.Module):
+    """Gate: SiLU of the real part of order 0, and everything else times the sigmoid of a linear map of that part.
+
+    Args:
+        m_max: Highest order.
+        width: Width of the stack.
+    """
+
+    def __init__(self, m_max: int, width: int) -> None:
+        super().__init__()
+        self.m_max = m_max
+        self.gates = nn.Linear(width, (m_max + 1) * width)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """Gate [2 (m_max+1), n_pairs, width]."""
+        n_pairs, width = stack.shape[1:]
+        opened = torch.sigmoid(self.gates(stack[0])).view(n_pairs, self.m_max + 1, width).transpose(0, 1)
+        return torch.cat([nn.functional.silu(stack[:1]), stack[1:] * per_row(opened, first=1)])
+
+
+class FrameProduct(nn.Module):
+    """SO(2) tensor products of two stacks, channel by channel: all z z' and all z conj(z') of each order, as one product with a constant.
+
+    Args:
+        m_max: Highest order of both factors and of the product.
+    """
+
+    table: Tensor
+
+    def __init__(self, m_max: int) -> None:
+        super().__init__()
+        self.n_rows = 2 * (m_max + 1)
+        table = product_table(m_max)
+        scale = table.square().sum(dim=(2, 3), keepdim=True).clamp(min=1.0).rsqrt()
+        self.register_buffer("table", (table * scale).reshape(2 * self.n_rows, self.n_rows**2), persistent=False)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Multiply two stacks [2 (m_max+1), n_pairs, width].
+
+        Returns:
+            The sums of orders, then the differences, side by side [2 (m_max+1), n_pairs, 2 * width].
+        """
+        n_rows, n_pairs, width = first.shape
+        outer = (first.unsqueeze(1) * second.unsqueeze(0)).view(n_rows * n_rows, n_pairs * width)
+        found = (self.table.to(outer.dtype) @ outer).view(2, n_rows, n_pairs, width)
+        return torch.cat([found[0], found[1]], dim=2)
+
+
+class FrameFeedForward(nn.Module):
+    """Linear map, gate, linear map.
+
+    Args:
+        m_max: Highest order.
+        fan_in, hidden, fan_out: Widths.
+    """
+
+    def __init__(self, m_max: int, fan_in: int, hidden: int, fan_out: int) -> None:
+        super().__init__()
+        self.expand = StackLinear(m_max, fan_in, hidden)
+        self.gate = FrameGate(m_max, hidden)
+        self.contract = StackLinear(m_max, hidden, fan_out)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """Map [2 (m_max+1), n_pairs, fan_in] to [2 (m_max+1), n_pairs, fan_out]."""
+        return self.contract(self.gate(self.expand(stack)))
+
+
+def per_row(values: Tensor, first: int = 2) -> Tensor:
+    """Repeat what belongs to an order for its two rows: [first + m_max, ...] becomes [first + 2 m_max, ...].
+
+    Args:
+        values: Values of the first rows, which are kept, and of the orders above 0.
+        first: Number of rows that are kept.
+    """
+    orders = values[first:]
+    return torch.cat([values[:first], orders.unsqueeze(1).expand(-1, 2, *orders.shape[1:]).flatten(0, 1)])
+
+
+def shifted(stack: Tensor, shift: Tensor) -> Tensor:
+    """Add `shift` [width] or [n_pairs, width] to the real part of order 0."""
+    return torch.cat([stack[:1] + shift, stack[1:]])
+
+
+def product_table(m_max: int) -> Tensor:
+    """Coefficients of products of stacks [2, rows, rows, rows]: sums and differences, result, first and second factor.
+
+    The sum is z_a z_b at order a + b. The difference is z_a conj(z_b) at order a - b for a >= b, and conj(z_a) z_b at order b - a for b > a.
+    """
+    n = 2 * (m_max + 1)
+    table = torch.zeros(2, n, n, n, dtype=torch.float64)
+    for a in range(m_max + 1):
+        for b in range(m_max + 1):
+            kinds = [(0, a + b, 1.0, 1.0)] if a + b <= m_max else []
+            kinds.append((1, abs(a - b), *((1.0, -1.0) if a >= b else (-1.0, 1.0))))
+            for kind, m, p, q in kinds:  # (x_a + i p y_a) (x_b + i q y_b)
+                table[kind, 2 * m, 2 * a, 2 * b] += 1.0
+                table[kind, 2 * m, 2 * a + 1, 2 * b + 1] -= p * q
+                table[kind, 2 * m + 1, 2 * a, 2 * b + 1] += q
+                table[kind, 2 * m + 1, 2 * a + 1, 2 * b] += p
+    return table
