@@ -1,12 +1,11 @@
-"""Layers on features of atoms of both parities: `true` and `pseudo` [n_atoms, (l_max+1)^2, channels] (see `frames.py`)."""
+"""Layers on features of atoms of both parities [n_atoms, 2, (l_max+1)^2, channels] (see `frames.py`)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.nn.degree import degree_index, degree_product
-from mlff_calc.nn.take import Take
+from mlff_calc.nn.degree import degree_index
 
 
 class AtomNorm(nn.Module):
@@ -19,28 +18,27 @@ class AtomNorm(nn.Module):
     """
 
     balance: Tensor
+    degrees: Tensor
 
     def __init__(self, l_max: int, channels: int, eps: float = 0.1) -> None:
         super().__init__()
         self.eps = eps
-        self.scale = nn.Parameter(torch.ones(2, l_max + 1, channels))
+        self.scale = nn.Parameter(torch.ones(2 * (l_max + 1), channels))
         self.shift = nn.Parameter(torch.zeros(channels))
-        degrees = degree_index(l_max)
-        self.take_degrees = Take(degrees)
-        balance = torch.tensor([1.0 / (2 * degree + 1) / (2 * l_max + 1) for degree in degrees], dtype=torch.float64)
-        self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
+        degrees = _both(l_max)
+        balance = [1.0 / (2 * (degree % (l_max + 1)) + 1) / (2 * l_max + 1) / channels for degree in degrees[1:]]
+        self.register_buffer("degrees", torch.tensor(degrees), persistent=False)
+        self.register_buffer("balance", torch.tensor(balance, dtype=torch.float64).view(1, -1, 1), persistent=False)
 
-    def forward(self, true: Tensor, pseudo: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalize features [n_atoms, (l_max+1)^2, channels] of both parities."""
-        scalars, rest = true[:, :1], true[:, 1:]
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalize [n_atoms, 2, (l_max+1)^2, channels]."""
+        scalars, rest = features.flatten(1, 2).split([1, len(self.degrees) - 1], dim=1)
         scalars = scalars - scalars.mean(dim=2, keepdim=True)
         scalars = scalars * torch.rsqrt(scalars.square().mean(dim=2, keepdim=True) + self.eps**2)
-        balance = self.balance.to(true.dtype)
-        power = (rest.square() * balance[1:]).sum(dim=1, keepdim=True) + (pseudo.square() * balance).sum(dim=1, keepdim=True)
-        factor = torch.rsqrt(power.mean(dim=2, keepdim=True) + self.eps**2)
-        scale = self.take_degrees(self.scale)
-        true = torch.cat([scalars * scale[0, :1] + self.shift, rest * factor * scale[0, 1:]], dim=1)
-        return true, pseudo * factor * scale[1]
+        power = (rest.square() * self.balance.to(rest.dtype)).sum(dim=(1, 2), keepdim=True)
+        rest = rest * torch.rsqrt(power + self.eps**2)
+        first, others = self.scale.index_select(0, self.degrees).split([1, len(self.degrees) - 1])
+        return torch.cat([scalars * first + self.shift, rest * others], dim=1).view_as(features)
 
 
 class AtomFeedForward(nn.Module):
@@ -52,24 +50,32 @@ class AtomFeedForward(nn.Module):
         hidden: Channels between both maps.
     """
 
+    degrees: Tensor
+
     def __init__(self, l_max: int, channels: int, hidden: int) -> None:
         super().__init__()
-        self.l_max, self.hidden = l_max, hidden
-        self.expand = nn.Parameter(torch.randn(2, l_max + 1, channels, hidden) / channels**0.5)
-        self.contract = nn.Parameter(torch.randn(2, l_max + 1, hidden, channels) / hidden**0.5)
+        n_kinds = 2 * (l_max + 1)
+        self.hidden = hidden
+        self.expand = nn.Parameter(torch.randn(n_kinds, channels, hidden) / channels**0.5)
+        self.contract = nn.Parameter(torch.randn(n_kinds, hidden, channels) / hidden**0.5)
+        self.gates = nn.Linear(channels, (n_kinds - 1) * hidden)
         self.shift = nn.Parameter(torch.zeros(hidden))
-        self.gates = nn.Linear(channels, (2 * l_max + 1) * hidden)
-        degrees = degree_index(l_max)
-        self.take_gates = Take([degree - 1 for degree in degrees[1:]] + [l_max + degree for degree in degrees])
+        self.register_buffer("degrees", torch.tensor(_both(l_max)), persistent=False)
 
-    def forward(self, true: Tensor, pseudo: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features [n_atoms, (l_max+1)^2, channels] of both parities to the same shape."""
-        zero = torch.zeros_like(self.shift)
-        opened = torch.sigmoid(self.gates(true[:, 0])).view(-1, 2 * self.l_max + 1, self.hidden)
-        opened = self.take_gates(opened)
-        up, rest = degree_product(true, self.expand[0], self.shift), degree_product(pseudo, self.expand[1], zero)
-        n_true = true.shape[1] - 1
-        up = torch.cat([nn.functional.silu(up[:, :1]), up[:, 1:] * opened[:, :n_true]], dim=1)
-        zero = true.new_zeros(true.shape[2])
-        down = degree_product(up, self.contract[0], zero)
-        return down, degree_product(rest * opened[:, n_true:], self.contract[1], zero)
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [n_atoms, 2, (l_max+1)^2, channels] to the same shape."""
+        n_atoms, width = features.shape[0], features.shape[3]
+        rows = features.flatten(1, 2).transpose(0, 1)
+        up = torch.bmm(rows, self.expand.index_select(0, self.degrees))
+        scalars, rest = up.split([1, len(up) - 1])
+        opened = torch.sigmoid(self.gates(rows[0])).view(n_atoms, -1, self.hidden).transpose(0, 1)
+        opened = opened.index_select(0, self.degrees[1:] - 1)
+        up = torch.cat([nn.functional.silu(scalars + self.shift), rest * opened])
+        down = torch.bmm(up, self.contract.index_select(0, self.degrees))
+        return down.transpose(0, 1).reshape(n_atoms, 2, -1, width)
+
+
+def _both(l_max: int) -> list[int]:
+    """Number of the degree of each component, counted on for pseudo features."""
+    degrees = degree_index(l_max)
+    return degrees + [l_max + 1 + degree for degree in degrees]

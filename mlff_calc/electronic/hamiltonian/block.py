@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.electronic.hamiltonian.atoms import AtomFeedForward, AtomNorm
-from mlff_calc.electronic.hamiltonian.frames import FromDegrees, ToDegrees, Turns
-from mlff_calc.electronic.hamiltonian.layers import FrameGate, FrameNorm, FrameProduct, StackLinear, per_row, shifted
+from mlff_calc.electronic.hamiltonian.frames import FromDegrees, ToDegrees
+from mlff_calc.electronic.hamiltonian.layers import FrameGate, FrameNorm, FrameProduct, StackLinear
 from mlff_calc.nn.scatter import scatter_sum
 
 
@@ -29,13 +29,13 @@ class PairGeometry(NamedTuple):
 
     Attributes:
         index: First and second atom of each pair [2, n_pairs]; messages go to the first.
-        turns: Maps to the frames of the pairs.
+        turns: Maps to the frames of the pairs, see `PairFrames`.
         scalars: Functions of distance and elements [n_pairs, n_scalars].
         weights: Weights of messages [n_pairs], which fade out at the cutoff of messages.
     """
 
     index: Tensor
-    turns: Turns
+    turns: Tensor
     scalars: Tensor
     weights: Tensor
 
@@ -51,7 +51,6 @@ class PairBlock(nn.Module):
         n_scalars: Number of scalars of a pair.
         to_atoms: Where products go: to atoms and pairs, or to pairs only.
         first: Whether pairs have no features yet.
-        last: Whether atoms get no message any more.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class PairBlock(nn.Module):
         *,
         to_atoms: bool = True,
         first: bool = False,
-        last: bool = False,
     ) -> None:
         super().__init__()
         self.l_max, self.hidden, self.products, self.to_atoms = l_max, hidden, products, to_atoms
@@ -78,61 +76,48 @@ class PairBlock(nn.Module):
         self.gate = FrameGate(l_max, hidden)
         self.product = FrameProduct(l_max) if products else None
         self.to_pairs = StackLinear(l_max, hidden + 2 * products, hidden)
-        self.message = None if last else ToDegrees(l_max, hidden + (2 * products if to_atoms else 0), channels)
-        self.atom_norm = None if last else AtomNorm(l_max, channels)
-        self.feed_forward = None if last else AtomFeedForward(l_max, channels, channels)
+        self.message = ToDegrees(l_max, hidden + (2 * products if to_atoms else 0), channels)
+        self.atom_norm = AtomNorm(l_max, channels)
+        self.feed_forward = AtomFeedForward(l_max, channels, channels)
         with torch.no_grad():
             self.modulate.bias.fill_(1.0)
 
-    def forward(
-        self, true: Tensor, pseudo: Tensor, pairs: Tensor | None, geometry: PairGeometry
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor, pairs: Tensor | None, geometry: PairGeometry) -> tuple[Tensor, Tensor]:
         """Update the features of atoms and pairs.
 
         Args:
-            true, pseudo: Features of atoms [n_atoms, (l_max+1)^2, channels].
+            features: Features of atoms [n_atoms, 2, (l_max+1)^2, channels].
             pairs: Features of pairs [2 (l_max+1), n_pairs, hidden]; None in the first layer.
             geometry: Geometry of the pairs.
         """
-        made = self._products(self._inside(true, pseudo, pairs, geometry))
+        made = self._products(self._inside(features, pairs, geometry))
         change = self.to_pairs(made)
         pairs = change if pairs is None else pairs + change
-        if self.message is None:
-            return true, pseudo, pairs
-        message = self._message(made, geometry, true.shape[0])
-        true, pseudo = true + message[0], pseudo + message[1]
-        more = self.feed_forward(*self.atom_norm(true, pseudo))
-        return true + more[0], pseudo + more[1], pairs
+        features = features + self._message(made, geometry, features.shape[0])
+        return features + self.feed_forward(self.atom_norm(features)), pairs
 
-    def _inside(self, true: Tensor, pseudo: Tensor, pairs: Tensor | None, geometry: PairGeometry) -> Tensor:
+    def _inside(self, features: Tensor, pairs: Tensor | None, geometry: PairGeometry) -> Tensor:
         """Mix both atoms and the pair in its frame [2 (l_max+1), n_pairs, hidden + 2 products]."""
-        index, (turn_true, turn_pseudo), scalars, _ = geometry
-        n_pairs = index.shape[1]
-        both = torch.cat(self.norm(true, pseudo), dim=2)
-        ends = both.index_select(0, index[0]), both.index_select(0, index[1])
-        channels = true.shape[2]
-        seen = self.read_atoms(
-            torch.bmm(turn_true, torch.cat([end[:, :, :channels] for end in ends], dim=2)),
-            torch.bmm(turn_pseudo, torch.cat([end[:, :, channels:] for end in ends], dim=2)),
-        )
+        index, turns, scalars, _ = geometry
+        normed = self.norm(features)
+        ends = torch.cat([normed.index_select(0, index[0]), normed.index_select(0, index[1])], dim=3)
+        rows = torch.bmm(turns.flatten(0, 1), ends.flatten(0, 1)).view_as(ends)
+        seen = self.read_atoms(rows, self.inject(scalars))
         if self.read_pairs is not None and pairs is not None:
             seen = seen + self.read_pairs(self.pair_norm(pairs))
-        factors = self.modulate(scalars).view(n_pairs, self.l_max + 1, -1).transpose(0, 1)
-        return shifted(seen * per_row(factors, first=0), self.inject(scalars))
+        factors = self.modulate(scalars).view(len(scalars), 1, self.l_max + 1, -1).permute(2, 1, 0, 3)
+        return (seen.unflatten(0, (-1, 2)) * factors).flatten(0, 1)
 
     def _products(self, seen: Tensor) -> Tensor:
         """Gated features and tensor products, side by side."""
-        gated = self.gate(seen[:, :, : self.hidden])
         if self.product is None:
-            return gated
-        first, second = seen[:, :, self.hidden :].split(self.products, dim=2)
-        return torch.cat([gated, self.product(first, second)], dim=2)
+            return self.gate(seen)
+        gated, first, second = seen.split([self.hidden, self.products, self.products], dim=2)
+        return torch.cat([self.gate(gated), self.product(first, second)], dim=2)
 
-    def _message(self, made: Tensor, geometry: PairGeometry, n_atoms: int) -> tuple[Tensor, Tensor]:
-        """Messages to the first atoms, of both parities [n_atoms, (l_max+1)^2, channels]."""
-        turn_true, turn_pseudo = geometry.turns
+    def _message(self, made: Tensor, geometry: PairGeometry, n_atoms: int) -> Tensor:
+        """Messages to the first atoms [n_atoms, 2, (l_max+1)^2, channels]."""
         kept = made if self.to_atoms else made[:, :, : self.hidden]
-        true, pseudo = self.message(kept * geometry.weights.unsqueeze(1))
-        out = [torch.bmm(turn_true.transpose(1, 2), true), torch.bmm(turn_pseudo.transpose(1, 2), pseudo)]
-        summed = scatter_sum(torch.cat(out, dim=2), geometry.index[0], n_atoms)
-        return summed[:, :, : true.shape[2]], summed[:, :, true.shape[2] :]
+        rows = self.message(kept * geometry.weights.unsqueeze(1))
+        turned = torch.bmm(geometry.turns.flatten(0, 1).transpose(1, 2), rows.flatten(0, 1)).view_as(rows)
+        return scatter_sum(turned, geometry.index[0], n_atoms)

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.electronic.hamiltonian.frames import Turns
 from mlff_calc.nn.frames import reduced_orders
 
 
@@ -51,7 +50,7 @@ class PairBlocks(nn.Module):
         shell = torch.tensor([u for u, _, _ in places])
         self.register_buffer("same_shell", (shell[:, None] == shell[None]).double(), persistent=False)
 
-    def forward(self, stack: Tensor, turns: Turns) -> Tensor:
+    def forward(self, stack: Tensor, turns: Tensor) -> Tensor:
         """Compute blocks [n_pairs, width, width] in the axes of the molecule.
 
         Args:
@@ -59,21 +58,22 @@ class PairBlocks(nn.Module):
             turns: Maps to the frames of the pairs.
         """
         n_pairs = stack.shape[1]
-        parts = [stack[0] @ self.weights[0] + self.shift, stack[1] @ self.weights[1]]
-        for m, weight in enumerate(list(self.weights)[2:], start=1):
-            parts += (stack[2 * m : 2 * m + 2] @ weight).unbind(0)
+        zeroth, odd, *orders = stack.split([1, 1] + [2] * (len(self.weights) - 2))
+        parts = [zeroth[0] @ self.weights[0] + self.shift, odd[0] @ self.weights[1]]
+        for weight, part in zip(list(self.weights)[2:], orders, strict=True):
+            parts += (part @ weight).unbind(0)
         numbers = torch.cat(parts, dim=1)
         block = (numbers @ self.fill.to(numbers.dtype)).view(n_pairs, self.width, self.width)
         return self.turned_back(block, turns)
 
-    def turned_back(self, block: Tensor, turns: Turns) -> Tensor:
+    def turned_back(self, block: Tensor, turns: Tensor) -> Tensor:
         """Turn blocks [n_pairs, width, width] from the frames of pairs to the axes of the molecule."""
         turn = self.orbital_turns(turns)
         return torch.bmm(torch.bmm(turn.transpose(1, 2), block), turn)
 
-    def orbital_turns(self, turns: Turns) -> Tensor:
+    def orbital_turns(self, turns: Tensor) -> Tensor:
         """Maps of the orbitals of a block to the frames of pairs [n_pairs, width, width]."""
-        turn = turns.true.index_select(1, self.rows).index_select(2, self.columns)
+        turn = turns[:, 0].index_select(1, self.rows).index_select(2, self.columns)
         return turn * self.same_shell.to(turn.dtype)
 
 
@@ -101,14 +101,14 @@ class AtomBlocks(nn.Module):
         fill = [torch.stack(parts[key], dim=1).flatten(0, 1) for key in self.kinds]  # component by component, then paths
         self.register_buffer("fill", torch.cat(fill), persistent=False)
 
-    def forward(self, true: Tensor, pseudo: Tensor) -> Tensor:
-        """Compute symmetric blocks [n_atoms, width, width] from features [n_atoms, (l_max+1)^2, channels]."""
-        parts = []
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute symmetric blocks [n_atoms, width, width] from features [n_atoms, 2, (l_max+1)^2, channels]."""
+        parts, sizes = [], [2 * degree + 1 for degree in range(self.l_max + 1)]
+        rows = [one.unbind(1) for one in features.split(sizes, dim=2)]
         for (degree, odd), weight in zip(self.kinds, self.weights, strict=True):
-            rows = (pseudo if odd else true)[:, degree * degree : (degree + 1) * (degree + 1)]
-            mapped = rows @ weight
+            mapped = rows[degree][odd] @ weight
             parts.append((mapped + self.shift if (degree, odd) == (0, 0) else mapped).flatten(1))
-        block = (torch.cat(parts, dim=1) @ self.fill.to(true.dtype)).view(-1, self.width, self.width)
+        block = (torch.cat(parts, dim=1) @ self.fill.to(features.dtype)).view(-1, self.width, self.width)
         return (block + block.transpose(1, 2)) * 0.5**0.5
 
 

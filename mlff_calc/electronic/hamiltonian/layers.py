@@ -27,8 +27,11 @@ class StackLinear(nn.Module):
 
     def forward(self, stack: Tensor) -> Tensor:
         """Map [2 (m_max+1), n_pairs, fan_in] to [2 (m_max+1), n_pairs, fan_out]."""
-        mapped = torch.bmm(stack, per_row(self.weight))
-        return mapped if self.bias is None else shifted(mapped, self.bias)
+        weight = per_row(self.weight)
+        if self.bias is None:
+            return torch.bmm(stack, weight)
+        shift = nn.functional.pad(self.bias.view(1, 1, -1), [0, 0, 0, 0, 0, len(weight) - 1])
+        return torch.baddbmm(shift, stack, weight)
 
 
 class FrameNorm(nn.Module):
@@ -48,12 +51,13 @@ class FrameNorm(nn.Module):
 
     def forward(self, stack: Tensor) -> Tensor:
         """Normalize [2 (m_max+1), n_pairs, width]."""
-        zeroth = stack[0] - stack[0].mean(dim=1, keepdim=True)
-        zeroth = zeroth * torch.rsqrt(zeroth.square().mean(dim=1, keepdim=True) + self.eps**2)
-        rest = stack[1:]
-        power = rest.square().mean(dim=(0, 2)).unsqueeze(1)
+        zeroth, rest = stack.split([1, len(stack) - 1])
+        zeroth = zeroth - zeroth.mean(dim=2, keepdim=True)
+        zeroth = zeroth * torch.rsqrt(zeroth.square().mean(dim=2, keepdim=True) + self.eps**2)
+        power = rest.square().mean(dim=(0, 2), keepdim=True).transpose(0, 1).reshape(1, -1, 1)
         rest = rest * torch.rsqrt(power + self.eps**2)
-        return shifted(torch.cat([zeroth.unsqueeze(0), rest]) * per_row(self.scale), self.shift)
+        first, others = self.scale.split([1, len(self.scale) - 1])
+        return torch.cat([zeroth * first + self.shift, rest * per_row(others, first=1)])
 
 
 class FrameGate(nn.Module):
@@ -72,8 +76,9 @@ class FrameGate(nn.Module):
     def forward(self, stack: Tensor) -> Tensor:
         """Gate [2 (m_max+1), n_pairs, width]."""
         n_pairs, width = stack.shape[1:]
-        opened = torch.sigmoid(self.gates(stack[0])).view(n_pairs, self.m_max + 1, width).transpose(0, 1)
-        return torch.cat([nn.functional.silu(stack[:1]), stack[1:] * per_row(opened, first=1)])
+        zeroth, rest = stack.split([1, len(stack) - 1])
+        opened = torch.sigmoid(self.gates(zeroth[0])).view(n_pairs, self.m_max + 1, width).transpose(0, 1)
+        return torch.cat([nn.functional.silu(zeroth), rest * per_row(opened, first=1)])
 
 
 class FrameProduct(nn.Module):
@@ -101,7 +106,7 @@ class FrameProduct(nn.Module):
         n_rows, n_pairs, width = first.shape
         outer = (first.unsqueeze(1) * second.unsqueeze(0)).view(n_rows * n_rows, n_pairs * width)
         found = (self.table.to(outer.dtype) @ outer).view(2, n_rows, n_pairs, width)
-        return torch.cat([found[0], found[1]], dim=2)
+        return torch.cat(found.unbind(0), dim=2)
 
 
 class FrameFeedForward(nn.Module):
@@ -130,13 +135,9 @@ def per_row(values: Tensor, first: int = 2) -> Tensor:
         values: Values of the first rows, which are kept, and of the orders above 0.
         first: Number of rows that are kept.
     """
-    orders = values[first:]
-    return torch.cat([values[:first], orders.unsqueeze(1).expand(-1, 2, *orders.shape[1:]).flatten(0, 1)])
-
-
-def shifted(stack: Tensor, shift: Tensor) -> Tensor:
-    """Add `shift` [width] or [n_pairs, width] to the real part of order 0."""
-    return torch.cat([stack[:1] + shift, stack[1:]])
+    kept, orders = values.split([first, len(values) - first])
+    repeated = orders.unsqueeze(1).expand(-1, 2, *orders.shape[1:]).flatten(0, 1)
+    return torch.cat([kept, repeated]) if first else repeated
 
 
 def product_table(m_max: int) -> Tensor:

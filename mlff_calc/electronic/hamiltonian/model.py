@@ -73,7 +73,7 @@ class HamiltonianNetwork(Network):
         self.layers = nn.ModuleList(
             PairBlock(
                 l_max, channels, hidden, int(config["products"]), scalars,
-                to_atoms=config["product_target"] == "atoms", first=k == 0, last=k > n_layers,
+                to_atoms=config["product_target"] == "atoms", first=k == 0,
             )
             for k in range(n_layers)
         )  # fmt: skip
@@ -107,13 +107,13 @@ class HamiltonianNetwork(Network):
         scalars = self.radial[0](self.basis(distances) * fade.unsqueeze(1)) + self.embed_pairs[first, second]
         scalars = nn.functional.silu(self.radial[2](self.radial[1](scalars)))
         geometry = PairGeometry(index, turns, scalars, self.reach(distances) * self.share)
-        true = nn.functional.pad(self.embed[species].unsqueeze(1), [0, 0, 0, (self.l_max + 1) ** 2 - 1])
-        pseudo, pairs = torch.zeros_like(true), None
+        n_rest = (self.l_max + 1) ** 2 - 1
+        features, pairs = nn.functional.pad(self.embed[species][:, None, None], [0, 0, 0, n_rest, 0, 1]), None
         for layer in self.layers:
-            true, pseudo, pairs = layer(true, pseudo, pairs, geometry)
+            features, pairs = layer(features, pairs, geometry)
         blocks = self.pair_blocks(pairs, turns)
         blocks = (blocks + blocks.transpose(1, 2).index_select(0, reverse_of(index))) * (0.5 * fade[:, None, None])
-        atoms = self.atom_blocks(true, pseudo) * self.atom_scales[species].to(dtype)
+        atoms = self.atom_blocks(features) * self.atom_scales[species].to(dtype)
         return {
             FOCK_ATOMS: atoms + self.atom_means[species].to(dtype),
             FOCK_PAIRS: blocks * self.pair_scales[first, second].to(dtype),
