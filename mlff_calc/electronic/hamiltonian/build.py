@@ -1,15 +1,115 @@
-"""Building networks for Fock matrices from plain dicts."""
+"""Building a network for Fock matrices from a plain dict: every key is checked, every default written out."""
+
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork
+from mlff_calc.errors import RecipeError
+from mlff_calc.registry import option_findings, with_defaults
 
-DEFAULTS = {
-    "l_max": 4, "channels": 24, "hidden": 48, "products": 16, "scalars": 32, "layers": 3, "n_basis": 16, "cutoff": 6.0,
-    "pair_cutoff": 8.0, "avg_num_neighbors": 2.0, "target": "initial", "product_target": "atoms",
+DEFAULTS: dict[str, Any] = {
+    "basis": inspect.Parameter.empty,
+    "settings": {},
+    "target": "initial",
+    "inputs": [],
+    "l_max": 4,
+    "channels": 24,
+    "hidden": 48,
+    "products": 16,
+    "product_target": "atoms",
+    "layers": 3,
+    "scalars": 32,
+    "n_basis": 16,
+    "cutoff": 6.0,
+    "pair_cutoff": 10.0,
+    "avg_num_neighbors": 10.0,
+    "flow": {},
 }
+TARGETS, INPUTS, PRODUCTS, PRIORS = ("initial", "means"), ("overlap", "initial"), ("atoms", "pairs"), ("goe", "expansion")
+LARGEST = {"l_max": 8, "channels": 4096, "hidden": 4096, "products": 4096, "layers": 64, "scalars": 4096, "n_basis": 1024}
+SMALLEST = {"l_max": 1, "channels": 1, "hidden": 1, "products": 0, "layers": 1, "scalars": 1, "n_basis": 1}
+FLOW_DEFAULTS: dict[str, Any] = {"prior": inspect.Parameter.empty, "steps": 3, "size": 1.0}
+_OWNER = "a network for Fock matrices"
 
 
 def build_hamiltonian(config: dict[str, Any], seed: int | None = None) -> HamiltonianNetwork:
-    return HamiltonianNetwork.seeded(DEFAULTS | config, seed)
+    """Build a network with new weights from a plain dict.
+
+    Args:
+        config: `basis` (its `name`, and `shells`: degrees of the shells by atomic number) and optionally `settings` (plain
+            `SCFSettings`), `target` (`initial` for what is added to the Fock matrix of an initial density, or `means`),
+            `inputs` (matrices that are read: `overlap`, `initial`), `l_max`, `channels` (of atoms), `hidden` (width of pairs),
+            `products` (width of tensor products; 0 for none), `product_target` (`atoms` for atoms and pairs, or `pairs`), `layers`,
+            `scalars` (of pairs), `n_basis`, `cutoff` (of messages, Angstrom), `pair_cutoff` (of blocks, Angstrom, at least
+            `cutoff`), `avg_num_neighbors`, `flow` (`prior` goe or expansion, `steps`, `size` of the noise; {} for none).
+        seed: Seed of the weights; None takes them from the present state of torch's generator.
+
+    Raises:
+        RecipeError: A key is missing or unknown, or a value is out of range.
+    """
+    return HamiltonianNetwork.seeded(_resolved(config), seed)
+
+
+def _resolved(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with every default written out."""
+    findings = option_findings(config, DEFAULTS, _OWNER, LARGEST)
+    if findings:
+        raise RecipeError("\n".join(findings.values()))
+    whole = with_defaults(config, DEFAULTS)
+    for key, least in SMALLEST.items():
+        if whole[key] < least:
+            raise RecipeError(f"{key} of {_OWNER} is {whole[key]}; give at least {least}")
+    for key in ("cutoff", "avg_num_neighbors"):
+        if not whole[key] > 0.0:
+            raise RecipeError(f"{key} of {_OWNER} is {whole[key]}; give a positive number")
+    if whole["pair_cutoff"] < whole["cutoff"]:
+        raise RecipeError(
+            f"pair_cutoff of {_OWNER} is {whole['pair_cutoff']:g} Angstrom, below the cutoff of messages, {whole['cutoff']:g}; "
+            "messages go between pairs: raise it, or lower cutoff"
+        )
+    for key, allowed in (("target", TARGETS), ("product_target", PRODUCTS)):
+        if whole[key] not in allowed:
+            raise RecipeError(f"{key} of {_OWNER} is {whole[key]!r}; give {' or '.join(allowed)}")
+    if not set(whole["inputs"]) <= set(INPUTS) or len(set(whole["inputs"])) < len(whole["inputs"]):
+        raise RecipeError(f"inputs of {_OWNER} is {whole['inputs']!r}; give each of {', '.join(INPUTS)} at most once")
+    basis = _checked_basis(whole["basis"])
+    highest = max(max(shells) for shells in basis["shells"].values())
+    if whole["l_max"] < highest:
+        raise RecipeError(
+            f"l_max of {_OWNER} is {whole['l_max']}, below the degree {highest} of orbitals of the basis; give at least "
+            f"{highest}, or {2 * highest} to lose no part of a block"
+        )
+    return whole | {"basis": basis, "flow": _checked_flow(whole["flow"])}
+
+
+def _checked_basis(basis: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Name and shells by element, as plain values with strings as keys."""
+    cure = "give {name: ..., shells: {8: [0, 0, 0, 1, 1, 2], ...}}, the degrees of the shells of each element"
+    if not isinstance(basis, Mapping) or not isinstance(basis.get("shells"), Mapping) or not basis["shells"]:
+        raise RecipeError(f"basis of {_OWNER} is {basis!r}; {cure}")
+    try:
+        shells = {int(z): [int(degree) for degree in one] for z, one in basis["shells"].items()}
+    except (TypeError, ValueError):
+        raise RecipeError(f"shells of the basis of {_OWNER} are {basis['shells']!r}; {cure}") from None
+    for z, one in shells.items():
+        if not 1 <= z <= 118 or not one or min(one) < 0 or max(one) > 4:
+            raise RecipeError(f"the basis of {_OWNER} has shells {one} for the element {z}; {cure}, 0 to 4")
+    return {"name": str(basis.get("name", "")), "shells": {str(z): shells[z] for z in sorted(shells)}}
+
+
+def _checked_flow(flow: Mapping[str, Any]) -> dict[str, Any]:
+    """The flow with every default written out; empty where there is none."""
+    if not flow:
+        return {}
+    findings = option_findings(flow, FLOW_DEFAULTS, "the flow", {"steps": 1000})
+    if findings:
+        raise RecipeError("\n".join(findings.values()))
+    whole = with_defaults(flow, FLOW_DEFAULTS)
+    if whole["prior"] not in PRIORS:
+        raise RecipeError(f"prior of the flow is {whole['prior']!r}; give {' or '.join(PRIORS)}")
+    if whole["steps"] < 1 or not whole["size"] > 0.0:
+        raise RecipeError(f"the flow has steps {whole['steps']} and size {whole['size']:g}; give positive numbers")
+    return whole

@@ -1,12 +1,15 @@
 """The network that predicts Fock matrices, by blocks of atoms and pairs of atoms.
 
 Atoms begin as embeddings of their elements, and layers (`block.py`) pass messages and build features of pairs in their own frames. The last
-features fill the blocks (`blocks.py`), which are scaled by what was measured on the data, and are symmetric by construction:
+features fill the blocks (`blocks.py`), which are scaled by what was measured on the data (`scales.py`), and are symmetric by construction:
 
     F_ij = R_ij + u(r_ij) s_ij (B_ij + B_ji^T) / 2,        F_ii = R_ii + M_i + s_i B_ii,
 
 with the reference R (the Fock matrix of an initial density, or zero), invariant means M and scales s by element, and an
 envelope u that fades out at the cutoff of pairs. Everything is equivariant under rotations and reflections, and smooth.
+
+Matrices that are known may be read as well (`readers.py`): overlaps, the Fock matrix of the initial density, and the state of a flow
+(`flow.py`).
 
 Source: Yu et al., "QHNetV2" (2025), with the changes told in `frames.py`, `block.py` and `blocks.py`.
 """
@@ -21,13 +24,16 @@ from torch import Tensor, nn
 from mlff_calc.electronic.hamiltonian.block import PairBlock, PairGeometry
 from mlff_calc.electronic.hamiltonian.blocks import AtomBlocks, PairBlocks
 from mlff_calc.electronic.hamiltonian.frames import PairFrames
+from mlff_calc.electronic.hamiltonian.keys import FLOW_TIME, FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
+from mlff_calc.electronic.hamiltonian.readers import AtomReader, PairReader
+from mlff_calc.electronic.hamiltonian.scales import BlockScales
 from mlff_calc.graph.keys import Graph
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.radial import BesselBasis, PolynomialEnvelope
 
-FOCK_ATOMS = "fock_atoms"
-FOCK_PAIRS = "fock_pairs"
+TIMES = 16
+"""Number of functions of the time of a flow that networks read. Raising it tells neighbouring times apart more sharply."""
 
 
 class HamiltonianNetwork(Network):
@@ -36,29 +42,31 @@ class HamiltonianNetwork(Network):
     Create one with `build_hamiltonian` or `load_hamiltonian`.
 
     Attributes:
-        elements: Atomic numbers that it knows, rising.
+        elements: Atomic numbers that it knows.
         shells: Degrees of the shells of a padded block, rising.
         width: Number of orbitals of a padded block.
         cutoff: Longest distance of messages, Angstrom.
         pair_cutoff: Longest distance of pairs whose blocks are predicted, Angstrom.
-        needs_initial: Whether its blocks are added to the Fock matrix of an initial density.
+        inputs: Names of the matrices that it reads: `overlap`, `initial`, `state`.
+        needs_initial: Whether its blocks are added to the Fock matrix of an initial density, or read it.
     """
 
     kind = "hamiltonian"
     units: ClassVar = {"length": "Angstrom", "fock": "Hartree"}
     use = "use load_hamiltonian or HamiltonianGuess: it predicts Fock matrices, and gives no forces"
-    atom_means: Tensor
-    atom_scales: Tensor
-    pair_scales: Tensor
     place: Tensor
+    present: Tensor
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        self.elements: list[int] = list(config["elements"])
-        self.shells: list[int] = list(config["padded_shells"])
+        by_element = {int(z): list(one) for z, one in config["basis"]["shells"].items()}
+        self.elements: list[int] = list(by_element)
+        self.shells: list[int] = padded_shells(by_element)
         self.width = sum(2 * degree + 1 for degree in self.shells)
         self.cutoff, self.pair_cutoff = float(config["cutoff"]), float(config["pair_cutoff"])
-        self.needs_initial = config["target"] == "initial"
+        self.adds_initial = config["target"] == "initial"
+        self.inputs: list[str] = [*config["inputs"], *(["state"] if config["flow"] else [])]
+        self.needs_initial = self.adds_initial or "initial" in self.inputs
         l_max, channels, hidden = (int(config[key]) for key in ("l_max", "channels", "hidden"))
         scalars, n_layers, n_elements = int(config["scalars"]), int(config["layers"]), len(self.elements)
         self.l_max = l_max
@@ -73,51 +81,107 @@ class HamiltonianNetwork(Network):
         self.layers = nn.ModuleList(
             PairBlock(
                 l_max, channels, hidden, int(config["products"]), scalars,
-                to_atoms=config["product_target"] == "atoms", first=k == 0,
+                to_atoms=config["product_target"] == "atoms", first=k == 0 and not self.inputs,
             )
             for k in range(n_layers)
         )  # fmt: skip
         self.pair_blocks = PairBlocks(self.shells, l_max, hidden)
         self.atom_blocks = AtomBlocks(self.shells, l_max, channels)
+        self.scales = BlockScales(n_elements, self.shells)
+        self.input_scales = nn.ModuleDict({name: BlockScales(n_elements, self.shells) for name in config["inputs"]})
+        if self.inputs:
+            self.read_pairs = PairReader(self.pair_blocks, hidden, len(self.inputs))
+            self.read_atoms = AtomReader(self.shells, l_max, channels, len(self.inputs))
+        if config["flow"]:
+            self.time = nn.Sequential(nn.Linear(TIMES, scalars), nn.SiLU(), nn.Linear(scalars, scalars))
+            self.time_of_atoms = nn.Linear(scalars, channels)
         place = torch.full((max(self.elements) + 1,), -1)
         place[torch.tensor(self.elements)] = torch.arange(n_elements)
         self.register_buffer("place", place, persistent=False)
-        square = (self.width, self.width)
-        self.register_buffer("atom_means", torch.zeros(n_elements, *square, dtype=torch.float64))
-        self.register_buffer("atom_scales", torch.ones(n_elements, *square, dtype=torch.float64))
-        self.register_buffer("pair_scales", torch.ones(n_elements, n_elements, *square, dtype=torch.float64))
+        self.register_buffer("present", present_orbitals(by_element, self.shells), persistent=False)
 
     def forward(self, graph: Graph) -> dict[str, Tensor]:
         """Compute what is to be added to the reference, in Hartree.
 
         Args:
-            graph: Atoms with all pairs within `pair_cutoff` in both directions as edges: `atomic_numbers`, `edge_index`, `edge_vec`.
+            graph: Atoms with all pairs within `pair_cutoff` in both directions as edges: `atomic_numbers`, `system_index`,
+                `edge_index`, `edge_vec`; blocks of the `inputs` by the keys of `keys.py`, and `flow_time` for a flow.
 
         Returns:
             `fock_atoms` [n_atoms, width, width] and `fock_pairs` [n_edges, width, width]; entries of padded orbitals mean nothing.
         """
-        dtype = self.embed.dtype
-        index, species = graph["edge_index"], self.place[graph["atomic_numbers"]]
-        first, second = species.index_select(0, index[0]), species.index_select(0, index[1])
+        dtype, index = self.embed.dtype, graph["edge_index"]
+        species, ends = self.species_of(graph)
         vectors = graph["edge_vec"][:, [1, 2, 0]]  # axes of e3nn, whose components are then m = -l..l about z
         distances = safe_lengths(vectors)
         turns = self.frames((vectors / distances.unsqueeze(1)).to(dtype))
         distances = distances.to(dtype)
         fade = self.fade(distances)
-        scalars = self.radial[0](self.basis(distances) * fade.unsqueeze(1)) + self.embed_pairs[first, second]
+        scalars = self.radial[0](self.basis(distances) * fade.unsqueeze(1)) + self.embed_pairs[ends[0], ends[1]]
+        features, pairs = self.embed[species], None
+        if FLOW_TIME in graph:
+            time = self.time(times_of(graph[FLOW_TIME]).to(dtype)).index_select(0, graph["system_index"])
+            scalars = scalars + time.index_select(0, index[0])
+            features = features + self.time_of_atoms(time)
         scalars = nn.functional.silu(self.radial[2](self.radial[1](scalars)))
         geometry = PairGeometry(index, turns, scalars, self.reach(distances) * self.share)
-        n_rest = (self.l_max + 1) ** 2 - 1
-        features, pairs = nn.functional.pad(self.embed[species][:, None, None], [0, 0, 0, n_rest, 0, 1]), None
+        features = nn.functional.pad(features[:, None, None], [0, 0, 0, (self.l_max + 1) ** 2 - 1, 0, 1])
+        if self.inputs:
+            atoms, given = self._read(graph, species, ends)
+            features = features + self.read_atoms(atoms)
+            pairs = self.read_pairs(given * fade[:, None, None], self.pair_blocks.orbital_turns(turns), self.pair_blocks.fill)
         for layer in self.layers:
             features, pairs = layer(features, pairs, geometry)
         blocks = self.pair_blocks(pairs, turns)
         blocks = (blocks + blocks.transpose(1, 2).index_select(0, reverse_of(index))) * (0.5 * fade[:, None, None])
-        atoms = self.atom_blocks(features) * self.atom_scales[species].to(dtype)
-        return {
-            FOCK_ATOMS: atoms + self.atom_means[species].to(dtype),
-            FOCK_PAIRS: blocks * self.pair_scales[first, second].to(dtype),
-        }
+        atoms, blocks = self.scales.multiply(self.atom_blocks(features), blocks, species, ends)
+        return {FOCK_ATOMS: atoms, FOCK_PAIRS: blocks}
+
+    def species_of(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        """Numbers of the elements of atoms [n_atoms], and of both ends of pairs [2, n_edges]."""
+        species = self.place[graph["atomic_numbers"]]
+        return species, species.index_select(0, graph["edge_index"].flatten()).view(2, -1)
+
+    def masks(self, species: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Entries that exist [..., width, width] in blocks of atoms and of pairs, as booleans; arguments as for `scales`."""
+        of_ends = self.present[ends[0]].unsqueeze(2) & self.present[ends[1]].unsqueeze(1)
+        mine = self.present[species]
+        return mine.unsqueeze(2) & mine.unsqueeze(1), of_ends
+
+    def _read(self, graph: Graph, species: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
+        """Blocks of the matrices that are read, in units of their scales: of atoms and of pairs [n_inputs, ..., width, width]."""
+        found = []
+        for name in self.inputs:
+            atoms, pairs = graph[atoms_of(name)], graph[pairs_of(name)]
+            if name in self.input_scales:
+                atoms, pairs = self.input_scales[name].divide(atoms, pairs, species, ends)
+            found.append((atoms.to(self.embed.dtype), pairs.to(self.embed.dtype)))
+        return torch.stack([one[0] for one in found]), torch.stack([one[1] for one in found])
+
+
+def padded_shells(by_element: dict[int, list[int]]) -> list[int]:
+    """Degrees of the shells of a padded block: of each degree as many as the element with most of them has."""
+    degrees = range(1 + max(max(one) for one in by_element.values()))
+    return [degree for degree in degrees for _ in range(max(one.count(degree) for one in by_element.values()))]
+
+
+def present_orbitals(by_element: dict[int, list[int]], shells: list[int]) -> Tensor:
+    """Whether elements have the orbitals of a padded block [n_elements, width]; the first shells of each degree are theirs."""
+    rows = []
+    for one in by_element.values():
+        left = {degree: one.count(degree) for degree in shells}
+        row: list[bool] = []
+        for degree in shells:
+            row += [left[degree] > 0] * (2 * degree + 1)
+            left[degree] -= 1
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+def times_of(times: Tensor) -> Tensor:
+    """Smooth functions of the time of a flow [n_systems, TIMES]."""
+    angles = times.double().unsqueeze(1) * torch.arange(TIMES // 2, device=times.device) * (0.5 * torch.pi)
+    return torch.cat([torch.cos(angles), torch.sin(angles)], dim=1)
 
 
 def reverse_of(index: Tensor) -> Tensor:
