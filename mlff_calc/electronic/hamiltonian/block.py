@@ -105,8 +105,8 @@ class PairBlock(nn.Module):
         seen = self.read_atoms(rows, self.inject(scalars))
         if self.read_pairs is not None and pairs is not None:
             seen = seen + self.read_pairs(self.pair_norm(pairs))
-        factors = self.modulate(scalars).view(len(scalars), 1, self.l_max + 1, -1).permute(2, 1, 0, 3)
-        return (seen.unflatten(0, (-1, 2)) * factors).flatten(0, 1)
+        factors = self.modulate(scalars).view(len(scalars), 1, self.l_max + 1, seen.shape[2]).permute(2, 1, 0, 3)
+        return (seen.unflatten(0, (self.l_max + 1, 2)) * factors).flatten(0, 1)
 
     def _products(self, seen: Tensor) -> Tensor:
         """Gated features and tensor products, side by side."""

@@ -84,8 +84,8 @@ class FromDegrees(nn.Module):
         real, imaginary = torch.bmm(first.transpose(0, 1).flatten(2), self.zeroth).unbind(0)
         mapped = [real + shift, imaginary]
         for weight, part in zip(self.orders, others, strict=True):
-            numbers = part.unflatten(2, (2, -1)).permute(2, 0, 1, 3, 4).reshape(2 * n_pairs, -1)
-            mapped += (numbers @ weight).view(2, n_pairs, -1).unbind(0)
+            numbers = part.unflatten(2, (2, part.shape[2] // 2)).permute(2, 0, 1, 3, 4).flatten(0, 1).flatten(1)
+            mapped += (numbers @ weight).view(2, n_pairs, weight.shape[1]).unbind(0)
         return torch.stack(mapped)
 
 
@@ -107,10 +107,10 @@ class ToDegrees(nn.Module):
         """Map [2 (l_max+1), n_pairs, width] to features [n_pairs, 2, (l_max+1)^2, channels], rows of a frame."""
         n_pairs = stack.shape[1]
         first, *others = stack.split([2] * (self.l_max + 1))
-        rows = [torch.bmm(first, self.zeroth).view(2, n_pairs, -1, self.channels).transpose(0, 1)]
-        for weight, part in zip(self.orders, others, strict=True):
-            mapped = part.reshape(2 * n_pairs, -1) @ weight
-            rows += mapped.view(2, n_pairs, 2, -1, self.channels).unbind(0)
+        rows = [torch.bmm(first, self.zeroth).view(2, n_pairs, self.l_max + 1, self.channels).transpose(0, 1)]
+        for m, (weight, part) in enumerate(zip(self.orders, others, strict=True), start=1):
+            mapped = part.flatten(0, 1) @ weight
+            rows += mapped.view(2, n_pairs, 2, self.l_max + 1 - m, self.channels).unbind(0)
         return torch.cat(rows, dim=2)
 
 

@@ -43,6 +43,7 @@ class HamiltonianNetwork(Network):
 
     Attributes:
         elements: Atomic numbers that it knows.
+        shells_of_elements: Degrees of the shells of each element, in the order of its orbitals.
         shells: Degrees of the shells of a padded block, rising.
         width: Number of orbitals of a padded block.
         cutoff: Longest distance of messages, Angstrom.
@@ -60,7 +61,7 @@ class HamiltonianNetwork(Network):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         by_element = {int(z): list(one) for z, one in config["basis"]["shells"].items()}
-        self.elements: list[int] = list(by_element)
+        self.shells_of_elements, self.elements = by_element, list(by_element)
         self.shells: list[int] = padded_shells(by_element)
         self.width = sum(2 * degree + 1 for degree in self.shells)
         self.cutoff, self.pair_cutoff = float(config["cutoff"]), float(config["pair_cutoff"])

@@ -1,0 +1,107 @@
+"""Priors are invariant, and the last step of a flow ends at the prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from .test_model import SMALL
+from .turning import of_shells, random_turn
+
+from mlff_calc.electronic.hamiltonian import build_hamiltonian
+from mlff_calc.electronic.hamiltonian.flow import between, draw_noise, sample, with_state
+from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS
+from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork, reverse_of
+from mlff_calc.electronic.hamiltonian.predict import matrix_graph, predict_fock
+
+
+def _network(prior: str, **options: Any) -> HamiltonianNetwork:  # noqa: ANN401
+    return build_hamiltonian(SMALL | {"flow": {"prior": prior}} | options, seed=1).to_precision("float64")
+
+
+@pytest.mark.parametrize("prior", ["goe", "expansion"])
+def test_noise_is_symmetric_and_invariant(prior: str) -> None:
+    """Second moments of blocks, from many draws, do not change if the blocks are turned."""
+    network = _network(prior)
+    n, generator = 40000, torch.Generator().manual_seed(0)
+    graph = {
+        "atomic_numbers": torch.full((n,), 8), "edge_index": torch.tensor([[0, 1], [1, 0]]),
+        "edge_vec": torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]), "system_index": torch.zeros(n, dtype=torch.long),
+    }  # fmt: skip
+    atoms, pairs = draw_noise(network, graph, generator)
+    assert torch.equal(atoms, atoms.transpose(1, 2))
+    assert torch.equal(pairs, pairs.transpose(1, 2)[reverse_of(graph["edge_index"])])
+    shells = [0, 1, 2]
+    chosen = torch.tensor([0, 3, 4, 5, 9, 10, 11, 12, 13])  # one shell of each degree
+    atoms = atoms[:, chosen][:, :, chosen]
+    turn = of_shells(random_turn(1, mirrored=False), shells)
+    turned = turn @ atoms @ turn.T
+    moments, after = (one.flatten(1).T @ one.flatten(1) / n for one in (atoms, turned))
+    assert (moments - after).abs().max() < 0.05 * moments.diagonal().max()
+    assert moments.diagonal().max() > 0.1
+
+
+def test_noise_without_the_right_variances_would_be_noticed() -> None:
+    """A mirrored triangle of independent numbers, with equal variances everywhere, is not invariant."""
+    whole = torch.randn(40000, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    lower = whole.tril() + whole.tril(-1).transpose(1, 2)
+    turn = random_turn(1, mirrored=False)
+    turned = turn @ lower @ turn.T
+    moments, after = (one.flatten(1).T @ one.flatten(1) / len(whole) for one in (lower, turned))
+    assert (moments - after).abs().max() > 0.1 * moments.diagonal().max()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_last_step_ends_at_the_prediction(steps: int) -> None:
+    network = _network("goe")
+    graph, _ = matrix_graph(network, molecule("H2O"))
+    states: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    class Watched(torch.nn.Module):
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+            return getattr(network, name)
+
+        def forward(self, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            states.append((given["state_atoms"], given["flow_time"]))
+            return network(given)
+
+    with torch.no_grad():
+        out = sample(Watched(), graph, torch.Generator().manual_seed(0), steps)
+        last = network(with_state(graph, _state_of(network, graph, steps), states[-1][1]))
+    assert len(states) == steps
+    assert torch.allclose(out[FOCK_ATOMS], last[FOCK_ATOMS], atol=1e-12)
+    assert torch.allclose(out[FOCK_PAIRS], last[FOCK_PAIRS], atol=1e-12)
+
+
+def _state_of(network: HamiltonianNetwork, graph: dict[str, torch.Tensor], steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """State before the last step, by the formula of a path from noise to the predictions."""
+    species, ends = network.species_of(graph)
+    masks = network.masks(species, ends)
+    state = draw_noise(network, graph, torch.Generator().manual_seed(0))
+    times = np.linspace(0.01, 1.0, steps + 1)
+    for now, later in zip(times[:-2], times[1:-1], strict=True):
+        out = network(with_state(graph, state, torch.tensor([now], dtype=torch.float64)))
+        end = network.scales.divide(out[FOCK_ATOMS], out[FOCK_PAIRS], species, ends)
+        speed = [(e * mask - s) / (1.0 - now) for e, s, mask in zip(end, state, masks, strict=True)]
+        state = (state[0] + (later - now) * speed[0], state[1] + (later - now) * speed[1])
+    return state
+
+
+def test_states_between_are_linear() -> None:
+    network = _network("goe")
+    graph, _ = matrix_graph(network, molecule("H2O"))
+    noise = draw_noise(network, graph, torch.Generator().manual_seed(0))
+    data = draw_noise(network, graph, torch.Generator().manual_seed(1))
+    found = between(noise, data, torch.tensor([0.25], dtype=torch.float64), graph)
+    for one, start, end in zip(found, noise, data, strict=True):
+        assert torch.allclose(one, 0.75 * start + 0.25 * end)
+
+
+def test_flows_predict_with_a_seed() -> None:
+    network, atoms = _network("expansion", target="means"), molecule("H2O")
+    first, again = (predict_fock(network, [atoms], steps=2, seed=4)[0] for _ in range(2))
+    assert np.array_equal(first, again)
+    assert np.abs(predict_fock(network, [atoms], steps=2, seed=5)[0] - first).max() > 1e-8
