@@ -50,11 +50,11 @@ def build_hamiltonian(config: dict[str, Any], seed: int | None = None) -> Hamilt
     Raises:
         RecipeError: A key is missing or unknown, or a value is out of range.
     """
-    return HamiltonianNetwork.seeded(_resolved(config), seed)
+    return HamiltonianNetwork.seeded(resolve_hamiltonian(config), seed)
 
 
-def _resolved(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration with every default written out."""
+def resolve_hamiltonian(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with every default written out; arguments and errors are those of `build_hamiltonian`."""
     findings = option_findings(config, DEFAULTS, _OWNER, LARGEST)
     if findings:
         raise RecipeError("\n".join(findings.values()))

@@ -1,0 +1,153 @@
+"""Molecules with matrices by part, checked, and as batches of padded blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from mlff_calc.datasets.splits import split_indices
+from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
+from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
+from mlff_calc.electronic.hamiltonian.matrices import blocks_of
+from mlff_calc.electronic.hamiltonian.predict import matrix_graph
+from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.graph.keys import Graph, declare
+from mlff_calc.training.data import BatchSource
+from mlff_calc.training.hamiltonian.files import MatrixFrame, MatrixFrames, read_matrices
+from mlff_calc.training.hamiltonian.recipe import HamiltonianRecipe
+from mlff_calc.training.packed import PackedFrames
+from mlff_calc.training.streamed import StreamedFrames
+
+ORBITALS = declare(
+    "orbitals", "atom", (None, None), None, "", "coefficients of occupied orbitals and the lowest empty one, then zeros"
+)
+MOST_BYTES = 512 * 1024**2
+"""Largest size of graphs and labels that are all kept in memory. Raising it saves making graphs again in every epoch."""
+
+
+def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
+    """Read the file of a recipe, and draw the parts.
+
+    Raises:
+        RecipeError: The file is missing, or lacks matrices that the recipe needs.
+        DatasetError: The file cannot be read or holds too few molecules, or a matrix is not finite.
+    """
+    frames = read_matrices(data_path(recipe))
+    check_frames(frames)
+    section = recipe.hamiltonian
+    if (section.target == "initial" or "initial" in section.inputs) and any(one.initial is None for one in frames.frames):
+        raise RecipeError(
+            f"{recipe.origin}: hamiltonian.target or inputs need Fock matrices of the initial density, and {frames.path} lacks "
+            "them; set target: means, and leave `initial` out of inputs"
+        )
+    return parts_of(frames, recipe.data.split.model_dump())
+
+
+def parts_of(frames: MatrixFrames, split: Mapping[str, int | float | None]) -> dict[str, MatrixFrames]:
+    """Cut molecules into parts, as `MatrixSplit` says; a part without molecules is left out.
+
+    Raises:
+        DatasetError: There are too few molecules.
+    """
+    seed = int(split["seed"] or 0)
+    drawn = split_indices(len(frames), split["train"], split["valid"], split["test"], seed=seed)
+    if not len(drawn["valid"]):
+        raise DatasetError(f"{frames.path} holds {len(frames)} molecules, which leaves none for the validation; give more")
+    return {part: frames.chosen([int(k) for k in numbers]) for part, numbers in drawn.items() if len(numbers)}
+
+
+def data_path(recipe: HamiltonianRecipe) -> Path:
+    """Return the path of the file.
+
+    Raises:
+        RecipeError: There is no such file.
+    """
+    path = recipe.resolve(recipe.data.file)
+    if not path.is_file():
+        raise RecipeError(f"{recipe.origin}: data.file: there is no file {path}; check the spelling")
+    return path
+
+
+def check_frames(frames: MatrixFrames) -> None:
+    """Refuse matrices that are not finite or not symmetric.
+
+    Raises:
+        DatasetError: There is such a matrix; the message names the molecule.
+    """
+    for k, frame in enumerate(frames.frames):
+        for name, matrix in (("fock", frame.fock), ("overlap", frame.overlap), ("initial", frame.initial)):
+            if matrix is None:
+                continue
+            apart = np.abs(matrix - matrix.T).max() if np.isfinite(matrix).all() else np.inf
+            if not apart < 1e-6:
+                raise DatasetError(
+                    f"{frames.place(k)}: its {name} matrix has values that are not finite, or differs from its transpose by "
+                    f"{apart:.2g}; compute it again, or leave this molecule out"
+                )
+
+
+class MatrixBatches:
+    """Maker of graphs and labels of molecules.
+
+    Args:
+        frames: Molecules.
+        network: Network that they are for.
+        orbitals: Whether labels have the orbitals of the reference.
+    """
+
+    def __init__(self, frames: MatrixFrames, network: HamiltonianNetwork, *, orbitals: bool = False) -> None:
+        self.frames, self.network, self.orbitals = frames, network, orbitals
+        self.n_columns = 1 + max(one.n_occupied for one in frames.frames)
+
+    def make(self, number: int) -> tuple[Graph, dict[str, Tensor]]:
+        """Make graph and labels of a molecule by its number, in the precision of the network."""
+        frame, network = self.frames.frames[number], self.network
+        given = {"overlap": frame.overlap, "initial": frame.initial}
+        read = {name: matrix for name, matrix in given.items() if name in network.inputs and matrix is not None}
+        graph, places = matrix_graph(network, frame.atoms, read)
+        target = frame.fock - frame.initial if network.adds_initial and frame.initial is not None else frame.fock
+        dtype, index = network.embed.dtype, graph["edge_index"].numpy()
+        labels = dict(zip((FOCK_ATOMS, FOCK_PAIRS), blocks_of(target, places, index), strict=True))
+        if self.orbitals:
+            _, columns = scipy.linalg.eigh(frame.fock, frame.overlap)
+            columns = columns[:, : frame.n_occupied + 1]
+            padded = np.pad(columns, [(0, 1), (0, self.n_columns - columns.shape[1])])
+            labels[ORBITALS] = torch.from_numpy(padded[places])
+        for name in read:
+            graph |= {key: graph[key].to(dtype) for key in (atoms_of(name), pairs_of(name))}
+        return graph, {name: label.to(dtype) for name, label in labels.items()}
+
+    def source(self) -> BatchSource:
+        """Source of batches: all in memory where they are small, or made on demand."""
+        first = self.make(0)
+        size = sum(tensor.nbytes for each in first for tensor in each.values())
+        if size * len(self.frames) > MOST_BYTES:
+            return StreamedFrames(partial(_make, self), len(self.frames), cache_bytes=MOST_BYTES)
+        made = [first, *(self.make(k) for k in range(1, len(self.frames)))]
+        return PackedFrames([graph for graph, _ in made], [labels for _, labels in made])
+
+
+def _make(batches: MatrixBatches, number: int) -> tuple[Graph, dict[str, Tensor]]:
+    return batches.make(number)
+
+
+def measure_scales(network: HamiltonianNetwork, frames: Sequence[MatrixFrame], places: MatrixFrames) -> None:
+    """Set means and scales of a network from molecules.
+
+    Args:
+        network: Network that is changed.
+        frames: Molecules.
+        places: Their basis and settings.
+    """
+    batches = MatrixBatches(MatrixFrames(places.path, frames, range(len(frames)), places.basis), network)
+    batch = PackedFrames(*zip(*[batches.make(k) for k in range(len(frames))], strict=True)).batch(range(len(frames)))
+    species, ends = network.species_of(batch.graph)
+    network.scales.measure(batch.labels[FOCK_ATOMS], batch.labels[FOCK_PAIRS], species, ends)
+    for name, scales in network.input_scales.items():
+        scales.measure(batch.graph[atoms_of(name)], batch.graph[pairs_of(name)], species, ends)

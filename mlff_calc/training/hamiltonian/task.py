@@ -1,0 +1,103 @@
+"""Training and evaluation of networks for Fock matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
+from mlff_calc.errors import OptionError
+from mlff_calc.training.fingerprints import fingerprint
+from mlff_calc.training.hamiltonian.build import new_network
+from mlff_calc.training.hamiltonian.data import MatrixBatches, data_path, read_parts
+from mlff_calc.training.hamiltonian.evaluate import (
+    BATCH_SIZE,
+    HamiltonianReport,
+    evaluate_hamiltonian,
+    evaluate_hamiltonian_files,
+)
+from mlff_calc.training.hamiltonian.example import EXAMPLE_HAMILTONIAN_RECIPE
+from mlff_calc.training.hamiltonian.files import MatrixFrames
+from mlff_calc.training.hamiltonian.objective import HamiltonianObjective
+from mlff_calc.training.hamiltonian.recipe import HamiltonianRecipe
+from mlff_calc.training.task import Outcome, Prepared, Task
+
+ADVICE = "Look for a matrix that did not converge, or atoms that are very near"
+
+
+class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
+    """Networks for Fock matrices, trained on molecules with converged ones."""
+
+    name = "hamiltonian"
+    recipe = HamiltonianRecipe
+    example = EXAMPLE_HAMILTONIAN_RECIPE
+    items = "molecules"
+    options = frozenset({"part", "limit"})
+
+    def read(self, recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
+        """Read the molecules by part."""
+        return read_parts(recipe)
+
+    def fingerprints(self, recipe: HamiltonianRecipe, parts: Mapping[str, MatrixFrames]) -> dict[str, dict[str, Any]]:
+        """Return name, size and hash of the file, and numbers of molecules."""
+        mark = fingerprint(data_path(recipe))
+        return {part: mark | {"molecules": len(one)} for part, one in parts.items()}
+
+    def prepare(self, recipe: HamiltonianRecipe, parts: Mapping[str, MatrixFrames]) -> Prepared:
+        """Build a new network, with means and scales measured on its training molecules."""
+        from mlff_calc.training.failures import NamedSamples
+
+        network = new_network(recipe, parts["train"])
+        orbitals = recipe.loss.orbital_energies > 0.0
+        places = {part: [parts[part].place(k) for k in range(len(parts[part]))] for part in ("train", "valid")}
+        return Prepared(
+            network,
+            HamiltonianObjective(recipe.loss, network),
+            MatrixBatches(parts["train"], network, orbitals=orbitals).source(),
+            MatrixBatches(parts["valid"], network, orbitals=orbitals).source(),
+            lambda folder: NamedSamples(folder, places, ADVICE),
+            ", ".join(f"{len(one)} molecules for {part}" for part, one in parts.items()),
+        )
+
+    def judge(self, recipe: HamiltonianRecipe, network: HamiltonianNetwork, samples: MatrixFrames) -> HamiltonianReport:
+        """Compute the errors of matrices and of what follows from them."""
+        return evaluate_hamiltonian(network, samples, batch_size=recipe.optimizer.judging_size)
+
+    def card(self, outcome: Outcome[HamiltonianRecipe, MatrixFrames]) -> str:
+        """The card as Markdown."""
+        from mlff_calc.training.hamiltonian.card import write_card
+
+        return write_card(outcome)
+
+    def provenance(self, recipe: HamiltonianRecipe, parts: Mapping[str, MatrixFrames]) -> dict[str, Any]:
+        """Return how the file was cut into parts."""
+        del parts
+        return {"reading": {"split": recipe.data.split.model_dump()}}
+
+    def evaluate(
+        self,
+        model: str,
+        data: Sequence[Path],
+        *,
+        batch_size: int | None = None,
+        device: str = "auto",
+        precision: str | None = None,
+        part: str | None = None,
+        limit: int | None = None,
+        **asked: Any,  # noqa: ANN401
+    ) -> HamiltonianReport:
+        """See `evaluate_hamiltonian_files`.
+
+        Raises:
+            OptionError: More than one file is given, or an unknown part.
+        """
+        del asked
+        if len(data) > 1:
+            raise OptionError(f"a network for Fock matrices takes one file, not {len(data)}; give one")
+        if part not in (None, "train", "valid", "test", "all"):
+            raise OptionError(f"--part is {part!r}; give train, valid, test or all")
+        return evaluate_hamiltonian_files(
+            model, data, part=part, limit=limit, batch_size=batch_size or BATCH_SIZE, device=device,
+            precision=precision or "float32",
+        )  # fmt: skip
