@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,9 +82,9 @@ def read_matrices(path: Path) -> MatrixFrames:
         DatasetError: The file cannot be read, or lacks something.
     """
     try:
-        with np.load(path, allow_pickle=False) as opened:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as opened:
             data = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path} cannot be read as a file of matrices ({error}); copy or make it again") from error
     missing = [name for name in ("z", "R", "fock", "overlap", "basis") if name not in data]
     if missing:

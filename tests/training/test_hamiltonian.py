@@ -1,0 +1,243 @@
+"""Networks for Fock matrices as a trainable kind: learning matrices, resuming, judging, and data that are refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+import yaml
+from ase import Atoms
+
+from mlff_calc.electronic.hamiltonian import build_hamiltonian, load_hamiltonian
+from mlff_calc.electronic.hamiltonian.predict import predict_fock
+from mlff_calc.errors import DatasetError, RecipeError, TrainingError
+from mlff_calc.networks import kind_of
+from mlff_calc.training.data import Batch
+from mlff_calc.training.hamiltonian.data import MatrixBatches, check_frames, measure_scales, parts_of
+from mlff_calc.training.hamiltonian.evaluate import evaluate_hamiltonian, orbitals_of
+from mlff_calc.training.hamiltonian.example import EXAMPLE_HAMILTONIAN_RECIPE
+from mlff_calc.training.hamiltonian.files import read_matrices
+from mlff_calc.training.hamiltonian.objective import HamiltonianObjective
+from mlff_calc.training.hamiltonian.recipe import MatrixLoss
+from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.run import train
+
+Mlff = Callable[..., subprocess.CompletedProcess[str]]
+BASIS = {"name": "tiny", "shells": {"1": [0], "8": [0, 0, 1]}}
+NETWORK = {
+    "l_max": 2, "channels": 4, "hidden": 6, "products": 2, "layers": 1, "scalars": 6, "n_basis": 6, "cutoff": 3.0,
+    "pair_cutoff": 4.0,
+}  # fmt: skip
+
+
+def water_matrices(n: int = 40) -> dict[str, Any]:
+    """Arrays of a file: matrices of distorted waters in a tiny basis, from networks with random weights."""
+    rng = np.random.default_rng(0)
+    mean = np.array([[0.0, 0.0, 0.06], [0.76, 0.0, -0.5], [-0.76, 0.0, -0.5]])
+    frames = [Atoms("OH2", mean + 0.05 * rng.normal(size=(3, 3))) for _ in range(n)]
+    teachers = [
+        build_hamiltonian(NETWORK | {"basis": BASIS, "target": "means"}, seed=seed).to_precision("float64") for seed in (1, 2)
+    ]
+    fock, other = (np.array(predict_fock(one, frames)) for one in teachers)
+    fock -= 3.0 * np.eye(fock.shape[1])
+    overlap = np.array([scipy.linalg.expm(0.02 * one) for one in other])
+    return {
+        "z": np.array([8, 1, 1]), "R": np.array([one.positions for one in frames]), "fock": fock, "overlap": overlap,
+        "initial": fock + 0.3 * other, "basis": json.dumps(BASIS), "settings": json.dumps({"xc": "none", "grid_level": 1}),
+    }  # fmt: skip
+
+
+def recipe_of(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    np.savez(folder / "water.npz", **(water_matrices() if arrays is None else arrays))
+    recipe: dict[str, Any] = {
+        "hamiltonian": dict(NETWORK),
+        "data": {"file": "water.npz", "split": {"train": 24, "valid": 8, "test": 8}},
+        "optimizer": {"learning_rate": 0.01, "batch_size": 8, "max_epochs": 3, "ema_decay": None, "warmup_steps": 1},
+        "trainer": {"device": "cpu"},
+        "output": "run",
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        recipe.setdefault(section, {})[name] = value
+    return recipe
+
+
+def run(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any) -> Any:
+    return train(parse_recipe(recipe_of(folder, arrays, **changes), folder / "recipe.yaml"))
+
+
+def test_the_example_is_a_recipe() -> None:
+    recipe = parse_recipe(yaml.safe_load(EXAMPLE_HAMILTONIAN_RECIPE), "example.yaml")
+    assert type(recipe).__name__ == "HamiltonianRecipe"
+
+
+def test_matrices_are_learnt(tmp_path: Path) -> None:
+    result = run(tmp_path, optimizer__max_epochs=25, optimizer__batch_size=4, trainer__validate_every=25)
+    assert kind_of(result.model) == "hamiltonian"
+    errors = json.loads((result.folder / "evaluation.json").read_text())["errors"]
+    assert errors["model"]["all"] < 0.2 * errors["initial"]["all"]
+    assert errors["model"]["homo"] < 0.5 * errors["initial"]["homo"]
+    assert set(errors["model"]["by_elements"]) == {"H", "O", "H-H", "H-O"}
+    assert errors["model"]["cosine"] > errors["initial"]["cosine"]
+    network = load_hamiltonian(result.model)
+    assert network.config["settings"]["grid_level"] == 1
+    assert network.config["basis"] == BASIS
+    assert "one Fock build" in (result.model / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hamiltonian__target": "means", "hamiltonian__inputs": ["overlap", "initial"]},
+        {"hamiltonian__flow": {"prior": "goe", "steps": 2}},
+        {"loss__orbital_energies": 1.0, "hamiltonian__target": "means", "trainer__precision": "float64"},
+    ],
+)
+def test_other_targets_are_trained(tmp_path: Path, changes: dict[str, Any]) -> None:
+    result = run(tmp_path, optimizer__max_epochs=2, **changes)
+    model = result.report.errors["model"]
+    assert np.isfinite(model.all)
+    assert result.report.steps == (2 if "hamiltonian__flow" in changes else 0)
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = {"hamiltonian__flow": {"prior": "expansion"}}  # whose noise and times are drawn again
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = run(tmp_path / "whole", **flow)
+
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    recipe = parse_recipe(recipe_of(tmp_path / "parts", **flow), tmp_path / "parts" / "recipe.yaml")
+    loss, calls = HamiltonianObjective.loss, []
+
+    def dies(self: HamiltonianObjective, outputs: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 6:  # in the second epoch
+            raise Killed
+        return loss(self, outputs, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HamiltonianObjective, "loss", dies)
+        with pytest.raises((Killed, TrainingError)):
+            train(recipe)
+    resumed = train(recipe, resume=True)
+    ours, theirs = (load_hamiltonian(one.model).state_dict() for one in (resumed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_commands_train_and_judge(tmp_path: Path, mlff: Mlff) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_of(tmp_path, optimizer__max_epochs=1)))
+    done = mlff("train", "recipe.yaml", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    judged = mlff("eval", "run/hamiltonian", "water.npz", "--part", "test", "--json", cwd=tmp_path)
+    found = json.loads(judged.stdout)
+    assert found["molecules"] == 8, judged.stderr
+    assert found["errors"] == json.loads((tmp_path / "run" / "evaluation.json").read_text())["errors"]
+    shown = mlff("eval", "run/hamiltonian", "water.npz", "--limit", "3", cwd=tmp_path)
+    assert shown.stdout.startswith("3 molecules"), shown.stderr
+    for words, said in ((["--part", "some"], "give train, valid, test or all"), (["water.npz"], "takes one file, not 2")):
+        refused = mlff("eval", "run/hamiltonian", "water.npz", *words, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert said in " ".join(refused.stderr.split())
+
+
+def test_energies_of_orbitals_are_right_to_first_order(tmp_path: Path) -> None:
+    np.savez(tmp_path / "water.npz", **water_matrices(4))
+    frames = read_matrices(tmp_path / "water.npz")
+    network = build_hamiltonian(NETWORK | {"basis": BASIS}, seed=3).to_precision("float64")
+    source = MatrixBatches(frames, network, orbitals=True).source()
+    batch = source.batch(range(4), 0, torch.Generator())
+    objective = HamiltonianObjective(MatrixLoss(mae=0.0, mse=1e-30, orbital_energies=1.0), network)
+    small = 1e-6
+    outputs = {name: label + small * torch.ones_like(label) for name, label in batch.labels.items() if "fock" in name}
+    found = float(objective.loss(outputs, batch)) / small
+    expected = []
+    for frame in frames.frames:
+        moved = orbitals_of(frame.fock + small, frame.overlap).energies - orbitals_of(frame.fock, frame.overlap).energies
+        expected += list(np.abs(moved[: frame.n_occupied + 1]) / small)
+    assert found == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_losses_are_means_over_molecules_and_skip_padding(tmp_path: Path) -> None:
+    np.savez(tmp_path / "water.npz", **water_matrices(4))
+    frames = read_matrices(tmp_path / "water.npz")
+    network = build_hamiltonian(NETWORK | {"basis": BASIS}, seed=3).to_precision("float64")
+    batch = MatrixBatches(frames, network).source().batch(range(4), 0, torch.Generator())
+    objective = HamiltonianObjective(MatrixLoss(mae=1.0, mse=0.0), network)
+    with torch.no_grad():
+        found = float(objective.loss(network(batch.graph), batch))
+    predicted = predict_fock(network, [one.atoms for one in frames.frames], initials=[one.initial for one in frames.frames])
+    expected = np.mean([np.abs(one - frame.fock).mean() for one, frame in zip(predicted, frames.frames, strict=True)])
+    assert found == pytest.approx(expected, rel=1e-10)
+    assert evaluate_hamiltonian(network, frames).errors["model"].all == pytest.approx(expected, rel=1e-10)
+
+
+def test_scales_are_invariant_and_measured(tmp_path: Path) -> None:
+    np.savez(tmp_path / "water.npz", **water_matrices(20))
+    frames = read_matrices(tmp_path / "water.npz")
+    network = build_hamiltonian(NETWORK | {"basis": BASIS, "inputs": ["overlap"]}, seed=3).to_precision("float64")
+    measure_scales(network, frames.frames, frames)
+    scales = network.scales.atom_scales[network.elements.index(8)]
+    assert torch.equal(scales[2:, 2:], scales[2, 2].expand(3, 3))  # the p shell
+    differences = np.array([one.fock - one.initial for one in frames.frames])
+    assert float(network.scales.atom_means[1, 0, 0]) == pytest.approx(differences[:, 0, 0].mean())
+    assert float(scales[0, 0]) == pytest.approx(differences[:, 0, 0].std())
+    assert not torch.equal(network.input_scales["overlap"].pair_scales, torch.ones(2, 2, 5, 5, dtype=torch.float64))
+
+
+def test_recipes_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
+    for changes, words in (
+        ({"hamiltonian__pair_cutoff": 2.0}, "raise it, or lower cutoff"),
+        ({"hamiltonian__l_max": 0}, "l_max"),
+        ({"loss__mae": 0.0, "loss__mse": 0.0}, "give one of them a weight"),
+        ({"trainer__compile": True}, "not compiled"),
+        ({"trainer__precision": "mixed"}, "float32 or float64"),
+        ({"data__file": "none.npz"}, "there is no file"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            run(tmp_path, **changes)
+    plain = water_matrices(12)
+    del plain["initial"]
+    with pytest.raises(RecipeError, match="set target: means"):
+        run(tmp_path, plain)
+
+
+def test_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    arrays = water_matrices(12)
+    path = tmp_path / "water.npz"
+
+    def read(**changes: Any) -> Any:
+        np.savez(path, **(arrays | changes))
+        return read_matrices(path)
+
+    network = build_hamiltonian(NETWORK | {"basis": BASIS, "settings": {"grid_level": 1}}, seed=3)
+    bad = arrays["fock"].copy()
+    bad[5, 0, 1] += 1.0
+    with pytest.raises(DatasetError, match="molecule 5: its fock matrix"):
+        check_frames(read(fock=bad))
+    bad[5, 0, 1] = np.nan
+    with pytest.raises(DatasetError, match="not finite"):
+        check_frames(read(fock=bad))
+    with pytest.raises(DatasetError, match="leaves none for the validation"):
+        parts_of(read(), {"train": 11, "valid": 0, "test": 0, "seed": 0})
+    with pytest.raises(DatasetError, match="of another level: grid_level 3"):
+        evaluate_hamiltonian(network, read(settings=json.dumps({"grid_level": 3})))
+    with pytest.raises(DatasetError, match="give its own basis"):
+        evaluate_hamiltonian(network, read(basis=json.dumps({"name": "b", "shells": {"1": [0], "8": [0, 1, 0]}})))
+    with pytest.raises(DatasetError, match=r"elements \[7\]"):
+        evaluate_hamiltonian(network, read(z=np.array([7, 1, 1]), basis=json.dumps({"shells": {"1": [0], "7": [0, 0, 1]}})))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_matrices(path)
+    np.savez(path, z=arrays["z"])
+    with pytest.raises(DatasetError, match="lacks R, fock, overlap, basis"):
+        read_matrices(path)
