@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork
-from mlff_calc.errors import RecipeError
+from mlff_calc.electronic.orbitals.shells import OrbitalBasis
+from mlff_calc.errors import OrbitalError, RecipeError
 from mlff_calc.registry import option_findings, with_defaults
 
 DEFAULTS: dict[str, Any] = {
@@ -75,29 +76,17 @@ def resolve_hamiltonian(config: dict[str, Any]) -> dict[str, Any]:
             raise RecipeError(f"{key} of {_OWNER} is {whole[key]!r}; give {' or '.join(allowed)}")
     if not set(whole["inputs"]) <= set(INPUTS) or len(set(whole["inputs"])) < len(whole["inputs"]):
         raise RecipeError(f"inputs of {_OWNER} is {whole['inputs']!r}; give each of {', '.join(INPUTS)} at most once")
-    basis = _checked_basis(whole["basis"])
-    highest = max(max(shells) for shells in basis["shells"].values())
+    try:
+        basis = OrbitalBasis.from_dict(whole["basis"])
+    except OrbitalError as error:
+        raise RecipeError(f"basis of {_OWNER}: {error}") from error
+    highest = basis.l_max
     if whole["l_max"] < highest:
         raise RecipeError(
             f"l_max of {_OWNER} is {whole['l_max']}, below the degree {highest} of orbitals of the basis; give at least "
             f"{highest}, or {2 * highest} to lose no part of a block"
         )
-    return whole | {"basis": basis, "flow": _checked_flow(whole["flow"])}
-
-
-def _checked_basis(basis: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Name and shells by element, as plain values with strings as keys."""
-    cure = "give {name: ..., shells: {8: [0, 0, 0, 1, 1, 2], ...}}, the degrees of the shells of each element"
-    if not isinstance(basis, Mapping) or not isinstance(basis.get("shells"), Mapping) or not basis["shells"]:
-        raise RecipeError(f"basis of {_OWNER} is {basis!r}; {cure}")
-    try:
-        shells = {int(z): [int(degree) for degree in one] for z, one in basis["shells"].items()}
-    except (TypeError, ValueError):
-        raise RecipeError(f"shells of the basis of {_OWNER} are {basis['shells']!r}; {cure}") from None
-    for z, one in shells.items():
-        if not 1 <= z <= 118 or not one or min(one) < 0 or max(one) > 4:
-            raise RecipeError(f"the basis of {_OWNER} has shells {one} for the element {z}; {cure}, 0 to 4")
-    return {"name": str(basis.get("name", "")), "shells": {str(z): shells[z] for z in sorted(shells)}}
+    return whole | {"basis": basis.to_dict(), "flow": _checked_flow(whole["flow"])}
 
 
 def _checked_flow(flow: Mapping[str, Any]) -> dict[str, Any]:

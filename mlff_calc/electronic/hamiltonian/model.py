@@ -16,7 +16,8 @@ Source: Yu et al., "QHNetV2" (2025), with the changes told in `frames.py`, `bloc
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,16 @@ from mlff_calc.electronic.hamiltonian.frames import PairFrames
 from mlff_calc.electronic.hamiltonian.keys import FLOW_TIME, FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
 from mlff_calc.electronic.hamiltonian.readers import AtomReader, PairReader
 from mlff_calc.electronic.hamiltonian.scales import BlockScales
+from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.graph.keys import Graph
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.radial import BesselBasis, PolynomialEnvelope
+
+if TYPE_CHECKING:
+    import numpy as np
+    from ase import Atoms
+    from numpy.typing import NDArray
 
 TIMES = 16
 """Number of functions of the time of a flow that networks read. Raising it tells neighbouring times apart more sharply."""
@@ -42,10 +49,11 @@ class HamiltonianNetwork(Network):
     Create one with `build_hamiltonian` or `load_hamiltonian`.
 
     Attributes:
+        basis: Basis of the orbitals.
         elements: Atomic numbers that it knows.
-        shells_of_elements: Degrees of the shells of each element, in the order of its orbitals.
         shells: Degrees of the shells of a padded block, rising.
         width: Number of orbitals of a padded block.
+        settings: Plain settings of the labels that it was trained on.
         cutoff: Longest distance of messages, Angstrom.
         pair_cutoff: Longest distance of pairs whose blocks are predicted, Angstrom.
         inputs: Names of the matrices that it reads: `overlap`, `initial`, `state`.
@@ -60,19 +68,19 @@ class HamiltonianNetwork(Network):
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        by_element = {int(z): list(one) for z, one in config["basis"]["shells"].items()}
-        self.shells_of_elements, self.elements = by_element, list(by_element)
-        self.shells: list[int] = padded_shells(by_element)
-        self.width = sum(2 * degree + 1 for degree in self.shells)
+        self.basis = OrbitalBasis.from_dict(config["basis"])
+        self.elements, self.width = self.basis.elements, self.basis.width
+        self.shells = [degree for degree, count in enumerate(self.basis.multiplicities) for _ in range(count)]
         self.cutoff, self.pair_cutoff = float(config["cutoff"]), float(config["pair_cutoff"])
         self.adds_initial = config["target"] == "initial"
         self.inputs: list[str] = [*config["inputs"], *(["state"] if config["flow"] else [])]
         self.needs_initial = self.adds_initial or "initial" in self.inputs
+        self.settings: dict[str, Any] = config["settings"]
         l_max, channels, hidden = (int(config[key]) for key in ("l_max", "channels", "hidden"))
         scalars, n_layers, n_elements = int(config["scalars"]), int(config["layers"]), len(self.elements)
         self.l_max = l_max
         self.frames = PairFrames(l_max)
-        self.basis = BesselBasis(self.pair_cutoff, int(config["n_basis"]))
+        self.radial_basis = BesselBasis(self.pair_cutoff, int(config["n_basis"]))
         self.fade = PolynomialEnvelope(self.pair_cutoff)
         self.reach = PolynomialEnvelope(self.cutoff)
         self.share = max(float(config["avg_num_neighbors"]), 1.0) ** -0.5
@@ -97,9 +105,9 @@ class HamiltonianNetwork(Network):
             self.time = nn.Sequential(nn.Linear(TIMES, scalars), nn.SiLU(), nn.Linear(scalars, scalars))
             self.time_of_atoms = nn.Linear(scalars, channels)
         place = torch.full((max(self.elements) + 1,), -1)
-        place[torch.tensor(self.elements)] = torch.arange(n_elements)
+        place[list(self.elements)] = torch.arange(n_elements)
         self.register_buffer("place", place, persistent=False)
-        self.register_buffer("present", present_orbitals(by_element, self.shells), persistent=False)
+        self.register_buffer("present", torch.from_numpy(self.basis.ranks >= 0), persistent=False)
 
     def forward(self, graph: Graph) -> dict[str, Tensor]:
         """Compute what is to be added to the reference, in Hartree.
@@ -118,7 +126,7 @@ class HamiltonianNetwork(Network):
         turns = self.frames((vectors / distances.unsqueeze(1)).to(dtype))
         distances = distances.to(dtype)
         fade = self.fade(distances)
-        scalars = self.radial[0](self.basis(distances) * fade.unsqueeze(1)) + self.embed_pairs[ends[0], ends[1]]
+        scalars = self.radial[0](self.radial_basis(distances) * fade.unsqueeze(1)) + self.embed_pairs[ends[0], ends[1]]
         features, pairs = self.embed[species], None
         if FLOW_TIME in graph:
             time = self.time(times_of(graph[FLOW_TIME]).to(dtype)).index_select(0, graph["system_index"])
@@ -137,6 +145,17 @@ class HamiltonianNetwork(Network):
         blocks = (blocks + blocks.transpose(1, 2).index_select(0, reverse_of(index))) * (0.5 * fade[:, None, None])
         atoms, blocks = self.scales.multiply(self.atom_blocks(features), blocks, species, ends)
         return {FOCK_ATOMS: atoms, FOCK_PAIRS: blocks}
+
+    def predict(
+        self,
+        molecules: Sequence[Atoms],
+        overlaps: Sequence[NDArray[np.float64]] | None = None,
+        initials: Sequence[NDArray[np.float64]] | None = None,
+    ) -> list[NDArray[np.float64]]:
+        """Predict Fock matrices in our order; see `predict.predict_fock`, whose arguments and errors these are."""
+        from mlff_calc.electronic.hamiltonian.predict import predict_fock
+
+        return predict_fock(self, molecules, overlaps=overlaps, initials=initials)
 
     def species_of(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Numbers of the elements of atoms [n_atoms], and of both ends of pairs [2, n_edges]."""
@@ -158,25 +177,6 @@ class HamiltonianNetwork(Network):
                 atoms, pairs = self.input_scales[name].divide(atoms, pairs, species, ends)
             found.append((atoms.to(self.embed.dtype), pairs.to(self.embed.dtype)))
         return torch.stack([one[0] for one in found]), torch.stack([one[1] for one in found])
-
-
-def padded_shells(by_element: dict[int, list[int]]) -> list[int]:
-    """Degrees of the shells of a padded block: of each degree as many as the element with most of them has."""
-    degrees = range(1 + max(max(one) for one in by_element.values()))
-    return [degree for degree in degrees for _ in range(max(one.count(degree) for one in by_element.values()))]
-
-
-def present_orbitals(by_element: dict[int, list[int]], shells: list[int]) -> Tensor:
-    """Whether elements have the orbitals of a padded block [n_elements, width]; the first shells of each degree are theirs."""
-    rows = []
-    for one in by_element.values():
-        left = {degree: one.count(degree) for degree in shells}
-        row: list[bool] = []
-        for degree in shells:
-            row += [left[degree] > 0] * (2 * degree + 1)
-            left[degree] -= 1
-        rows.append(row)
-    return torch.tensor(rows)
 
 
 def times_of(times: Tensor) -> Tensor:

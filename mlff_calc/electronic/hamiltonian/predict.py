@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlff_calc.electronic.hamiltonian.flow import sample
 from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
-from mlff_calc.electronic.hamiltonian.matrices import blocks_of, matrix_of, orbital_places
 from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork
+from mlff_calc.electronic.orbitals.layout import MatrixLayout
+from mlff_calc.electronic.orbitals.pairs import BlockPairs
 from mlff_calc.errors import OptionError, StructureError, UnknownElementError
-from mlff_calc.graph import graph_from_arrays
-from mlff_calc.graph.batch import collate
 from mlff_calc.graph.keys import Graph
+from mlff_calc.graph.many import NeighborLists
 
 Matrix = NDArray[np.float64]
-BATCH_ORBITALS = 4000
-"""Largest number of orbitals in a batch. Raising it takes more memory, and saves little beyond some hundreds of pairs."""
+BATCH_ENTRIES = 2_000_000
+"""Largest number of entries of matrices in a batch. Raising it takes more memory, and saves little beyond some hundreds of pairs."""
 
 
 def predict_fock(
@@ -40,7 +41,7 @@ def predict_fock(
         overlaps: Overlap matrices in our order, where the network reads them.
         initials: Fock matrices of the initial density in our order, Hartree, where the network needs them.
         steps: Number of steps of a flow; None for that of its configuration.
-        seed: Seed of the noise of a flow.
+        seed: Seed of the noise of a flow, with which a batch begins; noise of a molecule depends on its place in a batch.
 
     Returns:
         Matrices [n_orbitals, n_orbitals], Hartree, in our order of orbitals.
@@ -50,83 +51,102 @@ def predict_fock(
         UnknownElementError: A molecule holds an element that the network was not trained for.
         StructureError: A structure is periodic, or atoms overlap.
     """
-    given = {"overlap": overlaps, "initial": initials}
-    for name in given:
-        if (name in network.inputs or (name == "initial" and network.adds_initial)) and given[name] is None:
+    given = {name: one for name, one in (("overlap", overlaps), ("initial", initials)) if one is not None}
+    for name in ("overlap", "initial"):
+        if (name in network.inputs or (name == "initial" and network.needs_initial)) and name not in given:
             raise OptionError(f"the network needs the {name} matrix of each molecule; give {name}s")
+        if name in given and len(given[name]) != len(molecules):
+            raise OptionError(f"there are {len(given[name])} {name}s of {len(molecules)} molecules; give one of each")
     found: list[Matrix] = []
-    parts = _parts([sum(_orbitals(network, one)) for one in molecules])
-    for part in parts:
-        graphs, places = [], []
-        for k in part:
-            own = {name: all_[k] for name, all_ in given.items() if all_ is not None}
-            graph, place = matrix_graph(network, molecules[k], own)
-            graphs.append(graph)
-            places.append(place)
-        batch = {name: value.to(network.embed.device) for name, value in collate(graphs).items()}
+    for part in _parts([network.basis.n_orbitals(one.numbers) ** 2 for one in _checked(network, molecules)]):
+        own = {name: [matrices[k] for k in part] for name, matrices in given.items()}
+        graph, layout = matrix_graph(network, [molecules[k] for k in part], own, network.inputs)
+        graph = {name: value.to(network.embed.device) for name, value in graph.items()}
         with torch.no_grad():
             if network.config["flow"]:
                 generator = torch.Generator(network.embed.device).manual_seed(seed)
-                out = sample(network, batch, generator, steps)
+                out = sample(network, graph, generator, steps)
             else:
-                out = network(batch)
-        sizes = [len(one["atomic_numbers"]) for one in graphs], [one["edge_index"].shape[1] for one in graphs]
-        atoms, pairs = out[FOCK_ATOMS].split(sizes[0]), out[FOCK_PAIRS].split(sizes[1])
-        for k, graph, place, own_atoms, own_pairs in zip(part, graphs, places, atoms, pairs, strict=True):
-            fock = matrix_of(own_atoms, own_pairs, place, graph["edge_index"].numpy())
-            found.append(fock + initials[k] if network.adds_initial and initials is not None else fock)
+                out = network(graph)
+        flat = layout.scatter(out[FOCK_ATOMS].double().cpu(), out[FOCK_PAIRS].double().cpu())
+        if network.adds_initial:
+            flat = flat + _flat(layout, own["initial"])
+        found += [one.numpy() for one in layout.dense(flat)]
     return found
 
 
 def matrix_graph(
-    network: HamiltonianNetwork, atoms: Atoms, matrices: dict[str, Matrix] | None = None
-) -> tuple[Graph, NDArray[np.int64]]:
-    """Build the graph of a molecule with the blocks of given matrices, and the places of its orbitals in blocks.
+    network: HamiltonianNetwork,
+    molecules: Sequence[Atoms],
+    matrices: Mapping[str, Sequence[Matrix]] | None = None,
+    read: Sequence[str] = (),
+) -> tuple[Graph, MatrixLayout]:
+    """Build the graph of molecules with the blocks of given matrices, and the layout of their matrices.
 
     Args:
         network: Network that it is for.
-        atoms: Molecule.
-        matrices: Matrices by name (see `keys.MATRICES`), in our order.
+        molecules: At least one molecule.
+        matrices: Matrices of all molecules by name, in our order.
+        read: Names of the matrices whose blocks go into the graph; see `keys.MATRICES`.
 
     Raises:
         OptionError: A matrix has the wrong shape.
-        UnknownElementError: The molecule holds an element that the network was not trained for.
-        StructureError: The structure is periodic, or atoms overlap.
+        UnknownElementError: A molecule holds an element that the network was not trained for.
+        StructureError: A structure is periodic, or atoms overlap.
     """
-    sizes = _orbitals(network, atoms)
-    if atoms.pbc.any():
-        raise StructureError(f"the structure is periodic along {atoms.pbc.tolist()}; Fock matrices are of molecules")
-    numbers = atoms.numbers
-    graph = graph_from_arrays(numbers, atoms.positions, None, False, network.pair_cutoff)
-    places = orbital_places(numbers, network.shells_of_elements, network.shells)
-    for name, matrix in (matrices or {}).items():
-        if matrix.shape != (sum(sizes),) * 2:
-            raise OptionError(
-                f"the {name} matrix has shape {matrix.shape}, and {atoms.get_chemical_formula()} has {sum(sizes)} orbitals in "
-                f"the basis {network.config['basis']['name']!r}; give the matrix of this molecule in this basis"
+    _checked(network, molecules)
+    sizes = np.array([len(one) for one in molecules])
+    numbers = np.concatenate([one.numbers for one in molecules]).astype(np.int64)
+    n = len(molecules)
+    lists = NeighborLists(
+        numbers, sizes, np.zeros((n, 3, 3)), np.zeros((n, 3), dtype=bool), network.pair_cutoff, skin=0.0
+    )  # fmt: skip
+    graph = lists.graph(np.concatenate([one.positions for one in molecules]))
+    layout = MatrixLayout(
+        network.basis, numbers, graph["system_index"], BlockPairs.of_edges(graph["edge_index"], len(numbers))
+    )
+    for name, given in (matrices or {}).items():
+        for atoms, matrix in zip(molecules, given, strict=True):
+            size = network.basis.n_orbitals(atoms.numbers)
+            if matrix.shape != (size, size):
+                raise OptionError(
+                    f"the {name} matrix has shape {matrix.shape}, and {atoms.get_chemical_formula()} has {size} orbitals in "
+                    f"the basis {network.basis.name!r}; give the matrix of this molecule in this basis"
+                )
+        if name in read:
+            graph[atoms_of(name)], graph[pairs_of(name)] = layout.gather(_flat(layout, given))
+    return graph, layout
+
+
+def _flat(layout: MatrixLayout, matrices: Sequence[Matrix]) -> Tensor:
+    return layout.flatten([np.asarray(one, dtype=np.float64) for one in matrices])
+
+
+def _checked(network: HamiltonianNetwork, molecules: Sequence[Atoms]) -> Sequence[Atoms]:
+    """Return molecules that the network knows.
+
+    Raises:
+        UnknownElementError: A molecule holds an element that the network was not trained for.
+        StructureError: A structure is periodic.
+    """
+    for atoms in molecules:
+        unknown = sorted(set(atoms.numbers.tolist()) - set(network.elements))
+        if unknown:
+            raise UnknownElementError(
+                f"{atoms.get_chemical_formula()} holds the elements {unknown}; the network knows {list(network.elements)}: "
+                "take or train one with these elements"
             )
-        blocks = blocks_of(np.asarray(matrix, dtype=np.float64), places, graph["edge_index"].numpy())
-        graph[atoms_of(name)], graph[pairs_of(name)] = blocks
-    return graph, places
-
-
-def _orbitals(network: HamiltonianNetwork, atoms: Atoms) -> list[int]:
-    """Number of orbitals of each atom."""
-    unknown = sorted(set(atoms.numbers.tolist()) - set(network.elements))
-    if unknown:
-        raise UnknownElementError(
-            f"{atoms.get_chemical_formula()} holds the elements {unknown}; the network knows {network.elements}: train one "
-            "with these elements"
-        )
-    return [sum(2 * degree + 1 for degree in network.shells_of_elements[int(z)]) for z in atoms.numbers]
+        if atoms.pbc.any():
+            raise StructureError(f"the structure is periodic along {atoms.pbc.tolist()}; Fock matrices are of molecules")
+    return molecules
 
 
 def _parts(sizes: list[int]) -> list[list[int]]:
-    """Numbers of molecules in batches of similar size, in order."""
+    """Numbers of molecules by batch, in order; `sizes` are numbers of entries of their matrices."""
     parts: list[list[int]] = []
     total = 0
     for k, size in enumerate(sizes):
-        if not parts or total + size > BATCH_ORBITALS:
+        if not parts or total + size > BATCH_ENTRIES:
             parts.append([])
             total = 0
         parts[-1].append(k)

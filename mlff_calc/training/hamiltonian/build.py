@@ -28,7 +28,7 @@ def new_network(recipe: HamiltonianRecipe, frames: MatrixFrames) -> HamiltonianN
         (one.atoms.get_all_distances() < recipe.hamiltonian.cutoff).sum() / len(one.atoms) - 1.0 for one in some
     ]  # fmt: skip
     config = recipe.hamiltonian.config() | {
-        "basis": {"name": frames.basis.get("name", ""), "shells": shells}, "settings": frames.settings,
+        "basis": {"name": frames.basis.get("name", "unknown"), "shells": shells}, "settings": frames.settings,
         "avg_num_neighbors": max(1.0, float(f"{np.mean(neighbors):.4g}")),
     }  # fmt: skip
     try:

@@ -34,7 +34,7 @@ def write_card(outcome: Outcome[HamiltonianRecipe, MatrixFrames]) -> str:
         outcome,
         "molecules",
         what="Fock matrices",
-        about=f"It predicts Fock matrices in the basis {network.config['basis']['name']}{f' ({level})' if level else ''}. {reference}.",
+        about=f"It predicts Fock matrices in the basis {network.basis.name}{f' ({level})' if level else ''}. {reference}.",
         data=[recipe.card.data or f"The file {without_folder(recipe.data.file)}.", "", *table(rows)],
         below="Mean absolute errors of entries of the matrix, of its blocks, by elements, and of energies of orbitals; mean "
         f"cosine of occupied columns. {report.ms_per_molecule:.2f} ms per molecule{flow}. The row `initial` is the Fock matrix of the "

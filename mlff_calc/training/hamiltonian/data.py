@@ -14,8 +14,8 @@ from torch import Tensor
 from mlff_calc.datasets.splits import split_indices
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
 from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
-from mlff_calc.electronic.hamiltonian.matrices import blocks_of
 from mlff_calc.electronic.hamiltonian.predict import matrix_graph
+from mlff_calc.electronic.orbitals.layout import MatrixLayout
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.graph.keys import Graph, declare
 from mlff_calc.training.data import BatchSource
@@ -109,19 +109,26 @@ class MatrixBatches:
         """Make graph and labels of a molecule by its number, in the precision of the network."""
         frame, network = self.frames.frames[number], self.network
         given = {"overlap": frame.overlap, "initial": frame.initial}
-        read = {name: matrix for name, matrix in given.items() if name in network.inputs and matrix is not None}
-        graph, places = matrix_graph(network, frame.atoms, read)
+        own = {name: [matrix] for name, matrix in given.items() if matrix is not None}
+        graph, layout = matrix_graph(network, [frame.atoms], own, network.inputs)
         target = frame.fock - frame.initial if network.adds_initial and frame.initial is not None else frame.fock
-        dtype, index = network.embed.dtype, graph["edge_index"].numpy()
-        labels = dict(zip((FOCK_ATOMS, FOCK_PAIRS), blocks_of(target, places, index), strict=True))
+        dtype = network.embed.dtype
+        blocks = layout.gather(torch.from_numpy(target).flatten())
+        labels = {name: one.to(dtype) for name, one in zip((FOCK_ATOMS, FOCK_PAIRS), blocks, strict=True)}
         if self.orbitals:
-            _, columns = scipy.linalg.eigh(frame.fock, frame.overlap)
-            columns = columns[:, : frame.n_occupied + 1]
-            padded = np.pad(columns, [(0, 1), (0, self.n_columns - columns.shape[1])])
-            labels[ORBITALS] = torch.from_numpy(padded[places])
-        for name in read:
-            graph |= {key: graph[key].to(dtype) for key in (atoms_of(name), pairs_of(name))}
-        return graph, {name: label.to(dtype) for name, label in labels.items()}
+            labels[ORBITALS] = self._columns(frame, layout).to(dtype)
+        graph |= {key: graph[key].to(dtype) for name in network.inputs if name in own for key in (atoms_of(name), pairs_of(name))}
+        return graph, labels
+
+    def _columns(self, frame: MatrixFrame, layout: MatrixLayout) -> Tensor:
+        """Orbitals of the reference by padded orbitals of each atom [n_atoms, width, n_columns]."""
+        _, columns = scipy.linalg.eigh(frame.fock, frame.overlap)
+        columns = columns[:, : frame.n_occupied + 1]
+        ranks = layout.basis.ranks[layout.kinds.numpy()]
+        counts = (ranks >= 0).sum(axis=1)
+        rows = np.where(ranks >= 0, ranks + (np.cumsum(counts) - counts)[:, None], -1)
+        padded = np.pad(columns, [(0, 1), (0, self.n_columns - columns.shape[1])])  # the last row, of -1, is zero
+        return torch.from_numpy(padded[rows])
 
     def source(self) -> BatchSource:
         """Source of batches: all in memory where they are small, or made on demand."""

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.device import resolve_device
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, load_hamiltonian
-from mlff_calc.electronic.hamiltonian.matrices import orbital_places
 from mlff_calc.electronic.hamiltonian.predict import predict_fock
 from mlff_calc.errors import DatasetError, EvaluationError
 from mlff_calc.networks import find_network, trained_reading
@@ -218,7 +217,7 @@ def evaluate_hamiltonian(
                     f"{frames.place(begin + k)}: the predicted Fock matrix is not finite; look at this molecule, or try "
                     "--precision float64"
                 )
-            sizes = (orbital_places(frame.atoms.numbers, network.shells_of_elements, network.shells) >= 0).sum(axis=1)
+            sizes = network.basis.orbitals_by_atom(frame.atoms.numbers)
             atom_of, reference = np.repeat(np.arange(len(frame.atoms)), sizes), orbitals_of(frame.fock, frame.overlap)
             sums["model"].add(fock, frame, atom_of, reference)
             if frame.initial is not None:
@@ -240,13 +239,14 @@ def check_level(network: HamiltonianNetwork, frames: MatrixFrames) -> None:
     elements = {int(z) for one in frames.frames for z in one.atoms.numbers}
     unknown = sorted(elements - set(network.elements))
     if unknown:
-        raise DatasetError(f"{frames.path} has the elements {unknown}; the network knows {network.elements} only")
+        raise DatasetError(f"{frames.path} has the elements {unknown}; the network knows {list(network.elements)} only")
     theirs = {int(z): list(one) for z, one in frames.basis["shells"].items()}
     for z in sorted(elements):
-        if theirs[z] != network.shells_of_elements[z]:
+        mine_of = list(network.basis.shells_of(z))
+        if theirs[z] != mine_of:
             raise DatasetError(
                 f"{frames.path} is in the basis {frames.basis.get('name')!r} with shells {theirs[z]} of {chemical_symbols[z]}; the "
-                f"network predicts {network.config['basis']['name']!r} with {network.shells_of_elements[z]}: give its own basis"
+                f"network predicts {network.basis.name!r} with {mine_of}: give its own basis"
             )
     mine = network.config["settings"]
     different = [key for key in mine if key in frames.settings and frames.settings[key] != mine[key]]

@@ -59,7 +59,7 @@ class HamiltonianSection(Section):
         from mlff_calc.electronic.hamiltonian.build import resolve_hamiltonian
 
         try:
-            resolve_hamiltonian(self.config() | {"basis": {"name": "", "shells": {1: [0]}}})
+            resolve_hamiltonian(self.config() | {"basis": {"name": "", "shells": {"1": [0]}}})
         except RecipeError as error:
             raise ValueError(str(error)) from error
         return self

@@ -57,7 +57,7 @@ def test_noise_without_the_right_variances_would_be_noticed() -> None:
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_last_step_ends_at_the_prediction(steps: int) -> None:
     network = _network("goe")
-    graph, _ = matrix_graph(network, molecule("H2O"))
+    graph, _ = matrix_graph(network, [molecule("H2O")])
     states: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     class Watched(torch.nn.Module):
@@ -92,7 +92,7 @@ def _state_of(network: HamiltonianNetwork, graph: dict[str, torch.Tensor], steps
 
 def test_states_between_are_linear() -> None:
     network = _network("goe")
-    graph, _ = matrix_graph(network, molecule("H2O"))
+    graph, _ = matrix_graph(network, [molecule("H2O")])
     noise = draw_noise(network, graph, torch.Generator().manual_seed(0))
     data = draw_noise(network, graph, torch.Generator().manual_seed(1))
     found = between(noise, data, torch.tensor([0.25], dtype=torch.float64), graph)

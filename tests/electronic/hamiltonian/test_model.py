@@ -14,7 +14,6 @@ from .turning import of_shells, random_turn
 
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, build_hamiltonian, load_hamiltonian
 from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS
-from mlff_calc.electronic.hamiltonian.matrices import blocks_of, matrix_of, orbital_places
 from mlff_calc.electronic.hamiltonian.predict import matrix_graph, predict_fock
 from mlff_calc.errors import OptionError, PotentialFileError, RecipeError, StructureError, UnknownElementError
 
@@ -30,7 +29,7 @@ def _network(**options: Any) -> HamiltonianNetwork:  # noqa: ANN401
 
 
 def _orbital_turn(network: HamiltonianNetwork, atoms: Atoms, turn: torch.Tensor) -> np.ndarray:
-    return torch.block_diag(*[of_shells(turn, network.shells_of_elements[int(z)]) for z in atoms.numbers]).numpy()
+    return torch.block_diag(*[of_shells(turn, list(network.basis.shells_of(int(z)))) for z in atoms.numbers]).numpy()
 
 
 def _random_molecule() -> Atoms:
@@ -74,8 +73,9 @@ def test_atoms_may_be_permuted() -> None:
     network, atoms = _network(), _random_molecule()
     order = [3, 0, 4, 2, 1]
     before, after = predict_fock(network, [atoms, atoms[order]])
-    places = orbital_places(atoms.numbers, network.shells_of_elements, network.shells)
-    orbitals = np.concatenate([places[k][places[k] >= 0] for k in order])
+    counts = network.basis.orbitals_by_atom(atoms.numbers)
+    starts = np.cumsum(counts) - counts
+    orbitals = np.concatenate([starts[k] + np.arange(counts[k]) for k in order])
     assert np.abs(after - before[np.ix_(orbitals, orbitals)]).max() < 1e-10
 
 
@@ -101,7 +101,7 @@ def test_symmetric_molecules_are_like_all_others(name: str) -> None:
     moved.positions += 1e-7 * rng.normal(size=moved.positions.shape)
     assert np.isfinite(fock).all()
     assert np.abs(predict_fock(network, [moved])[0] - fock).max() < 1e-4
-    graph, _ = matrix_graph(network, atoms)
+    graph, _ = matrix_graph(network, [atoms])
     vectors = graph["edge_vec"].requires_grad_()
     out = network(graph)
     (gradient,) = torch.autograd.grad(out[FOCK_ATOMS].square().sum() + out[FOCK_PAIRS].square().sum(), vectors)
@@ -131,16 +131,12 @@ def test_blocks_of_pairs_fade_out() -> None:
     assert sizes[0] > 1e-2 > sizes[1] > sizes[2] > sizes[3] == 0.0
 
 
-def test_matrices_become_blocks_and_back() -> None:
-    network, atoms = _network(), _random_molecule()
-    graph, places = matrix_graph(network, atoms)
-    size = int(places.max()) + 1
-    given = np.random.default_rng(1).normal(size=(size, size))
-    index = graph["edge_index"].numpy()
-    blocks = blocks_of(given, places, index)
-    assert np.array_equal(matrix_of(*blocks, places, index), given)
+def test_masks_are_those_of_the_layout() -> None:
+    network = _network()
+    graph, layout = matrix_graph(network, [_random_molecule(), molecule("H2O")])
     masks = network.masks(*network.species_of(graph))
-    assert all(not one[~mask].any() for one, mask in zip(blocks, masks, strict=True))
+    assert torch.equal(masks[0], layout.diagonal_mask)
+    assert torch.equal(masks[1], layout.pair_mask)
 
 
 def test_networks_are_saved_and_loaded(tmp_path: Path) -> None:
@@ -156,8 +152,8 @@ def test_networks_are_saved_and_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"basis": {"shells": {}}}, "shells"),
-        ({"basis": {"shells": {1: [0, 5]}}}, "0 to 4"),
+        ({"basis": {"shells": {}}}, "basis of a network"),
+        ({"basis": {"name": "x", "shells": {1: [0, 5]}}}, "up to f"),
         ({"target": "fock"}, "initial or means"),
         ({"inputs": ["density"]}, "overlap, initial"),
         ({"pair_cutoff": 2.0}, "raise it"),
