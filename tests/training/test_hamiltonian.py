@@ -79,10 +79,10 @@ def test_the_example_is_a_recipe() -> None:
 
 
 def test_matrices_are_learnt(tmp_path: Path) -> None:
-    result = run(tmp_path, optimizer__max_epochs=25, optimizer__batch_size=4, trainer__validate_every=25)
+    result = run(tmp_path, optimizer__max_epochs=12, optimizer__batch_size=4, trainer__validate_every=12)
     assert kind_of(result.model) == "hamiltonian"
     errors = json.loads((result.folder / "evaluation.json").read_text())["errors"]
-    assert errors["model"]["all"] < 0.2 * errors["initial"]["all"]
+    assert errors["model"]["all"] < 0.4 * errors["initial"]["all"]
     assert errors["model"]["homo"] < 0.5 * errors["initial"]["homo"]
     assert set(errors["model"]["by_elements"]) == {"H", "O", "H-H", "H-O"}
     assert errors["model"]["cosine"] > errors["initial"]["cosine"]

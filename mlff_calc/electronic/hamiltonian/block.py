@@ -50,7 +50,6 @@ class PairBlock(nn.Module):
         products: Width of tensor products; 0 for none.
         n_scalars: Number of scalars of a pair.
         to_atoms: Where products go: to atoms and pairs, or to pairs only.
-        first: Whether pairs have no features yet.
     """
 
     def __init__(
@@ -62,15 +61,14 @@ class PairBlock(nn.Module):
         n_scalars: int,
         *,
         to_atoms: bool = True,
-        first: bool = False,
     ) -> None:
         super().__init__()
         self.l_max, self.hidden, self.products, self.to_atoms = l_max, hidden, products, to_atoms
         width = hidden + 2 * products
         self.norm = AtomNorm(l_max, channels)
         self.read_atoms = FromDegrees(l_max, 2 * channels, width)
-        self.pair_norm = None if first else FrameNorm(l_max, hidden)
-        self.read_pairs = None if first else StackLinear(l_max, hidden, width, bias=False)
+        self.pair_norm = FrameNorm(l_max, hidden)
+        self.read_pairs = StackLinear(l_max, hidden, width, bias=False)
         self.modulate = nn.Linear(n_scalars, (l_max + 1) * width)
         self.inject = nn.Linear(n_scalars, width)
         self.gate = FrameGate(l_max, hidden)
@@ -82,29 +80,26 @@ class PairBlock(nn.Module):
         with torch.no_grad():
             self.modulate.bias.fill_(1.0)
 
-    def forward(self, features: Tensor, pairs: Tensor | None, geometry: PairGeometry) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, pairs: Tensor, geometry: PairGeometry) -> tuple[Tensor, Tensor]:
         """Update the features of atoms and pairs.
 
         Args:
             features: Features of atoms [n_atoms, 2, (l_max+1)^2, channels].
-            pairs: Features of pairs [2 (l_max+1), n_pairs, hidden]; None in the first layer.
+            pairs: Features of pairs [2 (l_max+1), n_pairs, hidden].
             geometry: Geometry of the pairs.
         """
         made = self._products(self._inside(features, pairs, geometry))
-        change = self.to_pairs(made)
-        pairs = change if pairs is None else pairs + change
+        pairs = pairs + self.to_pairs(made)
         features = features + self._message(made, geometry, features.shape[0])
         return features + self.feed_forward(self.atom_norm(features)), pairs
 
-    def _inside(self, features: Tensor, pairs: Tensor | None, geometry: PairGeometry) -> Tensor:
+    def _inside(self, features: Tensor, pairs: Tensor, geometry: PairGeometry) -> Tensor:
         """Mix both atoms and the pair in its frame [2 (l_max+1), n_pairs, hidden + 2 products]."""
         index, turns, scalars, _ = geometry
         normed = self.norm(features)
         ends = torch.cat([normed.index_select(0, index[0]), normed.index_select(0, index[1])], dim=3)
         rows = torch.bmm(turns.flatten(0, 1), ends.flatten(0, 1)).view_as(ends)
-        seen = self.read_atoms(rows, self.inject(scalars))
-        if self.read_pairs is not None and pairs is not None:
-            seen = seen + self.read_pairs(self.pair_norm(pairs))
+        seen = self.read_atoms(rows, self.inject(scalars)) + self.read_pairs(self.pair_norm(pairs))
         factors = self.modulate(scalars).view(len(scalars), 1, self.l_max + 1, seen.shape[2]).permute(2, 1, 0, 3)
         return (seen.unflatten(0, (self.l_max + 1, 2)) * factors).flatten(0, 1)
 

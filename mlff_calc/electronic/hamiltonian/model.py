@@ -28,6 +28,7 @@ from mlff_calc.electronic.hamiltonian.frames import PairFrames
 from mlff_calc.electronic.hamiltonian.keys import FLOW_TIME, FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
 from mlff_calc.electronic.hamiltonian.readers import AtomReader, PairReader
 from mlff_calc.electronic.hamiltonian.scales import BlockScales
+from mlff_calc.electronic.hamiltonian.start import FirstFeatures
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.graph.keys import Graph
 from mlff_calc.networks.base import Network
@@ -87,12 +88,13 @@ class HamiltonianNetwork(Network):
         self.embed = nn.Parameter(torch.randn(n_elements, channels))
         self.embed_pairs = nn.Parameter(torch.randn(n_elements, n_elements, scalars))
         self.radial = nn.Sequential(nn.Linear(int(config["n_basis"]), scalars), nn.SiLU(), nn.Linear(scalars, scalars))
+        self.start = FirstFeatures(l_max, channels, hidden, scalars)
         self.layers = nn.ModuleList(
             PairBlock(
                 l_max, channels, hidden, int(config["products"]), scalars,
-                to_atoms=config["product_target"] == "atoms", first=k == 0 and not self.inputs,
+                to_atoms=config["product_target"] == "atoms",
             )
-            for k in range(n_layers)
+            for _ in range(n_layers)
         )  # fmt: skip
         self.pair_blocks = PairBlocks(self.shells, l_max, hidden)
         self.atom_blocks = AtomBlocks(self.shells, l_max, channels)
@@ -127,18 +129,19 @@ class HamiltonianNetwork(Network):
         distances = distances.to(dtype)
         fade = self.fade(distances)
         scalars = self.radial[0](self.radial_basis(distances) * fade.unsqueeze(1)) + self.embed_pairs[ends[0], ends[1]]
-        features, pairs = self.embed[species], None
+        of_atoms = self.embed[species]
         if FLOW_TIME in graph:
             time = self.time(times_of(graph[FLOW_TIME]).to(dtype)).index_select(0, graph["system_index"])
             scalars = scalars + time.index_select(0, index[0])
-            features = features + self.time_of_atoms(time)
+            of_atoms = of_atoms + self.time_of_atoms(time)
         scalars = nn.functional.silu(self.radial[2](self.radial[1](scalars)))
         geometry = PairGeometry(index, turns, scalars, self.reach(distances) * self.share)
-        features = nn.functional.pad(features[:, None, None], [0, 0, 0, (self.l_max + 1) ** 2 - 1, 0, 1])
+        features, pairs = self.start(of_atoms, geometry)
         if self.inputs:
             atoms, given = self._read(graph, species, ends)
             features = features + self.read_atoms(atoms)
-            pairs = self.read_pairs(given * fade[:, None, None], self.pair_blocks.orbital_turns(turns), self.pair_blocks.fill)
+            orbital_turns = self.pair_blocks.orbital_turns(turns)
+            pairs = pairs + self.read_pairs(given * fade[:, None, None], orbital_turns, self.pair_blocks.fill)
         for layer in self.layers:
             features, pairs = layer(features, pairs, geometry)
         blocks = self.pair_blocks(pairs, turns)

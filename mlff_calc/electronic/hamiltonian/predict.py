@@ -20,8 +20,9 @@ from mlff_calc.graph.keys import Graph
 from mlff_calc.graph.many import NeighborLists
 
 Matrix = NDArray[np.float64]
-BATCH_ENTRIES = 2_000_000
-"""Largest number of entries of matrices in a batch. Raising it takes more memory, and saves little beyond some hundreds of pairs."""
+BATCH_ENTRIES = 160_000
+"""Largest number of entries of matrices in a batch. Raising it takes more memory, and saves nothing where features of pairs
+leave the cache of the processor."""
 
 
 def predict_fock(

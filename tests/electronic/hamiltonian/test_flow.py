@@ -26,7 +26,7 @@ def _network(prior: str, **options: Any) -> HamiltonianNetwork:  # noqa: ANN401
 def test_noise_is_symmetric_and_invariant(prior: str) -> None:
     """Second moments of blocks, from many draws, do not change if the blocks are turned."""
     network = _network(prior)
-    n, generator = 40000, torch.Generator().manual_seed(0)
+    n, generator = 10000, torch.Generator().manual_seed(0)
     graph = {
         "atomic_numbers": torch.full((n,), 8), "edge_index": torch.tensor([[0, 1], [1, 0]]),
         "edge_vec": torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]), "system_index": torch.zeros(n, dtype=torch.long),
@@ -40,18 +40,18 @@ def test_noise_is_symmetric_and_invariant(prior: str) -> None:
     turn = of_shells(random_turn(1, mirrored=False), shells)
     turned = turn @ atoms @ turn.T
     moments, after = (one.flatten(1).T @ one.flatten(1) / n for one in (atoms, turned))
-    assert (moments - after).abs().max() < 0.05 * moments.diagonal().max()
+    assert (moments - after).abs().max() < 0.1 * moments.diagonal().max()
     assert moments.diagonal().max() > 0.1
 
 
 def test_noise_without_the_right_variances_would_be_noticed() -> None:
     """A mirrored triangle of independent numbers, with equal variances everywhere, is not invariant."""
-    whole = torch.randn(40000, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole = torch.randn(10000, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     lower = whole.tril() + whole.tril(-1).transpose(1, 2)
     turn = random_turn(1, mirrored=False)
     turned = turn @ lower @ turn.T
     moments, after = (one.flatten(1).T @ one.flatten(1) / len(whole) for one in (lower, turned))
-    assert (moments - after).abs().max() > 0.1 * moments.diagonal().max()
+    assert (moments - after).abs().max() > 0.2 * moments.diagonal().max()
 
 
 @pytest.mark.parametrize("steps", [1, 3])
