@@ -43,7 +43,8 @@ def water_matrices(n: int = 40) -> dict[str, Any]:
     mean = np.array([[0.0, 0.0, 0.06], [0.76, 0.0, -0.5], [-0.76, 0.0, -0.5]])
     frames = [Atoms("OH2", mean + 0.05 * rng.normal(size=(3, 3))) for _ in range(n)]
     teachers = [
-        build_hamiltonian(NETWORK | {"basis": BASIS, "target": "means"}, seed=seed).to_precision("float64") for seed in (1, 2)
+        build_hamiltonian(NETWORK | {"basis": BASIS, "target": "means"}, seed=seed).to_precision("float64")
+        for seed in (1, 2)
     ]
     fock, other = (np.array(predict_fock(one, frames)) for one in teachers)
     fock -= 3.0 * np.eye(fock.shape[1])

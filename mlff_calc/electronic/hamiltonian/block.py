@@ -1,14 +1,17 @@
 """One layer of the network: messages between atoms and features of pairs, both made in the frames of pairs.
 
-The features of both atoms are turned into the frame of their pair once. There they are mixed with the features of the pair, which stay
-in this frame through all layers, gated, and multiplied with each other by SO(2) tensor products. From the result come the change of the
-pair and, turned back and summed over neighbours with a smooth envelope, the message to the first atom.
+The features of both atoms are turned into the frame of their pair once. There they are mixed with the features of the
+pair, which stay in this frame through all layers, gated, and multiplied with each other by SO(2) tensor products. From
+the result come the change of the pair and, turned back and summed over neighbours with a smooth envelope, the message
+to the first atom.
 
-The tensor product of an atom with itself is part of this: in the frame of each neighbour the features of the atom are multiplied with
-themselves, and the products are averaged over all frames with weights that vanish at the cutoff. No frame is chosen, so nothing jumps
-where another neighbour becomes the nearest one, and atoms whose neighbours are equally near (CH4, benzene) are like all others.
+The tensor product of an atom with itself is part of this: in the frame of each neighbour the features of the atom are
+multiplied with themselves, and the products are averaged over all frames with weights that vanish at the cutoff. No
+frame is chosen, so nothing jumps where another neighbour becomes the nearest one, and atoms whose neighbours are
+equally near (CH4, benzene) are like all others.
 
-Source: Yu et al., "QHNetV2" (2025), for pairs kept in their frame and products there; the average over frames is our own.
+Source: Yu et al., "QHNetV2" (2025), for pairs kept in their frame and products there; the average over frames is our
+own.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Blocks of a matrix from features: those of pairs are filled in the frame of the pair, those of atoms by Clebsch-Gordan coefficients.
+"""Blocks of a matrix from features: of pairs in their own frames, of atoms by Clebsch-Gordan coefficients.
 
-In the frame of a pair the entries of two orbitals with components z_a and z_b are the real and imaginary parts of numbers of the orders
-a + b and |a - b|. Each such number is one output of a linear map of the features of the pair; one product with a constant orthogonal matrix
-turns all of them into the block, which is then turned back by the Wigner matrices of the orbitals. No Clebsch-Gordan coefficient
-is needed, and no degree is lost. Atoms have no frame; the numbers of their blocks are irreducible parts of degree l <= l1 + l2, true
-ones where l1 + l2 + l is even and pseudo ones elsewhere.
+In the frame of a pair the entries of two orbitals with components z_a and z_b are the real and imaginary parts of
+numbers of the orders a + b and |a - b|. Each such number is one output of a linear map of the features of the pair; one
+product with a constant orthogonal matrix turns all of them into the block, which is then turned back by the Wigner
+matrices of the orbitals. No Clebsch-Gordan coefficient is needed, and no degree is lost. Atoms have no frame; the
+numbers of their blocks are irreducible parts of degree l <= l1 + l2, true ones where l1 + l2 + l is even and pseudo
+ones elsewhere.
 
 The orbitals of a block are those of `shells`, degrees in rising order, with components m = -l..l of each shell.
 """
@@ -24,7 +25,7 @@ class PairBlocks(nn.Module):
 
     Args:
         shells: Degrees of the shells of a block.
-        l_max: Highest order of the features; orders above it are left out, so that it should be twice the highest degree.
+        l_max: Highest order of the features; orders above it are left out, so it should be twice the highest degree.
         hidden: Width of the features.
     """
 
@@ -118,7 +119,7 @@ def starts_of(shells: Sequence[int]) -> list[int]:
 
 
 def frame_numbers(shells: Sequence[int], l_max: int) -> list[tuple[int, Tensor]]:
-    """Numbers of which a block in the frame of a pair consists: the row of the stack that each comes from, and its entries [width^2].
+    """Numbers that make up a block in the frame of a pair: the row of the stack of each, and its entries [width^2].
 
     The rows of an order come in the same order of numbers for both parts, so that one matrix maps both.
     """
@@ -164,11 +165,11 @@ def _two_orders(x: tuple[int, int], y: tuple[int, int], a: int, b: int, half: fl
 
 
 def irreducible_parts(shells: Sequence[int], l_max: int) -> dict[tuple[int, int], list[Tensor]]:
-    """Irreducible parts of a block by degree and parity (0 true, 1 pseudo), each [2 l + 1, width^2] with orthonormal rows."""
+    """Irreducible parts of a block by degree and parity (0 true, 1 pseudo), orthonormal rows [2 l + 1, width^2]."""
     from e3nn import o3
 
     starts, width = starts_of(shells), sum(2 * degree + 1 for degree in shells)
-    found: dict[tuple[int, int], list[Tensor]] = {(l, odd): [] for l in range(l_max + 1) for odd in (0, 1)}
+    found: dict[tuple[int, int], list[Tensor]] = {(degree, odd): [] for degree in range(l_max + 1) for odd in (0, 1)}
     for (u, l_u), (v, l_v) in ((one, two) for one in enumerate(shells) for two in enumerate(shells)):
         for degree in range(abs(l_u - l_v), min(l_u + l_v, l_max) + 1):
             couple = o3.wigner_3j(l_u, l_v, degree, dtype=torch.float64) * (2 * degree + 1) ** 0.5

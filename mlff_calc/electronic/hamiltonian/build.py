@@ -40,12 +40,12 @@ def build_hamiltonian(config: dict[str, Any], seed: int | None = None) -> Hamilt
     """Build a network with new weights from a plain dict.
 
     Args:
-        config: `basis` (its `name`, and `shells`: degrees of the shells by atomic number) and optionally `settings` (plain
-            `SCFSettings`), `target` (`initial` for what is added to the Fock matrix of an initial density, or `means`),
-            `inputs` (matrices that are read: `overlap`, `initial`), `l_max`, `channels` (of atoms), `hidden` (width of pairs),
-            `products` (width of tensor products; 0 for none), `product_target` (`atoms` for atoms and pairs, or `pairs`), `layers`,
-            `scalars` (of pairs), `n_basis`, `cutoff` (of messages, Angstrom), `pair_cutoff` (of blocks, Angstrom, at least
-            `cutoff`), `avg_num_neighbors`, `flow` (`prior` goe or expansion, `steps`, `size` of the noise; {} for none).
+        config: `basis` (plain `OrbitalBasis`) and optionally `settings` (plain `SCFSettings`), `target` (`initial` for
+            what is added to the Fock matrix of an initial density, or `means`), `inputs` (matrices that are read:
+            `overlap`, `initial`), `l_max`, `channels` (of atoms), `hidden` (width of pairs), `products` (width of tensor
+            products; 0 for none), `product_target` (`atoms` for atoms and pairs, or `pairs`), `layers`, `scalars` (of
+            pairs), `n_basis`, `cutoff` (of messages, Angstrom), `pair_cutoff` (of blocks, Angstrom, at least `cutoff`),
+            `avg_num_neighbors`, `flow` (`prior` goe or expansion, `steps`, `size` of the noise; {} for none).
         seed: Seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
@@ -68,7 +68,7 @@ def resolve_hamiltonian(config: dict[str, Any]) -> dict[str, Any]:
             raise RecipeError(f"{key} of {_OWNER} is {whole[key]}; give a positive number")
     if whole["pair_cutoff"] < whole["cutoff"]:
         raise RecipeError(
-            f"pair_cutoff of {_OWNER} is {whole['pair_cutoff']:g} Angstrom, below the cutoff of messages, {whole['cutoff']:g}; "
+            f"pair_cutoff of {_OWNER} is {whole['pair_cutoff']:g} Angstrom, below cutoff, {whole['cutoff']:g}; "
             "messages go between pairs: raise it, or lower cutoff"
         )
     for key, allowed in (("target", TARGETS), ("product_target", PRODUCTS)):

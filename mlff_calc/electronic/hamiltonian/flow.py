@@ -1,21 +1,25 @@
 """Flow matching of Fock matrices: from noise to the matrix, by a network that predicts the end of the path.
 
-A state is a matrix by blocks, divided by the scales of the network (`scales.py`), so that its entries are of order one. On the path
-X_t = (1 - t) X_0 + t X_1 the network gets X_t and t and predicts X_1. Euler steps
+A state is a matrix by blocks, divided by the scales of the network (`scales.py`), so that its entries are of order one.
+On the path X_t = (1 - t) X_0 + t X_1 the network gets X_t and t and predicts X_1. Euler steps
 
     X <- X + dt (X_1(X, t) - X) / (1 - t)
 
-end at its last prediction, so that one step is a regression from noise. Priors are exactly invariant under rotations, reflections and
-permutations: in `goe` a matrix A of independent normal numbers is made symmetric, (A + A^T) / 2, in `expansion` irreducible features of
-degrees 0 to 2 of atoms and pairs are expanded to blocks, which are made symmetric in the same way.
+end at its last prediction, so that one step is a regression from noise. Priors are exactly invariant under rotations,
+reflections and permutations: in `goe` a matrix A of independent normal numbers is made symmetric, (A + A^T) / 2, in
+`expansion` irreducible features of degrees 0 to 2 of atoms and pairs are expanded to blocks, which are made symmetric
+in the same way.
 
-Source: Kim et al., "QHFlow" (2025); the state in units of measured scales, and the variances that make the prior invariant, are our own.
+Source: Kim et al., "QHFlow" (2025); the state in units of measured scales, and the variances that make the prior
+invariant, are our own.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mlff_calc.electronic.hamiltonian.blocks import irreducible_parts
 from mlff_calc.electronic.hamiltonian.keys import FLOW_TIME, FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
@@ -39,7 +43,8 @@ def draw_noise(network: HamiltonianNetwork, graph: Graph, generator: torch.Gener
     drawn = []
     for n in (len(species), index.shape[1]):
         if flow["prior"] == "goe":
-            block = torch.randn(n, network.width, network.width, generator=generator, device=index.device, dtype=torch.float64)
+            square = (n, network.width, network.width)
+            block = torch.randn(square, generator=generator, device=index.device, dtype=torch.float64)
         else:
             block = _expanded(network.shells, n, generator, index.device)
         drawn.append(flow["size"] * block)
@@ -66,17 +71,20 @@ def with_state(graph: Graph, state: tuple[Tensor, Tensor], times: Tensor) -> Gra
     return graph | {atoms_of("state"): state[0], pairs_of("state"): state[1], FLOW_TIME: times}
 
 
-def between(noise: tuple[Tensor, Tensor], data: tuple[Tensor, Tensor], times: Tensor, graph: Graph) -> tuple[Tensor, Tensor]:
+def between(
+    noise: tuple[Tensor, Tensor], data: tuple[Tensor, Tensor], times: Tensor, graph: Graph
+) -> tuple[Tensor, Tensor]:
     """State on the path from noise to data at times [n_systems], all by blocks of atoms and of pairs."""
     of_atoms = times.index_select(0, graph["system_index"])[:, None, None]
     of_pairs = times.index_select(0, graph["system_index"].index_select(0, graph["edge_index"][0]))[:, None, None]
-    return tuple(
+    atoms, pairs = (
         (1.0 - t) * start + t * end for t, start, end in zip((of_atoms, of_pairs), noise, data, strict=True)
-    )  # type: ignore[return-value]
+    )
+    return atoms, pairs
 
 
 def sample(
-    network: nn.Module, graph: Graph, generator: torch.Generator, steps: int | None = None
+    network: HamiltonianNetwork, graph: Graph, generator: torch.Generator, steps: int | None = None
 ) -> dict[str, Tensor]:
     """Integrate a flow from noise.
 
@@ -93,12 +101,14 @@ def sample(
     species, ends = network.species_of(graph)
     masks = network.masks(species, ends)
     state = draw_noise(network, graph, generator)
-    times = torch.linspace(FIRST_TIME, 1.0, (steps or int(network.config["flow"]["steps"])) + 1, dtype=torch.float64).tolist()
+    n_steps = steps or int(network.config["flow"]["steps"])
+    times = torch.linspace(FIRST_TIME, 1.0, n_steps + 1, dtype=torch.float64).tolist()
     out: dict[str, Tensor] = {}
-    for now, later in zip(times[:-1], times[1:], strict=True):
+    for now, later in pairwise(times):
         at = torch.full((n_systems,), now, dtype=torch.float64, device=species.device)
         out = network(with_state(graph, state, at))
         end = network.scales.divide(out[FOCK_ATOMS].double(), out[FOCK_PAIRS].double(), species, ends)
         share = (later - now) / (1.0 - now)
-        state = tuple(x + share * (y * mask - x) for x, y, mask in zip(state, end, masks, strict=True))  # type: ignore[assignment]
+        atoms, pairs = (x + share * (y * mask - x) for x, y, mask in zip(state, end, masks, strict=True))
+        state = atoms, pairs
     return out

@@ -1,19 +1,20 @@
 """Features in the frames of pairs of atoms, with both parities.
 
-Features of atoms [n_atoms, 2, (l_max+1)^2, channels] are `true` ones (0), whose degree l has the parity (-1)^l like harmonics, and
-`pseudo` ones (1), of parity (-1)^(l+1) like a cross product. In the frame of a pair, rotations about the pair and mirror planes through
-it remain. With e3nn's components the mirror x -> -x leaves the component +m of a true feature and turns the sign of -m, and the reverse
-for a pseudo feature. Both become alike if pseudo features are turned by a quarter period: the numbers
+Features of atoms [n_atoms, 2, (l_max+1)^2, channels] are `true` ones (0), whose degree l has the parity (-1)^l like
+harmonics, and `pseudo` ones (1), of parity (-1)^(l+1) like a cross product. In the frame of a pair, rotations about the
+pair and mirror planes through it remain. With e3nn's components the mirror x -> -x leaves the component +m of a true
+feature and turns the sign of -m, and the reverse for a pseudo feature. Both become alike if pseudo features are turned
+by a quarter period: the numbers
 
     z_m = x_m + i x_-m  (true),      z_m = -x_-m + i x_m  (pseudo),      z_0 = x_0 (true) + i x_0 (pseudo)
 
-get the phase m a from a rotation by a about the pair, and a mirror makes them complex conjugate. Linear maps that commute with both are
-real matrices, one for each m > 0, and one each for the real and imaginary part of order 0. Products z z' and z conj(z') are
-equivariant as they stand.
+get the phase m a from a rotation by a about the pair, and a mirror makes them complex conjugate. Linear maps that
+commute with both are real matrices, one for each m > 0, and one each for the real and imaginary part of order 0.
+Products z z' and z conj(z') are equivariant as they stand.
 
 | name in code | shape | content |
 |---|---|---|
-| `rows` of a frame | [n_pairs, 2, (l_max+1)^2, channels] | real parts before imaginary ones at each m, see `nn.frames.reduced_orders` |
+| `rows` of a frame | [n_pairs, 2, (l_max+1)^2, channels] | real before imaginary parts at each m, see `reduced_orders` |
 | `stack` | [2 (l_max+1), n_pairs, width] | rows 2m and 2m + 1 are the real and imaginary part of z_m, without degrees |
 
 Source: Passaro and Zitnick, "Reducing SO(3) convolutions to SO(2)" (2023), for one parity; both parities are our own.

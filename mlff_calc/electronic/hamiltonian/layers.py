@@ -1,8 +1,8 @@
 """Layers on stacks of features in the frames of pairs: linear map, norm, gate, product and feed-forward network.
 
-A stack [2 (m_max+1), n_pairs, width] holds the real and imaginary parts of z_m (see `frames.py`). All layers commute with rotations about
-the pair (a phase m a) and with mirrors (complex conjugation): only the real part of order 0 is shifted or passed through
-functions, everything else is multiplied by invariants.
+A stack [2 (m_max+1), n_pairs, width] holds the real and imaginary parts of z_m (see `frames.py`). All layers commute
+with rotations about the pair (a phase m a) and with mirrors (complex conjugation): only the real part of order 0 is
+shifted or passed through functions, everything else is multiplied by invariants.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class StackLinear(nn.Module):
 
 
 class FrameNorm(nn.Module):
-    """Layer normalization: mean and variance of the real part of order 0, and one joint norm of everything else, without a shift.
+    """Layer normalization of the real part of order 0, and one joint norm of everything else, without a shift.
 
     Args:
         m_max: Highest order.
@@ -82,7 +82,9 @@ class FrameGate(nn.Module):
 
 
 class FrameProduct(nn.Module):
-    """SO(2) tensor products of two stacks, channel by channel: all z z' and all z conj(z') of each order, as one product with a constant.
+    """SO(2) tensor products of two stacks, channel by channel: all z z' and all z conj(z') of each order.
+
+    The outer product of all components is multiplied by one constant matrix.
 
     Args:
         m_max: Highest order of both factors and of the product.
@@ -143,7 +145,8 @@ def per_row(values: Tensor, first: int = 2) -> Tensor:
 def product_table(m_max: int) -> Tensor:
     """Coefficients of products of stacks [2, rows, rows, rows]: sums and differences, result, first and second factor.
 
-    The sum is z_a z_b at order a + b. The difference is z_a conj(z_b) at order a - b for a >= b, and conj(z_a) z_b at order b - a for b > a.
+    The sum is z_a z_b at order a + b. The difference is z_a conj(z_b) at order a - b for a >= b, and conj(z_a) z_b at
+    order b - a for b > a.
     """
     n = 2 * (m_max + 1)
     table = torch.zeros(2, n, n, n, dtype=torch.float64)

@@ -1,15 +1,16 @@
 """The network that predicts Fock matrices, by blocks of atoms and pairs of atoms.
 
-Atoms begin as embeddings of their elements, and layers (`block.py`) pass messages and build features of pairs in their own frames. The last
-features fill the blocks (`blocks.py`), which are scaled by what was measured on the data (`scales.py`), and are symmetric by construction:
+Atoms begin as embeddings of their elements, and layers (`block.py`) pass messages and build features of pairs in their
+own frames. The last features fill the blocks (`blocks.py`), which are scaled by what was measured on the data
+(`scales.py`), and are symmetric by construction:
 
     F_ij = R_ij + u(r_ij) s_ij (B_ij + B_ji^T) / 2,        F_ii = R_ii + M_i + s_i B_ii,
 
 with the reference R (the Fock matrix of an initial density, or zero), invariant means M and scales s by element, and an
 envelope u that fades out at the cutoff of pairs. Everything is equivariant under rotations and reflections, and smooth.
 
-Matrices that are known may be read as well (`readers.py`): overlaps, the Fock matrix of the initial density, and the state of a flow
-(`flow.py`).
+Matrices that are known may be read as well (`readers.py`): overlaps, the Fock matrix of the initial density, and the
+state of a flow (`flow.py`).
 
 Source: Yu et al., "QHNetV2" (2025), with the changes told in `frames.py`, `block.py` and `blocks.py`.
 """
@@ -119,7 +120,8 @@ class HamiltonianNetwork(Network):
                 `edge_index`, `edge_vec`; blocks of the `inputs` by the keys of `keys.py`, and `flow_time` for a flow.
 
         Returns:
-            `fock_atoms` [n_atoms, width, width] and `fock_pairs` [n_edges, width, width]; entries of padded orbitals mean nothing.
+            `fock_atoms` [n_atoms, width, width] and `fock_pairs` [n_edges, width, width]; entries of orbitals that an
+            element does not have mean nothing.
         """
         dtype, index = self.embed.dtype, graph["edge_index"]
         species, ends = self.species_of(graph)
@@ -172,7 +174,7 @@ class HamiltonianNetwork(Network):
         return mine.unsqueeze(2) & mine.unsqueeze(1), of_ends
 
     def _read(self, graph: Graph, species: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """Blocks of the matrices that are read, in units of their scales: of atoms and of pairs [n_inputs, ..., width, width]."""
+        """Blocks of the matrices that are read, in units of their scales [n_inputs, ..., width, width]."""
         found = []
         for name in self.inputs:
             atoms, pairs = graph[atoms_of(name)], graph[pairs_of(name)]

@@ -1,4 +1,4 @@
-"""Means and scales of blocks by element and pair of shells, measured on data. They are invariant, so blocks may be divided by them."""
+"""Means and scales of blocks by element and pair of shells, measured on data; no rotation changes them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BlockScales(nn.Module):
         return (*atoms, self.pair_scales[ends[0], ends[1]].to(dtype))
 
     def measure(self, atoms: Tensor, pairs: Tensor, species: Tensor, ends: Tensor) -> None:
-        """Set means and scales from blocks of many structures, with the arguments of `divide`; absent elements keep theirs."""
+        """Set means and scales from blocks of many structures; arguments are those of `divide`."""
         n_elements = len(self.atom_means)
         averages = shell_averages(self.shells)
         for element in range(n_elements):

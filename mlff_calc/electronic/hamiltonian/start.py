@@ -1,7 +1,7 @@
 """First features of atoms and pairs, from elements and distances.
 
-While atoms have only scalars, nothing in the frame of a pair depends on an angle, and a full layer would multiply zeros. A network of
-scalars gives the real part of order 0 of pairs, and messages along spherical harmonics.
+While atoms have only scalars, nothing in the frame of a pair depends on an angle, and a full layer would multiply
+zeros. A network of scalars gives the real part of order 0 of pairs, and messages along spherical harmonics.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.task import Outcome
 
 LIMITS = (
-    "Other functionals, basis sets, elements, charges and spins than those of the training, which are refused where they are known, "
+    "Other functionals, basis sets, elements, charges and spins than those of the training, "
     "and geometries far from those of the training, where a matrix may be worse than that of the initial density."
 )
 
@@ -37,7 +37,7 @@ def write_card(outcome: Outcome[HamiltonianRecipe, MatrixFrames]) -> str:
         about=f"It predicts Fock matrices in the basis {network.basis.name}{f' ({level})' if level else ''}. {reference}.",
         data=[recipe.card.data or f"The file {without_folder(recipe.data.file)}.", "", *table(rows)],
         below="Mean absolute errors of entries of the matrix, of its blocks, by elements, and of energies of orbitals; mean "
-        f"cosine of occupied columns. {report.ms_per_molecule:.2f} ms per molecule{flow}. The row `initial` is the Fock matrix of the "
-        "initial density.",
+        f"cosine of occupied columns. {report.ms_per_molecule:.2f} ms per molecule{flow}. The row `initial` is the Fock "
+        "matrix of the initial density.",
         limits=LIMITS,
     )

@@ -43,8 +43,8 @@ def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
     section = recipe.hamiltonian
     if (section.target == "initial" or "initial" in section.inputs) and any(one.initial is None for one in frames.frames):
         raise RecipeError(
-            f"{recipe.origin}: hamiltonian.target or inputs need Fock matrices of the initial density, and {frames.path} lacks "
-            "them; set target: means, and leave `initial` out of inputs"
+            f"{recipe.origin}: hamiltonian.target or inputs need Fock matrices of the initial density, which "
+            f"{frames.path} lacks; set target: means, and leave `initial` out of inputs"
         )
     return parts_of(frames, recipe.data.split.model_dump())
 
@@ -117,7 +117,8 @@ class MatrixBatches:
         labels = {name: one.to(dtype) for name, one in zip((FOCK_ATOMS, FOCK_PAIRS), blocks, strict=True)}
         if self.orbitals:
             labels[ORBITALS] = self._columns(frame, layout).to(dtype)
-        graph |= {key: graph[key].to(dtype) for name in network.inputs if name in own for key in (atoms_of(name), pairs_of(name))}
+        read = [key for name in network.inputs if name in own for key in (atoms_of(name), pairs_of(name))]
+        graph |= {key: graph[key].to(dtype) for key in read}
         return graph, labels
 
     def _columns(self, frame: MatrixFrame, layout: MatrixLayout) -> Tensor:

@@ -6,8 +6,8 @@
 | orbital energies | mean absolute errors of the occupied ones, of HOMO, LUMO and gap |
 | orbitals | mean |cosine| between occupied columns C of prediction and reference, in coefficients |
 
-Pairs beyond the cutoff of the network count with their whole reference. Degenerate orbitals of symmetric molecules have no
-unique columns, which lowers the cosine at any error.
+Pairs beyond the cutoff of the network count with their whole reference. Degenerate orbitals of symmetric molecules have
+no unique columns, which lowers the cosine at any error.
 
 Source: Yu et al., "QH9" (2023).
 """
@@ -245,8 +245,8 @@ def check_level(network: HamiltonianNetwork, frames: MatrixFrames) -> None:
         mine_of = list(network.basis.shells_of(z))
         if theirs[z] != mine_of:
             raise DatasetError(
-                f"{frames.path} is in the basis {frames.basis.get('name')!r} with shells {theirs[z]} of {chemical_symbols[z]}; the "
-                f"network predicts {network.basis.name!r} with {mine_of}: give its own basis"
+                f"{frames.path} has the basis {frames.basis.get('name')!r} with shells {theirs[z]} of {chemical_symbols[z]}; "
+                f"the network predicts {network.basis.name!r} with {mine_of}: give its own basis"
             )
     mine = network.config["settings"]
     different = [key for key in mine if key in frames.settings and frames.settings[key] != mine[key]]

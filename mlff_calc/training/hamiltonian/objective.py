@@ -1,8 +1,8 @@
 """The loss of a network for Fock matrices.
 
-Absolute and squared errors are averaged over the entries of a molecule, which exist, then over molecules. Energies of orbitals are
-learnt to first order, as the diagonal of C^T (H - H_ref) C with the orbitals C of the reference, so that no eigenvector is
-differentiated.
+Absolute and squared errors are averaged over the entries of a molecule, which exist, then over molecules. Energies of
+orbitals are learnt to first order, as the diagonal of C^T (H - H_ref) C with the orbitals C of the reference, so that
+no eigenvector is differentiated.
 
 With a flow, the network sees a state between noise and the matrix, and the loss compares the end of the path that it
 predicts. Times are drawn for each molecule in training; a validation begins with noise, as a prediction in one step.

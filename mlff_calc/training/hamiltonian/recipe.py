@@ -28,7 +28,7 @@ class HamiltonianSection(Section):
     target: Literal["initial", "means"] = "initial"
     """Reference of the prediction: the Fock matrix of the initial density (one Fock build for each prediction), or means by
     element."""
-    inputs: list[Literal["overlap", "initial"]] = []
+    inputs: list[Literal["overlap", "initial"]] = Field(default_factory=list)
     """Matrices that the network reads besides the geometry."""
     l_max: int = Field(4, ge=1, le=8)
     """Highest degree of features; twice the highest degree of orbitals loses no part of a block."""
@@ -99,8 +99,8 @@ class MatrixLoss(Section):
     mse: float = Field(1.0, ge=0.0)
     """Weight of squared errors [1/Hartree^2]."""
     orbital_energies: float = Field(0.0, ge=0.0)
-    """Weight of absolute errors of the energies of occupied orbitals and the lowest empty one, to first order: the diagonal of
-    C^T (H - H_ref) C with the orbitals C of the reference [1/Hartree]."""
+    """Weight of absolute errors of energies of the occupied orbitals and the lowest empty one, to first order: the
+    diagonal of C^T (H - H_ref) C with the orbitals C of the reference [1/Hartree]."""
 
     @model_validator(mode="after")
     def _is_a_loss(self) -> MatrixLoss:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from .test_model import SMALL
-from .turning import of_shells, random_turn
 
 from mlff_calc.electronic.hamiltonian import build_hamiltonian
 from mlff_calc.electronic.hamiltonian.flow import between, draw_noise, sample, with_state
 from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS
 from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork, reverse_of
 from mlff_calc.electronic.hamiltonian.predict import matrix_graph, predict_fock
+
+from .test_model import SMALL
+from .turning import of_shells, random_turn
 
 
 def _network(prior: str, **options: Any) -> HamiltonianNetwork:  # noqa: ANN401
@@ -82,7 +84,7 @@ def _state_of(network: HamiltonianNetwork, graph: dict[str, torch.Tensor], steps
     masks = network.masks(species, ends)
     state = draw_noise(network, graph, torch.Generator().manual_seed(0))
     times = np.linspace(0.01, 1.0, steps + 1)
-    for now, later in zip(times[:-2], times[1:-1], strict=True):
+    for now, later in pairwise(times[:-1]):
         out = network(with_state(graph, state, torch.tensor([now], dtype=torch.float64)))
         end = network.scales.divide(out[FOCK_ATOMS], out[FOCK_PAIRS], species, ends)
         speed = [(e * mask - s) / (1.0 - now) for e, s, mask in zip(end, state, masks, strict=True)]

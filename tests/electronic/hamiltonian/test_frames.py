@@ -18,7 +18,9 @@ def _directions(n: int, seed: int = 0) -> Tensor:
     return found / found.norm(dim=1, keepdim=True)
 
 
-def _blocks(inward: FromDegrees, outward: ToDegrees, l_max: int, channels: int) -> dict[tuple[int, int, int, int], list[Tensor]]:
+def _blocks(
+    inward: FromDegrees, outward: ToDegrees, l_max: int, channels: int
+) -> dict[tuple[int, int, int, int], list[Tensor]]:
     """Maps [channels, channels] at m = 0, 1, ... between degrees and parities: (parity, l, parity, l) -> one for each m."""
     found: dict[tuple[int, int, int, int], list[Tensor]] = {}
     for m in range(l_max + 1):

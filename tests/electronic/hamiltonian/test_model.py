@@ -10,12 +10,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
-from .turning import of_shells, random_turn
 
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, build_hamiltonian, load_hamiltonian
 from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS
 from mlff_calc.electronic.hamiltonian.predict import matrix_graph, predict_fock
 from mlff_calc.errors import OptionError, PotentialFileError, RecipeError, StructureError, UnknownElementError
+
+from .turning import of_shells, random_turn
 
 BASIS = {"name": "def2-svp", "shells": {1: [0, 0, 1], 6: [0, 0, 0, 1, 1, 2], 8: [0, 0, 0, 1, 1, 2]}}
 SMALL: dict[str, Any] = {
@@ -34,7 +35,8 @@ def _orbital_turn(network: HamiltonianNetwork, atoms: Atoms, turn: torch.Tensor)
 
 def _random_molecule() -> Atoms:
     rng = np.random.default_rng(3)
-    return Atoms("OCH3", positions=np.array([[0, 0, 0], [1.4, 0, 0], [2, 1, 0], [-0.5, -0.8, 0.3], [1.9, -0.7, 0.8]]) + 0.1 * rng.normal(size=(5, 3)))
+    places = np.array([[0, 0, 0], [1.4, 0, 0], [2, 1, 0], [-0.5, -0.8, 0.3], [1.9, -0.7, 0.8]])
+    return Atoms("OCH3", positions=places + 0.1 * rng.normal(size=(5, 3)))
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
