@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ import torch
 import yaml
 from ase import Atoms
 
+from mlff_calc.datasets.matrix_files import write_matrices
+from mlff_calc.datasets.matrix_frames import MatrixFrame
 from mlff_calc.electronic.hamiltonian import build_hamiltonian, load_hamiltonian
 from mlff_calc.electronic.hamiltonian.predict import predict_fock
 from mlff_calc.errors import DatasetError, RecipeError, TrainingError
 from mlff_calc.networks import kind_of
 from mlff_calc.training.data import Batch
-from mlff_calc.training.hamiltonian.data import MatrixBatches, check_frames, measure_scales, parts_of
+from mlff_calc.training.hamiltonian.data import MatrixBatches, measure_scales, parts_of
 from mlff_calc.training.hamiltonian.evaluate import evaluate_hamiltonian, orbitals_of
 from mlff_calc.training.hamiltonian.example import EXAMPLE_HAMILTONIAN_RECIPE
-from mlff_calc.training.hamiltonian.files import read_matrices
+from mlff_calc.training.hamiltonian.files import MatrixFrames, n_occupied, read_matrices
 from mlff_calc.training.hamiltonian.objective import HamiltonianObjective
 from mlff_calc.training.hamiltonian.recipe import MatrixLoss
 from mlff_calc.training.recipe import parse_recipe
@@ -37,8 +40,11 @@ NETWORK = {
 }  # fmt: skip
 
 
-def water_matrices(n: int = 40) -> dict[str, Any]:
-    """Arrays of a file: matrices of distorted waters in a tiny basis, from networks with random weights."""
+SETTINGS = {"xc": "pbe", "basis": "tiny", "grid_level": 1}
+
+
+def water_frames(n: int = 40) -> list[MatrixFrame]:
+    """Distorted waters with matrices in a tiny basis, from networks with random weights."""
     rng = np.random.default_rng(0)
     mean = np.array([[0.0, 0.0, 0.06], [0.76, 0.0, -0.5], [-0.76, 0.0, -0.5]])
     frames = [Atoms("OH2", mean + 0.05 * rng.normal(size=(3, 3))) for _ in range(n)]
@@ -46,20 +52,26 @@ def water_matrices(n: int = 40) -> dict[str, Any]:
         build_hamiltonian(NETWORK | {"basis": BASIS, "target": "means"}, seed=seed).to_precision("float64")
         for seed in (1, 2)
     ]
-    fock, other = (np.array(predict_fock(one, frames)) for one in teachers)
-    fock -= 3.0 * np.eye(fock.shape[1])
-    overlap = np.array([scipy.linalg.expm(0.02 * one) for one in other])
-    return {
-        "z": np.array([8, 1, 1]), "R": np.array([one.positions for one in frames]), "fock": fock, "overlap": overlap,
-        "initial": fock + 0.3 * other, "basis": json.dumps(BASIS), "settings": json.dumps({"xc": "none", "grid_level": 1}),
-    }  # fmt: skip
+    pairs = zip(*(predict_fock(one, frames) for one in teachers), strict=True)
+    made = []
+    for k, (atoms, (fock, other)) in enumerate(zip(frames, pairs, strict=True)):
+        fock = fock - 3.0 * np.eye(len(fock))
+        overlap = scipy.linalg.expm(0.02 * other)
+        made.append(MatrixFrame(atoms.numbers, atoms.positions, fock, overlap, fock + 0.3 * other, source=k))
+    return made
 
 
-def recipe_of(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    np.savez(folder / "water.npz", **(water_matrices() if arrays is None else arrays))
+def written(path: Path, frames: list[MatrixFrame] | None = None, **settings: Any) -> MatrixFrames:
+    """Write frames to a file, and open it."""
+    write_matrices(path, water_frames() if frames is None else frames, SETTINGS | settings, BASIS)
+    return read_matrices(path)
+
+
+def recipe_of(folder: Path, frames: list[MatrixFrame] | None = None, **changes: Any) -> dict[str, Any]:
+    written(folder / "water.h5", frames)
     recipe: dict[str, Any] = {
         "hamiltonian": dict(NETWORK),
-        "data": {"file": "water.npz", "split": {"train": 24, "valid": 8, "test": 8}},
+        "data": {"file": "water.h5", "split": {"train": 24, "valid": 8, "test": 8}},
         "optimizer": {"learning_rate": 0.01, "batch_size": 8, "max_epochs": 3, "ema_decay": None, "warmup_steps": 1},
         "trainer": {"device": "cpu"},
         "output": "run",
@@ -70,8 +82,8 @@ def recipe_of(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any
     return recipe
 
 
-def run(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any) -> Any:
-    return train(parse_recipe(recipe_of(folder, arrays, **changes), folder / "recipe.yaml"))
+def run(folder: Path, frames: list[MatrixFrame] | None = None, **changes: Any) -> Any:
+    return train(parse_recipe(recipe_of(folder, frames, **changes), folder / "recipe.yaml"))
 
 
 def test_the_example_is_a_recipe() -> None:
@@ -88,7 +100,7 @@ def test_matrices_are_learnt(tmp_path: Path) -> None:
     assert set(errors["model"]["by_elements"]) == {"H", "O", "H-H", "H-O"}
     assert errors["model"]["cosine"] > errors["initial"]["cosine"]
     network = load_hamiltonian(result.model)
-    assert network.config["settings"]["grid_level"] == 1
+    assert network.settings.grid_level == 1
     assert network.config["basis"] == BASIS
     assert "one Fock build" in (result.model / "card.md").read_text()
 
@@ -139,21 +151,20 @@ def test_commands_train_and_judge(tmp_path: Path, mlff: Mlff) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe_of(tmp_path, optimizer__max_epochs=1)))
     done = mlff("train", "recipe.yaml", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    judged = mlff("eval", "run/hamiltonian", "water.npz", "--part", "test", "--json", cwd=tmp_path)
+    judged = mlff("eval", "run/hamiltonian", "water.h5", "--part", "test", "--json", cwd=tmp_path)
     found = json.loads(judged.stdout)
     assert found["molecules"] == 8, judged.stderr
     assert found["errors"] == json.loads((tmp_path / "run" / "evaluation.json").read_text())["errors"]
-    shown = mlff("eval", "run/hamiltonian", "water.npz", "--limit", "3", cwd=tmp_path)
+    shown = mlff("eval", "run/hamiltonian", "water.h5", "--limit", "3", cwd=tmp_path)
     assert shown.stdout.startswith("3 molecules"), shown.stderr
-    for words, said in ((["--part", "some"], "give train, valid, test or all"), (["water.npz"], "takes one file, not 2")):
-        refused = mlff("eval", "run/hamiltonian", "water.npz", *words, cwd=tmp_path)
+    for words, said in ((["--part", "some"], "give train, valid, test or all"), (["water.h5"], "takes one file, not 2")):
+        refused = mlff("eval", "run/hamiltonian", "water.h5", *words, cwd=tmp_path)
         assert refused.returncode == 1
         assert said in " ".join(refused.stderr.split())
 
 
 def test_energies_of_orbitals_are_right_to_first_order(tmp_path: Path) -> None:
-    np.savez(tmp_path / "water.npz", **water_matrices(4))
-    frames = read_matrices(tmp_path / "water.npz")
+    frames = written(tmp_path / "water.h5", water_frames(4))
     network = build_hamiltonian(NETWORK | {"basis": BASIS}, seed=3).to_precision("float64")
     source = MatrixBatches(frames, network, orbitals=True).source()
     batch = source.batch(range(4), 0, torch.Generator())
@@ -162,34 +173,32 @@ def test_energies_of_orbitals_are_right_to_first_order(tmp_path: Path) -> None:
     outputs = {name: label + small * torch.ones_like(label) for name, label in batch.labels.items() if "fock" in name}
     found = float(objective.loss(outputs, batch)) / small
     expected = []
-    for frame in frames.frames:
+    for frame in frames:
         moved = orbitals_of(frame.fock + small, frame.overlap).energies - orbitals_of(frame.fock, frame.overlap).energies
-        expected += list(np.abs(moved[: frame.n_occupied + 1]) / small)
+        expected += list(np.abs(moved[: n_occupied(frame) + 1]) / small)
     assert found == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_losses_are_means_over_molecules_and_skip_padding(tmp_path: Path) -> None:
-    np.savez(tmp_path / "water.npz", **water_matrices(4))
-    frames = read_matrices(tmp_path / "water.npz")
+    frames = written(tmp_path / "water.h5", water_frames(4))
     network = build_hamiltonian(NETWORK | {"basis": BASIS}, seed=3).to_precision("float64")
     batch = MatrixBatches(frames, network).source().batch(range(4), 0, torch.Generator())
     objective = HamiltonianObjective(MatrixLoss(mae=1.0, mse=0.0), network)
     with torch.no_grad():
         found = float(objective.loss(network(batch.graph), batch))
-    predicted = predict_fock(network, [one.atoms for one in frames.frames], initials=[one.initial for one in frames.frames])
-    expected = np.mean([np.abs(one - frame.fock).mean() for one, frame in zip(predicted, frames.frames, strict=True)])
+    predicted = predict_fock(network, [one.atoms for one in frames], initials=[one.initial for one in frames])
+    expected = np.mean([np.abs(one - frame.fock).mean() for one, frame in zip(predicted, frames, strict=True)])
     assert found == pytest.approx(expected, rel=1e-10)
     assert evaluate_hamiltonian(network, frames).errors["model"].all == pytest.approx(expected, rel=1e-10)
 
 
 def test_scales_are_invariant_and_measured(tmp_path: Path) -> None:
-    np.savez(tmp_path / "water.npz", **water_matrices(20))
-    frames = read_matrices(tmp_path / "water.npz")
+    frames = written(tmp_path / "water.h5", water_frames(20))
     network = build_hamiltonian(NETWORK | {"basis": BASIS, "inputs": ["overlap"]}, seed=3).to_precision("float64")
-    measure_scales(network, frames.frames, frames)
+    measure_scales(network, frames)
     scales = network.scales.atom_scales[network.elements.index(8)]
     assert torch.equal(scales[2:, 2:], scales[2, 2].expand(3, 3))  # the p shell
-    differences = np.array([one.fock - one.initial for one in frames.frames])
+    differences = np.array([one.fock - one.initial for one in frames])
     assert float(network.scales.atom_means[1, 0, 0]) == pytest.approx(differences[:, 0, 0].mean())
     assert float(scales[0, 0]) == pytest.approx(differences[:, 0, 0].std())
     assert not torch.equal(network.input_scales["overlap"].pair_scales, torch.ones(2, 2, 5, 5, dtype=torch.float64))
@@ -202,43 +211,46 @@ def test_recipes_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
         ({"loss__mae": 0.0, "loss__mse": 0.0}, "give one of them a weight"),
         ({"trainer__compile": True}, "not compiled"),
         ({"trainer__precision": "mixed"}, "float32 or float64"),
-        ({"data__file": "none.npz"}, "there is no file"),
+        ({"data__file": "none.h5"}, "there is no file"),
     ):
         with pytest.raises(RecipeError, match=words):
             run(tmp_path, **changes)
-    plain = water_matrices(12)
-    del plain["initial"]
-    with pytest.raises(RecipeError, match="set target: means"):
-        run(tmp_path, plain)
 
 
 def test_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    arrays = water_matrices(12)
-    path = tmp_path / "water.npz"
-
-    def read(**changes: Any) -> Any:
-        np.savez(path, **(arrays | changes))
-        return read_matrices(path)
-
-    network = build_hamiltonian(NETWORK | {"basis": BASIS, "settings": {"grid_level": 1}}, seed=3)
-    bad = arrays["fock"].copy()
-    bad[5, 0, 1] += 1.0
-    with pytest.raises(DatasetError, match="molecule 5: its fock matrix"):
-        check_frames(read(fock=bad))
-    bad[5, 0, 1] = np.nan
-    with pytest.raises(DatasetError, match="not finite"):
-        check_frames(read(fock=bad))
+    path, frames = tmp_path / "water.h5", water_frames(12)
+    network = build_hamiltonian(NETWORK | {"basis": BASIS, "settings": SETTINGS}, seed=3)
     with pytest.raises(DatasetError, match="leaves none for the validation"):
-        parts_of(read(), {"train": 11, "valid": 0, "test": 0, "seed": 0})
-    with pytest.raises(DatasetError, match="of another level: grid_level 3"):
-        evaluate_hamiltonian(network, read(settings=json.dumps({"grid_level": 3})))
+        parts_of(written(path, frames), {"train": 11, "valid": 0, "test": 0, "seed": 0})
+    with pytest.raises(DatasetError, match="of other levels: grid_level 1 and 3"):
+        evaluate_hamiltonian(network, written(path, frames, grid_level=3))
+    mixed = [replace(one, charge=k % 2 * 2) for k, one in enumerate(frames)]
+    with pytest.raises(RecipeError, match=r"of the charges \[0, 2\]"):
+        run(tmp_path, mixed, data__split={"train": 8, "valid": 4, "test": 0})
+    other = {"name": "other", "shells": {"1": [0], "8": [0, 1, 0]}}
+    write_matrices(path, frames, SETTINGS, other)
     with pytest.raises(DatasetError, match="give its own basis"):
-        evaluate_hamiltonian(network, read(basis=json.dumps({"name": "b", "shells": {"1": [0], "8": [0, 1, 0]}})))
+        evaluate_hamiltonian(network, read_matrices(path))
+    ammonia = [replace(one, numbers=np.array([7, 1, 1])) for one in frames]
+    write_matrices(path, ammonia, SETTINGS, {"name": "tiny", "shells": {"1": [0], "7": [0, 0, 1]}})
     with pytest.raises(DatasetError, match=r"elements \[7\]"):
-        evaluate_hamiltonian(network, read(z=np.array([7, 1, 1]), basis=json.dumps({"shells": {"1": [0], "7": [0, 0, 1]}})))
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DatasetError, match="cannot be read"):
-        read_matrices(path)
-    np.savez(path, z=arrays["z"])
-    with pytest.raises(DatasetError, match="lacks R, fock, overlap, basis"):
-        read_matrices(path)
+        evaluate_hamiltonian(network, read_matrices(path))
+
+
+@pytest.mark.electronic
+def test_matrices_of_other_programs_are_read(tmp_path: Path, data_dir: Path) -> None:
+    """The order of orbitals is PySCF's, so that p shells are turned; there is no matrix of an initial density."""
+    path = data_dir / "hamiltonian" / "water_1000_rhf_sto3g.npz"
+    if not path.is_file():
+        pytest.skip("there is no file of water in sto-3g")
+    frames = read_matrices(path, settings={"xc": "hf", "basis": "sto-3g"})
+    with np.load(path) as held:
+        fock = held["fock"][3]
+    assert frames.basis.shells_of(8) == (0, 0, 1)
+    assert np.array_equal(frames[3].fock[2:5, 2:5], fock[[3, 4, 2]][:, [3, 4, 2]])
+    recipe = recipe_of(tmp_path, data__file=str(path), data__xc="hf", data__basis="sto-3g")
+    with pytest.raises(RecipeError, match="set target: means"):
+        train(parse_recipe(recipe, tmp_path / "recipe.yaml"))
+    recipe["hamiltonian"]["target"] = "means"
+    recipe["optimizer"]["max_epochs"] = 1
+    assert np.isfinite(train(parse_recipe(recipe, tmp_path / "recipe.yaml")).report.errors["model"].all)

@@ -14,6 +14,7 @@ from mlff_calc.registry import option_findings, with_defaults
 DEFAULTS: dict[str, Any] = {
     "basis": inspect.Parameter.empty,
     "settings": {},
+    "charge": 0,
     "target": "initial",
     "inputs": [],
     "l_max": 4,
@@ -40,8 +41,8 @@ def build_hamiltonian(config: dict[str, Any], seed: int | None = None) -> Hamilt
     """Build a network with new weights from a plain dict.
 
     Args:
-        config: `basis` (plain `OrbitalBasis`) and optionally `settings` (plain `SCFSettings`), `target` (`initial` for
-            what is added to the Fock matrix of an initial density, or `means`), `inputs` (matrices that are read:
+        config: `basis` (plain `OrbitalBasis`) and optionally `settings` (plain `SCFSettings`), `charge` (e), `target`
+            (`initial` for what is added to the Fock matrix of an initial density, or `means`), `inputs` (matrices that are read:
             `overlap`, `initial`), `l_max`, `channels` (of atoms), `hidden` (width of pairs), `products` (width of tensor
             products; 0 for none), `product_target` (`atoms` for atoms and pairs, or `pairs`), `layers`, `scalars` (of
             pairs), `n_basis`, `cutoff` (of messages, Angstrom), `pair_cutoff` (of blocks, Angstrom, at least `cutoff`),

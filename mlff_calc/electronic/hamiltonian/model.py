@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
+    from mlff_calc.electronic.scf.settings import SCFSettings
+
 TIMES = 16
 """Number of functions of the time of a flow that networks read. Raising it tells neighbouring times apart more sharply."""
 
@@ -53,9 +55,9 @@ class HamiltonianNetwork(Network):
     Attributes:
         basis: Basis of the orbitals.
         elements: Atomic numbers that it knows.
+        charge: Charge of the molecules that it was trained on, e.
         shells: Degrees of the shells of a padded block, rising.
         width: Number of orbitals of a padded block.
-        settings: Plain settings of the labels that it was trained on.
         cutoff: Longest distance of messages, Angstrom.
         pair_cutoff: Longest distance of pairs whose blocks are predicted, Angstrom.
         inputs: Names of the matrices that it reads: `overlap`, `initial`, `state`.
@@ -73,11 +75,11 @@ class HamiltonianNetwork(Network):
         self.basis = OrbitalBasis.from_dict(config["basis"])
         self.elements, self.width = self.basis.elements, self.basis.width
         self.shells = [degree for degree, count in enumerate(self.basis.multiplicities) for _ in range(count)]
+        self.charge = int(config["charge"])
         self.cutoff, self.pair_cutoff = float(config["cutoff"]), float(config["pair_cutoff"])
         self.adds_initial = config["target"] == "initial"
         self.inputs: list[str] = [*config["inputs"], *(["state"] if config["flow"] else [])]
         self.needs_initial = self.adds_initial or "initial" in self.inputs
-        self.settings: dict[str, Any] = config["settings"]
         l_max, channels, hidden = (int(config[key]) for key in ("l_max", "channels", "hidden"))
         scalars, n_layers, n_elements = int(config["scalars"]), int(config["layers"]), len(self.elements)
         self.l_max = l_max
@@ -150,6 +152,17 @@ class HamiltonianNetwork(Network):
         blocks = (blocks + blocks.transpose(1, 2).index_select(0, reverse_of(index))) * (0.5 * fade[:, None, None])
         atoms, blocks = self.scales.multiply(self.atom_blocks(features), blocks, species, ends)
         return {FOCK_ATOMS: atoms, FOCK_PAIRS: blocks}
+
+    @property
+    def settings(self) -> SCFSettings:
+        """Level of the matrices that it was trained on.
+
+        Raises:
+            OptionError: It was built without one.
+        """
+        from mlff_calc.electronic.scf.settings import SCFSettings
+
+        return SCFSettings.from_dict(self.config["settings"])
 
     def predict(
         self,

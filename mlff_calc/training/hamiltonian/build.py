@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, build_hamiltonian
+from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.hamiltonian.data import measure_scales
 from mlff_calc.training.hamiltonian.files import MatrixFrames
@@ -21,14 +22,18 @@ def new_network(recipe: HamiltonianRecipe, frames: MatrixFrames) -> HamiltonianN
     Raises:
         RecipeError: An option is out of range.
     """
-    some = [frames.frames[int(k)] for k in np.unique(np.linspace(0, len(frames) - 1, MEASURED).astype(int))]
-    elements = {int(z) for one in frames.frames for z in one.atoms.numbers}
-    shells = {z: one for z, one in frames.basis["shells"].items() if int(z) in elements}
-    neighbors = [
-        (one.atoms.get_all_distances() < recipe.hamiltonian.cutoff).sum() / len(one.atoms) - 1.0 for one in some
-    ]  # fmt: skip
+    some = frames.chosen([int(k) for k in np.unique(np.linspace(0, len(frames) - 1, MEASURED).astype(int))])
+    elements = {int(z) for one in frames for z in one.numbers}
+    charges = sorted({one.charge for one in frames})
+    if len(charges) > 1:
+        raise RecipeError(
+            f"{frames.path} holds molecules of the charges {charges}, and a network is for one charge; train one for each"
+        )
+    basis = OrbitalBasis.of_shells(frames.basis.name, {z: frames.basis.shells_of(z) for z in elements})
+    reach = recipe.hamiltonian.cutoff
+    neighbors = [(one.atoms.get_all_distances() < reach).sum() / len(one.numbers) - 1.0 for one in some]
     config = recipe.hamiltonian.config() | {
-        "basis": {"name": frames.basis.get("name", "unknown"), "shells": shells}, "settings": frames.settings,
+        "basis": basis.to_dict(), "settings": frames.settings, "charge": charges[0],
         "avg_num_neighbors": max(1.0, float(f"{np.mean(neighbors):.4g}")),
     }  # fmt: skip
     try:
@@ -37,5 +42,5 @@ def new_network(recipe: HamiltonianRecipe, frames: MatrixFrames) -> HamiltonianN
         raise RecipeError(f"{recipe.origin}: hamiltonian: {error}") from error
     network = network.to_precision(recipe.trainer.precision)
     with torch.no_grad():
-        measure_scales(network, some, frames)
+        measure_scales(network, some)
     return network

@@ -21,7 +21,7 @@ def write_card(outcome: Outcome[HamiltonianRecipe, MatrixFrames]) -> str:
     network, recipe, report = outcome.network, outcome.recipe, outcome.report
     rows: list[tuple[object, ...]] = [("part", "molecules", "formulas")]
     for part, one in outcome.parts.items():
-        formulas = Counter(frame.atoms.get_chemical_formula() for frame in one.frames).most_common(5)
+        formulas = Counter(frame.atoms.get_chemical_formula() for frame in one).most_common(5)
         rows.append((part, len(one), ", ".join(formula for formula, _ in formulas)))
     level = ", ".join(f"{key} {value}" for key, value in network.config["settings"].items())
     reference = (

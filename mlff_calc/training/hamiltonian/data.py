@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from mlff_calc.datasets.matrix_frames import MatrixFrame
 from mlff_calc.datasets.splits import split_indices
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
 from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
@@ -19,7 +20,7 @@ from mlff_calc.electronic.orbitals.layout import MatrixLayout
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.graph.keys import Graph, declare
 from mlff_calc.training.data import BatchSource
-from mlff_calc.training.hamiltonian.files import MatrixFrame, MatrixFrames, read_matrices
+from mlff_calc.training.hamiltonian.files import MatrixFrames, n_occupied, read_matrices
 from mlff_calc.training.hamiltonian.recipe import HamiltonianRecipe
 from mlff_calc.training.packed import PackedFrames
 from mlff_calc.training.streamed import StreamedFrames
@@ -36,17 +37,19 @@ def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
 
     Raises:
         RecipeError: The file is missing, or lacks matrices that the recipe needs.
-        DatasetError: The file cannot be read or holds too few molecules, or a matrix is not finite.
+        DatasetError: The file cannot be read or holds too few molecules.
+        OptionError: The level of the file is missing, or its format is unknown.
     """
-    frames = read_matrices(data_path(recipe))
-    check_frames(frames)
+    data = recipe.data
+    given = {name: value for name, value in (("xc", data.xc), ("basis", data.basis)) if value is not None}
+    frames = read_matrices(data_path(recipe), data.format, given, data.order)
     section = recipe.hamiltonian
-    if (section.target == "initial" or "initial" in section.inputs) and any(one.initial is None for one in frames.frames):
+    if (section.target == "initial" or "initial" in section.inputs) and frames[0].initial is None:
         raise RecipeError(
             f"{recipe.origin}: hamiltonian.target or inputs need Fock matrices of the initial density, which "
             f"{frames.path} lacks; set target: means, and leave `initial` out of inputs"
         )
-    return parts_of(frames, recipe.data.split.model_dump())
+    return parts_of(frames, data.split.model_dump())
 
 
 def parts_of(frames: MatrixFrames, split: Mapping[str, int | float | None]) -> dict[str, MatrixFrames]:
@@ -74,24 +77,6 @@ def data_path(recipe: HamiltonianRecipe) -> Path:
     return path
 
 
-def check_frames(frames: MatrixFrames) -> None:
-    """Refuse matrices that are not finite or not symmetric.
-
-    Raises:
-        DatasetError: There is such a matrix; the message names the molecule.
-    """
-    for k, frame in enumerate(frames.frames):
-        for name, matrix in (("fock", frame.fock), ("overlap", frame.overlap), ("initial", frame.initial)):
-            if matrix is None:
-                continue
-            apart = np.abs(matrix - matrix.T).max() if np.isfinite(matrix).all() else np.inf
-            if not apart < 1e-6:
-                raise DatasetError(
-                    f"{frames.place(k)}: its {name} matrix has values that are not finite, or differs from its transpose by "
-                    f"{apart:.2g}; compute it again, or leave this molecule out"
-                )
-
-
 class MatrixBatches:
     """Maker of graphs and labels of molecules.
 
@@ -103,11 +88,11 @@ class MatrixBatches:
 
     def __init__(self, frames: MatrixFrames, network: HamiltonianNetwork, *, orbitals: bool = False) -> None:
         self.frames, self.network, self.orbitals = frames, network, orbitals
-        self.n_columns = 1 + max(one.n_occupied for one in frames.frames)
+        self.n_columns = 1 + max(map(n_occupied, frames)) if orbitals else 0
 
     def make(self, number: int) -> tuple[Graph, dict[str, Tensor]]:
         """Make graph and labels of a molecule by its number, in the precision of the network."""
-        frame, network = self.frames.frames[number], self.network
+        frame, network = self.frames[number], self.network
         given = {"overlap": frame.overlap, "initial": frame.initial}
         own = {name: [matrix] for name, matrix in given.items() if matrix is not None}
         graph, layout = matrix_graph(network, [frame.atoms], own, network.inputs)
@@ -124,7 +109,7 @@ class MatrixBatches:
     def _columns(self, frame: MatrixFrame, layout: MatrixLayout) -> Tensor:
         """Orbitals of the reference by padded orbitals of each atom [n_atoms, width, n_columns]."""
         _, columns = scipy.linalg.eigh(frame.fock, frame.overlap)
-        columns = columns[:, : frame.n_occupied + 1]
+        columns = columns[:, : n_occupied(frame) + 1]
         ranks = layout.basis.ranks[layout.kinds.numpy()]
         counts = (ranks >= 0).sum(axis=1)
         rows = np.where(ranks >= 0, ranks + (np.cumsum(counts) - counts)[:, None], -1)
@@ -145,15 +130,9 @@ def _make(batches: MatrixBatches, number: int) -> tuple[Graph, dict[str, Tensor]
     return batches.make(number)
 
 
-def measure_scales(network: HamiltonianNetwork, frames: Sequence[MatrixFrame], places: MatrixFrames) -> None:
-    """Set means and scales of a network from molecules.
-
-    Args:
-        network: Network that is changed.
-        frames: Molecules.
-        places: Their basis and settings.
-    """
-    batches = MatrixBatches(MatrixFrames(places.path, frames, range(len(frames)), places.basis), network)
+def measure_scales(network: HamiltonianNetwork, frames: MatrixFrames) -> None:
+    """Set means and scales of a network from molecules, which are all read at once."""
+    batches = MatrixBatches(frames, network)
     batch = PackedFrames(*zip(*[batches.make(k) for k in range(len(frames))], strict=True)).batch(range(len(frames)))
     species, ends = network.species_of(batch.graph)
     network.scales.measure(batch.labels[FOCK_ATOMS], batch.labels[FOCK_PAIRS], species, ends)

@@ -25,14 +25,16 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from mlff_calc.datasets.matrix_frames import MatrixFrame
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.device import resolve_device
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, load_hamiltonian
-from mlff_calc.electronic.hamiltonian.predict import predict_fock
+from mlff_calc.electronic.hamiltonian.predict import Matrix, predict_fock
+from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import DatasetError, EvaluationError
 from mlff_calc.networks import find_network, trained_reading
-from mlff_calc.training.hamiltonian.data import check_frames, parts_of
-from mlff_calc.training.hamiltonian.files import Matrix, MatrixFrame, MatrixFrames, read_matrices
+from mlff_calc.training.hamiltonian.data import parts_of
+from mlff_calc.training.hamiltonian.files import MatrixFrames, n_occupied, read_matrices
 
 BATCH_SIZE = 32
 SMALLEST_OVERLAP = 1e-8
@@ -131,7 +133,7 @@ class _Sums:
         if not own.all():
             self.means["pairs"].append(float(wrong[~own].mean()))
         self._add_elements(wrong, frame, atom_of)
-        mine, n = orbitals_of(found, frame.overlap), frame.n_occupied
+        mine, n = orbitals_of(found, frame.overlap), n_occupied(frame)
         apart = np.abs(mine.energies - reference.energies)
         self.means["occupied"].append(float(apart[:n].mean()) if n else 0.0)
         if 0 < n < len(apart):
@@ -143,10 +145,10 @@ class _Sums:
 
     def _add_elements(self, wrong: Matrix, frame: MatrixFrame, atom_of: NDArray[np.int64]) -> None:
         """Sum errors by block, then by elements."""
-        n_atoms = len(frame.atoms)
+        n_atoms = len(frame.numbers)
         select = np.eye(n_atoms)[atom_of]
         sums, counts = select.T @ wrong @ select, np.outer(select.sum(axis=0), select.sum(axis=0))
-        symbols = [chemical_symbols[z] for z in frame.atoms.numbers]
+        symbols = [chemical_symbols[z] for z in frame.numbers]
         for i in range(n_atoms):
             for j in range(n_atoms):
                 kind = symbols[i] if i == j else "-".join(sorted((symbols[i], symbols[j])))
@@ -203,7 +205,7 @@ def evaluate_hamiltonian(
     sums: dict[str, _Sums] = defaultdict(_Sums)
     seconds = 0.0
     for begin in range(0, len(frames), batch_size):
-        part = frames.frames[begin : begin + batch_size]
+        part = [frames[k] for k in range(begin, min(begin + batch_size, len(frames)))]
         initials = [one.initial for one in part if one.initial is not None]
         began = time.process_time()
         found = predict_fock(
@@ -217,8 +219,8 @@ def evaluate_hamiltonian(
                     f"{frames.place(begin + k)}: the predicted Fock matrix is not finite; look at this molecule, or try "
                     "--precision float64"
                 )
-            sizes = network.basis.orbitals_by_atom(frame.atoms.numbers)
-            atom_of, reference = np.repeat(np.arange(len(frame.atoms)), sizes), orbitals_of(frame.fock, frame.overlap)
+            sizes = network.basis.orbitals_by_atom(frame.numbers)
+            atom_of, reference = np.repeat(np.arange(len(frame.numbers)), sizes), orbitals_of(frame.fock, frame.overlap)
             sums["model"].add(fock, frame, atom_of, reference)
             if frame.initial is not None:
                 sums["initial"].add(frame.initial, frame, atom_of, reference)
@@ -226,7 +228,7 @@ def evaluate_hamiltonian(
     return HamiltonianReport(
         len(frames), {name: one.errors() for name, one in sums.items()},
         sum(parameter.numel() for parameter in network.parameters()), 1000.0 * seconds / len(frames),
-        int(flow["steps"]) if flow else 0, str(frames.basis.get("name", "")), frames.settings,
+        int(flow["steps"]) if flow else 0, frames.basis.name, frames.settings,
     )  # fmt: skip
 
 
@@ -236,24 +238,25 @@ def check_level(network: HamiltonianNetwork, frames: MatrixFrames) -> None:
     Raises:
         DatasetError: They are in another basis or at another level, or lack what the network needs.
     """
-    elements = {int(z) for one in frames.frames for z in one.atoms.numbers}
+    elements = {int(z) for one in frames for z in one.numbers}
     unknown = sorted(elements - set(network.elements))
     if unknown:
         raise DatasetError(f"{frames.path} has the elements {unknown}; the network knows {list(network.elements)} only")
-    theirs = {int(z): list(one) for z, one in frames.basis["shells"].items()}
     for z in sorted(elements):
-        mine_of = list(network.basis.shells_of(z))
-        if theirs[z] != mine_of:
+        theirs, mine = list(frames.basis.shells_of(z)), list(network.basis.shells_of(z))
+        if theirs != mine:
             raise DatasetError(
-                f"{frames.path} has the basis {frames.basis.get('name')!r} with shells {theirs[z]} of {chemical_symbols[z]}; "
-                f"the network predicts {network.basis.name!r} with {mine_of}: give its own basis"
+                f"{frames.path} has the basis {frames.basis.name!r} with shells {theirs} of {chemical_symbols[z]}; "
+                f"the network predicts {network.basis.name!r} with {mine}: give its own basis"
             )
-    mine = network.config["settings"]
-    different = [key for key in mine if key in frames.settings and frames.settings[key] != mine[key]]
-    if different:
-        said = ", ".join(f"{key} {frames.settings[key]} (the network: {mine[key]})" for key in different)
-        raise DatasetError(f"{frames.path} is of another level: {said}; give matrices of the level of the training")
-    if network.needs_initial and any(one.initial is None for one in frames.frames):
+    if network.config["settings"]:
+        different = network.settings.differences(SCFSettings.from_dict(frames.settings))
+        if different:
+            raise DatasetError(
+                f"the network and {frames.path} are of other levels: {', '.join(different)}; give matrices of the level of "
+                "the training"
+            )
+    if network.needs_initial and frames[0].initial is None:
         raise DatasetError(f"{frames.path} lacks Fock matrices of the initial density, which the network needs")
 
 
@@ -263,6 +266,7 @@ def evaluate_hamiltonian_files(
     *,
     part: str | None = None,
     limit: int | None = None,
+    format: str | None = None,
     batch_size: int = BATCH_SIZE,
     device: str = "auto",
     precision: str = "float32",
@@ -274,6 +278,8 @@ def evaluate_hamiltonian_files(
         data: One file.
         part: `train`, `valid` or `test`, drawn as in the training; None or `all` for the whole file.
         limit: Largest number of molecules, the first ones.
+        format: Format of the file, see `open_matrices`; a file that does not know its level is taken for one of the
+            network's, in PySCF's order.
         batch_size: Number of molecules evaluated at once.
         device: `auto`, `cpu`, `cuda`, `cuda:N`.
         precision: `float32` or `float64`.
@@ -283,8 +289,7 @@ def evaluate_hamiltonian_files(
         DatasetError: The file cannot be read, does not fit, or has no such part.
     """
     network = load_hamiltonian(folder).to_precision(precision).to(resolve_device(device))
-    frames = read_matrices(data[0])
-    check_frames(frames)
+    frames = read_matrices(data[0], format, network.config["settings"])
     if part in PARTS:
         split = trained_reading(find_network(folder, HamiltonianNetwork.kind)).get("split")
         if split is None:

@@ -23,6 +23,7 @@ hamiltonian:
 
 data:
   file: matrices.h5        # `mlff data hamiltonian` makes one
+  # format: null           # mlff (HDF5), npz, qh9 or schnorb, whose files say less: xc, basis, order
   # split: {valid: 0.1, test: 0.1, seed: 0}   # counts or shares, drawn at random; the rest is for training
 
 loss:

@@ -1,98 +1,88 @@
-"""Files of molecules with matrices, as far as training needs them."""
+"""Molecules with matrices of a file, in our order of orbitals, with their basis and level."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from ase import Atoms
-from numpy.typing import NDArray
-
+from mlff_calc.datasets.matrix_frames import MatrixFrame, MatrixSource
+from mlff_calc.datasets.matrix_readers import open_matrices
+from mlff_calc.electronic.orbitals.orders import to_our_order
+from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.errors import DatasetError
-
-Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class MatrixFrame:
-    """A molecule with its matrices in our order of orbitals, Hartree.
-
-    Attributes:
-        atoms: Molecule.
-        fock: Converged Fock matrix.
-        overlap: Overlap matrix.
-        initial: Fock matrix of the initial density; None where the file has none.
-    """
-
-    atoms: Atoms
-    fock: Matrix
-    overlap: Matrix
-    initial: Matrix | None = None
-
-    @property
-    def n_occupied(self) -> int:
-        """Number of occupied orbitals of the neutral closed shell."""
-        return int(self.atoms.numbers.sum()) // 2
 
 
 @dataclass(frozen=True)
 class MatrixFrames:
-    """Molecules of one file and one level of theory.
+    """Molecules of one file and one level of theory, read when they are asked for.
 
     Attributes:
         path: File.
-        frames: Molecules.
+        source: Frames of the file.
         places: Numbers of the molecules in the file.
-        basis: Plain data of the basis: its name, and degrees of the shells by element.
-        settings: Plain settings of the labels.
+        basis: Basis of the orbitals.
+        settings: Plain settings of the matrices.
     """
 
     path: Path
-    frames: Sequence[MatrixFrame]
+    source: MatrixSource
     places: Sequence[int]
-    basis: dict[str, Any]
-    settings: dict[str, Any] = field(default_factory=dict)
+    basis: OrbitalBasis
+    settings: dict[str, Any]
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> MatrixFrame:
+        """Read a molecule, in our order; see `MatrixSource`."""
+        frame = self.source[self.places[number]]
+        if frame.order == "ours":
+            return frame
+        given = {name: getattr(frame, name) for name in ("fock", "overlap", "initial")}
+        ours = {
+            name: to_our_order(one, self.basis, frame.numbers, frame.order) for name, one in given.items() if one is not None
+        }
+        return replace(frame, order="ours", **ours)
+
+    def __iter__(self) -> Iterator[MatrixFrame]:
+        return (self[k] for k in range(len(self)))
 
     def chosen(self, numbers: Sequence[int]) -> Self:
         """Return some of the molecules by their numbers here."""
-        frames, places = [self.frames[k] for k in numbers], [self.places[k] for k in numbers]
-        return type(self)(self.path, frames, places, self.basis, self.settings)
+        return replace(self, places=[self.places[k] for k in numbers])
 
     def place(self, number: int) -> str:
         """Where a molecule stands, for messages."""
-        return f"{self.path}, molecule {self.places[number]}"
+        return f"{self.path}, frame {self.places[number]}"
 
 
-def read_matrices(path: Path) -> MatrixFrames:
-    """Read a file of molecules with matrices.
+def n_occupied(frame: MatrixFrame) -> int:
+    """Number of occupied orbitals of a closed shell."""
+    return (int(frame.numbers.sum()) - frame.charge) // 2
 
-    Args:
-        path: An npz archive of one molecule in several geometries: `z` [n_atoms], `R` [n, n_atoms, 3] (Angstrom), `fock`, `overlap`
-            and optionally `initial` [n, n_orbitals, n_orbitals] (Hartree, our order), `basis` and optionally `settings` (JSON).
+
+def read_matrices(
+    path: Path, format: str | None = None, settings: Mapping[str, Any] | None = None, order: str = "pyscf"
+) -> MatrixFrames:
+    """Open a file of molecules with matrices; see `open_matrices` for arguments and errors.
 
     Raises:
-        DatasetError: The file cannot be read, or lacks something.
+        DatasetError: The file holds no molecules, or matrices without overlaps.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as opened:
-            data = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} cannot be read as a file of matrices ({error}); copy or make it again") from error
-    missing = [name for name in ("z", "R", "fock", "overlap", "basis") if name not in data]
-    if missing:
-        raise DatasetError(f"{path} lacks {', '.join(missing)}; it has {', '.join(data)}")
-    initial = data.get("initial")
-    frames = [
-        MatrixFrame(Atoms(data["z"], r), fock, overlap, None if initial is None else initial[k])
-        for k, (r, fock, overlap) in enumerate(zip(data["R"], data["fock"], data["overlap"], strict=True))
-    ]
-    basis, settings = (json.loads(str(data[name])) if name in data else {} for name in ("basis", "settings"))
-    return MatrixFrames(path, frames, range(len(frames)), basis, settings)
+    source = open_matrices(path, format, settings, order)
+    if not len(source):
+        raise DatasetError(f"{path} holds no molecules; look why `mlff data hamiltonian` could not label any")
+    if source[0].overlap is None:
+        raise DatasetError(f"{path} has no overlap matrices, which errors of orbitals need; label the structures anew")
+    plain = getattr(source, "basis", None)
+    if plain is None:
+        from mlff_calc.electronic.scf.labels import basis_of
+
+        plain = basis_of(source.settings["basis"], sorted({int(z) for one in _all(source) for z in one.numbers}))
+    return MatrixFrames(path, source, range(len(source)), OrbitalBasis.from_dict(plain), dict(source.settings))
+
+
+def _all(source: MatrixSource) -> Iterator[MatrixFrame]:
+    return (source[k] for k in range(len(source)))

@@ -87,6 +87,14 @@ class MatrixData(Section):
 
     file: str
     """Path of the file, relative to the recipe (`mlff data hamiltonian` makes one)."""
+    format: Literal["mlff", "npz", "qh9", "schnorb"] | None = None
+    """Format of the file; null for HDF5 and npz, which the name tells."""
+    xc: str | None = None
+    """Functional of matrices in npz or QH9, which do not say it."""
+    basis: str | None = None
+    """Basis of matrices in npz, which does not say it."""
+    order: Literal["ours", "pyscf", "orca"] = "pyscf"
+    """Order of the orbitals in npz."""
     split: MatrixSplit = MatrixSplit()
     """Parts of the file."""
 

@@ -33,7 +33,7 @@ class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
     recipe = HamiltonianRecipe
     example = EXAMPLE_HAMILTONIAN_RECIPE
     items = "molecules"
-    options = frozenset({"part", "limit"})
+    options = frozenset({"part", "limit", "format"})
 
     def read(self, recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
         """Read the molecules by part."""
@@ -85,6 +85,7 @@ class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
         precision: str | None = None,
         part: str | None = None,
         limit: int | None = None,
+        format: str | None = None,
         **asked: Any,  # noqa: ANN401
     ) -> HamiltonianReport:
         """See `evaluate_hamiltonian_files`.
@@ -98,6 +99,6 @@ class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
         if part not in (None, "train", "valid", "test", "all"):
             raise OptionError(f"--part is {part!r}; give train, valid, test or all")
         return evaluate_hamiltonian_files(
-            model, data, part=part, limit=limit, batch_size=batch_size or BATCH_SIZE, device=device,
+            model, data, part=part, limit=limit, format=format, batch_size=batch_size or BATCH_SIZE, device=device,
             precision=precision or "float32",
         )  # fmt: skip

@@ -155,7 +155,7 @@ def test_networks_are_saved_and_loaded(tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({"basis": {"shells": {}}}, "basis of a network"),
-        ({"basis": {"name": "x", "shells": {1: [0, 5]}}}, "up to f"),
+        ({"basis": {"name": "x", "shells": {1: [0, 5]}}}, "end at f"),
         ({"target": "fock"}, "initial or means"),
         ({"inputs": ["density"]}, "overlap, initial"),
         ({"pair_cutoff": 2.0}, "raise it"),
