@@ -24,11 +24,11 @@ _OF_THE_MODULE = {
 RESERVED = frozenset(_OF_RECIPES | _OF_THE_MODULE)
 """Sections of every recipe, folders of every run and attributes of the training module, which no kind can be called."""
 KINDS = {
-    "hamiltonian": "mlff_calc.training.hamiltonian.task:HamiltonianTask",
     "potential": "mlff_calc.training.potential:PotentialTask",
     "propagator": "mlff_calc.training.propagator.task:PropagatorTask",
     "rollout": "mlff_calc.training.rollout.task:RolloutTask",
     "score": "mlff_calc.training.score.task:ScoreTask",
+    "hamiltonian": "mlff_calc.training.hamiltonian.task:HamiltonianTask",
 }
 
 
