@@ -31,13 +31,13 @@ class PairGeometry(NamedTuple):
     """What all layers know of the pairs.
 
     Attributes:
-        index: First and second atom of each pair [2, n_pairs]; messages go to the first.
+        atoms: First and second atom of each pair [2, n_pairs]; messages go to the first.
         turns: Maps to the frames of the pairs, see `PairFrames`.
         scalars: Functions of distance and elements [n_pairs, n_scalars].
         weights: Weights of messages [n_pairs], which fade out at the cutoff of messages.
     """
 
-    index: Tensor
+    atoms: Tensor
     turns: Tensor
     scalars: Tensor
     weights: Tensor
@@ -118,4 +118,4 @@ class PairBlock(nn.Module):
         kept = made if self.to_atoms else made[:, :, : self.hidden]
         rows = self.message(kept * geometry.weights.unsqueeze(1))
         turned = torch.bmm(geometry.turns.flatten(0, 1).transpose(1, 2), rows.flatten(0, 1)).view_as(rows)
-        return scatter_sum(turned, geometry.index[0], n_atoms)
+        return scatter_sum(turned, geometry.atoms[0], n_atoms)

@@ -8,7 +8,8 @@ from typing import Any
 
 from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
-from mlff_calc.errors import OrbitalError, RecipeError
+from mlff_calc.electronic.scf.settings import SCFSettings
+from mlff_calc.errors import OptionError, OrbitalError, RecipeError
 from mlff_calc.registry import option_findings, with_defaults
 
 DEFAULTS: dict[str, Any] = {
@@ -42,11 +43,12 @@ def build_hamiltonian(config: dict[str, Any], seed: int | None = None) -> Hamilt
 
     Args:
         config: `basis` (plain `OrbitalBasis`) and optionally `settings` (plain `SCFSettings`), `charge` (e), `target`
-            (`initial` for what is added to the Fock matrix of an initial density, or `means`), `inputs` (matrices that are read:
-            `overlap`, `initial`), `l_max`, `channels` (of atoms), `hidden` (width of pairs), `products` (width of tensor
-            products; 0 for none), `product_target` (`atoms` for atoms and pairs, or `pairs`), `layers`, `scalars` (of
-            pairs), `n_basis`, `cutoff` (of messages, Angstrom), `pair_cutoff` (of blocks, Angstrom, at least `cutoff`),
-            `avg_num_neighbors`, `flow` (`prior` goe or expansion, `steps`, `size` of the noise; {} for none).
+            (`initial` for what is added to the Fock matrix of an initial density, or `means`), `inputs` (matrices that
+            are read: `overlap`, `initial`), `l_max`, `channels` (of atoms), `hidden` (width of pairs), `products` (width
+            of tensor products; 0 for none), `product_target` (`atoms` for atoms and pairs, or `pairs`), `layers`,
+            `scalars` (of pairs), `n_basis`, `cutoff` (of messages, Angstrom), `pair_cutoff` (of blocks, Angstrom, at
+            least `cutoff`), `avg_num_neighbors`, `flow` (`prior` goe or expansion, `steps`, `size` of the noise; {} for
+            none).
         seed: Seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
@@ -87,7 +89,11 @@ def resolve_hamiltonian(config: dict[str, Any]) -> dict[str, Any]:
             f"l_max of {_OWNER} is {whole['l_max']}, below the degree {highest} of orbitals of the basis; give at least "
             f"{highest}, or {2 * highest} to lose no part of a block"
         )
-    return whole | {"basis": basis.to_dict(), "flow": _checked_flow(whole["flow"])}
+    try:
+        settings = SCFSettings.from_dict(whole["settings"]).to_dict() if whole["settings"] else {}
+    except OptionError as error:
+        raise RecipeError(f"settings of {_OWNER}: {error}") from error
+    return whole | {"basis": basis.to_dict(), "settings": settings, "flow": _checked_flow(whole["flow"])}
 
 
 def _checked_flow(flow: Mapping[str, Any]) -> dict[str, Any]:

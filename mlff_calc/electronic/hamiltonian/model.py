@@ -31,6 +31,7 @@ from mlff_calc.electronic.hamiltonian.readers import AtomReader, PairReader
 from mlff_calc.electronic.hamiltonian.scales import BlockScales
 from mlff_calc.electronic.hamiltonian.start import FirstFeatures
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
+from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.graph.keys import Graph
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.edges import safe_lengths
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     import numpy as np
     from ase import Atoms
     from numpy.typing import NDArray
-
-    from mlff_calc.electronic.scf.settings import SCFSettings
 
 TIMES = 16
 """Number of functions of the time of a flow that networks read. Raising it tells neighbouring times apart more sharply."""
@@ -55,6 +54,7 @@ class HamiltonianNetwork(Network):
     Attributes:
         basis: Basis of the orbitals.
         elements: Atomic numbers that it knows.
+        settings: Level of the matrices that it was trained on; None where it was not named.
         charge: Charge of the molecules that it was trained on, e.
         shells: Degrees of the shells of a padded block, rising.
         width: Number of orbitals of a padded block.
@@ -76,6 +76,7 @@ class HamiltonianNetwork(Network):
         self.elements, self.width = self.basis.elements, self.basis.width
         self.shells = [degree for degree, count in enumerate(self.basis.multiplicities) for _ in range(count)]
         self.charge = int(config["charge"])
+        self.settings: SCFSettings | None = SCFSettings.from_dict(config["settings"]) if config["settings"] else None
         self.cutoff, self.pair_cutoff = float(config["cutoff"]), float(config["pair_cutoff"])
         self.adds_initial = config["target"] == "initial"
         self.inputs: list[str] = [*config["inputs"], *(["state"] if config["flow"] else [])]
@@ -153,16 +154,12 @@ class HamiltonianNetwork(Network):
         atoms, blocks = self.scales.multiply(self.atom_blocks(features), blocks, species, ends)
         return {FOCK_ATOMS: atoms, FOCK_PAIRS: blocks}
 
-    @property
-    def settings(self) -> SCFSettings:
-        """Level of the matrices that it was trained on.
-
-        Raises:
-            OptionError: It was built without one.
-        """
-        from mlff_calc.electronic.scf.settings import SCFSettings
-
-        return SCFSettings.from_dict(self.config["settings"])
+    def scales_of(self, name: str) -> BlockScales:
+        """Means and scales of a matrix that is read."""
+        found = self.input_scales[name]
+        if not isinstance(found, BlockScales):
+            raise TypeError(f"the scales of {name} are a {type(found).__name__}")
+        return found
 
     def predict(
         self,
@@ -192,7 +189,7 @@ class HamiltonianNetwork(Network):
         for name in self.inputs:
             atoms, pairs = graph[atoms_of(name)], graph[pairs_of(name)]
             if name in self.input_scales:
-                atoms, pairs = self.input_scales[name].divide(atoms, pairs, species, ends)
+                atoms, pairs = self.scales_of(name).divide(atoms, pairs, species, ends)
             found.append((atoms.to(self.embed.dtype), pairs.to(self.embed.dtype)))
         return torch.stack([one[0] for one in found]), torch.stack([one[1] for one in found])
 

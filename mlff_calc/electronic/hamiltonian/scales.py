@@ -51,8 +51,8 @@ class BlockScales(nn.Module):
         return atoms * scales + means, pairs * pair_scales
 
     def _of(self, species: Tensor, ends: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        atoms = (one.index_select(0, species).to(dtype) for one in (self.atom_means, self.atom_scales))
-        return (*atoms, self.pair_scales[ends[0], ends[1]].to(dtype))
+        means, scales = (one.index_select(0, species).to(dtype) for one in (self.atom_means, self.atom_scales))
+        return means, scales, self.pair_scales[ends[0], ends[1]].to(dtype)
 
     def measure(self, atoms: Tensor, pairs: Tensor, species: Tensor, ends: Tensor) -> None:
         """Set means and scales from blocks of many structures; arguments are those of `divide`."""

@@ -136,5 +136,5 @@ def measure_scales(network: HamiltonianNetwork, frames: MatrixFrames) -> None:
     batch = PackedFrames(*zip(*[batches.make(k) for k in range(len(frames))], strict=True)).batch(range(len(frames)))
     species, ends = network.species_of(batch.graph)
     network.scales.measure(batch.labels[FOCK_ATOMS], batch.labels[FOCK_PAIRS], species, ends)
-    for name, scales in network.input_scales.items():
-        scales.measure(batch.graph[atoms_of(name)], batch.graph[pairs_of(name)], species, ends)
+    for name in network.config["inputs"]:
+        network.scales_of(name).measure(batch.graph[atoms_of(name)], batch.graph[pairs_of(name)], species, ends)

@@ -34,7 +34,7 @@ from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import DatasetError, EvaluationError
 from mlff_calc.networks import find_network, trained_reading
 from mlff_calc.training.hamiltonian.data import parts_of
-from mlff_calc.training.hamiltonian.files import MatrixFrames, n_occupied, read_matrices
+from mlff_calc.training.hamiltonian.files import MatrixFrames, n_occupied, overlap_of, read_matrices
 
 BATCH_SIZE = 32
 SMALLEST_OVERLAP = 1e-8
@@ -133,7 +133,7 @@ class _Sums:
         if not own.all():
             self.means["pairs"].append(float(wrong[~own].mean()))
         self._add_elements(wrong, frame, atom_of)
-        mine, n = orbitals_of(found, frame.overlap), n_occupied(frame)
+        mine, n = orbitals_of(found, overlap_of(frame)), n_occupied(frame)
         apart = np.abs(mine.energies - reference.energies)
         self.means["occupied"].append(float(apart[:n].mean()) if n else 0.0)
         if 0 < n < len(apart):
@@ -209,7 +209,7 @@ def evaluate_hamiltonian(
         initials = [one.initial for one in part if one.initial is not None]
         began = time.process_time()
         found = predict_fock(
-            network, [one.atoms for one in part], overlaps=[one.overlap for one in part],
+            network, [one.atoms for one in part], overlaps=[overlap_of(one) for one in part],
             initials=initials if len(initials) == len(part) else None,
         )  # fmt: skip
         seconds += time.process_time() - began
@@ -220,7 +220,7 @@ def evaluate_hamiltonian(
                     "--precision float64"
                 )
             sizes = network.basis.orbitals_by_atom(frame.numbers)
-            atom_of, reference = np.repeat(np.arange(len(frame.numbers)), sizes), orbitals_of(frame.fock, frame.overlap)
+            atom_of, reference = np.repeat(np.arange(len(frame.numbers)), sizes), orbitals_of(frame.fock, overlap_of(frame))
             sums["model"].add(fock, frame, atom_of, reference)
             if frame.initial is not None:
                 sums["initial"].add(frame.initial, frame, atom_of, reference)
@@ -249,7 +249,7 @@ def check_level(network: HamiltonianNetwork, frames: MatrixFrames) -> None:
                 f"{frames.path} has the basis {frames.basis.name!r} with shells {theirs} of {chemical_symbols[z]}; "
                 f"the network predicts {network.basis.name!r} with {mine}: give its own basis"
             )
-    if network.config["settings"]:
+    if network.settings is not None:
         different = network.settings.differences(SCFSettings.from_dict(frames.settings))
         if different:
             raise DatasetError(

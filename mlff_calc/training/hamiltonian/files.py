@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlff_calc.datasets.matrix_frames import MatrixFrame, MatrixSource
 from mlff_calc.datasets.matrix_readers import open_matrices
 from mlff_calc.electronic.orbitals.orders import to_our_order
@@ -61,6 +64,17 @@ class MatrixFrames:
 def n_occupied(frame: MatrixFrame) -> int:
     """Number of occupied orbitals of a closed shell."""
     return (int(frame.numbers.sum()) - frame.charge) // 2
+
+
+def overlap_of(frame: MatrixFrame) -> NDArray[np.float64]:
+    """Overlap matrix of a molecule [n, n].
+
+    Raises:
+        DatasetError: The molecule has none.
+    """
+    if frame.overlap is None:
+        raise DatasetError(f"frame {frame.source} has no overlap matrix, which errors of orbitals need; label it anew")
+    return frame.overlap
 
 
 def read_matrices(
