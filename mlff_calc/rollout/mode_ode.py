@@ -9,7 +9,8 @@ A mode has C vectors V [C, 3] and F scalars h. With time t,
 where lambda is the eigenvalue of the mode, G_m = sum_n K_mn V_n V_n^T are inner products, pooled over equal eigenvalues by
 the kernel K, and s(u) = sign(u) log(1 + |u|). Signs of eigenvectors drop out, and modes of one eigenspace have the same W. A
 weight never knows the number of a mode, so that the same weights serve any graph. The damping d is zero up to a size of V or
-h far beyond that of the training, and then outgrows W: solutions and their gradients stay finite for any weights and times.
+h far beyond that of the training, and then outgrows W: states stay finite for any weights and times, the exact solution's
+apart. In training, the gradient of each evaluation is bounded as well.
 
 In the second-order form the first two vectors are position and velocity: dx/dt = v holds as it stands, and the force on x is
 -lambda k x, so that no force acts on the translation mode.
@@ -31,6 +32,9 @@ BOUND = 1.0
 trainings to 1.5 ps went through states that grew beyond all bounds, and errors were the same."""
 LARGE = 30.0
 """Size of the vectors or scalars of a mode, pooled over near eigenvalues, above which they are damped."""
+STEEPEST = 1.0
+"""Largest norm, over a sample, of the derivative of the loss by the right-hand side at one time. Usual ones are a thousandth
+of it; those of samples whose motion is chaotic grow like exp(t), and would drown all others. Raising it lets them."""
 
 
 def signed_log(values: Tensor) -> Tensor:
@@ -48,6 +52,12 @@ def damping(state: Tensor, kernel: Tensor) -> Tensor:
     """Rates of decay [n_samples, n_modes, 1] of states [n_samples, n_modes, size] that are larger than `LARGE`."""
     sizes = torch.einsum("mn,bn->bm", kernel, state.square().sum(dim=-1))
     return BOUND * torch.log((sizes / LARGE**2).clamp(min=1.0)).square().unsqueeze(-1)
+
+
+def shortened(gradient: Tensor) -> Tensor:
+    """A gradient [n_samples, ...], that of each sample made at most as long as `STEEPEST`."""
+    size = torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp(min=STEEPEST)
+    return gradient * (STEEPEST / size).view(-1, *[1] * (gradient.dim() - 1))
 
 
 class ModeOde(nn.Module):
@@ -156,7 +166,10 @@ class ModeOde(nn.Module):
             matrix, rates = self.weights(values, kernel, moving.unflatten(-1, (self.vectors, 3)), time)
             turned = (matrix @ moving.unflatten(-1, (self.vectors, 3))).flatten(-2)
             parts = turned - damping(moving, kernel) * moving, rates * still - damping(still, kernel) * still
-            return torch.cat(parts, dim=-1)
+            found = torch.cat(parts, dim=-1)
+            if found.requires_grad:
+                found.register_hook(shortened)
+            return found
 
         state = torch.cat([vectors.flatten(-2), scalars], dim=-1)
         found = solver(slope, state, times).states

@@ -94,7 +94,7 @@ def test_any_weights_give_finite_solutions_and_gradients() -> None:
     found = ode(Dopri5(1e-3, 1e-3), spectrum.values, spectrum.kernel(), *state, times)
     sum(part.square().mean() for part in found).backward()
     assert max(float(part.detach().abs().max()) for part in found) < 1000.0
-    assert all(bool(torch.isfinite(weight.grad).all()) for weight in ode.parameters())
+    assert all(float(weight.grad.abs().max()) < 1e6 for weight in ode.parameters())
 
 
 def test_motion_of_usual_size_is_not_damped() -> None:
