@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlff_calc.version import __version__
 
 if TYPE_CHECKING:
-    from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator, freeze
+    from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator, SCFCalculator, freeze
     from mlff_calc.calculators.reuse import Reuse
     from mlff_calc.dynamics import run_md
     from mlff_calc.dynamics.relax import relax
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         IntegrationError,
         MLFFError,
         OptionError,
+        OrbitalError,
         PotentialFileError,
         RecipeError,
         SimulationError,
@@ -46,10 +47,12 @@ __all__ = [
     "MLFFCalculator",
     "MLFFError",
     "OptionError",
+    "OrbitalError",
     "Potential",
     "PotentialFileError",
     "RecipeError",
     "Reuse",
+    "SCFCalculator",
     "SimulationError",
     "StructureError",
     "TrainingError",
@@ -67,7 +70,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "mlff_calc.calculators": ("CommitteeCalculator", "MLFFCalculator", "freeze"),
+    "mlff_calc.calculators": ("CommitteeCalculator", "MLFFCalculator", "SCFCalculator", "freeze"),
     "mlff_calc.calculators.reuse": ("Reuse",),
     "mlff_calc.dynamics": ("run_md",),
     "mlff_calc.dynamics.relax": ("relax",),
