@@ -3,7 +3,7 @@
     python md_runs/rollout.py                            # about half an hour on one core
     python md_runs/rollout.py --base harmonic            # normal modes in place of a fitted force field
     python md_runs/rollout.py --potential my/potential --structure start.xyz
-    python md_runs/rollout.py --resume                   # after Ctrl-C or a kill
+    python md_runs/rollout.py --resume                   # after Ctrl-C or a kill, or with another --base
     python md_runs/rollout.py --short                    # few steps, as a test
 
 Runs dynamics with a potential, trains a rollout on them, prints its errors on the last quarter of the run beside those of
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 
+from mlff_calc.bench.studies.kept import keep_settings
 from mlff_calc.rollout import load_rollout
 from mlff_calc.rollout.picture import draw
 from mlff_calc.training import train
@@ -55,11 +56,17 @@ def main():
     parser.add_argument("--minutes", type=float, default=8.0, help="processor minutes of training")
     parser.add_argument("--output", type=Path, default=Path("rollout"))
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--overwrite", action="store_true", help="run dynamics and training anew")
     parser.add_argument("--short", action="store_true")
     options = parser.parse_args()
     folder = options.output
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder / "dynamics.npz"
+    data, settings = folder / "dynamics.npz", folder / "settings.json"
+    if (settings.exists() or data.exists()) and not (options.resume or options.overwrite):
+        parser.error(f"{folder} holds a run; --resume goes on with it, --overwrite begins anew; or give another --output")
+    if options.overwrite:
+        settings.unlink(missing_ok=True)
+    made = ("potential", "structure", "horizon", "steps", "minutes", "short")
+    keep_settings(folder, {name: getattr(options, name) for name in made})
     if not (options.resume and data.is_file()):
         steps = 700 if options.short else options.steps
         words = ["data", "trajectory", options.structure, "--steps", steps, "--calculator", options.potential, "-o", data]

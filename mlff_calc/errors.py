@@ -86,12 +86,29 @@ class IntegrationError(SimulationError):
         why: What is wrong, with the cure.
         sample: Number of the sample in its batch.
         time: Time that the solution had reached.
-        unit: Unit of the time; empty for that of the equation.
+        unit: Unit of time and step; empty for that of the equation.
+        step: Length of the equal steps of the solver; None where they are not equal or do not matter.
+        place: Name of the sample; empty for its number.
     """
 
-    def __init__(self, why: str, sample: int, time: float, unit: str = "") -> None:
-        super().__init__(f"the solve of sample {sample} stands at time {time:g}{unit and ' '}{unit} and {why}")
-        self.why, self.sample, self.time, self.unit = why, sample, time, unit
+    def __init__(
+        self, why: str, sample: int, time: float, unit: str = "", *, step: float | None = None, place: str = ""
+    ) -> None:
+        of = unit and f" {unit}"
+        steps = "" if step is None else f" (one is {step:g}{of})"
+        super().__init__(f"the solve of {place or f'sample {sample}'} stands at time {time:g}{of} and {why}{steps}")
+        self.why, self.sample, self.time, self.unit, self.step, self.place = why, sample, time, unit, step, place
+
+    def within(self, sample: int | None = None, *, later: float = 0.0, place: str = "") -> IntegrationError:
+        """The same of a larger batch and a longer time.
+
+        Args:
+            sample: Number of the sample there; None for the same.
+            later: Time at which the solution began, in the same unit.
+            place: Name of the sample; empty for its number.
+        """
+        number = self.sample if sample is None else sample
+        return IntegrationError(self.why, number, self.time + later, self.unit, step=self.step, place=place)
 
 
 class BenchmarkError(MLFFError, RuntimeError):

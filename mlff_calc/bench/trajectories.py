@@ -1,8 +1,9 @@
 """A rollout beside dynamics with a potential: error against time, and time per trajectory.
 
-Errors are root mean squares of positions against a trajectory. A rollout goes on beyond its horizon from its own predictions
-(`chain`). An unrelated frame of the trajectory, about the same centre, shows how large errors grow: a row that comes near it
-knows nothing any more.
+Errors are root mean squares of positions about the centre of mass, which a thermostat of the trajectory may have moved. A
+rollout goes on beyond its horizon from its own predictions (`chain`); where it loses the bonds of some starts, its errors
+are of the others, and a row counts them. An unrelated frame of the trajectory shows how large errors grow: a row that comes
+near it knows nothing any more.
 
 Times are processor times of one thread. The rollout makes all trajectories to its horizon; dynamics with the compiled
 potential make the same trajectories, all in one batch, in steps of which some are timed and the others counted.
@@ -30,7 +31,7 @@ from mlff_calc.sampling import Evaluator, Systems, evaluator_of
 from mlff_calc.training.rollout.baselines import MOST_STEP, Forces, OwnDynamics, States
 from mlff_calc.training.rollout.evaluate import check_windows, trained_windows
 
-UNRELATED = "unrelated frame"
+LOST = "starts of which the rollout lost the bonds"
 WARM_STEPS = 3
 """Steps of the dynamics before those that are timed."""
 
@@ -99,14 +100,21 @@ class Trajectories:
             "rollout": trajectories(rollout, _structures(rollout, windows, starts), times.tolist(), chain=True).positions,
             f"MD with {Path(self.calculator).name}": _dynamics(rollout, windows, forces, starts, times),
             "first frame": np.broadcast_to(run.positions[starts][:, None], truth.shape),
-            UNRELATED: run.positions[(low + (starts - low + (high - low) // 2) % (high - low))[:, None] + ahead],
+            "unrelated frame": run.positions[(low + (starts - low + (high - low) // 2) % (high - low))[:, None] + ahead],
         }
-        rows = []
+        shares = rollout.masses.numpy() / float(rollout.masses.sum())
+
+        def about_centre(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(positions - np.einsum("a,...ad->...d", shares, positions)[..., None, :], dtype=np.float64)
+
+        rows: list[dict[str, Any]] = []
+        lost = np.isnan(found["rollout"]).any(axis=(2, 3)).sum(axis=0)
         for name, positions in found.items():
-            moved = positions - positions.mean(axis=2, keepdims=True) if name == UNRELATED else positions
-            aim = truth - truth.mean(axis=2, keepdims=True) if name == UNRELATED else truth
-            error = np.sqrt(np.square(moved - aim).mean(axis=(0, 2, 3)))
+            square = np.square(about_centre(positions) - about_centre(truth)).mean(axis=(2, 3))
+            error = np.sqrt(np.nansum(square, axis=0) / (~np.isnan(square)).sum(axis=0))
             rows.append({"row": name} | {f"{t:g}": float(e) for t, e in zip(times, error, strict=True)})
+        if lost.any():
+            rows.append({"row": LOST} | {f"{t:g}": int(n) for t, n in zip(times, lost, strict=True)})
         return rows
 
     def _times(self, rollout: Rollout, windows: Windows, forces: Forces) -> list[dict[str, Any]]:
@@ -160,7 +168,7 @@ def _dynamics(
     run = windows.run
     x, v = (torch.from_numpy(np.asarray(one[starts])) for one in (run.positions, run.velocities))
     states = States(x, v, torch.from_numpy(times).expand(len(starts), -1))
-    return OwnDynamics(forces)(states, rollout.masses).x.numpy()
+    return OwnDynamics(forces, float(times[-1]))(states, rollout.masses).x.numpy()
 
 
 def _row(name: str, count: int, n_times: int, seconds: float) -> dict[str, Any]:

@@ -53,6 +53,10 @@ def rollout(
         for horizon in dict.fromkeys(row["horizon"] for row in found)
     ]
     give({"machine": describe_machine("cpu"), "rows": rows, "summary": found}, json_file, tables)
+    if str(json_file) != "-":
+        for row in rows:
+            if row["failed"]:
+                typer.echo(f"{row['arm']}, {row['horizon']:g} fs, seed {row['seed']} failed: {row['failed']}")
 
 
 def trajectories(

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from ase import Atoms
 
-    from mlff_calc.rollout.trajectory import Trajectory
-
-MOST_TIMES = 1_000_000
+MOST_TIMES = 100_000
+"""Largest number of times, which are predicted in one go. Raising it takes more memory."""
 SAME = 0.05
 """Largest difference of a coordinate between a structure and the frame of the reference that it is said to be, Angstrom.
 Raising it accepts structures in files of fewer digits."""
@@ -61,10 +60,12 @@ def rollout(
     from mlff_calc.cli.bars import Bars
     from mlff_calc.device import resolve_device
     from mlff_calc.dynamics.structures import structure_to_start
-    from mlff_calc.errors import OptionError
+    from mlff_calc.errors import OptionError, StructureError
     from mlff_calc.networks import find_network, trained_reading
     from mlff_calc.rollout import load_rollout, trajectories
+    from mlff_calc.rollout.molecule import first_state
     from mlff_calc.rollout.picture import draw
+    from mlff_calc.rollout.trajectory import checked_times
     from mlff_calc.whole_files import write_whole
 
     asked = times_of(times)
@@ -79,11 +80,19 @@ def rollout(
             raise OptionError(f"{file}: there is no folder {file.absolute().parent}; make it, or give another name")
     network = load_rollout(model).to_precision(precision.value).to(resolve_device(device))
     atoms = structure_to_start(str(structure), shown="STRUCTURE")
-    with Bars(quiet=quiet) as bars:
-        found = trajectories(network, [atoms], asked, chain=chain, on_progress=bars.show)
-    one = found.of(0)
     step = trained_reading(find_network(model)).get("timestep")
-    truth = None if reference is None else _reference(reference, reference_start, atoms, one, network.config, step)
+    truth = None
+    if reference is not None:
+        later = checked_times(asked, network.horizon, chain=chain)
+        first_state(atoms, network.config, str(structure))
+        truth = _reference(reference, reference_start, atoms, later, network.config, step)
+    with Bars(quiet=quiet) as bars:
+        found = trajectories(network, [atoms], asked, chain=chain, names=[str(structure)], on_progress=bars.show)
+    one = found.of(0).known()
+    if not len(one.times):
+        raise StructureError(f"{structure} loses its bonds before {asked[0]:g} fs, the first time; give earlier times")
+    if truth is not None:
+        truth = truth[: len(one.times)]
     text = io.StringIO()
     heavy = bool(network.config["heavy_atoms"])
     ase.io.write(text, one.to_ase(atoms, heavy_atoms=heavy), format="extxyz")
@@ -91,7 +100,8 @@ def rollout(
     if picture is not None:
         draw(one, network.config["bonds"], picture, truth)
     last = float(np.sqrt((one.sigma[-1] ** 2).mean()))
-    typer.echo(f"{len(one.times)} frames to {one.times[-1]:g} fs in {output}; sigma at the end {last:.3g} Angstrom")
+    ends = ", after which the bonds are lost" if len(one.times) < len(asked) else ""
+    typer.echo(f"{len(one.times)} frames to {one.times[-1]:g} fs{ends} in {output}; sigma at the end {last:.3g} Angstrom")
     if truth is not None:
         error = np.sqrt(((one.positions - truth) ** 2).mean(axis=(1, 2)))
         typer.echo(f"error against {reference}: {error[0]:.3g} Angstrom at {one.times[0]:g} fs, {error[-1]:.3g} at the end")
@@ -127,9 +137,9 @@ def times_of(text: str) -> list[float]:
 
 
 def _reference(
-    path: Path, start: int, atoms: Atoms, found: Trajectory, config: dict[str, object], timestep: float | None
+    path: Path, start: int, atoms: Atoms, times: np.ndarray, config: dict[str, object], timestep: float | None
 ) -> np.ndarray:
-    """Positions of a trajectory at the predicted times, between frames interpolated."""
+    """Positions of a trajectory at times, fs; between frames interpolated."""
     import numpy as np
 
     from mlff_calc.datasets.motion.windows import read_run
@@ -142,7 +152,7 @@ def _reference(
     if run.numbers.tolist() != config["numbers"]:
         raise DatasetError(f"{path} holds another molecule or another order of atoms than the rollout")
     skipped = int(run.differences)
-    place = start - skipped + found.times / run.timestep
+    place = start - skipped + times / run.timestep
     if start < skipped or place[-1] > len(run.positions) - 1:
         raise DatasetError(
             f"{path} has {len(run.positions)} frames, and the times reach from frame {place[0]:g} to {place[-1]:g}; change "

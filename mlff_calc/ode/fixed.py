@@ -43,8 +43,8 @@ class RK4:
         if int(count.max()) > self.max_steps:
             sample = int(count.argmax())
             raise IntegrationError(
-                f"needs {int(count[sample])} steps of {h:g}, and {self.max_steps} are the limit; give a longer step",
-                sample, 0.0,
+                f"needs {int(count[sample])} steps, and {self.max_steps} are the limit; give longer steps",
+                sample, 0.0, step=h,
             )  # fmt: skip
 
         def f(t: Tensor, flat: Tensor) -> Tensor:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from numbers import Real
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from mlff_calc.backbones import resolve_backbone
+from mlff_calc.bounded import shorten
 from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.near import suggestion
 from mlff_calc.networks.topology import checked_bonds, checked_numbers
@@ -55,7 +60,8 @@ DEFAULTS: dict[str, Any] = {
     "n_knots": 17,
     "spacing": 1.0,
 }
-_FREE = ("velocity_scale", "modes", "eigenspaces", "straight", "bonds", "masses", "solver", "graph", "heavy_atoms", "ode")
+_FREE = ("velocity_scale", "modes", "eigenspaces", "straight", "numbers", "bonds", "masses", "solver", "backbone")
+LISTS = ("numbers", "bonds", "masses")
 _COUNTS = {"hops": (1, 2), "order": (1, 2), "vectors": (2, 64), "scalars": (1, 1024), "width": (1, 1024), "layers": (0, 16),
            "n_vibrations": (0, 3000), "n_table": (2, 100_000), "n_knots": (2, 1000)}  # fmt: skip
 
@@ -84,15 +90,18 @@ def graph_hash(numbers: list[int], bonds: list[list[int]], hops: int) -> str:
 
 def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration with every default written out."""
+    config = dict(config)
     for key in ("backbone", "numbers", "bonds", "masses", "horizon"):
-        if not config.get(key):
+        if config.get(key) is None or (key in LISTS and not len(_list(config, key))):
             raise RecipeError(f"a rollout's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
+    config |= {key: _list(config, key) for key in LISTS}
     plain, defaults = ({key: value for key, value in each.items() if key not in _FREE} for each in (config, DEFAULTS))
     findings = option_findings(plain, defaults, "a rollout")
     if findings:
         raise RecipeError("\n".join(findings.values()))
     whole = with_defaults(plain, defaults) | {key: config.get(key, DEFAULTS[key]) for key in _FREE}
     _check_choices(whole)
+    whole["horizon"] = _number(whole["horizon"])
     if whole["velocity_scale"] is None:
         whole["velocity_scale"] = whole["length_scale"] / whole["time_scale"]
     scales = ("length_scale", "time_scale", "velocity_scale", "extent", "error_scale", "speed_scale", "spacing", "base_step")
@@ -100,11 +109,14 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         if not 0.0 < whole[key] < float("inf"):
             raise RecipeError(f"{key} of a rollout is {whole[key]}; give a positive number")
     numbers = checked_numbers(whole["numbers"], "a rollout")
-    bonds = checked_bonds(whole["bonds"], len(numbers), "a rollout")
-    masses = [float(mass) for mass in whole["masses"]]
-    if len(masses) != len(numbers) or not all(0.0 < mass < float("inf") for mass in masses):
+    pairs = checked_bonds(whole["bonds"], len(numbers), "a rollout")
+    bonds = [list(pair) for pair in dict.fromkeys(map(tuple, pairs))]
+    masses = whole["masses"]
+    good = all(isinstance(mass, Real) and not isinstance(mass, bool) and 0.0 < mass < float("inf") for mass in masses)
+    if len(masses) != len(numbers) or not good:
         raise RecipeError(f"masses of a rollout are {masses}; give a positive number for each of {len(numbers)} atoms")
-    check_connected(numbers, bonds)
+    masses = [float(mass) for mass in masses]
+    check_connected(numbers, bonds, heavy_atoms=whole["heavy_atoms"])
     straight = [checked_angle(angle, len(numbers)) for angle in whole["straight"]]
     mark = graph_hash(numbers, bonds, whole["hops"])
     if whole["graph"] not in ("", mark):
@@ -113,6 +125,25 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         "backbone": resolve_backbone(whole["backbone"]), "numbers": numbers, "bonds": bonds, "masses": masses,
         "solver": _solver(whole["solver"]), "graph": mark, "straight": straight,
     }  # fmt: skip
+
+
+def _number(horizon: Any) -> float:  # noqa: ANN401
+    if isinstance(horizon, Real) and not isinstance(horizon, bool):
+        return float(horizon)
+    raise RecipeError(f"horizon of a rollout is {horizon!r}; give a positive number")
+
+
+def _list(config: dict[str, Any], key: str) -> list[Any]:
+    """Return a list of a configuration, which may be an array.
+
+    Raises:
+        RecipeError: It is something else.
+    """
+    value = config[key]
+    value = value.tolist() if isinstance(value, np.ndarray | Tensor) else value
+    if not isinstance(value, list | tuple):
+        raise RecipeError(f"{key} of a rollout is {shorten(value)}; give a list")
+    return list(value)
 
 
 def checked_angle(angle: Any, n_atoms: int) -> list[int]:  # noqa: ANN401
@@ -126,8 +157,13 @@ def checked_angle(angle: Any, n_atoms: int) -> list[int]:  # noqa: ANN401
     raise RecipeError(f"straight of a rollout holds {angle!r}; give three numbers of atoms from 0 to {n_atoms - 1}")
 
 
-def check_connected(numbers: list[int], bonds: list[list[int]]) -> None:
+def check_connected(numbers: list[int], bonds: list[list[int]], *, heavy_atoms: bool) -> None:
     """Refuse a graph in pieces.
+
+    Args:
+        numbers: Atomic numbers.
+        bonds: Pairs of bonded atoms.
+        heavy_atoms: Whether hydrogens were left out, which may have joined the pieces.
 
     Raises:
         RecipeError: Atoms are not joined by bonds; the message names the atoms of a piece.
@@ -135,9 +171,10 @@ def check_connected(numbers: list[int], bonds: list[list[int]]) -> None:
     found = pieces(len(numbers), bonds)
     if len(found) > 1:
         small = min(found, key=len)
+        cure = ", or keep the hydrogens" if heavy_atoms else ""
         raise RecipeError(
             f"the bonds leave {len(found)} pieces, of which one is the atoms {', '.join(map(str, small))}; a rollout knows "
-            "one molecule: give frames in which it is whole, or keep the hydrogens (heavy_atoms: false)"
+            f"one molecule: give frames in which it is whole{cure}"
         )
 
 

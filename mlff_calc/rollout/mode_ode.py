@@ -26,7 +26,7 @@ from mlff_calc.nn.dense import dense
 from mlff_calc.ode import RK4, Dopri5, exact
 
 Solver = Dopri5 | RK4 | None
-"""None is the exact solution."""
+"""None is the exact solution, without damping."""
 BOUND = 1.0
 """Largest size of what the network adds to a weight. Raising it allows faster motion and growth, and takes more steps: at 4,
 trainings to 1.5 ps went through states that grew beyond all bounds, and errors were the same."""

@@ -183,7 +183,8 @@ class Rollout(Network):
         try:
             later = self.mode_ode(self.solver, self.eigenvalues, self.kernel, *first, times / self.unit)
         except IntegrationError as error:
-            raise IntegrationError(error.why, error.sample, error.time * self.unit, "fs") from error
+            step = None if error.step is None else error.step * self.unit
+            raise IntegrationError(error.why, error.sample, error.time * self.unit, "fs", step=step) from error
         change, grown = later[0] - first[0].unsqueeze(1), later[1] - first[1].unsqueeze(1)
         return (
             vectors.unsqueeze(1) + torch.einsum("nm,btmcd->btncd", modes, change),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,23 @@ def changed_bond(
     numbers: NDArray[np.int64], positions: FloatArray, bonds: Any  # noqa: ANN401
 ) -> tuple[int, int, int, float, bool] | None:
     """First change of the bonds in frames [n_frames, n, 3]: frame, both atoms, distance, and whether they are bonded."""
+    for begin, wrong, distances, bonded in _changes(numbers, positions, bonds):
+        if wrong.any():
+            frame, i, j = (int(k) for k in np.argwhere(wrong)[0])
+            return begin + frame, i, j, float(distances[frame, i, j]), bool(bonded[i, j])
+    return None
+
+
+def whole_frames(numbers: NDArray[np.int64], positions: FloatArray, bonds: Any) -> NDArray[np.bool_]:  # noqa: ANN401
+    """Whether each of the frames [n_frames, n, 3] has these bonds and no others."""
+    found = [~wrong.any(axis=(1, 2)) for _, wrong, _, _ in _changes(numbers, positions, bonds)]
+    return np.concatenate([np.zeros(0, dtype=bool), *found])
+
+
+def _changes(
+    numbers: NDArray[np.int64], positions: FloatArray, bonds: Any  # noqa: ANN401
+) -> Iterator[tuple[int, NDArray[np.bool_], FloatArray, NDArray[np.bool_]]]:
+    """By chunk of frames: number of the first, changed pairs [n_frames, n, n], distances, and bonded pairs [n, n]."""
     n = len(numbers)
     bonded = np.zeros((n, n), dtype=bool)
     for i, j in bonds:
@@ -79,10 +97,7 @@ def changed_bond(
         part = positions[begin : begin + size]
         distances = np.linalg.norm(part[:, :, None] - part[:, None], axis=-1)
         wrong = np.where(bonded, distances > BROKEN * sums, distances < FORMED * sums) & ~np.eye(n, dtype=bool)
-        if wrong.any():
-            frame, i, j = (int(k) for k in np.argwhere(wrong)[0])
-            return begin + frame, i, j, float(distances[frame, i, j]), bool(bonded[i, j])
-    return None
+        yield begin, wrong, distances, bonded
 
 
 def first_state(atoms: Atoms, config: dict[str, Any], place: str) -> tuple[FloatArray, FloatArray]:

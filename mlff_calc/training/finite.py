@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mlff_calc.errors import TrainingError
+from mlff_calc.errors import IntegrationError, TrainingError
 
 CHECK_EVERY = 32  # number of steps between checks of the flags on a GPU
 
@@ -25,6 +25,21 @@ class NotFiniteError(TrainingError):
 
     def __str__(self) -> str:
         return f"the {self.what} is not finite"
+
+
+class NotSolvedError(NotFiniteError):
+    """An equation of the network could not be solved.
+
+    Attributes:
+        why: Error of the solver, without the name of the sample.
+    """
+
+    def __init__(self, part: str, frame: int, error: IntegrationError) -> None:
+        super().__init__("solve", part, [frame])
+        self.why = f"the solve stands at time {error.time:g}{error.unit and ' '}{error.unit} and {error.why}"
+
+    def __str__(self) -> str:
+        return self.why
 
 
 class FiniteGuard:

@@ -13,9 +13,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.errors import IntegrationError
 from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.training.data import Batch, generator_of
-from mlff_calc.training.finite import FiniteGuard
+from mlff_calc.training.finite import FiniteGuard, NotSolvedError
 from mlff_calc.training.normalization import Normalization, build_normalization
 from mlff_calc.training.objective import Forward, Objective, Stage
 from mlff_calc.training.recipe_base import TrainingRecipe
@@ -95,6 +96,13 @@ class TrainingModule(pl.LightningModule):
             self._forward.append(self.network if self.example is None else self._compiled(self.example))
         return self.objective.forward(self._forward[0], graph)
 
+    def _solved(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
+        """Outputs of the network; an equation that cannot be solved names its frame."""
+        try:
+            return cast("dict[str, Tensor]", self(batch.graph))
+        except IntegrationError as error:
+            raise NotSolvedError(stage, batch.frames[error.sample], error) from error
+
     def _compiled(self, example: Batch) -> Forward:
         # Keep the random state: a resumed run compiles at another time and must draw the same numbers in its steps.
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.enable_grad():
@@ -120,7 +128,7 @@ class TrainingModule(pl.LightningModule):
         del batch_idx
         self.finite.new_batch("train", batch.frames)
         batch = self.prepared("train", batch)
-        outputs = self(batch.graph)
+        outputs = self._solved("train", batch)
         self.objective.keep("train", batch, outputs)
         loss = self.objective.loss(outputs, batch)
         self.finite.look("loss", loss)
@@ -140,7 +148,7 @@ class TrainingModule(pl.LightningModule):
         batch = self.prepared("valid", batch)
         # Compiled code was made for training steps, which keep a tape.
         with torch.set_grad_enabled(self.objective.needs_tape or self.example is not None):
-            outputs = {name: value.detach() for name, value in self(batch.graph).items()}
+            outputs = {name: value.detach() for name, value in self._solved("valid", batch).items()}
             self.objective.keep("valid", batch, outputs)
         loss, count = self.objective.loss(outputs, batch).detach(), self.objective.count(batch)
         judged = [outputs[name].sum() for name in batch.labels if name in outputs]

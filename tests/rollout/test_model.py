@@ -219,6 +219,9 @@ def test_trajectories_of_ase_structures(make: Make) -> None:
     assert np.allclose(frames[1].get_velocities() * units.fs, alone.velocities[1])
     with pytest.raises(OptionError, match=r"250 fs lie beyond the 100 fs .*--chain"):
         rollout.trajectory(structures[0], [5.0, 250.0])
+    rollout = make("rotor")
+    for weight in rollout.decoder.parameters():
+        weight.data.mul_(0.1)  # bonds hold
     chained = rollout.trajectory(structures[0], [50.0, 100.0, 150.0, 250.0], chain=True)
     assert np.isfinite(chained.positions).all()
     assert np.isnan(chained.sigma[2:]).all()
@@ -228,6 +231,48 @@ def test_trajectories_of_ase_structures(make: Make) -> None:
     middle.positions = state.positions[0]
     middle.set_velocities(state.velocities[0] / units.fs)
     assert np.allclose(rollout.trajectory(middle, [50.0]).positions[0], chained.positions[2], atol=1e-9)
+
+
+def test_a_chain_ends_where_bonds_are_lost(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    rollout = make("start")
+    x, v = (one.numpy() for one in benzene(2))
+    v[:] = 0.0
+    v[1, 6] = 0.015 * (x[1, 6] - x[1, 0])  # one hydrogen leaves
+
+    def leaves(x: Tensor, v: Tensor, times: Tensor) -> Any:
+        path = base(x, v, times)
+        return path._replace(positions=path.positions + v.unsqueeze(1) * times[..., None, None], velocities=v.unsqueeze(1)
+                             .expand_as(path.positions))  # fmt: skip
+
+    base = rollout.base.forward
+    rollout.base.forward = leaves
+    for weight in (*rollout.mode_ode.parameters(), *rollout.decoder.parameters()):
+        weight.data.zero_()
+    structures = [Atoms(BENZENE, one, velocities=speed / units.fs) for one, speed in zip(x, v, strict=True)]
+    times = [50.0, 100.0, 150.0, 250.0, 350.0]
+    found = trajectories(rollout, structures, times, chain=True)
+    assert np.isfinite(found.positions[0]).all()
+    assert np.isfinite(found.positions[1, :2]).all()  # within the horizon, predictions stand as they are
+    assert np.isnan(found.positions[1, 2:]).all()
+    assert np.isnan(found.velocities[1, 2:]).all()
+    assert len(found.of(1).to_ase(structures[1])) == len(found.of(1).known().times) == 2
+    assert caplog.text.count("1 of 2 structures have lost their bonds (first structure 1, at 100 fs)") == 1
+    caplog.clear()
+    trajectories(rollout, structures, times[:2])
+    assert not caplog.records
+
+
+def test_other_than_structures_and_times_are_refused(make: Make) -> None:
+    rollout, atoms = make("start"), Atoms(BENZENE, benzene(1)[0][0].numpy(), velocities=np.zeros((12, 3)))
+    with pytest.raises(OptionError, match=r"are one Atoms; give a list of them, or use rollout\.trajectory"):
+        trajectories(rollout, atoms, [5.0])
+    with pytest.raises(OptionError, match="structure 0 is a list; give an Atoms"):
+        rollout.trajectory([atoms], [5.0])
+    for times in ("5,10", "5", [[5.0, 10.0], [20.0, 30.0]], None, ["a"]):
+        with pytest.raises(OptionError, match="give a list of numbers in fs"):
+            rollout.trajectory(atoms, times)
+    with pytest.raises(StructureError, match=r"cut\.xyz is C5H6, and the rollout knows C6H6"):
+        trajectories(rollout, [atoms[1:]], [5.0], names=["cut.xyz"])
 
 
 @pytest.mark.parametrize(
@@ -271,6 +316,9 @@ def test_a_solve_that_needs_too_many_steps_names_sample_and_time(make: Make) -> 
     with pytest.raises(IntegrationError, match=r"sample 0 stands at time \S+ fs and needs more than 3 steps") as caught:
         run(rollout, *benzene(1))
     assert 0.0 < caught.value.time < rollout.horizon
+    rollout = make(solver={"name": "rk4", "step": 0.5, "max_steps": 2})
+    with pytest.raises(IntegrationError, match=r"needs 10 steps, and 2 are the limit; give longer steps \(one is 10 fs\)"):
+        run(rollout, *benzene(1))
 
 
 def test_a_solve_that_fails_late_names_structure_and_whole_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,6 +356,11 @@ def test_a_solve_that_fails_late_names_structure_and_whole_time(make: Make, monk
         ({"solver": {"name": "rk4", "rtol": 1.0}}, "solver rk4 of a rollout has no option 'rtol'"),
         ({"solver": {"name": "rk4", "step": -1.0}}, "give a positive number"),
         ({"masses": [1.0]}, "give a positive number for each of 12"),
+        ({"masses": ["a"] * 12}, "give a positive number for each of 12"),
+        ({"numbers": np.zeros(0)}, "needs 'numbers'"),
+        ({"horizon": "10"}, "horizon of a rollout is '10'; give a positive number"),
+        ({"ode": "false"}, "ode of a rollout is 'false'; give true or false"),
+        ({"heavy_atoms": "no"}, "heavy_atoms of a rollout is 'no'; give true or false"),
         ({"graph": "0"}, "hash of other atoms"),
         ({"vectors": 1}, "from 2 to 64"),
         ({"vektors": 3}, "vectors"),
@@ -316,6 +369,12 @@ def test_a_solve_that_fails_late_names_structure_and_whole_time(make: Make, monk
 def test_configurations_are_checked(make: Make, change: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         make(**change)
+
+
+def test_arrays_and_bonds_given_twice_are_taken(make: Make) -> None:
+    one = make("start").config
+    two = make("start", bonds=[*RING, [1, 0]], numbers=np.array(BENZENE), masses=np.array(one["masses"])).config
+    assert two == one
 
 
 @pytest.mark.parametrize("solver", ["exact", "rk4"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,15 +19,17 @@ from ase import Atoms, units
 from ase.md.verlet import VelocityVerlet
 
 from mlff_calc import MLFFCalculator
+from mlff_calc.bench.studies.rollout_arms import RolloutStudy, summary
 from mlff_calc.datasets.motion.windows import read_run, split_run
-from mlff_calc.errors import DatasetError, RecipeError, StructureError, TrainingError
+from mlff_calc.errors import DatasetError, IntegrationError, RecipeError, StructureError, TrainingError
 from mlff_calc.networks import kind_of, read_header, shipped_folder
 from mlff_calc.potential import build_potential
-from mlff_calc.rollout import load_rollout, trajectories
+from mlff_calc.rollout import build_rollout, load_rollout, trajectories
 from mlff_calc.rollout.model import rollout_graph
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.rollout.baselines import OwnDynamics, States, forces_of
 from mlff_calc.training.rollout.data import molecule_of
+from mlff_calc.training.rollout.evaluate import calibrate, evaluate_rollout
 from mlff_calc.training.rollout.example import EXAMPLE_ROLLOUT_RECIPE
 from mlff_calc.training.rollout.measure import mean_structure, measure
 from mlff_calc.training.rollout.objective import RolloutObjective
@@ -181,7 +184,8 @@ def test_commands_train_judge_and_roll_out(tmp_path: Path, mlff: Mlff) -> None:
         (["--times", "5,x", "-o", "new.extxyz"], "'x'"), (["--times", "5", "-o", "new.xyz"], "are written as .extxyz"),
         (["--times", "1:inf:1", "-o", "new.extxyz"], "give first:last:step"),
         (["--times", "nan:5:1", "-o", "new.extxyz"], "give first:last:step"),
-        (["--times", "1:1e14:1", "-o", "new.extxyz"], "1000000 are the most"),
+        (["--times", "1:1e14:1", "-o", "new.extxyz"], "100000 are the most"),
+        (["--times", "5", "-o", "new.extxyz", "--reference", "nowhere.npz"], "nowhere.npz"),
         (["--times", "5", "-o", "new.extxyz", "--picture", "new.jpg"], "pictures are written as .png"),
         (["--times", "5", "-o", "new.extxyz", "--reference", "water.npz"], "frame 1200 is nearest"),
     ):  # fmt: skip
@@ -215,11 +219,56 @@ def test_arms_are_trained_and_kept(tmp_path: Path, mlff: Mlff) -> None:
     folders = (tmp_path / "made" / name for name in ("20-0-rotor_regular_times", "20-0-rotor"))
     regular, own = (json.loads((folder / "result.json").read_text()) for folder in folders)
     assert regular["errors"]["last position"] == own["errors"]["last position"]  # judged at the same times
+    # A kill between the training and its result, a damaged result, and the beginning of a run.
+    (folder := tmp_path / "made" / "20-0-rotor").joinpath("result.json").unlink()
+    (tmp_path / "made" / "20-0-rotor_regular_times" / "result.json").write_text("{")
+    shutil.rmtree(tmp_path / "made" / "20-0-EGNN_one-shot")
+    (tmp_path / "made" / "20-0-EGNN_one-shot" / "checkpoints").mkdir(parents=True)
+    again = {row["arm"]: row["mse"] for row in json.loads(mlff(*words, cwd=tmp_path).stdout)["summary"]}
+    assert all(again[arm] == pytest.approx(row["mse"], rel=1e-5) for arm, row in found.items())
+    assert (folder / "run.json").stat().st_mtime_ns == made
+    kept = json.loads((folder / "result.json").read_text())
+    assert kept["recipe"]["rollout"]["base"] == "rotor"
+    (folder / "result.json").write_text(json.dumps(kept | {"failed": "failed by hand"}))
+    shown = mlff(*words[:-2], cwd=tmp_path)
+    assert "rotor, 20 fs, seed 0 failed: failed by hand" in shown.stdout
+    kept["recipe"]["rollout"]["width"] = 5
+    (folder / "result.json").write_text(json.dumps(kept))
+    other = mlff(*words, cwd=tmp_path)
+    assert "was made with another recipe than now asked for" in " ".join(other.stderr.split())
     nowhere = mlff("bench", "rollout", "nowhere.npz", "-o", "other", cwd=tmp_path)
     assert "there is no file nowhere.npz" in " ".join(nowhere.stderr.split())
     assert not (tmp_path / "other").exists()
     unknown = mlff("bench", "rollout", "water.npz", "--arms", "rotors", "-o", "other", cwd=tmp_path)
     assert "unknown arm 'rotors'" in " ".join(unknown.stderr.split())
+
+
+def test_an_arm_that_fails_does_not_end_the_study(tmp_path: Path) -> None:
+    arrays = spring_run(3000)
+    thin = {name: arrays[name][::4] for name in ("R", "V")} | {"z": arrays["z"], "v_unit": arrays["v_unit"]}
+    np.savez(tmp_path / "water.npz", **thin, timestep_fs=np.asarray(2.0))
+    study = RolloutStudy(tmp_path / "water.npz", tmp_path / "made", [20.0], ["valence", "rotor"], [0], epochs=1, starts=20)
+    rows = study.run()
+    assert "takes accelerations" in rows[0]["failed"]
+    found = {row["arm"]: row for row in summary(rows)}
+    assert found["valence"]["mse"] == found["valence"]["worst"] == "-"
+    assert found["rotor"]["mse"] < found["last position"]["mse"]
+    assert study.run() == rows
+
+
+def test_solves_that_fail_name_the_window(tmp_path: Path) -> None:
+    solver = {"name": "rk4", "step": 1e-3, "max_steps": 2}
+    with pytest.raises(TrainingError, match=r"the solve stands at time 0 fs and .* in the batch of .*water\.npz, 40"):
+        run(tmp_path, rollout__solver=solver, rollout__base="rotor", optimizer__max_epochs=1)
+    windows = split_run(read_run(tmp_path / "water.npz"), 20.0, {"test": 3})["test"]
+    config = {
+        "backbone": {"name": "hegnn", "l_max": 1, "channels": 4, "n_layers": 1, "cutoff": 4.0}, "numbers": [8, 1, 1],
+        "bonds": [[0, 1], [0, 2]], "masses": [16.0, 1.0, 1.0], "horizon": 20.0, "base": "start", "solver": solver,
+    }  # fmt: skip
+    rollout = build_rollout(config, seed=0)
+    for judge in (evaluate_rollout, calibrate):
+        with pytest.raises(IntegrationError, match=r"the solve of .*water\.npz, 40 frames from \d+ on stands at"):
+            judge(rollout, windows)
 
 
 def test_propagators_learn_several_times_on_the_same_windows(tmp_path: Path, mlff: Mlff) -> None:
@@ -248,9 +297,16 @@ def test_rollouts_stand_beside_dynamics_of_a_potential(tmp_path: Path, mlff: Mlf
     rows = {row["row"]: row for row in json.loads((tmp_path / "rows.json").read_text())["errors"]}
     assert [*rows] == ["rollout", "MD with potential", "first frame", "unrelated frame"]
     assert rows["rollout"]["5"] < rows["rollout"]["30"]
+    arrays = spring_run()  # a thermostat moves the centre
+    drift = 1e-4 * np.arange(len(arrays["R"]))[:, None, None] ** 1.5
+    np.savez(tmp_path / "water.npz", **arrays | {"R": arrays["R"] + drift})
+    mlff(*words, "--counts", "0", "--starts", "4", "--times", "5,30", "--json", "moved.json", cwd=tmp_path)
+    moved = {row["row"]: row for row in json.loads((tmp_path / "moved.json").read_text())["errors"]}
+    assert all(moved[name]["30"] == pytest.approx(rows[name]["30"], rel=1e-3) for name in rows)
     assert rows["rollout"]["5"] < 0.3 * rows["first frame"]["5"]
     evaluated = mlff("eval", "run/rollout", "water.npz", "--calculator", "potential", "--limit", "3", cwd=tmp_path)
     assert "MD with potential" in evaluated.stdout
+    assert "in batches of 3" in evaluated.stdout
     for change, message in (
         (["--times", "500"], "do not fit into the test part"), (["--calculator", "nowhere"], "no potential 'nowhere'"),
     ):  # fmt: skip
@@ -266,9 +322,12 @@ def test_own_dynamics_are_those_of_ase(tmp_path: Path) -> None:
     x, v = (torch.from_numpy(arrays[name][[0, 10]]) for name in ("R", "V"))
     masses = torch.tensor([15.999, 1.008, 1.008], dtype=torch.float64)
     times = torch.tensor([[3.0, 20.0], [10.0, 20.0]], dtype=torch.float64)
-    own = OwnDynamics(forces_of(tmp_path / "potential", [8, 1, 1]))
+    own = OwnDynamics(forces_of(tmp_path / "potential", [8, 1, 1]), 20.0)
     found = own(States(x, v, times), masses)
     assert own.steps == 2 * 40
+    early = own(States(x[:1], v[:1], times[:1, :1] + 0.1), masses)  # steps are those of the horizon
+    late = own(States(x[:1], v[:1], torch.tensor([[3.1, 20.0]], dtype=torch.float64)), masses)
+    assert torch.equal(early.x[:, 0], late.x[:, 0])
     for number in range(2):
         atoms = Atoms("OH2", x[number].numpy(), masses=masses.numpy())
         atoms.set_velocities(v[number].numpy() / units.fs)
@@ -477,8 +536,14 @@ def test_trajectories_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         run(tmp_path, arrays, data__horizon=10.2)
     with pytest.raises(DatasetError, match="4 regular times do not divide"):
         run(tmp_path, arrays, data__horizon=9.0, data__times={"regular": 4})
-    with pytest.raises(DatasetError, match="1 atoms are left without hydrogens"):
+    with pytest.raises(DatasetError, match="1 atoms are left without hydrogens; keep the hydrogens"):
         run(tmp_path, arrays, data__heavy_atoms=True)
+    alone = {name: arrays[name][:, :1] for name in ("R", "V")} | {"z": arrays["z"][:1], "v_unit": arrays["v_unit"]}
+    with pytest.raises(DatasetError, match="has 1 atom; a rollout needs at least two"):
+        run(tmp_path, alone)
+    two = {name: np.concatenate([arrays[name], arrays[name] + 9.0 * (name == "R")], axis=1) for name in ("R", "V")}
+    with pytest.raises(DatasetError, match=r"give frames in which it is whole$"):
+        run(tmp_path, two | {"z": np.tile(arrays["z"], 2), "v_unit": arrays["v_unit"]})
     apart = spring_run(300)
     apart["R"] = apart["R"].copy()
     bond = apart["R"][280:, 1] - apart["R"][280:, 0]

@@ -1,12 +1,14 @@
 """Rollouts with and without each of their parts, on one trajectory: what base, modes, equation and solver are worth.
 
-Each training is kept in a folder with its results, so that a study that was stopped goes on where it was.
+Each training is kept in a folder with its result, recipe and version, so that a study that was stopped goes on where it was.
+An arm whose training fails leaves the reason there, and the others go on.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,19 +20,22 @@ import torch
 
 from mlff_calc.bench.studies.kept import keep_settings
 from mlff_calc.datasets.motion.windows import Windows, read_run, window_samples
-from mlff_calc.errors import BenchmarkError
+from mlff_calc.errors import BenchmarkError, MLFFError, TrainingError
 from mlff_calc.graph.bonds import bonds_of
 from mlff_calc.near import suggestion
 from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.rollout import load_rollout
 from mlff_calc.training import train
 from mlff_calc.training.fingerprints import fingerprint
+from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.propagator.data import MotionPairs
-from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.recipe import load_recipe, parse_recipe
+from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.rollout.baselines import Later
 from mlff_calc.training.rollout.data import read_windows
-from mlff_calc.training.rollout.evaluate import MODEL, RolloutReport, errors_of, evaluate_rollout
+from mlff_calc.training.rollout.evaluate import MODEL, QUARTERS, RolloutReport, errors_of, evaluate_rollout
 from mlff_calc.training.rollout.recipe import RolloutRecipe
+from mlff_calc.version import __version__
 from mlff_calc.whole_files import write_whole
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -55,6 +60,10 @@ the first state once for all times; propagators are another kind, which reads it
 
 TIMES, MOST_HOPS = 8, 99
 """Number of later times, and number of bonds that an edge of a propagator spans at most: all atoms are joined."""
+
+FIGURES = (
+    "mse", *(f"quarter {k + 1}" for k in range(QUARTERS)), "bonds", "velocities", "inside95", "parameters", "minutes", "ms",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,19 +93,22 @@ class RolloutStudy:
     def run(self, on_done: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
         """Train and judge all arms that are not kept yet; one row for each arm, horizon and seed, and each baseline.
 
+        Rows of arms that failed have the reason in `failed`, which is empty in others, and empty figures.
+
         Raises:
-            BenchmarkError: There is no such file, an arm is unknown, or the folder holds results of other settings.
+            BenchmarkError: There is no such file, an arm is unknown, or the folder holds results of other settings, recipes
+                or versions.
         """
         self._check()
         rows: list[dict[str, Any]] = []
         for horizon in self.horizons:
             for seed in self.seeds:
-                for number, arm in enumerate(self.arms):
+                told = False
+                for arm in self.arms:
                     kept = self.output / f"{horizon:g}-{seed}-{arm.replace(' ', '_').replace(',', '')}"
-                    if not (kept / "result.json").is_file():
-                        self._train(kept, arm, horizon, seed)
-                    result = json.loads((kept / "result.json").read_text())
-                    rows += list(_rows(result, arm, horizon, seed, baselines=number == 0))
+                    result = self._result(kept, arm, horizon, seed)
+                    rows += list(_rows(result, arm, horizon, seed, baselines=not told))
+                    told = told or "failed" not in result
                     if on_done is not None:
                         on_done(f"{arm}, {horizon:g} fs, seed {seed}")
         return rows
@@ -124,17 +136,59 @@ class RolloutStudy:
             },
         )  # fmt: skip
 
-    def _train(self, folder: Path, arm: str, horizon: float, seed: int) -> None:
+    def _result(self, folder: Path, arm: str, horizon: float, seed: int) -> dict[str, Any]:
+        """Result of an arm: the one that is kept, or that of the finished model there, or of a new training."""
+        recipe = self._recipe(arm, horizon, seed)
+        made = {"recipe": _plain(recipe), "version": __version__}
+        kept = _kept(folder / "result.json")
+        if kept is not None:
+            _check_made(folder, kept, made)
+            return kept
+        record = _record(folder)
+        if record is not None:
+            _check_made(folder, {"recipe": _plain(load_recipe(folder / "recipe.yaml"))}, made)
+        elif folder.exists():  # the beginning of a run, which cannot be resumed
+            shutil.rmtree(folder)
+        try:
+            found: dict[str, Any] = self._judged(folder, arm, horizon, seed, record)
+        except MLFFError as error:
+            folder.mkdir(parents=True, exist_ok=True)
+            found = {"failed": f"{error} (delete {folder} to try again)"}
+        write_whole(folder / "result.json", json.dumps(found | made))
+        return found
+
+    def _judged(
+        self, folder: Path, arm: str, horizon: float, seed: int, record: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Train where there is no finished model, and judge it."""
+        propagates, regular = (bool(ARMS[arm].get(key)) for key in ("propagator", "regular"))
+        report = None
+        if record is not None and record.get("finished"):
+            minutes = float(record["minutes"])
+        else:
+            trained = train(self._recipe(arm, horizon, seed), output=folder, resume=record is not None)
+            minutes, report = trained.minutes, trained.report
+        if report is None or propagates or regular:  # all arms are judged at the same, irregular times
+            judged = cast("RolloutRecipe", self._recipe(arm, horizon, seed, judged=True))
+            windows = read_windows(judged)[1]["test"]
+            if propagates:
+                report = _of_propagator(load_propagator(folder / "propagator"), windows)
+            else:
+                report = evaluate_rollout(load_rollout(folder / "rollout"), windows)
+        return {"minutes": minutes, **report.as_dict()}
+
+    def _recipe(self, arm: str, horizon: float, seed: int, *, judged: bool = False) -> TrainingRecipe:
+        """Recipe of an arm; or of a rollout at irregular times, on whose windows it is judged."""
         changes = dict(ARMS[arm])
         propagates = changes.pop("propagator", False)
         network = {"backbone": {"name": "hegnn", "l_max": changes.pop("l_max", 1), "channels": 32, "n_layers": 2}, **changes}
-        regular = network.pop("regular", False)
+        regular = network.pop("regular", False) and not judged
         data: dict[str, Any] = {
             "file": str(self.data.resolve()), "horizon": horizon, "times": {"regular" if regular else "irregular": TIMES},
             "heavy_atoms": self.heavy_atoms, "limit": {"train": self.starts, "valid": 200, "test": 400},
         }  # fmt: skip
         recipe: dict[str, Any] = {
-            "rollout": network,
+            "rollout": {"backbone": network["backbone"]} if judged else network,
             "data": data,
             "optimizer": {
                 "learning_rate": 0.003, "batch_size": 50, "valid_batch_size": 200, "max_epochs": self.epochs,
@@ -142,24 +196,48 @@ class RolloutStudy:
             },
             "trainer": {"device": "cpu", "seed": seed, "validate_every": min(5, self.epochs)},
         }  # fmt: skip
-        origin = self.output / "recipe.yaml"
-        if propagates:
+        if propagates and not judged:
             recipe["propagator"] = recipe.pop("rollout")
             step = read_run(self.data).timestep
             recipe["data"] = data | {"horizon": round(horizon / step), "hops": MOST_HOPS}
             for size in ("batch_size", "valid_batch_size"):
                 recipe["optimizer"][size] *= TIMES
-        result = train(parse_recipe(recipe, origin), output=folder, resume=(folder / "run.json").is_file())
-        report = result.report
-        if propagates or regular:  # all arms are judged at the same, irregular times
-            judged = recipe | {"rollout": {"backbone": network["backbone"]}, "data": data | {"times": {"irregular": TIMES}}}
-            judged.pop("propagator", None)
-            windows = read_windows(cast("RolloutRecipe", parse_recipe(judged, origin)))[1]["test"]
-            if propagates:
-                report = _of_propagator(load_propagator(result.model), windows)
-            else:
-                report = evaluate_rollout(load_rollout(result.model), windows)
-        write_whole(folder / "result.json", json.dumps({"minutes": result.minutes, **report.as_dict()}))
+        return parse_recipe(recipe, self.output / "recipe.yaml")
+
+
+def _plain(recipe: TrainingRecipe) -> dict[str, Any]:
+    """A recipe with every default written out, without paths; the data are compared by content."""
+    whole = recipe.model_dump(mode="json", exclude={"output": True, "data": {"file"}})
+    return dict(json.loads(json.dumps(whole)))
+
+
+def _kept(file: Path) -> dict[str, Any] | None:
+    """A kept result; None where there is none or it is damaged, so that it is made again."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and {"errors", "failed"} & found.keys() else None
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    """Record of a run that can be resumed or is finished; None where there is none."""
+    try:
+        record = RunFolder(folder).read_record()
+    except TrainingError:
+        return None
+    return record if record.get("set_up", True) else None
+
+
+def _check_made(folder: Path, kept: dict[str, Any], made: dict[str, Any]) -> None:
+    """Refuse what another recipe or version has made; results of earlier versions do not say it.
+
+    Raises:
+        BenchmarkError: It differs.
+    """
+    for key, now in made.items():
+        if kept.get(key, now) != now:
+            raise BenchmarkError(f"{folder} was made with another {key} than now asked for; choose another --output")
 
 
 def _of_propagator(propagator: Propagator, windows: Windows) -> RolloutReport:
@@ -186,13 +264,17 @@ def _of_propagator(propagator: Propagator, windows: Windows) -> RolloutReport:
 
 
 def _rows(result: dict[str, Any], arm: str, horizon: float, seed: int, *, baselines: bool) -> Iterator[dict[str, Any]]:
+    if "failed" in result:
+        yield {"arm": arm, "horizon": horizon, "seed": seed, "failed": result["failed"], **dict.fromkeys(FIGURES, "")}
+        return
     for name, errors in result["errors"].items():
         own = name == "rollout"
         if own or baselines:
             quarters = {f"quarter {k + 1}": value for k, value in enumerate(errors["quarters"])}
             yield {
-                "arm": arm if own else name, "horizon": horizon, "seed": seed, "mse": errors["mse"], **quarters,
-                "bonds": errors["bonds"], "velocities": "" if math.isnan(errors["velocities"]) else errors["velocities"],
+                "arm": arm if own else name, "horizon": horizon, "seed": seed, "failed": "", "mse": errors["mse"],
+                **quarters, "bonds": errors["bonds"],
+                "velocities": "" if math.isnan(errors["velocities"]) else errors["velocities"],
                 "inside95": result["coverage"].get("95%", "") if own else "",
                 "parameters": result["parameters"] if own else "", "minutes": result["minutes"] if own else "",
                 "ms": result["ms_per_trajectory"] if own else "",
@@ -200,14 +282,14 @@ def _rows(result: dict[str, Any], arm: str, horizon: float, seed: int, *, baseli
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over seeds by horizon and arm, with the largest mean square error of a seed."""
+    """Means by horizon and arm over the seeds that did not fail, with the largest mean square error of one; `-` for none."""
     found = []
     for horizon, arm in dict.fromkeys((row["horizon"], row["arm"]) for row in rows):
-        mine = [row for row in rows if (row["horizon"], row["arm"]) == (horizon, arm)]
+        mine = [row for row in rows if (row["horizon"], row["arm"]) == (horizon, arm) and not row["failed"]]
         means = {
-            key: statistics.fmean(row[key] for row in mine) if value != "" else ""
-            for key, value in mine[0].items()
-            if key not in ("arm", "horizon", "seed")
+            key: "-" if not mine else statistics.fmean(row[key] for row in mine) if mine[0][key] != "" else ""
+            for key in FIGURES
         }
-        found.append({"arm": arm, "horizon": horizon, **means, "worst": max(row["mse"] for row in mine)})
+        worst = max((row["mse"] for row in mine), default="-")
+        found.append({"arm": arm, "horizon": horizon, **means, "worst": worst})
     return found

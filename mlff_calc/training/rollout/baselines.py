@@ -101,14 +101,16 @@ class OwnDynamics:
 
     Args:
         forces: Function from positions [n, n_atoms, 3] (Angstrom) to forces (eV/Angstrom).
+        horizon: Longest time, fs, of which steps of at most `MOST_STEP` are a whole part.
 
     Attributes:
         seconds: Processor time so far.
         steps: Number of steps so far, times first states.
     """
 
-    def __init__(self, forces: Forces) -> None:
+    def __init__(self, forces: Forces, horizon: float) -> None:
         self.forces = forces
+        self.step = horizon / np.ceil(horizon / MOST_STEP - 1e-9)
         self.seconds, self.steps = 0.0, 0
 
     def __call__(self, starts: States, masses: Tensor) -> Later:
@@ -118,8 +120,8 @@ class OwnDynamics:
             EvaluationError: The dynamics give values that are not finite.
         """
         began = time.process_time()
-        count = int(np.ceil(float(starts.times.max()) / MOST_STEP - 1e-9))
-        h = float(starts.times.max()) / count
+        h = self.step
+        count = max(1, int(np.ceil(float(starts.times.max()) / h - 1e-9)))
         pull = units.fs**2 / masses[:, None]  # from eV/Angstrom to Angstrom/fs^2
         states = verlet(lambda x: pull * self.forces(x), starts.x, starts.v, h)
         frames = [torch.stack(state) for state in itertools.islice(states, count + 1)]

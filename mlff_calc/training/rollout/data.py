@@ -53,7 +53,9 @@ def molecule_of(run: Run, *, heavy_atoms: bool) -> tuple[Molecule, Run]:
         )
     chosen = kept_atoms(run.numbers, heavy_atoms=heavy_atoms)
     if len(chosen) < 2:
-        raise DatasetError(f"{run.path}: {len(chosen)} atoms are left without hydrogens; set data.heavy_atoms: false")
+        if heavy_atoms:
+            raise DatasetError(f"{run.path}: {len(chosen)} atoms are left without hydrogens; keep the hydrogens")
+        raise DatasetError(f"{run.path} has {len(chosen)} atom; a rollout needs at least two, give another molecule")
     masses = atomic_masses[run.numbers]
     if heavy_atoms:
         masses = with_hydrogens(masses, run.numbers, whole)
@@ -61,7 +63,7 @@ def molecule_of(run: Run, *, heavy_atoms: bool) -> tuple[Molecule, Run]:
     bonds = [[new[i], new[j]] for i, j in whole if i in new and j in new]
     numbers = [int(z) for z in run.numbers[chosen]]
     try:
-        check_connected(numbers, bonds)
+        check_connected(numbers, bonds, heavy_atoms=heavy_atoms)
     except RecipeError as error:
         raise DatasetError(f"{run.path}: {error}") from error
     return Molecule(numbers, bonds, [float(mass) for mass in masses[chosen]]), run.of_atoms(chosen)

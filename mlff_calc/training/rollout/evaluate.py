@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import Tensor
 from mlff_calc.datasets.motion.windows import Windows, read_run, split_run
 from mlff_calc.datasets.splits import PARTS
 from mlff_calc.device import resolve_device
-from mlff_calc.errors import DatasetError, EvaluationError, OptionError
+from mlff_calc.errors import DatasetError, EvaluationError, IntegrationError, OptionError
 from mlff_calc.networks import trained_reading
 from mlff_calc.rollout import Rollout, load_rollout
 from mlff_calc.rollout.model import PATH, PATH_SIGMA, PATH_VELOCITIES
@@ -57,7 +59,7 @@ class RolloutReport:
         coverage: Share of positions within intervals of 68 and 95 %, by level.
         parameters: Number of trained parameters.
         ms_per_trajectory: Processor time of a window, in milliseconds.
-        own: Cost of dynamics with a potential: name, milliseconds per window and step; empty without one.
+        own: Cost of dynamics with a potential: name, milliseconds per window and step, size of batches; empty without one.
     """
 
     windows: int
@@ -92,7 +94,7 @@ class RolloutReport:
         if self.own:
             lines.append(
                 f"MD with {self.own['potential']}: {self.own['ms_per_trajectory']:.1f} ms per trajectory "
-                f"({self.own['ms_per_step']:.3f} ms per step), all in one batch"
+                f"({self.own['ms_per_step']:.3f} ms per step), in batches of {self.own['batch']}"
             )
         return "\n".join(lines)
 
@@ -152,6 +154,7 @@ def evaluate_rollout(
         DatasetError: The windows are of another molecule or reach beyond the horizon.
         OptionError: A potential is given, and the rollout knows heavy atoms only.
         EvaluationError: A prediction is not finite.
+        IntegrationError: The equation of a window cannot be solved.
     """
     check_windows(rollout, windows)
     if potential is not None and rollout.config["heavy_atoms"]:
@@ -160,7 +163,9 @@ def evaluate_rollout(
         )
     device = rollout.edges_in.device
     source, bonds = WindowBatches(windows, rollout.topology), torch.tensor(rollout.topology.bonds)
-    own = None if potential is None else OwnDynamics(forces_of(potential, rollout.config["numbers"]))
+    own = None if potential is None else OwnDynamics(
+        forces_of(potential, rollout.config["numbers"]), windows.horizon
+    )
     sums: dict[str, _Sums] = {}
     inside, count, seconds = np.zeros(len(LEVELS)), 0, 0.0
     rollout.eval()
@@ -168,7 +173,7 @@ def evaluate_rollout(
         batch = source.batch(range(begin, min(begin + batch_size, len(source))))
         n = len(batch.frames)
         began = time.process_time()
-        with torch.no_grad():
+        with torch.no_grad(), named_solves(windows, begin):
             outputs = {name: value.cpu() for name, value in rollout(batch.to(device).graph).items()}
         seconds += time.process_time() - began
         found, truth = (
@@ -192,7 +197,7 @@ def evaluate_rollout(
     if own is not None:
         cost = {
             "potential": str(potential), "ms_per_trajectory": 1000.0 * own.seconds / len(source),
-            "ms_per_step": 1000.0 * own.seconds / max(own.steps, 1),
+            "ms_per_step": 1000.0 * own.seconds / max(own.steps, 1), "batch": min(batch_size, len(source)),
         }  # fmt: skip
     return RolloutReport(
         len(source), windows.horizon, {name: one.errors() for name, one in sums.items()},
@@ -218,17 +223,32 @@ def check_windows(rollout: Rollout, windows: Windows) -> None:
 
 
 def calibrate(rollout: Rollout, windows: Windows, batch_size: int = BATCH_SIZE) -> None:
-    """Set the temperature of the error bars, so that the mean square of errors over standard deviations is 1."""
+    """Set the temperature of the error bars, so that the mean square of errors over standard deviations is 1.
+
+    Raises:
+        IntegrationError: The equation of a window cannot be solved.
+    """
     source, total, count = WindowBatches(windows, rollout.topology), 0.0, 0
     device = rollout.edges_in.device
     rollout.temperature.fill_(1.0)
     with torch.no_grad():
         for begin in range(0, len(source), batch_size):
             batch = source.batch(range(begin, min(begin + batch_size, len(source)))).to(device)
-            outputs = rollout.eval()(batch.graph)
+            with named_solves(windows, begin):
+                outputs = rollout.eval()(batch.graph)
             ratio = (outputs[PATH] - batch.labels[PATH]) / outputs[PATH_SIGMA].unsqueeze(-1)
             total, count = total + float(ratio.square().sum()), count + ratio.numel()
     rollout.temperature.fill_((total / count) ** 0.5)
+
+
+@contextmanager
+def named_solves(windows: Windows, begin: int) -> Iterator[None]:
+    """Name the window in an error of the solver, for a batch of windows from `begin` on."""
+    try:
+        yield
+    except IntegrationError as error:
+        number = begin + error.sample
+        raise error.within(number, place=windows.place(number)) from error
 
 
 def _refuse_not_finite(found: Tensor, windows: Windows, begin: int) -> None:

@@ -17,7 +17,7 @@ class SolverSection(Section):
     """Solver of the equation of the modes, in units of the fastest motion of the molecule."""
 
     name: Literal["dopri5", "rk4", "exact"] = "dopri5"
-    """Solver: steps by error, equal steps, or none (weights then depend on neither state nor time)."""
+    """Solver: steps by error, equal steps, or none; then weights depend on neither state nor time, and nothing is damped."""
     rtol: float | None = Field(None, gt=0.0)
     """Relative tolerance of dopri5; null for 0.001."""
     atol: float | None = Field(None, gt=0.0)
