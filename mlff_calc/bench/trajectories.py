@@ -111,7 +111,8 @@ class Trajectories:
         lost = np.isnan(found["rollout"]).any(axis=(2, 3)).sum(axis=0)
         for name, positions in found.items():
             square = np.square(about_centre(positions) - about_centre(truth)).mean(axis=(2, 3))
-            error = np.sqrt(np.nansum(square, axis=0) / (~np.isnan(square)).sum(axis=0))
+            with np.errstate(invalid="ignore"):  # nan where all are lost
+                error = np.sqrt(np.nansum(square, axis=0) / (~np.isnan(square)).sum(axis=0))
             rows.append({"row": name} | {f"{t:g}": float(e) for t, e in zip(times, error, strict=True)})
         if lost.any():
             rows.append({"row": LOST} | {f"{t:g}": int(n) for t, n in zip(times, lost, strict=True)})

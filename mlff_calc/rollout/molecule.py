@@ -19,7 +19,9 @@ from mlff_calc.graph.bonds import bonds_of
 BROKEN, FORMED = 1.6, 0.95
 """Distances of bonded and of other atoms, in units of the sum of covalent radii, beyond which a molecule counts as another.
 Raising the first and lowering the second accepts more distorted ones."""
-
+CRUSHED = 0.65
+"""Distance of bonded atoms, in the same units, below which a prediction has lost its molecule; triple bonds have 0.77. Raising
+it ends chains earlier."""
 CHUNK = 2_000_000
 """Largest number of distances that are looked at in one go."""
 OTHER_MASS = 0.02
@@ -78,13 +80,13 @@ def changed_bond(
 
 
 def whole_frames(numbers: NDArray[np.int64], positions: FloatArray, bonds: Any) -> NDArray[np.bool_]:  # noqa: ANN401
-    """Whether each of the frames [n_frames, n, 3] has these bonds and no others."""
-    found = [~wrong.any(axis=(1, 2)) for _, wrong, _, _ in _changes(numbers, positions, bonds)]
+    """Whether each of the frames [n_frames, n, 3] has these bonds, none of them crushed, and no others."""
+    found = [~wrong.any(axis=(1, 2)) for _, wrong, _, _ in _changes(numbers, positions, bonds, CRUSHED)]
     return np.concatenate([np.zeros(0, dtype=bool), *found])
 
 
 def _changes(
-    numbers: NDArray[np.int64], positions: FloatArray, bonds: Any  # noqa: ANN401
+    numbers: NDArray[np.int64], positions: FloatArray, bonds: Any, crushed: float = 0.0  # noqa: ANN401
 ) -> Iterator[tuple[int, NDArray[np.bool_], FloatArray, NDArray[np.bool_]]]:
     """By chunk of frames: number of the first, changed pairs [n_frames, n, n], distances, and bonded pairs [n, n]."""
     n = len(numbers)
@@ -96,7 +98,8 @@ def _changes(
     for begin in range(0, len(positions), size):
         part = positions[begin : begin + size]
         distances = np.linalg.norm(part[:, :, None] - part[:, None], axis=-1)
-        wrong = np.where(bonded, distances > BROKEN * sums, distances < FORMED * sums) & ~np.eye(n, dtype=bool)
+        lost = (distances > BROKEN * sums) | (distances < crushed * sums)
+        wrong = np.where(bonded, lost, distances < FORMED * sums) & ~np.eye(n, dtype=bool)
         yield begin, wrong, distances, bonded
 
 
