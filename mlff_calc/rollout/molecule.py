@@ -20,8 +20,8 @@ BROKEN, FORMED = 1.6, 0.95
 """Distances of bonded and of other atoms, in units of the sum of covalent radii, beyond which a molecule counts as another.
 Raising the first and lowering the second accepts more distorted ones."""
 CRUSHED = 0.65
-"""Distance of bonded atoms, in the same units, below which a prediction has lost its molecule; triple bonds have 0.77. Raising
-it ends chains earlier."""
+"""Distance of bonded atoms, in the same units, below which a chain has lost its molecule; triple bonds have 0.77. Raising it
+ends chains earlier."""
 CHUNK = 2_000_000
 """Largest number of distances that are looked at in one go."""
 OTHER_MASS = 0.02
