@@ -112,7 +112,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     pairs = checked_bonds(whole["bonds"], len(numbers), "a rollout")
     bonds = [list(pair) for pair in dict.fromkeys(map(tuple, pairs))]
     masses = whole["masses"]
-    good = all(isinstance(mass, Real) and not isinstance(mass, bool) and 0.0 < mass < float("inf") for mass in masses)
+    good = all(isinstance(mass, Real) and not isinstance(mass, bool) and 0.0 < float(mass) < float("inf") for mass in masses)
     if len(masses) != len(numbers) or not good:
         raise RecipeError(f"masses of a rollout are {masses}; give a positive number for each of {len(numbers)} atoms")
     masses = [float(mass) for mass in masses]
