@@ -101,13 +101,15 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         raise RecipeError("\n".join(findings.values()))
     whole = with_defaults(plain, defaults) | {key: config.get(key, DEFAULTS[key]) for key in _FREE}
     _check_choices(whole)
-    whole["horizon"] = _number(whole["horizon"])
-    if whole["velocity_scale"] is None:
-        whole["velocity_scale"] = whole["length_scale"] / whole["time_scale"]
-    scales = ("length_scale", "time_scale", "velocity_scale", "extent", "error_scale", "speed_scale", "spacing", "base_step")
-    for key in ("horizon", *scales):
+    whole["horizon"] = _number(whole["horizon"], "horizon")
+    scales = ["horizon", "length_scale", "time_scale", "extent", "error_scale", "speed_scale", "spacing", "base_step"]
+    if whole["velocity_scale"] is not None:
+        whole["velocity_scale"] = _number(whole["velocity_scale"], "velocity_scale")
+        scales.append("velocity_scale")
+    for key in scales:
         if not 0.0 < whole[key] < float("inf"):
             raise RecipeError(f"{key} of a rollout is {whole[key]}; give a positive number")
+    whole["velocity_scale"] = whole["velocity_scale"] or whole["length_scale"] / whole["time_scale"]
     numbers = checked_numbers(whole["numbers"], "a rollout")
     pairs = checked_bonds(whole["bonds"], len(numbers), "a rollout")
     bonds = [list(pair) for pair in dict.fromkeys(map(tuple, pairs))]
@@ -127,10 +129,10 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _number(horizon: Any) -> float:  # noqa: ANN401
-    if isinstance(horizon, Real) and not isinstance(horizon, bool):
-        return float(horizon)
-    raise RecipeError(f"horizon of a rollout is {horizon!r}; give a positive number")
+def _number(value: Any, key: str) -> float:  # noqa: ANN401
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    raise RecipeError(f"{key} of a rollout is {value!r}; give a positive number")
 
 
 def _list(config: dict[str, Any], key: str) -> list[Any]:
