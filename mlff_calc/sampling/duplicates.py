@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mlff_calc.errors import OptionError
 from mlff_calc.sampling.molecules import Molecule
-from mlff_calc.sampling.symmetry import best_rmsd
+from mlff_calc.sampling.symmetry import SYMMETRIC, best_rmsd
 from mlff_calc.sampling.systems import FloatArray
 
 KCAL = units.kcal / units.mol
@@ -93,16 +93,17 @@ def nearly_alike(
         molecule: Their bonds.
         positions: [n_conformers, n_atoms, 3] Angstrom.
         energies: [n_conformers] eV.
-        rmsd: That of equal conformers, Angstrom.
+        rmsd: That of equal conformers, Angstrom. A smaller one than `SYMMETRIC` makes no fewer of them nearly alike.
         mirror: Whether mirror images are equal.
     """
     near: set[int] = set()
+    reach = NEAR * max(rmsd, SYMMETRIC)  # relaxations are no closer where `rmsd` is small
     for k, place in enumerate(positions if mirror else []):
-        if rmsd < best_rmsd(molecule, place, place * MIRROR) <= NEAR * rmsd:
+        if SYMMETRIC < best_rmsd(molecule, place, place * MIRROR) <= NEAR * SYMMETRIC:
             near.add(k)  # it and its mirror image may be one
     for number, other in zip(*np.triu_indices(len(energies), 1), strict=True):
         close = abs(energies[number] - energies[other]) <= NEAR * ENERGY
-        if close and _distance(molecule, positions[number], positions[other], mirror) <= NEAR * rmsd:
+        if close and _distance(molecule, positions[number], positions[other], mirror) <= reach:
             near |= {int(number), int(other)}
     return np.array(sorted(near), dtype=np.intp)
 

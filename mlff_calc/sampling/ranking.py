@@ -18,7 +18,7 @@ from mlff_calc.sampling.modes import frequencies
 from mlff_calc.sampling.molecules import Molecule, MoleculeError
 from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.settings import Search
-from mlff_calc.sampling.symmetry import best_rmsd, symmetry_number
+from mlff_calc.sampling.symmetry import SYMMETRIC, best_rmsd, symmetry_number
 from mlff_calc.sampling.systems import FloatArray, Systems
 from mlff_calc.sampling.torsions import torsional_free_energy
 from mlff_calc.sampling.weights import boltzmann_weights, rrho_free_energy
@@ -139,7 +139,7 @@ class Ranking:
         for number, one in enumerate(kept):
             every.append((number, one))
             image = one.positions * MIRROR
-            alike = best_rmsd(self.molecule, one.positions, image) <= self.settings.rmsd
+            alike = best_rmsd(self.molecule, one.positions, image) <= SYMMETRIC
             if not alike and found.identity.change(image) is None:
                 every.append((number, replace(one, positions=image)))
         found.count(mirrored=len(every) - len(kept))

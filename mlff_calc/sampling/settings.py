@@ -14,6 +14,8 @@ from mlff_calc.sampling.search import HOT
 
 SEARCHES = ("etkdg", "md", "exchange")
 WEIGHTS = ("energy", "torsions", "rrho")
+LEAST_RMSD = 0.05
+"""Smallest RMSD of conformers that may count as two, Angstrom. Lowering it leaves minima in an ensemble twice."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Search:
         steps: Largest number of steps of a relaxation.
         optimizer: `LBFGS` or `FIRE`.
         window: Energy above the lowest up to which conformers are kept, kcal/mol.
-        rmsd: RMSD below which conformers of the same energy and rotational constants are one, Angstrom.
+        rmsd: RMSD below which conformers of the same energy and rotational constants are one, Angstrom;
+            `LEAST_RMSD` or more.
         temperature: Temperature of the weights, K.
         weights: `energy`; `torsions` for free energies of hindered rotors, `rrho` for those of rigid rotor and harmonic
             oscillators.
@@ -66,8 +69,10 @@ class Search:
             raise OptionError(f"n is {self.n}; give 1 or more starting structures")
         if self.screen < 1:
             raise OptionError(f"screen is {self.screen}; give 1 or more structures for each start")
-        if not self.rmsd >= 0.0:
-            raise OptionError(f"rmsd is {self.rmsd} Angstrom; give 0 or more")
+        if not self.rmsd >= LEAST_RMSD:
+            raise OptionError(
+                f"rmsd is {self.rmsd} Angstrom; give {LEAST_RMSD} or more, as relaxations to one minimum end no closer"
+            )
         check_relaxation(self.fmax, self.steps, self.optimizer)
         if self.search == "exchange":
             geometric_ladder(self.temperature, HOT, 2)

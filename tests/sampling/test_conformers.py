@@ -86,6 +86,15 @@ def test_butane_has_three_conformers_and_their_weights():
     assert hot.entropy > found.entropy > 0.0
 
 
+def test_populations_do_not_depend_on_what_counts_as_equal():
+    narrow, usual, wide = (conformers("CCCC", Mmff("CCCC"), n=4, rmsd=rmsd, check=False) for rmsd in (0.05, 0.125, 0.5))
+    assert len(narrow) == len(usual) == len(wide) == 3
+    assert wide.weights == pytest.approx(usual.weights, abs=1e-3)
+    assert narrow.weights == pytest.approx(usual.weights, abs=1e-3)
+    with pytest.raises(OptionError, match="rmsd is 0.0 Angstrom; give 0.05 or more"):
+        conformers("CCCC", Mmff("CCCC"), rmsd=0.0)
+
+
 def test_mmff_chooses_the_starts():
     glycerol = one("OCC(O)CO")
     places, energies = by_mmff(glycerol, embed(glycerol, 30, 0).positions)
