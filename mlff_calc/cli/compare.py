@@ -24,6 +24,8 @@ def compare(
 ) -> None:
     """Compare samples by distances, torsions and energies (.extxyz and the like), or conformers by RMSD (two .sdf files).
 
+    Two .sdf files must hold one molecule with one order of atoms; its stereoisomers count as conformers.
+
     Beside each distance stands the one that equal distributions have with as many samples.
     Nothing smaller can be told apart.
     """

@@ -187,21 +187,27 @@ def compare_samples(
 def compare_conformers(reference: Any, generated: Any, threshold: float = 0.5) -> Comparison:  # noqa: ANN401
     """Compare two sets of conformers of one molecule by their RMSDs over symmetries, hydrogens on carbon left out.
 
+    Stereoisomers of one molecule are compared like its conformers: an ensemble with open stereo holds several.
+
     Args:
-        reference: RDKit's molecule with conformers.
+        reference: RDKit's molecule with conformers, or the path of a file of them.
         generated: The same molecule with other conformers.
         threshold: RMSD below which a conformer counts as found, Angstrom.
 
     Raises:
         OptionError: There are no conformers, or the molecules differ.
     """
-    from mlff_calc.sampling.molecules import Molecule, read_molecules
+    from mlff_calc.sampling.molecules import Molecule, have_same_bonds, read_molecules
     from mlff_calc.sampling.symmetry import best_rmsd
 
-    one, two = (each if isinstance(each, Molecule) else read_molecules(each)[0] for each in (reference, generated))
-    if list(one.numbers) != list(two.numbers):
-        raise OptionError(f"{one.name} and {two.name} hold different atoms, or another order of them; give one molecule")
-    places = [[c.GetPositions() for c in each.mol.GetConformers()] for each in (one, two)]
+    sets = [[each] if isinstance(each, Molecule) else read_molecules(each) for each in (reference, generated)]
+    one = sets[0][0]
+    for other in (*sets[0][1:], *sets[1]):
+        if one.numbers != other.numbers:
+            raise OptionError(f"{one.name} and {other.name} hold different atoms, or another order of them; give one molecule")
+        if not have_same_bonds(one.mol, other.mol):
+            raise OptionError(f"{one.name} and {other.name} have different bonds, or another order of atoms; give one molecule")
+    places = [[c.GetPositions() for each in some for c in each.mol.GetConformers()] for some in sets]
     if not all(places):
         raise OptionError("there are no conformers to compare")
     distances = np.array([[best_rmsd(one, a, b) for b in places[1]] for a in places[0]])

@@ -31,11 +31,12 @@ class MoleculeError(MLFFError, ValueError):
 
     Attributes:
         reason: One word of `REASONS`, for tables of many molecules.
+        is_of_use: Whether another try with other options can go on from the work that was done.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, is_of_use: bool = False) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.is_of_use = reason, is_of_use
 
 
 REASONS = {
@@ -247,6 +248,18 @@ def _are_conformers(one: Mol, other: Mol) -> bool:
         bonds = {(*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), b.GetBondType()) for b in mol.GetBonds()}
         with quiet():
             facts.append((atoms, bonds, chem.MolToSmiles(mol)))  # its SMILES tells the stereo
+    return bool(facts[0] == facts[1])
+
+
+def have_same_bonds(one: Mol, other: Mol) -> bool:
+    """Whether two molecules have the same atoms in the same order and bonds between the same of them, whatever the stereo."""
+    chem = rdkit_chem()
+    facts = []
+    for mol in (one, other):
+        atoms = [(atom.GetAtomicNum(), atom.GetIsotope()) for atom in mol.GetAtoms()]
+        bonds = {tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds()}
+        with quiet():
+            facts.append((atoms, bonds, chem.MolToSmiles(mol, isomericSmiles=False)))  # its charges and bond orders
     return bool(facts[0] == facts[1])
 
 
