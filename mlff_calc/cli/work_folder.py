@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlff_calc.errors import OptionError
+from mlff_calc.sampling.molecules import MoleculeError
 
 
 @dataclass
@@ -29,6 +30,8 @@ class Work:
 def work_folder(files: Sequence[Path], *, overwrite: bool, resume: bool) -> Iterator[Work]:
     """Give a hidden folder beside the first file, and remove it when the block ends without an error and output is whole.
 
+    It is removed as well where a molecule is refused, so that the next one is not refused for it.
+
     Args:
         files: Files that the command writes.
         overwrite: Whether they may be replaced and, without `resume`, an interrupted run begun anew.
@@ -36,6 +39,7 @@ def work_folder(files: Sequence[Path], *, overwrite: bool, resume: bool) -> Iter
 
     Raises:
         OptionError: A file is there, or an interrupted run, or a file cannot be written.
+        MoleculeError: What the block raises.
         KeyboardInterrupt: Ctrl-C was pressed; the message says where the work stands.
     """
     for file in files:
@@ -57,5 +61,9 @@ def work_folder(files: Sequence[Path], *, overwrite: bool, resume: bool) -> Iter
         if not folder.exists():
             raise
         raise KeyboardInterrupt(f"What was done is in {folder}; go on with --resume") from stop
+    except MoleculeError as error:
+        if not error.is_of_use:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     if work.is_whole:
         shutil.rmtree(folder, ignore_errors=True)

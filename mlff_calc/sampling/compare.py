@@ -204,9 +204,9 @@ def compare_conformers(reference: Any, generated: Any, threshold: float = 0.5) -
     one = sets[0][0]
     for other in (*sets[0][1:], *sets[1]):
         if one.numbers != other.numbers:
-            raise OptionError(f"{one.name} and {other.name} hold different atoms, or another order of them; give one molecule")
+            raise OptionError(f"{one.name} and {other.name} hold different atoms or another order; give one molecule")
         if not have_same_bonds(one.mol, other.mol):
-            raise OptionError(f"{one.name} and {other.name} have different bonds, or another order of atoms; give one molecule")
+            raise OptionError(f"{one.name} and {other.name} have different bonds or another order; give one molecule")
     places = [[c.GetPositions() for each in some for c in each.mol.GetConformers()] for some in sets]
     if not all(places):
         raise OptionError("there are no conformers to compare")

@@ -139,16 +139,19 @@ class Ensemble:
         return rows
 
     def to_ase(self) -> list[Atoms]:
-        """The conformers as ASE's atoms; `info` holds the values of `rows`."""
+        """The conformers as ASE's atoms; `info` holds the values of `rows`, and the charge where there is one."""
+        charge = {"charge": self.molecule.charge} if self.molecule.charge else {}
         return [
-            Atoms(self.molecule.numbers, place, info={"name": self.molecule.name, **row})
+            Atoms(self.molecule.numbers, place, info={"name": self.molecule.name, **charge, **row})
             for place, row in zip(self.positions, self.rows(), strict=True)
         ]
 
     def to_rdkit(self) -> Mol:
-        """RDKit's molecule with all conformers, in order."""
+        """RDKit's molecule with all conformers, in order, and without the properties of its source."""
         chem = rdkit_chem()
         mol = chem.Mol(self.molecule.mol)
+        for name in mol.GetPropNames():
+            mol.ClearProp(name)
         mol.RemoveAllConformers()
         for place in self.positions:
             conformer = with_positions(self.molecule, place).GetConformer()

@@ -252,7 +252,7 @@ def _are_conformers(one: Mol, other: Mol) -> bool:
 
 
 def have_same_bonds(one: Mol, other: Mol) -> bool:
-    """Whether two molecules have the same atoms in the same order and bonds between the same of them, whatever the stereo."""
+    """Whether two molecules have the same atoms in the same order and the same bonds, whatever their stereo."""
     chem = rdkit_chem()
     facts = []
     for mol in (one, other):

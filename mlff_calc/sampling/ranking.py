@@ -69,7 +69,9 @@ class Ranking:
         scores = np.array([one.score for one in kept], dtype=np.float64)
         found.structures = [one for one, score in zip(kept, scores, strict=True) if np.isfinite(score)]
         if not found.structures:
-            raise MoleculeError("calculator", f"{self.molecule.source!r}: what rescores failed for every conformer")
+            raise MoleculeError(
+                "calculator", f"{self.molecule.source!r}: what rescores failed for every conformer", is_of_use=True
+            )
         scores = scores[np.isfinite(scores)]
         inside = scores - scores.min() <= self.settings.window * KCAL
         found.counts = replace(found.counts, outside=int((~inside).sum()))
@@ -112,6 +114,7 @@ class Ranking:
                 "calculator",
                 f"{self.molecule.source!r}: no conformer has a free energy for the weights {settings.weights} "
                 f"({found.problems.most_common(1)[0][0]}); weigh by energy",
+                is_of_use=True,
             )
         numbers = np.array([symmetry_number(self.molecule, kept[k].positions) for k in good])
         free = np.array([kept[k].score for k in good], dtype=np.float64) + thermal[good]

@@ -62,8 +62,12 @@ def as_sdf(ensemble: Ensemble) -> str:
 
 def as_extxyz(ensemble: Ensemble) -> str:
     """An extxyz file of all conformers, with the values of their rows in the comment lines."""
-    stream = io.StringIO()
-    write(stream, ensemble.to_ase(), format="extxyz")
+    stream, frames = io.StringIO(), ensemble.to_ase()
+    for frame in frames:
+        for name, value in frame.info.items():
+            if isinstance(value, str):
+                frame.info[name] = value.replace("\\", "\\\\")  # ASE reads a backslash as the beginning of an escape
+    write(stream, frames, format="extxyz")
     return stream.getvalue()
 
 

@@ -19,12 +19,14 @@ from ase.vibrations import Vibrations
 pytest.importorskip("rdkit")
 
 from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from mlff_calc.cli.work_folder import work_folder
 from mlff_calc.errors import OptionError
 from mlff_calc.sampling.conformer_search import conformers
 from mlff_calc.sampling.duplicates import KCAL, distinct, rotational_constants
 from mlff_calc.sampling.embed import Embedded, embed
+from mlff_calc.sampling.ensemble import Ensemble
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator, OneByOne
 from mlff_calc.sampling.modes import frequencies
 from mlff_calc.sampling.molecules import MoleculeError, read_molecules
@@ -91,7 +93,7 @@ def test_populations_do_not_depend_on_what_counts_as_equal():
     assert len(narrow) == len(usual) == len(wide) == 3
     assert wide.weights == pytest.approx(usual.weights, abs=1e-3)
     assert narrow.weights == pytest.approx(usual.weights, abs=1e-3)
-    with pytest.raises(OptionError, match="rmsd is 0.0 Angstrom; give 0.05 or more"):
+    with pytest.raises(OptionError, match=r"rmsd is 0\.0 Angstrom; give 0\.05 or more"):
         conformers("CCCC", Mmff("CCCC"), rmsd=0.0)
 
 
@@ -278,6 +280,50 @@ def test_files_and_what_goes_on_after_a_stop(tmp_path):
     assert page.count('<figure class="picture"') == min(len(whole), 12)
     with pytest.raises(OptionError, match="unknown kind of file"):
         write_ensemble(whole, tmp_path / "found.doc")
+
+
+def embedded(smiles):
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    return mol
+
+
+def ensemble_of(mol):
+    """An ensemble of the conformers of RDKit's molecule, without a search."""
+    places = np.array([conformer.GetPositions() for conformer in mol.GetConformers()])
+    n = len(places)
+    return Ensemble(
+        molecule=one(mol), positions=places, energies=np.zeros(n), weights=np.full(n, 1.0 / n), temperature=298.15,
+        converged=np.ones(n, dtype=bool), fmax=np.zeros(n), sources=["etkdg"] * n, calculator="none", seed=0,
+    )  # fmt: skip
+
+
+def test_files_hold_no_old_properties_and_the_whole_name_and_charge(tmp_path):
+    mol = embedded(r"F/C=C\C[O-]")
+    mol.SetProp("old", "value")
+    mol.SetProp("lowest_mode_per_cm", "77")
+    found = ensemble_of(mol)
+    write_ensemble(found, tmp_path / "a.sdf")
+    (record,) = Chem.SDMolSupplier(str(tmp_path / "a.sdf"), removeHs=False)
+    assert set(record.GetPropNames()) == set(found.rows()[0])
+    assert found.molecule.mol.GetProp("old") == "value"
+    write_ensemble(found, tmp_path / "a.extxyz")
+    frame = read(tmp_path / "a.extxyz")
+    assert "\\" in found.molecule.name
+    assert (frame.info["name"], frame.info["charge"]) == (found.molecule.name, -1)
+    assert "charge" not in ensemble_of(embedded("CC")).to_ase()[0].info
+
+
+def test_a_refused_molecule_leaves_no_work(tmp_path):
+    def refuse(is_of_use):
+        with work_folder([tmp_path / "a.sdf"], overwrite=False, resume=False) as work:
+            work.folder.mkdir()
+            raise MoleculeError("calculator", "every one failed", is_of_use=is_of_use)
+
+    for is_of_use in (False, True):
+        with pytest.raises(MoleculeError):
+            refuse(is_of_use)
+        assert (tmp_path / ".a.work").exists() == is_of_use
 
 
 def test_a_budget_of_time_is_said(tmp_path):
