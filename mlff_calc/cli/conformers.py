@@ -76,6 +76,9 @@ def conformers(
     charge: Annotated[int, typer.Option(help="Total charge, for xyz files.")] = 0,
     minutes: Annotated[float | None, typer.Option(help="Begin no new work after this time.")] = None,
     workers: Annotated[int, typer.Option(help="Processes for calculators that are not potentials.", min=0)] = 0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a calculator in one of --workers has for one structure.", min=0.001)
+    ] = 600.0,
     seed: options.Seed = 0,
     precision: options.Precision = options.PrecisionName.float32,
     compiled: options.Compile = False,
@@ -100,8 +103,8 @@ def conformers(
         ensemble = search_for(
             molecule, calculator, n=n, screen=screen, search=search.value, rescore=rescore, window=window, rmsd=rmsd,
             temperature=temperature, weights=weights.value, check=check, fmax=fmax, steps=steps, optimizer=optimizer,
-            charge=charge, minutes=minutes, workers=workers, seed=seed, precision=precision.value, compile=compiled,
-            folder=work.folder, on_progress=bars.show,
+            charge=charge, minutes=minutes, workers=workers, timeout=timeout, seed=seed, precision=precision.value,
+            compile=compiled, folder=work.folder, on_progress=bars.show,
         )  # fmt: skip
         for file in files:
             write_ensemble(ensemble, file)

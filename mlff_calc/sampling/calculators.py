@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,22 @@ class Imported:
 
     def __call__(self) -> BaseCalculator:
         """A new calculator."""
-        module, _, function = self.name.partition(":")
-        found: BaseCalculator = getattr(importlib.import_module(module), function)()
+        found: BaseCalculator = _imported(self.name)()
         return found
+
+
+def _imported(name: str) -> Any:
+    """What `module:function` names, also in the current folder, which a program does not search by itself.
+
+    Raises:
+        ImportError: There is no such module.
+        AttributeError: It has no such function.
+    """
+    module, _, function = name.partition(":")
+    folder = str(Path.cwd())
+    if not {folder, ""} & set(sys.path):
+        sys.path.append(folder)  # behind everything else, so that no file in it hides an installed module
+    return getattr(importlib.import_module(module), function)
 
 
 @dataclass(frozen=True)
@@ -216,10 +230,11 @@ def _factory(calculator: Any, charge: int = 0, multiplicity: int = 1) -> Callabl
         Scf(name, charge)()  # options that cannot be honoured are refused here, and not by workers
         return Scf(name, charge)
     if isinstance(calculator, str) and ":" in name and not Path(name).exists():
-        module, _, function = name.partition(":")
         try:
-            getattr(importlib.import_module(module), function)
+            _imported(name)
         except (ImportError, AttributeError) as error:
-            raise OptionError(f"{name}: {error}; give module:function of something that Python can import") from error
+            raise OptionError(
+                f"{name}: {error}; give module:function of a file in the current folder or of an installed module"
+            ) from error
         return Imported(name)
     return None

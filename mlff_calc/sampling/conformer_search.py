@@ -52,6 +52,7 @@ def conformers(
     rescore: Any = None,
     charge: int = 0,
     workers: int = 0,
+    timeout: float = 600.0,
     precision: str = "float32",
     compile: bool = False,
     folder: Path | None = None,
@@ -67,6 +68,7 @@ def conformers(
         rescore: Another calculator, for the energies of the relaxed structures; they are ranked and weighed by it.
         charge: Total charge, for sources without bonds.
         workers: Number of processes, see `evaluator_of`, for those of `calculator` and `rescore` that are not potentials.
+        timeout: Seconds that a calculator in one of these processes has for one structure.
         precision: Precision of a potential.
         compile: Whether a potential is compiled.
         folder: Folder of finished pieces of work, from which a stopped search continues; None keeps nothing.
@@ -90,12 +92,12 @@ def conformers(
         molecule = found[0]
     for_calculator, for_rescore = workers_for(workers, calculator, rescore)
     evaluator = evaluator_of(
-        calculator, charge=molecule.charge, workers=for_calculator, precision=precision, compile=compile
+        calculator, charge=molecule.charge, workers=for_calculator, timeout=timeout, precision=precision, compile=compile
     )
     try:
         judge = (
             None if rescore is None
-            else evaluator_of(rescore, charge=molecule.charge, workers=for_rescore, precision=precision, compile=False)
+            else evaluator_of(rescore, charge=molecule.charge, workers=for_rescore, timeout=timeout, precision=precision)
         )  # fmt: skip
         store = PieceStore.open(folder, molecule, settings, evaluator.name())
         run = _Run(molecule, evaluator, judge, settings, store, on_progress)

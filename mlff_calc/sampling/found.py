@@ -97,10 +97,12 @@ class Found:
     def lost(self) -> MoleculeError:
         """Why there is no ensemble."""
         reason = "reacted" if self.counts.changed >= max(1, self.counts.failed) else "calculator"
-        what = {"reacted": "changed its bonds or stereo", "calculator": "failed"}[reason]
+        what, advice = {
+            "reacted": ("changed its bonds or stereo", "check the molecule's charge and stereo, or use another calculator"),
+            "calculator": ("failed", "see that the calculator works for one structure of this molecule, or use another one"),
+        }[reason]
         text = self.problems.most_common(1)[0][0]
         return MoleculeError(
             reason,
-            f"{self.molecule.source!r}: every one of {self.counts.generated} structures {what} ({text}); check the "
-            "molecule's charge and stereo, or use another calculator",
+            f"{self.molecule.source!r}: every one of {self.counts.generated} structures {what} ({text}); {advice}",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -375,6 +376,20 @@ def test_workers_belong_to_what_is_no_potential():
     back = conformers("CCO", "ethanol", n=2, workers=1, rescore=EMT, steps=5, fmax=1.0, check=False)
     alone = conformers("CCO", "ethanol", n=2, rescore=EMT, steps=5, fmax=1.0, check=False)
     assert (back.energies == alone.energies).all()
+
+
+def test_a_calculator_in_the_current_folder_also_in_workers(tmp_path, mlff, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "slow_here.py").write_text(
+        "import time\nfrom ase.calculators.emt import EMT\n\ndef make():\n    return EMT()\n\n"
+        "def sleep():\n    time.sleep(60)\n"
+    )
+    words = ["conformers", "C", "-n", "1", "--screen", "1", "--steps", "1", "--fmax", "99", "--no-check", "-o", "a.csv"]
+    done = mlff(*words, "-c", "slow_here:make", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    refused = mlff(*words, "--overwrite", "-c", "slow_here:sleep", "--workers", "1", "--timeout", "0.1", cwd=tmp_path)
+    assert "no answer within 0.1 s" in refused.stderr
+    assert "see that the calculator works" in " ".join(refused.stderr.split())
 
 
 def test_factories_that_other_processes_cannot_get_are_refused():
