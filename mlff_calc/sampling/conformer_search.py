@@ -167,6 +167,8 @@ class _Run:
                 if self.late() or not self.leave_saddles(kept):
                     break
                 kept = self.settled()
+            else:
+                self.ways_from_saddles(kept)  # what is new is looked at, so that its mode is told
         return self.ranking.ensemble(kept, found, name, finished=self.finished)
 
     def late(self) -> bool:
@@ -175,8 +177,10 @@ class _Run:
             self.finished = False
         return not self.finished
 
-    def relax(self, what: str, starts: FloatArray, sources: list[str]) -> list[Structure | None]:
-        """Relax structures [n, n_atoms, 3] piece by piece and keep those that still are the molecule.
+    def relax(
+        self, what: str, starts: FloatArray, sources: list[str], tight: float = 1.0
+    ) -> list[Structure | None]:
+        """Relax structures [n, n_atoms, 3] to `tight` times `fmax`, piece by piece, and keep those that are the molecule.
 
         Returns:
             What each became; None for what is left out. Those for which no time was left are missing at the end.
@@ -186,9 +190,10 @@ class _Run:
             if self.found.counts.generated and self.late():
                 break
             piece = slice(first, first + self.piece)
-            relaxed = self.relaxed(what, first, len(starts), self.settings.fmax)
+            relaxed = self.relaxed(what, first, len(starts), tight * self.settings.fmax)
             self.found.count(generated=len(starts[piece]))
-            became += self.found.take(self.store.piece("relaxed", starts[piece], relaxed), sources[piece])
+            kind = "relaxed" if tight == 1.0 else "relaxed further"
+            became += self.found.take(self.store.piece(kind, starts[piece], relaxed), sources[piece])
         return became
 
     def relaxed(self, what: str, first: int, total: int, fmax: float) -> Callable[[FloatArray], dict[str, Any]]:
@@ -270,8 +275,21 @@ class _Run:
     def leave_saddles(self, kept: list[Structure]) -> bool:
         """Relax what are saddle points among structures further, along both ways down; whether there were any.
 
-        A saddle point stays where neither way leads to a lower structure that still is the molecule.
+        A saddle point stays where neither way leads to a lower structure that still is the molecule. The ways are relaxed
+        closely: near the top of a low barrier forces are below `fmax` everywhere, and a relaxation would not leave it.
         """
+        starts, owners = self.ways_from_saddles(kept)
+        if not starts:
+            return False
+        became = self.relax("relaxing from saddle points", np.array(starts), [one.source for one in owners], TIGHT)
+        lower = [one for one, end in zip(owners, became, strict=False) if end is not None and end.energy < one.energy]
+        saddles = {id(one) for one in lower}
+        self.found.structures = [one for one in self.found.structures if id(one) not in saddles]
+        self.found.count(saddles=len(saddles))
+        return bool(saddles)
+
+    def ways_from_saddles(self, kept: list[Structure]) -> tuple[list[FloatArray], list[Structure]]:
+        """Look at the softest modes of structures that are new; both ways down from saddle points, and whose they are."""
         new = [one for one in kept if one.lowest_mode is None]
         alone = self.systems(kept[0].positions[None])[0]
 
@@ -295,11 +313,4 @@ class _Run:
             one.lowest_mode = float(seen["mode"])
             starts += list(seen["starts"])
             owners += [one] * len(seen["starts"])
-        if not starts:
-            return False
-        became = self.relax("relaxing from saddle points", np.array(starts), [one.source for one in owners])
-        lower = [one for one, end in zip(owners, became, strict=False) if end is not None and end.energy < one.energy]
-        saddles = {id(one) for one in lower}
-        self.found.structures = [one for one in self.found.structures if id(one) not in saddles]
-        self.found.count(saddles=len(saddles))
-        return bool(saddles)
+        return starts, owners

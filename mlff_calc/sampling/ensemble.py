@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlff_calc.sampling.duplicates import KCAL
 from mlff_calc.sampling.identity import with_positions
+from mlff_calc.sampling.modes import SADDLE
 from mlff_calc.sampling.molecules import Molecule, rdkit_chem
 from mlff_calc.sampling.symmetry import best_rmsd
 from mlff_calc.sampling.systems import FloatArray
@@ -64,7 +65,8 @@ class Ensemble:
         free_energies: [n_conformers] eV, by which they are weighted; None where by energies.
         weighted_by: Quantity in the weights: `energy`, or free energies by `torsions` or `rrho`.
         symmetry_numbers: Number of rotations that leave each as it is [n_conformers]; its weight is divided by it.
-        lowest_modes: Frequency of the softest mode [n_conformers], 1/cm, negative at a saddle point; None if not looked for.
+        lowest_modes: Frequency of the softest mode [n_conformers], 1/cm, negative at a saddle point, NaN where it
+            is not known; None if not looked for.
         counts: Numbers of other structures by outcome.
         problems: Reasons of failures and changes, each once with the number of structures.
         finished: Whether the search went to its end; False where a budget of time ended it.
@@ -178,6 +180,15 @@ class Ensemble:
             found.append(
                 f"The stereo of {', '.join(places)} is not specified: conformers of all stereoisomers stand in one ensemble."
             )
+        if self.lowest_modes is not None:
+            saddles, unknown = int((self.lowest_modes < SADDLE).sum()), int(np.isnan(self.lowest_modes).sum())
+            if saddles:
+                found.append(
+                    f"{saddles} of the conformers are saddle points and no minima (lowest_mode_per_cm below {SADDLE:g}), "
+                    "and count in the weights."
+                )
+            if unknown:
+                found.append(f"{unknown} of the conformers may be saddle points: their softest modes are not known.")
         if not self.finished:
             found.append("The budget of time ended the search before its end.")
         return found

@@ -84,7 +84,9 @@ class Molecule:
             if one.specified == chem.StereoSpecified.Unspecified:
                 if one.type == chem.StereoType.Bond_Double:
                     bond = self.mol.GetBondWithIdx(one.centeredOn)
-                    names.append("=".join(_name(atom) for atom in (bond.GetBeginAtom(), bond.GetEndAtom())))
+                    ends = (bond.GetBeginAtom(), bond.GetEndAtom())
+                    if not any(_is_cumulated(atom) for atom in ends):  # as in allenes, which have no E and Z
+                        names.append("=".join(map(_name, ends)))
                 elif one.type == chem.StereoType.Atom_Tetrahedral:
                     names.append(_name(self.mol.GetAtomWithIdx(one.centeredOn)))
         return names
@@ -108,6 +110,11 @@ class Molecule:
 def _name(atom: Any) -> str:  # noqa: ANN401
     """Symbol and number of RDKit's atom."""
     return f"{atom.GetSymbol()}{atom.GetIdx()}"
+
+
+def _is_cumulated(atom: Any) -> bool:  # noqa: ANN401
+    """Whether RDKit's atom stands between two double bonds and has no other neighbour."""
+    return atom.GetTotalDegree() == 2 and all(bond.GetBondTypeAsDouble() == 2.0 for bond in atom.GetBonds())
 
 
 def rdkit_chem() -> Any:
@@ -307,7 +314,12 @@ def from_atoms(frames: Sequence[Atoms], charge: int, source: str) -> Molecule:
         for number, place in enumerate(frame.positions):
             conformer.SetAtomPosition(number, Point3D(*map(float, place)))
         mol.AddConformer(conformer, assignId=True)
-    return checked(mol, str(first.info.get("name", "")) or _smiles(mol), source)
+    try:
+        return checked(mol, str(first.info.get("name", "")) or _smiles(mol), source)
+    except MoleculeError as error:
+        if error.reason != "radical":
+            raise
+        raise MoleculeError("radical", f"{error}; or hydrogens are missing in these positions: add them") from error
 
 
 def checked(mol: Mol, name: str, source: str) -> Molecule:

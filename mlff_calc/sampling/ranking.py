@@ -132,7 +132,7 @@ class Ranking:
             converged=np.array([one.converged for one in all_of]), fmax=np.array([one.fmax for one in all_of]),
             sources=[one.source for one in all_of], seed=settings.seed, free_energies=None if by_energy else free[of],
             weighted_by=settings.weights, symmetry_numbers=numbers[of], calculator=name,
-            lowest_modes=None if None in modes else np.array(modes, dtype=np.float64),
+            lowest_modes=None if modes.count(None) == len(modes) else np.array(modes, dtype=np.float64),
             counts=found.counts, problems=dict(found.problems), finished=finished,
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from mlff_calc.cli.work_folder import work_folder
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.sampling.conformer_search import conformers
 from mlff_calc.sampling.duplicates import KCAL, distinct, rotational_constants
 from mlff_calc.sampling.embed import Embedded, embed
@@ -166,6 +166,36 @@ def test_saddle_points_are_left(monkeypatch):
     assert (found.energies < kept.energies[0] - 0.02).all()
     assert (found.lowest_modes > 100.0).all()
     assert "1 saddle points" in found.summary()
+
+
+def test_modes_are_told_and_saddle_points_flagged(monkeypatch):
+    looked = []
+
+    def as_saddle(alone, place, evaluator):
+        looked.append(place)
+        if len(looked) > 1:
+            raise SimulationError("no forces")
+        return -50.0, np.zeros_like(place)
+
+    monkeypatch.setattr("mlff_calc.sampling.conformer_search.lowest_mode", as_saddle)
+    monkeypatch.setattr("mlff_calc.sampling.conformer_search.ways_down", lambda _, place, *more: np.zeros((0, *place.shape)))
+    found = conformers("CCCC", Mmff("CCCC"), n=6, screen=1)
+    assert np.isnan(found.lowest_modes).sum() == 2  # both gauche
+    assert np.nanmin(found.lowest_modes) == -50.0
+    assert "1 of the conformers are saddle points" in found.summary()
+    assert "2 of the conformers may be saddle points" in found.summary()
+    assert "lowest_mode_per_cm" in found.rows()[2]
+
+
+def test_a_flat_saddle_point_is_left(monkeypatch):
+    anti = conformers("CCO", Mmff("CCO"), n=12, fmax=1e-5)
+    (torsion,) = rotatable_torsions(anti.molecule)
+    place = anti.positions[np.abs(torsion_angles(anti.positions, torsion)).argmax()]
+    eclipsed = turned(anti.molecule, place, torsion, np.array([180.0]))
+    monkeypatch.setattr("mlff_calc.sampling.starts.embed", lambda *_: Embedded(eclipsed, "etkdg"))
+    found = conformers("CCO", Mmff("CCO"), screen=1, fmax=0.15)  # forces of a displaced hydroxyl group are smaller
+    assert (found.lowest_modes > 100.0).all()
+    assert found.counts.saddles == 1
 
 
 def test_weights_of_wells_are_their_integrals():

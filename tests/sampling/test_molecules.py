@@ -51,6 +51,12 @@ def test_charge_stereo_and_hydrogens_are_kept():
     assert one(Chem.MolFromSmiles("CCO")).name == "CCO"
 
 
+def test_open_stereo():
+    assert one("CC=CC(F)O").open_stereo == ["C3", "C1=C2"]
+    assert one("CC=C=CC").open_stereo == []
+    assert one("CC=NO").open_stereo == ["C1=N2"]
+
+
 def test_files(tmp_path):
     mol = Chem.AddHs(Chem.MolFromSmiles("F/C=C/Cl"))
     AllChem.EmbedMolecule(mol, randomSeed=1)
@@ -119,6 +125,11 @@ def test_bonds_that_cannot_be_perceived():
     assert caught.value.reason == "bonds"
     with pytest.raises(MoleculeError, match="unpaired electrons"):
         read_molecules(Atoms("CH2", [(0, 0, 0), (0.9, 0.5, 0), (-0.9, 0.5, 0)]))
+    torn = molecule("CH3CH2OH")
+    del torn[[-2, -1]]
+    with pytest.raises(MoleculeError, match="or hydrogens are missing in these positions") as caught:
+        read_molecules(torn)
+    assert caught.value.reason == "radical"
     ammonium = molecule("NH3")
     ammonium += Atoms("H", [ammonium.positions[0] + (0, 0, 1.0)])
     assert one(ammonium, charge=1).charge == 1
