@@ -14,7 +14,7 @@ from mlff_calc.sampling.duplicates import KCAL
 from mlff_calc.sampling.identity import with_positions
 from mlff_calc.sampling.modes import SADDLE
 from mlff_calc.sampling.molecules import Molecule, rdkit_chem
-from mlff_calc.sampling.symmetry import best_rmsd
+from mlff_calc.sampling.symmetry import MAX_MATCHES, best_rmsd, is_cut_off
 from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.sampling.weights import ensemble_entropy
 
@@ -189,6 +189,11 @@ class Ensemble:
                 )
             if unknown:
                 found.append(f"{unknown} of the conformers may be saddle points: their softest modes are not known.")
+        if is_cut_off(self.molecule):
+            found.append(
+                f"The molecule has more than {MAX_MATCHES} symmetries, and no others are looked at: conformers may "
+                "stand twice, and symmetry numbers may be too small."
+            )
         if not self.finished:
             found.append("The budget of time ended the search before its end.")
         return found

@@ -60,6 +60,11 @@ def symmetries(molecule: Molecule, heavy: bool = True) -> tuple[NDArray[np.intp]
     return kept, np.unique(np.array([tuple(range(len(kept))), *found], dtype=np.intp), axis=0)
 
 
+def is_cut_off(molecule: Molecule) -> bool:
+    """Whether a molecule has more symmetries than are looked at."""
+    return len(symmetries(molecule)[1]) >= MAX_MATCHES
+
+
 def _alike_ends(mol: object) -> None:
     """Give ends of conjugated groups one bond order and no charge, in place: N, O or S with one bond to a heavy atom."""
     chem = rdkit_chem()

@@ -345,6 +345,12 @@ def test_files_hold_no_old_properties_and_the_whole_name_and_charge(tmp_path):
     assert "charge" not in ensemble_of(embedded("CC")).to_ase()[0].info
 
 
+def test_symmetries_that_are_not_looked_at_are_told():
+    few, many = (ensemble_of(embedded(smiles)) for smiles in ("CC(C)(C)C", "CC(C)(C)[Si](C(C)(C)C)(C(C)(C)C)C(C)(C)C"))
+    assert "symmetries" not in few.summary()
+    assert "more than 1000 symmetries" in many.summary()
+
+
 def test_a_refused_molecule_leaves_no_work(tmp_path):
     def refuse(is_of_use):
         with work_folder([tmp_path / "a.sdf"], overwrite=False, resume=False) as work:
