@@ -112,8 +112,13 @@ def test_a_trajectory(potential: FixedPointPotential, of_an_engine: bool) -> Non
     assert float(found["residuals"].max()) < 1e-2 * float(first["residual"])  # the memory improves the start
 
 
-def test_going_on_replaces_the_newest(potential: FixedPointPotential) -> None:
-    """In the middle of a trajectory, a position is evaluated three times before the next one."""
+@pytest.mark.parametrize(("repeats", "later"), [(1, (8.0, 9.0)), (2, ())], ids=["and-then-further", "twice"])
+def test_going_on_replaces_the_newest(potential: FixedPointPotential, repeats: int, later: tuple[float, ...]) -> None:
+    """In the middle of a trajectory, a position is evaluated again before the next one.
+
+    The second repetition solves to rounding. Its secants are differences of rounding errors, and steps after it are not the
+    same on all processors.
+    """
     step = FixedPointStep(potential, SIZES)
     engine = EngineStep(step)
     memory, found = (
@@ -121,7 +126,8 @@ def test_going_on_replaces_the_newest(potential: FixedPointPotential) -> None:
         called(engine, graph_of(water()), rows(engine, 3), COLD),
     )
     residuals = []
-    for time, again in ((1.0, False), (2.0, False), (7.0, False), (7.0, True), (7.0, True), (8.0, False), (9.0, False)):
+    times = [(1.0, False), (2.0, False), (7.0, False), *[(7.0, True)] * repeats, *[(time, False) for time in later]]
+    for time, again in times:
         graph = graph_of(water(time))
         inputs, _ = memory.inputs(RULE, KEPT, WINDOW, RIDGES)
         if again:
@@ -134,8 +140,8 @@ def test_going_on_replaces_the_newest(potential: FixedPointPotential) -> None:
         same_steps(found, expected)
         same_memory(engine, found["memory"], memory)
         residuals.append(float(found["residuals"].max()))
-    assert residuals[3] < 0.1 * residuals[2]
-    assert residuals[4] < 0.1 * residuals[3]
+    for k in range(3, 3 + repeats):
+        assert residuals[k] < 0.1 * residuals[k - 1]
 
 
 def test_the_start_of_a_run_is_nearly_that_of_the_calculators(potential: FixedPointPotential) -> None:

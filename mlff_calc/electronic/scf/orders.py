@@ -1,4 +1,7 @@
-"""Matrices and structures of PySCF in the order of orbitals of this package, and back."""
+"""Matrices and structures of PySCF in the order of orbitals of this package, and back.
+
+The rule is that of `orbitals.orders`, here without torch, which processes that make labels need not load.
+"""
 
 from __future__ import annotations
 
