@@ -79,7 +79,7 @@ def setting_of(mf: Any, mol: Any = None) -> tuple[Any, ...]:
         getattr(mf, "omega", None),
         id(grids),
         id(getattr(grids, "coords", None)),
-        id(getattr(mf, "with_df", None)),
+        id(vars(mf).get("with_df")),
         mol._atm.tobytes(),
         mol._bas.tobytes(),
         mol._env.tobytes(),
