@@ -1,22 +1,22 @@
-"""Base class of all calculators: ASE's rules around the evaluation of a graph."""
+"""Base class of calculators of potentials: the evaluation of a graph by ASE's rules."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import PropertyNotImplementedError
 from numpy.typing import NDArray
 
+from mlff_calc.calculators.ase_rules import AseCalculator
 from mlff_calc.calculators.checks import ElementCheck, IgnoredInputs
-from mlff_calc.calculators.convert import to_atoms
 from mlff_calc.calculators.extrapolation import DomainWatch
 from mlff_calc.calculators.lists import NeighborLists
 from mlff_calc.calculators.models import compiled_files, device_of, load_model, reuse_mode, runs_code
@@ -30,31 +30,30 @@ from mlff_calc.calculators.outputs import (
     to_host,
 )
 from mlff_calc.calculators.reuse import ReusingModel
-from mlff_calc.calculators.sharing import Turn, check_fork, in_forked_child, prepare_for_forks, written_atoms
-from mlff_calc.calculators.snapshot import Snapshot, differences
+from mlff_calc.calculators.sharing import check_fork, in_forked_child, prepare_for_forks
+from mlff_calc.calculators.snapshot import Snapshot
 from mlff_calc.calculators.state import calculator_state, restore_state
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.device import deterministic_sums, gradients_on
-from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.fixed_point.memory import RunCache
 from mlff_calc.graph.frame import Frame, System
 from mlff_calc.graph.keys import Graph
 from mlff_calc.graph.occupancy import check_occupancy
 from mlff_calc.memory import keep_freed_memory
-from mlff_calc.near import suggestion
 
 PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]
 STRESSES = frozenset({"stress", "stresses"})
 _TRANSIENT = ("_lists", "_models", "_reusing", "_device", "_check_elements", "_known")
 
 
-class GraphCalculator(Calculator):
+class GraphCalculator(AseCalculator):
     """An ASE calculator that turns atoms into a graph, evaluates it, and hands out arrays.
 
     Subclasses pass their potentials and implement `_results`. Models on a device and neighbour lists are left out of
     pickles and deep copies, and are rebuilt at the next calculation.
 
-    Threads that share a calculator take turns; children of a fork compute with one thread (`sharing.py`).
+    Children of a fork compute with one thread (`sharing.py`).
     """
 
     implemented_properties: ClassVar[list[str]] = PROPERTIES
@@ -70,49 +69,13 @@ class GraphCalculator(Calculator):
     }
 
     def __init__(self, potentials: Sequence[Any], **parameters: Any) -> None:
-        self._turn = Turn()
-        self._held: Results = {}
-        self._last: Snapshot | None = None
-        super().__init__()
+        super().__init__(**parameters)
         self._potentials = list(potentials)
         self.stats = CalculatorStats()
         self._caches = [RunCache() for _ in self._potentials]
         self._ignored = IgnoredInputs()
         self.watch = DomainWatch(self._potentials, self.stats)
-        self.parameters.update(parameters)
         self._prepare()
-
-    @property
-    def results(self) -> Results:
-        """Results for the last structure; for ASE's writers, results for the structure being written, computed if needed.
-
-        Raises:
-            SimulationError: Another thread has since asked for another structure.
-        """
-        if self._held:
-            written = written_atoms(sys._getframe(1))
-            if written is not None:
-                return self.evaluate(written)
-        if self._turn.replaced():
-            raise SimulationError(
-                "another thread has used this calculator since, `results` and what was asked before do not belong together: "
-                "make one calculator per thread, or ask with calculator.evaluate(atoms), which threads may do in turn"
-            )
-        return self._held
-
-    @results.setter
-    def results(self, results: Results) -> None:
-        self._held = results
-        self._turn.new_results()
-
-    @property
-    def atoms(self) -> Atoms | None:
-        """Copy of the structure of the last calculation; None before the first."""
-        return None if self._last is None else self._last.atoms()
-
-    @atoms.setter
-    def atoms(self, atoms: Atoms | None) -> None:
-        self._last = None if atoms is None else Snapshot(atoms)
 
     @property
     def device(self) -> torch.device:
@@ -136,7 +99,8 @@ class GraphCalculator(Calculator):
         """
         if self.history_free:
             return None
-        return calculator_state(self._caches, self._last, {} if self._last is None else self.results)
+        memories = [cache.plain() for cache in self._caches]
+        return calculator_state(memories, self._last, {} if self._last is None else self.results)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore a state from `get_state`, so that a run resumes bit for bit.
@@ -145,7 +109,7 @@ class GraphCalculator(Calculator):
             SimulationError: The state is damaged or belongs to another calculator.
         """
         self._ensure_prepared()
-        restored = restore_state(state, self._caches, self._device)
+        restored = restore_state(state, [partial(cache.load, device=self._device) for cache in self._caches])
         if restored is not None:
             self._last, self.results = restored
 
@@ -203,30 +167,9 @@ class GraphCalculator(Calculator):
     def _results(self, outputs: list[Arrays], system: System) -> Results:
         """Make ASE's results from the arrays of all members."""
 
-    def set(self, **parameters: Any) -> dict[str, Any]:
-        """Change parameters. A change drops the results and rebuilds the model.
-
-        Raises:
-            OptionError: A name is unknown or a value cannot be honoured; the calculator is then unchanged.
-        """
-        for name in parameters:
-            if name not in self.default_parameters:
-                hint = suggestion(name, self.default_parameters, after=" ")
-                known = ", ".join(self.default_parameters)
-                raise OptionError(f"{type(self).__name__} has no parameter {name!r}: {hint}choose from {known}")
-        before = dict(self.parameters)
-        changed = super().set(**parameters)
-        if changed:
-            try:
-                self._prepare()
-            except Exception:
-                self.parameters.update(before)
-                self.watch.act(before["domain"])
-                raise
-            for cache in self._caches:
-                cache.clear()
-            self.reset()
-        return changed
+    def _go_back(self, before: dict[str, Any]) -> None:
+        super()._go_back(before)
+        self.watch.act(before["domain"])
 
     def set_atoms(self, atoms: Atoms) -> None:
         """Refuse unknown elements and shared sites at `atoms.calc = calculator`, where ASE calls this.
@@ -242,31 +185,11 @@ class GraphCalculator(Calculator):
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """List what changed since the last calculation; warn once about inputs that the potential ignores."""
         self._ignored(atoms)
-        return differences(self._last, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
+        return super().check_state(atoms, tol)
 
-    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
-        """Return one property, as ASE's getters do.
-
-        Without `allow_calculation` the answer is None for any structure but the last.
-
-        Raises:
-            PropertyNotImplementedError: The property is unknown, or is a stress and the structure has none.
-        """
-        atoms = None if atoms is None else to_atoms(atoms)
-        if name not in self.implemented_properties:
-            raise PropertyNotImplementedError(f"{name} property not implemented")
-        with self._turn:
-            self._turn.seen()  # the atoms are compared with those of the last calculation below
-            changes = [] if atoms is None else self.check_state(atoms)
-            if changes or name not in self._held:
-                if not allow_calculation:
-                    return None
-                source = self._source(atoms)
-                if name in STRESSES:
-                    require_stress(System(source.numbers, source.cell.array, source.pbc))
-                self.calculate(source, [name], changes)
-            result = self._held[name]
-            return result.copy() if isinstance(result, np.ndarray) else result
+    def _require(self, name: str, atoms: Atoms) -> None:
+        if name in STRESSES:
+            require_stress(System(atoms.numbers, atoms.cell.array, atoms.pbc))
 
     def reset(self) -> None:
         """Forget the last results and structure, and the fixed points of all runs."""
@@ -274,29 +197,13 @@ class GraphCalculator(Calculator):
         for cache in self._caches:
             cache.clear()
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
+    def _calculate(self, source: Atoms, properties: Sequence[str]) -> None:
         """Evaluate the potential once; all properties are then in `results`.
-
-        Args:
-            atoms: Structure, which is not changed; by default that of the last calculation.
-            properties: Requested properties, used only to refuse a stress where there is none.
-            system_changes: Ignored.
 
         Raises:
             UnknownElementError, StructureError: The structure cannot be evaluated; raised before the model runs.
             SimulationError: Memory does not suffice, or results are not finite.
         """
-        with self._turn:
-            self._turn.seen()
-            self._calculate(self._source(atoms), properties)
-
-    def _calculate(self, source: Atoms, properties: Sequence[str]) -> None:
-        """Calculate, while this thread holds the lock."""
         self._held = {}
         try:
             self._ensure_prepared()
@@ -330,23 +237,6 @@ class GraphCalculator(Calculator):
             self._known = last.frame.numbers
         self._last = last
         return last.frame
-
-    def evaluate(self, structure: object) -> Results:
-        """Compute all results for a structure of ASE or pymatgen.
-
-        Args:
-            structure: Any structure that `to_atoms` accepts.
-
-        Returns:
-            Copies of `results`: energy in eV, forces [n, 3] in eV/Angstrom, stress [6] in eV/Angstrom^3 and others.
-
-        Raises:
-            StructureError: The object is no structure; further errors as in `calculate`.
-        """
-        atoms = to_atoms(structure)
-        with self._turn:
-            self.get_property("energy", atoms)
-            return {key: np.copy(value) if isinstance(value, np.ndarray) else value for key, value in self._held.items()}
 
     def look(self, atoms: Atoms | None = None) -> None:
         """Compare the last structure with the training data now; see `DomainWatch.look`.
@@ -393,14 +283,6 @@ class GraphCalculator(Calculator):
     def _outputs(self, graph: Graph) -> list[dict[str, torch.Tensor]]:
         """The outputs of every member for one graph."""
         return [model(graph) for model in self._models]
-
-    def _source(self, atoms: Atoms | None) -> Atoms:
-        """The structure to evaluate."""
-        if atoms is not None:
-            return to_atoms(atoms)
-        if self._last is None:
-            raise StructureError("no structure was given, and none has been calculated yet; call with atoms")
-        return self._last.atoms()
 
     def __getstate__(self) -> dict[str, Any]:
         """State without models on a device, compiled code and neighbour lists."""

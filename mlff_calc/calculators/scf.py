@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from mlff_calc.calculators.convert import to_atoms
-from mlff_calc.calculators.outputs import Results, is_finite
-from mlff_calc.calculators.sharing import Turn, written_atoms
+from mlff_calc.calculators.ase_rules import AseCalculator
+from mlff_calc.calculators.outputs import is_finite
 from mlff_calc.calculators.snapshot import Snapshot, differences
 from mlff_calc.calculators.state import calculator_state, restore_state
 from mlff_calc.electronic.scf.engine import ase_forces, ase_results
@@ -27,10 +22,9 @@ from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.electronic.scf.starts import Starter
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 from mlff_calc.graph.occupancy import check_occupancy
-from mlff_calc.near import suggestion
 
 
-class SCFCalculator(Calculator):
+class SCFCalculator(AseCalculator):
     """An ASE calculator for closed-shell molecules by restricted Kohn-Sham calculations of PySCF.
 
     Results are energy and free_energy (eV), forces (eV/Angstrom), dipole (e*Angstrom, about the origin) and charges
@@ -91,50 +85,13 @@ class SCFCalculator(Calculator):
         order: int = 3,
         max_cycle: int = 50,
     ) -> None:
-        self._turn = Turn()
-        self._held: Results = {}
-        self._last: Snapshot | None = None
-        self._solved: Any = None  # mean field of the last structure
-        super().__init__()
-        self.stats = SCFStats()
-        self.parameters.update(
+        super().__init__(
             xc=xc, basis=basis, start=start, model=model, charge=charge, grid_level=grid_level, conv_tol=conv_tol,
             density_fit=density_fit, grid_response=grid_response, order=order, max_cycle=max_cycle,
         )  # fmt: skip
+        self.stats = SCFStats()
+        self._solved: tuple[Snapshot, Any] | None = None  # a structure and its mean field
         self._prepare()
-
-    @property
-    def results(self) -> Results:
-        """Results for the last structure; for ASE's writers, results for the structure being written, computed if needed.
-
-        Raises:
-            SimulationError: Another thread has since asked for another structure.
-        """
-        if self._held:
-            written = written_atoms(sys._getframe(1))
-            if written is not None:
-                self.get_property("energy", written)
-        if self._turn.replaced():
-            raise SimulationError(
-                "another thread has used this calculator since, `results` and what was asked before do not belong together: "
-                "make one calculator per thread"
-            )
-        return self._held
-
-    @results.setter
-    def results(self, results: Results) -> None:
-        self._held = results
-        self._turn.new_results()
-
-    @property
-    def atoms(self) -> Atoms | None:
-        """Copy of the structure of the last calculation; None before the first."""
-        return None if self._last is None else self._last.atoms()
-
-    @atoms.setter
-    def atoms(self, atoms: Atoms | None) -> None:
-        self._last = None if atoms is None else Snapshot(atoms)
-        self._solved = None
 
     @property
     def history_free(self) -> bool:
@@ -150,14 +107,14 @@ class SCFCalculator(Calculator):
     @property
     def mean_field(self) -> Any:
         """Mean field of the last structure, solved; None before the first. Properties of PySCF can be computed from it."""
-        return self._solved
+        return self._solved[1] if self._solved is not None and self._solved[0] is self._last else None
 
     def get_state(self) -> dict[str, Any] | None:
         """Return memory, last structure and last results in plain types and arrays; None without memory."""
         if self.history_free:
             return None
         whole = self._held if "forces" in self._held else {}
-        return calculator_state([_Plain(self._starter)], self._last, whole)  # type: ignore[list-item]
+        return calculator_state([self._starter.state()], self._last, whole)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore a state from `get_state`.
@@ -165,38 +122,14 @@ class SCFCalculator(Calculator):
         Raises:
             SimulationError: The state is damaged or belongs to another calculator.
         """
-        restored = restore_state(state, [_Plain(self._starter)], torch.device("cpu"))  # type: ignore[list-item]
+        restored = restore_state(state, [self._starter.load])
         if restored is not None:
             self._last, self.results = restored
-            self._solved = None
-
-    def set(self, **parameters: Any) -> dict[str, Any]:
-        """Change parameters. A change drops results and memory.
-
-        Raises:
-            OptionError: A name is unknown or a value cannot be honoured; the calculator is then unchanged.
-        """
-        for name in parameters:
-            if name not in self.default_parameters:
-                hint = suggestion(name, self.default_parameters, after=" ")
-                known = ", ".join(self.default_parameters)
-                raise OptionError(f"{type(self).__name__} has no parameter {name!r}: {hint}choose from {known}")
-        before = dict(self.parameters)
-        changed = super().set(**parameters)
-        if changed:
-            try:
-                self._prepare()
-            except Exception:
-                self.parameters.update(before)
-                raise
-            self.reset()
-        return changed
 
     def reset(self) -> None:
         """Forget the last results and structure, and earlier steps."""
         super().reset()
-        if hasattr(self, "_starter"):
-            self._starter.clear()
+        self._starter.clear()
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """Return the arguments as plain types; a model that was given as an object is named by its class."""
@@ -205,66 +138,25 @@ class SCFCalculator(Calculator):
             plain["model"] = str(plain["model"]) if isinstance(plain["model"], Path) else type(plain["model"]).__name__
         return plain
 
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """List what changed since the last calculation."""
-        return differences(self._last, atoms) if tol <= 1e-15 else super().check_state(atoms, tol=tol)
-
-    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
-        """Return a copy of one property, as ASE's getters do.
-
-        Without `allow_calculation` the answer is None for any structure but the last.
-
-        Raises:
-            PropertyNotImplementedError: The property is unknown.
-        """
-        atoms = None if atoms is None else to_atoms(atoms)
-        if name not in self.implemented_properties:
-            raise PropertyNotImplementedError(f"{name} property not implemented")
-        with self._turn:
-            self._turn.seen()
-            changes = [] if atoms is None else self.check_state(atoms)
-            if changes or name not in self._held:
-                if not allow_calculation:
-                    return None
-                self.calculate(atoms, [name], changes)
-            result = self._held[name]
-            return result.copy() if isinstance(result, np.ndarray) else result
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = all_changes,
-    ) -> None:
+    def _calculate(self, source: Atoms, properties: Sequence[str]) -> None:
         """Solve the SCF of a structure, and compute the gradient where forces are asked for.
-
-        Args:
-            atoms: Structure, which is not changed; by default that of the last calculation.
-            properties: Requested properties.
-            system_changes: Ignored; whether the structure is that of the last calculation is looked up.
 
         Raises:
             StructureError: The structure has no atoms, is periodic, is no closed shell, or its charge is another one.
             OptionError, UnknownElementError: The basis lacks an element, or the model is not for this molecule.
             ConvergenceError: The SCF does not converge.
         """
-        if atoms is None and self._last is None:
-            raise StructureError("no structure was given, and none has been calculated yet; call with atoms")
-        with self._turn:
-            self._turn.seen()
-            source = to_atoms(atoms) if atoms is not None else self._last.atoms()  # type: ignore[union-attr]
-            fresh = self._solved is None or bool(differences(self._last, source))
-            try:
-                if fresh:
-                    self._held, self._solved = {}, None
-                    mf = mean_field(self._molecule(source), self._settings)
-                    self._last = Snapshot(source)
-                    solve(mf, self._starter, self.stats)
-                    self._solved, self._held = mf, ase_results(mf)
-                if "forces" in properties and "forces" not in self._held:
-                    self._add_forces()
-            finally:
-                self._turn.new_results()
+        try:
+            if self.mean_field is None or differences(self._last, source):
+                self._held, self._solved = {}, None
+                mf = mean_field(self._molecule(source), self._settings)
+                last = self._last = Snapshot(source)
+                solve(mf, self._starter, self.stats)
+                self._solved, self._held = (last, mf), ase_results(mf)
+            if "forces" in properties and "forces" not in self._held:
+                self._add_forces()
+        finally:
+            self._turn.new_results()
 
     def _prepare(self) -> None:
         """Make the starter for the current parameters, and check them.
@@ -303,7 +195,7 @@ class SCFCalculator(Calculator):
     def _add_forces(self) -> None:
         """Add forces to the results of the last structure."""
         begin = time.perf_counter()
-        found = ase_forces(self._solved, grid_response=self.parameters["grid_response"])
+        found = ase_forces(self.mean_field, grid_response=self.parameters["grid_response"])
         self.stats.gradients += 1
         self.stats.gradient_seconds += time.perf_counter() - begin
         results = {**self._held, "forces": found}
@@ -315,18 +207,3 @@ class SCFCalculator(Calculator):
     def __getstate__(self) -> dict[str, Any]:
         """State without the mean field."""
         return {**self.__dict__, "_solved": None}
-
-
-class _Plain:
-    """The memory of a starter in the form that states of calculators are made of."""
-
-    def __init__(self, starter: Starter) -> None:
-        self._starter = starter
-
-    def plain(self) -> dict[str, Any]:
-        """Memory as plain types."""
-        return self._starter.state()
-
-    def load(self, plain: Mapping[str, Any], device: torch.device) -> None:
-        """Restore a memory."""
-        self._starter.load(plain)

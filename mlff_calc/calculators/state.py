@@ -1,30 +1,28 @@
-"""State of a calculator for restart files: memories of fixed points, and the last structure with its results."""
+"""State of a calculator for restart files: what earlier steps left, and the last structure with its results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 
 from mlff_calc.bounded import shorten
 from mlff_calc.calculators.outputs import Results
 from mlff_calc.calculators.snapshot import INPUTS, Snapshot
 from mlff_calc.errors import SimulationError
-from mlff_calc.fixed_point.memory import RunCache
 
 
-def calculator_state(caches: Sequence[RunCache], last: Snapshot | None, results: Results) -> dict[str, Any]:
+def calculator_state(memories: Sequence[Any], last: Snapshot | None, results: Results) -> dict[str, Any]:
     """Collect memories, and the last structure with its results if there are any, in plain types and arrays.
 
     Args:
-        caches: Memories of every member.
+        memories: Memory of every member, in plain types and arrays.
         last: Structure of the last calculation; None before the first.
         results: Results for that structure.
     """
-    state: dict[str, Any] = {"runs": [cache.plain() for cache in caches]}
+    state: dict[str, Any] = {"runs": list(memories)}
     if last is not None and results:
         frame, others = last.frame, last.others
         state["atoms"] = {name: getattr(frame, name).copy() for name in ("numbers", "positions", "pbc", "cell")}
@@ -33,15 +31,12 @@ def calculator_state(caches: Sequence[RunCache], last: Snapshot | None, results:
     return state
 
 
-def restore_state(
-    state: dict[str, Any], caches: Sequence[RunCache], device: torch.device
-) -> tuple[Snapshot, Results] | None:
+def restore_state(state: dict[str, Any], loads: Sequence[Callable[[Any], None]]) -> tuple[Snapshot, Results] | None:
     """Restore memories from a state.
 
     Args:
         state: Dictionary from `calculator_state`.
-        caches: Memories of every member, to be filled.
-        device: Device of the memories.
+        loads: What restores the memory of every member.
 
     Returns:
         The last structure and its results; None if the state has none.
@@ -50,8 +45,8 @@ def restore_state(
         SimulationError: The state is damaged or belongs to another calculator.
     """
     try:
-        for cache, plain in zip(caches, state["runs"], strict=True):
-            cache.load(plain, device)
+        for load, plain in zip(loads, state["runs"], strict=True):
+            load(plain)
         if "results" not in state:
             return None
         atoms, results = _last_results(state)
