@@ -177,6 +177,20 @@ class TrainingRecipe(Section):
         """
         return (self._origin.parent / self.expanded(path)).resolve()
 
+    def data_file(self, *, folder: bool = False) -> Path:
+        """Return the absolute path of the data, where recipes of the kind name one file.
+
+        Args:
+            folder: Whether it may be a folder.
+
+        Raises:
+            RecipeError: It does not exist.
+        """
+        path = self.resolve(self.data.file)  # type: ignore[attr-defined]
+        if not (path.is_file() or (folder and path.is_dir())):
+            raise RecipeError(f"{self.origin}: data.file: there is no file {path}; check the spelling")
+        return path
+
     def expanded(self, path: str) -> str:
         """Replace `~` and environment variables in a path.
 

@@ -1,21 +1,7 @@
-"""Orders and signs of orbitals in other programs, and how to tell which of them a matrix is in.
-
-Inside a shell our order is m = -l..l about z. PySCF's is the same apart from p, which is x, y, z. ORCA's is m = 0, +1, -1,
-+2, -2, ..., and its f orbitals with m = +3 and -3 have the opposite sign. Shells and atoms stand in the same order.
-
-| order | p | d | f |
-|---|---|---|---|
-| ours | y, z, x | xy, yz, z2, xz, x2-y2 | m = -3..3 |
-| pyscf | x, y, z | as ours | as ours |
-| orca | z, x, y | z2, xz, yz, x2-y2, xy | 0, 1, -1, 2, -2, -(3), -(-3) |
-
-Source: PySCF's documentation of AO labels; for the signs of ORCA the converters of PySCF (issue 2352).
-"""
+"""Matrices and vectors of molecules in orders of other programs, and how to tell which of them a matrix is in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -24,36 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
+from mlff_calc.electronic.orders import ORDERS, Reordering
 from mlff_calc.errors import OptionError, OrbitalError
 
 if TYPE_CHECKING:
     from mlff_calc.electronic.orbitals.layout import MatrixLayout
 
-ORDERS = ("ours", "pyscf", "orca")
-"""Names of the known orders."""
 SAME_OVERLAP = 1e-4
 """Largest difference of two overlap matrices that are taken for the same one. Wrong orders differ by 0.01 and more; a larger
 value accepts coordinates that were rounded more coarsely."""
 
 Values = TypeVar("Values", NDArray[np.floating], Tensor)
-
-
-@dataclass(frozen=True)
-class Reordering:
-    """How orbitals of another order become ours: ``ours[k] = signs[k] * theirs[index[k]]``.
-
-    Attributes:
-        index: Place of each of our orbitals in the other order [n_orbitals].
-        signs: Sign of each of our orbitals in the other order [n_orbitals], 1 or -1.
-    """
-
-    index: NDArray[np.int64]
-    signs: NDArray[np.float64]
-
-    def back(self) -> Reordering:
-        """How our orbitals become the others."""
-        inverse = np.argsort(self.index)
-        return Reordering(inverse, self.signs[inverse])
 
 
 def reordering(basis: OrbitalBasis, numbers: ArrayLike, order: str) -> Reordering:
@@ -68,14 +35,8 @@ def reordering(basis: OrbitalBasis, numbers: ArrayLike, order: str) -> Reorderin
         OptionError: The order is unknown.
         UnknownElementError: The basis lacks an element.
     """
-    if order not in ORDERS:
-        raise OptionError(f"unknown order of orbitals {order!r}; choose one of {', '.join(ORDERS)}")
-    kinds = basis.kinds(numbers)
-    tables = [_of_shells(degrees, order) for _, degrees in basis.shells]
-    starts = np.concatenate([[0], np.cumsum(basis.orbitals_by_atom(numbers))])[:-1]
-    none = np.zeros(0, dtype=np.int64)
-    index = np.concatenate([none, *(start + tables[kind].index for start, kind in zip(starts, kinds, strict=True))])
-    return Reordering(index, np.concatenate([none.astype(np.float64), *(tables[kind].signs for kind in kinds)]))
+    shells = [degrees for _, degrees in basis.shells]
+    return Reordering.of_shells([degree for kind in basis.kinds(numbers) for degree in shells[kind]], order)
 
 
 def to_our_order(values: Values, basis: OrbitalBasis, numbers: ArrayLike, order: str = "pyscf", n_axes: int = 2) -> Values:
@@ -166,25 +127,3 @@ def _reordered(values: Values, how: Reordering, n_axes: int) -> Values:
         return values.index_select(-1, index).index_select(-2, index) * (signs * signs.unsqueeze(1))
     chosen = values[..., how.index] * how.signs.astype(values.dtype)
     return chosen if n_axes == 1 else chosen[..., how.index, :] * how.signs.astype(values.dtype)[:, None]
-
-
-@lru_cache(maxsize=1024)
-def _of_shells(degrees: tuple[int, ...], order: str) -> Reordering:
-    """Reordering of one atom."""
-    index: list[int] = []
-    signs: list[float] = []
-    for degree in degrees:
-        places, flips = _of_shell(degree, order)
-        index += [len(signs) + place for place in places]
-        signs += flips
-    return Reordering(np.array(index, dtype=np.int64), np.array(signs))
-
-
-def _of_shell(degree: int, order: str) -> tuple[list[int], list[float]]:
-    """Place and sign in `order` of each of our orbitals m = -l..l of one shell."""
-    ms = range(-degree, degree + 1)
-    if order == "orca":
-        return [2 * abs(m) - (m > 0) for m in ms], [-1.0 if abs(m) == 3 else 1.0 for m in ms]
-    if order == "pyscf" and degree == 1:
-        return [1, 2, 0], [1.0] * 3
-    return list(range(2 * degree + 1)), [1.0 for _ in ms]

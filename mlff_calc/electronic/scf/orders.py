@@ -1,7 +1,4 @@
-"""Matrices and structures of PySCF in the order of orbitals of this package, and back.
-
-The rule is that of `orbitals.orders`, here without torch, which processes that make labels need not load.
-"""
+"""Matrices and structures of PySCF in the order of orbitals of this package, and back."""
 
 from __future__ import annotations
 
@@ -11,15 +8,13 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlff_calc.electronic.orders import Reordering
+
 
 def permutation(mol: Any) -> NDArray[np.int64]:
-    """Return the index in PySCF's order of every orbital [n] in ours: p is y, z, x instead of x, y, z."""
+    """Return the index in PySCF's order of every orbital [n] in ours."""
     degrees = np.repeat(mol._bas[:, 1], mol._bas[:, 3])  # one entry for each contraction
-    sizes = 2 * degrees + 1
-    starts = np.cumsum(sizes) - sizes
-    place = np.arange(sizes.sum())
-    first, degree = np.repeat(starts, sizes), np.repeat(degrees, sizes)
-    return np.where(degree == 1, first + (place - first + 1) % 3, place)
+    return Reordering.of_shells(degrees, "pyscf").index  # all signs are 1
 
 
 def to_ours(mol: Any, matrix: Any) -> Any:

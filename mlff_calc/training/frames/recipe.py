@@ -6,25 +6,16 @@ Paths of data files are relative to the folder of the recipe and may hold enviro
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlff_calc import datasets
 from mlff_calc.datasets.weights import LARGEST
-from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_errors import describe_validation_error
 from mlff_calc.training.recipe_section import Section
-
-
-def _as_value_error(check: Callable[[], object]) -> None:
-    """Run a check of another room so that pydantic reports its finding with the key."""
-    try:
-        check()
-    except DatasetError as error:
-        raise ValueError(str(error)) from error
 
 
 class LabelKeys(Section):
@@ -51,7 +42,7 @@ class LabelKeys(Section):
 
     @model_validator(mode="after")
     def _reader_takes_them(self) -> LabelKeys:
-        _as_value_error(self.for_reader)
+        self.for_reader()
         return self
 
     def for_reader(self) -> datasets.LabelKeys:
@@ -73,7 +64,7 @@ class Units(Section):
 
     @model_validator(mode="after")
     def _reader_takes_them(self) -> Units:
-        _as_value_error(self.for_reader)
+        self.for_reader()
         return self
 
     def for_reader(self) -> datasets.Units:

@@ -11,6 +11,7 @@ from mlff_calc.errors import RecipeError
 from mlff_calc.training.hamiltonian.data import measure_scales
 from mlff_calc.training.hamiltonian.files import MatrixFrames
 from mlff_calc.training.hamiltonian.recipe import HamiltonianRecipe
+from mlff_calc.training.recipe_limits import naming
 
 MEASURED = 200
 """Largest number of molecules on which means and scales are measured. Raising it makes them more precise."""
@@ -36,10 +37,8 @@ def new_network(recipe: HamiltonianRecipe, frames: MatrixFrames) -> HamiltonianN
         "basis": basis.to_dict(), "settings": frames.settings, "charge": charges[0],
         "avg_num_neighbors": max(1.0, float(f"{np.mean(neighbors):.4g}")),
     }  # fmt: skip
-    try:
+    with naming(recipe, "hamiltonian"):
         network = build_hamiltonian(config, seed=recipe.trainer.seed)
-    except RecipeError as error:
-        raise RecipeError(f"{recipe.origin}: hamiltonian: {error}") from error
     network = network.to_precision(recipe.trainer.precision)
     with torch.no_grad():
         measure_scales(network, some)

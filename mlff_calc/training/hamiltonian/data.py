@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import scipy.linalg
@@ -42,7 +41,7 @@ def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
     """
     data = recipe.data
     given = {name: value for name, value in (("xc", data.xc), ("basis", data.basis)) if value is not None}
-    frames = read_matrices(data_path(recipe), data.format, given, data.order)
+    frames = read_matrices(recipe.data_file(), data.format, given, data.order)
     section = recipe.hamiltonian
     if (section.target == "initial" or "initial" in section.inputs) and frames[0].initial is None:
         raise RecipeError(
@@ -63,18 +62,6 @@ def parts_of(frames: MatrixFrames, split: Mapping[str, int | float | None]) -> d
     if not len(drawn["valid"]):
         raise DatasetError(f"{frames.path} holds {len(frames)} molecules, which leaves none for the validation; give more")
     return {part: frames.chosen([int(k) for k in numbers]) for part, numbers in drawn.items() if len(numbers)}
-
-
-def data_path(recipe: HamiltonianRecipe) -> Path:
-    """Return the path of the file.
-
-    Raises:
-        RecipeError: There is no such file.
-    """
-    path = recipe.resolve(recipe.data.file)
-    if not path.is_file():
-        raise RecipeError(f"{recipe.origin}: data.file: there is no file {path}; check the spelling")
-    return path
 
 
 class MatrixBatches:

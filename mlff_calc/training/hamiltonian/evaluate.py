@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -260,9 +259,9 @@ def check_level(network: HamiltonianNetwork, frames: MatrixFrames) -> None:
         raise DatasetError(f"{frames.path} lacks Fock matrices of the initial density, which the network needs")
 
 
-def evaluate_hamiltonian_files(
+def evaluate_hamiltonian_file(
     folder: str | Path,
-    data: Sequence[Path],
+    data: str | Path,
     *,
     part: str | None = None,
     limit: int | None = None,
@@ -275,7 +274,7 @@ def evaluate_hamiltonian_files(
 
     Args:
         folder: Folder of the network, or name of a shipped one.
-        data: One file.
+        data: File of matrices.
         part: `train`, `valid` or `test`, drawn as in the training; None or `all` for the whole file.
         limit: Largest number of molecules, the first ones.
         format: Format of the file, see `open_matrices`; a file that does not know its level is taken for one of the
@@ -289,7 +288,7 @@ def evaluate_hamiltonian_files(
         DatasetError: The file cannot be read, does not fit, or has no such part.
     """
     network = load_hamiltonian(folder).to_precision(precision).to(resolve_device(device))
-    frames = read_matrices(data[0], format, network.config["settings"])
+    frames = read_matrices(Path(data), format, network.config["settings"])
     if part in PARTS:
         split = trained_reading(find_network(folder, HamiltonianNetwork.kind)).get("split")
         if split is None:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe_base import TrainingRecipe
+from mlff_calc.training.recipe_limits import refuse_compile, refuse_mixed
 from mlff_calc.training.recipe_section import Section
 
 
@@ -58,10 +58,7 @@ class HamiltonianSection(Section):
         """Check ranges, which only the parts know, by describing a network of hydrogen."""
         from mlff_calc.electronic.hamiltonian.build import resolve_hamiltonian
 
-        try:
-            resolve_hamiltonian(self.config() | {"basis": {"name": "", "shells": {"1": [0]}}})
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
+        resolve_hamiltonian(self.config() | {"basis": {"name": "", "shells": {"1": [0]}}})
         return self
 
     def config(self) -> dict[str, Any]:
@@ -129,8 +126,6 @@ class HamiltonianRecipe(TrainingRecipe):
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> HamiltonianRecipe:
-        if self.trainer.precision == "mixed":
-            raise ValueError("trainer.precision is mixed, which these networks do not have; give float32 or float64")
-        if self.trainer.compile:
-            raise ValueError("trainer.compile is true, and these networks are not compiled for training; set it to false")
+        refuse_mixed(self.trainer, "networks for Fock matrices")
+        refuse_compile(self.trainer, "networks for Fock matrices")
         return self

@@ -7,57 +7,51 @@ from pathlib import Path
 from typing import Any
 
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
-from mlff_calc.errors import OptionError
-from mlff_calc.training.fingerprints import fingerprint
 from mlff_calc.training.hamiltonian.build import new_network
-from mlff_calc.training.hamiltonian.data import MatrixBatches, data_path, read_parts
+from mlff_calc.training.hamiltonian.data import MatrixBatches, read_parts
 from mlff_calc.training.hamiltonian.evaluate import (
     BATCH_SIZE,
     HamiltonianReport,
     evaluate_hamiltonian,
-    evaluate_hamiltonian_files,
+    evaluate_hamiltonian_file,
 )
 from mlff_calc.training.hamiltonian.example import EXAMPLE_HAMILTONIAN_RECIPE
 from mlff_calc.training.hamiltonian.files import MatrixFrames
 from mlff_calc.training.hamiltonian.objective import HamiltonianObjective
 from mlff_calc.training.hamiltonian.recipe import HamiltonianRecipe
-from mlff_calc.training.task import Outcome, Prepared, Task
+from mlff_calc.training.one_file import OneFileTask
+from mlff_calc.training.task import Outcome, Prepared
 
-ADVICE = "Look for a matrix that did not converge, or atoms that are very near"
 
-
-class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
+class HamiltonianTask(OneFileTask[HamiltonianRecipe, MatrixFrames]):
     """Networks for Fock matrices, trained on molecules with converged ones."""
 
     name = "hamiltonian"
     recipe = HamiltonianRecipe
     example = EXAMPLE_HAMILTONIAN_RECIPE
     items = "molecules"
+    advice = "Look for a matrix that did not converge, or atoms that are very near"
     options = frozenset({"part", "limit", "format"})
 
     def read(self, recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
         """Read the molecules by part."""
         return read_parts(recipe)
 
-    def fingerprints(self, recipe: HamiltonianRecipe, parts: Mapping[str, MatrixFrames]) -> dict[str, dict[str, Any]]:
-        """Return name, size and hash of the file, and numbers of molecules."""
-        mark = fingerprint(data_path(recipe))
-        return {part: mark | {"molecules": len(one)} for part, one in parts.items()}
+    def place(self, samples: MatrixFrames, number: int) -> str:
+        """Return file and frame of a sample."""
+        return samples.place(number)
 
     def prepare(self, recipe: HamiltonianRecipe, parts: Mapping[str, MatrixFrames]) -> Prepared:
         """Build a new network, with means and scales measured on its training molecules."""
-        from mlff_calc.training.failures import NamedSamples
-
         network = new_network(recipe, parts["train"])
         orbitals = recipe.loss.orbital_energies > 0.0
-        places = {part: [parts[part].place(k) for k in range(len(parts[part]))] for part in ("train", "valid")}
         return Prepared(
             network,
             HamiltonianObjective(recipe.loss, network),
             MatrixBatches(parts["train"], network, orbitals=orbitals).source(),
             MatrixBatches(parts["valid"], network, orbitals=orbitals).source(),
-            lambda folder: NamedSamples(folder, places, ADVICE),
-            ", ".join(f"{len(one)} molecules for {part}" for part, one in parts.items()),
+            self.bad_batch(parts),
+            self.table(parts),
         )
 
     def judge(self, recipe: HamiltonianRecipe, network: HamiltonianNetwork, samples: MatrixFrames) -> HamiltonianReport:
@@ -88,17 +82,13 @@ class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
         format: str | None = None,
         **asked: Any,  # noqa: ANN401
     ) -> HamiltonianReport:
-        """See `evaluate_hamiltonian_files`.
+        """See `evaluate_hamiltonian_file`.
 
         Raises:
             OptionError: More than one file is given, or an unknown part.
         """
         del asked
-        if len(data) > 1:
-            raise OptionError(f"a network for Fock matrices takes one file, not {len(data)}; give one")
-        if part not in (None, "train", "valid", "test", "all"):
-            raise OptionError(f"--part is {part!r}; give train, valid, test or all")
-        return evaluate_hamiltonian_files(
-            model, data, part=part, limit=limit, format=format, batch_size=batch_size or BATCH_SIZE, device=device,
-            precision=precision or "float32",
+        return evaluate_hamiltonian_file(
+            model, self.one_of(data, part), part=part, limit=limit, format=format, batch_size=batch_size or BATCH_SIZE,
+            device=device, precision=precision or "float32",
         )  # fmt: skip

@@ -13,6 +13,7 @@ from mlff_calc.training.frames.read import Frames, symbol_number
 from mlff_calc.training.potential.data import GraphSource, graph_frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import origin_of, reference_energies, refuse_neighbours
+from mlff_calc.training.recipe_limits import naming
 
 
 def force_scale(frames: Frames) -> float:
@@ -70,10 +71,8 @@ def new_potential(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, G
         DatasetError: Frames that should give reference energies are not isolated atoms.
     """
     config = new_config(recipe, frames)
-    try:
+    with naming(recipe, "potential"):
         cutoff = build_potential(config, seed=recipe.trainer.seed).cutoff
-    except RecipeError as error:
-        raise RecipeError(f"{recipe.origin}: potential: {error}") from error
     if origin_of(recipe, frames) == "from isolated atoms":
         refuse_neighbours(frames.isolated, cutoff)
     graphs = graph_frames(frames.samples, cutoff, frames.weights)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlff_calc.datasets.motion import MotionSample
-from mlff_calc.errors import RecipeError
 from mlff_calc.propagator import Propagator, average_neighbors, build_propagator, longest_edge, scales_of
 from mlff_calc.training.propagator.parts import Inputs
 from mlff_calc.training.propagator.recipe import MotionRecipe
+from mlff_calc.training.recipe_limits import naming
 
 REACH = 1.5
 """Factor between the longest edge and a cutoff that is `auto`. Raising it makes the envelope weaken the edges less."""
@@ -37,8 +37,6 @@ def new_propagator(recipe: MotionRecipe, samples: Sequence[MotionSample]) -> Pro
     Raises:
         RecipeError: An option is out of range; the message names the recipe.
     """
-    try:
+    with naming(recipe, "propagator"):
         propagator = build_propagator(new_config(recipe, samples), seed=recipe.trainer.seed)
-    except RecipeError as error:
-        raise RecipeError(f"{recipe.origin}: propagator: {error}") from error
     return propagator.to_precision(recipe.trainer.precision)

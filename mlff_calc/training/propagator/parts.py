@@ -88,7 +88,7 @@ def read_parts(recipe: MotionRecipe) -> MotionParts:
         RecipeError: The file is missing, or lacks velocities that are to be learned.
         DatasetError: The file cannot be read as the recipe says, or a part has kinds or scalars that `train` lacks.
     """
-    path = data_path(recipe)
+    path = recipe.data_file(folder=True)
     limits = {part: getattr(recipe.data.limit, part) for part in PARTS}
     wanted: dict[str, int | None] = {part: limit for part, limit in limits.items() if limit != 0}
     parts = read_samples(path, wanted, format=recipe.data.format, **recipe.data.reading(recipe.trainer.seed))
@@ -147,18 +147,6 @@ def _check_velocities(recipe: MotionRecipe, part: str, samples: Sequence[MotionS
             f"no velocities at the later time (the first is {lacking[0].place}); set loss.velocities: 0 and "
             "propagator.predict_velocities: false"
         )
-
-
-def data_path(recipe: MotionRecipe) -> Path:
-    """Return the path of the data file or folder.
-
-    Raises:
-        RecipeError: There is no such file.
-    """
-    path = recipe.resolve(recipe.data.file)
-    if not path.exists():
-        raise RecipeError(f"{recipe.origin}: data.file: there is no file {path}; check the spelling")
-    return path
 
 
 def data_fingerprint(path: Path, format: str | None = None) -> dict[str, Any]:

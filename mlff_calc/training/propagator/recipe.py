@@ -6,11 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mlff_calc.backbones import is_fixed_point
 from mlff_calc.datasets.motion import MOTION_FORMATS
-from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe_backbone import MeasuredBackbone
 from mlff_calc.training.recipe_base import TrainingRecipe
+from mlff_calc.training.recipe_limits import refuse_compiled_solves, refuse_mixed
 from mlff_calc.training.recipe_section import Section
 from mlff_calc.training.recipe_times import Times
 
@@ -30,10 +29,7 @@ class PropagatorSection(Section):
         """Check ranges, which only the parts know, by building the propagator once."""
         from mlff_calc.propagator import build_propagator
 
-        try:
-            build_propagator(self.config() | {"kinds": [1]}, seed=0)
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
+        build_propagator(self.config() | {"kinds": [1]}, seed=0)
         return self
 
     def config(self) -> dict[str, Any]:
@@ -153,17 +149,8 @@ class MotionRecipe(TrainingRecipe):
         return self
 
     @model_validator(mode="after")
-    def _solves_are_not_compiled(self) -> MotionRecipe:
-        name = self.propagator.backbone.name
-        if self.trainer.compile and is_fixed_point(name):
-            raise ValueError(
-                f"trainer.compile is true, but backbone {name!r} solves for a fixed point, which propagators do not "
-                "compile; set trainer.compile: false, or take another backbone"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _can_be_compiled(self) -> MotionRecipe:
+        refuse_compiled_solves(self.trainer, self.propagator.backbone.name, "propagators")
         if self.trainer.compile and self.propagator.backbone.config().get("centre"):
             raise ValueError(
                 "trainer.compile is true, and propagator.backbone.centre looks at systems in a way that is not compiled; "
@@ -173,6 +160,5 @@ class MotionRecipe(TrainingRecipe):
 
     @model_validator(mode="after")
     def _precision_is_there(self) -> MotionRecipe:
-        if self.trainer.precision == "mixed":
-            raise ValueError("trainer.precision is mixed, which propagators do not have; give float32 or float64")
+        refuse_mixed(self.trainer, "propagators")
         return self

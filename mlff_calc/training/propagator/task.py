@@ -7,53 +7,53 @@ from pathlib import Path
 from typing import Any
 
 from mlff_calc.datasets.motion import MotionSample
-from mlff_calc.errors import OptionError
 from mlff_calc.propagator import Propagator
+from mlff_calc.training.one_file import OneFileTask
 from mlff_calc.training.propagator.build import new_propagator
 from mlff_calc.training.propagator.data import MotionPairs
 from mlff_calc.training.propagator.evaluate import BATCH_SIZE, MotionReport, evaluate_motion_file, evaluate_propagator
 from mlff_calc.training.propagator.example import EXAMPLE_MOTION_RECIPE
 from mlff_calc.training.propagator.objective import MotionObjective
-from mlff_calc.training.propagator.parts import data_fingerprint, data_path, read_parts
+from mlff_calc.training.propagator.parts import data_fingerprint, read_parts
 from mlff_calc.training.propagator.recipe import MotionRecipe
-from mlff_calc.training.task import Outcome, Prepared, Task
+from mlff_calc.training.task import Outcome, Prepared
 
 Samples = Sequence[MotionSample]
-ADVICE = "Look for particles that are very near or very fast there"
 READING = ("horizon", "start", "hops", "heavy_atoms", "neighbors")
 
 
-class PropagatorTask(Task[MotionRecipe, Samples]):
+class PropagatorTask(OneFileTask[MotionRecipe, Samples]):
     """Propagators, trained on pairs of frames of a motion."""
 
     name = "propagator"
     recipe = MotionRecipe
     example = EXAMPLE_MOTION_RECIPE
     items = "samples"
+    advice = "Look for particles that are very near or very fast there"
     options = frozenset({"part", "format", "limit", *READING})
 
     def read(self, recipe: MotionRecipe) -> dict[str, Samples]:
         """Read the samples by part."""
         return dict(read_parts(recipe))
 
-    def fingerprints(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> dict[str, dict[str, Any]]:
-        """Return name, size and hash of the file, and numbers of samples."""
-        mark = data_fingerprint(data_path(recipe), recipe.data.format)
-        return {part: mark | {"samples": len(samples)} for part, samples in parts.items()}
+    def mark(self, recipe: MotionRecipe) -> dict[str, Any]:
+        """Return name, size and hash of the data, which may be several files."""
+        return data_fingerprint(recipe.data_file(folder=True), recipe.data.format)
+
+    def place(self, samples: Samples, number: int) -> str:
+        """Return file and frame of a sample."""
+        return samples[number].place
 
     def prepare(self, recipe: MotionRecipe, parts: Mapping[str, Samples]) -> Prepared:
         """Build a new propagator, with scales measured on its training samples."""
-        from mlff_calc.training.failures import NamedSamples
-
         train, valid = MotionPairs(parts["train"]), MotionPairs(parts["valid"])
-        places = {part: [sample.place for sample in parts[part]] for part in ("train", "valid")}
         return Prepared(
             new_propagator(recipe, parts["train"]),
             MotionObjective(recipe.loss),
             train,
             valid,
-            lambda folder: NamedSamples(folder, places, ADVICE),
-            ", ".join(f"{len(samples)} samples for {part}" for part, samples in parts.items()),
+            self.bad_batch(parts),
+            self.table(parts),
             example=range(min(recipe.optimizer.batch_size, len(train))),
         )
 
@@ -89,13 +89,11 @@ class PropagatorTask(Task[MotionRecipe, Samples]):
         """See `evaluate_motion_file`.
 
         Raises:
-            OptionError: More than one file of trajectories is given.
+            OptionError: More than one file is given, or an unknown part.
         """
-        if len(data) > 1:
-            raise OptionError(f"a propagator takes one file of trajectories, not {len(data)}; give one")
         return evaluate_motion_file(
             model,
-            data[0],
+            self.one_of(data, part),
             part=None if part == "all" else part or "test",
             format=format,
             reading=reading,

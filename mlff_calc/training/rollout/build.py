@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mlff_calc.datasets.motion.windows import MOST_SPACING, Windows
-from mlff_calc.errors import RecipeError
 from mlff_calc.rollout import Rollout, build_rollout
+from mlff_calc.training.recipe_limits import naming
 from mlff_calc.training.rollout.data import Molecule
 from mlff_calc.training.rollout.measure import measure
 from mlff_calc.training.rollout.recipe import RolloutRecipe
@@ -34,9 +34,7 @@ def new_rollout(recipe: RolloutRecipe, windows: Windows, molecule: Molecule) -> 
         "backbone": section.backbone.measured(options), "numbers": molecule.numbers, "bonds": molecule.bonds,
         "masses": molecule.masses, "horizon": windows.horizon, "heavy_atoms": recipe.data.heavy_atoms,
     }  # fmt: skip
-    try:
+    with naming(recipe, "rollout"):
         rollout = build_rollout(config, seed=recipe.trainer.seed)
-    except RecipeError as error:
-        raise RecipeError(f"{recipe.origin}: rollout: {error}") from error
     measured.fill(rollout)
     return rollout.to_precision(recipe.trainer.precision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -76,7 +75,7 @@ def read_windows(recipe: RolloutRecipe) -> tuple[Molecule, dict[str, Windows]]:
         RecipeError: The file is missing.
         DatasetError: The file cannot be read, breaks a bond, or is shorter than the horizon needs.
     """
-    data, path = recipe.data, data_path(recipe)
+    data, path = recipe.data, recipe.data_file()
     molecule, run = molecule_of(read_run(path, data.timestep), heavy_atoms=data.heavy_atoms)
     split = data.split
     limits = {"train": data.limit.train, "valid": data.limit.valid} | ({"test": data.limit.test} if split.test > 0.0 else {})
@@ -84,18 +83,6 @@ def read_windows(recipe: RolloutRecipe) -> tuple[Molecule, dict[str, Windows]]:
         run, data.horizon, limits, n_times=data.times.count, irregular=data.times.irregular is not None,
         shares=(split.train, split.valid, split.test), seed=recipe.trainer.seed,
     )  # fmt: skip
-
-
-def data_path(recipe: RolloutRecipe) -> Path:
-    """Return the path of the trajectory.
-
-    Raises:
-        RecipeError: There is no such file.
-    """
-    path = recipe.resolve(recipe.data.file)
-    if not path.is_file():
-        raise RecipeError(f"{recipe.origin}: data.file: there is no file {path}; check the spelling")
-    return path
 
 
 class WindowBatches:

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mlff_calc.errors import RecipeError
 from mlff_calc.training.recipe_backbone import MeasuredBackbone
 from mlff_calc.training.recipe_base import TrainingRecipe
+from mlff_calc.training.recipe_limits import refuse_compile, refuse_mixed
 from mlff_calc.training.recipe_section import Section
 from mlff_calc.training.recipe_times import Times
 
@@ -66,10 +66,7 @@ class RolloutSection(Section):
         from mlff_calc.rollout import build_rollout
 
         small = {"numbers": [8, 1, 1], "bonds": [[0, 1], [0, 2]], "masses": [16.0, 1.0, 1.0], "horizon": 1.0}
-        try:
-            build_rollout(self.config(self.base or "valence") | {"modes": None, "eigenspaces": None} | small, seed=0)
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
+        build_rollout(self.config(self.base or "valence") | {"modes": None, "eigenspaces": None} | small, seed=0)
         if self.modes is not None and self.eigenspaces is not None:
             raise ValueError("`modes` and `eigenspaces` are both given; give one of them")
         return self
@@ -160,8 +157,6 @@ class RolloutRecipe(TrainingRecipe):
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> RolloutRecipe:
-        if self.trainer.precision == "mixed":
-            raise ValueError("trainer.precision is mixed, which rollouts do not have; give float32 or float64")
-        if self.trainer.compile:
-            raise ValueError("trainer.compile is true, and rollouts are not compiled for training; set it to false")
+        refuse_mixed(self.trainer, "rollouts")
+        refuse_compile(self.trainer, "rollouts")
         return self

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mlff_calc.datasets.motion.windows import Windows
-from mlff_calc.errors import OptionError
 from mlff_calc.rollout import Rollout
-from mlff_calc.training.fingerprints import fingerprint
+from mlff_calc.training.one_file import OneFileTask
 from mlff_calc.training.rollout.build import new_rollout
-from mlff_calc.training.rollout.data import Molecule, WindowBatches, data_path, molecule_of, read_windows
+from mlff_calc.training.rollout.data import Molecule, WindowBatches, molecule_of, read_windows
 from mlff_calc.training.rollout.evaluate import (
     BATCH_SIZE,
     RolloutReport,
@@ -22,18 +21,17 @@ from mlff_calc.training.rollout.evaluate import (
 from mlff_calc.training.rollout.example import EXAMPLE_ROLLOUT_RECIPE
 from mlff_calc.training.rollout.objective import RolloutObjective
 from mlff_calc.training.rollout.recipe import RolloutRecipe
-from mlff_calc.training.task import Outcome, Prepared, Task
-
-ADVICE = "Look for atoms that are very near or very fast there"
+from mlff_calc.training.task import Outcome, Prepared
 
 
-class RolloutTask(Task[RolloutRecipe, Windows]):
+class RolloutTask(OneFileTask[RolloutRecipe, Windows]):
     """Rollouts, trained on windows of a trajectory of one molecule."""
 
     name = "rollout"
     recipe = RolloutRecipe
     example = EXAMPLE_ROLLOUT_RECIPE
     items = "windows"
+    advice = "Look for atoms that are very near or very fast there"
     options = frozenset({"part", "limit", "calculator"})
 
     def __init__(self) -> None:
@@ -44,19 +42,15 @@ class RolloutTask(Task[RolloutRecipe, Windows]):
         self._molecule, parts = read_windows(recipe)
         return parts
 
-    def fingerprints(self, recipe: RolloutRecipe, parts: Mapping[str, Windows]) -> dict[str, dict[str, Any]]:
-        """Return name, size and hash of the file, and numbers of windows."""
-        mark = fingerprint(data_path(recipe))
-        return {part: mark | {"windows": len(one)} for part, one in parts.items()}
+    def place(self, samples: Windows, number: int) -> str:
+        """Return file and frame of a sample."""
+        return samples.place(number)
 
     def prepare(self, recipe: RolloutRecipe, parts: Mapping[str, Windows]) -> Prepared:
         """Build a new rollout, with constants measured on its training windows."""
-        from mlff_calc.training.failures import NamedSamples
-
         run = parts["train"].run
         molecule = self._molecule or molecule_of(run, heavy_atoms=False)[0]
         rollout = new_rollout(recipe, parts["train"], molecule)
-        places = {part: [parts[part].place(k) for k in range(len(parts[part]))] for part in ("train", "valid")}
         notes = []
         if run.differences:
             notes.append("the trajectory has no velocities: central differences of positions are taken, without both ends")
@@ -65,8 +59,8 @@ class RolloutTask(Task[RolloutRecipe, Windows]):
             RolloutObjective(recipe.loss, rollout),
             WindowBatches(parts["train"], rollout.topology, fresh=True),
             WindowBatches(parts["valid"], rollout.topology),
-            lambda folder: NamedSamples(folder, places, ADVICE),
-            ", ".join(f"{len(one)} windows for {part}" for part, one in parts.items()),
+            self.bad_batch(parts),
+            self.table(parts),
             notes,
         )
 
@@ -112,14 +106,10 @@ class RolloutTask(Task[RolloutRecipe, Windows]):
         """See `evaluate_rollout_file`.
 
         Raises:
-            OptionError: More than one file of trajectories is given, or an unknown part.
+            OptionError: More than one file is given, or an unknown part.
         """
         del asked
-        if len(data) > 1:
-            raise OptionError(f"a rollout takes one trajectory, not {len(data)}; give one")
-        if part not in (None, "train", "valid", "test", "all"):
-            raise OptionError(f"--part is {part!r}; give train, valid, test or all")
         return evaluate_rollout_file(
-            model, data[0], part=part or "test", limit=limit, potential=calculator, batch_size=batch_size or BATCH_SIZE,
-            device=device, precision=precision or "float32",
+            model, self.one_of(data, part), part=part or "test", limit=limit, potential=calculator,
+            batch_size=batch_size or BATCH_SIZE, device=device, precision=precision or "float32",
         )  # fmt: skip

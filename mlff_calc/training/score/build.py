@@ -12,6 +12,7 @@ from mlff_calc.graph.bonds import atom_classes, bonds_of, hop_counts
 from mlff_calc.score import ScoreModel, build_score_model
 from mlff_calc.score.moments import FloatArray, clipped, dimensions_of, information_of, spread_of
 from mlff_calc.score.stiffness import fit_springs
+from mlff_calc.training.recipe_limits import naming
 from mlff_calc.training.score.data import Structures
 from mlff_calc.training.score.recipe import ScoreRecipe
 
@@ -76,8 +77,7 @@ def new_score_model(recipe: ScoreRecipe, structures: Structures) -> ScoreModel:
     Raises:
         RecipeError: An option is out of range; the message names the recipe.
     """
-    try:
-        model = build_score_model(new_config(recipe, structures), seed=recipe.trainer.seed)
-    except RecipeError as error:
-        raise RecipeError(f"{recipe.origin}: score: {error}") from error
+    config = new_config(recipe, structures)
+    with naming(recipe, "score"):
+        model = build_score_model(config, seed=recipe.trainer.seed)
     return model.to_precision(recipe.trainer.precision)

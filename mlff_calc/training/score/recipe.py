@@ -7,9 +7,9 @@ from typing import Any, Literal
 from ase import units
 from pydantic import Field, model_validator
 
-from mlff_calc.errors import RecipeError
 from mlff_calc.training.frames.recipe import FrameLoss, FramesRecipe
 from mlff_calc.training.recipe_backbone import MeasuredBackbone
+from mlff_calc.training.recipe_limits import refuse_compiled_solves, refuse_mixed
 from mlff_calc.training.recipe_section import Section
 
 
@@ -46,10 +46,7 @@ class ScoreSection(Section):
         from mlff_calc.score import build_score_model
 
         sizes = {key: value for key, value in self.noise().items() if value is not None}
-        try:
-            build_score_model(self.config() | {"numbers": [1, 1]} | sizes, seed=0)
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
+        build_score_model(self.config() | {"numbers": [1, 1]} | sizes, seed=0)
         return self
 
     @property
@@ -102,19 +99,7 @@ class ScoreRecipe(FramesRecipe):
     """Target of the loss."""
 
     @model_validator(mode="after")
-    def _precision_is_there(self) -> ScoreRecipe:
-        if self.trainer.precision == "mixed":
-            raise ValueError("trainer.precision is mixed, which score models do not have; give float32 or float64")
-        return self
-
-    @model_validator(mode="after")
-    def _can_be_compiled(self) -> ScoreRecipe:
-        from mlff_calc.backbones import is_fixed_point
-
-        name = self.score.backbone.name
-        if self.trainer.compile and is_fixed_point(name):
-            raise ValueError(
-                f"trainer.compile is true, but backbone {name!r} solves for a fixed point, which score models do not "
-                "compile; set trainer.compile: false, or take another backbone"
-            )
+    def _can_be_trained(self) -> ScoreRecipe:
+        refuse_mixed(self.trainer, "score models")
+        refuse_compiled_solves(self.trainer, self.score.backbone.name, "score models")
         return self
