@@ -6,12 +6,14 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlff_calc.cli import options
+from mlff_calc.cli.bars import Bars
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.data_hamiltonian import hamiltonian
 from mlff_calc.errors import OptionError, SimulationError, StructureError
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-    from mlff_calc.datasets.motion.nbody import Progress
     from mlff_calc.dynamics import MDRun, RunResult
     from mlff_calc.dynamics.folder import FolderMark
 
@@ -83,8 +84,8 @@ def nbody(
         frames=_frames(frames), dtype=precision.value,
     )  # fmt: skip
     _check_output(output, overwrite=overwrite)
-    with _bar("trajectories", quiet=quiet) as progress:
-        arrays = make_nbody(wanted, progress)
+    with Bars(quiet=quiet) as bars:
+        arrays = make_nbody(wanted, partial(bars.show, "trajectories"))
     save_archive(output, arrays)
     typer.echo(f"{train + valid + test} trajectories of {bodies} bodies are in {output}.")
 
@@ -121,9 +122,7 @@ def convert(
     ],
     key: options.Key = None,
     unit: options.Unit = None,
-    index: Annotated[
-        str, typer.Option("--index", help="Which frames of each file, as in ASE: ':100', '::10', '-1'.")
-    ] = ":",
+    index: options.Index = ":",
     part: Annotated[
         str | None, typer.Option("--part", help="Part of an rMD17 archive: train or test.", show_default=False)
     ] = None,
@@ -174,30 +173,6 @@ def _count(what: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     ) as bar:  # fmt: skip
         task = bar.add_task(what, total=None)
         yield lambda count: bar.update(task, completed=count)
-
-
-@contextlib.contextmanager
-def _bar(what: str, *, quiet: bool) -> Iterator[Progress | None]:
-    """Show a progress bar on stderr."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:  # fmt: skip
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @app.command("trajectory")

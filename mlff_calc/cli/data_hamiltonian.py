@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlff_calc.cli import options
+from mlff_calc.cli.bars import Bars
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,7 +27,7 @@ def hamiltonian(
     conv_tol: Annotated[float, typer.Option("--conv-tol", help="Change of energy at convergence, Ha.")] = 1e-9,
     density_fit: Annotated[bool, typer.Option("--density-fit", help="Fit Coulomb and exchange.")] = False,
     max_cycle: Annotated[int, typer.Option("--max-cycle", help="Cycles of one attempt of the SCF.", min=1)] = 50,
-    index: Annotated[str, typer.Option("--index", help="Which structures, as in ASE: ':100', '::10'.")] = ":",
+    index: options.Index = ":",
     forces: Annotated[bool, typer.Option("--forces/--no-forces", help="Compute forces as well.")] = True,
     workers: Annotated[int, typer.Option("--workers", help="Processes, of one thread each.", min=1)] = 1,
     resume: options.Resume = False,
@@ -48,9 +47,13 @@ def hamiltonian(
     settings.check()
     check_label_target(output, resume=resume, overwrite=overwrite)
     found = _structures(structures, index)
-    with _progress(len(found), quiet=quiet) as on_done:
+    with Bars(quiet=quiet) as bars:
+
+        def show(done: int, failed: int, total: int) -> None:
+            bars.show("molecules", done, total, f"({failed} failed)" if failed else "")
+
         summary = label_structures(
-            found, settings, output, workers, resume=resume, overwrite=overwrite, gradient=forces, on_done=on_done
+            found, settings, output, workers, resume=resume, overwrite=overwrite, gradient=forces, on_done=show
         )
     if not quiet:
         typer.echo(_told(summary, settings))
@@ -74,32 +77,3 @@ def _told(summary: LabelSummary, settings: object) -> str:
         left = len(summary.failures) - _SHOWN
         lines += [f"  and {left} more, see `failures` of the file"] if left > 0 else []
     return "\n".join(lines)
-
-
-@contextlib.contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
-    """Show a bar on stderr if that is a terminal."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bar:  # fmt: skip
-        task = bar.add_task("molecules", total=total)
-
-        def show(done: int, failed: int, total: int) -> None:
-            shown = f"molecules ({failed} failed)" if failed else "molecules"
-            bar.update(task, completed=done, total=total, description=shown)
-
-        yield show

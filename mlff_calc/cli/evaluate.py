@@ -47,12 +47,7 @@ def evaluate(
     overwrite: options.Overwrite = False,
     key: options.Key = None,
     unit: options.Unit = None,
-    index: Annotated[
-        str | None,
-        typer.Option(
-            "--index", help="Frames of each file, as in ASE: ':100', '::10', '-1'; all by default.", show_default=False
-        ),
-    ] = None,
+    index: Annotated[str | None, typer.Option("--index", help=options.INDEX, show_default=False)] = None,
     part: Annotated[
         str | None,
         typer.Option(

@@ -72,6 +72,8 @@ Unit = Annotated[
         show_default=False,
     ),
 ]
+INDEX = "Frames of each file, as in ASE: ':100', '::10', '-1'; all by default."
+Index = Annotated[str, typer.Option("--index", help=INDEX, show_default=False)]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random; the same seed repeats the run.", min=0)]
 Json = Annotated[bool, typer.Option("--json", help="Write only the result to stdout, as JSON.")]
 Compile = Annotated[

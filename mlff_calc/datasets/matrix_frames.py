@@ -12,9 +12,11 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlff_calc.bounded import shorten
-from mlff_calc.errors import DatasetError
+from mlff_calc.errors import DatasetError, OptionError
 
 FloatArray = NDArray[np.float64]
+ORDERS = ("ours", "pyscf", "orca")
+"""Names of the known orders of orbitals, see `electronic/orders.py`."""
 SYMMETRIC = 1e-6
 """Largest difference of two entries across the diagonal, in units of the matrix. Raising it accepts coarser rounding."""
 
@@ -34,7 +36,7 @@ class MatrixFrame:
         charge: Total charge, e.
         cycles: Number of cycles of the SCF.
         source: Number of the structure in what the file was made of, from 0.
-        order: Order of the orbitals: `ours`, `pyscf` or `orca`.
+        order: Order of the orbitals, one of `ORDERS`.
     """
 
     numbers: NDArray[np.int64]
@@ -69,6 +71,17 @@ class MatrixSource(Protocol):
 
     def __getitem__(self, number: int) -> MatrixFrame:
         """Read the frame of this number; raises an IndexError outside, and a DatasetError where it is damaged."""
+
+
+def known_order(order: str) -> str:
+    """Return the name of an order of orbitals.
+
+    Raises:
+        OptionError: It is unknown.
+    """
+    if order not in ORDERS:
+        raise OptionError(f"unknown order of orbitals {order!r}; choose one of {', '.join(ORDERS)}")
+    return order
 
 
 def frame_number(number: int, count: int, path: object) -> int:

@@ -21,10 +21,9 @@ import numpy as np
 from mlff_calc.datasets.archive import archive_keys, numbers_of, read_arrays
 from mlff_calc.datasets.matrix_databases import QH9Matrices, SchNOrbMatrices
 from mlff_calc.datasets.matrix_files import MatrixFile
-from mlff_calc.datasets.matrix_frames import MatrixFrame, MatrixSource, check_frame, frame_number
+from mlff_calc.datasets.matrix_frames import MatrixFrame, MatrixSource, check_frame, frame_number, known_order
 from mlff_calc.errors import OptionError
 
-ORDERS = ("ours", "pyscf", "orca")
 FORMATS = ("mlff", "npz", "qh9", "schnorb")
 
 
@@ -43,7 +42,7 @@ class NpzMatrices:
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any], order: str = "pyscf") -> None:
-        self.path, self.order = Path(path), _known_order(order)
+        self.path, self.order = Path(path), known_order(order)
         self.settings = dict(settings)
         missing = [name for name in ("xc", "basis") if not settings.get(name)]
         if missing:
@@ -96,9 +95,3 @@ def open_matrices(
     if kind == "schnorb":
         return SchNOrbMatrices(path)
     raise OptionError(f"{path}: format {format!r} of matrices is not known; choose one of {', '.join(FORMATS)}")
-
-
-def _known_order(order: str) -> str:
-    if order not in ORDERS:
-        raise OptionError(f"unknown order of orbitals {order!r}; choose one of {', '.join(ORDERS)}")
-    return order
