@@ -16,7 +16,7 @@ from mlff_calc.errors import DatasetError, OptionError
 
 FloatArray = NDArray[np.float64]
 ORDERS = ("ours", "pyscf", "orca")
-"""Names of the known orders of orbitals, see `electronic/orders.py`."""
+"""Names of orders of orbitals, which `electronic/orders.py` describes."""
 SYMMETRIC = 1e-6
 """Largest difference of two entries across the diagonal, in units of the matrix. Raising it accepts coarser rounding."""
 

@@ -20,7 +20,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlff_calc.datasets.matrix_frames import known_order
+from mlff_calc.errors import OptionError
+
+ORDERS = ("ours", "pyscf", "orca")
+"""Names of the known orders, those of `datasets/matrix_frames.py`, which loads torch."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Reordering:
         Raises:
             OptionError: The order is unknown.
         """
+        if order not in ORDERS:
+            raise OptionError(f"unknown order of orbitals {order!r}; choose one of {', '.join(ORDERS)}")
         each = np.asarray(degrees, dtype=np.int64)
         sizes = 2 * each + 1
         starts = np.cumsum(sizes) - sizes
-        places, signs = _tables(int(each.max(initial=0)), known_order(order))
+        places, signs = _tables(int(each.max(initial=0)), order)
         there = np.arange(places.shape[1]) < sizes[:, None]
         return cls((starts[:, None] + places[each])[there], signs[each][there])
 

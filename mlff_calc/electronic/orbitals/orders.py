@@ -9,9 +9,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mlff_calc.datasets.matrix_frames import ORDERS
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
-from mlff_calc.electronic.orders import Reordering
+from mlff_calc.electronic.orders import ORDERS, Reordering
 from mlff_calc.errors import OptionError, OrbitalError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mlff_calc.datasets import matrix_frames
 from mlff_calc.electronic.orbitals.layout import MatrixLayout
 from mlff_calc.electronic.orbitals.orders import ORDERS, detect_order, from_our_order, to_our_order, to_pyscf_order
 from mlff_calc.electronic.orbitals.rotation import orbital_rotation
@@ -29,6 +30,10 @@ def test_each_orbital_comes_to_its_place(order: str) -> None:
     assert theirs[np.abs(moved).astype(int)].tolist() == ours
     flipped = [ours[k] for k in np.flatnonzero(moved < 0)]
     assert flipped == (["3-3", "33"] if order == "orca" else [])
+
+
+def test_files_name_the_same_orders() -> None:
+    assert matrix_frames.ORDERS == ORDERS
 
 
 @pytest.mark.parametrize("order", ORDERS)

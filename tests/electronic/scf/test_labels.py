@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,3 +112,8 @@ def test_real_matrices_of_others_are_read_and_tell_the_two_kinds_of_b3lyp(data_d
     assert level_difference(source[5], replace(settings, xc="b3lyp5")) > 1e-4
     with pytest.raises(OrbitalError, match="order 'pyscf'"):
         check_overlap(open_matrices(path, settings=source.settings, order="ours")[5], settings)
+
+
+def test_processes_that_label_load_no_torch() -> None:
+    code = "import sys, mlff_calc.electronic.scf.labels; raise SystemExit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
