@@ -40,7 +40,11 @@ def scf_calculator(text: str, **more: Any) -> SCFCalculator:
             given[last] += f",{part}"
             continue
         last = name.strip()
-        if not equals or last not in known:
+        if not equals and last in known:
+            raise OptionError(f"{text}: {last} has no value; write {last}=VALUE")
+        if last in given:
+            raise OptionError(f"{text}: {last} is given twice; keep one")
+        if last not in known:
             hint = suggestion(last, known, after=" ")
             raise OptionError(f"{text}: {last!r} is not a parameter: {hint}write NAME=VALUE with one of {', '.join(known)}")
         given[last] = value.strip()

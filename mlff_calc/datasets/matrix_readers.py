@@ -22,7 +22,7 @@ from mlff_calc.datasets.archive import archive_keys, numbers_of, read_arrays
 from mlff_calc.datasets.matrix_databases import QH9Matrices, SchNOrbMatrices
 from mlff_calc.datasets.matrix_files import MatrixFile
 from mlff_calc.datasets.matrix_frames import MatrixFrame, MatrixSource, check_frame, frame_number, known_order
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import DatasetError, OptionError
 
 FORMATS = ("mlff", "npz", "qh9", "schnorb")
 
@@ -84,6 +84,13 @@ def open_matrices(
         DatasetError: The file cannot be read.
         OptionError: The format is unknown or not told by the name, or what it needs is missing.
     """
+    if Path(path).is_dir():
+        raise DatasetError(f"{path} is a folder; name a file of matrices")
+    if format is None and Path(path).suffix not in (".h5", ".hdf5", ".npz"):
+        raise OptionError(
+            f"the name of {path} does not tell its format; choose the format {' or '.join(FORMATS)}, or make a file with "
+            "`mlff data hamiltonian`"
+        )
     kind = format or {".h5": "mlff", ".hdf5": "mlff", ".npz": "npz"}.get(Path(path).suffix)
     given = dict(settings or {})
     if kind == "mlff":

@@ -137,6 +137,8 @@ def test_names_on_command_lines():
         ("scf:basys=sto-3g", "did you mean 'basis'"),
         ("scf:pbe", "not a parameter"),
         ("scf:order=two", "whole number"),
+        ("scf:xc", "xc has no value; write xc=VALUE"),
+        ("scf:xc=pbe,basis=sto-3g,xc=hf", "xc is given twice"),
         ("scf:density_fit=maybe", "true or false"),
         ("scf:conv_tol=small", "a number"),
     ):

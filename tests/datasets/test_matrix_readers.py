@@ -132,6 +132,11 @@ def test_archives_are_read_with_the_level_and_order_that_the_user_names(tmp_path
         open_matrices(path, settings=LEVEL, order="psi4")
     with pytest.raises(OptionError, match="format 'xyz'"):
         open_matrices(path, "xyz")
+    for name in ("water.extxyz", "water.db", "water"):
+        with pytest.raises(OptionError, match=f"the name of {name} does not tell its format"):
+            open_matrices(name)
+    with pytest.raises(DatasetError, match="is a folder; name a file"):
+        open_matrices(tmp_path)
     np.savez(path, **arrays | {"R": arrays["R"][:1]})
     with pytest.raises(DatasetError, match="fock"):
         open_matrices(path, settings=LEVEL)

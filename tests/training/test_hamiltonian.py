@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from mlff_calc.datasets.matrix_files import write_matrices
 from mlff_calc.datasets.matrix_frames import MatrixFrame
 from mlff_calc.electronic.hamiltonian import build_hamiltonian, load_hamiltonian
 from mlff_calc.electronic.hamiltonian.predict import predict_fock
-from mlff_calc.errors import DatasetError, RecipeError, TrainingError
+from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.networks import kind_of
 from mlff_calc.training.data import Batch
 from mlff_calc.training.hamiltonian.data import MatrixBatches, measure_scales, parts_of
@@ -120,14 +123,13 @@ def test_other_targets_are_trained(tmp_path: Path, changes: dict[str, Any]) -> N
     assert result.report.steps == (2 if "hamiltonian__flow" in changes else 0)
 
 
-def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: Callable[..., Any]
+) -> None:
     flow = {"hamiltonian__flow": {"prior": "expansion"}}  # whose noise and times are drawn again
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
     whole = run(tmp_path / "whole", **flow)
-
-    class Killed(Exception):  # noqa: N818
-        pass
 
     recipe = parse_recipe(recipe_of(tmp_path / "parts", **flow), tmp_path / "parts" / "recipe.yaml")
     loss, calls = HamiltonianObjective.loss, []
@@ -135,13 +137,13 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, monkeypatch: p
     def dies(self: HamiltonianObjective, outputs: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 6:  # in the second epoch
-            raise Killed
+            os.kill(os.getpid(), signal.SIGKILL)
         return loss(self, outputs, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(HamiltonianObjective, "loss", dies)
-        with pytest.raises((Killed, TrainingError)):
-            train(recipe)
+        assert child(partial(train, recipe)).wait() == -signal.SIGKILL
+    assert not (tmp_path / "parts" / "run" / "hamiltonian").exists()
     resumed = train(recipe, resume=True)
     ours, theirs = (load_hamiltonian(one.model).state_dict() for one in (resumed, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -212,6 +214,9 @@ def test_recipes_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:
         ({"trainer__compile": True}, "not compiled"),
         ({"trainer__precision": "mixed"}, "float32 or float64"),
         ({"data__file": "none.h5"}, "there is no file"),
+        ({"data__file": "."}, "there is no file"),
+        ({"data__basis": "def2-svp"}, "another than data.xc and data.basis say: basis"),
+        ({"data__order": "orca"}, "knows its order, ours"),
     ):
         with pytest.raises(RecipeError, match=words):
             run(tmp_path, **changes)
@@ -248,6 +253,13 @@ def test_matrices_of_other_programs_are_read(tmp_path: Path, data_dir: Path) -> 
         fock = held["fock"][3]
     assert frames.basis.shells_of(8) == (0, 0, 1)
     assert np.array_equal(frames[3].fock[2:5, 2:5], fock[[3, 4, 2]][:, [3, 4, 2]])
+    for order, basis, words in (
+        ("orca", "sto-3g", "but the overlap is in that of 'pyscf'"),
+        ("pyscf", "sto-6g", "fits no known order of orbitals in basis sto-6g"),
+        ("pyscf", "6-31g", "does not end in the 13 orbitals"),
+    ):
+        with pytest.raises(DatasetError, match=words):
+            read_matrices(path, settings={"xc": "hf", "basis": basis}, order=order)
     recipe = recipe_of(tmp_path, data__file=str(path), data__xc="hf", data__basis="sto-3g")
     with pytest.raises(RecipeError, match="set target: means"):
         train(parse_recipe(recipe, tmp_path / "recipe.yaml"))

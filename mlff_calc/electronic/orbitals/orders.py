@@ -35,8 +35,7 @@ def reordering(basis: OrbitalBasis, numbers: ArrayLike, order: str) -> Reorderin
         OptionError: The order is unknown.
         UnknownElementError: The basis lacks an element.
     """
-    shells = [degrees for _, degrees in basis.shells]
-    return Reordering.of_shells([degree for kind in basis.kinds(numbers) for degree in shells[kind]], order)
+    return Reordering.of_shells(basis.molecule_shells(numbers), order)
 
 
 def to_our_order(values: Values, basis: OrbitalBasis, numbers: ArrayLike, order: str = "pyscf", n_axes: int = 2) -> Values:

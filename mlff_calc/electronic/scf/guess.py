@@ -15,6 +15,7 @@ from mlff_calc.electronic.scf.guard import Build, Guard, StartStats, minao
 from mlff_calc.electronic.scf.orders import atoms_of, to_ours, to_theirs
 from mlff_calc.electronic.scf.properties import density, orbitals
 from mlff_calc.electronic.scf.pyscf_door import pyscf_module
+from mlff_calc.errors import OptionError
 
 
 @runtime_checkable
@@ -52,6 +53,7 @@ class HamiltonianGuess:
 
     Raises:
         PotentialFileError: There is no such model.
+        OptionError: The object predicts no Fock matrices.
     """
 
     def __init__(self, model: str | Path | PredictsFock) -> None:
@@ -111,10 +113,22 @@ def loaded(model: str | Path | PredictsFock) -> PredictsFock:
 
     Raises:
         PotentialFileError: There is no such model.
+        OptionError: The object predicts no Fock matrices, or does not say at which level.
     """
-    if not isinstance(model, str | Path):
-        return model
-    from mlff_calc.electronic.hamiltonian import load_hamiltonian
+    found: Any = model
+    if isinstance(model, str | Path):
+        from mlff_calc.electronic.hamiltonian import load_hamiltonian
 
-    found: PredictsFock = load_hamiltonian(model)
+        found = load_hamiltonian(model)
+    if not isinstance(found, PredictsFock):
+        raise OptionError(
+            f"{type(found).__name__} predicts no Fock matrices; give the name or folder of a trained hamiltonian, or the "
+            "network that load_hamiltonian returns"
+        )
+    if found.settings is None:
+        name = model if isinstance(model, str | Path) else type(found).__name__
+        raise OptionError(
+            f"{name} does not say at which level it was trained; train on a file of `mlff data hamiltonian`, or name "
+            "data.xc and data.basis in its recipe"
+        )
     return found

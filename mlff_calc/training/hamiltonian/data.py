@@ -16,6 +16,7 @@ from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
 from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS, atoms_of, pairs_of
 from mlff_calc.electronic.hamiltonian.predict import matrix_graph
 from mlff_calc.electronic.orbitals.layout import MatrixLayout
+from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.graph.keys import Graph, declare
 from mlff_calc.training.data import BatchSource
@@ -35,13 +36,15 @@ def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
     """Read the file of a recipe, and draw the parts.
 
     Raises:
-        RecipeError: The file is missing, or lacks matrices that the recipe needs.
+        RecipeError: The file is missing, is of another level or order than the recipe says, or lacks matrices that the
+            recipe needs.
         DatasetError: The file cannot be read or holds too few molecules.
         OptionError: The level of the file is missing, or its format is unknown.
     """
     data = recipe.data
     given = {name: value for name, value in (("xc", data.xc), ("basis", data.basis)) if value is not None}
     frames = read_matrices(recipe.data_file(), data.format, given, data.order)
+    _check_told(recipe, frames, given)
     section = recipe.hamiltonian
     if (section.target == "initial" or "initial" in section.inputs) and frames[0].initial is None:
         raise RecipeError(
@@ -49,6 +52,22 @@ def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
             f"{frames.path} lacks; set target: means, and leave `initial` out of inputs"
         )
     return parts_of(frames, data.split.model_dump())
+
+
+def _check_told(recipe: HamiltonianRecipe, frames: MatrixFrames, level: Mapping[str, str]) -> None:
+    """Refuse a level or order that the file contradicts."""
+    held = SCFSettings.from_dict(frames.settings) if level else None
+    different = held.differences(SCFSettings.from_dict(frames.settings | level)) if held else []
+    if different:
+        raise RecipeError(
+            f"{recipe.origin}: {frames.path} knows its level, which is another than data.xc and data.basis say: "
+            f"{', '.join(different)}; leave them out, or name another file"
+        )
+    order = frames.source[0].order
+    if "order" in recipe.data.model_fields_set and recipe.data.order != order:
+        raise RecipeError(
+            f"{recipe.origin}: data.order is {recipe.data.order}, and {frames.path} knows its order, {order}; leave it out"
+        )
 
 
 def parts_of(frames: MatrixFrames, split: Mapping[str, int | float | None]) -> dict[str, MatrixFrames]:

@@ -14,7 +14,8 @@ from mlff_calc.datasets.matrix_frames import MatrixFrame, MatrixSource
 from mlff_calc.datasets.matrix_readers import open_matrices
 from mlff_calc.electronic.orbitals.orders import to_our_order
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
-from mlff_calc.errors import DatasetError
+from mlff_calc.electronic.scf.settings import SCFSettings
+from mlff_calc.errors import DatasetError, OrbitalError
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def read_matrices(
     """Open a file of molecules with matrices; see `open_matrices` for arguments and errors.
 
     Raises:
-        DatasetError: The file holds no molecules, or matrices without overlaps.
+        DatasetError: The file holds no molecules, matrices without overlaps, or, where it was not made by this package, an
+            overlap that is that of another order, basis or geometry.
     """
     source = open_matrices(path, format, settings, order)
     if not len(source):
@@ -92,9 +94,14 @@ def read_matrices(
         raise DatasetError(f"{path} has no overlap matrices, which errors of orbitals need; label the structures anew")
     plain = getattr(source, "basis", None)
     if plain is None:
+        from mlff_calc.electronic.scf.check import check_overlap
         from mlff_calc.electronic.scf.labels import basis_of
 
         plain = basis_of(source.settings["basis"], sorted({int(z) for one in _all(source) for z in one.numbers}))
+        try:
+            check_overlap(source[0], SCFSettings.from_dict(source.settings))
+        except OrbitalError as error:
+            raise DatasetError(f"{path}: {error}") from error
     return MatrixFrames(path, source, range(len(source)), OrbitalBasis.from_dict(plain), dict(source.settings))
 
 

@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("pyscf")
 
@@ -171,6 +172,14 @@ def test_mean_fields_of_another_level_are_refused():
     refused(OptionError, "Cartesian", made(cart=True, basis="def2-svp"))
     refused(OptionError, "effective core", made(basis="lanl2dz", ecp={"O": "bfd"}))
     refused(OptionError, "not a mean field", gto.M(atom=WATER, verbose=0))
+
+
+def test_objects_that_are_no_models_are_refused():
+    for thing in (None, 3, torch.nn.Linear(2, 2)):
+        with pytest.raises(OptionError, match="predicts no Fock matrices; give the name or folder"):
+            HamiltonianGuess(thing)
+    with pytest.raises(OptionError, match="at which level"):
+        HamiltonianGuess(NoisyModel(None, 0.0))
 
 
 def test_equal_spellings_and_labels_are_accepted():

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import molecule
+from scipy.spatial.transform import Rotation
 
 pytest.importorskip("pyscf")
 
 from mlff_calc.datasets.matrix_frames import MatrixFrame
 from mlff_calc.datasets.matrix_readers import open_matrices
 from mlff_calc.electronic.orbitals.orders import ORDERS, from_our_order
+from mlff_calc.electronic.orbitals.rotation import rotate
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.electronic.scf.check import check_fock, check_overlap, level_difference
 from mlff_calc.electronic.scf.labels import basis_of, initial_fock, label, overlap_of
@@ -74,6 +77,17 @@ def test_bases_are_described_by_their_shells() -> None:
     assert basis_of("cc-pvdz", [7])["shells"] == {"7": [0, 0, 0, 1, 1, 2]}  # two of the s shells share their primitives
     with pytest.raises(OptionError, match="no orbitals for U"):
         basis_of("sto-3g", [92])
+
+
+def test_general_contractions_are_in_our_order_too() -> None:
+    """Matrices rotate as our orbitals do only if every orbital stands where it should."""
+    atoms, turned = water(), water()
+    rotation = Rotation.from_rotvec([0.3, -0.8, 0.5]).as_matrix()
+    turned.positions = atoms.positions @ rotation.T
+    basis = OrbitalBasis.from_dict(basis_of("cc-pvdz", atoms.numbers))
+    assert basis.shells_of(8) == (0, 0, 0, 1, 1, 2)
+    before, after = (torch.from_numpy(overlap_of(one, "cc-pvdz")) for one in (atoms, turned))
+    np.testing.assert_allclose(rotate(before, rotation, basis, atoms.numbers), after, atol=1e-12)
 
 
 @pytest.mark.parametrize("true", ORDERS)
