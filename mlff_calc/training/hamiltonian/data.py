@@ -54,7 +54,7 @@ def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
     return parts_of(frames, data.split.model_dump())
 
 
-def _check_told(recipe: HamiltonianRecipe, frames: MatrixFrames, level: Mapping[str, str]) -> None:
+def _check_told(recipe: HamiltonianRecipe, frames: MatrixFrames, level: dict[str, str]) -> None:
     """Refuse a level or order that the file contradicts."""
     held = SCFSettings.from_dict(frames.settings) if level else None
     different = held.differences(SCFSettings.from_dict(frames.settings | level)) if held else []
