@@ -44,7 +44,8 @@ def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
     given = {name: value for name, value in (("xc", data.xc), ("basis", data.basis)) if value is not None}
     frames = read_matrices(data_path(recipe), data.format, given, data.order)
     section = recipe.hamiltonian
-    if (section.target == "initial" or "initial" in section.inputs) and frames[0].initial is None:
+    reads = section.fine_tune_from is None and (section.target == "initial" or "initial" in section.inputs)
+    if reads and frames[0].initial is None:  # for a network to fine-tune, see `start_from`
         raise RecipeError(
             f"{recipe.origin}: hamiltonian.target or inputs need Fock matrices of the initial density, which "
             f"{frames.path} lacks; set target: means, and leave `initial` out of inputs"

@@ -9,7 +9,7 @@ from typing import Any
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
 from mlff_calc.errors import OptionError
 from mlff_calc.training.fingerprints import fingerprint
-from mlff_calc.training.hamiltonian.build import new_network
+from mlff_calc.training.hamiltonian.build import new_network, start_from
 from mlff_calc.training.hamiltonian.data import MatrixBatches, data_path, read_parts
 from mlff_calc.training.hamiltonian.evaluate import (
     BATCH_SIZE,
@@ -45,10 +45,11 @@ class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
         return {part: mark | {"molecules": len(one)} for part, one in parts.items()}
 
     def prepare(self, recipe: HamiltonianRecipe, parts: Mapping[str, MatrixFrames]) -> Prepared:
-        """Build a new network, with means and scales measured on its training molecules."""
+        """Build a new network, with means and scales measured on its training molecules, or load one to fine-tune."""
         from mlff_calc.training.failures import NamedSamples
 
-        network = new_network(recipe, parts["train"])
+        make = new_network if recipe.hamiltonian.fine_tune_from is None else start_from
+        network = make(recipe, parts["train"])
         orbitals = recipe.loss.orbital_energies > 0.0
         places = {part: [parts[part].place(k) for k in range(len(parts[part]))] for part in ("train", "valid")}
         return Prepared(
