@@ -107,7 +107,7 @@ class FlowStudy:
         energies = OneShot(test[: self.energies], parts["test"].settings)
         rows = []
         for name, matrices in rivals(list(parts["train"]), test, parts["test"].basis).items():
-            found = _errors(matrices, parts["test"], test) | {"energy": energies(matrices)}
+            found = _errors(matrices, parts["test"], test, energies)
             rows.append({"arm": name, "seed": "", "failed": ""} | dict.fromkeys(FIGURES, "") | found)
         for seed in self.seeds:
             for arm in self.arms:
@@ -213,16 +213,19 @@ def _judged(
     noise: float | str = ""
     if steps:
         noise = float(np.mean([np.abs(a - b).mean() for a, b in zip(found, predict(test, 1), strict=True)]))
-    return _errors(found, frames, test) | {"energy": energies(found), "noise": noise, "ms": ms}
+    return _errors(found, frames, test, energies) | {"noise": noise, "ms": ms}
 
 
-def _errors(found: Sequence[Matrix], frames: MatrixFrames, test: list[MatrixFrame]) -> dict[str, float]:
-    """Errors of matrices, Hartree."""
+def _errors(
+    found: Sequence[Matrix], frames: MatrixFrames, test: list[MatrixFrame], energies: OneShot
+) -> dict[str, float | str]:
+    """Errors of matrices and of their one-shot energies, Hartree; empty for what there is not."""
     sums: dict[str, MatrixSums] = defaultdict(MatrixSums)
     for matrix, frame in zip(found, test, strict=True):
         add_matrices(sums, {"": matrix}, frame, frames.basis)
-    errors = asdict(sums[""].errors())
-    return {name: errors[name] for name in ("all", "atoms", "pairs", "occupied", "gap", "cosine")}
+    errors = asdict(sums[""].errors()) | {"energy": energies(found)}
+    shown = {name: errors[name] for name in ("all", "atoms", "pairs", "occupied", "gap", "cosine", "energy")}
+    return {name: "" if value is None or math.isnan(value) else value for name, value in shown.items()}
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -232,7 +235,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         mine = [row for row in rows if row["arm"] == arm and not row["failed"]]
         line: dict[str, Any] = {"arm": arm, "seeds": len(mine)}
         for key in FIGURES:
-            values = [_shown(key, row[key]) for row in mine if row[key] != "" and not math.isnan(row[key])]
+            values = [_shown(key, row[key]) for row in mine if row[key] != ""]
             line[key] = statistics.fmean(values) if values else "-"
             line[f"{key} range"] = f"{min(values):.4g} to {max(values):.4g}" if len(values) > 1 else "-"
         found.append(line)

@@ -84,11 +84,11 @@ class OneShot:
         self.energies = [one.energy for one in frames]
         self.fields = [mean_field(one.atoms, level) for one in frames]
 
-    def __call__(self, matrices: Sequence[Matrix]) -> float:
-        """Mean error of the energy, Hartree, of matrices of the first molecules in our order; NaN without energies."""
+    def __call__(self, matrices: Sequence[Matrix]) -> float | None:
+        """Mean error of the energy, Hartree, of matrices of the first molecules in our order; None without energies."""
         found = []
         for field, energy, matrix in zip(self.fields, self.energies, matrices, strict=False):
             if energy is not None:
                 density = matrix_properties(field.mol, to_theirs(field.mol, matrix)).density
                 found.append(one_shot_energy(field, density) - energy)
-        return float(np.mean(found)) if found else float("nan")
+        return float(np.mean(found)) if found else None
