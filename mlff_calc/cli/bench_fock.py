@@ -17,7 +17,7 @@ def fock_flow(
     arms: Annotated[
         str | None, typer.Option("--arms", help="Names of arms, with semicolons; all by default.", show_default=False)
     ] = None,
-    minutes: Annotated[float, typer.Option("--minutes", min=0.001, help="Processor minutes of each training.")] = 2.0,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of each training; half of it to go on.")] = 80,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds of weights and noise.")] = 3,
     valid: Annotated[int, typer.Option("--valid", min=1, help="Molecules of the validation.")] = 40,
     test: Annotated[int, typer.Option("--test", min=1, help="Molecules of the test; the rest is for training.")] = 40,
@@ -43,7 +43,7 @@ def fock_flow(
     from mlff_calc.bench.threads import limited_threads
 
     names = list(ARMS) if arms is None else [name.strip() for name in arms.split(";") if name.strip()]
-    study = FlowStudy(data, output, minutes, range(seeds), names, valid, test, energies, memory)
+    study = FlowStudy(data, output, epochs, range(seeds), names, valid, test, energies, memory)
     with limited_threads(threads):
         rows = study.run(lambda text: typer.echo(text, err=True))
     found = summary(rows)

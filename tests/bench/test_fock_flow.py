@@ -73,7 +73,7 @@ def test_the_command_trains_tunes_and_keeps(tmp_path: Path, mlff: Mlff, monkeypa
     monkeypatch.setattr(fock_flow, "NETWORK", TINY)
     written(tmp_path / "water.h5")
     words = ["bench", "fock-flow", "water.h5", "--seeds", "1", "--valid", "4", "--test", "4", "--energies", "0"]
-    words += ["--no-memory", "--arms", "regression, tuned;flow, GOE", "-o", "made", "--minutes", "0.002", "--json"]
+    words += ["--no-memory", "--arms", "regression, tuned;flow, GOE", "-o", "made", "--epochs", "2", "--json"]
     done = mlff(*words, "rows.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "rows.json").read_text())
@@ -82,7 +82,8 @@ def test_the_command_trains_tunes_and_keeps(tmp_path: Path, mlff: Mlff, monkeypa
     assert [*rows] == ["minao", "nearest frame", "nearest change", "regression, tuned", *flows]
     tuned = rows["regression, tuned"]
     assert tuned["failed"] == tuned["noise"] == tuned["memory"] == ""
-    assert tuned["minutes"] > 0.003  # of both trainings
+    first = json.loads((tmp_path / "made" / "0-regression" / "result.json").read_text())["errors"]["0"]
+    assert tuned["minutes"] > first["minutes"]  # of both trainings
     assert all(rows[name]["noise"] > 0.0 for name in flows)
     assert rows[flows[2]]["ms"] > rows[flows[0]]["ms"]
     line = next(line for line in found["summary"] if line["arm"] == "minao")
@@ -93,7 +94,7 @@ def test_the_command_trains_tunes_and_keeps(tmp_path: Path, mlff: Mlff, monkeypa
     assert mlff(*words, "again.json", cwd=tmp_path).returncode == 0
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == found["rows"]
     assert kept == {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*.ckpt")}
-    other = mlff(*words, "other.json", "--minutes", "0.003", cwd=tmp_path)
+    other = mlff(*words, "other.json", "--epochs", "3", cwd=tmp_path)
     assert other.returncode == 1
     assert "choose another --output" in " ".join(other.stderr.split())
     model = tmp_path / "made" / "0-regression" / "hamiltonian"
@@ -105,7 +106,7 @@ def test_arms_that_fail_do_not_end_the_study(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(fock_flow, "NETWORK", TINY)
     written(tmp_path / "water.h5")
     study = FlowStudy(
-        tmp_path / "water.h5", tmp_path / "made", 0.002, [0], ["regression"], valid=4, test=4, energies=0, memory=False
+        tmp_path / "water.h5", tmp_path / "made", 1, [0], ["regression"], valid=4, test=4, energies=0, memory=False
     )
     assert [row["failed"] for row in study.run()] == [""] * 4
     weights = tmp_path / "made" / "0-regression" / "hamiltonian" / "weights.safetensors"

@@ -1,8 +1,8 @@
 """Fock matrices by flow matching and by regression: what flow, initial matrix, given matrices and fine-tuning are worth.
 
-All networks have the same layers, molecules and processor time. A flow is trained once and judged with several numbers of
-steps. Fine-tuned networks go on from trained ones for a part of the time, with errors of orbital energies in the loss;
-beside them stand networks that go on without, since they have had the same time. Trivial guesses (`fock_rivals.py`) are in
+All networks have the same layers, molecules and epochs. A flow is trained once and judged with several numbers of steps.
+Fine-tuned networks go on from trained ones for a share of the epochs, with errors of orbital energies in the loss; beside
+them stand networks that go on without, since they have been trained as long. Trivial guesses (`fock_rivals.py`) are in
 the table. Trainings are kept, and an arm that fails does not end the others; see `trainings.py`.
 
 Source: Kim et al., "QHFlow" (2025), for what is compared.
@@ -57,7 +57,7 @@ errors of orbital energies in the loss."""
 NETWORK = {"channels": 16, "hidden": 32, "products": 8, "layers": 1}
 STEPS = (1, 3, 10)
 WEIGHT, SHARE = 2.0, 0.5
-"""Weight of errors of orbital energies beside that of entries, and share of the processor time, in networks that go on."""
+"""Weight of errors of orbital energies beside that of entries, and share of the epochs, in networks that go on."""
 MEMORY = 100
 """Number of molecules of the batch whose peak memory is measured."""
 FIGURES = (
@@ -72,7 +72,7 @@ class FlowStudy:
     Attributes:
         data: File of molecules with matrices.
         output: Folder of trainings and results.
-        minutes: Processor minutes of each training.
+        epochs: Number of epochs of each training.
         seeds: Seeds of weights, order of molecules and noise; the parts of the file are the same for all.
         arms: Names from `ARMS`; those that others go on from are trained as well.
         valid, test: Numbers of molecules of the validation and the test; the rest is for training.
@@ -82,7 +82,7 @@ class FlowStudy:
 
     data: Path
     output: Path
-    minutes: float = 2.0
+    epochs: int = 80
     seeds: Sequence[int] = (0, 1, 2)
     arms: Sequence[str] = tuple(ARMS)
     valid: int = 40
@@ -108,7 +108,7 @@ class FlowStudy:
         rows = []
         for name, matrices in rivals(list(parts["train"]), test, parts["test"].basis).items():
             found = _errors(matrices, parts["test"], test, energies)
-            rows.append({"arm": name, "seed": "", "failed": ""} | dict.fromkeys(FIGURES, "") | found)
+            rows.append({"arm": name, "seed": "", "failed": "", **dict.fromkeys(FIGURES, ""), **found})
         for seed in self.seeds:
             for arm in self.arms:
                 rows += self._rows(arm, seed, parts["test"], test, energies)
@@ -127,7 +127,7 @@ class FlowStudy:
         keep_settings(
             self.output,
             {
-                "data": fingerprint(self.data), "minutes": self.minutes, "valid": self.valid, "test": self.test,
+                "data": fingerprint(self.data), "epochs": self.epochs, "valid": self.valid, "test": self.test,
                 "energies": self.energies,
             },
         )  # fmt: skip
@@ -170,17 +170,18 @@ class FlowStudy:
         network: dict[str, Any] = NETWORK | changes
         if before is not None:
             network = {"fine_tune_from": str((self._folder(before, seed) / "hamiltonian").resolve())}
+        epochs = self.epochs if before is None else max(1, round(SHARE * self.epochs))
         recipe: dict[str, Any] = {
             "hamiltonian": network,
             "data": {"file": str(self.data.resolve()), "split": {"valid": self.valid, "test": self.test}},
             "loss": {"orbital_energies": WEIGHT if tuned else 0.0},
             "optimizer": {
                 "learning_rate": 0.003 if before is None else 0.001, "batch_size": 10, "valid_batch_size": 50,
-                "max_cpu_minutes": self.minutes if before is None else SHARE * self.minutes, "warmup_steps": 50,
-                "gradient_clip": 1.0, "ema_decay": 0.998,
+                "max_epochs": epochs, "warmup_steps": 50, "gradient_clip": 1.0, "ema_decay": 0.99,
             },
             "trainer": {
-                "device": "cpu", "precision": "float64", "seed": seed, "validate_every": 5, "checkpoint_every": 5,
+                "device": "cpu", "precision": "float64", "seed": seed, "validate_every": min(5, epochs),
+                "checkpoint_every": min(5, epochs),
             },
         }  # fmt: skip
         return cast("HamiltonianRecipe", parse_recipe(recipe, self.output / "recipe.yaml"))

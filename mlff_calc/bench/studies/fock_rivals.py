@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,23 +33,29 @@ def rivals(known: Sequence[MatrixFrame], asked: Sequence[MatrixFrame], basis: Or
         asked: Molecules whose matrices are guessed.
         basis: Basis of the orbitals.
     """
-    initials = [one.initial for one in [*known, *asked]]
-    has_initials = all(one is not None for one in initials)
-    found: dict[str, list[Matrix]] = {"minao": initials[len(known) :]} if has_initials else {}
+    found: dict[str, list[Matrix]] = {}
+    has_initials = all(one.initial is not None for one in [*known, *asked])
+    if has_initials:
+        found["minao"] = [_initial(one) for one in asked]
     numbers = asked[0].numbers
     if not all(np.array_equal(one.numbers, numbers) for one in [*known, *asked]):
         return found
     places, turns = nearest(known, asked)
-    turned = {name: [] for name in ("nearest frame", "nearest change")[: 2 if has_initials else 1]}
-    for one, place, turn in zip(asked, places, turns, strict=True):
-        near = known[place]
-        matrices = {"nearest frame": near.fock}
-        if has_initials:
-            matrices["nearest change"] = near.fock - near.initial
-        for name, matrix in matrices.items():
-            moved = rotate(torch.from_numpy(matrix), turn, basis, numbers).numpy()
-            turned[name].append(moved + one.initial if name == "nearest change" else moved)
-    return found | turned
+
+    def turned(matrices: Sequence[Matrix]) -> list[Matrix]:
+        pairs = zip(matrices, turns, strict=True)
+        return [rotate(torch.from_numpy(one), turn, basis, numbers).numpy() for one, turn in pairs]
+
+    near = [known[place] for place in places]
+    found["nearest frame"] = turned([one.fock for one in near])
+    if has_initials:
+        changes = turned([one.fock - _initial(one) for one in near])
+        found["nearest change"] = [a + b for a, b in zip(found["minao"], changes, strict=True)]
+    return found
+
+
+def _initial(frame: MatrixFrame) -> Matrix:
+    return cast("Matrix", frame.initial)
 
 
 def nearest(known: Sequence[MatrixFrame], asked: Sequence[MatrixFrame]) -> tuple[list[int], torch.Tensor]:
