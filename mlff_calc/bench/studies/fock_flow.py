@@ -28,7 +28,7 @@ from mlff_calc.bench.studies.trainings import result_of
 from mlff_calc.datasets.matrix_frames import MatrixFrame
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, load_hamiltonian
 from mlff_calc.electronic.hamiltonian.predict import predict_fock
-from mlff_calc.errors import BenchmarkError
+from mlff_calc.errors import BenchmarkError, EvaluationError
 from mlff_calc.near import suggestion
 from mlff_calc.training.fingerprints import fingerprint
 from mlff_calc.training.hamiltonian.data import read_parts
@@ -198,6 +198,9 @@ def _judged(
     """Errors of a network with a number of steps, and its processor time for a molecule in a batch, in milliseconds.
 
     `noise` is the mean difference of entries between two draws of a flow.
+
+    Raises:
+        EvaluationError: A prediction is not finite.
     """
 
     def predict(part: list[MatrixFrame], seed: int) -> list[Matrix]:
@@ -211,6 +214,8 @@ def _judged(
     began = time.process_time()
     found = predict(test, 0)
     ms = 1000.0 * (time.process_time() - began) / len(test)
+    if not all(np.isfinite(one).all() for one in found):
+        raise EvaluationError(f"a predicted Fock matrix is not finite after {steps} steps; train for more epochs")
     noise: float | str = ""
     if steps:
         noise = float(np.mean([np.abs(a - b).mean() for a, b in zip(found, predict(test, 1), strict=True)]))
