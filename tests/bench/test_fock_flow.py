@@ -119,6 +119,9 @@ def test_arms_that_fail_do_not_end_the_study(tmp_path: Path, monkeypatch: pytest
     assert lines["regression, tuned"]["all"] == "-"
     assert lines["regression, no H_init"]["all"] < 1e7
     assert more.run() == rows
+    (tmp_path / "made" / "0-regression_no_H_init" / "result.json").unlink()
+    monkeypatch.setattr(fock_flow, "predict_fock", lambda network, part, **_: [np.full((7, 7), np.nan)] * len(part))
+    assert "is not finite after 0 steps" in more.run()[-1]["failed"]
 
 
 def test_studies_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
