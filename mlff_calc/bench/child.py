@@ -106,10 +106,35 @@ def measure_training(system: str, batch_size: int, steps: int, threads: int, **o
     }  # fmt: skip
 
 
+def measure_matrices(system: str, data: str, count: int) -> dict[str, Any]:
+    """Measure the peak memory of predictions of Fock matrices in one batch.
+
+    Args:
+        system: Folder of the network.
+        data: File of molecules with matrices.
+        count: Number of molecules of the batch, at most those of the file.
+
+    Returns:
+        `base_mib` (after a prediction for one molecule) and `memory_mib` (after the batch).
+    """
+    from mlff_calc.electronic.hamiltonian import load_hamiltonian
+    from mlff_calc.training.hamiltonian.evaluate import evaluate_hamiltonian
+    from mlff_calc.training.hamiltonian.files import read_matrices
+
+    torch.set_num_threads(1)
+    network, frames = load_hamiltonian(system), read_matrices(Path(data))
+    evaluate_hamiltonian(network, frames.chosen([0]))
+    base = peak_memory_mib()
+    count = min(count, len(frames))
+    evaluate_hamiltonian(network, frames.chosen(range(count)), batch_size=count)
+    return {"base_mib": base, "memory_mib": peak_memory_mib()}
+
+
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "step": measure_step,
     "training": measure_training,
     "lammps": lammps_step,
+    "matrices": measure_matrices,
 }
 
 

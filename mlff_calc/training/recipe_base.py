@@ -12,6 +12,8 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from mlff_calc.bounded import read_text
 from mlff_calc.datasets import PARTS
 from mlff_calc.errors import RecipeError
+from mlff_calc.networks.catalogue import list_networks
+from mlff_calc.networks.files import WEIGHTS, folder_of
 from mlff_calc.training.recipe_errors import describe_validation_error
 from mlff_calc.training.recipe_section import Section
 from mlff_calc.training.recipe_yaml import apply_overrides, copy_plain, read_yaml
@@ -190,6 +192,30 @@ class TrainingRecipe(Section):
         if not (path.is_file() or (folder and path.is_dir())):
             raise RecipeError(f"{self.origin}: data.file: there is no file {path}; check the spelling")
         return path
+
+    def network_named(self, name: str, kind: str) -> Path | str:
+        """Return the network that a key of the recipe names: a path, or the name of a shipped one.
+
+        A network beside the recipe comes first; other folders of that name are ignored.
+
+        Args:
+            name: Value of the key.
+            kind: Kind of the network.
+
+        Raises:
+            RecipeError: An environment variable in the path is not set.
+        """
+        path = self.resolve(name)
+        if (folder_of(path) / WEIGHTS).is_file():
+            return path
+        if name in [entry.name for entry in list_networks() if entry.kind == kind]:
+            return name
+        return path if path.exists() else name
+
+    def with_network(self, name: str, kind: str, change: Callable[[str], str]) -> str:
+        """Return the changed path of such a network; names of shipped ones stay. Arguments are those of the two above."""
+        is_path = Path(name).expanduser().is_absolute() or isinstance(self.network_named(name, kind), Path)
+        return change(name) if is_path else name
 
     def expanded(self, path: str) -> str:
         """Replace `~` and environment variables in a path.

@@ -23,7 +23,7 @@ from mlff_calc.datasets.matrix_files import write_matrices
 from mlff_calc.datasets.matrix_frames import MatrixFrame
 from mlff_calc.electronic.hamiltonian import build_hamiltonian, load_hamiltonian
 from mlff_calc.electronic.hamiltonian.predict import predict_fock
-from mlff_calc.errors import DatasetError, RecipeError
+from mlff_calc.errors import DatasetError, PotentialFileError, RecipeError
 from mlff_calc.networks import kind_of
 from mlff_calc.training.data import Batch
 from mlff_calc.training.hamiltonian.data import MatrixBatches, measure_scales, parts_of
@@ -204,6 +204,35 @@ def test_scales_are_invariant_and_measured(tmp_path: Path) -> None:
     assert float(network.scales.atom_means[1, 0, 0]) == pytest.approx(differences[:, 0, 0].mean())
     assert float(scales[0, 0]) == pytest.approx(differences[:, 0, 0].std())
     assert not torch.equal(network.input_scales["overlap"].pair_scales, torch.ones(2, 2, 5, 5, dtype=torch.float64))
+
+
+def test_fine_tuning_goes_on_from_trained_weights(tmp_path: Path) -> None:
+    start = run(tmp_path, optimizer__max_epochs=4)
+    before = start.report.errors["model"]
+    (tmp_path / "near").symlink_to(start.model.parent)
+    recipe = recipe_of(tmp_path, optimizer__learning_rate=1e-9, optimizer__max_epochs=1, loss__orbital_energies=2.0)
+    recipe |= {"hamiltonian": {"fine_tune_from": "near/hamiltonian"}, "output": "tuned"}
+    tuned = train(parse_recipe(recipe, tmp_path / "recipe.yaml"))
+    assert tuned.report.errors["model"].all == pytest.approx(before.all, rel=1e-4)
+    ours, theirs = (load_hamiltonian(one.model) for one in (tuned, start))
+    assert ours.config == theirs.config
+    assert torch.equal(ours.scales.atom_scales, theirs.scales.atom_scales)
+    assert "Fine-tuned from near/hamiltonian" in (tuned.model / "card.md").read_text()
+    kept = yaml.safe_load((tuned.folder / "recipe.yaml").read_text())
+    assert kept["hamiltonian"] == {"fine_tune_from": str(tmp_path / "near" / "hamiltonian")}
+
+    def refused(error: type[Exception], words: str, **section: Any) -> None:
+        changed = recipe | {"hamiltonian": recipe["hamiltonian"] | section, "output": "refused"}
+        with pytest.raises(error, match=words):
+            train(parse_recipe(changed, tmp_path / "recipe.yaml"))
+        assert not (tmp_path / "refused").exists()
+
+    refused(RecipeError, "leave out channels", channels=8)
+    refused(PotentialFileError, "no hamiltonian", fine_tune_from="lost")
+    written(tmp_path / "water.h5", grid_level=3)
+    refused(DatasetError, "of other levels: grid_level 1 and 3")
+    written(tmp_path / "water.h5", [replace(one, charge=2) for one in water_frames()])
+    refused(DatasetError, r"of the charges \[2\]")
 
 
 def test_recipes_that_cannot_be_trained_are_refused(tmp_path: Path) -> None:

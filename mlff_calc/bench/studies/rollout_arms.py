@@ -1,14 +1,11 @@
 """Rollouts with and without each of their parts, on one trajectory: what base, modes, equation and solver are worth.
 
-Each training is kept in a folder with its result, recipe and version, so that a study that was stopped goes on where it was.
-An arm whose training fails leaves the reason there, and the others go on.
+Trainings are kept, and an arm that fails does not end the others; see `trainings.py`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,24 +16,21 @@ from typing import Any, cast
 import torch
 
 from mlff_calc.bench.studies.kept import keep_settings
+from mlff_calc.bench.studies.trainings import result_of
 from mlff_calc.datasets.motion.windows import Windows, read_run, window_samples
-from mlff_calc.errors import BenchmarkError, MLFFError, TrainingError
+from mlff_calc.errors import BenchmarkError
 from mlff_calc.graph.bonds import bonds_of
 from mlff_calc.near import suggestion
 from mlff_calc.propagator import Propagator, load_propagator
 from mlff_calc.rollout import load_rollout
-from mlff_calc.training import train
 from mlff_calc.training.fingerprints import fingerprint
-from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.propagator.data import MotionPairs
-from mlff_calc.training.recipe import load_recipe, parse_recipe
+from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.rollout.baselines import Later
 from mlff_calc.training.rollout.data import read_windows
 from mlff_calc.training.rollout.evaluate import MODEL, QUARTERS, RolloutReport, errors_of, evaluate_rollout
 from mlff_calc.training.rollout.recipe import RolloutRecipe
-from mlff_calc.version import __version__
-from mlff_calc.whole_files import write_whole
 
 ARMS: dict[str, dict[str, Any]] = {
     "valence": {"base": "valence"},
@@ -137,45 +131,21 @@ class RolloutStudy:
         )  # fmt: skip
 
     def _result(self, folder: Path, arm: str, horizon: float, seed: int) -> dict[str, Any]:
-        """Result of an arm: the one that is kept, or that of the finished model there, or of a new training."""
-        recipe = self._recipe(arm, horizon, seed)
-        made = {"recipe": _plain(recipe), "version": __version__}
-        kept = _kept(folder / "result.json")
-        if kept is not None:
-            _check_made(folder, kept, made)
-            return kept
-        record = _record(folder)
-        if record is not None:
-            _check_made(folder, {"recipe": _plain(load_recipe(folder / "recipe.yaml"))}, made)
-        elif folder.exists():  # the beginning of a run, which cannot be resumed
-            shutil.rmtree(folder)
-        try:
-            found: dict[str, Any] = self._judged(folder, arm, horizon, seed, record)
-        except MLFFError as error:
-            folder.mkdir(parents=True, exist_ok=True)
-            found = {"failed": f"{error} (delete {folder} to try again)"}
-        write_whole(folder / "result.json", json.dumps(found | made))
-        return found
+        """Result of an arm, kept or trained now; all arms are judged at the same, irregular times."""
 
-    def _judged(
-        self, folder: Path, arm: str, horizon: float, seed: int, record: dict[str, Any] | None
-    ) -> dict[str, Any]:
-        """Train where there is no finished model, and judge it."""
-        propagates, regular = (bool(ARMS[arm].get(key)) for key in ("propagator", "regular"))
-        report = None
-        if record is not None and record.get("finished"):
-            minutes = float(record["minutes"])
-        else:
-            trained = train(self._recipe(arm, horizon, seed), output=folder, resume=record is not None)
-            minutes, report = trained.minutes, trained.report
-        if report is None or propagates or regular:  # all arms are judged at the same, irregular times
-            judged = cast("RolloutRecipe", self._recipe(arm, horizon, seed, judged=True))
-            windows = read_windows(judged)[1]["test"]
-            if propagates:
-                report = _of_propagator(load_propagator(folder / "propagator"), windows)
-            else:
-                report = evaluate_rollout(load_rollout(folder / "rollout"), windows)
-        return {"minutes": minutes, **report.as_dict()}
+        def judge(record: dict[str, Any]) -> dict[str, Any]:
+            propagates, regular = (bool(ARMS[arm].get(key)) for key in ("propagator", "regular"))
+            report = dict(record["evaluation"])
+            if propagates or regular:
+                judged = cast("RolloutRecipe", self._recipe(arm, horizon, seed, judged=True))
+                windows = read_windows(judged)[1]["test"]
+                if propagates:
+                    report = _of_propagator(load_propagator(folder / "propagator"), windows).as_dict()
+                else:
+                    report = evaluate_rollout(load_rollout(folder / "rollout"), windows).as_dict()
+            return {"minutes": float(record["minutes"]), **report}
+
+        return result_of(folder, self._recipe(arm, horizon, seed), judge)
 
     def _recipe(self, arm: str, horizon: float, seed: int, *, judged: bool = False) -> TrainingRecipe:
         """Recipe of an arm; or of a rollout at irregular times, on whose windows it is judged."""
@@ -203,41 +173,6 @@ class RolloutStudy:
             for size in ("batch_size", "valid_batch_size"):
                 recipe["optimizer"][size] *= TIMES
         return parse_recipe(recipe, self.output / "recipe.yaml")
-
-
-def _plain(recipe: TrainingRecipe) -> dict[str, Any]:
-    """A recipe with every default written out, without paths; the data are compared by content."""
-    whole = recipe.model_dump(mode="json", exclude={"output": True, "data": {"file"}})
-    return dict(json.loads(json.dumps(whole)))
-
-
-def _kept(file: Path) -> dict[str, Any] | None:
-    """A kept result; None where there is none or it is damaged, so that it is made again."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and {"errors", "failed"} & found.keys() else None
-
-
-def _record(folder: Path) -> dict[str, Any] | None:
-    """Record of a run that can be resumed or is finished; None where there is none."""
-    try:
-        record = RunFolder(folder).read_record()
-    except TrainingError:
-        return None
-    return record if record.get("set_up", True) else None
-
-
-def _check_made(folder: Path, kept: dict[str, Any], made: dict[str, Any]) -> None:
-    """Refuse what another recipe or version has made; results of earlier versions do not say it.
-
-    Raises:
-        BenchmarkError: It differs.
-    """
-    for key, now in made.items():
-        if kept.get(key, now) != now:
-            raise BenchmarkError(f"{folder} was made with another {key} than now asked for; choose another --output")
 
 
 def _of_propagator(propagator: Propagator, windows: Windows) -> RolloutReport:

@@ -1,14 +1,15 @@
-"""Building the network that is trained from a recipe and training molecules."""
+"""Building the network that is trained from a recipe and training molecules: a new one, or one to fine-tune."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, build_hamiltonian
+from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, build_hamiltonian, load_hamiltonian
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.hamiltonian.data import measure_scales
+from mlff_calc.training.hamiltonian.evaluate import check_level
 from mlff_calc.training.hamiltonian.files import MatrixFrames
 from mlff_calc.training.hamiltonian.recipe import HamiltonianRecipe
 from mlff_calc.training.recipe_limits import naming
@@ -43,3 +44,15 @@ def new_network(recipe: HamiltonianRecipe, frames: MatrixFrames) -> HamiltonianN
     with torch.no_grad():
         measure_scales(network, some)
     return network
+
+
+def start_from(recipe: HamiltonianRecipe, frames: MatrixFrames) -> HamiltonianNetwork:
+    """Load the network to fine-tune; its architecture, means and scales stay.
+
+    Raises:
+        PotentialFileError: There is no such network, or it is damaged.
+        DatasetError: The molecules are of another level, basis or charge, or lack matrices that the network needs.
+    """
+    network = load_hamiltonian(recipe.start())
+    check_level(network, frames)
+    return network.to_precision(recipe.trainer.precision)

@@ -19,6 +19,7 @@ LIMITS = (
 def write_card(outcome: Outcome[HamiltonianRecipe, MatrixFrames]) -> str:
     """Write the card as Markdown."""
     network, recipe, report = outcome.network, outcome.recipe, outcome.report
+    start = recipe.hamiltonian.fine_tune_from
     rows: list[tuple[object, ...]] = [("part", "molecules", "formulas")]
     for part, one in outcome.parts.items():
         formulas = Counter(frame.atoms.get_chemical_formula() for frame in one).most_common(5)
@@ -36,6 +37,7 @@ def write_card(outcome: Outcome[HamiltonianRecipe, MatrixFrames]) -> str:
         what="Fock matrices",
         about=f"It predicts Fock matrices in the basis {network.basis.name}{f' ({level})' if level else ''}. {reference}.",
         data=[recipe.card.data or f"The file {without_folder(recipe.data.file)}.", "", *table(rows)],
+        start=f"Fine-tuned from {without_folder(start)}." if start else "",
         below="Mean absolute errors of entries of the matrix, of its blocks, by elements, and of energies of orbitals; mean "
         f"cosine of occupied columns. {report.ms_per_molecule:.2f} ms per molecule{flow}. The row `initial` is the Fock "
         "matrix of the initial density.",

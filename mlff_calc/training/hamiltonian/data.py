@@ -46,7 +46,8 @@ def read_parts(recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
     frames = read_matrices(recipe.data_file(), data.format, given, data.order)
     _check_told(recipe, frames, given)
     section = recipe.hamiltonian
-    if (section.target == "initial" or "initial" in section.inputs) and frames[0].initial is None:
+    reads = section.fine_tune_from is None and (section.target == "initial" or "initial" in section.inputs)
+    if reads and frames[0].initial is None:  # for a network to fine-tune, see `start_from`
         raise RecipeError(
             f"{recipe.origin}: hamiltonian.target or inputs need Fock matrices of the initial density, which "
             f"{frames.path} lacks; set target: means, and leave `initial` out of inputs"

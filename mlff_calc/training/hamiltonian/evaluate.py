@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from mlff_calc.datasets.splits import PARTS
 from mlff_calc.device import resolve_device
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, load_hamiltonian
 from mlff_calc.electronic.hamiltonian.predict import Matrix, predict_fock
+from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import DatasetError, EvaluationError
 from mlff_calc.networks import find_network, trained_reading
@@ -115,8 +117,8 @@ class HamiltonianReport:
         return "\n".join(lines)
 
 
-class _Sums:
-    """Sums of one row of a report."""
+class MatrixSums:
+    """Sums of one row of a report, over molecules that are added one by one."""
 
     def __init__(self) -> None:
         self.means: dict[str, list[float]] = defaultdict(list)
@@ -124,6 +126,14 @@ class _Sums:
         self.largest = 0.0
 
     def add(self, found: Matrix, frame: MatrixFrame, atom_of: NDArray[np.int64], reference: Orbitals) -> None:
+        """Add a molecule.
+
+        Args:
+            found: Predicted matrix [n, n], Hartree, in our order.
+            frame: The molecule.
+            atom_of: Number of the atom of each orbital [n].
+            reference: Its orbitals, see `orbitals_of`.
+        """
         wrong = np.abs(found - frame.fock)
         own = atom_of[:, None] == atom_of
         self.largest = max(self.largest, float(wrong.max()))
@@ -155,6 +165,7 @@ class _Sums:
                 self.by_elements[kind][1] += float(counts[i, j])
 
     def errors(self) -> MatrixErrors:
+        """Errors over all molecules that were added."""
         means = {name: float(np.mean(values)) for name, values in self.means.items()}
         kinds = sorted(self.by_elements, key=lambda kind: ("-" in kind, kind))
         by_elements = {kind: self.by_elements[kind][0] / self.by_elements[kind][1] for kind in kinds}
@@ -162,6 +173,23 @@ class _Sums:
         return MatrixErrors(
             largest=self.largest, by_elements=by_elements, **{name: means.get(name, float("nan")) for name in names}
         )
+
+
+def add_matrices(
+    sums: Mapping[str, MatrixSums], found: Mapping[str, Matrix], frame: MatrixFrame, basis: OrbitalBasis
+) -> None:
+    """Add several predictions for a molecule, by name, to their sums.
+
+    Args:
+        sums: Sums by name.
+        found: Predicted matrices [n, n] by name, Hartree, in our order.
+        frame: The molecule.
+        basis: Basis of the orbitals.
+    """
+    atom_of = np.repeat(np.arange(len(frame.numbers)), basis.orbitals_by_atom(frame.numbers))
+    reference = orbitals_of(frame.fock, overlap_of(frame))
+    for name, matrix in found.items():
+        sums[name].add(matrix, frame, atom_of, reference)
 
 
 @dataclass(frozen=True)
@@ -201,7 +229,7 @@ def evaluate_hamiltonian(
     """
     check_level(network, frames)
     network.eval()
-    sums: dict[str, _Sums] = defaultdict(_Sums)
+    sums: dict[str, MatrixSums] = defaultdict(MatrixSums)
     seconds = 0.0
     for begin in range(0, len(frames), batch_size):
         part = [frames[k] for k in range(begin, min(begin + batch_size, len(frames)))]
@@ -218,11 +246,8 @@ def evaluate_hamiltonian(
                     f"{frames.place(begin + k)}: the predicted Fock matrix is not finite; look at this molecule, or try "
                     "--precision float64"
                 )
-            sizes = network.basis.orbitals_by_atom(frame.numbers)
-            atom_of, reference = np.repeat(np.arange(len(frame.numbers)), sizes), orbitals_of(frame.fock, overlap_of(frame))
-            sums["model"].add(fock, frame, atom_of, reference)
-            if frame.initial is not None:
-                sums["initial"].add(frame.initial, frame, atom_of, reference)
+            given = {"model": fock} | ({} if frame.initial is None else {"initial": frame.initial})
+            add_matrices(sums, given, frame, network.basis)
     flow = network.config["flow"]
     return HamiltonianReport(
         len(frames), {name: one.errors() for name, one in sums.items()},
@@ -235,9 +260,12 @@ def check_level(network: HamiltonianNetwork, frames: MatrixFrames) -> None:
     """Refuse matrices that a network was not made for.
 
     Raises:
-        DatasetError: They are in another basis or at another level, or lack what the network needs.
+        DatasetError: They are in another basis, at another level or of another charge, or lack what the network needs.
     """
-    elements = {int(z) for one in frames for z in one.numbers}
+    found = [({int(z) for z in one.numbers}, one.charge) for one in frames]
+    elements, charges = set().union(*(one for one, _ in found)), sorted({charge for _, charge in found})
+    if charges != [network.charge]:
+        raise DatasetError(f"{frames.path} has molecules of the charges {charges}; the network is for {network.charge} only")
     unknown = sorted(elements - set(network.elements))
     if unknown:
         raise DatasetError(f"{frames.path} has the elements {unknown}; the network knows {list(network.elements)} only")

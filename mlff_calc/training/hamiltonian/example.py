@@ -20,6 +20,7 @@ hamiltonian:
   # cutoff: 6.0            # of messages, Angstrom
   # pair_cutoff: 10.0      # of predicted blocks, Angstrom
   # flow: {prior: expansion, steps: 3}   # flow matching from noise; or goe; null for regression
+  # fine_tune_from: runs/my-hamiltonian/hamiltonian   # instead of all other keys here: goes on from a trained network
 
 data:
   file: matrices.h5        # `mlff data hamiltonian` makes one

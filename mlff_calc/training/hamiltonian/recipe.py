@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -25,6 +27,8 @@ class FlowSection(Section):
 class HamiltonianSection(Section):
     """Architecture; means and scales of blocks are measured on the training molecules."""
 
+    fine_tune_from: str | None = None
+    """Name or path of a network to fine-tune, whose architecture, means and scales stay; no other key may stand here."""
     target: Literal["initial", "means"] = "initial"
     """Reference of the prediction: the Fock matrix of the initial density (one Fock build for each prediction), or means by
     element."""
@@ -58,12 +62,15 @@ class HamiltonianSection(Section):
         """Check ranges, which only the parts know, by describing a network of hydrogen."""
         from mlff_calc.electronic.hamiltonian.build import resolve_hamiltonian
 
+        others = sorted(self.model_fields_set - {"fine_tune_from"})
+        if self.fine_tune_from is not None and others:
+            raise ValueError(f"fine_tune_from keeps the architecture of its network; leave out {', '.join(others)}")
         resolve_hamiltonian(self.config() | {"basis": {"name": "", "shells": {"1": [0]}}})
         return self
 
     def config(self) -> dict[str, Any]:
         """Return the configuration for `build_hamiltonian`, without what is measured on the data."""
-        return self.model_dump(exclude={"flow"}) | {"flow": self.flow.model_dump() if self.flow else {}}
+        return self.model_dump(exclude={"fine_tune_from", "flow"}) | {"flow": self.flow.model_dump() if self.flow else {}}
 
 
 class MatrixSplit(Section):
@@ -123,6 +130,17 @@ class HamiltonianRecipe(TrainingRecipe):
     """Molecules with matrices."""
     loss: MatrixLoss = MatrixLoss()
     """Weights of the loss."""
+
+    def with_paths(self, change: Callable[[str], str]) -> dict[str, Any]:
+        """Also change the path of the network to start from."""
+        raw, name = super().with_paths(change), self.hamiltonian.fine_tune_from
+        if name is not None:
+            raw["hamiltonian"]["fine_tune_from"] = self.with_network(name, "hamiltonian", change)
+        return raw
+
+    def start(self) -> Path | str:
+        """Return the network that `fine_tune_from` names; see `network_named`."""
+        return self.network_named(str(self.hamiltonian.fine_tune_from), "hamiltonian")
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> HamiltonianRecipe:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
-from mlff_calc.training.hamiltonian.build import new_network
+from mlff_calc.training.hamiltonian.build import new_network, start_from
 from mlff_calc.training.hamiltonian.data import MatrixBatches, read_parts
 from mlff_calc.training.hamiltonian.evaluate import (
     BATCH_SIZE,
@@ -42,8 +42,9 @@ class HamiltonianTask(OneFileTask[HamiltonianRecipe, MatrixFrames]):
         return samples.place(number)
 
     def prepare(self, recipe: HamiltonianRecipe, parts: Mapping[str, MatrixFrames]) -> Prepared:
-        """Build a new network, with means and scales measured on its training molecules."""
-        network = new_network(recipe, parts["train"])
+        """Build a new network, with means and scales measured on its training molecules, or load one to fine-tune."""
+        make = new_network if recipe.hamiltonian.fine_tune_from is None else start_from
+        network = make(recipe, parts["train"])
         orbitals = recipe.loss.orbital_energies > 0.0
         return Prepared(
             network,

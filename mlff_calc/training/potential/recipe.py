@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mlff_calc.networks.files import WEIGHTS, folder_of
-from mlff_calc.potential import list_potentials
+from mlff_calc.potential.load import KIND
 from mlff_calc.training.frames.recipe import FrameLoss, FramesRecipe
 from mlff_calc.training.potential.section import FixedPointSection, PotentialSection
 
@@ -107,22 +106,10 @@ class PotentialRecipe(FramesRecipe):
     def with_paths(self, change: Callable[[str], str]) -> dict[str, Any]:
         """Also change the path of the potential to start from."""
         raw, name = super().with_paths(change), self.fine_tune_from
-        if name is not None and (Path(name).expanduser().is_absolute() or isinstance(self.start(), Path)):
-            raw["fine_tune_from"] = change(name)
+        if name is not None:
+            raw["fine_tune_from"] = self.with_network(name, KIND, change)
         return raw
 
     def start(self) -> Path | str:
-        """Return the potential that `fine_tune_from` names: a path, or the name of a shipped one.
-
-        A potential beside the recipe comes first; other folders of that name are ignored.
-
-        Raises:
-            RecipeError: An environment variable in the path is not set.
-        """
-        name = str(self.fine_tune_from)
-        path = self.resolve(name)
-        if (folder_of(path) / WEIGHTS).is_file():
-            return path
-        if name in [entry.name for entry in list_potentials()]:
-            return name
-        return path if path.exists() else name
+        """Return the potential that `fine_tune_from` names; see `network_named`."""
+        return self.network_named(str(self.fine_tune_from), KIND)
