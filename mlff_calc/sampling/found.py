@@ -6,9 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from mlff_calc.sampling.duplicates import MIRROR
 from mlff_calc.sampling.ensemble import Counts
 from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.molecules import Molecule, MoleculeError
@@ -92,7 +89,7 @@ class Found:
 
     def has_images(self) -> bool:
         """Whether mirror images of the structures are the same molecule."""
-        return bool(self.structures) and self.identity.change(self.structures[0].positions * np.array(MIRROR)) is None
+        return bool(self.structures) and self.identity.image(self.structures[0].positions) is not None
 
     def lost(self) -> MoleculeError:
         """Why there is no ensemble."""

@@ -47,6 +47,7 @@ REASONS = {
     "bonds": "bonds cannot be perceived from positions",
     "element": "the potential does not know an element",
     "embedding": "no positions could be made",
+    "time": "the budget of time ended before there was a structure",
     "calculator": "the calculator failed for every conformer",
     "reacted": "every conformer changed its bonds or its stereo while it relaxed",
 }
