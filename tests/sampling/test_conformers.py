@@ -427,7 +427,7 @@ def test_the_mirror_image_of_a_meso_compound_is_the_molecule():
 def test_formulas_and_shapes_that_a_potential_never_saw_are_told():
     potential = load_potential("ethanol")
     potential.domain = potential.domain | {"formulas": ["C2H6O"]}
-    options = {"n": 1, "fmax": 0.3, "check": False, "screen": 1}
+    options = {"n": 1, "steps": 2, "check": False, "screen": 1}
     assert conformers("CCO", potential, **options).warnings() == []
     (new,) = conformers("CCCO", potential, **options).warnings()
     assert "not trained on such conformers (the formula C3H8O was not in the training data, which had C2H6O)" in new
