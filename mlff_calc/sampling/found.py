@@ -91,6 +91,12 @@ class Found:
         """Whether mirror images of the structures are the same molecule."""
         return bool(self.structures) and self.identity.image(self.structures[0].positions) is not None
 
+    def _has_acid_and_base(self) -> bool:
+        """Whether there are an atom with a positive charge and hydrogens, and one with a negative charge."""
+        atoms = list(self.molecule.mol.GetAtoms())
+        acid = any(atom.GetFormalCharge() > 0 and atom.GetTotalNumHs(includeNeighbors=True) for atom in atoms)
+        return acid and any(atom.GetFormalCharge() < 0 for atom in atoms)
+
     def lost(self) -> MoleculeError:
         """Why there is no ensemble."""
         reason = "reacted" if self.counts.changed >= max(1, self.counts.failed) else "calculator"
@@ -98,6 +104,8 @@ class Found:
             "reacted": ("changed its bonds or stereo", "check the molecule's charge and stereo, or use another calculator"),
             "calculator": ("failed", "see that the calculator works for one structure of this molecule, or use another one"),
         }[reason]
+        if reason == "reacted" and self._has_acid_and_base():
+            advice = "a zwitterion passes its proton on where no solvent keeps it: give the form without charges"
         text = self.problems.most_common(1)[0][0]
         return MoleculeError(
             reason,

@@ -464,6 +464,9 @@ def test_molecules_without_an_ensemble():
         with pytest.raises(MoleculeError, match=text) as caught:
             conformers("CCO", evaluator, n=3)
         assert caught.value.reason == reason
+    for smiles, advice in (("CCO", "check the molecule's charge and stereo"), ("[NH3+]CC(=O)[O-]", "a zwitterion passes")):
+        with pytest.raises(MoleculeError, match=advice):
+            conformers(smiles, Pulling(), n=1)
     with pytest.raises(MoleculeError, match="unknown element S") as caught:
         conformers("CCS", "ethanol")
     assert caught.value.reason == "element"

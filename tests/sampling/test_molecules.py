@@ -54,7 +54,8 @@ def test_charge_stereo_and_hydrogens_are_kept():
 
 def test_open_stereo():
     assert one("CC=CC(F)O").open_stereo == ["C3", "C1=C2"]
-    assert one("CC=C=CC").open_stereo == []
+    assert one("CC=C=CC").open_stereo == ["C1=C2=C3"]  # an axis, no E or Z; a SMILES cannot specify it
+    assert one("CC=C=C").open_stereo == one("CC(C)=C=CC").open_stereo == one("CN=C=NC").open_stereo == []
     assert one("CC=NO").open_stereo == ["C1=N2"]
 
 
