@@ -262,7 +262,9 @@ class Domain:
 
     def are_outside(self, numbers: Ints, centers: Ints, neighbors: Ints, vectors: Floats) -> NDArray[np.bool_]:
         """Whether each atom has a measure outside its trained range [n_atoms]; see `outside`."""
-        return self._are_outside(self._measures(numbers, centers, neighbors, vectors), numbers).any(axis=1)
+        outside = self._are_outside(self._measures(numbers, centers, neighbors, vectors), numbers)
+        of_atoms: NDArray[np.bool_] = np.any(outside, axis=1)
+        return of_atoms
 
     def new_formula(self, atoms: Atoms) -> str | None:
         """Say that a molecule's formula was not in the training data; None where it was, or where that is not known."""

@@ -247,7 +247,7 @@ def _drawn(
 
 def _outside(model: ScoreModel, evaluator: Evaluator, positions: FloatArray) -> tuple[str, ...]:
     """What of the structures with whole bonds an evaluator was not trained on."""
-    good = positions[_whole(model, positions) & np.isfinite(positions).all(axis=(1, 2))]
+    good = positions[np.logical_and(_whole(model, positions), np.all(np.isfinite(positions), axis=(1, 2)))]
     if not len(good):
         return ()
     return tuple(evaluator.outside(_copies(model, len(good))[0], good.reshape(-1, 3)))

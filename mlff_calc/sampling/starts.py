@@ -108,9 +108,8 @@ def by_mmff(
     """
     from rdkit.Chem import rdForceFieldHelpers
 
-    nothing = np.zeros((0, *places.shape[1:])), np.zeros(0)
     if len(molecule.numbers) < 2 or not rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule.mol):
-        return Screened(*nothing)
+        return Screened(np.zeros((0, *places.shape[1:])), np.zeros(0))
     identity, clock, is_whole = Identity(molecule), clock or Clock(), True
     found, energies = [], []
     with quiet():
@@ -126,4 +125,4 @@ def by_mmff(
             if np.isfinite(energy) and identity.change(relaxed) is None:
                 found.append(relaxed)
                 energies.append(energy * KCAL)
-    return Screened(*((np.array(found), np.array(energies)) if found else nothing), is_whole)
+    return Screened(np.array(found).reshape(-1, *places.shape[1:]), np.array(energies), is_whole)
