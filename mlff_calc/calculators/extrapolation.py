@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ase import Atoms
+
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.graph.domain import Domain
@@ -22,6 +24,14 @@ turns on one calculator, as images of a path do.
 
 class DomainWarning(UserWarning):
     """A structure has distances or numbers of neighbours outside the range of the training data."""
+
+
+def warn_of_new_formula(potential: Any, atoms: Atoms) -> None:  # noqa: ANN401
+    """Warn where a molecule's formula was not in the training data, if the potential's file says which formulas were."""
+    plain = getattr(potential, "domain", None)
+    text = Domain(plain).new_formula(atoms) if plain else None
+    if text is not None:
+        warnings.warn(f"{text}. Energy and forces may be a guess there", DomainWarning, stacklevel=2)
 
 
 class DomainWatch:

@@ -92,6 +92,7 @@ def conformers(
     to its end, so that one that was stopped goes on with --resume.
     """
     from mlff_calc.cli.bars import Bars
+    from mlff_calc.cli.console import say
     from mlff_calc.cli.work_folder import work_folder
     from mlff_calc.sampling.conformer_search import conformers as search_for
     from mlff_calc.sampling.writers import check_ending, write_ensemble
@@ -113,4 +114,6 @@ def conformers(
         typer.echo(ensemble.summary())
         if not ensemble.finished:
             typer.echo("Go on with --resume --overwrite.")
+    elif ensemble.warnings():
+        say("mlff: warning: " + " ".join(ensemble.warnings()))
     typer.echo("written: " + ", ".join(map(str, files)))

@@ -47,6 +47,7 @@ def relax(
     If the forces do not fall below --fmax, the last frame is written as NAME_not_converged, and the exit status is 1.
     """
     from mlff_calc.calculators import MLFFCalculator
+    from mlff_calc.calculators.extrapolation import warn_of_new_formula
     from mlff_calc.calculators.named import names_scf, scf_calculator
     from mlff_calc.dynamics.structures import read_structure
     from mlff_calc.export.opening import load_any, precision_of
@@ -65,6 +66,7 @@ def relax(
             atoms.calc = scf_calculator(potential)
         else:
             loaded = load_any(potential, trust=trust)
+            warn_of_new_formula(loaded, atoms)
             arithmetic = precision_of([loaded], None if precision is None else precision.value, default="float64")
             atoms.calc = MLFFCalculator(loaded, device=device, precision=arithmetic, compile=compiled, reuse=reuse.value)
         result, written, trajectory = _relax_and_keep(atoms, settings, files, quiet=quiet)

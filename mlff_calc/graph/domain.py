@@ -6,7 +6,10 @@ nearest B reveals atoms pressed together and contacts that training never showed
 neighbours within the cutoff reveals atoms that lost their surroundings. A missing neighbour counts as one at the
 cutoff.
 
-All three are local, as potentials are. Two intact molecules far apart are inside the domain. A molecule that was torn
+Where training data are molecules of few kinds, their formulas are kept as well; they are told by themselves, because a
+potential may hold for larger molecules of the same kind.
+
+All ranges are local, as potentials are. Two intact molecules far apart are inside the domain. A molecule that was torn
 apart is outside, because the atoms at the break have lost a neighbour, no matter how far away that is now.
 """
 
@@ -29,6 +32,8 @@ MARGIN = 0.05
 """Relative excess of a distance over the trained range that is still accepted; raising it reports fewer structures."""
 COUNT_MARGIN = 0.2
 """The same for the number of atoms within the cutoff; it is larger because a count grows as the cube of distances."""
+MAX_FORMULAS = 32
+"""Largest number of formulas that are kept; data with more of them teach kinds of molecules, and no single ones."""
 
 _N_ELEMENTS = len(chemical_symbols)
 _ORDINALS = ("nearest", "second", "third", "fourth")
@@ -109,13 +114,16 @@ def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
     Returns:
         Dict with `cutoff`; `nearest`, which has N_NEAREST ranges [smallest, largest] in Angstrom for each symbol;
         `pairs`, which has the range of the distance from an A to its nearest B for each "A-B" that occurred within the
-        cutoff; and `neighbors`, which has the range of the number of neighbours for each symbol.
+        cutoff; `neighbors`, which has the range of the number of neighbours for each symbol; and `formulas`, the sorted
+        formulas of frames, if none of them is periodic and there are at most MAX_FORMULAS.
 
     Raises:
         StructureError: see `neighbor_pairs`.
     """
-    ranges = _Ranges(cutoff)
+    ranges, formulas, periodic = _Ranges(cutoff), set[str](), False
     for atoms in frames:
+        formulas.add(atoms.get_chemical_formula())
+        periodic = periodic or bool(atoms.pbc.any())
         edges = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
         shifts = edges.shifts @ np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)
         vectors = atoms.positions[edges.neighbors] - atoms.positions[edges.centers] + shifts
@@ -124,7 +132,8 @@ def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
         for number in np.unique(atoms.numbers):
             own = found[atoms.numbers == number]
             ranges.add(np.array([number]), own.min(axis=0), own.max(axis=0))
-    return ranges.plain()
+    few = not periodic and 0 < len(formulas) <= MAX_FORMULAS
+    return ranges.plain() | ({"formulas": sorted(formulas)} if few else {})
 
 
 def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +154,9 @@ def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
         )
     which = np.flatnonzero(other.known)
     one.add(which, other.low[which], other.high[which])
-    return {name: found for name, found in one.plain().items() if name in first and name in second}
+    formulas = sorted({*first.get("formulas", ()), *second.get("formulas", ())})
+    both = one.plain() | ({"formulas": formulas} if len(formulas) <= MAX_FORMULAS else {})
+    return {name: found for name, found in both.items() if name in first and name in second}
 
 
 def is_domain(plain: Any) -> bool:  # noqa: ANN401
@@ -176,6 +187,8 @@ def _read(plain: Mapping[str, Any]) -> _Ranges:
         for symbol, found in plain.get("neighbors", {}).items():
             z = _known(ranges, symbol)
             ranges.low[z, -1], ranges.high[z, -1] = _bounds(symbol, [each + 1 for each in found], 1)[:, 0]
+        if not all(isinstance(formula, str) for formula in plain.get("formulas", [])):
+            raise ValueError(f"formulas are {plain['formulas']}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PotentialFileError(
             f"the potential's domain is not what training writes ({type(error).__name__}: {error}); copy its "
@@ -202,8 +215,8 @@ class Domain:
     """A potential's domain, compared with structures.
 
     Args:
-        plain: domain as returned by `domain_of`; `pairs` and `neighbors` may be missing, as in older files, and are
-            then not checked.
+        plain: domain as returned by `domain_of`; `pairs`, `neighbors` and `formulas` may be missing, as in older files,
+            and are then not checked.
 
     Raises:
         PotentialFileError: `plain` is not a domain.
@@ -211,7 +224,7 @@ class Domain:
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
         ranges = _read(plain)
-        self.cutoff = ranges.cutoff
+        self.cutoff, self.formulas = ranges.cutoff, plain.get("formulas")
         self._symbols = np.flatnonzero(ranges.known)
         self._kind_of = np.full(_N_ELEMENTS, len(self._symbols))  # the last kind stands for unknown elements
         self._kind_of[self._symbols] = np.arange(len(self._symbols))
@@ -239,15 +252,34 @@ class Domain:
             neighbors: neighbour of each edge [n_edges].
             vectors: edge vectors [n_edges, 3], Angstrom.
         """
-        kinds = self._kind_of[numbers[neighbors]]
-        n_kinds = len(self._symbols) + 1
-        found = measures(numbers, centers, kinds, vectors, n_kinds=n_kinds, cutoff=self.cutoff)
-        if not ((found > self._highest[numbers]) | (found < self._lowest[numbers])).any():
+        found = self._measures(numbers, centers, neighbors, vectors)
+        if not self._are_outside(found, numbers).any():
             return None
         low, high = self._low[numbers], self._high[numbers]
         excess = (np.maximum(found / high, low / found) - 1.0) / self._margins
         atom, column = np.unravel_index(int(excess.argmax()), excess.shape)
         return self._said(numbers, int(atom), int(column), float(found[atom, column]), low[atom, column], high[atom, column])
+
+    def are_outside(self, numbers: Ints, centers: Ints, neighbors: Ints, vectors: Floats) -> NDArray[np.bool_]:
+        """Whether each atom has a measure outside its trained range [n_atoms]; see `outside`."""
+        outside = self._are_outside(self._measures(numbers, centers, neighbors, vectors), numbers)
+        of_atoms: NDArray[np.bool_] = np.any(outside, axis=1)
+        return of_atoms
+
+    def new_formula(self, atoms: Atoms) -> str | None:
+        """Say that a molecule's formula was not in the training data; None where it was, or where that is not known."""
+        formula = atoms.get_chemical_formula()
+        if self.formulas is None or formula in self.formulas or atoms.pbc.any():
+            return None
+        return f"the formula {formula} was not in the training data, which had {', '.join(self.formulas)}"
+
+    def _measures(self, numbers: Ints, centers: Ints, neighbors: Ints, vectors: Floats) -> Floats:
+        kinds, n_kinds = self._kind_of[numbers[neighbors]], len(self._symbols) + 1
+        return measures(numbers, centers, kinds, vectors, n_kinds=n_kinds, cutoff=self.cutoff)
+
+    def _are_outside(self, found: Floats, numbers: Ints) -> NDArray[np.bool_]:
+        outside: NDArray[np.bool_] = (found > self._highest[numbers]) | (found < self._lowest[numbers])
+        return outside
 
     def _said(self, numbers: Ints, atom: int, column: int, found: float, low: float, high: float) -> str:
         """Describe one measure of an atom and its range in words."""

@@ -6,7 +6,6 @@ what a piece gave is kept in a folder, where one is given, and not computed agai
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ase import Atoms
 
 from mlff_calc.errors import SimulationError, UnknownElementError
 from mlff_calc.sampling.calculators import evaluator_of, workers_for
+from mlff_calc.sampling.clock import Clock
 from mlff_calc.sampling.duplicates import distinct, nearly_alike
 from mlff_calc.sampling.embed import number_of_conformers
 from mlff_calc.sampling.ensemble import Ensemble
@@ -136,7 +136,7 @@ class _Run:
         self.found = Found(molecule)
         self.ranking = Ranking(molecule, evaluator, judge, settings, store, self.piece, self.on_progress)
         self.finished = True
-        self._end = None if settings.minutes is None else time.monotonic() + 60.0 * settings.minutes
+        self.clock = Clock(settings.minutes)
         for one in (evaluator, judge):
             try:
                 if one is not None:
@@ -153,9 +153,18 @@ class _Run:
         settings, found = self.settings, self.found
         given = [conformer.GetPositions() for conformer in self.molecule.mol.GetConformers()]
         n = settings.n or number_of_conformers(self.molecule)
-        made = starting_structures(self.molecule, n, settings.seed, settings.screen, self.on_progress)
-        starts = np.concatenate([np.array(given).reshape(-1, *made.positions.shape[1:]), made.positions])
-        self.relax("relaxing", starts, ["input"] * len(given) + made.sources)
+        starts, sources = np.array(given).reshape(-1, len(self.molecule.numbers), 3), ["input"] * len(given)
+        try:
+            made = starting_structures(
+                self.molecule, n, settings.seed, settings.screen, self.on_progress, self.clock
+            )
+            starts, sources = np.concatenate([starts, made.positions]), sources + made.sources
+            self.finished = made.is_whole
+        except MoleculeError as error:
+            if error.reason != "time" or not given:
+                raise
+            self.finished = False
+        self.relax("relaxing", starts, sources)
         if settings.search != "etkdg" and found.structures and len(self.molecule.numbers) > 2 and not self.late():
             snapshots = self.snapshots(n)
             self.relax("relaxing snapshots", snapshots, [settings.search] * len(snapshots))
@@ -172,10 +181,10 @@ class _Run:
         return self.ranking.ensemble(kept, found, name, finished=self.finished)
 
     def late(self) -> bool:
-        """Whether the budget of time is used up."""
-        if self._end is not None and time.monotonic() > self._end:
-            self.finished = False
-        return not self.finished
+        """Whether the budget of time is used up, so that the search does not come to its end."""
+        late = self.clock.late()
+        self.finished = self.finished and not late
+        return late
 
     def relax(
         self, what: str, starts: FloatArray, sources: list[str], tight: float = 1.0

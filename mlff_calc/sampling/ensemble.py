@@ -69,6 +69,7 @@ class Ensemble:
             is not known; None if not looked for.
         counts: Numbers of other structures by outcome.
         problems: Reasons of failures and changes, each once with the number of structures.
+        outside: Parts of sentences about what of the conformers a potential was not trained on.
         finished: Whether the search went to its end; False where a budget of time ended it.
     """
 
@@ -88,6 +89,7 @@ class Ensemble:
     lowest_modes: FloatArray | None = None
     counts: Counts = field(default_factory=Counts)
     problems: dict[str, int] = field(default_factory=dict)
+    outside: list[str] = field(default_factory=list)
     finished: bool = True
 
     def __len__(self) -> int:
@@ -179,6 +181,11 @@ class Ensemble:
         if places:
             found.append(
                 f"The stereo of {', '.join(places)} is not specified: conformers of all stereoisomers stand in one ensemble."
+            )
+        if self.outside:
+            found.append(
+                f"The potential was not trained on such conformers ({'; '.join(self.outside)}): energies are a guess there. "
+                "Compare with --rescore gfn2-xtb, or train on such structures."
             )
         if self.lowest_modes is not None:
             saddles, unknown = int((self.lowest_modes < SADDLE).sum()), int(np.isnan(self.lowest_modes).sum())

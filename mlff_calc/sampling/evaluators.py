@@ -24,6 +24,7 @@ from mlff_calc.graph.batch import split
 from mlff_calc.graph.many import NeighborLists
 from mlff_calc.potential import Potential
 from mlff_calc.potential.evaluate import check_elements
+from mlff_calc.sampling.outside import outside_of_training
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 PORTION = 1500
@@ -66,6 +67,10 @@ class Evaluator(ABC):
         """Text that tells this evaluator from one that gives other energies, as far as it can be told."""
         return type(self).__name__
 
+    def outside(self, systems: Systems, positions: FloatArray) -> list[str]:
+        """What of structures this was not trained on, as parts of sentences; none where it cannot be told."""
+        return []
+
     def close(self) -> None:  # noqa: B027 - not every evaluator holds something
         """End worker processes, if any."""
 
@@ -94,6 +99,10 @@ class BatchedPotential(Evaluator):
     def check(self, systems: Systems) -> None:
         """See `Evaluator`."""
         check_elements(systems.numbers, self.potential, "the structures")
+
+    def outside(self, systems: Systems, positions: FloatArray) -> list[str]:
+        """See `Evaluator`."""
+        return outside_of_training(self.potential, systems, positions)
 
     def __call__(self, systems: Systems, positions: FloatArray) -> Evaluation:
         """See `Evaluator`."""

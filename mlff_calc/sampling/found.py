@@ -6,9 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from mlff_calc.sampling.duplicates import MIRROR
 from mlff_calc.sampling.ensemble import Counts
 from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.molecules import Molecule, MoleculeError
@@ -92,7 +89,13 @@ class Found:
 
     def has_images(self) -> bool:
         """Whether mirror images of the structures are the same molecule."""
-        return bool(self.structures) and self.identity.change(self.structures[0].positions * np.array(MIRROR)) is None
+        return bool(self.structures) and self.identity.image(self.structures[0].positions) is not None
+
+    def _has_acid_and_base(self) -> bool:
+        """Whether there are an atom with a positive charge and hydrogens, and one with a negative charge."""
+        atoms = list(self.molecule.mol.GetAtoms())
+        acid = any(atom.GetFormalCharge() > 0 and atom.GetTotalNumHs(includeNeighbors=True) for atom in atoms)
+        return acid and any(atom.GetFormalCharge() < 0 for atom in atoms)
 
     def lost(self) -> MoleculeError:
         """Why there is no ensemble."""
@@ -101,6 +104,8 @@ class Found:
             "reacted": ("changed its bonds or stereo", "check the molecule's charge and stereo, or use another calculator"),
             "calculator": ("failed", "see that the calculator works for one structure of this molecule, or use another one"),
         }[reason]
+        if reason == "reacted" and self._has_acid_and_base():
+            advice = "a zwitterion passes its proton on where no solvent keeps it: give the form without charges"
         text = self.problems.most_common(1)[0][0]
         return MoleculeError(
             reason,

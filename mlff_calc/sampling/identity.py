@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlff_calc.sampling.duplicates import MIRROR
 from mlff_calc.sampling.molecules import Molecule, quiet, rdkit_chem
+from mlff_calc.sampling.symmetry import renumberings
 from mlff_calc.sampling.systems import FloatArray
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ STRETCH = 1.35
 TOUCH = 1.05
 """Times the sum of covalent radii below which two atoms without a bond have made one; atoms with one, two or three bonds
 between them are judged by it as well. Raising it reports contacts as bonds."""
+Labels = dict[tuple[int, ...], str]
+"""R or S of an atom, E or Z of the two atoms of a double bond in rising order."""
 
 
 def with_positions(molecule: Molecule, positions: FloatArray) -> Mol:
@@ -64,19 +68,43 @@ class Identity:
                 symbols = [self.molecule.mol.GetAtomWithIdx(k).GetSymbol() for k in (i, j)]
                 more = f" and {len(pairs) - 1} more" if len(pairs) > 1 else ""
                 return f"bond {symbols[0]}{i}-{symbols[1]}{j}{more} {verb} ({distances[i, j]:.2f} Angstrom)"
-        chem = rdkit_chem()
-        mol = with_positions(self.molecule, positions)
-        with quiet():
-            chem.AssignStereochemistryFrom3D(mol)
-        found = _stereo(mol)
+        found = self._labels(positions)
         for place, label in self.stereo.items():
             if found.get(place) != label:
-                return f"stereo of {place} turned from {label} to {found.get(place, 'none')}"
+                return f"stereo of {self._name(place)} turned from {label} to {found.get(place, 'none')}"
         return None
 
+    def image(self, positions: FloatArray) -> FloatArray | None:
+        """The mirror image of a structure [n_atoms, 3] of the molecule where it is the molecule as well, else None.
 
-def _stereo(mol: Mol) -> dict[str, str]:
-    """Labels of specified stereo: R and S of atoms, E and Z of double bonds, by a name of the place."""
+        Of a meso compound, R and S are the other way round in it; its atoms are then numbered in another order that the
+        bonds allow, so that labels are those of the molecule.
+        """
+        mirrored = positions * np.array(MIRROR)
+        found = self._labels(mirrored)
+        for order in renumberings(self.molecule).tolist():
+            labels = (found.get(tuple(sorted(order[atom] for atom in place))) for place in self.stereo)
+            if all(one == label for one, label in zip(labels, self.stereo.values(), strict=True)):
+                image: FloatArray = mirrored[order]
+                return image if self.change(image) is None else None
+        return None
+
+    def _labels(self, positions: FloatArray) -> Labels:
+        """Labels of stereo in a structure [n_atoms, 3]."""
+        mol = with_positions(self.molecule, positions)
+        with quiet():
+            rdkit_chem().AssignStereochemistryFrom3D(mol)
+        return _stereo(mol)
+
+    def _name(self, place: tuple[int, ...]) -> str:
+        """What a place of stereo is called in messages."""
+        if len(place) > 1:
+            return "bond " + "=".join(map(str, place))
+        return f"{self.molecule.mol.GetAtomWithIdx(place[0]).GetSymbol()}{place[0]}"
+
+
+def _stereo(mol: Mol) -> Labels:
+    """Labels of specified stereo."""
     chem = rdkit_chem()
     copy = chem.Mol(mol)
     with quiet():
@@ -87,12 +115,8 @@ def _stereo(mol: Mol) -> dict[str, str]:
             rdCIPLabeler.AssignCIPLabels(copy)
         except (RuntimeError, ValueError):  # its limit of steps, in large symmetric molecules: older labels stay
             pass
-    found = {
-        f"{atom.GetSymbol()}{atom.GetIdx()}": atom.GetProp("_CIPCode")
-        for atom in copy.GetAtoms()
-        if atom.HasProp("_CIPCode")
-    }
+    found: Labels = {(atom.GetIdx(),): atom.GetProp("_CIPCode") for atom in copy.GetAtoms() if atom.HasProp("_CIPCode")}
     for bond in copy.GetBonds():
         if bond.HasProp("_CIPCode"):
-            found[f"bond {bond.GetBeginAtomIdx()}={bond.GetEndAtomIdx()}"] = bond.GetProp("_CIPCode")
+            found[tuple(sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())))] = bond.GetProp("_CIPCode")
     return found

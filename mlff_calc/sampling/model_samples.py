@@ -72,6 +72,7 @@ class Samples:
         weights: Weights for exp(-E/kT) [n], which add up to one; None where they cannot be known.
         acceptance: Share of accepted steps with exact forces; None where there were none.
         calls: Number of energies and forces that were computed.
+        outside: Parts of sentences about what of the structures a potential was not trained on.
     """
 
     numbers: tuple[int, ...]
@@ -82,6 +83,7 @@ class Samples:
     weights: FloatArray | None = None
     acceptance: float | None = None
     calls: int = 0
+    outside: tuple[str, ...] = ()
 
     def report(self) -> dict[str, Any]:
         """Plain values: numbers of structures, effective number of samples, mean energies."""
@@ -115,6 +117,9 @@ class Samples:
         found = self.report()
         shown = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in found.items()}
         lines = [f"{name:<36} {value}" for name, value in shown.items()]
+        if self.outside:
+            what = "; ".join(self.outside)
+            lines.append(f"The potential was not trained on such structures ({what}): energies are a guess there.")
         if self.weights is not None and found["effective number of samples"] < 50.0:
             lines.append(
                 "Weighted averages rest on few structures: draw more, or take more steps (--steps, --exact). Basins that "
@@ -232,10 +237,20 @@ def _drawn(
     energies, weights = joined.get("energies"), None
     if energies is not None and "log_weights" in joined:
         weights = normalized(joined["log_weights"])
+    outside = () if evaluator is None else _outside(model, evaluator, joined["positions"])
     return Samples(
         model.topology.numbers, joined["positions"], model.kT, _whole(model, joined["positions"]), energies, weights,
         float(joined["acceptance"].mean()) if drawing.exact else None, int(joined["calls"].sum()),
+        outside,
     )  # fmt: skip
+
+
+def _outside(model: ScoreModel, evaluator: Evaluator, positions: FloatArray) -> tuple[str, ...]:
+    """What of the structures with whole bonds an evaluator was not trained on."""
+    good = positions[np.logical_and(_whole(model, positions), np.all(np.isfinite(positions), axis=(1, 2)))]
+    if not len(good):
+        return ()
+    return tuple(evaluator.outside(_copies(model, len(good))[0], good.reshape(-1, 3)))
 
 
 def _piece(

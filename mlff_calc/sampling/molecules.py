@@ -47,6 +47,7 @@ REASONS = {
     "bonds": "bonds cannot be perceived from positions",
     "element": "the potential does not know an element",
     "embedding": "no positions could be made",
+    "time": "the budget of time ended before there was a structure",
     "calculator": "the calculator failed for every conformer",
     "reacted": "every conformer changed its bonds or its stereo while it relaxed",
 }
@@ -75,7 +76,10 @@ class Molecule:
 
     @property
     def open_stereo(self) -> list[str]:
-        """Places whose stereo is not specified, such as `C1` or `C2=C3`: conformers of all stereoisomers are found."""
+        """Places whose stereo is not specified, such as `C1` or `C2=C3`: conformers of all stereoisomers are found.
+
+        Allenes with two different groups at both ends, such as `C1=C2=C3`, are among them: a SMILES cannot specify them.
+        """
         chem = rdkit_chem()
         with quiet():
             found = chem.FindPotentialStereo(self.mol)
@@ -89,6 +93,10 @@ class Molecule:
                         names.append("=".join(map(_name, ends)))
                 elif one.type == chem.StereoType.Atom_Tetrahedral:
                     names.append(_name(self.mol.GetAtomWithIdx(one.centeredOn)))
+        ranks = list(chem.CanonicalRankAtoms(self.mol, breakTies=False))
+        for atom in self.mol.GetAtoms():
+            if _is_cumulated(atom) and all(_has_two_sides(end, atom, ranks) for end in atom.GetNeighbors()):
+                names.append("=".join(map(_name, (atom.GetNeighbors()[0], atom, atom.GetNeighbors()[1]))))
         return names
 
     @property
@@ -115,6 +123,12 @@ def _name(atom: Any) -> str:  # noqa: ANN401
 def _is_cumulated(atom: Any) -> bool:  # noqa: ANN401
     """Whether RDKit's atom stands between two double bonds and has no other neighbour."""
     return atom.GetTotalDegree() == 2 and all(bond.GetBondTypeAsDouble() == 2.0 for bond in atom.GetBonds())
+
+
+def _has_two_sides(end: Any, middle: Any, ranks: list[int]) -> bool:  # noqa: ANN401
+    """Whether an end of an allene has two other neighbours, which differ by their canonical ranks."""
+    others = [ranks[atom.GetIdx()] for atom in end.GetNeighbors() if atom.GetIdx() != middle.GetIdx()]
+    return len(others) == 2 and others[0] != others[1]
 
 
 def rdkit_chem() -> Any:

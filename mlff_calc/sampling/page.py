@@ -115,7 +115,8 @@ def _pictures(ensemble: Ensemble) -> str:
     """Pictures of the conformers with the largest weights, as they lie; a click shows one."""
     bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in ensemble.molecule.mol.GetBonds()]
     places = _aligned_all(ensemble)
-    scale = 0.46 * _PICTURE / np.abs(places[:, :, :2]).max(initial=1.0)
+    radii = np.array([_radius(z) for z in ensemble.molecule.numbers])
+    scale = 0.48 * _PICTURE / (np.abs(places[:, :, :2]) + radii[:, None]).max(initial=1.5)  # whole circles are inside
     figures = []
     for number in sorted(np.argsort(-ensemble.weights, kind="stable")[:PICTURES].tolist()):
         screen = 0.5 * _PICTURE + scale * places[number, :, :2] * (1.0, -1.0)

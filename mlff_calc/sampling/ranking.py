@@ -133,17 +133,24 @@ class Ranking:
             sources=[one.source for one in all_of], seed=settings.seed, free_energies=None if by_energy else free[of],
             weighted_by=settings.weights, symmetry_numbers=numbers[of], calculator=name,
             lowest_modes=None if modes.count(None) == len(modes) else np.array(modes, dtype=np.float64),
-            counts=found.counts, problems=dict(found.problems), finished=finished,
+            counts=found.counts, problems=dict(found.problems), outside=self._outside(all_of),
+            finished=finished,
         )  # fmt: skip
+
+    def _outside(self, structures: list[Structure]) -> list[str]:
+        """What of structures potentials were not trained on."""
+        systems = Systems.of([Atoms(self.molecule.numbers, one.positions) for one in structures])
+        asked = [one for one in (self.evaluator, self.judge) if one is not None]
+        return list(dict.fromkeys(text for one in asked for text in one.outside(*systems)))
 
     def _with_mirror_images(self, kept: list[Structure], found: Found) -> list[tuple[int, Structure]]:
         """Structures with their numbers, and behind each its mirror image, where this is the molecule in another shape."""
         every = []
         for number, one in enumerate(kept):
             every.append((number, one))
-            image = one.positions * MIRROR
-            alike = best_rmsd(self.molecule, one.positions, image) <= SYMMETRIC
-            if not alike and found.identity.change(image) is None:
+            alike = best_rmsd(self.molecule, one.positions, one.positions * MIRROR) <= SYMMETRIC
+            image = None if alike else found.identity.image(one.positions)
+            if image is not None:
                 every.append((number, replace(one, positions=image)))
         found.count(mirrored=len(every) - len(kept))
         return every

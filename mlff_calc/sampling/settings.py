@@ -37,7 +37,8 @@ class Search:
             oscillators.
         check: Look for saddle points among what is kept, and relax them further.
         seed: Seed of everything random.
-        minutes: Time after which no new piece of work begins; None for no limit.
+        minutes: Time after which no new piece of work begins; starting structures take half of it at most. None for no
+            limit.
     """
 
     n: int | None = None

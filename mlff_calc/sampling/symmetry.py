@@ -60,6 +60,23 @@ def symmetries(molecule: Molecule, heavy: bool = True) -> tuple[NDArray[np.intp]
     return kept, np.unique(np.array([tuple(range(len(kept))), *found], dtype=np.intp), axis=0)
 
 
+def renumberings(molecule: Molecule) -> NDArray[np.intp]:
+    """Permutations of all atoms that keep the bonds [n_symmetries, n_atoms]; a structure's atoms may be taken in each order.
+
+    Hydrogens on carbon, which do not distinguish conformers, follow their carbon in one order of several.
+    """
+    kept, permutations = symmetries(molecule)
+    n_atoms = molecule.mol.GetNumAtoms()
+    orders = np.empty((len(permutations), n_atoms), dtype=np.intp)
+    orders[:, kept] = kept[permutations]
+    followers = defaultdict(list)
+    for number in np.setdiff1d(np.arange(n_atoms), kept).tolist():
+        followers[molecule.mol.GetAtomWithIdx(number).GetNeighbors()[0].GetIdx()].append(number)
+    for carbon, hydrogens in followers.items():
+        orders[:, hydrogens] = [followers[to] for to in orders[:, carbon].tolist()]
+    return orders
+
+
 def is_cut_off(molecule: Molecule) -> bool:
     """Whether a molecule has more symmetries than are looked at."""
     return len(symmetries(molecule)[1]) >= MAX_MATCHES
@@ -82,7 +99,7 @@ def _alike_ends(mol: object) -> None:
                     atom.SetFormalCharge(0)
 
 
-def _rmsds(one: FloatArray, others: FloatArray) -> FloatArray:
+def rmsds(one: FloatArray, others: FloatArray) -> FloatArray:
     """Smallest RMSD over rotations of [n, 3] against each of [m, n, 3], Angstrom [m].
 
     Source: Kabsch, Acta Cryst. A 32, 922 (1976).
@@ -92,8 +109,8 @@ def _rmsds(one: FloatArray, others: FloatArray) -> FloatArray:
     sizes = np.linalg.svd(mixed, compute_uv=False)
     overlap = sizes[:, 0] + sizes[:, 1] + np.sign(np.linalg.det(mixed)) * sizes[:, 2]
     squares = (one**2).sum() + (others**2).sum(axis=(1, 2)) - 2.0 * overlap
-    rmsds: FloatArray = np.sqrt(np.maximum(squares, 0.0) / len(one))
-    return rmsds
+    found: FloatArray = np.sqrt(np.maximum(squares, 0.0) / len(one))
+    return found
 
 
 def best_rmsd(molecule: Molecule, one: FloatArray, other: FloatArray, heavy: bool = True) -> float:
@@ -106,7 +123,7 @@ def best_rmsd(molecule: Molecule, one: FloatArray, other: FloatArray, heavy: boo
         heavy: Whether hydrogens on carbon are left out; other hydrogens distinguish conformers.
     """
     kept, permutations = symmetries(molecule, heavy)
-    return float(_rmsds(one[kept], other[kept][permutations]).min())
+    return float(rmsds(one[kept], other[kept][permutations]).min())
 
 
 def symmetry_number(molecule: Molecule, place: FloatArray) -> int:
@@ -116,4 +133,4 @@ def symmetry_number(molecule: Molecule, place: FloatArray) -> int:
     names of atoms: gauche-anti pentane with its one symmetry twice as often as anti-anti pentane with its two.
     """
     kept, permutations = symmetries(molecule)
-    return int((_rmsds(place[kept], place[kept][permutations]) <= SYMMETRIC).sum())
+    return int((rmsds(place[kept], place[kept][permutations]) <= SYMMETRIC).sum())

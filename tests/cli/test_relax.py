@@ -17,8 +17,9 @@ from mlff_calc import MLFFCalculator
 from mlff_calc.cli import relax
 from mlff_calc.cli.console import run_cli
 from mlff_calc.cli.main import build_app
+from mlff_calc.graph.domain import domain_of
 from mlff_calc.locks import output_lock
-from mlff_calc.potential import build_potential
+from mlff_calc.potential import build_potential, load_potential
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,16 @@ def relaxed(mlff, tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return run
+
+
+def test_a_formula_that_was_not_in_the_training_data_is_told(potentials, work, relaxed):
+    potential = load_potential(potentials / "organic")
+    for name, frames in (("knows", [read(work / "ethanol.xyz")]), ("knows_not", [molecule("CH3OH")])):
+        potential.domain = {"formulas": domain_of(frames, potential.cutoff)["formulas"], "cutoff": 4.0, "nearest": {}}
+        potential.save(work / name)
+        done = relaxed(work / name, "ethanol.xyz", "--fmax", "9", "--overwrite")
+        assert done.returncode == 0, done.stderr
+        assert ("formula C2H6O was not in the training data, which had CH4O" in done.stderr) == (name == "knows_not")
 
 
 def test_relaxes_and_writes_structure_and_trajectory(potentials, work, relaxed):

@@ -6,11 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 
 from mlff_calc.errors import PotentialFileError
 from mlff_calc.graph import graph_from_atoms
-from mlff_calc.graph.domain import Domain, domain_of, measures, united
+from mlff_calc.graph.domain import MAX_FORMULAS, Domain, domain_of, measures, united
 
 CUTOFF = 5.0
 
@@ -64,6 +65,7 @@ def test_missing_neighbours_are_at_the_cutoff():
         "nearest": {"O": [[distance] * 2] + [[CUTOFF] * 2] * 3},
         "pairs": {"O-O": [distance] * 2},
         "neighbors": {"O": [1, 1]},
+        "formulas": ["O2"],
     }
 
 
@@ -157,6 +159,33 @@ def test_a_union_contains_both_domains():
     assert united(one, one) == one
 
 
+def test_formulas_of_few_kinds_of_molecules_are_known():
+    two = Domain(domain_of([molecule("H2O"), ethanol(), ethanol()], CUTOFF))
+    assert two.formulas == ["C2H6O", "H2O"]
+    assert two.new_formula(ethanol()) is None
+    assert two.new_formula(molecule("CH3OH")) == (
+        "the formula CH4O was not in the training data, which had C2H6O, H2O"
+    )
+    assert two.new_formula(silicon()) is None  # of a crystal, a formula says nothing
+    assert "formulas" not in domain_of([molecule("H2O"), silicon()], CUTOFF)
+    many = [Atoms(f"H{n}", [(k, 0, 0) for k in range(n)]) for n in range(1, MAX_FORMULAS + 2)]
+    some, rest = domain_of(many[:-1], CUTOFF), domain_of(many[-1:], CUTOFF)
+    assert len(some["formulas"]) == MAX_FORMULAS
+    assert "formulas" not in domain_of(many, CUTOFF)
+    assert "formulas" not in united(some, rest)
+    old = {name: found for name, found in rest.items() if name != "formulas"}
+    assert "formulas" not in united(old, rest)
+    assert Domain(old).new_formula(ethanol()) is None
+
+
+def test_atoms_outside_are_found_in_a_batch():
+    domain, atoms = Domain(domain_of(rattled(ethanol), CUTOFF)), ethanol()
+    atoms.positions[2] += 0.5
+    graph = graph_from_atoms(atoms, CUTOFF)
+    centers, neighbors = graph["edge_index"].numpy()
+    assert domain.are_outside(atoms.numbers, centers, neighbors, graph["edge_vec"].numpy())[2]
+
+
 def test_domains_that_cannot_be_united():
     one = domain_of([molecule("O2")], CUTOFF)
     with pytest.raises(PotentialFileError, match=r"cutoff 5 Angstrom cannot be united with one of 4\.5 Angstrom"):
@@ -179,6 +208,7 @@ def test_domains_that_cannot_be_united():
         {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "pairs": {"O": [1.0, 2.0]}},
         {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "pairs": [1.0]},
         {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "neighbors": {"O": [3, 1]}},
+        {"cutoff": 5.0, "nearest": {"O": [[1.0, 2.0]] * 4}, "formulas": [1]},
     ],
 )
 def test_invalid_domains(plain):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -24,11 +25,14 @@ from rdkit.Chem import AllChem
 
 from mlff_calc.cli.work_folder import work_folder
 from mlff_calc.errors import OptionError, SimulationError
+from mlff_calc.potential import load_potential
+from mlff_calc.sampling.clock import Clock
 from mlff_calc.sampling.conformer_search import conformers
-from mlff_calc.sampling.duplicates import KCAL, distinct, rotational_constants
+from mlff_calc.sampling.duplicates import KCAL, MIRROR, distinct, rotational_constants
 from mlff_calc.sampling.embed import Embedded, embed
 from mlff_calc.sampling.ensemble import Ensemble
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator, OneByOne
+from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.modes import frequencies
 from mlff_calc.sampling.molecules import MoleculeError, read_molecules
 from mlff_calc.sampling.starts import by_mmff, starting_structures
@@ -100,7 +104,8 @@ def test_populations_do_not_depend_on_what_counts_as_equal():
 
 def test_mmff_chooses_the_starts():
     glycerol = one("OCC(O)CO")
-    places, energies = by_mmff(glycerol, embed(glycerol, 30, 0).positions)
+    places, energies, is_whole = by_mmff(glycerol, embed(glycerol, 30, 0).positions)
+    assert is_whole
     every = distinct(glycerol, places, energies, atomic_masses[glycerol.numbers], mirror=True)
     assert len(every) < len(distinct(glycerol, places, energies, atomic_masses[glycerol.numbers]))
     found = starting_structures(glycerol, 6, 0)
@@ -115,7 +120,7 @@ def test_mmff_chooses_the_starts():
 
 @pytest.mark.parametrize("search", ["md", "exchange"])
 def test_dynamics_finds_what_one_start_lacks(search, monkeypatch):
-    monkeypatch.setattr("mlff_calc.sampling.starts.embed", lambda molecule, n, seed: embed(molecule, 1, seed))
+    monkeypatch.setattr("mlff_calc.sampling.starts.embed", lambda molecule, n, seed, clock: embed(molecule, 1, seed))
     alone = conformers("CCCC", Mmff("CCCC"), n=40, seed=5)
     found = conformers("CCCC", Mmff("CCCC"), n=40, search=search, seed=5)
     assert len(alone) == 1 + alone.counts.mirrored  # one well
@@ -366,8 +371,73 @@ def test_a_refused_molecule_leaves_no_work(tmp_path):
 def test_a_budget_of_time_is_said(tmp_path):
     found = conformers("CCCO", Mmff("CCCO"), seed=2, n=150, screen=1, minutes=1e-6)
     assert not found.finished
-    assert found.counts.generated == 16
+    assert found.counts.generated == 1
     assert "budget of time" in found.summary()
+    given = AllChem.AddHs(Chem.MolFromSmiles("CCCO"))
+    AllChem.EmbedMultipleConfs(given, 40, randomSeed=1)
+    found = conformers(given, Mmff("CCCO"), n=2, steps=5, minutes=1e-6, check=False)
+    assert not found.finished
+    assert found.counts.generated == 16  # one piece
+
+
+LEU_ENKEPHALIN = "CC(C)C[C@@H](C(=O)O)NC(=O)[C@H](Cc1ccccc1)NC(=O)CNC(=O)CNC(=O)[C@H](Cc2ccc(cc2)O)N"
+
+
+def test_a_budget_of_time_bounds_the_starts_of_a_large_molecule():
+    begin = time.monotonic()
+    found = conformers(LEU_ENKEPHALIN, Mmff(LEU_ENKEPHALIN), minutes=1.0 / 60.0, steps=1, check=False)
+    assert time.monotonic() - begin < 15.0  # without a budget, minutes
+    assert not found.finished
+    assert 1 <= found.counts.generated < 300
+    assert "budget of time" in found.summary()
+    molecule, clock = one("OCC(O)CO"), Clock(1e-9)
+    starts = starting_structures(molecule, 6, 0, clock=clock)
+    assert (starts.sources, starts.is_whole) == (["mmff", "etkdg"], False)
+    assert starts.positions[0] == pytest.approx(by_mmff(molecule, embed(molecule, 1, 0).positions).positions[0])
+    some = by_mmff(molecule, embed(molecule, 4, 0).positions, clock=clock)
+    assert (len(some.positions), some.is_whole) == (1, False)
+
+
+def test_a_budget_that_ends_before_there_is_a_structure_is_a_reason():
+    bridge = "C[C@@]12CC[C@](C)(C1)C2"  # no structure can be made of it
+    with pytest.raises(MoleculeError, match="budget of time ended before RDKit found first") as caught:
+        conformers(bridge, Mmff("CC"), n=4, minutes=1e-6)
+    assert caught.value.reason == "time"
+
+
+def test_the_mirror_image_of_a_meso_compound_is_the_molecule():
+    meso, chiral = "C[C@H](F)[C@H](F)C", "C[C@H](F)[C@@H](F)C"
+    found = conformers(meso, Mmff(meso), n=8, fmax=0.01)
+    assert len(found) == 3
+    (torsion,) = rotatable_torsions(found.molecule)
+    anti, one_gauche, other = np.argsort(-np.abs(torsion_angles(found.positions, torsion)))
+    assert abs(torsion_angles(found.positions[anti : anti + 1], torsion)[0]) > 170.0  # with a centre of inversion: once
+    assert found.weights[one_gauche] == found.weights[other]
+    assert found.counts.mirrored == 1
+    identity = Identity(found.molecule)
+    assert [identity.change(place) for place in found.positions] == [None] * 3
+    place = found.positions[one_gauche]
+    assert "stereo of C1 turned" in identity.change(place * MIRROR)  # R and S are the other way round
+    assert best_rmsd(found.molecule, identity.image(place), found.positions[other]) < 1e-3
+    assert Identity(one(chiral)).image(embed(one(chiral), 1, 0).positions[0]) is None
+    few = conformers(meso, Mmff(meso), n=2, screen=1, seed=3, fmax=0.01)  # weights do not depend on which image was found
+    assert (np.abs(torsion_angles(few.positions, torsion)) < 100.0).sum() in (0, 2)
+
+
+def test_formulas_and_shapes_that_a_potential_never_saw_are_told():
+    potential = load_potential("ethanol")
+    potential.domain = potential.domain | {"formulas": ["C2H6O"]}
+    options = {"n": 1, "steps": 2, "check": False, "screen": 1}
+    assert conformers("CCO", potential, **options).warnings() == []
+    (new,) = conformers("CCCO", potential, **options).warnings()
+    assert "not trained on such conformers (the formula C3H8O was not in the training data, which had C2H6O)" in new
+    (both,) = conformers("CC=O", potential, **options).warnings()
+    assert "the formula C2H4O was not" in both
+    assert "and 1 of 1 structures are outside" in both
+    (judged,) = conformers("CC=O", Mmff("CC=O"), rescore=potential, **options).warnings()
+    assert "1 of 1 structures are outside" in judged
+    potential.domain = None  # of an older file
+    assert conformers("CCCO", potential, **options).warnings() == []
 
 
 class Pulling(Evaluator):
@@ -394,6 +464,9 @@ def test_molecules_without_an_ensemble():
         with pytest.raises(MoleculeError, match=text) as caught:
             conformers("CCO", evaluator, n=3)
         assert caught.value.reason == reason
+    for smiles, advice in (("CCO", "check the molecule's charge and stereo"), ("[NH3+]CC(=O)[O-]", "a zwitterion passes")):
+        with pytest.raises(MoleculeError, match=advice):
+            conformers(smiles, Pulling(), n=1)
     with pytest.raises(MoleculeError, match="unknown element S") as caught:
         conformers("CCS", "ethanol")
     assert caught.value.reason == "element"

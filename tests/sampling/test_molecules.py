@@ -14,6 +14,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from mlff_calc.errors import OptionError
+from mlff_calc.sampling.clock import Clock
 from mlff_calc.sampling.embed import embed, number_of_conformers
 from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.molecules import MoleculeError, read_molecules
@@ -47,13 +48,14 @@ def test_charge_stereo_and_hydrogens_are_kept():
     assert one("CC(=O)[O-]").charge == -1
     alanine = one("C[C@H](N)C(=O)O")
     assert len(alanine.numbers) == 13
-    assert Identity(alanine).stereo == {"C1": "S"}
+    assert Identity(alanine).stereo == {(1,): "S"}
     assert one(Chem.MolFromSmiles("CCO")).name == "CCO"
 
 
 def test_open_stereo():
     assert one("CC=CC(F)O").open_stereo == ["C3", "C1=C2"]
-    assert one("CC=C=CC").open_stereo == []
+    assert one("CC=C=CC").open_stereo == ["C1=C2=C3"]  # an axis, no E or Z; a SMILES cannot specify it
+    assert one("CC=C=C").open_stereo == one("CC(C)=C=CC").open_stereo == one("CN=C=NC").open_stereo == []
     assert one("CC=NO").open_stereo == ["C1=N2"]
 
 
@@ -146,6 +148,15 @@ def test_same_seed_same_starts():
     assert len(ethanol) > 10  # hydroxyl groups turn, too
 
 
+@pytest.mark.parametrize("seed", [3, 2**30])  # RDKit folds the seeds of all but the first conformer of the second
+def test_same_seed_same_starts_with_time_enough(seed):
+    for smiles in ("OCC(F)Cl", "C1CCCC1", "[H][H]"):
+        whole, in_time = embed(one(smiles), 12, seed), embed(one(smiles), 12, seed, Clock(60.0))
+        assert (whole.positions == in_time.positions).all()
+        assert in_time.is_whole
+    assert len(whole.positions) == 1  # starts that are alike are one
+
+
 def test_molecules_that_resist():
     norbornane = embed(one("C1CC2CCC1C2"), 3, 0)
     assert norbornane.rung in ("etkdg", "random coordinates")
@@ -154,6 +165,8 @@ def test_molecules_that_resist():
     assert caught.value.reason == "embedding"
     with pytest.raises(OptionError, match="0 conformers"):
         embed(one("C"), 0, 0)
+    with pytest.raises(OptionError, match="a seed from 0 to 2147483645"):
+        embed(one("C"), 1, 2**31 - 2)
 
 
 def test_changes_are_told():

@@ -6,6 +6,8 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -80,6 +82,80 @@ def test_it_shows_what_it_should(ensemble):
     torsion = page.split('aria-label="angles of torsion')[1].split("</svg>")[0]
     heights = [float(height) for height in re.findall(r'height="([\d.]+)"', torsion)]
     assert sum(heights) == pytest.approx(125.0, abs=2.0)  # all the weight is in the bars
+
+
+class Strict(HTMLParser):
+    """Collects elements, and refuses what is not well formed or would be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.elements, self.texts = [], [], {}
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_startendtag(tag, attributes)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag not in ("link", "iframe", "img", "base", "object", "embed")
+        names = [name for name, _ in attributes]
+        assert len(names) == len({*names})
+        assert not [name for name in names if name in ("src", "href", "srcset", "action", "style") or name.startswith("on")]
+        self.elements.append((tag, dict(attributes), [*self.open]))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+
+def test_it_is_well_formed_and_fetches_nothing(ensemble):
+    named = replace(ensemble, molecule=replace(ensemble.molecule, name='</script><b title="x">&amp;'), calculator="'\"<!--")
+    page = ensemble_page(named)
+    parser = Strict()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|\bimport\b|fetch\(|XMLHttpRequest|eval\(", page)
+    tags = [tag for tag, _, _ in parser.elements]
+    assert [tags.count(tag) for tag in ("html", "head", "body", "script", "b")] == [1, 1, 1, 2, 0]
+    ids = [attributes["id"] for _, attributes, _ in parser.elements if "id" in attributes]
+    assert len(ids) == len({*ids})
+    assert {*re.findall(r"getElementById\('(\w+)'\)", page)} <= {*ids}
+    assert parser.texts["h1"] == [named.molecule.name]
+    (style,) = ["".join(parser.texts["style"])]
+    assert style.count("{") == style.count("}") > 10
+    used = {*re.findall(r"var\((--\w+)\)", page)}
+    assert used <= {*re.findall(r"(--\w+):", style)}
+
+
+def test_its_conformers_are_those_of_the_ensemble(ensemble):
+    page, n_atoms = ensemble_page(ensemble), len(ensemble.molecule.numbers)
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    places = np.array(data["positions"])
+    assert places.shape == ensemble.positions.shape
+    for shown, place in zip(places, ensemble.positions, strict=True):
+        distances = [np.linalg.norm(one[:, None] - one[None], axis=2) for one in (shown, place)]
+        assert distances[0] == pytest.approx(distances[1], abs=0.003)
+        volumes = [np.linalg.det(one[[0, 2, 5]] - one[1]) for one in (shown, place)]
+        assert volumes[0] == pytest.approx(volumes[1], abs=0.03)  # not its mirror image
+        assert abs(volumes[1]) > 0.5
+    assert np.linalg.norm(places, axis=2).max() < data["extent"]
+    bonds = {(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in ensemble.molecule.mol.GetBonds()}
+    assert {(i, j) for i, j, _ in data["bonds"]} == bonds
+    pictures = re.findall(r'<figure class="picture" data-conformer="(\d+)"><svg viewBox="0 0 120 120".*?</figure>', page)
+    assert pictures == ["0", "1", "2"]
+    for picture in page.split('<figure class="picture"')[1:]:
+        svg = picture.split("</svg>")[0]
+        circles = [tuple(map(float, found)) for found in re.findall(r'cx="([\d.-]+)" cy="([\d.-]+)" r="([\d.]+)"', svg)]
+        assert len(circles) == n_atoms
+        assert svg.count("<line ") == len(bonds)
+        assert all(min(x, y) - r >= 0.0 and max(x, y) + r <= 120.0 for x, y, r in circles)
+    cells = [re.findall("<td>(.*?)</td>", row) for row in page.split('<tr tabindex="0">')[1:]]
+    rows = ensemble.rows()
+    assert [float(row[1]) for row in cells] == [row["relative_energy"] for row in rows]
+    assert [float(row[2]) for row in cells] == [row["weight_300K"] for row in rows]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")

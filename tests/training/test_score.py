@@ -17,7 +17,9 @@ from ase.calculators.lj import LennardJones
 
 from mlff_calc.bench.studies.model_clusters import CLUSTERS, lennard_jones
 from mlff_calc.errors import DatasetError, OptionError, RecipeError
+from mlff_calc.graph.domain import domain_of
 from mlff_calc.networks import kind_of
+from mlff_calc.potential import build_potential
 from mlff_calc.score import load_score_model
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
@@ -195,6 +197,20 @@ def test_drawing_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pyte
     assert np.array_equal(resumed.positions, whole.positions)
     some = model_samples.sample_model(result.model, n=11, steps=5)  # the first ones do not depend on how many there are
     assert some.positions == pytest.approx(whole.positions[:11], abs=1e-3)
+
+
+def test_structures_that_a_potential_never_saw_are_told(tmp_path: Path) -> None:
+    from mlff_calc.sampling import sample_model
+
+    result = run(tmp_path, optimizer__max_epochs=1)
+    backbone = {"name": "equiformer", "channels": 8, "n_layers": 1, "cutoff": 4.0}
+    potential = build_potential({"backbone": backbone, "elements": ["Ar"], "scale": 0.1}, seed=0)
+    potential.domain = domain_of([Atoms("Ar2", [(0, 0, 0), (0, 0, 9.0)])], 4.0)
+    text = sample_model(result.model, potential, n=2, steps=4).as_text()
+    assert "The potential was not trained on such structures (the formula Ar3 was not in the training data" in text
+    assert "of 2 structures are outside" in text
+    potential.domain = None
+    assert "not trained" not in sample_model(result.model, potential, n=2, steps=4).as_text()
 
 
 def test_charge_and_spin_reach_the_calculator_or_are_refused(tmp_path: Path) -> None:

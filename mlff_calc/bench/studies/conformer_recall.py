@@ -67,7 +67,7 @@ def search(molecule: Molecule, starts: FloatArray, evaluator: Evaluator, fmax: f
 
 def is_its_image(molecule: Molecule, places: FloatArray) -> bool:
     """Whether mirror images of conformers [n, n_atoms, 3] are the same molecule."""
-    return len(places) > 0 and Identity(molecule).change(places[0] * MIRROR) is None
+    return len(places) > 0 and Identity(molecule).image(places[0]) is not None
 
 
 def without_duplicates(molecule: Molecule, found: Conformers) -> Conformers:
