@@ -81,7 +81,7 @@ class SCFDynamics:
         output: Folder for results.
         starts: Names of starts, see `Starter`.
         model: Model for starts that need one.
-        model_name: How the model is named in the settings that are kept.
+        model_name: How the model is named in what is kept.
         steps: Number of steps.
         skip: Number of first steps that do not count, while memories fill.
         timestep: Time step, fs.
@@ -125,20 +125,22 @@ class SCFDynamics:
     def _how(self) -> dict[str, Any]:
         level = {name: value for name, value in self.settings.to_dict().items() if name != "max_cycle"}
         structure = {"numbers": self.atoms.numbers.tolist(), "positions": self.atoms.positions.tolist()}
-        names = ("model_name", "steps", "skip", "timestep", "temperature", "seed", "order")
+        names = ("steps", "skip", "timestep", "temperature", "seed", "order")
         run = {name: getattr(self, name) for name in names}
         return {**structure, "charge": int(self.atoms.info.get("charge", 0)), **level, **run, "version": __version__}
 
     def _series(self, start: str, on_step: Callable[[str, int], None] | None) -> dict[str, Any]:
         """Series of a start: those that are kept, or those of a new run."""
         file = self.output / f"{start.replace('+', '_')}.json"
+        model = self.model_name if start.startswith("model") else ""
         try:
-            return dict(json.loads(file.read_text()))
-        except (OSError, ValueError):
-            pass
-        found = self._follow(start, on_step)
-        write_whole(file, json.dumps(found))
-        return found
+            kept = dict(json.loads(file.read_text()))
+        except (OSError, ValueError):  # there is none, or it is damaged
+            kept = {"model": model, "series": self._follow(start, on_step)}
+            write_whole(file, json.dumps(kept))
+        if kept["model"] != model:
+            raise BenchmarkError(f"{file} is of the model {kept['model']}, not {model}; choose another --output")
+        return dict(kept["series"])
 
     def _follow(self, start: str, on_step: Callable[[str, int], None] | None) -> dict[str, Any]:
         """Make the steps. Series are of all steps, their first value being that of the initial structure."""
