@@ -82,12 +82,13 @@ class _Watched:
         self, h1e: Any = None, s1e: Any = None, vhf: Any = None, dm: Any = None, cycle: int = -1, diis: Any = None,
         *others: Any, **named: Any,
     ) -> Any:  # fmt: skip
-        """Fock matrix, in the first two cycles as the prepared steps change it."""
-        found = super().get_fock(h1e, s1e, vhf, dm, cycle, diis, *others, **named)  # type: ignore[misc]
+        """Fock matrix, in the first two cycles as the prepared steps change it; DIIS keeps what was built."""
+        make = super().get_fock  # type: ignore[misc]
         watch: Watch | None = self.__dict__.get(_WATCH)
         if watch is None or watch.steps is None or cycle < 0:
-            return found
-        found = watch.steps(cycle, found)
+            return make(h1e, s1e, vhf, dm, cycle, diis, *others, **named)
+        make(h1e, s1e, vhf, dm, cycle, diis, **(named | {"diis_start_cycle": 0}))
+        found = watch.steps(cycle, np.asarray(h1e) + np.asarray(vhf))
         watch.cycle = cycle
         if cycle > 0:
             watch.steps = None

@@ -93,8 +93,8 @@ class HamiltonianGuess:
         return to_theirs(mol, np.asarray(predicted, dtype=np.float64)), initial
 
     def steps(self, mf: Any, fock: Any, initial: Build | None) -> FirstSteps | None:
-        """Return the first steps from a Fock matrix [n, n]; None where minao's is not known or DIIS comes before them."""
-        if initial is None or not np.isfinite(fock).all() or getattr(mf, "diis_start_cycle", 1) < 1:
+        """Return the first steps from a Fock matrix [n, n]; None where minao's is not known or levels are shifted."""
+        if initial is None or not np.isfinite(fock).all() or mf.level_shift:
             return None
         return FirstSteps(fock, initial.fock, mf.get_ovlp(), mf.mol.nelectron, self.response, kind_of(mf))
 
