@@ -1,9 +1,9 @@
 """The first two steps of an SCF from a predicted Fock matrix, damped along the direction that is known to be slow.
 
 The error of a Fock matrix F is followed by one of F[D], the matrix built from its density. Most parts of the error shrink,
-but a shift of charge does not: the electrons go too far, and it comes back with the opposite sign, times -0.9 to -2 (B3LYP
+but a shift of charge does not: the electrons go too far, and it comes back with the opposite sign, times 0.9 to 2.8 (B3LYP
 and PBE; Hartree-Fock: about 0). What the matrix of minao lacks, V = F[minao] - F, is such a shift, and it is known where a
-model needs F[minao]. Of what is left of the error of water after a step, 95 % is along V.
+model needs F[minao]. Of what is left of the error of water after a step, some 90 % is along V.
 
 With the factor r by which an error along V is followed, the solution of the linear problem along V is
 
