@@ -33,6 +33,31 @@ def test_starts_are_compared(mlff, work):
     assert rows["previous"]["fock_builds"] > rows["previous"]["cycles"] > 1
 
 
+def test_files_have_a_table_each(mlff, work):
+    write(work / "other.extxyz", molecule("H2O"))
+    files = ("water.extxyz", "other.extxyz")
+    done = mlff("scf", "minao", *files, *LEVEL, "--starts", "previous", "--limit", "1", cwd=work)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines if "structures" in line] == list(files)
+    assert lines[2].split()[-3:] == ["0", "%", "0"]
+    done = mlff("scf", "minao", *files, *LEVEL, "--starts", "minao", "--limit", "1", "--json", cwd=work)
+    assert [row["file"] for row in json.loads(done.stdout)["starts"]] == list(files)
+
+
+def test_dynamics_are_compared_and_kept(mlff, work):
+    words = ("bench", "scf", "minao", "H2O", *LEVEL, "--steps", "7", "--skip", "1", "--starts", "minao,aspc", "--json", "-")
+    done = mlff(*words, cwd=work)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    rows = found["structures"][0]["rows"]
+    assert [row["start"] for row in rows] == ["minao", "aspc"]
+    assert rows[1]["cycles"] <= rows[0]["cycles"]
+    assert rows[1]["from_minao"] < 0.01
+    assert all(row["steps"] == 6 and row["fallbacks"] == 0 for row in rows)
+    assert json.loads(mlff(*words, cwd=work).stdout)["structures"] == found["structures"]
+
+
 def test_a_table_is_shown(mlff, work):
     done = mlff("scf", "huckel", "water.extxyz", *LEVEL, "--limit", "1", cwd=work)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from mlff_calc.dynamics.observables import (
     mean_squared_displacement,
     mean_with_error,
     radial_distribution,
+    shadow_energy,
     unwrapped_positions,
     velocities_of,
     velocity_autocorrelation,
@@ -136,6 +137,38 @@ def test_velocities_need_momenta():
         velocities_of([molecule("H2O")])
     with pytest.raises(OptionError, match="zero"):
         velocity_autocorrelation(np.zeros((5, 2, 3)))
+
+
+def test_the_shadow_energy_oscillates_less_and_shows_a_drift():
+    """Velocity Verlet of Morse oscillators; in the second run, velocities that grow make a known drift."""
+    masses, step = np.array([1.0, 2.0]), 0.25
+
+    def force(places: np.ndarray) -> np.ndarray:
+        return -2.0 * (1.0 - np.exp(-places)) * np.exp(-places)
+
+    for growth in (0.0, 1e-6):
+        places, speeds = np.zeros((2, 3)), np.array([[0.3, -0.2, 0.1], [0.2, 0.1, -0.3]])
+        kept = []
+        for _ in range(400):
+            energy = ((1.0 - np.exp(-places)) ** 2).sum() + 0.5 * (masses[:, None] * speeds**2).sum()
+            kept.append((energy, speeds.copy(), force(places)))
+            speeds += 0.5 * step * force(places) / masses[:, None]
+            places += step * speeds
+            speeds = (speeds + 0.5 * step * force(places) / masses[:, None]) * (1.0 + growth)
+        energies, velocities, forces = (np.array(one) for one in zip(*kept, strict=True))
+        smooth = shadow_energy(energies, velocities, forces, masses, step)
+        assert smooth.shape == (398,)
+        if growth == 0.0:
+            assert smooth.std() < 0.05 * energies.std()
+        else:
+            times = step * np.arange(400)
+            kinetic = np.mean(0.5 * (masses[:, None] * velocities**2).sum(axis=(1, 2)))
+            wanted = 2.0 * growth / step * kinetic
+            fit = linear_fit(times[1:-1], smooth)
+            assert fit.slope == pytest.approx(wanted, rel=0.3)
+            assert fit.error < 0.05 * linear_fit(times, energies).error
+    with pytest.raises(OptionError, match="three consecutive"):
+        shadow_energy(energies[:2], velocities[:2], forces[:2], masses, step)
 
 
 def test_linear_fit_and_drift():

@@ -60,3 +60,12 @@ def test_deq_reuse(script, tmp_path):
     for name in ("reuse_drift.png", "reuse_distributions.png"):
         assert (output / name).stat().st_size > 5000
     assert (output / "reuse_reversal.csv").read_text().count("\n") == 3
+
+
+def test_born_oppenheimer(script, tmp_path):
+    pytest.importorskip("pyscf")
+    output = tmp_path / "run"
+    said = script("born_oppenheimer.py", "--output", output)
+    assert re.search(r"start aspc: 7 SCFs; per SCF \d\.\d+ cycles", said)
+    assert "meV/atom/ps" in said
+    assert len(read(output / "trajectory.traj", ":")) == 4

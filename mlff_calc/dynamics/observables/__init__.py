@@ -7,7 +7,7 @@ from mlff_calc.dynamics.observables.diffusion import (
     mean_squared_displacement,
     unwrapped_positions,
 )
-from mlff_calc.dynamics.observables.drift import energy_drift
+from mlff_calc.dynamics.observables.drift import energy_drift, shadow_energy
 from mlff_calc.dynamics.observables.rdf import radial_distribution
 from mlff_calc.dynamics.observables.statistics import Slope, linear_fit, mean_with_error
 from mlff_calc.dynamics.observables.vibrations import velocities_of, velocity_autocorrelation, vibrational_spectrum
@@ -22,6 +22,7 @@ __all__ = [
     "mean_squared_displacement",
     "mean_with_error",
     "radial_distribution",
+    "shadow_energy",
     "unwrapped_positions",
     "velocities_of",
     "velocity_autocorrelation",

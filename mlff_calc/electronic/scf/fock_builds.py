@@ -2,12 +2,13 @@
 
 A kernel begins with the Fock matrix of its first density. A guard that judges this density has built that matrix already,
 so it is handed over: the mean field gets a class that returns the stored potential for the same density, and builds all
-others as before. The class goes away when the first potential has been asked for.
+others as before. The class goes away when the first potential has been asked for; with `FirstSteps`, which change the
+matrices of the first two cycles, after these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -26,11 +27,13 @@ class Prepared:
         density: Copy of the density matrix [n, n].
         potential: Result of `get_veff`.
         setting: Everything else on which it depends, see `setting_of`.
+        steps: Function of cycle and Fock matrix [n, n] that gives the matrix to diagonalise in the cycles 0 and 1.
     """
 
     density: np.ndarray[Any, Any]
     potential: Any
     setting: tuple[Any, ...]
+    steps: Callable[[int, Any], Any] | None = None
 
 
 @dataclass
@@ -40,11 +43,15 @@ class Watch:
     Attributes:
         builds: Number of Fock builds since the watch began.
         prepared: Potential to be used for its density; None for none.
+        steps: Those of the prepared potential, while its SCF is in the first two cycles.
+        cycle: The last of these that has begun; -1 for none.
         stays: Whether the watch stays after the first potential.
     """
 
     builds: int = 0
     prepared: Prepared | None = None
+    steps: Callable[[int, Any], Any] | None = None
+    cycle: int = -1
     stays: bool = False
 
 
@@ -60,11 +67,33 @@ class _Watched:
         prepared, watch.prepared = watch.prepared, None
         if prepared is not None and dm is not None and _fits(prepared, self, mol, dm):
             found = prepared.potential
+            watch.steps, watch.cycle = prepared.steps, -1
         else:
             watch.builds += 1
             found = make(mol, dm, *others, **named)
-        if not watch.stays:
+            if watch.cycle != 0:  # no potential of the first cycle
+                watch.steps = None
+            watch.cycle = -1
+        if watch.steps is None and not watch.stays:
             _unwatch(self)
+        return found
+
+    def get_fock(
+        self, h1e: Any = None, s1e: Any = None, vhf: Any = None, dm: Any = None, cycle: int = -1, diis: Any = None,
+        *others: Any, **named: Any,
+    ) -> Any:  # fmt: skip
+        """Fock matrix, in the first two cycles as the prepared steps change it; DIIS keeps what was built."""
+        make = super().get_fock  # type: ignore[misc]
+        watch: Watch | None = self.__dict__.get(_WATCH)
+        if watch is None or watch.steps is None or cycle < 0:
+            return make(h1e, s1e, vhf, dm, cycle, diis, *others, **named)
+        make(h1e, s1e, vhf, dm, cycle, diis, **(named | {"diis_start_cycle": 0}))
+        found = watch.steps(cycle, np.asarray(h1e) + np.asarray(vhf))
+        watch.cycle = cycle
+        if cycle > 0:
+            watch.steps = None
+            if not watch.stays:
+                _unwatch(self)
         return found
 
 
@@ -131,16 +160,18 @@ def counted(mf: Any) -> Iterator[Watch]:
         _unwatch(mf)
 
 
-def prepare(mf: Any, density: Any, potential: Any) -> None:
+def prepare(mf: Any, density: Any, potential: Any, steps: Callable[[int, Any], Any] | None = None) -> None:
     """Have a mean field use a potential where the density is the next that it needs.
 
     Args:
         mf: Mean field.
         density: Density matrix [n, n].
         potential: Result of `mf.get_veff` for it.
+        steps: See `Prepared`.
     """
     setting = setting_of(mf)
-    _watch(mf).prepared = Prepared(np.array(density), potential, setting)
+    watch = _watch(mf)
+    watch.prepared, watch.steps = Prepared(np.array(density), potential, setting, steps), None
 
 
 def build(mf: Any, density: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
@@ -102,13 +102,16 @@ class Guard:
         """
         self._minao = {str(kind): float(excess) for kind, excess in state.items()}
 
-    def choose(self, mf: Any, density: Any, initial: Build | None = None) -> Any:
+    def choose(
+        self, mf: Any, density: Any, initial: Build | None = None, steps: Callable[[int, Any], Any] | None = None
+    ) -> Any:
         """Return the start to use, with its Fock matrix handed over to the mean field.
 
         Args:
             mf: Mean field.
             density: Density matrix [n, n] of the start; one with values that are not finite is replaced, None is minao.
             initial: minao with its Fock matrix, where that is known already (and its build has been counted).
+            steps: First steps of the SCF where the start is used, see `FirstSteps`.
 
         Returns:
             The density, or that of minao.
@@ -120,29 +123,29 @@ class Guard:
             self.stats.fallbacks += 1
             return self._use(mf, initial or self._minao_of(mf))
         start = built(mf, density)
-        known = self._minao.get(_kind(mf))
+        known = self._minao.get(kind_of(mf))
         if initial is None and known is not None and start.excess < MARGIN * known:
-            return self._use(mf, start)
+            return self._use(mf, start, steps)
         other = initial or self._minao_of(mf)
-        self._minao[_kind(mf)] = other.excess
+        self._minao[kind_of(mf)] = other.excess
         self.stats.fock_builds += 1  # that of the two which the SCF does not use
         if start.excess <= other.excess:
-            return self._use(mf, start)
+            return self._use(mf, start, steps)
         self.stats.fallbacks += 1
         return self._use(mf, other)
 
     def _minao_of(self, mf: Any) -> Build:
         found = minao(mf)
-        self._minao[_kind(mf)] = found.excess
+        self._minao[kind_of(mf)] = found.excess
         return found
 
-    def _use(self, mf: Any, start: Build) -> Any:
-        prepare(mf, start.density, start.potential)
+    def _use(self, mf: Any, start: Build, steps: Callable[[int, Any], Any] | None = None) -> Any:
+        prepare(mf, start.density, start.potential, steps)
         return start.density
 
 
-def _kind(mf: Any) -> str:
-    """A text for elements, basis, charge and functional of a mean field; geometries of a kind share what is remembered."""
+def kind_of(mf: Any) -> str:
+    """Return a text for elements, basis, charge and functional of a mean field, whose structures share what is known."""
     mol = mf.mol
     parts = (mol.atom_charges().tobytes(), mol._bas.tobytes(), str(mol.charge).encode(), str(getattr(mf, "xc", "")).encode())
     return sha256(b"|".join(parts)).hexdigest()[:16]

@@ -10,8 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from ase import Atoms
 
+from mlff_calc.electronic.scf.first_steps import FirstSteps, Response
 from mlff_calc.electronic.scf.fits import check_fits
-from mlff_calc.electronic.scf.guard import Build, Guard, StartStats, minao
+from mlff_calc.electronic.scf.guard import Build, Guard, StartStats, kind_of, minao
 from mlff_calc.electronic.scf.orders import atoms_of, to_ours, to_theirs
 from mlff_calc.electronic.scf.properties import density, orbitals
 from mlff_calc.electronic.scf.pyscf_door import pyscf_module
@@ -42,7 +43,8 @@ class HamiltonianGuess:
         mf.kernel(dm0=guess(mf))
 
     A start that is worse than minao, by an estimate of its energy, is replaced by minao, see `Guard`; the Fock matrix that
-    this needs is handed to the SCF. Results do not depend on the model within the tolerance of the SCF.
+    this needs is handed to the SCF. Where the model needs the Fock matrix of minao, the first two steps of the SCF are
+    damped as `FirstSteps` says. Results do not depend on the model within the tolerance of the SCF.
 
     Args:
         model: Name or folder of a trained model, or the model itself.
@@ -50,6 +52,7 @@ class HamiltonianGuess:
     Attributes:
         model: The model.
         stats: Counts, as `StartStats`.
+        response: What was learned for first steps.
 
     Raises:
         PotentialFileError: There is no such model.
@@ -58,7 +61,7 @@ class HamiltonianGuess:
 
     def __init__(self, model: str | Path | PredictsFock) -> None:
         self.model: PredictsFock = loaded(model)
-        self.stats = StartStats()
+        self.stats, self.response = StartStats(), Response()
         self._guard = Guard(self.stats)
 
     def __call__(self, mf: Any) -> Any:
@@ -74,7 +77,7 @@ class HamiltonianGuess:
         """
         check_fits(mf, self.model)
         fock, initial = self.fock(mf)
-        return self._guard.choose(mf, start_of(mf, fock), initial)
+        return self._guard.choose(mf, start_of(mf, fock), initial, self.steps(mf, fock, initial))
 
     def fock(self, mf: Any) -> tuple[Any, Build | None]:
         """Predict the Fock matrix of a mean field, without checks and guard.
@@ -90,6 +93,12 @@ class HamiltonianGuess:
         predicted = self.model.predict([atoms_of(mol)], overlaps=overlaps, initials=initials)[0]
         self.stats.predict_s += time.perf_counter() - begin
         return to_theirs(mol, np.asarray(predicted, dtype=np.float64)), initial
+
+    def steps(self, mf: Any, fock: Any, initial: Build | None) -> FirstSteps | None:
+        """Return the first steps from a Fock matrix [n, n]; None where minao's is not known or levels are shifted."""
+        if initial is None or not np.isfinite(fock).all() or mf.level_shift:
+            return None
+        return FirstSteps(fock, initial.fock, mf.get_ovlp(), mf.mol.nelectron, self.response, kind_of(mf))
 
 
 def start_of(mf: Any, fock: Any) -> Any:

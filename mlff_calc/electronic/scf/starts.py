@@ -95,7 +95,8 @@ class Starter:
     @property
     def remembers(self) -> bool:
         """Whether starts depend on earlier steps."""
-        return self._density is not None or self._difference is not None
+        learns = self._guess is not None and self._guess.model.needs_initial
+        return learns or self._density is not None or self._difference is not None
 
     def density(self, mf: Any) -> Any:
         """Return the density to start from, with its Fock matrix handed over to the mean field.
@@ -107,20 +108,24 @@ class Starter:
         if self.start in FREE:
             self.stats.calls += 1
             return _free(mf, self.start)
-        before = self.stats.fallbacks
+        before, steps = self.stats.fallbacks, None
         if self._guess is not None:
             check_fits(mf, self._guess.model)
             fock, initial = self._guess.fock(mf)
             self._predicted = fock
             if self._difference is not None:
                 fock = self._difference.predict(fock, mf.get_ovlp())
-            found = self._guard.choose(mf, start_of(mf, fock), initial)
+            steps = self._guess.steps(mf, fock, initial)
+            start = start_of(mf, fock)
+            found = self._guard.choose(mf, start, initial, steps)
         else:
             filled = None if self._density is None else self._density.predict(mf.get_ovlp())
             start = None if filled is None else tagged(filled, mf.mol.nelectron)
             found = self._guard.choose(mf, start)
         if self.stats.fallbacks > before:
             self.clear()
+        elif start is not None and steps is None:
+            mf.diis_start_cycle = 0  # minao's Fock matrix is too far from the others
         return found
 
     def add(self, mf: Any) -> None:
@@ -144,6 +149,8 @@ class Starter:
         """Return the memory as plain types and arrays."""
         memory = self._density if self._density is not None else self._difference
         held: dict[str, Any] = {"start": self.start, "guard": self._guard.state()}
+        if self._guess is not None:
+            held["response"] = self._guess.response.state()
         if memory is not None and len(memory):
             held["memory"] = memory.state()
         if self._last is not None:
@@ -160,6 +167,8 @@ class Starter:
             raise ValueError(f"the memory is of the start {state['start']}, not {self.start}")
         self.clear()
         self._guard.load(state["guard"])
+        if self._guess is not None:
+            self._guess.response.load(state["response"])
         memory = self._density if self._density is not None else self._difference
         if memory is not None and "memory" in state:
             memory.load(state["memory"])
