@@ -14,6 +14,7 @@ from mlff_calc.cli.bench_fock import fock_flow
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
 from mlff_calc.cli.bench_rollout import rollout, trajectories
 from mlff_calc.cli.bench_scores import scores
+from mlff_calc.cli.bench_tensor_products import tensor_products
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.expressivity import expressivity
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
-    "`lammps`, `peers`, `scores`, `rollout`, `trajectories`, `fock-flow` and `expressivity`.",
+    "`lammps`, `peers`, `scores`, `rollout`, `trajectories`, `fock-flow`, `tensor-products` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -35,6 +36,7 @@ app.command()(guard(scores))
 app.command()(guard(fock_flow))
 app.command()(guard(rollout))
 app.command()(guard(trajectories))
+app.command("tensor-products")(guard(tensor_products))
 
 DEFAULT = "ethanol,aspirin,si64,si512,water192"
 Systems = Annotated[

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
+from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, build_hamiltonian
 from mlff_calc.errors import OptionError
 from mlff_calc.training.fingerprints import fingerprint
 from mlff_calc.training.hamiltonian.build import new_network, start_from
@@ -27,13 +27,18 @@ ADVICE = "Look for a matrix that did not converge, or atoms that are very near"
 
 
 class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
-    """Networks for Fock matrices, trained on molecules with converged ones."""
+    """Networks for Fock matrices, trained on molecules with converged ones.
+
+    Attributes:
+        build: Function from configuration and `seed` to a network.
+    """
 
     name = "hamiltonian"
     recipe = HamiltonianRecipe
     example = EXAMPLE_HAMILTONIAN_RECIPE
     items = "molecules"
     options = frozenset({"part", "limit", "format"})
+    build: ClassVar[Callable[..., HamiltonianNetwork]] = staticmethod(build_hamiltonian)
 
     def read(self, recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
         """Read the molecules by part."""
@@ -48,8 +53,10 @@ class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
         """Build a new network, with means and scales measured on its training molecules, or load one to fine-tune."""
         from mlff_calc.training.failures import NamedSamples
 
-        make = new_network if recipe.hamiltonian.fine_tune_from is None else start_from
-        network = make(recipe, parts["train"])
+        if recipe.hamiltonian.fine_tune_from is None:
+            network = new_network(recipe, parts["train"], self.build)
+        else:
+            network = start_from(recipe, parts["train"])
         orbitals = recipe.loss.orbital_energies > 0.0
         places = {part: [parts[part].place(k) for k in range(len(parts[part]))] for part in ("train", "valid")}
         return Prepared(
