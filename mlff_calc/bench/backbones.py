@@ -80,7 +80,7 @@ def time_forces(
             graph = graph_from_atoms(structure, CUTOFF)
             steps = {word: _bound(network, graph) for word, network in networks.items()}
             facts = {"system": name, "n_edges": graph["edge_index"].shape[1]}
-            rows += [{**facts, **row} for row in _in_turns(steps, rounds)]
+            rows += [{**facts, "backbone": word, **row} for word, row in steps_in_turns(steps, rounds).items()]
     return rows
 
 
@@ -96,7 +96,7 @@ def time_motion(backbones: dict[str, dict[str, Any]], *, rounds: int, threads: i
         steps = motion_steps(backbones)
         n_edges = SYSTEMS_OF_MOTION * BODIES * (BODIES - 1)
         facts = {"system": f"{SYSTEMS_OF_MOTION} x {BODIES} bodies", "n_edges": n_edges}
-        return [{**facts, **row} for row in _in_turns(steps, rounds)]
+        return [{**facts, "backbone": word, **row} for word, row in steps_in_turns(steps, rounds).items()]
 
 
 def motion_steps(backbones: dict[str, dict[str, Any]]) -> dict[str, Step]:
@@ -170,20 +170,29 @@ def _training(network: torch.nn.Module, graph: dict[str, Tensor]) -> Step:
     return step
 
 
-def _in_turns(steps: dict[str, Step], rounds: int) -> list[dict[str, Any]]:
-    """Time steps in turns; return the median and minimum ms of each step, and its median ratio to the first."""
+def steps_in_turns(steps: dict[str, Step], rounds: int, turn: int = TURN) -> dict[str, dict[str, float]]:
+    """Time steps in turns.
+
+    Args:
+        steps: Steps by name.
+        rounds: Number of rounds, after one that is not counted.
+        turn: Number of timed steps of each in a round, after one that is not timed.
+
+    Returns:
+        For each name the processor time `ms` (median), `min_ms`, and `ratio`, the median ratio to the first.
+    """
     seconds = np.empty((rounds, len(steps)))
-    for turn in range(-1, rounds):  # the first round warms up
+    for number in range(-1, rounds):  # the first round warms up
         for column, step in enumerate(steps.values()):
             step()
             start = time.process_time()
-            for _ in range(TURN):
+            for _ in range(turn):
                 step()
-            if turn >= 0:
-                seconds[turn, column] = (time.process_time() - start) / TURN
+            if number >= 0:
+                seconds[number, column] = (time.process_time() - start) / turn
     medians, ratios = np.median(seconds, axis=0), np.median(seconds / seconds[:, :1], axis=0)
     lowest = seconds.min(axis=0)
-    return [
-        {"backbone": word, "ms": 1e3 * ms, "min_ms": 1e3 * low, "ratio": float(ratio)}
+    return {
+        word: {"ms": 1e3 * ms, "min_ms": 1e3 * low, "ratio": float(ratio)}
         for word, ms, low, ratio in zip(steps, medians.tolist(), lowest.tolist(), ratios, strict=True)
-    ]
+    }

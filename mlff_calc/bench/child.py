@@ -130,11 +130,19 @@ def measure_matrices(system: str, data: str, count: int) -> dict[str, Any]:
     return {"base_mib": base, "memory_mib": peak_memory_mib()}
 
 
+def measure_fock_training(**fields: Any) -> dict[str, Any]:
+    """Measure the peak memory of a training step of a network for Fock matrices; see `studies.pair_frames.step_memory`."""
+    from mlff_calc.bench.studies.pair_frames import step_memory
+
+    return step_memory(peak_memory_mib, **fields)
+
+
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "step": measure_step,
     "training": measure_training,
     "lammps": lammps_step,
     "matrices": measure_matrices,
+    "fock": measure_fock_training,
 }
 
 

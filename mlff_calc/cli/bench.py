@@ -15,6 +15,7 @@ from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_n
 from mlff_calc.cli.bench_rollout import rollout, trajectories
 from mlff_calc.cli.bench_scf import scf
 from mlff_calc.cli.bench_scores import scores
+from mlff_calc.cli.bench_tensor_products import tensor_products
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.expressivity import expressivity
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
-    "`lammps`, `peers`, `scores`, `rollout`, `trajectories`, `fock-flow`, `scf` and `expressivity`.",
+    "`lammps`, `peers`, `scores`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -37,6 +38,7 @@ app.command()(guard(fock_flow))
 app.command()(guard(rollout))
 app.command()(guard(trajectories))
 app.command()(guard(scf))
+app.command("tensor-products")(guard(tensor_products))
 
 DEFAULT = "ethanol,aspirin,si64,si512,water192"
 Systems = Annotated[

@@ -69,6 +69,7 @@ def train(
     overwrite: bool = False,
     command: str = "",
     show_bar: bool = False,
+    task: Task[Any, Any] | None = None,
 ) -> TrainingResult:
     """Train the network that a recipe describes. Everything is checked before anything is written.
 
@@ -81,6 +82,7 @@ def train(
         overwrite: Whether to replace an existing run.
         command: Command line for the record.
         show_bar: Whether to draw a progress bar where standard error is a terminal.
+        task: Task that carries it out; by default that of the recipe's kind.
 
     Raises:
         RecipeError: The recipe is invalid, or needs labels or files that are missing.
@@ -94,7 +96,7 @@ def train(
     """
     if not isinstance(recipe, TrainingRecipe):
         recipe = load_recipe(recipe, overrides)
-    task = task_for(recipe)
+    task = task or task_for(recipe)
     check_compiler(recipe)
     folder = output_folder(recipe, output)
     seen = look(folder)

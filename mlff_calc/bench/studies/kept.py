@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +25,16 @@ def keep_settings(folder: Path, settings: dict[str, Any]) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(kept, json.dumps(settings))
+
+
+def kept_result(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Read the result that a file keeps; make and write it where there is none, or it is damaged."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        found = make()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(found))
+    return found

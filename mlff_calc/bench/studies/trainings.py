@@ -16,6 +16,7 @@ from mlff_calc.training import train
 from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.recipe_base import TrainingRecipe
+from mlff_calc.training.task import Task
 from mlff_calc.version import __version__
 from mlff_calc.whole_files import write_whole
 
@@ -23,13 +24,16 @@ Judge = Callable[[dict[str, Any]], dict[str, Any]]
 """Function from the record of a finished run, with its `evaluation`, to the result of a study."""
 
 
-def result_of(folder: Path, recipe: TrainingRecipe, judge: Judge) -> dict[str, Any]:
+def result_of(
+    folder: Path, recipe: TrainingRecipe, judge: Judge, task: Task[Any, Any] | None = None
+) -> dict[str, Any]:
     """Result of a training: the one that is kept, or that of the finished run there, or of a new or resumed one.
 
     Args:
         folder: Folder of the run, which also keeps `result.json`.
         recipe: Recipe of the run.
         judge: Function that makes the result; its values are plain.
+        task: Task that carries the run out; by default that of the recipe's kind.
 
     Returns:
         Result of `judge`, or the reason in `failed`; beside it `recipe` and `version`.
@@ -49,7 +53,7 @@ def result_of(folder: Path, recipe: TrainingRecipe, judge: Judge) -> dict[str, A
         shutil.rmtree(folder)
     try:
         if record is None or not record.get("finished"):
-            train(recipe, output=folder, resume=record is not None)
+            train(recipe, output=folder, resume=record is not None, task=task)
         evaluation = json.loads((folder / "evaluation.json").read_text())
         found = judge(RunFolder(folder).read_record() | {"evaluation": evaluation})
     except MLFFError as error:

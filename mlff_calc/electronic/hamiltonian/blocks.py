@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.nn.coupling import three_j
 from mlff_calc.nn.frames import reduced_orders
 
 
@@ -104,13 +105,17 @@ class AtomBlocks(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute symmetric blocks [n_atoms, width, width] from features [n_atoms, 2, (l_max+1)^2, channels]."""
+        block = self.expand(features)
+        return (block + block.transpose(1, 2)) * 0.5**0.5
+
+    def expand(self, features: Tensor) -> Tensor:
+        """Compute blocks that are not symmetric yet; shapes are those of `forward`."""
         parts, sizes = [], [2 * degree + 1 for degree in range(self.l_max + 1)]
         rows = [one.unbind(1) for one in features.split(sizes, dim=2)]
         for (degree, odd), weight in zip(self.kinds, self.weights, strict=True):
             mapped = rows[degree][odd] @ weight
             parts.append((mapped + self.shift if (degree, odd) == (0, 0) else mapped).flatten(1))
-        block = (torch.cat(parts, dim=1) @ self.fill.to(features.dtype)).view(-1, self.width, self.width)
-        return (block + block.transpose(1, 2)) * 0.5**0.5
+        return (torch.cat(parts, dim=1) @ self.fill.to(features.dtype)).view(-1, self.width, self.width)
 
 
 def starts_of(shells: Sequence[int]) -> list[int]:
@@ -166,13 +171,11 @@ def _two_orders(x: tuple[int, int], y: tuple[int, int], a: int, b: int, half: fl
 
 def irreducible_parts(shells: Sequence[int], l_max: int) -> dict[tuple[int, int], list[Tensor]]:
     """Irreducible parts of a block by degree and parity (0 true, 1 pseudo), orthonormal rows [2 l + 1, width^2]."""
-    from e3nn import o3
-
     starts, width = starts_of(shells), sum(2 * degree + 1 for degree in shells)
     found: dict[tuple[int, int], list[Tensor]] = {(degree, odd): [] for degree in range(l_max + 1) for odd in (0, 1)}
     for (u, l_u), (v, l_v) in ((one, two) for one in enumerate(shells) for two in enumerate(shells)):
         for degree in range(abs(l_u - l_v), min(l_u + l_v, l_max) + 1):
-            couple = o3.wigner_3j(l_u, l_v, degree, dtype=torch.float64) * (2 * degree + 1) ** 0.5
+            couple = three_j(l_u, l_v, degree) * (2 * degree + 1) ** 0.5
             part = torch.zeros(2 * degree + 1, width, width, dtype=torch.float64)
             rows, columns = slice(starts[u], starts[u] + 2 * l_u + 1), slice(starts[v], starts[v] + 2 * l_v + 1)
             part[:, rows, columns] = couple.permute(2, 0, 1)

@@ -45,10 +45,18 @@ class FirstFeatures(nn.Module):
         n_pairs = len(of_pairs)
         ends = [scalars.index_select(0, one) for one in index]
         mixed = nn.functional.silu(self.mix(torch.cat([of_pairs, *ends], dim=1)))
-        pairs = nn.functional.pad(self.to_pairs(mixed).unsqueeze(0), [0, 0, 0, 0, 0, 2 * self.l_max + 1])
-        harmonics = turns[:, 0, : self.l_max + 1].sum(dim=1) * weights.unsqueeze(1)  # the rows of order 0
+        pairs = self.of_pairs(self.to_pairs(mixed))
+        harmonics = self.harmonics(turns) * weights.unsqueeze(1)
         message = self.message(mixed).view(n_pairs, self.l_max + 1, self.channels).index_select(1, self.degrees)
         true = scatter_sum(harmonics.unsqueeze(2) * message, index[0], len(scalars))
         n_rest = true.shape[1] - 1
         true = true + nn.functional.pad(scalars.unsqueeze(1), [0, 0, 0, n_rest])
         return torch.stack([true, torch.zeros_like(true)], dim=1), pairs
+
+    def of_pairs(self, scalars: Tensor) -> Tensor:
+        """Features of pairs whose only components are scalars [n_pairs, hidden]."""
+        return nn.functional.pad(scalars.unsqueeze(0), [0, 0, 0, 0, 0, 2 * self.l_max + 1])
+
+    def harmonics(self, turns: Tensor) -> Tensor:
+        """Spherical harmonics of the directions of pairs [n_pairs, (l_max+1)^2], with norm 1 for each degree."""
+        return turns[:, 0, : self.l_max + 1].sum(dim=1)  # the rows of order 0

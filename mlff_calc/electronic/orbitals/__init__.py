@@ -1,11 +1,7 @@
-"""Orbitals of molecules: shells, orders, rotations, blocks of matrices, and their assembly from features."""
+"""Orbitals of molecules: shells, orders, rotations, and blocks of matrices."""
 
 from __future__ import annotations
 
-from mlff_calc.electronic.orbitals.assembly import BlockAssembly, ElementBlocks, symmetric_blocks
-from mlff_calc.electronic.orbitals.block_coupling import BlockCoupling
-from mlff_calc.electronic.orbitals.contraction import BlockContraction
-from mlff_calc.electronic.orbitals.in_frame import FrameBlocks
 from mlff_calc.electronic.orbitals.layout import MatrixLayout
 from mlff_calc.electronic.orbitals.orders import ORDERS, detect_order, from_our_order, to_our_order, to_pyscf_order
 from mlff_calc.electronic.orbitals.pairs import BlockPairs
@@ -15,12 +11,7 @@ from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 __all__ = [
     "ORDERS",
     "OUR_AXES",
-    "BlockAssembly",
-    "BlockContraction",
-    "BlockCoupling",
     "BlockPairs",
-    "ElementBlocks",
-    "FrameBlocks",
     "MatrixLayout",
     "OrbitalBasis",
     "block_rotation",
@@ -29,7 +20,6 @@ __all__ = [
     "orbital_rotation",
     "rotate",
     "shell_rotations",
-    "symmetric_blocks",
     "to_our_order",
     "to_pyscf_order",
 ]

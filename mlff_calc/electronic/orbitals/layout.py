@@ -20,7 +20,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from mlff_calc.electronic.orbitals.groups import RowGroups
 from mlff_calc.electronic.orbitals.pairs import BlockPairs
 from mlff_calc.electronic.orbitals.rearrange import rearrange
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
@@ -178,23 +177,6 @@ class MatrixLayout:
     def system_index(self) -> Tensor:
         """System of each atom [n_atoms]."""
         return torch.from_numpy(self._systems).to(self.device)
-
-    @cached_property
-    def orbital_atoms(self) -> Tensor:
-        """Atom of each orbital of all systems [sum n_orbitals]."""
-        counts = self.basis.orbitals_by_atom(self.numbers)
-        return torch.from_numpy(np.repeat(np.arange(self.n_atoms), counts)).to(self.device)
-
-    @cached_property
-    def atom_groups(self) -> RowGroups:
-        """Atoms grouped by element."""
-        return RowGroups(self.kinds)
-
-    @cached_property
-    def pair_groups(self) -> RowGroups:
-        """Pairs grouped by both elements, i before j; kinds are `first * n_elements + second`."""
-        first, second = self.kinds[self.pairs.edge_index]
-        return RowGroups(first * len(self.basis.elements) + second)
 
     @property
     def _mask(self) -> Tensor:

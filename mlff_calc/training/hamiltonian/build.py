@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -18,8 +20,15 @@ MEASURED = 200
 """Largest number of molecules on which means and scales are measured. Raising it makes them more precise."""
 
 
-def new_network(recipe: HamiltonianRecipe, frames: MatrixFrames) -> HamiltonianNetwork:
+def new_network(
+    recipe: HamiltonianRecipe, frames: MatrixFrames, build: Callable[..., HamiltonianNetwork] = build_hamiltonian
+) -> HamiltonianNetwork:
     """Build the network that a recipe describes, with means and scales measured on its training molecules.
+
+    Args:
+        recipe: The recipe.
+        frames: Training molecules.
+        build: Function from configuration and `seed` to the network.
 
     Raises:
         RecipeError: An option is out of range.
@@ -39,7 +48,7 @@ def new_network(recipe: HamiltonianRecipe, frames: MatrixFrames) -> HamiltonianN
         "avg_num_neighbors": max(1.0, float(f"{np.mean(neighbors):.4g}")),
     }  # fmt: skip
     with naming(recipe, "hamiltonian"):
-        network = build_hamiltonian(config, seed=recipe.trainer.seed)
+        network = build(config, seed=recipe.trainer.seed)
     network = network.to_precision(recipe.trainer.precision)
     with torch.no_grad():
         measure_scales(network, some)

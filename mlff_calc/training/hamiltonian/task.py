@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from mlff_calc.electronic.hamiltonian import HamiltonianNetwork
+from mlff_calc.electronic.hamiltonian import HamiltonianNetwork, build_hamiltonian
 from mlff_calc.training.hamiltonian.build import new_network, start_from
 from mlff_calc.training.hamiltonian.data import MatrixBatches, read_parts
 from mlff_calc.training.hamiltonian.evaluate import (
@@ -24,7 +24,11 @@ from mlff_calc.training.task import Outcome, Prepared
 
 
 class HamiltonianTask(OneFileTask[HamiltonianRecipe, MatrixFrames]):
-    """Networks for Fock matrices, trained on molecules with converged ones."""
+    """Networks for Fock matrices, trained on molecules with converged ones.
+
+    Attributes:
+        build: Function from configuration and `seed` to a network.
+    """
 
     name = "hamiltonian"
     recipe = HamiltonianRecipe
@@ -32,6 +36,7 @@ class HamiltonianTask(OneFileTask[HamiltonianRecipe, MatrixFrames]):
     items = "molecules"
     advice = "Look for a matrix that did not converge, or atoms that are very near"
     options = frozenset({"part", "limit", "format"})
+    build: ClassVar[Callable[..., HamiltonianNetwork]] = staticmethod(build_hamiltonian)
 
     def read(self, recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
         """Read the molecules by part."""
@@ -43,8 +48,10 @@ class HamiltonianTask(OneFileTask[HamiltonianRecipe, MatrixFrames]):
 
     def prepare(self, recipe: HamiltonianRecipe, parts: Mapping[str, MatrixFrames]) -> Prepared:
         """Build a new network, with means and scales measured on its training molecules, or load one to fine-tune."""
-        make = new_network if recipe.hamiltonian.fine_tune_from is None else start_from
-        network = make(recipe, parts["train"])
+        if recipe.hamiltonian.fine_tune_from is None:
+            network = new_network(recipe, parts["train"], self.build)
+        else:
+            network = start_from(recipe, parts["train"])
         orbitals = recipe.loss.orbital_energies > 0.0
         return Prepared(
             network,
