@@ -20,6 +20,7 @@ from mlff_calc.training.hamiltonian.evaluate import (
 from mlff_calc.training.hamiltonian.example import EXAMPLE_HAMILTONIAN_RECIPE
 from mlff_calc.training.hamiltonian.files import MatrixFrames
 from mlff_calc.training.hamiltonian.objective import HamiltonianObjective
+from mlff_calc.training.hamiltonian.predictor import HamiltonianPredictor
 from mlff_calc.training.hamiltonian.recipe import HamiltonianRecipe
 from mlff_calc.training.task import Outcome, Prepared, Task
 
@@ -34,6 +35,7 @@ class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
     example = EXAMPLE_HAMILTONIAN_RECIPE
     items = "molecules"
     options = frozenset({"part", "limit", "format"})
+    predictions = frozenset({"energy", "matrices", "cube"})
 
     def read(self, recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
         """Read the molecules by part."""
@@ -103,3 +105,20 @@ class HamiltonianTask(Task[HamiltonianRecipe, MatrixFrames]):
             model, data, part=part, limit=limit, format=format, batch_size=batch_size or BATCH_SIZE, device=device,
             precision=precision or "float32",
         )  # fmt: skip
+
+    def predictor(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        precision: str | None = None,
+        energy: bool = False,
+        matrices: Path | None = None,
+        cube: Sequence[str] = (),
+        **asked: Any,  # noqa: ANN401
+    ) -> HamiltonianPredictor:
+        """See `HamiltonianPredictor`."""
+        del asked
+        return HamiltonianPredictor(
+            model, device=device, precision=precision, energy=energy, matrices=matrices, cube=cube
+        )

@@ -34,6 +34,7 @@ class RolloutTask(Task[RolloutRecipe, Windows]):
     recipe = RolloutRecipe
     example = EXAMPLE_ROLLOUT_RECIPE
     items = "windows"
+    instead = "`mlff rollout` predicts later positions of a molecule"
     options = frozenset({"part", "limit", "calculator"})
 
     def __init__(self) -> None:
