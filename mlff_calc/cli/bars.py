@@ -40,4 +40,5 @@ class Bars:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
+        if self._tasks:  # else rich writes an empty line
+            self._progress.stop()

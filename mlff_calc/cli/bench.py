@@ -11,6 +11,7 @@ from mlff_calc.cli import options
 from mlff_calc.cli.bench_backbones import backbones
 from mlff_calc.cli.bench_batches import batches, recall
 from mlff_calc.cli.bench_fock import fock_flow
+from mlff_calc.cli.bench_fock_batches import fock_batches
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
 from mlff_calc.cli.bench_rollout import rollout, trajectories
 from mlff_calc.cli.bench_scf import scf
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
-    "`lammps`, `peers`, `scores`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
+    "`fock-batches`, `lammps`, `peers`, `scores`, "
+    "`rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.command()(guard(expressivity))
 app.command()(guard(backbones))
 app.command()(guard(batches))
+app.command("fock-batches")(guard(fock_batches))
 app.command()(guard(recall))
 app.command()(guard(scores))
 app.command()(guard(fock_flow))

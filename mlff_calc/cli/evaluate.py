@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mlff_calc.cli import options
+from mlff_calc.cli.kinds import asked_of, task_of_model
 
 _OPTIONS = {"keys": "--key", "units": "--unit", "heavy_atoms": "--heavy-atoms/--all-atoms"}
 _OF_PROPAGATORS = "For propagators; by default as in training."
@@ -112,29 +113,14 @@ def evaluate(
     For rollouts: mean square errors of positions by quarter of the horizon, errors of bond lengths and coverage of the error
     bars, with those of predictions that need no network.
     """
-    from mlff_calc.errors import OptionError
-    from mlff_calc.networks import find_network, is_exported, read_header
-    from mlff_calc.training.kind_names import DEFAULT, kinds
-    from mlff_calc.training.kinds import task_of
-
-    # What is exported is a potential.
-    kind = DEFAULT if is_exported(potential) else str(read_header(find_network(potential))["kind"])
-    if kind not in kinds():
-        raise OptionError(
-            f"{potential} holds a {kind}, a kind that no installed package provides (known are {', '.join(kinds())}); "
-            "install the package that it was trained with"
-        )
-    task = task_of(kind)
+    task = task_of_model(potential)
     given: dict[str, Any] = {
         "plot": plot, "output": output, "overwrite": overwrite or None,
         "keys": options.pairs("--key", key), "units": options.pairs("--unit", unit), "index": index, "part": part,
         "format": file_format, "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms,
         "neighbors": neighbors, "limit": limit, "calculator": calculator, "trust": trust or None,
     }  # fmt: skip
-    asked = {name: value for name, value in given.items() if value is not None}
-    for name in sorted(asked.keys() - task.options):
-        option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
-        raise typer.BadParameter(f"{option} does not apply to a {kind}; leave it out")
+    asked = asked_of(task.name, given, task.options, _OPTIONS)
     report = task.evaluate(
         potential, data, batch_size=batch_size, device=device,
         precision=None if precision is None else precision.value, **asked,

@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("train", "mlff_calc.cli.train", "train"),
     Command("eval", "mlff_calc.cli.evaluate", "evaluate"),
+    Command("predict", "mlff_calc.cli.predict", "predict"),
     Command("md", "mlff_calc.cli.md", "md"),
     Command("relax", "mlff_calc.cli.relax", "relax"),
     Command("conformers", "mlff_calc.cli.conformers", "conformers"),

@@ -18,8 +18,10 @@ Orbitals are in our order (p as y, z, x). What a frame lacks is NaN. Files appea
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,8 @@ class MatrixFile:
         n = count_orbitals(numbers, self._orbitals, place)
         if n * (n + 1) // 2 != entries[2] - entries[1]:
             raise DatasetError(f"{place} has {entries[2] - entries[1]} entries of a matrix, but {n} orbitals")
-        fock, overlap, initial = (_square(self._rows[name].read(*entries), n) for name in MATRICES)
+        fock, overlap, first = (_square(self._rows[name].read(*entries), n) for name in MATRICES)
+        initial = None if np.isnan(first).all() else first
         one = {name: self._rows[name].read(held.number, number, number + 1)[0] for name in _OF_FRAMES}
         forces, energy, cycles = self._rows["forces"].read(*atoms), float(one["energy"]), int(one["cycles"])
         frame = MatrixFrame(
@@ -187,30 +190,65 @@ def write_matrices(
             initial matrix.
         OSError: The file cannot be written.
     """
-    orbitals = orbital_counts(basis)
-    sizes = np.zeros((len(frames), 2), dtype=np.int64)
+    orbitals, numbers = orbital_counts(basis), []
     for number, frame in enumerate(frames):
         place = f"{path}, frame {number}"
-        n = count_orbitals(frame.numbers, orbitals, place)
-        check_frame(frame, place, n)
+        check_frame(frame, place, count_orbitals(frame.numbers, orbitals, place))
         if frame.order != "ours" or frame.overlap is None or frame.initial is None:
             raise DatasetError(f"{place}: such a file needs overlap and initial matrix in our order, not {frame.order!r}")
-        sizes[number] = len(frame.numbers), n * (n + 1) // 2
-    failed = list(failures)
+        numbers.append(frame.numbers)
+    with writing_matrices(path, numbers, settings, basis, failures) as add:
+        for frame in frames:
+            add(frame)
+
+
+@contextmanager
+def writing_matrices(
+    path: Path,
+    numbers: Sequence[NDArray[np.int64]],
+    settings: Mapping[str, Any],
+    basis: Mapping[str, Any],
+    failures: Iterable[tuple[int, str]] = (),
+    **marks: str,
+) -> Iterator[Callable[[MatrixFrame], None]]:
+    """Give a function that writes the next frame, in our order, to a file that appears when the block ends without an error.
+
+    Args:
+        path: File; an existing one is replaced.
+        numbers: Atomic numbers [n_atoms] of each frame that will come.
+        settings: Level of the matrices, plain values.
+        basis: Shells of each element, as `OrbitalBasis.to_dict` gives them.
+        failures: Number and reason of each structure without a label.
+        **marks: Further attributes of the file.
+
+    Raises:
+        DatasetError: An element has no orbitals.
+        OSError: The file cannot be written.
+    """
+    orbitals = orbital_counts(basis)
+    sizes = np.zeros((len(numbers), 2), dtype=np.int64)
+    for k, mine in enumerate(numbers):
+        n = count_orbitals(np.asarray(mine), orbitals, f"{path}, frame {k}")
+        sizes[k] = len(mine), n * (n + 1) // 2
+    failed, places = list(failures), itertools.count()
     with replacing(path) as temporary, h5py.File(temporary, "w", libver=("earliest", "v110")) as file:
         words = {"settings": json.dumps(dict(settings)), "basis": json.dumps(dict(basis))}
-        file.attrs.update({"format": FORMAT, "version": VERSION} | words)
+        file.attrs.update({"format": FORMAT, "version": VERSION} | words | marks)
         firsts = np.concatenate([np.zeros((1, 2), dtype=np.int64), np.cumsum(sizes, axis=0)])
         counts = {name: int(firsts[-1, 0]) for name in _OF_ATOMS} | {name: int(firsts[-1, 1]) for name in MATRICES}
         counts |= {"first_atom": len(firsts), "first_entry": len(firsts), "failed_source": len(failed)}
         for name, (shape, dtype) in _ROWS.items():
-            held = file.create_dataset(name, shape=(counts.get(name, len(frames)), *shape), dtype=dtype)
+            held = file.create_dataset(name, shape=(counts.get(name, len(sizes)), *shape), dtype=dtype)
             held.attrs.update({"unit": _UNITS[name]} if name in _UNITS else {})
         file["first_atom"][:], file["first_entry"][:] = firsts.T
         file["failed_source"][:] = [source for source, _ in failed]
         file.create_dataset("failed_reason", data=[reason for _, reason in failed], dtype=h5py.string_dtype())
-        for number, frame in enumerate(frames):
+
+        def add(frame: MatrixFrame) -> None:
+            number = next(places)
             _write(file, frame, number, firsts[number : number + 2])
+
+        yield add
 
 
 def _write(file: h5py.File, frame: MatrixFrame, number: int, firsts: NDArray[np.int64]) -> None:
@@ -219,7 +257,8 @@ def _write(file: h5py.File, frame: MatrixFrame, number: int, firsts: NDArray[np.
     file["forces"][atoms] = np.nan if frame.forces is None else frame.forces
     upper = np.triu_indices(len(frame.fock))
     for name in MATRICES:
-        file[name][entries] = getattr(frame, name)[upper]
+        matrix = getattr(frame, name)
+        file[name][entries] = np.nan if matrix is None else matrix[upper]
     values = {"energy": frame.energy, "charge": frame.charge, "cycles": frame.cycles, "source": frame.source}
     absent = {"energy": np.nan, "cycles": -1}
     for name, value in values.items():

@@ -84,16 +84,19 @@ class EdgeFrames(nn.Module):
 
     def forward(self, directions: Tensor) -> Tensor:
         """Return `wigner` [n_edges, n_reduced, (l_max+1)^2] for unit `directions` [n_edges, 3]."""
-        rotation = edge_rotations(directions)
-        n_edges = rotation.shape[0]
-        blocks = [torch.ones(n_edges, 1, 1, dtype=rotation.dtype, device=rotation.device)]
-        if self.l_max >= 1:
-            blocks.append(rotation)
-        for raise_degree in self.raises:
-            blocks.append(raise_degree(blocks[-1], rotation))
-        rows = [block.unbind(dim=1) for block in blocks]  # the derivative of unbind is one stack, that of slices a sum
+        rows = [block.unbind(dim=1) for block in self.blocks(directions)]  # backward: one stack, not a sum
         padded = [
             nn.functional.pad(rows[degree][degree + m], [degree * degree, self.n_full - (degree + 1) ** 2])
             for degree, m in self.orders
         ]
         return torch.stack(padded, dim=1)
+
+    def blocks(self, directions: Tensor) -> list[Tensor]:
+        """Return D^l [n_edges, 2l+1, 2l+1] of all degrees for unit `directions` [n_edges, 3]."""
+        rotation = edge_rotations(directions)
+        blocks = [torch.ones(rotation.shape[0], 1, 1, dtype=rotation.dtype, device=rotation.device)]
+        if self.l_max >= 1:
+            blocks.append(rotation)
+        for raise_degree in self.raises:
+            blocks.append(raise_degree(blocks[-1], rotation))
+        return blocks

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from mlff_calc.errors import OptionError
 from mlff_calc.training.data import BatchSource
 from mlff_calc.training.objective import Objective
+from mlff_calc.training.predict import Predictor
 from mlff_calc.training.recipe_base import TrainingRecipe
 
 if TYPE_CHECKING:
@@ -103,6 +105,9 @@ class Task(ABC, Generic[R, P]):
         options: Names of options of `mlff eval` that the kind takes besides device, precision and batch size: of
             `plot`, `keys`, `units`, `index`, `part`, `format`, `output` and `overwrite`, `horizon`, `start`, `hops`,
             `heavy_atoms`, `neighbors`, `limit`, `calculator` and `trust`.
+        predictions: Names of options of `mlff predict` that the kind takes besides device and precision: of `energy`,
+            `matrices`, `cube` and `trust`. None where it predicts nothing for the frames of a file.
+        instead: What a kind that predicts nothing for frames offers instead, for messages.
     """
 
     name: ClassVar[str]
@@ -111,6 +116,8 @@ class Task(ABC, Generic[R, P]):
     items: ClassVar[str] = "frames"
     drawings: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[frozenset[str]] = frozenset()
+    predictions: ClassVar[frozenset[str] | None] = None
+    instead: ClassVar[str] = "use `mlff eval`"
 
     @abstractmethod
     def read(self, recipe: R) -> dict[str, P]:
@@ -205,3 +212,17 @@ class Task(ABC, Generic[R, P]):
             precision: Precision; None for the kind's default.
             **asked: Options given to the command, all of them in `options`.
         """
+
+    def predictor(self, model: str, *, device: str, precision: str | None, **asked: Any) -> Predictor:  # noqa: ANN401
+        """Open a trained network of this kind for `mlff predict`.
+
+        Args:
+            model: Folder of the network, or name of a shipped one.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            precision: Precision; None for the kind's default.
+            **asked: Options given to the command, all of them in `predictions`.
+
+        Raises:
+            OptionError: The kind predicts nothing for the frames of a file, or an option cannot be honoured.
+        """
+        raise OptionError(f"{model} holds a {self.name}, which predicts nothing for the frames of a file; {self.instead}")

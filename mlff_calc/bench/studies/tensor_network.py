@@ -19,6 +19,7 @@ from mlff_calc.electronic.hamiltonian.atoms import AtomFeedForward, AtomNorm
 from mlff_calc.electronic.hamiltonian.block import PairGeometry
 from mlff_calc.electronic.hamiltonian.blocks import AtomBlocks
 from mlff_calc.electronic.hamiltonian.build import resolve_hamiltonian
+from mlff_calc.electronic.hamiltonian.frames import end_signs
 from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork
 from mlff_calc.electronic.hamiltonian.readers import AtomReader
 from mlff_calc.electronic.hamiltonian.start import FirstFeatures
@@ -28,10 +29,13 @@ from mlff_calc.nn.scatter import scatter_sum
 class TensorBlock(nn.Module):
     """One layer; for the arguments see `PairBlock`."""
 
+    signs: Tensor
+
     def __init__(
         self, l_max: int, channels: int, hidden: int, products: int, n_scalars: int, *, to_atoms: bool = True
     ) -> None:
         super().__init__()
+        self.register_buffer("signs", end_signs(l_max)[0, :, 0], persistent=False)
         self.widths = [hidden, products, products]
         self.n_sent = hidden + (products if to_atoms else 0)
         self.norm = AtomNorm(l_max, channels)
@@ -53,9 +57,10 @@ class TensorBlock(nn.Module):
         Args:
             features: Features of atoms.
             pairs: Features of pairs.
-            geometry: Geometry of the pairs, with spherical harmonics in `turns`.
+            geometry: Geometry of the pairs, with spherical harmonics of the first half of the pairs in `turns`.
         """
-        (to, source), harmonics, scalars, weights = geometry
+        (to, source), forth, scalars, weights = geometry
+        harmonics = torch.cat([forth, forth * self.signs.to(forth.dtype)])
         normed = self.norm(features)
         ends = self.first(normed).index_select(0, to) + self.second(normed).index_select(0, source)
         seen = self.read_atoms(ends, harmonics, scalars) + self.read_pairs(self.pair_norm(pairs))
@@ -85,11 +90,18 @@ class TensorBlocks(AtomBlocks):
     """Blocks of pairs from their features by Clebsch-Gordan coefficients, without frames."""
 
     def forward(self, features: Tensor, turns: Tensor | None = None) -> Tensor:
-        """Compute blocks [n_pairs, width, width] from features [n_pairs, 2, (l_max+1)^2, hidden]; `turns` are not used."""
-        del turns
-        return self.expand(features)
+        """Compute blocks [n_pairs, width, width], each the transpose of that of its reverse; `turns` are not used.
 
-    def orbital_turns(self, turns: Tensor) -> Tensor:
+        Args:
+            features: Features of pairs [n_pairs, 2, (l_max+1)^2, hidden].
+            turns: What `PairBlocks` takes.
+        """
+        del turns
+        forth, back = self.expand(features).chunk(2)
+        forth = 0.5 * (forth + back.transpose(1, 2))
+        return torch.cat([forth, forth.transpose(1, 2)])
+
+    def turns_of_all(self, turns: Tensor) -> Tensor:
         """What the reader of blocks gets, which needs nothing."""
         return turns
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.electronic.hamiltonian.atoms import AtomFeedForward, AtomNorm
-from mlff_calc.electronic.hamiltonian.frames import FromDegrees, ToDegrees
+from mlff_calc.electronic.hamiltonian.frames import FromBothEnds, ToDegrees, conjugation, end_signs
 from mlff_calc.electronic.hamiltonian.layers import FrameGate, FrameNorm, FrameProduct, StackLinear
 from mlff_calc.nn.scatter import scatter_sum
 
@@ -31,8 +31,9 @@ class PairGeometry(NamedTuple):
     """What all layers know of the pairs.
 
     Attributes:
-        atoms: First and second atom of each pair [2, n_pairs]; messages go to the first.
-        turns: Maps to the frames of the pairs, see `PairFrames`.
+        atoms: First and second atom of each pair [2, n_pairs]; messages go to the first. The second half of the pairs is the
+            first one in the other direction.
+        turns: Maps to the frames of the first half of the pairs, see `PairFrames`.
         scalars: Functions of distance and elements [n_pairs, n_scalars].
         weights: Weights of messages [n_pairs], which fade out at the cutoff of messages.
     """
@@ -55,6 +56,9 @@ class PairBlock(nn.Module):
         to_atoms: Where products go: to atoms and pairs, or to pairs only.
     """
 
+    signs: Tensor
+    mirror: Tensor
+
     def __init__(
         self,
         l_max: int,
@@ -69,7 +73,7 @@ class PairBlock(nn.Module):
         self.l_max, self.hidden, self.products, self.to_atoms = l_max, hidden, products, to_atoms
         width = hidden + 2 * products
         self.norm = AtomNorm(l_max, channels)
-        self.read_atoms = FromDegrees(l_max, 2 * channels, width)
+        self.read_atoms = FromBothEnds(l_max, channels, width)
         self.pair_norm = FrameNorm(l_max, hidden)
         self.read_pairs = StackLinear(l_max, hidden, width, bias=False)
         self.modulate = nn.Linear(n_scalars, (l_max + 1) * width)
@@ -80,6 +84,8 @@ class PairBlock(nn.Module):
         self.message = ToDegrees(l_max, hidden + (2 * products if to_atoms else 0), channels)
         self.atom_norm = AtomNorm(l_max, channels)
         self.feed_forward = AtomFeedForward(l_max, channels, channels)
+        self.register_buffer("signs", end_signs(l_max), persistent=False)
+        self.register_buffer("mirror", conjugation(l_max), persistent=False)
         with torch.no_grad():
             self.modulate.bias.fill_(1.0)
 
@@ -99,10 +105,12 @@ class PairBlock(nn.Module):
     def _inside(self, features: Tensor, pairs: Tensor, geometry: PairGeometry) -> Tensor:
         """Mix both atoms and the pair in its frame [2 (l_max+1), n_pairs, hidden + 2 products]."""
         index, turns, scalars, _ = geometry
-        normed = self.norm(features)
-        ends = torch.cat([normed.index_select(0, index[0]), normed.index_select(0, index[1])], dim=3)
+        normed, half = self.norm(features), len(turns)
+        first = normed.index_select(0, index[0, :half])
+        second = (normed * self.signs.to(normed.dtype)).index_select(0, index[1, :half])
+        ends = torch.cat([first + second, first - second], dim=3)
         rows = torch.bmm(turns.flatten(0, 1), ends.flatten(0, 1)).view_as(ends)
-        seen = self.read_atoms(rows, self.inject(scalars)) + self.read_pairs(self.pair_norm(pairs))
+        seen = self.read_pairs(self.pair_norm(pairs), onto=self.read_atoms(rows, self.inject(scalars)))
         factors = self.modulate(scalars).view(len(scalars), 1, self.l_max + 1, seen.shape[2]).permute(2, 1, 0, 3)
         return (seen.unflatten(0, (self.l_max + 1, 2)) * factors).flatten(0, 1)
 
@@ -110,12 +118,18 @@ class PairBlock(nn.Module):
         """Gated features and tensor products, side by side."""
         if self.product is None:
             return self.gate(seen)
-        gated, first, second = seen.split([self.hidden, self.products, self.products], dim=2)
-        return torch.cat([self.gate(gated), self.product(first, second)], dim=2)
+        gated, factors = seen.split([self.hidden, 2 * self.products], dim=2)
+        return torch.cat([self.gate(gated), *self.product(factors)], dim=2)
 
     def _message(self, made: Tensor, geometry: PairGeometry, n_atoms: int) -> Tensor:
         """Messages to the first atoms [n_atoms, 2, (l_max+1)^2, channels]."""
         kept = made if self.to_atoms else made[:, :, : self.hidden]
-        rows = self.message(kept * geometry.weights.unsqueeze(1))
-        turned = torch.bmm(geometry.turns.flatten(0, 1).transpose(1, 2), rows.flatten(0, 1)).view_as(rows)
-        return scatter_sum(turned, geometry.atoms[0], n_atoms)
+        half = len(geometry.turns)
+        forth, back = geometry.weights.view(2, half, 1).unbind(0)
+        rows = self.message(kept * torch.cat([forth.expand(len(kept), half, 1), self.mirror.to(kept.dtype) * back], dim=1))
+        turns = geometry.turns.flatten(0, 1).transpose(1, 2)
+        to_first, to_second = (
+            scatter_sum(torch.bmm(turns, part.flatten(0, 1)).view_as(part), atoms, n_atoms)
+            for part, atoms in zip(rows.split([half, half]), geometry.atoms[0].split([half, half]), strict=True)
+        )
+        return to_first + to_second * self.signs.to(rows.dtype)

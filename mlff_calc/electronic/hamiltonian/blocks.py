@@ -34,6 +34,7 @@ class PairBlocks(nn.Module):
     rows: Tensor
     columns: Tensor
     same_shell: Tensor
+    signs: Tensor
 
     def __init__(self, shells: Sequence[int], l_max: int, hidden: int) -> None:
         super().__init__()
@@ -49,15 +50,17 @@ class PairBlocks(nn.Module):
         self.register_buffer("fill", fill, persistent=False)
         self.register_buffer("rows", torch.tensor([orders.index((d, m)) for _, d, m in places]), persistent=False)
         self.register_buffer("columns", torch.tensor([d * d + d + m for _, d, m in places]), persistent=False)
+        signs = [(-1.0) ** degree * (1.0 if m >= 0 else -1.0) for _, degree, m in places]
+        self.register_buffer("signs", torch.tensor(signs).unsqueeze(1), persistent=False)
         shell = torch.tensor([u for u, _, _ in places])
         self.register_buffer("same_shell", (shell[:, None] == shell[None]).double(), persistent=False)
 
     def forward(self, stack: Tensor, turns: Tensor) -> Tensor:
-        """Compute blocks [n_pairs, width, width] in the axes of the molecule.
+        """Compute blocks [n_pairs, width, width] in the axes of the molecule, each the transpose of that of its reverse.
 
         Args:
-            stack: Features of pairs [2 (l_max+1), n_pairs, hidden].
-            turns: Maps to the frames of the pairs.
+            stack: Features of pairs [2 (l_max+1), n_pairs, hidden]; the second half are the first one's other directions.
+            turns: Maps to the frames of the first half of the pairs.
         """
         n_pairs = stack.shape[1]
         zeroth, odd, *orders = stack.split([1, 1] + [2] * (len(self.weights) - 2))
@@ -66,17 +69,22 @@ class PairBlocks(nn.Module):
             parts += (part @ weight).unbind(0)
         numbers = torch.cat(parts, dim=1)
         block = (numbers @ self.fill.to(numbers.dtype)).view(n_pairs, self.width, self.width)
-        return self.turned_back(block, turns)
-
-    def turned_back(self, block: Tensor, turns: Tensor) -> Tensor:
-        """Turn blocks [n_pairs, width, width] from the frames of pairs to the axes of the molecule."""
+        forth, back = block.split([n_pairs // 2] * 2)
+        signs = self.signs.to(block.dtype)
+        forth = 0.5 * (forth + back.transpose(1, 2) * (signs * signs.t()))
         turn = self.orbital_turns(turns)
-        return torch.bmm(torch.bmm(turn.transpose(1, 2), block), turn)
+        turned = torch.bmm(torch.bmm(turn.transpose(1, 2), forth), turn)
+        return torch.cat([turned, turned.transpose(1, 2)])
 
     def orbital_turns(self, turns: Tensor) -> Tensor:
-        """Maps of the orbitals of a block to the frames of pairs [n_pairs, width, width]."""
+        """Maps of the orbitals of a block to the frames of the first half of the pairs [n_pairs / 2, width, width]."""
         turn = turns[:, 0].index_select(1, self.rows).index_select(2, self.columns)
         return turn * self.same_shell.to(turn.dtype)
+
+    def turns_of_all(self, turns: Tensor) -> Tensor:
+        """Maps of the orbitals of a block to the frames of all pairs [n_pairs, width, width]."""
+        turn = self.orbital_turns(turns)
+        return torch.cat([turn, turn * self.signs.to(turn.dtype)])
 
 
 class AtomBlocks(nn.Module):

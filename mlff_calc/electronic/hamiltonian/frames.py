@@ -12,6 +12,10 @@ get the phase m a from a rotation by a about the pair, and a mirror makes them c
 commute with both are real matrices, one for each m > 0, and one each for the real and imaginary part of order 0.
 Products z z' and z conj(z') are equivariant as they stand.
 
+The frame of a pair (j, i) is that of (i, j) after half a turn about x, which takes z to s conj(z), s = (-1)^l for true and
+-(-1)^l for pseudo features (`end_signs`). Both directions of a pair therefore share one turn of the features of both atoms.
+Pairs stand in two halves: each once, and then all of them in the other direction, in the same order.
+
 | name in code | shape | content |
 |---|---|---|
 | `rows` of a frame | [n_pairs, 2, (l_max+1)^2, channels] | real before imaginary parts at each m, see `reduced_orders` |
@@ -25,7 +29,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.nn.frames import EdgeFrames
+from mlff_calc.nn.degree import degree_index
+from mlff_calc.nn.frames import EdgeFrames, reduced_orders
 
 
 class PairFrames(nn.Module):
@@ -35,10 +40,17 @@ class PairFrames(nn.Module):
         l_max: Highest degree of the features.
     """
 
+    rows: Tensor
+    signs: Tensor
+
     def __init__(self, l_max: int) -> None:
         super().__init__()
-        self.l_max = l_max
+        self.n_components = (l_max + 1) ** 2
         self.frames = EdgeFrames(l_max, l_max)
+        true = [(degree, m, 1.0) for degree, m in reduced_orders(l_max, l_max)]
+        pseudo = [(degree, -m, -1.0 if m > 0 else 1.0) for degree, m, _ in true]
+        self.register_buffer("rows", torch.tensor([d * d + d + m for d, m, _ in true + pseudo]), persistent=False)
+        self.register_buffer("signs", torch.tensor([[sign] for *_, sign in true + pseudo]), persistent=False)
 
     def forward(self, directions: Tensor) -> Tensor:
         """Compute orthogonal matrices [n_pairs, 2, (l_max+1)^2, (l_max+1)^2], for true and pseudo features.
@@ -46,14 +58,12 @@ class PairFrames(nn.Module):
         Args:
             directions: Unit vectors of pairs [n_pairs, 3], in the axes of e3nn.
         """
-        true = self.frames(directions)
-        parts, start = [true[:, : self.l_max + 1]], self.l_max + 1
-        for m in range(1, self.l_max + 1):
-            n_m = self.l_max + 1 - m
-            plus, minus = true[:, start : start + n_m], true[:, start + n_m : start + 2 * n_m]
-            parts += [-minus, plus]
-            start += 2 * n_m
-        return torch.stack([true, torch.cat(parts, dim=1)], dim=1)
+        blocks = enumerate(self.frames.blocks(directions))
+        whole = torch.cat(
+            [nn.functional.pad(block, [d * d, self.n_components - (d + 1) ** 2]) for d, block in blocks], dim=1
+        )
+        turns = whole.index_select(1, self.rows) * self.signs.to(whole.dtype)
+        return turns.unflatten(1, (2, self.n_components))
 
 
 class FromDegrees(nn.Module):
@@ -90,6 +100,63 @@ class FromDegrees(nn.Module):
         return torch.stack(mapped)
 
 
+class FromBothEnds(FromDegrees):
+    """Linear map of the features of both atoms of pairs to stacks of both directions.
+
+    It is that of `FromDegrees` for the features of first and second atom side by side. The sum and the difference of both
+    atoms are mapped by half of the coefficients each, for half of the pairs.
+
+    Args:
+        l_max: Highest degree.
+        channels: Channels of each of the two parities, of one atom.
+        width: Width of the stack.
+    """
+
+    signs: Tensor
+    mirror: Tensor
+
+    def __init__(self, l_max: int, channels: int, width: int) -> None:
+        super().__init__(l_max, 2 * channels, width)
+        self.channels, self.n_degrees = channels, [l_max + 1 - m for m in range(l_max + 1)]
+        signs = [(-1.0) ** (degree + odd) for m in range(l_max + 1) for odd in (0, 1) for degree in range(m, l_max + 1)]
+        self.register_buffer("signs", torch.tensor(signs).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mirror", conjugation(l_max), persistent=False)
+
+    def forward(self, rows: Tensor, shift: Tensor | float = 0.0) -> Tensor:
+        """Map features in frames to a stack.
+
+        Args:
+            rows: Features in the frame of the first direction [n_pairs / 2, 2, (l_max+1)^2, 2 channels]: of the first atom
+                plus those of the second one times their signs, and the same with minus.
+            shift: What is added to the real part of order 0 [n_pairs, width].
+
+        Returns:
+            The stack [2 (l_max+1), n_pairs, width].
+        """
+        n, width = rows.shape[0], self.zeroth.shape[2]
+        sides = rows.unflatten(3, (2, self.channels))
+        weights = self._of_sums_and_differences()
+        first, *others = sides.split(self.sizes, dim=2)
+        zeroth = first.permute(3, 1, 0, 2, 4).flatten(0, 1).flatten(2)  # sum or difference and parity; degree and channel
+        parts = [torch.bmm(zeroth, weights[0].reshape(4, zeroth.shape[2], width)).view(2, 2, n, width)]
+        if isinstance(shift, Tensor):
+            one, other = shift.view(2, n, width).unbind(0)
+            real, imaginary = parts[0].unbind(1)
+            parts = [(real + 0.5 * torch.stack([one + other, one - other])).unsqueeze(1), imaginary.unsqueeze(1)]
+        for weight, part in zip(weights[1:], others, strict=True):
+            numbers = part.unflatten(2, (2, part.shape[2] // 2)).permute(4, 2, 0, 1, 3, 5).flatten(1, 2).flatten(2)
+            parts.append(torch.bmm(numbers, weight.flatten(1, 2)).view(2, 2, n, width))
+        even, odd = torch.cat(parts, dim=1).unbind(0)
+        return torch.cat([even + odd, (even - odd) * self.mirror.to(even.dtype)], dim=1)
+
+    def _of_sums_and_differences(self) -> list[Tensor]:
+        """Matrices of each order for the sum and the difference [2, parities and degrees, channels, width]."""
+        shape = (-1, 2, self.channels, self.zeroth.shape[-1])
+        one, other = torch.cat([weight.reshape(shape) for weight in (self.zeroth, *self.orders)]).unbind(1)
+        other = other * self.signs.to(other.dtype)
+        return list((0.5 * torch.stack([one + other, one - other])).split([2 * n for n in self.n_degrees], dim=1))
+
+
 class ToDegrees(nn.Module):
     """Linear map of a stack to features in frames.
 
@@ -113,6 +180,17 @@ class ToDegrees(nn.Module):
             mapped = part.flatten(0, 1) @ weight
             rows += mapped.view(2, n_pairs, 2, self.l_max + 1 - m, self.channels).unbind(0)
         return torch.cat(rows, dim=2)
+
+
+def end_signs(l_max: int) -> Tensor:
+    """Signs s of all components of true and pseudo features [2, (l_max+1)^2, 1] under half a turn; see the top."""
+    true = torch.tensor([(-1.0) ** degree for degree in degree_index(l_max)]).unsqueeze(1)
+    return torch.stack([true, -true])
+
+
+def conjugation(m_max: int) -> Tensor:
+    """Signs of the rows of a stack [2 (m_max+1), 1, 1] under complex conjugation."""
+    return torch.tensor([1.0, -1.0] * (m_max + 1)).view(-1, 1, 1)
 
 
 def _weights(l_max: int, channels: int, width: int, *, outward: bool) -> tuple[nn.Parameter, nn.ParameterList]:

@@ -25,13 +25,13 @@ class StackLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(m_max + 2, fan_in, fan_out) / fan_in**0.5)
         self.bias = nn.Parameter(torch.zeros(fan_out)) if bias else None
 
-    def forward(self, stack: Tensor) -> Tensor:
-        """Map [2 (m_max+1), n_pairs, fan_in] to [2 (m_max+1), n_pairs, fan_out]."""
+    def forward(self, stack: Tensor, onto: Tensor | None = None) -> Tensor:
+        """Map [2 (m_max+1), n_pairs, fan_in] to [2 (m_max+1), n_pairs, fan_out], and add the result to `onto` if given."""
         weight = per_row(self.weight)
         if self.bias is None:
-            return torch.bmm(stack, weight)
+            return torch.bmm(stack, weight) if onto is None else torch.baddbmm(onto, stack, weight)
         shift = nn.functional.pad(self.bias.view(1, 1, -1), [0, 0, 0, 0, 0, len(weight) - 1])
-        return torch.baddbmm(shift, stack, weight)
+        return torch.baddbmm(shift if onto is None else onto + shift, stack, weight)
 
 
 class FrameNorm(nn.Module):
@@ -84,31 +84,40 @@ class FrameGate(nn.Module):
 class FrameProduct(nn.Module):
     """SO(2) tensor products of two stacks, channel by channel: all z z' and all z conj(z') of each order.
 
-    The outer product of all components is multiplied by one constant matrix.
+    The orders of a stack are Fourier coefficients of a function of an angle. Both functions are evaluated at as many angles
+    as the orders of their products need, multiplied there, and turned back to orders: 4 (2 m_max + 1) products instead of
+    the 4 (m_max + 1)^2 of all components.
 
     Args:
         m_max: Highest order of both factors and of the product.
     """
 
-    table: Tensor
+    values: Tensor
+    orders: Tensor
 
     def __init__(self, m_max: int) -> None:
         super().__init__()
-        self.n_rows = 2 * (m_max + 1)
-        table = product_table(m_max)
-        scale = table.square().sum(dim=(2, 3), keepdim=True).clamp(min=1.0).rsqrt()
-        self.register_buffer("table", (table * scale).reshape(2 * self.n_rows, self.n_rows**2), persistent=False)
+        self.n_rows, self.n_angles = 2 * (m_max + 1), 2 * m_max + 1
+        values, orders = product_at_angles(m_max)
+        scale = product_table(m_max).square().sum(dim=(2, 3)).clamp(min=1.0).rsqrt()
+        self.register_buffer("values", values, persistent=False)
+        self.register_buffer("orders", orders * scale.view(-1, 1), persistent=False)
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Multiply two stacks [2 (m_max+1), n_pairs, width].
+    def forward(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """Multiply two stacks.
+
+        Args:
+            both: The stacks side by side [2 (m_max+1), n_pairs, 2 * width].
 
         Returns:
-            The sums of orders, then the differences, side by side [2 (m_max+1), n_pairs, 2 * width].
+            The sums of orders, and the differences, both [2 (m_max+1), n_pairs, width].
         """
-        n_rows, n_pairs, width = first.shape
-        outer = (first.unsqueeze(1) * second.unsqueeze(0)).view(n_rows * n_rows, n_pairs * width)
-        found = (self.table.to(outer.dtype) @ outer).view(2, n_rows, n_pairs, width)
-        return torch.cat(found.unbind(0), dim=2)
+        n_rows, n_pairs, width = both.shape
+        values = (self.values.to(both.dtype) @ both.flatten(1)).view(2, self.n_angles, n_pairs, 2, width // 2)
+        products = values[:, None, :, :, 0] * values[None, :, :, :, 1]
+        found = self.orders.to(both.dtype) @ products.flatten(0, 2).flatten(1)
+        sums, differences = found.view(2, n_rows, n_pairs, width // 2).unbind(0)
+        return sums, differences
 
 
 class FrameFeedForward(nn.Module):
@@ -160,3 +169,26 @@ def product_table(m_max: int) -> Tensor:
                 table[kind, 2 * m + 1, 2 * a, 2 * b + 1] += q
                 table[kind, 2 * m + 1, 2 * a + 1, 2 * b] += p
     return table
+
+
+def product_at_angles(m_max: int) -> tuple[Tensor, Tensor]:
+    """The coefficients of `product_table` as two steps, by way of the angles 2 pi k / n, n = 2 m_max + 1.
+
+    Returns:
+        Values of sum_m z_m exp(i m angle) from a stack [2 n, rows], real before imaginary parts; and stacks of sums and
+        differences from the products of all parts of both values at each angle [2 rows, 4 n].
+    """
+    n, n_rows = 2 * m_max + 1, 2 * (m_max + 1)
+    angles = torch.arange(n, dtype=torch.float64).unsqueeze(1) * torch.arange(m_max + 1) * (2.0 * torch.pi / n)
+    cos, sin = torch.cos(angles), torch.sin(angles)
+    real, imaginary = torch.stack([cos, -sin], dim=2), torch.stack([sin, cos], dim=2)
+    values = torch.stack([real, imaginary]).view(2 * n, n_rows)
+    even = torch.tensor([[1.0, 0.0], [0.0, -1.0]], dtype=torch.float64)  # of the real part of z z'; -1 -> 1 in z conj(z')
+    odd = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    there = torch.stack([cos.t(), -sin.t()], dim=1) / n  # [m, part, angle]: coefficients of the real part of a function
+    across = torch.stack([sin.t(), cos.t()], dim=1) / n  # and of its imaginary part
+    sums = torch.einsum("mxk,pq->mxpqk", there, even) + torch.einsum("mxk,pq->mxpqk", across, odd)
+    differences = 2.0 * torch.einsum("mxk,pq->mxpqk", there, even.abs())  # z z'* and z* z' of orders above 0
+    differences[0] = differences[0] / 2.0
+    differences[0, 1] = torch.einsum("k,pq->pqk", across[0, 1], torch.tensor([[0.0, -1.0], [1.0, 0.0]]).double())
+    return values, torch.stack([sums, differences]).reshape(2 * n_rows, 4 * n)

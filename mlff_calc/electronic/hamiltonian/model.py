@@ -66,7 +66,7 @@ class HamiltonianNetwork(Network):
 
     kind = "hamiltonian"
     units: ClassVar = {"length": "Angstrom", "fock": "Hartree"}
-    use = "use load_hamiltonian or HamiltonianGuess: it predicts Fock matrices, and gives no forces"
+    use = "use `mlff predict`, load_hamiltonian or HamiltonianGuess: it predicts Fock matrices, and gives no forces"
     place: Tensor
     present: Tensor
 
@@ -126,33 +126,35 @@ class HamiltonianNetwork(Network):
             `fock_atoms` [n_atoms, width, width] and `fock_pairs` [n_edges, width, width]; entries of orbitals that an
             element does not have mean nothing.
         """
-        dtype, index = self.embed.dtype, graph["edge_index"]
-        species, ends = self.species_of(graph)
-        vectors = graph["edge_vec"][:, [1, 2, 0]]  # axes of e3nn, whose components are then m = -l..l about z
+        dtype, order = self.embed.dtype, both_ways(graph["edge_index"])
+        index, half = graph["edge_index"].index_select(1, order), len(order) // 2
+        species = self.place[graph["atomic_numbers"]]
+        ends = species.index_select(0, index.flatten()).view(2, -1)
+        vectors = graph["edge_vec"].index_select(0, order[:half])[:, [1, 2, 0]]  # axes of e3nn: m = -l..l about z
         distances = safe_lengths(vectors)
         turns = self.frames((vectors / distances.unsqueeze(1)).to(dtype))
         distances = distances.to(dtype)
         fade = self.fade(distances)
-        scalars = self.radial[0](self.radial_basis(distances) * fade.unsqueeze(1)) + self.embed_pairs[ends[0], ends[1]]
+        scalars = self.radial[0](self.radial_basis(distances) * fade.unsqueeze(1)).repeat(2, 1)
+        scalars = scalars + self.embed_pairs[ends[0], ends[1]]
         of_atoms = self.embed[species]
         if FLOW_TIME in graph:
             time = self.time(times_of(graph[FLOW_TIME]).to(dtype)).index_select(0, graph["system_index"])
             scalars = scalars + time.index_select(0, index[0])
             of_atoms = of_atoms + self.time_of_atoms(time)
         scalars = nn.functional.silu(self.radial[2](self.radial[1](scalars)))
-        geometry = PairGeometry(index, turns, scalars, self.reach(distances) * self.share)
+        geometry = PairGeometry(index, turns, scalars, (self.reach(distances) * self.share).repeat(2))
         features, pairs = self.start(of_atoms, geometry)
+        fade = fade.repeat(2)[:, None, None]
         if self.inputs:
-            atoms, given = self._read(graph, species, ends)
+            atoms, given = self._read(graph, species, ends, order)
             features = features + self.read_atoms(atoms)
-            orbital_turns = self.pair_blocks.orbital_turns(turns)
-            pairs = pairs + self.read_pairs(given * fade[:, None, None], orbital_turns, self.pair_blocks.fill)
+            pairs = pairs + self.read_pairs(given * fade, self.pair_blocks.turns_of_all(turns), self.pair_blocks.fill)
         for layer in self.layers:
             features, pairs = layer(features, pairs, geometry)
-        blocks = self.pair_blocks(pairs, turns)
-        blocks = (blocks + blocks.transpose(1, 2).index_select(0, reverse_of(index))) * (0.5 * fade[:, None, None])
+        blocks = self.pair_blocks(pairs, turns) * fade
         atoms, blocks = self.scales.multiply(self.atom_blocks(features), blocks, species, ends)
-        return {FOCK_ATOMS: atoms, FOCK_PAIRS: blocks}
+        return {FOCK_ATOMS: atoms, FOCK_PAIRS: blocks.index_select(0, torch.argsort(order))}
 
     def scales_of(self, name: str) -> BlockScales:
         """Means and scales of a matrix that is read."""
@@ -183,11 +185,11 @@ class HamiltonianNetwork(Network):
         mine = self.present[species]
         return mine.unsqueeze(2) & mine.unsqueeze(1), of_ends
 
-    def _read(self, graph: Graph, species: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-        """Blocks of the matrices that are read, in units of their scales [n_inputs, ..., width, width]."""
+    def _read(self, graph: Graph, species: Tensor, ends: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+        """Blocks of the matrices that are read, in units of their scales [n_inputs, ..., width, width]; pairs by `order`."""
         found = []
         for name in self.inputs:
-            atoms, pairs = graph[atoms_of(name)], graph[pairs_of(name)]
+            atoms, pairs = graph[atoms_of(name)], graph[pairs_of(name)].index_select(0, order)
             if name in self.input_scales:
                 atoms, pairs = self.scales_of(name).divide(atoms, pairs, species, ends)
             found.append((atoms.to(self.embed.dtype), pairs.to(self.embed.dtype)))
@@ -198,6 +200,12 @@ def times_of(times: Tensor) -> Tensor:
     """Smooth functions of the time of a flow [n_systems, TIMES]."""
     angles = times.double().unsqueeze(1) * torch.arange(TIMES // 2, device=times.device) * (0.5 * torch.pi)
     return torch.cat([torch.cos(angles), torch.sin(angles)], dim=1)
+
+
+def both_ways(index: Tensor) -> Tensor:
+    """Order of pairs of `index` [2, n_pairs]: those with the lower atom first, then their reverses in the same order."""
+    forth = torch.nonzero(index[0] < index[1]).squeeze(1)
+    return torch.cat([forth, reverse_of(index).index_select(0, forth)])
 
 
 def reverse_of(index: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ from mlff_calc.electronic.orbitals.pairs import BlockPairs
 from mlff_calc.errors import OptionError, StructureError, UnknownElementError
 from mlff_calc.graph.keys import Graph
 from mlff_calc.graph.many import NeighborLists
+from mlff_calc.memory import keep_freed_memory
 
 Matrix = NDArray[np.float64]
-BATCH_ENTRIES = 160_000
-"""Largest number of entries of matrices in a batch. Raising it takes more memory, and saves nothing where features of pairs
-leave the cache of the processor."""
+BATCH_ENTRIES = 500_000
+"""Largest number of entries of matrices in a batch, about 100 ethanols in def2-SVP. Raising it takes more memory."""
 
 
 def predict_fock(
@@ -58,6 +58,7 @@ def predict_fock(
             raise OptionError(f"the network needs the {name} matrix of each molecule; give {name}s")
         if name in given and len(given[name]) != len(molecules):
             raise OptionError(f"there are {len(given[name])} {name}s of {len(molecules)} molecules; give one of each")
+    keep_freed_memory()
     found: list[Matrix] = []
     for part in _parts([network.basis.n_orbitals(one.numbers) ** 2 for one in _checked(network, molecules)]):
         own = {name: [matrices[k] for k in part] for name, matrices in given.items()}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.electronic.hamiltonian.block import PairGeometry
+from mlff_calc.electronic.hamiltonian.frames import end_signs
 from mlff_calc.nn.degree import degree_index
 from mlff_calc.nn.scatter import scatter_sum
 
@@ -25,6 +26,7 @@ class FirstFeatures(nn.Module):
     """
 
     degrees: Tensor
+    signs: Tensor
 
     def __init__(self, l_max: int, channels: int, hidden: int, n_scalars: int) -> None:
         super().__init__()
@@ -32,6 +34,7 @@ class FirstFeatures(nn.Module):
         self.mix = nn.Linear(n_scalars + 2 * channels, hidden)
         self.to_pairs = nn.Linear(hidden, hidden)
         self.message = nn.Linear(hidden, (l_max + 1) * channels)
+        self.register_buffer("signs", end_signs(l_max)[0, :, 0], persistent=False)
         self.register_buffer("degrees", torch.tensor(degree_index(l_max)), persistent=False)
 
     def forward(self, scalars: Tensor, geometry: PairGeometry) -> tuple[Tensor, Tensor]:
@@ -46,7 +49,8 @@ class FirstFeatures(nn.Module):
         ends = [scalars.index_select(0, one) for one in index]
         mixed = nn.functional.silu(self.mix(torch.cat([of_pairs, *ends], dim=1)))
         pairs = self.of_pairs(self.to_pairs(mixed))
-        harmonics = self.harmonics(turns) * weights.unsqueeze(1)
+        forth = self.harmonics(turns)
+        harmonics = torch.cat([forth, forth * self.signs.to(forth.dtype)]) * weights.unsqueeze(1)
         message = self.message(mixed).view(n_pairs, self.l_max + 1, self.channels).index_select(1, self.degrees)
         true = scatter_sum(harmonics.unsqueeze(2) * message, index[0], len(scalars))
         n_rest = true.shape[1] - 1
@@ -58,5 +62,5 @@ class FirstFeatures(nn.Module):
         return nn.functional.pad(scalars.unsqueeze(0), [0, 0, 0, 0, 0, 2 * self.l_max + 1])
 
     def harmonics(self, turns: Tensor) -> Tensor:
-        """Spherical harmonics of the directions of pairs [n_pairs, (l_max+1)^2], with norm 1 for each degree."""
+        """Spherical harmonics of the first half of the pairs [n_pairs / 2, (l_max+1)^2], with norm 1 for each degree."""
         return turns[:, 0, : self.l_max + 1].sum(dim=1)  # the rows of order 0

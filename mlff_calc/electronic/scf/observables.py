@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,22 +62,39 @@ def matrix_properties(mol: Any, fock: NDArray[np.float64]) -> MatrixProperties:
     Raises:
         OptionError: The matrix does not fit the molecule, or the electrons are odd in number.
     """
-    overlap = mol.intor_symmetric("int1e_ovlp")
-    found = orbitals(np.asarray(fock), overlap)
-    matrix = density(found.coefficients, mol.nelectron)
-    edge = frontier(found.energies, mol.nelectron)
-    nuclei, owner = mol.atom_charges(), atom_of_orbital(mol)
-    return MatrixProperties(
-        found.energies,
-        float(edge.homo),
-        float(edge.lumo),
-        float(edge.gap),
-        dipole(mol, matrix),
-        mulliken_charges(matrix, overlap, nuclei, owner),
-        loewdin_charges(matrix, overlap, nuclei, owner),
-        matrix,
-        found.coefficients,
-    )
+    return matrix_properties_of([mol], [np.asarray(fock)], [mol.intor_symmetric("int1e_ovlp")])[0]
+
+
+def matrix_properties_of(
+    mols: Sequence[Any], focks: Sequence[NDArray[np.float64]], overlaps: Sequence[NDArray[np.float64]]
+) -> list[MatrixProperties]:
+    """Return what follows from the Fock matrices of many molecules; those of the same atoms are computed together.
+
+    Args:
+        mols: Molecules of PySCF, closed shells.
+        focks: Fock matrices [n, n], Hartree, in PySCF's order.
+        overlaps: Overlap matrices [n, n], in PySCF's order.
+
+    Raises:
+        OptionError: A matrix does not fit its molecule, or the electrons are odd in number.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for k, (mol, fock) in enumerate(zip(mols, focks, strict=True)):
+        groups.setdefault((tuple(mol.atom_charges()), mol.nelectron, fock.shape), []).append(k)
+    found: dict[int, MatrixProperties] = {}
+    for (nuclei, n_electrons, _), members in groups.items():
+        overlap = np.stack([overlaps[k] for k in members])
+        solved = orbitals(np.stack([focks[k] for k in members]), overlap)
+        matrices = density(solved.coefficients, n_electrons)
+        edge, owner = frontier(solved.energies, n_electrons), atom_of_orbital(mols[members[0]])
+        mulliken = mulliken_charges(matrices, overlap, nuclei, owner)
+        loewdin = loewdin_charges(matrices, overlap, nuclei, owner)
+        for row, k in enumerate(members):
+            found[k] = MatrixProperties(
+                solved.energies[row], float(edge.homo[row]), float(edge.lumo[row]), float(edge.gap[row]),
+                dipole(mols[k], matrices[row]), mulliken[row], loewdin[row], matrices[row], solved.coefficients[row],
+            )  # fmt: skip
+    return [found[k] for k in range(len(mols))]
 
 
 def dipole(mol: Any, density: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from mlff_calc.training.hamiltonian.evaluate import (
 from mlff_calc.training.hamiltonian.example import EXAMPLE_HAMILTONIAN_RECIPE
 from mlff_calc.training.hamiltonian.files import MatrixFrames
 from mlff_calc.training.hamiltonian.objective import HamiltonianObjective
+from mlff_calc.training.hamiltonian.predictor import HamiltonianPredictor
 from mlff_calc.training.hamiltonian.recipe import HamiltonianRecipe
 from mlff_calc.training.one_file import OneFileTask
 from mlff_calc.training.task import Outcome, Prepared
@@ -37,6 +38,7 @@ class HamiltonianTask(OneFileTask[HamiltonianRecipe, MatrixFrames]):
     advice = "Look for a matrix that did not converge, or atoms that are very near"
     options = frozenset({"part", "limit", "format"})
     build: ClassVar[Callable[..., HamiltonianNetwork]] = staticmethod(build_hamiltonian)
+    predictions = frozenset({"energy", "matrices", "cube"})
 
     def read(self, recipe: HamiltonianRecipe) -> dict[str, MatrixFrames]:
         """Read the molecules by part."""
@@ -100,3 +102,20 @@ class HamiltonianTask(OneFileTask[HamiltonianRecipe, MatrixFrames]):
             model, self.one_of(data, part), part=part, limit=limit, format=format, batch_size=batch_size or BATCH_SIZE,
             device=device, precision=precision or "float32",
         )  # fmt: skip
+
+    def predictor(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        precision: str | None = None,
+        energy: bool = False,
+        matrices: Path | None = None,
+        cube: Sequence[str] = (),
+        **asked: Any,  # noqa: ANN401
+    ) -> HamiltonianPredictor:
+        """See `HamiltonianPredictor`."""
+        del asked
+        return HamiltonianPredictor(
+            model, device=device, precision=precision, energy=energy, matrices=matrices, cube=cube
+        )

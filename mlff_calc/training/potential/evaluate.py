@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import first_not_finite
 from mlff_calc.training.frames.read import read_sources
 from mlff_calc.training.frames.recipe import Source
+from mlff_calc.training.output_files import check_output
 from mlff_calc.training.potential.data import graph_frames
 from mlff_calc.training.potential.predictions import SUFFIXES, write_predictions
 from mlff_calc.training.potential.report import EvaluationReport, Prediction, report_of
@@ -60,12 +60,32 @@ def evaluate(
         potential.eval()
     predictions: list[Prediction] = []
     for start in progress(range(0, len(samples), batch_size)):
-        batch = graphs.batch(list(range(start, min(start + batch_size, len(samples)))))
-        outputs = potential(batch.to(torch.device(device)).graph)
-        outputs = {name: outputs[name].detach().cpu().double() for name in KINDS if name in outputs}
-        _refuse_not_finite(outputs, batch, samples)
-        predictions += _by_frame(outputs, batch.n_atoms.tolist())
+        numbers = list(range(start, min(start + batch_size, len(samples))))
+        predictions += predict_batch(potential, graphs.batch(numbers), samples, device)
     return report_of(samples, predictions)
+
+
+def predict_batch(
+    potential: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    batch: Batch,
+    samples: Sequence[Sample],
+    device: str | torch.device,
+) -> list[Prediction]:
+    """Return the outputs for a batch by frame.
+
+    Args:
+        potential: As for `evaluate`.
+        batch: Batch of graphs.
+        samples: The samples from which the frames of the batch were taken.
+        device: Device of the potential.
+
+    Raises:
+        EvaluationError: The potential gives a value that is not finite; the message names file and frame.
+    """
+    outputs = potential(batch.to(torch.device(device)).graph)
+    outputs = {name: outputs[name].detach().cpu().double() for name in KINDS if name in outputs}
+    _refuse_not_finite(outputs, batch, samples)
+    return _by_frame(outputs, batch.n_atoms.tolist())
 
 
 def _by_frame(outputs: dict[str, Tensor], sizes: list[int]) -> list[Prediction]:
@@ -120,12 +140,10 @@ def evaluate_files(
     from mlff_calc.training.plots import parity
 
     if plot is not None:
-        _check_file("--plot", plot, (".png",), "parity.png")
+        check_output("--plot", plot, (".png",), "parity.png")
     if output is not None:
-        _check_file("--output", output, SUFFIXES, "predictions.extxyz")
-        if output.exists() and not overwrite:
-            raise OptionError(f"--output {output}: exists already; give another name, or --overwrite")
-    model, target = _loaded(potential, device, precision, trust)
+        check_output("--output", output, SUFFIXES, "predictions.extxyz", overwrite=overwrite)
+    model, target = loaded_for_batches(potential, device, precision, trust)
     files = [(file, source) for source in sources for file in matching_files(source.file)]
     if output is not None and any(output.exists() and output.samefile(file) for file, _ in files):
         raise OptionError(f"--output {output}: is one of the files that are evaluated; give another name")
@@ -144,28 +162,9 @@ def evaluate_files(
     return report
 
 
-def _loaded(potential: str, device: str, precision: str | None, trust: bool) -> tuple[Any, torch.device]:
+def loaded_for_batches(potential: str, device: str, precision: str | None, trust: bool) -> tuple[Any, torch.device]:
     """Load the potential for batches, and return it with its device."""
     loaded = load_any(potential, trust=trust)
     target = resolve_device(loaded.metadata.device if isinstance(loaded, ExportedPotential) and device == "auto" else device)
     model = loaded.to_precision(precision_of([loaded], precision)).to(target).eval()
     return (ExportedBatches(model) if isinstance(model, ExportedPotential) else model), target
-
-
-def _check_file(option: str, path: Path, suffixes: Sequence[str], example: str) -> None:
-    """Check, before the work is done, that a file can be written."""
-    folder = path.absolute().parent
-    if path.is_dir():
-        raise OptionError(f"{option} {path}: is a folder; name a file in it, such as {path / example}")
-    if path.suffix.lower() not in suffixes:
-        what = "the picture is a PNG file" if suffixes == (".png",) else "the name decides the format"
-        raise OptionError(f"{option} {path}: {what}; give a name that ends in {' or '.join(suffixes)}")
-    if not folder.is_dir():
-        raise OptionError(f"{option} {path}: there is no folder {folder}; create it first")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OptionError(
-            f"{option} {path}: {folder} cannot be written ({error.strerror}); choose another folder"
-        ) from error

@@ -19,6 +19,7 @@ from mlff_calc.training.potential.evaluate import evaluate, evaluate_files
 from mlff_calc.training.potential.example import EXAMPLE_RECIPE
 from mlff_calc.training.potential.finetune import start_from
 from mlff_calc.training.potential.fixed_point import objective_for
+from mlff_calc.training.potential.predictor import PotentialPredictor
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import notes_of, origin_of
 from mlff_calc.training.potential.report import EvaluationReport
@@ -36,6 +37,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
     example = EXAMPLE_RECIPE
     drawings = ("parity.png",)
     options = frozenset({"plot", "keys", "units", "index", "part", "format", "trust", "output", "overwrite"})
+    predictions = frozenset({"trust"})
 
     def read(self, recipe: PotentialRecipe) -> dict[str, Frames]:
         """Read the frames by part, and count and check their labels."""
@@ -132,3 +134,10 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
             model, sources, batch_size=batch_size or 16, device=device, precision=precision, plot=plot, output=output,
             overwrite=overwrite, trust=trust,
         )  # fmt: skip
+
+    def predictor(
+        self, model: str, *, device: str = "auto", precision: str | None = None, trust: bool = False, **asked: Any
+    ) -> PotentialPredictor:
+        """See `PotentialPredictor`."""
+        del asked
+        return PotentialPredictor(model, device=device, precision=precision, trust=trust)

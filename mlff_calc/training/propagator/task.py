@@ -30,6 +30,7 @@ class PropagatorTask(OneFileTask[MotionRecipe, Samples]):
     example = EXAMPLE_MOTION_RECIPE
     items = "samples"
     advice = "Look for particles that are very near or very fast there"
+    instead = "`mlff eval` compares its later positions with those of a file of trajectories, and load_propagator gives them"
     options = frozenset({"part", "format", "limit", *READING})
 
     def read(self, recipe: MotionRecipe) -> dict[str, Samples]:

@@ -32,6 +32,7 @@ class RolloutTask(OneFileTask[RolloutRecipe, Windows]):
     example = EXAMPLE_ROLLOUT_RECIPE
     items = "windows"
     advice = "Look for atoms that are very near or very fast there"
+    instead = "`mlff rollout` predicts later positions of a molecule"
     options = frozenset({"part", "limit", "calculator"})
 
     def __init__(self) -> None:

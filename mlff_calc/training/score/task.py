@@ -27,6 +27,7 @@ class ScoreTask(Task[ScoreRecipe, Frames]):
     name = "score"
     recipe = ScoreRecipe
     example = EXAMPLE_SCORE_RECIPE
+    instead = "`mlff sample` draws structures"
     options = frozenset({"keys", "units", "index", "part", "format"})
 
     def read(self, recipe: ScoreRecipe) -> dict[str, Frames]:

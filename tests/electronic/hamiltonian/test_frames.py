@@ -7,7 +7,8 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from mlff_calc.electronic.hamiltonian.frames import FromDegrees, PairFrames, ToDegrees
+from mlff_calc.electronic.hamiltonian.frames import FromBothEnds, FromDegrees, PairFrames, ToDegrees, end_signs
+from mlff_calc.nn.frames import reduced_orders
 from mlff_calc.nn.harmonics import SphericalHarmonics
 
 DOUBLE = torch.float64
@@ -77,3 +78,24 @@ def test_turned_pseudo_features_are_orthogonal_too() -> None:
     turns = PairFrames(3)(_directions(5, seed=1))
     identity = torch.eye(16, dtype=DOUBLE).expand(5, 2, 16, 16)
     assert torch.allclose(turns @ turns.transpose(2, 3), identity, atol=1e-12)
+
+
+def test_both_directions_of_a_pair_share_one_turn() -> None:
+    l_max, channels, width, n = 3, 2, 5, 4
+    torch.manual_seed(1)
+    both = FromBothEnds(l_max, channels, width).double()
+    plain = FromDegrees(l_max, 2 * channels, width).double()
+    plain.load_state_dict(both.state_dict())
+    first, second = torch.randn(2, n, 2, (l_max + 1) ** 2, channels, dtype=DOUBLE)
+    shift, turns = torch.randn(2 * n, width, dtype=DOUBLE), PairFrames(l_max)(_directions(n))
+    signs = torch.tensor([(-1.0) ** d * (1.0 if m >= 0 else -1.0) for d, m in reduced_orders(l_max, l_max)], dtype=DOUBLE)
+    pseudo = torch.tensor([(-1.0) ** d * (1.0 if m <= 0 else -1.0) for d, m in reduced_orders(l_max, l_max)], dtype=DOUBLE)
+    turned = turns * torch.stack([signs, pseudo]).unsqueeze(2)  # half a turn about x, after the turn to the frame
+    directions = turned[:, 0, 1, 1:4]  # of degree 1 and order 0: the polar axis
+    assert torch.allclose(directions, -_directions(n), atol=1e-12)
+    with torch.no_grad():
+        forth = plain(turns @ torch.cat([first, second], dim=3), shift[:n])
+        back = plain(turned @ torch.cat([second, first], dim=3), shift[n:])
+        mirrored = second * end_signs(l_max)
+        found = both(turns @ torch.cat([first + mirrored, first - mirrored], dim=3), shift)
+    assert torch.allclose(found, torch.cat([forth, back], dim=1), rtol=0.0, atol=1e-12)

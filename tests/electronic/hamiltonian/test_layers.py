@@ -14,6 +14,7 @@ from mlff_calc.electronic.hamiltonian.layers import (
     FrameNorm,
     FrameProduct,
     StackLinear,
+    product_at_angles,
     product_table,
 )
 
@@ -63,10 +64,23 @@ def test_layers_commute_with_the_symmetries_of_a_pair(name: str, change: Callabl
 
 @pytest.mark.parametrize("change", [lambda one: _turned(one, 0.83), _mirrored])
 def test_products_commute_with_the_symmetries_of_a_pair(change: Callable[[Tensor], Tensor]) -> None:
-    product, first, second = FrameProduct(M_MAX), _stack(1), _stack(2)
-    before, after = change(product(first, second)), product(change(first), change(second))
-    assert torch.allclose(before, after, atol=1e-12)
-    assert not torch.allclose(product(first, second), after, atol=1e-2)
+    product, factors = FrameProduct(M_MAX), torch.cat([_stack(1), _stack(2)], dim=2)
+    plain = product(factors)
+    for one, before, after in zip(plain, map(change, plain), product(change(factors)), strict=True):
+        assert torch.allclose(before, after, atol=1e-12)
+        assert not torch.allclose(one, after, atol=1e-2)
+
+
+@pytest.mark.parametrize("m_max", [1, 4])
+def test_products_at_angles_are_those_of_all_components(m_max: int) -> None:
+    values, orders = product_at_angles(m_max)
+    n, rows = 2 * m_max + 1, 2 * (m_max + 1)
+    at_angles = values.view(2, n, rows)
+    outer = torch.einsum("pka,qkb->pqkab", at_angles, at_angles).view(4 * n, rows * rows)
+    whole = product_table(m_max).view(2 * rows, rows * rows)
+    assert torch.allclose(orders @ outer, whole, rtol=0.0, atol=1e-13)
+    scale = whole.square().sum(dim=1).clamp(min=1.0).rsqrt()
+    assert torch.allclose(FrameProduct(m_max).orders, orders * scale.unsqueeze(1), rtol=0.0, atol=0.0)
 
 
 def test_products_are_those_of_complex_numbers() -> None:
