@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,14 @@ LEVEL_SHIFT = 0.3
 """Shift of virtual orbitals in the second attempt, Ha. A larger value is slower and converges more molecules."""
 
 
-def mean_field(atoms: Atoms, settings: SCFSettings) -> Any:
+def mean_field(atoms: Atoms, settings: SCFSettings, make: Callable[[Any], Any] | None = None) -> Any:
     """Make PySCF's mean field of a molecule; nothing is computed.
 
     Args:
         atoms: Structure, Angstrom; its charge is `info['charge']`.
         settings: Functional, basis, grid and thresholds.
+        make: Function from PySCF's molecule to a Kohn-Sham mean field with a functional that is not in PySCF; None for the
+            functional of the settings.
 
     Returns:
         `pyscf.dft.RKS`, or `pyscf.scf.RHF` for the functional `hf`; density-fitted where the settings say so. It starts
@@ -35,7 +38,10 @@ def mean_field(atoms: Atoms, settings: SCFSettings) -> Any:
     """
     settings.check(atoms.numbers[atoms.numbers > 0])
     mole = build_mole(atoms, settings.basis)
-    if settings.is_hartree_fock:
+    if make is not None:
+        mf = make(mole)
+        mf.grids.level = settings.grid_level
+    elif settings.is_hartree_fock:
         mf = pyscf_module("pyscf.scf").RHF(mole)
     else:
         mf = pyscf_module("pyscf.dft").RKS(mole)
@@ -45,12 +51,17 @@ def mean_field(atoms: Atoms, settings: SCFSettings) -> Any:
     if settings.density_fit:
         mf = mf.density_fit()
     mf.conv_tol, mf.max_cycle, mf.init_guess, mf.verbose = settings.conv_tol, settings.max_cycle, "minao", 0
-    mf.chkfile = None  # a file of the last cycle in the temporary folder would serve nobody
+    no_file(mf)
+    return mf
+
+
+def no_file(mf: Any) -> None:
+    """Have a mean field write no file; the one of its last cycle in the temporary folder would serve nobody."""
+    mf.chkfile = None
     opened = getattr(mf, "_chkfile", None)  # PySCF has opened it already
     if opened is not None:
         opened.close()
         mf._chkfile = None
-    return mf
 
 
 def converged(mf: Any, dm0: NDArray[np.float64] | None = None) -> int:
