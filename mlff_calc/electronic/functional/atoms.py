@@ -9,9 +9,6 @@ from mlff_calc.backbones import build_backbone
 from mlff_calc.electronic.functional.near import pairs_within
 from mlff_calc.nn.harmonics import degree_selector
 
-_SMALL = 1e-4
-"""Added to squares of norms before roots, so that they are smooth at zero."""
-
 
 class Messages(nn.Module):
     """The backbone `hegnn` on features of the density. All atoms are of one species, so that no element is told apart.
@@ -58,7 +55,7 @@ class Messages(nn.Module):
 
 
 class Invariants(nn.Module):
-    """Scalars of features, and the norms of their higher degrees."""
+    """Scalars of features, and sqrt(1 + |v|^2) - 1 of their higher degrees, which is smooth where symmetry makes v zero."""
 
     selector: Tensor
 
@@ -70,5 +67,5 @@ class Invariants(nn.Module):
         """Map features [n_atoms, (l_max+1)^2, channels] to [n_atoms, (l_max+1) * channels]."""
         rest = features[:, 1:]
         squares = torch.einsum("nmc,md->ndc", rest * rest, self.selector.to(rest.dtype))
-        norms = torch.sqrt(squares + _SMALL)
+        norms = torch.sqrt(squares + 1.0) - 1.0
         return torch.cat([features[:, :1], norms], dim=1).flatten(1)

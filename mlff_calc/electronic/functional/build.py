@@ -85,7 +85,8 @@ def _constants(given: Mapping[Any, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for number, value in given.items():
         plain = str(number)
-        if not plain.isdigit() or not _is_element(int(plain)) or isinstance(value, bool) or not isinstance(value, int | float):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (plain.isdigit() and _is_element(int(plain)) and is_number):
             raise RecipeError(f"constants of {_OWNER} have {number!r}: {value!r}; give Hartree by atomic number")
         if not math.isfinite(value):
             raise RecipeError(f"the constant of element {plain} of {_OWNER} is {value}; give a finite number, Hartree")

@@ -126,7 +126,7 @@ class FunctionalNetwork(Network):
         return found
 
     def near(self, grid: DensityGrid, centres: Tensor, centre_system: Tensor | None = None) -> Near | None:
-        """Find the points near nuclei, with the functions there; they depend on positions alone. None for local functionals."""
+        """Find the points near nuclei, with functions that depend on positions alone; None for a local functional."""
         if self.is_local:
             return None
         near: Near = self.functions(grid.positions, centres, grid.system, centre_system)

@@ -1,10 +1,11 @@
-"""Points of a grid near the centres of their molecule, in rows of centres, with the functions on which densities are projected.
+"""Points of a grid near the nuclei of their molecule, with the functions on which densities are projected.
 
 Around each centre there are products of K radial functions and harmonics of degrees up to l_max,
 
-    B_klm(r) = sqrt(2) sin(k pi r / c) u(r / c) Y_lm(r / |r|),        k = 1..K,
+    B_klm(r) = sqrt(2) sin(k pi r / c) t(r)^(l-1) u(r / c) Y_lm(r / |r|),        t = r / sqrt(r^2 + b^2),        k = 1..K,
 
-with the cutoff c and an envelope u. They depend on no density and no weight, so that they are computed once for a geometry.
+with the cutoff c and an envelope u. The factor t makes all of them smooth at the nucleus, where they are r^l Y_lm times
+even functions of r. They depend on no density and no weight, so that they are computed once for a geometry.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from mlff_calc.nn.edges import safe_lengths
 from mlff_calc.nn.harmonics import SphericalHarmonics
 from mlff_calc.nn.radial import BesselBasis, PolynomialEnvelope
+
+SOFT = 0.5
+"""Length b, Bohr. Raising it gives more of the scalar functions to the core, and smoother functions at the nucleus."""
 
 
 class Near(NamedTuple):
@@ -91,9 +95,13 @@ class NearFunctions(nn.Module):
         distances = safe_lengths(vectors)
         fade = self.envelope(distances)
         radial = self.radial(distances) * (distances * fade * self.cutoff**-0.5).unsqueeze(1)
-        angular = self.harmonics(vectors / distances.unsqueeze(1))
-        angular = torch.cat([torch.ones_like(angular[:, :1]), angular], dim=1) if angular.shape[1] else None
-        basis = radial if angular is None else (angular.unsqueeze(2) * radial.unsqueeze(1)).flatten(1)
+        t = (distances / torch.sqrt(distances * distances + SOFT * SOFT)).unsqueeze(1)
+        harmonics = self.harmonics(vectors / distances.unsqueeze(1))
+        parts = [1.0 / t] + [
+            harmonics[:, degree * degree - 1 : (degree + 1) ** 2 - 1] * t ** (degree - 1)
+            for degree in range(1, self.harmonics.l_max + 1)
+        ]
+        basis = (torch.cat(parts, dim=1).unsqueeze(2) * radial.unsqueeze(1)).flatten(1)
 
         def rows(values: Tensor) -> Tensor:
             filled = values.new_zeros((n_centres * most, *values.shape[1:])).index_copy(0, place, values)
@@ -105,10 +113,10 @@ class NearFunctions(nn.Module):
 def pairs_within(
     cutoff: float, centres: Tensor, positions: Tensor, centre_system: Tensor | None, system: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Numbers of centres and of positions [n_pairs] of the same molecule that are nearer than the cutoff, centre by centre."""
+    """Numbers of centres and positions of a molecule that are nearer than the cutoff, both [n_pairs], centre by centre."""
     device = positions.device
     if system is None or centre_system is None:
-        counts, first = torch.full((centres.shape[0],), positions.shape[0], device=device), 0
+        counts = torch.full((centres.shape[0],), positions.shape[0], device=device)
         begin = counts.new_zeros(counts.shape)
     else:
         sizes = torch.bincount(system, minlength=int(centre_system.max()) + 1 if centre_system.numel() else 0)

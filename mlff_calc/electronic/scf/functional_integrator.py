@@ -75,7 +75,7 @@ class Integrator:
             SimulationError: The functional gives values that are not finite.
         """
         check_use(self.functional, grids, xc_code, self.allowed)
-        if np.ndim(dms) > 2:  # noqa: PLR2004
+        if np.ndim(dms) > 2:
             found = [self.nr_rks(mol, grids, xc_code, one, relativity, hermi, max_memory, verbose) for one in dms]
             return tuple(np.array([each[k] for each in found]) for k in range(3))  # type: ignore[return-value]
         place = self.place(mol, grids, max_memory)
@@ -125,8 +125,8 @@ class Integrator:
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise OptionError(
-            "a learned functional has energies, potentials and nuclear gradients of closed shells; second derivatives (TDDFT, "
-            "Hessians, newton(), stability) and values by points (eval_xc) are not available"
+            "a learned functional has energies, potentials and nuclear gradients of closed shells; second derivatives "
+            "(TDDFT, Hessians, newton(), stability) and values by points (eval_xc) are not available"
         )
 
     eval_xc = eval_xc1 = eval_xc_eff = nr_rks_fxc = nr_rks_fxc_st = nr_uks_fxc = nr_nlc_vxc = _refuse

@@ -48,8 +48,8 @@ def check_molecule(network: FunctionalNetwork, mol: Any, allowed: Allowed) -> No
     if unknown and not allowed.elements:
         known = ", ".join(chemical_symbols[number] for number in network.elements)
         raise UnknownElementError(
-            f"the functional was trained on {known}, not on {', '.join(unknown)}; set allow_other_elements=True to compute it "
-            "all the same, with errors that nobody has measured and no fitted constant"
+            f"the functional was trained on {known}, not on {', '.join(unknown)}; set allow_other_elements=True to "
+            "compute it all the same, with errors that nobody has measured and no fitted constant"
         )
     if not allowed.basis:
         _check_basis(network.basis, mol)
@@ -88,14 +88,14 @@ def check_use(network: FunctionalNetwork, grids: Any, xc: str, allowed: Allowed)
     """
     if xc != BASES[network.base]:
         raise OptionError(
-            f"xc of the mean field is {xc!r}, but it computes a learned functional on {BASES[network.base]!r}; leave xc as it "
-            "is, or make another mean field by pyscf.dft.RKS"
+            f"xc of the mean field is {xc!r}, but it computes a learned functional on {BASES[network.base]!r}; leave xc "
+            "as it is, or make another mean field by pyscf.dft.RKS"
         )
     if allowed.grid:
         return
     if grids.level != network.grid_level or grids.prune or grids.atom_grid:
         pruned = "" if not grids.prune else ", pruned"
         raise OptionError(
-            f"the grid is of level {grids.level}{pruned}, and the functional was trained with level {network.grid_level}, not "
-            f"pruned, whose errors its weights compensate; leave mf.grids as it is, or set allow_other_grid=True"
+            f"the grid is of level {grids.level}{pruned}, and the functional was trained with level {network.grid_level}, "
+            "not pruned, whose errors its weights compensate; leave mf.grids as it is, or set allow_other_grid=True"
         )

@@ -39,7 +39,7 @@ class Factors:
     def of(cls, density: Any) -> Factors:
         """Take a density matrix apart: by its occupied orbitals where PySCF has noted them, else by its eigenvectors."""
         coefficients = getattr(density, "mo_coeff", None)
-        if coefficients is not None and np.ndim(coefficients) == 2:  # noqa: PLR2004
+        if coefficients is not None and np.ndim(coefficients) == 2:
             occupations = np.asarray(density.mo_occ, dtype=np.float64)
             vectors = np.asarray(coefficients)
         else:
@@ -76,7 +76,7 @@ class GridOrbitals:
             psi = turned @ orbitals  # [4, n_columns, n_block]
             value = psi[0] if positive else psi[0] * signs
             found[:4, part] = (psi * value).sum(dim=1)
-            if rows > 4:  # noqa: PLR2004
+            if rows > 4:
                 slopes = psi[1:] if positive else psi[1:] * signs
                 found[4, part] = 0.5 * (psi[1:] * slopes).sum(dim=(0, 1))
         found[1:4] *= 2.0
@@ -96,7 +96,7 @@ class GridOrbitals:
             for axis in (1, 2, 3):
                 summed.addcmul_(orbitals[axis], v[axis])
             half.addmm_(summed, orbitals[0].t())
-            if slopes.shape[0] > 4:  # noqa: PLR2004
+            if slopes.shape[0] > 4:
                 for axis in (1, 2, 3):
                     whole.addmm_(orbitals[axis] * (0.5 * v[4]), orbitals[axis].t())
         return half + half.t() + whole
@@ -116,7 +116,7 @@ class GridOrbitals:
             psi = (turned @ orbitals[:4]) * signs
             first = columns @ (2.0 * (psi * v[:4].unsqueeze(1)).sum(dim=0))
             mixed = 2.0 * v[1:4].unsqueeze(1) * psi[0]
-            if slopes.shape[0] > 4:  # noqa: PLR2004
+            if slopes.shape[0] > 4:
                 mixed = mixed + v[4] * psi[1:]
             second = columns @ mixed
             for axis in range(3):
