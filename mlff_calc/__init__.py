@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlff_calc.version import __version__
 
 if TYPE_CHECKING:
-    from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator, SCFCalculator, freeze
+    from mlff_calc.calculators import CommitteeCalculator, EGXCCalculator, MLFFCalculator, SCFCalculator, freeze
     from mlff_calc.calculators.reuse import Reuse
     from mlff_calc.dynamics import run_md
     from mlff_calc.dynamics.relax import relax
@@ -42,6 +42,7 @@ __all__ = [
     "CommitteeCalculator",
     "ConvergenceError",
     "DatasetError",
+    "EGXCCalculator",
     "EvaluationError",
     "IntegrationError",
     "MLFFCalculator",
@@ -70,7 +71,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "mlff_calc.calculators": ("CommitteeCalculator", "MLFFCalculator", "SCFCalculator", "freeze"),
+    "mlff_calc.calculators": ("CommitteeCalculator", "EGXCCalculator", "MLFFCalculator", "SCFCalculator", "freeze"),
     "mlff_calc.calculators.reuse": ("Reuse",),
     "mlff_calc.dynamics": ("run_md",),
     "mlff_calc.dynamics.relax": ("relax",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlff_calc.calculators.checks import IgnoredInputWarning
 from mlff_calc.calculators.committee import CommitteeCalculator, CommitteeWarning
 from mlff_calc.calculators.convert import to_atoms
+from mlff_calc.calculators.egxc import EGXCCalculator
 from mlff_calc.calculators.extrapolation import DomainWarning
 from mlff_calc.calculators.freeze import freeze
 from mlff_calc.calculators.mlff import MLFFCalculator
@@ -16,6 +17,7 @@ __all__ = [
     "CommitteeCalculator",
     "CommitteeWarning",
     "DomainWarning",
+    "EGXCCalculator",
     "IgnoredInputWarning",
     "MLFFCalculator",
     "SCFCalculator",

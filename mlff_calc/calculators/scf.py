@@ -85,10 +85,14 @@ class SCFCalculator(AseCalculator):
         order: int = 3,
         max_cycle: int = 50,
     ) -> None:
-        super().__init__(
+        self._begin(
             xc=xc, basis=basis, start=start, model=model, charge=charge, grid_level=grid_level, conv_tol=conv_tol,
             density_fit=density_fit, grid_response=grid_response, order=order, max_cycle=max_cycle,
         )  # fmt: skip
+
+    def _begin(self, **parameters: Any) -> None:
+        """Set up a new calculator with all of its parameters."""
+        super().__init__(**parameters)
         self.stats = SCFStats()
         self._solved: tuple[Snapshot, Any] | None = None  # a structure and its mean field
         self._prepare()
@@ -149,7 +153,7 @@ class SCFCalculator(AseCalculator):
         try:
             if self.mean_field is None or differences(self._last, source):
                 self._held, self._solved = {}, None
-                mf = mean_field(self._molecule(source), self._settings)
+                mf = self._mean_field(self._molecule(source))
                 last = self._last = Snapshot(source)
                 solve(mf, self._starter, self.stats)
                 self._solved, self._held = (last, mf), ase_results(mf)
@@ -165,13 +169,21 @@ class SCFCalculator(AseCalculator):
             OptionError: A parameter cannot be honoured.
         """
         options = self.parameters
-        names = ("xc", "basis", "grid_level", "conv_tol", "density_fit", "max_cycle")
-        settings = SCFSettings(**{name: options[name] for name in names})
+        settings = self._level()
         settings.check()
         if isinstance(options["charge"], bool) or not isinstance(options["charge"], int):
             raise OptionError(f"charge is {options['charge']!r}; give a whole number of e")
-        self._starter = Starter(options["start"], options["model"], options["order"])
+        self._starter = Starter(options["start"], options.get("model"), options["order"])
         self._settings = settings
+
+    def _level(self) -> SCFSettings:
+        """Settings of the SCF for the current parameters."""
+        names = ("xc", "basis", "grid_level", "conv_tol", "density_fit", "max_cycle")
+        return SCFSettings(**{name: self.parameters[name] for name in names})
+
+    def _mean_field(self, atoms: Atoms) -> Any:
+        """Mean field of a structure, not yet solved."""
+        return mean_field(atoms, self._settings)
 
     def _molecule(self, atoms: Atoms) -> Atoms:
         """Return the structure with the calculator's charge.

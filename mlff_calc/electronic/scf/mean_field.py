@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,14 @@ LEVEL_SHIFT = 0.3
 """Shift of virtual orbitals in the second attempt, Ha. A larger value is slower and converges more molecules."""
 
 
-def mean_field(atoms: Atoms, settings: SCFSettings) -> Any:
+def mean_field(atoms: Atoms, settings: SCFSettings, make: Callable[[Any], Any] | None = None) -> Any:
     """Make PySCF's mean field of a molecule; nothing is computed.
 
     Args:
         atoms: Structure, Angstrom; its charge is `info['charge']`.
         settings: Functional, basis, grid and thresholds.
+        make: Function from PySCF's molecule to a Kohn-Sham mean field with a functional that is not in PySCF; None for the
+            functional of the settings.
 
     Returns:
         `pyscf.dft.RKS`, or `pyscf.scf.RHF` for the functional `hf`; density-fitted where the settings say so. It starts
@@ -35,7 +38,10 @@ def mean_field(atoms: Atoms, settings: SCFSettings) -> Any:
     """
     settings.check(atoms.numbers[atoms.numbers > 0])
     mole = build_mole(atoms, settings.basis)
-    if settings.is_hartree_fock:
+    if make is not None:
+        mf = make(mole)
+        mf.grids.level = settings.grid_level
+    elif settings.is_hartree_fock:
         mf = pyscf_module("pyscf.scf").RHF(mole)
     else:
         mf = pyscf_module("pyscf.dft").RKS(mole)

@@ -11,6 +11,7 @@ import numpy as np
 from mlff_calc.electronic.scf.fock_builds import counted
 from mlff_calc.electronic.scf.mean_field import converged
 from mlff_calc.electronic.scf.starts import Starter
+from mlff_calc.errors import ConvergenceError
 
 
 @dataclass
@@ -26,6 +27,8 @@ class SCFStats:
         gradient_seconds: Seconds in gradients.
         fallbacks: Number of starts that were replaced by minao.
         retries: Number of SCFs that were repeated because they did not converge.
+        failures: Number of SCFs that did not converge when repeated either; they count in no other number but these two
+            and those of cycles and builds.
     """
 
     calls: int = 0
@@ -36,6 +39,7 @@ class SCFStats:
     gradient_seconds: float = 0.0
     fallbacks: int = 0
     retries: int = 0
+    failures: int = 0
 
     def as_dict(self) -> dict[str, float]:
         """All fields, ready for JSON or a table."""
@@ -50,7 +54,7 @@ class SCFStats:
         n = max(self.calls, 1)
         return (
             f"{self.calls} SCFs; per SCF {self.cycles / n:.2f} cycles, {self.fock_builds / n:.2f} Fock builds, "
-            f"{self.seconds / n:.3f} s; {self.fallbacks} fallbacks, {self.retries} retries"
+            f"{self.seconds / n:.3f} s; {self.fallbacks} fallbacks, {self.retries} retries, {self.failures} failures"
         )
 
 
@@ -78,6 +82,9 @@ def solve(mf: Any, starter: Starter, stats: SCFStats) -> None:
                 if starter.start == "minao" and mf.mo_coeff is not None and np.isfinite(mf.mo_coeff).all():
                     again = mf.make_rdm1()
                 stats.cycles += converged(mf, dm0=again)
+        except ConvergenceError:
+            stats.failures += 1
+            raise
         finally:
             stats.fock_builds += watch.builds
             stats.fallbacks += starter.stats.fallbacks - before
