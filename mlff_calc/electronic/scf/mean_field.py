@@ -51,12 +51,17 @@ def mean_field(atoms: Atoms, settings: SCFSettings, make: Callable[[Any], Any] |
     if settings.density_fit:
         mf = mf.density_fit()
     mf.conv_tol, mf.max_cycle, mf.init_guess, mf.verbose = settings.conv_tol, settings.max_cycle, "minao", 0
-    mf.chkfile = None  # a file of the last cycle in the temporary folder would serve nobody
+    no_file(mf)
+    return mf
+
+
+def no_file(mf: Any) -> None:
+    """Have a mean field write no file; the one of its last cycle in the temporary folder would serve nobody."""
+    mf.chkfile = None
     opened = getattr(mf, "_chkfile", None)  # PySCF has opened it already
     if opened is not None:
         opened.close()
         mf._chkfile = None
-    return mf
 
 
 def converged(mf: Any, dm0: NDArray[np.float64] | None = None) -> int:

@@ -99,7 +99,8 @@ def test_energies_are_smooth_where_points_leave_the_cutoff_and_at_nuclei():
 def test_every_weight_has_a_gradient_and_none_is_nan():
     network, grid = functional(layers=1), gaussians(WATER[:3])
     network(grid, WATER[:3]).sum().backward()
-    silent = [name for name, one in network.named_parameters() if one.requires_grad and (one.grad is None or not one.grad.any())]
+    named = [(name, one) for name, one in network.named_parameters() if one.requires_grad]
+    silent = [name for name, one in named if one.grad is None or not one.grad.any()]
     assert all("backbone" in name for name in silent), silent
     assert all(bool(torch.isfinite(one.grad).all()) for one in network.parameters() if one.grad is not None)
     alone = functional()
