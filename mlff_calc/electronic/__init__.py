@@ -1,4 +1,4 @@
-"""Fock matrices of molecules: orbitals, self-consistent fields, and learned matrices."""
+"""Electronic structure of molecules: orbitals, self-consistent fields, learned matrices and learned functionals."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -132,3 +133,9 @@ def test_md_and_relax_take_a_functional_by_name(mlff, water, folder, tmp_path):
     done = mlff("relax", word, "water.xyz", "--fmax", "3.0", "-q", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert np.isfinite(read(tmp_path / "water_relaxed.extxyz").get_potential_energy())
+
+
+def test_without_pyscf_the_error_says_what_to_install(network, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyscf.dft.libxc", None)
+    with pytest.raises(OptionError, match=r"pip install .mlff_calc\[electronic\]"):
+        EGXCCalculator(network)
