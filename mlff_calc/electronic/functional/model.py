@@ -74,9 +74,10 @@ class FunctionalNetwork(Network):
             self.weights = Reweighting(self.rows - 2, channels if self.decoder is not None else 0, width)
         self.readout: nn.Sequential | None = None
         if has_readout:
-            self.readout = nn.Sequential(dense((l_max + 1) * channels, width), nn.SiLU(), nn.Linear(width, 1))
-            nn.init.zeros_(self.readout[2].weight)
-            nn.init.zeros_(self.readout[2].bias)
+            last = nn.Linear(width, 1)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.readout = nn.Sequential(dense((l_max + 1) * channels, width), nn.SiLU(), last)
         self.double()
 
     def forward(
@@ -109,7 +110,7 @@ class FunctionalNetwork(Network):
         features = invariants = None
         if not self.is_local:
             if near is None:
-                near = self.near(grid, centres, centre_system)
+                near = self.functions(grid.positions, centres, grid.system, centre_system)
             if share is None:
                 share = self.shares(near, len(grid))
             features = self.projection(grid.weights * points.density, near, share)

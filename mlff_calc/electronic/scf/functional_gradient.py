@@ -60,7 +60,8 @@ def _gradients_class(kind: type) -> type:
 def with_functional(gradients: Any) -> Any:
     """Give a gradient object of PySCF the functional of its mean field."""
     if not isinstance(gradients, FunctionalGradients):
-        gradients.__class__ = _gradients_class(type(gradients))
+        kind: type = type(gradients)
+        gradients.__class__ = _gradients_class(kind)
     return gradients
 
 
