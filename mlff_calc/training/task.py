@@ -56,6 +56,8 @@ class Prepared:
         notes: Decisions about the data, a sentence each.
         example: Numbers of the training frames that compiled code is made for and checked on, such as `range(8)`; None
             where the network is not compiled for training.
+        begin: Function that is called with the locked folder of the run before the fit, also of a resumed run; it may write
+            there what batches need. None where there is nothing to do.
     """
 
     network: Any
@@ -66,6 +68,7 @@ class Prepared:
     table: str
     notes: list[str] = field(default_factory=list)
     example: Sequence[int] | None = None
+    begin: Callable[[RunFolder], None] | None = None
 
 
 @dataclass(frozen=True)
