@@ -13,7 +13,7 @@ Source: Gao, Eberhard and Guennemann, "Learning equivariant non-local electron d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -137,6 +137,11 @@ class FunctionalNetwork(Network):
         """Shares of nuclei in points [n_atoms, n_most]; they depend on positions and on a weight of the network."""
         share: Tensor = self.partition(near, n_points)
         return share
+
+    def set_constants(self, constants: Mapping[int, float]) -> None:
+        """Set the constants of elements, Hartree, by atomic number."""
+        self._constants = {int(number): float(value) for number, value in constants.items()}
+        self.config["constants"] = {str(number): value for number, value in self._constants.items()}
 
     def constant(self, numbers: Iterable[int]) -> float:
         """Sum of the fitted constants of atoms, Hartree; elements without a constant count as zero."""
