@@ -23,7 +23,7 @@ from mlff_calc.electronic.functional.bases import ROWS, energy_per_electron, loc
 from mlff_calc.electronic.functional.embedding import Decoder, Partition, Projection
 from mlff_calc.electronic.functional.grid import DensityGrid
 from mlff_calc.electronic.functional.near import Near, NearFunctions
-from mlff_calc.electronic.functional.reweighting import Reweighting
+from mlff_calc.electronic.functional.reweighting import RESPONSE, Reweighting
 from mlff_calc.errors import OptionError
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.dense import dense
@@ -123,7 +123,7 @@ class FunctionalNetwork(Network):
             energies = energies * self.weights(points, decoded)
         found = _by_system(energies, grid.system, n_systems)
         if self.readout is not None and invariants is not None:
-            found = found + _by_system(self.readout(invariants).squeeze(1), centre_system, n_systems)
+            found = found + RESPONSE * _by_system(self.readout(invariants).squeeze(1), centre_system, n_systems)
         return found
 
     def near(self, grid: DensityGrid, centres: Tensor, centre_system: Tensor | None = None) -> Near | None:

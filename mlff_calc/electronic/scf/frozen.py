@@ -111,11 +111,10 @@ def freeze(
     no_file(mf)
     cycles = converged(mf, dm0=None if start is None else start.matrix)
     grid, matrix, energy = density_grid(mf), np.asarray(mf.make_rdm1(), dtype=np.float64), float(mf.e_tot)
+    constant, jump = functional.constant(atoms.numbers), float("nan")
     with torch.no_grad():
-        parts = functional(grid, nuclei(mf.mol)), functional.constant(atoms.numbers)
-        jump = float("nan")
+        rest = energy - constant - float(functional(grid, nuclei(mf.mol)))
         if start is not None:
-            jump = energy - start.rest - float(functional(start.grid(), nuclei(mf.mol))) - parts[1]
-    arrays = (grid.positions.numpy(), grid.weights.numpy(), grid.density.numpy())
-    rest = energy - float(parts[0]) - parts[1]
+            jump = energy - constant - start.rest - float(functional(start.grid(), nuclei(mf.mol)))
+    arrays = (grid.positions.numpy(), grid.weights.numpy(), grid.density.detach().numpy())
     return FrozenDensity(*arrays, matrix, energy, rest, cycles, cycles > max_cycle, jump), mf

@@ -32,9 +32,9 @@ data:
   # keys: {energy: REF_energy}
 
 optimizer:
-  learning_rate: 0.005
+  learning_rate: 0.01
   ema_decay: 0.99          # averaged weights are validated and kept
-  batch_size: 1
+  batch_size: 3
   max_epochs: 75           # the budget: epochs, minutes, processor minutes; the first one reached ends the run
   # max_minutes: 60
   warmup_steps: 20
