@@ -107,7 +107,7 @@ class Task(ABC, Generic[R, P]):
         drawings: Names of the files in the folder of a run that `plots` writes.
         options: Names of options of `mlff eval` that the kind takes besides device, precision and batch size: of
             `plot`, `keys`, `units`, `index`, `part`, `format`, `output` and `overwrite`, `horizon`, `start`, `hops`,
-            `heavy_atoms`, `neighbors`, `limit`, `calculator` and `trust`.
+            `heavy_atoms`, `neighbors`, `limit`, `calculator`, `rivals` and `trust`.
         predictions: Names of options of `mlff predict` that the kind takes besides device and precision: of `energy`,
             `matrices`, `cube` and `trust`. None where it predicts nothing for the frames of a file.
         instead: What a kind that predicts nothing for frames offers instead, for messages.

@@ -35,6 +35,7 @@ from mlff_calc.training.functional.constants import fit_constants
 from mlff_calc.training.functional.data import read_parts
 from mlff_calc.training.functional.evaluate import evaluate_functional
 from mlff_calc.training.functional.example import EXAMPLE_FUNCTIONAL_RECIPE
+from mlff_calc.training.functional.rivals import rival_energies
 from mlff_calc.training.functional.rounds import density_path
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
@@ -280,3 +281,15 @@ def test_eval_judges_a_file(trained: tuple[Path, Any], energies: Path, mlff: Cal
     assert set(found["errors"]) == {"functional", "base + constants", "base"}
     told = mlff("eval", trained[0] / "run" / "functional", energies, "--horizon", "2")
     assert "--horizon does not apply" in told.stderr
+
+
+def test_rivals_are_trained_on_the_same_energies(trained: tuple[Path, Any], energies: Path) -> None:
+    samples = read_parts_of(energies)
+    base = build_functional(NETWORK | {"elements": [1, 9]}, seed=0)
+    bases = np.array([freeze(base, sample.atoms)[0].energy for sample in samples])
+    found = rival_energies(samples, bases, samples[:2], bases[:2], steps=30)
+    wanted = np.array([sample.energy for sample in samples[:2]]) / Hartree
+    assert np.abs(found["base + difference"] - wanted).max() < 0.02
+    assert np.abs(found["force field"] - wanted).max() < 0.02
+    with pytest.raises(DatasetError, match="rivals need 8 energies or more, not 3"):
+        rival_energies(samples[:3], bases[:3], samples, bases)

@@ -5,6 +5,7 @@
 | functional       | the learned functional, with its constants of elements       |
 | base + constants | the base functional, with the same constants of elements     |
 | base             | the base functional                                          |
+| rivals           | potentials trained on the same energies, where asked for     |
 
 `relative` errors are those after the mean error of each composition is removed, as in relative energies of conformers.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -144,7 +145,7 @@ class Judge:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, item: tuple[Atoms, bool]) -> Judged:
-        """Judge a structure, with forces or without."""
+        """Judge a structure, with forces or without; raises the errors of `freeze`."""
         from mlff_calc.electronic.scf.frozen import freeze
         from mlff_calc.electronic.scf.mean_field import forces_of
 
@@ -157,8 +158,32 @@ class Judge:
         return Judged(start.energy, found.energy, found.cycles, found.retried, seconds, forces)
 
 
+@dataclass(frozen=True)
+class BaseEnergy:
+    """Converges a molecule with a functional alone; it can be sent to other processes.
+
+    Attributes:
+        functional: Functional.
+        options: Options of `freeze`.
+    """
+
+    functional: FunctionalNetwork
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, atoms: Atoms) -> float:
+        """Return the energy of a structure, Ha."""
+        from mlff_calc.electronic.scf.frozen import freeze
+
+        return freeze(self.functional, atoms, **self.options)[0].energy
+
+
 def evaluate_functional(
-    network: FunctionalNetwork, samples: Sequence[Sample], *, workers: int = 1, **options: Any
+    network: FunctionalNetwork,
+    samples: Sequence[Sample],
+    *,
+    workers: int = 1,
+    rivals: Sequence[Sample] = (),
+    **options: Any,
 ) -> FunctionalReport:
     """Compare self-consistent energies of a functional with those of molecules, and forces where samples have them.
 
@@ -166,6 +191,7 @@ def evaluate_functional(
         network: Functional.
         samples: Molecules with energies.
         workers: Number of processes.
+        rivals: Molecules with the energies of the training, on which rivals are trained; none for no rivals.
         **options: Options of `freeze`: `conv_tol` (Ha) and `max_cycle`.
 
     Raises:
@@ -173,24 +199,35 @@ def evaluate_functional(
         UnknownElementError, OptionError: A molecule is not one for the functional.
         EvaluationError: No SCF converges.
     """
-    from mlff_calc.electronic.scf.processes import outcomes
-
-    check_samples(samples)
-    _check_level(network, samples)
+    check_samples([*samples, *rivals])
+    _check_level(network, [*samples, *rivals])
     functional = network.to_precision(network.precision).cpu().eval().requires_grad_(False)
     base = build_functional(network.config | {"constants": {}}, seed=0).eval().requires_grad_(False)
     items = [(k, (sample.atoms, sample.forces is not None)) for k, sample in enumerate(samples)]
-    found: dict[int, Judged] = {}
-    failures: dict[int, str] = {}
-    with closing(outcomes(Judge(functional, base, options), items, min(workers, len(items)))) as judged:
-        for outcome in judged:
-            if outcome.problem is None:
-                found[outcome.number] = outcome.value
-            else:
-                failures[outcome.number] = f"{samples[outcome.number].place}: {outcome.problem}"
-    if not found:
-        raise EvaluationError(f"no SCF of {len(samples)} molecules converged; {next(iter(failures.values()))}")
-    return _report(network, samples, dict(sorted(found.items())), [failures[k] for k in sorted(failures)])
+    found, failures = _solved(Judge(functional, base, options), items, samples, workers)
+    used = [samples[k] for k in found]
+    bases = np.array([one.base for one in found.values()])
+    others = {}
+    if rivals:
+        from mlff_calc.training.functional.rivals import rival_energies
+
+        known, _ = _solved(BaseEnergy(base, options), [(k, one.atoms) for k, one in enumerate(rivals)], rivals, workers)
+        others = rival_energies([rivals[k] for k in known], np.array(list(known.values())), used, bases)
+    return _report(network, used, list(found.values()), failures, others)
+
+
+def _solved(
+    work: Callable[[Any], Any], items: list[tuple[int, Any]], samples: Sequence[Sample], workers: int
+) -> tuple[dict[int, Any], list[str]]:
+    """Results by number of sample, rising, and places and reasons of failures; raises an EvaluationError without results."""
+    from mlff_calc.electronic.scf.processes import outcomes
+
+    with closing(outcomes(work, items, min(workers, len(items)))) as found:
+        done = sorted(found, key=lambda outcome: outcome.number)
+    failures = [f"{samples[one.number].place}: {one.problem}" for one in done if one.problem is not None]
+    if len(failures) == len(done):
+        raise EvaluationError(f"no SCF of {len(samples)} molecules converged; {failures[0]}")
+    return {one.number: one.value for one in done if one.problem is None}, failures
 
 
 def _check_level(network: FunctionalNetwork, samples: Sequence[Sample]) -> None:
@@ -206,22 +243,26 @@ def _check_level(network: FunctionalNetwork, samples: Sequence[Sample]) -> None:
 
 
 def _report(
-    network: FunctionalNetwork, samples: Sequence[Sample], found: dict[int, Judged], failures: list[str]
+    network: FunctionalNetwork,
+    used: Sequence[Sample],
+    found: Sequence[Judged],
+    failures: list[str],
+    others: Mapping[str, NDArray[np.float64]],
 ) -> FunctionalReport:
-    used = [samples[k] for k in found]
     wanted = np.array([float(one.energy or 0.0) / Hartree for one in used])
     constants = np.array([network.constant(one.atoms.numbers) for one in used])
-    bases = np.array([one.base for one in found.values()])
-    energies = (np.array([one.energy for one in found.values()]), bases + constants, bases)
+    bases = np.array([one.base for one in found])
+    energies = (np.array([one.energy for one in found]), bases + constants, bases)
     compositions = [one.atoms.get_chemical_formula() for one in used]
-    forces = [_force_error(used, list(found.values()), row) for row in (0, 1, 1)]
+    forces = [_force_error(used, found, row) for row in (0, 1, 1)]
+    rows = {row: _errors(one - wanted, compositions, force) for row, one, force in zip(ROWS, energies, forces, strict=True)}
     return FunctionalReport(
         len(found),
-        {row: _errors(one - wanted, compositions, force) for row, one, force in zip(ROWS, energies, forces, strict=True)},
+        rows | {row: _errors(one - wanted, compositions, None) for row, one in others.items()},
         failures,
-        float(np.mean([one.cycles for one in found.values()])),
-        sum(one.retried for one in found.values()),
-        float(np.mean([one.seconds for one in found.values()])),
+        float(np.mean([one.cycles for one in found])),
+        sum(one.retried for one in found),
+        float(np.mean([one.seconds for one in found])),
         sum(parameter.numel() for parameter in network.parameters()),
     )
 
@@ -245,7 +286,12 @@ def _errors(wrong: NDArray[np.float64], compositions: Sequence[str], forces: flo
 
 
 def evaluate_functional_files(
-    model: str | Path, sources: Sequence[Source], *, limit: int | None = None, workers: int = 1
+    model: str | Path,
+    sources: Sequence[Source],
+    *,
+    limit: int | None = None,
+    workers: int = 1,
+    rivals: Sequence[Source] = (),
 ) -> FunctionalReport:
     """Evaluate a functional, given by name or folder, on files of energies.
 
@@ -254,11 +300,16 @@ def evaluate_functional_files(
         sources: Files and how to read them, as in a recipe; `parse_sources` makes them.
         limit: Largest number of molecules, the first ones.
         workers: Number of processes.
+        rivals: Files of the energies of the training, for rivals.
 
     Raises:
         PotentialFileError: The folder holds no functional.
         DatasetError: A file cannot be read, or does not fit.
     """
     network = load_functional(model)
-    samples = read_sources([(file, source) for source in sources for file in matching_files(source.file)])
-    return evaluate_functional(network, samples[: limit or len(samples)], workers=workers)
+    samples, training = (_read(each) if each else [] for each in (sources, rivals))
+    return evaluate_functional(network, samples[: limit or len(samples)], workers=workers, rivals=training)
+
+
+def _read(sources: Sequence[Source]) -> Sequence[Sample]:
+    return read_sources([(file, source) for source in sources for file in matching_files(source.file)])

@@ -29,7 +29,7 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
     recipe = FunctionalRecipe
     example = EXAMPLE_FUNCTIONAL_RECIPE
     items = "molecules"
-    options = frozenset({"keys", "units", "index", "part", "format", "limit"})
+    options = frozenset({"keys", "units", "index", "part", "format", "limit", "rivals"})
 
     def __init__(self) -> None:
         self._training: FunctionalTraining | None = None
@@ -96,6 +96,7 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
         precision: str | None = None,
         index: str = ":",
         limit: int | None = None,
+        rivals: Path | None = None,
         **reading: Any,  # noqa: ANN401
     ) -> FunctionalReport:
         """See `evaluate_functional_files`; `index`, `part`, `format`, `keys` and `units` are those of a recipe's files.
@@ -104,4 +105,5 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
         """
         del batch_size, device, precision
         sources = parse_sources({"file": [str(file) for file in data], "index": index} | reading, "mlff eval")
-        return evaluate_functional_files(model, sources, limit=limit)
+        training = [] if rivals is None else parse_sources({"file": str(rivals)} | reading, "mlff eval --rivals")
+        return evaluate_functional_files(model, sources, limit=limit, rivals=training)
