@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlff_calc.dynamics import MDRun, RunResult
     from mlff_calc.dynamics.folder import FolderMark
 
-app = typer.Typer(no_args_is_help=True, help="Make data to learn motion and matrices from, and convert data sets.")
+app = typer.Typer(no_args_is_help=True, help="Make data to learn motion, matrices and energies from, and convert data sets.")
 app.command("hamiltonian")(guard(hamiltonian))
 app.command("energies")(guard(energies))
 

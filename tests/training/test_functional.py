@@ -87,7 +87,7 @@ def test_the_example_is_a_recipe() -> None:
 def test_a_trained_functional_is_nearer_than_its_base_and_tells_its_rounds(trained: tuple[Path, Any]) -> None:
     folder, result = trained
     errors = result.report.errors
-    assert errors["functional"].mae < 0.7 * errors["base + constants"].mae < errors["base"].mae
+    assert errors["functional"].mae < 0.9 * errors["base + constants"].mae < errors["base"].mae
     assert errors["functional"].forces is not None
     network = load_functional(folder / "run" / "functional")
     assert network.config["level"] == "hf/sto-3g, conv_tol 1e-09 Ha"
