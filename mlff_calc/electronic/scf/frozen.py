@@ -77,9 +77,11 @@ class FrozenDensity:
         missing = [name for name in _NAMES if name not in held]
         if missing:
             raise DatasetError(f"{path} lacks {missing[0]}; remove it, and it is computed again")
-        arrays = (held[name] for name in _NAMES[:4])
         energy, rest, jump = (float(held[name]) for name in ("energy", "rest", "jump"))
-        return cls(*arrays, energy, rest, int(held["cycles"]), bool(held["retried"]), jump)
+        return cls(
+            held["positions"], held["weights"], held["density"], held["matrix"], energy, rest, int(held["cycles"]),
+            bool(held["retried"]), jump,
+        )  # fmt: skip
 
 
 def freeze(

@@ -91,8 +91,8 @@ class Refresh:
 
         number, atoms = item
         start = None if self.before is None else FrozenDensity.load(density_path(self.before, number))
-        limits = {"conv_tol": self.section.conv_tol, "max_cycle": self.section.max_cycle}
-        found, _ = freeze(self.functional, atoms, start, **limits)
+        section = self.section
+        found, _ = freeze(self.functional, atoms, start, conv_tol=section.conv_tol, max_cycle=section.max_cycle)
         found.save(density_path(self.folder, number))
         return found.energy
 
