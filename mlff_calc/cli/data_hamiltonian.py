@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlff_calc.cli import options
-from mlff_calc.cli.bars import Bars
-
-if TYPE_CHECKING:
-    from ase import Atoms
-
-    from mlff_calc.electronic.scf.labelling import LabelSummary
-
-_SHOWN = 5  # number of failures that are shown one by one
+from mlff_calc.cli.labelling import run_labelling
 
 
 def hamiltonian(
@@ -40,40 +33,12 @@ def hamiltonian(
     appears when all structures are done. Structures that are no closed-shell molecules, and those whose SCF does not
     converge, are counted, and kept in the file with the reason. Energies are in Hartree, forces in Hartree/Bohr.
     """
-    from mlff_calc.electronic.scf.labelling import check_label_target, label_structures
-    from mlff_calc.electronic.scf.settings import B3LYP_NOTE, SCFSettings
+    from mlff_calc.electronic.scf.matrix_labels import MatrixLabels
+    from mlff_calc.electronic.scf.settings import SCFSettings
 
     settings = SCFSettings(xc, basis, grid_level, conv_tol, density_fit, max_cycle)
-    settings.check()
-    check_label_target(output, resume=resume, overwrite=overwrite)
-    found = _structures(structures, index)
-    with Bars(quiet=quiet) as bars:
-
-        def show(done: int, failed: int, total: int) -> None:
-            bars.show("molecules", done, total, f"({failed} failed)" if failed else "")
-
-        summary = label_structures(
-            found, settings, output, workers, resume=resume, overwrite=overwrite, gradient=forces, on_done=show
-        )
-    if not quiet:
-        typer.echo(_told(summary, settings))
-        if settings.level()[0] == "b3lyp":
-            typer.echo(f"Note: {B3LYP_NOTE}.")
-
-
-def _structures(path: Path, index: str) -> list[Atoms]:
-    """Read the structures."""
-    from mlff_calc.datasets import existing_file
-    from mlff_calc.datasets.ase_files import read_frames_with_ase
-
-    return [atoms for _, atoms in read_frames_with_ase(existing_file(path), index, None)]
-
-
-def _told(summary: LabelSummary, settings: object) -> str:
-    lines = [f"{summary.labelled} molecules ({settings}) are in {summary.path}, after {summary.cycles:.1f} cycles each."]
-    if summary.failures:
-        lines.append(f"{len(summary.failures)} have no label:")
-        lines += [f"  structure {number}: {reason}" for number, reason in summary.failures[:_SHOWN]]
-        left = len(summary.failures) - _SHOWN
-        lines += [f"  and {left} more, see `failures` of the file"] if left > 0 else []
-    return "\n".join(lines)
+    run_labelling(
+        structures, index, MatrixLabels(settings, gradient=forces), output, workers, level=settings,
+        functional=settings.level()[0], resume=resume, overwrite=overwrite, quiet=quiet,
+        failures_in="`failures` of the file",
+    )  # fmt: skip

@@ -99,6 +99,14 @@ def evaluate(
             "--calculator", help="For rollouts: a potential (name or folder) with its own dynamics.", show_default=False
         ),
     ] = None,
+    rivals: Annotated[
+        Path | None,
+        typer.Option(
+            "--rivals",
+            help="For functionals: train a potential and one on differences from the base functional on this file too.",
+            show_default=False,
+        ),
+    ] = None,
     device: options.Device = "auto",
     precision: options.OwnPrecision = None,
     trust: options.Trust = False,
@@ -112,13 +120,15 @@ def evaluate(
 
     For rollouts: mean square errors of positions by quarter of the horizon, errors of bond lengths and coverage of the error
     bars, with those of predictions that need no network.
+
+    For functionals: errors of self-consistent energies in mHa, beside those of the base functional.
     """
     task = task_of_model(potential)
     given: dict[str, Any] = {
         "plot": plot, "output": output, "overwrite": overwrite or None,
         "keys": options.pairs("--key", key), "units": options.pairs("--unit", unit), "index": index, "part": part,
         "format": file_format, "horizon": horizon, "start": start, "hops": hops, "heavy_atoms": heavy_atoms,
-        "neighbors": neighbors, "limit": limit, "calculator": calculator, "trust": trust or None,
+        "neighbors": neighbors, "limit": limit, "calculator": calculator, "rivals": rivals, "trust": trust or None,
     }  # fmt: skip
     asked = asked_of(task.name, given, task.options, _OPTIONS)
     report = task.evaluate(

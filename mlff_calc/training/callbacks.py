@@ -194,6 +194,7 @@ class Checkpoints(pl.Callback):
         self.folder, self.every, self.patience, self.averaged = folder, every, patience, averaged
         self.best_loss = math.inf
         self.best_epoch = -1
+        self.yardstick = 0
         self.stale = 0
         self.ended = False
         self.best: dict[str, Any] | None = None
@@ -207,7 +208,9 @@ class Checkpoints(pl.Callback):
         self.restored = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: TrainingModule) -> None:
-        """Compare with the best validation so far."""
+        """Compare with the best validation so far that was measured against the same."""
+        if pl_module.objective.yardstick() != self.yardstick:
+            self.yardstick, self.best_loss, self.stale = pl_module.objective.yardstick(), math.inf, 0
         if pl_module.valid_loss < self.best_loss:
             self.best_loss, self.best_epoch, self.stale = pl_module.valid_loss, trainer.current_epoch, 0
             self.best = self._best_of(pl_module)
@@ -253,13 +256,14 @@ class Checkpoints(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """State that decides about the best epoch and the end of the run."""
-        names = ("best_loss", "best_epoch", "stale", "ended", "best")
+        names = ("best_loss", "best_epoch", "yardstick", "stale", "ended", "best")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a saved state."""
         self.best_loss, self.best_epoch = state_dict["best_loss"], state_dict["best_epoch"]
         self.stale, self.best = state_dict["stale"], state_dict["best"]
+        self.yardstick = state_dict.get("yardstick", 0)  # checkpoints of earlier versions lack it
 
 
 class MetricsFile(pl.Callback):

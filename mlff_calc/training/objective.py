@@ -26,6 +26,10 @@ class Objective(ABC):
 
     needs_tape: ClassVar[bool] = False
 
+    def yardstick(self) -> int:
+        """Number of what validations are measured against. Where it changes, earlier validations no longer count as best."""
+        return 0
+
     def begin(self, stage: Stage) -> None:
         """Prepare for an epoch of training or a validation."""
         del stage

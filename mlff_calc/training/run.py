@@ -116,6 +116,8 @@ def train(
         set_up_folder(folder, recipe, data, command, resume=resume, decided=decided)
         if resume:
             task.check_resumed(folder.path, folder.read_record(), recipe, data, decided)
+        if ready.begin is not None:
+            ready.begin(folder)
         module = TrainingModule(task.name, ready.network, ready.objective, recipe, example)
         sources, named = (ready.train, ready.valid), ready.bad_batch(folder)
         fitted = fit(recipe, module, *sources, named, folder, lock, resume=resume, show_bar=show_bar)

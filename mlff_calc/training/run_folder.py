@@ -33,6 +33,7 @@ FREE_KEYS = (
     "card",
     "trainer.checkpoint_every",
     "trainer.device",
+    "densities.workers",
     "data.file",
     *(f"data.{part}.file" for part in PARTS),
 )

@@ -56,6 +56,8 @@ class Prepared:
         notes: Decisions about the data, a sentence each.
         example: Numbers of the training frames that compiled code is made for and checked on, such as `range(8)`; None
             where the network is not compiled for training.
+        begin: Function that is called with the locked folder of the run before the fit, also of a resumed run; it may write
+            there what batches need. None where there is nothing to do.
     """
 
     network: Any
@@ -66,6 +68,7 @@ class Prepared:
     table: str
     notes: list[str] = field(default_factory=list)
     example: Sequence[int] | None = None
+    begin: Callable[[RunFolder], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Task(ABC, Generic[R, P]):
         drawings: Names of the files in the folder of a run that `plots` writes.
         options: Names of options of `mlff eval` that the kind takes besides device, precision and batch size: of
             `plot`, `keys`, `units`, `index`, `part`, `format`, `output` and `overwrite`, `horizon`, `start`, `hops`,
-            `heavy_atoms`, `neighbors`, `limit`, `calculator` and `trust`.
+            `heavy_atoms`, `neighbors`, `limit`, `calculator`, `rivals` and `trust`.
         predictions: Names of options of `mlff predict` that the kind takes besides device and precision: of `energy`,
             `matrices`, `cube` and `trust`. None where it predicts nothing for the frames of a file.
         instead: What a kind that predicts nothing for frames offers instead, for messages.

@@ -13,7 +13,7 @@ Source: Gao, Eberhard and Guennemann, "Learning equivariant non-local electron d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from mlff_calc.electronic.functional.bases import ROWS, energy_per_electron, loc
 from mlff_calc.electronic.functional.embedding import Decoder, Partition, Projection
 from mlff_calc.electronic.functional.grid import DensityGrid
 from mlff_calc.electronic.functional.near import Near, NearFunctions
-from mlff_calc.electronic.functional.reweighting import Reweighting
+from mlff_calc.electronic.functional.reweighting import RESPONSE, Reweighting
 from mlff_calc.errors import OptionError
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.dense import dense
@@ -123,7 +123,7 @@ class FunctionalNetwork(Network):
             energies = energies * self.weights(points, decoded)
         found = _by_system(energies, grid.system, n_systems)
         if self.readout is not None and invariants is not None:
-            found = found + _by_system(self.readout(invariants).squeeze(1), centre_system, n_systems)
+            found = found + RESPONSE * _by_system(self.readout(invariants).squeeze(1), centre_system, n_systems)
         return found
 
     def near(self, grid: DensityGrid, centres: Tensor, centre_system: Tensor | None = None) -> Near | None:
@@ -137,6 +137,11 @@ class FunctionalNetwork(Network):
         """Shares of nuclei in points [n_atoms, n_most]; they depend on positions and on a weight of the network."""
         share: Tensor = self.partition(near, n_points)
         return share
+
+    def set_constants(self, constants: Mapping[int, float]) -> None:
+        """Set the constants of elements, Hartree, by atomic number."""
+        self._constants = {int(number): float(value) for number, value in constants.items()}
+        self.config["constants"] = {str(number): value for number, value in self._constants.items()}
 
     def constant(self, numbers: Iterable[int]) -> float:
         """Sum of the fitted constants of atoms, Hartree; elements without a constant count as zero."""

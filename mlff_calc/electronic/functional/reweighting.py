@@ -1,6 +1,6 @@
 """The weight of the energy density at each point, from local quantities and from the decoded neighbourhood.
 
-    gamma(r) = a + b MLP(x(r), g(r)),        a = 1 and b = 0 at the start,
+    gamma(r) = 1 + (a + b MLP(x(r), g(r))) / 100,        a = b = 0 at the start,
 
 with x = (log(n^(1/3) + 1e-5), (1 - exp(-s^2)) log(1 + s), log(1 + alpha) - log 2), the last with tau only.
 
@@ -19,6 +19,10 @@ from mlff_calc.electronic.functional.bases import Local
 from mlff_calc.electronic.functional.r2scan import TAU_UNIFORM
 from mlff_calc.nn.radial import RadialMLP
 
+RESPONSE = 0.01
+"""Change of weights of the energy density, and of energies of atoms (Hartree), by an output of 1. E_xc is thousands of times
+larger than what is learned, so that a step of an optimizer must not move it by its size. Raising it makes steps larger."""
+
 
 class Reweighting(nn.Module):
     """Weights of the energy density.
@@ -31,7 +35,7 @@ class Reweighting(nn.Module):
 
     def __init__(self, n_local: int, channels: int, width: int) -> None:
         super().__init__()
-        self.shift = nn.Parameter(torch.ones(()))
+        self.shift = nn.Parameter(torch.zeros(()))
         self.scale = nn.Parameter(torch.zeros(()))
         self.perceptron = RadialMLP([n_local + channels, width, width, 1])
 
@@ -39,7 +43,7 @@ class Reweighting(nn.Module):
         """Return the weights [n_points]; `decoded` are features of points [n_points, channels]."""
         known = local_quantities(points)
         whole = known if decoded is None else torch.cat([known, decoded], dim=1)
-        return self.shift + self.scale * self.perceptron(whole).squeeze(1)
+        return 1.0 + RESPONSE * (self.shift + self.scale * self.perceptron(whole).squeeze(1))
 
 
 def local_quantities(points: Local) -> Tensor:

@@ -1,4 +1,4 @@
-"""Labels that are done, kept on the disk until all are there and become a file of matrices."""
+"""Labels that are done, kept on the disk until all are there and become a file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mlff_calc.datasets.journal import Journal
-from mlff_calc.datasets.matrix_frames import MatrixFrame
 from mlff_calc.datasets.packing import pack, unpack
-from mlff_calc.electronic.scf.labels import MatrixLabel
 from mlff_calc.electronic.scf.pyscf_door import charge_of
 from mlff_calc.errors import DatasetError, StructureError
 
@@ -38,14 +36,16 @@ class LabelJournal:
 
     Attributes:
         path: The file.
+        head: The plain values.
         n_labelled: Number of labels.
+        n_failed: Number of failures.
 
     Raises:
         DatasetError: The journal was begun with another head or other structures, or is damaged.
     """
 
     def __init__(self, path: Path, head: Mapping[str, Any], structures: Sequence[Atoms], *, resume: bool) -> None:
-        self.path, self._structures = path, structures
+        self.path, self.head, self._structures = path, dict(head), structures
         self._labelled: dict[int, int] = {}
         self._failed: dict[int, int] = {}
         text = json.dumps(dict(head))
@@ -103,12 +103,11 @@ class LabelJournal:
             if number not in self._labelled and number not in self._failed
         ]
 
-    def add(self, number: int, label: MatrixLabel) -> None:
-        """Keep a label; raises an OSError where the disk is full."""
+    def add(self, number: int, label: Mapping[str, Any]) -> None:
+        """Keep a label, arrays and numbers by name; raises an OSError where the disk is full."""
         atoms = self._structures[number]
-        held = {name: getattr(label, name) for name in ("energy", "forces", "fock", "overlap", "initial", "cycles")}
         of_structure = {"numbers": atoms.numbers.astype(np.int64), "positions": atoms.positions, "charge": charge_of(atoms)}
-        self._append(number, {name: value for name, value in held.items() if value is not None} | of_structure)
+        self._append(number, dict(label) | of_structure)
         self._labelled[number] = len(self._journal) - 1
 
     def fail(self, number: int, reason: str) -> None:
@@ -120,9 +119,13 @@ class LabelJournal:
         mark = np.frombuffer(_mark(self._structures[number]), dtype=np.uint8)
         self._journal.append(pack({"source": number, "mark": mark} | dict(values)))
 
-    def frames(self) -> Sequence[MatrixFrame]:
-        """Labelled frames by number of their structures, read when they are asked for."""
-        return _Frames(self._values, [self._labelled[number] for number in sorted(self._labelled)])
+    def labelled(self) -> list[int]:
+        """Numbers of the labelled structures, rising."""
+        return sorted(self._labelled)
+
+    def label(self, number: int) -> dict[str, Any]:
+        """Read a label with `numbers`, `positions`, `charge` and `source` of its structure."""
+        return self._values(self._labelled[number])
 
     def failures(self) -> list[tuple[int, str]]:
         """Number and reason of each failure."""
@@ -142,22 +145,6 @@ class LabelJournal:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._journal.close()
-
-
-class _Frames(Sequence[MatrixFrame]):
-    def __init__(self, read: Any, records: list[int]) -> None:
-        self._read, self._records = read, records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, number: Any) -> Any:
-        values = self._read(self._records[number])
-        return MatrixFrame(
-            values["numbers"], values["positions"], values["fock"], values["overlap"], values["initial"],
-            float(values["energy"]), values.get("forces"), int(values["charge"]), int(values["cycles"]),
-            int(values["source"]),
-        )  # fmt: skip
 
 
 def _mark(atoms: Atoms) -> bytes:

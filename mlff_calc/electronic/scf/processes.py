@@ -11,13 +11,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlff_calc.electronic.scf.pyscf_door import pyscf_module
 from mlff_calc.errors import MLFFError, OptionError
-
-if TYPE_CHECKING:
-    from ase import Atoms
 
 MOST_WORKERS = 256
 """Largest number of processes."""
@@ -40,14 +37,14 @@ class Outcome:
     problem: str | None = None
 
 
-def outcomes(work: Callable[[Atoms], Any], items: Iterable[tuple[int, Atoms]], workers: int = 1) -> Generator[Outcome]:
+def outcomes(work: Callable[[Any], Any], items: Iterable[tuple[int, Any]], workers: int = 1) -> Generator[Outcome]:
     """Do some work on every structure; results come in the order in which they are ready.
 
     They do not depend on the number of workers, since each structure is computed by one thread. One worker is this process
     itself. A process that dies is replaced, and its structure tried once more.
 
     Args:
-        work: Function of a structure, of a module, so that other processes can import it.
+        work: Function of a structure, or of what stands in its place, that can be pickled.
         items: Numbers and structures.
         workers: Number of processes.
 
@@ -62,9 +59,9 @@ def outcomes(work: Callable[[Atoms], Any], items: Iterable[tuple[int, Atoms]], w
         yield from _in_processes(work, deque(items), workers)
         return
     lib = pyscf_module("pyscf.lib")
-    for number, atoms in items:
+    for number, item in items:
         with lib.with_omp_threads(1):
-            outcome = _tried(work, number, atoms)
+            outcome = _tried(work, number, item)
         yield outcome
 
 
@@ -74,9 +71,9 @@ def check_workers(workers: int) -> None:
         raise OptionError(f"the number of workers is {workers!r}; give 1 to {MOST_WORKERS}")
 
 
-def _tried(work: Callable[[Atoms], Any], number: int, atoms: Atoms) -> Outcome:
+def _tried(work: Callable[[Any], Any], number: int, item: Any) -> Outcome:
     try:
-        return Outcome(number, work(atoms))
+        return Outcome(number, work(item))
     except OptionError:
         raise
     except MLFFError as error:
@@ -85,9 +82,9 @@ def _tried(work: Callable[[Atoms], Any], number: int, atoms: Atoms) -> Outcome:
         return Outcome(number, None, f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
 
 
-def _in_processes(work: Callable[[Atoms], Any], waiting: deque[tuple[int, Atoms]], workers: int) -> Generator[Outcome]:
+def _in_processes(work: Callable[[Any], Any], waiting: deque[tuple[int, Any]], workers: int) -> Generator[Outcome]:
     dead: set[int] = set()
-    busy: dict[Connection, tuple[_Worker, tuple[int, Atoms]]] = {}
+    busy: dict[Connection, tuple[_Worker, tuple[int, Any]]] = {}
     free = [_Worker(work) for _ in range(min(workers, len(waiting)))]
     try:
         while waiting or busy:
@@ -130,7 +127,7 @@ def _in_processes(work: Callable[[Atoms], Any], waiting: deque[tuple[int, Atoms]
 class _Worker:
     """One process, and the pipe to it."""
 
-    def __init__(self, work: Callable[[Atoms], Any]) -> None:
+    def __init__(self, work: Callable[[Any], Any]) -> None:
         self.pipe, theirs = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(target=_serve, args=(theirs, work), daemon=True)
         with _one_thread():
@@ -162,18 +159,18 @@ def _one_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection, work: Callable[[Atoms], Any]) -> None:
+def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
     """Answer structures until the pipe is closed. Ctrl-C is for the process that waits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe.send(None)  # it is ready
     while True:
         try:
-            number, atoms = pipe.recv()
+            number, item = pipe.recv()
         except (EOFError, OSError):
             return
         answer: Outcome | OptionError
         try:
-            answer = _tried(work, number, atoms)
+            answer = _tried(work, number, item)
         except OptionError as error:
             answer = error
         try:

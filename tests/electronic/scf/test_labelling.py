@@ -22,12 +22,14 @@ pytest.importorskip("pyscf")
 from mlff_calc.datasets.matrix_files import MatrixFile
 from mlff_calc.electronic.scf.labelling import journal_of, label_structures
 from mlff_calc.electronic.scf.labels import label
+from mlff_calc.electronic.scf.matrix_labels import MatrixLabels
 from mlff_calc.electronic.scf.processes import Outcome, outcomes
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import DatasetError, OptionError, SimulationError
 
 pytestmark = pytest.mark.electronic
 SETTINGS = SCFSettings("hf", "sto-3g")
+LABELS = MatrixLabels(SETTINGS)
 
 
 def waters(count: int) -> list[Atoms]:
@@ -49,7 +51,7 @@ def structures() -> list[Atoms]:
 def path(tmp_path_factory: pytest.TempPathFactory, structures: list[Atoms]) -> Path:
     path = tmp_path_factory.mktemp("labels") / "one.h5"
     seen: list[tuple[int, int, int]] = []
-    summary = label_structures(structures, SETTINGS, path, on_done=lambda *counts: seen.append(counts))
+    summary = label_structures(structures, LABELS, path, on_done=lambda *counts: seen.append(counts))
     assert (summary.labelled, summary.computed) == (3, 3)
     assert seen == [(1, 0, 4), (2, 0, 4), (3, 1, 4), (4, 1, 4)]
     return path
@@ -69,20 +71,20 @@ def test_the_file_holds_what_a_label_is(path: Path, structures: list[Atoms]) -> 
 
 
 def test_labels_do_not_depend_on_the_number_of_workers(path: Path, structures: list[Atoms], tmp_path: Path) -> None:
-    label_structures(structures, SETTINGS, tmp_path / "two.h5", workers=2)
+    label_structures(structures, LABELS, tmp_path / "two.h5", workers=2)
     assert (tmp_path / "two.h5").read_bytes() == path.read_bytes()
 
 
 def test_after_a_kill_nothing_is_lost_and_nothing_is_computed_twice(tmp_path: Path, child) -> None:
     target, structures = tmp_path / "a.h5", waters(4)
-    label_structures(structures, SETTINGS, tmp_path / "whole.h5")
+    label_structures(structures, LABELS, tmp_path / "whole.h5")
 
     def stopped(done: int, failed: int, total: int) -> None:
         if done == 2:
             (tmp_path / "reached").touch()
             time.sleep(60)
 
-    process = child(partial(label_structures, structures, SETTINGS, target, on_done=stopped))
+    process = child(partial(label_structures, structures, LABELS, target, on_done=stopped))
     while not (tmp_path / "reached").exists():
         assert process.poll() is None, process.stderr
         time.sleep(0.02)
@@ -92,12 +94,12 @@ def test_after_a_kill_nothing_is_lost_and_nothing_is_computed_twice(tmp_path: Pa
     with journal_of(target).open("ab") as file:
         file.write(b"\x10\0\0\0\0")  # a record that was being written
     with pytest.raises(OptionError, match=r"interrupted run; go on with resume"):
-        label_structures(structures, SETTINGS, target)
+        label_structures(structures, LABELS, target)
     with pytest.raises(DatasetError, match=r"begun with settings .*'sto-3g'.*6-31g"):
-        label_structures(structures, SCFSettings("hf", "6-31g"), target, resume=True)
+        label_structures(structures, MatrixLabels(SCFSettings("hf", "6-31g")), target, resume=True)
     with pytest.raises(DatasetError, match="other structures: number 0 differs"):
-        label_structures(structures[::-1], SETTINGS, target, resume=True)
-    summary = label_structures(structures, SETTINGS, target, resume=True)
+        label_structures(structures[::-1], LABELS, target, resume=True)
+    summary = label_structures(structures, LABELS, target, resume=True)
     assert (summary.labelled, summary.computed) == (4, 2)
     assert target.read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert not journal_of(target).exists()
@@ -105,12 +107,12 @@ def test_after_a_kill_nothing_is_lost_and_nothing_is_computed_twice(tmp_path: Pa
 
 def test_a_whole_file_is_not_made_again(path: Path, structures: list[Atoms]) -> None:
     before = path.stat().st_mtime_ns
-    assert label_structures(structures, SETTINGS, path, resume=True).computed == 0
+    assert label_structures(structures, LABELS, path, resume=True).computed == 0
     assert path.stat().st_mtime_ns == before
     with pytest.raises(DatasetError, match="holds other structures"):
-        label_structures(structures[:2], SETTINGS, path, resume=True)
+        label_structures(structures[:2], LABELS, path, resume=True)
     with pytest.raises(DatasetError, match="another level: xc hf and pbe"):
-        label_structures(structures, SCFSettings("pbe", "sto-3g"), path, resume=True)
+        label_structures(structures, MatrixLabels(SCFSettings("pbe", "sto-3g")), path, resume=True)
 
 
 def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
@@ -118,14 +120,14 @@ def test_ctrl_c_says_what_is_kept(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match=r"1 of 3 structures are done .*--resume"):
-        label_structures(waters(3), SETTINGS, tmp_path / "a.h5", on_done=stop)
-    assert label_structures(waters(3), SETTINGS, tmp_path / "a.h5", overwrite=True).computed == 3
+        label_structures(waters(3), LABELS, tmp_path / "a.h5", on_done=stop)
+    assert label_structures(waters(3), LABELS, tmp_path / "a.h5", overwrite=True).computed == 3
 
 
 def test_unconverged_labels_are_failures(tmp_path: Path) -> None:
     unconverged = SCFSettings("hf", "sto-3g", max_cycle=1)
     with pytest.raises(SimulationError, match=r"none of 1 structures has a label; structure 0: .*did not converge"):
-        label_structures(waters(1), unconverged, tmp_path / "a.h5")
+        label_structures(waters(1), MatrixLabels(unconverged), tmp_path / "a.h5")
     assert not list(tmp_path.iterdir())
 
 
@@ -137,8 +139,8 @@ def test_unconverged_labels_are_failures(tmp_path: Path) -> None:
         ({"path": "."}, OptionError, "ends in .h5"),
         ({"workers": 0}, OptionError, "number of workers is 0"),
         ({"structures": []}, OptionError, "no structures"),
-        ({"structures": [Atoms("I2")], "settings": SCFSettings("hf", "def2-svp")}, OptionError, "potential for I"),
-        ({"settings": SCFSettings("nothing", "sto-3g")}, OptionError, "unknown functional"),
+        ({"structures": [Atoms("I2")], "kind": MatrixLabels(SCFSettings("hf", "def2-svp"))}, OptionError, "potential for I"),
+        ({"kind": MatrixLabels(SCFSettings("nothing", "sto-3g"))}, OptionError, "unknown functional"),
         ({"resume": True, "overwrite": True}, OptionError, "one of them"),
     ],
 )
@@ -147,16 +149,16 @@ def test_wrong_options_are_told_before_anything_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
-        label_structures(**{"structures": waters(1), "settings": SETTINGS, "path": "a.h5"} | options)
+        label_structures(**{"structures": waters(1), "kind": LABELS, "path": "a.h5"} | options)
     assert not list(tmp_path.iterdir())
 
 
 def test_files_that_are_there_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_text("mine")
     with pytest.raises(OptionError, match="is there already"):
-        label_structures(waters(1), SETTINGS, tmp_path / "a.h5")
+        label_structures(waters(1), LABELS, tmp_path / "a.h5")
     with pytest.raises(DatasetError, match="cannot be read as HDF5"):
-        label_structures(waters(1), SETTINGS, tmp_path / "a.h5", resume=True)
+        label_structures(waters(1), LABELS, tmp_path / "a.h5", resume=True)
     assert (tmp_path / "a.h5").read_text() == "mine"
 
 

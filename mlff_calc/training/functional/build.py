@@ -1,0 +1,102 @@
+"""The functional that a recipe describes, its rounds, and its constants of elements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from ase.units import Bohr, Hartree
+
+from mlff_calc.datasets import Sample
+from mlff_calc.electronic.functional import FunctionalNetwork, build_functional
+from mlff_calc.electronic.scf.settings import SCFSettings
+from mlff_calc.errors import RecipeError
+from mlff_calc.training.frames.read import Frames
+from mlff_calc.training.functional.constants import check_difference, fit_constants
+from mlff_calc.training.functional.data import level_of
+from mlff_calc.training.functional.objective import FunctionalObjective
+from mlff_calc.training.functional.recipe import FunctionalRecipe
+from mlff_calc.training.functional.rounds import DensityRounds
+from mlff_calc.training.functional.source import FrozenFrames
+from mlff_calc.training.run_folder import RunFolder
+
+MEASURED = 200
+"""Largest number of molecules whose neighbours are counted. Raising it makes their mean more precise."""
+
+
+def new_functional(recipe: FunctionalRecipe, parts: Mapping[str, Frames]) -> FunctionalNetwork:
+    """Build the functional that a recipe describes, which begins as its base functional.
+
+    Raises:
+        RecipeError: An option is out of range.
+        OptionError: PySCF is not installed, or does not know the basis.
+    """
+    section, frames = recipe.functional, parts["train"]
+    elements = sorted(frames.elements())
+    SCFSettings("hf", section.basis).check(elements)
+    reach = section.cutoff * Bohr
+    some = frames.samples[:: max(1, len(frames) // MEASURED)]
+    near = [(one.atoms.get_all_distances() < reach).sum() / len(one.atoms) - 1.0 for one in some]
+    config = section.config() | {
+        "elements": elements, "avg_num_neighbors": max(1.0, float(f"{np.mean(near):.4g}")),
+        "level": recipe.card.level_of_theory or level_of(parts) or "",
+    }  # fmt: skip
+    try:
+        return build_functional(config, seed=recipe.trainer.seed)
+    except RecipeError as error:
+        raise RecipeError(f"{recipe.origin}: functional: {error}") from error
+
+
+class FunctionalTraining:
+    """What a training of a functional consists of, before its folder is known and after.
+
+    Args:
+        recipe: Recipe.
+        network: Functional, which is trained in place.
+        parts: Molecules by part.
+
+    Attributes:
+        network: The functional.
+        rounds: Rounds of densities.
+        objective: Objective.
+        train: Source of training batches.
+        valid: Source of validation batches.
+    """
+
+    def __init__(self, recipe: FunctionalRecipe, network: FunctionalNetwork, parts: Mapping[str, Frames]) -> None:
+        self.network, self._parts = network, [parts["train"], parts["valid"]]
+        self._samples: list[Sample] = [sample for frames in self._parts for sample in frames.samples]
+        structures, places = [one.atoms for one in self._samples], [one.place for one in self._samples]
+        self.rounds = DensityRounds(network, structures, places, recipe.densities)
+        self.objective = FunctionalObjective(recipe.loss.energy, self.rounds, network)
+        self._energies = [energy_of(sample) for sample in self._samples]
+        n_train = len(self._parts[0])
+        self.train = FrozenFrames(self.rounds, 0, self._energies[:n_train], leads=True, weights=self._parts[0].weights)
+        self.valid = FrozenFrames(
+            self.rounds, n_train, self._energies[n_train:], leads=False, weights=self._parts[1].weights
+        )
+
+    def begin(self, folder: RunFolder) -> None:
+        """Converge all frames with the base functional, and fit the constants of elements on the training frames.
+
+        Raises:
+            RecipeError: Energies and those of the base functional are too far apart, which wrong units are.
+            TrainingError: A frame does not converge.
+        """
+
+        def check(number: int, base: float) -> None:
+            check_difference(self._energies[number] / Hartree, base, self._samples[number].place)
+
+        bases = self.rounds.begin(folder.checkpoints / "densities", check)
+        n_train = len(self.train)
+        wanted = [energy / Hartree - base for energy, base in zip(self._energies, bases, strict=True)]
+        constants = fit_constants([one.atoms.numbers for one in self._samples[:n_train]], wanted[:n_train])
+        self.network.set_constants(constants)
+        shifts = [Hartree * self.network.constant(one.atoms.numbers) for one in self._samples]
+        left = [energy - shift for energy, shift in zip(self._energies, shifts, strict=True)]
+        self.train.energies, self.valid.energies = left[:n_train], left[n_train:]
+
+
+def energy_of(sample: Sample) -> float:
+    """Total energy of a sample, eV; `check_samples` made sure that there is one."""
+    return float(sample.energy) if sample.energy is not None else float("nan")

@@ -1,0 +1,295 @@
+"""Functionals as a trainable kind: rounds of densities, constants of elements, resuming, judging, and refused data.
+
+Molecules of two atoms in sto-3g on the coarsest grid, where an SCF takes some hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase import Atoms
+from ase.io import read, write
+from ase.units import Bohr, Hartree
+
+pytest.importorskip("pyscf")
+
+from mlff_calc.datasets.keys import ENERGY
+from mlff_calc.electronic.functional import build_functional, load_functional
+from mlff_calc.electronic.scf.energy_labels import EnergyLabels
+from mlff_calc.electronic.scf.energy_level import EnergyLevel
+from mlff_calc.electronic.scf.frozen import FrozenDensity, freeze
+from mlff_calc.electronic.scf.labelling import label_structures
+from mlff_calc.errors import DatasetError, RecipeError, TrainingError
+from mlff_calc.training.data import generator_of
+from mlff_calc.training.folder import RunFolder
+from mlff_calc.training.functional.build import FunctionalTraining, new_functional
+from mlff_calc.training.functional.constants import fit_constants
+from mlff_calc.training.functional.data import read_parts
+from mlff_calc.training.functional.evaluate import evaluate_functional
+from mlff_calc.training.functional.example import EXAMPLE_FUNCTIONAL_RECIPE
+from mlff_calc.training.functional.rivals import rival_energies
+from mlff_calc.training.functional.rounds import density_path
+from mlff_calc.training.recipe import parse_recipe
+from mlff_calc.training.run import train
+
+pytestmark = pytest.mark.electronic
+NETWORK = {"basis": "sto-3g", "grid_level": 0, "filters": 3, "channels": 4, "width": 4, "cutoff": 4.0}
+
+
+def hydrogens(n: int, seed: int = 0) -> list[Atoms]:
+    rng = np.random.default_rng(seed)
+    lengths = 0.1 * rng.random(n) + np.where(np.arange(n) % 2, 0.95, 0.75)
+    return [Atoms("HF" if k % 2 else "H2", [[0, 0, 0], [0, 0, length]]) for k, length in enumerate(lengths)]
+
+
+@pytest.fixture(scope="module")
+def energies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("energies") / "data.extxyz"
+    label_structures(hydrogens(8), EnergyLabels(EnergyLevel.of("hf", "sto-3g"), gradient=True), path)
+    return path
+
+
+def recipe_of(energies: Path, folder: Path, **changes: Any) -> Any:
+    shutil.copy(energies, folder / "data.extxyz")
+    recipe: dict[str, Any] = {
+        "functional": dict(NETWORK),
+        "densities": {"epochs": 6},
+        "data": {"train": "data.extxyz", "split": {"valid": 2, "test": 2}},
+        "optimizer": {"learning_rate": 0.05, "batch_size": 2, "max_epochs": 12, "ema_decay": None, "warmup_steps": 1},
+        "trainer": {"device": "cpu", "validate_every": 3, "checkpoint_every": 3},
+        "output": "run",
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        recipe[section][name] = value
+    return parse_recipe(recipe, folder / "recipe.yaml")
+
+
+@pytest.fixture(scope="module")
+def trained(energies: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, train(recipe_of(energies, folder))
+
+
+def test_the_example_is_a_recipe() -> None:
+    recipe = parse_recipe(yaml.safe_load(EXAMPLE_FUNCTIONAL_RECIPE), "example.yaml")
+    assert (recipe.trainer.precision, recipe.densities.epochs) == ("float64", 25)
+
+
+def test_a_trained_functional_is_nearer_than_its_base_and_tells_its_rounds(trained: tuple[Path, Any]) -> None:
+    folder, result = trained
+    errors = result.report.errors
+    assert errors["functional"].mae < 0.9 * errors["base + constants"].mae < errors["base"].mae
+    assert errors["functional"].forces is not None
+    network = load_functional(folder / "run" / "functional")
+    assert network.config["level"] == "hf/sto-3g, conv_tol 1e-09 Ha"
+    assert sorted(network.config["constants"]) == ["1", "9"]
+    densities = folder / "run" / "checkpoints" / "densities"
+    rounds = json.loads((densities / "rounds.json").read_text())
+    assert [(one["round"], one["frames"], one["kept"]) for one in rounds] == [(0, 6, 0), (1, 6, 0)]
+    assert rounds[0]["jump"] is None
+    assert 0.0 < rounds[1]["jump"] < 1.0  # mHa, of second order
+    assert not list(densities.glob("round-*"))  # they are large
+    card = (folder / "run" / "functional" / "card.md").read_text()
+    assert "densities of round 1: 6 frames" in card
+    assert "hf/sto-3g" in card
+
+
+def test_energies_of_the_report_are_self_consistent(trained: tuple[Path, Any], energies: Path) -> None:
+    network = load_functional(trained[0] / "run" / "functional")
+    atoms = read(energies, 1)
+    found, mf = freeze(network, atoms)
+    sample = read_parts_of(energies)[1]
+    report = evaluate_functional(network, [sample])
+    error = found.energy - sample.energy / Hartree
+    assert report.errors["functional"].mae == pytest.approx(abs(error), abs=1e-7)
+    assert mf.e_tot == pytest.approx(found.energy, abs=1e-12)
+    assert report.errors["functional"].relative == 0.0
+
+
+def read_parts_of(path: Path) -> list[Any]:
+    from mlff_calc.datasets import read_structures
+
+    return read_structures(path)
+
+
+def test_the_gradient_at_a_frozen_density_is_that_of_whole_scfs(energies: Path) -> None:
+    """dE/dtheta of the self-consistent energy equals the explicit derivative (Hellmann-Feynman)."""
+    network = build_functional(NETWORK | {"elements": [1, 9]}, seed=1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    atoms, parameter, step = read(energies, 1), network.readout[0].weight, 1e-3
+    frozen, _ = freeze(network, atoms, conv_tol=1e-11)
+    energy = network(frozen.grid(), torch.from_numpy(atoms.positions / Bohr))
+    (slope,) = torch.autograd.grad(energy.sum(), parameter)
+    ends = []
+    for sign in (1.0, -1.0):
+        with torch.no_grad():
+            parameter[0, 0] += sign * step
+        ends.append(freeze(network, atoms, conv_tol=1e-11)[0].energy)
+        with torch.no_grad():
+            parameter[0, 0] -= sign * step
+    assert float(slope[0, 0]) == pytest.approx((ends[0] - ends[1]) / (2.0 * step), rel=1e-4)
+
+
+def test_a_batch_at_frozen_densities_has_the_energies_of_the_scfs(energies: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(energies, tmp_path)
+    parts = read_parts(recipe)
+    training = FunctionalTraining(recipe, new_functional(recipe, parts), parts)
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.mkdir(parents=True)
+    training.begin(folder)
+    batch = training.train.batch([0, 1, 2], 0, generator_of(0))
+    outputs = training.objective.forward(training.network, training.objective.prepare("train", batch, generator_of(0)))
+    for k in range(3):
+        frozen = FrozenDensity.load(density_path(folder.checkpoints / "densities" / "round-0", k))
+        assert float(outputs[ENERGY][k].detach()) == pytest.approx(frozen.energy * Hartree, abs=1e-8)
+    left = [
+        float(batch.labels[ENERGY][k]) + Hartree * training.network.constant(training.rounds.structures[k].numbers)
+        for k in range(3)
+    ]
+    assert left == pytest.approx([parts["train"].samples[k].energy for k in range(3)], abs=1e-9)
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_weights(
+    energies: Path, tmp_path: Path, trained: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlff_calc.training.functional import rounds
+
+    save, count = FrozenDensity.save, [0]
+
+    def stopped(self: FrozenDensity, path: Path) -> None:
+        count[0] += 1
+        if count[0] == 9:  # in the middle of the first refresh
+            raise KeyboardInterrupt
+        save(self, path)
+
+    monkeypatch.setattr(FrozenDensity, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe_of(energies, tmp_path))
+    monkeypatch.undo()
+    converged: list[int] = []
+    call = rounds.Refresh.__call__
+
+    def counted(self: rounds.Refresh, item: tuple[int, Atoms]) -> float:
+        converged.append(item[0])
+        return call(self, item)
+
+    monkeypatch.setattr(rounds.Refresh, "__call__", counted)
+    result = train(recipe_of(energies, tmp_path), resume=True)
+    assert converged == [2, 3, 4, 5]  # what was converged before is not converged again
+    one, two = (load_functional(each / "run" / "functional") for each in (trained[0], tmp_path))
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, two.state_dict()[name]), name
+    assert result.report.errors["functional"].mae == pytest.approx(trained[1].report.errors["functional"].mae, abs=1e-8)
+
+
+def test_best_weights_are_those_of_the_last_round(trained: tuple[Path, Any]) -> None:
+    record = json.loads((trained[0] / "run" / "run.json").read_text())
+    assert record["best_epoch"] > 6
+
+
+def test_constants_are_those_of_least_squares() -> None:
+    water, hydrogen = np.array([8, 1, 1]), np.array([1, 1])
+    found = fit_constants([water, hydrogen, water], [0.5, 0.2, 0.5])
+    assert found == pytest.approx({1: 0.1, 8: 0.3})
+    alone = fit_constants([water], [0.5])
+    assert alone[8] + 2.0 * alone[1] == pytest.approx(0.5)
+
+
+def changed(energies: Path, folder: Path, change: Callable[[int, Atoms], None]) -> Path:
+    frames = read(energies, ":")
+    for k, atoms in enumerate(frames):
+        energy = atoms.get_potential_energy()
+        atoms.calc = None
+        atoms.info["energy"] = energy
+        change(k, atoms)
+    path = folder / "changed.extxyz"
+    write(path, frames)
+    return path
+
+
+def test_wrong_units_are_told_by_the_first_frame(energies: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(energies, tmp_path, data__units={"energy": "Hartree"})
+    with pytest.raises(RecipeError, match=r"data.extxyz, frame \d: the energy is .*base functional gives .*units.energy"):
+        train(recipe)
+
+
+def test_energies_of_two_levels_are_refused(energies: Path, tmp_path: Path, trained: tuple[Path, Any]) -> None:
+    mixed = changed(energies, tmp_path, lambda k, atoms: atoms.info.update(level="pbe/sto-3g") if k == 3 else None)
+    with pytest.raises(DatasetError, match="energies of different levels are mixed"):
+        train(recipe_of(mixed, tmp_path))
+    other = changed(energies, tmp_path, lambda k, atoms: atoms.info.update(level="pbe/sto-3g"))
+    network = load_functional(trained[0] / "run" / "functional")
+    with pytest.raises(DatasetError, match=r"of the level 'pbe/sto-3g', and the functional was trained on 'hf/sto-3g"):
+        evaluate_functional(network, read_parts_of(other))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda k, atoms: atoms.info.pop("energy") if k == 0 else None, "has no energy"),
+        (lambda k, atoms: atoms.info.update(charge=1) if k == 0 else None, "an odd number of electrons"),
+        (lambda k, atoms: atoms.info.update(multiplicity=3) if k == 0 else None, "only closed shells"),
+    ],
+)
+def test_frames_that_are_no_labelled_closed_shells_are_refused(
+    energies: Path, tmp_path: Path, change: Callable[[int, Atoms], None], message: str
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        train(recipe_of(changed(energies, tmp_path, change), tmp_path))
+
+
+def test_a_frame_that_does_not_converge_is_named(energies: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"data.extxyz, frame \d: the SCF of .* did not converge in two attempts"):
+        train(recipe_of(energies, tmp_path, densities__max_cycle=1))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("functional__basis", "sto3", "unknown basis 'sto3'"),
+        ("functional__base", "pbee", "did you mean 'pbe'|Input should be|pbe"),
+        ("trainer__precision", "float32", "float64"),
+        ("trainer__validate_every", 9, "more than densities.epochs"),
+        ("trainer__n_devices", 2, "train on one device"),
+        ("trainer__compile", True, "not compiled"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(energies: Path, tmp_path: Path, key: str, value: object, message: str) -> None:
+    from mlff_calc.errors import OptionError
+
+    with pytest.raises((RecipeError, OptionError), match=message):
+        train(recipe_of(energies, tmp_path, **{key: value}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_eval_judges_a_file(trained: tuple[Path, Any], energies: Path, mlff: Callable[..., Any]) -> None:
+    done = mlff("eval", trained[0] / "run" / "functional", energies, "--limit", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["molecules"] == 2
+    assert set(found["errors"]) == {"functional", "base + constants", "base"}
+    told = mlff("eval", trained[0] / "run" / "functional", energies, "--horizon", "2")
+    assert "--horizon does not apply" in told.stderr
+
+
+def test_rivals_are_trained_on_the_same_energies(trained: tuple[Path, Any], energies: Path) -> None:
+    samples = read_parts_of(energies)
+    base = build_functional(NETWORK | {"elements": [1, 9]}, seed=0)
+    bases = np.array([freeze(base, sample.atoms)[0].energy for sample in samples])
+    found = rival_energies(samples, bases, samples[:2], bases[:2], steps=30)
+    wanted = np.array([sample.energy for sample in samples[:2]]) / Hartree
+    assert np.abs(found["base + difference"] - wanted).max() < 0.02
+    assert np.abs(found["force field"] - wanted).max() < 0.02
+    with pytest.raises(DatasetError, match="rivals need 8 energies or more, not 3"):
+        rival_energies(samples[:3], bases[:3], samples, bases)
