@@ -61,11 +61,11 @@ def measure_fock(network: HamiltonianNetwork, atoms: Atoms, sizes: Sequence[int]
     for turn in range(rounds + 1):  # the first one warms up
         for n in sizes:
             jobs: dict[str, Callable[[], object]] = {
-                "ms": lambda n=n: predict_fock(network, molecules[:n]),
-                "network_ms": lambda n=n: _forward(network, graphs[n]),
+                "ms": partial(predict_fock, network, molecules[:n]),
+                "network_ms": partial(_forward, network, graphs[n]),
             }  # fmt: skip
             if n <= LARGEST_TRAINED:
-                jobs["training_ms"] = lambda n=n: _step(network, graphs[n])
+                jobs["training_ms"] = partial(_step, network, graphs[n])
             for name, job in jobs.items():
                 begin = time.process_time()
                 job()

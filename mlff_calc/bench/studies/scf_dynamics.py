@@ -177,8 +177,8 @@ class SCFDynamics:
         energies, n = np.array(series["energies"])[counted], len(self.atoms)
         times = np.arange(len(energies)) * self.timestep / 1000.0
         plain = energy_drift(times, energies, n)
-        moving = [np.array(series[name])[counted] for name in ("velocities", "forces")]
-        smooth = shadow_energy(energies, *moving, self.atoms.get_masses(), self.timestep * units.fs)
+        velocities, forces = (np.array(series[name])[counted] for name in ("velocities", "forces"))
+        smooth = shadow_energy(energies, velocities, forces, self.atoms.get_masses(), self.timestep * units.fs)
         shadow = energy_drift(times[1:-1], smooth, n)
         means = {name: float(np.mean(series[name][counted])) for name in ("cycles", "fock_builds", "seconds", "scf_seconds")}
         apart = math.nan
