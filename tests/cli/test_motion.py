@@ -108,7 +108,7 @@ def test_eval_prints_the_errors_and_those_of_two_guesses(trained: Path, capsys: 
         (["--plot", "a.png"], 2, "--plot does not apply to a propagator"),
         (["--index", ":3"], 2, "--index does not apply to a propagator"),
         (["--key", "energy=E"], 2, "--key does not apply to a propagator"),
-        (["--part", "both"], 1, "unknown part 'both'"),
+        (["--part", "both"], 1, "--part is 'both'; give train, valid, test or all"),
         (["--horizon", "20"], 1, "has no frame 50"),
         (["--format", "mocap"], 1, "nbody.npz"),
         (["--precision", "mixed"], 1, "unknown precision 'mixed' of a propagator"),
