@@ -59,8 +59,8 @@ def compare_starts(
     """Solve the SCF of every structure from every start.
 
     Structures are taken in order, which matters for starts from earlier ones. Of each structure, all starts are solved one
-    after the other; minao, the reference, always is. It is solved once beforehand, and a model predicts once, so that nothing
-    is loaded in their times.
+    after the other; minao, the reference, always is. It is solved once beforehand, and a model predicts once, so that
+    nothing is loaded in their times.
 
     Args:
         structures: Molecules, closed shells; charges are `info['charge']`.
