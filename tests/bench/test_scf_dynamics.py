@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ase.build import molecule
@@ -54,6 +55,10 @@ def test_other_settings_models_and_short_runs_are_refused(study: SCFDynamics) ->
     file.rename(study.output / "model.json")
     with pytest.raises(BenchmarkError, match="of the model , not mine"):
         replace(study, starts=("model",), model_name="mine").run()
+    kept = json.loads(file.with_name("model.json").read_text())
+    file.with_name("model.json").write_text(json.dumps(kept | {"model": "mine (aaaaaaaaaaaa)"}))
+    with pytest.raises(BenchmarkError, match=r"of the model mine \(aaaaaaaaaaaa\), not mine \(bbbbbbbbbbbb\)"):
+        replace(study, starts=("model",), model=SimpleNamespace(sha256="b" * 64), model_name="mine").run()
     with pytest.raises(BenchmarkError, match="too few"):
         replace(study, steps=6).run()
     with pytest.raises(BenchmarkError, match="no starts"):

@@ -78,6 +78,9 @@ def test_cube_files_are_written_for_a_single_frame(mlff: Mlff, work: Path) -> No
     done = mlff("predict", "fock", "water.extxyz", "-o", "one.extxyz", "--index", "1", "--cube", "homo,3", cwd=work)
     assert done.returncode == 0, done.stderr
     assert sorted(file.name for file in (work / "one_cubes").iterdir()) == ["homo.cube", "orbital_3.cube"]
+    words = ("--index", "2", "--cube", "lumo", "--overwrite")
+    assert mlff("predict", "fock", "water.extxyz", "-o", "one.extxyz", *words, cwd=work).returncode == 0
+    assert [file.name for file in (work / "one_cubes").iterdir()] == ["lumo.cube"]  # none of another frame
     done = mlff("predict", "fock", "water.extxyz", "-o", "two.extxyz", "--cube", "homo", cwd=work)
     assert done.returncode == 1
     assert "--cube is for a single frame, and there are 3" in done.stderr
@@ -87,6 +90,7 @@ def test_cube_files_are_written_for_a_single_frame(mlff: Mlff, work: Path) -> No
 def test_potentials_give_energies_forces_and_stress(mlff: Mlff, tmp_path: Path) -> None:
     frames = [molecule("CH3CH2OH"), molecule("CH3CH2OH")]
     frames[0].rattle(0.02, seed=1)
+    frames[0].set_cell([20.0, 20.0, 20.0])  # without periodicity, it is no volume
     frames[1].set_cell([7.0, 7.0, 7.0])
     frames[1].pbc = True
     frames[0].info["energy"] = -1.0

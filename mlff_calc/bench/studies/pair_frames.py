@@ -157,7 +157,7 @@ class FramesStudy:
     def _trained(self, folder: Path, network: str, degree: int, rate: float, seed: int) -> dict[str, Any]:
         """Train, or go on with a training that was stopped, and judge."""
         if self.data is None:
-            raise BenchmarkError("there are no matrices to train on; give a file by --data")
+            raise BenchmarkError("there are no matrices to train on; give a file of `mlff data hamiltonian`")
         recipe: dict[str, Any] = {
             "hamiltonian": {"target": "initial", "l_max": degree, **self.sizes},
             "data": {"file": str(self.data.resolve()), "split": {**self.split, "seed": seed}},

@@ -22,6 +22,7 @@ from mlff_calc.calculators.scf import SCFCalculator
 from mlff_calc.dynamics.observables import energy_drift, shadow_energy
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.electronic.scf.guess import PredictsFock
+from mlff_calc.electronic.scf.pyscf_door import charge_of
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import BenchmarkError
 from mlff_calc.version import __version__
@@ -81,7 +82,7 @@ class SCFDynamics:
         output: Folder for results.
         starts: Names of starts, see `Starter`.
         model: Model for starts that need one.
-        model_name: How the model is named in what is kept.
+        model_name: How the model is named in what is kept, with the hash of its weights, since it may be trained again.
         steps: Number of steps.
         skip: Number of first steps that do not count, while memories fill.
         timestep: Time step, fs.
@@ -127,12 +128,12 @@ class SCFDynamics:
         structure = {"numbers": self.atoms.numbers.tolist(), "positions": self.atoms.positions.tolist()}
         names = ("steps", "skip", "timestep", "temperature", "seed", "order")
         run = {name: getattr(self, name) for name in names}
-        return {**structure, "charge": int(self.atoms.info.get("charge", 0)), **level, **run, "version": __version__}
+        return {**structure, "charge": charge_of(self.atoms), **level, **run, "version": __version__}
 
     def _series(self, start: str, on_step: Callable[[str, int], None] | None) -> dict[str, Any]:
         """Series of a start: those that are kept, or those of a new run."""
         file = self.output / f"{start.replace('+', '_')}.json"
-        model = self.model_name if start.startswith("model") else ""
+        model = self._model() if start.startswith("model") else ""
         try:
             kept = dict(json.loads(file.read_text()))
         except (OSError, ValueError):  # there is none, or it is damaged
@@ -142,12 +143,17 @@ class SCFDynamics:
             raise BenchmarkError(f"{file} is of the model {kept['model']}, not {model}; choose another --output")
         return dict(kept["series"])
 
+    def _model(self) -> str:
+        """The model in what is kept: results of another one are refused."""
+        mark = getattr(self.model, "sha256", "")
+        return f"{self.model_name} ({mark[:12]})" if mark else self.model_name
+
     def _follow(self, start: str, on_step: Callable[[str, int], None] | None) -> dict[str, Any]:
         """Make the steps. Series are of all steps, their first value being that of the initial structure."""
         names = ("xc", "basis", "grid_level", "conv_tol", "density_fit", "max_cycle")
         level = {name: getattr(self.settings, name) for name in names}
         model = self.model if start.startswith("model") else None
-        charge = int(self.atoms.info.get("charge", 0))
+        charge = charge_of(self.atoms)
         atoms = self.atoms.copy()
         set_maxwell_velocities(atoms, self.temperature, seed=self.seed)
         atoms.calc = calculator = SCFCalculator(start=start, model=model, charge=charge, order=self.order, **level)

@@ -59,7 +59,8 @@ def compare_starts(
     """Solve the SCF of every structure from every start.
 
     Structures are taken in order, which matters for starts from earlier ones. Of each structure, all starts are solved one
-    after the other; minao, the reference, always is, and is solved once beforehand so that nothing is loaded in its time.
+    after the other; minao, the reference, always is. It is solved once beforehand, and a model predicts once, so that
+    nothing is loaded in their times.
 
     Args:
         structures: Molecules, closed shells; charges are `info['charge']`.
@@ -82,6 +83,8 @@ def compare_starts(
     stats = [SCFStats() for _ in names]
     energies, cycles = np.zeros((2, len(structures), len(names)))
     solve(mean_field(structures[0], settings), Starter(FREE[0]), SCFStats())
+    if any(name.startswith("model") for name in names):
+        Starter("model", model).density(mean_field(structures[0], settings))
     for row, atoms in enumerate(structures):
         for column, (starter, counts) in enumerate(zip(starters, stats, strict=True)):
             before = counts.cycles

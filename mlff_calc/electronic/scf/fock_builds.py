@@ -88,7 +88,7 @@ class _Watched:
         if watch is None or watch.steps is None or cycle < 0:
             return make(h1e, s1e, vhf, dm, cycle, diis, *others, **named)
         make(h1e, s1e, vhf, dm, cycle, diis, **(named | {"diis_start_cycle": 0}))
-        found = watch.steps(cycle, np.asarray(h1e) + np.asarray(vhf))
+        found = watch.steps(cycle, np.asarray(make(h1e, s1e, vhf, dm)))  # a solvent adds to the potential there
         watch.cycle = cycle
         if cycle > 0:
             watch.steps = None

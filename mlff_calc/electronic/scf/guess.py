@@ -95,8 +95,9 @@ class HamiltonianGuess:
         return to_theirs(mol, np.asarray(predicted, dtype=np.float64)), initial
 
     def steps(self, mf: Any, fock: Any, initial: Build | None) -> FirstSteps | None:
-        """Return the first steps from a Fock matrix [n, n]; None where minao's is not known or levels are shifted."""
-        if initial is None or not np.isfinite(fock).all() or mf.level_shift:
+        """Return the first steps from a Fock matrix [n, n]; None without minao's, with damping or shifted levels."""
+        changed = mf.level_shift or mf.damp
+        if initial is None or changed or not np.isfinite(fock).all():
             return None
         return FirstSteps(fock, initial.fock, mf.get_ovlp(), mf.mol.nelectron, self.response, kind_of(mf))
 

@@ -94,6 +94,8 @@ class HamiltonianPredictor(Predictor):
             yield
             if self._cubes is not None:
                 cubes_of(output).mkdir(exist_ok=True)
+                for older in cubes_of(output).glob("*.cube"):  # of another structure, perhaps
+                    older.unlink()
                 for file in self._cubes.iterdir():
                     file.replace(cubes_of(output) / file.name)
 

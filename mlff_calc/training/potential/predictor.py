@@ -38,13 +38,13 @@ class PotentialPredictor(Predictor):
         check_elements(atoms.numbers, self.model)
 
     def predict(self, samples: Sequence[Sample]) -> list[FramePrediction]:
-        """Energies (eV), forces (eV/Angstrom), and stress (eV/Angstrom^3) where there is a volume."""
+        """Energies (eV), forces (eV/Angstrom), and stress (eV/Angstrom^3) of periodic structures with a volume."""
         batch = graph_frames(samples, self.model.cutoff).batch(list(range(len(samples))))
         found = []
         for sample, outputs in zip(samples, predict_batch(self.model, batch, samples, self.device), strict=True):
             results = {name: value if value.ndim else float(value) for name, value in outputs.items()}
             stress = results.pop("stress", None)
-            if stress is not None and sample.atoms.cell.rank == 3:
+            if stress is not None and sample.atoms.pbc.any() and sample.atoms.cell.rank == 3:
                 results["stress"] = full_3x3_to_voigt_6_stress(stress)
             found.append(FramePrediction(results))
         return found

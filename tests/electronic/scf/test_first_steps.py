@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("pyscf")
 
 from mlff_calc.electronic.scf.first_steps import FirstSteps, Response
-from mlff_calc.electronic.scf.fock_builds import counted
+from mlff_calc.electronic.scf.fock_builds import counted, prepare
 from mlff_calc.electronic.scf.guess import HamiltonianGuess
 from mlff_calc.electronic.scf.mean_field import mean_field
 from mlff_calc.electronic.scf.orders import to_ours
@@ -94,6 +94,23 @@ def test_a_density_of_another_origin_is_not_damped():
     mf.kernel()  # from minao
     plain.kernel()
     assert (mf.cycles, mf.e_tot) == (plain.cycles, pytest.approx(plain.e_tot, abs=1e-12))
+
+
+def test_steps_get_the_potential_of_a_solvent_too():
+    mf, plain = (mean_field(frames(1)[0], SETTINGS).PCM() for _ in range(2))
+    density, seen = mf.get_init_guess(), []
+    prepare(mf, density, mf.get_veff(mf.mol, density), lambda cycle, fock: seen.append(fock) or fock)
+    mf.max_cycle = 1
+    mf.kernel(dm0=density)
+    np.testing.assert_allclose(seen[0], plain.get_fock(dm=density), atol=1e-10)
+
+
+def test_damping_of_the_user_is_left_alone():
+    guess, mf = HamiltonianGuess(Shifted(SETTINGS, 0.0, needs_initial=True)), mean_field(frames(1)[0], SETTINGS)
+    fock, initial = guess.fock(mf)
+    assert guess.steps(mf, fock, initial) is not None
+    mf.damp = 0.3
+    assert guess.steps(mf, fock, initial) is None
 
 
 def test_starters_keep_what_they_have_learned():
