@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any, Generic, TypeVar
@@ -122,6 +122,26 @@ class Registry(Generic[P]):
             raise RecipeError(f"{self._noun} is {options!r}; give its name and options, e.g. {{name: {example}}}")
         name: Any = options.get("name", self._default)
         return name, self.options(name)
+
+
+def check_ranges(options: Mapping[str, Any], of: str, least: Mapping[str, float], positive: Iterable[str]) -> None:
+    """Check that numbers are large enough.
+
+    Args:
+        options: All options, with defaults.
+        of: What they are options of.
+        least: Smallest values by option.
+        positive: Options that are above zero.
+
+    Raises:
+        RecipeError: One is too small, or NaN.
+    """
+    for key, smallest in least.items():
+        if not options[key] >= smallest:
+            raise RecipeError(f"{key} of {of} is {options[key]}; give at least {smallest}")
+    for key in positive:
+        if not options[key] > 0.0:
+            raise RecipeError(f"{key} of {of} is {options[key]}; give a positive number")
 
 
 def option_findings(

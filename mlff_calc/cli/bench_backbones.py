@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlff_calc.cli.bench_output import give, table_of
+from mlff_calc.cli.bench_output import JsonFile, Threads, give, table_of
 
 
 def backbones(
@@ -25,11 +24,8 @@ def backbones(
     operators: Annotated[
         int, typer.Option("--operators", min=0, help="Number of operators to show for each, by time in eager mode.")
     ] = 0,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    threads: Threads = 1,
+    json_file: JsonFile = None,
 ) -> None:
     """Time backbones with default options and random weights, turn by turn in one process: CPU time, and its ratios."""
     from mlff_calc.bench import backbones as timing

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mlff_calc.cli import options
-from mlff_calc.cli.bench_output import give, table_of
+from mlff_calc.cli.bench_output import JsonFile, give, table_of
 
 
 def batches(
@@ -26,10 +26,7 @@ def batches(
     ] = 20,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds of dynamics.")] = 5,
     compiled: options.Compile = True,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time relaxations and Langevin dynamics in one batch and one by one, on one thread; ratios of CPU time."""
     from mlff_calc.bench.batches import Batches, measure_batches
@@ -78,10 +75,7 @@ def recall(
         Path | None,
         typer.Option("--workdir", help="Folder that keeps finished relaxations; a study that was stopped goes on in it."),
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Share of the conformers within 3 kcal/mol that equal numbers of relaxations find, with and without MMFF94s before."""
     import numpy as np

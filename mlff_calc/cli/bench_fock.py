@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
-from mlff_calc.cli.bench_output import give, table_of
+from mlff_calc.cli.bench_output import Arms, JsonFile, StudyFolder, Threads, give, table_of
 
 
 def fock_flow(
     data: Annotated[
         Path, typer.Argument(help="Molecules with matrices (`mlff data hamiltonian`).", show_default=False)
     ],
-    arms: Annotated[
-        str | None, typer.Option("--arms", help="Names of arms, with semicolons; all by default.", show_default=False)
-    ] = None,
+    arms: Arms = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of each training; half of it to go on.")] = 80,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds of weights and noise.")] = 3,
     valid: Annotated[int, typer.Option("--valid", min=1, help="Molecules of the validation.")] = 40,
@@ -25,14 +23,9 @@ def fock_flow(
         int, typer.Option("--energies", min=0, help="Test molecules whose one-shot energy PySCF computes; 0 for none.")
     ] = 5,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memories of predictions.")] = True,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of trainings and results; what is there is not repeated.")
-    ] = Path("fock-flow"),
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    output: StudyFolder = Path("fock-flow"),
+    threads: Threads = 1,
+    json_file: JsonFile = None,
 ) -> None:
     """Train Fock matrices by flow matching and by regression, with and without the initial matrix and fine-tuning.
 

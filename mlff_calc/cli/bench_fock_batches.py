@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlff_calc.cli.bench_output import give, table_of, whole_numbers
+from mlff_calc.cli.bench_output import JsonFile, Threads, give, table_of, whole_numbers
 
 
 def fock_batches(
@@ -18,11 +17,8 @@ def fock_batches(
     hidden: Annotated[int, typer.Option("--hidden", min=1, help="Width of pairs.")] = 32,
     layers: Annotated[int, typer.Option("--layers", min=1, help="Number of layers.")] = 2,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds over all sizes.")] = 10,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    threads: Threads = 1,
+    json_file: JsonFile = None,
 ) -> None:
     """Time a network for Fock matrices with random weights: processor time of each molecule by size of the batch.
 

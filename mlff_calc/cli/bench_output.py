@@ -1,11 +1,11 @@
-"""Input and output of the benchmarks: lists of numbers, tables, JSON."""
+"""Input and output of the benchmarks: options that they share, lists of numbers, tables, JSON."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,18 @@ from mlff_calc.whole_files import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
+]
+StudyFolder = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder of trainings and results; what is there is not repeated.")
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")]
+Arms = Annotated[
+    str | None, typer.Option("--arms", help="Names of arms, with semicolons; all by default.", show_default=False)
+]
 
 
 def whole_numbers(text: str) -> list[int]:

@@ -7,29 +7,31 @@ from typing import Annotated
 
 import typer
 
-from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
+from mlff_calc.cli.bench_output import (
+    Arms,
+    JsonFile,
+    StudyFolder,
+    Threads,
+    give,
+    positive_numbers,
+    table_of,
+    whole_numbers,
+)
 
 
 def rollout(
     data: Annotated[
         Path, typer.Argument(help="Trajectory in the layout of MD17 (`mlff data trajectory`).", show_default=False)
     ],
-    arms: Annotated[
-        str | None, typer.Option("--arms", help="Names of arms, with semicolons; all by default.", show_default=False)
-    ] = None,
+    arms: Arms = None,
     horizons: Annotated[str, typer.Option("--horizons", help="Longest times in fs, with commas.")] = "100,1500",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds of weights, starts and times.")] = 3,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs of each training.")] = 25,
     starts: Annotated[int, typer.Option("--starts", min=1, help="First frames of each training.")] = 500,
     heavy_atoms: Annotated[bool, typer.Option("--heavy-atoms/--all-atoms", help="Whether to leave hydrogens out.")] = False,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of trainings and results; what is there is not repeated.")
-    ] = Path("rollouts"),
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    output: StudyFolder = Path("rollouts"),
+    threads: Threads = 1,
+    json_file: JsonFile = None,
 ) -> None:
     """Train rollouts without base, modes, equation or second order, with other solvers and times, and compare them."""
     from mlff_calc.bench.machine import describe_machine
@@ -72,10 +74,7 @@ def trajectories(
     counts: Annotated[str, typer.Option("--counts", help="Numbers of timed trajectories; 0 for none.")] = "250,1000",
     n_times: Annotated[str, typer.Option("--n-times", help="Numbers of times of a timed trajectory.")] = "8,32",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the dynamics that are timed.")] = 10,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Compare a rollout with dynamics of a potential: error against time, and processor time of one thread."""
     from mlff_calc.bench.machine import describe_machine

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mlff_calc.cli import scf_level
-from mlff_calc.cli.bench_output import give, table_of
+from mlff_calc.cli.bench_output import JsonFile, give, table_of
 
 
 def scf(
@@ -36,10 +36,7 @@ def scf(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of results; starts that are there are not run again.")
     ] = Path("scf_dynamics"),
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Run dynamics at constant energy with each start of the SCF, from the same velocities: cycles, seconds and drift.
 

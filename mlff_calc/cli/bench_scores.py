@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlff_calc.cli.bench_output import give, table_of
+from mlff_calc.cli.bench_output import JsonFile, StudyFolder, Threads, give, table_of
 
 
 def scores(
@@ -20,18 +20,13 @@ def scores(
         str, typer.Option("--arms", help="Comma-separated: DSM, optimal, window, directional (molecules only).")
     ] = "DSM,optimal,window,directional",
     n: Annotated[int, typer.Option("--n", min=20, help="Number of structures that are drawn by each arm.")] = 500,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of trainings and results; what is there is not repeated.")
-    ] = Path("scores"),
+    output: StudyFolder = Path("scores"),
     data: Annotated[
         Path | None,
         typer.Option("--data", help="Folder of data sets.", envvar="MLFF_DATA", show_default=False),
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    threads: Threads = 1,
+    json_file: JsonFile = None,
 ) -> None:
     """Train score models with and without forces on frames below the median energy, draw from them, and compare.
 

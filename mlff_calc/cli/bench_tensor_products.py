@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
+from mlff_calc.cli.bench_output import JsonFile, StudyFolder, Threads, give, positive_numbers, table_of, whole_numbers
 
 
 def tensor_products(
@@ -34,14 +34,9 @@ def tensor_products(
     ] = "16,32,16,2",
     valid: Annotated[int, typer.Option("--valid", min=1, help="Molecules of the validation.")] = 40,
     test: Annotated[int, typer.Option("--test", min=1, help="Molecules of the test.")] = 50,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of trainings and results; what is there is not repeated.")
-    ] = Path("tensor-products"),
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of PyTorch.")] = 1,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to this file; - is stdout.", show_default=False),
-    ] = None,
+    output: StudyFolder = Path("tensor-products"),
+    threads: Threads = 1,
+    json_file: JsonFile = None,
 ) -> None:
     """Time, memory and errors of a network for Fock matrices in frames of pairs (SO(2)) and by e3nn's tensor products."""
     from mlff_calc.bench.machine import describe_machine

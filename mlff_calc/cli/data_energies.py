@@ -7,23 +7,22 @@ from typing import Annotated
 
 import typer
 
-from mlff_calc.cli import options
-from mlff_calc.cli.labelling import run_labelling
+from mlff_calc.cli import labelling, options
 
 
 def energies(
-    structures: Annotated[Path, typer.Argument(help="Molecules, in any format that ASE reads.", show_default=False)],
+    structures: labelling.Structures,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write (.extxyz).", show_default=False)],
     method: Annotated[str, typer.Option("--method", help="Functional of PySCF, hf, mp2, ccsd or 'ccsd(t)'.")],
-    basis: Annotated[str, typer.Option("--basis", help="Basis of PySCF, for all electrons.")],
-    grid_level: Annotated[int, typer.Option("--grid-level", help="Level of the grid; larger is finer.", min=0, max=9)] = 3,
-    conv_tol: Annotated[float, typer.Option("--conv-tol", help="Change of energy at convergence, Ha.")] = 1e-9,
-    density_fit: Annotated[bool, typer.Option("--density-fit", help="Fit Coulomb and exchange.")] = False,
+    basis: labelling.Basis,
+    grid_level: labelling.GridLevel = 3,
+    conv_tol: labelling.ConvTol = 1e-9,
+    density_fit: labelling.DensityFit = False,
     frozen_core: Annotated[bool, typer.Option("--frozen-core", help="Leave core orbitals out of a correlation.")] = False,
-    max_cycle: Annotated[int, typer.Option("--max-cycle", help="Cycles of one attempt of the SCF.", min=1)] = 50,
+    max_cycle: labelling.MaxCycle = 50,
     index: options.Index = ":",
-    forces: Annotated[bool, typer.Option("--forces/--no-forces", help="Compute forces as well.")] = False,
-    workers: Annotated[int, typer.Option("--workers", help="Processes, of one thread each.", min=1)] = 1,
+    forces: labelling.Forces = False,
+    workers: labelling.Workers = 1,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -38,7 +37,7 @@ def energies(
     from mlff_calc.electronic.scf.energy_level import EnergyLevel
 
     level = EnergyLevel.of(method, basis, grid_level, conv_tol, density_fit, frozen_core, max_cycle)
-    run_labelling(
+    labelling.run_labelling(
         structures, index, EnergyLabels(level, gradient=forces), output, workers, level=level,
         functional=level.scf.level()[0], resume=resume, overwrite=overwrite, quiet=quiet,
         failures_in=f"{output}.failures.json",

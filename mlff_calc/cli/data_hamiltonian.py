@@ -7,22 +7,21 @@ from typing import Annotated
 
 import typer
 
-from mlff_calc.cli import options
-from mlff_calc.cli.labelling import run_labelling
+from mlff_calc.cli import labelling, options
 
 
 def hamiltonian(
-    structures: Annotated[Path, typer.Argument(help="Molecules, in any format that ASE reads.", show_default=False)],
+    structures: labelling.Structures,
     output: Annotated[Path, typer.Option("--output", "-o", help="The HDF5 file to write (.h5).", show_default=False)],
     xc: Annotated[str, typer.Option("--xc", help="Functional of PySCF, or hf. b3lyp is not b3lyp5 (QH9).")],
-    basis: Annotated[str, typer.Option("--basis", help="Basis of PySCF, for all electrons.")],
-    grid_level: Annotated[int, typer.Option("--grid-level", help="Level of the grid; larger is finer.", min=0, max=9)] = 3,
-    conv_tol: Annotated[float, typer.Option("--conv-tol", help="Change of energy at convergence, Ha.")] = 1e-9,
-    density_fit: Annotated[bool, typer.Option("--density-fit", help="Fit Coulomb and exchange.")] = False,
-    max_cycle: Annotated[int, typer.Option("--max-cycle", help="Cycles of one attempt of the SCF.", min=1)] = 50,
+    basis: labelling.Basis,
+    grid_level: labelling.GridLevel = 3,
+    conv_tol: labelling.ConvTol = 1e-9,
+    density_fit: labelling.DensityFit = False,
+    max_cycle: labelling.MaxCycle = 50,
     index: options.Index = ":",
-    forces: Annotated[bool, typer.Option("--forces/--no-forces", help="Compute forces as well.")] = True,
-    workers: Annotated[int, typer.Option("--workers", help="Processes, of one thread each.", min=1)] = 1,
+    forces: labelling.Forces = True,
+    workers: labelling.Workers = 1,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -37,7 +36,7 @@ def hamiltonian(
     from mlff_calc.electronic.scf.settings import SCFSettings
 
     settings = SCFSettings(xc, basis, grid_level, conv_tol, density_fit, max_cycle)
-    run_labelling(
+    labelling.run_labelling(
         structures, index, MatrixLabels(settings, gradient=forces), output, workers, level=settings,
         functional=settings.level()[0], resume=resume, overwrite=overwrite, quiet=quiet,
         failures_in="`failures` of the file",

@@ -1,9 +1,9 @@
-"""What commands that label molecules by PySCF share: reading them, a bar, and the report."""
+"""What commands that label molecules by PySCF share: options, reading them, a bar, and the report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
     from mlff_calc.electronic.scf.label_kind import LabelKind
     from mlff_calc.electronic.scf.labelling import LabelSummary
+
+Structures = Annotated[Path, typer.Argument(help="Molecules, in any format that ASE reads.", show_default=False)]
+Basis = Annotated[str, typer.Option("--basis", help="Basis of PySCF, for all electrons.")]
+GridLevel = Annotated[int, typer.Option("--grid-level", help="Level of the grid; larger is finer.", min=0, max=9)]
+ConvTol = Annotated[float, typer.Option("--conv-tol", help="Change of energy at convergence, Ha.")]
+DensityFit = Annotated[bool, typer.Option("--density-fit", help="Fit Coulomb and exchange.")]
+MaxCycle = Annotated[int, typer.Option("--max-cycle", help="Cycles of one attempt of the SCF.", min=1)]
+Forces = Annotated[bool, typer.Option("--forces/--no-forces", help="Compute forces as well.")]
+Workers = Annotated[int, typer.Option("--workers", help="Processes, of one thread each.", min=1)]
 
 _SHOWN = 5  # number of failures that are shown one by one
 

@@ -13,7 +13,7 @@ from mlff_calc.electronic.functional.bases import BASES
 from mlff_calc.electronic.functional.model import FunctionalNetwork
 from mlff_calc.errors import RecipeError
 from mlff_calc.near import suggestion
-from mlff_calc.registry import option_findings, with_defaults
+from mlff_calc.registry import check_ranges, option_findings, with_defaults
 
 DEFAULTS: dict[str, Any] = {
     "base": "pbe",
@@ -62,12 +62,7 @@ def resolve_functional(config: dict[str, Any]) -> dict[str, Any]:
     if findings:
         raise RecipeError("\n".join(findings.values()))
     whole = with_defaults(config, DEFAULTS)
-    for key, least in SMALLEST.items():
-        if whole[key] < least:
-            raise RecipeError(f"{key} of {_OWNER} is {whole[key]}; give at least {least}")
-    for key in ("cutoff", "avg_num_neighbors"):
-        if not whole[key] > 0.0:
-            raise RecipeError(f"{key} of {_OWNER} is {whole[key]}; give a positive number")
+    check_ranges(whole, _OWNER, SMALLEST, ("cutoff", "avg_num_neighbors"))
     for key, allowed in (("base", tuple(BASES)), ("reweight", REWEIGHTS)):
         if whole[key] not in allowed:
             hint = suggestion(whole[key], allowed, before="; ")

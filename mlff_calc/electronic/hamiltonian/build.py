@@ -10,7 +10,7 @@ from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork
 from mlff_calc.electronic.orbitals.shells import OrbitalBasis
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import OptionError, OrbitalError, RecipeError
-from mlff_calc.registry import option_findings, with_defaults
+from mlff_calc.registry import check_ranges, option_findings, with_defaults
 
 DEFAULTS: dict[str, Any] = {
     "basis": inspect.Parameter.empty,
@@ -63,12 +63,7 @@ def resolve_hamiltonian(config: dict[str, Any]) -> dict[str, Any]:
     if findings:
         raise RecipeError("\n".join(findings.values()))
     whole = with_defaults(config, DEFAULTS)
-    for key, least in SMALLEST.items():
-        if whole[key] < least:
-            raise RecipeError(f"{key} of {_OWNER} is {whole[key]}; give at least {least}")
-    for key in ("cutoff", "avg_num_neighbors"):
-        if not whole[key] > 0.0:
-            raise RecipeError(f"{key} of {_OWNER} is {whole[key]}; give a positive number")
+    check_ranges(whole, _OWNER, SMALLEST, ("cutoff", "avg_num_neighbors"))
     if whole["pair_cutoff"] < whole["cutoff"]:
         raise RecipeError(
             f"pair_cutoff of {_OWNER} is {whole['pair_cutoff']:g} Angstrom, below cutoff, {whole['cutoff']:g}; "

@@ -71,13 +71,14 @@ def solve(mf: Any, starter: Starter, stats: SCFStats) -> None:
         OptionError, UnknownElementError, StructureError: The molecule is not one for the model.
     """
     begin = time.perf_counter()
-    before = starter.stats.fallbacks
+    before, diis_start = starter.stats.fallbacks, mf.diis_start_cycle
     with counted(mf) as watch:
         try:
             density = starter.density(mf)
             if not _attempt(mf, density, stats):
                 stats.retries += 1
                 starter.clear()
+                mf.diis_start_cycle = diis_start  # which starts from earlier steps set to 0
                 again = mf.get_init_guess(mf.mol, "minao")
                 if starter.start == "minao" and mf.mo_coeff is not None and np.isfinite(mf.mo_coeff).all():
                     again = mf.make_rdm1()
