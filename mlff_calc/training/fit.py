@@ -35,6 +35,7 @@ from mlff_calc.training.checkpoint_files import (
     save_tensors,
 )
 from mlff_calc.training.checkpoint_upgrades import upgrade
+from mlff_calc.training.collapse import CollapseWatch
 from mlff_calc.training.data import BatchSource, EpochLoader
 from mlff_calc.training.failures import BadBatch, FailureReport
 from mlff_calc.training.folder import RunFolder
@@ -242,6 +243,7 @@ def fit(
         averaged,
         keeper,
         MetricsFile(folder.metrics, keeper),
+        CollapseWatch(checkpoints),
         checkpoints,
         ProgressReport(keeper, checkpoints, recipe.optimizer.max_epochs, show_bar=show_bar),
         FailureReport(folder, bad_batch),

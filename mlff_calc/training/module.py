@@ -36,6 +36,7 @@ class TrainingModule(pl.LightningModule):
     Attributes:
         loss_sum: Sum of the losses of this epoch, kept on the device until the epoch ends.
         steps_in_epoch: Number of batches in the sum.
+        train_loss: Mean loss of the last finished epoch.
         valid_loss: Loss of the last validation.
         validated_epoch: Epoch (from 0) of the last validation.
         errors: Errors of the current or last validation.
@@ -53,6 +54,7 @@ class TrainingModule(pl.LightningModule):
         self._generators: dict[Stage, torch.Generator] = {}
         self.loss_sum: Tensor | None = None
         self.steps_in_epoch = 0
+        self.train_loss = float("nan")
         self.valid_loss = float("nan")
         self.validated_epoch = -1
         self.errors = ErrorSums()
@@ -190,14 +192,14 @@ class TrainingModule(pl.LightningModule):
         self.normalization.write()
 
     def take_train_loss(self) -> float:
-        """Mean loss over the batches since the last call."""
+        """Mean loss over the batches since the last call, which stays in `train_loss`."""
         if self.loss_sum is None:
             return float("nan")
         mean = self.loss_sum / self.steps_in_epoch
         if self.trainer.world_size > 1:
             mean = self.trainer.strategy.reduce(mean, reduce_op="mean")
-        self.loss_sum, self.steps_in_epoch = None, 0
-        return float(mean)
+        self.loss_sum, self.steps_in_epoch, self.train_loss = None, 0, float(mean)
+        return self.train_loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build Adam or AdamW. Weight decay acts on matrices, not on biases, norms and embeddings."""
