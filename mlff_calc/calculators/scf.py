@@ -136,10 +136,13 @@ class SCFCalculator(AseCalculator):
         self._starter.clear()
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
-        """Return the arguments as plain types; a model that was given as an object is named by its class."""
+        """Return the arguments as plain types; a model given as an object is named by class and hash."""
         plain = dict(super().todict(skip_default))
-        if not isinstance(plain.get("model"), str | None):
-            plain["model"] = str(plain["model"]) if isinstance(plain["model"], Path) else type(plain["model"]).__name__
+        model = plain.get("model")
+        if isinstance(model, Path):
+            plain["model"] = str(model)
+        elif not isinstance(model, str | None):
+            plain["model"] = f"{type(model).__name__} {str(getattr(model, 'sha256', ''))[:16]}".strip()
         return plain
 
     def _calculate(self, source: Atoms, properties: Sequence[str]) -> None:

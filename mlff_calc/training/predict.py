@@ -53,6 +53,9 @@ class Predictor(ABC):
 
     batch_size: ClassVar[int] = 32
 
+    def begin(self) -> None:  # noqa: B027
+        """Forget the frames of an earlier file, before those of another one are checked."""
+
     @abstractmethod
     def check(self, atoms: Atoms) -> None:
         """Refuse a frame that the network does not know, with an error of this package."""
@@ -111,6 +114,7 @@ def predict_file(
     if output.exists() and output.samefile(path):
         raise OptionError(f"--output {output}: is the file of the structures; give another name")
     total = 0
+    predictor.begin()
     for sample in _samples(path, index):
         try:
             predictor.check(sample.atoms)

@@ -15,6 +15,9 @@ pytest.importorskip("pyscf")
 from mlff_calc.calculators.named import names_scf, scf_calculator
 from mlff_calc.calculators.scf import SCFCalculator
 from mlff_calc.dynamics.md import run_md
+from mlff_calc.electronic.hamiltonian import build_hamiltonian
+from mlff_calc.electronic.scf.labels import basis_of
+from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 from mlff_calc.sampling.calculators import evaluator_of
 
@@ -179,3 +182,10 @@ def test_sampling_takes_an_scf_by_name():
     assert evaluator.factory == Scf(WORD, 1)
     with pytest.raises(OptionError, match="not a parameter"):
         evaluator_of("scf:bases=sto-3g")
+
+
+def test_models_given_as_objects_are_told_apart_by_their_weights():
+    config = {"basis": basis_of("sto-3g", [1, 8]), "settings": SCFSettings("pbe", "sto-3g").to_dict(), "layers": 1}
+    networks = [build_hamiltonian(config, seed=seed) for seed in (0, 1, 1)]
+    first, second, again = (SCFCalculator("pbe", "sto-3g", start="model", model=one).identity for one in networks)
+    assert first != second == again

@@ -177,3 +177,13 @@ def test_a_killed_run_leaves_the_old_file(work: Path, tmp_path: Path, child: Cal
     assert output.read_text() == "old"
     assert predict_file(Slow(tmp_path), work / "water.extxyz", output, index="0", overwrite=True) == 1
     assert read(output).info["number"] == 1
+
+
+def test_one_predictor_serves_several_files(work: Path) -> None:
+    from mlff_calc.training.hamiltonian.predictor import HamiltonianPredictor
+
+    predictor = HamiltonianPredictor(str(work / "fock"), device="cpu", matrices=work / "several.h5")
+    for index, n in ((":", 3), ("1:", 2)):
+        predict_file(predictor, work / "water.extxyz", work / "several.extxyz", index=index, overwrite=True)
+        assert len(MatrixFile(work / "several.h5")) == n
+    assert np.array_equal(MatrixFile(work / "several.h5")[0].positions, read(work / "water.extxyz", "1").positions)

@@ -38,20 +38,51 @@ def draw_noise(network: HamiltonianNetwork, graph: Graph, generator: torch.Gener
         graph: Graph of molecules.
         generator: Source of the noise, on the device of the graph.
     """
-    flow, index = network.config["flow"], graph["edge_index"]
-    species, ends = network.species_of(graph)
-    drawn = []
-    for n in (len(species), index.shape[1]):
-        if flow["prior"] == "goe":
-            square = (n, network.width, network.width)
-            block = torch.randn(square, generator=generator, device=index.device, dtype=torch.float64)
-        else:
-            block = _expanded(network.shells, n, generator, index.device)
-        drawn.append(flow["size"] * block)
-    atoms, pairs = drawn
-    masks = network.masks(species, ends)
+    atoms, pairs = (_blocks(network, n, generator) for n in (len(graph["atomic_numbers"]), graph["edge_index"].shape[1]))
+    return _symmetric(network, graph, atoms, pairs)
+
+
+def noise_by_place(network: HamiltonianNetwork, graph: Graph, seed: int) -> tuple[Tensor, Tensor]:
+    """Draw noise that depends on the places of atoms in their molecule only, so that it is the same in any batch.
+
+    Blocks are drawn for all pairs of places, ordered by the larger one, so that larger molecules have those of smaller ones.
+    Frames of a molecule share their noise, and predictions along a trajectory are smooth.
+
+    Args:
+        network: Network with a flow.
+        graph: Graph of molecules.
+        seed: Seed of the noise.
+
+    Returns:
+        What `draw_noise` returns.
+    """
+    systems, device = graph["system_index"], graph["edge_index"].device
+    counts = torch.bincount(systems)
+    place = torch.arange(len(systems), device=device) - (counts.cumsum(0) - counts).index_select(0, systems)
+    generator = torch.Generator(device).manual_seed(seed)
+    drawn = torch.cat([_blocks(network, 2 * k + 1, generator) for k in range(int(counts.max()))])
+    first, second = place.index_select(0, graph["edge_index"].flatten()).view(2, -1)
+    last = torch.maximum(first, second)
+    of_pairs = last * last + torch.where(first < second, first, last + second)
+    return _symmetric(network, graph, drawn[place * (place + 2)], drawn[of_pairs])
+
+
+def _blocks(network: HamiltonianNetwork, n: int, generator: torch.Generator) -> Tensor:
+    """Blocks [n, width, width] of the prior, not symmetric yet, on the device of the generator."""
+    flow = network.config["flow"]
+    if flow["prior"] == "goe":
+        square = (n, network.width, network.width)
+        block = torch.randn(square, generator=generator, device=generator.device, dtype=torch.float64)
+    else:
+        block = _expanded(network.shells, n, generator, generator.device)
+    return float(flow["size"]) * block
+
+
+def _symmetric(network: HamiltonianNetwork, graph: Graph, atoms: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Make blocks of atoms and pairs symmetric, and zero where an element has no orbital."""
+    masks = network.masks(*network.species_of(graph))
     atoms = 0.5 * (atoms + atoms.transpose(1, 2))
-    pairs = 0.5 * (pairs + pairs.transpose(1, 2).index_select(0, reverse_of(index)))
+    pairs = 0.5 * (pairs + pairs.transpose(1, 2).index_select(0, reverse_of(graph["edge_index"])))
     return atoms * masks[0], pairs * masks[1]
 
 
@@ -84,14 +115,14 @@ def between(
 
 
 def sample(
-    network: HamiltonianNetwork, graph: Graph, generator: torch.Generator, steps: int | None = None
+    network: HamiltonianNetwork, graph: Graph, seed: int = 0, steps: int | None = None
 ) -> dict[str, Tensor]:
     """Integrate a flow from noise.
 
     Args:
         network: Network with a flow.
         graph: Graph of molecules with the other matrices that the network reads.
-        generator: Source of the noise, on the device of the graph.
+        seed: Seed of the noise, see `noise_by_place`.
         steps: Number of Euler steps; None for that of the configuration.
 
     Returns:
@@ -100,7 +131,7 @@ def sample(
     n_systems = int(graph["system_index"].max()) + 1
     species, ends = network.species_of(graph)
     masks = network.masks(species, ends)
-    state = draw_noise(network, graph, generator)
+    state = noise_by_place(network, graph, seed)
     n_steps = steps or int(network.config["flow"]["steps"])
     times = torch.linspace(FIRST_TIME, 1.0, n_steps + 1, dtype=torch.float64).tolist()
     out: dict[str, Tensor] = {}

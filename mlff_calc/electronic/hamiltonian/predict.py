@@ -42,7 +42,7 @@ def predict_fock(
         overlaps: Overlap matrices in our order, where the network reads them.
         initials: Fock matrices of the initial density in our order, Hartree, where the network needs them.
         steps: Number of steps of a flow; None for that of its configuration.
-        seed: Seed of the noise of a flow, with which a batch begins; noise of a molecule depends on its place in a batch.
+        seed: Seed of the noise of a flow. Predictions do not depend on the other molecules.
 
     Returns:
         Matrices [n_orbitals, n_orbitals], Hartree, in our order of orbitals.
@@ -65,11 +65,7 @@ def predict_fock(
         graph, layout = matrix_graph(network, [molecules[k] for k in part], own, network.inputs)
         graph = {name: value.to(network.embed.device) for name, value in graph.items()}
         with torch.no_grad():
-            if network.config["flow"]:
-                generator = torch.Generator(network.embed.device).manual_seed(seed)
-                out = sample(network, graph, generator, steps)
-            else:
-                out = network(graph)
+            out = sample(network, graph, seed, steps) if network.config["flow"] else network(graph)
         flat = layout.scatter(out[FOCK_ATOMS].double().cpu(), out[FOCK_PAIRS].double().cpu())
         if network.adds_initial:
             flat = flat + _flat(layout, own["initial"])

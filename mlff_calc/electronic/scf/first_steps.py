@@ -34,6 +34,10 @@ class Response:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
 
+    def knows(self, kind: str) -> bool:
+        """Whether there was an earlier structure of a molecule."""
+        return kind in self._sums
+
     def damping(self, kind: str) -> float:
         """Return 1 - 1/(1 - r), from 0 (nothing is known) to 0.8."""
         followed, moved = self._sums.get(kind, (0.0, 0.0))
@@ -71,9 +75,14 @@ class FirstSteps:
         n_electrons: Number of electrons, even.
         response: What earlier structures have taught, and what this one adds to.
         kind: Name of the molecule there.
+        only_learn: Whether DIIS gives the matrices, and the response is only measured.
     """
 
-    def __init__(self, fock: Any, initial: Any, overlap: Any, n_electrons: int, response: Response, kind: str) -> None:
+    def __init__(
+        self, fock: Any, initial: Any, overlap: Any, n_electrons: int, response: Response, kind: str, *,
+        only_learn: bool = False,
+    ) -> None:  # fmt: skip
+        self._only_learn = only_learn
         self._before, self._direction = np.asarray(fock), np.asarray(initial) - np.asarray(fock)
         self._response, self._kind = response, kind
         found, n = orbitals(self._before, overlap), occupied(n_electrons, overlap.shape[-1])
@@ -85,7 +94,7 @@ class FirstSteps:
         self._moved = 0.0
 
     def __call__(self, cycle: int, fock: Any) -> Any:
-        """Return the matrix [n, n] to diagonalise in cycle 0 or 1, given the one that was built."""
+        """Return the matrix [n, n] to diagonalise in cycle 0 or 1, given the one that was built; None for that of DIIS."""
         built = np.asarray(fock)
         if not self._size > 0.0:
             return fock
@@ -96,6 +105,9 @@ class FirstSteps:
         apart = self._along(built - self._before)
         damping = self._response.damping(self._kind)
         self._moved = apart * (1.0 - damping)
+        if self._only_learn:
+            self._moved = apart
+            return None
         self._before = built - damping * apart * self._direction
         return self._before
 

@@ -27,7 +27,8 @@ class Prepared:
         density: Copy of the density matrix [n, n].
         potential: Result of `get_veff`.
         setting: Everything else on which it depends, see `setting_of`.
-        steps: Function of cycle and Fock matrix [n, n] that gives the matrix to diagonalise in the cycles 0 and 1.
+        steps: Function of cycle and Fock matrix [n, n] that gives the matrix to diagonalise in the cycles 0 and 1, or None
+            for that of DIIS.
     """
 
     density: np.ndarray[Any, Any]
@@ -87,14 +88,14 @@ class _Watched:
         watch: Watch | None = self.__dict__.get(_WATCH)
         if watch is None or watch.steps is None or cycle < 0:
             return make(h1e, s1e, vhf, dm, cycle, diis, *others, **named)
-        make(h1e, s1e, vhf, dm, cycle, diis, **(named | {"diis_start_cycle": 0}))
+        extrapolated = make(h1e, s1e, vhf, dm, cycle, diis, **(named | {"diis_start_cycle": 0}))
         found = watch.steps(cycle, np.asarray(make(h1e, s1e, vhf, dm)))  # a solvent adds to the potential there
         watch.cycle = cycle
         if cycle > 0:
             watch.steps = None
             if not watch.stays:
                 _unwatch(self)
-        return found
+        return extrapolated if found is None else found
 
 
 def setting_of(mf: Any, mol: Any = None) -> tuple[Any, ...]:

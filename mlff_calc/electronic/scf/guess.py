@@ -18,6 +18,10 @@ from mlff_calc.electronic.scf.properties import density, orbitals
 from mlff_calc.electronic.scf.pyscf_door import pyscf_module
 from mlff_calc.errors import OptionError
 
+GRIDS_APART = 2
+"""Largest difference to the model's level of grids at which the first structure of a molecule is damped. A larger value
+damps errors of the grid, which are not those of a shift of charge."""
+
 
 @runtime_checkable
 class PredictsFock(Protocol):
@@ -48,10 +52,10 @@ class HamiltonianGuess:
 
     Args:
         model: Name or folder of a trained model, or the model itself.
+        guard: Judge of starts, whose counts these are; None for a new one.
 
     Attributes:
         model: The model.
-        stats: Counts, as `StartStats`.
         response: What was learned for first steps.
 
     Raises:
@@ -59,10 +63,15 @@ class HamiltonianGuess:
         OptionError: The object predicts no Fock matrices.
     """
 
-    def __init__(self, model: str | Path | PredictsFock) -> None:
+    def __init__(self, model: str | Path | PredictsFock, guard: Guard | None = None) -> None:
         self.model: PredictsFock = loaded(model)
-        self.stats, self.response = StartStats(), Response()
-        self._guard = Guard(self.stats)
+        self._guard = Guard() if guard is None else guard
+        self.response = Response()
+
+    @property
+    def stats(self) -> StartStats:
+        """Counts of starts."""
+        return self._guard.stats
 
     def __call__(self, mf: Any) -> Any:
         """Return the density matrix to start from, tagged with `mo_coeff` and `mo_occ` where it is the model's.
@@ -95,11 +104,19 @@ class HamiltonianGuess:
         return to_theirs(mol, np.asarray(predicted, dtype=np.float64)), initial
 
     def steps(self, mf: Any, fock: Any, initial: Build | None) -> FirstSteps | None:
-        """Return the first steps from a Fock matrix [n, n]; None without minao's, with damping or shifted levels."""
+        """Return the first steps from a Fock matrix [n, n]; None without minao's, with damping or shifted levels.
+
+        The first structure of a molecule on a grid far from the model's, whose error is another one, is left to DIIS.
+        """
         changed = mf.level_shift or mf.damp
         if initial is None or changed or not np.isfinite(fock).all():
             return None
-        return FirstSteps(fock, initial.fock, mf.get_ovlp(), mf.mol.nelectron, self.response, kind_of(mf))
+        kind = kind_of(mf)
+        apart = abs(mf.grids.level - self.model.settings.grid_level) if hasattr(mf, "grids") else 0
+        return FirstSteps(
+            fock, initial.fock, mf.get_ovlp(), mf.mol.nelectron, self.response, kind,
+            only_learn=apart > GRIDS_APART and not self.response.knows(kind),
+        )  # fmt: skip
 
 
 def start_of(mf: Any, fock: Any) -> Any:

@@ -80,11 +80,8 @@ class Starter:
             cure = "give model=NAME" if model is None else "leave the model out, or choose start='model'"
             raise OptionError(f"the start {start!r} does {'' if model is None else 'not '}need a model; {cure}")
         self.start, self.stats = start, StartStats()
-        self._guess: HamiltonianGuess | None = None
-        if model is not None:
-            self._guess = HamiltonianGuess(model)
-            self._guess.stats = self.stats
         self._guard = Guard(self.stats)
+        self._guess = None if model is None else HamiltonianGuess(model, self._guard)
         self._density: Memory | None = None
         if start in ("previous", "aspc"):
             self._density = PreviousDensity() if start == "previous" else DensityExtrapolation(order)

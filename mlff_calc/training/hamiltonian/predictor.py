@@ -62,6 +62,10 @@ class HamiltonianPredictor(Predictor):
         self._add: Callable[[MatrixFrame], None] | None = None
         self._cubes: Path | None = None
 
+    def begin(self) -> None:
+        """Forget the structures of an earlier file."""
+        self._numbers.clear()
+
     def check(self, atoms: Atoms) -> None:
         """Refuse what is no closed-shell molecule of the elements and the charge of the network."""
         check_molecule(self.network, atoms)

@@ -11,7 +11,7 @@ import torch
 from ase.build import molecule
 
 from mlff_calc.electronic.hamiltonian import build_hamiltonian
-from mlff_calc.electronic.hamiltonian.flow import between, draw_noise, sample, with_state
+from mlff_calc.electronic.hamiltonian.flow import between, draw_noise, noise_by_place, sample, with_state
 from mlff_calc.electronic.hamiltonian.keys import FOCK_ATOMS, FOCK_PAIRS
 from mlff_calc.electronic.hamiltonian.model import HamiltonianNetwork, reverse_of
 from mlff_calc.electronic.hamiltonian.predict import matrix_graph, predict_fock
@@ -74,7 +74,7 @@ def test_the_last_step_ends_at_the_prediction(steps: int) -> None:
             return network(given)
 
     with torch.no_grad():
-        out = sample(Watched(), graph, torch.Generator().manual_seed(0), steps)
+        out = sample(Watched(), graph, 0, steps)
         last = network(with_state(graph, _state_of(network, graph, steps), states[-1][1]))
     assert len(states) == steps
     assert torch.allclose(out[FOCK_ATOMS], last[FOCK_ATOMS], atol=1e-12)
@@ -85,7 +85,7 @@ def _state_of(network: HamiltonianNetwork, graph: dict[str, torch.Tensor], steps
     """State before the last step, by the formula of a path from noise to the predictions."""
     species, ends = network.species_of(graph)
     masks = network.masks(species, ends)
-    state = draw_noise(network, graph, torch.Generator().manual_seed(0))
+    state = noise_by_place(network, graph, 0)
     times = np.linspace(0.01, 1.0, steps + 1)
     for now, later in pairwise(times[:-1]):
         out = network(with_state(graph, state, torch.tensor([now], dtype=torch.float64)))
@@ -98,7 +98,7 @@ def _state_of(network: HamiltonianNetwork, graph: dict[str, torch.Tensor], steps
 def test_states_between_are_linear() -> None:
     network = _network("goe")
     graph, _ = matrix_graph(network, [molecule("H2O")])
-    noise = draw_noise(network, graph, torch.Generator().manual_seed(0))
+    noise = noise_by_place(network, graph, 0)
     data = draw_noise(network, graph, torch.Generator().manual_seed(1))
     found = between(noise, data, torch.tensor([0.25], dtype=torch.float64), graph)
     for one, start, end in zip(found, noise, data, strict=True):
@@ -110,3 +110,25 @@ def test_flows_predict_with_a_seed() -> None:
     first, again = (predict_fock(network, [atoms], steps=2, seed=4)[0] for _ in range(2))
     assert np.array_equal(first, again)
     assert np.abs(predict_fock(network, [atoms], steps=2, seed=5)[0] - first).max() > 1e-8
+
+
+@pytest.mark.parametrize("prior", ["goe", "expansion"])
+def test_predictions_of_flows_do_not_depend_on_the_batch(prior: str) -> None:
+    network = _network(prior, target="means")
+    molecules = [molecule(name) for name in ("H2O", "H2O2", "H2O", "OH")]
+    molecules[2].rattle(0.05, seed=1)
+    together = predict_fock(network, molecules, steps=2, seed=3)
+    backwards = predict_fock(network, molecules[::-1], steps=2, seed=3)[::-1]
+    for one, other, atoms in zip(together, backwards, molecules, strict=True):
+        alone = predict_fock(network, [atoms], steps=2, seed=3)[0]
+        assert np.abs(one - alone).max() < 1e-12
+        assert np.abs(other - alone).max() < 1e-12
+
+
+def test_noise_of_a_molecule_has_no_block_twice() -> None:
+    network = _network("goe")
+    graph, _ = matrix_graph(network, [molecule("H2O"), molecule("H2O2")])
+    atoms, pairs = noise_by_place(network, graph, 0)
+    second = atoms[3:, 0, 0].tolist() + pairs[graph["edge_index"][0] >= 3][:, 0, 0].tolist()
+    assert len({round(value, 9) for value in second}) == 4 + 6  # a pair and its reverse share their first entry
+    assert torch.equal(atoms[:3, 0, 0], atoms[3:6, 0, 0])

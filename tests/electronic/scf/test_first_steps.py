@@ -9,6 +9,7 @@ pytest.importorskip("pyscf")
 
 from mlff_calc.electronic.scf.first_steps import FirstSteps, Response
 from mlff_calc.electronic.scf.fock_builds import counted, prepare
+from mlff_calc.electronic.scf.guard import kind_of
 from mlff_calc.electronic.scf.guess import HamiltonianGuess
 from mlff_calc.electronic.scf.mean_field import mean_field
 from mlff_calc.electronic.scf.orders import to_ours
@@ -128,3 +129,15 @@ def test_starters_keep_what_they_have_learned():
     followed, moved = starter.state()["response"][kind]
     assert -1.5 < followed / moved < -0.4
     assert not Starter("model", NoisyModel(SETTINGS, 0.0)).remembers
+
+
+def test_the_first_structure_on_a_much_coarser_grid_is_left_to_diis():
+    atoms = frames(1)[0]
+    for level, left in ((3, True), (2, False)):
+        guess = HamiltonianGuess(Shifted(SCFSettings("pbe", "sto-3g", grid_level=level), 0.0, needs_initial=True))
+        mf = mean_field(atoms, SETTINGS)
+        fock, initial = guess.fock(mf)
+        first, second = guess.steps(mf, fock, initial), initial.fock
+        assert [first(cycle, built) is None for cycle, built in enumerate((second, fock))] == [left, left]
+        assert guess.response.damping(kind_of(mf)) > 0.0
+        assert guess.steps(mf, fock, initial)(0, second) is not None

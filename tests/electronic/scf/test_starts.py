@@ -104,3 +104,10 @@ def test_unknown_starts_and_missing_models_are_refused():
         Starter("aspc", NoisyModel(SETTINGS, 0.0))
     with pytest.raises(OptionError, match="no structures"):
         compare_starts([], SETTINGS)
+
+
+def test_a_starter_and_its_guess_share_one_guard():
+    starter, mf = Starter("model", NoisyModel(SETTINGS, 1e-4)), mean_field(frames(1)[0], SETTINGS)
+    starter._guess(mf)
+    assert starter.stats.calls == 1
+    assert len(starter.state()["guard"]) == 1
