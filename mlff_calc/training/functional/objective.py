@@ -17,12 +17,13 @@ from ase.units import Bohr, Hartree
 from torch import Tensor
 
 from mlff_calc.datasets.keys import ENERGY
-from mlff_calc.electronic.functional import DensityGrid, FunctionalNetwork
+from mlff_calc.electronic.functional import FunctionalNetwork
+from mlff_calc.electronic.functional.grid import Points
 from mlff_calc.electronic.functional.near import Near
 from mlff_calc.graph.keys import DOUBLE, INT, POSITIONS, SYSTEM_INDEX, Graph, declare
 from mlff_calc.training.data import Batch
 from mlff_calc.training.functional.rounds import DensityRounds
-from mlff_calc.training.functional.source import GRID_DENSITY, GRID_POSITIONS, GRID_SYSTEM, GRID_WEIGHTS, REST_ENERGY
+from mlff_calc.training.functional.source import GRID_POSITIONS, GRID_SYSTEM, POINTS, REST_ENERGY
 from mlff_calc.training.objective import Forward, Objective, Stage
 
 NEAR = (
@@ -82,10 +83,9 @@ class FunctionalObjective(Objective):
 
     def forward(self, network: Forward, graph: Graph) -> dict[str, Tensor]:
         """Compute total energies [n_systems], eV, without constants of elements."""
-        system = graph[GRID_SYSTEM]
-        grid = DensityGrid(graph[GRID_POSITIONS], graph[GRID_WEIGHTS], graph[GRID_DENSITY].t(), system)
+        points = Points(*(graph[name] for name in POINTS))
         near = Near(*(graph[name] for name in NEAR)) if NEAR[0] in graph else None
-        found = cast(FunctionalNetwork, network)(grid, graph[POSITIONS] / Bohr, graph[SYSTEM_INDEX], near)
+        found = cast(FunctionalNetwork, network)(points, graph[POSITIONS] / Bohr, graph[SYSTEM_INDEX], near)
         return {ENERGY: (graph[REST_ENERGY] + found) * Hartree}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
