@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.units import Bohr, Hartree
@@ -19,6 +20,9 @@ from mlff_calc.training.functional.recipe import FunctionalRecipe
 from mlff_calc.training.functional.rounds import DensityRounds
 from mlff_calc.training.functional.source import FrozenFrames
 from mlff_calc.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mlff_calc.electronic.scf.kept_densities import KeptDensities
 
 MEASURED = 200
 """Largest number of molecules whose neighbours are counted. Raising it makes their mean more precise."""
@@ -54,6 +58,7 @@ class FunctionalTraining:
         recipe: Recipe.
         network: Functional, which is trained in place.
         parts: Molecules by part.
+        kept: Densities of the base functional that other trainings share; None computes them for this one.
 
     Attributes:
         network: The functional.
@@ -63,11 +68,17 @@ class FunctionalTraining:
         valid: Source of validation batches.
     """
 
-    def __init__(self, recipe: FunctionalRecipe, network: FunctionalNetwork, parts: Mapping[str, Frames]) -> None:
+    def __init__(
+        self,
+        recipe: FunctionalRecipe,
+        network: FunctionalNetwork,
+        parts: Mapping[str, Frames],
+        kept: KeptDensities | None = None,
+    ) -> None:
         self.network, self._parts = network, [parts["train"], parts["valid"]]
         self._samples: list[Sample] = [sample for frames in self._parts for sample in frames.samples]
         structures, places = [one.atoms for one in self._samples], [one.place for one in self._samples]
-        self.rounds = DensityRounds(network, structures, places, recipe.densities)
+        self.rounds = DensityRounds(network, structures, places, recipe.densities, kept)
         self.objective = FunctionalObjective(recipe.loss.energy, self.rounds, network)
         self._energies = [energy_of(sample) for sample in self._samples]
         n_train = len(self._parts[0])
