@@ -140,15 +140,17 @@ class FunctionalStudy:
         return result_of(own, self._recipe(folder, files, arm, seed), judge, FunctionalTask(kept))
 
     def _recipe(self, folder: Path, files: Mapping[str, Path], arm: str, seed: int) -> FunctionalRecipe:
+        several = len(self.molecules.trained) > 1
         every = max(1, min(10, self.epochs // ROUNDS))
         recipe: dict[str, Any] = {
             "functional": {"basis": self.basis, "grid_level": self.grid_level, **(self.network or {}), **ARMS[arm]},
             "densities": {"epochs": max(1, -(-self.epochs // ROUNDS)), "workers": self.workers},
             "data": {part: str(files[part].resolve()) for part in (TRAIN, VALID)},
             "optimizer": {
-                "learning_rate": 0.01, "batch_size": 3, "ema_decay": 0.99, "max_epochs": self.epochs, "warmup_steps": 20,
-                **(self.optimizer or {}),
+                "learning_rate": 0.01, "batch_size": 10 if several else 3, "valid_batch_size": 50, "ema_decay": 0.99,
+                "max_epochs": self.epochs, "warmup_steps": 20, **(self.optimizer or {}),
             },
+            "loss": {"relative": several},
             "trainer": {"device": "cpu", "seed": seed, "validate_every": every, "checkpoint_every": every},
         }  # fmt: skip
         return cast("FunctionalRecipe", parse_recipe(recipe, folder / "recipe.yaml"))

@@ -31,6 +31,10 @@ data:
   # units: {energy: eV, length: Angstrom}
   # keys: {energy: REF_energy}
 
+# loss:
+#   relative: true         # for several molecules: errors of a batch count after constants of elements are fitted to them;
+#                          # take batches that hold each molecule twice or more
+
 optimizer:
   learning_rate: 0.01
   ema_decay: 0.99          # averaged weights are validated and kept

@@ -199,6 +199,11 @@ class DensityRounds:
         """
         return self._read(self._folder / f"round-{self.round}", number)
 
+    def recall(self) -> None:
+        """Where no round is the present one, as in a run that was resumed at its end, make the last one that is there."""
+        if self.round < 0:
+            self.round = max((int(one.name.removeprefix("round-")) for one in self._folder.glob("round-*")), default=0)
+
     def remove(self) -> None:
         """Remove the densities of all rounds; what the refreshes did stays."""
         for folder in self._folder.glob("round-*"):

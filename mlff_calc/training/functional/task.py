@@ -66,9 +66,10 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
         )
 
     def finish(self, network: FunctionalNetwork, parts: Mapping[str, Frames]) -> None:
-        """Store the domain of the training data, and remove the densities of the rounds, which are large."""
+        """Fit constants anew where errors were relative, store the domain of the data, and remove the densities."""
         network.domain = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff * Bohr)
         if self._training is not None:
+            self._training.end(network)
             self._training.rounds.remove()
 
     def judge(self, recipe: FunctionalRecipe, network: FunctionalNetwork, samples: Frames) -> FunctionalReport:
