@@ -31,7 +31,7 @@ from mlff_calc.errors import DatasetError, RecipeError, TrainingError
 from mlff_calc.training.data import generator_of
 from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.functional.build import FunctionalTraining, new_functional
-from mlff_calc.training.functional.constants import fit_constants
+from mlff_calc.training.functional.constants import fit_constants, independent, without_constants
 from mlff_calc.training.functional.data import read_parts
 from mlff_calc.training.functional.evaluate import evaluate_functional
 from mlff_calc.training.functional.example import EXAMPLE_FUNCTIONAL_RECIPE
@@ -69,7 +69,7 @@ def recipe_of(energies: Path, folder: Path, **changes: Any) -> Any:
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        recipe[section][name] = value
+        recipe.setdefault(section, {})[name] = value
     return parse_recipe(recipe, folder / "recipe.yaml")
 
 
@@ -81,7 +81,7 @@ def trained(energies: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 def test_the_example_is_a_recipe() -> None:
     recipe = parse_recipe(yaml.safe_load(EXAMPLE_FUNCTIONAL_RECIPE), "example.yaml")
-    assert (recipe.trainer.precision, recipe.densities.epochs) == ("float64", 25)
+    assert (recipe.trainer.precision, recipe.densities.epochs) == ("float64", 60)
 
 
 def test_a_trained_functional_is_nearer_than_its_base_and_tells_its_rounds(trained: tuple[Path, Any]) -> None:
@@ -293,3 +293,36 @@ def test_rivals_are_trained_on_the_same_energies(trained: tuple[Path, Any], ener
     assert np.abs(found["force field"] - wanted).max() < 0.02
     with pytest.raises(DatasetError, match="rivals need 8 energies or more, not 3"):
         rival_energies(samples[:3], bases[:3], samples, bases)
+
+
+def test_relative_errors_are_those_that_constants_cannot_explain() -> None:
+    numbers = torch.tensor([1, 1, 1, 9, 1, 1, 1, 9, 1, 9])
+    system = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3, 4, 4])
+    wrong = torch.tensor([1.0, 5.0, 1.2, 5.4, 5.5], dtype=torch.float64)
+    left, free = without_constants(wrong, numbers, system)
+    means = torch.tensor([1.1, 5.3, 1.1, 5.3, 5.3], dtype=torch.float64)
+    torch.testing.assert_close(left, wrong - means, rtol=0.0, atol=1e-12)
+    assert free == 3
+    weights = torch.tensor([1.0, 0.0, 1.0, 3.0, 1.0], dtype=torch.float64)
+    left, free = without_constants(wrong, numbers, system, weights)
+    expected = (wrong - torch.tensor([1.1, 0.0, 1.1, 5.425, 5.425], dtype=torch.float64)) * weights.sqrt()
+    torch.testing.assert_close(left, expected, rtol=0.0, atol=1e-12)
+    assert independent([np.array([1, 1]), np.array([1, 9]), np.array([1, 9])]) == 2
+
+
+def test_constants_of_relative_errors_are_fitted_at_the_end(energies: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="more than 2 frames"):
+        train(recipe_of(energies, tmp_path, loss__relative=True, data__split={"valid": 3}), output=tmp_path / "no")
+    recipe = recipe_of(
+        energies, tmp_path, loss__relative=True, optimizer__batch_size=3, data__split={"valid": 3}, optimizer__max_epochs=6
+    )
+    found = train(recipe, output=tmp_path / "run")
+    parts = read_parts(recipe)
+    network = load_functional(found.model)
+    errors = [
+        one.energy / Hartree - freeze(network, one.atoms)[0].energy for one in parts["train"].samples if one.energy
+    ]
+    formulas = [str(one.atoms.symbols) for one in parts["train"].samples]
+    for formula in set(formulas):
+        mine = [error for error, other in zip(errors, formulas, strict=True) if other == formula]
+        assert abs(np.mean(mine)) < 1e-5

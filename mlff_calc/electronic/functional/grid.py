@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class DensityGrid:
     @property
     def n_systems(self) -> int:
         """Number of molecules."""
-        return 1 if self.system is None or not len(self) else int(self.system[-1]) + 1
+        return _last(self.system)
 
     @classmethod
     def join(cls, grids: Sequence[DensityGrid]) -> DensityGrid:
@@ -58,3 +59,28 @@ class DensityGrid:
             torch.cat([one.density for one in grids], dim=1),
             torch.cat(systems),
         )
+
+
+class Points(NamedTuple):
+    """What a functional reads of a density, which depends on no weight; at frozen densities it is computed once.
+
+    Attributes:
+        electrons: Electrons of points, w n [n_points].
+        energies: Energies of points with the base functional, w n eps [n_points], Hartree.
+        known: Bounded local quantities [n_points, 2 or 3].
+        system: Number of the molecule of each point [n_points], rising; None for one molecule.
+    """
+
+    electrons: Tensor
+    energies: Tensor
+    known: Tensor
+    system: Tensor | None = None
+
+    @property
+    def n_systems(self) -> int:
+        """Number of molecules."""
+        return _last(self.system)
+
+
+def _last(system: Tensor | None) -> int:
+    return 1 if system is None or not len(system) else int(system[-1]) + 1

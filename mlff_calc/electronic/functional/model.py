@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from mlff_calc.electronic.functional.atoms import Invariants, Messages
 from mlff_calc.electronic.functional.bases import ROWS, energy_per_electron, local
 from mlff_calc.electronic.functional.embedding import Decoder, Partition, Projection
-from mlff_calc.electronic.functional.grid import DensityGrid
+from mlff_calc.electronic.functional.grid import DensityGrid, Points
 from mlff_calc.electronic.functional.near import Near, NearFunctions
-from mlff_calc.electronic.functional.reweighting import RESPONSE, Reweighting
+from mlff_calc.electronic.functional.reweighting import RESPONSE, Reweighting, local_quantities
 from mlff_calc.errors import OptionError
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.dense import dense
@@ -82,7 +82,7 @@ class FunctionalNetwork(Network):
 
     def forward(
         self,
-        grid: DensityGrid,
+        grid: DensityGrid | Points,
         centres: Tensor,
         centre_system: Tensor | None = None,
         near: Near | None = None,
@@ -91,7 +91,7 @@ class FunctionalNetwork(Network):
         """Compute the exchange-correlation energy.
 
         Args:
-            grid: Density on the points of one or several molecules.
+            grid: Density on the points of one or several molecules, or what `points` read of it (then with `near`).
             centres: Positions of nuclei [n_atoms, 3], Bohr, molecule by molecule.
             centre_system: Number of the molecule of each nucleus [n_atoms]; None for one molecule.
             near: Points near nuclei, from `near`, to be used again; None finds them.
@@ -101,30 +101,41 @@ class FunctionalNetwork(Network):
             Energies [n_systems], Hartree, without the constants of elements.
 
         Raises:
-            OptionError: The density lacks tau.
+            OptionError: The density lacks tau, or `near` is missing.
         """
-        if grid.density.shape[0] < self.rows:
-            raise OptionError(f"the base functional {self.base} needs tau; give a density with {self.rows} rows")
-        n_systems = grid.n_systems if centre_system is None else max(grid.n_systems, int(centre_system[-1]) + 1)
-        points, decoded = local(grid.density, with_tau=self.rows > ROWS["pbe"]), None
+        points = self.points(grid) if isinstance(grid, DensityGrid) else grid
+        n_points, decoded = points.electrons.shape[0], None
+        n_systems = points.n_systems if centre_system is None else max(points.n_systems, int(centre_system[-1]) + 1)
         features = invariants = None
         if not self.is_local:
             if near is None:
+                if not isinstance(grid, DensityGrid):
+                    raise OptionError("points without positions need near; take it from the method near")
                 near = self.functions(grid.positions, centres, grid.system, centre_system)
             if share is None:
-                share = self.shares(near, len(grid))
-            features = self.projection(grid.weights * points.density, near, share)
+                share = self.shares(near, n_points)
+            features = self.projection(points.electrons, near, share)
             features = self.messages(features, centres, centre_system)
             invariants = self.invariants(features)
             if self.decoder is not None:
-                decoded = self.decoder(features, invariants, near, len(grid))
-        energies = grid.weights * points.density * energy_per_electron(self.base, points)
+                decoded = self.decoder(features, invariants, near, n_points)
+        energies = points.energies
         if self.weights is not None:
-            energies = energies * self.weights(points, decoded)
-        found = _by_system(energies, grid.system, n_systems)
+            energies = energies * self.weights(points.known, decoded)
+        found = _by_system(energies, points.system, n_systems)
         if self.readout is not None and invariants is not None:
             found = found + RESPONSE * _by_system(self.readout(invariants).squeeze(1), centre_system, n_systems)
         return found
+
+    def points(self, grid: DensityGrid) -> Points:
+        """Return what the functional reads of a density, which depends on no weight; raises an OptionError without tau."""
+        if grid.density.shape[0] < self.rows:
+            raise OptionError(f"the base functional {self.base} needs tau; give a density with {self.rows} rows")
+        found = local(grid.density, with_tau=self.rows > ROWS["pbe"])
+        electrons = grid.weights * found.density
+        return Points(
+            electrons, electrons * energy_per_electron(self.base, found), local_quantities(found), grid.system
+        )
 
     def near(self, grid: DensityGrid, centres: Tensor, centre_system: Tensor | None = None) -> Near | None:
         """Find the points near nuclei, with functions that depend on positions alone; None for a local functional."""

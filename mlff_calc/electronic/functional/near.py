@@ -42,20 +42,16 @@ class Near(NamedTuple):
     @classmethod
     def join(cls, parts: Sequence[Near], counts: Sequence[int]) -> Near:
         """Put those of several grids with `counts` points behind each other."""
-        most, first, joined = max(one.points.shape[1] for one in parts), 0, []
+        most, rows = max(one.points.shape[1] for one in parts), sum(one.points.shape[0] for one in parts)
+        joined = cls(*(each.new_zeros((rows, most, *each.shape[2:])) for each in parts[0]))
+        row = first = 0
         for one, count in zip(parts, counts, strict=True):
-            more = most - one.points.shape[1]
-            pad = nn.functional.pad
-            joined.append(
-                cls(
-                    pad(one.points, [0, more]) + first,
-                    pad(one.basis, [0, 0, 0, more]),
-                    pad(one.squares, [0, more]),
-                    pad(one.fade, [0, more]),
-                )
-            )
-            first += count
-        return cls(*(torch.cat([one[k] for one in joined]) for k in range(4)))
+            n, width = one.points.shape
+            for whole, each in zip(joined, one, strict=True):  # each is copied once: the functions are large
+                whole[row : row + n, :width] = each
+            joined.points[row : row + n] += first
+            row, first = row + n, first + count
+        return joined
 
 
 class NearFunctions(nn.Module):

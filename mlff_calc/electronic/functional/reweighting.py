@@ -39,9 +39,13 @@ class Reweighting(nn.Module):
         self.scale = nn.Parameter(torch.zeros(()))
         self.perceptron = RadialMLP([n_local + channels, width, width, 1])
 
-    def forward(self, points: Local, decoded: Tensor | None) -> Tensor:
-        """Return the weights [n_points]; `decoded` are features of points [n_points, channels]."""
-        known = local_quantities(points)
+    def forward(self, known: Tensor, decoded: Tensor | None) -> Tensor:
+        """Return the weights [n_points].
+
+        Args:
+            known: Local quantities of points [n_points, n_local].
+            decoded: Decoded features of points [n_points, channels].
+        """
         whole = known if decoded is None else torch.cat([known, decoded], dim=1)
         return 1.0 + RESPONSE * (self.shift + self.scale * self.perceptron(whole).squeeze(1))
 

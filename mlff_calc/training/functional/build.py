@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from ase.units import Bohr, Hartree
 
 from mlff_calc.datasets import Sample
@@ -12,13 +14,16 @@ from mlff_calc.electronic.functional import FunctionalNetwork, build_functional
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import RecipeError
 from mlff_calc.training.frames.read import Frames
-from mlff_calc.training.functional.constants import check_difference, fit_constants
+from mlff_calc.training.functional.constants import check_difference, fit_constants, independent
 from mlff_calc.training.functional.data import level_of
 from mlff_calc.training.functional.objective import FunctionalObjective
 from mlff_calc.training.functional.recipe import FunctionalRecipe
 from mlff_calc.training.functional.rounds import DensityRounds
 from mlff_calc.training.functional.source import FrozenFrames
 from mlff_calc.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mlff_calc.electronic.scf.kept_densities import KeptDensities
 
 MEASURED = 200
 """Largest number of molecules whose neighbours are counted. Raising it makes their mean more precise."""
@@ -54,6 +59,7 @@ class FunctionalTraining:
         recipe: Recipe.
         network: Functional, which is trained in place.
         parts: Molecules by part.
+        kept: Densities of the base functional that other trainings share; None computes them for this one.
 
     Attributes:
         network: The functional.
@@ -63,12 +69,21 @@ class FunctionalTraining:
         valid: Source of validation batches.
     """
 
-    def __init__(self, recipe: FunctionalRecipe, network: FunctionalNetwork, parts: Mapping[str, Frames]) -> None:
+    def __init__(
+        self,
+        recipe: FunctionalRecipe,
+        network: FunctionalNetwork,
+        parts: Mapping[str, Frames],
+        kept: KeptDensities | None = None,
+    ) -> None:
         self.network, self._parts = network, [parts["train"], parts["valid"]]
         self._samples: list[Sample] = [sample for frames in self._parts for sample in frames.samples]
         structures, places = [one.atoms for one in self._samples], [one.place for one in self._samples]
-        self.rounds = DensityRounds(network, structures, places, recipe.densities)
-        self.objective = FunctionalObjective(recipe.loss.energy, self.rounds, network)
+        self.rounds = DensityRounds(network, structures, places, recipe.densities, kept)
+        self._relative = recipe.loss.relative
+        if self._relative:
+            self._check_batches(recipe)
+        self.objective = FunctionalObjective(recipe.loss.energy, self.rounds, network, relative=self._relative)
         self._energies = [energy_of(sample) for sample in self._samples]
         n_train = len(self._parts[0])
         self.train = FrozenFrames(self.rounds, 0, self._energies[:n_train], leads=True, weights=self._parts[0].weights)
@@ -89,12 +104,39 @@ class FunctionalTraining:
 
         bases = self.rounds.begin(folder.checkpoints / "densities", check)
         n_train = len(self.train)
-        wanted = [energy / Hartree - base for energy, base in zip(self._energies, bases, strict=True)]
-        constants = fit_constants([one.atoms.numbers for one in self._samples[:n_train]], wanted[:n_train])
-        self.network.set_constants(constants)
+        self._fit(self.network, bases)
         shifts = [Hartree * self.network.constant(one.atoms.numbers) for one in self._samples]
         left = [energy - shift for energy, shift in zip(self._energies, shifts, strict=True)]
         self.train.energies, self.valid.energies = left[:n_train], left[n_train:]
+
+    def end(self, network: FunctionalNetwork) -> None:
+        """Fit the constants of elements of a trained network at the last densities, where errors were relative ones."""
+        if not self._relative:
+            return
+        self.rounds.recall()
+        found = []
+        for number in range(len(self.train)):
+            frozen, atoms = self.rounds.density(number), self._samples[number].atoms
+            with torch.no_grad():
+                found.append(frozen.rest + float(network(frozen.grid(), torch.from_numpy(atoms.positions / Bohr))))
+        self._fit(network, found)
+
+    def _fit(self, network: FunctionalNetwork, without: Sequence[float]) -> None:
+        """Set the constants that lead from energies without them, Ha, to those of the training frames."""
+        n_train = len(self.train)
+        wanted = [energy / Hartree - one for energy, one in zip(self._energies[:n_train], without[:n_train], strict=True)]
+        network.set_constants(fit_constants([one.atoms.numbers for one in self._samples[:n_train]], wanted))
+
+    def _check_batches(self, recipe: FunctionalRecipe) -> None:
+        """Refuse batches in which constants of elements explain every energy."""
+        rank, optimizer = independent([one.atoms.numbers for one in self._parts[0].samples]), recipe.optimizer
+        sizes = (min(optimizer.batch_size, len(self._parts[0])), min(optimizer.judging_size, len(self._parts[1])))
+        if min(sizes) <= rank:
+            raise RecipeError(
+                f"{recipe.origin}: loss.relative needs batches of more than {rank} frames, since so many constants are "
+                f"fitted to each; those of training and validation have {sizes[0]} and {sizes[1]}. Raise "
+                "optimizer.batch_size and valid_batch_size, or set loss.relative: false"
+            )
 
 
 def energy_of(sample: Sample) -> float:

@@ -35,6 +35,8 @@ from mlff_calc.training.functional.data import check_samples
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from mlff_calc.electronic.scf.kept_densities import KeptDensities
+
 MILLI = 1e3
 _SHOWN = 5  # number of failures that are shown one by one
 ROWS = ("functional", "base + constants", "base")
@@ -137,11 +139,13 @@ class Judge:
     Attributes:
         functional: Functional.
         base: The same network with the weights of its base functional.
+        kept: Densities of the base functional that are there already; None computes them.
         options: Options of `freeze`.
     """
 
     functional: FunctionalNetwork
     base: FunctionalNetwork
+    kept: KeptDensities | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, item: tuple[Atoms, bool]) -> Judged:
@@ -150,11 +154,14 @@ class Judge:
         from mlff_calc.electronic.scf.mean_field import forces_of
 
         atoms, gradient = item
-        start, first = freeze(self.base, atoms, **self.options)
+        start = None if self.kept is None else self.kept.density(self.base, atoms, **self.options)
+        first = None
+        if start is None or gradient:
+            start, first = freeze(self.base, atoms, start, **self.options)
         began = time.process_time()
         found, second = freeze(self.functional, atoms, start, **self.options)
         seconds = time.process_time() - began
-        forces = np.stack([forces_of(second), forces_of(first)]) if gradient else None
+        forces = np.stack([forces_of(second), forces_of(first)]) if first is not None and gradient else None
         return Judged(start.energy, found.energy, found.cycles, found.retried, seconds, forces)
 
 
@@ -164,16 +171,20 @@ class BaseEnergy:
 
     Attributes:
         functional: Functional.
+        kept: Densities of this functional that are there already; None computes them.
         options: Options of `freeze`.
     """
 
     functional: FunctionalNetwork
+    kept: KeptDensities | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, atoms: Atoms) -> float:
         """Return the energy of a structure, Ha."""
         from mlff_calc.electronic.scf.frozen import freeze
 
+        if self.kept is not None:
+            return self.kept.density(self.functional, atoms, **self.options).energy
         return freeze(self.functional, atoms, **self.options)[0].energy
 
 
@@ -183,6 +194,7 @@ def evaluate_functional(
     *,
     workers: int = 1,
     rivals: Sequence[Sample] = (),
+    kept: KeptDensities | None = None,
     **options: Any,
 ) -> FunctionalReport:
     """Compare self-consistent energies of a functional with those of molecules, and forces where samples have them.
@@ -192,6 +204,7 @@ def evaluate_functional(
         samples: Molecules with energies.
         workers: Number of processes.
         rivals: Molecules with the energies of the training, on which rivals are trained; none for no rivals.
+        kept: Densities of the base functional that other judgements share; None computes them.
         **options: Options of `freeze`: `conv_tol` (Ha) and `max_cycle`.
 
     Raises:
@@ -204,14 +217,15 @@ def evaluate_functional(
     functional = network.to_precision(network.precision).cpu().eval().requires_grad_(False)
     base = build_functional(network.config | {"constants": {}}, seed=0).eval().requires_grad_(False)
     items = [(k, (sample.atoms, sample.forces is not None)) for k, sample in enumerate(samples)]
-    found, failures = _solved(Judge(functional, base, options), items, samples, workers)
+    found, failures = _solved(Judge(functional, base, kept, options), items, samples, workers)
     used = [samples[k] for k in found]
     bases = np.array([one.base for one in found.values()])
     others = {}
     if rivals:
         from mlff_calc.training.functional.rivals import rival_energies
 
-        known, _ = _solved(BaseEnergy(base, options), [(k, one.atoms) for k, one in enumerate(rivals)], rivals, workers)
+        asked = [(k, one.atoms) for k, one in enumerate(rivals)]
+        known, _ = _solved(BaseEnergy(base, kept, options), asked, rivals, workers)
         others = rival_energies([rivals[k] for k in known], np.array(list(known.values())), used, bases)
     return _report(network, used, list(found.values()), failures, others)
 
@@ -255,10 +269,13 @@ def _report(
     energies = (np.array([one.energy for one in found]), bases + constants, bases)
     compositions = [one.atoms.get_chemical_formula() for one in used]
     forces = [_force_error(used, found, row) for row in (0, 1, 1)]
-    rows = {row: _errors(one - wanted, compositions, force) for row, one, force in zip(ROWS, energies, forces, strict=True)}
+    rows = {
+        row: energy_errors(one - wanted, compositions, force)
+        for row, one, force in zip(ROWS, energies, forces, strict=True)
+    }
     return FunctionalReport(
         len(found),
-        rows | {row: _errors(one - wanted, compositions, None) for row, one in others.items()},
+        rows | {row: energy_errors(one - wanted, compositions) for row, one in others.items()},
         failures,
         float(np.mean([one.cycles for one in found])),
         sum(one.retried for one in found),
@@ -276,7 +293,16 @@ def _force_error(samples: Sequence[Sample], found: Sequence[Judged], row: int) -
     return float(np.concatenate(wrong).mean()) if wrong else None
 
 
-def _errors(wrong: NDArray[np.float64], compositions: Sequence[str], forces: float | None) -> EnergyErrors:
+def energy_errors(
+    wrong: NDArray[np.float64], compositions: Sequence[str], forces: float | None = None
+) -> EnergyErrors:
+    """Summarize errors.
+
+    Args:
+        wrong: Error of the energy of each molecule [n_molecules], Hartree.
+        compositions: Composition of each molecule.
+        forces: Mean absolute error of components of forces, Hartree/Bohr; None without labels.
+    """
     groups: dict[str, list[float]] = defaultdict(list)
     for formula, one in zip(compositions, wrong, strict=True):
         groups[formula].append(float(one))
@@ -307,9 +333,10 @@ def evaluate_functional_files(
         DatasetError: A file cannot be read, or does not fit.
     """
     network = load_functional(model)
-    samples, training = (_read(each) if each else [] for each in (sources, rivals))
+    samples, training = (read_samples(each) if each else [] for each in (sources, rivals))
     return evaluate_functional(network, samples[: limit or len(samples)], workers=workers, rivals=training)
 
 
-def _read(sources: Sequence[Source]) -> Sequence[Sample]:
+def read_samples(sources: Sequence[Source]) -> Sequence[Sample]:
+    """Read the molecules of files; raises a DatasetError where one cannot be read."""
     return read_sources([(file, source) for source in sources for file in matching_files(source.file)])

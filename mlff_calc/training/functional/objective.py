@@ -2,8 +2,9 @@
 
     E = E_rest + E_xc(theta; n),    loss = w mean (E - E_ref)^2,
 
-in eV^2. Since the density was self-consistent for nearly the same weights, the gradient is that of the self-consistent
-energy up to the change of the density since.
+in eV^2; relative errors are those after constants of elements are fitted to the batch. Since the density was
+self-consistent for nearly the same weights, the gradient is that of the self-consistent energy up to the change of the
+density since.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from ase.units import Bohr, Hartree
 from torch import Tensor
 
 from mlff_calc.datasets.keys import ENERGY
-from mlff_calc.electronic.functional import DensityGrid, FunctionalNetwork
+from mlff_calc.electronic.functional import FunctionalNetwork
+from mlff_calc.electronic.functional.grid import Points
 from mlff_calc.electronic.functional.near import Near
 from mlff_calc.graph.keys import DOUBLE, INT, POSITIONS, SYSTEM_INDEX, Graph, declare
 from mlff_calc.training.data import Batch
+from mlff_calc.training.functional.constants import without_constants
 from mlff_calc.training.functional.rounds import DensityRounds
-from mlff_calc.training.functional.source import GRID_DENSITY, GRID_POSITIONS, GRID_SYSTEM, GRID_WEIGHTS, REST_ENERGY
+from mlff_calc.training.functional.source import GRID_POSITIONS, GRID_SYSTEM, POINTS, REST_ENERGY
 from mlff_calc.training.objective import Forward, Objective, Stage
+from mlff_calc.training.sums import ErrorSums
 
 NEAR = (
     declare("near_points", "atom", (None,), INT, "", "numbers of the points near a nucleus", points_to="point"),
@@ -43,10 +47,13 @@ class FunctionalObjective(Objective):
         weight: Weight of the squared error, 1/eV^2.
         rounds: Rounds of the run.
         network: Network that is trained.
+        relative: Whether errors count after constants of elements are fitted to those of the batch.
     """
 
-    def __init__(self, weight: float, rounds: DensityRounds, network: FunctionalNetwork) -> None:
-        self.weight, self._rounds, self._network = weight, rounds, network
+    def __init__(
+        self, weight: float, rounds: DensityRounds, network: FunctionalNetwork, *, relative: bool = False
+    ) -> None:
+        self.weight, self._rounds, self._network, self._relative = weight, rounds, network, relative
         self._kept: OrderedDict[tuple[Stage, int], Near] = OrderedDict()
         self._bytes = 0
 
@@ -82,18 +89,32 @@ class FunctionalObjective(Objective):
 
     def forward(self, network: Forward, graph: Graph) -> dict[str, Tensor]:
         """Compute total energies [n_systems], eV, without constants of elements."""
-        system = graph[GRID_SYSTEM]
-        grid = DensityGrid(graph[GRID_POSITIONS], graph[GRID_WEIGHTS], graph[GRID_DENSITY].t(), system)
+        points = Points(*(graph[name] for name in POINTS))
         near = Near(*(graph[name] for name in NEAR)) if NEAR[0] in graph else None
-        found = cast(FunctionalNetwork, network)(grid, graph[POSITIONS] / Bohr, graph[SYSTEM_INDEX], near)
+        found = cast(FunctionalNetwork, network)(points, graph[POSITIONS] / Bohr, graph[SYSTEM_INDEX], near)
         return {ENERGY: (graph[REST_ENERGY] + found) * Hartree}
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Compute the loss of one batch, a scalar."""
+        weights = None if batch.weights is None else batch.weights[ENERGY]
+        if self._relative:
+            left, free = self._left(outputs, batch, weights)
+            return self.weight * left.square().sum() / max(free, 1)
         wrong = (outputs[ENERGY] - batch.labels[ENERGY]).square()
-        if batch.weights is not None:
-            wrong = wrong * batch.weights[ENERGY]
+        if weights is not None:
+            wrong = wrong * weights
         return self.weight * wrong.mean()
+
+    def errors(self, sums: ErrorSums, outputs: dict[str, Tensor], batch: Batch) -> None:
+        """Add the errors of a validation batch to the sums."""
+        if self._relative:
+            left, free = self._left(outputs, batch, None)
+            outputs = outputs | {ENERGY: batch.labels[ENERGY] + left * (len(left) / max(free, 1)) ** 0.5}
+        super().errors(sums, outputs, batch)
+
+    def _left(self, outputs: Mapping[str, Tensor], batch: Batch, weights: Tensor | None) -> tuple[Tensor, int]:
+        wrong, graph = outputs[ENERGY] - batch.labels[ENERGY], batch.graph
+        return without_constants(wrong, graph["atomic_numbers"], graph[SYSTEM_INDEX], weights)
 
 
 def _size(near: Near) -> int:

@@ -74,6 +74,9 @@ class EnergyLoss(FrameLoss):
 
     energy: float = Field(1.0, gt=0.0)
     """Weight of the squared error of energies [1/eV^2]."""
+    relative: bool = False
+    """Switch for errors of a batch after constants of elements are fitted to them; constants are fitted anew at the end. For
+    several molecules: without it, differences between molecules hide those that a functional learns from."""
 
     def weights(self) -> dict[str, float]:
         """Return the weight of energies; no other label is read."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from mlff_calc.electronic.scf.frozen import FrozenDensity
+    from mlff_calc.electronic.scf.kept_densities import KeptDensities
 
 logger = logging.getLogger(__name__)
 _MILLI = 1e3
@@ -78,12 +79,14 @@ class Refresh:
         section: Thresholds.
         folder: Folder of the round.
         before: Folder of the round before; None for the first one.
+        kept: Densities of the base functional, which the first round takes; None computes them.
     """
 
     functional: FunctionalNetwork
     section: DensitySection
     folder: Path
     before: Path | None
+    kept: KeptDensities | None = None
 
     def __call__(self, item: tuple[int, Atoms]) -> float:
         """Converge a frame, given by its number and structure, and return its energy, Ha."""
@@ -91,8 +94,11 @@ class Refresh:
 
         number, atoms = item
         start = None if self.before is None else FrozenDensity.load(density_path(self.before, number))
-        section = self.section
-        found, _ = freeze(self.functional, atoms, start, conv_tol=section.conv_tol, max_cycle=section.max_cycle)
+        options: dict[str, Any] = {"conv_tol": self.section.conv_tol, "max_cycle": self.section.max_cycle}
+        if start is None and self.kept is not None:
+            found = self.kept.density(self.functional, atoms, **options)
+        else:
+            found, _ = freeze(self.functional, atoms, start, **options)
         found.save(density_path(self.folder, number))
         return found.energy
 
@@ -110,15 +116,22 @@ class DensityRounds:
         structures: Structures of all frames, training frames first.
         places: Their places, for messages.
         section: Refreshes, processes and thresholds.
+        kept: Densities of the base functional that other trainings share; None computes them for this one.
 
     Attributes:
         round: Number of the present round; -1 before the first one.
     """
 
     def __init__(
-        self, functional: FunctionalNetwork, structures: Sequence[Atoms], places: Sequence[str], section: DensitySection
+        self,
+        functional: FunctionalNetwork,
+        structures: Sequence[Atoms],
+        places: Sequence[str],
+        section: DensitySection,
+        kept: KeptDensities | None = None,
     ) -> None:
         self.functional, self.structures, self.places, self.section = functional, structures, places, section
+        self._kept = kept
         self.round = -1
         self._folder = Path()
 
@@ -170,7 +183,7 @@ class DensityRounds:
         if missing:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "weights.txt", mark)
-            kept = self._converge(folder, before, missing, check)
+            kept = self._converge(number, before, missing, check)
             report = self._report(number, kept)
             self._note(report)
             logger.info("%s", report)
@@ -185,6 +198,11 @@ class DensityRounds:
             TrainingError: It is missing or damaged.
         """
         return self._read(self._folder / f"round-{self.round}", number)
+
+    def recall(self) -> None:
+        """Where no round is the present one, as in a run that was resumed at its end, make the last one that is there."""
+        if self.round < 0:
+            self.round = max((int(one.name.removeprefix("round-")) for one in self._folder.glob("round-*")), default=0)
 
     def remove(self) -> None:
         """Remove the densities of all rounds; what the refreshes did stays."""
@@ -209,13 +227,14 @@ class DensityRounds:
             raise TrainingError(f"{path} cannot be read ({error}); remove it, and --resume computes it again") from error
 
     def _converge(
-        self, folder: Path, before: Path | None, missing: Sequence[int], check: Callable[[int, float], None] | None
+        self, number: int, before: Path | None, missing: Sequence[int], check: Callable[[int, float], None] | None
     ) -> int:
         """Converge frames; the number of those that keep their density of the round before is returned."""
         from mlff_calc.electronic.scf.processes import outcomes
 
         functional = self.functional.to_precision(self.functional.precision).cpu().eval().requires_grad_(False)
-        work = Refresh(functional, self.section, folder, before)
+        folder = self._folder / f"round-{number}"
+        work = Refresh(functional, self.section, folder, before, self._kept if number == 0 else None)
         items = [(k, (k, self.structures[k])) for k in missing]
         kept = 0
         with closing(outcomes(work, items, min(self.section.workers, len(items)))) as found:

@@ -18,8 +18,11 @@ from mlff_calc.training.streamed import StreamedFrames
 
 GRID_SYSTEM = declare("grid_system", "point", (), INT, "", "system of the batch that a point belongs to", points_to="system")
 GRID_POSITIONS = declare("grid_positions", "point", (3,), DOUBLE, "Bohr", "points of an integration grid")
-GRID_WEIGHTS = declare("grid_weights", "point", (), DOUBLE, "Bohr^3", "weights of the integration")
-GRID_DENSITY = declare("grid_density", "point", (None,), DOUBLE, "a.u.", "n, its gradient and tau at a point")
+GRID_ELECTRONS = declare("grid_electrons", "point", (), DOUBLE, "", "electrons of a point")
+GRID_ENERGIES = declare("grid_energies", "point", (), DOUBLE, "Hartree", "energy of a point with the base functional")
+GRID_KNOWN = declare("grid_known", "point", (None,), DOUBLE, "", "bounded local quantities at a point")
+POINTS = (GRID_ELECTRONS, GRID_ENERGIES, GRID_KNOWN, GRID_SYSTEM)
+"""Keys of the fields of `Points`."""
 REST_ENERGY = declare("rest_energy", "system", (), DOUBLE, "Hartree", "total energy without exchange and correlation")
 register_level("point", GRID_SYSTEM, owner=GRID_SYSTEM)
 CACHE_BYTES = 512 * 1024**2
@@ -76,15 +79,15 @@ class FrozenFrames:
 def _make(rounds: DensityRounds, first: int, energies: Sequence[float], number: int) -> tuple[Graph, dict[str, Tensor]]:
     atoms, frozen = rounds.structures[first + number], rounds.density(first + number)
     n_points = len(frozen.weights)
+    with torch.no_grad():
+        points = rounds.functional.points(frozen.grid())
     graph = {
         "atomic_numbers": torch.from_numpy(atoms.numbers.astype(np.int64)),
         SYSTEM_INDEX: torch.zeros(len(atoms), dtype=INT),
         POSITIONS: torch.from_numpy(np.array(atoms.positions)),
         CELL: torch.zeros((1, 3, 3), dtype=DOUBLE),
-        GRID_SYSTEM: torch.zeros(n_points, dtype=INT),
         GRID_POSITIONS: torch.from_numpy(frozen.positions),
-        GRID_WEIGHTS: torch.from_numpy(frozen.weights),
-        GRID_DENSITY: torch.from_numpy(np.ascontiguousarray(frozen.density.T)),
+        **dict(zip(POINTS, (*points[:3], torch.zeros(n_points, dtype=INT)), strict=True)),
         REST_ENERGY: torch.tensor([frozen.rest], dtype=DOUBLE),
     }
     return graph, {ENERGY: torch.tensor([energies[number]], dtype=DOUBLE)}

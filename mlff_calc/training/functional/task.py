@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ase.units import Bohr
 
@@ -21,9 +21,16 @@ from mlff_calc.training.functional.example import EXAMPLE_FUNCTIONAL_RECIPE
 from mlff_calc.training.functional.recipe import FunctionalRecipe
 from mlff_calc.training.task import Outcome, Prepared, Task
 
+if TYPE_CHECKING:
+    from mlff_calc.electronic.scf.kept_densities import KeptDensities
+
 
 class FunctionalTask(Task[FunctionalRecipe, Frames]):
-    """Learned exchange-correlation functionals, trained on energies."""
+    """Learned exchange-correlation functionals, trained on energies.
+
+    Args:
+        kept: Densities of base functionals that several trainings share; None computes them for this one.
+    """
 
     name = "functional"
     recipe = FunctionalRecipe
@@ -31,7 +38,8 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
     items = "molecules"
     options = frozenset({"keys", "units", "index", "part", "format", "limit", "rivals"})
 
-    def __init__(self) -> None:
+    def __init__(self, kept: KeptDensities | None = None) -> None:
+        self._kept = kept
         self._training: FunctionalTraining | None = None
 
     def read(self, recipe: FunctionalRecipe) -> dict[str, Frames]:
@@ -46,7 +54,7 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
         """Build a new functional; its densities are made when the folder of the run is known."""
         from mlff_calc.training.frames.failures import SavedFrames
 
-        training = self._training = FunctionalTraining(recipe, new_functional(recipe, parts), parts)
+        training = self._training = FunctionalTraining(recipe, new_functional(recipe, parts), parts, self._kept)
         return Prepared(
             training.network,
             training.objective,
@@ -58,17 +66,19 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
         )
 
     def finish(self, network: FunctionalNetwork, parts: Mapping[str, Frames]) -> None:
-        """Store the domain of the training data, and remove the densities of the rounds, which are large."""
+        """Fit constants anew where errors were relative, store the domain of the data, and remove the densities."""
         network.domain = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff * Bohr)
         if self._training is not None:
+            self._training.end(network)
             self._training.rounds.remove()
 
     def judge(self, recipe: FunctionalRecipe, network: FunctionalNetwork, samples: Frames) -> FunctionalReport:
         """Compute the errors of self-consistent energies beside those of the base functional."""
         section = recipe.densities
         return evaluate_functional(
-            network, samples.samples, workers=section.workers, conv_tol=section.conv_tol, max_cycle=section.max_cycle
-        )
+            network, samples.samples, workers=section.workers, kept=self._kept, conv_tol=section.conv_tol,
+            max_cycle=section.max_cycle,
+        )  # fmt: skip
 
     def card(self, outcome: Outcome[FunctionalRecipe, Frames]) -> str:
         """The card as Markdown."""

@@ -79,6 +79,21 @@ def test_a_batch_is_its_systems_one_by_one(mode):
     assert bool(((covered - 1.0).abs() < 1e-12).logical_or(covered == 0.0).all())
 
 
+def test_what_is_read_of_a_density_gives_the_same_energy_and_gradients():
+    network, grid = functional(base="r2scan"), gaussians(WATER)
+    points, near = network.points(grid), network.near(grid, WATER)
+    found = []
+    for given in (grid, points):
+        energy = network(given, WATER, near=near)
+        gradients = torch.autograd.grad(energy.sum(), list(network.parameters()), allow_unused=True, retain_graph=True)
+        found.append(torch.cat([energy, *(one.flatten() for one in gradients if one is not None)]))
+    torch.testing.assert_close(found[1], found[0], rtol=0.0, atol=1e-12)
+    with pytest.raises(OptionError, match="near"):
+        network(points, WATER)
+    with pytest.raises(OptionError, match="tau"):
+        network.points(DensityGrid(grid.positions, grid.weights, grid.density[:4]))
+
+
 def test_energies_are_smooth_where_points_leave_the_cutoff_and_at_nuclei():
     network, grid = functional(cutoff=3.0), gaussians(WATER)
     for start in ([3.0, 0.0, 0.2], [0.0, 0.0, 0.2]):  # on the cutoff of the first atom, and on the atom
