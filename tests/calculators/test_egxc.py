@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
+from ase.build import molecule
 from ase.io import read, write
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
 
 pytest.importorskip("pyscf")
 
@@ -82,9 +85,13 @@ def test_the_last_density_is_the_next_start(water, network):
 
 def test_an_scf_that_does_not_converge_is_repeated_once_and_counted(water, network):
     calculator = EGXCCalculator(network, max_cycle=1, conv_tol=1e-13)
-    with pytest.raises(ConvergenceError, match="H2O with charge 0 did not converge"):
+    with pytest.raises(ConvergenceError, match=r"structure 0: .* H2O with charge 0 did not .* \(max_cycle\)"):
         calculator.get_potential_energy(water)
-    assert (calculator.stats.failures, calculator.stats.retries, calculator.stats.calls) == (1, 1, 0)
+    stats = calculator.stats
+    assert (stats.failures, stats.retries, stats.cycles, stats.calls) == (1, 1, 2, 0)
+    calculator.set(max_cycle=5, conv_tol=1e-8)
+    assert np.isfinite(calculator.get_potential_energy(water))  # the second attempt is enough
+    assert (calculator.stats.failures, calculator.stats.retries) == (1, 2)
     calculator.set(max_cycle=50, conv_tol=1e-8)
     assert np.isfinite(calculator.get_potential_energy(water))
 
@@ -139,3 +146,23 @@ def test_without_pyscf_the_error_says_what_to_install(network, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyscf.dft.libxc", None)
     with pytest.raises(OptionError, match=r"pip install .mlff_calc\[electronic\]"):
         EGXCCalculator(network)
+
+
+@pytest.mark.slow
+def test_dynamics_at_constant_energy_do_not_drift(network):
+    """200 steps of 0.5 fs of water from its optimised structure: no failures, and the energy does not drift."""
+    atoms = molecule("H2O")
+    atoms.calc = EGXCCalculator(network)
+    assert BFGS(atoms, logfile=None).run(fmax=0.01, steps=60)
+    assert 0.9 < atoms.get_distance(0, 1) < 1.1
+    rng = np.random.default_rng(0)
+    momenta = rng.normal(size=(3, 3)) * np.sqrt(600.0 * units.kB * atoms.get_masses())[:, None]
+    atoms.set_momenta(momenta - momenta.mean(axis=0))
+    dynamics, energies = VelocityVerlet(atoms, 0.5 * units.fs), []
+    dynamics.attach(lambda: energies.append(atoms.get_total_energy()))
+    dynamics.run(200)
+    drift = 200.0 * np.polyfit(np.arange(201), np.array(energies) / 3.0, 1)[0]
+    assert abs(drift) < 0.5e-3  # eV/atom
+    assert np.abs(np.array(energies) - energies[0]).max() / 3.0 < 2e-3
+    stats = atoms.calc.stats
+    assert (stats.failures, stats.fallbacks) == (0, 0)

@@ -6,8 +6,11 @@ Molecules of two atoms in sto-3g on the coarsest grid, where an SCF takes some h
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,14 @@ from ase.units import Bohr, Hartree
 
 pytest.importorskip("pyscf")
 
+from mlff_calc.datasets.convert import write_frames
 from mlff_calc.datasets.keys import ENERGY
 from mlff_calc.electronic.functional import build_functional, load_functional
 from mlff_calc.electronic.scf.energy_labels import EnergyLabels
 from mlff_calc.electronic.scf.energy_level import EnergyLevel
 from mlff_calc.electronic.scf.frozen import FrozenDensity, freeze
 from mlff_calc.electronic.scf.labelling import label_structures
-from mlff_calc.errors import DatasetError, RecipeError, TrainingError
+from mlff_calc.errors import DatasetError, OptionError, RecipeError, TrainingError
 from mlff_calc.training.data import generator_of
 from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.functional.build import FunctionalTraining, new_functional
@@ -46,14 +50,14 @@ NETWORK = {"basis": "sto-3g", "grid_level": 0, "filters": 3, "channels": 4, "wid
 
 def hydrogens(n: int, seed: int = 0) -> list[Atoms]:
     rng = np.random.default_rng(seed)
-    lengths = 0.1 * rng.random(n) + np.where(np.arange(n) % 2, 0.95, 0.75)
+    lengths = 0.5 * rng.random(n) + np.where(np.arange(n) % 2, 0.85, 0.65)
     return [Atoms("HF" if k % 2 else "H2", [[0, 0, 0], [0, 0, length]]) for k, length in enumerate(lengths)]
 
 
 @pytest.fixture(scope="module")
 def energies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("energies") / "data.extxyz"
-    label_structures(hydrogens(8), EnergyLabels(EnergyLevel.of("hf", "sto-3g"), gradient=True), path)
+    label_structures(hydrogens(14), EnergyLabels(EnergyLevel.of("hf", "sto-3g"), gradient=True), path)
     return path
 
 
@@ -61,15 +65,15 @@ def recipe_of(energies: Path, folder: Path, **changes: Any) -> Any:
     shutil.copy(energies, folder / "data.extxyz")
     recipe: dict[str, Any] = {
         "functional": dict(NETWORK),
-        "densities": {"epochs": 6},
-        "data": {"train": "data.extxyz", "split": {"valid": 2, "test": 2}},
-        "optimizer": {"learning_rate": 0.05, "batch_size": 2, "max_epochs": 12, "ema_decay": None, "warmup_steps": 1},
+        "densities": {"epochs": 12},
+        "data": {"train": "data.extxyz", "split": {"valid": 2, "test": 4}},
+        "optimizer": {"learning_rate": 0.05, "batch_size": 2, "max_epochs": 24, "ema_decay": None, "warmup_steps": 1},
         "trainer": {"device": "cpu", "validate_every": 3, "checkpoint_every": 3},
         "output": "run",
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
-        recipe.setdefault(section, {})[name] = value
+        recipe[section] = recipe.get(section, {}) | ({name: value} if name else value)
     return parse_recipe(recipe, folder / "recipe.yaml")
 
 
@@ -87,19 +91,19 @@ def test_the_example_is_a_recipe() -> None:
 def test_a_trained_functional_is_nearer_than_its_base_and_tells_its_rounds(trained: tuple[Path, Any]) -> None:
     folder, result = trained
     errors = result.report.errors
-    assert errors["functional"].mae < 0.9 * errors["base + constants"].mae < errors["base"].mae
+    assert errors["functional"].mae < 0.6 * errors["base + constants"].mae < 0.6 * errors["base"].mae
     assert errors["functional"].forces is not None
     network = load_functional(folder / "run" / "functional")
     assert network.config["level"] == "hf/sto-3g, conv_tol 1e-09 Ha"
     assert sorted(network.config["constants"]) == ["1", "9"]
     densities = folder / "run" / "checkpoints" / "densities"
     rounds = json.loads((densities / "rounds.json").read_text())
-    assert [(one["round"], one["frames"], one["kept"]) for one in rounds] == [(0, 6, 0), (1, 6, 0)]
+    assert [(one["round"], one["frames"], one["kept"]) for one in rounds] == [(0, 10, 0), (1, 10, 0)]
     assert rounds[0]["jump"] is None
-    assert 0.0 < rounds[1]["jump"] < 1.0  # mHa, of second order
+    assert 0.0 < rounds[1]["jump"] < 3.0  # mHa, of second order
     assert not list(densities.glob("round-*"))  # they are large
     card = (folder / "run" / "functional" / "card.md").read_text()
-    assert "densities of round 1: 6 frames" in card
+    assert "densities of round 1: 10 frames" in card
     assert "hf/sto-3g" in card
 
 
@@ -158,6 +162,10 @@ def test_a_batch_at_frozen_densities_has_the_energies_of_the_scfs(energies: Path
         for k in range(3)
     ]
     assert left == pytest.approx([parts["train"].samples[k].energy for k in range(3)], abs=1e-9)
+    path = density_path(folder.checkpoints / "densities" / "round-0", 4)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"000004.safetensors cannot be read .*remove it, and --resume"):
+        training.train.batch([4], 0, generator_of(0))
 
 
 def test_a_run_that_is_stopped_goes_on_to_the_same_weights(
@@ -169,7 +177,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_weights(
 
     def stopped(self: FrozenDensity, path: Path) -> None:
         count[0] += 1
-        if count[0] == 9:  # in the middle of the first refresh
+        if count[0] == 13:  # in the middle of the first refresh
             raise KeyboardInterrupt
         save(self, path)
 
@@ -186,16 +194,42 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(rounds.Refresh, "__call__", counted)
     result = train(recipe_of(energies, tmp_path), resume=True)
-    assert converged == [2, 3, 4, 5]  # what was converged before is not converged again
+    assert converged == list(range(2, 10))  # what was converged before is not converged again
     one, two = (load_functional(each / "run" / "functional") for each in (trained[0], tmp_path))
     for name, weight in one.state_dict().items():
         assert torch.equal(weight, two.state_dict()[name]), name
     assert result.report.errors["functional"].mae == pytest.approx(trained[1].report.errors["functional"].mae, abs=1e-8)
 
 
+def test_a_loss_of_recorded_fields_trains_too(energies: Path, tmp_path: Path) -> None:
+    """Its energies are self-consistent for the present weights, so that a refresh of the densities moves nothing."""
+    densities = {"epochs": 3, "loss": "unrolled", "cycles": 8}
+    data = {"train": {"file": "data.extxyz", "index": "::2"}, "split": {"valid": 2, "test": 2}}  # hydrogen alone
+    recipe = recipe_of(energies, tmp_path, densities=densities, optimizer__max_epochs=3, data=data)
+    parts = read_parts(recipe)
+    training = FunctionalTraining(recipe, new_functional(recipe, parts), parts)
+    folder = RunFolder(tmp_path / "whole")
+    folder.checkpoints.mkdir(parents=True)
+    training.begin(folder)
+    with torch.no_grad():
+        training.network.weights.shift.fill_(0.3)
+    batch = training.train.batch([0, 1], 0, generator_of(0))
+    graph = training.objective.prepare("train", batch, generator_of(0))
+    outputs = training.objective.forward(training.network, graph)
+    for k in range(2):
+        energy = freeze(training.network, training.rounds.structures[k])[0].energy
+        constant = training.network.constant(training.rounds.structures[k].numbers)
+        assert float(outputs[ENERGY][k].detach()) / Hartree == pytest.approx(energy - constant, abs=1e-8)
+    training.objective.loss(outputs, replace(batch, graph=graph)).backward()
+    slopes = [one.grad for one in training.network.parameters() if one.grad is not None]
+    assert sum(float(one.abs().sum()) for one in slopes) > 0.0
+    errors = train(recipe).report.errors
+    assert errors["functional"].mae < errors["base + constants"].mae
+
+
 def test_best_weights_are_those_of_the_last_round(trained: tuple[Path, Any]) -> None:
     record = json.loads((trained[0] / "run" / "run.json").read_text())
-    assert record["best_epoch"] > 6
+    assert record["best_epoch"] > 12
 
 
 def test_constants_are_those_of_least_squares() -> None:
@@ -228,6 +262,9 @@ def test_energies_of_two_levels_are_refused(energies: Path, tmp_path: Path, trai
     mixed = changed(energies, tmp_path, lambda k, atoms: atoms.info.update(level="pbe/sto-3g") if k == 3 else None)
     with pytest.raises(DatasetError, match="energies of different levels are mixed"):
         train(recipe_of(mixed, tmp_path))
+    write_frames(tmp_path / "mixed.h5", read_parts_of(mixed))
+    with pytest.raises(DatasetError, match=r"mixed.h5, frame \d.*mixed.h5, frame \d"):
+        read_parts(recipe_of(energies, tmp_path, data__train="mixed.h5"))
     other = changed(energies, tmp_path, lambda k, atoms: atoms.info.update(level="pbe/sto-3g"))
     network = load_functional(trained[0] / "run" / "functional")
     with pytest.raises(DatasetError, match=r"of the level 'pbe/sto-3g', and the functional was trained on 'hf/sto-3g"):
@@ -260,37 +297,55 @@ def test_a_frame_that_does_not_converge_is_named(energies: Path, tmp_path: Path)
         ("functional__basis", "sto3", "unknown basis 'sto3'"),
         ("functional__base", "pbee", "did you mean 'pbe'|Input should be|pbe"),
         ("trainer__precision", "float32", "float64"),
-        ("trainer__validate_every", 9, "more than densities.epochs"),
+        ("trainer__validate_every", 13, "more than densities.epochs"),
         ("trainer__n_devices", 2, "train on one device"),
+        ("densities__cycles", 9, "densities.cycles is for densities.loss: unrolled"),
+        ("densities__loss", "unroled", "unrolled"),
         ("trainer__compile", True, "not compiled"),
     ],
 )
 def test_options_that_cannot_be_are_refused(energies: Path, tmp_path: Path, key: str, value: object, message: str) -> None:
-    from mlff_calc.errors import OptionError
-
     with pytest.raises((RecipeError, OptionError), match=message):
         train(recipe_of(energies, tmp_path, **{key: value}))
     assert not (tmp_path / "run").exists()
 
 
-def test_eval_judges_a_file(trained: tuple[Path, Any], energies: Path, mlff: Callable[..., Any]) -> None:
+def test_eval_judges_a_file(trained: tuple[Path, Any], energies: Path, tmp_path: Path, mlff: Callable[..., Any]) -> None:
     done = mlff("eval", trained[0] / "run" / "functional", energies, "--limit", "2", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["molecules"] == 2
     assert set(found["errors"]) == {"functional", "base + constants", "base"}
-    told = mlff("eval", trained[0] / "run" / "functional", energies, "--horizon", "2")
-    assert "--horizon does not apply" in told.stderr
+    other = tmp_path / "other.extxyz"
+    write(other, Atoms("HCl", [[0, 0, 0], [0, 0, 1.28]], info={"REF_energy": -12500.0}))
+    for words, message in (
+        ((energies, "--horizon", "2"), "--horizon does not apply"),
+        ((other, "--key", "energy=REF_energy"), "other.extxyz, frame 0 holds Cl, and the functional was trained on H, F"),
+        ((energies, "--unit", "energy=Hartree", "--limit", "2"), "frame 0: the energy is .* --unit energy="),
+    ):
+        told = mlff("eval", trained[0] / "run" / "functional", *words)
+        assert told.returncode in (1, 2)
+        assert told.stderr.count("mlff: error: ") == 1
+        assert re.search(message, told.stderr), told.stderr
+
+
+def test_without_pyscf_a_training_says_what_to_install(
+    energies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyscf.dft.libxc", None)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"pip install .mlff_calc\[electronic\]"):
+        train(recipe_of(energies, tmp_path))
+    assert not (tmp_path / "run").exists()
 
 
 def test_rivals_are_trained_on_the_same_energies(trained: tuple[Path, Any], energies: Path) -> None:
-    samples = read_parts_of(energies)
+    samples = read_parts_of(energies)[:8]
     base = build_functional(NETWORK | {"elements": [1, 9]}, seed=0)
     bases = np.array([freeze(base, sample.atoms)[0].energy for sample in samples])
     found = rival_energies(samples, bases, samples[:2], bases[:2], steps=30)
     wanted = np.array([sample.energy for sample in samples[:2]]) / Hartree
-    assert np.abs(found["base + difference"] - wanted).max() < 0.02
-    assert np.abs(found["force field"] - wanted).max() < 0.02
+    assert np.abs(found["base + difference"] - wanted).max() < 0.06
+    assert np.abs(found["force field"] - wanted).max() < 0.06
     with pytest.raises(DatasetError, match="rivals need 8 energies or more, not 3"):
         rival_energies(samples[:3], bases[:3], samples, bases)
 
@@ -314,8 +369,9 @@ def test_constants_of_relative_errors_are_fitted_at_the_end(energies: Path, tmp_
     with pytest.raises(RecipeError, match="more than 2 frames"):
         train(recipe_of(energies, tmp_path, loss__relative=True, data__split={"valid": 3}), output=tmp_path / "no")
     recipe = recipe_of(
-        energies, tmp_path, loss__relative=True, optimizer__batch_size=3, data__split={"valid": 3}, optimizer__max_epochs=6
-    )
+        energies, tmp_path, loss__relative=True, optimizer__batch_size=3, optimizer__learning_rate=0.002,
+        optimizer__max_epochs=6, densities__epochs=3, data__split={"valid": 3},
+    )  # fmt: skip
     found = train(recipe, output=tmp_path / "run")
     parts = read_parts(recipe)
     network = load_functional(found.model)
@@ -326,3 +382,8 @@ def test_constants_of_relative_errors_are_fitted_at_the_end(energies: Path, tmp_
     for formula in set(formulas):
         mine = [error for error, other in zip(errors, formulas, strict=True) if other == formula]
         assert abs(np.mean(mine)) < 1e-5
+
+
+def test_relative_errors_of_recorded_fields_are_refused(energies: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="relative needs densities.loss: frozen"):
+        recipe_of(energies, tmp_path, loss__relative=True, densities__loss="unrolled")
