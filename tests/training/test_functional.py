@@ -385,5 +385,5 @@ def test_constants_of_relative_errors_are_fitted_at_the_end(energies: Path, tmp_
 
 
 def test_relative_errors_of_recorded_fields_are_refused(energies: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="relative needs densities.loss: frozen"):
+    with pytest.raises(RecipeError, match=r"relative needs densities\.loss: frozen"):
         recipe_of(energies, tmp_path, loss__relative=True, densities__loss="unrolled")
