@@ -71,7 +71,8 @@ class ConvergenceError(SimulationError):
     """A fixed point was not found.
 
     Attributes:
-        residuals: relative residual after each evaluation of the last attempt.
+        residuals: relative residual after each evaluation of the last attempt; of self-consistent fields, the norm of the
+            orbital gradient in each cycle of all attempts.
     """
 
     def __init__(self, message: str, residuals: list[float]) -> None:

@@ -111,7 +111,7 @@ def freeze(
     mf = rks(functional, build_mole(atoms, functional.basis), allow_charge=True)
     mf.conv_tol, mf.max_cycle, mf.verbose = conv_tol, max_cycle, 0
     no_file(mf)
-    cycles = converged(mf, dm0=None if start is None else start.matrix)
+    cycles, retried = converged(mf, dm0=None if start is None else start.matrix)
     grid, matrix, energy = density_grid(mf), np.asarray(mf.make_rdm1(), dtype=np.float64), float(mf.e_tot)
     constant, jump = functional.constant(atoms.numbers), float("nan")
     with torch.no_grad():
@@ -119,4 +119,4 @@ def freeze(
         if start is not None:
             jump = energy - constant - start.rest - float(functional(start.grid(), nuclei(mf.mol)))
     arrays = (grid.positions.numpy(), grid.weights.numpy(), grid.density.detach().numpy())
-    return FrozenDensity(*arrays, matrix, energy, rest, cycles, cycles > max_cycle, jump), mf
+    return FrozenDensity(*arrays, matrix, energy, rest, cycles, retried, jump), mf

@@ -7,6 +7,7 @@ graphics processors) is refused where PySCF would silently compute its base func
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from mlff_calc.electronic.functional.model import FunctionalNetwork
 from mlff_calc.electronic.scf.functional_gradient import with_functional
 from mlff_calc.electronic.scf.functional_integrator import functional_integrator
 from mlff_calc.electronic.scf.functional_limits import Allowed, check_molecule
+from mlff_calc.electronic.scf.mean_field import cold_start
 from mlff_calc.electronic.scf.pyscf_door import check_mole, pyscf_module
 from mlff_calc.errors import OptionError
 
@@ -38,7 +40,8 @@ def rks(
 ) -> Any:
     """Make PySCF's restricted Kohn-Sham mean field of a molecule with a learned functional; nothing is computed.
 
-    Its grid is that of the training, without pruning. Its energies contain the functional's constants of elements.
+    Its grid is that of the training, without pruning. It starts from the density minao, or `atom` in basis sets of Pople.
+    Its energies contain the functional's constants of elements.
     `nuc_grad_method()` gives analytic gradients, by default without the response of the grid (`grid_response`).
 
     Args:
@@ -63,6 +66,7 @@ def rks(
     check_molecule(network, mol, allowed)
     mf = pyscf_module("pyscf.dft").RKS(mol, xc=BASES[network.base])
     mf.grids.level, mf.grids.prune, mf.small_rho_cutoff = network.grid_level, None, 0
+    mf.init_guess = cold_start(mol.basis if isinstance(mol.basis, str) else network.basis)
     mf._numint = functional_integrator(network, allowed)
     mf.functional = network
     return pyscf_module("pyscf.lib").set_class(mf, (FunctionalFace, type(mf)))
@@ -100,6 +104,12 @@ class FunctionalFace:
         return with_functional(super().nuc_grad_method())  # type: ignore[misc]
 
     Gradients = nuc_grad_method
+
+    def init_guess_by_atom(self, *options: Any, **named: Any) -> Any:
+        """Return the superposition of atoms, without PySCF's warnings about functions that it calls itself."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return super().init_guess_by_atom(*options, **named)  # type: ignore[misc]
 
     def energy_nuc(self) -> float:
         """Energy of the nuclei with the functional's constants of elements, Hartree."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlff_calc.electronic.scf.fock_builds import build, prepare
+from mlff_calc.electronic.scf.mean_field import initial_density
 from mlff_calc.electronic.scf.properties import energy_excess
 
 MARGIN = 0.25
@@ -67,11 +68,13 @@ def built(mf: Any, density: Any) -> Build:
 
 def minao(mf: Any) -> Build:
     """Build the Fock matrix of PySCF's minao density."""
-    return built(mf, mf.get_init_guess(mf.mol, "minao"))
+    return built(mf, initial_density(mf, "minao"))
 
 
 class Guard:
     """Judge starts by `energy_excess`, and fall back to minao where that of the start is larger than minao's.
+
+    A mean field that names the start `atom` (see `cold_start`) has this in the place of minao.
 
     This estimate needs the Fock matrix of the start only. |F P S - S P F| needs the same, and is not safe: noise on the
     Fock matrix of methanol gave starts with 0.23 of minao's norm that needed 10 cycles instead of 8, and their excess is 11
@@ -135,7 +138,7 @@ class Guard:
         return self._use(mf, other)
 
     def _minao_of(self, mf: Any) -> Build:
-        found = minao(mf)
+        found = built(mf, initial_density(mf))
         self._minao[kind_of(mf)] = found.excess
         return found
 

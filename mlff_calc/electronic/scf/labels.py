@@ -68,7 +68,7 @@ def label(atoms: Atoms, settings: SCFSettings, gradient: bool = True) -> MatrixL
 
     mf.pre_kernel, mf.post_kernel = begin, end  # hooks of PySCF, with the variables of its loop
     try:
-        cycles = converged(mf)
+        cycles = converged(mf).cycles
     finally:
         del mf.pre_kernel, mf.post_kernel  # a mean field that refers to itself would stay in memory
     (fock, overlap), forces = final[-1], forces_of(mf) if gradient else None

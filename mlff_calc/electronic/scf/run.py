@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlff_calc.electronic.scf.fock_builds import counted
-from mlff_calc.electronic.scf.mean_field import converged
+from mlff_calc.electronic.scf.mean_field import converged, initial_density
 from mlff_calc.electronic.scf.starts import Starter
 from mlff_calc.errors import ConvergenceError
 
@@ -59,7 +59,10 @@ class SCFStats:
 
 
 def solve(mf: Any, starter: Starter, stats: SCFStats) -> None:
-    """Solve the SCF of a new mean field from a start. If that does not converge, it is solved again by `converged`.
+    """Solve the SCF of a new mean field from a start, and once more where that does not converge.
+
+    The second attempt has shifted levels and begins at the mean field's own start, or at the last density where the first
+    one has begun there.
 
     Args:
         mf: Mean field of the structure, not yet solved.
@@ -67,38 +70,31 @@ def solve(mf: Any, starter: Starter, stats: SCFStats) -> None:
         stats: Counts to increase.
 
     Raises:
-        ConvergenceError: The SCF does not converge.
+        ConvergenceError: The SCF does not converge; names the number of the structure, counted from 0 as `stats` counts.
         OptionError, UnknownElementError, StructureError: The molecule is not one for the model.
     """
     begin = time.perf_counter()
     before, diis_start = starter.stats.fallbacks, mf.diis_start_cycle
+    number = stats.calls + stats.failures
+
+    def again() -> Any:
+        stats.retries += 1
+        starter.clear()
+        mf.diis_start_cycle = diis_start  # which starts from earlier steps set to 0
+        if starter.is_cold and mf.mo_coeff is not None and np.isfinite(mf.mo_coeff).all():
+            return mf.make_rdm1()
+        return initial_density(mf)
+
     with counted(mf) as watch:
         try:
-            density = starter.density(mf)
-            if not _attempt(mf, density, stats):
-                stats.retries += 1
-                starter.clear()
-                mf.diis_start_cycle = diis_start  # which starts from earlier steps set to 0
-                again = mf.get_init_guess(mf.mol, "minao")
-                if starter.start == "minao" and mf.mo_coeff is not None and np.isfinite(mf.mo_coeff).all():
-                    again = mf.make_rdm1()
-                stats.cycles += converged(mf, dm0=again)
-        except ConvergenceError:
+            stats.cycles += converged(mf, starter.density(mf), again).cycles
+        except ConvergenceError as error:
             stats.failures += 1
-            raise
+            stats.cycles += len(error.residuals)
+            raise ConvergenceError(f"structure {number}: {error}", error.residuals) from error
         finally:
             stats.fock_builds += watch.builds
             stats.fallbacks += starter.stats.fallbacks - before
             stats.seconds += time.perf_counter() - begin
     stats.calls += 1
     starter.add(mf)
-
-
-def _attempt(mf: Any, density: Any, stats: SCFStats) -> bool:
-    """Run the kernel once; whether it has converged."""
-    try:
-        mf.kernel(dm0=density)
-    except np.linalg.LinAlgError:
-        return False
-    stats.cycles += mf.cycles
-    return bool(mf.converged and np.isfinite(mf.e_tot))

@@ -147,6 +147,11 @@ def plain_basis(name: str) -> str:
     return re.sub(r"[-_ ]", "", name.lower())
 
 
+def is_pople(name: str) -> bool:
+    """Whether a basis is one of Pople's split-valence sets, such as 6-31g*."""
+    return _POPLE.fullmatch(plain_basis(name)) is not None
+
+
 def _check_functional(xc: str) -> None:
     libxc, parser = pyscf_module("pyscf.dft.libxc"), pyscf_module("pyscf.dft.dft_parser")
     if xc in ("hf", "rhf"):

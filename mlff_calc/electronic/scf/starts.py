@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from mlff_calc.electronic.scf.extrapolation import DensityExtrapolation, Differe
 from mlff_calc.electronic.scf.fits import check_fits
 from mlff_calc.electronic.scf.guard import Guard, StartStats
 from mlff_calc.electronic.scf.guess import HamiltonianGuess, PredictsFock, start_of, tagged
+from mlff_calc.electronic.scf.mean_field import initial_density
 from mlff_calc.errors import OptionError
 from mlff_calc.near import suggestion
 
@@ -66,6 +66,7 @@ class Starter:
     Attributes:
         start: Name of the start.
         stats: Counts, as `StartStats`.
+        is_cold: Whether the last density was the mean field's own start.
 
     Raises:
         OptionError: The start is unknown, or does not go with the model.
@@ -79,7 +80,7 @@ class Starter:
         if (model is not None) != start.startswith("model"):
             cure = "give model=NAME" if model is None else "leave the model out, or choose start='model'"
             raise OptionError(f"the start {start!r} does {'' if model is None else 'not '}need a model; {cure}")
-        self.start, self.stats = start, StartStats()
+        self.start, self.stats, self.is_cold = start, StartStats(), False
         self._guess: HamiltonianGuess | None = None
         if model is not None:
             self._guess = HamiltonianGuess(model)
@@ -107,7 +108,8 @@ class Starter:
         self._forget_after_jump(mf.mol)
         if self.start in FREE:
             self.stats.calls += 1
-            return _free(mf, self.start)
+            self.is_cold = self.start == mf.init_guess
+            return initial_density(mf, self.start)
         before, steps = self.stats.fallbacks, None
         if self._guess is not None:
             check_fits(mf, self._guess.model)
@@ -122,6 +124,7 @@ class Starter:
             filled = None if self._density is None else self._density.predict(mf.get_ovlp())
             start = None if filled is None else tagged(filled, mf.mol.nelectron)
             found = self._guard.choose(mf, start)
+        self.is_cold = start is None or self.stats.fallbacks > before
         if self.stats.fallbacks > before:
             self.clear()
         elif start is not None and steps is None:
@@ -182,10 +185,3 @@ class Starter:
         same = np.array_equal(numbers, mol.atom_charges())
         if not same or np.abs(positions - mol.atom_coords(unit="Angstrom")).max(initial=0.0) > JUMP:
             self.clear()
-
-
-def _free(mf: Any, start: str) -> Any:
-    """Return a start of PySCF, without its warnings about functions that it calls itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return mf.get_init_guess(mf.mol, start)

@@ -18,6 +18,7 @@ from mlff_calc.electronic.scf.functional_engine import density_grid, nuclei, rks
 from mlff_calc.electronic.scf.functional_gradient import functional_gradient
 from mlff_calc.electronic.scf.grid_orbitals import Factors, GridOrbitals
 from mlff_calc.electronic.scf.mean_field import no_file
+from mlff_calc.electronic.scf.starts import Starter
 from mlff_calc.errors import MLFFError, OptionError, SimulationError, StructureError, UnknownElementError
 
 from ..functional.densities import functional
@@ -194,6 +195,16 @@ def test_pyscf_restarts_from_its_own_file_and_shifts_levels(tmp_path):
     again.reset(other)
     again.max_cycle = 50
     assert again.kernel() == pytest.approx(rks(mf.functional, other).kernel(), abs=1e-7)
+
+
+@pytest.mark.parametrize(("basis", "start"), [("3-21g", "atom"), ("sto-3g", "minao")])
+def test_a_cold_start_is_of_atoms_in_basis_sets_of_pople(basis, start):
+    mf = rks(functional(basis=basis, elements=[1]), molecule("H 0 0 0; H 0 0 0.74", basis=basis))
+    assert mf.init_guess == start
+    mf.kernel()
+    assert mf.converged
+    given = Starter("previous").density(mf)  # without an earlier density
+    np.testing.assert_allclose(given, mf.init_guess_by_atom() if start == "atom" else mf.init_guess_by_minao())
 
 
 def test_constants_of_elements_are_part_of_the_energy():

@@ -13,7 +13,7 @@ pytest.importorskip("pyscf")
 
 from pyscf import dft, gto
 
-from mlff_calc.electronic.scf.mean_field import converged, forces_of, mean_field
+from mlff_calc.electronic.scf.mean_field import cold_start, converged, forces_of, mean_field
 from mlff_calc.electronic.scf.pyscf_door import build_mole, check_mole, check_structure, pyscf_module
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import ConvergenceError, OptionError, StructureError
@@ -105,17 +105,39 @@ def test_a_second_attempt_shifts_levels_and_then_there_is_one_error() -> None:
     mf = mean_field(atoms, SCFSettings("pbe", "sto-3g", 0, max_cycle=5))
     shifts: list[float] = []
     mf.callback = lambda values: shifts.append(values["mf"].level_shift)
-    converged(mf)
+    assert converged(mf) == (len(shifts), True)
     assert set(shifts) == {0, 0.3}  # needs both: 7 cycles in one attempt
     assert len(shifts) > 5
     assert mf.level_shift == 0
     energy = mf.e_tot
     mf = mean_field(atoms, FAST)
-    assert converged(mf) == mf.cycles
+    assert converged(mf) == (mf.cycles, False)
     assert energy == pytest.approx(mf.e_tot, abs=1e-8)
     with pytest.raises(ConvergenceError, match=r"H2O with charge 0 did not converge in two attempts of 2") as caught:
         converged(mean_field(atoms, SCFSettings("pbe", "sto-3g", 0, max_cycle=2)))
-    assert len(caught.value.residuals) == 2
+    assert "max_cycle" in str(caught.value)
+    assert len(caught.value.residuals) == 4
+
+
+def test_an_attempt_that_breaks_down_is_followed_by_one_other() -> None:
+    mf, starts = mean_field(water(), FAST), []
+
+    def again() -> np.ndarray:
+        starts.append(mf.level_shift)
+        return mf.get_init_guess()
+
+    assert converged(mf, np.full((7, 7), np.nan), again) == (mf.cycles, True)
+    assert starts == [0.3]
+    broken = mean_field(water(), FAST)
+    with pytest.raises(ConvergenceError, match=r"did not converge in two attempts of 50 cycles.*broke down"):
+        converged(broken, np.full((7, 7), np.nan), lambda: np.full((7, 7), np.nan))
+    assert broken.level_shift == 0
+
+
+def test_a_functional_starts_from_atoms_in_basis_sets_of_pople() -> None:
+    names = {"sto-3g": "minao", "def2-svp": "minao", "6-31G*": "atom", "6-311+G(3df,2p)": "atom", "3-21g": "atom"}
+    assert {name: cold_start(name) for name in names} == names
+    assert mean_field(water(), SCFSettings("pbe", "6-31g*", 0)).init_guess == "minao"  # whose cycles are compared
 
 
 def test_forces_are_derivatives_of_the_energy() -> None:
