@@ -80,8 +80,12 @@ def _structures(path: Path, index: str) -> list[Atoms]:
     """Read the structures."""
     from mlff_calc.datasets import existing_file
     from mlff_calc.datasets.ase_files import read_frames_with_ase
+    from mlff_calc.datasets.readers import STORED, open_structures
 
-    return [atoms for _, atoms in read_frames_with_ase(existing_file(path), index, None)]
+    file = existing_file(path)
+    if file.suffix in STORED.values():
+        return [sample.atoms for sample in open_structures(file, index, checked=())]
+    return [atoms for _, atoms in read_frames_with_ase(file, index, None)]
 
 
 def _told(summary: LabelSummary, level: object, failures_in: str) -> str:

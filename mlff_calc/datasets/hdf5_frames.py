@@ -10,6 +10,7 @@ data set                               content
 ``first_atom``                         [n_frames + 1], first atom of each frame
 ``cell``, ``pbc``                      [n_frames, 3, 3] Angstrom, [n_frames, 3]
 ``config_type``, ``config_types``      [n_frames], index into the list of names; the names
+``stated``, ``stated_texts``           [n_frames], index into the list of texts; JSON of charge, spin and level of labels
 ``labels/energy``, ``labels/stress``   [n_frames], [n_frames, 3, 3]; NaN where there is none
 ``labels/forces``                      [n_atoms of all frames, 3]; NaN where there are none
 ``weights/config_weight``, ...         [n_frames], weights in the frames; NaN where there are none
@@ -20,6 +21,7 @@ Data sets are contiguous, so that rows are read directly by their place in the f
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,26 +32,29 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlff_calc.bounded import parse_json
 from mlff_calc.datasets.keys import ENERGY, FORCES, STRESS
 from mlff_calc.datasets.rows import mark_of, opened, rows_of
-from mlff_calc.datasets.sample import KINDS, Kind, Sample, number_array
+from mlff_calc.datasets.sample import KINDS, Kind, Sample, number_array, statements
 from mlff_calc.datasets.weights import NAMES, stated_weight
 from mlff_calc.errors import DatasetError
 from mlff_calc.graph.keys import get_key
 
 FORMAT = "mlff_calc frames"
-VERSION = 1
+VERSION = 2
 _LABELS: dict[Kind, tuple[int, ...]] = {ENERGY: (), FORCES: (3,), STRESS: (3, 3)}
 _ROWS = 65536
 """Number of rows copied at once when a file is closed. Raising it takes more memory and makes fewer calls."""
 
 _ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
     "atomic_numbers": ((), np.int64), "positions": ((3,), np.float64), "first_atom": ((), np.int64),
-    "cell": ((3, 3), np.float64), "pbc": ((3,), np.bool_), "config_type": ((), np.int64),
+    "cell": ((3, 3), np.float64), "pbc": ((3,), np.bool_), "config_type": ((), np.int64), "stated": ((), np.int64),
     **{f"labels/{kind}": (shape, np.float64) for kind, shape in _LABELS.items()},
     **{f"weights/{name}": ((), np.float64) for name in NAMES},
 }  # fmt: skip
 """Shape of a row and dtype of each data set."""
+_SINCE = {"stated": 2}
+"""Version of the format in which a data set came; frames of earlier files state nothing."""
 
 
 class HDF5Frames:
@@ -71,7 +76,10 @@ class HDF5Frames:
                 if held == FORMAT and version <= VERSION:
                     self._first: NDArray[np.int64] = np.asarray(file["first_atom"][:], dtype=np.int64)
                     self._types = [str(name) for name in file["config_types"].asstr()[:]]
-                    self._rows = {name: rows_of(file[name], *of) for name, of in _ARRAYS.items() if name != "first_atom"}
+                    held_sets = {name: of for name, of in _ARRAYS.items() if _SINCE.get(name, 1) <= version}
+                    self._rows = {name: rows_of(file[name], *of) for name, of in held_sets.items() if name != "first_atom"}
+                    texts = file["stated_texts"].asstr()[:] if version > 1 else []
+                    self._stated: list[dict[str, Any]] = [dict(parse_json(text)) for text in texts]
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise DatasetError(f"{path} cannot be read as HDF5 ({error}); is it complete?") from error
         if held != FORMAT or version > VERSION:
@@ -101,7 +109,8 @@ class HDF5Frames:
             return self._rows[name].read(descriptor, first, last)
 
         positions = number_array(atoms("positions"), ((last - first, 3),), place, "positions")
-        structure = Atoms(atoms("atomic_numbers"), positions, cell=row("cell"), pbc=row("pbc"))
+        info = dict(self._stated[int(row("stated"))]) if self._stated else None
+        structure = Atoms(atoms("atomic_numbers"), positions, cell=row("cell"), pbc=row("pbc"), info=info)
         labels: dict[str, Any] = {}
         for kind, shape in _LABELS.items():
             value = (atoms if kind == FORCES else row)(f"labels/{kind}")
@@ -130,6 +139,7 @@ class HDF5Writer:
             for name in _ARRAYS
         }
         self._types: dict[str, int] = {}
+        self._stated: dict[str, int] = {}
         self._n_atoms = 0
         self._append("first_atom", np.zeros(1, dtype=np.int64))
 
@@ -149,6 +159,8 @@ class HDF5Writer:
         self._append("pbc", np.stack([sample.atoms.pbc for sample in samples]))
         types = [self._types.setdefault(sample.config_type, len(self._types)) for sample in samples]
         self._append("config_type", np.array(types))
+        texts = [json.dumps(statements(sample.atoms), sort_keys=True) for sample in samples]
+        self._append("stated", np.array([self._stated.setdefault(text, len(self._stated)) for text in texts]))
         for kind, shape in _LABELS.items():
             rows = [sample.labels().get(kind) for sample in samples]
             counts = sizes if kind == FORCES else [1] * len(samples)
@@ -166,7 +178,8 @@ class HDF5Writer:
         try:
             with h5py.File(self._path, "w") as file:
                 file.attrs.update({"format": FORMAT, "version": VERSION})
-                file.create_dataset("config_types", data=list(self._types), dtype=h5py.string_dtype())
+                for name, texts in (("config_types", self._types), ("stated_texts", self._stated)):
+                    file.create_dataset(name, data=list(texts), dtype=h5py.string_dtype())
                 for name, waiting in self._waiting.items():
                     held = self._copied(file, name, waiting)
                     if name in _KEYS:

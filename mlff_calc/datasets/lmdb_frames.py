@@ -18,7 +18,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlff_calc.datasets.keys import STRESS
-from mlff_calc.datasets.sample import KINDS, Sample
+from mlff_calc.datasets.sample import KINDS, Sample, statements
 from mlff_calc.errors import DatasetError
 from mlff_calc.graph.keys import get_key
 
@@ -103,7 +103,8 @@ class LMDBWriter:
                 if STRESS in results:
                     results[STRESS] = full_3x3_to_voigt_6_stress(results[STRESS])
                 atoms.calc = SinglePointCalculator(atoms, **results)
-                data = dict(sample.stated_weights) | ({"config_type": sample.config_type} if sample.config_type else {})
+                data = statements(sample.atoms) | dict(sample.stated_weights)
+                data |= {"config_type": sample.config_type} if sample.config_type else {}
                 self._database.write(atoms, data=data)
         finally:
             self._database.txn.commit()

@@ -18,7 +18,7 @@ from mlff_calc.datasets.isolated import is_marked
 from mlff_calc.datasets.labels import LabelKeys, available_names, disagreements, extract_labels
 from mlff_calc.datasets.lazy import FrameFile, LazySamples
 from mlff_calc.datasets.npz_files import read_npz
-from mlff_calc.datasets.sample import KINDS, Kind, Sample
+from mlff_calc.datasets.sample import KINDS, Kind, Sample, statements
 from mlff_calc.datasets.units import Units
 from mlff_calc.datasets.weights import NAMES
 from mlff_calc.errors import DatasetError
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 STORED = {"hdf5": ".h5", "aselmdb": ".aselmdb"}
 """Formats with random access to frames, and the suffixes of their files."""
-STATED = ("charge", "total_charge", "multiplicity", "spin", "level")
-"""What frames say in `atoms.info` about electrons and their level, which stays with their structures."""
 T = TypeVar("T")
 
 
@@ -136,10 +134,9 @@ def _sample(
     place = f"{file}, frame {number}"
     check_occupancy(atoms, place)
     labels, absent = extract_labels(atoms, keys, units, place, checked)
-    kept = {name: atoms.info[name] for name in STATED if name in atoms.info}
     positions, cell = atoms.positions * units.length_factor, atoms.cell.array * units.length_factor
     return Sample(
-        Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc, info=kept), **labels, path=file, frame=number,
+        Atoms(atoms.numbers, positions, cell=cell, pbc=atoms.pbc, info=statements(atoms)), **labels, path=file, frame=number,
         absent=absent, config_type=str(atoms.info.get(keys.config_type, "")),
         stated_weights={name: atoms.info[name] for name in NAMES if name in atoms.info},
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -16,6 +16,15 @@ from mlff_calc.errors import DatasetError
 
 Kind = Literal["energy", "forces", "stress"]
 KINDS: tuple[Kind, ...] = ("energy", "forces", "stress")
+
+STATED = ("charge", "total_charge", "multiplicity", "spin", "level")
+"""What frames say in `atoms.info` about electrons and their level, which stays with their structures."""
+
+
+def statements(atoms: Atoms) -> dict[str, Any]:
+    """Return what a frame says about electrons and the level of its labels, in plain types."""
+    found = {name: atoms.info[name] for name in STATED if name in atoms.info}
+    return {name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in found.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,6 +41,16 @@ def test_energies_are_written_and_failures_told(structures: Path, mlff) -> None:
     assert "is there already" in mlff("data", "energies", structures, *LEVEL, "-o", output).stderr
 
 
+def test_ions_from_hdf5_keep_their_charge(tmp_path: Path, mlff) -> None:
+    pytest.importorskip("pyscf")
+    ion = Atoms("OH", [[0, 0, 0], [0, 0, 1]], info={"charge": -1})
+    write(tmp_path / "in.extxyz", ion)
+    assert mlff("data", "convert", "in.extxyz", "in.h5", cwd=tmp_path).returncode == 0
+    done = mlff("data", "energies", "in.h5", "--method", "hf", "--basis", "sto-3g", "-o", "out.extxyz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert EnergyFile(tmp_path / "out.extxyz").frames[0].charge == -1
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -37,6 +37,7 @@ def write_input(path: Path) -> None:
             words = [f'Lattice="{lattice}"', "Properties=species:S:1:pos:R:3:my_forces:R:3", f'my_stress="{stress}"']
             words += [f"my_energy={random.normal()!r}"] if number != 4 else []
             words += ["config_type=metal", "config_weight=0.5"] if number % 2 else []
+            words += [f"charge={number - 4} level=pbe/{number // 3}"] if number % 2 else []
             words += ['pbc="T T T"' if number % 2 else 'pbc="F F F"']
             stream.write(f"{len(atoms)}\n{' '.join(words)}\n")
             for symbol, xyz in zip(atoms.symbols, atoms.positions, strict=True):
@@ -54,6 +55,7 @@ def source(tmp_path: Path) -> Path:
 
 def same(one: Sample, other: Sample) -> None:
     assert one.atoms.numbers.tolist() == other.atoms.numbers.tolist()
+    assert one.atoms.info == other.atoms.info
     assert one.labels().keys() == other.labels().keys()
     for name in ("positions", "cell", "pbc"):
         assert np.array_equal(np.asarray(getattr(one.atoms, name)), np.asarray(getattr(other.atoms, name)))
@@ -98,6 +100,18 @@ def test_labels_have_unit_and_level(source: Path) -> None:
             "energy": ("system", "eV"), "forces": ("atom", "eV/Angstrom"), "stress": ("system", "eV/Angstrom^3"),
         }  # fmt: skip
         assert file["positions"].attrs["unit"] == "Angstrom"
+
+
+def test_files_of_the_first_version_are_read(source: Path) -> None:
+    """Their frames do not say charge and level."""
+    target = source.with_name("out.h5")
+    write_frames(target, stream_structures(source, keys=KEYS))
+    with h5py.File(target, "r+") as file:
+        file.attrs["version"] = 1
+        del file["stated"], file["stated_texts"]
+    before = read_structures(source, keys=KEYS)[3]
+    before.atoms.info.clear()
+    same(before, open_structures(target)[3])
 
 
 def test_lazy_samples_join_and_divide(source: Path) -> None:
@@ -175,6 +189,11 @@ def test_damaged_files_name_file_and_frame(source: Path) -> None:
     target.write_bytes(whole)
     with h5py.File(target, "r+") as file:
         file["labels/forces"][0] = np.inf
+        file["stated_texts"][0] = "not JSON"
+    with pytest.raises(DatasetError, match=r"out\.h5 cannot be read as HDF5"):
+        open_structures(target)
+    with h5py.File(target, "r+") as file:
+        file["stated_texts"][0] = "{}"
     stored = open_structures(target)
     with pytest.raises(DatasetError, match=r"out\.h5, frame 0: label 'forces' holds 3 of 18 values that are not finite"):
         stored[0]

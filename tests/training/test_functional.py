@@ -21,6 +21,7 @@ from ase.units import Bohr, Hartree
 
 pytest.importorskip("pyscf")
 
+from mlff_calc.datasets.convert import write_frames
 from mlff_calc.datasets.keys import ENERGY
 from mlff_calc.electronic.functional import build_functional, load_functional
 from mlff_calc.electronic.scf.energy_labels import EnergyLabels
@@ -228,6 +229,9 @@ def test_energies_of_two_levels_are_refused(energies: Path, tmp_path: Path, trai
     mixed = changed(energies, tmp_path, lambda k, atoms: atoms.info.update(level="pbe/sto-3g") if k == 3 else None)
     with pytest.raises(DatasetError, match="energies of different levels are mixed"):
         train(recipe_of(mixed, tmp_path))
+    write_frames(tmp_path / "mixed.h5", read_parts_of(mixed))
+    with pytest.raises(DatasetError, match=r"mixed.h5, frame \d.*mixed.h5, frame \d"):
+        read_parts(recipe_of(energies, tmp_path, data__train="mixed.h5"))
     other = changed(energies, tmp_path, lambda k, atoms: atoms.info.update(level="pbe/sto-3g"))
     network = load_functional(trained[0] / "run" / "functional")
     with pytest.raises(DatasetError, match=r"of the level 'pbe/sto-3g', and the functional was trained on 'hf/sto-3g"):
