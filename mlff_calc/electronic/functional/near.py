@@ -93,7 +93,7 @@ class NearFunctions(nn.Module):
         place = place + owner * most
         vectors = positions.index_select(0, point) - centres.index_select(0, owner)
         distances = safe_lengths(vectors)
-        fade = self.envelope(distances)
+        fade = self.envelope(distances).clamp(min=0.0)  # rounding makes it negative at the cutoff, and shares of it huge
         radial = self.radial(distances) * (distances * fade * self.cutoff**-0.5).unsqueeze(1)
         t = (distances / torch.sqrt(distances * distances + SOFT * SOFT)).unsqueeze(1)
         harmonics = self.harmonics(vectors / distances.unsqueeze(1))

@@ -33,6 +33,8 @@ _CUT = 1e-12
 class OnPoints(Protocol):
     """Orbitals of a molecule on points: two linear maps, each the transpose of the other."""
 
+    n_bytes: int
+
     def rows(self, matrix: Tensor, n_rows: int, filled: Tensor | None = None) -> Tensor:
         """Map a symmetric matrix [n, n] to density, its gradient and tau [n_rows, n_points].
 
@@ -76,6 +78,11 @@ class Molecule:
     centres: Tensor
     near: Near | None
     orbitals: OnPoints
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the matrices and of the orbitals on the points, bytes."""
+        return self.repulsion.nbytes + self.orbitals.n_bytes
 
     def coulomb(self, density: Tensor) -> Tensor:
         """Coulomb matrix [n, n] of a density matrix."""

@@ -29,6 +29,7 @@ class _OnPoints:
 
     def __init__(self, orbitals: GridOrbitals) -> None:
         self._orbitals = orbitals
+        self.n_bytes = 32 * orbitals.n_orbitals * len(orbitals.positions)
 
     def rows(self, matrix: Tensor, n_rows: int, filled: Tensor | None = None) -> Tensor:
         if filled is None:
@@ -41,7 +42,7 @@ class _OnPoints:
         return self._orbitals.potential(slopes)
 
 
-def functional_matrices(functional: FunctionalNetwork, atoms: Atoms) -> tuple[Molecule, Tensor]:
+def functional_matrices(functional: FunctionalNetwork, atoms: Atoms) -> Molecule:
     """Compute the matrices of a molecule in the basis and on the grid of a functional.
 
     Args:
@@ -49,7 +50,7 @@ def functional_matrices(functional: FunctionalNetwork, atoms: Atoms) -> tuple[Mo
         atoms: Structure, Angstrom; its charge is `info['charge']`.
 
     Returns:
-        The molecule, whose energy is without constants of elements, and the density matrix [n, n] that PySCF starts from.
+        The molecule, whose energy is without constants of elements.
 
     Raises:
         OptionError: PySCF is not installed, or the molecule has more than `MOST_ORBITALS` orbitals.
@@ -57,7 +58,7 @@ def functional_matrices(functional: FunctionalNetwork, atoms: Atoms) -> tuple[Mo
     """
     mf = rks(functional, build_mole(atoms, functional.basis), allow_charge=True)
     no_file(mf)
-    return matrices_of(mf), torch.from_numpy(np.array(mf.get_init_guess(), dtype=np.float64))
+    return matrices_of(mf)
 
 
 def matrices_of(mf: Any) -> Molecule:

@@ -18,6 +18,8 @@ from mlff_calc.training.functional.objective import FunctionalObjective
 from mlff_calc.training.functional.recipe import FunctionalRecipe
 from mlff_calc.training.functional.rounds import DensityRounds
 from mlff_calc.training.functional.source import FrozenFrames
+from mlff_calc.training.functional.unrolled import UnrolledObjective
+from mlff_calc.training.objective import Objective
 from mlff_calc.training.run_folder import RunFolder
 
 MEASURED = 200
@@ -68,9 +70,11 @@ class FunctionalTraining:
         self._samples: list[Sample] = [sample for frames in self._parts for sample in frames.samples]
         structures, places = [one.atoms for one in self._samples], [one.place for one in self._samples]
         self.rounds = DensityRounds(network, structures, places, recipe.densities)
-        self.objective = FunctionalObjective(recipe.loss.energy, self.rounds, network)
         self._energies = [energy_of(sample) for sample in self._samples]
-        n_train = len(self._parts[0])
+        n_train, weight = len(self._parts[0]), recipe.loss.energy
+        self.objective: Objective = FunctionalObjective(weight, self.rounds, network)
+        if recipe.densities.loss == "unrolled":
+            self.objective = UnrolledObjective(weight, self.rounds, n_train)
         self.train = FrozenFrames(self.rounds, 0, self._energies[:n_train], leads=True, weights=self._parts[0].weights)
         self.valid = FrozenFrames(
             self.rounds, n_train, self._energies[n_train:], leads=False, weights=self._parts[1].weights

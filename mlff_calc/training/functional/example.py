@@ -21,6 +21,8 @@ functional:
 
 densities:
   epochs: 25               # between refreshes: two to four rounds are enough
+  # loss: frozen           # or unrolled: recorded self-consistent fields, slow, for small molecules
+  # cycles: 15             # of a recorded field
   # workers: 1             # processes that converge densities
   # conv_tol: 1.0e-9       # Hartree
   # max_cycle: 50

@@ -61,6 +61,10 @@ class DensitySection(Section):
 
     epochs: int = Field(25, ge=1)
     """Number of epochs between two refreshes of the densities."""
+    loss: Literal["frozen", "unrolled"] = "frozen"
+    """Energies at frozen densities, or of recorded self-consistent fields that begin there (for small molecules)."""
+    cycles: int = Field(15, ge=2, le=100)
+    """Number of cycles of a recorded field; its last five count, the later the more."""
     workers: int = Field(1, ge=1, le=256)
     """Number of processes of one thread each that converge frames."""
     conv_tol: float = Field(1e-9, ge=1e-14, le=1e-4)
@@ -106,6 +110,8 @@ class FunctionalRecipe(FramesRecipe):
             raise ValueError("trainer.compile is true, and functionals are not compiled for training; set it to false")
         if trainer.n_devices > 1:
             raise ValueError("functionals train on one device; set trainer.n_devices: 1 (densities.workers is for SCFs)")
+        if "cycles" in self.densities.model_fields_set and self.densities.loss == "frozen":
+            raise ValueError("densities.cycles is for densities.loss: unrolled; leave it out, or choose that loss")
         for name in ("checkpoint_every", "validate_every"):
             if getattr(trainer, name) > self.densities.epochs:
                 raise ValueError(

@@ -154,3 +154,15 @@ def test_densities_that_do_not_fit_are_refused():
         functional(base="r2scan")(DensityGrid(grid.positions, grid.weights, grid.density[:4]), WATER)
     with pytest.raises(MLFFError, match="does not fit"):
         DensityGrid(grid.positions[1:], grid.weights, grid.density)
+
+
+def test_points_at_the_very_cutoff_of_a_nucleus_have_shares_of_at_most_one():
+    """The envelope is the rounding error of 1 - 1 there, of either sign."""
+    network = functional()
+    ends = network.cutoff * (1.0 - torch.logspace(-7, -4, 2000, dtype=torch.float64))
+    points, centres = torch.stack([ends * 0.0, ends * 0.0, ends], dim=1), torch.zeros(1, 3, dtype=torch.float64)
+    assert float(network.functions.envelope(ends).min()) < 0.0
+    grid = on_points(points, torch.ones_like(ends), centres)
+    share = network.shares(network.near(grid, centres), len(grid))
+    assert 0.0 <= float(share.detach().min()) <= float(share.detach().max()) <= 1.0
+    assert torch.isfinite(network(grid, centres)).all()
