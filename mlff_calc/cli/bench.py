@@ -12,6 +12,7 @@ from mlff_calc.cli.bench_backbones import backbones
 from mlff_calc.cli.bench_batches import batches, recall
 from mlff_calc.cli.bench_fock import fock_flow
 from mlff_calc.cli.bench_fock_batches import fock_batches
+from mlff_calc.cli.bench_functional_scf import functional_scf
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
 from mlff_calc.cli.bench_rollout import rollout, trajectories
 from mlff_calc.cli.bench_scf import scf
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
-    "`fock-batches`, `lammps`, `peers`, `scores`, "
+    "`fock-batches`, `functional-scf`, `lammps`, `peers`, `scores`, "
     "`rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -35,6 +36,7 @@ app.command()(guard(expressivity))
 app.command()(guard(backbones))
 app.command()(guard(batches))
 app.command("fock-batches")(guard(fock_batches))
+app.command("functional-scf")(guard(functional_scf))
 app.command()(guard(recall))
 app.command()(guard(scores))
 app.command()(guard(fock_flow))
