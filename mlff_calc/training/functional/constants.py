@@ -27,8 +27,8 @@ def check_difference(energy: float, base: float, place: str) -> None:
     if abs(energy - base) > LARGEST:
         raise RecipeError(
             f"{place}: the energy is {energy:.6g} Hartree, and the base functional gives {base:.6g}: constants of elements "
-            f"would have to make up for more than {LARGEST:g} Hartree. Are the units right (data.units.energy), and is it a "
-            "total energy of all electrons?"
+            f"would have to make up for more than {LARGEST:g} Hartree. Are the units right (data.units.energy; --unit "
+            "energy=... of mlff eval), and is it a total energy of all electrons?"
         )
 
 

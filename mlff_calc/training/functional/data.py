@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+from ase.data import chemical_symbols
 
 from mlff_calc.datasets import Sample
 from mlff_calc.datasets.energy_files import one_level
-from mlff_calc.errors import DatasetError, MLFFError
+from mlff_calc.errors import DatasetError, MLFFError, UnknownElementError
 from mlff_calc.training.frames.read import Frames, read_frames
 from mlff_calc.training.functional.recipe import FunctionalRecipe
 
@@ -36,6 +38,26 @@ def check_samples(samples: Sequence[Sample]) -> None:
             check_structure(sample.atoms)
         except MLFFError as error:
             raise DatasetError(f"{sample.place}: {error}") from error
+
+
+def check_elements(elements: Collection[int], samples: Sequence[Sample]) -> None:
+    """Check that a functional was trained on all elements of some molecules.
+
+    Args:
+        elements: Atomic numbers that it was trained on.
+        samples: Molecules.
+
+    Raises:
+        UnknownElementError: One has another element; the message names its place.
+    """
+    for sample in samples:
+        unknown = sorted(set(sample.atoms.numbers.tolist()) - set(elements))
+        if unknown:
+            names, known = (", ".join(chemical_symbols[z] for z in some) for some in (unknown, sorted(elements)))
+            raise UnknownElementError(
+                f"{sample.place} holds {names}, and the functional was trained on {known}; leave such frames out, or train "
+                "on molecules with these elements"
+            )
 
 
 def level_of(parts: Mapping[str, Frames]) -> str | None:

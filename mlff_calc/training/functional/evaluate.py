@@ -30,7 +30,8 @@ from mlff_calc.electronic.functional import FunctionalNetwork, build_functional,
 from mlff_calc.errors import DatasetError, EvaluationError
 from mlff_calc.training.frames.read import read_sources
 from mlff_calc.training.frames.recipe import Source
-from mlff_calc.training.functional.data import check_samples
+from mlff_calc.training.functional.constants import check_difference
+from mlff_calc.training.functional.data import check_elements, check_samples
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -197,15 +198,19 @@ def evaluate_functional(
     Raises:
         DatasetError: A sample is no molecule of paired electrons, has no energy, or is of another level than the training.
         UnknownElementError, OptionError: A molecule is not one for the functional.
+        RecipeError: An energy is too far from that of the base functional; its unit is another one.
         EvaluationError: No SCF converges.
     """
     check_samples([*samples, *rivals])
     _check_level(network, [*samples, *rivals])
+    check_elements(network.elements, samples)
     functional = network.to_precision(network.precision).cpu().eval().requires_grad_(False)
     base = build_functional(network.config | {"constants": {}}, seed=0).eval().requires_grad_(False)
     items = [(k, (sample.atoms, sample.forces is not None)) for k, sample in enumerate(samples)]
     found, failures = _solved(Judge(functional, base, options), items, samples, workers)
     used = [samples[k] for k in found]
+    for one, judged in zip(used, found.values(), strict=True):
+        check_difference(float(one.energy or 0.0) / Hartree - network.constant(one.atoms.numbers), judged.base, one.place)
     bases = np.array([one.base for one in found.values()])
     others = {}
     if rivals:
