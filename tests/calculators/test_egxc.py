@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
+from ase.build import molecule
 from ase.io import read, write
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
 
 pytest.importorskip("pyscf")
 
@@ -143,3 +146,23 @@ def test_without_pyscf_the_error_says_what_to_install(network, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyscf.dft.libxc", None)
     with pytest.raises(OptionError, match=r"pip install .mlff_calc\[electronic\]"):
         EGXCCalculator(network)
+
+
+@pytest.mark.slow
+def test_dynamics_at_constant_energy_do_not_drift(network):
+    """200 steps of 0.5 fs of water from its optimised structure: no failures, and the energy does not drift."""
+    atoms = molecule("H2O")
+    atoms.calc = EGXCCalculator(network)
+    assert BFGS(atoms, logfile=None).run(fmax=0.01, steps=60)
+    assert 0.9 < atoms.get_distance(0, 1) < 1.1
+    rng = np.random.default_rng(0)
+    momenta = rng.normal(size=(3, 3)) * np.sqrt(600.0 * units.kB * atoms.get_masses())[:, None]
+    atoms.set_momenta(momenta - momenta.mean(axis=0))
+    dynamics, energies = VelocityVerlet(atoms, 0.5 * units.fs), []
+    dynamics.attach(lambda: energies.append(atoms.get_total_energy()))
+    dynamics.run(200)
+    drift = 200.0 * np.polyfit(np.arange(201), np.array(energies) / 3.0, 1)[0]
+    assert abs(drift) < 0.5e-3  # eV/atom
+    assert np.abs(np.array(energies) - energies[0]).max() / 3.0 < 2e-3
+    stats = atoms.calc.stats
+    assert (stats.failures, stats.fallbacks) == (0, 0)
