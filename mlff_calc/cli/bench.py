@@ -12,10 +12,7 @@ from mlff_calc.cli.bench_backbones import backbones
 from mlff_calc.cli.bench_batches import batches, recall
 from mlff_calc.cli.bench_fock import fock_flow
 from mlff_calc.cli.bench_fock_batches import fock_batches
-<<<<<<< HEAD
 from mlff_calc.cli.bench_functional import functional
-=======
->>>>>>> cdc3952358c4de19efa749ef2889f6ee34e7644c
 from mlff_calc.cli.bench_functional_scf import functional_scf
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
 from mlff_calc.cli.bench_rollout import rollout, trajectories
@@ -31,11 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
-<<<<<<< HEAD
     "`fock-batches`, `functional`, `functional-scf`, `lammps`, `peers`, `scores`, "
-=======
-    "`fock-batches`, `functional-scf`, `lammps`, `peers`, `scores`, "
->>>>>>> cdc3952358c4de19efa749ef2889f6ee34e7644c
     "`rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

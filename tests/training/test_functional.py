@@ -73,11 +73,7 @@ def recipe_of(energies: Path, folder: Path, **changes: Any) -> Any:
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
-<<<<<<< HEAD
         recipe[section] = recipe.get(section, {}) | ({name: value} if name else value)
-=======
-        recipe[section] = recipe[section] | ({name: value} if name else value)
->>>>>>> cdc3952358c4de19efa749ef2889f6ee34e7644c
     return parse_recipe(recipe, folder / "recipe.yaml")
 
 

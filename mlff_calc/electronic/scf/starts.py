@@ -81,13 +81,6 @@ class Starter:
             cure = "give model=NAME" if model is None else "leave the model out, or choose start='model'"
             raise OptionError(f"the start {start!r} does {'' if model is None else 'not '}need a model; {cure}")
         self.start, self.stats, self.is_cold = start, StartStats(), False
-<<<<<<< HEAD
-=======
-        self._guess: HamiltonianGuess | None = None
-        if model is not None:
-            self._guess = HamiltonianGuess(model)
-            self._guess.stats = self.stats
->>>>>>> cdc3952358c4de19efa749ef2889f6ee34e7644c
         self._guard = Guard(self.stats)
         self._guess = None if model is None else HamiltonianGuess(model, self._guard)
         self._density: Memory | None = None

@@ -81,7 +81,6 @@ class FunctionalTraining:
         self.network, self._parts = network, [parts["train"], parts["valid"]]
         self._samples: list[Sample] = [sample for frames in self._parts for sample in frames.samples]
         structures, places = [one.atoms for one in self._samples], [one.place for one in self._samples]
-<<<<<<< HEAD
         self.rounds = DensityRounds(network, structures, places, recipe.densities, kept)
         self._relative = recipe.loss.relative
         if self._relative:
@@ -89,12 +88,6 @@ class FunctionalTraining:
         self._energies = [energy_of(sample) for sample in self._samples]
         n_train, weight = len(self._parts[0]), recipe.loss.energy
         self.objective: Objective = FunctionalObjective(weight, self.rounds, network, relative=self._relative)
-=======
-        self.rounds = DensityRounds(network, structures, places, recipe.densities)
-        self._energies = [energy_of(sample) for sample in self._samples]
-        n_train, weight = len(self._parts[0]), recipe.loss.energy
-        self.objective: Objective = FunctionalObjective(weight, self.rounds, network)
->>>>>>> cdc3952358c4de19efa749ef2889f6ee34e7644c
         if recipe.densities.loss == "unrolled":
             self.objective = UnrolledObjective(weight, self.rounds, n_train)
         self.train = FrozenFrames(self.rounds, 0, self._energies[:n_train], leads=True, weights=self._parts[0].weights)

@@ -20,11 +20,7 @@ functional:
   # readout: true          # energies of atoms beside the weighted energy density
 
 densities:
-<<<<<<< HEAD
   epochs: 60               # between refreshes: two to four rounds are enough
-=======
-  epochs: 25               # between refreshes: two to four rounds are enough
->>>>>>> cdc3952358c4de19efa749ef2889f6ee34e7644c
   # loss: frozen           # or unrolled: recorded self-consistent fields, slow, for small molecules
   # cycles: 15             # of a recorded field
   # workers: 1             # processes that converge densities

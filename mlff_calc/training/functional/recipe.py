@@ -115,11 +115,8 @@ class FunctionalRecipe(FramesRecipe):
             raise ValueError("functionals train on one device; set trainer.n_devices: 1 (densities.workers is for SCFs)")
         if "cycles" in self.densities.model_fields_set and self.densities.loss == "frozen":
             raise ValueError("densities.cycles is for densities.loss: unrolled; leave it out, or choose that loss")
-<<<<<<< HEAD
         if self.loss.relative and self.densities.loss == "unrolled":
             raise ValueError("loss.relative needs densities.loss: frozen; recorded fields have no constants to fit anew")
-=======
->>>>>>> cdc3952358c4de19efa749ef2889f6ee34e7644c
         for name in ("checkpoint_every", "validate_every"):
             if getattr(trainer, name) > self.densities.epochs:
                 raise ValueError(
