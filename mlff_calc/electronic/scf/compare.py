@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mlff_calc.electronic.scf.guess import PredictsFock
+from mlff_calc.electronic.scf.guess import PredictsFock, loaded
 from mlff_calc.electronic.scf.mean_field import mean_field
+from mlff_calc.electronic.scf.predicted import check_molecule
+from mlff_calc.electronic.scf.pyscf_door import check_structure
 from mlff_calc.electronic.scf.run import SCFStats, solve
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.electronic.scf.starts import FREE, Starter
-from mlff_calc.errors import OptionError
+from mlff_calc.errors import MLFFError, OptionError
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ def compare_starts(
 
     Raises:
         OptionError: There are no structures, or a start is unknown or lacks its model.
+        StructureError, UnknownElementError: A structure is none for the model; the message has its number, from 0.
         SimulationError: An SCF does not converge.
     """
     if not structures:
         raise OptionError("there are no structures; give at least one")
     names = ["minao", *(name for name in dict.fromkeys(starts) if name != "minao")]
+    _check(structures, None if model is None else loaded(model))
     starters = [Starter(name, None if not name.startswith("model") else model) for name in names]
     stats = [SCFStats() for _ in names]
     energies, cycles = np.zeros((2, len(structures), len(names)))
@@ -108,3 +112,15 @@ def compare_starts(
         )
         for column, (name, counts) in enumerate(zip(names, stats, strict=True))
     ]
+
+
+def _check(structures: Sequence[Atoms], model: PredictsFock | None) -> None:
+    """Refuse structures that cannot be solved or predicted, before the first is."""
+    for number, atoms in enumerate(structures):
+        try:
+            if model is None:
+                check_structure(atoms)
+            else:
+                check_molecule(model, atoms)
+        except MLFFError as error:
+            raise type(error)(f"structure {number}: {error}") from error

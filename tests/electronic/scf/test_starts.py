@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.build import molecule
 
 pytest.importorskip("pyscf")
 
@@ -12,7 +13,7 @@ from mlff_calc.electronic.scf.mean_field import mean_field
 from mlff_calc.electronic.scf.run import SCFStats, solve
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.electronic.scf.starts import STARTS, Starter
-from mlff_calc.errors import ConvergenceError, OptionError
+from mlff_calc.errors import ConvergenceError, OptionError, StructureError, UnknownElementError
 
 from .fakes import NoisyModel, frames, vibration
 
@@ -112,3 +113,12 @@ def test_a_starter_and_its_guess_share_one_guard():
     starter._guess(mf)
     assert starter.stats.calls == 1
     assert len(starter.state()["guard"]) == 1
+
+
+def test_structures_that_are_none_for_the_model_are_refused_before_the_first_is_solved():
+    model, ammonia = NoisyModel(SETTINGS, 1e-4), molecule("NH3")
+    with pytest.raises(UnknownElementError, match=r"structure 1: H3N has N"):
+        compare_starts([*frames(1), ammonia], SETTINGS, ("minao", "model"), model)
+    assert model.seen == []
+    with pytest.raises(StructureError, match="structure 0"):
+        compare_starts([molecule("OH")], SETTINGS, ("minao",))
