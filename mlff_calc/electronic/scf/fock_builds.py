@@ -3,7 +3,7 @@
 A kernel begins with the Fock matrix of its first density. A guard that judges this density has built that matrix already,
 so it is handed over: the mean field gets a class that returns the stored potential for the same density, and builds all
 others as before. The class goes away when the first potential has been asked for; with `FirstSteps`, which change the
-matrices of the first two cycles, after these.
+matrices of the first two cycles and look at the third, after these.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Prepared:
         density: Copy of the density matrix [n, n].
         potential: Result of `get_veff`.
         setting: Everything else on which it depends, see `setting_of`.
-        steps: Function of cycle and Fock matrix [n, n] that gives the matrix to diagonalise in the cycles 0 and 1, or None
+        steps: Function of cycle and Fock matrix [n, n] that gives the matrix to diagonalise in the cycles 0 to 2, or None
             for that of DIIS.
     """
 
@@ -44,7 +44,7 @@ class Watch:
     Attributes:
         builds: Number of Fock builds since the watch began.
         prepared: Potential to be used for its density; None for none.
-        steps: Those of the prepared potential, while its SCF is in the first two cycles.
+        steps: Those of the prepared potential, while its SCF is in the first three cycles.
         cycle: The last of these that has begun; -1 for none.
         stays: Whether the watch stays after the first potential.
     """
@@ -72,7 +72,7 @@ class _Watched:
         else:
             watch.builds += 1
             found = make(mol, dm, *others, **named)
-            if watch.cycle != 0:  # no potential of the first cycle
+            if watch.cycle not in (0, 1):  # no potential of the first two cycles
                 watch.steps = None
             watch.cycle = -1
         if watch.steps is None and not watch.stays:
@@ -83,7 +83,7 @@ class _Watched:
         self, h1e: Any = None, s1e: Any = None, vhf: Any = None, dm: Any = None, cycle: int = -1, diis: Any = None,
         *others: Any, **named: Any,
     ) -> Any:  # fmt: skip
-        """Fock matrix, in the first two cycles as the prepared steps change it; DIIS keeps what was built."""
+        """Fock matrix, in the first cycles as the prepared steps change it; DIIS keeps what was built."""
         make = super().get_fock  # type: ignore[misc]
         watch: Watch | None = self.__dict__.get(_WATCH)
         if watch is None or watch.steps is None or cycle < 0:
@@ -91,7 +91,7 @@ class _Watched:
         extrapolated = make(h1e, s1e, vhf, dm, cycle, diis, **(named | {"diis_start_cycle": 0}))
         found = watch.steps(cycle, np.asarray(make(h1e, s1e, vhf, dm)))  # a solvent adds to the potential there
         watch.cycle = cycle
-        if cycle > 0:
+        if cycle > 1:
             watch.steps = None
             if not watch.stays:
                 _unwatch(self)

@@ -46,8 +46,36 @@ def test_responses_that_cannot_be_are_bounded():
     other.load(response.state())
     assert other.damping("wild") == 0.8
     for wrong in ({"stable": [np.nan, 1.0]}, {"stable": [1.0]}):
-        with pytest.raises(ValueError, match=r"finite|unpack"):
+        with pytest.raises(ValueError, match=r"finite|another number"):
             other.load(wrong)
+    other.load({"molecule": [-1.7, 1.0]})  # of earlier versions
+    assert other.damping("molecule") == pytest.approx(1.0 - 1.0 / 2.7)
+    assert other.mixing("molecule") is None
+
+
+def test_shifts_in_many_directions_are_damped_as_a_whole():
+    rng, n = np.random.default_rng(1), 8
+    directions = rng.normal(size=(4, n, n))
+    own, *shifts = directions + directions.transpose(0, 2, 1)
+    true, response, ratio = np.diag(10.0 * np.arange(n)), Response(), -1.2
+    left = []
+    for structure in range(3):
+        charge = sum(1e-4 * rng.normal() * shift for shift in shifts)  # comes back; the rest of the error shrinks to nothing
+        start = true + charge + 1e-3 * np.diag(np.arange(n))[::-1]
+        steps = FirstSteps(start, start + own, np.eye(n), 4, response, "molecule")
+        assert (response.mixing("molecule") is None) == (structure == 0)
+
+        def built(fock, charge=charge):
+            parts = np.linalg.lstsq(np.array([s.ravel() for s in shifts]).T, (fock - true).ravel(), rcond=None)[0]
+            return true + ratio * sum(part * shift for part, shift in zip(parts, shifts, strict=True))
+
+        first = built(start)
+        second = built(steps(0, first))
+        third = built(steps(1, second))
+        assert steps(2, third) is None
+        left.append(np.abs(second - true).max() / np.abs(first - true).max())
+    assert left[0] > 1.0 > 0.15 > left[1] > 10 * left[2]
+    assert response.mixing("molecule") == pytest.approx(1.0 - 1.0 / (1.0 - ratio), abs=0.01)
 
 
 class Shifted(NoisyModel):
@@ -126,7 +154,7 @@ def test_starters_keep_what_they_have_learned():
     other.load(starter.state())
     kind = next(iter(starter.state()["response"]))
     assert other.state()["response"] == starter.state()["response"]
-    followed, moved = starter.state()["response"][kind]
+    followed, moved, *_ = starter.state()["response"][kind]
     assert -1.5 < followed / moved < -0.4
     assert not Starter("model", NoisyModel(SETTINGS, 0.0)).remembers
 
