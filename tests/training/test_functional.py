@@ -375,6 +375,9 @@ def test_constants_of_relative_errors_are_fitted_at_the_end(energies: Path, tmp_
     found = train(recipe, output=tmp_path / "run")
     parts = read_parts(recipe)
     network = load_functional(found.model)
+    row = found.report.errors["base + constants"]
+    assert row.mae < 0.1 * found.report.errors["base"].mae
+    assert network.config["base_constants"].keys() == network.config["constants"].keys() == {"1", "9"}
     errors = [
         one.energy / Hartree - freeze(network, one.atoms)[0].energy for one in parts["train"].samples if one.energy
     ]

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "reweight": "nonlocal",
     "readout": True,
     "constants": {},
+    "base_constants": {},
     "level": "",
 }
 REWEIGHTS = ("nonlocal", "local", "none")
@@ -46,7 +47,8 @@ def build_functional(config: dict[str, Any], seed: int | None = None) -> Functio
             `r2scan`), `grid_level` (of PySCF's grids, without pruning), `cutoff` (from nuclei, Bohr), `l_max`, `filters`
             (radial functions), `channels` (features per component), `layers` (of messages; 0 for none), `width` (of
             perceptrons), `avg_num_neighbors`, `reweight` (`nonlocal`, `local` for weights from the density at the point
-            alone, `none`), `readout` (energies of atoms), `constants` (Hartree, by atomic number) and `level` (of the
+            alone, `none`), `readout` (energies of atoms), `constants` (Hartree, by atomic number),
+            `base_constants` (those of the base functional alone, where they are others) and `level` (of the
             energies of the training, in words).
         seed: Seed of the weights; None takes them from the present state of torch's generator.
 
@@ -72,7 +74,8 @@ def resolve_functional(config: dict[str, Any]) -> dict[str, Any]:
     elements = whole["elements"]
     if not isinstance(elements, list | tuple) or not elements or not all(_is_element(one) for one in elements):
         raise RecipeError(f"elements of {_OWNER} is {elements!r}; give a list of atomic numbers")
-    return whole | {"elements": sorted({int(one) for one in elements}), "constants": _constants(whole["constants"])}
+    constants = {key: _constants(whole[key]) for key in ("constants", "base_constants")}
+    return whole | {"elements": sorted({int(one) for one in elements}), **constants}
 
 
 def _constants(given: Mapping[Any, Any]) -> dict[str, float]:

@@ -118,6 +118,7 @@ class FunctionalTraining:
         if not self._relative:
             return
         self.rounds.recall()
+        network.config["base_constants"] = network.config["constants"]
         found = []
         for number in range(len(self.train)):
             frozen, atoms = self.rounds.density(number), self._samples[number].atoms

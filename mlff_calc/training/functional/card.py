@@ -40,6 +40,6 @@ def write_card(outcome: Outcome[FunctionalRecipe, Frames], rounds: Sequence[Roun
         f"trained on energies of {level}. Constants of elements (Hartree): {constants}.",
         data=[recipe.card.data or f"The files {', '.join(files)}.", "", *table(rows), "", *refreshes],
         below="Every energy is self-consistent in PySCF. `relative`: after the mean error of each composition is removed. "
-        "`base + constants` has the same constants of elements.",
+        "`base + constants` has constants of elements fitted to it.",
         limits=LIMITS,
     )

@@ -3,7 +3,7 @@
 | row              | energy                                                       |
 |------------------|--------------------------------------------------------------|
 | functional       | the learned functional, with its constants of elements       |
-| base + constants | the base functional, with the same constants of elements     |
+| base + constants | the base functional, with constants of elements fitted to it |
 | base             | the base functional                                          |
 | rivals           | potentials trained on the same energies, where asked for     |
 
@@ -269,9 +269,10 @@ def _report(
     others: Mapping[str, NDArray[np.float64]],
 ) -> FunctionalReport:
     wanted = np.array([float(one.energy or 0.0) / Hartree for one in used])
-    constants = np.array([network.constant(one.atoms.numbers) for one in used])
     bases = np.array([one.base for one in found])
-    energies = (np.array([one.energy for one in found]), bases + constants, bases)
+    of_base = network.config["base_constants"] or network.config["constants"]
+    fitted = np.array([sum(of_base.get(str(number), 0.0) for number in one.atoms.numbers) for one in used])
+    energies = (np.array([one.energy for one in found]), bases + fitted, bases)
     compositions = [one.atoms.get_chemical_formula() for one in used]
     forces = [_force_error(used, found, row) for row in (0, 1, 1)]
     rows = {
