@@ -127,6 +127,7 @@ def train(
         report = task.judge(recipe, best, parts[judged])
         outcome = Outcome(recipe, best, parts, fitted, report, judged, shipped_command(command), ready.notes)
         model = _write(task, outcome, folder)
+        task.clean()
     minutes = fitted.seconds / 60.0
     weights = sum(weight.numel() for weight in best.parameters())
     return TrainingResult(task.name, folder.path, model, report, judged, task.items, minutes, weights, ready.notes)

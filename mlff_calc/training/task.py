@@ -180,6 +180,9 @@ class Task(ABC, Generic[R, P]):
     def finish(self, network: Any, parts: Mapping[str, P]) -> None:  # noqa: ANN401
         """Add to the trained network what only the data tell, before it is judged and written."""
 
+    def clean(self) -> None:
+        """Remove what only an unfinished run needs. It is called when everything is written."""
+
     def plots(self, folder: RunFolder, report: Any, what: str) -> None:  # noqa: ANN401
         """Draw plots besides the learning curve, which every run has.
 

@@ -32,6 +32,7 @@ from mlff_calc.electronic.scf.energy_level import EnergyLevel
 from mlff_calc.electronic.scf.frozen import FrozenDensity, freeze
 from mlff_calc.electronic.scf.labelling import label_structures
 from mlff_calc.errors import DatasetError, OptionError, RecipeError, TrainingError
+from mlff_calc.training import run
 from mlff_calc.training.data import generator_of
 from mlff_calc.training.folder import RunFolder
 from mlff_calc.training.functional.build import FunctionalTraining, new_functional
@@ -385,6 +386,27 @@ def test_constants_of_relative_errors_are_fitted_at_the_end(energies: Path, tmp_
     for formula in set(formulas):
         mine = [error for error, other in zip(errors, formulas, strict=True) if other == formula]
         assert abs(np.mean(mine)) < 1e-5
+
+
+def test_constants_of_relative_errors_are_the_same_in_a_run_that_was_killed_at_its_end(
+    energies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(
+        energies, tmp_path, loss__relative=True, optimizer__batch_size=3, optimizer__max_epochs=6, densities__epochs=3,
+        data__split={"valid": 3},
+    )  # fmt: skip
+    whole = load_functional(train(recipe, output=tmp_path / "whole").model)
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, output=tmp_path / "parts")
+    parts = load_functional(train(recipe, output=tmp_path / "parts", resume=True).model)
+    assert parts.config["constants"] == whole.config["constants"] != whole.config["base_constants"]
+    assert parts.config["base_constants"] == whole.config["base_constants"]
 
 
 def test_relative_errors_of_recorded_fields_are_refused(energies: Path, tmp_path: Path) -> None:

@@ -66,10 +66,14 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
         )
 
     def finish(self, network: FunctionalNetwork, parts: Mapping[str, Frames]) -> None:
-        """Fit constants anew where errors were relative, store the domain of the data, and remove the densities."""
+        """Fit constants anew where errors were relative, and store the domain of the data."""
         network.domain = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff * Bohr)
         if self._training is not None:
             self._training.end(network)
+
+    def clean(self) -> None:
+        """Remove the densities."""
+        if self._training is not None:
             self._training.rounds.remove()
 
     def judge(self, recipe: FunctionalRecipe, network: FunctionalNetwork, samples: Frames) -> FunctionalReport:
