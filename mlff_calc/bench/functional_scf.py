@@ -85,7 +85,8 @@ def measure_scf(network: FunctionalNetwork, molecules: Sequence[tuple[str, Atoms
             "ratio": found["own"] / found["libxc"], "torch_cycles": "", "torch_s": "", "torch_ratio": "",
         }  # fmt: skip
         if "torch" in jobs:
-            per_cycle = {job: found[job] / cycles[job] for job in ("own", "torch")}
+            # PySCF builds a matrix before the first cycle and one after the last, the field in torch only the former
+            per_cycle = {job: found[job] / (cycles[job] + extra) for job, extra in (("own", 2), ("torch", 1))}
             row |= {
                 "torch_cycles": cycles["torch"], "torch_s": found["torch"],
                 "torch_ratio": per_cycle["torch"] / per_cycle["own"],

@@ -188,6 +188,7 @@ class Checkpoints(pl.Callback):
 
     Attributes:
         restored: Whether a checkpoint has been restored completely.
+        trusted: Whether weights may be the best ones; not while the loss is that of a collapse, see `CollapseWatch`.
     """
 
     def __init__(self, folder: Path, every: int, patience: int | None, averaged: AveragedWeights) -> None:
@@ -199,6 +200,7 @@ class Checkpoints(pl.Callback):
         self.ended = False
         self.best: dict[str, Any] | None = None
         self.restored = False
+        self.trusted = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the restored state of the optimizer, which nothing else checks."""
@@ -211,7 +213,7 @@ class Checkpoints(pl.Callback):
         """Compare with the best validation so far that was measured against the same."""
         if pl_module.objective.yardstick() != self.yardstick:
             self.yardstick, self.best_loss, self.stale = pl_module.objective.yardstick(), math.inf, 0
-        if pl_module.valid_loss < self.best_loss:
+        if pl_module.valid_loss < self.best_loss and self.trusted:
             self.best_loss, self.best_epoch, self.stale = pl_module.valid_loss, trainer.current_epoch, 0
             self.best = self._best_of(pl_module)
             if trainer.is_global_zero:

@@ -45,6 +45,7 @@ class CollapseWatch(pl.Callback):
             self.first = loss
         self.learnt = self.learnt or loss < LEARNT * self.first
         self.epochs = self.epochs + 1 if self.learnt and loss > self.first else 0
+        self.checkpoints.trusted = self.epochs == 0
         if self.epochs < PATIENCE:
             return
         section, began = pl_module.optimizer_section, trainer.current_epoch + 2 - self.epochs
@@ -68,3 +69,4 @@ class CollapseWatch(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what had been seen."""
         self.first, self.learnt, self.epochs = state_dict["first"], state_dict["learnt"], state_dict["epochs"]
+        self.checkpoints.trusted = self.epochs == 0

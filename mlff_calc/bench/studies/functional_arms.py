@@ -165,18 +165,18 @@ class FunctionalStudy:
     ) -> list[dict[str, Any]]:
         """Rows of the rivals of a seed, kept or trained now."""
         known = [*samples[TRAIN], *samples[VALID]]
+        config = {"basis": self.basis, "grid_level": self.grid_level, **(self.network or {})}
         asked = [one for those in tests.values() for one in those]
 
         def make() -> dict[str, Any]:
             elements = sorted({int(number) for one in known for number in one.atoms.numbers})
-            config = {"basis": self.basis, "grid_level": self.grid_level, **(self.network or {}), "elements": elements}
-            base = build_functional(config, seed=0).eval().requires_grad_(False)
+            base = build_functional(config | {"elements": elements}, seed=0).eval().requires_grad_(False)
             bases, others = (np.array([kept.density(base, one.atoms).energy for one in each]) for each in (known, asked))
             energies = rival_energies(known, bases, asked, others, seed=seed, steps=STEPS)
             return {row: found.tolist() for row, found in energies.items()}
 
         try:
-            found = kept_result(folder / f"{seed}-rivals.json", make)
+            found = kept_result(folder / f"{seed}-rivals-{config.get('base', 'pbe')}-{STEPS}.json", make)
         except MLFFError as error:
             return [_row(row, part, seed, failed=str(error)) for part in tests for row in RIVALS]
         rows, first = [], 0

@@ -63,6 +63,9 @@ class _Sums:
     apart: float = 0.0
 
     def add(self, **products: float) -> None:
+        """Add products of a structure; those that are not finite say nothing."""
+        if not np.isfinite(list(products.values())).all():
+            return
         for name, product in products.items():
             setattr(self, name, FORGET * getattr(self, name) + product)
 
@@ -90,17 +93,13 @@ class Response:
             return None
         return min(max(sums.back / sums.apart, 0.0), 1.0 - 1.0 / (1.0 + LARGEST)) if sums.apart > 0.0 else UNKNOWN
 
-    def learn(self, kind: str, moved: float, followed: float, along: float = 0.0, whole: float = 0.0) -> None:
-        """Add a step.
+    def learn(self, kind: str, moved: float, followed: float) -> None:
+        """Add a step: change of the matrix that was diagonalised, and of the one that was built then, both along V."""
+        self._of(kind).add(followed=followed * moved, moved=moved * moved)
 
-        Args:
-            kind: Name of the molecule.
-            moved: Change of the matrix that was diagonalised, along V.
-            followed: Change of the one that was built then, along V.
-            along: Square of the part along V of what a step without damping leaves.
-            whole: Square of all of it.
-        """
-        self._of(kind).add(followed=followed * moved, moved=moved * moved, along=along, whole=whole)
+    def learn_share(self, kind: str, along: float, whole: float) -> None:
+        """Add what a step without damping leaves: the square of its part along V, and that of all of it."""
+        self._of(kind).add(along=along, whole=whole)
 
     def learn_mixing(self, kind: str, back: float, apart: float) -> None:
         """Add <e_2, e_2 - e_1> and <e_2 - e_1, e_2 - e_1> of a structure."""
@@ -156,11 +155,12 @@ class FirstSteps:
         self._then: Any = None
         self._apart = self._damped = 0.0
         self._mixed: float | None = None
+        self._left = 0.0, 0.0
 
     def __call__(self, cycle: int, fock: Any) -> Any:
         """Return the matrix [n, n] to diagonalise in cycle 0 or 1, given the one that was built; None for that of DIIS.
 
-        In cycle 2 it only learns.
+        In cycle 2 it only learns. SCFs that end before it are left to damping along V.
         """
         built = np.asarray(fock)
         if not self._size > 0.0:
@@ -171,6 +171,7 @@ class FirstSteps:
             return None
         if cycle == 1:
             return self._second(built)
+        self._response.learn_share(self._kind, *self._left)
         if self._mixed is not None:
             self._learn_mixing(built)
         return None
@@ -194,7 +195,8 @@ class FirstSteps:
         followed, left = self._along(change), 1.0 - self._damped
         whole = self._square(change - followed * self._direction) / (1.0 if self._mixed is None else left) ** 2
         along = self._size * (followed / left) ** 2
-        self._response.learn(self._kind, self._apart * left, followed, along, whole + along)
+        self._response.learn(self._kind, self._apart * left, followed)
+        self._left = along, whole + along
         if self._only_learn:
             return None
         if self._mixed is not None:

@@ -3,7 +3,7 @@
 A kernel begins with the Fock matrix of its first density. A guard that judges this density has built that matrix already,
 so it is handed over: the mean field gets a class that returns the stored potential for the same density, and builds all
 others as before. The class goes away when the first potential has been asked for; with `FirstSteps`, which change the
-matrices of the first two cycles and look at the third, after these.
+matrices of the first two cycles and look at the third, after these, and at the latest when the kernel ends.
 """
 
 from __future__ import annotations
@@ -58,6 +58,18 @@ class Watch:
 
 class _Watched:
     """Mixed into the class of a mean field, before all others."""
+
+    def scf(self, *others: Any, **named: Any) -> Any:
+        """Run the SCF; what was prepared for it does not outlive it, however it ends."""
+        watch: Watch | None = self.__dict__.get(_WATCH)
+        try:
+            return super().scf(*others, **named)  # type: ignore[misc]
+        finally:
+            if watch is not None and self.__dict__.get(_WATCH) is watch:
+                watch.prepared = watch.steps = None
+                watch.cycle = -1
+                if not watch.stays:
+                    _unwatch(self)
 
     def get_veff(self, mol: Any = None, dm: Any = None, *others: Any, **named: Any) -> Any:
         """Potential of a density, the stored one where it fits."""

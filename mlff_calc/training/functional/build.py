@@ -135,12 +135,13 @@ class FunctionalTraining:
     def _check_batches(self, recipe: FunctionalRecipe) -> None:
         """Refuse batches in which constants of elements explain every energy."""
         rank, optimizer = independent([one.atoms.numbers for one in self._parts[0].samples]), recipe.optimizer
-        sizes = (min(optimizer.batch_size, len(self._parts[0])), min(optimizer.judging_size, len(self._parts[1])))
+        batches = (optimizer.batch_size, len(self._parts[0])), (optimizer.judging_size, len(self._parts[1]))
+        sizes = tuple(n % size or size for size, n in batches)  # the last one is the smallest
         if min(sizes) <= rank:
             raise RecipeError(
                 f"{recipe.origin}: loss.relative needs batches of more than {rank} frames, since so many constants are "
-                f"fitted to each; those of training and validation have {sizes[0]} and {sizes[1]}. Raise "
-                "optimizer.batch_size and valid_batch_size, or set loss.relative: false"
+                f"fitted to each; the smallest of training and validation have {sizes[0]} and {sizes[1]}. Change "
+                "optimizer.batch_size or valid_batch_size, or set loss.relative: false"
             )
 
 

@@ -220,10 +220,13 @@ def evaluate_functional(
     functional = network.to_precision(network.precision).cpu().eval().requires_grad_(False)
     base = build_functional(network.config | {"constants": {}}, seed=0).eval().requires_grad_(False)
     items = [(k, (sample.atoms, sample.forces is not None)) for k, sample in enumerate(samples)]
-    found, failures = _solved(Judge(functional, base, kept, options), items, samples, workers)
-    used = [samples[k] for k in found]
-    for one, judged in zip(used, found.values(), strict=True):
+
+    def check(number: int, judged: Judged) -> None:
+        one = samples[number]
         check_difference(float(one.energy or 0.0) / Hartree - network.constant(one.atoms.numbers), judged.base, one.place)
+
+    found, failures = _solved(Judge(functional, base, kept, options), items, samples, workers, check)
+    used = [samples[k] for k in found]
     bases = np.array([one.base for one in found.values()])
     others = {}
     if rivals:
@@ -236,13 +239,25 @@ def evaluate_functional(
 
 
 def _solved(
-    work: Callable[[Any], Any], items: list[tuple[int, Any]], samples: Sequence[Sample], workers: int
+    work: Callable[[Any], Any],
+    items: list[tuple[int, Any]],
+    samples: Sequence[Sample],
+    workers: int,
+    check: Callable[[int, Any], None] = lambda number, value: None,
 ) -> tuple[dict[int, Any], list[str]]:
-    """Results by number of sample, rising, and places and reasons of failures; raises an EvaluationError without results."""
+    """Results by number of sample, rising, and places and reasons of failures; raises an EvaluationError without results.
+
+    `check` sees each result as it arrives.
+    """
     from mlff_calc.electronic.scf.processes import outcomes
 
     with closing(outcomes(work, items, min(workers, len(items)))) as found:
-        done = sorted(found, key=lambda outcome: outcome.number)
+        done = []
+        for outcome in found:
+            if outcome.problem is None:
+                check(outcome.number, outcome.value)
+            done.append(outcome)
+    done.sort(key=lambda outcome: outcome.number)
     failures = [f"{samples[one.number].place}: {one.problem}" for one in done if one.problem is not None]
     if len(failures) == len(done):
         raise EvaluationError(f"no SCF of {len(samples)} molecules converged; {failures[0]}")

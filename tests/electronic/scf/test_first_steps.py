@@ -115,6 +115,37 @@ def test_the_class_of_a_mean_field_comes_back_without_a_count_too():
         assert mf.converged
 
 
+@pytest.mark.parametrize("ending", ["max_cycle=1", "max_cycle=2", "eig in cycle 0", "eig in cycle 1"])
+def test_first_steps_do_not_outlive_their_kernel(ending):
+    model = Shifted(SETTINGS, 0.0, needs_initial=True)
+    mf, guess = mean_field(frames(1)[0], SETTINGS), HamiltonianGuess(model)
+    kind, calls = type(mf), []
+    density = guess(mf)
+    if ending.startswith("max"):
+        mf.max_cycle = int(ending[-1])
+        mf.kernel(dm0=density)
+    else:
+        eig = mf.eig
+
+        def broken(*matrices, **named):
+            calls.append(1)
+            if len(calls) == int(ending[-1]) + 1:
+                raise np.linalg.LinAlgError
+            return eig(*matrices, **named)
+
+        mf.eig = broken
+        with pytest.raises(np.linalg.LinAlgError):
+            mf.kernel(dm0=density)
+        mf.eig = eig
+    assert type(mf) is kind
+    assert not [name for name in vars(mf) if "mlff" in name]
+    plain = mean_field(frames(1)[0], SETTINGS)
+    mf.max_cycle = plain.max_cycle
+    mf.kernel(dm0=plain.get_init_guess())
+    plain.kernel()
+    assert (mf.cycles, mf.e_tot) == (plain.cycles, pytest.approx(plain.e_tot, abs=1e-12))
+
+
 def test_a_density_of_another_origin_is_not_damped():
     atoms, guess = frames(1)[0], HamiltonianGuess(Shifted(SETTINGS, 0.0, needs_initial=True))
     mf, plain = mean_field(atoms, SETTINGS), mean_field(atoms, SETTINGS)
