@@ -5,8 +5,8 @@ local width of the bins: it is normal in the coordinate u that counts bins, in w
 
     q_b(y) = [Phi((b + 1 - u) / ratio) - Phi((b - u) / ratio)] / mass inside
 
-With equal bins of width w and u = (y - e_0) / w, this is the usual soft target of width s = ratio * w, whose expectation is y
-up to 5e-6 w from a ratio of 0.75 on. With other bins the coordinate is shifted until the expectation is y (`centred`).
+With equal bins of width w and u = (y - e_0) / w, this is the usual soft target of width s = ratio * w, whose expectation is
+y up to 5e-6 w from a ratio of 0.75 on. With other bins the coordinate is shifted until the expectation is y (`centred`).
 Everything here is computed in float64, apart from the logits.
 
 Source: Imani and White, "Improving regression performance with distributional losses" (2018), for the soft target; Shoghi et

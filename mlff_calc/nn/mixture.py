@@ -1,7 +1,7 @@
 """Distributions of one number as mixtures of histograms: density, quantiles and measures of uncertainty.
 
-Within a bin the density is constant, so that the distribution function is linear between the edges of all histograms together,
-which are the common grid. All tensors are float64.
+Within a bin the density is constant, so that the distribution function is linear between the edges of all histograms, which
+are the common grid. All tensors are float64.
 """
 
 from __future__ import annotations
