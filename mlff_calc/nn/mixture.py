@@ -82,6 +82,13 @@ class Mixture:
         part = ((wanted - low) / (high - low).clamp(min=FLOOR)).clamp(0.0, 1.0)
         return self.grid[index] + part * (self.grid[index + 1] - self.grid[index])
 
+    def below(self, labels: Tensor) -> Tensor:
+        """Probabilities of numbers below labels [n]."""
+        index = (torch.searchsorted(self.grid, labels.contiguous(), right=True) - 1).clamp(0, len(self.grid) - 2)
+        part = ((labels - self.grid[index]) / (self.grid[index + 1] - self.grid[index])).clamp(0.0, 1.0)
+        masses = self.masses.gather(1, index.unsqueeze(1)).squeeze(1)
+        return (self.masses.cumsum(dim=1).gather(1, index.unsqueeze(1)).squeeze(1) - (1.0 - part) * masses).clamp(0.0, 1.0)
+
     def log_density(self, labels: Tensor) -> Tensor:
         """Logarithms of the density at labels [n]; labels outside of all bins get that of `FLOOR` in the nearest cell."""
         index = (torch.searchsorted(self.grid, labels.contiguous(), right=True) - 1).clamp(0, len(self.grid) - 2)
