@@ -108,7 +108,7 @@ def read_properties(
         return PropertyRead(samples, notes)
     bad = [one for one in samples if not math.isfinite(one.value)]
     if len(bad) == len(samples):
-        names = available_names(samples[0].atoms)
+        names = available_names(next(iterate_frames(file, 0, format))[1]) if file.suffix.lower() not in TABLES else []
         hint = suggestion(label, names, before=" ") or f" the first frame has {', '.join(names) or 'nothing'}"
         raise DatasetError(f"{file}: no frame has a number under the label {label!r};{hint}. Name it in data.label or --key")
     if bad and missing == "refuse":

@@ -140,11 +140,11 @@ def _notes(found: Predictive, labels: torch.Tensor, sizes: torch.Tensor) -> list
     """Sentences about labels of another size: per atom where the network gives totals, or the reverse."""
     own = float((found.mean - labels).abs().mean())
     words = {
-        "per atom, and the network gives totals": found.mean / sizes,
+        "values per atom, and the network gives totals": found.mean / sizes,
         "totals, and the network gives values per atom": found.mean * sizes,
     }
     return [
-        f"the labels look like values {text}: MAE {float((other - labels).abs().mean()):.4g} in place of {own:.4g}"
+        f"the labels look like {text}: MAE {float((other - labels).abs().mean()):.4g} in place of {own:.4g}"
         for text, other in words.items()
         if float((other - labels).abs().mean()) < OTHER_SIZE * own
     ]
