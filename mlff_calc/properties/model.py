@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, overload
+from typing import Any, ClassVar, Final
 
 import torch
 from ase import Atoms
@@ -25,7 +25,7 @@ from mlff_calc.properties.predictive import LEVELS, Predictive
 PROPERTY: Final = declare("property", "system", (), DOUBLE, "", "property, in the unit of its labels")
 PROPERTY_BASE: Final = declare("property_base", "system", (), DOUBLE, "", "part of it that composition tells")
 PROPERTY_SPREAD: Final = declare("property_spread", "system", (), DOUBLE, "", "size of one standard unit of the rest")
-AT_ONCE = 32  # structures that `predict` evaluates at once; a larger number takes more memory
+AT_ONCE = 32  # structures that `predict_many` evaluates at once; a larger number takes more memory
 
 
 class PropertyNetwork(Network):
@@ -138,33 +138,37 @@ class PropertyNetwork(Network):
                 "told; take structures of that charge, or train on these"
             )
 
-    @overload
-    def predict(self, atoms: Atoms) -> PropertyPrediction: ...
-    @overload
-    def predict(self, atoms: Sequence[Atoms]) -> list[PropertyPrediction]: ...
-    def predict(self, atoms: Atoms | Sequence[Atoms]) -> PropertyPrediction | list[PropertyPrediction]:
-        """Predict the property of one structure, or of several.
+    def predict(self, atoms: Atoms) -> PropertyPrediction:
+        """Predict the property of one structure.
 
         Args:
-            atoms: Structure or structures; `info['charge']` is checked.
+            atoms: Structure; `info['charge']` is checked.
 
         Returns:
-            Mean, standard deviation and quantiles, for each structure.
+            Mean, standard deviation and quantiles.
 
         Raises:
             UnknownElementError: An element is unknown.
-            StructureError: A structure cannot be a graph, is charged in another way than in training, or holds isotopes.
+            StructureError: The structure cannot be a graph, is charged in another way than in training, or holds isotopes.
         """
-        structures = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+        self.check(atoms)
+        return self._predicted([atoms])[0]
+
+    def predict_many(self, structures: Sequence[Atoms]) -> list[PropertyPrediction]:
+        """Predict the property of several structures, in batches; see `predict`."""
         for number, one in enumerate(structures):
-            self.check(one, "the structure" if isinstance(atoms, Atoms) else f"structure {number}")
+            self.check(one, f"structure {number}")
         found: list[PropertyPrediction] = []
         for start in range(0, len(structures), AT_ONCE):
-            graphs = [graph_from_atoms(one, self.cutoff) for one in structures[start : start + AT_ONCE]]
-            with torch.no_grad():
-                outputs = self.eval()({key: value.to(self.widening.device) for key, value in collate(graphs).items()})
-            found += self.plain(self.predictive(outputs))
-        return found[0] if isinstance(atoms, Atoms) else found
+            found += self._predicted(structures[start : start + AT_ONCE])
+        return found
+
+    def _predicted(self, structures: Sequence[Atoms]) -> list[PropertyPrediction]:
+        """Predictions of one batch, whose structures were checked."""
+        graph = collate([graph_from_atoms(one, self.cutoff) for one in structures])
+        with torch.no_grad():
+            outputs = self.eval()({key: value.to(self.widening.device) for key, value in graph.items()})
+        return self.plain(self.predictive(outputs))
 
     def plain(self, predictive: Predictive) -> list[PropertyPrediction]:
         """Plain numbers of distributions, one for each structure."""

@@ -58,7 +58,8 @@ def standard_of(
     """
     counts = counts_of(numbers, elements)
     sizes = counts.sum(axis=1)
-    references, mean = np.zeros(len(elements)), 0.0
+    references: NDArray[np.float64] = np.zeros(len(elements))
+    mean = 0.0
     if pooling == "mean":
         mean = float(labels.mean())
         left = labels - mean

@@ -75,7 +75,7 @@ def test_a_file_keeps_predictions_and_calibration(tmp_path: Path, head: dict[str
     assert list(other.quantiles.values()) == sorted(other.quantiles.values())
     low, high = other.interval(0.9)
     assert (low, high) == (other.quantiles[0.05], other.quantiles[0.95])
-    assert isinstance(again.predict([molecule("H2O"), molecule("H2O2")]), list)
+    assert again.predict_many([molecule("H2O2"), molecule("H2O")])[1].mean == pytest.approx(other.mean, rel=1e-4)
     assert mlff_calc.load_property is load_property
     with pytest.raises(PotentialFileError, match="load_property"):
         load_potential(tmp_path / "net")
@@ -88,7 +88,7 @@ def test_structures_that_the_network_does_not_know_are_refused() -> None:
     charged = molecule("H2O")
     charged.info["charge"] = 1
     with pytest.raises(StructureError, match="structure 1 has a total charge of 1 e, and the network was trained on 0 e"):
-        net.predict([molecule("H2O"), charged])
+        net.predict_many([molecule("H2O"), charged])
     heavy = molecule("H2O")
     heavy.set_masses([15.999, 2.014, 1.008])
     with pytest.raises(StructureError, match=r"atom 1 \(H\) has the mass 2.014 amu of an isotope"):

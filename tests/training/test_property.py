@@ -98,7 +98,7 @@ def test_the_command_line_predicts_and_judges(trained: TrainingResult, tmp_path:
     ase.io.write(tmp_path / "new.extxyz", frames, format="extxyz")
     mlff("predict", str(trained.model), str(tmp_path / "new.extxyz"), "--output", str(tmp_path / "out.extxyz"), "--quiet")
     written = ase.io.read(tmp_path / "out.extxyz", index=":")
-    expected = load_property(trained.model).predict(frames)
+    expected = load_property(trained.model).predict_many(frames)
     for atoms, one, frame in zip(written, expected, frames, strict=True):
         assert atoms.info["predicted_gap"] == pytest.approx(one.mean, rel=1e-5)
         assert atoms.info["predicted_gap_std"] == pytest.approx(one.std, rel=1e-5)
@@ -134,7 +134,7 @@ def test_one_number_for_all_error_bars_and_totals(tmp_path: Path) -> None:
         atoms.info["gap"] += 3.0 * len(atoms)
     result = run(tmp_path, frames, property__head={"name": "scalar"}, property__pooling="references", loss__form="huber")
     network = load_property(result.model)
-    water, peroxide = network.predict([frames[1], frames[0]])
+    water, peroxide = network.predict_many([frames[1], frames[0]])
     assert water.std / 3.0 == pytest.approx(peroxide.std / 4.0)
     assert abs(water.mean - frames[1].info["gap"]) < 1.5
     assert result.report.rank is not None  # of deviations that grow with the size

@@ -67,7 +67,7 @@ class PropertyReport:
     def rows(self) -> list[tuple[str, ...]]:
         """The table of the card."""
         unit = f" [{self.unit}]" if self.unit else ""
-        rows = [
+        rows: list[tuple[str, ...]] = [
             ("", self.name),
             (f"mean absolute error{unit}", f"{self.mae:.5g}"),
             (f"the same of composition alone{unit}", f"{self.baseline:.5g}"),

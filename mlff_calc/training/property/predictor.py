@@ -37,7 +37,7 @@ class PropertyPredictor(Predictor):
     def predict(self, samples: Sequence[Sample]) -> list[FramePrediction]:
         """Mean, standard deviation and quantiles of each frame."""
         found = []
-        for one in self.network.predict([sample.atoms for sample in samples]):
+        for one in self.network.predict_many([sample.atoms for sample in samples]):
             name = f"predicted_{one.name}"
             quantiles = {f"{name}_q{level:g}": value for level, value in one.quantiles.items()}
             found.append(FramePrediction(info={name: one.mean, f"{name}_std": one.std, **quantiles}))
