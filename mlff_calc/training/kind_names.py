@@ -29,8 +29,8 @@ KINDS = {
     "rollout": "mlff_calc.training.rollout.task:RolloutTask",
     "score": "mlff_calc.training.score.task:ScoreTask",
     "hamiltonian": "mlff_calc.training.hamiltonian.task:HamiltonianTask",
-    "property": "mlff_calc.training.property.task:PropertyTask",
     "functional": "mlff_calc.training.functional.task:FunctionalTask",
+    "property": "mlff_calc.training.property.task:PropertyTask",
 }
 
 
