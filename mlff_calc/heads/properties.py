@@ -33,6 +33,7 @@ STANDARD_VALUE: Final = declare("standard_value", "system", (), DOUBLE, "", "pre
 BIN_LOGITS: Final = declare("bin_logits", "system", (None, None), None, "", "logits of bins of the histograms [K, B]")
 BIN_SHARES: Final = declare("bin_shares", "system", (None,), DOUBLE, "", "shares of the histograms in their mixture [K]")
 LEAST_INNER, MOST_BINS = 8, 4096  # smallest number of bins beside the guards, largest number of bins
+RARE = 1e-5  # smallest initial probability of a bin; a larger one makes untrained error bars longer
 RATIOS = (0.5, 4.0)  # smallest and largest width of a soft target, in widths of bins; below, expectations are quantised
 
 
@@ -136,7 +137,9 @@ class DistributionHead(Head):
         return {**graph, "bin_logits": logits, "bin_shares": shares, "standard_value": mean}
 
     def measure(self, labels: Tensor) -> None:
-        """Lay the bins by training labels [n] in standard units.
+        """Lay the bins by training labels [n] in standard units, and begin at the distribution of these labels.
+
+        Bins that hold no label would otherwise lose their share only in thousands of steps, and make error bars too long.
 
         Raises:
             DatasetError: The bins of a layout are wider than the labels are spread; the message names it and the cure.
@@ -155,6 +158,9 @@ class DistributionHead(Head):
                     f"labels, leave the layout {layout} out, or raise bins (now {self.bins})"
                 )
         self.edges.copy_(edges)
+        shares = self.targets(labels).mean(dim=0)
+        with torch.no_grad():
+            self.last.bias.copy_(shares.clamp(min=RARE).log().flatten())
 
     def outside(self, labels: Tensor) -> Tensor:
         """Whether labels [n] in standard units lie outside of the bins of a layout [n]."""

@@ -67,7 +67,7 @@ def standard_of(
         if pooling == "sum":
             references[:] = float(labels @ sizes / (sizes @ sizes))
         else:
-            references = np.linalg.lstsq(counts, labels, rcond=None)[0]
+            references = np.asarray(np.linalg.lstsq(counts, labels, rcond=None)[0], dtype=np.float64)
         left = (labels - counts @ references) / sizes
     scale = float(np.sqrt(np.mean(left**2)))
     size = float(np.abs(labels).max())

@@ -150,6 +150,19 @@ def test_bins_wider_than_the_labels_are_named() -> None:
         head.measure(labels)
 
 
+def test_a_new_distribution_is_that_of_the_training_labels() -> None:
+    net = network({"name": "distribution", "bins": 40})
+    assert isinstance(net.head, DistributionHead)
+    labels = torch.randn(2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    net.head.measure(labels)
+    with torch.no_grad():
+        net.head.last.weight.zero_()
+    found = net.predict(molecule("H2O"))
+    assert found.mean == pytest.approx(float(labels.mean()), abs=0.02)
+    assert found.std == pytest.approx(float(labels.std()), rel=0.1)
+    assert found.interval(0.9)[1] == pytest.approx(1.645, abs=0.15)
+
+
 def test_extensivity_of_distributions_and_the_end_of_their_bins() -> None:
     """The mean of a histogram cannot leave its bins, so that forces vanish at their end."""
     net = network("distribution")
