@@ -21,10 +21,10 @@ from ase.optimize import LBFGS
 
 from mlff_calc.bench.threads import limited_threads
 from mlff_calc.calculators import MLFFCalculator
+from mlff_calc.datasets.embed import embed
 from mlff_calc.potential import Potential, load_potential
 from mlff_calc.sampling import Langevin, Systems, evaluator_of, read_molecules, relax_systems
 from mlff_calc.sampling.calculators import Xtb
-from mlff_calc.sampling.embed import embed
 
 SMILES = {"ethanol": "CCO", "aspirin": "CC(=O)Oc1ccccc1C(=O)O"}
 """Molecules that have a name here; others are given as SMILES."""

@@ -16,11 +16,11 @@ from mlff_calc.calculators.state import calculator_state, restore_state
 from mlff_calc.electronic.scf.engine import ase_forces, ase_results
 from mlff_calc.electronic.scf.guess import PredictsFock
 from mlff_calc.electronic.scf.mean_field import mean_field
-from mlff_calc.electronic.scf.pyscf_door import charge_of
 from mlff_calc.electronic.scf.run import SCFStats, solve
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.electronic.scf.starts import Starter
 from mlff_calc.errors import OptionError, SimulationError, StructureError
+from mlff_calc.graph.charges import charge_of
 from mlff_calc.graph.occupancy import check_occupancy
 
 

@@ -10,6 +10,7 @@ import typer
 from mlff_calc.cli import options
 from mlff_calc.cli.bench_backbones import backbones
 from mlff_calc.cli.bench_batches import batches, recall
+from mlff_calc.cli.bench_distribution import distribution
 from mlff_calc.cli.bench_fock import fock_flow
 from mlff_calc.cli.bench_fock_batches import fock_batches
 from mlff_calc.cli.bench_functional import functional
@@ -29,7 +30,7 @@ app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
     "`fock-batches`, `functional`, `functional-scf`, `lammps`, `peers`, `scores`, "
-    "`rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
+    "`distribution`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -43,6 +44,7 @@ app.command()(guard(scores))
 app.command()(guard(fock_flow))
 app.command()(guard(functional))
 app.command()(guard(rollout))
+app.command()(guard(distribution))
 app.command()(guard(trajectories))
 app.command()(guard(scf))
 app.command("tensor-products")(guard(tensor_products))

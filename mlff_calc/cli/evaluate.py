@@ -121,6 +121,9 @@ def evaluate(
     For rollouts: mean square errors of positions by quarter of the horizon, errors of bond lengths and coverage of the error
     bars, with those of predictions that need no network.
 
+    For properties: mean absolute error, negative log likelihood, and coverage of the calibrated intervals; --key label=NAME
+    names another label, --plot draws the calibration. Tables with SMILES (.csv) are data as well.
+
     For functionals: errors of self-consistent energies in mHa, beside those of the base functional.
     """
     task = task_of_model(potential)

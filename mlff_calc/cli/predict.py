@@ -56,6 +56,8 @@ def predict(
     (e), without an SCF; with --energy also the energy (eV). They need PySCF, and closed-shell molecules with the charge of
     the training (charge=1 in the file).
 
+    Properties give predicted_NAME, its standard deviation predicted_NAME_std, and quantiles such as predicted_NAME_q0.05.
+
     All frames are checked before the first one is predicted, and files appear when they are complete. For rollouts and score
     models there are `mlff rollout` and `mlff sample`.
     """

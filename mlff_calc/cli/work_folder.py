@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlff_calc.datasets.molecules import MoleculeError
 from mlff_calc.errors import OptionError
-from mlff_calc.sampling.molecules import MoleculeError
 
 
 @dataclass

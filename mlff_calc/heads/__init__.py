@@ -13,15 +13,18 @@ from mlff_calc.heads.denoising import DenoisingHead
 from mlff_calc.heads.direct_forces import DirectForcesHead
 from mlff_calc.heads.displacement import DisplacementHead
 from mlff_calc.heads.energy import EnergyHead
+from mlff_calc.heads.properties import DistributionHead, ScalarHead
 from mlff_calc.heads.repulsion import ZBLRepulsion
 
 __all__ = [
     "DenoisingHead",
     "DirectForcesHead",
     "DisplacementHead",
+    "DistributionHead",
     "EnergyHead",
     "Features",
     "Head",
+    "ScalarHead",
     "ZBLRepulsion",
     "available_heads",
     "build_head",

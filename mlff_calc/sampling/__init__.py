@@ -1,5 +1,6 @@
 """Many structures at once: relaxations, dynamics, replica exchange, conformer ensembles, samples of score models."""
 
+from mlff_calc.datasets.molecules import Molecule, MoleculeError, read_molecules
 from mlff_calc.sampling.calculators import evaluator_of
 from mlff_calc.sampling.compare import Comparison, compare_conformers, compare_samples
 from mlff_calc.sampling.conformer_search import conformers
@@ -7,7 +8,6 @@ from mlff_calc.sampling.ensemble import Ensemble
 from mlff_calc.sampling.evaluators import BatchedPotential, Evaluation, Evaluator, OneByOne
 from mlff_calc.sampling.langevin import Langevin
 from mlff_calc.sampling.model_samples import Samples, sample_model
-from mlff_calc.sampling.molecules import Molecule, MoleculeError, read_molecules
 from mlff_calc.sampling.relax import Relaxed, relax_many, relax_systems
 from mlff_calc.sampling.replica_exchange import Exchanged, exchange, geometric_ladder
 from mlff_calc.sampling.reweighting import Reweighted, effective_sample_size, reweigh

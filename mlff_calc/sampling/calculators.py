@@ -15,12 +15,12 @@ from ase.calculators.calculator import BaseCalculator
 
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.calculators.named import names_scf, scf_calculator
+from mlff_calc.datasets.molecules import number_of_electrons
 from mlff_calc.errors import OptionError
 from mlff_calc.export.compiled import CompiledPotential, compile_potential
 from mlff_calc.potential import Potential, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.sampling.evaluators import BatchedPotential, Evaluator, OneByOne
-from mlff_calc.sampling.molecules import number_of_electrons
 from mlff_calc.sampling.systems import Systems
 from mlff_calc.sampling.workers import Workers
 

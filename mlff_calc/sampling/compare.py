@@ -197,7 +197,7 @@ def compare_conformers(reference: Any, generated: Any, threshold: float = 0.5) -
     Raises:
         OptionError: There are no conformers, or the molecules differ.
     """
-    from mlff_calc.sampling.molecules import Molecule, have_same_bonds, read_molecules
+    from mlff_calc.datasets.molecules import Molecule, have_same_bonds, read_molecules
     from mlff_calc.sampling.symmetry import best_rmsd
 
     sets = [[each] if isinstance(each, Molecule) else read_molecules(each) for each in (reference, generated)]

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
+from mlff_calc.clock import Clock
+from mlff_calc.datasets.embed import number_of_conformers
+from mlff_calc.datasets.molecules import Molecule, MoleculeError, read_molecules
 from mlff_calc.errors import SimulationError, UnknownElementError
 from mlff_calc.sampling.calculators import evaluator_of, workers_for
-from mlff_calc.sampling.clock import Clock
 from mlff_calc.sampling.duplicates import distinct, nearly_alike
-from mlff_calc.sampling.embed import number_of_conformers
 from mlff_calc.sampling.ensemble import Ensemble
 from mlff_calc.sampling.evaluators import BatchedPotential, Evaluator
 from mlff_calc.sampling.found import Found, Structure
 from mlff_calc.sampling.modes import SADDLE, lowest_mode, ways_down
-from mlff_calc.sampling.molecules import Molecule, MoleculeError, read_molecules
 from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.ranking import Ranking
 from mlff_calc.sampling.relax import relax_systems

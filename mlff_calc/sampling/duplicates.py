@@ -6,8 +6,8 @@ import numpy as np
 from ase import units
 from numpy.typing import NDArray
 
+from mlff_calc.datasets.molecules import Molecule
 from mlff_calc.errors import OptionError
-from mlff_calc.sampling.molecules import Molecule
 from mlff_calc.sampling.symmetry import SYMMETRIC, best_rmsd
 from mlff_calc.sampling.systems import FloatArray
 

@@ -10,10 +10,10 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from mlff_calc.datasets.molecules import Molecule, rdkit_chem
 from mlff_calc.sampling.duplicates import KCAL
 from mlff_calc.sampling.identity import with_positions
 from mlff_calc.sampling.modes import SADDLE
-from mlff_calc.sampling.molecules import Molecule, rdkit_chem
 from mlff_calc.sampling.symmetry import MAX_MATCHES, best_rmsd, is_cut_off
 from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.sampling.weights import ensemble_entropy

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mlff_calc.datasets.molecules import Molecule, MoleculeError
 from mlff_calc.sampling.ensemble import Counts
 from mlff_calc.sampling.identity import Identity
-from mlff_calc.sampling.molecules import Molecule, MoleculeError
 from mlff_calc.sampling.systems import FloatArray
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlff_calc.datasets.molecules import Molecule, quiet, rdkit_chem
 from mlff_calc.sampling.duplicates import MIRROR
-from mlff_calc.sampling.molecules import Molecule, quiet, rdkit_chem
 from mlff_calc.sampling.symmetry import renumberings
 from mlff_calc.sampling.systems import FloatArray
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlff_calc.sampling.molecules import Molecule, rdkit_chem
+from mlff_calc.datasets.molecules import Molecule, rdkit_chem
 from mlff_calc.sampling.systems import FloatArray
 from mlff_calc.whole_files import write_whole
 

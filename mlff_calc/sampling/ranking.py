@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 
+from mlff_calc.datasets.molecules import Molecule, MoleculeError
 from mlff_calc.errors import SimulationError
 from mlff_calc.sampling.duplicates import KCAL, MIRROR, distinct
 from mlff_calc.sampling.ensemble import Ensemble
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.found import Found, Structure
 from mlff_calc.sampling.modes import frequencies
-from mlff_calc.sampling.molecules import Molecule, MoleculeError
 from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.settings import Search
 from mlff_calc.sampling.symmetry import SYMMETRIC, best_rmsd, symmetry_number

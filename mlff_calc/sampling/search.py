@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from ase import Atoms
 
+from mlff_calc.datasets.molecules import Molecule
 from mlff_calc.errors import SimulationError
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.langevin import Langevin
-from mlff_calc.sampling.molecules import Molecule
 from mlff_calc.sampling.replica_exchange import exchange, geometric_ladder
 from mlff_calc.sampling.systems import FloatArray, Systems
 

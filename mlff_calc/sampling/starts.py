@@ -17,11 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from ase.data import atomic_masses
 
-from mlff_calc.sampling.clock import Clock
+from mlff_calc.clock import Clock
+from mlff_calc.datasets.embed import embed
+from mlff_calc.datasets.molecules import Molecule, quiet
 from mlff_calc.sampling.duplicates import KCAL, distinct
-from mlff_calc.sampling.embed import embed
 from mlff_calc.sampling.identity import Identity, with_positions
-from mlff_calc.sampling.molecules import Molecule, quiet
 from mlff_calc.sampling.systems import FloatArray
 
 SCREENED = "mmff"

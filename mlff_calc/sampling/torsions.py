@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms, units
 
+from mlff_calc.datasets.molecules import Molecule, rdkit_chem
 from mlff_calc.sampling.evaluators import Evaluator
-from mlff_calc.sampling.molecules import Molecule, rdkit_chem
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 Torsion = tuple[int, int, int, int]

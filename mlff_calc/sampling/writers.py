@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ase.io import write
 
+from mlff_calc.datasets.molecules import rdkit_chem
 from mlff_calc.errors import OptionError
 from mlff_calc.sampling.ensemble import Ensemble
-from mlff_calc.sampling.molecules import rdkit_chem
 from mlff_calc.sampling.page import ensemble_page
 from mlff_calc.whole_files import write_whole
 

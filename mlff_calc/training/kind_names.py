@@ -18,8 +18,8 @@ DEFAULT = "potential"
 _OF_RECIPES = {"card", "checkpoints", "data", "fine_tune_from", "loss", "optimizer", "output", "trainer"}
 _OF_THE_MODULE = {
     "allow_zero_length_dataloader_with_multiple_devices", "errors", "example", "finite", "kind", "loss_sum", "normalization",
-    "objective", "optimizer_section", "prepare_data_per_node", "seed", "steps_in_epoch", "training", "valid_loss",
-    "validated_epoch",
+    "objective", "optimizer_section", "prepare_data_per_node", "seed", "steps_in_epoch", "train_loss", "training",
+    "valid_loss", "validated_epoch",
 }  # fmt: skip
 RESERVED = frozenset(_OF_RECIPES | _OF_THE_MODULE)
 """Sections of every recipe, folders of every run and attributes of the training module, which no kind can be called."""
@@ -30,6 +30,7 @@ KINDS = {
     "score": "mlff_calc.training.score.task:ScoreTask",
     "hamiltonian": "mlff_calc.training.hamiltonian.task:HamiltonianTask",
     "functional": "mlff_calc.training.functional.task:FunctionalTask",
+    "property": "mlff_calc.training.property.task:PropertyTask",
 }
 
 

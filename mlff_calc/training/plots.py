@@ -52,7 +52,7 @@ def learning_curve(metrics: Path, target: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(frameon=False)
-    _save(figure, target)
+    save(figure, target)
 
 
 def _line(axes: Axes, x: np.ndarray, y: np.ndarray, label: str) -> None:
@@ -88,10 +88,11 @@ def parity(pairs: dict[str, tuple[np.ndarray, np.ndarray]], target: Path, title:
         axes.ticklabel_format(useOffset=False)
     if title:
         figure.suptitle(title, fontsize=11)
-    _save(figure, target)
+    save(figure, target)
 
 
-def _save(figure: Figure, target: Path) -> None:
+def save(figure: Figure, target: Path) -> None:
+    """Write a figure as a PNG file."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     write_whole(target, buffer.getvalue())

@@ -21,6 +21,7 @@ from mlff_calc.potential import build_potential
 from mlff_calc.potential.engine import COLD, EngineStep
 from mlff_calc.potential.fixed_point_step import MEMORY_INPUTS, MEMORY_OUTPUTS, FixedPointStep, StepSizes
 from mlff_calc.propagator import build_propagator, motion_graph
+from mlff_calc.properties import build_property
 from mlff_calc.rollout import build_rollout
 from mlff_calc.rollout.base import BASES
 from mlff_calc.rollout.model import rollout_graph
@@ -96,6 +97,15 @@ def test_propagators(name: str, looked_at: list[str]) -> None:
     assert looked_at[-2:] == ["DisplacementHead", "Propagator"]
 
 
+@pytest.mark.parametrize("head", ["scalar", "distribution"])
+@pytest.mark.parametrize("name", available_backbones())
+def test_properties(name: str, head: str, looked_at: list[str]) -> None:
+    backbone = {"name": name, **SMALL, **MOST.get(name, {})}
+    build_property({"backbone": backbone, "head": {"name": head}, "elements": [1, 6, 8]}, seed=0).eval()(batch())
+    assert looked_at[-1] == "PropertyNetwork"
+    assert f"{head.capitalize()}Head" in looked_at
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_rollouts(base: str, looked_at: list[str]) -> None:
     config = {"backbone": {"name": "hegnn", **SMALL, "l_max": 1}, "numbers": [8, 1, 1], "bonds": [[0, 1], [0, 2]]}
@@ -114,7 +124,8 @@ def test_inputs_and_outputs_of_steps_and_exported_files_are_declared() -> None:
 def test_literals_in_the_sources_are_declared() -> None:
     """The literals are those looked up in dicts called graph, inputs or features in the packages of networks."""
     root, found = Path(mlff_calc.__file__).parent, set()
-    for room in ("backbones", "heads", "potential", "propagator", "rollout", "score", "export", "training", "calculators"):
+    networks = ("potential", "propagator", "properties", "rollout", "score")
+    for room in ("backbones", "heads", *networks, "export", "training", "calculators"):
         for file in (root / room).rglob("*.py"):
             text = file.read_text(encoding="utf-8")
             found |= set(re.findall(r'\b(?:graph|inputs|features|batch\.graph|labels)\["(\w+)"\]', text))

@@ -24,17 +24,17 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from mlff_calc.cli.work_folder import work_folder
+from mlff_calc.clock import Clock
+from mlff_calc.datasets.embed import Embedded, embed
+from mlff_calc.datasets.molecules import MoleculeError, read_molecules
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.potential import load_potential
-from mlff_calc.sampling.clock import Clock
 from mlff_calc.sampling.conformer_search import conformers
 from mlff_calc.sampling.duplicates import KCAL, MIRROR, distinct, rotational_constants
-from mlff_calc.sampling.embed import Embedded, embed
 from mlff_calc.sampling.ensemble import Ensemble
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator, OneByOne
 from mlff_calc.sampling.identity import Identity
 from mlff_calc.sampling.modes import frequencies
-from mlff_calc.sampling.molecules import MoleculeError, read_molecules
 from mlff_calc.sampling.starts import by_mmff, starting_structures
 from mlff_calc.sampling.symmetry import best_rmsd
 from mlff_calc.sampling.systems import Systems

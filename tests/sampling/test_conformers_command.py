@@ -17,8 +17,8 @@ pytest.importorskip("rdkit")
 
 from rdkit import Chem, RDConfig
 
+from mlff_calc.datasets.molecules import REASONS, MoleculeError
 from mlff_calc.sampling.conformer_search import conformers
-from mlff_calc.sampling.molecules import REASONS, MoleculeError
 from mlff_calc.sampling.writers import as_sdf
 
 NCI = Path(RDConfig.RDDataDir) / "NCI" / "first_5K.smi"

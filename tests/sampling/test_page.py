@@ -14,9 +14,9 @@ import pytest
 
 pytest.importorskip("rdkit")
 
-from mlff_calc.sampling.embed import embed
+from mlff_calc.datasets.embed import embed
+from mlff_calc.datasets.molecules import read_molecules
 from mlff_calc.sampling.ensemble import Ensemble
-from mlff_calc.sampling.molecules import read_molecules
 from mlff_calc.sampling.page import ensemble_page
 
 BROWSER = """

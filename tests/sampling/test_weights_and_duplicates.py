@@ -10,11 +10,11 @@ from ase import units
 
 pytest.importorskip("rdkit")
 
+from mlff_calc.datasets.embed import Embedded, embed
+from mlff_calc.datasets.molecules import MoleculeError
 from mlff_calc.errors import OptionError
 from mlff_calc.sampling.conformer_search import conformers
-from mlff_calc.sampling.embed import Embedded, embed
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator
-from mlff_calc.sampling.molecules import MoleculeError
 from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.relax import relax_systems
 from mlff_calc.sampling.settings import Search

@@ -22,12 +22,12 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
 
+from mlff_calc.datasets.embed import embed
+from mlff_calc.datasets.molecules import Molecule, read_molecules
 from mlff_calc.sampling.calculators import evaluator_of
 from mlff_calc.sampling.duplicates import ENERGY, KCAL, MIRROR, distinct
-from mlff_calc.sampling.embed import embed
 from mlff_calc.sampling.evaluators import Evaluator
 from mlff_calc.sampling.identity import Identity
-from mlff_calc.sampling.molecules import Molecule, read_molecules
 from mlff_calc.sampling.pieces import PieceStore
 from mlff_calc.sampling.relax import relax_systems
 from mlff_calc.sampling.starts import by_mmff, starting_structures

@@ -151,6 +151,24 @@ class Split(Section):
         return value
 
 
+def refuse_two_origins(data: Any) -> None:  # noqa: ANN401
+    """Check that the frames of `valid` and `test` come from files or from `split`, and that there are validation frames.
+
+    Args:
+        data: Section with `valid`, `test` and `split`.
+
+    Raises:
+        ValueError: They come from both, or there are no validation frames.
+    """
+    for part in ("valid", "test"):
+        given = getattr(data, part) is not None
+        split = data.split is not None and getattr(data.split, part) not in (None, 0)
+        if given and split:
+            raise ValueError(f"both `{part}` and `split.{part}` are given; keep one of them")
+        if part == "valid" and not given and not split:
+            raise ValueError("no validation frames; add `valid: {file: ...}`, or `split: {valid: 0.1}`")
+
+
 class DataSection(Section):
     """Training, validation and test frames, from separate files or by splitting those of `train`."""
 
@@ -178,13 +196,7 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _validation_frames_come_from_one_place(self) -> DataSection:
-        for part in ("valid", "test"):
-            given = getattr(self, part) is not None
-            split = self.split is not None and getattr(self.split, part) not in (None, 0)
-            if given and split:
-                raise ValueError(f"both `{part}` and `split.{part}` are given; keep one of them")
-            if part == "valid" and not given and not split:
-                raise ValueError("no validation frames; add `valid: {file: ...}`, or `split: {valid: 0.1}`")
+        refuse_two_origins(self)
         return self
 
     def sources(self, part: str) -> list[Source]:

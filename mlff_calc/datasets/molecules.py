@@ -17,7 +17,7 @@ from ase.data import atomic_masses
 from ase.io import read
 
 from mlff_calc.errors import MLFFError, OptionError
-from mlff_calc.sampling.systems import FloatArray
+from mlff_calc.graph.rmsd import FloatArray
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

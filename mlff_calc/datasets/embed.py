@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_calc.clock import Clock
+from mlff_calc.datasets.molecules import Molecule, MoleculeError, quiet, rdkit_chem
 from mlff_calc.errors import OptionError
-from mlff_calc.sampling.clock import Clock
-from mlff_calc.sampling.molecules import Molecule, MoleculeError, quiet, rdkit_chem
-from mlff_calc.sampling.symmetry import rmsds
-from mlff_calc.sampling.systems import FloatArray
+from mlff_calc.graph.rmsd import FloatArray, rmsds
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

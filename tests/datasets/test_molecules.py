@@ -13,11 +13,11 @@ pytest.importorskip("rdkit")
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
+from mlff_calc.clock import Clock
+from mlff_calc.datasets.embed import embed, number_of_conformers
+from mlff_calc.datasets.molecules import MoleculeError, read_molecules
 from mlff_calc.errors import OptionError
-from mlff_calc.sampling.clock import Clock
-from mlff_calc.sampling.embed import embed, number_of_conformers
 from mlff_calc.sampling.identity import Identity
-from mlff_calc.sampling.molecules import MoleculeError, read_molecules
 
 
 def one(source, **options):
