@@ -61,15 +61,17 @@ class _Watched:
 
     def scf(self, *others: Any, **named: Any) -> Any:
         """Run the SCF; what was prepared for it does not outlive it, however it ends."""
+        run = super().scf  # type: ignore[misc]
         watch: Watch | None = self.__dict__.get(_WATCH)
+        if watch is None:  # a mean field derived from a watched one
+            return run(*others, **named)
         try:
-            return super().scf(*others, **named)  # type: ignore[misc]
+            return run(*others, **named)
         finally:
-            if watch is not None and self.__dict__.get(_WATCH) is watch:
-                watch.prepared = watch.steps = None
-                watch.cycle = -1
-                if not watch.stays:
-                    _unwatch(self)
+            watch.prepared = watch.steps = None
+            watch.cycle = -1
+            if not watch.stays and self.__dict__.get(_WATCH) is watch:
+                _unwatch(self)
 
     def get_veff(self, mol: Any = None, dm: Any = None, *others: Any, **named: Any) -> Any:
         """Potential of a density, the stored one where it fits."""
