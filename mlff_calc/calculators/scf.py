@@ -13,6 +13,7 @@ from mlff_calc.calculators.ase_rules import AseCalculator
 from mlff_calc.calculators.outputs import is_finite
 from mlff_calc.calculators.snapshot import Snapshot, differences
 from mlff_calc.calculators.state import calculator_state, restore_state
+from mlff_calc.charges import charge_of
 from mlff_calc.electronic.scf.engine import ase_forces, ase_results
 from mlff_calc.electronic.scf.guess import PredictsFock
 from mlff_calc.electronic.scf.mean_field import mean_field
@@ -20,7 +21,6 @@ from mlff_calc.electronic.scf.run import SCFStats, solve
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.electronic.scf.starts import Starter
 from mlff_calc.errors import OptionError, SimulationError, StructureError
-from mlff_calc.graph.charges import charge_of
 from mlff_calc.graph.occupancy import check_occupancy
 
 

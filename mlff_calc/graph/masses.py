@@ -13,6 +13,8 @@ from mlff_calc.errors import StructureError
 
 NAMES = ("mass", "masses", "atomic_mass", "atomic_masses", "atom_mass", "atom_masses")
 """Column names in lower case that count as masses; `masses` itself is ASE's."""
+SAME = 0.01
+"""Largest relative difference from the natural mass that is no isotope. Raising it hides isotopes of heavy elements."""
 LEAST, MOST = 0.05, 20.0
 """Range of plausible masses relative to the element's own (muonium has 0.11, 4H has 4); others are in another unit."""
 
@@ -92,3 +94,16 @@ def _checked(atoms: Atoms, name: str) -> np.ndarray:
             f"amu ({atomic_masses[atoms.numbers[first]]:.4g} for this element); convert, correct or remove the column"
         )
     return column.astype(np.float64)
+
+
+def isotope_of(atoms: Atoms) -> int | None:
+    """Return the number of the first atom whose mass is not that of the natural element; None where there is none.
+
+    Raises:
+        StructureError: See `named_masses`.
+    """
+    masses = named_masses(atoms)
+    masses = atoms.get_masses() if masses is None else masses
+    natural = atomic_masses[atoms.numbers]
+    found = np.flatnonzero(np.abs(masses / natural - 1.0) > SAME)
+    return int(found[0]) if len(found) else None

@@ -10,10 +10,11 @@ from ase import Atoms
 from torch import Tensor
 
 from mlff_calc.backbones import build_backbone
+from mlff_calc.charges import charge_of
 from mlff_calc.errors import StructureError
 from mlff_calc.graph import collate, graph_from_atoms
-from mlff_calc.graph.charges import charge_of, isotope_of
 from mlff_calc.graph.keys import DOUBLE, declare
+from mlff_calc.graph.masses import isotope_of
 from mlff_calc.heads import Features, build_head
 from mlff_calc.heads.properties import DistributionHead
 from mlff_calc.networks.base import Network

@@ -54,7 +54,7 @@ def test_some_inputs_of_every_kind(
     from mlff_calc.training import plots
 
     monkeypatch.setenv("MLFF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(plots, "_save", lambda figure, target: target.write_bytes(b""))
+    monkeypatch.setattr(plots, "save", lambda figure, target: target.write_bytes(b""))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         samples.make_all(tmp_path / "sound", quick=True)

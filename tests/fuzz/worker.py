@@ -133,7 +133,7 @@ def _warm_up(sound: Path) -> None:
     from mlff_calc.training import plots
     from mlff_calc.training.run import train
 
-    plots._save = lambda figure, target: target.write_bytes(b"")
+    plots.save = lambda figure, target: target.write_bytes(b"")
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         copy = shutil.copytree(sound / "runs" / "run", Path(folder) / "run")
         train(sound / "recipes" / "potential.yaml", output=copy, resume=True)

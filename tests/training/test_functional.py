@@ -370,7 +370,7 @@ def test_constants_of_relative_errors_are_fitted_at_the_end(energies: Path, tmp_
     with pytest.raises(RecipeError, match="more than 2 frames"):
         train(recipe_of(energies, tmp_path, loss__relative=True, data__split={"valid": 3}), output=tmp_path / "no")
     recipe = recipe_of(
-        energies, tmp_path, loss__relative=True, optimizer__batch_size=3, optimizer__learning_rate=0.002,
+        energies, tmp_path, loss__relative=True, optimizer__batch_size=4, optimizer__learning_rate=0.002,
         optimizer__max_epochs=6, densities__epochs=3, data__split={"valid": 3},
     )  # fmt: skip
     found = train(recipe, output=tmp_path / "run")
@@ -392,7 +392,7 @@ def test_constants_of_relative_errors_are_the_same_in_a_run_that_was_killed_at_i
     energies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_of(
-        energies, tmp_path, loss__relative=True, optimizer__batch_size=3, optimizer__max_epochs=6, densities__epochs=3,
+        energies, tmp_path, loss__relative=True, optimizer__batch_size=4, optimizer__max_epochs=6, densities__epochs=3,
         data__split={"valid": 3},
     )  # fmt: skip
     whole = load_functional(train(recipe, output=tmp_path / "whole").model)

@@ -19,12 +19,12 @@ from ase.md.verlet import VelocityVerlet
 
 from mlff_calc.bench.studies.kept import keep_settings
 from mlff_calc.calculators.scf import SCFCalculator
+from mlff_calc.charges import charge_of
 from mlff_calc.dynamics.observables import energy_drift, shadow_energy
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.electronic.scf.guess import PredictsFock
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import BenchmarkError
-from mlff_calc.graph.charges import charge_of
 from mlff_calc.version import __version__
 from mlff_calc.whole_files import write_whole
 

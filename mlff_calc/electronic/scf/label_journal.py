@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from mlff_calc.charges import charge_of
 from mlff_calc.datasets.journal import Journal
 from mlff_calc.datasets.packing import pack, unpack
 from mlff_calc.errors import DatasetError, StructureError
-from mlff_calc.graph.charges import charge_of
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlff_calc.charges import charge_of
 from mlff_calc.errors import OptionError, StructureError
-from mlff_calc.graph.charges import charge_of
 
 if TYPE_CHECKING:
     from ase import Atoms

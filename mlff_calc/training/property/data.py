@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mlff_calc.charges import charge_of
 from mlff_calc.datasets import PARTS, matching_files, split_indices
 from mlff_calc.datasets.properties import PropertySample, read_properties, refuse_in_two_parts
 from mlff_calc.errors import DatasetError, RecipeError, StructureError
 from mlff_calc.graph import graph_from_atoms
-from mlff_calc.graph.charges import charge_of
 from mlff_calc.properties.model import PROPERTY, refuse_isotopes
 from mlff_calc.training.packed import PackedFrames
 from mlff_calc.training.property.recipe import PropertyRecipe

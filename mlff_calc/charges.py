@@ -1,4 +1,4 @@
-"""Total charges of structures, and isotopes: what a network of elements and positions does not see."""
+"""Total charges of structures."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import math
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_masses
 
 from mlff_calc.errors import StructureError
-from mlff_calc.graph.masses import named_masses
-
-SAME = 0.01
-"""Largest relative difference from the natural mass that is no isotope. Raising it hides isotopes of heavy elements."""
 
 
 def charge_of(atoms: Atoms) -> int:
@@ -31,16 +26,3 @@ def charge_of(atoms: Atoms) -> int:
     if len(found) > 1:
         raise StructureError(f"info['charge'] and info['total_charge'] are {given}; keep one of them")
     return found.pop() if found else 0
-
-
-def isotope_of(atoms: Atoms) -> int | None:
-    """Return the number of the first atom whose mass is not that of the natural element; None where there is none.
-
-    Raises:
-        StructureError: See `named_masses`.
-    """
-    masses = named_masses(atoms)
-    masses = atoms.get_masses() if masses is None else masses
-    natural = atomic_masses[atoms.numbers]
-    found = np.flatnonzero(np.abs(masses / natural - 1.0) > SAME)
-    return int(found[0]) if len(found) else None
