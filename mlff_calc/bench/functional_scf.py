@@ -55,8 +55,8 @@ def measure_scf(network: FunctionalNetwork, molecules: Sequence[tuple[str, Atoms
     Returns:
         Rows with `molecule`, `atoms`, `orbitals`; cycles and seconds of processor time of libxc (`libxc_cycles`, `libxc_s`),
         of the functional in PySCF (`cycles`, `seconds`) and of its field in torch (`torch_cycles`, `torch_s`); `ratio`, of
-        functional and libxc; and `torch_ratio`, of the times of a cycle in torch and of the functional in PySCF. Where a
-        molecule is too large for the field in torch, its values are empty.
+        functional and libxc; and `torch_ratio`, of the times for each Fock matrix in torch and of the functional in PySCF.
+        Where a molecule is too large for the field in torch, its values are empty.
 
     Raises:
         ConvergenceError: A field does not converge.
@@ -86,10 +86,10 @@ def measure_scf(network: FunctionalNetwork, molecules: Sequence[tuple[str, Atoms
         }  # fmt: skip
         if "torch" in jobs:
             # PySCF builds a matrix before the first cycle and one after the last, the field in torch only the former
-            per_cycle = {job: found[job] / (cycles[job] + extra) for job, extra in (("own", 2), ("torch", 1))}
+            per_matrix = {job: found[job] / (cycles[job] + extra) for job, extra in (("own", 2), ("torch", 1))}
             row |= {
                 "torch_cycles": cycles["torch"], "torch_s": found["torch"],
-                "torch_ratio": per_cycle["torch"] / per_cycle["own"],
+                "torch_ratio": per_matrix["torch"] / per_matrix["own"],
             }  # fmt: skip
         rows.append(row)
     return rows

@@ -47,7 +47,7 @@ def functional_scf(
     columns = {
         "molecule": "molecule", "atoms": "atoms", "orbitals": "orbitals", "libxc cycles": "libxc_cycles", "s": "libxc_s",
         "functional cycles": "cycles", "s ": "seconds", "times libxc": "ratio", "torch cycles": "torch_cycles",
-        "s  ": "torch_s", "cycle in torch / PySCF": "torch_ratio",
+        "s  ": "torch_s", "matrix in torch / PySCF": "torch_ratio",
     }  # fmt: skip
     title = f"{network.base}, {network.basis}, grid {network.grid_level}: processor seconds of a self-consistent field"
     level = {"base": network.base, "basis": network.basis, "grid_level": network.grid_level}

@@ -54,6 +54,7 @@ def test_the_command_labels_trains_judges_and_keeps(tmp_path: Path, mlff: Mlff, 
     of = {(row["arm"], row["test"]): row for row in rows}
     assert of["local", "in distribution"]["minutes"] > 0.0
     assert of["local", "in distribution"]["mae"] < of["base", "in distribution"]["mae"]
+    assert of["local", "in distribution"]["mae"] != of["base + constants", "in distribution"]["mae"]
     assert of["base", "in distribution"]["relative"] == of["base + constants", "in distribution"]["relative"]
     assert "larger distortions: errors in mHa" in done.stdout
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "made").rglob("*") if path.is_file()}

@@ -45,6 +45,8 @@ from mlff_calc.training.functional.rounds import density_path
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
 
+from .changes import with_changes
+
 pytestmark = pytest.mark.electronic
 NETWORK = {"basis": "sto-3g", "grid_level": 0, "filters": 3, "channels": 4, "width": 4, "cutoff": 4.0}
 
@@ -72,10 +74,7 @@ def recipe_of(energies: Path, folder: Path, **changes: Any) -> Any:
         "trainer": {"device": "cpu", "validate_every": 3, "checkpoint_every": 3},
         "output": "run",
     }
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        recipe[section] = recipe.get(section, {}) | ({name: value} if name else value)
-    return parse_recipe(recipe, folder / "recipe.yaml")
+    return parse_recipe(with_changes(recipe, changes), folder / "recipe.yaml")
 
 
 @pytest.fixture(scope="module")

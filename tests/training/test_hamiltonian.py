@@ -35,6 +35,8 @@ from mlff_calc.training.hamiltonian.recipe import MatrixLoss
 from mlff_calc.training.recipe import parse_recipe
 from mlff_calc.training.run import train
 
+from .changes import with_changes
+
 Mlff = Callable[..., subprocess.CompletedProcess[str]]
 BASIS = {"name": "tiny", "shells": {"1": [0], "8": [0, 0, 1]}}
 NETWORK = {
@@ -79,10 +81,7 @@ def recipe_of(folder: Path, frames: list[MatrixFrame] | None = None, **changes: 
         "trainer": {"device": "cpu"},
         "output": "run",
     }
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        recipe.setdefault(section, {})[name] = value
-    return recipe
+    return with_changes(recipe, changes)
 
 
 def run(folder: Path, frames: list[MatrixFrame] | None = None, **changes: Any) -> Any:

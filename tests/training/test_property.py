@@ -28,6 +28,7 @@ from mlff_calc.training.recipe import load_recipe, parse_recipe
 from mlff_calc.training.run import TrainingResult, train
 
 from ..children import Child
+from .changes import with_changes
 
 Mlff = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -55,10 +56,7 @@ def recipe_of(folder: Path, frames: list[Atoms] | None = None, **changes: Any) -
         "trainer": {"device": "cpu"},
         "output": "run",
     }  # fmt: skip
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        recipe.setdefault(section, {})[name] = value
-    return recipe
+    return with_changes(recipe, changes)
 
 
 def run(folder: Path, frames: list[Atoms] | None = None, **changes: Any) -> TrainingResult:

@@ -35,6 +35,8 @@ from mlff_calc.training.rollout.measure import mean_structure, measure
 from mlff_calc.training.rollout.objective import RolloutObjective
 from mlff_calc.training.run import train
 
+from .changes import with_changes
+
 Mlff = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -83,10 +85,7 @@ def recipe_of(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any
         "trainer": {"device": "cpu"},
         "output": "run",
     }  # fmt: skip
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        recipe.setdefault(section, {})[name] = value
-    return recipe
+    return with_changes(recipe, changes)
 
 
 def run(folder: Path, arrays: dict[str, Any] | None = None, **changes: Any) -> Any:

@@ -27,6 +27,8 @@ from mlff_calc.training.score.data import Structures
 from mlff_calc.training.score.evaluate import evaluate_score
 from mlff_calc.training.score.example import EXAMPLE_SCORE_RECIPE
 
+from .changes import with_changes
+
 Mlff = Callable[..., subprocess.CompletedProcess[str]]
 SPREAD = 0.4
 
@@ -58,10 +60,7 @@ def recipe_of(folder: Path, frames: list[Atoms] | None = None, **changes: Any) -
         "trainer": {"device": "cpu"},
         "output": "run",
     }  # fmt: skip
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        recipe.setdefault(section, {})[name] = value
-    return recipe
+    return with_changes(recipe, changes)
 
 
 def run(folder: Path, frames: list[Atoms] | None = None, **changes: Any) -> Any:

@@ -39,6 +39,11 @@ class Near(NamedTuple):
     squares: Tensor
     fade: Tensor
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of the tensors."""
+        return sum(one.nbytes for one in self)
+
     @classmethod
     def join(cls, parts: Sequence[Near], counts: Sequence[int]) -> Near:
         """Put those of several grids with `counts` points behind each other."""

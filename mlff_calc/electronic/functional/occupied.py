@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NARROW = 1e-4
+LEAST_GAP = 1e-4
 """Smallest gap that is divided by, Hartree. Raising it damps derivatives where occupied and empty orbitals nearly meet."""
 
 
@@ -40,7 +40,7 @@ class OccupiedDensity(torch.autograd.Function):
         n = ctx.n_occupied
         filled, empty = coefficients[:, :n], coefficients[:, n:]
         symmetric = 0.5 * (slopes[0] + slopes[0].t())
-        gaps = (energies[n:, None] - energies[None, :n]).clamp(min=NARROW)
+        gaps = (energies[n:, None] - energies[None, :n]).clamp(min=LEAST_GAP)
         half = empty @ ((empty.t() @ symmetric @ filled) / -gaps) @ filled.t()
         return 2.0 * (half + half.t()), None, None
 

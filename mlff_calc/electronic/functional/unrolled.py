@@ -81,8 +81,8 @@ class Molecule:
 
     @property
     def n_bytes(self) -> int:
-        """Size of the matrices and of the orbitals on the points, bytes."""
-        return self.repulsion.nbytes + self.orbitals.n_bytes
+        """Size of the matrices, of the orbitals on the points and of what is near nuclei, bytes."""
+        return self.repulsion.nbytes + self.orbitals.n_bytes + (0 if self.near is None else self.near.n_bytes)
 
     def coulomb(self, density: Tensor) -> Tensor:
         """Coulomb matrix [n, n] of a density matrix."""

@@ -60,11 +60,17 @@ def noise_by_place(network: HamiltonianNetwork, graph: Graph, seed: int) -> tupl
     counts = torch.bincount(systems)
     place = torch.arange(len(systems), device=device) - (counts.cumsum(0) - counts).index_select(0, systems)
     generator = torch.Generator(device).manual_seed(seed)
-    drawn = torch.cat([_blocks(network, 2 * k + 1, generator) for k in range(int(counts.max()))])
     first, second = place.index_select(0, graph["edge_index"].flatten()).view(2, -1)
     last = torch.maximum(first, second)
     of_pairs = last * last + torch.where(first < second, first, last + second)
-    return _symmetric(network, graph, drawn[place * (place + 2)], drawn[of_pairs])
+    of_atoms = place * (place + 2)
+    wanted, parts = torch.unique(torch.cat([of_atoms, of_pairs])), []
+    for k in range(int(counts.max())):
+        drawn = _blocks(network, 2 * k + 1, generator)
+        parts.append(drawn[wanted[(wanted >= k * k) & (wanted < (k + 1) ** 2)] - k * k])  # distant pairs have no block
+    kept = torch.cat(parts)
+    atoms, pairs = (kept[torch.searchsorted(wanted, those)] for those in (of_atoms, of_pairs))
+    return _symmetric(network, graph, atoms, pairs)
 
 
 def _blocks(network: HamiltonianNetwork, n: int, generator: torch.Generator) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlff_calc.charges import charge_of
 from mlff_calc.electronic.functional import FunctionalNetwork
 from mlff_calc.electronic.scf.frozen import FrozenDensity, freeze
 from mlff_calc.errors import DatasetError
@@ -54,6 +55,6 @@ class KeptDensities:
         return found
 
     def _path(self, base: FunctionalNetwork, atoms: Atoms, conv_tol: float) -> Path:
-        said = [base.base, base.basis, base.grid_level, conv_tol, int(atoms.info.get("charge", 0)), atoms.numbers.tolist()]
+        said = [base.base, base.basis, base.grid_level, conv_tol, charge_of(atoms), atoms.numbers.tolist()]
         mark = hashlib.sha256(json.dumps(said).encode() + np.ascontiguousarray(atoms.positions).tobytes())
         return self.folder / f"{mark.hexdigest()[:32]}.safetensors"

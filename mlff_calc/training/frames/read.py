@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ase.data import chemical_symbols
 
-from mlff_calc.datasets import KINDS, PARTS, Kind, Sample, count_labels, matching_files, split_indices
+from mlff_calc.datasets import KINDS, PARTS, Kind, Sample, count_labels, matching_files
 from mlff_calc.datasets.absent import absent_labels
 from mlff_calc.datasets.isolated import isolated_energies, part_isolated
 from mlff_calc.datasets.lazy import chosen, joined_samples, marks_of
@@ -167,15 +167,10 @@ def _split(recipe: FramesRecipe, frames: Frames) -> dict[str, Frames]:
     split = recipe.data.split
     if split is None:
         return {}
-    try:
-        drawn = split_indices(len(frames), split.train, split.valid, split.test, split.seed)
-    except DatasetError as error:
-        raise RecipeError(f"{recipe.origin}: data.split of {frames.where}: {error}") from error
     isolated = {"train": frames.isolated}
     return {
         part: Frames(part, frames.paths, chosen(frames.samples, indices), isolated.get(part, []))
-        for part, indices in drawn.items()
-        if len(indices)
+        for part, indices in split.drawn(len(frames), f"{recipe.origin}: data.split of {frames.where}").items()
     }
 
 

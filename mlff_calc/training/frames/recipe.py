@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlff_calc import datasets
+from mlff_calc.datasets.splits import split_indices
 from mlff_calc.datasets.weights import LARGEST
-from mlff_calc.errors import RecipeError
+from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_errors import describe_validation_error
 from mlff_calc.training.recipe_section import Section
@@ -140,6 +143,22 @@ class Split(Section):
     """Number or share of test frames."""
     seed: int = Field(0, ge=0)
     """Seed of the draw."""
+
+    def drawn(self, n: int, what: str) -> dict[str, NDArray[np.int64]]:
+        """Return the indices of n frames by part; parts without frames are left out.
+
+        Args:
+            n: Number of frames.
+            what: Beginning of an error: recipe, key and file.
+
+        Raises:
+            RecipeError: See `split_indices`.
+        """
+        try:
+            found = split_indices(n, self.train, self.valid, self.test, self.seed)
+        except DatasetError as error:
+            raise RecipeError(f"{what}: {error}") from error
+        return {part: indices for part, indices in found.items() if len(indices)}
 
     @field_validator("train", "valid", "test")
     @classmethod

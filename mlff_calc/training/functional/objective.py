@@ -82,9 +82,9 @@ class FunctionalObjective(Objective):
         with torch.no_grad():
             near: Near = self._network.functions(points, centres)
         self._kept[key] = near
-        self._bytes += _size(near)
+        self._bytes += near.n_bytes
         while self._bytes > CACHE_BYTES and len(self._kept) > 1:
-            self._bytes -= _size(self._kept.popitem(last=False)[1])
+            self._bytes -= self._kept.popitem(last=False)[1].n_bytes
         return near
 
     def forward(self, network: Forward, graph: Graph) -> dict[str, Tensor]:
@@ -116,6 +116,3 @@ class FunctionalObjective(Objective):
         wrong, graph = outputs[ENERGY] - batch.labels[ENERGY], batch.graph
         return without_constants(wrong, graph["atomic_numbers"], graph[SYSTEM_INDEX], weights)
 
-
-def _size(near: Near) -> int:
-    return sum(one.nbytes for one in near)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mlff_calc.charges import charge_of
-from mlff_calc.datasets import PARTS, matching_files, split_indices
+from mlff_calc.datasets import PARTS, matching_files
 from mlff_calc.datasets.properties import PropertySample, read_properties, refuse_in_two_parts
 from mlff_calc.errors import DatasetError, RecipeError, StructureError
 from mlff_calc.graph import graph_from_atoms
@@ -131,14 +131,9 @@ def _split(recipe: PropertyRecipe, whole: Labelled) -> dict[str, Labelled]:
     split = recipe.data.split
     if split is None:
         return {}
-    try:
-        drawn = split_indices(len(whole), split.train, split.valid, split.test, split.seed)
-    except DatasetError as error:
-        raise RecipeError(f"{recipe.origin}: data.split of {whole.where}: {error}") from error
     return {
         part: Labelled(part, whole.paths, [whole.samples[k] for k in indices], whole.notes)
-        for part, indices in drawn.items()
-        if len(indices)
+        for part, indices in split.drawn(len(whole), f"{recipe.origin}: data.split of {whole.where}").items()
     }
 
 
