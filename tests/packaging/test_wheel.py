@@ -65,6 +65,7 @@ def test_data_files_are_in_the_wheel(names: set[str]) -> None:
 
 
 def test_potentials_are_package_data(names: set[str]) -> None:
+    assert "mlff_calc/shipped/water_egxc/train.extxyz" in names
     for file in ("weights.safetensors", "recipe.yaml", "card.md"):
         assert f"mlff_calc/shipped/example/{file}" in names
     assert "mlff_calc/shipped/example/notes.txt" not in names

@@ -30,7 +30,9 @@ from mlff_calc.electronic.functional import build_functional, load_functional
 from mlff_calc.electronic.scf.energy_labels import EnergyLabels
 from mlff_calc.electronic.scf.energy_level import EnergyLevel
 from mlff_calc.electronic.scf.frozen import FrozenDensity, freeze
+from mlff_calc.electronic.scf.functional_engine import rks
 from mlff_calc.electronic.scf.labelling import label_structures
+from mlff_calc.electronic.scf.pyscf_door import build_mole
 from mlff_calc.errors import DatasetError, OptionError, RecipeError, TrainingError
 from mlff_calc.training import run
 from mlff_calc.training.data import generator_of
@@ -284,6 +286,26 @@ def test_frames_that_are_no_labelled_closed_shells_are_refused(
 ) -> None:
     with pytest.raises(DatasetError, match=message):
         train(recipe_of(changed(energies, tmp_path, change), tmp_path))
+
+
+def test_charges_of_the_training_are_known(trained: tuple[Path, Any], tmp_path: Path) -> None:
+    random, frames = np.random.default_rng(0), hydrogens(14)[::2]
+    for _ in range(3):
+        ion = Atoms("H3", 0.9 * np.array([[0, 0, 0], [1, 0, 0], [0.5, 0.87, 0]]) + 0.05 * random.normal(size=(3, 3)))
+        ion.info["charge"] = 1
+        frames.insert(0, ion)
+    path = tmp_path / "ions.extxyz"
+    label_structures(frames, EnergyLabels(EnergyLevel.of("hf", "sto-3g")), path)
+    recipe = recipe_of(path, tmp_path, optimizer__max_epochs=2, trainer__validate_every=2, data__split={"valid": 3})
+    ion_network = load_functional(train(recipe).model)
+    assert ion_network.config["charges"] == [0, 1]
+    assert rks(ion_network, build_mole(frames[0], "sto-3g")).mol.charge == 1
+    neutral, samples = load_functional(trained[0] / "run" / "functional"), read_parts_of(path)[:4]
+    with pytest.raises(OptionError, match="trained on neutral molecules; set allow_charge=True"):
+        rks(neutral, build_mole(frames[0], "sto-3g"))
+    report = evaluate_functional(neutral, samples)
+    assert report.other_charges == 3
+    assert "4 molecules; 3 of them with charges that were not trained on" in report.as_text()
 
 
 def test_a_frame_that_does_not_converge_is_named(energies: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "constants": {},
     "base_constants": {},
     "level": "",
+    "charges": [0],
 }
 REWEIGHTS = ("nonlocal", "local", "none")
 LARGEST = {"grid_level": 9, "cutoff": 100.0, "l_max": 8, "filters": 1024, "channels": 4096, "layers": 64, "width": 4096}
@@ -48,8 +49,8 @@ def build_functional(config: dict[str, Any], seed: int | None = None) -> Functio
             (radial functions), `channels` (features per component), `layers` (of messages; 0 for none), `width` (of
             perceptrons), `avg_num_neighbors`, `reweight` (`nonlocal`, `local` for weights from the density at the point
             alone, `none`), `readout` (energies of atoms), `constants` (Hartree, by atomic number),
-            `base_constants` (those of the base functional alone, where they are others) and `level` (of the
-            energies of the training, in words).
+            `base_constants` (those of the base functional alone, where they are others), `level` (of the energies of
+            the training, in words) and `charges` (of molecules of the training, e).
         seed: Seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
@@ -74,8 +75,11 @@ def resolve_functional(config: dict[str, Any]) -> dict[str, Any]:
     elements = whole["elements"]
     if not isinstance(elements, list | tuple) or not elements or not all(_is_element(one) for one in elements):
         raise RecipeError(f"elements of {_OWNER} is {elements!r}; give a list of atomic numbers")
+    charges = whole["charges"]
+    if not isinstance(charges, list | tuple) or not charges or not all(type(one) is int for one in charges):
+        raise RecipeError(f"charges of {_OWNER} is {charges!r}; give a list of whole numbers, e")
     constants = {key: _constants(whole[key]) for key in ("constants", "base_constants")}
-    return whole | {"elements": sorted({int(one) for one in elements}), **constants}
+    return whole | {"elements": sorted({int(one) for one in elements}), "charges": sorted(set(charges)), **constants}
 
 
 def _constants(given: Mapping[Any, Any]) -> dict[str, float]:

@@ -47,7 +47,8 @@ def rks(
     Args:
         functional: Functional, its name or its folder.
         mol: Molecule of PySCF, a closed shell.
-        allow_charge: Whether ions are computed; a functional trained on neutral molecules has not seen such densities.
+        allow_charge: Whether molecules of other charges than those of the training are computed; the functional has not
+            seen such densities.
         allow_other_elements: Whether elements are computed that it was not trained on; their errors are unknown, and they
             have no fitted constant.
         allow_other_basis: Whether another basis is used than in training, for which the functional's weights have

@@ -19,7 +19,7 @@ class Allowed:
     """What is allowed beyond the training.
 
     Attributes:
-        charge: Whether ions are.
+        charge: Whether other charges are.
         elements: Whether other elements are.
         basis: Whether another basis is.
         grid: Whether another grid is.
@@ -38,10 +38,12 @@ def check_molecule(network: FunctionalNetwork, mol: Any, allowed: Allowed) -> No
         OptionError: Charge or basis are others.
         UnknownElementError: An element was not trained on.
     """
-    if mol.charge and not allowed.charge:
+    trained = network.config["charges"]
+    if mol.charge not in trained and not allowed.charge:
+        seen = "neutral molecules" if trained == [0] else f"charges of {', '.join(str(one) for one in trained)} e"
         raise OptionError(
-            f"the molecule has a charge of {mol.charge} e, and the functional was trained on neutral molecules; set "
-            "allow_charge=True to compute it all the same, with errors that nobody has measured"
+            f"the molecule has a charge of {mol.charge} e, and the functional was trained on {seen}; set allow_charge=True "
+            "to compute it all the same, with errors that nobody has measured"
         )
     symbols = [mol.atom_pure_symbol(k) for k in range(mol.natm)]
     unknown = sorted({symbol for symbol in symbols if atomic_numbers[symbol] not in network.elements})

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from ase.units import Bohr, Hartree
 
+from mlff_calc.charges import charge_of
 from mlff_calc.datasets import Sample
 from mlff_calc.electronic.functional import FunctionalNetwork, build_functional
 from mlff_calc.electronic.scf.settings import SCFSettings
@@ -47,6 +48,7 @@ def new_functional(recipe: FunctionalRecipe, parts: Mapping[str, Frames]) -> Fun
     config = section.config() | {
         "elements": elements, "avg_num_neighbors": max(1.0, float(f"{np.mean(near):.4g}")),
         "level": recipe.card.level_of_theory or level_of(parts) or "",
+        "charges": sorted({charge_of(one.atoms) for one in frames.samples}),
     }  # fmt: skip
     try:
         return build_functional(config, seed=recipe.trainer.seed)

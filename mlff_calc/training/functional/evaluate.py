@@ -24,6 +24,7 @@ import numpy as np
 from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
+from mlff_calc.charges import charge_of
 from mlff_calc.datasets import Sample, matching_files
 from mlff_calc.datasets.energy_files import LEVEL
 from mlff_calc.electronic.functional import FunctionalNetwork, build_functional, load_functional
@@ -74,6 +75,7 @@ class FunctionalReport:
         retries: Number of SCFs that needed a second attempt.
         seconds: Mean processor time of such an SCF.
         parameters: Number of trained parameters.
+        other_charges: Number of molecules with a charge that no molecule of the training had.
     """
 
     molecules: int
@@ -83,6 +85,7 @@ class FunctionalReport:
     retries: int = 0
     seconds: float = float("nan")
     parameters: int = 0
+    other_charges: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, fit for JSON."""
@@ -102,8 +105,9 @@ class FunctionalReport:
     def as_text(self) -> str:
         """A table of plain text."""
         retries = f", {self.retries} second attempts" if self.retries else ""
+        beyond = f"; {self.other_charges} of them with charges that were not trained on" if self.other_charges else ""
         lines = [
-            f"{self.molecules} molecules, self-consistent; {self.parameters} parameters; {self.cycles:.1f} SCF cycles and "
+            f"{self.molecules} molecules{beyond}, self-consistent; {self.parameters} parameters; {self.cycles:.1f} SCF cycles and "
             f"{self.seconds:.2f} s of processor time each{retries}"
         ]
         lines += [f"{row[0]:<20}" + "".join(f"{cell:>18}" for cell in row[1:]) for row in self.rows()]
@@ -302,6 +306,7 @@ def _report(
         sum(one.retried for one in found),
         float(np.mean([one.seconds for one in found])),
         sum(parameter.numel() for parameter in network.parameters()),
+        sum(charge_of(one.atoms) not in network.config["charges"] for one in used),
     )
 
 

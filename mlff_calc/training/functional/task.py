@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase.units import Bohr
 
+from mlff_calc.charges import charge_of
 from mlff_calc.electronic.functional import FunctionalNetwork
 from mlff_calc.graph.domain import domain_of
 from mlff_calc.training.frames.labels import label_table
@@ -92,7 +93,7 @@ class FunctionalTask(Task[FunctionalRecipe, Frames]):
 
     def provenance(self, recipe: FunctionalRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
         """Return level of the energies, numbers of electrons of the training, and the rounds."""
-        electrons = [int(sample.atoms.numbers.sum()) for sample in parts["train"].samples]
+        electrons = [int(sample.atoms.numbers.sum()) - charge_of(sample.atoms) for sample in parts["train"].samples]
         reports = [] if self._training is None else self._training.rounds.reports()
         return {
             "level_of_theory": recipe.card.level_of_theory or (self._training and self._training.network.config["level"]),
