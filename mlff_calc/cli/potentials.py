@@ -24,11 +24,17 @@ def potentials(
 
     A card states the training data and level of theory of a network, its errors, and its limits.
     """
-    from mlff_calc.networks import kind_of, list_networks
+    from mlff_calc.networks import find_network, kind_of, list_networks
 
     entries = list_networks(name) if name is None or (Path(name).is_dir() and kind_of(name) is None) else []
     if name is not None and not entries:
-        typer.echo(_card(name))
+        folder = find_network(name)
+        card = _card(folder)
+        if as_json:
+            one = {"name": folder.name, "kind": kind_of(folder), "path": str(folder), "card": card}
+            typer.echo(json.dumps(one, indent=2))
+        else:
+            typer.echo(f"{card}\n\nFolder: {folder}")
         return
     rows = [
         {"name": entry.name, "kind": entry.kind, "path": str(entry.path), "summary": entry.summary} for entry in entries
@@ -43,11 +49,9 @@ def potentials(
             typer.echo(f"{row['name']:<{widths['name']}}  {row['kind']:<{widths['kind']}}  {row['summary']}".rstrip())
 
 
-def _card(name: str) -> str:
+def _card(folder: Path) -> str:
     from mlff_calc.errors import PotentialFileError
-    from mlff_calc.networks import find_network
 
-    folder = find_network(name)
     card = folder / "card.md"
     if not card.is_file():
         raise PotentialFileError(f"the folder {folder} holds no card.md; networks written by `mlff train` have one")

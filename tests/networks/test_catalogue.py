@@ -66,7 +66,10 @@ def test_the_command_lists_a_folder_and_shows_a_card(folder: Path, capsys: pytes
     assert run_cli(build_app(), ["potentials", str(folder)]) == 0
     assert capsys.readouterr().out == "a  scale  Five times\nb  scale  Three times\n"
     assert run_cli(build_app(), ["potentials", str(folder / "b")]) == 0
-    assert capsys.readouterr().out == "# Three times\n"
+    assert capsys.readouterr().out == f"# Three times\n\nFolder: {folder / 'b'}\n"
+    assert run_cli(build_app(), ["potentials", str(folder / "b"), "--json"]) == 0
+    one = {"name": "b", "kind": "scale", "path": str(folder / "b"), "card": "# Three times"}
+    assert json.loads(capsys.readouterr().out) == one
     assert run_cli(build_app(), ["potentials", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["name"] for row in rows} == {entry.name for entry in list_networks()}

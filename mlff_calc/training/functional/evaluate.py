@@ -107,8 +107,8 @@ class FunctionalReport:
         retries = f", {self.retries} second attempts" if self.retries else ""
         beyond = f"; {self.other_charges} of them with charges that were not trained on" if self.other_charges else ""
         lines = [
-            f"{self.molecules} molecules{beyond}, self-consistent; {self.parameters} parameters; {self.cycles:.1f} SCF cycles and "
-            f"{self.seconds:.2f} s of processor time each{retries}"
+            f"{self.molecules} molecules{beyond}, self-consistent; {self.parameters} parameters; {self.cycles:.1f} SCF "
+            f"cycles and {self.seconds:.2f} s of processor time each{retries}"
         ]
         lines += [f"{row[0]:<20}" + "".join(f"{cell:>18}" for cell in row[1:]) for row in self.rows()]
         lines += [f"{len(self.failures)} SCFs failed and do not count:"] if self.failures else []
