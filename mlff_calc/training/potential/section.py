@@ -32,8 +32,8 @@ class RepulsionSection(Section):
 class PotentialSection(Section):
     """Architecture; `auto` values are measured on the training data."""
 
-    backbone: BackboneSection
-    """Backbone and its options."""
+    backbone: BackboneSection | None = None
+    """Backbone and its options; only with `fine_tune_from` it may be left out."""
     head: HeadSection = HeadSection()
     """Head that gives energies."""
     forces: Literal["gradient", "direct"] = "gradient"
@@ -74,6 +74,8 @@ class PotentialSection(Section):
         """Check ranges, which only the parts know, by building the potential once."""
         from mlff_calc.potential import build_potential
 
+        if self.backbone is None:  # it is that of the start
+            return self
         elements = ["H"] if isinstance(self.elements, str) or not self.elements else self.elements
         build_potential(self.config() | {"elements": elements, "scale": 1.0, "avg_num_neighbors": 1.0}, seed=0)
         return self
@@ -81,7 +83,7 @@ class PotentialSection(Section):
     def config(self) -> dict[str, Any]:
         """Return the configuration for `build_potential`, without values measured on the data."""
         return {
-            "backbone": self.backbone.config(),
+            "backbone": {} if self.backbone is None else self.backbone.config(),
             "head": self.head.model_dump(),
             "forces": self.forces,
             "repulsion": None if self.repulsion is None else self.repulsion.model_dump(exclude_none=True),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import Potential
+from mlff_calc.training.fine_tuning import start_record
 from mlff_calc.training.frames.labels import check_labels, label_table
 from mlff_calc.training.frames.marks import data_marks
 from mlff_calc.training.frames.read import Frames, read_frames
@@ -68,9 +69,13 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         """Build a new potential, or one to fine-tune."""
         from mlff_calc.training.frames.failures import SavedFrames
 
-        make = new_potential if recipe.fine_tune_from is None else start_from
-        potential, train = make(recipe, parts["train"])
-        measured = recipe.potential is not None and recipe.potential.avg_num_neighbors == "auto"
+        started: list[str] = []
+        if recipe.fine_tune_from is None:
+            potential, train = new_potential(recipe, parts["train"])
+        else:
+            potential, train, started = start_from(recipe, parts["train"])
+        measured = recipe.fine_tune_from is None and recipe.potential is not None
+        measured = measured and recipe.potential.avg_num_neighbors == "auto"
         for part, frames in parts.items():
             if part != "train" or not measured:  # to measure neighbours, all graphs were made
                 check_structures(frames.samples, potential.cutoff)
@@ -81,7 +86,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
             graph_frames(parts["valid"].samples, potential.cutoff, parts["valid"].weights),
             lambda folder: SavedFrames(folder, dict(parts)),
             label_table([count for frames in parts.values() for count in frames.count_by_file()]),
-            notes_of(recipe, potential, parts),
+            [*started, *notes_of(recipe, potential, parts)],
             example=(0, len(train) - 1),  # two systems
         )
 
@@ -107,10 +112,11 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         return write_card(outcome)
 
     def provenance(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
-        """Return level of theory and origin of the reference energies."""
+        """Return level of theory, origin of the reference energies and the start."""
         return {
             "reference_energies": origin_of(recipe, parts["train"]),
             "level_of_theory": recipe.card.level_of_theory,
+            **start_record(recipe),
         }
 
     def evaluate(
