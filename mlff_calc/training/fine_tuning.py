@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ase.data import chemical_symbols
 from pydantic import Field, model_validator
@@ -36,7 +36,7 @@ class FineTuning(Section):
     """Heads: auto continues a network of the same kind as a whole, new takes its backbone and makes new heads."""
     new_elements: Literal["refuse", "add"] = "refuse"
     """Elements that the start does not know: an error, or added with new rows of the embeddings."""
-    freeze: Literal["none", "backbone"] | int = Field("none", ge=0)
+    freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=0)] = "none"
     """Weights that stay: none, the backbone, or, by number, its embeddings and that many of its lowest layers."""
     layer_decay: float = Field(1.0, gt=0.0, le=1.0)
     """Factor of the learning rate from a layer to the one below; the heads have the rate of `optimizer`."""

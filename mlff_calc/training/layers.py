@@ -62,7 +62,8 @@ def freeze_weights(network: nn.Module, recipe: TrainingRecipe) -> None:
             f"{levels}, or backbone"
         )
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(not is_frozen(name, network, section.freeze))
+        if is_frozen(name, network, section.freeze):
+            parameter.requires_grad_(False)
 
 
 def groups_by_layer(
