@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ _BEGIN_ANEW = "or begin anew with --overwrite"
 
 
 class LabelJournal:
-    """Labels and failures of items, of which none is lost once `add` or `fail` has returned.
+    """Labels and failures of items, of which a kill loses none once `add` or `fail` has returned.
 
     Args:
         path: File of the journal.
@@ -47,6 +48,7 @@ class LabelJournal:
         self, path: Path, head: Mapping[str, Any], items: Sequence[Any], kind: ItemKind[Any], *, resume: bool
     ) -> None:
         self.path, self.head, self._items, self._kind = path, dict(head), items, kind
+        self._synced = 0.0
         self._labelled: dict[int, int] = {}
         self._failed: dict[int, int] = {}
         text = json.dumps(dict(head))
@@ -115,8 +117,11 @@ class LabelJournal:
         self._failed[number] = len(self._journal) - 1
 
     def _append(self, number: int, values: Mapping[str, Any]) -> None:
+        sync = time.monotonic() - self._synced >= self._kind.sync_seconds
         mark = np.frombuffer(self._kind.mark(self._items[number]), dtype=np.uint8)
-        self._journal.append(pack({"source": number, "mark": mark} | dict(values)))
+        self._journal.append(pack({"source": number, "mark": mark} | dict(values)), sync=sync)
+        if sync:
+            self._synced = time.monotonic()
 
     def labelled(self) -> list[int]:
         """Numbers of the labelled items, rising."""

@@ -56,11 +56,14 @@ class ItemKind(ABC, Generic[I]):
         suffixes: Endings of the names of its files.
         format: Name of the format of its files, for messages.
         noun: Name of an item, for messages.
+        sync_seconds: Time between two writes to the disk itself. A power cut loses what was done since the last one, a kill
+            loses nothing. Raising it saves time where an item takes milliseconds.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
     format: ClassVar[str]
     noun: ClassVar[str] = "structure"
+    sync_seconds: ClassVar[float] = 0.0
 
     @abstractmethod
     def head_of(self, items: Sequence[I]) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class LabelSummary:
         path: File of the labels.
         labelled: Number of frames in the file.
         computed: Number of them that were computed now, without those of an interrupted run.
-        failures: Number and reason of each structure without a label.
+        failures: Number and reason of each item without a label.
+        n_items: Number of items with frames in the file.
         cycles: Mean number of SCF cycles; None where the file does not say it.
     """
 
@@ -39,6 +40,7 @@ class LabelSummary:
     labelled: int
     computed: int
     failures: list[tuple[int, str]]
+    n_items: int
     cycles: float | None
 
 
@@ -99,7 +101,7 @@ def label_items(
             whole = kind.read(target)
     with suppress(OSError):
         journal_of(target).unlink()
-    return LabelSummary(target, len(whole.sources), computed, whole.failures, whole.cycles)
+    return LabelSummary(target, len(whole.sources), computed, whole.failures, len(set(whole.sources)), whole.cycles)
 
 
 def check_label_target(path: Path, kind: ItemKind[Any], *, resume: bool, overwrite: bool) -> None:
