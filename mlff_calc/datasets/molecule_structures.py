@@ -119,12 +119,12 @@ class MoleculeStructures(ItemKind[NamedSmiles]):
         }  # fmt: skip
 
     def mark(self, item: NamedSmiles) -> bytes:
-        """Return the digest of text, name and place."""
+        """Return the digest of SMILES, name and repetition."""
         return item.digest
 
     def of_item(self, item: NamedSmiles) -> Mapping[str, Any]:
         """Return canonical SMILES and name."""
-        return {"smiles": _bytes(_written(item)), "name": _bytes(item.name)}
+        return {"smiles": _bytes(canonical(item.text)), "name": _bytes(item.name)}
 
     def alone(self) -> Alone | None:
         """Return nothing for labels: tblite has as many threads as it finds, and its end ends its process."""
@@ -220,7 +220,7 @@ class MoleculeStructures(ItemKind[NamedSmiles]):
 
     def is_of(self, whole: WholeFile, items: Sequence[NamedSmiles]) -> bool:
         """Compare SMILES."""
-        return all(_written(items[k]) == smiles for k, smiles in zip(whole.sources, whole.contents, strict=True))
+        return all(canonical(items[k].text) == smiles for k, smiles in zip(whole.sources, whole.contents, strict=True))
 
 
 def _labelled(numbers: Any, made: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
@@ -251,12 +251,6 @@ def _labelled(numbers: Any, made: Mapping[str, Any]) -> dict[str, Any]:  # noqa:
         words = f"label: {len(problems)} of {n} frames have none, such as frame {first} ({problems[first]})"
         found["problems"] = _bytes(words)
     return found
-
-
-def _written(item: NamedSmiles) -> str:
-    """SMILES as it stands in files, where `F` would be read as false."""
-    text = canonical(item.text) or item.text
-    return "[H]F" if text == "F" else text
 
 
 def _bytes(text: str) -> Any:  # noqa: ANN401

@@ -13,16 +13,17 @@ from typing import Any
 from mlff_calc.datasets.molecules import rdkit_chem
 
 SCAFFOLDS = (
-    "C", "CC", "CCC", "CCCC", "CC(C)C", "C=C", "CC=C", "C#C", "CC#C", "C=CC=C", "C1CC1", "C1CCC1", "C1CCCC1", "C1CCCCC1",
-    "C1=CCCC1", "c1ccccc1", "c1ccncc1", "c1cncnc1", "c1cnccn1", "c1cc[nH]c1", "c1ccoc1", "c1ccsc1", "c1c[nH]cn1",
-    "c1cn[nH]c1", "c1cocn1", "c1cscn1", "C1CO1", "C1COC1", "C1CCOC1", "C1CNC1", "C1CCNC1", "C1CCNCC1", "C1COCCN1", "C1COCCO1", "C1CCSC1",
-    "CO", "CCO", "COC", "CN", "CCN", "CNC", "CS", "CSC", "CC=O", "CC(C)=O", "CC(=O)O", "CC(=O)OC", "CC(N)=O", "CNC=O",
-    "CC#N", "NC(N)=O", "CN=C", "CS(C)=O", "CS(C)(=O)=O", "O=C1CCC1", "O=C1CCCN1", "O=C1CCCO1", "C[N+](=O)[O-]", "CC=NO", "CP(C)C",
+    "C", "CC", "CCC", "CCCC", "CC(C)C", "C=C", "CC=C", "C#C", "CC#C", "C=CC=C", "C1CC1", "C1CCC1", "C1CCCC1",
+    "C1CCCCC1", "C1=CCCC1", "c1ccccc1", "c1ccncc1", "c1cncnc1", "c1cnccn1", "c1cc[nH]c1", "c1ccoc1", "c1ccsc1",
+    "c1c[nH]cn1", "c1cn[nH]c1", "c1cocn1", "c1cscn1", "C1CO1", "C1COC1", "C1CCOC1", "C1CNC1", "C1CCNC1", "C1CCNCC1",
+    "C1COCCN1", "C1COCCO1", "C1CCSC1", "CO", "CCO", "COC", "CN", "CCN", "CNC", "CS", "CSC", "CC=O", "CC(C)=O",
+    "CC(=O)O", "CC(=O)OC", "CC(N)=O", "CNC=O", "CC#N", "NC(N)=O", "CN=C", "CS(C)=O", "CS(C)(=O)=O", "O=C1CCC1",
+    "O=C1CCCN1", "O=C1CCCO1", "C[N+](=O)[O-]", "CC=NO", "CP(C)C",
 )  # fmt: skip
 """What molecules begin with."""
 GROUPS = (
-    "C", "CC", "C(C)C", "C=C", "C#C", "C#N", "C=O", "C(C)=O", "C(=O)O", "C(N)=O", "CO", "CN", "C(F)(F)F", "CF", "c1ccccc1",
-    "C1CC1", "F", "Cl", "Br", "O", "OC", "N", "NC", "N(C)C", "S", "SC", "NC=O", "[N+](=O)[O-]",
+    "C", "CC", "C(C)C", "C=C", "C#C", "C#N", "C=O", "C(C)=O", "C(=O)O", "C(N)=O", "CO", "CN", "C(F)(F)F", "CF",
+    "c1ccccc1", "C1CC1", "F", "Cl", "Br", "O", "OC", "N", "NC", "N(C)C", "S", "SC", "NC=O", "[N+](=O)[O-]",
 )  # fmt: skip
 """Groups, which bind by their first atom."""
 MOST_GROUPS = 4
