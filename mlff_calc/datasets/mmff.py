@@ -86,16 +86,18 @@ def hessian(mol: Mol, positions: FloatArray) -> FloatArray:
     """Second derivatives of the MMFF94 energy [3 n_atoms, 3 n_atoms], eV/Angstrom^2, by differences of gradients."""
     from rdkit.Chem import rdForceFieldHelpers
 
+    size = positions.size
+    steps = STEP * np.eye(size).reshape(size, *positions.shape)
     with quiet():
-        mol = _placed(mol, positions[None])
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, rdForceFieldHelpers.MMFFGetMoleculeProperties(mol))
-    flat, size = positions.ravel(), positions.size
-    rows = np.zeros((size, size))
-    for number in range(size):
-        step = np.zeros(size)
-        step[number] = STEP
-        ends = [np.array(field.CalcGrad((flat + sign * step).tolist())) for sign in (1.0, -1.0)]
-        rows[number] = (ends[0] - ends[1]) / (2.0 * STEP)
+        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+
+        def gradient(place: FloatArray) -> FloatArray:
+            # A new field each time: RDKit 2026.09 mixes distances of the last call into CalcGrad of other positions.
+            placed = _placed(mol, place[None])  # the field reads the positions of this molecule, and does not keep it
+            field = rdForceFieldHelpers.MMFFGetMoleculeForceField(placed, properties)
+            return np.array(field.CalcGrad())
+
+        rows = np.array([gradient(positions + step) - gradient(positions - step) for step in steps]) / (2.0 * STEP)
     found: FloatArray = 0.5 * (rows + rows.T) * (units.kcal / units.mol)
     return found
 

@@ -192,7 +192,7 @@ class MoleculeStructures(ItemKind[NamedSmiles]):
         write_failures(path, sorted(failures.items()))
 
     def _frames(self, held: Mapping[str, Any]) -> list[Atoms]:
-        level = {LEVEL: LEVELS[self.label]} if self.label != "none" else {}
+        level: dict[str, str | int] = {} if self.label == "none" else {LEVEL: LEVELS[self.label]}
         frames = []
         for k, positions in enumerate(held["positions"]):
             info: dict[str, str | int] = {

@@ -47,7 +47,7 @@ def test_molecules_are_drawn_without_a_file(tmp_path: Path, mlff: Mlff) -> None:
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, mlff: Mlff, arguments: tuple[str, ...], expected: str) -> None:
-    told = mlff("data", "molecules", "-o", str(tmp_path / "out.extxyz"), *arguments, check=False)
+    told = mlff("data", "molecules", "-o", str(tmp_path / "out.extxyz"), *arguments)
     assert told.returncode == 2
     assert expected in " ".join(told.stderr.replace("│", " ").split())
     assert not list(tmp_path.iterdir())

@@ -74,8 +74,8 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
             potential, train = new_potential(recipe, parts["train"])
         else:
             potential, train, started = start_from(recipe, parts["train"])
-        measured = recipe.fine_tune_from is None and recipe.potential is not None
-        measured = measured and recipe.potential.avg_num_neighbors == "auto"
+        section = recipe.potential if recipe.fine_tune_from is None else None
+        measured = section is not None and section.avg_num_neighbors == "auto"
         for part, frames in parts.items():
             if part != "train" or not measured:  # to measure neighbours, all graphs were made
                 check_structures(frames.samples, potential.cutoff)
