@@ -43,7 +43,7 @@ def test_molecules_are_drawn_without_a_file(tmp_path: Path, mlff: Mlff) -> None:
         ((), "give a file of SMILES, or --bundled N, and not both"),
         (("--bundled", "3", "list.smi"), "give a file of SMILES, or --bundled N, and not both"),
         (("--bundled", "3", "--elements", "C Hx"), "give symbols such as"),
-        (("--bundled", "3", "--max-atoms", "0"), "x>=1"),
+        (("--bundled", "3", "--max-atoms", "0"), "greater than or equal to 1"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: Path, mlff: Mlff, arguments: tuple[str, ...], expected: str) -> None:

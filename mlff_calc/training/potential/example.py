@@ -24,7 +24,13 @@ potential:
   # scale: auto            # eV; auto measures it on the training forces
   # avg_num_neighbors: auto
 
-# fine_tune_from: ethanol  # instead of `potential`: fine-tune a shipped potential, or one in a folder
+# fine_tune_from: ethanol  # instead of `potential`: fine-tune a shipped potential or one in a folder; of a network of another
+                           # kind (property, score, pretraining) its backbone is taken, and heads are new
+# fine_tuning:
+  # heads: auto            # new takes only the backbone of a potential as well
+  # new_elements: refuse   # add begins elements anew that the start does not know
+  # freeze: none           # backbone, or a number of lowest layers
+  # layer_decay: 1.0       # factor of the learning rate from a layer to the one below
 
 data:
   train: {file: structures.extxyz}      # any file ASE reads, or an rMD17 archive (.npz)
