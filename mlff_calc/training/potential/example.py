@@ -24,8 +24,8 @@ potential:
   # scale: auto            # eV; auto measures it on the training forces
   # avg_num_neighbors: auto
 
-# fine_tune_from: ethanol  # instead of `potential`: fine-tune a shipped potential or one in a folder; of a network of another
-                           # kind (property, score, pretraining) its backbone is taken, and heads are new
+# fine_tune_from: ethanol  # instead of `potential`: fine-tune a shipped potential or one in a folder; of a network of
+                           # another kind (property, score, pretraining) the backbone is taken, and heads are new
 # fine_tuning:
   # heads: auto            # new takes only the backbone of a potential as well
   # new_elements: refuse   # add begins elements anew that the start does not know
