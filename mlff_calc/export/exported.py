@@ -17,6 +17,7 @@ from mlff_calc.export.archive import read_content
 from mlff_calc.export.metadata import check_content, metadata_of
 from mlff_calc.export.own import require_own
 from mlff_calc.fixed_point.warm_start import WarmStart
+from mlff_calc.heads.uncertainty import ENERGY_STD, FORCES_STD
 from mlff_calc.potential.engine import COLD, CONTINUE
 from mlff_calc.potential.model import cell_volume
 
@@ -66,6 +67,7 @@ class ExportedPotential:
         cutoff: cutoff radius, Angstrom.
         precision: precision of the export.
         domain: distances in the training data; None where the file has none.
+        uncertainties: names of the standard deviations among the outputs; files for LAMMPS have none.
     """
 
     direct_forces = False
@@ -75,6 +77,7 @@ class ExportedPotential:
         metadata = self.metadata
         self.elements, self.cutoff, self.precision = metadata.elements, metadata.cutoff, metadata.precision
         self.domain = metadata.domain
+        self.uncertainties = tuple(name for name in (ENERGY_STD, FORCES_STD) if name in metadata.outputs)
         check_content(path, content, metadata)
         if metadata.backend == "aoti" and metadata.torch != torch.__version__:
             raise PotentialFileError(
@@ -156,6 +159,8 @@ class ExportedPotential:
             virial, volume = atomic.sum(dim=0).unsqueeze(0), cell_volume(graph["cell"]).view(-1, 1, 1)
             stress = torch.where(volume > 0.0, -virial / volume.clamp(min=1e-30), torch.zeros_like(virial))
             found |= {"virial": virial, "atomic_virial": atomic, "stress": stress}
+        if FORCES_STD in out:
+            found |= {ENERGY_STD: out[ENERGY_STD], FORCES_STD: out[FORCES_STD][:n_atoms]}
         return found | {name: out[name] for name in ("residuals", "evaluations") if name in out}
 
     def _inputs(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -29,6 +29,17 @@ class RepulsionSection(Section):
     """Distance within which the repulsion acts, in units of the sum of covalent radii; null for the default."""
 
 
+class UncertaintySection(Section):
+    """Heads that predict errors of energies and forces; see heads/uncertainty.py."""
+
+    bins: int = Field(48, ge=1)
+    """Number of bins of the size of an error, over 6.5 powers of ten; more resolve it better."""
+    width: float = Field(0.75, gt=0.0)
+    """Width of soft targets, in bins."""
+    detach: bool = True
+    """Whether energies and forces are trained as without these heads; else their loss reaches the backbone."""
+
+
 class PotentialSection(Section):
     """Architecture; `auto` values are measured on the training data."""
 
@@ -40,6 +51,8 @@ class PotentialSection(Section):
     """Origin of the forces: gradient of the energy, or direct (cheaper, without conserved energy or stress)."""
     repulsion: RepulsionSection | None = None
     """Short-range repulsion, which keeps atoms apart where there is no data; `{}` for the default, null for none."""
+    uncertainty: UncertaintySection | None = None
+    """Standard deviations of energies and forces; `{}` for the default, null for none."""
     elements: Literal["auto"] | list[str] = "auto"
     """Chemical symbols that the potential knows; auto for those of the training frames."""
     scale: Literal["auto"] | float = "auto"
@@ -87,6 +100,7 @@ class PotentialSection(Section):
             "head": self.head.model_dump(),
             "forces": self.forces,
             "repulsion": None if self.repulsion is None else self.repulsion.model_dump(exclude_none=True),
+            "uncertainty": None if self.uncertainty is None else self.uncertainty.model_dump(),
         }
 
 

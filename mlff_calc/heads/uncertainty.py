@@ -1,0 +1,207 @@
+"""Heads that predict how large the errors of a potential are: of its energy per atom, and of the force on each atom.
+
+A potential gives one energy, and its forces are the gradient of that number. These heads leave both alone: from the same
+scalars they predict a distribution over bins of
+
+    t = log10(|error| / scale),
+
+where the error is the training label minus the present prediction, in eV per atom or in eV/Angstrom. Errors shrink a
+hundredfold in a training; in the logarithm one set of bins, laid before the first step, suits all of them, and the width of
+a bin is a ratio. (A histogram of the label itself can tell no error smaller than its bins.) The standard deviation is
+
+    std = factor * scale * GAUSS * 10^(mean of t)
+
+GAUSS makes this the deviation of a normal distribution of errors; a mean of logarithms, unlike one of squares, does not
+hang on the last bins. `factor` is fitted on validation frames, since errors on training frames are smaller.
+
+Energies: the std of a structure is that of an atom times the number of atoms, so that n copies of a structure have n times
+its std. Errors of independent parts would grow with the root of their number; those of copies are equal.
+
+Source: Imani and White, "Improving regression performance with distributional losses" (2018), for the soft targets.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+
+from mlff_calc.graph.keys import DOUBLE, declare
+from mlff_calc.heads.base import Features, register_head
+from mlff_calc.heads.histograms import HistogramHead, PooledScalars, scalars_of
+from mlff_calc.nn.histogram import centres_of, expectation
+from mlff_calc.nn.mixture import Mixture
+from mlff_calc.nn.scatter import scatter_sum
+from mlff_calc.nn.stop import stop_gradient
+
+ENERGY_ERROR_LOGITS: Final = declare(
+    "energy_error_logits", "system", (None, None), None, "", "logits of bins of the size of the error of an energy [K, B]"
+)
+FORCE_ERROR_LOGITS: Final = declare(
+    "force_error_logits", "atom", (None, None), None, "", "logits of bins of the size of the error of a force [K, B]"
+)
+ENERGY_STD: Final = declare("energy_std", "system", (), DOUBLE, "eV", "standard deviation of the energy")
+FORCES_STD: Final = declare(
+    "forces_std", "atom", (3,), DOUBLE, "eV/Angstrom", "standard deviation of each component of the force"
+)
+DECADES = (-5.0, 1.5)  # sizes of errors that bins hold, as powers of ten of the scale of a potential; others count as these
+START = (-1.0, 0.7)  # mean and deviation of t that an untrained head predicts
+ONE, THREE = 1.8874, 1.2027  # root mean square over geometric mean of the length of normal vectors of 1 and 3 components
+
+
+class _AtomScalars(nn.Module):
+    """A layer of the scalars of each atom [n_atoms, channels].
+
+    Args:
+        channels: Number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(channels, channels)
+
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:
+        """Map the scalars of `node_features`."""
+        return nn.functional.silu(self.hidden(scalars_of(graph, self.hidden)))
+
+
+class ErrorHead(HistogramHead):
+    """Base of the heads of errors.
+
+    Args:
+        pooled: See `HistogramHead`.
+        features: Features of the network.
+        scale: Scale of the errors, in eV or eV/Angstrom.
+        bins: Number of bins, the guards among them.
+        width: Width of soft targets, in bins.
+        detach: Whether the loss of this head leaves the backbone alone.
+
+    Attributes:
+        logits: Key of the logits that it adds.
+        std: Key of the standard deviation that it adds.
+        label: Key of the label whose errors it predicts.
+        tells_logits: Whether logits are returned outside of training too.
+    """
+
+    logits: ClassVar[str]
+    std: ClassVar[str]
+    label: ClassVar[str]
+    gauss: ClassVar[float]
+    scale: Tensor
+    factor: Tensor
+    calibrated: Tensor
+
+    def __init__(
+        self, pooled: nn.Module, features: Features, scale: float, bins: int, width: float, *, detach: bool
+    ) -> None:
+        super().__init__(pooled, features.channels, bins, ["uniform"], width)
+        self.detach, self.tells_logits = detach, False
+        self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
+        self.register_buffer("factor", torch.ones((), dtype=torch.float64))
+        self.register_buffer("calibrated", torch.zeros((), dtype=torch.int64))
+        shares = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+        begin = START[0] + START[1] * math.sqrt(2.0) * torch.erfinv(2.0 * shares - 1.0)
+        self.measure(torch.cat([begin, torch.tensor(DECADES, dtype=torch.float64)]))
+
+    def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the graph with logits in training, and with the standard deviation otherwise."""
+        features = graph["node_features"][:, :1]
+        if not self.training:
+            features = features.detach()
+        elif self.detach:
+            features = stop_gradient(features)
+        logits = self.logits_of({**graph, "node_features": features})[0]
+        if self.training:
+            return {**graph, self.logits: logits}
+        told = {self.logits: logits.detach()} if self.tells_logits else {}
+        return {**graph, **told, self.std: self.spread(logits.detach(), graph)}
+
+    def spread(self, logits: Tensor, graph: dict[str, Tensor]) -> Tensor:
+        """Standard deviation from logits, in the shape of the key `std`."""
+        raise NotImplementedError
+
+    def size(self, logits: Tensor) -> Tensor:
+        """Root mean square of the errors [n] in eV or eV/Angstrom, from logits [n, 1, B]."""
+        mean = expectation(logits, centres_of(self.edges), torch.ones_like(logits[:, :, 0]))
+        return self.factor * self.scale * self.gauss * torch.pow(10.0, mean)
+
+    def standard(self, errors: Tensor) -> Tensor:
+        """Labels t [n] of errors [n] in eV or eV/Angstrom; what lies outside of the bins counts as their ends."""
+        return (errors.double() / self.scale).abs().clamp(min=1e-30).log10()
+
+    def distribution(self, logits: Tensor, factor: float | None = None) -> Mixture:
+        """Distributions of t, moved by the logarithm of a factor; by default that of the calibration."""
+        edges = self.edges + math.log10(float(self.factor) if factor is None else factor)
+        return Mixture.of_logits(logits, torch.ones_like(logits[:, :, 0]), edges.to(logits.device))
+
+    def log_density(self, logits: Tensor, errors: Tensor, factor: float | None = None) -> Tensor:
+        """Logarithms of the density of |error| [n], per eV or eV/Angstrom."""
+        t = self.standard(errors)
+        known = self.distribution(logits, factor)
+        t = t.clamp(known.grid[0], known.grid[-1])
+        return known.log_density(t) - math.log(math.log(10.0)) - math.log(10.0) * t - self.scale.log()
+
+
+@register_head("energy_error")
+class EnergyErrorHead(ErrorHead):
+    """Adds `energy_error_logits` [n_systems, 1, B] of errors per atom, and `energy_std` [n_systems] (eV).
+
+    Args:
+        features: Features of the network.
+        scale: Scale of the errors, in eV.
+        bins: Number of bins, of 6.5 decades and guards on either side.
+        width: Width of soft targets, in bins.
+        detach: Whether the loss of this head leaves the backbone alone.
+
+    Raises:
+        RecipeError: An option is out of range.
+    """
+
+    title, logits, std, label, gauss = "energy_error", ENERGY_ERROR_LOGITS, ENERGY_STD, "energy", ONE
+    provides = (ENERGY_ERROR_LOGITS, ENERGY_STD)
+
+    def __init__(
+        self, features: Features, scale: float = 1.0, bins: int = 48, width: float = 0.75, detach: bool = True
+    ) -> None:
+        super().__init__(PooledScalars(features.channels), features, scale, bins, width, detach=detach)
+
+    def spread(self, logits: Tensor, graph: dict[str, Tensor]) -> Tensor:
+        """Number of atoms times the standard deviation per atom [n_systems]; only atoms that are `owned` count."""
+        ones = torch.ones_like(graph["edge_vec"][:1, 0]).expand(graph["atomic_numbers"].shape[0])
+        counts = scatter_sum(graph.get("owned", ones).double(), graph["system_index"], graph["cell"].shape[0])
+        return counts * self.size(logits)
+
+
+@register_head("force_error")
+class ForceErrorHead(ErrorHead):
+    """Adds `force_error_logits` [n_atoms, 1, B] of the length of the error of a force, and `forces_std` [n_atoms, 3].
+
+    The three components are equal, so that the length of a row is the root mean square length of the error of the force, as
+    that of a committee is the distance of the members' forces from their mean. Nothing turns with the structure but nothing
+    has to: lengths are invariant.
+
+    Args:
+        features: Features of the network.
+        scale: Scale of the errors, in eV/Angstrom.
+        bins: Number of bins, of 6.5 decades and guards on either side.
+        width: Width of soft targets, in bins.
+        detach: Whether the loss of this head leaves the backbone alone.
+
+    Raises:
+        RecipeError: An option is out of range.
+    """
+
+    title, logits, std, label, gauss = "force_error", FORCE_ERROR_LOGITS, FORCES_STD, "forces", THREE
+    provides = (FORCE_ERROR_LOGITS, FORCES_STD)
+
+    def __init__(
+        self, features: Features, scale: float = 1.0, bins: int = 48, width: float = 0.75, detach: bool = True
+    ) -> None:
+        super().__init__(_AtomScalars(features.channels), features, scale, bins, width, detach=detach)
+
+    def spread(self, logits: Tensor, graph: dict[str, Tensor]) -> Tensor:
+        """Root mean square length of the error of each force, divided over its components [n_atoms, 3]."""
+        del graph
+        return (self.size(logits) / math.sqrt(3.0)).unsqueeze(1).expand(-1, 3).contiguous()
