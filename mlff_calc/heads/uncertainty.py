@@ -9,10 +9,12 @@ where the error is the training label minus the present prediction, in eV per at
 hundredfold in a training; in the logarithm one set of bins, laid before the first step, suits all of them, and the width of
 a bin is a ratio. (A histogram of the label itself can tell no error smaller than its bins.) The standard deviation is
 
-    std = factor * scale * GAUSS * 10^(mean of t)
+    std = factor * scale * GAUSS * 10^(mean of t) * sqrt(1 + d^2)
 
 GAUSS makes this the deviation of a normal distribution of errors; a mean of logarithms, unlike one of squares, does not
-hang on the last bins. `factor` is fitted on validation frames, since errors on training frames are smaller.
+hang on the last bins. `factor` is fitted on validation frames, since errors on training frames are smaller. A histogram of
+training errors cannot predict a larger error than these had. d is the distance of an atom's scalars from those of training
+atoms (nn/distance.py), about 1 there; in linear regression, too, the variance of a prediction grows with its square.
 
 Energies: the std of a structure is that of an atom times the number of atoms, so that n copies of a structure have n times
 its std. Errors of independent parts would grow with the root of their number; those of copies are equal.
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 from mlff_calc.graph.keys import DOUBLE, declare
 from mlff_calc.heads.base import Features, register_head
 from mlff_calc.heads.histograms import HistogramHead, PooledScalars, scalars_of
+from mlff_calc.nn.distance import FeatureDistance
 from mlff_calc.nn.histogram import centres_of, expectation
 from mlff_calc.nn.mixture import Mixture
 from mlff_calc.nn.scatter import scatter_sum
@@ -42,6 +45,12 @@ ENERGY_ERROR_LOGITS: Final = declare(
 FORCE_ERROR_LOGITS: Final = declare(
     "force_error_logits", "atom", (None, None), None, "", "logits of bins of the size of the error of a force [K, B]"
 )
+ENERGY_ERROR_FAR: Final = declare(
+    "energy_error_far", "system", (), DOUBLE, "", "factor of the error of an energy by the distance from training atoms"
+)
+FORCE_ERROR_FAR: Final = declare(
+    "force_error_far", "atom", (), DOUBLE, "", "factor of the error of a force by the distance from training atoms"
+)
 ENERGY_STD: Final = declare("energy_std", "system", (), DOUBLE, "eV", "standard deviation of the energy")
 FORCES_STD: Final = declare(
     "forces_std", "atom", (3,), DOUBLE, "eV/Angstrom", "standard deviation of each component of the force"
@@ -49,6 +58,13 @@ FORCES_STD: Final = declare(
 DECADES = (-5.0, 1.5)  # sizes of errors that bins hold, as powers of ten of the scale of a potential; others count as these
 START = (-1.0, 0.7)  # mean and deviation of t that an untrained head predicts
 ONE, THREE = 1.8874, 1.2027  # root mean square over geometric mean of the length of normal vectors of 1 and 3 components
+
+
+def _owned(graph: dict[str, Tensor]) -> Tensor:
+    """1 for atoms that count [n_atoms], float64."""
+    if "owned" in graph:
+        return graph["owned"].double()
+    return torch.ones_like(graph["system_index"], dtype=torch.float64)
 
 
 class _AtomScalars(nn.Module):
@@ -82,13 +98,17 @@ class ErrorHead(HistogramHead):
         logits: Key of the logits that it adds.
         std: Key of the standard deviation that it adds.
         label: Key of the label whose errors it predicts.
-        tells_logits: Whether logits are returned outside of training too.
+        far: Key of the factor sqrt(1 + d^2) of the distance.
+        tells: Whether logits and this factor are returned outside of training too.
+        seen: List that collects scalars and species of atoms in evaluations; None where they are not collected.
     """
 
     logits: ClassVar[str]
     std: ClassVar[str]
+    far: ClassVar[str]
     label: ClassVar[str]
     gauss: ClassVar[float]
+    seen: list[tuple[Tensor, Tensor]] | None
     scale: Tensor
     factor: Tensor
     calibrated: Tensor
@@ -97,7 +117,8 @@ class ErrorHead(HistogramHead):
         self, pooled: nn.Module, features: Features, scale: float, bins: int, width: float, *, detach: bool
     ) -> None:
         super().__init__(pooled, features.channels, bins, ["uniform"], width)
-        self.detach, self.tells_logits = detach, False
+        self.detach, self.tells, self.seen = detach, False, None
+        self.distance = FeatureDistance(len(features.species), features.channels)
         self.register_buffer("scale", torch.tensor(float(scale), dtype=torch.float64))
         self.register_buffer("factor", torch.ones((), dtype=torch.float64))
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.int64))
@@ -115,11 +136,19 @@ class ErrorHead(HistogramHead):
         logits = self.logits_of({**graph, "node_features": features})[0]
         if self.training:
             return {**graph, self.logits: logits}
-        told = {self.logits: logits.detach()} if self.tells_logits else {}
-        return {**graph, **told, self.std: self.spread(logits.detach(), graph)}
+        logits, scalars = logits.detach(), features[:, 0]
+        if self.seen is not None:
+            self.seen.append((scalars, graph["species"]))
+        far = self.stretch(self.distance(scalars, graph["species"]), graph)
+        told = {self.logits: logits, self.far: far} if self.tells else {}
+        return {**graph, **told, self.std: self.spread(self.size(logits) * far, graph)}
 
-    def spread(self, logits: Tensor, graph: dict[str, Tensor]) -> Tensor:
-        """Standard deviation from logits, in the shape of the key `std`."""
+    def stretch(self, squares: Tensor, graph: dict[str, Tensor]) -> Tensor:
+        """Factors sqrt(1 + d^2) [n] of squared distances of atoms [n_atoms]."""
+        raise NotImplementedError
+
+    def spread(self, sizes: Tensor, graph: dict[str, Tensor]) -> Tensor:
+        """Standard deviation from the sizes of errors [n], in the shape of the key `std`."""
         raise NotImplementedError
 
     def size(self, logits: Tensor) -> Tensor:
@@ -127,21 +156,25 @@ class ErrorHead(HistogramHead):
         mean = expectation(logits, centres_of(self.edges), torch.ones_like(logits[:, :, 0]))
         return self.factor * self.scale * self.gauss * torch.pow(10.0, mean)
 
-    def standard(self, errors: Tensor) -> Tensor:
-        """Labels t [n] of errors [n] in eV or eV/Angstrom; what lies outside of the bins counts as their ends."""
-        return (errors.double() / self.scale).abs().clamp(min=1e-30).log10()
+    def standard(self, errors: Tensor, stretch: Tensor | float = 1.0) -> Tensor:
+        """Labels t [n] of errors [n] in eV or eV/Angstrom; errors outside of the bins count as their ends.
 
-    def distribution(self, logits: Tensor, factor: float | None = None) -> Mixture:
-        """Distributions of t, moved by the logarithm of a factor; by default that of the calibration."""
-        edges = self.edges + math.log10(float(self.factor) if factor is None else factor)
-        return Mixture.of_logits(logits, torch.ones_like(logits[:, :, 0]), edges.to(logits.device))
+        Args:
+            errors: Errors.
+            stretch: Factor by which the distribution is wider than the histogram says.
+        """
+        t = (errors.double() / (self.scale * stretch)).abs().clamp(min=1e-30).log10()
+        return t.clamp(self.edges[0, 0], self.edges[0, -1])
 
-    def log_density(self, logits: Tensor, errors: Tensor, factor: float | None = None) -> Tensor:
-        """Logarithms of the density of |error| [n], per eV or eV/Angstrom."""
-        t = self.standard(errors)
-        known = self.distribution(logits, factor)
-        t = t.clamp(known.grid[0], known.grid[-1])
-        return known.log_density(t) - math.log(math.log(10.0)) - math.log(10.0) * t - self.scale.log()
+    def distribution(self, logits: Tensor) -> Mixture:
+        """Distributions of t, for labels that are divided by factor and stretch."""
+        return self.mixture_of(logits, torch.ones_like(logits[:, :, 0]))
+
+    def log_density(self, logits: Tensor, errors: Tensor, stretch: Tensor) -> Tensor:
+        """Logarithms of the density of |error| [n], per eV or eV/Angstrom; arguments are those of `standard`."""
+        t = self.standard(errors, stretch)
+        size = (self.scale * stretch).log() + math.log(10.0) * t
+        return self.distribution(logits).log_density(t) - math.log(math.log(10.0)) - size
 
 
 @register_head("energy_error")
@@ -159,19 +192,27 @@ class EnergyErrorHead(ErrorHead):
         RecipeError: An option is out of range.
     """
 
-    title, logits, std, label, gauss = "energy_error", ENERGY_ERROR_LOGITS, ENERGY_STD, "energy", ONE
-    provides = (ENERGY_ERROR_LOGITS, ENERGY_STD)
+    title, label, gauss = "energy_error", "energy", ONE
+    logits, far, std = provides = (ENERGY_ERROR_LOGITS, ENERGY_ERROR_FAR, ENERGY_STD)
 
     def __init__(
         self, features: Features, scale: float = 1.0, bins: int = 48, width: float = 0.75, detach: bool = True
     ) -> None:
         super().__init__(PooledScalars(features.channels), features, scale, bins, width, detach=detach)
 
-    def spread(self, logits: Tensor, graph: dict[str, Tensor]) -> Tensor:
+    def stretch(self, squares: Tensor, graph: dict[str, Tensor]) -> Tensor:
+        """Factors sqrt(1 + d^2) [n_systems], with the mean of d^2 over the atoms."""
+        owned = _owned(graph)
+        sums = self._sum(torch.stack([squares * owned, owned], dim=1), graph)
+        return (1.0 + sums[:, 0] / sums[:, 1].clamp(min=1.0)).sqrt()
+
+    def spread(self, sizes: Tensor, graph: dict[str, Tensor]) -> Tensor:
         """Number of atoms times the standard deviation per atom [n_systems]; only atoms that are `owned` count."""
-        ones = torch.ones_like(graph["edge_vec"][:1, 0]).expand(graph["atomic_numbers"].shape[0])
-        counts = scatter_sum(graph.get("owned", ones).double(), graph["system_index"], graph["cell"].shape[0])
-        return counts * self.size(logits)
+        return self._sum(_owned(graph), graph) * sizes
+
+    @staticmethod
+    def _sum(values: Tensor, graph: dict[str, Tensor]) -> Tensor:
+        return scatter_sum(values, graph["system_index"], graph["cell"].shape[0])
 
 
 @register_head("force_error")
@@ -193,15 +234,20 @@ class ForceErrorHead(ErrorHead):
         RecipeError: An option is out of range.
     """
 
-    title, logits, std, label, gauss = "force_error", FORCE_ERROR_LOGITS, FORCES_STD, "forces", THREE
-    provides = (FORCE_ERROR_LOGITS, FORCES_STD)
+    title, label, gauss = "force_error", "forces", THREE
+    logits, far, std = provides = (FORCE_ERROR_LOGITS, FORCE_ERROR_FAR, FORCES_STD)
 
     def __init__(
         self, features: Features, scale: float = 1.0, bins: int = 48, width: float = 0.75, detach: bool = True
     ) -> None:
         super().__init__(_AtomScalars(features.channels), features, scale, bins, width, detach=detach)
 
-    def spread(self, logits: Tensor, graph: dict[str, Tensor]) -> Tensor:
+    def stretch(self, squares: Tensor, graph: dict[str, Tensor]) -> Tensor:
+        """Factors sqrt(1 + d^2) [n_atoms]."""
+        del graph
+        return (1.0 + squares).sqrt()
+
+    def spread(self, sizes: Tensor, graph: dict[str, Tensor]) -> Tensor:
         """Root mean square length of the error of each force, divided over its components [n_atoms, 3]."""
         del graph
-        return (self.size(logits) / math.sqrt(3.0)).unsqueeze(1).expand(-1, 3).contiguous()
+        return (sizes / math.sqrt(3.0)).unsqueeze(1).expand(-1, 3).contiguous()

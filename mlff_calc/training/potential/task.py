@@ -24,7 +24,7 @@ from mlff_calc.training.potential.predictor import PotentialPredictor
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import notes_of, origin_of
 from mlff_calc.training.potential.report import EvaluationReport
-from mlff_calc.training.potential.uncertainty import calibrate_errors
+from mlff_calc.training.potential.uncertainty import calibrate_errors, measure_distances
 from mlff_calc.training.task import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
@@ -96,10 +96,11 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         return evaluate(network, samples.samples, batch_size=recipe.optimizer.judging_size)
 
     def finish(self, network: Potential, parts: Mapping[str, Frames]) -> None:
-        """Store the domain of the training data, with that of a start; calibrate heads of errors on validation frames."""
+        """Store the domain of the training data, with that of a start; measure and calibrate heads of errors."""
         found = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff)
         network.domain = found if network.domain is None else united(network.domain, found)
         if network.error_heads:
+            measure_distances(network, graph_frames(parts["train"].samples, network.cutoff))
             calibrate_errors(network, graph_frames(parts["valid"].samples, network.cutoff))
 
     def plots(self, folder: RunFolder, report: EvaluationReport, what: str) -> None:

@@ -21,18 +21,9 @@ from mlff_calc.training.potential.data import GraphSource
 
 FACTORS = (0.03, 300.0)
 """Smallest and largest factor of a calibration."""
-
-
-@contextmanager
-def told_logits(potential: Potential) -> Iterator[None]:
-    """Let the heads of errors return their logits in evaluations inside the `with` block."""
-    for head in potential.error_heads:
-        head.tells_logits = True
-    try:
-        yield
-    finally:
-        for head in potential.error_heads:
-            head.tells_logits = False
+MOST_FRAMES = 2000
+"""Largest number of training frames whose features are measured; a larger one takes longer."""
+_BATCH = 16  # frames evaluated at once; a larger number takes more memory
 
 
 def errors_of(head: ErrorHead, outputs: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
@@ -64,29 +55,64 @@ def error_loss(heads: Iterable[ErrorHead], outputs: Mapping[str, Tensor], batch:
     return total
 
 
-def calibrate_errors(potential: Potential, frames: GraphSource, batch_size: int = 16) -> None:
+@contextmanager
+def told_logits(heads: Iterable[ErrorHead]) -> Iterator[None]:
+    """Let heads return logits and factors of distance in evaluations inside the `with` block."""
+    heads = list(heads)
+    for head in heads:
+        head.tells = True
+    try:
+        yield
+    finally:
+        for head in heads:
+            head.tells = False
+
+
+def measure_distances(potential: Potential, frames: GraphSource) -> None:
+    """Measure the features of training atoms for all heads of errors, in place.
+
+    Args:
+        potential: Trained potential, in evaluation mode.
+        frames: Training frames, of which `MOST_FRAMES` at equal distances are used.
+    """
+    first, *others = potential.error_heads
+    numbers = range(0, len(frames), max(1, len(frames) // MOST_FRAMES))
+    first.seen = seen = []
+    try:
+        for start in range(0, len(numbers), _BATCH):
+            potential(frames.batch(list(numbers[start : start + _BATCH])).graph)
+    finally:
+        first.seen = None
+    scalars, species = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    first.distance.measure(scalars, species)
+    for head in others:
+        head.distance.load_state_dict(first.distance.state_dict())
+
+
+def calibrate_errors(potential: Potential, frames: GraphSource) -> None:
     """Set the factor of every head, in place: that of the largest likelihood of the errors on validation frames.
 
     A head without labels there keeps its factor, and 0 frames as `calibrated`.
 
     Args:
-        potential: Trained potential, in evaluation mode.
+        potential: Trained potential, in evaluation mode, with measured distances.
         frames: Validation frames with labels.
-        batch_size: Number of frames evaluated at once.
     """
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for start in range(0, len(frames), batch_size):
-        batch = frames.batch(list(range(start, min(start + batch_size, len(frames)))))
-        with told_logits(potential):
+    found: dict[str, list[tuple[Tensor, ...]]] = {}
+    for start in range(0, len(frames), _BATCH):
+        batch = frames.batch(list(range(start, min(start + _BATCH, len(frames)))))
+        with told_logits(potential.error_heads):
             outputs = potential(batch.graph)
         for head in potential.error_heads:
             errors, present = errors_of(head, outputs, batch)
-            found.setdefault(head.logits, []).append((outputs[head.logits][present], errors[present]))
+            own = tuple(one[present] for one in (outputs[head.logits], errors, outputs[head.far]))
+            found.setdefault(head.label, []).append(own)
     for head in potential.error_heads:
-        logits, errors = (torch.cat(parts) for parts in zip(*found[head.logits], strict=True))
+        logits, errors, far = (torch.cat(parts) for parts in zip(*found[head.label], strict=True))
         if len(errors):
-            factor = best_temperature(
-                lambda one, h=head, z=logits, e=errors: -float(h.log_density(z, e, one).mean()), *FACTORS  # type: ignore[misc]
-            )
-            head.factor.fill_(factor)
+            head.factor.fill_(_best_factor(head, logits, errors, far))
             head.calibrated.fill_(len(frames))
+
+
+def _best_factor(head: ErrorHead, logits: Tensor, errors: Tensor, far: Tensor) -> float:
+    return best_temperature(lambda factor: -float(head.log_density(logits, errors, factor * far).mean()), *FACTORS)
