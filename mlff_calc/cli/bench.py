@@ -20,6 +20,7 @@ from mlff_calc.cli.bench_rollout import rollout, trajectories
 from mlff_calc.cli.bench_scf import scf
 from mlff_calc.cli.bench_scores import scores
 from mlff_calc.cli.bench_tensor_products import tensor_products
+from mlff_calc.cli.bench_uncertainty import uncertainty
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.expressivity import expressivity
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
     "`fock-batches`, `functional`, `functional-scf`, `lammps`, `peers`, `scores`, "
-    "`distribution`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
+    "`distribution`, `uncertainty`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -45,6 +46,7 @@ app.command()(guard(fock_flow))
 app.command()(guard(functional))
 app.command()(guard(rollout))
 app.command()(guard(distribution))
+app.command()(guard(uncertainty))
 app.command()(guard(trajectories))
 app.command()(guard(scf))
 app.command("tensor-products")(guard(tensor_products))
