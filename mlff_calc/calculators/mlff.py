@@ -74,7 +74,7 @@ class MLFFCalculator(GraphCalculator):
             self._label, loaded = str(potential), load_any(potential, trust=trust)
         else:
             self._label, loaded = type(potential).__name__, potential
-        self.implemented_properties = [*PROPERTIES, *loaded.uncertainties]
+        self.implemented_properties = [*PROPERTIES, *getattr(loaded, "uncertainties", ())]
         super().__init__(
             [loaded],
             device=str(device),
