@@ -160,15 +160,20 @@ class ExportedPotential:
             stress = torch.where(volume > 0.0, -virial / volume.clamp(min=1e-30), torch.zeros_like(virial))
             found |= {"virial": virial, "atomic_virial": atomic, "stress": stress}
         if FORCES_STD in out:
-            found |= {ENERGY_STD: out[ENERGY_STD], FORCES_STD: out[FORCES_STD][:n_atoms]}
+            share = n_atoms / inputs["atomic_numbers"].shape[0]  # below 1 with copies, see `_inputs`
+            found |= {ENERGY_STD: share * out[ENERGY_STD], FORCES_STD: out[FORCES_STD][:n_atoms]}
         return found | {name: out[name] for name in ("residuals", "evaluations") if name in out}
 
     def _inputs(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Build the inputs of the file. Two distant atoms are added to a graph that is too small for it."""
+        """Build the inputs of the file. Distant copies of its atoms are added to a graph that is too small for it.
+
+        As copies without neighbours they leave means over atoms as they are.
+        """
         numbers, edge_index, edge_vec = graph["atomic_numbers"], graph["edge_index"], graph["edge_vec"]
         n_atoms = numbers.shape[0]
         if n_atoms < 2 or edge_index.shape[1] < 2:
-            numbers = torch.cat([numbers, numbers.new_full((2,), self.elements[0])])
+            copies = numbers if n_atoms > 1 else numbers.repeat(2) if n_atoms else numbers.new_full((2,), self.elements[0])
+            numbers = torch.cat([numbers, copies])
             pair = edge_index.new_tensor([[n_atoms, n_atoms + 1], [n_atoms + 1, n_atoms]])
             apart = edge_vec.new_tensor([[2.0 * self.cutoff, 0.0, 0.0], [-2.0 * self.cutoff, 0.0, 0.0]])
             edge_index, edge_vec = torch.cat([edge_index, pair], dim=1), torch.cat([edge_vec, apart])
