@@ -34,7 +34,7 @@ from mlff_calc.graph.keys import DOUBLE, declare
 from mlff_calc.heads.base import Features, register_head
 from mlff_calc.heads.histograms import HistogramHead, PooledScalars, scalars_of
 from mlff_calc.nn.distance import FeatureDistance
-from mlff_calc.nn.histogram import centres_of, expectation
+from mlff_calc.nn.histogram import centres_of
 from mlff_calc.nn.mixture import Mixture
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.nn.stop import stop_gradient
@@ -58,13 +58,6 @@ FORCES_STD: Final = declare(
 DECADES = (-5.0, 1.5)  # sizes of errors that bins hold, as powers of ten of the scale of a potential; others count as these
 START = (-1.0, 0.7)  # mean and deviation of t that an untrained head predicts
 ONE, THREE = 1.8874, 1.2027  # root mean square over geometric mean of the length of normal vectors of 1 and 3 components
-
-
-def _owned(graph: dict[str, Tensor]) -> Tensor:
-    """1 for atoms that count [n_atoms], float64."""
-    if "owned" in graph:
-        return graph["owned"].double()
-    return torch.ones_like(graph["system_index"], dtype=torch.float64)
 
 
 class _AtomScalars(nn.Module):
@@ -111,6 +104,7 @@ class ErrorHead(HistogramHead):
     seen: list[tuple[Tensor, Tensor]] | None
     scale: Tensor
     factor: Tensor
+    centres: Tensor
     calibrated: Tensor
 
     def __init__(
@@ -125,36 +119,40 @@ class ErrorHead(HistogramHead):
         shares = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
         begin = START[0] + START[1] * math.sqrt(2.0) * torch.erfinv(2.0 * shares - 1.0)
         self.measure(torch.cat([begin, torch.tensor(DECADES, dtype=torch.float64)]))
+        self.register_buffer("centres", centres_of(self.edges)[0], persistent=False)
 
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the graph with logits in training, and with the standard deviation otherwise."""
-        features = graph["node_features"][:, :1]
+        features = graph["node_features"]
         if not self.training:
             features = features.detach()
         elif self.detach:
             features = stop_gradient(features)
+        features = features[:, :1]
         logits = self.logits_of({**graph, "node_features": features})[0]
         if self.training:
             return {**graph, self.logits: logits}
         logits, scalars = logits.detach(), features[:, 0]
         if self.seen is not None:
             self.seen.append((scalars, graph["species"]))
-        far = self.stretch(self.distance(scalars, graph["species"]), graph)
+        std, far = self.spread(self.size(logits), self.distance(scalars, graph["species"]), graph)
         told = {self.logits: logits, self.far: far} if self.tells else {}
-        return {**graph, **told, self.std: self.spread(self.size(logits) * far, graph)}
+        return {**graph, **told, self.std: std}
 
-    def stretch(self, squares: Tensor, graph: dict[str, Tensor]) -> Tensor:
-        """Factors sqrt(1 + d^2) [n] of squared distances of atoms [n_atoms]."""
-        raise NotImplementedError
+    def spread(self, sizes: Tensor, squares: Tensor, graph: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Standard deviation in the shape of the key `std`, and factor sqrt(1 + d^2) [n] of the distance.
 
-    def spread(self, sizes: Tensor, graph: dict[str, Tensor]) -> Tensor:
-        """Standard deviation from the sizes of errors [n], in the shape of the key `std`."""
+        Args:
+            sizes: Sizes of errors [n] at a distance of 0.
+            squares: Squared distances of atoms [n_atoms].
+            graph: Graph.
+        """
         raise NotImplementedError
 
     def size(self, logits: Tensor) -> Tensor:
         """Root mean square of the errors [n] in eV or eV/Angstrom, from logits [n, 1, B]."""
-        mean = expectation(logits, centres_of(self.edges), torch.ones_like(logits[:, :, 0]))
-        return self.factor * self.scale * self.gauss * torch.pow(10.0, mean)
+        mean = torch.mv(torch.softmax(logits[:, 0].double(), dim=1), self.centres)
+        return (self.factor * self.scale * self.gauss) * torch.pow(10.0, mean)
 
     def standard(self, errors: Tensor, stretch: Tensor | float = 1.0) -> Tensor:
         """Labels t [n] of errors [n] in eV or eV/Angstrom; errors outside of the bins count as their ends.
@@ -200,19 +198,13 @@ class EnergyErrorHead(ErrorHead):
     ) -> None:
         super().__init__(PooledScalars(features.channels), features, scale, bins, width, detach=detach)
 
-    def stretch(self, squares: Tensor, graph: dict[str, Tensor]) -> Tensor:
-        """Factors sqrt(1 + d^2) [n_systems], with the mean of d^2 over the atoms."""
-        owned = _owned(graph)
-        sums = self._sum(torch.stack([squares * owned, owned], dim=1), graph)
-        return (1.0 + sums[:, 0] / sums[:, 1].clamp(min=1.0)).sqrt()
-
-    def spread(self, sizes: Tensor, graph: dict[str, Tensor]) -> Tensor:
-        """Number of atoms times the standard deviation per atom [n_systems]; only atoms that are `owned` count."""
-        return self._sum(_owned(graph), graph) * sizes
-
-    @staticmethod
-    def _sum(values: Tensor, graph: dict[str, Tensor]) -> Tensor:
-        return scatter_sum(values, graph["system_index"], graph["cell"].shape[0])
+    def spread(self, sizes: Tensor, squares: Tensor, graph: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Number of atoms times the deviation per atom [n_systems], with the mean of d^2 over the atoms that are `owned`."""
+        owned = graph["owned"].double() if "owned" in graph else torch.ones_like(squares)
+        rows = torch.stack([squares * owned, owned], dim=1)
+        sums, counts = scatter_sum(rows, graph["system_index"], graph["cell"].shape[0]).unbind(1)
+        far = (1.0 + sums / counts.clamp(min=1.0)).sqrt()
+        return counts * sizes * far, far
 
 
 @register_head("force_error")
@@ -242,12 +234,8 @@ class ForceErrorHead(ErrorHead):
     ) -> None:
         super().__init__(_AtomScalars(features.channels), features, scale, bins, width, detach=detach)
 
-    def stretch(self, squares: Tensor, graph: dict[str, Tensor]) -> Tensor:
-        """Factors sqrt(1 + d^2) [n_atoms]."""
-        del graph
-        return (1.0 + squares).sqrt()
-
-    def spread(self, sizes: Tensor, graph: dict[str, Tensor]) -> Tensor:
+    def spread(self, sizes: Tensor, squares: Tensor, graph: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Root mean square length of the error of each force, divided over its components [n_atoms, 3]."""
         del graph
-        return (sizes / math.sqrt(3.0)).unsqueeze(1).expand(-1, 3).contiguous()
+        far = (1.0 + squares).sqrt()
+        return (sizes * far / math.sqrt(3.0)).unsqueeze(1).expand(-1, 3).contiguous(), far
