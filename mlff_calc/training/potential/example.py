@@ -20,6 +20,7 @@ potential:
   # backbone: {name: deq, cutoff: 5.0, l_max: 2, channels: 32}   # 0.002; fixed_point: {contraction: 1, spectral_radius: 0.5}
   # forces: gradient       # gradient of the energy; or direct: cheaper, but without conserved energy and stress
   # repulsion: {}          # adds the short-range ZBL repulsion, which keeps atoms apart where there is no data
+  # uncertainty: {}        # adds standard deviations of energies and forces, which change nothing else
   # elements: auto         # or a list, [H, C, O], to include elements of later data
   # scale: auto            # eV; auto measures it on the training forces
   # avg_num_neighbors: auto
