@@ -74,7 +74,8 @@ class MLFFCalculator(GraphCalculator):
             self._label, loaded = str(potential), load_any(potential, trust=trust)
         else:
             self._label, loaded = type(potential).__name__, potential
-        self.implemented_properties = [*PROPERTIES, *getattr(loaded, "uncertainties", ())]
+        given = [*PROPERTIES, *getattr(loaded, "uncertainties", ())]
+        self.implemented_properties = given  # type: ignore[misc]  # ASE reads that of the object
         super().__init__(
             [loaded],
             device=str(device),

@@ -86,8 +86,8 @@ def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
         heads = [{"name": "energy", **(short.get("head") or {}), **scale}]
         heads += [] if repulsion is None else [{"name": "zbl", **repulsion}]
         heads += [{"name": "direct_forces", **scale}] if short.get("forces") == "direct" else []
-        names = () if uncertainty is None else ("energy_error", "force_error")
-        heads += [{"name": name, **uncertainty, **scale} for name in names]
+        if uncertainty is not None:
+            heads += [{"name": name, **uncertainty, **scale} for name in ("energy_error", "force_error")]
     elif short:
         raise RecipeError(f"{', '.join(short)} stand for heads in a potential's configuration; give either, not both")
     heads = resolve_heads(heads)

@@ -82,11 +82,11 @@ class ErrorBarSums:
                 signs = math.log(2.0) if head.label == "energy" else 0.0  # an energy may be off to either side
                 coverage = {f"{share:g}": float((below <= share).double().mean()) for share in SHARES}
                 rank = float(spearmanr(std, errors).statistic) if len(errors) > 2 else math.nan
-                sizes = [1e3 * float(one.square().mean().sqrt()) for one in (errors, std)]
+                error, deviation = (1e3 * float(one.square().mean().sqrt()) for one in (errors, std))
                 made.append(
                     ErrorBars(
                         head.label, len(errors), coverage, float(nll.mean()) + signs, None if math.isnan(rank) else rank,
-                        *sizes, int(head.calibrated),
+                        error, deviation, int(head.calibrated),
                     )
                 )  # fmt: skip
         return made

@@ -77,7 +77,8 @@ def measure_distances(potential: Potential, frames: GraphSource) -> None:
     """
     first, *others = potential.error_heads
     numbers = range(0, len(frames), max(1, len(frames) // MOST_FRAMES))
-    first.seen = seen = []
+    seen: list[tuple[Tensor, Tensor]] = []
+    first.seen = seen
     try:
         for start in range(0, len(numbers), _BATCH):
             potential(frames.batch(list(numbers[start : start + _BATCH])).graph)
