@@ -51,6 +51,9 @@ ENERGY_ERROR_FAR: Final = declare(
 FORCE_ERROR_FAR: Final = declare(
     "force_error_far", "atom", (), DOUBLE, "", "factor of the error of a force by the distance from training atoms"
 )
+FEATURE_DISTANCE: Final = declare(
+    "feature_distance", "atom", (), DOUBLE, "", "squared distance of the scalars of an atom from those of training atoms"
+)
 ENERGY_STD: Final = declare("energy_std", "system", (), DOUBLE, "eV", "standard deviation of the energy")
 FORCES_STD: Final = declare(
     "forces_std", "atom", (3,), DOUBLE, "eV/Angstrom", "standard deviation of each component of the force"
@@ -135,9 +138,11 @@ class ErrorHead(HistogramHead):
         logits, scalars = logits.detach(), features[:, 0]
         if self.seen is not None:
             self.seen.append((scalars, graph["species"]))
-        std, far = self.spread(self.size(logits), self.distance(scalars, graph["species"]), graph)
+        squares = graph.get(FEATURE_DISTANCE)  # all heads of a potential have measured the same training atoms
+        squares = self.distance(scalars, graph["species"]) if squares is None else squares
+        std, far = self.spread(self.size(logits), squares, graph)
         told = {self.logits: logits, self.far: far} if self.tells else {}
-        return {**graph, **told, self.std: std}
+        return {**graph, **told, FEATURE_DISTANCE: squares, self.std: std}
 
     def spread(self, sizes: Tensor, squares: Tensor, graph: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Standard deviation in the shape of the key `std`, and factor sqrt(1 + d^2) [n] of the distance.

@@ -123,12 +123,12 @@ class Potential(Network):
         return dict(self.heads).get("zbl")
 
     def others(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs of the heads that give no energies, from a graph with `node_features`."""
+        """Compute the outputs of the heads that give no energies, from a graph with `node_features`; heads see earlier ones."""
         out: dict[str, Tensor] = {}
         for head in self.heads.values():
             if ENERGIES not in head.provides:
-                given = head(features)
-                out.update({name: given[name] for name in head.provides if name in given})
+                features = head(features)
+                out.update({name: features[name] for name in head.provides if name in features})
         return out
 
     def totals(self, energies: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
