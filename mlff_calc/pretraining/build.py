@@ -52,8 +52,8 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
     backbone, objective = resolve_backbone(whole["backbone"]), OBJECTIVES.resolve(whole["objective"])
     if is_fixed_point(backbone["name"]) and OBJECTIVES.part(objective["name"]).takes_forces:
         raise RecipeError(
-            f"objective {objective['name']!r} needs forces, and those of backbone {backbone['name']!r} are a solve of their own; "
-            "train a potential in its place, or take the objective denoising or georecon"
+            f"objective {objective['name']!r} needs forces, and those of backbone {backbone['name']!r} are a solve of their "
+            "own; train a potential in its place, or take the objective denoising or georecon"
         )
     return whole | {"backbone": backbone, "objective": objective, "elements": elements, "references": references}
 

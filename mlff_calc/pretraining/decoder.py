@@ -40,9 +40,7 @@ class Fusion(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.channels = channels
-        self.mlp = nn.Sequential(
-            dense(channels + width, channels), nn.SiLU(), dense(channels, 2 * channels)
-        )  # fmt: skip
+        self.mlp = nn.Sequential(dense(channels + width, channels), nn.SiLU(), dense(channels, 2 * channels))
 
     def forward(self, features: Tensor, code: Tensor) -> tuple[Tensor, Tensor | None]:
         """Condition features [n_atoms, 4, channels] on codes of their systems [n_atoms, width]."""

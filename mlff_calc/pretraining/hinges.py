@@ -30,7 +30,7 @@ from mlff_calc.graph.keys import Graph
 from mlff_calc.pretraining.keys import HINGE_ATOMS, HINGE_SCALES, HINGES
 
 SHORT = 0.93
-"""Factor of the sum of covalent radii below which a bond counts as double and does not turn. Raising it turns fewer bonds."""
+"""Factor of the sum of covalent radii below which a bond is double and does not turn. Raising it turns fewer bonds."""
 
 
 class Scales(NamedTuple):
@@ -88,10 +88,8 @@ def hinges_of(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> Hin
         atoms.append([i, j, others[0] if others else -1])
         turns.append(bool(single and others and len(around[j]) > 1))
         sides.append([k in side for k in range(len(numbers))])
-    shape = (len(atoms), len(numbers))
-    return Hinges(
-        np.array(atoms, dtype=np.int64).reshape(-1, 3), np.array(turns, dtype=bool), np.array(sides, dtype=bool).reshape(shape).T
-    )
+    moved = np.array(sides, dtype=bool).reshape(len(atoms), len(numbers)).T
+    return Hinges(np.array(atoms, dtype=np.int64).reshape(-1, 3), np.array(turns, dtype=bool), moved)
 
 
 def _side(around: Sequence[set[int]], i: int, j: int) -> set[int]:

@@ -6,13 +6,13 @@
 | `georecon` | the same, and strong noise from noisy features and the code of the structure without noise |
 | `supervised` | energies and forces of a cheap method |
 
-Source: Zaidi et al., "Pre-training via denoising for molecular property prediction" (2023); Yan, Li, Zhang, "GeoRecon" (2025),
-arXiv 2506.13174.
+Source: Zaidi et al., "Pre-training via denoising for molecular property prediction" (2023); Yan, Li, Zhang, "GeoRecon"
+(2025), arXiv 2506.13174.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Final
 
 import torch
@@ -42,6 +42,7 @@ class Pretext(nn.Module):
         provides: Keys that it adds.
         degree: Highest degree of features that it reads.
         takes_forces: Whether outputs are derivatives by positions.
+        reads_codes: Whether a decoder reads codes of structures without noise.
         sigmas: Standard deviation of the noise of each role of copies that it learns from (Angstrom); empty without noise.
         scales: Scales of moves about bonds before the noise; None without such moves.
     """
@@ -49,18 +50,19 @@ class Pretext(nn.Module):
     provides: ClassVar[tuple[str, ...]]
     degree: int = 1
     takes_forces: ClassVar[bool] = False
+    reads_codes: bool = False
     sigmas: dict[int, float]
     scales: Scales | None = None
 
     def code(self, graph: Graph) -> Tensor:
-        """Return the vector that stands for each system [n_systems, width]: the mean of normalized scalars, or a learned code."""
+        """Return a vector for each system [n_systems, width]: the mean of normalized scalars, or a learned code."""
         return pooled_features(graph)
 
 
 OBJECTIVES: Registry[Pretext] = Registry("objective", "features")
 
 
-def _checked(name: str, options: dict[str, object], words: dict[str, Collection[str]]) -> None:
+def _checked(name: str, options: Mapping[str, object], words: Mapping[str, Collection[str]]) -> None:
     """Refuse words and numbers out of range; `sigma` and the like are positive, widths of moves are not negative."""
     for key, known in words.items():
         if options[key] not in known:
@@ -103,7 +105,9 @@ class Denoising(Pretext):
         fixed_torsion: float = 0.18,
     ) -> None:
         super().__init__()
-        own = {"noise": noise, "sigma": sigma, "bond": bond, "angle": angle, "torsion": torsion, "fixed_torsion": fixed_torsion}
+        own = {
+            "noise": noise, "sigma": sigma, "bond": bond, "angle": angle, "torsion": torsion, "fixed_torsion": fixed_torsion
+        }  # fmt: skip
         _checked("denoising", own, {"noise": NOISES})
         self.sigmas = {DENOISED: sigma}
         self.scales = _scales(noise, bond, angle, torsion, fixed_torsion)
@@ -159,8 +163,8 @@ class GeoRecon(Pretext):
         self.sigmas = {CLEAN: 0.0, RECONSTRUCTED: sigma_reconstruction, DENOISED: sigma}
         self.scales = _scales(noise, bond, angle, torsion, fixed_torsion)
         width = width or features.channels
-        self.is_constant = code == "constant"
-        self.pool = ConstantCode(width) if self.is_constant else GraphCode(features.channels, width, pooling)
+        self.reads_codes = code == "true"
+        self.pool = GraphCode(features.channels, width, pooling) if self.reads_codes else ConstantCode(width)
         self.head = DenoisingHead(features)
         self.degree = self.head.degree
         self.decoder = Decoder(features, width, decoder_layers, conditioning)

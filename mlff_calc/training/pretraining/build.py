@@ -35,12 +35,12 @@ def new_pretraining(
         config |= _measured(train, config["elements"])
     with naming(recipe, "pretraining"):
         first = build_pretraining(config | {"backbone": section.backbone.measured(AUTO)}, seed=recipe.trainer.seed)
-    sources = [_source(parts[part], first, is_supervised) for part in ("train", "valid")]
-    measured = AUTO | {"avg_num_neighbors": round(max(1.0, sources[0].average_neighbors()), 3)}
+    sources = {part: _source(frames, first, is_supervised) for part, frames in parts.items()}  # also of test, as a check
+    measured = AUTO | {"avg_num_neighbors": round(max(1.0, sources["train"].average_neighbors()), 3)}
     network = build_pretraining(config | {"backbone": section.backbone.measured(measured)}, seed=recipe.trainer.seed)
     network = network.to_precision(recipe.trainer.precision)
     objective = PotentialObjective(recipe.loss.of_labels()) if is_supervised else NoiseObjective(network, recipe.loss)
-    return network, objective, sources[0], sources[1]
+    return network, objective, sources["train"], sources["valid"]
 
 
 def _measured(train: Frames, elements: list[int]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.task import Outcome
 
 LIMITS = (
-    "Predictions: it is a backbone to start from. Structures of another kind, with other elements, or with other shapes than "
-    "those it was pretrained on (minima of another method, strained or hot ones) profit less or not at all."
+    "Predictions: it is a backbone to start from. Structures of another kind, with other elements, or with other shapes "
+    "than those it was pretrained on (minima of another method, strained or hot ones) profit less or not at all."
 )
 
 

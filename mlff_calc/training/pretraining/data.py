@@ -41,8 +41,8 @@ def refuse_shapeless(samples: Sequence[Sample], hinges: bool) -> None:
             raise DatasetError(f"{one.place} holds {len(one.atoms)} atom, which has no shape to learn; leave it out")
         if hinges and one.atoms.pbc.any():
             raise DatasetError(
-                f"{one.place} is periodic, and the noise of bonds, angles and torsions moves parts of molecules; turn pbc off, "
-                "or set pretraining.objective.noise to cartesian"
+                f"{one.place} is periodic, and the noise of bonds, angles and torsions moves parts of molecules; turn pbc "
+                "off, or set pretraining.objective.noise to cartesian"
             )
 
 

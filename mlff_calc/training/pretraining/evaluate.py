@@ -66,7 +66,7 @@ class PretrainingReport:
             rows.append(("unexplained share of the noise, denoising", f"{self.denoising:.4f}"))
         own = self.reconstruction.get(OWN)
         for name, share in self.reconstruction.items():
-            gain = "" if own is None or name == OWN else f" (own code: {1.0 - own / share:+.1%})".replace("+", "-", 1)
+            gain = "" if own is None or name == OWN else f" (own code: {own / share - 1.0:+.1%})"
             rows.append((f"the same, reconstruction with {name}", f"{share:.4f}{gain}"))
         rows += [(f"mean absolute error of {name}", f"{value:.4g}") for name, value in self.errors.items()]
         for name, one in self.steepness.items():
@@ -116,8 +116,8 @@ def evaluate_pretraining(
     values = [*reconstruction.values(), *errors.values(), *([] if denoising is None else [denoising])]
     if not all(map(math.isfinite, values)):
         raise EvaluationError(
-            "the pretrained network gives values that are not finite; look for overlapping atoms in these structures, or try "
-            "--precision float64"
+            "the pretrained network gives values that are not finite; look for overlapping atoms in these structures, or "
+            "try --precision float64"
         )
     steepness, notes = steepness_of(network, samples, found, batch_size)
     return PretrainingReport(
@@ -131,7 +131,7 @@ def _codes(network: PretrainingNetwork, found: Encoded) -> dict[str, Tensor]:
     if RECONSTRUCTED not in network.objective.sigmas:
         return {}
     codes = found.codes
-    if getattr(network.objective, "is_constant", False):
+    if not network.objective.reads_codes:
         return {LEARNED: codes}
     given = {OWN: codes, CONSTANT: codes.mean(dim=0, keepdim=True).expand_as(codes)}
     if len(codes) > 1:
@@ -173,7 +173,7 @@ def _errors(network: PretrainingNetwork, samples: Sequence[Sample], batch_size: 
     found = {f"{names[name]} [{one.unit}]": one.mae for name, one in sums.errors().items() if name in names}
     if not found:
         raise DatasetError(
-            f"{samples[0].place} and all others have neither energy nor forces, which the objective supervised learned; name "
-            "their keys (--key energy=NAME)"
+            f"{samples[0].place} and all others have neither energy nor forces, which the objective supervised learned; "
+            "name their keys (--key energy=NAME)"
         )
     return found

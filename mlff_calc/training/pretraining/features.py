@@ -76,7 +76,7 @@ def steepness_of(
         return {}, [f"steepness is not measured for backbone {name!r}, whose features are solutions of an equation"]
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MOST)).astype(int))
     columns = {"pooled features": (network.pooled, found.pooled)}
-    if not getattr(network.objective, "is_constant", True):
+    if network.objective.reads_codes:
         columns = {"codes": (network.code, found.codes)} | columns
     result = {}
     for words, (code, codes) in columns.items():

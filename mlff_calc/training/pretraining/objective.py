@@ -23,6 +23,7 @@ from mlff_calc.training.pretraining.recipe import PretrainingLoss
 from mlff_calc.training.sums import ErrorSums
 
 OUTPUTS = {CLEAN: "noise", RECONSTRUCTED: RECONSTRUCTION, DENOISED: "noise"}
+_SIZE = "_size"
 WORDS = {RECONSTRUCTED: "reconstruction", DENOISED: "denoising"}
 
 
@@ -38,7 +39,7 @@ class NoiseObjective(Objective):
         self.sigmas, self.cutoff = network.objective.sigmas, network.cutoff
         asked = {RECONSTRUCTED: loss.reconstruction, DENOISED: loss.denoising, CLEAN: loss.clean}
         self.weights = {role: weight for role, weight in asked.items() if role in self.sigmas and weight > 0.0}
-        self.roles = set(self.weights) | ({CLEAN} if _reads_codes(network) else set())
+        self.roles = set(self.weights) | ({CLEAN} if network.objective.reads_codes else set())
 
     def prepare(self, stage: Stage, batch: Batch, generator: torch.Generator) -> Graph:
         """Make the copies of a batch, with noise."""
@@ -70,14 +71,6 @@ class NoiseObjective(Objective):
         """Unexplained shares of the validation."""
         found = ", ".join(f"{word} {share:.4g}" for word, share in _shares(sums).items())
         return f"unexplained share of the noise: {found}" if found else ""
-
-
-_SIZE = "_size"
-
-
-def _reads_codes(network: PretrainingNetwork) -> bool:
-    """Whether the decoder reads codes of copies without noise."""
-    return not getattr(network.objective, "is_constant", True)
 
 
 def of_role(outputs: dict[str, Tensor], graph: Graph, role: int) -> tuple[Tensor, Tensor]:

@@ -60,8 +60,9 @@ class ObjectiveSection(Section):
         others = sorted(self.model_fields_set - {"name"} - set(self._own()))
         if others:
             raise ValueError(f"`{others[0]}` does not belong to name: {self.name}; leave it out")
-        unused = {"cartesian": ("bond", "angle", "torsion", "fixed_torsion"), "fractional": ("bond", "angle", "fixed_torsion")}
-        given = [key for key in unused.get(self.noise, ()) if key in self.model_fields_set]
+        fixed = ("bond", "angle", "fixed_torsion")
+        unused = {"cartesian": (*fixed, "torsion"), "fractional": fixed}.get(self.noise, ())
+        given = [key for key in unused if key in self.model_fields_set]
         if given:
             raise ValueError(f"`{given[0]}` does not belong to noise: {self.noise}; leave it out, or name another noise")
         return self
@@ -151,7 +152,7 @@ class PretrainingRecipe(FramesRecipe):
         if wrong:
             raise ValueError(f"loss.{wrong[0]} does not belong to pretraining.objective {name}; leave it out")
         if name == "supervised" and not self.loss.weights():
-            raise ValueError("pretraining.objective supervised learns from labels; give loss.energy and loss.forces, such as 1 each")
+            raise ValueError("pretraining.objective supervised learns from labels; give loss.energy, loss.forces or both")
         if name == "denoising" and not self.loss.denoising > 0.0:
             raise ValueError("loss.denoising is 0, and the objective denoising has no other term; raise it")
         if name == "georecon" and not self.loss.reconstruction > 0.0:
