@@ -166,7 +166,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, child: Callable[..., C
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"pretraining__objective": {"name": "denoising", "pooling": "sum"}}, "`pooling` does not belong to name: denoising"),
+        ({"pretraining__objective": {"name": "denoising", "pooling": "sum"}}, "`pooling` does not belong to name"),
         ({"pretraining__objective": {"name": "denoising", "torsion": 1.0}}, "`torsion` does not belong to noise: cartesian"),
         ({"pretraining__objective": {"name": "georecon", "decoder_layers": 0}}, "decoder_layers of objective 'georecon'"),
         ({"pretraining__objective": {"name": "supervised"}}, "give loss.energy, loss.forces or both"),
