@@ -34,7 +34,7 @@ def pretraining(
     threads: Threads = 1,
     json_file: JsonFile = None,
 ) -> None:
-    """Pretrain a backbone by several objectives, train potentials with few labels from each and from scratch, and compare."""
+    """Pretrain a backbone by several objectives, and compare potentials with few labels from each and from scratch."""
     import yaml
 
     from mlff_calc.bench.machine import describe_machine
