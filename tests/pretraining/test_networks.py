@@ -59,6 +59,14 @@ def test_codes_are_invariant_and_noise_turns_with_the_structure(backbone: str, c
         torch.testing.assert_close(moved[key].detach(), expected, **tolerance)
 
 
+def test_backbones_without_vectors_find_noise_along_edges() -> None:
+    config = {"name": "hegnn", "l_max": 0, "channels": 8, "cutoff": CUTOFF}
+    net = build_pretraining({"backbone": config, "objective": {"name": "georecon"}, "elements": [1, 6, 8]}, seed=0).eval()
+    found = net(graph_of(molecule("CH3CH2OH")))
+    assert float(found["noise"].detach().abs().max()) > 0.0
+    assert float(found[RECONSTRUCTION].detach().abs().max()) > 0.0
+
+
 def test_the_loss_reaches_the_backbone_through_the_code_alone() -> None:
     net = network().train()
     graph = net.features(graph_of(molecule("CH3CH2OH")))

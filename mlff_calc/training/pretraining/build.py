@@ -8,12 +8,12 @@ from typing import Any
 from mlff_calc.datasets import fit_reference_energies
 from mlff_calc.pretraining import PretrainingNetwork, build_pretraining
 from mlff_calc.training.data import BatchSource
-from mlff_calc.training.frames.read import Frames
+from mlff_calc.training.frames.read import Frames, refuse_weights
 from mlff_calc.training.objective import Objective
 from mlff_calc.training.potential.build import force_scale
 from mlff_calc.training.potential.data import GraphSource, graph_frames
 from mlff_calc.training.potential.objective import PotentialObjective
-from mlff_calc.training.pretraining.data import NoiseFrames, refuse_weights
+from mlff_calc.training.pretraining.data import NoiseFrames
 from mlff_calc.training.pretraining.objective import NoiseObjective
 from mlff_calc.training.pretraining.recipe import AUTO, PretrainingRecipe
 from mlff_calc.training.recipe_limits import naming
@@ -58,5 +58,5 @@ def _source(frames: Frames, network: PretrainingNetwork, is_supervised: bool) ->
     """Batches of a part."""
     if is_supervised:
         return graph_frames(frames.samples, network.cutoff, frames.weights)
-    refuse_weights(frames)
+    refuse_weights(frames, "noise counts alike in all of them")
     return NoiseFrames(frames.samples, network.cutoff, network.objective)

@@ -13,21 +13,7 @@ from mlff_calc.graph.keys import Graph
 from mlff_calc.pretraining.hinges import Scales, with_hinges
 from mlff_calc.pretraining.noise import REACH
 from mlff_calc.pretraining.objectives import Pretext
-from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.packed import PackedFrames
-
-
-def refuse_weights(frames: Frames) -> None:
-    """Refuse weights of frames, which noise does not know.
-
-    Raises:
-        DatasetError: There are some.
-    """
-    if frames.weights is not None:
-        raise DatasetError(
-            f"{frames.where} ({frames.part}) has weights of frames, and noise counts alike in all of them; leave out "
-            "loss.config_weights, or set loss.frame_weights to false where the frames hold weights"
-        )
 
 
 def refuse_shapeless(samples: Sequence[Sample], hinges: bool) -> None:

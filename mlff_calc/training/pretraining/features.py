@@ -71,9 +71,10 @@ def steepness_of(
     network: PretrainingNetwork, samples: Sequence[Sample], found: Encoded, batch_size: int
 ) -> tuple[dict[str, Steepness], list[str]]:
     """Steepness of codes and of pooled features, on at most `MOST` structures that are spread over all, and notes."""
-    name = network.config["backbone"]["name"]
-    if is_fixed_point(name):
-        return {}, [f"steepness is not measured for backbone {name!r}, whose features are solutions of an equation"]
+    options = network.config["backbone"]
+    if is_fixed_point(options["name"]) or options.get("centre"):
+        why = "are no function of the edges that can be differentiated twice"
+        return {}, [f"steepness is not measured for this backbone ({options['name']}), whose features {why}"]
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MOST)).astype(int))
     columns = {"pooled features": (network.pooled, found.pooled)}
     if network.objective.reads_codes:
