@@ -23,7 +23,7 @@ from mlff_calc.bench.studies.trainings import result_of
 from mlff_calc.datasets.ase_files import iterate_frames
 from mlff_calc.errors import BenchmarkError
 from mlff_calc.near import suggestion
-from mlff_calc.pretraining import load_pretraining
+from mlff_calc.networks.trained_backbone import TrainedBackbone
 from mlff_calc.training.fingerprints import fingerprint
 from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
@@ -64,7 +64,7 @@ class StartedPotential(PotentialTask):
         """Build a new potential, and give its backbone the pretrained weights."""
         prepared = super().prepare(recipe, parts)
         if self.start is not None:
-            prepared.network.backbone.load_state_dict(load_pretraining(self.start).backbone.state_dict())
+            TrainedBackbone.read(self.start).carry_to(prepared.network.backbone, prepared.network.elements)
         return prepared
 
 
