@@ -16,6 +16,7 @@ from mlff_calc.cli.bench_fock_batches import fock_batches
 from mlff_calc.cli.bench_functional import functional
 from mlff_calc.cli.bench_functional_scf import functional_scf
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
+from mlff_calc.cli.bench_pretraining import pretraining
 from mlff_calc.cli.bench_rollout import rollout, trajectories
 from mlff_calc.cli.bench_scf import scf
 from mlff_calc.cli.bench_scores import scores
@@ -31,7 +32,11 @@ app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
     "`fock-batches`, `functional`, `functional-scf`, `lammps`, `peers`, `scores`, "
+<<<<<<< HEAD
     "`distribution`, `uncertainty`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
+=======
+    "`distribution`, `pretraining`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
+>>>>>>> 2f5a76cb5b2cc5817314566f0cf4c2909c7568e5
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -46,7 +51,11 @@ app.command()(guard(fock_flow))
 app.command()(guard(functional))
 app.command()(guard(rollout))
 app.command()(guard(distribution))
+<<<<<<< HEAD
 app.command()(guard(uncertainty))
+=======
+app.command()(guard(pretraining))
+>>>>>>> 2f5a76cb5b2cc5817314566f0cf4c2909c7568e5
 app.command()(guard(trajectories))
 app.command()(guard(scf))
 app.command("tensor-products")(guard(tensor_products))

@@ -31,6 +31,7 @@ KINDS = {
     "hamiltonian": "mlff_calc.training.hamiltonian.task:HamiltonianTask",
     "functional": "mlff_calc.training.functional.task:FunctionalTask",
     "property": "mlff_calc.training.property.task:PropertyTask",
+    "pretraining": "mlff_calc.training.pretraining.task:PretrainingTask",
 }
 
 
