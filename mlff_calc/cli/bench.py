@@ -32,11 +32,8 @@ app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
     "`fock-batches`, `functional`, `functional-scf`, `lammps`, `peers`, `scores`, "
-<<<<<<< HEAD
-    "`distribution`, `uncertainty`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
-=======
-    "`distribution`, `pretraining`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
->>>>>>> 2f5a76cb5b2cc5817314566f0cf4c2909c7568e5
+    "`distribution`, `pretraining`, `uncertainty`, `rollout`, `trajectories`, "
+    "`fock-flow`, `tensor-products`, `scf` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -51,11 +48,8 @@ app.command()(guard(fock_flow))
 app.command()(guard(functional))
 app.command()(guard(rollout))
 app.command()(guard(distribution))
-<<<<<<< HEAD
-app.command()(guard(uncertainty))
-=======
 app.command()(guard(pretraining))
->>>>>>> 2f5a76cb5b2cc5817314566f0cf4c2909c7568e5
+app.command()(guard(uncertainty))
 app.command()(guard(trajectories))
 app.command()(guard(scf))
 app.command("tensor-products")(guard(tensor_products))

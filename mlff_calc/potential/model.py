@@ -123,7 +123,7 @@ class Potential(Network):
         return dict(self.heads).get("zbl")
 
     def others(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs of the heads that give no energies, from a graph with `node_features`; heads see earlier ones."""
+        """Compute the outputs of the heads that give no energies, from a graph with `node_features`, one after another."""
         out: dict[str, Tensor] = {}
         for head in self.heads.values():
             if ENERGIES not in head.provides:
