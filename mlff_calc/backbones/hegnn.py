@@ -184,7 +184,12 @@ class HegnnLayer(nn.Module):
         """Compute what the layer adds to its input.
 
         Args:
-            scalars, steerable, edge_index, edges, nodes, drift: see `forward`.
+            scalars: see `forward`, as for all that follow up to `drift`.
+            steerable: see above.
+            edge_index: see above.
+            edges: see above.
+            nodes: see above.
+            drift: see above.
             kept: factors of the channels of each atom's messages [n_atoms, channels], for dropout.
         """
         n_atoms, centres, neighbors = scalars.shape[0], edge_index[0], edge_index[1]

@@ -147,7 +147,7 @@ def test_a_prelude_is_evaluated_before_the_fixed_point(block: str) -> None:
 
 
 def test_an_unknown_block_or_an_option_of_another_one_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"block is 'hegn'; choose one of cg_egnn, equiformer, hegnn; did you mean 'hegnn'"):
+    with pytest.raises(RecipeError, match=r"block is 'hegn'; choose one of .*; did you mean 'hegnn'"):
         build_backbone({"name": "deq", "block": "hegn"}, n_species=1)
     with pytest.raises(RecipeError, match="unknown option 'heads' of backbone 'deq'"):
         build_backbone({"name": "deq", "block": "hegnn", "heads": 2}, n_species=1)

@@ -30,7 +30,10 @@ TIGHT = 1e-9
 
 def small_deq() -> FixedPointPotential:
     """Make a deep equilibrium with a contractive map and random weights."""
-    backbone = {"name": "deq", "cutoff": 4.0, "l_max": 1, "channels": 8, "tolerance": 1e-4, "avg_num_neighbors": 16.0}
+    backbone = {
+        "name": "deq", "block": "equiformer", "prelude": 0,
+        "cutoff": 4.0, "l_max": 1, "channels": 8, "tolerance": 1e-4, "avg_num_neighbors": 16.0,
+    }  # fmt: skip
     config = {"backbone": backbone, "elements": ["Si"], "repulsion": {"name": "zbl", "reach": 1.0}}
     potential = build_potential(config, seed=3).to_precision("float64").eval()
     with torch.no_grad():

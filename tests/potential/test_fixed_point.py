@@ -23,7 +23,8 @@ TOLERANCE = 1e-10
 def make_potential(shake: float = 0.02, /, **options: object) -> FixedPointPotential:
     """Return a small potential in float64 with random weights, given options of the backbone or the potential."""
     backbone = {
-        "name": "deq", "cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8, "feedback": 0.1,
+        "name": "deq", "block": "equiformer", "prelude": 0, "cutoff": 4.0,
+        "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8, "feedback": 0.1,
         "tolerance": TOLERANCE, "max_evaluations": 200,
     }  # fmt: skip
     config = {
@@ -174,7 +175,7 @@ def unrolled_outputs(potential: FixedPointPotential, graph: Graph, steps: int) -
     state = prepared[0]
     for _ in range(steps):
         state = potential.backbone.evaluate(state, graph["edge_index"], prepared)
-    inputs["node_features"] = potential.backbone.norm(state)
+    inputs["node_features"] = potential.backbone.read(state)
     energies = potential.heads["energy"](inputs)["energies"]
     out = potential.totals(energies, graph)
     (gradient,) = torch.autograd.grad(out["energy"].sum(), edge_vec, create_graph=True)

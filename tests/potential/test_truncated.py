@@ -19,7 +19,7 @@ from mlff_calc.potential import Potential, build_potential
 from mlff_calc.potential.truncated import truncate
 
 BACKBONE = {
-    "name": "deq",
+    "name": "deq", "block": "equiformer", "prelude": 0,
     "channels": 4,
     "heads": 2,
     "l_max": 1,
@@ -107,7 +107,7 @@ def test_weights_are_shared_and_random_numbers_are_left_alone(potential: Potenti
     assert (truncated.precision, truncated.training) == ("float64", False)
     cast = truncated.to_precision("mixed")
     assert cast.backbone.deq.geometry.double_geometry
-    assert not potential.backbone.geometry.double_geometry
+    assert not potential.backbone.stack.geometry.double_geometry
     assert {p.dtype for p in potential.parameters()} == {torch.float64}
 
 

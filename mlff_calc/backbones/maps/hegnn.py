@@ -41,7 +41,7 @@ class HegnnMap(FixedPointMap[Hegnn]):
         return stack.channels
 
     def prepare(self, stack: Hegnn, graph: dict[str, Tensor]) -> list[Tensor]:
-        """Compute u, the radial basis, the weights of edges, their harmonics, and factors of dropout where there are some."""
+        """Compute u, the radial basis, the weights of edges, their harmonics, and factors of dropout if there are some."""
         edges, scalars, steerable = stack.first(graph)
         for layer in stack.layers:
             scalars, steerable, _ = layer(scalars, steerable, graph["edge_index"], edges, node_species(graph))
