@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from mlff_calc.export import load_exported
     from mlff_calc.potential import Potential, build_potential, list_potentials, load_potential
+    from mlff_calc.pretraining import PretrainingNetwork, load_pretraining
     from mlff_calc.properties import PropertyNetwork, load_property
     from mlff_calc.training import evaluate, train
 
@@ -52,6 +53,7 @@ __all__ = [
     "OrbitalError",
     "Potential",
     "PotentialFileError",
+    "PretrainingNetwork",
     "PropertyNetwork",
     "RecipeError",
     "Reuse",
@@ -67,6 +69,7 @@ __all__ = [
     "list_potentials",
     "load_exported",
     "load_potential",
+    "load_pretraining",
     "load_property",
     "relax",
     "run_md",
@@ -81,6 +84,7 @@ _HOMES = {
     "mlff_calc.errors": tuple(name for name in __all__ if name.endswith("Error")),
     "mlff_calc.export": ("load_exported",),
     "mlff_calc.potential": ("Potential", "build_potential", "list_potentials", "load_potential"),
+    "mlff_calc.pretraining": ("PretrainingNetwork", "load_pretraining"),
     "mlff_calc.properties": ("PropertyNetwork", "load_property"),
     "mlff_calc.training": ("evaluate", "train"),
 }

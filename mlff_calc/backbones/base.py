@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -25,6 +26,8 @@ class Backbone(nn.Module):
         channels: number of channels per component.
         n_layers: number of message-passing layers.
         is_fixed_point: whether the features solve z = f(z, x).
+        layers_name: name of the list of its layers, in their order; their weights are fine-tuned and frozen layer by layer.
+        after_layers: names of parameters and modules that act after the last layer.
         exchange_width: largest count of numbers per atom in one call of `nn.exchange.exchange`.
     """
 
@@ -34,6 +37,23 @@ class Backbone(nn.Module):
     n_layers: int
     exchange_width: int
     is_fixed_point: bool = False
+    layers_name: ClassVar[str] = "blocks"
+    after_layers: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def n_levels(self) -> int:
+        """Number of layers with weights of their own."""
+        try:
+            return len(list(self.get_submodule(self.layers_name).children()))
+        except AttributeError:  # of another package, without layers of that name
+            return 0
+
+    def layer_of(self, name: str) -> int:
+        """Number of the layer, from 1, that a parameter belongs to: 0 for what acts before, the last for what acts after."""
+        found = re.match(rf"{re.escape(self.layers_name)}\.(\d+)\.", name)
+        if found:
+            return int(found[1]) + 1
+        return self.n_levels if name.partition(".")[0] in self.after_layers else 0
 
     def limit_outputs(self, l_max: int) -> None:
         """Announce that heads read no degree above `l_max`; the backbone may leave such degrees out of `node_features`.

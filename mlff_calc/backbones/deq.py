@@ -76,6 +76,8 @@ class Deq(Backbone):
     """
 
     is_fixed_point = True
+    layers_name = "map.blocks"
+    after_layers = ("norm",)
 
     def __init__(
         self,

@@ -182,6 +182,8 @@ class Equiformer(Backbone):
         RecipeError: an option is out of range.
     """
 
+    after_layers = ("norm",)
+
     def __init__(
         self,
         n_species: int,

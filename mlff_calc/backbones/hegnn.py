@@ -266,6 +266,9 @@ class Hegnn(Backbone):
         RecipeError: an option is out of range.
     """
 
+    layers_name = "layers"
+    after_layers = ("widen",)
+
     def __init__(
         self,
         n_species: int,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.outputs import Properties
 from numpy.typing import NDArray
 
 from mlff_calc.calculators.ase_rules import AseCalculator
@@ -117,6 +118,10 @@ class GraphCalculator(AseCalculator):
     def potentials(self) -> tuple[Any, ...]:
         """Potentials of all members, as loaded or given."""
         return tuple(self._potentials)
+
+    def export_properties(self) -> Properties:
+        """Results with names that ASE knows; ASE refuses others."""
+        return Properties({name: value for name, value in self.results.items() if name in PROPERTIES})
 
     @property
     def cutoff(self) -> float:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.outputs import Properties
 
 from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
@@ -47,7 +46,8 @@ class CommitteeCalculator(GraphCalculator):
     ==============  ========  ==============  ==============================================================
 
     Standard deviations divide by the number of members. The spread of the force on an atom is the length of its row in
-    `forces_std`: the root mean square distance of the members' forces from their mean. ASE does not know these names, so
+    `forces_std`: the root mean square distance of the members' forces from their mean. What members with heads of errors
+    expect of themselves is not read. ASE does not know these names, so
     what it stores (`export_properties`, `SinglePointCalculator`, frames of a trajectory) does not contain them.
 
     Neighbour list and edges are built once for all members; a member with a shorter cutoff gets the edges within it.
@@ -138,10 +138,6 @@ class CommitteeCalculator(GraphCalculator):
         if self.parameters["action"] == "stop":
             raise SimulationError(message)
         warnings.warn(message, CommitteeWarning, stacklevel=3)
-
-    def export_properties(self) -> Properties:
-        """Results with names that ASE knows; ASE refuses others."""
-        return Properties({name: value for name, value in self.results.items() if name in PROPERTIES})
 
     def _prepare(self) -> None:
         threshold, action = self.parameters["threshold"], self.parameters["action"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from mlff_calc.calculators.base import GraphCalculator
+from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.export.opening import load_any, precision_of
@@ -23,7 +23,9 @@ class MLFFCalculator(GraphCalculator):
 
     One evaluation computes energy, free_energy (equal to the energy), energies and forces, and for periodic structures
     stress and stresses, as float64 arrays in eV, eV/Angstrom and eV/Angstrom^3. See `mlff_calc.calculators.outputs` for the
-    meaning of the stress of slabs and wires. The atoms are never changed. One calculator can serve many structures in turn,
+    meaning of the stress of slabs and wires. Potentials trained with `potential.uncertainty` also give `energy_std` (eV) and
+    `forces_std` [n, 3] (eV/Angstrom), in `results` and by `get_property`, under the names of `CommitteeCalculator`; ASE does
+    not store them. The atoms are never changed. One calculator can serve many structures in turn,
     and all images of a band (`NEB(..., allow_shared_calculator=True)`).
 
     Args:
@@ -72,6 +74,8 @@ class MLFFCalculator(GraphCalculator):
             self._label, loaded = str(potential), load_any(potential, trust=trust)
         else:
             self._label, loaded = type(potential).__name__, potential
+        given = [*PROPERTIES, *getattr(loaded, "uncertainties", ())]
+        self.implemented_properties = given  # type: ignore[misc]  # ASE reads that of the object
         super().__init__(
             [loaded],
             device=str(device),

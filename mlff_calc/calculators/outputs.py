@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from mlff_calc.errors import SimulationError
 from mlff_calc.graph.box import all_finite
 from mlff_calc.graph.frame import System
+from mlff_calc.heads.uncertainty import ENERGY_STD, FORCES_STD
 from mlff_calc.potential.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
 
 Arrays = dict[str, NDArray[np.float64]]
@@ -40,6 +41,8 @@ Results = dict[str, Any]
 MIN_VOLUME = 1e-6
 """Smallest volume with a stress, Angstrom^3. In smaller cells a vector is zero or lies in the plane of the others."""
 _ALWAYS = (ENERGY, ENERGIES, FORCES)
+SPREADS = (ENERGY_STD, FORCES_STD)
+"""Standard deviations, which potentials with heads of errors give."""
 _ROWS, _COLUMNS = np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1])
 
 
@@ -71,12 +74,14 @@ def require_stress(system: System) -> None:
 
 
 def to_host(outputs: dict[str, torch.Tensor], system: System) -> Arrays:
-    """Return energy [1], energies [n], forces [n, 3] and atomic virials [n, 3, 3] as float64 arrays.
+    """Return energy [1], energies [n], forces [n, 3], standard deviations and atomic virials [n, 3, 3] as float64 arrays.
 
     Virials are left out if the structure has no stress or the potential computes none. Tensors on a GPU are copied as one
     block, since every copy waits for the GPU. On a CPU the arrays share the memory of float64 tensors.
     """
-    wanted = (*_ALWAYS, ATOMIC_VIRIAL) if ATOMIC_VIRIAL in outputs and no_stress_reason(system) is None else _ALWAYS
+    wanted = (*_ALWAYS, *(name for name in SPREADS if name in outputs))
+    if ATOMIC_VIRIAL in outputs and no_stress_reason(system) is None:
+        wanted = (*wanted, ATOMIC_VIRIAL)
     tensors = {name: outputs[name] for name in wanted}
     if outputs[FORCES].device.type == "cpu":
         return {name: _double(tensor) for name, tensor in tensors.items()}
@@ -106,7 +111,8 @@ def ase_results(arrays: Arrays, system: System) -> Results:
 
     Returns:
         energy, free_energy (equal to the energy, since a potential has no electronic entropy), energies [n], forces [n, 3],
-        and if structure and potential have a stress also stress [6] and stresses [n, 6].
+        if structure and potential have a stress also stress [6] and stresses [n, 6], and if the potential has heads of
+        errors also energy_std and forces_std [n, 3].
     """
     energy = float(arrays[ENERGY][0])
     results: Results = {
@@ -115,6 +121,8 @@ def ase_results(arrays: Arrays, system: System) -> Results:
         "energies": arrays[ENERGIES],
         "forces": arrays[FORCES],
     }
+    if FORCES_STD in arrays:
+        results |= {ENERGY_STD: float(arrays[ENERGY_STD][0]), FORCES_STD: arrays[FORCES_STD]}
     if ATOMIC_VIRIAL in arrays and no_stress_reason(system) is None:
         virials = arrays[ATOMIC_VIRIAL]
         voigt = 0.5 * (virials[:, _ROWS, _COLUMNS] + virials[:, _COLUMNS, _ROWS])

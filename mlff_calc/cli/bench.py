@@ -16,10 +16,12 @@ from mlff_calc.cli.bench_fock_batches import fock_batches
 from mlff_calc.cli.bench_functional import functional
 from mlff_calc.cli.bench_functional_scf import functional_scf
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
+from mlff_calc.cli.bench_pretraining import pretraining
 from mlff_calc.cli.bench_rollout import rollout, trajectories
 from mlff_calc.cli.bench_scf import scf
 from mlff_calc.cli.bench_scores import scores
 from mlff_calc.cli.bench_tensor_products import tensor_products
+from mlff_calc.cli.bench_uncertainty import uncertainty
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.expressivity import expressivity
 
@@ -30,7 +32,8 @@ app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
     "`fock-batches`, `functional`, `functional-scf`, `lammps`, `peers`, `scores`, "
-    "`distribution`, `rollout`, `trajectories`, `fock-flow`, `tensor-products`, `scf` and `expressivity`.",
+    "`distribution`, `pretraining`, `uncertainty`, `rollout`, `trajectories`, "
+    "`fock-flow`, `tensor-products`, `scf` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -45,6 +48,8 @@ app.command()(guard(fock_flow))
 app.command()(guard(functional))
 app.command()(guard(rollout))
 app.command()(guard(distribution))
+app.command()(guard(pretraining))
+app.command()(guard(uncertainty))
 app.command()(guard(trajectories))
 app.command()(guard(scf))
 app.command("tensor-products")(guard(tensor_products))

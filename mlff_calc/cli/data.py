@@ -17,6 +17,7 @@ from mlff_calc.cli.bars import Bars
 from mlff_calc.cli.console import guard
 from mlff_calc.cli.data_energies import energies
 from mlff_calc.cli.data_hamiltonian import hamiltonian
+from mlff_calc.cli.data_molecules import molecules
 from mlff_calc.errors import OptionError, SimulationError, StructureError
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from mlff_calc.dynamics import MDRun, RunResult
     from mlff_calc.dynamics.folder import FolderMark
 
-app = typer.Typer(no_args_is_help=True, help="Make data to learn motion, matrices and energies from, and convert data sets.")
+app = typer.Typer(no_args_is_help=True, help="Make molecules and data to learn from, and convert data sets.")
 app.command("hamiltonian")(guard(hamiltonian))
 app.command("energies")(guard(energies))
+app.command("molecules")(guard(molecules))
 
 _LOG_STEPS = 100  # steps between rows of the log and between saved states; a larger value loses more steps at a kill
 _SHOWN_AS = {

@@ -124,6 +124,8 @@ def evaluate(
     For properties: mean absolute error, negative log likelihood, and coverage of the calibrated intervals; --key label=NAME
     names another label, --plot draws the calibration. Tables with SMILES (.csv) are data as well.
 
+    For pretrainings: unexplained shares of the noise with own, constant and exchanged codes, steepness and linear probes.
+
     For functionals: errors of self-consistent energies in mHa, beside those of the base functional.
     """
     task = task_of_model(potential)

@@ -12,8 +12,7 @@ from mlff_calc.cli.bars import Bars
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from mlff_calc.electronic.scf.label_kind import LabelKind
-    from mlff_calc.electronic.scf.labelling import LabelSummary
+    from mlff_calc.datasets.labelling import LabelKind, LabelSummary
 
 Structures = Annotated[Path, typer.Argument(help="Molecules, in any format that ASE reads.", show_default=False)]
 Basis = Annotated[str, typer.Option("--basis", help="Basis of PySCF, for all electrons.")]
@@ -58,7 +57,7 @@ def run_labelling(
     """
     import numpy as np
 
-    from mlff_calc.electronic.scf.labelling import check_label_target, label_structures
+    from mlff_calc.datasets.labelling import check_label_target, label_structures
     from mlff_calc.electronic.scf.settings import B3LYP_NOTE
 
     kind.head(np.array([], dtype=np.int64))  # the level is checked before structures are read

@@ -145,7 +145,11 @@ def md(
         ),
     ] = None,
     threshold: Annotated[
-        float | None, _option(_SAFETY, "Stop where a committee's spread of a force is above this, eV/Angstrom.")
+        float | None,
+        _option(
+            _SAFETY,
+            "Stop where the spread of a force is above this, eV/Angstrom; for committees and potentials with uncertainties.",
+        ),
     ] = None,
     max_temperature: Annotated[
         float | None, _option(_SAFETY, "Stop above this temperature, K. [ten times the target]")

@@ -83,7 +83,7 @@ class EnergyFile:
             raise DatasetError(f"{self.path} does not say the level of its energies; make it with `mlff data energies`")
         self.level = level
         self.frames = [self._frame(number, atoms) for number, atoms in enumerate(structures)]
-        self.failures = _read_failures(failures_of(self.path))
+        self.failures = read_failures(self.path)
 
     def _frame(self, number: int, atoms: Atoms) -> EnergyFrame:
         results = {} if atoms.calc is None else atoms.calc.results
@@ -110,13 +110,22 @@ def write_energies(
     Raises:
         OSError: A file cannot be written.
     """
+    write_failures(path, failures)
+    with replacing(path) as temporary:
+        ase.io.write(temporary, [frame.atoms(level) for frame in frames], format="extxyz")
+
+
+def write_failures(path: Path, failures: Sequence[tuple[int, str]]) -> None:
+    """Write the reasons of failures beside a file, or remove those of an earlier one where there are none.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     beside = failures_of(path)
     if failures:
         write_whole(beside, json.dumps(dict(failures), indent=1) + "\n")
     else:
         beside.unlink(missing_ok=True)
-    with replacing(path) as temporary:
-        ase.io.write(temporary, [frame.atoms(level) for frame in frames], format="extxyz")
 
 
 def failures_of(path: Path) -> Path:
@@ -148,7 +157,9 @@ def one_level(structures: Iterable[Atoms], places: Sequence[str]) -> str | None:
     return next(iter(found), None)
 
 
-def _read_failures(path: Path) -> list[tuple[int, str]]:
+def read_failures(file: Path) -> list[tuple[int, str]]:
+    """Read the reasons of failures that stand beside a file; raises a DatasetError where they are damaged."""
+    path = failures_of(file)
     if not path.exists():
         return []
     try:

@@ -77,8 +77,12 @@ class Journal:
             raise DatasetError(f"{self.path} was shortened while it was read; start again")
         return content
 
-    def append(self, content: bytes) -> None:
-        """Add a record. When this returns, the record is on the disk.
+    def append(self, content: bytes, *, sync: bool = True) -> None:
+        """Add a record. When this returns, no kill can lose the record.
+
+        Args:
+            content: The record.
+            sync: Whether it is on the disk as well when this returns, so that no power cut can lose it.
 
         Raises:
             OSError: The disk is full, or the file cannot be written; no part of the record stays.
@@ -89,7 +93,8 @@ class Journal:
             done = 0
             while done < len(record):
                 done += os.pwrite(descriptor, record[done:], self._end + done)
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         except OSError as error:
             os.ftruncate(descriptor, self._end)
             raise OSError(error.errno, error.strerror, str(self.path)) from error

@@ -5,8 +5,6 @@ Molecules of SMILES get the first positions that RDKit's distance geometry finds
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,18 +15,16 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import string2index
 
-from mlff_calc.bounded import MEBI, read_text, shorten
+from mlff_calc.bounded import shorten
 from mlff_calc.datasets.ase_files import iterate_frames
 from mlff_calc.datasets.embed import embed
 from mlff_calc.datasets.labels import available_names, find_label
 from mlff_calc.datasets.molecules import MoleculeError, from_smiles
 from mlff_calc.datasets.readers import existing_file
+from mlff_calc.datasets.tables import TABLES, table_rows
 from mlff_calc.errors import DatasetError
 from mlff_calc.near import suggestion
 
-TABLES = {".csv": ",", ".tsv": "\t"}
-"""Endings of tables, and what separates their columns."""
-LARGEST = 512 * MEBI  # size of a table in bytes; a larger one takes more memory
 Policy = Literal["refuse", "skip"]
 
 
@@ -161,18 +157,12 @@ def _table(
     file: Path, label: str | None, index: str, smiles: str, seed: int, failed: Policy
 ) -> tuple[list[PropertySample], list[str]]:
     """Read the rows of a table, and make positions of their molecules."""
-    text = io.StringIO(read_text(file, DatasetError, LARGEST).removeprefix("\N{BYTE ORDER MARK}"), newline="")
-    reader = csv.DictReader(text, delimiter=TABLES[file.suffix.lower()], skipinitialspace=True)
-    names = list(reader.fieldnames or [])
-    for name, what in ((smiles, "data.smiles"), (label, "data.label or --key")):
-        if name is not None and name not in names:
-            hint = suggestion(name, names, before="; ") or f"; it has {', '.join(names[:20]) or 'nothing'}"
-            raise DatasetError(f"{file} has no column {name!r}{hint}. Name it in {what}")
+    wanted = {smiles: "data.smiles"} | ({} if label is None else {label: "data.label or --key"})
+    rows = list(enumerate(table_rows(file, wanted)))
     try:
-        rows = list(enumerate(reader))
         chosen = string2index(index)
         rows = rows[chosen] if isinstance(chosen, slice) else [rows[chosen]]
-    except (ValueError, IndexError, csv.Error) as error:
+    except (ValueError, IndexError) as error:
         raise DatasetError(f"{file}: rows {index!r} cannot be read ({error}); write an index as in ASE, ':100'") from error
     samples: list[PropertySample] = []
     failures: list[str] = []

@@ -22,7 +22,8 @@ def find_trouble(
 
     Args:
         atoms: Structure at this step.
-        results: Results of the calculator; `forces_std` [n_atoms] or [n_atoms, 3] is the spread of a committee.
+        results: Results of the calculator; `forces_std` [n_atoms] or [n_atoms, 3] is the spread of a committee, or the
+            standard deviation that a potential with heads of errors gives.
         temperature_K: Temperature at this step, K.
         limit_K: Temperature above which the run counts as exploding, K.
         threshold: Largest accepted spread of a force, eV/Angstrom; None skips this check.
@@ -76,7 +77,7 @@ def _find_disagreement(atoms: Atoms, results: dict[str, Any], threshold: float) 
     if spread is None:
         raise OptionError(
             f"threshold = {threshold}: this calculator gives no spread of forces (forces_std). "
-            "Use a committee of potentials, or leave the threshold out."
+            "Use a committee of potentials, or a potential trained with potential.uncertainty, or leave the threshold out."
         )
     spread = np.asarray(spread, dtype=float)
     per_atom = np.linalg.norm(spread, axis=1) if spread.ndim == 2 else spread
@@ -84,6 +85,6 @@ def _find_disagreement(atoms: Atoms, results: dict[str, Any], threshold: float) 
     if per_atom[worst] <= threshold:
         return None
     return (
-        f"the committee's spread of the force on atom {worst} ({atoms.symbols[worst]}) is {per_atom[worst]:.3f} eV/Å, above "
+        f"the spread of the force on atom {worst} ({atoms.symbols[worst]}) is {per_atom[worst]:.3f} eV/Å, above "
         f"the threshold of {threshold:g}. Label the saved frame and train on it, or raise the threshold."
     )

@@ -98,7 +98,8 @@ def run_md(
         seed: Seed of velocities and thermostat. [0]
         keep_velocities: Whether to start with the velocities of the structure. [False]
         max_temperature: Temperature at which the run stops, K. [ten times the target]
-        threshold: Spread of a force in a committee at which the run stops, eV/Angstrom. [none]
+        threshold: Spread of a force at which the run stops, eV/Angstrom, for committees and potentials with heads of errors.
+            [none]
         domain: Reaction to a structure outside the training data: ``warn``, ``stop`` or ``off``. [warn]
         skin: Skin of the neighbour list. See `MLFFCalculator` for this argument and the next five, which are for potentials
             given by name, folder or file. [the calculator's default]

@@ -27,7 +27,7 @@ class RunOptions:
         checkpoint_interval: Steps between saved states; None saves one with every frame.
         max_temperature_K: Temperature at which the run stops because it explodes; None means ten times the larger of the
             target and 300 K.
-        threshold: Spread of a force in a committee, eV/Angstrom, above which the run stops; None means no limit.
+        threshold: Spread of a force (`forces_std`), eV/Angstrom, above which the run stops; None means no limit.
         potential: Identity of the potential, see `mlff_calc.dynamics.identity`.
         precision: Precision of the calculator.
         compiled: Whether the potential is compiled.

@@ -17,6 +17,7 @@ from mlff_calc.export.archive import read_content
 from mlff_calc.export.metadata import check_content, metadata_of
 from mlff_calc.export.own import require_own
 from mlff_calc.fixed_point.warm_start import WarmStart
+from mlff_calc.heads.uncertainty import ENERGY_STD, FORCES_STD
 from mlff_calc.potential.engine import COLD, CONTINUE
 from mlff_calc.potential.model import cell_volume
 
@@ -66,6 +67,7 @@ class ExportedPotential:
         cutoff: cutoff radius, Angstrom.
         precision: precision of the export.
         domain: distances in the training data; None where the file has none.
+        uncertainties: names of the standard deviations among the outputs; files for LAMMPS have none.
     """
 
     direct_forces = False
@@ -75,6 +77,7 @@ class ExportedPotential:
         metadata = self.metadata
         self.elements, self.cutoff, self.precision = metadata.elements, metadata.cutoff, metadata.precision
         self.domain = metadata.domain
+        self.uncertainties = tuple(name for name in (ENERGY_STD, FORCES_STD) if name in metadata.outputs)
         check_content(path, content, metadata)
         if metadata.backend == "aoti" and metadata.torch != torch.__version__:
             raise PotentialFileError(
@@ -156,14 +159,21 @@ class ExportedPotential:
             virial, volume = atomic.sum(dim=0).unsqueeze(0), cell_volume(graph["cell"]).view(-1, 1, 1)
             stress = torch.where(volume > 0.0, -virial / volume.clamp(min=1e-30), torch.zeros_like(virial))
             found |= {"virial": virial, "atomic_virial": atomic, "stress": stress}
+        if FORCES_STD in out:
+            share = n_atoms / inputs["atomic_numbers"].shape[0]  # below 1 with copies, see `_inputs`
+            found |= {ENERGY_STD: share * out[ENERGY_STD], FORCES_STD: out[FORCES_STD][:n_atoms]}
         return found | {name: out[name] for name in ("residuals", "evaluations") if name in out}
 
     def _inputs(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Build the inputs of the file. Two distant atoms are added to a graph that is too small for it."""
+        """Build the inputs of the file. Distant copies of its atoms are added to a graph that is too small for it.
+
+        As copies without neighbours they leave means over atoms as they are.
+        """
         numbers, edge_index, edge_vec = graph["atomic_numbers"], graph["edge_index"], graph["edge_vec"]
         n_atoms = numbers.shape[0]
         if n_atoms < 2 or edge_index.shape[1] < 2:
-            numbers = torch.cat([numbers, numbers.new_full((2,), self.elements[0])])
+            copies = numbers if n_atoms > 1 else numbers.repeat(2) if n_atoms else numbers.new_full((2,), self.elements[0])
+            numbers = torch.cat([numbers, copies])
             pair = edge_index.new_tensor([[n_atoms, n_atoms + 1], [n_atoms + 1, n_atoms]])
             apart = edge_vec.new_tensor([[2.0 * self.cutoff, 0.0, 0.0], [-2.0 * self.cutoff, 0.0, 0.0]])
             edge_index, edge_vec = torch.cat([edge_index, pair], dim=1), torch.cat([edge_vec, apart])

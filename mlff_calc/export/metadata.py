@@ -15,6 +15,7 @@ from mlff_calc.export.archive import check_backend, check_members, digests_of, r
 from mlff_calc.export.trace import DIRECT_OUTPUTS, GRADIENT_OUTPUTS, INPUTS
 from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.graph.domain import is_domain
+from mlff_calc.heads.uncertainty import ENERGY_STD, FORCES_STD
 
 FORMAT, FORMAT_VERSION = "mlff_calc", 3
 """Name and version of the format. Version 2 added checksums of the members, version 3 the policy of warm starts."""
@@ -188,4 +189,6 @@ def _signature(said: Metadata) -> tuple[list[str], list[list[str]]]:
     inputs, more = (["memory", "control"], ["memory", "residuals"]) if fixed_point else ([], [])
     if said.kind == "lammps":
         return [*ENGINE_INPUTS, *inputs], [[*ENGINE_OUTPUTS, *more]]
-    return [*INPUTS, *inputs], [[*outputs, *more] for outputs in (GRADIENT_OUTPUTS, DIRECT_OUTPUTS)]
+    spreads = [[], [ENERGY_STD, FORCES_STD]]
+    given = [[*outputs, *spread] for outputs in (GRADIENT_OUTPUTS, DIRECT_OUTPUTS) for spread in spreads]
+    return [*INPUTS, *inputs], [[*outputs, *more] for outputs in given]

@@ -12,6 +12,7 @@ from torch import Tensor
 from mlff_calc.errors import OptionError
 from mlff_calc.export.exported import ExportedPotential, load_exported
 from mlff_calc.export.metadata import BACKENDS, Metadata
+from mlff_calc.export.trace import GRADIENT_OUTPUTS
 from mlff_calc.graph import split
 from mlff_calc.potential import load_potential
 
@@ -78,7 +79,7 @@ class ExportedBatches:
             ConvergenceError: a fixed point was not found.
         """
         found = [self._exported(one) for one in split({name: graph[name] for name in _INPUTS})]
-        names = [name for name in ("energy", "energies", "forces", "virial", "atomic_virial", "stress") if name in found[0]]
+        names = [name for name in (*GRADIENT_OUTPUTS, *self._exported.uncertainties) if name in found[0]]
         return {name: torch.cat([one[name] for one in found]) for name in names}
 
 

@@ -28,7 +28,13 @@ DIRECT_OUTPUTS = ("energy", "energies", "forces")
 
 def output_names(potential: Potential) -> tuple[str, ...]:
     """Names of the outputs of a potential, in the order of compiled graphs."""
-    return DIRECT_OUTPUTS if potential.direct_forces else GRADIENT_OUTPUTS
+    return (*(DIRECT_OUTPUTS if potential.direct_forces else GRADIENT_OUTPUTS), *potential.uncertainties)
+
+
+def training_outputs(potential: Potential) -> tuple[str, ...]:
+    """The same in training, where heads of errors give logits."""
+    logits = [head.logits for head in potential.error_heads]
+    return (*(name for name in output_names(potential) if name not in potential.uncertainties), *logits)
 
 
 class _Flat(nn.Module):
@@ -67,7 +73,7 @@ def trace_for_training(
         The graph, its parameters and numbers in order, and the names of its outputs.
     """
     named = {name: parameter for name, parameter in potential.named_parameters() if parameter.requires_grad}
-    inputs, outputs = training_inputs(potential, example), output_names(potential)
+    inputs, outputs = training_inputs(potential, example), training_outputs(potential)
     if "probe" in inputs:
         outputs = (*outputs, "growth", "probe")
     module = FromSolution(potential) if isinstance(potential, FixedPointPotential) else potential

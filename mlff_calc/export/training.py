@@ -102,6 +102,7 @@ def _check(
         out = forward(example)
         n_atoms = out["forces"].shape[0]
         loss = (out["forces"] ** 2).sum() / n_atoms + out["energies"].sum() / n_atoms
+        loss = loss + sum(value.square().mean() for name, value in out.items() if name.endswith("_logits"))
         if "growth" in out:
             loss = loss + out["growth"].sum()
         gradients.append(torch.autograd.grad(loss, parameters, allow_unused=True))

@@ -15,14 +15,17 @@ from mlff_calc.heads.displacement import DisplacementHead
 from mlff_calc.heads.energy import EnergyHead
 from mlff_calc.heads.properties import DistributionHead, ScalarHead
 from mlff_calc.heads.repulsion import ZBLRepulsion
+from mlff_calc.heads.uncertainty import EnergyErrorHead, ForceErrorHead
 
 __all__ = [
     "DenoisingHead",
     "DirectForcesHead",
     "DisplacementHead",
     "DistributionHead",
+    "EnergyErrorHead",
     "EnergyHead",
     "Features",
+    "ForceErrorHead",
     "Head",
     "ScalarHead",
     "ZBLRepulsion",

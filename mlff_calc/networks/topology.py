@@ -15,6 +15,7 @@ from mlff_calc.datasets.motion.edges import complete_edges
 from mlff_calc.errors import RecipeError
 from mlff_calc.graph.bonds import HOPS, atom_classes, hop_counts
 from mlff_calc.graph.keys import Graph
+from mlff_calc.networks.elements import checked_element
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def checked_numbers(numbers: Any, what: str) -> list[int]:  # noqa: ANN401
     Raises:
         RecipeError: There are fewer than two, or one is not from 1 to 118.
     """
-    found = [_element(number, what) for number in numbers]
+    found = [checked_element(number, what, "numbers") for number in numbers]
     if len(found) < 2:
         raise RecipeError(f"{what}'s configuration has one atom; a single atom has no shape to learn")
     return found
@@ -114,12 +115,6 @@ def checked_bonds(bonds: Any, n_atoms: int, what: str) -> list[list[int]]:  # no
         RecipeError: One is not a pair of two atoms.
     """
     return [_bond(bond, n_atoms, what) for bond in bonds]
-
-
-def _element(number: object, what: str) -> int:
-    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 119:
-        return number
-    raise RecipeError(f"numbers holds {number!r} in {what}'s configuration; give atomic numbers from 1 to 118")
 
 
 def _bond(bond: Any, n_atoms: int, what: str) -> list[int]:  # noqa: ANN401

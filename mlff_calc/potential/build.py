@@ -14,7 +14,7 @@ from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.model import Potential
 
 _KEYS = ("backbone", "elements", "reference_energies", "avg_num_neighbors", "heads")
-_SHORT = ("scale", "forces", "repulsion", "head")
+_SHORT = ("scale", "forces", "repulsion", "head", "uncertainty")
 """Short keys that stand for a list of heads; most potentials need no others."""
 
 
@@ -24,8 +24,9 @@ def build_potential(config: dict[str, Any], seed: int | None = None) -> Potentia
     Args:
         config: `backbone` (name and options), `elements` (atomic numbers or symbols), and optionally
             `reference_energies` (eV by atomic number or symbol), `avg_num_neighbors`, and `heads` (a list of names and
-            options, `energy` first). Instead of `heads` the short keys `scale` (eV), `forces` (`gradient` or `direct`)
-            and `repulsion` (None or {"name": "zbl", "reach": 0.8}) may be given.
+            options, `energy` first). Instead of `heads` the short keys `scale` (eV), `forces` (`gradient` or `direct`),
+            `repulsion` (None or {"name": "zbl", "reach": 0.8}) and `uncertainty` (None or options of the heads
+            `energy_error` and `force_error`) may be given.
         seed: seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
@@ -77,14 +78,16 @@ def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
             raise RecipeError(
                 f"forces: {short['forces']!r} in a potential's configuration; choose 'gradient' or 'direct'"
             )
-        repulsion, scale = short.get("repulsion"), {"scale": short.get("scale", 1.0)}
-        if not isinstance(repulsion, dict | None):
-            raise RecipeError(
-                f"repulsion is {repulsion!r} in a potential's configuration; give a name and options, or leave it out"
-            )
+        repulsion, uncertainty = short.get("repulsion"), short.get("uncertainty")
+        scale = {"scale": short.get("scale", 1.0)}
+        for key, value in (("repulsion", repulsion), ("uncertainty", uncertainty)):
+            if not isinstance(value, dict | None):
+                raise RecipeError(f"{key} is {value!r} in a potential's configuration; give its options, or leave it out")
         heads = [{"name": "energy", **(short.get("head") or {}), **scale}]
         heads += [] if repulsion is None else [{"name": "zbl", **repulsion}]
         heads += [{"name": "direct_forces", **scale}] if short.get("forces") == "direct" else []
+        if uncertainty is not None:
+            heads += [{"name": name, **uncertainty, **scale} for name in ("energy_error", "force_error")]
     elif short:
         raise RecipeError(f"{', '.join(short)} stand for heads in a potential's configuration; give either, not both")
     heads = resolve_heads(heads)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from mlff_calc.backbones import build_backbone
 from mlff_calc.heads import Features, build_heads
+from mlff_calc.heads.uncertainty import ErrorHead
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.potential.keys import ENERGIES, FORCES
@@ -84,7 +85,7 @@ class Potential(Network):
             energy [n_systems] eV, energies [n_atoms] eV, forces [n_atoms, 3] eV/Angstrom, virial [n_systems, 3, 3] eV,
             atomic_virial [n_atoms, 3, 3] eV, stress [n_systems, 3, 3] eV/Angstrom^3 (zero where a cell has no volume;
             meaningful only with full pbc). In training mode forces keep their graph, so that losses on them can be
-            differentiated.
+            differentiated. With heads of errors also what they give (heads/uncertainty.py), which changes nothing else.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(not self.direct_forces)
         features = self.heads["energy"](self.backbone(self.inputs(graph, edge_vec)))
@@ -107,17 +108,27 @@ class Potential(Network):
         return inputs
 
     @property
+    def error_heads(self) -> list[ErrorHead]:
+        """Heads that predict errors of energies and forces; they come after the heads that give these."""
+        return [head for head in self.heads.values() if isinstance(head, ErrorHead)]
+
+    @property
+    def uncertainties(self) -> tuple[str, ...]:
+        """Names of the standard deviations among the outputs."""
+        return tuple(head.std for head in self.error_heads)
+
+    @property
     def repulsion(self) -> nn.Module | None:
         """Head that adds a pair repulsion to the energies; None where there is none."""
         return dict(self.heads).get("zbl")
 
     def others(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs of the heads that give no energies, from a graph with `node_features`."""
+        """Compute the outputs of the heads that give no energies, from a graph with `node_features`, one after another."""
         out: dict[str, Tensor] = {}
         for head in self.heads.values():
             if ENERGIES not in head.provides:
-                given = head(features)
-                out.update({name: given[name] for name in head.provides})
+                features = head(features)
+                out.update({name: features[name] for name in head.provides if name in features})
         return out
 
     def totals(self, energies: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:

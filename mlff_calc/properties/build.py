@@ -9,6 +9,7 @@ from mlff_calc.backbones import resolve_backbone
 from mlff_calc.errors import RecipeError
 from mlff_calc.heads.base import HEADS
 from mlff_calc.heads.properties import STANDARD_VALUE
+from mlff_calc.networks.elements import checked_elements
 from mlff_calc.properties.model import PropertyNetwork
 from mlff_calc.properties.standard import POOLINGS
 from mlff_calc.registry import option_findings, with_defaults
@@ -58,7 +59,7 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         raise RecipeError(f"pooling of a property is {whole['pooling']!r}; give one of {', '.join(POOLINGS)}")
     if not whole["scale"] > 0.0:
         raise RecipeError(f"scale of a property is {whole['scale']:g}; give a positive number")
-    elements = sorted({_element(z) for z in whole["elements"]})
+    elements = checked_elements(whole["elements"], "a property")
     references = {str(z): float(whole["references"].get(str(z), 0.0)) for z in elements}
     head = HEADS.resolve(whole["head"])
     if STANDARD_VALUE not in HEADS.part(head["name"]).provides:
@@ -71,8 +72,3 @@ def _resolved(config: dict[str, Any]) -> dict[str, Any]:
         "references": references,
     }
 
-
-def _element(number: object) -> int:
-    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 119:
-        return number
-    raise RecipeError(f"elements holds {number!r} in a property's configuration; give atomic numbers from 1 to 118")

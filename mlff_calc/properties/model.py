@@ -18,6 +18,7 @@ from mlff_calc.graph.masses import isotope_of
 from mlff_calc.heads import Features, build_head
 from mlff_calc.heads.properties import DistributionHead
 from mlff_calc.networks.base import Network
+from mlff_calc.networks.elements import species_table
 from mlff_calc.nn.scatter import scatter_sum
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.properties.prediction import PropertyPrediction
@@ -63,9 +64,7 @@ class PropertyNetwork(Network):
         self.is_total = config["pooling"] != "mean"
         self.mean, self.scale = float(config["mean"]), float(config["scale"])
         self.name, self.unit, self.charge = config["name"], config["unit"], config["charge"]
-        species_of = torch.full((119,), len(self.elements), dtype=torch.long)
-        species_of[torch.tensor(self.elements)] = torch.arange(len(self.elements))
-        self.register_buffer("species_of", species_of, persistent=False)
+        self.register_buffer("species_of", species_table(self.elements), persistent=False)
         references = torch.tensor([config["references"][str(z)] for z in self.elements], dtype=torch.float64)
         self.register_buffer("references", references, persistent=False)
         self.register_buffer("temperature", torch.ones((), dtype=torch.float64))

@@ -38,6 +38,27 @@ def counts_of(numbers: Sequence[NDArray[Any]], elements: Sequence[int]) -> NDArr
     return np.array([[float((own == z).sum()) for z in elements] for own in numbers])
 
 
+def base_of(
+    labels: NDArray[np.float64], counts: NDArray[np.float64], pooling: str
+) -> tuple[NDArray[np.float64], float]:
+    """Fit the part of labels that the composition tells.
+
+    Args:
+        labels: Labels [n_frames].
+        counts: Numbers of atoms of each element [n_frames, n_elements].
+        pooling: One of `POOLINGS`.
+
+    Returns:
+        References [n_elements] (all 0 for `mean`), and the mean (0 for totals).
+    """
+    if pooling == "mean":
+        return np.zeros(counts.shape[1]), float(labels.mean())
+    if pooling == "sum":
+        sizes = counts.sum(axis=1)
+        return np.full(counts.shape[1], float(labels @ sizes / (sizes @ sizes))), 0.0
+    return np.asarray(np.linalg.lstsq(counts, labels, rcond=None)[0], dtype=np.float64), 0.0
+
+
 def standard_of(
     labels: NDArray[np.float64], numbers: Sequence[NDArray[Any]], elements: Sequence[int], pooling: str, where: str
 ) -> dict[str, Any]:
@@ -58,17 +79,8 @@ def standard_of(
     """
     counts = counts_of(numbers, elements)
     sizes = counts.sum(axis=1)
-    references: NDArray[np.float64] = np.zeros(len(elements))
-    mean = 0.0
-    if pooling == "mean":
-        mean = float(labels.mean())
-        left = labels - mean
-    else:
-        if pooling == "sum":
-            references[:] = float(labels @ sizes / (sizes @ sizes))
-        else:
-            references = np.asarray(np.linalg.lstsq(counts, labels, rcond=None)[0], dtype=np.float64)
-        left = (labels - counts @ references) / sizes
+    references, mean = base_of(labels, counts, pooling)
+    left = (labels - mean - counts @ references) / (1.0 if pooling == "mean" else sizes)
     scale = float(np.sqrt(np.mean(left**2)))
     size = float(np.abs(labels).max())
     if labels.max() - labels.min() <= TINY * size:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mlff_calc.training.checkpoint_files import check_optimizer, save_tensors
+from mlff_calc.training.layers import FACTOR
 from mlff_calc.training.metrics import read_metrics
 from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.recipe_base import OptimizerSection
@@ -136,7 +137,7 @@ class BudgetKeeper(pl.Callback):
         self._agree(trainer, pl_module)
         self.rate = learning_rate(self.section, trainer.global_step, self.used(trainer))
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = self.rate
+            group["lr"] = self.rate * group.get(FACTOR, 1.0)  # checkpoints of earlier versions have no factors
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Ask the trainer to stop, after a last validation, when the budget is used up."""

@@ -94,7 +94,8 @@ def first_not_finite(outputs: dict[str, Tensor], n_atoms: Tensor) -> tuple[int, 
     """Find the first system of a batch with an output that is not finite.
 
     Args:
-        outputs: Outputs, any of `energy` [n_systems], `forces` [n_atoms, 3], `stress` [n_systems, 3, 3].
+        outputs: Outputs, any of `energy` [n_systems], `forces` [n_atoms, 3], `stress` [n_systems, 3, 3], and their
+            standard deviations.
         n_atoms: Numbers of atoms [n_systems].
 
     Returns:
@@ -105,5 +106,5 @@ def first_not_finite(outputs: dict[str, Tensor], n_atoms: Tensor) -> tuple[int, 
         bad = (~torch.isfinite(value)).flatten(1).any(dim=1) if value.ndim > 1 else ~torch.isfinite(value)
         rows = bad.cpu().nonzero().flatten()
         if len(rows):
-            return int(system[rows[0]] if name == "forces" else rows[0]), name
+            return int(system[rows[0]] if name in ("forces", "forces_std") else rows[0]), name
     return None

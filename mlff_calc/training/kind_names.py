@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 GROUP = "mlff_calc.kinds"
 DEFAULT = "potential"
 """Kind of a recipe without a section of its own, such as one that fine-tunes a potential."""
-_OF_RECIPES = {"card", "checkpoints", "data", "fine_tune_from", "loss", "optimizer", "output", "trainer"}
+_OF_RECIPES = {"card", "checkpoints", "data", "fine_tune_from", "fine_tuning", "loss", "optimizer", "output", "trainer"}
 _OF_THE_MODULE = {
     "allow_zero_length_dataloader_with_multiple_devices", "errors", "example", "finite", "kind", "loss_sum", "normalization",
     "objective", "optimizer_section", "prepare_data_per_node", "seed", "steps_in_epoch", "train_loss", "training",
@@ -31,6 +31,7 @@ KINDS = {
     "hamiltonian": "mlff_calc.training.hamiltonian.task:HamiltonianTask",
     "functional": "mlff_calc.training.functional.task:FunctionalTask",
     "property": "mlff_calc.training.property.task:PropertyTask",
+    "pretraining": "mlff_calc.training.pretraining.task:PretrainingTask",
 }
 
 

@@ -17,6 +17,7 @@ from mlff_calc.errors import IntegrationError
 from mlff_calc.nn.degree import DegreeNorm
 from mlff_calc.training.data import Batch, generator_of
 from mlff_calc.training.finite import FiniteGuard, NotSolvedError
+from mlff_calc.training.layers import freeze_weights, groups_by_layer
 from mlff_calc.training.normalization import Normalization, build_normalization
 from mlff_calc.training.objective import Forward, Objective, Stage
 from mlff_calc.training.recipe_base import TrainingRecipe
@@ -48,7 +49,8 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.kind, self.objective = kind, objective
         self._modules[kind] = network  # add_module refuses names of Lightning's methods
-        self.optimizer_section, self.seed = recipe.optimizer, recipe.trainer.seed
+        self.optimizer_section, self.seed, self._recipe = recipe.optimizer, recipe.trainer.seed, recipe
+        freeze_weights(network, recipe)
         self.example = example
         self._forward: list[Forward] = []  # in a list: a module as an attribute would count its weights twice
         self._generators: dict[Stage, torch.Generator] = {}
@@ -209,14 +211,9 @@ class TrainingModule(pl.LightningModule):
             self.normalization.load_state_dict(self._kept_normalization)
         trained = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
         named, names = self.normalization.coordinates(trained, decayed_names(self.network))
-        groups = [
-            {"params": [p for name, p in named if name in names], "weight_decay": section.weight_decay},
-            {"params": [p for name, p in named if name not in names], "weight_decay": 0.0},
-        ]
+        groups = groups_by_layer(named, names, self.network, self._recipe)
         kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[section.name]
-        return kind(
-            [g for g in groups if g["params"]], lr=section.learning_rate, betas=(0.9, section.beta2), foreach=True
-        )
+        return kind(groups, lr=section.learning_rate, betas=(0.9, section.beta2), foreach=True)
 
 
 def decayed_names(network: torch.nn.Module) -> set[str]:

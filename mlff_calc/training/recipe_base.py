@@ -193,14 +193,14 @@ class TrainingRecipe(Section):
             raise RecipeError(f"{self.origin}: data.file: there is no file {path}; check the spelling")
         return path
 
-    def network_named(self, name: str, kind: str) -> Path | str:
+    def network_named(self, name: str, kind: str | None) -> Path | str:
         """Return the network that a key of the recipe names: a path, or the name of a shipped one.
 
         A network beside the recipe comes first; other folders of that name are ignored.
 
         Args:
             name: Value of the key.
-            kind: Kind of the network.
+            kind: Kind of the network; None for any.
 
         Raises:
             RecipeError: An environment variable in the path is not set.
@@ -208,11 +208,11 @@ class TrainingRecipe(Section):
         path = self.resolve(name)
         if (folder_of(path) / WEIGHTS).is_file():
             return path
-        if name in [entry.name for entry in list_networks() if entry.kind == kind]:
+        if name in [entry.name for entry in list_networks() if kind in (None, entry.kind)]:
             return name
         return path if path.exists() else name
 
-    def with_network(self, name: str, kind: str, change: Callable[[str], str]) -> str:
+    def with_network(self, name: str, kind: str | None, change: Callable[[str], str]) -> str:
         """Return the changed path of such a network; names of shipped ones stay. Arguments are those of the two above."""
         is_path = Path(name).expanduser().is_absolute() or isinstance(self.network_named(name, kind), Path)
         return change(name) if is_path else name

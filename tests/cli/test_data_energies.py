@@ -72,9 +72,9 @@ def test_wrong_input_is_one_error_before_anything_is_written(structures: Path, m
 def test_a_killed_run_goes_on(structures: Path, child) -> None:
     from functools import partial
 
+    from mlff_calc.datasets.labelling import journal_of, label_structures
     from mlff_calc.electronic.scf.energy_labels import EnergyLabels
     from mlff_calc.electronic.scf.energy_level import EnergyLevel
-    from mlff_calc.electronic.scf.labelling import journal_of, label_structures
 
     molecules = [molecule("H2O"), molecule("HF"), molecule("H2")]
     kind = EnergyLabels(EnergyLevel.of("hf", "sto-3g"))

@@ -20,6 +20,9 @@ from mlff_calc.graph import KEYS, Graph, collate, graph_from_atoms, validate_gra
 from mlff_calc.potential import build_potential
 from mlff_calc.potential.engine import COLD, EngineStep
 from mlff_calc.potential.fixed_point_step import MEMORY_INPUTS, MEMORY_OUTPUTS, FixedPointStep, StepSizes
+from mlff_calc.pretraining import OBJECTIVES, build_pretraining
+from mlff_calc.pretraining.hinges import Scales, with_hinges
+from mlff_calc.pretraining.noise import copies
 from mlff_calc.propagator import build_propagator, motion_graph
 from mlff_calc.properties import build_property
 from mlff_calc.rollout import build_rollout
@@ -106,6 +109,25 @@ def test_properties(name: str, head: str, looked_at: list[str]) -> None:
     assert f"{head.capitalize()}Head" in looked_at
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+@pytest.mark.parametrize("name", available_backbones())
+def test_pretraining(name: str, objective: str, looked_at: list[str]) -> None:
+    if objective == "supervised" and is_fixed_point(name):
+        pytest.skip("forces of fixed points are those of a potential")
+    backbone = {"name": name, **SMALL, **MOST.get(name, {}), "l_max": 1}
+    options = {"name": objective} if objective == "supervised" else {"name": objective, "noise": "bond_angle_torsion"}
+    network = build_pretraining({"backbone": backbone, "objective": options, "elements": [1, 6, 8]}, seed=0).eval()
+    graph, sigmas = batch(), network.objective.sigmas
+    if sigmas:
+        graphs = [graph_from_atoms(molecule(one), 6.0) for one in ("H2O", "CH3OH")]
+        wide = collate(with_hinges(graphs, Scales(0.1, 0.1, 1.0, 0.1)))
+        validate_graph(wide)
+        graph = copies(wide, sigmas, sigmas, 3.0, torch.Generator())
+    network(graph)
+    assert looked_at[-1] == "PretrainingNetwork"
+    assert ("DenoisingHead" in looked_at) == bool(sigmas)
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_rollouts(base: str, looked_at: list[str]) -> None:
     config = {"backbone": {"name": "hegnn", **SMALL, "l_max": 1}, "numbers": [8, 1, 1], "bonds": [[0, 1], [0, 2]]}
@@ -124,7 +146,7 @@ def test_inputs_and_outputs_of_steps_and_exported_files_are_declared() -> None:
 def test_literals_in_the_sources_are_declared() -> None:
     """The literals are those looked up in dicts called graph, inputs or features in the packages of networks."""
     root, found = Path(mlff_calc.__file__).parent, set()
-    networks = ("potential", "propagator", "properties", "rollout", "score")
+    networks = ("potential", "pretraining", "propagator", "properties", "rollout", "score")
     for room in ("backbones", "heads", *networks, "export", "training", "calculators"):
         for file in (root / room).rglob("*.py"):
             text = file.read_text(encoding="utf-8")

@@ -98,5 +98,5 @@ def test_a_folder_that_only_has_the_name_of_a_potential_is_not_the_start(project
     assert loaded.start() == tmp_path / name
     assert runnable_recipe(loaded, tmp_path / "tuned")["fine_tune_from"] == str(tmp_path / name)
     (tmp_path / "notes").mkdir()
-    with pytest.raises(PotentialFileError, match=r"notes is not a potential: a potential is a folder that holds"):
+    with pytest.raises(PotentialFileError, match=r"notes is not a network: a network is a folder that holds"):
         train(path, overrides=["fine_tune_from=notes"])

@@ -26,12 +26,12 @@ pytest.importorskip("pyscf")
 
 from mlff_calc.datasets.convert import write_frames
 from mlff_calc.datasets.keys import ENERGY
+from mlff_calc.datasets.labelling import label_structures
 from mlff_calc.electronic.functional import build_functional, load_functional
 from mlff_calc.electronic.scf.energy_labels import EnergyLabels
 from mlff_calc.electronic.scf.energy_level import EnergyLevel
 from mlff_calc.electronic.scf.frozen import FrozenDensity, freeze
 from mlff_calc.electronic.scf.functional_engine import rks
-from mlff_calc.electronic.scf.labelling import label_structures
 from mlff_calc.electronic.scf.pyscf_door import build_mole
 from mlff_calc.errors import DatasetError, OptionError, RecipeError, TrainingError
 from mlff_calc.training import run

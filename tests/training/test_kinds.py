@@ -197,7 +197,7 @@ def test_without_the_package_its_files_are_named(tmp_path: Path, site: Path, mlf
     assert judged.returncode == 1
     said = " ".join(judged.stderr.split())
     assert "run/line holds a line, a kind that no installed package provides" in said
-    assert "(known are potential, propagator, rollout, score, hamiltonian, functional, property)" in said
+    assert "(known are potential, propagator, rollout, score, hamiltonian, functional, property, pretraining)" in said
 
 
 def test_a_broken_package_harms_only_its_own_kind(tmp_path: Path, site: Path, mlff: Callable[..., Child]) -> None:

@@ -21,9 +21,9 @@ import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
+from mlff_calc.datasets.labelling import label_structures
 from mlff_calc.electronic.scf.energy_labels import EnergyLabels
 from mlff_calc.electronic.scf.energy_level import EnergyLevel
-from mlff_calc.electronic.scf.labelling import label_structures
 from mlff_calc.errors import BenchmarkError
 from mlff_calc.near import suggestion
 

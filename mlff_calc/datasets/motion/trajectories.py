@@ -30,8 +30,11 @@ XTB = "gfn2-xtb"
 """Name of the method that needs no potential."""
 
 
-def xtb_calculator() -> Calculator:
+def xtb_calculator(otherwise: str = " Or name a potential as --calculator.") -> Calculator:
     """GFN2-xTB (Bannwarth, Ehlert and Grimme 2019, doi:10.1021/acs.jctc.8b01176), computed by the package tblite.
+
+    Args:
+        otherwise: What can be done without it, as a sentence for the message.
 
     Returns:
         An ASE calculator.
@@ -43,8 +46,8 @@ def xtb_calculator() -> Calculator:
         from tblite.ase import TBLite
     except ImportError as error:
         raise OptionError(
-            f"{XTB} needs the package tblite, which cannot be imported ({error}). Install it: pip install 'mlff_calc[xtb]'. "
-            "Or name a potential as --calculator."
+            f"{XTB} needs the package tblite, which cannot be imported ({error}). Install it: pip install 'mlff_calc[xtb]'."
+            f"{otherwise}"
         ) from error
     return TBLite(method="GFN2-xTB", verbosity=0)
 

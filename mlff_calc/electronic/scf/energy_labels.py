@@ -12,11 +12,10 @@ from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
 
 from mlff_calc.datasets.energy_files import EnergyFile, EnergyFrame, write_energies
+from mlff_calc.datasets.labelling import Alone, LabelJournal, LabelKind, WholeFile
 from mlff_calc.electronic.scf.energy_level import EnergyLevel
-from mlff_calc.electronic.scf.label_journal import LabelJournal
-from mlff_calc.electronic.scf.label_kind import LabelKind, WholeFile
 from mlff_calc.electronic.scf.mean_field import converged, forces_of, mean_field
-from mlff_calc.electronic.scf.pyscf_door import pyscf_module
+from mlff_calc.electronic.scf.pyscf_door import one_thread, pyscf_module
 from mlff_calc.errors import ConvergenceError, SimulationError
 
 if TYPE_CHECKING:
@@ -53,6 +52,10 @@ class EnergyLabels(LabelKind):
         """Compute energy (Ha) and forces (Ha/Bohr); see `energy_and_forces`."""
         energy, forces = energy_and_forces(atoms, self.level, gradient=self.gradient)
         return {"energy": energy} | ({} if forces is None else {"forces": forces})
+
+    def alone(self) -> Alone:
+        """Return PySCF's way to one thread."""
+        return one_thread
 
     def write(self, path: Path, journal: LabelJournal) -> None:
         """Write the file, in eV and Angstrom."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mlff_calc.datasets.labelling import Alone, LabelJournal, LabelKind, WholeFile
 from mlff_calc.datasets.matrix_files import MatrixFile, write_matrices
 from mlff_calc.datasets.matrix_frames import MatrixFrame
-from mlff_calc.electronic.scf.label_journal import LabelJournal
-from mlff_calc.electronic.scf.label_kind import LabelKind, WholeFile
 from mlff_calc.electronic.scf.labels import basis_of, label
+from mlff_calc.electronic.scf.pyscf_door import one_thread
 from mlff_calc.electronic.scf.settings import SCFSettings
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class MatrixLabels(LabelKind):
         found = label(atoms, self.settings, gradient=self.gradient)
         held = {name: getattr(found, name) for name in _NAMES}
         return {name: value for name, value in held.items() if value is not None}
+
+    def alone(self) -> Alone:
+        """Return PySCF's way to one thread."""
+        return one_thread
 
     def write(self, path: Path, journal: LabelJournal) -> None:
         """Write the file; one frame at a time is in memory."""

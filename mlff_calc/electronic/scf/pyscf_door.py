@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,12 @@ def pyscf_module(name: str = "pyscf") -> Any:
         raise OptionError(f"{name} is not there: self-consistent fields need PySCF; {CURE}") from error
     except ImportError as error:  # a compiled library of it cannot be loaded
         raise OptionError(f"PySCF cannot be loaded ({error}); {CURE}") from error
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Return a `with` block in which PySCF has one thread; raises an OptionError where it is not installed."""
+    block: AbstractContextManager[Any] = pyscf_module("pyscf.lib").with_omp_threads(1)
+    return block
 
 
 def check_structure(atoms: Atoms) -> int:

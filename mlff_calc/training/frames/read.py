@@ -147,6 +147,23 @@ def _require_unit_of_forces(
             )
 
 
+def refuse_weights(frames: Frames, why: str) -> None:
+    """Refuse weights of frames, for kinds that learn all frames alike.
+
+    Args:
+        frames: Part of the data.
+        why: What counts all frames alike, for the message.
+
+    Raises:
+        DatasetError: There are weights.
+    """
+    if frames.weights is not None:
+        raise DatasetError(
+            f"{frames.where} ({frames.part}) has weights of frames, and {why}; leave out loss.config_weights, or set "
+            "loss.frame_weights to false where the frames hold weights"
+        )
+
+
 def weighted(recipe: FramesRecipe) -> list[Kind]:
     """Return the labels with a weight in the loss; faults of all others are ignored, and their labels dropped."""
     return [kind for kind in KINDS if kind in recipe.loss.weights()]

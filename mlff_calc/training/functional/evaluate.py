@@ -253,9 +253,10 @@ def _solved(
 
     `check` sees each result as it arrives.
     """
-    from mlff_calc.electronic.scf.processes import outcomes
+    from mlff_calc.datasets.labelling import outcomes
+    from mlff_calc.electronic.scf.pyscf_door import one_thread
 
-    with closing(outcomes(work, items, min(workers, len(items)))) as found:
+    with closing(outcomes(work, items, min(workers, len(items)), one_thread)) as found:
         done = []
         for outcome in found:
             if outcome.problem is None:

@@ -230,14 +230,15 @@ class DensityRounds:
         self, number: int, before: Path | None, missing: Sequence[int], check: Callable[[int, float], None] | None
     ) -> int:
         """Converge frames; the number of those that keep their density of the round before is returned."""
-        from mlff_calc.electronic.scf.processes import outcomes
+        from mlff_calc.datasets.labelling import outcomes
+        from mlff_calc.electronic.scf.pyscf_door import one_thread
 
         functional = self.functional.to_precision(self.functional.precision).cpu().eval().requires_grad_(False)
         folder = self._folder / f"round-{number}"
         work = Refresh(functional, self.section, folder, before, self._kept if number == 0 else None)
         items = [(k, (k, self.structures[k])) for k in missing]
         kept = 0
-        with closing(outcomes(work, items, min(self.section.workers, len(items)))) as found:
+        with closing(outcomes(work, items, min(self.section.workers, len(items)), one_thread)) as found:
             for outcome in found:
                 if outcome.problem is None:
                     if check is not None:

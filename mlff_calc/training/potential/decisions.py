@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mlff_calc.bounded import shorten
 from mlff_calc.errors import TrainingError
+from mlff_calc.training.fine_tuning import check_start, start_record
 from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import origin_of
@@ -23,8 +25,8 @@ _SAME = 1e-6
 
 
 def decisions(recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
-    """Return the record's entry on the origin of the reference energies."""
-    return {ORIGIN: origin_of(recipe, parts["train"])}
+    """Return the record's entries on the origin of the reference energies and on the start."""
+    return {ORIGIN: origin_of(recipe, parts["train"])} | start_record(recipe)
 
 
 def check_decisions(
@@ -42,6 +44,7 @@ def check_decisions(
     Raises:
         TrainingError: Something differs; the message names it and the cure.
     """
+    check_start(Path(place), record, decided)
     marks = record.get("data", {})
     if ORIGIN not in record:
         if not any("isolated_atoms" in mark for mark in marks.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,20 @@ from mlff_calc.device import resolve_device
 from mlff_calc.errors import DatasetError, EvaluationError, OptionError
 from mlff_calc.export.exported import ExportedPotential
 from mlff_calc.export.opening import ExportedBatches, load_any, precision_of
+from mlff_calc.heads.uncertainty import ENERGY_STD, FORCES_STD
+from mlff_calc.potential import Potential
 from mlff_calc.potential.evaluate import check_elements
+from mlff_calc.potential.keys import FORCES
 from mlff_calc.training.data import Batch
 from mlff_calc.training.finite import first_not_finite
 from mlff_calc.training.frames.read import read_sources
 from mlff_calc.training.frames.recipe import Source
 from mlff_calc.training.output_files import check_output
 from mlff_calc.training.potential.data import graph_frames
+from mlff_calc.training.potential.error_bars import ErrorBarSums
 from mlff_calc.training.potential.predictions import SUFFIXES, write_predictions
 from mlff_calc.training.potential.report import EvaluationReport, Prediction, report_of
+from mlff_calc.training.potential.uncertainty import told_logits
 
 
 def evaluate(
@@ -59,10 +65,13 @@ def evaluate(
     if isinstance(potential, torch.nn.Module):
         potential.eval()
     predictions: list[Prediction] = []
-    for start in progress(range(0, len(samples), batch_size)):
-        numbers = list(range(start, min(start + batch_size, len(samples))))
-        predictions += predict_batch(potential, graphs.batch(numbers), samples, device)
-    return report_of(samples, predictions)
+    heads = potential.error_heads if isinstance(potential, Potential) else []
+    bars = ErrorBarSums(heads)
+    with told_logits(heads):
+        for start in progress(range(0, len(samples), batch_size)):
+            numbers = list(range(start, min(start + batch_size, len(samples))))
+            predictions += predict_batch(potential, graphs.batch(numbers), samples, device, bars)
+    return replace(report_of(samples, predictions), error_bars=bars.result())
 
 
 def predict_batch(
@@ -70,6 +79,7 @@ def predict_batch(
     batch: Batch,
     samples: Sequence[Sample],
     device: str | torch.device,
+    bars: ErrorBarSums | None = None,
 ) -> list[Prediction]:
     """Return the outputs for a batch by frame.
 
@@ -78,19 +88,23 @@ def predict_batch(
         batch: Batch of graphs.
         samples: The samples from which the frames of the batch were taken.
         device: Device of the potential.
+        bars: What takes note of predicted errors; None where nothing does.
 
     Raises:
         EvaluationError: The potential gives a value that is not finite; the message names file and frame.
     """
-    outputs = potential(batch.to(torch.device(device)).graph)
-    outputs = {name: outputs[name].detach().cpu().double() for name in KINDS if name in outputs}
+    batch = batch.to(torch.device(device))
+    given = potential(batch.graph)
+    outputs = {name: given[name].detach().cpu().double() for name in (*KINDS, ENERGY_STD, FORCES_STD) if name in given}
     _refuse_not_finite(outputs, batch, samples)
+    if bars is not None:
+        bars.add(given, batch)
     return _by_frame(outputs, batch.n_atoms.tolist())
 
 
 def _by_frame(outputs: dict[str, Tensor], sizes: list[int]) -> list[Prediction]:
     """Split the outputs for a batch by frame."""
-    rows = {name: value.split(sizes) if name == "forces" else value.unbind() for name, value in outputs.items()}
+    rows = {name: value.split(sizes) if name in (FORCES, FORCES_STD) else value.unbind() for name, value in outputs.items()}
     return [{name: each[i].numpy() for name, each in rows.items()} for i in range(len(sizes))]
 
 

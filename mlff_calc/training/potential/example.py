@@ -20,11 +20,18 @@ potential:
   # backbone: {name: deq, cutoff: 5.0, l_max: 2, channels: 32}   # 0.002; fixed_point: {contraction: 1, spectral_radius: 0.5}
   # forces: gradient       # gradient of the energy; or direct: cheaper, but without conserved energy and stress
   # repulsion: {}          # adds the short-range ZBL repulsion, which keeps atoms apart where there is no data
+  # uncertainty: {}        # adds standard deviations of energies and forces, which change nothing else
   # elements: auto         # or a list, [H, C, O], to include elements of later data
   # scale: auto            # eV; auto measures it on the training forces
   # avg_num_neighbors: auto
 
-# fine_tune_from: ethanol  # instead of `potential`: fine-tune a shipped potential, or one in a folder
+# fine_tune_from: ethanol  # instead of `potential`: fine-tune a shipped potential or one in a folder; of a network of
+                           # another kind (property, score, pretraining) the backbone is taken, and heads are new
+# fine_tuning:
+  # heads: auto            # new takes only the backbone of a potential as well
+  # new_elements: refuse   # add begins elements anew that the start does not know
+  # freeze: none           # backbone, or a number of lowest layers
+  # layer_decay: 1.0       # factor of the learning rate from a layer to the one below
 
 data:
   train: {file: structures.extxyz}      # any file ASE reads, or an rMD17 archive (.npz)

@@ -1,10 +1,13 @@
-"""Fine-tuning: continuing from a trained potential, with the reference energies of the new data.
+"""Fine-tuning of potentials: continuing from a trained potential, or from the backbone of any trained network.
 
-The architecture, scale and weights are those of the start. Reference energies are fitted again, because the new data
+A potential is continued with its architecture, scale and weights. Reference energies are fitted again, because the new data
 may come from another method, whose total energies differ by thousands of eV. They are fitted to the residual E -
 E_start, so that the energies of the start are shifted per element and its learned part is kept. `auto` does this even
 if the data hold isolated atoms: the learned part of the start belongs to its own reference energies, which may have
 been fitted.
+
+With the backbone alone, heads, scale and reference energies are those of a new potential. Its cutoff and `avg_num_neighbors`
+stay, since its weights were trained with them.
 """
 
 from __future__ import annotations
@@ -13,51 +16,114 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.data import chemical_symbols
 
-from mlff_calc.errors import DatasetError, PotentialFileError, RecipeError
+from mlff_calc.errors import PotentialFileError, RecipeError
 from mlff_calc.graph.domain import Domain
+from mlff_calc.heads import resolve_heads
+from mlff_calc.networks.trained_backbone import TrainedBackbone
 from mlff_calc.potential import Potential, build_potential, load_potential
-from mlff_calc.training.frames.read import Frames
+from mlff_calc.training.fine_tuning import backbone_of, new_elements, refuse_other, start_notes
+from mlff_calc.training.frames.read import Frames, symbol_number
+from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.data import GraphSource, graph_frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import given_energies, isolated_references, origin_of, refuse_neighbours
+from mlff_calc.training.potential.section import PotentialSection
+from mlff_calc.training.recipe_backbone import BackboneSection
 
 _BATCH = 16  # frames evaluated at once; a larger number takes more memory
+_REFERENCES = "reference_energies"
+_BACKBONE = "backbone."
+_NEW_HEADS = "fine_tuning.heads: new, which takes the backbone alone"
 
 
-def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphSource]:
-    """Build the potential to continue from, with new reference energies, and the graphs of the training frames.
+def start_from(recipe: PotentialRecipe, frames: Frames) -> tuple[Potential, GraphSource, list[str]]:
+    """Build the potential to train from its start, and the graphs of the training frames.
+
+    Returns:
+        Potential, graphs, and notes about the start.
 
     Raises:
-        PotentialFileError: There is no such potential, or its domain is damaged.
-        DatasetError: The data hold elements that the potential does not know; the message names them.
-        RecipeError: The recipe lacks reference energies for some elements, or asks for a stress from direct forces.
+        PotentialFileError: There is no such network, it is damaged, or it has no backbone.
+        DatasetError: The data hold elements that the start does not know, and they are not to be added.
+        RecipeError: The recipe asks for another architecture, lacks reference energies for some elements, or asks for a
+            stress from direct forces.
     """
+    backbone = backbone_of(recipe, None if recipe.potential is None else recipe.potential.backbone, "potential")
+    needed = frames.elements() | {symbol_number(symbol, recipe) for symbol in recipe.listed_elements()}
+    fresh = new_elements(recipe, backbone.elements, needed, frames.where)
+    if recipe.continues():
+        potential, graphs = _continued(recipe, frames, backbone, fresh)
+        taken = "the whole potential, with new reference energies"
+    else:
+        potential, graphs = _with_new_heads(recipe, frames, backbone)
+        taken = "its backbone, with new heads"
+    return potential, graphs, start_notes(recipe, potential, taken, fresh)
+
+
+def _with_new_heads(recipe: PotentialRecipe, frames: Frames, backbone: TrainedBackbone) -> tuple[Potential, GraphSource]:
+    """Build a new potential around a trained backbone."""
+    known: dict[str, Any] = {"backbone": BackboneSection(**backbone.options)}
+    if "avg_num_neighbors" in backbone.options:
+        known["avg_num_neighbors"] = backbone.options["avg_num_neighbors"]
+        if recipe.potential is not None and recipe.potential.avg_num_neighbors != "auto":
+            asked = float(recipe.potential.avg_num_neighbors)
+            refuse_other(recipe, "potential.avg_num_neighbors", asked, known["avg_num_neighbors"], "a start with it")
+    section = (recipe.potential or PotentialSection()).model_copy(update=known)
+    potential, graphs = new_potential(recipe.model_copy(update={"potential": section}), frames)
+    backbone.carry_to(potential.backbone, potential.elements)
+    return potential, graphs
+
+
+def _continued(
+    recipe: PotentialRecipe, frames: Frames, backbone: TrainedBackbone, fresh: list[int]
+) -> tuple[Potential, GraphSource]:
+    """Build a potential with all weights of its start, perhaps for more elements, and with new reference energies."""
     name = str(recipe.fine_tune_from)
     start = load_potential(recipe.start())
-    unknown = sorted(frames.elements() - set(start.elements))
-    if unknown:
-        raise DatasetError(
-            f"{frames.where} holds {' '.join(chemical_symbols[z] for z in unknown)}, but the potential {name!r} knows only "
-            f"{' '.join(chemical_symbols[z] for z in start.elements)}; leave those frames out, or train a new potential"
-        )
+    _check_section(recipe, start)
     if start.direct_forces and recipe.loss.stress > 0.0:
         raise RecipeError(
             f"{recipe.origin}: loss.stress is {recipe.loss.stress:g}, but the potential {name!r} has direct forces, which "
             "give no stress; set loss.stress to 0, or start from a potential whose forces are gradients"
         )
     graphs = graph_frames(frames.samples, start.cutoff, frames.weights)
-    config = dict(start.config)
-    energies = _references(recipe, start, frames, graphs)
-    config["reference_energies"] = {str(z): energy for z, energy in energies.items()}
-    potential = build_potential(config, seed=recipe.trainer.seed)
-    state = {key: value for key, value in start.state_dict().items() if not key.endswith("reference_energies")}
-    missing, unexpected = potential.load_state_dict(state, strict=False)
-    if unexpected or any(not key.endswith("reference_energies") for key in missing):
+    elements = sorted([*start.elements, *fresh])
+    before = {str(z): float(start.config[_REFERENCES].get(str(z), 0.0)) for z in elements}
+    potential = build_potential(start.config | {"elements": elements, _REFERENCES: before}, seed=recipe.trainer.seed)
+    backbone.carry_to(potential.backbone, elements)
+    own = {key: value for key, value in start.state_dict().items() if not key.startswith(_BACKBONE)}
+    own = {key: value for key, value in own.items() if not key.endswith(_REFERENCES)}
+    missing, unexpected = potential.load_state_dict(own, strict=False)
+    if unexpected or any(not key.endswith(_REFERENCES) and not key.startswith(_BACKBONE) for key in missing):
         raise RecipeError(f"{recipe.origin}: fine_tune_from: the weights of {name!r} do not fit its configuration")
+    energies = _references(recipe, potential, frames, graphs)
+    potential.config[_REFERENCES] = {str(z): energies[z] for z in elements}
+    head: Any = potential.heads["energy"]
+    head.reference_energies.copy_(torch.tensor([energies[z] for z in elements], dtype=torch.float64))
     potential.domain = _domain_to_go_on_from(start, name)
     return potential.to_precision(recipe.trainer.precision), graphs
+
+
+def _check_section(recipe: PotentialRecipe, start: Potential) -> None:
+    """Refuse heads in the recipe that a potential to continue does not have."""
+    section = recipe.potential
+    if section is None:
+        return
+    heads = {head["name"]: head for head in start.config["heads"]}
+    given = section.model_fields_set
+    if "forces" in given:
+        found = "direct" if start.direct_forces else "gradient"
+        refuse_other(recipe, "potential.forces", section.forces, found, _NEW_HEADS)
+    if "repulsion" in given:
+        repulsion = section.config()["repulsion"]
+        asked = None if repulsion is None else resolve_heads([repulsion])[0]
+        refuse_other(recipe, "potential.repulsion", asked, heads.get("zbl"), _NEW_HEADS)
+    if not isinstance(section.scale, str):
+        refuse_other(recipe, "potential.scale", float(section.scale), heads["energy"]["scale"], _NEW_HEADS)
+    if not isinstance(section.avg_num_neighbors, str):
+        known = start.config["backbone"].get("avg_num_neighbors")
+        refuse_other(recipe, "potential.avg_num_neighbors", float(section.avg_num_neighbors), known, "another start")
 
 
 def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:
@@ -72,7 +138,7 @@ def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:
 
 def _references(recipe: PotentialRecipe, start: Potential, frames: Frames, graphs: GraphSource) -> dict[int, float]:
     """Reference energies as the recipe says; elements without isolated atoms among the new frames keep theirs."""
-    before = {z: float(start.config["reference_energies"].get(str(z), 0.0)) for z in start.elements}
+    before = {z: float(start.config[_REFERENCES][str(z)]) for z in start.elements}
     origin = origin_of(recipe, frames)
     if origin == "given in the recipe":
         return given_energies(recipe, start.elements)

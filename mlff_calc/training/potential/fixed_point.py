@@ -41,7 +41,7 @@ def objective_for(recipe: PotentialRecipe, potential: Potential) -> PotentialObj
         raise RecipeError(f"{recipe.origin}: {finding}")
     if isinstance(potential, FixedPointPotential):
         return FixedPointObjective(recipe, potential)
-    return PotentialObjective(recipe.loss)
+    return PotentialObjective(recipe.loss, potential)
 
 
 class FixedPointObjective(PotentialObjective):
@@ -58,7 +58,7 @@ class FixedPointObjective(PotentialObjective):
     """
 
     def __init__(self, recipe: PotentialRecipe, potential: FixedPointPotential) -> None:
-        super().__init__(recipe.loss)
+        super().__init__(recipe.loss, potential)
         self.section, self.potential = recipe.fixed_point, potential
         section, allowed = self.section, potential.backbone.training_evaluations
         self.counts = correction_counts(section.correction_states, allowed) if section.correction > 0.0 else []

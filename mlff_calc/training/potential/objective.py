@@ -12,6 +12,8 @@ Weights of frames (datasets/weights.py) multiply f, but the means still divide b
 weight 4 thus counts four times as much as one of weight 1, independent of the rest of its batch, and one of weight 0
 not at all.
 
+Heads of errors add their own terms in training steps (uncertainty.py).
+
 Energies count per atom (eV), forces in eV/Angstrom, stress in eV/Angstrom^3. A label that is NaN is missing in the data
 (the reader refuses NaN in a file) and enters neither numerator nor denominator of its mean.
 """
@@ -29,6 +31,7 @@ from mlff_calc.training.data import Batch
 from mlff_calc.training.loss_forms import huber, l2, mse
 from mlff_calc.training.objective import Forward, Objective
 from mlff_calc.training.potential.recipe import LossSection
+from mlff_calc.training.potential.uncertainty import error_loss
 from mlff_calc.training.sums import EXTENSIVE
 
 
@@ -43,12 +46,14 @@ class PotentialObjective(Objective):
 
     Args:
         section: Section `loss` of a recipe.
+        potential: Potential that is trained; needed where it has heads of errors.
     """
 
     needs_tape = True
 
-    def __init__(self, section: LossSection) -> None:
+    def __init__(self, section: LossSection, potential: Potential | None = None) -> None:
         self.weights = section.weights()
+        self.error_heads = [] if potential is None else potential.error_heads
         forms: dict[str, Callable[[Tensor], Tensor]] = {"l2": l2, "mse": mse}
         forms["huber"] = partial(huber, delta=section.huber_delta)
         self.form = forms[section.form]
@@ -65,7 +70,8 @@ class PotentialObjective(Objective):
         for name, weight in self.weights.items():
             of_frames = None if batch.weights is None else batch.weights[name]
             total = total + weight * self._term(name, outputs[name], batch.labels[name], batch.n_atoms, of_frames)
-        return total
+        training = [head for head in self.error_heads if head.training]
+        return total + error_loss(training, outputs, batch) if training else total
 
     def _term(self, name: str, output: Tensor, label: Tensor, n_atoms: Tensor, weights: Tensor | None) -> Tensor:
         rows = label.reshape(label.shape[0], -1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlff_calc.datasets import Sample
+from mlff_calc.heads.uncertainty import ENERGY_STD, FORCES_STD
 from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.training.potential.data import graph_frames
 from mlff_calc.training.potential.evaluate import loaded_for_batches, predict_batch
@@ -38,13 +40,19 @@ class PotentialPredictor(Predictor):
         check_elements(atoms.numbers, self.model)
 
     def predict(self, samples: Sequence[Sample]) -> list[FramePrediction]:
-        """Energies (eV), forces (eV/Angstrom), and stress (eV/Angstrom^3) of periodic structures with a volume."""
+        """Energies (eV), forces (eV/Angstrom), and stress (eV/Angstrom^3) of periodic structures with a volume.
+
+        Potentials with heads of errors also give `energy_std` and `forces_std`.
+        """
         batch = graph_frames(samples, self.model.cutoff).batch(list(range(len(samples))))
         found = []
         for sample, outputs in zip(samples, predict_batch(self.model, batch, samples, self.device), strict=True):
             results = {name: value if value.ndim else float(value) for name, value in outputs.items()}
+            spreads = {name: np.asarray(results.pop(name)) for name in (ENERGY_STD, FORCES_STD) if name in results}
+            info = {name: float(value) for name, value in spreads.items() if not value.ndim}
+            arrays = {name: value for name, value in spreads.items() if value.ndim}
             stress = results.pop("stress", None)
             if stress is not None and sample.atoms.pbc.any() and sample.atoms.cell.rank == 3:
                 results["stress"] = full_3x3_to_voigt_6_stress(stress)
-            found.append(FramePrediction(results))
+            found.append(FramePrediction(results, info, arrays))
         return found

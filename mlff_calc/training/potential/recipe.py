@@ -5,13 +5,12 @@ Every section refuses unknown keys and names the nearest valid one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from mlff_calc.potential.load import KIND
+from mlff_calc.training.fine_tuning import FineTunedRecipe
 from mlff_calc.training.frames.recipe import FrameLoss, FramesRecipe
 from mlff_calc.training.potential.section import FixedPointSection, PotentialSection
 
@@ -43,13 +42,11 @@ class LossSection(FrameLoss):
         return {name: getattr(self, name) for name in ("energy", "forces", "stress") if getattr(self, name) > 0.0}
 
 
-class PotentialRecipe(FramesRecipe):
+class PotentialRecipe(FineTunedRecipe, FramesRecipe):
     """Recipe of a potential. Create it with `load_recipe` or `parse_recipe`."""
 
     potential: PotentialSection | None = None
-    """Architecture of a new potential."""
-    fine_tune_from: str | None = None
-    """Name or path of a potential to fine-tune, instead of `potential`."""
+    """Architecture; with `fine_tune_from` it may be left out, or name what is new."""
     reference_energies: Literal["auto", "isolated", "fit"] | dict[str, float] = "auto"
     """Reference energies of the elements: auto, isolated, fit, or one for each element [eV]."""
     loss: LossSection = LossSection()
@@ -77,8 +74,11 @@ class PotentialRecipe(FramesRecipe):
 
     @model_validator(mode="after")
     def _one_origin_of_the_architecture(self) -> PotentialRecipe:
-        if (self.potential is None) == (self.fine_tune_from is None):
-            raise ValueError("give exactly one of `potential` (a new architecture) and `fine_tune_from` (name or path)")
+        if self.fine_tune_from is None and (self.potential is None or self.potential.backbone is None):
+            raise ValueError(
+                "there is no architecture; give `potential.backbone` (a new one), or `fine_tune_from` (name or path of a "
+                "trained network)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -97,19 +97,12 @@ class PotentialRecipe(FramesRecipe):
                 f"fixed_point.correction is {self.fixed_point.correction:g}, but trainer.compile is true, and compiled "
                 "solves do not return intermediate states; set trainer.compile: false, or leave `correction` out"
             )
-        if self.potential is not None:  # for a potential to fine-tune, see training/potential/fixed_point.py
+        if self.potential is not None and self.potential.backbone is not None:  # else see training/potential/fixed_point.py
             finding = self.fixed_point.finding(self.potential.backbone.config(), direct=self.potential.forces == "direct")
             if finding:
                 raise ValueError(finding)
         return self
 
-    def with_paths(self, change: Callable[[str], str]) -> dict[str, Any]:
-        """Also change the path of the potential to start from."""
-        raw, name = super().with_paths(change), self.fine_tune_from
-        if name is not None:
-            raw["fine_tune_from"] = self.with_network(name, KIND, change)
-        return raw
-
-    def start(self) -> Path | str:
-        """Return the potential that `fine_tune_from` names; see `network_named`."""
-        return self.network_named(str(self.fine_tune_from), KIND)
+    def continues(self) -> bool:
+        """Whether a whole potential is continued; raises a PotentialFileError where the start is missing or damaged."""
+        return self.same_kind(KIND)

@@ -43,7 +43,7 @@ def origin_of(recipe: PotentialRecipe, frames: Frames) -> Origin:
             f"{recipe.origin}: reference_energies is isolated, but {frames.where} {held}; mark frames of one atom with "
             "config_type=IsolatedAtom (the key is data.keys.config_type), or write `fit`"
         )
-    if asked == "isolated" or (asked == "auto" and there and recipe.fine_tune_from is None):
+    if asked == "isolated" or (asked == "auto" and there and not recipe.continues()):
         return "from isolated atoms"
     return "fitted to the training energies"
 

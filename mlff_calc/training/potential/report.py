@@ -16,13 +16,15 @@ from mlff_calc.datasets import KINDS, Sample, count_labels
 from mlff_calc.datasets.absent import absent_labels
 from mlff_calc.datasets.several import short_names
 from mlff_calc.datasets.weights import type_of
+from mlff_calc.training.potential.error_bars import ErrorBars
 from mlff_calc.training.potential.offsets import EnergyOffset, energy_offset
 from mlff_calc.training.potential.stress_components import component_errors, order_hint
 from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.sums import Errors, ErrorSums
 
 Prediction = dict[str, np.ndarray]
-"""Outputs of a frame: `energy` [] eV, `forces` [n_atoms, 3] eV/Angstrom and maybe `stress` [3, 3] eV/Angstrom^3."""
+"""Outputs of a frame: `energy` [] eV, `forces` [n_atoms, 3] eV/Angstrom and maybe `stress` [3, 3] eV/Angstrom^3,
+`energy_std` [] eV and `forces_std` [n_atoms, 3] eV/Angstrom."""
 
 
 @dataclass
@@ -43,6 +45,7 @@ class EvaluationReport:
         stress_components: Errors of the stress by component, xx yy zz yz xz xy.
         hints: Sentences about labels that look wrong.
         predictions: Predictions for each frame.
+        error_bars: Agreement of predicted and true errors, where the potential has heads of errors.
     """
 
     frames: int
@@ -57,6 +60,7 @@ class EvaluationReport:
     stress_components: dict[str, Errors] = field(default_factory=dict)
     hints: list[str] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list, repr=False)
+    error_bars: list[ErrorBars] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything except pairs and predictions, as plain values for JSON."""
@@ -71,6 +75,7 @@ class EvaluationReport:
             "stress_by_component": _plain(self.stress_components),
             "by_config_type": {kind: _plain(found) for kind, found in self.by_config_type.items()},
             "hints": self.hints,
+            **({"error_bars": [asdict(one) for one in self.error_bars]} if self.error_bars else {}),
         }
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -101,6 +106,7 @@ class EvaluationReport:
         for kind, found in self.by_config_type.items():
             lines.append(kind)
             lines += [_row(f"  {name.replace('_', ' ')}", errors) for name, errors in found.items()]
+        lines += [": ".join(one.row) for one in self.error_bars]
         return "\n".join(lines + self.hints)
 
 

@@ -29,17 +29,30 @@ class RepulsionSection(Section):
     """Distance within which the repulsion acts, in units of the sum of covalent radii; null for the default."""
 
 
+class UncertaintySection(Section):
+    """Heads that predict errors of energies and forces; see heads/uncertainty.py."""
+
+    bins: int = Field(48, ge=1)
+    """Number of bins of the size of an error, over 6.5 powers of ten; more resolve it better."""
+    width: float = Field(0.75, gt=0.0)
+    """Width of soft targets, in bins."""
+    detach: bool = True
+    """Whether energies and forces are trained as without these heads; else their loss reaches the backbone."""
+
+
 class PotentialSection(Section):
     """Architecture; `auto` values are measured on the training data."""
 
-    backbone: BackboneSection
-    """Backbone and its options."""
+    backbone: BackboneSection | None = None
+    """Backbone and its options; only with `fine_tune_from` it may be left out."""
     head: HeadSection = HeadSection()
     """Head that gives energies."""
     forces: Literal["gradient", "direct"] = "gradient"
     """Origin of the forces: gradient of the energy, or direct (cheaper, without conserved energy or stress)."""
     repulsion: RepulsionSection | None = None
     """Short-range repulsion, which keeps atoms apart where there is no data; `{}` for the default, null for none."""
+    uncertainty: UncertaintySection | None = None
+    """Standard deviations of energies and forces; `{}` for the default, null for none."""
     elements: Literal["auto"] | list[str] = "auto"
     """Chemical symbols that the potential knows; auto for those of the training frames."""
     scale: Literal["auto"] | float = "auto"
@@ -74,6 +87,8 @@ class PotentialSection(Section):
         """Check ranges, which only the parts know, by building the potential once."""
         from mlff_calc.potential import build_potential
 
+        if self.backbone is None:  # it is that of the start
+            return self
         elements = ["H"] if isinstance(self.elements, str) or not self.elements else self.elements
         build_potential(self.config() | {"elements": elements, "scale": 1.0, "avg_num_neighbors": 1.0}, seed=0)
         return self
@@ -81,10 +96,11 @@ class PotentialSection(Section):
     def config(self) -> dict[str, Any]:
         """Return the configuration for `build_potential`, without values measured on the data."""
         return {
-            "backbone": self.backbone.config(),
+            "backbone": {} if self.backbone is None else self.backbone.config(),
             "head": self.head.model_dump(),
             "forces": self.forces,
             "repulsion": None if self.repulsion is None else self.repulsion.model_dump(exclude_none=True),
+            "uncertainty": None if self.uncertainty is None else self.uncertainty.model_dump(),
         }
 
 

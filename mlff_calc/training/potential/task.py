@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_calc.graph.domain import domain_of, united
 from mlff_calc.potential import Potential
+from mlff_calc.training.fine_tuning import start_record
 from mlff_calc.training.frames.labels import check_labels, label_table
 from mlff_calc.training.frames.marks import data_marks
 from mlff_calc.training.frames.read import Frames, read_frames
@@ -23,6 +24,7 @@ from mlff_calc.training.potential.predictor import PotentialPredictor
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import notes_of, origin_of
 from mlff_calc.training.potential.report import EvaluationReport
+from mlff_calc.training.potential.uncertainty import calibrate_errors, measure_distances
 from mlff_calc.training.task import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
@@ -68,9 +70,13 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         """Build a new potential, or one to fine-tune."""
         from mlff_calc.training.frames.failures import SavedFrames
 
-        make = new_potential if recipe.fine_tune_from is None else start_from
-        potential, train = make(recipe, parts["train"])
-        measured = recipe.potential is not None and recipe.potential.avg_num_neighbors == "auto"
+        started: list[str] = []
+        if recipe.fine_tune_from is None:
+            potential, train = new_potential(recipe, parts["train"])
+        else:
+            potential, train, started = start_from(recipe, parts["train"])
+        section = recipe.potential if recipe.fine_tune_from is None else None
+        measured = section is not None and section.avg_num_neighbors == "auto"
         for part, frames in parts.items():
             if part != "train" or not measured:  # to measure neighbours, all graphs were made
                 check_structures(frames.samples, potential.cutoff)
@@ -81,7 +87,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
             graph_frames(parts["valid"].samples, potential.cutoff, parts["valid"].weights),
             lambda folder: SavedFrames(folder, dict(parts)),
             label_table([count for frames in parts.values() for count in frames.count_by_file()]),
-            notes_of(recipe, potential, parts),
+            [*started, *notes_of(recipe, potential, parts)],
             example=(0, len(train) - 1),  # two systems
         )
 
@@ -90,9 +96,12 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         return evaluate(network, samples.samples, batch_size=recipe.optimizer.judging_size)
 
     def finish(self, network: Potential, parts: Mapping[str, Frames]) -> None:
-        """Store the domain of the training data; that of a start is included."""
+        """Store the domain of the training data, with that of a start; measure and calibrate heads of errors."""
         found = domain_of((sample.atoms for sample in parts["train"].samples), network.cutoff)
         network.domain = found if network.domain is None else united(network.domain, found)
+        if network.error_heads:
+            measure_distances(network, graph_frames(parts["train"].samples, network.cutoff))
+            calibrate_errors(network, graph_frames(parts["valid"].samples, network.cutoff))
 
     def plots(self, folder: RunFolder, report: EvaluationReport, what: str) -> None:
         """Draw predictions against labels."""
@@ -107,10 +116,11 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
         return write_card(outcome)
 
     def provenance(self, recipe: PotentialRecipe, parts: Mapping[str, Frames]) -> dict[str, Any]:
-        """Return level of theory and origin of the reference energies."""
+        """Return level of theory, origin of the reference energies and the start."""
         return {
             "reference_energies": origin_of(recipe, parts["train"]),
             "level_of_theory": recipe.card.level_of_theory,
+            **start_record(recipe),
         }
 
     def evaluate(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mlff_calc.errors import RecipeError
 from mlff_calc.heads.properties import DistributionHead
 from mlff_calc.properties import PropertyNetwork, build_property, standard_of
 from mlff_calc.properties.standard import counts_of, size_note
@@ -23,6 +24,8 @@ def new_property(recipe: PropertyRecipe, train: Labelled) -> tuple[PropertyNetwo
         DatasetError: Labels are constant, or too unevenly spread for the bins.
     """
     section, elements = recipe.property, train.elements()
+    if section.backbone is None:
+        raise RecipeError(f"{recipe.origin}: property.backbone is missing; give it")
     numbers = [one.atoms.numbers for one in train.samples]
     standard = standard_of(train.labels, numbers, elements, section.pooling, train.where)
     own = {"elements": elements, "name": recipe.data.label, "unit": recipe.data.unit, "charge": charge_of_all(train)}

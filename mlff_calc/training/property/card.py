@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlff_calc.training.card import card_text, table
 from mlff_calc.training.property.data import Labelled
 from mlff_calc.training.property.recipe import PropertyRecipe
+from mlff_calc.training.recipe_copies import without_folder
 from mlff_calc.training.task import Outcome
 
 LIMITS = (
@@ -28,6 +29,7 @@ def write_card(outcome: Outcome[PropertyRecipe, Labelled]) -> str:
         about=f"It predicts {network.name}{unit} with an error bar, by the head {network.config['head']['name']} (pooling "
         f"{network.config['pooling']}), for a total charge of {network.charge} e.",
         data=[*about, *table(rows)],
+        start=f"Fine-tuned from {without_folder(recipe.fine_tune_from)}." if recipe.fine_tune_from else "",
         below="" if outcome.judged == "test" else same,
         limits=LIMITS,
     )

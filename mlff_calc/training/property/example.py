@@ -22,6 +22,14 @@ property:
     # gate: false
   pooling: mean            # sum for totals; references for totals such as energies, after a number for each element
 
+# fine_tune_from: path     # a trained network to start from: a property with this head as a whole, of other kinds
+                           # (potential, score, pretraining) the backbone; leave `property.backbone` out then
+# fine_tuning:
+  # heads: auto            # new takes only the backbone of a property as well
+  # new_elements: refuse   # add begins elements anew that the start does not know
+  # freeze: none           # backbone, or a number of lowest layers
+  # layer_decay: 1.0       # factor of the learning rate from a layer to the one below
+
 data:                      # files that ASE reads with the label in atoms.info, or tables (.csv) with SMILES
   train: molecules.extxyz
   # valid: other.extxyz    # in place of split.valid

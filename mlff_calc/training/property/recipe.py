@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from mlff_calc.training.fine_tuning import FineTunedRecipe
 from mlff_calc.training.frames.recipe import Split, refuse_two_origins
 from mlff_calc.training.recipe_backbone import MeasuredBackbone
-from mlff_calc.training.recipe_base import TrainingRecipe
 from mlff_calc.training.recipe_limits import refuse_compile, refuse_mixed
 from mlff_calc.training.recipe_section import Section
 
@@ -42,8 +42,9 @@ class PropertyHead(Section):
 class PropertySection(Section):
     """Architecture; references and scale are measured on the training labels."""
 
-    backbone: MeasuredBackbone
-    """Backbone and its options; `cutoff` (auto is 5 Angstrom) and `avg_num_neighbors` may be auto."""
+    backbone: MeasuredBackbone | None = None
+    """Backbone and its options; `cutoff` (auto is 5 Angstrom) and `avg_num_neighbors` may be auto. Only with
+    `fine_tune_from` it may be left out."""
     head: PropertyHead = PropertyHead()
     """Head and its options."""
     pooling: Literal["mean", "sum", "references"] = "mean"
@@ -55,12 +56,15 @@ class PropertySection(Section):
         """Check ranges, which only the parts know, by building the network once."""
         from mlff_calc.properties import build_property
 
+        if self.backbone is None:  # it is that of the start
+            return self
         build_property(self.config() | {"backbone": self.backbone.measured(AUTO), "elements": [1]}, seed=0)
         return self
 
     def config(self) -> dict[str, Any]:
         """Return the configuration for `build_property`, without values measured on the data."""
-        return {"backbone": self.backbone.config(), "head": self.head.config(), "pooling": self.pooling}
+        backbone = {} if self.backbone is None else self.backbone.config()
+        return {"backbone": backbone, "head": self.head.config(), "pooling": self.pooling}
 
 
 AUTO = {"cutoff": 5.0, "avg_num_neighbors": 10.0}
@@ -121,7 +125,7 @@ class PropertyLoss(Section):
     """Weight of the absolute error of the mean beside the cross entropy, for the head distribution."""
 
 
-class PropertyRecipe(TrainingRecipe):
+class PropertyRecipe(FineTunedRecipe):
     """Recipe of a property. Create it with `load_recipe` or `parse_recipe`."""
 
     property: PropertySection
@@ -135,6 +139,11 @@ class PropertyRecipe(TrainingRecipe):
     def _can_be_trained(self) -> PropertyRecipe:
         refuse_mixed(self.trainer, "properties")
         refuse_compile(self.trainer, "properties")
+        if self.property.backbone is None and self.fine_tune_from is None:
+            raise ValueError(
+                "there is no architecture; give `property.backbone` (a new one), or `fine_tune_from` (name or path of a "
+                "trained network)"
+            )
         head, given = self.property.head.name, self.loss.model_fields_set
         wrong = sorted(given & ({"expectation"} if head == "scalar" else {"form", "huber_delta"}))
         if wrong:

@@ -11,6 +11,7 @@ from mlff_calc.device import resolve_device
 from mlff_calc.networks import find_network, read_header
 from mlff_calc.properties import PropertyNetwork, load_property
 from mlff_calc.training.failures import NamedSamples
+from mlff_calc.training.fine_tuning import check_start, start_record
 from mlff_calc.training.fingerprints import fingerprint_all
 from mlff_calc.training.output_files import check_output
 from mlff_calc.training.property.build import new_property, notes_of, outside_note
@@ -18,6 +19,7 @@ from mlff_calc.training.property.calibrate import BATCH_SIZE, calibrate
 from mlff_calc.training.property.data import Labelled, PropertyFrames, read_files, read_parts
 from mlff_calc.training.property.evaluate import PropertyReport, evaluate_property
 from mlff_calc.training.property.example import EXAMPLE_PROPERTY_RECIPE
+from mlff_calc.training.property.finetune import property_from
 from mlff_calc.training.property.objective import PropertyObjective
 from mlff_calc.training.property.predictor import PropertyPredictor
 from mlff_calc.training.property.recipe import PropertyRecipe
@@ -53,8 +55,12 @@ class PropertyTask(Task[PropertyRecipe, Labelled]):
         }
 
     def prepare(self, recipe: PropertyRecipe, parts: Mapping[str, Labelled]) -> Prepared:
-        """Build a new network, with bins and standard units measured on its training labels."""
-        network, train = new_property(recipe, parts["train"])
+        """Build a new network, with bins and standard units measured on its training labels, or one to fine-tune."""
+        started: list[str] = []
+        if recipe.fine_tune_from is None:
+            network, train = new_property(recipe, parts["train"])
+        else:
+            network, train, started = property_from(recipe, parts["train"])
         places = {part: [one.place for one in parts[part].samples] for part in ("train", "valid")}
         return Prepared(
             network,
@@ -63,7 +69,7 @@ class PropertyTask(Task[PropertyRecipe, Labelled]):
             PropertyFrames(parts["valid"].samples, network.cutoff),
             lambda folder: NamedSamples(folder, places, "Look for overlapping atoms or wrong labels there"),
             ", ".join(f"{len(one)} structures for {part}" for part, one in parts.items()),
-            notes_of(network, dict(parts), recipe.property.pooling),
+            [*started, *notes_of(network, dict(parts), recipe.property.pooling)],
         )
 
     def finish(self, network: PropertyNetwork, parts: Mapping[str, Labelled]) -> None:
@@ -87,9 +93,26 @@ class PropertyTask(Task[PropertyRecipe, Labelled]):
         return write_card(outcome)
 
     def provenance(self, recipe: PropertyRecipe, parts: Mapping[str, Labelled]) -> dict[str, Any]:
-        """Return how the data were read."""
+        """Return how the data were read, and the start."""
         del parts
-        return {"reading": recipe.data.model_dump(include={"smiles", "seed"})}
+        return {"reading": recipe.data.model_dump(include={"smiles", "seed"}), **start_record(recipe)}
+
+    def decisions(self, recipe: PropertyRecipe, parts: Mapping[str, Labelled]) -> dict[str, Any]:
+        """Return the record's entry on the start."""
+        del parts
+        return start_record(recipe)
+
+    def check_resumed(
+        self,
+        folder: Path,
+        record: Mapping[str, Any],
+        recipe: PropertyRecipe,
+        data: Mapping[str, Any],
+        decided: Mapping[str, Any],
+    ) -> None:
+        """Refuse to resume where the start was replaced."""
+        del recipe, data
+        check_start(folder, record, decided)
 
     def evaluate(
         self,

@@ -14,7 +14,7 @@ from mlff_calc.errors import DatasetError
 from mlff_calc.graph.bonds import bonds_of
 from mlff_calc.score.graph import SCORE, Topology
 from mlff_calc.score.moments import centred, check_not_frozen, check_temperature, clipped, dimensions_of
-from mlff_calc.training.frames.read import Frames
+from mlff_calc.training.frames.read import Frames, refuse_weights
 from mlff_calc.training.packed import PackedFrames
 from mlff_calc.training.score.recipe import ScoreRecipe
 
@@ -90,11 +90,7 @@ def check_frames(recipe: ScoreRecipe, parts: Mapping[str, Frames]) -> list[str]:
 
 def _check_loss(recipe: ScoreRecipe, frames: Frames) -> None:
     """Refuse frames that the loss cannot take: without forces where it learns from them, or with weights."""
-    if frames.weights is not None:
-        raise DatasetError(
-            f"{frames.where} ({frames.part}) has weights of frames, and a score model learns all frames alike; leave out "
-            "loss.config_weights, or set loss.frame_weights to false where the frames hold weights"
-        )
+    refuse_weights(frames, "a score model learns all frames alike")
     bare = [] if recipe.loss.target == "dsm" else [one.place for one in frames.samples if one.forces is None]
     if bare:
         raise DatasetError(

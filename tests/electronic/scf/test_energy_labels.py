@@ -14,9 +14,9 @@ pytest.importorskip("pyscf")
 
 from mlff_calc.datasets import read_structures
 from mlff_calc.datasets.energy_files import EnergyFile
+from mlff_calc.datasets.labelling import label_structures
 from mlff_calc.electronic.scf.energy_labels import EnergyLabels, energy_and_forces
 from mlff_calc.electronic.scf.energy_level import EnergyLevel
-from mlff_calc.electronic.scf.labelling import label_structures
 from mlff_calc.errors import ConvergenceError, DatasetError, OptionError
 
 pytestmark = pytest.mark.electronic

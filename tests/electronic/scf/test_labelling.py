@@ -19,11 +19,10 @@ from ase.build import molecule
 
 pytest.importorskip("pyscf")
 
+from mlff_calc.datasets.labelling import Outcome, journal_of, label_structures, outcomes
 from mlff_calc.datasets.matrix_files import MatrixFile
-from mlff_calc.electronic.scf.labelling import journal_of, label_structures
 from mlff_calc.electronic.scf.labels import label
 from mlff_calc.electronic.scf.matrix_labels import MatrixLabels
-from mlff_calc.electronic.scf.processes import Outcome, outcomes
 from mlff_calc.electronic.scf.settings import SCFSettings
 from mlff_calc.errors import DatasetError, OptionError, SimulationError
 

@@ -8,12 +8,11 @@ import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from mlff_calc.electronic.scf.pyscf_door import pyscf_module
 from mlff_calc.errors import MLFFError, OptionError
 
 MOST_WORKERS = 256
@@ -37,7 +36,13 @@ class Outcome:
     problem: str | None = None
 
 
-def outcomes(work: Callable[[Any], Any], items: Iterable[tuple[int, Any]], workers: int = 1) -> Generator[Outcome]:
+Alone = Callable[[], AbstractContextManager[Any]]
+"""What holds this process to one thread while it works by itself."""
+
+
+def outcomes(
+    work: Callable[[Any], Any], items: Iterable[tuple[int, Any]], workers: int = 1, alone: Alone | None = nullcontext
+) -> Generator[Outcome]:
     """Do some work on every structure; results come in the order in which they are ready.
 
     They do not depend on the number of workers, since each structure is computed by one thread. One worker is this process
@@ -47,6 +52,7 @@ def outcomes(work: Callable[[Any], Any], items: Iterable[tuple[int, Any]], worke
         work: Function of a structure, or of what stands in its place, that can be pickled.
         items: Numbers and structures.
         workers: Number of processes.
+        alone: What holds this process to one thread, for one worker; None where the work needs a process of its own.
 
     Yields:
         One outcome for each structure.
@@ -55,12 +61,11 @@ def outcomes(work: Callable[[Any], Any], items: Iterable[tuple[int, Any]], worke
         OptionError: The number of workers is out of range, or the work itself cannot be done for any structure.
     """
     check_workers(workers)
-    if workers > 1:
+    if workers > 1 or alone is None:
         yield from _in_processes(work, deque(items), workers)
         return
-    lib = pyscf_module("pyscf.lib")
     for number, item in items:
-        with lib.with_omp_threads(1):
+        with alone():
             outcome = _tried(work, number, item)
         yield outcome
 
@@ -78,7 +83,7 @@ def _tried(work: Callable[[Any], Any], number: int, item: Any) -> Outcome:
         raise
     except MLFFError as error:
         return Outcome(number, None, str(error))
-    except Exception as error:  # PySCF raises errors of any type
+    except Exception as error:  # other packages raise errors of any type
         return Outcome(number, None, f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
 
 

@@ -1,4 +1,4 @@
-"""Labels of many structures in one file, by several processes, restartable.
+"""Labels of many structures, or other work on many items, in one file, by several processes, restartable.
 
 Finished labels are kept in a journal beside the file, `.NAME.journal`, and become the file when all are there. What the
 journal holds survives any kill, and is not computed again.
@@ -11,22 +11,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mlff_calc.electronic.scf.label_journal import LabelJournal
-from mlff_calc.electronic.scf.label_kind import LabelKind, WholeFile
-from mlff_calc.electronic.scf.processes import check_workers, outcomes
-from mlff_calc.errors import DatasetError, OptionError, SimulationError, StructureError
+from mlff_calc.datasets.labelling.journal import LabelJournal
+from mlff_calc.datasets.labelling.kind import ItemKind, LabelKind, WholeFile
+from mlff_calc.datasets.labelling.processes import check_workers, outcomes
+from mlff_calc.errors import DatasetError, OptionError, SimulationError
 from mlff_calc.locks import output_lock
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-SAME = 1e-7
-"""Largest difference of positions that count as equal, Angstrom. Raising it takes other structures for the labelled ones."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,8 @@ class LabelSummary:
         path: File of the labels.
         labelled: Number of frames in the file.
         computed: Number of them that were computed now, without those of an interrupted run.
-        failures: Number and reason of each structure without a label.
+        failures: Number and reason of each item without a label.
+        n_items: Number of items with frames in the file.
         cycles: Mean number of SCF cycles; None where the file does not say it.
     """
 
@@ -45,6 +40,7 @@ class LabelSummary:
     labelled: int
     computed: int
     failures: list[tuple[int, str]]
+    n_items: int
     cycles: float | None
 
 
@@ -77,29 +73,38 @@ def label_structures(
         DatasetError: An interrupted run is of other structures or of another level, or its journal is damaged.
         SimulationError: No structure has a label, or another process writes this file.
     """
+    return label_items(structures, kind, path, workers, resume, overwrite, on_done)
+
+
+def label_items(
+    items: Sequence[Any],
+    kind: ItemKind[Any],
+    path: str | Path,
+    workers: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_done: Callable[[int, int, int], None] | None = None,
+) -> LabelSummary:
+    """Do the work of a kind on any items, and write the results to a file; see `label_structures`."""
     target = Path(path)
     check_workers(workers)
     check_label_target(target, kind, resume=resume, overwrite=overwrite)
-    if not structures:
-        raise OptionError("there are no structures to label")
-    numbers = np.unique(np.concatenate([atoms.numbers for atoms in structures]))
-    numbers = numbers[numbers > 0]  # ghosts are failures of their structure
-    head = kind.head(numbers)
-    if not len(numbers):
-        raise StructureError("the structures hold no atoms; give molecules")
+    if not items:
+        raise OptionError(f"there are no {kind.noun}s to label")
+    head = kind.head_of(items)
     with output_lock(target):
         if resume and target.exists():
-            whole, computed = _checked(target, structures, kind), 0
+            whole, computed = _checked(target, items, kind), 0
         else:
-            with LabelJournal(journal_of(target), head, structures, resume=resume) as journal:
-                computed = _fill(target, kind, journal, structures, workers, on_done)
+            with LabelJournal(journal_of(target), head, items, kind, resume=resume) as journal:
+                computed = _fill(target, kind, journal, items, workers, on_done)
             whole = kind.read(target)
     with suppress(OSError):
         journal_of(target).unlink()
-    return LabelSummary(target, len(whole.sources), computed, whole.failures, whole.cycles)
+    return LabelSummary(target, len(whole.sources), computed, whole.failures, len(set(whole.sources)), whole.cycles)
 
 
-def check_label_target(path: Path, kind: LabelKind, *, resume: bool, overwrite: bool) -> None:
+def check_label_target(path: Path, kind: ItemKind[Any], *, resume: bool, overwrite: bool) -> None:
     """Check that a file of labels can be written.
 
     Raises:
@@ -128,15 +133,15 @@ def journal_of(path: Path) -> Path:
 
 def _fill(
     target: Path,
-    kind: LabelKind,
+    kind: ItemKind[Any],
     journal: LabelJournal,
-    structures: Sequence[Atoms],
+    items: Sequence[Any],
     workers: int,
     on_done: Callable[[int, int, int], None] | None,
 ) -> int:
-    """Label what the journal lacks, write the file, and return the number of structures labelled now."""
+    """Label what the journal lacks, write the file, and return the number of items labelled now."""
     before = journal.n_labelled
-    found = outcomes(kind.compute, journal.missing(), workers)
+    found = outcomes(kind.compute, journal.missing(), workers, kind.alone())
     try:
         for outcome in found:
             if outcome.problem is None:
@@ -144,35 +149,28 @@ def _fill(
             else:
                 journal.fail(outcome.number, outcome.problem)
             if on_done is not None:
-                on_done(journal.n_labelled + journal.n_failed, journal.n_failed, len(structures))
+                on_done(journal.n_labelled + journal.n_failed, journal.n_failed, len(items))
     except KeyboardInterrupt as stop:
         done = journal.n_labelled + journal.n_failed
         raise KeyboardInterrupt(
-            f"{done} of {len(structures)} structures are done and kept in {journal.path}; go on with --resume"
+            f"{done} of {len(items)} {kind.noun}s are done and kept in {journal.path}; go on with --resume"
         ) from stop
     finally:
         found.close()
     if not journal.n_labelled:
         number, reason = journal.failures()[0]
         journal.remove()
-        raise SimulationError(f"none of {len(structures)} structures has a label; structure {number}: {reason}")
+        raise SimulationError(f"none of {len(items)} {kind.noun}s has a label; {kind.noun} {number}: {reason}")
     kind.write(target, journal)
     return journal.n_labelled - before
 
 
-def _checked(path: Path, structures: Sequence[Atoms], kind: LabelKind) -> WholeFile:
-    """Read a whole file, and check that it is that of these structures; raises a DatasetError."""
+def _checked(path: Path, items: Sequence[Any], kind: ItemKind[Any]) -> WholeFile:
+    """Read a whole file, and check that it is that of these items; raises a DatasetError."""
     whole = kind.read(path)
     if whole.differences:
         raise DatasetError(f"{path} is whole, and of another level: {'; '.join(whole.differences)}")
-    every = {*whole.sources, *(number for number, _ in whole.failures)} == set(range(len(structures)))
-    if not every or not all(
-        _same(positions, structures[source].positions)
-        for source, positions in zip(whole.sources, whole.positions, strict=True)
-    ):
-        raise DatasetError(f"{path} is whole, and holds other structures; choose another name")
+    every = {*whole.sources, *(number for number, _ in whole.failures)} == set(range(len(items)))
+    if not every or not kind.is_of(whole, items):
+        raise DatasetError(f"{path} is whole, and holds other {kind.noun}s; choose another name")
     return whole
-
-
-def _same(found: NDArray[np.float64], positions: NDArray[np.float64]) -> bool:
-    return found.shape == positions.shape and bool(np.allclose(found, positions, rtol=0.0, atol=SAME))

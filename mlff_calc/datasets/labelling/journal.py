@@ -1,10 +1,10 @@
-"""Labels that are done, kept on the disk until all are there and become a file."""
+"""Work that is done, kept on the disk until all of it is there and becomes a file."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mlff_calc.charges import charge_of
 from mlff_calc.datasets.journal import Journal
 from mlff_calc.datasets.packing import pack, unpack
-from mlff_calc.errors import DatasetError, StructureError
+from mlff_calc.errors import DatasetError
 
 if TYPE_CHECKING:
-    from ase import Atoms
+    from mlff_calc.datasets.labelling.kind import ItemKind
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +25,13 @@ _BEGIN_ANEW = "or begin anew with --overwrite"
 
 
 class LabelJournal:
-    """Labels and failures of structures, of which none is lost once `add` or `fail` has returned.
+    """Labels and failures of items, of which a kill loses none once `add` or `fail` has returned.
 
     Args:
         path: File of the journal.
         head: Plain values that labels depend on.
-        structures: Structures that are labelled.
+        items: Structures that are labelled, or what stands in their place.
+        kind: What is kept of an item beside its label, and what tells it from others.
         resume: Whether to continue a journal that is there; else it is replaced.
 
     Attributes:
@@ -41,11 +41,14 @@ class LabelJournal:
         n_failed: Number of failures.
 
     Raises:
-        DatasetError: The journal was begun with another head or other structures, or is damaged.
+        DatasetError: The journal was begun with another head or other items, or is damaged.
     """
 
-    def __init__(self, path: Path, head: Mapping[str, Any], structures: Sequence[Atoms], *, resume: bool) -> None:
-        self.path, self.head, self._structures = path, dict(head), structures
+    def __init__(
+        self, path: Path, head: Mapping[str, Any], items: Sequence[Any], kind: ItemKind[Any], *, resume: bool
+    ) -> None:
+        self.path, self.head, self._items, self._kind = path, dict(head), items, kind
+        self._synced = 0.0
         self._labelled: dict[int, int] = {}
         self._failed: dict[int, int] = {}
         text = json.dumps(dict(head))
@@ -75,10 +78,10 @@ class LabelJournal:
         for record in range(1, len(self._journal)):
             values = self._values(record)
             number = int(values["source"])
-            if not 0 <= number < len(self._structures) or bytes(values["mark"]) != _mark(self._structures[number]):
+            if not 0 <= number < len(self._items) or bytes(values["mark"]) != self._kind.mark(self._items[number]):
                 raise DatasetError(
-                    f"{self.path} was begun with other structures: number {number} differs. Give those of the first run in "
-                    f"the same order (more may follow), {_BEGIN_ANEW}"
+                    f"{self.path} was begun with other {self._kind.noun}s: number {number} differs. Give those of the first "
+                    f"run in the same order (more may follow), {_BEGIN_ANEW}"
                 )
             (self._failed if "reason" in values else self._labelled)[number] = record
 
@@ -95,36 +98,37 @@ class LabelJournal:
         """Number of failures."""
         return len(self._failed)
 
-    def missing(self) -> list[tuple[int, Atoms]]:
-        """List structures that are not done, with their numbers."""
+    def missing(self) -> list[tuple[int, Any]]:
+        """List items that are not done, with their numbers."""
         return [
-            (number, atoms)
-            for number, atoms in enumerate(self._structures)
+            (number, item)
+            for number, item in enumerate(self._items)
             if number not in self._labelled and number not in self._failed
         ]
 
     def add(self, number: int, label: Mapping[str, Any]) -> None:
         """Keep a label, arrays and numbers by name; raises an OSError where the disk is full."""
-        atoms = self._structures[number]
-        of_structure = {"numbers": atoms.numbers.astype(np.int64), "positions": atoms.positions, "charge": charge_of(atoms)}
-        self._append(number, dict(label) | of_structure)
+        self._append(number, dict(label) | dict(self._kind.of_item(self._items[number])))
         self._labelled[number] = len(self._journal) - 1
 
     def fail(self, number: int, reason: str) -> None:
-        """Keep the reason why a structure has no label; raises an OSError where the disk is full."""
+        """Keep the reason why an item has no label; raises an OSError where the disk is full."""
         self._append(number, {"reason": np.frombuffer(reason.encode() or b"unknown", dtype=np.uint8)})
         self._failed[number] = len(self._journal) - 1
 
     def _append(self, number: int, values: Mapping[str, Any]) -> None:
-        mark = np.frombuffer(_mark(self._structures[number]), dtype=np.uint8)
-        self._journal.append(pack({"source": number, "mark": mark} | dict(values)))
+        sync = time.monotonic() - self._synced >= self._kind.sync_seconds
+        mark = np.frombuffer(self._kind.mark(self._items[number]), dtype=np.uint8)
+        self._journal.append(pack({"source": number, "mark": mark} | dict(values)), sync=sync)
+        if sync:
+            self._synced = time.monotonic()
 
     def labelled(self) -> list[int]:
-        """Numbers of the labelled structures, rising."""
+        """Numbers of the labelled items, rising."""
         return sorted(self._labelled)
 
     def label(self, number: int) -> dict[str, Any]:
-        """Read a label with `numbers`, `positions`, `charge` and `source` of its structure."""
+        """Read a label with what is kept of its item, and its number `source`."""
         return self._values(self._labelled[number])
 
     def failures(self) -> list[tuple[int, str]]:
@@ -145,14 +149,3 @@ class LabelJournal:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._journal.close()
-
-
-def _mark(atoms: Atoms) -> bytes:
-    """Digest of what a label depends on."""
-    try:
-        charge = charge_of(atoms)
-    except StructureError:
-        charge = 0
-    whole = np.array([charge, *atoms.pbc], dtype="<i8")
-    parts = (atoms.numbers.astype("<i8"), np.asarray(atoms.positions, dtype="<f8"), whole)
-    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest()

@@ -1,0 +1,261 @@
+"""Structures of molecules from SMILES: minima of MMFF94, thermal distortions, and labels by GFN2-xTB on request.
+
+Frames of an extended xyz file hold, in `info`:
+
+==========================  ================================================================================
+``smiles``, ``name``        canonical SMILES, and name in the source
+``source``                  number of the SMILES in the source
+``conformer``               number of the minimum, by rising energy
+``distortion``              0 for the minimum itself, from 1 for its distortions
+``made``                    how positions were made, in words
+``level``                   level of energy and forces (eV, eV/Angstrom), where there are any
+==========================  ================================================================================
+
+Reasons of failures stand beside it, in NAME.failures.json. Positions do not depend on the order of the list: random numbers
+are those of the seed and the SMILES.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import ase.io.extxyz
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mlff_calc.datasets.ase_files import read_frames_with_ase
+from mlff_calc.datasets.embed import embed
+from mlff_calc.datasets.energy_files import LEVEL, SOURCE, read_failures, write_failures
+from mlff_calc.datasets.labelling import Alone, ItemKind, LabelJournal, WholeFile
+from mlff_calc.datasets.mmff import distorted, minima
+from mlff_calc.datasets.molecules import Molecule, MoleculeError, from_smiles, rdkit_chem
+from mlff_calc.datasets.motion.trajectories import xtb_calculator
+from mlff_calc.datasets.smiles import NamedSmiles, canonical
+from mlff_calc.errors import DatasetError, OptionError, StructureError
+from mlff_calc.whole_files import replacing
+
+USUAL = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br")
+"""Elements that are allowed by default."""
+LEVELS = {"none": "", "gfn2": "GFN2-xTB"}
+"""Levels of labels by the names of the option."""
+LEFT_OUT = {
+    "duplicate": "the molecule of an earlier SMILES",
+    "charge": "charged",
+    "isotope": "isotopes",
+    "element": "other elements",
+    "size": "too many atoms",
+    "parameters": "MMFF94 lacks parameters",
+    "minimum": "no minimum of MMFF94",
+    "label": "no label",
+    "unreadable": "unreadable",
+    "mixture": "several molecules in one",
+    "radical": "radicals",
+    "embedding": "no positions",
+}
+"""Reasons why a SMILES gives no structures, with words for a count."""
+MOST = {"conformers": 1000, "distortions": 10_000, "max_atoms": 1000}
+"""Largest values of options."""
+
+
+@dataclass(frozen=True)
+class MoleculeStructures(ItemKind[NamedSmiles]):
+    """How structures are made of SMILES.
+
+    Attributes:
+        elements: Chemical symbols that are allowed.
+        max_atoms: Largest number of atoms, hydrogens counted.
+        conformers: Largest number of minima of a molecule.
+        distortions: Number of distortions of each minimum.
+        temperature: Temperature of the distortions, K.
+        label: One of `LEVELS`.
+        seed: Seed of positions and distortions.
+
+    Raises:
+        OptionError: A value is out of range.
+    """
+
+    elements: tuple[str, ...] = USUAL
+    max_atoms: int = 20
+    conformers: int = 1
+    distortions: int = 0
+    temperature: float = 300.0
+    label: str = "none"
+    seed: int = 0
+    suffixes: ClassVar[tuple[str, ...]] = (".extxyz", ".xyz")
+    format: ClassVar[str] = "extended xyz"
+    noun: ClassVar[str] = "SMILES"
+    sync_seconds: ClassVar[float] = 10.0
+
+    def __post_init__(self) -> None:
+        for name, most in MOST.items():
+            least = 0 if name == "distortions" else 1
+            if not least <= getattr(self, name) <= most:
+                raise OptionError(f"{name} is {getattr(self, name)}; give {least} to {most}")
+        if not 0.0 < self.temperature <= 10_000.0:
+            raise OptionError(f"the temperature of distortions is {self.temperature:g} K; give more than 0, at most 10000 K")
+        if self.label not in LEVELS:
+            raise OptionError(f"there is no label {self.label!r}; give {' or '.join(LEVELS)}")
+        if not 0 <= self.seed < 2**31:
+            raise OptionError(f"the seed is {self.seed}; give 0 to {2**31 - 1}")
+
+    def __str__(self) -> str:
+        words = f"ETKDGv3 and MMFF94, seed {self.seed}, up to {self.conformers} conformers"
+        return words + (f", {self.distortions} distortions of each at {self.temperature:g} K" if self.distortions else "")
+
+    def head_of(self, items: Sequence[NamedSmiles]) -> dict[str, Any]:
+        """Return the options; raises an OptionError where RDKit or tblite is missing."""
+        del items
+        rdkit_chem()
+        if self.label == "gfn2":
+            xtb_calculator(" Or leave out the labels by --label none.")
+        return {
+            "made": str(self), "elements": sorted(self.elements), "max_atoms": self.max_atoms, "level": LEVELS[self.label],
+        }  # fmt: skip
+
+    def mark(self, item: NamedSmiles) -> bytes:
+        """Return the digest of SMILES, name and repetition."""
+        return item.digest
+
+    def of_item(self, item: NamedSmiles) -> Mapping[str, Any]:
+        """Return canonical SMILES and name."""
+        return {"smiles": _bytes(canonical(item.text)), "name": _bytes(item.name)}
+
+    def alone(self) -> Alone | None:
+        """Return nothing for labels: tblite has as many threads as it finds, and its end ends its process."""
+        return nullcontext if self.label == "none" else None
+
+    def compute(self, item: NamedSmiles) -> Mapping[str, Any]:
+        """Make the structures of a molecule.
+
+        Returns:
+            `numbers` [n_atoms], `positions` [n_frames, n_atoms, 3], `conformer` and `distortion` [n_frames], `energy`
+            [n_frames] and `forces` [n_frames, n_atoms, 3] with labels, and `problems` in words where frames have none.
+
+        Raises:
+            MoleculeError: The molecule is left out; the message begins with a word of `LEFT_OUT`.
+        """
+        try:
+            return self._computed(item)
+        except MoleculeError as error:
+            raise MoleculeError(error.reason, f"{error.reason}: {item.text!r} ({error})") from error
+
+    def _computed(self, item: NamedSmiles) -> Mapping[str, Any]:
+        if item.first is not None:
+            raise MoleculeError("duplicate", f"number {item.first} is the same molecule")
+        molecule = self._checked(from_smiles(item.text))
+        digest = hashlib.sha256(f"{self.seed} {canonical(item.text)}".encode()).digest()
+        start, random = int.from_bytes(digest[:4], "little") >> 2, np.random.default_rng(list(digest))
+        found = minima(molecule.mol, embed(molecule, self.conformers, start).positions)
+        frames, marks = [], []
+        for number, minimum in enumerate(found):
+            frames.append(minimum[None])
+            if self.distortions:
+                frames.append(distorted(molecule.mol, minimum, self.distortions, self.temperature, random))
+            marks += [(number, k) for k in range(self.distortions + 1)]
+        numbers = np.array(molecule.numbers, dtype=np.int64)
+        conformer, distortion = np.array(marks, dtype=np.int64).T
+        made = {"positions": np.concatenate(frames), "conformer": conformer, "distortion": distortion}
+        if self.label == "none":
+            return made | {"numbers": numbers}
+        return {"numbers": numbers} | _labelled(numbers, made)
+
+    def _checked(self, molecule: Molecule) -> Molecule:
+        """Refuse a molecule that is charged, too large, or of other elements or isotopes."""
+        atoms = list(molecule.mol.GetAtoms())
+        if molecule.charge:
+            raise MoleculeError("charge", f"its total charge is {molecule.charge} e, and only neutral molecules are taken")
+        isotope = next((atom for atom in atoms if atom.GetIsotope()), None)
+        if isotope is not None:
+            raise MoleculeError("isotope", f"it names the isotope {isotope.GetIsotope()}{isotope.GetSymbol()}")
+        other = sorted({atom.GetSymbol() for atom in atoms} - set(self.elements))
+        if other:
+            raise MoleculeError("element", f"it holds {' '.join(other)}, and allowed are {' '.join(self.elements)}")
+        if len(atoms) > self.max_atoms:
+            raise MoleculeError("size", f"it has {len(atoms)} atoms, and at most {self.max_atoms} are taken")
+        return molecule
+
+    def write(self, path: Path, journal: LabelJournal) -> None:
+        """Write the frames; those of one molecule at a time are in memory."""
+        failures = dict(journal.failures())
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for number in journal.labelled():
+                held = journal.label(number)
+                ase.io.extxyz.write_xyz(file, self._frames(held))
+                if "problems" in held:
+                    failures[number] = _text(held["problems"])
+        write_failures(path, sorted(failures.items()))
+
+    def _frames(self, held: Mapping[str, Any]) -> list[Atoms]:
+        level: dict[str, str | int] = {} if self.label == "none" else {LEVEL: LEVELS[self.label]}
+        frames = []
+        for k, positions in enumerate(held["positions"]):
+            info: dict[str, str | int] = {
+                "smiles": _text(held["smiles"]), "name": _text(held["name"]), SOURCE: int(held["source"]),
+                "conformer": int(held["conformer"][k]), "distortion": int(held["distortion"][k]), "made": str(self),
+            }  # fmt: skip
+            info = {key: value for key, value in info.items() if value != ""} | level
+            atoms = Atoms(held["numbers"], positions, info=info)
+            if level:
+                energy, forces = float(held["energy"][k]), held["forces"][k]
+                atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+            frames.append(atoms)
+        return frames
+
+    def read(self, path: Path) -> WholeFile:
+        """Read what a file holds; see `ItemKind.read`."""
+        frames = [atoms.info for _, atoms in read_frames_with_ase(path, ":", "extxyz")]
+        if not frames or any(key not in info for info in frames for key in (SOURCE, "smiles", "made")):
+            raise DatasetError(f"{path} does not say from which SMILES it was made; make it with `mlff data molecules`")
+        found = {(str(info["made"]), str(info.get(LEVEL, ""))) for info in frames}
+        now = (str(self), LEVELS[self.label])
+        differences = [f"{', '.join(filter(None, one))}, now {', '.join(filter(None, now))}" for one in found - {now}]
+        sources, smiles = [int(info[SOURCE]) for info in frames], [str(info["smiles"]) for info in frames]
+        return WholeFile(differences, sources, smiles, read_failures(path))
+
+    def is_of(self, whole: WholeFile, items: Sequence[NamedSmiles]) -> bool:
+        """Compare SMILES."""
+        return all(canonical(items[k].text) == smiles for k, smiles in zip(whole.sources, whole.contents, strict=True))
+
+
+def _labelled(numbers: Any, made: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """Label frames by GFN2-xTB in eV and Angstrom; frames without a label are left out, and named in `problems`."""
+    calculator = xtb_calculator()
+    energies, forces, problems = [], [], {}
+    for k, positions in enumerate(made["positions"]):
+        atoms = Atoms(numbers, positions)
+        atoms.calc = calculator
+        try:
+            energy, own = float(atoms.get_potential_energy()), np.array(atoms.get_forces(), dtype=np.float64)
+            if not (np.isfinite(energy) and np.isfinite(own).all()):
+                raise StructureError("energy or forces are not finite")
+        except Exception as error:  # tblite raises errors of several packages
+            problems[k] = " ".join(str(error).split())[:200]
+            calculator = xtb_calculator()  # nothing is left of the failure
+            continue
+        energies.append(energy)
+        forces.append(own)
+    if not energies:
+        raise MoleculeError("label", f"GFN2-xTB gives none ({problems[0]})")
+    kept = [k for k in range(len(made["positions"])) if k not in problems]
+    found = {name: values[kept] for name, values in made.items()}
+    found |= {"energy": np.array(energies), "forces": np.array(forces)}
+    if problems:
+        first = min(problems)
+        n = len(made["positions"])
+        words = f"label: {len(problems)} of {n} frames have none, such as frame {first} ({problems[first]})"
+        found["problems"] = _bytes(words)
+    return found
+
+
+def _bytes(text: str) -> Any:  # noqa: ANN401
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def _text(held: Any) -> str:  # noqa: ANN401
+    return bytes(held).decode(errors="replace")

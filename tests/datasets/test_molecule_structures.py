@@ -1,0 +1,231 @@
+"""Structures from SMILES: positions that are minima, distortions of the right size, labels, and what is left out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import units
+
+pytest.importorskip("rdkit")
+
+from mlff_calc.datasets.energy_files import EnergyFile, read_failures
+from mlff_calc.datasets.labelling import label_items
+from mlff_calc.datasets.mmff import distorted, hessian, minima
+from mlff_calc.datasets.molecule_structures import USUAL, MoleculeStructures
+from mlff_calc.datasets.molecules import MoleculeError, from_smiles
+from mlff_calc.datasets.smiles import NamedSmiles, bundled_smiles, canonical, read_smiles
+from mlff_calc.errors import DatasetError, OptionError, SimulationError
+from mlff_calc.graph.rmsd import rmsds
+
+from ..children import Child
+
+NAMES = ("CCO", "O=C=O", "C/C=C/F", "[O-][N+](=O)c1ccccc1", "CS(C)=O")
+
+
+def listed(*texts: str) -> list[NamedSmiles]:
+    return [NamedSmiles(text, f"row {k}") for k, text in enumerate(texts)]
+
+
+def test_positions_are_minima_of_their_molecules(tmp_path: Path) -> None:
+    kind, path = MoleculeStructures(), tmp_path / "out.extxyz"
+    summary = label_items(listed(*NAMES), kind, path)
+    assert (summary.labelled, summary.n_items, summary.failures) == (len(NAMES), len(NAMES), [])
+    frames = ase.io.read(path, ":")
+    for frame, text in zip(frames, NAMES, strict=True):
+        molecule = from_smiles(text)
+        assert frame.numbers.tolist() == molecule.numbers
+        again = minima(molecule.mol, frame.positions[None])[0]
+        assert rmsds(again, frame.positions[None])[0] < 1e-2
+        assert canonical(str(frame.info["smiles"])) == canonical(text)
+    assert frames[2].info["name"] == "row 2"
+    assert frames[0].info["made"] == "ETKDGv3 and MMFF94, seed 0, up to 1 conformers"
+
+
+def test_conformers_are_different_and_rise_in_energy() -> None:
+    found = MoleculeStructures(conformers=8).compute(NamedSmiles("OCCO", ""))
+    positions = found["positions"]
+    assert len(positions) > 2
+    assert found["conformer"].tolist() == list(range(len(positions)))
+    for k, one in enumerate(positions[1:], 1):
+        assert rmsds(one, positions[:k]).min() > 0.1
+
+
+def test_distortions_have_the_energy_of_their_temperature() -> None:
+    """A harmonic oscillator has kT/2 of potential energy on average, and soft modes, which are limited, have less."""
+    molecule, kT = from_smiles("O"), units.kB * 300.0
+    minimum = MoleculeStructures().compute(NamedSmiles("O", ""))["positions"][0]
+    curvature = hessian(molecule.mol, minimum)
+    values = np.linalg.eigvalsh(curvature)
+    assert values[5] == pytest.approx(0.0, abs=0.05)
+    assert values[6] > 1.0
+    found = distorted(molecule.mol, minimum, 4000, 300.0, np.random.default_rng(0))
+    steps = (found - minimum).reshape(len(found), -1)
+    energies = 0.5 * np.einsum("ki,ij,kj->k", steps, curvature, steps)
+    assert energies.mean() == pytest.approx(0.5 * kT * 3, rel=0.05)
+    assert np.abs((found - minimum).mean(axis=1)).max() < 1e-8
+
+
+def test_what_is_made_depends_on_seed_and_molecule_alone() -> None:
+    one, other = MoleculeStructures(distortions=1), MoleculeStructures(distortions=1, seed=1)
+    first = one.compute(NamedSmiles("OCC", "a"))["positions"]
+    assert np.array_equal(first, one.compute(NamedSmiles("OCC", "b"))["positions"])
+    assert not np.allclose(first, other.compute(NamedSmiles("OCC", "a"))["positions"])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("C[NH3+]", r"charge: .*total charge is 1 e"),
+        ("[CH3]", r"radical: .*unpaired electrons"),
+        ("[2H]C", r"isotope: .*names the isotope 2H"),
+        ("C[SiH3]", r"element: .*holds Si, and allowed are H C N"),
+        ("CCCCCCCCCC", r"size: .*32 atoms, and at most 20"),
+        ("CC.O", r"mixture: .*2 molecules"),
+        ("C1CC", r"unreadable: "),
+        ("", r"unreadable: "),
+    ],
+)
+def test_what_is_no_usual_molecule_is_left_out(text: str, reason: str) -> None:
+    with pytest.raises(MoleculeError, match=reason):
+        MoleculeStructures().compute(NamedSmiles(text, ""))
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "list.smi").write_text("smiles name\n# comment\nCCO ethanol\nOCC again\nC[NH3+]\nC1CC ring\n")
+    items = read_smiles(tmp_path / "list.smi")
+    assert [(one.text, one.name, one.first) for one in items[:2]] == [("CCO", "ethanol", None), ("OCC", "again", 0)]
+    path = tmp_path / "out.extxyz"
+    summary = label_items(items, MoleculeStructures(), path)
+    assert [number for number, _ in summary.failures] == [1, 2, 3]
+    assert read_failures(path) == summary.failures
+    assert "duplicate: 'OCC' (number 0 is the same molecule)" in dict(summary.failures)[1]
+    with pytest.raises(SimulationError, match=r"none of 2 SMILESs? has a label; SMILES 0: charge"):
+        label_items(items[2:], MoleculeStructures(), tmp_path / "none.extxyz")
+
+
+def test_files_of_smiles(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("id,structure\n1,CCO\n2,\n")
+    assert [one.text for one in read_smiles(tmp_path / "table.csv", "structure")] == ["CCO", ""]
+    with pytest.raises(DatasetError, match=r"no column 'smiles'; it has id, structure. Name it in --column"):
+        read_smiles(tmp_path / "table.csv")
+    (tmp_path / "empty.smi").write_text("\n")
+    with pytest.raises(DatasetError, match=r"empty.smi holds no SMILES"):
+        read_smiles(tmp_path / "empty.smi")
+    (tmp_path / "list.dat").write_text("C")
+    with pytest.raises(OptionError, match=r"list.dat: SMILES are read from files that end in .smi, .txt, .csv, .tsv"):
+        read_smiles(tmp_path / "list.dat")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"conformers": 0}, "conformers is 0; give 1 to"),
+        ({"distortions": -1}, "distortions is -1; give 0 to"),
+        ({"temperature": 0.0}, "temperature of distortions is 0 K"),
+        ({"label": "dft"}, "no label 'dft'; give none or gfn2"),
+        ({"seed": -1}, "the seed is -1"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict, expected: str) -> None:
+    with pytest.raises(OptionError, match=expected):
+        MoleculeStructures(**options)
+
+
+def test_molecules_without_a_file_are_different_and_usual() -> None:
+    found = bundled_smiles(40, USUAL, 20, seed=3)
+    assert len({canonical(one.text) for one in found}) == 40
+    assert [one.text for one in bundled_smiles(5, USUAL, 20, seed=3)] == [one.text for one in found[:5]]
+    assert [one.text for one in bundled_smiles(5, USUAL, 20, seed=4)] != [one.text for one in found[:5]]
+    only = bundled_smiles(25, ("H", "C", "O"), 9)
+    assert any(one.name.startswith("grown") for one in only)
+    for one in only:
+        molecule = from_smiles(one.text)
+        assert set(molecule.numbers) <= {1, 6, 8}
+        assert len(molecule.numbers) <= 9
+        assert molecule.charge == 0
+    with pytest.raises(OptionError, match=r"only \d+ molecules of at most 5 atoms of C H can be drawn, and 50 are"):
+        bundled_smiles(50, ("H", "C"), 5)
+
+
+def test_labels_are_those_of_gfn2(tmp_path: Path) -> None:
+    """Work with labels is done in a process of its own, which takes seconds to start."""
+    tblite = pytest.importorskip("tblite.ase")
+    kind, path = MoleculeStructures(distortions=1, label="gfn2"), tmp_path / "out.extxyz"
+    label_items(listed("O", "C=O", "C[NH3+]"), kind, path)
+    file = EnergyFile(path)
+    assert file.level == "GFN2-xTB"
+    assert [frame.source for frame in file.frames] == [0, 0, 1, 1]
+    assert [number for number, _ in file.failures] == [2]
+    for atoms in ase.io.read(path, ":"):
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = tblite.TBLite(method="GFN2-xTB", verbosity=0)
+        assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
+        assert np.allclose(forces, atoms.get_forces(), atol=1e-3)  # of positions that are rounded in the file
+
+
+def test_frames_without_a_label_are_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distortion at 9000 K is refused by this test's calculator, which is tblite otherwise."""
+    pytest.importorskip("tblite.ase")
+    import mlff_calc.datasets.molecule_structures as module
+
+    kind = MoleculeStructures(distortions=2, label="gfn2")
+    made = module.xtb_calculator()
+    wanted = made.calculate
+
+    def calculate(atoms: object = None, *args: object, **kwargs: object) -> None:
+        if made.count == 1:
+            made.count += 1
+            raise RuntimeError("not converged")
+        made.count += 1
+        wanted(atoms, *args, **kwargs)
+
+    made.count, made.calculate = 0, calculate
+    monkeypatch.setattr(module, "xtb_calculator", lambda *_: made)
+    found = kind.compute(NamedSmiles("O", ""))
+    assert found["distortion"].tolist() == [0, 2]
+    assert bytes(found["problems"]).decode() == "label: 1 of 3 frames have none, such as frame 1 (not converged)"
+
+
+@pytest.mark.parametrize("label", ["none", pytest.param("gfn2", marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, label: str, child: Callable[..., Child]) -> None:
+    if label == "gfn2":
+        pytest.importorskip("tblite.ase")
+    items = [NamedSmiles("C" * n, f"chain {n}") for n in range(2, 7)] + listed("CCO", "CO", "C=C", "CC=O", "CN", "CCN", "CS")
+    kind = MoleculeStructures(conformers=2, distortions=1, label=label)
+    whole = tmp_path / "whole.extxyz"
+    label_items(items, kind, whole)
+    path, journal = tmp_path / "killed.extxyz", tmp_path / ".killed.extxyz.journal"
+    process = child(lambda: label_items(items, kind, path))
+    while not journal.exists() or journal.stat().st_size < 3000:
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not path.exists()
+    summary = label_items(items, kind, path, resume=True)
+    assert 0 < summary.computed < len(items)
+    assert path.read_bytes() == whole.read_bytes()
+    assert label_items(items, kind, path, resume=True).computed == 0
+    with pytest.raises(DatasetError, match=r"is whole, and of another level: .*seed 0.*now .*seed 7"):
+        label_items(items, MoleculeStructures(conformers=2, distortions=1, label=label, seed=7), path, resume=True)
+    with pytest.raises(DatasetError, match=r"holds other SMILESs?"):
+        label_items([NamedSmiles("C", "x"), *items[1:]], kind, path, resume=True)
+
+
+def test_packages_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import sys
+
+    kind = MoleculeStructures(label="gfn2")
+    monkeypatch.setitem(sys.modules, "tblite.ase", None)
+    with pytest.raises(OptionError, match=r"pip install 'mlff_calc\[xtb\]'\. Or leave out the labels by --label none"):
+        label_items(listed("C"), kind, tmp_path / "out.extxyz")
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    with pytest.raises(OptionError, match=r"pip install 'mlff_calc\[conformers\]'"):
+        label_items(listed("C"), MoleculeStructures(), tmp_path / "out.extxyz")
