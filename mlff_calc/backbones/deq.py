@@ -77,7 +77,6 @@ class Deq(Backbone):
 
     is_fixed_point = True
     layers_name = "map.blocks"
-    after_layers = ("norm",)
 
     def __init__(
         self,
@@ -148,6 +147,19 @@ class Deq(Backbone):
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.map.parameters()).device
+
+    @property
+    def n_levels(self) -> int:
+        """See `Backbone.n_levels`: layers of the prelude and of the map."""
+        return self.stack.n_levels + super().n_levels
+
+    def layer_of(self, name: str) -> int:
+        """See `Backbone.layer_of`; the layers of the prelude come first."""
+        owner, _, rest = name.partition(".")
+        if owner != "stack":
+            return self.stack.n_levels + super().layer_of(name)
+        is_read = rest.partition(".")[0] in self.stack.after_layers
+        return self.n_levels if is_read else self.stack.layer_of(rest)
 
     def limit_outputs(self, l_max: int) -> None:
         """See `Backbone.limit_outputs`; the state keeps all degrees."""

@@ -146,6 +146,16 @@ def test_a_prelude_is_evaluated_before_the_fixed_point(block: str) -> None:
     assert sum(one.numel() for one in with_one.map.parameters()) == sum(one.numel() for one in without.map.parameters())
 
 
+@blocks
+def test_layers_are_counted_from_the_prelude_to_the_map(block: str) -> None:
+    backbone = make_backbone(block, prelude=2, n_blocks=2)
+    assert backbone.n_levels == 4
+    of = {name: backbone.layer_of(name) for name, _ in backbone.named_parameters()}
+    assert sorted(set(of.values())) == [0, 1, 2, 3, 4]
+    assert {of[name] for name in of if name.startswith("map.blocks.0.")} == {3}
+    assert {of[name] for name in of if ".norm." in name and name.startswith("stack.norm")} <= {4}
+
+
 def test_an_unknown_block_or_an_option_of_another_one_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"block is 'hegn'; choose one of .*; did you mean 'hegnn'"):
         build_backbone({"name": "deq", "block": "hegn"}, n_species=1)

@@ -39,7 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hegnn": {"name": "hegnn", "l_max": 1, "channels": 8, "n_layers": 2, "cutoff": 3.0},
     "equiformer": {"name": "equiformer", "l_max": 1, "channels": 4, "n_layers": 2, "cutoff": 3.0, "heads": 2},
     "cg_egnn": {"name": "cg_egnn", "channels": 4, "n_layers": 2, "cutoff": 3.0, "edge_channels": 4},
-    "deq": {"name": "deq", "l_max": 1, "channels": 4, "cutoff": 3.0, "heads": 2},
+    "deq": {"name": "deq", "l_max": 1, "channels": 4, "cutoff": 3.0},
 }
 NEIGHBORS = 2.5
 WIDE = {"name": "hegnn", "channels": 16}
