@@ -67,7 +67,8 @@ class Registry(Generic[P]):
     def options(self, name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options of a registered part with their defaults (`inspect.Parameter.empty` where there is none).
 
-        A part whose constructor takes `**options` tells them by `further_options(given)`.
+        A part whose constructor takes `**options` tells them by `further_options(given)`, and may tell by `detail(given)` what
+        they depend on, in words for messages.
 
         Args:
             name: Name of the part.
@@ -92,7 +93,8 @@ class Registry(Generic[P]):
         """
         name, known = self._defaults_of(options)
         own = {key: value for key, value in options.items() if key != "name"}
-        findings = option_findings(own, known, f"{self._noun} {name!r}", self._largest)
+        detail = getattr(self.part(name), "detail", lambda given: "")(options)
+        findings = option_findings(own, known, f"{self._noun} {name!r}{detail}", self._largest)
         return findings or (self._check(name, known | own) if self._check is not None else {})
 
     def resolve(self, options: dict[str, Any]) -> dict[str, Any]:

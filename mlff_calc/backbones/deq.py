@@ -138,6 +138,11 @@ class Deq(Backbone):
             found |= {key: value for key, value in backbone_options(name).items() if key not in left_out | found.keys()}
         return found
 
+    @classmethod
+    def detail(cls, given: Mapping[str, Any]) -> str:
+        """Name the block, on which further options depend."""
+        return f" with block {given.get('block', 'hegnn')}"
+
     @property
     def precision(self) -> torch.dtype:
         """Precision of the weights."""

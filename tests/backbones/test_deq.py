@@ -159,9 +159,9 @@ def test_layers_are_counted_from_the_prelude_to_the_map(block: str) -> None:
 def test_an_unknown_block_or_an_option_of_another_one_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"block is 'hegn'; choose one of .*; did you mean 'hegnn'"):
         build_backbone({"name": "deq", "block": "hegn"}, n_species=1)
-    with pytest.raises(RecipeError, match="unknown option 'heads' of backbone 'deq'"):
+    with pytest.raises(RecipeError, match="unknown option 'heads' of backbone 'deq' with block hegnn"):
         build_backbone({"name": "deq", "block": "hegnn", "heads": 2}, n_species=1)
-    with pytest.raises(RecipeError, match="unknown option 'moves' of backbone 'deq'"):
+    with pytest.raises(RecipeError, match="unknown option 'moves' of backbone 'deq' with block cg_egnn"):
         build_backbone({"name": "deq", "block": "cg_egnn", "moves": True}, n_species=1)
 
 
