@@ -67,8 +67,8 @@ class Registry(Generic[P]):
     def options(self, name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options of a registered part with their defaults (`inspect.Parameter.empty` where there is none).
 
-        A part whose constructor takes `**options` tells them by `further_options(given)`, and by `detail(given)`, in words, what
-        they depend on.
+        A part whose constructor takes `**options` tells them by `further_options(given)`, and what they depend on, in words,
+        by `detail(given)`.
 
         Args:
             name: Name of the part.

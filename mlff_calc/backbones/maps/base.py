@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ from mlff_calc.errors import RecipeError
 from mlff_calc.near import suggestion
 
 B = TypeVar("B", bound=Backbone)
-L = TypeVar("L", bound=nn.Module)
 
 
 class LinearMap(NamedTuple):
@@ -143,7 +142,7 @@ def pop_last(layers: nn.ModuleList, n: int) -> list[nn.Module]:
     first = len(layers) - n
     last = list(layers)[first:]
     del layers[first:]
-    return cast("list[nn.Module]", last)
+    return last
 
 
 def bounded(features: Tensor, over: int | tuple[int, ...]) -> Tensor:
