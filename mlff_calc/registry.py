@@ -64,14 +64,26 @@ class Registry(Generic[P]):
             raise RecipeError(f"unknown {self._noun} {name!r}; available: {', '.join(self.names())}{hint}")
         return self.parts[name]
 
-    def options(self, name: str) -> dict[str, Any]:
+    def options(self, name: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the options of a registered part with their defaults (`inspect.Parameter.empty` where there is none).
+
+        A part whose constructor takes `**options` tells them by `further_options(given)`, and what they depend on, in words,
+        by `detail(given)`.
+
+        Args:
+            name: Name of the part.
+            given: Options that decide which further ones there are; None for all that there may be.
 
         Raises:
             RecipeError: There is no part of that name.
         """
-        parameters = inspect.signature(self.part(name)).parameters
-        return {key: parameter.default for key, parameter in parameters.items() if key != self._given}
+        part: Any = self.part(name)
+        own = {
+            key: parameter.default
+            for key, parameter in inspect.signature(part).parameters.items()
+            if key != self._given and parameter.kind is not parameter.VAR_KEYWORD
+        }
+        return own | part.further_options(given) if hasattr(part, "further_options") else own
 
     def findings(self, options: dict[str, Any]) -> dict[str, str]:
         """Return the faults in names and types of a part's options, by option; see `option_findings`.
@@ -81,7 +93,8 @@ class Registry(Generic[P]):
         """
         name, known = self._defaults_of(options)
         own = {key: value for key, value in options.items() if key != "name"}
-        findings = option_findings(own, known, f"{self._noun} {name!r}", self._largest)
+        detail = getattr(self.part(name), "detail", lambda given: "")(options)
+        findings = option_findings(own, known, f"{self._noun} {name!r}{detail}", self._largest)
         return findings or (self._check(name, known | own) if self._check is not None else {})
 
     def resolve(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +134,7 @@ class Registry(Generic[P]):
             example = self._default or self.names()[0]
             raise RecipeError(f"{self._noun} is {options!r}; give its name and options, e.g. {{name: {example}}}")
         name: Any = options.get("name", self._default)
-        return name, self.options(name)
+        return name, self.options(name, options)
 
 
 def check_ranges(options: Mapping[str, Any], of: str, least: Mapping[str, float], positive: Iterable[str]) -> None:

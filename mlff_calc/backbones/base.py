@@ -72,9 +72,9 @@ def node_species(graph: dict[str, Tensor]) -> Tensor | None:
 
 LARGEST: dict[str, float] = {
     "channels": 4096, "attention_channels": 4096, "ffn_channels": 16384, "edge_channels": 4096, "heads": 256,
-    "steerable_channels": 256, "n_basis": 1024, "n_layers": 64, "n_blocks": 64, "hops": 16, "l_max": 16, "m_max": 16,
-    "envelope_exponent": 64, "cutoff": 1e4, "avg_num_neighbors": 1e6, "history": 1000, "max_evaluations": 100_000,
-    "training_evaluations": 100_000, "phantom_steps": 1000,
+    "steerable_channels": 256, "n_basis": 1024, "n_layers": 64, "n_blocks": 64, "prelude": 64, "hops": 16, "l_max": 16,
+    "m_max": 16, "envelope_exponent": 64, "cutoff": 1e4, "avg_num_neighbors": 1e6, "history": 1000,
+    "max_evaluations": 100_000, "training_evaluations": 100_000, "phantom_steps": 1000,
 }  # fmt: skip
 """Largest value of options with these names in any backbone: widths, counts, lengths (in Angstrom for potentials, in the
 unit of the data for propagators). Networks trained in practice stay far below; the limits catch typing errors."""
@@ -85,7 +85,8 @@ MAX_WORK = 4e7
 def _not_too_large(name: str, sizes: dict[str, Any]) -> dict[str, str]:
     """Refuse sizes that are too large in combination; the measure is roughly proportional to the number of weights."""
     widths = [float(sizes.get(key) or 0) for key in ("channels", "attention_channels", "ffn_channels", "edge_channels")]
-    layers = (sizes.get("n_layers") or 1) * (sizes.get("n_blocks") or 1) * (sizes.get("hops") or 1)
+    own = (sizes.get("n_blocks") or 1) + (sizes.get("prelude") or 0)
+    layers = (sizes.get("n_layers") or 1) * own * (sizes.get("hops") or 1)
     degrees, copies = (sizes.get("l_max") or 0) + 1, sizes.get("steerable_channels") or 1
     total = sum(widths) + (sizes.get("n_basis") or 0)
     work = float(layers * degrees**2 * (total**2 / 4.0 + copies**2))

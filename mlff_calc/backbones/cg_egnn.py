@@ -96,10 +96,16 @@ class CliffordBlock(nn.Module):
         self, features: Tensor, edge_index: Tensor, radial: Tensor, turn: Tensor, nodes: Tensor | None = None
     ) -> Tensor:
         """Map multivectors [8, n_atoms, channels] to the same shape; `radial` [n_edges, 2 * hops, channels]."""
+        return features + self.change(features, edge_index, radial, turn, nodes)
+
+    def change(
+        self, features: Tensor, edge_index: Tensor, radial: Tensor, turn: Tensor, nodes: Tensor | None = None
+    ) -> Tensor:
+        """Compute what the layer adds to its input [8, n_atoms, channels]; arguments are those of `forward`."""
         reached = [features]
         for r, hop in enumerate(self.hops):
             reached.append(hop(reached[-1], edge_index, radial[:, 2 * r : 2 * r + 2], turn, nodes))
-        return features + self.update(torch.cat(reached, dim=2))
+        return self.update(torch.cat(reached, dim=2))
 
 
 @register_backbone("cg_egnn")
@@ -191,11 +197,7 @@ class CgEgnn(Backbone):
                 "backbone cg_egnn: moves is true, but this engine does not exchange the moves of ghost atoms; train "
                 "a potential with moves: false"
             )
-        features = nn.functional.pad(self.species(graph["species"]).unsqueeze(0), [0, 0, 0, 0, 0, 7])
-        inputs = input_features(graph)
-        if inputs is not None:
-            features = add_inputs(features.transpose(0, 1), inputs).transpose(0, 1)
-        bonds = self.bonds(edge_vec, known)
+        features, bonds = self.first(graph)
         shift = features.new_zeros((features.shape[1], 3))
         for i, block in enumerate(self.blocks):
             if self.moves and i > 0:
@@ -210,6 +212,14 @@ class CgEgnn(Backbone):
         if self.moves:
             out["moved"] = shift
         return out
+
+    def first(self, graph: dict[str, Tensor]) -> tuple[Tensor, Bonds]:
+        """Compute the first multivectors [8, n_atoms, channels], and bonds."""
+        features = nn.functional.pad(self.species(graph["species"]).unsqueeze(0), [0, 0, 0, 0, 0, 7])
+        inputs = input_features(graph)
+        if inputs is not None:
+            features = add_inputs(features.transpose(0, 1), inputs).transpose(0, 1)
+        return features, self.bonds(graph["edge_vec"], edge_inputs(graph))
 
     def bonds(self, edge_vec: Tensor, known: Tensor | None) -> Bonds:
         """Compute bond multivectors of `edge_vec` [n_edges, 3] (Angstrom)and optional inputs [n_edges, n_basis]."""

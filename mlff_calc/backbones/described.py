@@ -33,8 +33,9 @@ def described_options(name: str) -> dict[str, Option]:
         RecipeError: There is no backbone of that name.
     """
     options = backbone_options(name)
-    backbone = backbone_class(name)
-    meanings = _meanings(backbone)
+    meanings: dict[str, str] = {}
+    for other in [backbone_class(name), *map(backbone_class, reversed(available_backbones()))]:
+        meanings = _meanings(other) | meanings  # what a part lacks are options of another one that it repeats
     return {key: Option(default, meanings.get(key, "")) for key, default in options.items()}
 
 

@@ -80,6 +80,20 @@ class SteerableEdges(NamedTuple):
     rays: Tensor
 
 
+class Changes(NamedTuple):
+    """What a layer adds.
+
+    Attributes:
+        scalars: to the scalars of atoms [n_atoms, channels].
+        steerable: to the steerable features [n_atoms, wide]; None where they stay unchanged.
+        moves: to the positions [n_atoms, 3]; None without `moves`.
+    """
+
+    scalars: Tensor
+    steerable: Tensor | None
+    moves: Tensor | None
+
+
 class HegnnLayer(nn.Module):
     """One layer: scalar messages that read inner products, and gates that change the steerable features.
 
@@ -152,6 +166,32 @@ class HegnnLayer(nn.Module):
         Returns:
             New scalars [n_atoms, channels], new steerable features [n_atoms, wide], and moves [n_atoms, 3].
         """
+        found = self.changes(scalars, steerable, edge_index, edges, nodes, drift)
+        moved = edges.rays.new_zeros((scalars.shape[0], 3)) if found.moves is None else found.moves
+        turned = steerable if found.steerable is None else steerable + found.steerable
+        return scalars + found.scalars, turned, moved
+
+    def changes(
+        self,
+        scalars: Tensor,
+        steerable: Tensor,
+        edge_index: Tensor,
+        edges: SteerableEdges,
+        nodes: Tensor | None = None,
+        drift: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> Changes:
+        """Compute what the layer adds to its input.
+
+        Args:
+            scalars: see `forward`, as for all that follow up to `drift`.
+            steerable: see above.
+            edge_index: see above.
+            edges: see above.
+            nodes: see above.
+            drift: see above.
+            kept: factors of the channels of each atom's messages [n_atoms, channels], for dropout.
+        """
         n_atoms, centres, neighbors = scalars.shape[0], edge_index[0], edge_index[1]
         if self.l_max == 0:
             centre, source = torch.split(self.pair(scalars), self.channels, dim=1)
@@ -168,7 +208,7 @@ class HegnnLayer(nn.Module):
         edge = nn.functional.pad(self.edge, [0, 0, 0, read.shape[1] - self.edge.shape[0]])
         hidden = nn.functional.silu(torch.addmm(centre.index_select(0, centres) + source, read, edge))
         message = nn.functional.silu(self.message(hidden))
-        moved = edges.rays.new_zeros((n_atoms, 3))
+        turned = moved = None
         if self.moves or not self.ends:
             gates = self.gates(message, hidden) * edges.weight
             if self.moves:
@@ -178,9 +218,11 @@ class HegnnLayer(nn.Module):
             if not self.ends:
                 turns = (gates @ self.gate_other.to(gates.dtype)) * other
                 turns = turns + (gates @ self.gate_ray.to(gates.dtype)) * edges.harmonics
-                steerable = steerable + scatter_sum(turns, centres, n_atoms)
+                turned = scatter_sum(turns, centres, n_atoms)
         received = scatter_sum(message * edges.weight, centres, n_atoms)
-        return scalars + self.update(torch.cat([scalars, received], dim=1)), steerable, moved
+        if kept is not None:
+            received = received * kept
+        return Changes(self.update(torch.cat([scalars, received], dim=1)), turned, moved)
 
     def rows(self, scalars: Tensor, steerable: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features that edges look up: of centres and neighbours (both [n_atoms, channels]), and bounded [n_atoms, wide]."""
@@ -298,15 +340,10 @@ class Hegnn(Backbone):
             StructureError: `centre` or `moves` is on and the graph has ghost atoms, or `centre` is on for a graph that
                 is periodic or whose energy is to be differentiated.
         """
-        species, edge_index, edge_vec = graph["species"], graph["edge_index"], graph["edge_vec"]
+        edge_index, edge_vec = graph["edge_index"], graph["edge_vec"]
         nodes, known, drift = node_species(graph), edge_inputs(graph), self.drift(graph)
-        edges = self.edges(edge_vec, known)
-        scalars, steerable = self.with_inputs(
-            graph, self.species(species), self.start(species, edge_index, edges, nodes)
-        )
-        if self.centre:
-            steerable = steerable + self.from_centre(graph)
-        shift = scalars.new_zeros((species.shape[0], 3))
+        edges, scalars, steerable = self.first(graph)
+        shift = scalars.new_zeros((scalars.shape[0], 3))
         for i, layer in enumerate(self.layers):
             if self.moves and i > 0:
                 change = shift.index_select(0, edge_index[1]) - shift.index_select(0, edge_index[0])
@@ -319,6 +356,19 @@ class Hegnn(Backbone):
         if self.moves:
             out["moved"] = shift
         return out
+
+    def first(self, graph: dict[str, Tensor]) -> tuple[SteerableEdges, Tensor, Tensor]:
+        """Compute the geometry of edges, the first scalars [n_atoms, channels] and steerable features [n_atoms, wide].
+
+        Raises:
+            StructureError: see `forward`.
+        """
+        species, nodes = graph["species"], node_species(graph)
+        edges = self.edges(graph["edge_vec"], edge_inputs(graph))
+        scalars, steerable = self.with_inputs(
+            graph, self.species(species), self.start(species, graph["edge_index"], edges, nodes)
+        )
+        return edges, scalars, steerable + self.from_centre(graph) if self.centre else steerable
 
     def drift(self, graph: dict[str, Tensor]) -> Tensor | None:
         """Return the drift that `moves` scales and adds to positions [n_atoms, 3], in the precision of the weights.

@@ -63,8 +63,9 @@ def probe_graph(
 def probe_memory(step: FixedPointStep, graph: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
     """Make up a past for a step on `graph`: random states of the size of the embedding, and few secants."""
     sizes, potential = step.sizes, step.potential
+    own = {key: value for key, value in graph.items() if key != "node_numbers"}  # ghosts of a probe have no neighbours
     with torch.no_grad():
-        embedding = potential.backbone.prepare(potential.inputs(graph, graph["edge_vec"]))[0]
+        embedding = potential.backbone.prepare(potential.inputs(own, own["edge_vec"]))[0]
     generator = torch.Generator().manual_seed(seed)
 
     def noise(*leading: int) -> Tensor:

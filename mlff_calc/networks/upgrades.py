@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 Header: TypeAlias = dict[str, Any]
 Tensors: TypeAlias = "dict[str, Tensor]"
@@ -59,5 +59,22 @@ def _to_3(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
     return {**header, "kind": kind, "use": _USE.get(kind, "")}, tensors
 
 
-UPGRADES: dict[int, Callable[[Header, Tensors], tuple[Header, Tensors]]] = {1: _to_2, 2: _to_3}
+def _to_4(header: Header, tensors: Tensors) -> tuple[Header, Tensors]:
+    """Upgrade to version 4, in which the backbone `deq` repeats the layers of any other one, named by `block`.
+
+    Before, it had those of `equiformer` and no prelude, and what is not part of the map stood beside it.
+    """
+    config = header.get("config", {})
+    backbone = config.get("backbone") if isinstance(config, dict) else None
+    if not isinstance(backbone, dict) or backbone.get("name") != "deq":
+        return header, tensors
+    own = ("backbone.geometry.", "backbone.embedding.", "backbone.norm.")
+    tensors = {
+        f"backbone.stack.{name.removeprefix('backbone.')}" if name.startswith(own) else name: tensor
+        for name, tensor in tensors.items()
+    }
+    return {**header, "config": config | {"backbone": {"block": "equiformer", "prelude": 0} | backbone}}, tensors
+
+
+UPGRADES: dict[int, Callable[[Header, Tensors], tuple[Header, Tensors]]] = {1: _to_2, 2: _to_3, 3: _to_4}
 """Upgrade functions by the version that they start from."""

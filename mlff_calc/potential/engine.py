@@ -29,7 +29,7 @@ class EngineStep(nn.Module):
         super().__init__()
         self.step = step
         backbone = step.potential.backbone
-        self.components, self.channels = (backbone.l_max + 1) ** 2, backbone.channels
+        self.components, self.channels = backbone.state_shape
 
     @property
     def slots(self) -> int:

@@ -16,7 +16,7 @@ recorded (the phantom gradient). Gradients of energies are exact for any number 
 
 | symbol | name in code | shape |
 |---|---|---|
-| z | `state` | [n_atoms, (l_max+1)^2, channels] |
+| z | `state` | [n_atoms, *state_shape] |
 | lambda | `adjoint` | the same |
 | de/dz | `cotangent` | the same |
 
@@ -48,7 +48,7 @@ DOUBLE_TOLERANCE, LONGER = 1e-8, 2
 class FixedPointPotential(Potential):
     """A force field on a deep-equilibrium backbone.
 
-    It adds to the outputs of `Potential`: `state` and `adjoint` [n_atoms, (l_max+1)^2, channels], and `residual`,
+    It adds to the outputs of `Potential`: `state` and `adjoint` [n_atoms, *state_shape], and `residual`,
     `adjoint_residual` (both relative), `evaluations` and `adjoint_evaluations` [n_systems]. With direct forces the
     adjoint is zero.
     """
@@ -81,7 +81,7 @@ class FixedPointPotential(Potential):
         """Solve for state and adjoint and return the outputs; see `Potential.forward`.
 
         Args:
-            graph: inputs of `Potential`, and optionally `start_state` and `start_adjoint` [n_atoms, (l_max+1)^2, channels].
+            graph: inputs of `Potential`, and optionally `start_state` and `start_adjoint` [n_atoms, *state_shape].
         """
         if self.training and self.implicit_training:
             return super().forward(graph)
@@ -100,7 +100,7 @@ class FixedPointPotential(Potential):
 
         Returns:
             `state`, `adjoint`, `residual`, `adjoint_residual`, `evaluations`, `adjoint_evaluations`. With `counts` also
-            `path_states` and `path_adjoints` [n_counts, n_atoms, (l_max+1)^2, channels], where a system whose solve
+            `path_states` and `path_adjoints` [n_counts, n_atoms, *state_shape], where a system whose solve
             ended sooner repeats its result. Both count their own evaluations; the adjoint equation is that of the final
             state.
         """
@@ -132,7 +132,7 @@ class FixedPointPotential(Potential):
 
         Args:
             graph: inputs of `forward`.
-            here: z [n_atoms, (l_max+1)^2, channels], the leaf of the tapes of `value` and `energies`.
+            here: z [n_atoms, *state_shape], the leaf of the tapes of `value` and `energies`.
             value: f(z), of the same shape.
             energies: e(z) [n_atoms].
             counts: numbers of evaluations after which states are kept, see `solve`.
@@ -149,14 +149,14 @@ class FixedPointPotential(Potential):
 
     def read(self, inputs: dict[str, Tensor], state: Tensor) -> Tensor:
         """Compute the energies e(z) [n_atoms] (eV) of a state, without repulsion."""
-        return self.heads["energy"]({**inputs, "node_features": self.backbone.norm(state)})["energies"]
+        return self.heads["energy"]({**inputs, "node_features": self.backbone.read(state)})["energies"]
 
     def outputs(self, graph: dict[str, Tensor], state: Tensor, adjoint: Tensor) -> dict[str, Tensor]:
         """Compute energies, forces and virials of a solution, without a solver or loops that depend on data.
 
         Args:
             graph: inputs of `forward`.
-            state: z [n_atoms, (l_max+1)^2, channels].
+            state: z [n_atoms, *state_shape].
             adjoint: lambda, of the same shape; not used with direct forces.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(True)
@@ -168,7 +168,7 @@ class FixedPointPotential(Potential):
             for _ in range(self.backbone.phantom_steps):
                 here = self.backbone.evaluate(here, edge_index, prepared)
         here = here.view_as(here)  # derivatives by z are partial and exclude what z depends on
-        features = {**inputs, "node_features": self.backbone.norm(here)}
+        features = {**inputs, "node_features": self.backbone.read(here)}
         energies, others = self.heads["energy"](features)["energies"], self.others(features)
         if self.direct_forces:
             return self.finished(self.totals(energies, graph) | others)
@@ -194,7 +194,7 @@ class FixedPointPotential(Potential):
         return self.finished(out)
 
     def growth(self, value: Tensor, here: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the factor `growth` [n_systems] by which J^T lengthens `probe` [n_atoms, (l_max+1)^2, channels].
+        """Compute the factor `growth` [n_systems] by which J^T lengthens `probe` [n_atoms, *state_shape].
 
         The new direction is the output `probe`, of length one per system. Given back at the next visit of the same
         frames, it makes the training run a power iteration, and `growth` becomes the spectral radius, which a loss can

@@ -21,22 +21,22 @@ ATOMIC_VIRIAL: Final = declare("atomic_virial", "atom", (3, 3), DOUBLE, "eV", "c
 for _name, _doc in (
     ("start_state", "start of the solve for the fixed point"),
     ("start_adjoint", "start of the solve for the adjoint"),
-    ("state", "fixed point z [n_atoms, (l_max+1)^2, channels], e3nn order"),
+    ("state", "fixed point z [n_atoms, *state_shape], e3nn order"),
     ("adjoint", "adjoint lambda of the fixed point, of the same shape"),
     ("embedding", "u, the features that f adds to"),
     ("probe", "direction of a power iteration in training"),
 ):
     declare(_name, "atom", (None, None), None, "", _doc)
 for _name, _doc in (
-    ("path_states", "iterates of the state in a solve [n_counts, n_atoms, (l_max+1)^2, channels]"),
+    ("path_states", "iterates of the state in a solve [n_counts, n_atoms, *state_shape]"),
     ("path_adjoints", "iterates of the adjoint, of the same shape"),
-    ("past_embeddings", "embeddings of the last steps [window, n_atoms, (l_max+1)^2, channels], newest first"),
+    ("past_embeddings", "embeddings of the last steps [window, n_atoms, *state_shape], newest first"),
     ("past_states", "states of the last steps"),
     ("past_adjoints", "adjoints of the last steps"),
 ):
     declare(_name, "atom", (None, None, None), None, "", _doc, axis=1)
 for _name, _doc in (
-    ("state_secants", "changes of z and of f(z) - z in earlier solves [2, kept, n_atoms, (l_max+1)^2, channels]"),
+    ("state_secants", "changes of z and of f(z) - z in earlier solves [2, kept, n_atoms, *state_shape]"),
     ("adjoint_secants", "the same of the adjoint"),
     ("new_state_secants", "changes of z and of f(z) - z in this solve"),
     ("new_adjoint_secants", "the same of the adjoint"),

@@ -41,7 +41,7 @@ class TruncatedBackbone(Backbone):
         self.deq = deq
         self.n_evaluations = n_evaluations
         self.cutoff, self.l_max, self.channels = deq.cutoff, deq.l_max, deq.channels
-        self.n_layers = deq.n_layers * n_evaluations
+        self.n_layers = deq.n_explicit + (deq.n_layers - deq.n_explicit) * n_evaluations
         self.exchange_width = deq.exchange_width
 
     def set_double_geometry(self, double: bool) -> None:
@@ -55,7 +55,7 @@ class TruncatedBackbone(Backbone):
         for _ in range(self.n_evaluations):
             state = self.deq.evaluate(state, graph["edge_index"], prepared, nodes)
         out = dict(graph)
-        out["node_features"] = self.deq.norm(state)
+        out["node_features"] = self.deq.read(state)
         return out
 
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.backbones.deq import LinearMap
+from mlff_calc.backbones.maps import LinearMap
 from mlff_calc.potential.fixed_point import FixedPointPotential
 
 _SQUARINGS = 8  # squarings of the Gram matrix for the largest singular value; more of them make it more accurate

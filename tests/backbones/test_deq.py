@@ -17,13 +17,24 @@ from mlff_calc.errors import RecipeError
 from mlff_calc.graph import Graph, collate, graph_from_atoms
 
 SPECIES = {1: 0, 6: 1, 8: 2}
-SIZES = {"cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8}
+SIZES = {
+    "equiformer": {"cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8},
+    "hegnn": {"cutoff": 4.0, "channels": 8, "l_max": 2},
+    "cg_egnn": {"cutoff": 4.0, "channels": 4, "edge_channels": 8},
+}
+FIRST = {
+    "equiformer": "blocks.0.attention.project.weight", "hegnn": "blocks.0.pair.weight",
+    "cg_egnn": "blocks.0.hops.0.lift.weight",
+}  # fmt: skip
+"""A weight of the map that acts on the state."""
+blocks = pytest.mark.parametrize("block", sorted(SIZES))
 
 
-def make_backbone(**options: object) -> Deq:
+def make_backbone(block: str = "equiformer", **options: object) -> Deq:
+    whole = {"name": "deq", "block": block, "prelude": 0, **SIZES[block], "avg_num_neighbors": 6.0, **options}
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        backbone = build_backbone({"name": "deq", **SIZES, "avg_num_neighbors": 6.0, **options}, n_species=3)
+        backbone = build_backbone(whole, n_species=3)
         for parameter in backbone.parameters():
             parameter.data += 0.02 * torch.randn_like(parameter)
     return backbone.double().eval()
@@ -43,7 +54,7 @@ def water(seed: int = 1) -> Atoms:
 
 def random_state(backbone: Deq, n_atoms: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    shape = (n_atoms, (backbone.l_max + 1) ** 2, backbone.channels)
+    shape = (n_atoms, *backbone.state_shape)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
@@ -69,6 +80,7 @@ def evaluate(backbone: Deq, atoms: Atoms, state: Tensor) -> Tensor:
         ("damping", 1.5, "damping = 1.5 of a fixed-point solver; it must be above 0 and at most 1"),
         ("history", 0, "history = 0 of a fixed-point solver; it must be at least 1"),
         ("feedback", 0.0, "feedback"),
+        ("prelude", -1, "prelude is -1; it must be at least 0"),
         ("channels", 0, "channels"),
         ("l_max", -1, "l_max"),
         ("cutoff", -1.0, "cutoff"),
@@ -107,10 +119,57 @@ def test_the_map_turns_with_structure_and_state(n_blocks: int, improper: bool) -
     assert float((still - expected).abs().max()) > 1e-3  # the map depends on the state and on its orientation
 
 
+@blocks
+@pytest.mark.parametrize("improper", [False, True], ids=["rotation", "rotoinversion"])
+def test_features_of_the_fixed_point_turn_with_the_structure(block: str, improper: bool) -> None:
+    backbone, atoms = make_backbone(block, prelude=1, tolerance=1e-12, max_evaluations=300), water()
+    turn = Rotation.random(random_state=4).as_matrix() * (-1.0 if improper else 1.0)
+    turned = atoms.copy()
+    turned.positions = atoms.positions @ turn.T
+    before, after = (backbone(graph_of(one))["node_features"].detach() for one in (atoms, turned))
+    torch.testing.assert_close(after[:, 0], before[:, 0], rtol=0.0, atol=1e-10)
+    vectors = torch.einsum("xy,nyc->nxc", torch.tensor(turn), before[:, 1:4])
+    torch.testing.assert_close(after[:, 1:4], vectors, rtol=0.0, atol=1e-10)
+    assert float(vectors.abs().max()) > 1e-3
+
+
+@blocks
+def test_a_prelude_is_evaluated_before_the_fixed_point(block: str) -> None:
+    """The layers of the prelude change u, and their weights are not those of f."""
+    without, with_one, graph = make_backbone(block), make_backbone(block, prelude=1), graph_of(water())
+    assert with_one.n_layers == without.n_layers + with_one.n_explicit
+    before = with_one.prepare(graph)[0].detach()
+    name = next(name for name, _ in with_one.stack.named_parameters() if name.startswith(("blocks.0.", "layers.0.")))
+    with torch.no_grad():
+        with_one.get_parameter(f"stack.{name}").add_(0.3)
+    assert float((with_one.prepare(graph)[0].detach() - before).abs().max()) > 1e-4
+    assert sum(one.numel() for one in with_one.map.parameters()) == sum(one.numel() for one in without.map.parameters())
+
+
+@blocks
+def test_layers_are_counted_from_the_prelude_to_the_map(block: str) -> None:
+    backbone = make_backbone(block, prelude=2, n_blocks=2)
+    assert backbone.n_levels == 4
+    of = {name: backbone.layer_of(name) for name, _ in backbone.named_parameters()}
+    assert sorted(set(of.values())) == [0, 1, 2, 3, 4]
+    assert {of[name] for name in of if name.startswith("map.blocks.0.")} == {3}
+    assert {of[name] for name in of if ".norm." in name and name.startswith("stack.norm")} <= {4}
+
+
+def test_an_unknown_block_or_an_option_of_another_one_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"block is 'hegn'; choose one of .*; did you mean 'hegnn'"):
+        build_backbone({"name": "deq", "block": "hegn"}, n_species=1)
+    with pytest.raises(RecipeError, match="unknown option 'heads' of backbone 'deq' with block hegnn"):
+        build_backbone({"name": "deq", "block": "hegnn", "heads": 2}, n_species=1)
+    with pytest.raises(RecipeError, match="unknown option 'moves' of backbone 'deq' with block cg_egnn"):
+        build_backbone({"name": "deq", "block": "cg_egnn", "moves": True}, n_species=1)
+
+
+@blocks
 @pytest.mark.parametrize("n_blocks", [1, 2])
-def test_far_molecules_do_not_see_each_other(n_blocks: int) -> None:
+def test_far_molecules_do_not_see_each_other(block: str, n_blocks: int) -> None:
     """Molecules that are far apart are independent in one system and in a batch, since nothing is normalized over either."""
-    backbone, one, other = make_backbone(n_blocks=n_blocks), water(), water(2)
+    backbone, one, other = make_backbone(block, n_blocks=n_blocks), water(), water(2)
     other.rotate(40, "y")
     states = random_state(backbone, 3), 5.0 * random_state(backbone, 3, seed=1)
     alone = torch.cat([evaluate(backbone, one, states[0]), evaluate(backbone, other, states[1])])
@@ -125,27 +184,31 @@ def test_far_molecules_do_not_see_each_other(n_blocks: int) -> None:
     torch.testing.assert_close(batch, alone, rtol=0.0, atol=1e-12)
 
 
-def test_atoms_in_another_order() -> None:
-    backbone, atoms, order = make_backbone(), water(), [2, 0, 1]
+@blocks
+def test_atoms_in_another_order(block: str) -> None:
+    backbone, atoms, order = make_backbone(block), water(), [2, 0, 1]
     state = random_state(backbone, 3)
     found = evaluate(backbone, atoms[order], state[order])
     torch.testing.assert_close(found, evaluate(backbone, atoms, state)[order], rtol=0.0, atol=1e-12)
 
 
-def test_the_map_is_bounded() -> None:
+@blocks
+def test_the_map_is_bounded(block: str) -> None:
     """The state enters through a norm per atom, so that a large state does not give a large value."""
-    backbone, atoms = make_backbone(), water()
+    backbone, atoms = make_backbone(block), water()
     state = random_state(backbone, 3)
     large = [float(evaluate(backbone, atoms, size * state).abs().max()) for size in (1e3, 1e6)]
     assert large[1] == pytest.approx(large[0], rel=1e-3)
 
 
-def test_feedback_scales_what_the_state_changes() -> None:
+@blocks
+def test_feedback_scales_what_the_state_changes(block: str) -> None:
     atoms, changes = water(), []
     for feedback in (0.1, 0.2):
         with torch.random.fork_rng():
             torch.manual_seed(3)
-            backbone = build_backbone({"name": "deq", **SIZES, "feedback": feedback}, n_species=3).double()
+            options = {"name": "deq", "block": block, **SIZES[block], "feedback": feedback}
+            backbone = build_backbone(options, n_species=3).double()
         states = random_state(backbone, 3), random_state(backbone, 3, seed=1)
         values = [evaluate(backbone, atoms, state) for state in states]
         changes.append(float((values[0] - values[1]).norm()))
@@ -156,15 +219,17 @@ def features(backbone: Deq, graph: Graph, edge_vec: Tensor) -> Tensor:
     return backbone({**graph, "edge_vec": edge_vec})["node_features"]
 
 
+@blocks
 @pytest.mark.parametrize("gradient", ["phantom", "implicit"])
-def test_features_have_the_derivatives_of_the_fixed_point(gradient: str) -> None:
+def test_features_have_the_derivatives_of_the_fixed_point(block: str, gradient: str) -> None:
     """Derivatives by edge vectors and by weights agree with finite differences of whole solves."""
-    backbone = make_backbone(gradient=gradient, tolerance=1e-12, max_evaluations=200)
+    backbone = make_backbone(block, gradient=gradient, tolerance=1e-12, max_evaluations=300)
     graph = graph_of(water())
     generator = torch.Generator().manual_seed(5)
-    reader = torch.randn(3, 4, 4, generator=generator, dtype=torch.float64)
+    shape = (3, (backbone.l_max + 1) ** 2, backbone.channels)
+    reader = torch.randn(shape, generator=generator, dtype=torch.float64)
     edge_vec = graph["edge_vec"].clone().requires_grad_()
-    weight = backbone.map.blocks[0].attention.project.weight
+    weight = backbone.map.get_parameter(FIRST[block])
     value = (features(backbone, graph, edge_vec) * reader).sum()
     by_edges, by_weight = torch.autograd.grad(value, [edge_vec, weight])
     for tensor, found in ((edge_vec, by_edges), (weight, by_weight)):
@@ -179,9 +244,11 @@ def test_features_have_the_derivatives_of_the_fixed_point(gradient: str) -> None
         assert slope == pytest.approx(float((found * direction).sum()), rel=1e-6)
 
 
-def test_second_derivatives_of_features() -> None:
+@blocks
+def test_second_derivatives_of_features(block: str) -> None:
     """Second derivatives are needed for losses on forces."""
-    backbone = make_backbone(channels=2, heads=1, tolerance=1e-13, max_evaluations=200)
+    one_head = {"heads": 1} if block == "equiformer" else {}
+    backbone = make_backbone(block, channels=2, tolerance=1e-13, max_evaluations=300, **one_head)
     graph = graph_of(Atoms("OH", positions=[[0, 0, 0], [0.5, 0.6, 0.7]]))
     graph["edge_vec"] = graph["edge_vec"].clone()
 

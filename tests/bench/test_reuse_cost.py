@@ -9,7 +9,10 @@ from mlff_calc.potential import build_potential
 
 
 def test_costs_of_a_step() -> None:
-    backbone = {"name": "deq", "cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8}
+    backbone = {
+        "name": "deq", "block": "equiformer", "prelude": 0,
+        "cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8,
+    }  # fmt: skip
     potential = build_potential({"backbone": backbone, "elements": ["H", "O"]}, seed=7)
     costs = step_costs(potential, molecule("H2O"), steps=2, repeats=1)
     found = {(cost.kind, cost.precision, cost.rule): cost for cost in costs}

@@ -25,7 +25,8 @@ and ten times that in float64 (1e-8)."""
 
 def make_potential() -> Potential:
     """Build a potential with the default tolerance of recipes."""
-    return build_potential({"backbone": {"name": "deq", **SIZES}, "elements": ["H", "O", "Si"]}, seed=7)
+    backbone = {"name": "deq", "block": "equiformer", "prelude": 0, **SIZES}
+    return build_potential({"backbone": backbone, "elements": ["H", "O", "Si"]}, seed=7)
 
 
 def calculator(precision: str, reuse: str | Reuse = "auto") -> MLFFCalculator:

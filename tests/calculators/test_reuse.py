@@ -25,7 +25,10 @@ TIGHT = Reuse(n_forward=3, n_adjoint=3, tolerance=1e-7)
 
 
 def make_potential(seed: int = 7, /, **options: object) -> Potential:
-    backbone = {"name": "deq", **SMALL, "feedback": 0.3, "tolerance": 1e-9, "max_evaluations": 200, **options}
+    backbone = {
+        "name": "deq", "block": "equiformer", "prelude": 0,
+        **SMALL, "feedback": 0.3, "tolerance": 1e-9, "max_evaluations": 200, **options,
+    }  # fmt: skip
     return build_potential({"backbone": backbone, "elements": ["H", "C", "O"]}, seed=seed)
 
 

@@ -42,7 +42,7 @@ def make_potential(name: str, /, **options: object) -> Potential:
         for parameter in potential.parameters():  # initial biases and shifts of zero would hide mistakes
             parameter.data += 0.05 * torch.randn_like(parameter)
         if potential.backbone.is_fixed_point:  # random biases can make the map hard to solve
-            potential.backbone.map.blocks[0].attention.project.weight.data *= 0.3
+            potential.backbone.map.scale(0.3)
     return potential.eval().to_precision("float64")
 
 

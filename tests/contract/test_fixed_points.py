@@ -15,13 +15,17 @@ from mlff_calc.backbones import available_backbones, is_fixed_point
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.potential import Potential, build_potential
 
+EQUIFORMER = {"block": "equiformer", "prelude": 0, "heads": 2, "edge_channels": 8}
 FORMS = {
     "anderson": {},
     "broyden": {"solver": "broyden"},
     "picard": {"solver": "picard", "max_evaluations": 200},
     "two blocks": {"n_blocks": 2},
-    "fewer orders": {"l_max": 2, "m_max": 1},
-    "loose": {"tolerance": 1e-2},
+    "no prelude": {"prelude": 0},
+    "multivectors": {"block": "cg_egnn"},
+    "attention": EQUIFORMER,
+    "fewer orders": {**EQUIFORMER, "l_max": 2, "m_max": 1},
+    "loose": {**EQUIFORMER, "tolerance": 1e-2},
 }
 FIXED_POINTS = [name for name in available_backbones() if is_fixed_point(name)]
 STEP = 2e-3
@@ -29,7 +33,7 @@ STEP = 2e-3
 
 def of_form(name: str, form: str, repulsion: str | None) -> Potential:
     """Build a potential in float32, like `load_potential`; it is used in float64 later."""
-    backbone = {"name": name, "cutoff": 4.0, "l_max": 1, "channels": 4, "heads": 2, "edge_channels": 8, **FORMS[form]}
+    backbone = {"name": name, "cutoff": 4.0, "l_max": 1, "channels": 4, **FORMS[form]}
     config = {"backbone": backbone, "elements": ["H", "C", "O"], "avg_num_neighbors": 8.0}
     if repulsion:
         config["repulsion"] = {"name": repulsion}

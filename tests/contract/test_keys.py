@@ -75,7 +75,7 @@ def test_potentials(name: str, forces: str, looked_at: list[str]) -> None:
 
 
 def test_steps_on_a_fixed_point(looked_at: list[str]) -> None:
-    config = {"backbone": {"name": "deq", **SMALL, "l_max": 1}, "elements": ["H", "O"]}
+    config = {"backbone": {"name": "deq", "block": "equiformer", "prelude": 0, **SMALL, "l_max": 1}, "elements": ["H", "O"]}
     potential = build_potential(config, seed=0).eval()
     graph = graph_from_atoms(molecule("H2O"), 3.0)
     engine = EngineStep(FixedPointStep(potential, StepSizes(2, 2, WINDOW, KEPT)))

@@ -29,7 +29,7 @@ EVERY = {"log_interval": 1, "traj_interval": 2}
 @pytest.fixture(scope="module")
 def potential() -> Potential:
     """Potential with random weights and a contractive map f, which changes the state by much more than a tolerance."""
-    backbone = {"name": "deq", "tolerance": 1e-6, "feedback": 0.1, **SIZES}
+    backbone = {"name": "deq", "block": "equiformer", "prelude": 0, "tolerance": 1e-6, "feedback": 0.1, **SIZES}
     config = {"backbone": backbone, "elements": ["H", "C", "O"], "scale": 0.5}
     return build_potential(config, seed=1).eval().to_precision("float64")
 

@@ -41,7 +41,7 @@ def potential_of(name: str, **options: object) -> Potential:
     potential = build_potential(config, seed=3).to_precision("float64").eval()
     if potential.backbone.is_fixed_point:  # the map of a new network need not be contractive
         with torch.no_grad():
-            potential.backbone.map.blocks[0].attention.project.weight.mul_(0.3)
+            potential.backbone.map.scale(0.3)
     return potential
 
 
@@ -120,18 +120,18 @@ def test_metadata_are_in_the_archive(exported_file: Callable[[str, str], Path]) 
     assert fields["elements"] == [1, 6, 8, 14]
     assert fields["symbols"] == ["H", "C", "O", "Si"]
     assert fields["inputs"][-2:] == ["memory", "control"]
-    assert fields["fixed_point"]["width"] == 4 * 8
+    assert fields["fixed_point"]["width"] == 8 + 16
     assert fields["fixed_point"]["slots"] == 3 * 4 + 4 * 4
     assert WarmStart.of_record(fields["fixed_point"]) == WarmStart()
     assert fields["fixed_point"].keys() >= asdict(WarmStart()).keys()
-    assert fields["exchange_width"] == 4 * 8
+    assert fields["exchange_width"] == 8 + 16
     assert fields["dtype"] == "float64"
 
 
 def test_a_fixed_point_out_of_reach_is_an_error(tmp_path: Path) -> None:
     potential = potential_of("deq")
     with torch.no_grad():
-        potential.backbone.map.blocks[0].attention.project.weight.mul_(200.0)
+        potential.backbone.map.scale(200.0)
     hasty = Stepping(StepSizes(1, 1, 1, 0), 1e-3, 1e-8, 1e-6, warm=WarmStart(factor=1e-6, cold_patience=1))
     export_potential(potential, tmp_path / "p.pt", stepping=hasty)
     exported, graph = load_exported(tmp_path / "p.pt"), graph_from_atoms(structures()[0], potential.cutoff)

@@ -28,7 +28,7 @@ needs_compiler = pytest.mark.skipif(
 def small_potential(**options: object) -> FixedPointPotential:
     sizes = {"cutoff": 4.0, "l_max": 1, "channels": 4, "heads": 2, "edge_channels": 8}
     config = {
-        "backbone": {"name": "deq", "training_evaluations": 6, **sizes, **options},
+        "backbone": {"name": "deq", "block": "equiformer", "prelude": 0, "training_evaluations": 6, **sizes, **options},
         "elements": ["H", "C", "O"],
         "reference_energies": {"H": -13.6, "C": -1030.0, "O": -2041.0},
         "repulsion": {"name": "zbl"},

@@ -24,7 +24,8 @@ from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
 def small() -> Potential:
     """Make a deep equilibrium with the default tolerance of recipes, in float32."""
     sizes = {"cutoff": 4.0, "l_max": 1, "channels": 4, "heads": 2, "edge_channels": 8}
-    return build_potential({"backbone": {"name": "deq", **sizes}, "elements": ["H", "C", "O"]}, seed=7)
+    backbone = {"name": "deq", "block": "equiformer", "prelude": 0, **sizes}
+    return build_potential({"backbone": backbone, "elements": ["H", "C", "O"]}, seed=7)
 
 
 class Engine:

@@ -17,7 +17,7 @@ from mlff_calc.heads import DenoisingHead, Features
 OPTIONS: dict[str, dict[str, Any]] = {
     "equiformer": {"l_max": 2, "channels": 8, "n_layers": 1, "heads": 2},
     "equiformer, scalars": {"l_max": 0, "channels": 8, "n_layers": 1, "heads": 2},
-    "deq": {"l_max": 1, "channels": 8, "heads": 2, "tolerance": 1e-12, "max_evaluations": 200},
+    "deq": {"l_max": 1, "channels": 8, "tolerance": 1e-12, "max_evaluations": 200},
     "hegnn": {"l_max": 2, "channels": 8, "n_layers": 2},
     "hegnn, scalars": {"l_max": 0, "channels": 8, "n_layers": 2},
     "cg_egnn": {"channels": 6, "n_layers": 1},

@@ -30,7 +30,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     potential = build_potential(config, seed=3).to_precision("float64").eval()
     if name == "deq":  # the map of a new network need not be contractive
         with torch.no_grad():
-            potential.backbone.map.blocks[0].attention.project.weight.mul_(0.3)
+            potential.backbone.map.scale(0.3)
     folder, stepping = tmp_path_factory.mktemp(name), STEPPING if name == "deq" else None
     files = {suffix: folder / f"{name}{suffix}" for suffix in (".pt", ".pt2")}
     for file in files.values():

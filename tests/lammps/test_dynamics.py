@@ -28,13 +28,16 @@ TIGHT = 1e-9
 """Tolerance that needs more than one call in the first steps of a run, so that counts can differ."""
 
 
-def small_deq() -> FixedPointPotential:
+def small_deq(block: str = "equiformer", prelude: int = 0, scale: float = 0.3) -> FixedPointPotential:
     """Make a deep equilibrium with a contractive map and random weights."""
-    backbone = {"name": "deq", "cutoff": 4.0, "l_max": 1, "channels": 8, "tolerance": 1e-4, "avg_num_neighbors": 16.0}
+    backbone = {
+        "name": "deq", "block": block, "prelude": prelude,
+        "cutoff": 4.0, "l_max": 1, "channels": 8, "tolerance": 1e-4, "avg_num_neighbors": 16.0,
+    }  # fmt: skip
     config = {"backbone": backbone, "elements": ["Si"], "repulsion": {"name": "zbl", "reach": 1.0}}
     potential = build_potential(config, seed=3).to_precision("float64").eval()
     with torch.no_grad():
-        potential.backbone.map.blocks[0].attention.project.weight.mul_(0.3)
+        potential.backbone.map.scale(scale)
     return potential
 
 
@@ -129,6 +132,13 @@ def test_evaluations_are_those_of_the_calculator(
 
 def test_two_ranks_are_as_one(engine: Engine, exported: Path) -> None:
     compare_with_one_rank(engine, exported, 2)
+
+
+def test_a_prelude_on_two_ranks(engine: Engine, tmp_path: Path) -> None:
+    """Layers before the fixed point exchange features of ghosts, and their gradients, once in a step."""
+    potential = small_deq("hegnn", prelude=1, scale=1.5)
+    export_potential(potential, tmp_path / "deq.pt", to="lammps", stepping=stepping_of("conservative", potential))
+    compare_with_one_rank(engine, tmp_path / "deq.pt", 2)
 
 
 @pytest.mark.slow

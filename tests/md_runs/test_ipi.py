@@ -31,7 +31,7 @@ SMALL = {"channels": 8, "l_max": 1, "cutoff": 4.0}
 @pytest.fixture(scope="module", params=["equiformer", "deq"])
 def potential(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("potentials") / request.param
-    special = {"n_layers": 1} if request.param == "equiformer" else {"heads": 2, "feedback": 0.1}
+    special = {"n_layers": 1} if request.param == "equiformer" else {"feedback": 0.1}
     config = {"backbone": {"name": request.param, **SMALL, **special}, "elements": ["H", "C", "O", "Si"], "scale": 0.05}
     build_potential(config, seed=0).save(folder, card="# random", recipe="")
     return folder

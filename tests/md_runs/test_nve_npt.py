@@ -48,7 +48,10 @@ def test_npt_silicon(script, potentials, tmp_path):
 
 def test_deq_reuse(script, tmp_path):
     """The script makes tables and plots for variants of reuse with a small network of random weights."""
-    backbone = {"name": "deq", "channels": 4, "heads": 2, "l_max": 1, "cutoff": 4.0, "feedback": 0.1}
+    backbone = {
+        "name": "deq", "block": "equiformer", "prelude": 0,
+        "channels": 4, "heads": 2, "l_max": 1, "cutoff": 4.0, "feedback": 0.1,
+    }  # fmt: skip
     config = {"backbone": backbone, "elements": ["H", "C", "O"], "scale": 0.02}
     build_potential(config, seed=0).save(tmp_path / "deq", card="# random", recipe="")
     output = tmp_path / "study"

@@ -15,7 +15,10 @@ SIZES = {"cutoff": 4.0, "l_max": 1, "channels": 4, "heads": 2, "edge_channels": 
 
 
 def make_potential(dropout: float, **options: object) -> FixedPointPotential:
-    backbone = {"name": "deq", "dropout": dropout, "training_tolerance": 1e-9, "training_evaluations": 100, **SIZES}
+    backbone = {
+        "name": "deq", "block": "equiformer", "prelude": 0,
+        "dropout": dropout, "training_tolerance": 1e-9, "training_evaluations": 100, **SIZES,
+    }  # fmt: skip
     config = {"backbone": {**backbone, "tolerance": 1e-9, **options}, "elements": ["H", "C", "O"]}
     return build_potential(config, seed=1).to_precision("float64")
 

@@ -22,7 +22,8 @@ OUTPUTS = ("energy", "energies", "forces", "virial", "atomic_virial", "stress")
 
 def make_potential(repulsion: dict | None = None) -> FixedPointPotential:
     backbone = {
-        "name": "deq", "cutoff": 4.0, "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8, "feedback": 0.3,
+        "name": "deq", "block": "equiformer", "prelude": 0, "cutoff": 4.0,
+        "channels": 4, "l_max": 1, "heads": 2, "edge_channels": 8, "feedback": 0.3,
         "tolerance": 1e-11, "max_evaluations": 200,
     }  # fmt: skip
     config = {"backbone": backbone, "elements": ["H", "O"], "repulsion": repulsion}

@@ -26,12 +26,15 @@ from mlff_calc.training.run import train
 Project = Callable[..., Path]
 
 SIZES = {"l_max": 1, "channels": 4, "heads": 2, "edge_channels": 8}
-BACKBONE = {"name": "deq", "cutoff": 3.2, "feedback": 0.6, "training_evaluations": 4, "dropout": 0.2, **SIZES}
+BACKBONE = {
+    "name": "deq", "block": "equiformer", "prelude": 0,
+    "cutoff": 3.2, "feedback": 0.6, "training_evaluations": 4, "dropout": 0.2, **SIZES,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def potential() -> FixedPointPotential:
-    backbone = {"name": "deq", "cutoff": 4.0, "tolerance": 1e-8, **SIZES}
+    backbone = {"name": "deq", "block": "equiformer", "prelude": 0, "cutoff": 4.0, "tolerance": 1e-8, **SIZES}
     config = {"backbone": backbone, "elements": ["H", "C", "O"]}
     return build_potential(config, seed=2).eval().to_precision("float64")
 
@@ -100,7 +103,7 @@ def test_growth_is_that_of_the_transposed_jacobian(potential: FixedPointPotentia
 
 def objective_of(potential: FixedPointPotential, **section: float) -> FixedPointObjective:
     recipe = {
-        "potential": {"backbone": {"name": "deq", **SIZES}},
+        "potential": {"backbone": {"name": "deq", "block": "equiformer", "prelude": 0, **SIZES}},
         "data": {"train": "cu.extxyz", "split": {"valid": 0.2}},
         "fixed_point": section,
         "optimizer": {"max_epochs": 2},
@@ -232,7 +235,7 @@ def test_every_few_steps_are_measured_and_weighted_for_the_others(potential: Fix
 def test_options_that_stood_in_the_loss_mean_the_same_there() -> None:
     """Options are accepted in the section of earlier versions. Options in both sections or out of range are refused."""
     old = {
-        "potential": {"backbone": {"name": "deq", **SIZES}},
+        "potential": {"backbone": {"name": "deq", "block": "equiformer", "prelude": 0, **SIZES}},
         "data": {"train": "cu.extxyz", "split": {"valid": 0.2}},
         "loss": {"forces": 2.0, "contraction": 0.5, "spectral_radius": 0.6, "correction": 0.1},
         "optimizer": {"max_epochs": 2},

@@ -24,7 +24,7 @@ SIZES = {"l_max": 1, "channels": 4, "heads": 2, "edge_channels": 8}
 
 def make_potential(**options: object) -> FixedPointPotential:
     backbone = {
-        "name": "deq",
+        "name": "deq", "block": "equiformer", "prelude": 0,
         "cutoff": 4.0,
         "training_tolerance": 1e-10,
         "training_evaluations": 8,
@@ -96,7 +96,7 @@ def test_gradients_are_those_of_the_outputs_at_fixed_states(forces: str) -> None
     def value() -> Tensor:
         return objective.on_the_way(outputs_on_the_way(potential, graph, found), batch)
 
-    weights = [potential.backbone.map.blocks[0].attention.project.weight, potential.backbone.norm.scale]
+    weights = [potential.backbone.map.blocks[0].attention.project.weight, potential.backbone.stack.norm.scale]
     for weight, gradient in zip(weights, torch.autograd.grad(value(), weights), strict=True):
         direction, kept, values = torch.randn(weight.shape, generator=generator).double(), weight.data.clone(), []
         for factor in (-2, -1, 1, 2):
@@ -192,7 +192,7 @@ def test_solves_cut_short_come_nearer_to_the_labels() -> None:
 
 def recipe_with(**changes: Any) -> dict[str, Any]:
     return {
-        "potential": {"backbone": {"name": "deq", **SIZES}},
+        "potential": {"backbone": {"name": "deq", "block": "equiformer", "prelude": 0, **SIZES}},
         "data": {"train": "cu.extxyz", "split": {"valid": 0.2}},
         "fixed_point": {"correction": 0.5},
         "optimizer": {"max_epochs": 2},
@@ -230,7 +230,7 @@ def test_what_is_refused(changes: dict[str, Any], said: str) -> None:
     [
         ({"name": "equiformer", "channels": 4}, "correction", "backbone 'equiformer' solves for nothing; leave"),
         ({"name": "equiformer", "channels": 4}, "contraction", "backbone 'equiformer' with forces: gradient solves"),
-        ({"name": "deq", "gradient": "implicit", **SIZES}, "correction", "gradient: implicit is exact"),
+        ({"name": "deq", "block": "equiformer", "gradient": "implicit", **SIZES}, "correction", "implicit is exact"),
     ],
 )
 def test_a_start_without_the_requested_options_is_refused(backbone: dict[str, Any], option: str, said: str) -> None:

@@ -39,7 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "hegnn": {"name": "hegnn", "l_max": 1, "channels": 8, "n_layers": 2, "cutoff": 3.0},
     "equiformer": {"name": "equiformer", "l_max": 1, "channels": 4, "n_layers": 2, "cutoff": 3.0, "heads": 2},
     "cg_egnn": {"name": "cg_egnn", "channels": 4, "n_layers": 2, "cutoff": 3.0, "edge_channels": 4},
-    "deq": {"name": "deq", "l_max": 1, "channels": 4, "cutoff": 3.0, "heads": 2},
+    "deq": {"name": "deq", "l_max": 1, "channels": 4, "cutoff": 3.0},
 }
 NEIGHBORS = 2.5
 WIDE = {"name": "hegnn", "channels": 16}
@@ -134,7 +134,8 @@ def test_all_weights_by_species_are_found() -> None:
     found = {name: set(species_axes(options)) for name, options in SMALL.items()}
     assert found["hegnn"] == {"species.weight", "start_species"}
     assert set(species_axes(SMALL["hegnn"] | {"centre": True})) == {"species.weight", "start_species", "centre_species"}
-    assert len(found["equiformer"]) == len(found["deq"]) == 3
+    assert len(found["equiformer"]) == 3
+    assert found["deq"] == {f"stack.{name}" for name in found["hegnn"]}
     assert found["cg_egnn"] == {"species.weight"}
 
 
@@ -281,10 +282,13 @@ def test_rates_fall_from_layer_to_layer(tmp_path: Path, name: str) -> None:
     rate_of = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rate_of.keys() == {one for one, p in ready.network.named_parameters() if p.requires_grad}
     levels = ready.network.backbone.n_levels
-    assert levels == SMALL[name].get("n_layers", 1)
+    assert levels == SMALL[name].get("n_layers", 2)  # a fixed point has one layer before it and one in it
     for one, rate in rate_of.items():
         if one.startswith("heads."):
             depth = levels + 1
+        elif name == "deq":
+            part = one.removeprefix("backbone.")
+            depth = 2 if part.startswith(("map.", "stack.widen")) else int(part.startswith("stack.layers."))
         elif one.startswith("backbone.") and f"{ready.network.backbone.layers_name}." in one:
             depth = int(one.split(f"{ready.network.backbone.layers_name}.")[1].partition(".")[0]) + 1
         else:

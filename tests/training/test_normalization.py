@@ -35,7 +35,10 @@ CHANGED = ("weight", "spectral")
 
 
 def make_potential(normalization: str = "none", **options: object) -> FixedPointPotential:
-    backbone = {"name": "deq", "cutoff": 4.0, "normalization": normalization, **SIZES, **options}
+    backbone = {
+        "name": "deq", "block": "equiformer", "prelude": 0,
+        "cutoff": 4.0, "normalization": normalization, **SIZES, **options,
+    }  # fmt: skip
     return build_potential({"backbone": backbone, "elements": ["H", "C", "O"]}, seed=2)
 
 
@@ -188,7 +191,7 @@ def _state(folder: Path) -> dict[str, Tensor]:
 def test_a_run_and_one_that_was_resumed(
     normalization: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = {"name": "deq", "cutoff": 3.2, "normalization": normalization, **SIZES}
+    backbone = {"name": "deq", "block": "equiformer", "prelude": 0, "cutoff": 3.2, "normalization": normalization, **SIZES}
     loss = {"energy": 1.0, "forces": 1.0, "correction": 0.5}
     path = project(potential={"backbone": backbone}, loss=loss, optimizer__max_epochs=2, optimizer__learning_rate=0.1)
     train(path, output=tmp_path / "whole")

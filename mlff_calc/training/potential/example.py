@@ -17,7 +17,7 @@ potential:
   # other backbones, each with its learning rate (for `optimizer`):
   # backbone: {name: equiformer, cutoff: 5.0, l_max: 2, channels: 32, n_layers: 2}   # 0.002
   # backbone: {name: cg_egnn, cutoff: 5.0, channels: 28, n_layers: 2, hops: 2}       # 0.005
-  # backbone: {name: deq, cutoff: 5.0, l_max: 2, channels: 32}   # 0.002; fixed_point: {contraction: 1, spectral_radius: 0.5}
+  # backbone: {name: deq, block: hegnn, cutoff: 5.0, l_max: 3}   # 0.005; fixed_point: {contraction: 1, spectral_radius: 0.5}
   # forces: gradient       # gradient of the energy; or direct: cheaper, but without conserved energy and stress
   # repulsion: {}          # adds the short-range ZBL repulsion, which keeps atoms apart where there is no data
   # uncertainty: {}        # adds standard deviations of energies and forces, which change nothing else
