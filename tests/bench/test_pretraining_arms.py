@@ -68,6 +68,10 @@ def test_arms_start_from_their_pretrainings_and_are_trained_once(
     assert found["georecon"]["forces over denoising"] == pytest.approx(one["forces"] / other["forces"])
     with pytest.raises(BenchmarkError, match="choose another"):
         study_in(tmp_path, epochs=2).run()
+    again = study_in(tmp_path)
+    written(again.files[0], ["H2O"], 25)
+    with pytest.raises(BenchmarkError, match="labels-water holds results"):
+        again.run()
 
 
 def test_an_arm_that_fails_does_not_end_the_others(tmp_path: Path) -> None:

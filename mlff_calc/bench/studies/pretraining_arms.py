@@ -146,6 +146,8 @@ class PretrainingStudy:
                 "backbone": self.backbone, "objective": self.objective,
             },
         )  # fmt: skip
+        for file in self.files:  # others may join a study later
+            keep_settings(self.output / f"labels-{file.stem}", {"labels": fingerprint(file)})
 
     def _folder(self, arm: str, seed: int) -> Path:
         return self.output / f"pretraining-{seed}-{arm.replace(', ', '-')}"
