@@ -170,7 +170,7 @@ def test_a_propagator_is_no_potential(
     )
     assert err.startswith(f"mlff: error: {said}")
     assert sorted(tmp_path.iterdir()) == before
-    assert run(capsys, "potentials", "P")[:2] == (0, "# A card\n")
+    assert run(capsys, "potentials", "P")[:2] == (0, "# A card\n\nFolder: P\n")
 
 
 def test_a_potential_takes_no_options_of_propagators(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
