@@ -13,13 +13,17 @@ import torch
 import yaml
 
 from mlff_calc import CommitteeCalculator, MLFFCalculator
+from mlff_calc.datasets import Sample
 from mlff_calc.dynamics.md import run_md
 from mlff_calc.errors import OptionError, RecipeError, SimulationError
+from mlff_calc.nn.distance import FeatureDistance
 from mlff_calc.potential import Potential, load_potential
 from mlff_calc.training import train
 from mlff_calc.training.data import Batch
 from mlff_calc.training.module import TrainingModule
-from mlff_calc.training.potential.uncertainty import error_loss, errors_of
+from mlff_calc.training.potential import uncertainty
+from mlff_calc.training.potential.data import graph_frames
+from mlff_calc.training.potential.uncertainty import error_loss, errors_of, measure_distances
 from mlff_calc.training.recipe import load_recipe
 
 from .conftest import copper_file, copper_frames, tiny_recipe
@@ -127,6 +131,19 @@ def test_labels_are_errors_of_the_present_prediction(trained: tuple[Path, Path])
     assert bool(torch.isfinite(loss))
     assert not logits[forces.logits].grad[2].any()  # no label
     assert bool(logits[forces.logits].grad[1].any())
+
+
+def test_no_more_than_the_largest_number_of_frames_is_measured(
+    trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    potential: Potential = load_potential(str(trained[1]))
+    graphs = graph_frames([Sample(atoms) for atoms in copper_frames(7, 1)], potential.cutoff)
+    measured = []
+    monkeypatch.setattr(FeatureDistance, "measure", lambda self, scalars, species: measured.append(len(scalars)))
+    for most, frames in ((4, 4), (3, 3), (7, 7)):
+        monkeypatch.setattr(uncertainty, "MOST_FRAMES", most)
+        measure_distances(potential, graphs)
+        assert measured.pop() == 2 * frames
 
 
 def test_recipes_are_checked_before_anything_is_read(project: Callable[..., Path]) -> None:

@@ -76,7 +76,7 @@ def measure_distances(potential: Potential, frames: GraphSource) -> None:
         frames: Training frames, of which `MOST_FRAMES` at equal distances are used.
     """
     first, *others = potential.error_heads
-    numbers = range(0, len(frames), max(1, len(frames) // MOST_FRAMES))
+    numbers = range(0, len(frames), max(1, -(-len(frames) // MOST_FRAMES)))
     seen: list[tuple[Tensor, Tensor]] = []
     first.seen = seen
     try:
