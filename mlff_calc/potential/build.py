@@ -16,6 +16,8 @@ from mlff_calc.potential.model import Potential
 _KEYS = ("backbone", "elements", "reference_energies", "avg_num_neighbors", "heads")
 _SHORT = ("scale", "forces", "repulsion", "head", "uncertainty")
 """Short keys that stand for a list of heads; most potentials need no others."""
+ERROR_HEADS = ("energy_error", "force_error")
+"""Heads that the short key `uncertainty` stands for; results have the deviations of both or of neither."""
 
 
 def build_potential(config: dict[str, Any], seed: int | None = None) -> Potential:
@@ -87,13 +89,19 @@ def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
         heads += [] if repulsion is None else [{"name": "zbl", **repulsion}]
         heads += [{"name": "direct_forces", **scale}] if short.get("forces") == "direct" else []
         if uncertainty is not None:
-            heads += [{"name": name, **uncertainty, **scale} for name in ("energy_error", "force_error")]
+            heads += [{"name": name, **uncertainty, **scale} for name in ERROR_HEADS]
     elif short:
         raise RecipeError(f"{', '.join(short)} stand for heads in a potential's configuration; give either, not both")
     heads = resolve_heads(heads)
     if heads[:1] != [head for head in heads if head["name"] == "energy"]:
         names = ", ".join(head["name"] for head in heads) or "none"
         raise RecipeError(f"the heads of a potential are {names}; it needs 'energy', as the first one")
+    found = [head["name"] for head in heads if head["name"] in ERROR_HEADS]
+    if len(found) == 1:
+        other = next(name for name in ERROR_HEADS if name not in found)
+        raise RecipeError(
+            f"the heads of a potential hold {found[0]!r} without {other!r}; give both, as `uncertainty` does, or neither"
+        )
     for head in heads:
         if HEADS.parts[head["name"]].needs:
             needs = ", ".join(HEADS.parts[head["name"]].needs)

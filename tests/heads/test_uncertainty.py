@@ -129,3 +129,9 @@ def test_options_out_of_range(options: dict, words: str) -> None:
 def test_uncertainty_is_a_dict() -> None:
     with pytest.raises(RecipeError, match="uncertainty is True in a potential's configuration"):
         build_potential(CONFIG | {"uncertainty": True}, seed=0)
+
+
+@pytest.mark.parametrize(("one", "other"), [("energy_error", "force_error"), ("force_error", "energy_error")])
+def test_one_of_the_two_heads_alone_is_refused(one: str, other: str) -> None:
+    with pytest.raises(RecipeError, match=f"hold '{one}' without '{other}'; give both"):
+        build_potential(CONFIG | {"heads": [{"name": "energy"}, {"name": one}]}, seed=0)
