@@ -23,7 +23,7 @@ from mlff_calc.training.data import Batch
 from mlff_calc.training.module import TrainingModule
 from mlff_calc.training.potential import uncertainty
 from mlff_calc.training.potential.data import graph_frames
-from mlff_calc.training.potential.uncertainty import error_loss, errors_of, measure_distances
+from mlff_calc.training.potential.uncertainty import calibrate_errors, error_loss, errors_of, measure_distances
 from mlff_calc.training.recipe import load_recipe
 
 from .conftest import copper_file, copper_frames, tiny_recipe
@@ -144,6 +144,29 @@ def test_no_more_than_the_largest_number_of_frames_is_measured(
         monkeypatch.setattr(uncertainty, "MOST_FRAMES", most)
         measure_distances(potential, graphs)
         assert measured.pop() == 2 * frames
+
+
+def test_frames_without_a_label_do_not_count_as_calibrated(trained: tuple[Path, Path]) -> None:
+    potential: Potential = load_potential(str(trained[1])).eval()
+    samples = [
+        Sample(atoms, atoms.get_potential_energy() if number < 3 else None, atoms.get_forces() if number > 4 else None)
+        for number, atoms in enumerate(copper_frames(20, 1))
+    ]
+    calibrate_errors(potential, graph_frames(samples, potential.cutoff))
+    assert [int(head.calibrated) for head in potential.error_heads] == [3, 15]
+
+
+@pytest.mark.parametrize("label", ["energy", "forces"])
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_heads_without_labels_are_refused(project: Callable[..., Path], part: str, label: str) -> None:
+    files = {"train": "cu.extxyz", "valid": "cu.extxyz", part: "bare.extxyz"}
+    path = project(data=files, loss={"energy": 1.0, "forces": 1.0} | {label: 0.0}, potential__uncertainty={})
+    frames = copper_frames(4, 1)
+    for atoms in frames:
+        del atoms.calc.results[label]
+    ase.io.write(path.parent / "bare.extxyz", frames)
+    with pytest.raises(RecipeError, match=rf"errors of {label}, but .*bare\.extxyz \({part}\) has no {label}"):
+        train(path)
 
 
 def test_recipes_are_checked_before_anything_is_read(project: Callable[..., Path]) -> None:

@@ -24,7 +24,7 @@ from mlff_calc.training.potential.predictor import PotentialPredictor
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import notes_of, origin_of
 from mlff_calc.training.potential.report import EvaluationReport
-from mlff_calc.training.potential.uncertainty import calibrate_errors, measure_distances
+from mlff_calc.training.potential.uncertainty import calibrate_errors, check_error_labels, measure_distances
 from mlff_calc.training.task import Outcome, Prepared, Task
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class PotentialTask(Task[PotentialRecipe, Frames]):
             potential, train = new_potential(recipe, parts["train"])
         else:
             potential, train, started = start_from(recipe, parts["train"])
+        check_error_labels(recipe, potential, parts)
         section = recipe.potential if recipe.fine_tune_from is None else None
         measured = section is not None and section.avg_num_neighbors == "auto"
         for part, frames in parts.items():

@@ -7,17 +7,21 @@ best epoch is that of energies and forces.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from mlff_calc.errors import RecipeError
 from mlff_calc.heads.uncertainty import ErrorHead
 from mlff_calc.nn.mixture import best_temperature
 from mlff_calc.potential import Potential
 from mlff_calc.training.data import Batch
+from mlff_calc.training.frames.read import Frames
 from mlff_calc.training.potential.data import GraphSource
+from mlff_calc.training.potential.recipe import PotentialRecipe
 
 FACTORS = (0.03, 300.0)
 """Smallest and largest factor of a calibration."""
@@ -68,6 +72,24 @@ def told_logits(heads: Iterable[ErrorHead]) -> Iterator[None]:
             head.tells = False
 
 
+def check_error_labels(recipe: PotentialRecipe, potential: Potential, parts: Mapping[str, Frames]) -> None:
+    """Refuse heads of errors whose labels are missing: their deviations would be those of an untrained head.
+
+    Raises:
+        RecipeError: The training or validation part has no label of a head; the message names both and the cure.
+    """
+    for part in ("train", "valid"):
+        count = parts[part].count()
+        for head in potential.error_heads:
+            if not count.labels.get(head.label):
+                raise RecipeError(
+                    f"{recipe.origin}: the potential predicts errors of {head.label}, but {count.path} ({part}) has no "
+                    f"{head.label} to learn or calibrate them on; name its key in data.keys.{head.label}, or train without "
+                    "these errors: leave out potential.uncertainty, and with a start that predicts them write "
+                    "fine_tuning.heads: new"
+                )
+
+
 def measure_distances(potential: Potential, frames: GraphSource) -> None:
     """Measure the features of training atoms for all heads of errors, in place.
 
@@ -93,13 +115,14 @@ def measure_distances(potential: Potential, frames: GraphSource) -> None:
 def calibrate_errors(potential: Potential, frames: GraphSource) -> None:
     """Set the factor of every head, in place: that of the largest likelihood of the errors on validation frames.
 
-    A head without labels there keeps its factor, and 0 frames as `calibrated`.
+    `calibrated` becomes the number of frames with a label of the head. A head without labels keeps both.
 
     Args:
         potential: Trained potential, in evaluation mode, with measured distances.
         frames: Validation frames with labels.
     """
     found: dict[str, list[tuple[Tensor, ...]]] = {}
+    labelled = Counter[str]()
     for start in range(0, len(frames), _BATCH):
         batch = frames.batch(list(range(start, min(start + _BATCH, len(frames)))))
         with told_logits(potential.error_heads):
@@ -108,11 +131,13 @@ def calibrate_errors(potential: Potential, frames: GraphSource) -> None:
             errors, present = errors_of(head, outputs, batch)
             own = tuple(one[present] for one in (outputs[head.logits], errors, outputs[head.far]))
             found.setdefault(head.label, []).append(own)
+            owner = batch.graph["system_index"] if head.label == "forces" else torch.arange(len(present))
+            labelled[head.label] += len(owner[present].unique())
     for head in potential.error_heads:
         logits, errors, far = (torch.cat(parts) for parts in zip(*found[head.label], strict=True))
         if len(errors):
             head.factor.fill_(_best_factor(head, logits, errors, far))
-            head.calibrated.fill_(len(frames))
+            head.calibrated.fill_(labelled[head.label])
 
 
 def _best_factor(head: ErrorHead, logits: Tensor, errors: Tensor, far: Tensor) -> float:
