@@ -3,7 +3,8 @@
     d^2 = |W (h - centre_z)|^2 / channels
 
 The centre is the mean of the features of training atoms of the same species z, and W^T W the inverse of their covariance
-about these centres, one for all species. d^2 is the squared Mahalanobis distance over the number of channels.
+about these centres, one for all species. A potential that is trained further keeps what its start knew (see `measure`).
+d^2 is the squared Mahalanobis distance over the number of channels.
 
 Source: Lee, Lee, Lee, Shin, "A simple unified framework for detecting out-of-distribution samples", arXiv 1807.03888, with
 species in the place of classes.
@@ -40,12 +41,26 @@ class FeatureDistance(nn.Module):
         return (offsets @ self.whitening).square().mean(dim=1)
 
     def measure(self, features: Tensor, species: Tensor) -> None:
-        """Set centres and covariance by features [n_atoms, channels] of training atoms; other species are at 0."""
+        """Set centres and covariance by features [n_atoms, channels] of training atoms; species without any keep theirs.
+
+        An earlier measurement, as that of a potential that was trained further, counts as much as this one: the centre of a
+        species of both is in the middle, and the covariance is the mean of both about these centres.
+        """
         features = features.double()
         sums = torch.zeros_like(self.centres).index_add_(0, species, features)
-        counts = torch.bincount(species, minlength=len(sums)).clamp(min=1).unsqueeze(1)
-        self.centres.copy_(sums / counts)
+        counts = torch.bincount(species, minlength=len(sums)).unsqueeze(1)
+        means = sums / counts.clamp(min=1)
+        halves = torch.where((counts > 0) & self.centres.any(dim=1, keepdim=True), 0.5 * (means - self.centres), 0.0)
+        before = self._covariance() + halves.T @ (halves * counts / max(1, len(features)))
+        self.centres.copy_(torch.where(counts > 0, means - halves, self.centres))
         offsets = features - self.centres.index_select(0, species)
-        variances, directions = torch.linalg.eigh(offsets.T @ offsets / max(1, len(offsets)))
+        covariance = offsets.T @ offsets / max(1, len(offsets))
+        covariance = 0.5 * (covariance + before) if bool(self.whitening.any()) else covariance
+        variances, directions = torch.linalg.eigh(covariance)
         least = (LEAST * variances.mean()).clamp(min=1e-30)
         self.whitening.copy_(directions * variances.clamp(min=least).rsqrt())
+
+    def _covariance(self) -> Tensor:
+        """Covariance of the last measurement, 0 where there is none; column i of W is direction i over its deviation."""
+        scaled = self.whitening / self.whitening.square().sum(dim=0).clamp(min=1e-30)
+        return scaled @ scaled.T

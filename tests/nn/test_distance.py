@@ -24,6 +24,30 @@ def test_training_atoms_are_at_one_and_others_farther() -> None:
     assert float(distance(features, 1 - species).min()) > float(squares.median())
 
 
+def test_a_second_measurement_keeps_what_the_first_knew() -> None:
+    generator = torch.Generator().manual_seed(0)
+    species = torch.randint(0, 2, (400,), generator=generator)
+    mixing = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    features = torch.randn(400, 4, generator=generator, dtype=torch.float64) @ mixing + 10.0 * species.unsqueeze(1) + 20.0
+    again, other = FeatureDistance(3, 4), FeatureDistance(3, 4)
+    for _ in range(2):
+        again.measure(features, species)
+    other.measure(features, species)
+    torch.testing.assert_close(again(features, species), other(features, species))  # the same atoms change nothing
+
+    distance = FeatureDistance(3, 4)
+    distance.measure(features, species)
+    centre = distance.centres[0].clone()
+    moved, which = features[species == 1] + torch.tensor([4.0, 0.0, 0.0, 0.0]), 1 + torch.arange(400)[species == 1] % 2
+    distance.measure(moved, which)
+    assert torch.equal(distance.centres[0], centre)  # no new atoms of this species
+    torch.testing.assert_close(distance.centres[2], moved[which == 2].mean(dim=0))  # new
+    middle = 0.5 * (features[species == 1].mean(dim=0) + moved[which == 1].mean(dim=0))
+    torch.testing.assert_close(distance.centres[1], middle)
+    assert 0.3 < float(distance(features, species).mean()) < 3.0
+    assert 0.3 < float(distance(moved, which).mean()) < 3.0
+
+
 def test_constant_features_are_not_divided_by_zero() -> None:
     distance = FeatureDistance(1, 3)
     distance.measure(torch.ones(5, 3), torch.zeros(5, dtype=torch.long))
