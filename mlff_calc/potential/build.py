@@ -89,7 +89,7 @@ def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
         heads += [] if repulsion is None else [{"name": "zbl", **repulsion}]
         heads += [{"name": "direct_forces", **scale}] if short.get("forces") == "direct" else []
         if uncertainty is not None:
-            heads += [{"name": name, **uncertainty, **scale} for name in ERROR_HEADS]
+            heads += error_heads(uncertainty, scale["scale"])
     elif short:
         raise RecipeError(f"{', '.join(short)} stand for heads in a potential's configuration; give either, not both")
     heads = resolve_heads(heads)
@@ -107,6 +107,16 @@ def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
             needs = ", ".join(HEADS.parts[head["name"]].needs)
             raise RecipeError(f"head {head['name']!r} reads {needs}, which potentials are not given; leave it out")
     return heads
+
+
+def error_heads(options: dict[str, Any], scale: float) -> list[dict[str, Any]]:
+    """Return the heads that the short key `uncertainty` stands for.
+
+    Args:
+        options: Value of the key.
+        scale: Scale of the potential, eV.
+    """
+    return [{"name": name, **options, "scale": scale} for name in ERROR_HEADS]
 
 
 def _references(config: dict[str, Any], elements: list[int]) -> dict[str, float]:

@@ -4,7 +4,7 @@ A potential is continued with its architecture, scale and weights. Reference ene
 may come from another method, whose total energies differ by thousands of eV. They are fitted to the residual E -
 E_start, so that the energies of the start are shifted per element and its learned part is kept. `auto` does this even
 if the data hold isolated atoms: the learned part of the start belongs to its own reference energies, which may have
-been fitted.
+been fitted. Heads of errors are added to a start without them where the recipe has `potential.uncertainty`.
 
 With the backbone alone, heads, scale and reference energies are those of a new potential. Its cutoff and `avg_num_neighbors`
 stay, since its weights were trained with them.
@@ -22,18 +22,21 @@ from mlff_calc.graph.domain import Domain
 from mlff_calc.heads import resolve_heads
 from mlff_calc.networks.trained_backbone import TrainedBackbone
 from mlff_calc.potential import Potential, build_potential, load_potential
+from mlff_calc.potential.build import ERROR_HEADS, error_heads
 from mlff_calc.training.fine_tuning import backbone_of, new_elements, refuse_other, start_notes
 from mlff_calc.training.frames.read import Frames, symbol_number
 from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.data import GraphSource, graph_frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
 from mlff_calc.training.potential.references import given_energies, isolated_references, origin_of, refuse_neighbours
-from mlff_calc.training.potential.section import PotentialSection
+from mlff_calc.training.potential.section import PotentialSection, UncertaintySection
 from mlff_calc.training.recipe_backbone import BackboneSection
+from mlff_calc.training.recipe_limits import naming
 
 _BATCH = 16  # frames evaluated at once; a larger number takes more memory
 _REFERENCES = "reference_energies"
 _BACKBONE = "backbone."
+_CENTRES = ".distance.centres"  # of heads of errors, a row for each species
 _NEW_HEADS = "fine_tuning.heads: new, which takes the backbone alone"
 
 
@@ -82,6 +85,7 @@ def _continued(
     name = str(recipe.fine_tune_from)
     start = load_potential(recipe.start())
     _check_section(recipe, start)
+    added = _added_heads(recipe, start)
     if start.direct_forces and recipe.loss.stress > 0.0:
         raise RecipeError(
             f"{recipe.origin}: loss.stress is {recipe.loss.stress:g}, but the potential {name!r} has direct forces, which "
@@ -90,12 +94,13 @@ def _continued(
     graphs = graph_frames(frames.samples, start.cutoff, frames.weights)
     elements = sorted([*start.elements, *fresh])
     before = {str(z): float(start.config[_REFERENCES].get(str(z), 0.0)) for z in elements}
-    potential = build_potential(start.config | {"elements": elements, _REFERENCES: before}, seed=recipe.trainer.seed)
+    config = start.config | {"elements": elements, _REFERENCES: before, "heads": [*start.config["heads"], *added]}
+    with naming(recipe, "potential"):
+        potential = build_potential(config, seed=recipe.trainer.seed)
     backbone.carry_to(potential.backbone, elements)
-    own = {key: value for key, value in start.state_dict().items() if not key.startswith(_BACKBONE)}
-    own = {key: value for key, value in own.items() if not key.endswith(_REFERENCES)}
-    missing, unexpected = potential.load_state_dict(own, strict=False)
-    if unexpected or any(not key.endswith(_REFERENCES) and not key.startswith(_BACKBONE) for key in missing):
+    missing, unexpected = potential.load_state_dict(_weights_of_heads(start, elements), strict=False)
+    new = (_BACKBONE, *(f"heads.{head['name']}." for head in added))
+    if unexpected or any(not key.endswith(_REFERENCES) and not key.startswith(new) for key in missing):
         raise RecipeError(f"{recipe.origin}: fine_tune_from: the weights of {name!r} do not fit its configuration")
     energies = _references(recipe, potential, frames, graphs)
     potential.config[_REFERENCES] = {str(z): energies[z] for z in elements}
@@ -103,6 +108,37 @@ def _continued(
     head.reference_energies.copy_(torch.tensor([energies[z] for z in elements], dtype=torch.float64))
     potential.domain = _domain_to_go_on_from(start, name)
     return potential.to_precision(recipe.trainer.precision), graphs
+
+
+def _weights_of_heads(start: Potential, elements: list[int]) -> dict[str, torch.Tensor]:
+    """Return the weights of a start beside its backbone and reference energies, with rows of species for `elements`."""
+    own = {key: value for key, value in start.state_dict().items() if not key.startswith(_BACKBONE)}
+    own = {key: value for key, value in own.items() if not key.endswith(_REFERENCES)}
+    rows = torch.tensor([elements.index(z) for z in start.elements])
+    for key, value in own.items():
+        if key.endswith(_CENTRES):
+            own[key] = value.new_zeros(len(elements), value.shape[1]).index_copy_(0, rows, value)
+    return own
+
+
+def _added_heads(recipe: PotentialRecipe, start: Potential) -> list[dict[str, Any]]:
+    """Return the heads of errors that the recipe asks for and the start lacks.
+
+    Raises:
+        RecipeError: The start has such heads with other options, or the recipe asks for none.
+    """
+    section = recipe.potential
+    if section is None or "uncertainty" not in section.model_fields_set:
+        return []
+    asked = section.config()["uncertainty"]
+    for head in start.config["heads"]:
+        if head["name"] in ERROR_HEADS:
+            found = {key: head[key] for key in UncertaintySection.model_fields}
+            refuse_other(recipe, "potential.uncertainty", asked, found, _NEW_HEADS)
+    if asked is None or start.error_heads:
+        return []
+    scale = next(head["scale"] for head in start.config["heads"] if head["name"] == "energy")
+    return error_heads(asked, scale)
 
 
 def _check_section(recipe: PotentialRecipe, start: Potential) -> None:
