@@ -8,6 +8,7 @@ reads them whole.
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -18,7 +19,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.extxyz import key_val_str_to_dict, read_xyz
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, read_xyz
 from ase.io.formats import filetype, open_with_compression, string2index
 from ase.io.trajectory import Trajectory
 
@@ -102,6 +103,21 @@ def read_frame(path: Path, number: int = -1) -> Atoms:
     if isinstance(found, list):
         raise DatasetError(f"{path} holds no atoms")
     return found
+
+
+def as_written(text: str) -> str:
+    """Return what to write with ASE to `info` of an extended xyz file so that ASE reads a text, which is not empty.
+
+    Otherwise ASE drops backslashes, and reads `F` as False and `1 2` as an array.
+    """
+    plain = _escaped(text)
+    found = key_val_str_to_dict(key_val_dict_to_str({"text": plain}))
+    same = list(found) == ["text"] and isinstance(found["text"], str) and found["text"] == text
+    return plain if same else _escaped("_JSON " + json.dumps(text))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\")
 
 
 def _parsed(index: str | int | slice, path: Path) -> int | slice:

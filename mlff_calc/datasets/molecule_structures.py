@@ -7,7 +7,7 @@ Frames of an extended xyz file hold, in `info`:
 ``source``                  number of the SMILES in the source
 ``conformer``               number of the minimum, by rising energy
 ``distortion``              0 for the minimum itself, from 1 for its distortions
-``made``                    how positions were made, in words
+``made``                    how positions were made, and of which molecules, in words
 ``level``                   level of energy and forces (eV, eV/Angstrom), where there are any
 ==========================  ================================================================================
 
@@ -29,7 +29,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from mlff_calc.datasets.ase_files import read_frames_with_ase
+from mlff_calc.datasets.ase_files import as_written, read_frames_with_ase
 from mlff_calc.datasets.embed import embed
 from mlff_calc.datasets.energy_files import LEVEL, SOURCE, read_failures, write_failures
 from mlff_calc.datasets.labelling import Alone, ItemKind, LabelJournal, WholeFile
@@ -90,6 +90,7 @@ class MoleculeStructures(ItemKind[NamedSmiles]):
     suffixes: ClassVar[tuple[str, ...]] = (".extxyz", ".xyz")
     format: ClassVar[str] = "extended xyz"
     noun: ClassVar[str] = "SMILES"
+    nouns: ClassVar[str] = "SMILES"
     sync_seconds: ClassVar[float] = 10.0
 
     def __post_init__(self) -> None:
@@ -106,7 +107,8 @@ class MoleculeStructures(ItemKind[NamedSmiles]):
 
     def __str__(self) -> str:
         words = f"ETKDGv3 and MMFF94, seed {self.seed}, up to {self.conformers} conformers"
-        return words + (f", {self.distortions} distortions of each at {self.temperature:g} K" if self.distortions else "")
+        words += f", {self.distortions} distortions of each at {self.temperature:g} K" if self.distortions else ""
+        return f"{words}, at most {self.max_atoms} atoms of {' '.join(sorted(self.elements))}"
 
     def head_of(self, items: Sequence[NamedSmiles]) -> dict[str, Any]:
         """Return the options; raises an OptionError where RDKit or tblite is missing."""
@@ -114,9 +116,7 @@ class MoleculeStructures(ItemKind[NamedSmiles]):
         rdkit_chem()
         if self.label == "gfn2":
             xtb_calculator(" Or leave out the labels by --label none.")
-        return {
-            "made": str(self), "elements": sorted(self.elements), "max_atoms": self.max_atoms, "level": LEVELS[self.label],
-        }  # fmt: skip
+        return {"made": str(self), "level": LEVELS[self.label]}
 
     def mark(self, item: NamedSmiles) -> bytes:
         """Return the digest of SMILES, name and repetition."""
@@ -193,13 +193,13 @@ class MoleculeStructures(ItemKind[NamedSmiles]):
 
     def _frames(self, held: Mapping[str, Any]) -> list[Atoms]:
         level: dict[str, str | int] = {} if self.label == "none" else {LEVEL: LEVELS[self.label]}
+        texts = {key: as_written(_text(held[key])) for key in ("smiles", "name") if len(held[key])}
         frames = []
         for k, positions in enumerate(held["positions"]):
             info: dict[str, str | int] = {
-                "smiles": _text(held["smiles"]), "name": _text(held["name"]), SOURCE: int(held["source"]),
-                "conformer": int(held["conformer"][k]), "distortion": int(held["distortion"][k]), "made": str(self),
+                **texts, SOURCE: int(held["source"]), "conformer": int(held["conformer"][k]),
+                "distortion": int(held["distortion"][k]), "made": str(self), **level,
             }  # fmt: skip
-            info = {key: value for key, value in info.items() if value != ""} | level
             atoms = Atoms(held["numbers"], positions, info=info)
             if level:
                 energy, forces = float(held["energy"][k]), held["forces"][k]

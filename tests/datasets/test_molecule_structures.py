@@ -45,7 +45,31 @@ def test_positions_are_minima_of_their_molecules(tmp_path: Path) -> None:
         assert rmsds(again, frame.positions[None])[0] < 1e-2
         assert canonical(str(frame.info["smiles"])) == canonical(text)
     assert frames[2].info["name"] == "row 2"
-    assert frames[0].info["made"] == "ETKDGv3 and MMFF94, seed 0, up to 1 conformers"
+    made = "ETKDGv3 and MMFF94, seed 0, up to 1 conformers, at most 20 atoms of Br C Cl F H N O P S"
+    assert frames[0].info["made"] == made
+
+
+def test_text_comes_back_from_the_file_as_it_is(tmp_path: Path) -> None:
+    """ASE reads F as False, numbers as arrays, and takes a backslash for an escape."""
+    names = ["F", "123", "1 2 3", "1,2", 'a "b" \\', "x=y", "_JSON 1", "tab\tthere", "{a", "plain name"]
+    smiles = ["CCC", "C/C=C\\C", "C/C=C\\F", "CC#N", "C#N", "O", "N", "S", "CF", "CO"]
+    items = [NamedSmiles(text, name) for text, name in zip(smiles, names, strict=True)]
+    kind, path = MoleculeStructures(), tmp_path / "out.extxyz"
+    label_items(items, kind, path)
+    found = [frame.info for frame in ase.io.read(path, ":")]
+    assert [one["smiles"] for one in found] == [canonical(text) for text in smiles]
+    assert [one["name"] for one in found] == names
+    assert label_items(items, kind, path, resume=True).computed == 0
+
+
+@pytest.mark.parametrize("change", [{"max_atoms": 8}, {"elements": ("H", "C", "O")}])
+def test_a_whole_file_of_other_molecules_is_not_resumed(tmp_path: Path, change: dict) -> None:
+    path = tmp_path / "out.extxyz"
+    label_items(listed("CCO", "C"), MoleculeStructures(), path)
+    with pytest.raises(DatasetError, match=r"is whole, and of another level: .*at most 20 atoms.*now .*at most"):
+        label_items(listed("CCO", "C"), MoleculeStructures(**change), path, resume=True)
+    same = MoleculeStructures(elements=tuple(reversed(USUAL)))
+    assert label_items(listed("CCO", "C"), same, path, resume=True).computed == 0
 
 
 def test_conformers_are_different_and_rise_in_energy() -> None:
@@ -106,7 +130,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path: Path) -> None:
     assert [number for number, _ in summary.failures] == [1, 2, 3]
     assert read_failures(path) == summary.failures
     assert "duplicate: 'OCC' (number 0 is the same molecule)" in dict(summary.failures)[1]
-    with pytest.raises(SimulationError, match=r"none of 2 SMILESs? has a label; SMILES 0: charge"):
+    with pytest.raises(SimulationError, match=r"none of 2 SMILES has a label; SMILES 0: charge"):
         label_items(items[2:], MoleculeStructures(), tmp_path / "none.extxyz")
 
 
@@ -215,7 +239,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, label: str, chil
     assert label_items(items, kind, path, resume=True).computed == 0
     with pytest.raises(DatasetError, match=r"is whole, and of another level: .*seed 0.*now .*seed 7"):
         label_items(items, MoleculeStructures(conformers=2, distortions=1, label=label, seed=7), path, resume=True)
-    with pytest.raises(DatasetError, match=r"holds other SMILESs?"):
+    with pytest.raises(DatasetError, match=r"holds other SMILES;"):
         label_items([NamedSmiles("C", "x"), *items[1:]], kind, path, resume=True)
 
 

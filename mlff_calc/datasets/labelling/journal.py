@@ -80,7 +80,7 @@ class LabelJournal:
             number = int(values["source"])
             if not 0 <= number < len(self._items) or bytes(values["mark"]) != self._kind.mark(self._items[number]):
                 raise DatasetError(
-                    f"{self.path} was begun with other {self._kind.noun}s: number {number} differs. Give those of the first "
+                    f"{self.path} was begun with other {self._kind.nouns}: number {number} differs. Give those of the first "
                     f"run in the same order (more may follow), {_BEGIN_ANEW}"
                 )
             (self._failed if "reason" in values else self._labelled)[number] = record

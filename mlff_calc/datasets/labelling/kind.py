@@ -56,6 +56,7 @@ class ItemKind(ABC, Generic[I]):
         suffixes: Endings of the names of its files.
         format: Name of the format of its files, for messages.
         noun: Name of an item, for messages.
+        nouns: Name of several.
         sync_seconds: Time between two writes to the disk itself. A power cut loses what was done since the last one, a kill
             loses nothing. Raising it saves time where an item takes milliseconds.
     """
@@ -63,6 +64,7 @@ class ItemKind(ABC, Generic[I]):
     suffixes: ClassVar[tuple[str, ...]]
     format: ClassVar[str]
     noun: ClassVar[str] = "structure"
+    nouns: ClassVar[str] = "structures"
     sync_seconds: ClassVar[float] = 0.0
 
     @abstractmethod

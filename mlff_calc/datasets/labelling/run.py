@@ -90,7 +90,7 @@ def label_items(
     check_workers(workers)
     check_label_target(target, kind, resume=resume, overwrite=overwrite)
     if not items:
-        raise OptionError(f"there are no {kind.noun}s to label")
+        raise OptionError(f"there are no {kind.nouns} to label")
     head = kind.head_of(items)
     with output_lock(target):
         if resume and target.exists():
@@ -153,14 +153,14 @@ def _fill(
     except KeyboardInterrupt as stop:
         done = journal.n_labelled + journal.n_failed
         raise KeyboardInterrupt(
-            f"{done} of {len(items)} {kind.noun}s are done and kept in {journal.path}; go on with --resume"
+            f"{done} of {len(items)} {kind.nouns} are done and kept in {journal.path}; go on with --resume"
         ) from stop
     finally:
         found.close()
     if not journal.n_labelled:
         number, reason = journal.failures()[0]
         journal.remove()
-        raise SimulationError(f"none of {len(items)} {kind.noun}s has a label; {kind.noun} {number}: {reason}")
+        raise SimulationError(f"none of {len(items)} {kind.nouns} has a label; {kind.noun} {number}: {reason}")
     kind.write(target, journal)
     return journal.n_labelled - before
 
@@ -172,5 +172,5 @@ def _checked(path: Path, items: Sequence[Any], kind: ItemKind[Any]) -> WholeFile
         raise DatasetError(f"{path} is whole, and of another level: {'; '.join(whole.differences)}")
     every = {*whole.sources, *(number for number, _ in whole.failures)} == set(range(len(items)))
     if not every or not kind.is_of(whole, items):
-        raise DatasetError(f"{path} is whole, and holds other {kind.noun}s; choose another name")
+        raise DatasetError(f"{path} is whole, and holds other {kind.nouns}; choose another name")
     return whole
