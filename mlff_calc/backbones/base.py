@@ -27,7 +27,7 @@ class Backbone(nn.Module):
         n_layers: number of message-passing layers.
         is_fixed_point: whether the features solve z = f(z, x).
         layers_name: name of the list of its layers, in their order; their weights are fine-tuned and frozen layer by layer.
-        after_layers: names of parameters and modules that act after the last layer.
+        after_layers: names of parameters and modules that act after the last layer, or in it and others.
         exchange_width: largest count of numbers per atom in one call of `nn.exchange.exchange`.
     """
 

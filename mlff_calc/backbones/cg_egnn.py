@@ -132,6 +132,8 @@ class CgEgnn(Backbone):
         RecipeError: an option is out of range.
     """
 
+    after_layers = ("radial", "push")  # they give every layer its weights, the last one too
+
     def __init__(
         self,
         n_species: int,

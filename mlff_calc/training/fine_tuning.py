@@ -36,7 +36,7 @@ class FineTuning(Section):
     """Heads: auto continues a network of the same kind as a whole, new takes its backbone and makes new heads."""
     new_elements: Literal["refuse", "add"] = "refuse"
     """Elements that the start does not know: an error, or added with new rows of the embeddings."""
-    freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=0)] = "none"
+    freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=0, strict=True)] = "none"
     """Weights that stay: none, the backbone, or, by number, its embeddings and that many of its lowest layers."""
     layer_decay: float = Field(1.0, gt=0.0, le=1.0)
     """Factor of the learning rate from a layer to the one below; the heads have the rate of `optimizer`."""
@@ -97,8 +97,10 @@ def backbone_of(recipe: FineTunedRecipe, given: BackboneSection | None, section:
     """
     start = TrainedBackbone.read(recipe.start())
     if given is not None:
-        for key, asked in given.config().items():
-            refuse_other(recipe, f"{section}.backbone.{key}", asked, start.options[key], "a start with it")
+        options = given.config()
+        for key in sorted(options, key=lambda key: key not in ("name", "block")):  # other options depend on these
+            found = start.options.get(key, "not an option")
+            refuse_other(recipe, f"{section}.backbone.{key}", options[key], found, "a start with it")
     return start
 
 

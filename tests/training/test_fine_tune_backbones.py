@@ -204,6 +204,20 @@ def test_another_architecture_is_refused(tmp_path: Path, kind: str, changes: dic
         prepared(recipe_of(tmp_path, kind, **changes))
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"steerable_channels": 4, "block": "hegnn"}, "block is hegnn, and equiformer in 'start'"),
+        ({"steerable_channels": 4}, "steerable_channels is 4, and not an option in 'start'"),
+    ],
+)
+def test_a_fixed_point_of_other_layers_is_refused(tmp_path: Path, asked: dict[str, Any], expected: str) -> None:
+    """Options of the recipe's block are none of the start's."""
+    started("property", SMALL["deq"] | {"block": "equiformer", "heads": 2}, [1, 8], tmp_path / "start")
+    with pytest.raises(RecipeError, match=rf"potential\.backbone\.{expected}, from which fine_tune_from starts; leave"):
+        prepared(recipe_of(tmp_path, "potential", potential__backbone={"name": "deq"} | asked))
+
+
 def test_new_heads_may_differ_from_those_of_a_potential(tmp_path: Path) -> None:
     before = started("potential", SMALL["hegnn"], [1, 8], tmp_path / "start")
     changes = {"fine_tuning__heads": "new", "potential__forces": "direct"}
@@ -248,7 +262,9 @@ def test_labels_beyond_the_bins_of_the_start_give_new_bins(tmp_path: Path) -> No
         assert whole or "training labels lie outside of its bins" in ready.notes[0]
 
 
-@pytest.mark.parametrize(("name", "freeze"), [("hegnn", "backbone"), ("hegnn", 1), ("hegnn", 0), ("deq", "backbone")])
+@pytest.mark.parametrize(
+    ("name", "freeze"), [("hegnn", "backbone"), ("hegnn", 1), ("hegnn", 0), ("cg_egnn", 0), ("deq", "backbone")]
+)
 def test_frozen_weights_stay_bit_for_bit(tmp_path: Path, name: str, freeze: str | int) -> None:
     before = started("score" if name == "hegnn" else "property", SMALL[name], [1, 8], tmp_path / "start")
     result = train(recipe_of(tmp_path, "potential", fine_tuning__freeze=freeze, optimizer__max_epochs=1))
@@ -262,7 +278,18 @@ def test_frozen_weights_stay_bit_for_bit(tmp_path: Path, name: str, freeze: str 
     old, new = before.backbone.state_dict(), tuned.backbone.state_dict()
     assert sum(not torch.equal(old[one], new[one]) for one in learn) >= 0.5 * len(learn)
     assert bool(learn) == (freeze == 0 or (freeze == 1 and name == "hegnn"))
+    assert name != "cg_egnn" or {"radial.0.weight", "radial.2.weight"} <= learn  # they make weights of all layers
     assert f"fine_tuning.freeze is {freeze}: " in (result.model / "card.md").read_text()
+
+
+@pytest.mark.parametrize("options", [SMALL["cg_egnn"], SMALL["deq"] | {"block": "cg_egnn", "l_max": 1}])
+def test_what_makes_weights_of_all_layers_belongs_to_the_last(options: dict[str, Any]) -> None:
+    backbone = build_backbone(options, n_species=2)
+    names = [name for name, _ in backbone.named_parameters()]
+    shared = [name for name in names if name.startswith(("radial.", "push", "stack.radial.", "stack.push"))]
+    assert len(shared) == 3
+    assert {backbone.layer_of(name) for name in shared} == {backbone.n_levels} == {2}
+    assert [backbone.layer_of(name) for name in names if name.endswith("species.weight")] == [0]
 
 
 def test_more_frozen_layers_than_there_are_are_refused(tmp_path: Path) -> None:

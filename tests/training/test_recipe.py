@@ -92,6 +92,8 @@ def test_misspelt_key_is_refused_with_the_nearest_one(dotted: str, value: object
         ("potential.backbone=null", "there is no architecture; give `potential.backbone`"),
         ("fine_tuning.freeze=backbone", "fine_tuning.freeze needs a trained network"),
         ("fine_tuning.freeze=-1", "fine_tuning.freeze"),
+        ("fine_tuning.freeze=true", "fine_tuning.freeze: True"),
+        ("fine_tuning.freeze=1.0", "fine_tuning.freeze: 1.0"),
         ("potential.forces=directly", "potential.forces: 'directly' is not a choice; give 'gradient' or 'direct'"),
         ("potential.head.name=dipole", "potential.head.name: 'dipole' is not a choice; give 'energy'"),
         ("data.valid=valid.extxyz", "data: both `valid` and `split.valid` are given"),
