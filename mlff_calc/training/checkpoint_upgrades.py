@@ -29,10 +29,13 @@ def upgrade(path: Path, last: dict[str, Any], module: TrainingModule) -> bool:
         Whether anything was changed.
 
     Raises:
-        TrainingError: The file is of an earlier version and lacks something.
+        TrainingError: The file is of an earlier version and lacks something, or is of an earlier fixed point.
     """
     state = last.get("state_dict")
-    if not isinstance(state, dict) or f"{_OWNER}head.scale" not in state:
+    if not isinstance(state, dict):
+        return False
+    _refuse_earlier_fixed_point(path, state)
+    if f"{_OWNER}head.scale" not in state:
         return False
     direct = f"{_OWNER}heads.direct_forces.scale" in module.state_dict()
     groups = module.configure_optimizers().param_groups
@@ -56,3 +59,18 @@ def upgrade(path: Path, last: dict[str, Any], module: TrainingModule) -> bool:
         reason = shorten(f"{type(error).__name__}: {error}", 300)
         raise TrainingError(f"{path}: it is of an earlier version, and lacks something ({reason}); {CURE}") from error
     return True
+
+
+def _refuse_earlier_fixed_point(path: Path, state: dict[str, Any]) -> None:
+    """Refuse a run of a `deq` before it had the option `block`; the order of its weights was another.
+
+    Raises:
+        TrainingError: It is one.
+    """
+    parts = {tuple(str(name).split(".")[1:3]) for name in state}
+    if ("backbone", "map") in parts and ("backbone", "stack") not in parts:
+        raise TrainingError(
+            f"{path}: it is of an earlier version, in which `deq` had no option `block`, and training cannot go on from it; "
+            "finish the run with that version (its potential can be read), or start anew with --overwrite, with "
+            "`block: equiformer` and `prelude: 0` in the recipe's backbone for the same architecture"
+        )

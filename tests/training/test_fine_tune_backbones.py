@@ -287,7 +287,7 @@ def test_what_makes_weights_of_all_layers_belongs_to_the_last(options: dict[str,
     backbone = build_backbone(options, n_species=2)
     names = [name for name, _ in backbone.named_parameters()]
     shared = [name for name in names if name.startswith(("radial.", "push", "stack.radial.", "stack.push"))]
-    assert len(shared) == 3
+    assert len(shared) == 5
     assert {backbone.layer_of(name) for name in shared} == {backbone.n_levels} == {2}
     assert [backbone.layer_of(name) for name in names if name.endswith("species.weight")] == [0]
 

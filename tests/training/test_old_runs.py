@@ -6,6 +6,7 @@ The later epochs give the results of the version that began them.
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -62,3 +63,24 @@ def test_one_that_was_changed_is_refused(begun: tuple[str, Path]) -> None:
     save_tensors(last, path)
     with pytest.raises(TrainingError, match=r"its state_dict\.potential\.heads\.energy\.scale is a tensor \[2\]"):
         train(recipe, resume=True)
+
+
+def test_a_run_of_an_earlier_fixed_point_is_refused_with_the_cure(tmp_path: Path) -> None:
+    """Its weights had the names of `networks/upgrades.py`; the checkpoint is one of today under those names."""
+    shutil.copy(OLD / "cu.extxyz", tmp_path)
+    recipe = yaml.safe_load((OLD / "hegnn_zbl" / "recipe.yaml").read_text())
+    recipe["output"], recipe["data"]["train"], recipe["optimizer"]["max_epochs"] = "run", "cu.extxyz", 1
+    recipe["potential"]["backbone"] = {"name": "deq", "l_max": 1, "channels": 4, "cutoff": 3.0}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    folder = train(tmp_path / "recipe.yaml").folder
+    record = json.loads((folder / "run.json").read_text())
+    assert record.pop("finished")
+    (folder / "run.json").write_text(json.dumps(record))
+    path = folder / "checkpoints" / "last.ckpt"
+    last = load_tensors(path)
+    assert any(".stack." in name for name in last["state_dict"])
+    last["state_dict"] = {name.replace(".stack.", "."): value for name, value in last["state_dict"].items()}
+    save_tensors(last, path)
+    cure = "had no option `block`.*start anew with --overwrite, with `block: equiformer` and `prelude: 0`"
+    with pytest.raises(TrainingError, match=cure):
+        train(tmp_path / "recipe.yaml", resume=True)
