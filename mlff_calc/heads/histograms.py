@@ -19,15 +19,8 @@ RARE = 1e-5  # smallest initial probability of a bin; a larger one makes untrain
 RATIOS = (0.5, 4.0)  # smallest and largest width of a soft target, in widths of bins; below, expectations are quantised
 
 
-def scalars_of(graph: dict[str, Tensor], layer: nn.Linear) -> Tensor:
-    """Scalars of the atoms [n_atoms, channels] in the precision of a layer."""
-    return graph["node_features"][:, 0].to(layer.weight.dtype)
-
-
-class PooledScalars(nn.Module):
-    """Mean over the atoms of each structure of a layer of their scalars [n_systems, channels].
-
-    Only atoms that are `owned` count, where a graph tells them.
+class AtomScalars(nn.Module):
+    """A layer of the scalars of each atom [n_atoms, channels].
 
     Args:
         channels: Number of channels.
@@ -38,8 +31,19 @@ class PooledScalars(nn.Module):
         self.hidden = nn.Linear(channels, channels)
 
     def forward(self, graph: dict[str, Tensor]) -> Tensor:
+        """Map the scalars of `node_features`."""
+        return nn.functional.silu(self.hidden(graph["node_features"][:, 0].to(self.hidden.weight.dtype)))
+
+
+class PooledScalars(AtomScalars):
+    """Mean over the atoms of each structure of a layer of their scalars [n_systems, channels].
+
+    Only atoms that are `owned` count, where a graph tells them.
+    """
+
+    def forward(self, graph: dict[str, Tensor]) -> Tensor:
         """Pool the scalars of `node_features`."""
-        values = nn.functional.silu(self.hidden(scalars_of(graph, self.hidden)))
+        values = super().forward(graph)
         index, n_systems = graph["system_index"], graph["cell"].shape[0]
         count = torch.ones_like(values[:, :1])
         if "owned" in graph:

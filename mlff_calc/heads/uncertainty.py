@@ -25,6 +25,7 @@ Source: Imani and White, "Improving regression performance with distributional l
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar, Final
 
 import torch
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 
 from mlff_calc.graph.keys import DOUBLE, declare
 from mlff_calc.heads.base import Features, register_head
-from mlff_calc.heads.histograms import HistogramHead, PooledScalars, scalars_of
+from mlff_calc.heads.histograms import AtomScalars, HistogramHead, PooledScalars
 from mlff_calc.nn.distance import FeatureDistance
 from mlff_calc.nn.histogram import centres_of
 from mlff_calc.nn.mixture import Mixture
@@ -63,23 +64,7 @@ START = (-1.0, 0.7)  # mean and deviation of t that an untrained head predicts
 ONE, THREE = 1.8874, 1.2027  # root mean square over geometric mean of the length of normal vectors of 1 and 3 components
 
 
-class _AtomScalars(nn.Module):
-    """A layer of the scalars of each atom [n_atoms, channels].
-
-    Args:
-        channels: Number of channels.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(channels, channels)
-
-    def forward(self, graph: dict[str, Tensor]) -> Tensor:
-        """Map the scalars of `node_features`."""
-        return nn.functional.silu(self.hidden(scalars_of(graph, self.hidden)))
-
-
-class ErrorHead(HistogramHead):
+class ErrorHead(HistogramHead, ABC):
     """Base of the heads of errors.
 
     Args:
@@ -144,6 +129,7 @@ class ErrorHead(HistogramHead):
         told = {self.logits: logits, self.far: far} if self.tells else {}
         return {**graph, **told, FEATURE_DISTANCE: squares, self.std: std}
 
+    @abstractmethod
     def spread(self, sizes: Tensor, squares: Tensor, graph: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Standard deviation in the shape of the key `std`, and factor sqrt(1 + d^2) [n] of the distance.
 
@@ -152,7 +138,6 @@ class ErrorHead(HistogramHead):
             squares: Squared distances of atoms [n_atoms].
             graph: Graph.
         """
-        raise NotImplementedError
 
     def size(self, logits: Tensor) -> Tensor:
         """Root mean square of the errors [n] in eV or eV/Angstrom, from logits [n, 1, B]."""
@@ -237,7 +222,7 @@ class ForceErrorHead(ErrorHead):
     def __init__(
         self, features: Features, scale: float = 1.0, bins: int = 48, width: float = 0.75, detach: bool = True
     ) -> None:
-        super().__init__(_AtomScalars(features.channels), features, scale, bins, width, detach=detach)
+        super().__init__(AtomScalars(features.channels), features, scale, bins, width, detach=detach)
 
     def spread(self, sizes: Tensor, squares: Tensor, graph: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Root mean square length of the error of each force, divided over its components [n_atoms, 3]."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.backbones.base import node_species
-from mlff_calc.backbones.hegnn import Hegnn, HegnnLayer, SteerableEdges
+from mlff_calc.backbones.hegnn import Hegnn
+from mlff_calc.backbones.hegnn_layer import HegnnLayer, SteerableEdges
 from mlff_calc.backbones.maps.base import FixedPointMap, bounded, pop_last, register_map
 
 

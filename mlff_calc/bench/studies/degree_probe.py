@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from mlff_calc.backbones.hegnn import HIGHEST_L_MAX, Hegnn, SteerableEdges
+from mlff_calc.backbones.hegnn import HIGHEST_L_MAX, Hegnn
+from mlff_calc.backbones.hegnn_layer import SteerableEdges
 from mlff_calc.bench.studies.symmetric_graphs import SymmetricGraph
 from mlff_calc.errors import OptionError
 from mlff_calc.nn.scatter import scatter_sum
