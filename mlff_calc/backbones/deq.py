@@ -12,7 +12,7 @@ depends only on geometry is computed once per structure and shared by all evalua
 
 | symbol | name in code | shape |
 |---|---|---|
-| z | `state` | [n_atoms, *state_shape] |
+| z | `state` | `[n_atoms, *state_shape]` |
 | u, and what f reads of the geometry | `prepared` | |
 
 Source: Burger et al., "DEQuify your force field" (2025), Sec. 3, a weight-tied EquiformerV2 block with input injection.
@@ -175,13 +175,13 @@ class Deq(Backbone):
         self.stack.set_double_geometry(double)
 
     def prepare(self, graph: dict[str, Tensor]) -> list[Tensor]:
-        """Compute the inputs of f for a structure: u [n_atoms, *state_shape], and what f reads of the geometry."""
+        """Compute the inputs of f for a structure: u `[n_atoms, *state_shape]`, and what f reads of the geometry."""
         return self.map.prepare(self.stack, graph)
 
     def evaluate(
         self, state: Tensor, edge_index: Tensor, prepared: list[Tensor], nodes: Tensor | None = None
     ) -> Tensor:
-        """Evaluate f once at `state` z [n_atoms, *state_shape], with the result of `prepare`.
+        """Evaluate f once at `state` z `[n_atoms, *state_shape]`, with the result of `prepare`.
 
         `nodes` is the result of `node_species` where an engine has ghost atoms.
         """
@@ -198,7 +198,7 @@ class Deq(Backbone):
 
         Args:
             function: f, or the map of the adjoint equation.
-            start: first z [n_atoms, *state_shape], of any precision.
+            start: first z `[n_atoms, *state_shape]`, of any precision.
             graph: graph with `system_index`.
             counts: numbers of evaluations after which states are kept, see `fixed_point.solve`.
         """
@@ -235,7 +235,7 @@ class Deq(Backbone):
     def forward(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add `node_features` [n_atoms, (l_max+1)^2, channels] and the results of the solve to the graph.
 
-        The latter are `state` (z*, [n_atoms, *state_shape]), `residual` and `evaluations` [n_systems]. The
+        The latter are `state` (z*, `[n_atoms, *state_shape]`), `residual` and `evaluations` [n_systems]. The
         solve begins at `start_state` where the graph has it. Features have the exact derivatives of the fixed point, or
         in training with
         `gradient: phantom` those of the last `phantom_steps` evaluations.

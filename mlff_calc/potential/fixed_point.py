@@ -16,7 +16,7 @@ recorded (the phantom gradient). Gradients of energies are exact for any number 
 
 | symbol | name in code | shape |
 |---|---|---|
-| z | `state` | [n_atoms, *state_shape] |
+| z | `state` | `[n_atoms, *state_shape]` |
 | lambda | `adjoint` | the same |
 | de/dz | `cotangent` | the same |
 
@@ -48,7 +48,7 @@ DOUBLE_TOLERANCE, LONGER = 1e-8, 2
 class FixedPointPotential(Potential):
     """A force field on a deep-equilibrium backbone.
 
-    It adds to the outputs of `Potential`: `state` and `adjoint` [n_atoms, *state_shape], and `residual`,
+    It adds to the outputs of `Potential`: `state` and `adjoint` `[n_atoms, *state_shape]`, and `residual`,
     `adjoint_residual` (both relative), `evaluations` and `adjoint_evaluations` [n_systems]. With direct forces the
     adjoint is zero.
     """
@@ -81,7 +81,7 @@ class FixedPointPotential(Potential):
         """Solve for state and adjoint and return the outputs; see `Potential.forward`.
 
         Args:
-            graph: inputs of `Potential`, and optionally `start_state` and `start_adjoint` [n_atoms, *state_shape].
+            graph: inputs of `Potential`, and optionally `start_state` and `start_adjoint` `[n_atoms, *state_shape]`.
         """
         if self.training and self.implicit_training:
             return super().forward(graph)
@@ -132,7 +132,7 @@ class FixedPointPotential(Potential):
 
         Args:
             graph: inputs of `forward`.
-            here: z [n_atoms, *state_shape], the leaf of the tapes of `value` and `energies`.
+            here: z `[n_atoms, *state_shape]`, the leaf of the tapes of `value` and `energies`.
             value: f(z), of the same shape.
             energies: e(z) [n_atoms].
             counts: numbers of evaluations after which states are kept, see `solve`.
@@ -156,7 +156,7 @@ class FixedPointPotential(Potential):
 
         Args:
             graph: inputs of `forward`.
-            state: z [n_atoms, *state_shape].
+            state: z `[n_atoms, *state_shape]`.
             adjoint: lambda, of the same shape; not used with direct forces.
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(True)
@@ -194,7 +194,7 @@ class FixedPointPotential(Potential):
         return self.finished(out)
 
     def growth(self, value: Tensor, here: Tensor, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the factor `growth` [n_systems] by which J^T lengthens `probe` [n_atoms, *state_shape].
+        """Compute the factor `growth` [n_systems] by which J^T lengthens `probe` `[n_atoms, *state_shape]`.
 
         The new direction is the output `probe`, of length one per system. Given back at the next visit of the same
         frames, it makes the training run a power iteration, and `growth` becomes the spectral radius, which a loss can

@@ -10,7 +10,7 @@ Jacobian, energy and forces. What is kept between steps is passed in and returne
 | `ridges` | [2] | ridge of the least-squares mix, ridge of the acceleration |
 | `state_secants`, `adjoint_secants` | [2, kept, *state] | changes of z and of f(z) - z in earlier solves |
 
-`*state` is the shape of z, [n_atoms, *state_shape].
+`*state` is the shape of z, `[n_atoms, *state_shape]`.
 
 The last evaluation of f carries the tape for all products, and the last product also gives the forces. The step
 therefore costs n_forward evaluations and n_adjoint products and nothing more.

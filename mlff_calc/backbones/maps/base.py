@@ -70,13 +70,13 @@ class FixedPointMap(nn.Module, ABC, Generic[B]):
 
     @abstractmethod
     def prepare(self, stack: B, graph: dict[str, Tensor]) -> list[Tensor]:
-        """Compute what f needs to know of a structure: u [n_atoms, *state_shape] first, then tensors of floats."""
+        """Compute what f needs to know of a structure: u `[n_atoms, *state_shape]` first, then tensors of floats."""
 
     @abstractmethod
     def forward(
         self, state: Tensor, edge_index: Tensor, prepared: list[Tensor], nodes: Tensor | None = None
     ) -> Tensor:
-        """Map `state` [n_atoms, *state_shape] to the same shape, with the result of `prepare`."""
+        """Map `state` `[n_atoms, *state_shape]` to the same shape, with the result of `prepare`."""
 
     @abstractmethod
     def read(self, stack: B, state: Tensor) -> Tensor:
