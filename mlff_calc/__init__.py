@@ -13,6 +13,7 @@ from mlff_calc.version import __version__
 if TYPE_CHECKING:
     from mlff_calc.calculators import CommitteeCalculator, EGXCCalculator, MLFFCalculator, SCFCalculator, freeze
     from mlff_calc.calculators.reuse import Reuse
+    from mlff_calc.calculators.shadow import Shadow
     from mlff_calc.dynamics import run_md
     from mlff_calc.dynamics.relax import relax
     from mlff_calc.errors import (
@@ -79,6 +80,7 @@ __all__ = [
 _HOMES = {
     "mlff_calc.calculators": ("CommitteeCalculator", "EGXCCalculator", "MLFFCalculator", "SCFCalculator", "freeze"),
     "mlff_calc.calculators.reuse": ("Reuse",),
+    "mlff_calc.calculators.shadow": ("Shadow",),
     "mlff_calc.dynamics": ("run_md",),
     "mlff_calc.dynamics.relax": ("relax",),
     "mlff_calc.errors": tuple(name for name in __all__ if name.endswith("Error")),

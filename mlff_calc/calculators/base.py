@@ -31,6 +31,7 @@ from mlff_calc.calculators.outputs import (
     to_host,
 )
 from mlff_calc.calculators.reuse import ReusingModel
+from mlff_calc.calculators.shadow import ShadowModel
 from mlff_calc.calculators.sharing import check_fork, in_forked_child, prepare_for_forks
 from mlff_calc.calculators.snapshot import Snapshot
 from mlff_calc.calculators.state import calculator_state, restore_state
@@ -155,7 +156,7 @@ class GraphCalculator(AseCalculator):
         ]
         for cache in self._caches:
             cache.to(device)
-        self._reusing = [model for model in self._models if isinstance(model, ReusingModel)]
+        self._reusing = [model for model in self._models if isinstance(model, ReusingModel | ShadowModel)]
         self._known: NDArray[np.int64] | None = None  # atomic numbers that have passed the element check
         self._lists, self._device, self._on_gpu, self._prepared_in = lists, device, device.type == "cuda", os.getpid()
 

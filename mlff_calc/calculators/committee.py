@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.calculators.shadow import Shadow
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.export.opening import load_any, precision_of
 from mlff_calc.graph.frame import System
@@ -83,7 +84,7 @@ class CommitteeCalculator(GraphCalculator):
         compile: bool = False,
         neighbor_backend: str = "auto",
         deterministic: bool = False,
-        reuse: str | Reuse = "auto",
+        reuse: str | Reuse | Shadow = "auto",
         domain: Literal["warn", "stop", "off"] = "warn",
         trust: bool = False,
     ) -> None:

@@ -10,6 +10,7 @@ import torch
 from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.calculators.shadow import Shadow
 from mlff_calc.export.opening import load_any, precision_of
 from mlff_calc.graph.frame import System
 
@@ -41,7 +42,8 @@ class MLFFCalculator(GraphCalculator):
         deterministic: Whether to fix the order of sums on CUDA (see `mlff_calc.device`), which is slower. The order is
             always fixed on CPUs. Cannot be combined with `compile`.
         reuse: Use of the fixed points of earlier steps, for potentials that have one: ``conservative``, ``fast``, ``none``,
-            a `Reuse`, or ``auto`` (conservative). See `mlff_calc.calculators.reuse`.
+            a `Reuse`, or ``auto`` (conservative). Potentials with fields take ``shadow`` or a `Shadow`. See
+            `mlff_calc.calculators.reuse` and `mlff_calc.calculators.shadow`.
         domain: Reaction to distances and numbers of neighbours outside the training data: ``warn`` once, ``stop`` with an
             error, or ``off`` for no checks. The first structure, every nineteenth, and each that is far from the one before
             are checked.
@@ -66,7 +68,7 @@ class MLFFCalculator(GraphCalculator):
         compile: bool = False,
         neighbor_backend: str = "auto",
         deterministic: bool = False,
-        reuse: str | Reuse = "auto",
+        reuse: str | Reuse | Shadow = "auto",
         domain: Literal["warn", "stop", "off"] = "warn",
         trust: bool = False,
     ) -> None:

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 
 from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
+from mlff_calc.calculators.shadow import Shadow, ShadowModel
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.device import resolve_device
 from mlff_calc.errors import OptionError
 from mlff_calc.export.exported import ExportedPotential
 from mlff_calc.fixed_point.memory import RunCache
+from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.fixed_point_step import FixedPointStep
+from mlff_calc.potential.shadow import ShadowStep
 
 
 def device_of(potentials: Sequence[Any], name: str) -> torch.device:
@@ -58,22 +61,27 @@ def load_model(
         from mlff_calc.export import compile_potential
 
         step = compile_potential(potential, device=device, precision=precision, step=None if mode is None else mode.sizes)
+    elif isinstance(mode, Shadow):
+        step = ShadowStep(eager, mode.sizes)
     elif mode is not None:
         step = FixedPointStep(eager, mode.sizes)
     if mode is None:
         return ColdModel(eager, stats) if isinstance(potential, FixedPointPotential) else step
+    if isinstance(mode, Shadow):
+        return ShadowModel(eager, mode, step, cache, stats)
     return ReusingModel(eager, mode, step, cache, stats)
 
 
-def reuse_mode(potential: Any, parameters: Mapping[str, Any]) -> Reuse | None:
-    """Return the mode in which fixed points of a potential are reused; None without fixed points or without reuse.
+def reuse_mode(potential: Any, parameters: Mapping[str, Any]) -> Reuse | Shadow | None:
+    """Return the mode in which fixed points or fields of a potential are reused; None without them or without reuse.
 
     Args:
         potential: Potential or exported file.
         parameters: Parameters of a calculator, of which `reuse` and `precision` are used.
     """
     fixed_point = isinstance(potential, FixedPointPotential) and not potential.direct_forces
-    return reuse_of(parameters["reuse"], fixed_point=fixed_point, precision=parameters["precision"])
+    fields = isinstance(potential, Potential) and potential.fields is not None
+    return reuse_of(parameters["reuse"], fixed_point=fixed_point, fields=fields, precision=parameters["precision"])
 
 
 def runs_code(potentials: Sequence[Any], parameters: Mapping[str, Any]) -> bool:

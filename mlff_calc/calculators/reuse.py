@@ -25,9 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlff_calc.calculators.shadow import SOLVED, Shadow
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
-from mlff_calc.export.artifact import Stepping
+from mlff_calc.export.stepping import ShadowStepping, Stepping
 from mlff_calc.fixed_point import Solver, build_solver
 from mlff_calc.fixed_point.memory import Memory, RunCache
 from mlff_calc.fixed_point.predictors import LeastSquares, build_predictor
@@ -99,20 +100,30 @@ MODES: dict[str, Reuse] = {
 """Predefined modes by name."""
 
 
-def reuse_of(option: str | Reuse, *, fixed_point: bool, precision: str = "float32") -> Reuse | None:
+def reuse_of(
+    option: str | Reuse | Shadow, *, fixed_point: bool, fields: bool = False, precision: str = "float32"
+) -> Reuse | Shadow | None:
     """Return the mode for an option; None for no reuse.
 
     In float64 the mode `conservative` (also through `auto`) solves every step to `DOUBLE_TOLERANCE`; `fast` and a `Reuse`
     keep their own tolerance.
 
     Args:
-        option: Name of a mode, ``auto``, ``none``, or a `Reuse`.
+        option: Name of a mode, ``auto``, ``none``, ``shadow``, a `Reuse`, or a `Shadow`.
         fixed_point: Whether the potential has a fixed point.
+        fields: Whether the potential has fields.
         precision: Floating-point precision of the model.
 
     Raises:
-        OptionError: The name is unknown, or a mode was chosen for a potential without a fixed point.
+        OptionError: The name is unknown, or a mode was chosen for a potential without a fixed point or fields.
     """
+    if option == "shadow" or isinstance(option, Shadow):
+        if not fields:
+            raise OptionError(
+                f"reuse={option!r} needs a potential with fields (`potential.fields` in its recipe); leave it out for "
+                "this one"
+            )
+        return option if isinstance(option, Shadow) else Shadow()
     if isinstance(option, Reuse):
         mode: Reuse | None = option
     elif option == "auto":
@@ -122,20 +133,20 @@ def reuse_of(option: str | Reuse, *, fixed_point: bool, precision: str = "float3
     elif option in MODES:
         mode = MODES[option]
     else:
-        known = ", ".join(["auto", *MODES, "none"])
-        raise OptionError(f"unknown reuse {option!r}; choose one of {known}, or give a Reuse(...)")
+        known = ", ".join(["auto", *MODES, "shadow", "none"])
+        raise OptionError(f"unknown reuse {option!r}; choose one of {known}, or give a Reuse(...) or Shadow(...)")
     if option in ("auto", "conservative") and mode is not None and precision == "float64":
         mode = replace(mode, tolerance=DOUBLE_TOLERANCE)
     if not fixed_point and option != "auto":
+        cure = "take 'shadow' for its fields, or leave it out" if fields else "leave it out for this one"
         raise OptionError(
-            f"reuse={option!r} needs a potential with a fixed point (backbone deq) and gradient forces; "
-            "leave it out for this one"
+            f"reuse={option!r} needs a potential with a fixed point (backbone deq) and gradient forces; {cure}"
         )
     return mode
 
 
-def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
-    """Return the settings of reuse for `export_potential`; None for potentials without a fixed point.
+def stepping_of(option: str | Reuse | Shadow, potential: Potential) -> Stepping | ShadowStepping | None:
+    """Return the settings of reuse for `export_potential`; None for potentials without a fixed point, or without reuse.
 
     They include the tolerance for float64, since the exported file may differ in precision from the potential.
 
@@ -144,7 +155,9 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
             for a potential without a fixed point.
     """
     fixed_point = isinstance(potential, FixedPointPotential)
-    mode = reuse_of(option, fixed_point=fixed_point)
+    mode = reuse_of(option, fixed_point=fixed_point, fields=potential.fields is not None)
+    if isinstance(mode, Shadow):
+        return ShadowStepping(mode.sizes, mode.dissipation, mode.limit, SOLVED)
     if not fixed_point:
         return None
     if mode is None or mode.sizes.window < 1:
@@ -161,7 +174,7 @@ def stepping_of(option: str | Reuse, potential: Potential) -> Stepping | None:
             f"{looks_back} steps and no more; leave window out"
         )
     double = reuse_of(option, fixed_point=True, precision="float64")
-    double_tolerance = None if double is None else double.tolerance
+    double_tolerance = double.tolerance if isinstance(double, Reuse) else None
     return Stepping(mode.sizes, mode.tolerance, mode.fit_ridge, mode.ridge, double_tolerance, mode.warm)
 
 

@@ -29,7 +29,7 @@ def compile_(
     import torch
     from rich.console import Console
 
-    from mlff_calc.calculators.reuse import reuse_of
+    from mlff_calc.calculators.models import reuse_mode
     from mlff_calc.device import resolve_device
     from mlff_calc.export import compile_potential
     from mlff_calc.potential import load_potential
@@ -40,8 +40,7 @@ def compile_(
     console = Console()
     start = time.monotonic()
     loaded = load_potential(potential)
-    fixed_point = loaded.backbone.is_fixed_point and not loaded.direct_forces
-    mode = reuse_of(reuse.value, fixed_point=fixed_point, precision=precision.value)
+    mode = reuse_mode(loaded, {"reuse": reuse.value, "precision": precision.value})
     step = None if mode is None else mode.sizes
     compiled = compile_potential(loaded, device=target, precision=precision.value, step=step)
     threads, elapsed_s = torch.get_num_threads(), time.monotonic() - start

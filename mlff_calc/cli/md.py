@@ -130,7 +130,8 @@ def md(
         _option(
             _MODEL,
             "Start a fixed point from earlier steps (potentials with backbone deq): conservative for constant energy, "
-            "fast under a thermostat, none for a cold solve each step. [auto: conservative]",
+            "fast under a thermostat, none for a cold solve each step; shadow moves fields of a potential with the "
+            "atoms. [auto: conservative]",
         ),
     ] = None,
     skin: Annotated[

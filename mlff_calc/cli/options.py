@@ -21,11 +21,12 @@ class PrecisionName(StrEnum):
 
 
 class ReuseName(StrEnum):
-    """Reuse of fixed points from step to step."""
+    """Reuse of fixed points and fields from step to step."""
 
     auto = "auto"
     conservative = "conservative"
     fast = "fast"
+    shadow = "shadow"
     none = "none"
 
 
@@ -85,7 +86,8 @@ Reuse = Annotated[
     typer.Option(
         "--reuse",
         help="Start a fixed point from earlier steps (potentials with backbone deq): conservative for constant energy, "
-        "fast under a thermostat, none for a cold solve each step; auto is conservative.",
+        "fast under a thermostat, none for a cold solve each step; auto is conservative. Fields of a potential: shadow "
+        "moves them with the atoms, one product a step.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)]

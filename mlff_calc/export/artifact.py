@@ -16,7 +16,7 @@ import json
 import os
 import tempfile
 import zipfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -41,40 +41,13 @@ from mlff_calc.export.metadata import (
     check_content,
 )
 from mlff_calc.export.own import enter
+from mlff_calc.export.stepping import ShadowStepping, Stepping
 from mlff_calc.export.torchscript import script_of
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
-from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.potential import Potential
 from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
 from mlff_calc.potential.fixed_point import FixedPointPotential
-from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
-
-MOST_REPEATS = 60
-"""Largest number of repeated steps of a fixed point before a solve fails. Raising it allows slower convergence."""
-
-
-@dataclass(frozen=True)
-class Stepping:
-    """Use of the exported step of a fixed point.
-
-    Attributes:
-        sizes: sizes of the step; its window is at least one.
-        tolerance: relative residual at which a warm-started step ends.
-        fit_ridge, ridge: ridge of the least-squares start, and of the acceleration.
-        double_tolerance: value of `tolerance` in a float64 file; None for the same.
-        warm: policy of repeated calls and cold starts.
-    """
-
-    sizes: StepSizes
-    tolerance: float
-    fit_ridge: float
-    ridge: float
-    double_tolerance: float | None = None
-    warm: WarmStart = field(default_factory=WarmStart)
-
-    def tolerance_in(self, precision: str) -> float:
-        """Return the relative residual at which a warm-started step ends, in a file of this precision."""
-        return self.double_tolerance if precision == "float64" and self.double_tolerance else self.tolerance
+from mlff_calc.potential.shadow_engine import ShadowEngineStep
 
 
 def export_potential(
@@ -84,7 +57,7 @@ def export_potential(
     to: str = "torchscript",
     precision: str | None = None,
     device: str | torch.device = "cpu",
-    stepping: Stepping | None = None,
+    stepping: Stepping | ShadowStepping | None = None,
     overwrite: bool = False,
 ) -> Metadata:
     """Write a potential to one file, after comparing the file with the eager potential on structures of 8, 11 and 30 atoms.
@@ -115,9 +88,7 @@ def export_potential(
     _check_exportable(potential, to, stepping)
     potential = potential.to_precision(precision or potential.precision).eval().requires_grad_(False)
     potential = potential.to(torch.device(device))
-    module: nn.Module = potential
-    if stepping is not None:
-        module = EngineStep(FixedPointStep(potential, stepping.sizes)).eval()  # type: ignore[arg-type]
+    module: nn.Module = potential if stepping is None else stepping.engine(potential)  # type: ignore[arg-type]
     metadata = _metadata(potential, module, to, backend, stepping)
     example = _example(potential, module, to, 11, seed=1, ghosts=4)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
@@ -154,7 +125,7 @@ def _backend_of(to: str, path: Path, overwrite: bool) -> str:
     return backend
 
 
-def _check_exportable(potential: Potential, to: str, stepping: Stepping | None) -> None:
+def _check_exportable(potential: Potential, to: str, stepping: Stepping | ShadowStepping | None) -> None:
     """Check that the kind can hold the potential.
 
     Raises:
@@ -166,38 +137,31 @@ def _check_exportable(potential: Potential, to: str, stepping: Stepping | None) 
             "forces: direct have no virial and no adjoint, so such a potential is not exported "
             f"{'to LAMMPS' if to == 'lammps' else 'with a fixed point'}; train one with forces: gradient"
         )
-    if fixed_point and (stepping is None or stepping.sizes.window < 1):
+    if fixed_point and not (isinstance(stepping, Stepping) and stepping.sizes.window >= 1):
         raise OptionError("a potential on a fixed point is exported as a step that uses earlier steps; give `stepping`")
-    if not fixed_point and stepping is not None:
+    if not fixed_point and isinstance(stepping, Stepping):
         raise OptionError("stepping is for potentials on a fixed point; leave it out for this one")
+    if isinstance(stepping, ShadowStepping) and potential.fields is None:
+        raise OptionError("steps of shadow dynamics are for potentials with fields; leave `stepping` out for this one")
 
 
-def _metadata(potential: Potential, module: nn.Module, to: str, backend: str, stepping: Stepping | None) -> Metadata:
+def _metadata(
+    potential: Potential, module: nn.Module, to: str, backend: str, stepping: Stepping | ShadowStepping | None
+) -> Metadata:
     inputs = list(ENGINE_INPUTS if to == "lammps" else INPUTS)
     outputs = list(ENGINE_OUTPUTS if to == "lammps" else output_names(potential))
     fixed_point = None
-    if isinstance(module, EngineStep) and stepping is not None:
+    if stepping is not None:
         inputs += ["memory", "control"]
         outputs += ["memory", "residuals"]
-        fixed_point = {
-            "n_forward": stepping.sizes.n_forward,
-            "n_adjoint": stepping.sizes.n_adjoint,
-            "slots": module.slots,
-            "width": module.width,
-            "tolerance": stepping.tolerance_in(potential.precision),
-            "cold_tolerance": potential.backbone.tolerance,
-            "fit_ridge": stepping.fit_ridge,
-            "ridge": stepping.ridge,
-            "max_repeats": MOST_REPEATS,
-            **asdict(stepping.warm),
-        }
+        fixed_point = stepping.record(module)  # type: ignore[arg-type]
     return Metadata(
         format=FORMAT,
         format_version=FORMAT_VERSION,
         kind=to,
         backend=backend,
         cutoff=potential.cutoff,
-        n_layers=0 if fixed_point else int(potential.backbone.n_layers),
+        n_layers=0 if fixed_point else potential.n_layers,
         elements=potential.elements,
         symbols=[chemical_symbols[z] for z in potential.elements],
         precision=potential.precision,
@@ -205,7 +169,7 @@ def _metadata(potential: Potential, module: nn.Module, to: str, backend: str, st
         units={"energy": "eV", "length": "Angstrom"},
         inputs=inputs,
         outputs=outputs,
-        exchange_width=potential.backbone.exchange_width,
+        exchange_width=potential.exchange_width,
         torch=torch.__version__,
         mlff_calc=_own_version(),
         device=next(potential.parameters()).device.type,
@@ -245,7 +209,7 @@ def _example(
         numbers = graph["atomic_numbers"]
         graph["node_numbers"] = torch.cat([numbers, numbers[:ghosts]])
         graph["owned"] = torch.ones(n_atoms, dtype=torch.float64, device=device)
-    if isinstance(module, EngineStep):
+    if isinstance(module, EngineStep | ShadowEngineStep):
         graph["memory"] = probe_rows(module, graph, seed)
         graph["control"] = torch.tensor([PREDICT, 1e-8, 1e-6, 0.0], dtype=torch.float64, device=device)
     return graph

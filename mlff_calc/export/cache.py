@@ -41,7 +41,7 @@ def _code() -> str:
     digest = hashlib.sha256()
     package = Path(__file__).resolve().parents[1]
     for room in _ROOMS:
-        for file in sorted((package / room).glob("*.py")):
+        for file in sorted((package / room).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -18,9 +18,12 @@ from torch import Tensor, nn
 
 from mlff_calc.errors import MLFFError
 from mlff_calc.graph import graph_from_atoms
+from mlff_calc.heads.fields import START_FIELDS
 from mlff_calc.potential import Potential
 from mlff_calc.potential.engine import EngineStep
 from mlff_calc.potential.fixed_point_step import FixedPointStep
+from mlff_calc.potential.shadow import ShadowStep, solve_fields
+from mlff_calc.potential.shadow_engine import ShadowEngineStep
 
 TOLERANCES = {"float32": 2e-4, "mixed": 2e-4, "float64": 1e-9}
 """Largest accepted difference from eager: of energies in eV per atom, of all else relative to the largest value."""
@@ -60,8 +63,18 @@ def probe_graph(
     return {key: value.to(device) for key, value in graph_from_atoms(atoms, potential.cutoff).items()}
 
 
-def probe_memory(step: FixedPointStep, graph: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+def probe_fields(step: ShadowStep, graph: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Make up fields for a step of shadow dynamics on `graph`: those of two products, and noise."""
+    own = {key: value for key, value in graph.items() if key != "node_numbers"}  # ghosts of a probe have no neighbours
+    fields = solve_fields(step.potential, own, 0.0, 2)[0]
+    noise = torch.randn(fields.shape, generator=torch.Generator().manual_seed(seed))
+    return {START_FIELDS: fields + 0.1 * noise.to(fields)}
+
+
+def probe_memory(step: FixedPointStep | ShadowStep, graph: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
     """Make up a past for a step on `graph`: random states of the size of the embedding, and few secants."""
+    if isinstance(step, ShadowStep):
+        return probe_fields(step, graph, seed)
     sizes, potential = step.sizes, step.potential
     own = {key: value for key, value in graph.items() if key != "node_numbers"}  # ghosts of a probe have no neighbours
     with torch.no_grad():
@@ -83,8 +96,12 @@ def probe_memory(step: FixedPointStep, graph: dict[str, Tensor], seed: int) -> d
     }
 
 
-def probe_rows(step: EngineStep, graph: dict[str, Tensor], seed: int) -> Tensor:
+def probe_rows(step: EngineStep | ShadowEngineStep, graph: dict[str, Tensor], seed: int) -> Tensor:
     """Make up the same past as rows of an engine's memory [n_atoms, slots, width]."""
+    if isinstance(step, ShadowEngineStep):
+        n_known = step.slots - 1
+        known = [probe_fields(step.step, graph, seed + i)[START_FIELDS].flatten(1) for i in range(n_known)]
+        return torch.stack([*known, torch.full_like(known[0], n_known)], dim=1)
     memory = probe_memory(step.step, graph, seed)
     secants = [memory[name].flatten(0, 1) for name in ("state_secants", "adjoint_secants")]
     rows = torch.cat([memory["past_embeddings"], memory["past_states"], memory["past_adjoints"], *secants])

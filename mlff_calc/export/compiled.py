@@ -30,7 +30,8 @@ from mlff_calc.export.trace import INPUTS, output_names, trace_for_use, without_
 from mlff_calc.graph import collate
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
-from mlff_calc.potential.fixed_point_step import MEMORY_INPUTS, MEMORY_OUTPUTS, FixedPointStep, StepSizes
+from mlff_calc.potential.fixed_point_step import FixedPointStep, StepSizes
+from mlff_calc.potential.shadow import ShadowSizes, ShadowStep
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class CompiledPotential:
     """
 
     def __init__(
-        self, potential: Potential, path: Path, device: torch.device, step: FixedPointStep | None = None
+        self, potential: Potential, path: Path, device: torch.device, step: FixedPointStep | ShadowStep | None = None
     ) -> None:
         self.potential = potential
         self.step = step
@@ -95,7 +96,7 @@ def compile_potential(
     device: str | torch.device = "cpu",
     precision: str | None = None,
     cache_dir: str | Path | None = None,
-    step: StepSizes | None = None,
+    step: StepSizes | ShadowSizes | None = None,
 ) -> CompiledPotential:
     """Compile a potential, or a step of a fixed-point potential, or take it from the cache.
 
@@ -108,7 +109,8 @@ def compile_potential(
         device: `cpu` or a CUDA device.
         precision: precision to cast to first; the potential's own by default.
         cache_dir: folder of compiled files; `compiled_cache_dir()` by default.
-        step: sizes of a step; required for fixed-point potentials and for them only.
+        step: sizes of a step: `StepSizes`, which fixed-point potentials require, or `ShadowSizes` for shadow dynamics with
+            fields.
 
     Raises:
         OptionError: there is no C++ compiler, or a fixed-point potential is given without `step`.
@@ -118,8 +120,10 @@ def compile_potential(
     device = torch.device(device)
     potential = potential.to_precision(precision or potential.precision)  # a copy, so that the caller's is not changed
     potential = potential.eval().requires_grad_(False).to(device)
-    eager = None
-    if isinstance(potential, FixedPointPotential):
+    eager: FixedPointStep | ShadowStep | None = None
+    if isinstance(step, ShadowSizes):
+        eager = ShadowStep(potential, step).eval()
+    elif isinstance(potential, FixedPointPotential):
         if step is None or potential.direct_forces:
             raise OptionError(
                 "a fixed-point potential is compiled as a step of a trajectory, with gradient forces: "
@@ -164,7 +168,7 @@ def require_compiler() -> None:
             )
 
 
-def _compile(potential: Potential, device: torch.device, path: Path, step: FixedPointStep | None) -> None:
+def _compile(potential: Potential, device: torch.device, path: Path, step: FixedPointStep | ShadowStep | None) -> None:
     """Trace, export and compile, compare with eager results, and move the file to `path`."""
     require_compiler()
     start = time.monotonic()
@@ -191,11 +195,11 @@ def _compile(potential: Potential, device: torch.device, path: Path, step: Fixed
     logger.debug("compiled: %s", path)
 
 
-def signature_of(potential: Potential, step: FixedPointStep | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def signature_of(potential: Potential, step: FixedPointStep | ShadowStep | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the inputs and outputs of the compiled graph."""
     if step is None:
         return INPUTS, output_names(potential)
-    return (*INPUTS, *MEMORY_INPUTS), (*output_names(potential), *MEMORY_OUTPUTS)
+    return (*INPUTS, *step.inputs), (*output_names(potential), *step.outputs)
 
 
 _PROBES = (((11,), 1, 2.3), ((30,), 2, 2.3), ((8,), 3, 0.8), ((5, 1, 30, 8), 4, 2.3))
@@ -204,7 +208,7 @@ _PROBES = (((11,), 1, 2.3), ((30,), 2, 2.3), ((8,), 3, 0.8), ((5, 1, 30, 8), 4, 
 
 def _example(
     potential: Potential,
-    step: FixedPointStep | None,
+    step: FixedPointStep | ShadowStep | None,
     sizes: Sequence[int],
     *,
     seed: int,
@@ -241,6 +245,7 @@ _DYNAMIC = {
     "system_index": 0,
     "edge_index": 1,
     "edge_vec": 0,
+    "start_fields": 0,
     "past_embeddings": 1,
     "past_states": 1,
     "past_adjoints": 1,

@@ -125,15 +125,19 @@ class Memory:
             place: structure of the step.
             start: start that `inputs` returned.
         """
-        if self.past.solutions:
-            self.move = displacement(place, self.place)
-        self.place = place
+        self.go_to(place)
         solution = torch.stack([outputs["state"], outputs["adjoint"]])
         predictor.remember(self.past, solution, outputs["embedding"], start)
         for secants, name in zip(self.secants, ("new_state_secants", "new_adjoint_secants"), strict=True):
             if name in outputs:
                 new = outputs[name]
                 secants[:] = [*(new[:, i] for i in reversed(range(new.shape[1]))), *secants][:kept]
+
+    def go_to(self, place: Frame) -> None:
+        """Note the structure of a step, and how far it is from the one before."""
+        if self.past.solutions:
+            self.move = displacement(place, self.place)
+        self.place = place
 
     def to(self, device: torch.device) -> Memory:
         """Return a copy of the memory on `device`."""

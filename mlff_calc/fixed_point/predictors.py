@@ -33,7 +33,8 @@ class Past:
     """History of a run that predictors use.
 
     Attributes:
-        solutions: fixed point and adjoint [2, n_rows, ...] of the last steps, newest first.
+        solutions: fixed point and adjoint [2, n_rows, ...] of the last steps, newest first; [1, n_rows, ...] without
+            an adjoint.
         embeddings: embeddings [n_rows, ...] of the same steps.
         auxiliary: auxiliary variables [2, n_rows, ...] of the same steps (time-reversible prediction only).
     """
@@ -70,19 +71,20 @@ class Predictor:
         del past
         return None
 
-    def remember(self, past: Past, solution: Tensor, embedding: Tensor, start: Tensor | None) -> None:
+    def remember(self, past: Past, solution: Tensor, embedding: Tensor | None, start: Tensor | None) -> None:
         """Add a step to the history.
 
         Args:
             past: history of the run, changed in place.
             solution: fixed point and adjoint of the step [2, n_rows, ...].
-            embedding: embedding of the step [n_rows, ...].
+            embedding: embedding of the step [n_rows, ...]; None where no rule reads it.
             start: result of `replaced` for this step.
         """
         del start
         depth = max(1, self.window)
         past.solutions[:] = [solution, *past.solutions][:depth]
-        past.embeddings[:] = [embedding, *past.embeddings][:depth]
+        if embedding is not None:
+            past.embeddings[:] = [embedding, *past.embeddings][:depth]
 
 
 class LeastSquares(Predictor):
@@ -159,14 +161,23 @@ class TimeReversible(Predictor):
         """See `Predictor`; the solutions serve as auxiliary variable until enough steps are available."""
         if len(past.auxiliary) < self.depth:
             return None
-        newest, before = past.auxiliary[0], past.auxiliary[1]
-        moved = 2.0 * newest - before + self.kappa * (past.solutions[0] - newest)
+        return self.moved(past.solutions[0], past.auxiliary)
+
+    def moved(self, solution: Tensor, auxiliary: Sequence[Tensor] | Tensor) -> Tensor:
+        """Return the next auxiliary variable.
+
+        Args:
+            solution: solution of the last step [...].
+            auxiliary: auxiliary variables [...] of the last steps, newest first, at least `depth`.
+        """
+        newest, before = auxiliary[0], auxiliary[1]
+        moved = 2.0 * newest - before + self.kappa * (solution - newest)
         if self.alpha:
-            for c, auxiliary in zip(self.friction, past.auxiliary, strict=True):
-                moved = moved + self.alpha * c * auxiliary
+            for c, variable in zip(self.friction, auxiliary, strict=False):
+                moved = moved + self.alpha * c * variable
         return moved
 
-    def remember(self, past: Past, solution: Tensor, embedding: Tensor, start: Tensor | None) -> None:
+    def remember(self, past: Past, solution: Tensor, embedding: Tensor | None, start: Tensor | None) -> None:
         """See `Predictor`."""
         super().remember(past, solution, embedding, start)
         past.auxiliary[:] = [solution if start is None else start, *past.auxiliary][: self.depth]

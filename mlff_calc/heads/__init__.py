@@ -13,6 +13,7 @@ from mlff_calc.heads.denoising import DenoisingHead
 from mlff_calc.heads.direct_forces import DirectForcesHead
 from mlff_calc.heads.displacement import DisplacementHead
 from mlff_calc.heads.energy import EnergyHead
+from mlff_calc.heads.fields import FieldsHead
 from mlff_calc.heads.properties import DistributionHead, ScalarHead
 from mlff_calc.heads.repulsion import ZBLRepulsion
 from mlff_calc.heads.uncertainty import EnergyErrorHead, ForceErrorHead
@@ -25,6 +26,7 @@ __all__ = [
     "EnergyErrorHead",
     "EnergyHead",
     "Features",
+    "FieldsHead",
     "ForceErrorHead",
     "Head",
     "ScalarHead",

@@ -14,7 +14,7 @@ from mlff_calc.potential.fixed_point import FixedPointPotential
 from mlff_calc.potential.model import Potential
 
 _KEYS = ("backbone", "elements", "reference_energies", "avg_num_neighbors", "heads")
-_SHORT = ("scale", "forces", "repulsion", "head", "uncertainty")
+_SHORT = ("scale", "forces", "repulsion", "head", "fields", "uncertainty")
 """Short keys that stand for a list of heads; most potentials need no others."""
 ERROR_HEADS = ("energy_error", "force_error")
 """Heads that the short key `uncertainty` stands for; results have the deviations of both or of neither."""
@@ -27,8 +27,8 @@ def build_potential(config: dict[str, Any], seed: int | None = None) -> Potentia
         config: `backbone` (name and options), `elements` (atomic numbers or symbols), and optionally
             `reference_energies` (eV by atomic number or symbol), `avg_num_neighbors`, and `heads` (a list of names and
             options, `energy` first). Instead of `heads` the short keys `scale` (eV), `forces` (`gradient` or `direct`),
-            `repulsion` (None or {"name": "zbl", "reach": 0.8}) and `uncertainty` (None or options of the heads
-            `energy_error` and `force_error`) may be given.
+            `repulsion` (None or {"name": "zbl", "reach": 0.8}), `fields` (None or options of the head of that name) and
+            `uncertainty` (None or options of the heads `energy_error` and `force_error`) may be given.
         seed: seed of the weights; None takes them from the present state of torch's generator.
 
     Raises:
@@ -42,6 +42,7 @@ def build_potential(config: dict[str, Any], seed: int | None = None) -> Potentia
         if not config.get(key):
             raise RecipeError(f"a potential's configuration needs {key!r}; it has {', '.join(config) or 'nothing'}")
     config = _resolved(config)
+    _check_fields(config)
     kind = FixedPointPotential if is_fixed_point(config["backbone"]["name"]) else Potential
     return kind.seeded(config, seed)
 
@@ -80,13 +81,14 @@ def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
             raise RecipeError(
                 f"forces: {short['forces']!r} in a potential's configuration; choose 'gradient' or 'direct'"
             )
-        repulsion, uncertainty = short.get("repulsion"), short.get("uncertainty")
+        repulsion, fields, uncertainty = (short.get(key) for key in ("repulsion", "fields", "uncertainty"))
         scale = {"scale": short.get("scale", 1.0)}
-        for key, value in (("repulsion", repulsion), ("uncertainty", uncertainty)):
+        for key, value in (("repulsion", repulsion), ("fields", fields), ("uncertainty", uncertainty)):
             if not isinstance(value, dict | None):
                 raise RecipeError(f"{key} is {value!r} in a potential's configuration; give its options, or leave it out")
         heads = [{"name": "energy", **(short.get("head") or {}), **scale}]
         heads += [] if repulsion is None else [{"name": "zbl", **repulsion}]
+        heads += [] if fields is None else [{"name": "fields", **fields, **scale}]
         heads += [{"name": "direct_forces", **scale}] if short.get("forces") == "direct" else []
         if uncertainty is not None:
             heads += error_heads(uncertainty, scale["scale"])
@@ -107,6 +109,28 @@ def _heads(config: dict[str, Any]) -> list[dict[str, Any]]:
             needs = ", ".join(HEADS.parts[head["name"]].needs)
             raise RecipeError(f"head {head['name']!r} reads {needs}, which potentials are not given; leave it out")
     return heads
+
+
+def _check_fields(config: dict[str, Any]) -> None:
+    """Check that a head of fields has forces by gradient, and a backbone without a fixed point of its own.
+
+    Raises:
+        RecipeError: it has not.
+    """
+    names = [head["name"] for head in config["heads"]]
+    if "fields" not in names:
+        return
+    if "direct_forces" in names:
+        raise RecipeError(
+            "`fields` act through the energy, and direct forces take no gradient of it; leave `fields` out, or write "
+            "forces: gradient"
+        )
+    backbone = config["backbone"]["name"]
+    if is_fixed_point(backbone):
+        raise RecipeError(
+            f"`fields` with backbone {backbone!r}: a potential has one fixed point; leave `fields` out, or take the "
+            "explicit backbone that this one repeats"
+        )
 
 
 def error_heads(options: dict[str, Any], scale: float) -> list[dict[str, Any]]:

@@ -60,6 +60,9 @@ class FixedPointStep(nn.Module):
         sizes: sizes of the step, see `StepSizes`.
     """
 
+    inputs = MEMORY_INPUTS
+    outputs = MEMORY_OUTPUTS
+
     def __init__(self, potential: FixedPointPotential, sizes: StepSizes) -> None:
         super().__init__()
         self.potential = potential

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from mlff_calc.backbones import build_backbone
-from mlff_calc.heads import Features, build_heads
+from mlff_calc.heads import Features, FieldsHead, Head, build_heads
 from mlff_calc.heads.uncertainty import ErrorHead
 from mlff_calc.networks.base import Network
 from mlff_calc.nn.scatter import scatter_sum
@@ -85,13 +85,16 @@ class Potential(Network):
             energy [n_systems] eV, energies [n_atoms] eV, forces [n_atoms, 3] eV/Angstrom, virial [n_systems, 3, 3] eV,
             atomic_virial [n_atoms, 3, 3] eV, stress [n_systems, 3, 3] eV/Angstrom^3 (zero where a cell has no volume;
             meaningful only with full pbc). In training mode forces keep their graph, so that losses on them can be
-            differentiated. With heads of errors also what they give (heads/uncertainty.py), which changes nothing else.
+            differentiated. With heads of errors also what they give (heads/uncertainty.py), which changes nothing else. With
+            a head of fields and `start_fields` in the graph also `fields` and `fields_residual` (heads/fields.py).
         """
         edge_vec = graph["edge_vec"].detach().requires_grad_(not self.direct_forces)
-        features = self.heads["energy"](self.backbone(self.inputs(graph, edge_vec)))
-        if self.repulsion is not None:
-            features = self.repulsion(features)
-        out = self.totals(features["energies"], graph)
+        features = self.backbone(self.inputs(graph, edge_vec))
+        out = {}
+        for head in self.energy_heads:
+            features = head(features)
+            out.update({name: features[name] for name in head.provides if name in features})
+        out.update(self.totals(features["energies"], graph))
         out.update(self.others(features))
         if not self.direct_forces:
             gradient = torch.autograd.grad(out["energy"].sum(), edge_vec, create_graph=self.training)[0]
@@ -116,6 +119,27 @@ class Potential(Network):
     def uncertainties(self) -> tuple[str, ...]:
         """Names of the standard deviations among the outputs."""
         return tuple(head.std for head in self.error_heads)
+
+    @property
+    def energy_heads(self) -> list[Head]:
+        """Heads that give energies or add to them, in their order."""
+        return [head for head in self.heads.values() if ENERGIES in head.provides]
+
+    @property
+    def fields(self) -> FieldsHead | None:
+        """Head that adds the energy of fields; None where there is none."""
+        return dict(self.heads).get("fields")
+
+    @property
+    def n_layers(self) -> int:
+        """Number of times that features of neighbours are read, one after another."""
+        return int(self.backbone.n_layers) + (0 if self.fields is None else self.fields.products)
+
+    @property
+    def exchange_width(self) -> int:
+        """Largest number of entries of an atom that an engine exchanges."""
+        own = int(self.backbone.exchange_width)
+        return own if self.fields is None else max(own, self.fields.exchange_width)
 
     @property
     def repulsion(self) -> nn.Module | None:

@@ -51,7 +51,7 @@ def backbone(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-_HEADS = [(name, heads) for name in available_backbones() for heads in ("plain", "repulsion")]
+_HEADS = [(name, heads) for name in available_backbones() for heads in ("plain", "repulsion", "fields")]
 
 
 @pytest.fixture(
@@ -63,7 +63,8 @@ def potential(request: pytest.FixtureRequest, device: torch.device) -> Potential
     """Potential on the device of the tests. Fixed points, which are slow, are tested only with all heads together."""
     name, heads = request.param
     repulsion = {"name": "zbl", "reach": 1.5} if heads == "repulsion" else None
-    return make_potential(name, repulsion=repulsion).to(device)
+    fields = {"copies": 3, "bound": 4.0} if heads == "fields" else None
+    return make_potential(name, repulsion=repulsion, fields=fields).to(device)
 
 
 def ethanol() -> Atoms:

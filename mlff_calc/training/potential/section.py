@@ -29,6 +29,23 @@ class RepulsionSection(Section):
     """Distance within which the repulsion acts, in units of the sum of covalent radii; null for the default."""
 
 
+class FieldsSection(Section):
+    """Fields of atoms that respond to each other, and their energy; see heads/fields.py."""
+
+    copies: int = Field(4, ge=1)
+    """Number of copies of each degree."""
+    l_max: int = Field(1, ge=0)
+    """Highest degree of the fields: 0 for scalars alone, 1 for vectors too."""
+    bound: float = Field(2.0, gt=0.0)
+    """Norm that couplings stay below; higher ones carry information farther and need more products."""
+    products: int = Field(3, ge=1)
+    """Number of products with the couplings from nothing, in training and in use."""
+    hidden: int = Field(32, ge=1)
+    """Width of the perceptron that gives couplings."""
+    n_basis: int = Field(8, ge=1)
+    """Number of radial functions of the couplings."""
+
+
 class UncertaintySection(Section):
     """Heads that predict errors of energies and forces; see heads/uncertainty.py."""
 
@@ -51,6 +68,8 @@ class PotentialSection(Section):
     """Origin of the forces: gradient of the energy, or direct (cheaper, without conserved energy or stress)."""
     repulsion: RepulsionSection | None = None
     """Short-range repulsion, which keeps atoms apart where there is no data; `{}` for the default, null for none."""
+    fields: FieldsSection | None = None
+    """Fields of atoms that respond to each other, beyond the layers; `{}` for the default, null for none."""
     uncertainty: UncertaintySection | None = None
     """Standard deviations of energies and forces; `{}` for the default, null for none."""
     elements: Literal["auto"] | list[str] = "auto"
@@ -100,6 +119,7 @@ class PotentialSection(Section):
             "head": self.head.model_dump(),
             "forces": self.forces,
             "repulsion": None if self.repulsion is None else self.repulsion.model_dump(exclude_none=True),
+            "fields": None if self.fields is None else self.fields.model_dump(),
             "uncertainty": None if self.uncertainty is None else self.uncertainty.model_dump(),
         }
 

@@ -1,0 +1,170 @@
+"""Shadow dynamics: fields of a potential move with the atoms, one product with their couplings a step.
+
+A run begins with solved fields. Once enough steps are known, the fields n of the next step follow from earlier n and
+responses y by a time-reversible rule with weak friction, and energy and forces are those of the shadow energy at n, which
+together with the kinetic energy is conserved although nothing is solved to any tolerance. The distance of y and n (the
+residual) tells how good the fields are; it grows with the time step.
+
+Shadow dynamics suits trajectories. A structure that does not continue the motion of those before (the first of a run, a
+jump, a step back as in relaxations) is solved, and the history begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mlff_calc.calculators.stats import CalculatorStats
+from mlff_calc.errors import ConvergenceError, OptionError
+from mlff_calc.fixed_point.memory import REACH, Memory, RunCache
+from mlff_calc.fixed_point.predictors import TimeReversible
+from mlff_calc.graph.frame import Frame
+from mlff_calc.heads.fields import FIELDS, FIELDS_RESIDUAL, MOST_PRODUCTS, START_FIELDS
+from mlff_calc.potential import Potential
+from mlff_calc.potential.shadow import ShadowSizes, solve_fields
+
+SOLVED = {"float32": 1e-6, "mixed": 1e-6, "float64": 1e-12}
+"""Relative change of the fields at which a solve ends, by precision."""
+MOST = 400
+"""Largest number of products of a solve; couplings with a norm of 0.9 take about 130 in float32 and 260 in float64."""
+STRIKES = 3
+"""Number of steps above `Shadow.limit`, less one for every `FORGIVEN` good ones, at which a run stops."""
+FORGIVEN = 100
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """Options of shadow dynamics.
+
+    Args:
+        products: Number of products with the couplings in a step. With 2 the error of the fields is squared.
+        dissipation: Number K of earlier steps in the friction that damps noise of the fields, 0 or 3 to 7; see
+            `fixed_point.predictors.TimeReversible`.
+        limit: Relative residual above which a step is not accepted, and solved.
+
+    Raises:
+        OptionError: An option is out of range.
+    """
+
+    products: int = 1
+    dissipation: int = 5
+    limit: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if type(self.products) is not int or not 1 <= self.products <= MOST_PRODUCTS:
+            raise OptionError(
+                f"products = {self.products!r} of Shadow; it must be a whole number from 1 to {MOST_PRODUCTS}"
+            )
+        if type(self.limit) not in (int, float) or not 0.0 < self.limit <= 1.0:
+            raise OptionError(f"limit = {self.limit!r} of Shadow; it must be above 0 and at most 1")
+        TimeReversible(self.dissipation)
+
+    @property
+    def sizes(self) -> ShadowSizes:
+        """Sizes for which the step is compiled."""
+        return ShadowSizes(self.products)
+
+
+class ShadowModel:
+    """A potential with fields and a memory for each run that it serves; `serve` precedes every call.
+
+    Args:
+        potential: Potential on its device, in evaluation mode, for solves.
+        mode: Options of shadow dynamics.
+        step: Function for all other steps, compiled or not.
+        cache: Memories of the runs.
+        stats: Counts to which products and solves are added.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        mode: Shadow,
+        step: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+        cache: RunCache,
+        stats: CalculatorStats,
+    ) -> None:
+        self.potential, self.mode, self.step, self.cache, self.stats = potential, mode, step, cache, stats
+        self.predictor = TimeReversible(mode.dissipation)
+        self._owner: Any = None
+        self._place: Frame | None = None
+        self._strikes = 0.0
+
+    def serve(self, owner: Any, place: Frame) -> None:  # noqa: ANN401
+        """Announce the structure of the next call.
+
+        Args:
+            owner: Atoms object of the run.
+            place: Frame of these atoms.
+        """
+        self._owner, self._place = owner, place
+
+    def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs of the potential.
+
+        Raises:
+            ConvergenceError: A solve did not converge, or the fields do not follow the atoms.
+        """
+        if self._place is None:
+            raise RuntimeError("serve() comes before the call")
+        memory = self.cache.find(self._owner, self._place, REACH)
+        begun = memory is not None and memory.past.solutions
+        if memory is None or (begun and memory.move is not None and not memory.goes_on(self._place)):
+            memory = Memory(self._place)
+            self.cache.add(self._owner, memory)
+        start = self.predictor.replaced(memory.past)
+        outputs = None if start is None else self._followed(graph, start)
+        if outputs is None:
+            start, outputs = None, self._solved(graph)
+        memory.go_to(self._place)
+        self.predictor.remember(memory.past, outputs[FIELDS].unsqueeze(0), None, start)
+        return outputs
+
+    def _followed(self, graph: dict[str, Tensor], start: Tensor) -> dict[str, Tensor] | None:
+        """Make a step at fields `start` [1, n_atoms, ...]; None if its residual is above the limit.
+
+        Raises:
+            ConvergenceError: That was so too often.
+        """
+        outputs = {name: tensor.detach() for name, tensor in self.step({**graph, START_FIELDS: start[0]}).items()}
+        self.stats.n_forward += self.mode.products
+        self.stats.residual = float(outputs[FIELDS_RESIDUAL])
+        if self.stats.residual <= self.mode.limit:
+            self._strikes = max(0.0, self._strikes - 1.0 / FORGIVEN)
+            return outputs
+        self.stats.n_retries += 1
+        self._strikes += 1.0
+        if self._strikes >= STRIKES:
+            raise ConvergenceError(
+                f"shadow dynamics: the fields are {self.stats.residual:.2g} of their length away from those that belong to "
+                f"the atoms, above the limit of {self.mode.limit:g}, in too many steps. The atoms move too far in one "
+                "step: shorten the time step, take Shadow(products=2), or leave reuse out",
+                [self.stats.residual],
+            )
+        return None
+
+    def _solved(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Outputs at solved fields.
+
+        Raises:
+            ConvergenceError: The solve did not converge.
+        """
+        tolerance = SOLVED[self.potential.precision]
+        fields, change, products = solve_fields(self.potential, graph, tolerance, MOST)
+        self.stats.n_forward += products
+        self.stats.n_cold += 1
+        self.stats.cold_forward += products
+        if not change <= 1e3 * tolerance:
+            raise ConvergenceError(
+                f"the fields of this structure were not found: after {products} products with their couplings they still "
+                f"change by {change:.2g} of their length. Couplings with bound {self.potential.fields.bound:g} need not "  # type: ignore[union-attr]
+                "converge; train with a smaller `fields.bound`, or leave reuse out",
+                [change],
+            )
+        outputs = {name: tensor.detach() for name, tensor in self.potential({**graph, START_FIELDS: fields}).items()}
+        self.stats.residual = float(outputs[FIELDS_RESIDUAL])
+        return outputs
