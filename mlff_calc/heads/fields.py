@@ -34,7 +34,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from mlff_calc.errors import RecipeError
+from mlff_calc.errors import OptionError, RecipeError
 from mlff_calc.graph.keys import DOUBLE, declare
 from mlff_calc.heads.base import Features, Head, register_head
 from mlff_calc.heads.energy import ENERGIES
@@ -123,7 +123,16 @@ class FieldsHead(Head):
         return out
 
     def prepare(self, graph: dict[str, Tensor]) -> tuple[Tensor, CoupledEdges]:
-        """Compute u and what A reads of a structure, from a graph with `node_features`."""
+        """Compute u and what A reads of a structure, from a graph with `node_features`.
+
+        Raises:
+            OptionError: the features lack degrees that the fields have (see `Backbone.limit_outputs`).
+        """
+        if graph["node_features"].shape[1] < self.shape[0]:
+            raise OptionError(
+                f"fields of degree {self.l_max} need such features: the backbone was told to leave them out; call "
+                f"limit_outputs({self.l_max})"
+            )
         features = graph["node_features"][:, : self.shape[0]].to(self.source.weight.dtype)
         edges = self.couplings.prepare(features[:, 0], graph["edge_index"], graph["edge_vec"], graph.get("node_species"))
         return self.source(features), edges

@@ -63,7 +63,7 @@ def potential(request: pytest.FixtureRequest, device: torch.device) -> Potential
     """Potential on the device of the tests. Fixed points, which are slow, are tested only with all heads together."""
     name, heads = request.param
     repulsion = {"name": "zbl", "reach": 1.5} if heads == "repulsion" else None
-    fields = {"copies": 2, "bound": 1.0} if heads == "fields" else None
+    fields = {"copies": 2, "n_basis": 4} if heads == "fields" else None
     return make_potential(name, repulsion=repulsion, fields=fields).to(device)
 
 
