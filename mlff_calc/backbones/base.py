@@ -25,6 +25,7 @@ class Backbone(nn.Module):
         l_max: highest degree of the features.
         channels: number of channels per component.
         n_layers: number of message-passing layers.
+        first_hops: number of times that neighbours are read before the first layer.
         is_fixed_point: whether the features solve z = f(z, x).
         layers_name: name of the list of its layers, in their order; their weights are fine-tuned and frozen layer by layer.
         after_layers: names of parameters and modules that act after the last layer, or in it and others.
@@ -36,9 +37,15 @@ class Backbone(nn.Module):
     channels: int
     n_layers: int
     exchange_width: int
+    first_hops: int = 0
     is_fixed_point: bool = False
     layers_name: ClassVar[str] = "blocks"
     after_layers: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def depth(self) -> int:
+        """Number of cutoffs within which other atoms act on the features of an atom."""
+        return int(self.n_layers) + self.first_hops
 
     @property
     def n_levels(self) -> int:

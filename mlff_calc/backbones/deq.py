@@ -111,7 +111,8 @@ class Deq(Backbone):
         self.map = own(self.stack, n_blocks)
         self.map.scale(feedback)
         self.cutoff, self.l_max, self.channels = self.stack.cutoff, self.stack.l_max, self.stack.channels
-        self.n_layers, self.exchange_width = self.stack.n_layers, self.stack.exchange_width
+        self.n_layers, self.first_hops = self.stack.n_layers, self.stack.first_hops
+        self.exchange_width = self.stack.exchange_width
         self.n_explicit = self.n_layers * prelude // (prelude + n_blocks)
         self.state_shape = self.map.state_shape(self.stack)
         self.gradient = gradient

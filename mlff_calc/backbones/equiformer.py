@@ -216,7 +216,7 @@ class Equiformer(Backbone):
         self.cutoff = float(cutoff)
         self.l_max = l_max
         self.channels = channels
-        self.n_layers = n_layers
+        self.n_layers, self.first_hops = n_layers, 1
         self.exchange_width = (l_max + 1) ** 2 * attention_channels
         self.geometry = EdgeGeometry(cutoff, n_basis, edge_channels, l_max, m_max, n_species, envelope_exponent)
         self.embedding = AtomEmbedding(l_max, channels, edge_channels, n_species, avg_num_neighbors)

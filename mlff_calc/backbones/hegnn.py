@@ -116,7 +116,7 @@ class Hegnn(Backbone):
         self.cutoff = float(cutoff)
         self.l_max = l_max
         self.channels = channels
-        self.n_layers = n_layers
+        self.n_layers, self.first_hops = n_layers, int(l_max > 0)
         self.read_l_max = l_max
         self.copies = steerable_channels
         self.double_geometry = False

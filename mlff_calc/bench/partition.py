@@ -28,7 +28,7 @@ def partition_work(
         n_atoms: Number of atoms of the supercell, 8 n^3.
         ranks: Numbers of ranks, which must be cubes such as 8, 64, 512.
         cutoff: Cutoff, Angstrom.
-        n_layers: Number of message-passing layers.
+        n_layers: Number of times that neighbours are read, one after another.
         skin: Skin of the neighbour list, Angstrom.
 
     Returns:

@@ -161,7 +161,7 @@ def _metadata(
         kind=to,
         backend=backend,
         cutoff=potential.cutoff,
-        n_layers=0 if fixed_point else potential.n_layers,
+        n_layers=0 if fixed_point else potential.depth,
         elements=potential.elements,
         symbols=[chemical_symbols[z] for z in potential.elements],
         precision=potential.precision,

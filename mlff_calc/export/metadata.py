@@ -17,8 +17,9 @@ from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.graph.domain import is_domain
 from mlff_calc.heads.uncertainty import ENERGY_STD, FORCES_STD
 
-FORMAT, FORMAT_VERSION = "mlff_calc", 3
-"""Name and version of the format. Version 2 added checksums of the members, version 3 the policy of warm starts."""
+FORMAT, FORMAT_VERSION = "mlff_calc", 4
+"""Name and version of the format. Version 2 added checksums of the members, version 3 the policy of warm starts; since
+version 4 `n_layers` counts all times that neighbours are read, also those before the first layer."""
 RECORD = "mlff.json"
 BACKENDS = {".pt": "torchscript", ".pt2": "aoti"}
 """Backends by the suffix of the file."""

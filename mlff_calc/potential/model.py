@@ -131,9 +131,9 @@ class Potential(Network):
         return dict(self.heads).get("fields")
 
     @property
-    def n_layers(self) -> int:
-        """Number of times that features of neighbours are read, one after another."""
-        return int(self.backbone.n_layers) + (0 if self.fields is None else self.fields.products)
+    def depth(self) -> int:
+        """Number of cutoffs within which other atoms act on the energy of an atom; not of fixed points, which have none."""
+        return self.backbone.depth + (0 if self.fields is None else self.fields.products)
 
     @property
     def exchange_width(self) -> int:

@@ -42,7 +42,7 @@ class TruncatedBackbone(Backbone):
         self.n_evaluations = n_evaluations
         self.cutoff, self.l_max, self.channels = deq.cutoff, deq.l_max, deq.channels
         self.n_layers = deq.n_explicit + (deq.n_layers - deq.n_explicit) * n_evaluations
-        self.exchange_width = deq.exchange_width
+        self.first_hops, self.exchange_width = deq.first_hops, deq.exchange_width
 
     def set_double_geometry(self, double: bool) -> None:
         """See `Backbone.set_double_geometry`."""

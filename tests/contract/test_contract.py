@@ -146,6 +146,19 @@ def test_only_neighbor_fades_out(potential: Potential) -> None:
     assert abs(energies[0] - energies[1]) < 1e-8
 
 
+def test_depth(potential: Potential) -> None:
+    """The energy of the first atom of a chain knows as many neighbours, one after another, as `depth` says."""
+    if potential.backbone.is_fixed_point:
+        pytest.skip("a fixed point reaches through all atoms")
+    known, spacing = [], 0.75 * potential.cutoff
+    for far in (potential.depth, potential.depth + 1):
+        chain = Atoms(f"HC{far}", positions=[[spacing * k, 0.1 * k * k, 0.0] for k in range(far + 1)])
+        other = chain.copy()
+        other.symbols[far] = "Si"
+        known.append(len({float(evaluate(potential, atoms)["energies"][0]) for atoms in (chain, other)}) == 2)
+    assert known == [True, False]
+
+
 @pytest.mark.parametrize("symbol", ["H", "Si"])
 def test_all_forces_are_smooth_as_an_atom_joins_a_molecule(potential: Potential, symbol: str) -> None:
     """The atom crosses the cutoff of one atom of a molecule while it is already a neighbour of others."""

@@ -24,6 +24,7 @@ PER_BAR = 1 / 1.6021765e6  # conversion factor of LAMMPS
 OPTIONS = {
     "hegnn": {"l_max": 2, "channels": 8, "n_layers": 2, "steerable_channels": 2},
     "egnn": {"name": "hegnn", "l_max": 0, "channels": 8, "n_layers": 2},
+    "fields": {"name": "hegnn", "l_max": 1, "channels": 8, "n_layers": 1, "steerable_channels": 2},
     "cg_egnn": {"channels": 6, "n_layers": 2, "hops": 2, "edge_channels": 8},
 }
 
@@ -34,6 +35,7 @@ def potential_of(name: str) -> Potential:
         "backbone": {"name": name, "cutoff": 4.5} | OPTIONS[name],
         "elements": [1, 6, 8, 14],
         "repulsion": {"name": "zbl"},
+        "fields": {"products": 2} if name == "fields" else None,
     }
     return build_potential(config, seed=3).to_precision("float64").eval()
 
@@ -82,8 +84,8 @@ def test_one_frame_on_ranks(engine: Engine, exported: tuple[Potential, Path], bu
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     pressure = -atoms.get_stress(voigt=False)[(0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)]
     assert np.abs(forces).max() > 1e-2
-    for n_ranks in (1, 4):
-        found = engine.run(f"{setup('pair_style mlff', str(path), symbols_of(numbers))}#RUN\nrun 0\n", n_ranks)
+    for style, n_ranks in (("pair_style mlff", 1), ("pair_style mlff", 4), ("pair_style mlff ghosts", 2)):
+        found = engine.run(f"{setup(style, str(path), symbols_of(numbers))}#RUN\nrun 0\n", n_ranks)
         assert abs(found.energy - energy) < 1e-9
         assert np.abs(found.forces - forces).max() < 1e-10
         assert np.abs(found.pressures * PER_BAR - pressure).max() < 1e-6 * np.abs(pressure).max()
@@ -108,8 +110,8 @@ def test_a_trajectory_on_ranks(engine: Engine, exported: tuple[Potential, Path])
 def test_the_record_contains_the_exchanged_width(exported: tuple[Potential, Path]) -> None:
     potential, path = exported
     facts = read_metadata(path)
-    assert facts.n_layers == potential.backbone.n_layers
-    assert facts.exchange_width == potential.backbone.exchange_width
+    assert facts.n_layers == potential.depth
+    assert facts.exchange_width == potential.exchange_width
 
 
 @pytest.mark.slow

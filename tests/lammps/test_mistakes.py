@@ -80,7 +80,7 @@ def test_foreign_files(written: Engine) -> None:
 
 def test_newer_format(written: Engine) -> None:
     said = written.refusal(with_metadata(written, format_version=99))
-    assert "format version 99 is newer than this plugin reads (3); update mlff_calc" in said
+    assert "format version 99 is newer than this plugin reads (4); update mlff_calc" in said
 
 
 def test_another_kind(written: Engine) -> None:

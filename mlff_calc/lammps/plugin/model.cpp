@@ -21,7 +21,7 @@ using Tensors = std::vector<at::Tensor>;
 
 namespace mlff {
 
-static const int newest_format = 3;
+static const int newest_format = 4;
 static const char *const write_again = "write it again with: mlff export POTENTIAL --to lammps -o FILE";
 
 // --- what the file says of itself -------------------------------------------------------------------------------------
@@ -83,6 +83,7 @@ static Facts read_facts(const std::string &path, const json &said)
   require(energy == "eV" && length == "Angstrom", path, "units " + energy + ", " + length + " are not eV, Angstrom");
   facts.cutoff = said.at("cutoff").get<double>();
   facts.n_layers = said.at("n_layers").get<int>();
+  if (version < 4 && facts.n_layers > 0) facts.n_layers++;    // earlier versions left out what is read before the first layer
   facts.exchange_width = said.at("exchange_width").get<int>();
   facts.device = said.at("device").get<std::string>();
   facts.torch = said.at("torch").get<std::string>();
