@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlff_calc.calculators.shadow import SOLVED, Shadow
+from mlff_calc.calculators.shadow import MOST, SOLVED, Shadow
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.export.stepping import ShadowStepping, Stepping
@@ -157,7 +157,7 @@ def stepping_of(option: str | Reuse | Shadow, potential: Potential) -> Stepping 
     fixed_point = isinstance(potential, FixedPointPotential)
     mode = reuse_of(option, fixed_point=fixed_point, fields=potential.fields is not None)
     if isinstance(mode, Shadow):
-        return ShadowStepping(mode.sizes, mode.dissipation, mode.limit, SOLVED)
+        return ShadowStepping(mode.sizes, mode.dissipation, mode.limit, SOLVED, MOST)
     if not fixed_point:
         return None
     if mode is None or mode.sizes.window < 1:

@@ -73,6 +73,7 @@ class ShadowStepping:
         limit: relative residual above which a step is repeated.
         solved: relative change of solved fields, by precision; where the history begins, residuals are those of the fields
             times `limit` over this.
+        max_repeats: largest number of repeated steps before a solve fails.
         warm: policy of repeated calls and cold starts.
     """
 
@@ -80,6 +81,7 @@ class ShadowStepping:
     dissipation: int
     limit: float
     solved: Mapping[str, float]
+    max_repeats: int
     warm: WarmStart = field(default_factory=WarmStart)
 
     def engine(self, potential: Potential) -> ShadowEngineStep:
@@ -98,6 +100,6 @@ class ShadowStepping:
             "cold_tolerance": self.limit,
             "fit_ridge": 0.0,
             "ridge": 0.0,
-            "max_repeats": MOST_REPEATS,
+            "max_repeats": self.max_repeats,
             **asdict(self.warm),
         }

@@ -1,0 +1,186 @@
+"""Shadow dynamics: fields are solved where a run begins, follow the atoms afterwards, and survive a restart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.build import molecule
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+
+from mlff_calc import MLFFCalculator, Shadow
+from mlff_calc.errors import ConvergenceError, OptionError
+from mlff_calc.potential import Potential, build_potential, load_potential
+
+KNOWN = 6  # steps that the rule needs with the default friction
+
+
+def make(**changes: object) -> Potential:
+    backbone = {"name": "hegnn", "cutoff": 4.0, "l_max": 1, "channels": 8, "n_layers": 1}
+    config = {"backbone": backbone, "elements": ["H", "C", "O"], "fields": {"products": 60}}
+    return build_potential({**config, **changes}, seed=3)
+
+
+def calculator(reuse: str | Shadow = "shadow", **changes: object) -> MLFFCalculator:
+    return MLFFCalculator(make(**changes), precision="float64", domain="off", reuse=reuse)
+
+
+def positions(k: float, size: float = 0.1) -> np.ndarray:
+    """Positions of ethanol whose atoms move smoothly with k, as in a trajectory."""
+    generator = np.random.default_rng(0)
+    sizes, phases = generator.normal(scale=size, size=(9, 3)), generator.uniform(0, 6, size=(9, 3))
+    return molecule("CH3CH2OH").positions + sizes * np.sin(0.1 * k + phases)
+
+
+def test_fields_are_solved_and_then_followed() -> None:
+    shadow, solved, residuals = calculator(), calculator("none"), []
+    atoms, other = molecule("CH3CH2OH"), molecule("CH3CH2OH")
+    atoms.calc, other.calc = shadow, solved
+    for k in range(40):
+        atoms.positions = other.positions = positions(k)
+        error = np.abs(atoms.get_forces() - other.get_forces()).max()
+        assert error < (1e-8 if k < KNOWN else 1e-2)
+        residuals.append(shadow.stats.residual)
+    assert shadow.stats.n_cold == KNOWN
+    assert shadow.stats.n_forward - shadow.stats.cold_forward == 40 - KNOWN
+    assert max(residuals[:KNOWN]) < 1e-10
+    assert 1e-5 < np.mean(residuals[KNOWN:]) < 1e-2
+
+
+def test_a_second_product_squares_the_error() -> None:
+    found = []
+    for products in (1, 2):
+        shadow, solved, errors = calculator(Shadow(products=products)), calculator("none"), []
+        atoms, other = molecule("CH3CH2OH"), molecule("CH3CH2OH")
+        atoms.calc, other.calc = shadow, solved
+        for k in range(30):
+            atoms.positions = other.positions = positions(k)
+            errors.append(np.abs(atoms.get_forces() - other.get_forces()).max())
+        found.append(np.mean(errors[KNOWN:]))
+    assert found[1] < 0.2 * found[0]
+
+
+def test_jumps_turns_and_other_structures_begin_anew() -> None:
+    shadow, atoms = calculator(), molecule("CH3CH2OH")
+    atoms.calc = shadow
+    for k in range(10):
+        atoms.positions = positions(k)
+        atoms.get_potential_energy()
+    assert shadow.stats.n_cold == KNOWN
+    atoms.positions = positions(9) + np.eye(9, 3)  # a jump of some atoms by 1 Angstrom
+    atoms.get_potential_energy()
+    assert shadow.stats.n_cold == KNOWN + 1
+    for k in (11, 12, 11, 12, 11, 12, 11, 12):  # back and forth, as in a line search
+        atoms.positions = positions(k)
+        atoms.get_potential_energy()
+    assert shadow.stats.n_cold == KNOWN + 9
+    water = molecule("H2O")
+    water.calc = shadow
+    water.get_potential_energy()
+    assert shadow.stats.n_cold == KNOWN + 10
+
+
+def test_relaxations_have_exact_forces() -> None:
+    from ase.optimize import FIRE
+
+    runs = []
+    for reuse in ("shadow", "none"):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.02, seed=1)
+        atoms.calc = calculator(reuse, repulsion={"name": "zbl", "reach": 1.5})
+        optimizer = FIRE(atoms, logfile=None, maxstep=0.02)
+        optimizer.run(fmax=1e-9, steps=5)
+        runs.append(atoms.positions)
+    np.testing.assert_allclose(runs[0], runs[1], rtol=0, atol=1e-6)
+
+
+def test_too_large_steps_stop_with_the_cure() -> None:
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = calculator(Shadow(limit=2e-4))
+    with pytest.raises(ConvergenceError, match=r"shorten the time step, take Shadow\(products=2\)") as caught:
+        for k in range(40):
+            atoms.positions = positions(2 * k)
+            atoms.get_potential_energy()
+    assert atoms.calc.stats.n_retries == 3
+    assert caught.value.residuals[0] > 2e-4
+
+
+def test_couplings_that_do_not_converge() -> None:
+    potential = make(fields={"bound": 16.0})
+    fields = potential.fields
+    assert fields is not None
+    fields.source.weight.data *= 0.01
+    fields.couplings.coefficients.bias.data.fill_(-50.0)  # one eigenvalue near -16: fields change their sign
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = MLFFCalculator(potential, precision="float64", domain="off", reuse="shadow")
+    with pytest.raises(ConvergenceError, match=r"couplings with bound 16 need not converge|Couplings with bound 16"):
+        atoms.get_potential_energy()
+
+
+def test_a_restart_continues_bit_for_bit() -> None:
+    first, second = calculator(), calculator()
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = first
+    for k in range(12):
+        atoms.positions = positions(k)
+        atoms.get_potential_energy()
+    state = first.get_state()
+    other = atoms.copy()
+    other.calc = second
+    second.set_state(state)
+    for k in range(12, 20):
+        atoms.positions = other.positions = positions(k)
+        assert np.array_equal(atoms.get_forces(), other.get_forces())
+    assert second.stats.n_cold == 0
+    assert not first.history_free
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"products": 0}, "products = 0 of Shadow; it must be a whole number from 1 to 100"),
+        ({"products": 1.5}, "products = 1.5 of Shadow"),
+        ({"limit": 0.0}, "limit = 0.0 of Shadow; it must be above 0 and at most 1"),
+        ({"dissipation": 2}, "dissipation = 2 of a time-reversible predictor"),
+    ],
+)
+def test_invalid_options(options: dict[str, float], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        Shadow(**options)  # type: ignore[arg-type]
+
+
+def test_other_potentials_and_other_modes_are_refused() -> None:
+    with pytest.raises(OptionError, match="reuse='shadow' needs a potential with fields"):
+        calculator(fields=None)
+    with pytest.raises(OptionError, match="reuse='fast' needs a potential with a fixed point.*take 'shadow'"):
+        calculator("fast")
+    with pytest.raises(OptionError, match="choose one of auto, conservative, fast, shadow, none"):
+        calculator("shadows")
+
+
+@pytest.mark.parametrize("products", [1, 2])
+def test_the_shadow_energy_is_conserved(products: int) -> None:
+    """One product a step, 500 K: the drift is that of solved fields, and far below their error."""
+    potential, runs = load_potential("ethanol_fields"), {}
+    for reuse in ("none", Shadow(products=products)):
+        atoms = molecule("CH3CH2OH")
+        atoms.calc = MLFFCalculator(potential, precision="float64", domain="off", reuse=reuse)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=500, rng=np.random.default_rng(0))
+        energies: list[float] = []
+        dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+        dynamics.attach(lambda atoms=atoms, energies=energies: energies.append(atoms.get_total_energy()))
+        dynamics.run(400)
+        per_atom = 1e3 * np.array(energies[10:]) / len(atoms)
+        runs[str(reuse)] = abs(np.polyfit(0.5e-3 * np.arange(len(per_atom)), per_atom, 1)[0]), np.ptp(per_atom)
+    (drift, spread), (shadow_drift, shadow_spread) = runs.values()
+    assert shadow_drift < drift + 0.1
+    assert shadow_spread < 1.2 * spread
+
+
+def test_a_structure_without_neighbours() -> None:
+    atom = Atoms("O")
+    atom.calc = calculator()
+    for k in range(3):
+        atom.positions[0, 0] = 0.01 * k
+        assert np.isfinite(atom.get_potential_energy())
