@@ -59,6 +59,7 @@ __all__ = [
     "RecipeError",
     "Reuse",
     "SCFCalculator",
+    "Shadow",
     "SimulationError",
     "StructureError",
     "TrainingError",

@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.calculators.shadow import Shadow
 from mlff_calc.dynamics.observables import energy_drift
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.errors import OptionError
+from mlff_calc.heads.fields import MOST_PRODUCTS
 from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import FixedPointPotential
+from mlff_calc.potential.shadow import with_products
 
 logger = logging.getLogger(__name__)
 
@@ -78,17 +81,19 @@ def reference_of(potential: Potential) -> MLFFCalculator:
     """Make a calculator that solves every structure from scratch to `TIGHT` in float64.
 
     Raises:
-        OptionError: The potential has no fixed point.
+        OptionError: The potential has neither a fixed point nor fields.
     """
     tight = potential.to_precision("float64")
+    if tight.fields is not None:
+        return MLFFCalculator(with_products(tight, MOST_PRODUCTS), precision="float64", reuse="none", device="cpu")
     if not isinstance(tight, FixedPointPotential):
-        raise OptionError("reuse is studied with potentials that have a fixed point (backbone deq); give one of these")
+        raise OptionError("reuse is studied with potentials that have a fixed point (backbone deq) or fields")
     tight.backbone.tolerance = TIGHT
     tight.backbone.solver = replace(tight.backbone.solver, max_evaluations=200)
     return MLFFCalculator(tight, precision="float64", reuse="none", device="cpu")
 
 
-def calculator_of(potential: Potential, reuse: Reuse | str, *, compiled: bool, precision: str) -> MLFFCalculator:
+def calculator_of(potential: Potential, reuse: Reuse | Shadow | str, *, compiled: bool, precision: str) -> MLFFCalculator:
     """Make a calculator for one variant of reuse."""
     return MLFFCalculator(potential, precision=precision, reuse=reuse, compile=compiled, device="cpu")
 
@@ -242,7 +247,7 @@ def _follow(
         n_cold=stats.n_cold,
         n_repeats=stats.n_repeats,
     )
-    logger.info("%s", run)
+    logger.debug("%s", run)
     return run, points
 
 

@@ -10,7 +10,9 @@ import torch
 from mlff_calc.calculators.base import PROPERTIES, GraphCalculator
 from mlff_calc.calculators.outputs import Arrays, Results, ase_results
 from mlff_calc.calculators.reuse import Reuse
-from mlff_calc.calculators.shadow import Shadow
+from mlff_calc.calculators.shadow import Shadow, ShadowModel
+from mlff_calc.device import gradients_on
+from mlff_calc.errors import OptionError
 from mlff_calc.export.opening import load_any, precision_of
 from mlff_calc.graph.frame import System
 
@@ -94,6 +96,26 @@ class MLFFCalculator(GraphCalculator):
     def potential(self) -> Potential:
         """The potential as loaded or given; changing it does not change the calculator."""
         return self._potentials[0]
+
+    def shadow_error(self) -> float:
+        """Energy of the last calculation minus that of solved fields, eV; for `reuse="shadow"`.
+
+        The fields are solved for this answer alone; the run goes on as if it had not been asked for.
+
+        Raises:
+            OptionError: Fields do not follow the atoms here, or nothing has been calculated yet.
+        """
+        with self._turn:
+            self._ensure_prepared()
+            model, last = self._models[0], self._last
+            if not isinstance(model, ShadowModel) or last is None or "energy" not in self.results:
+                raise OptionError(
+                    "shadow_error() needs reuse='shadow' and a structure whose energy has been calculated; this calculator "
+                    f"has reuse={self.parameters['reuse']!r} and {'no result' if last is None else 'a result'}"
+                )
+            with gradients_on():
+                solved = model.solved_energy(self._lists.graph(last.atoms(), last.frame)[0])
+            return float(self.results["energy"]) - solved
 
     def todict(self, skip_default: bool = True) -> dict[str, Any]:
         """Return the arguments as plain types: `potential` (the name or path, if one was given) and the parameters."""

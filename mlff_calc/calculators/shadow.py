@@ -12,7 +12,7 @@ jump, a step back as in relaxations) is solved, and the history begins anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -123,6 +123,18 @@ class ShadowModel:
         memory.go_to(self._place)
         self.predictor.remember(memory.past, outputs[FIELDS].unsqueeze(0), None, start)
         return outputs
+
+    def solved_energy(self, graph: dict[str, Tensor]) -> float:
+        """Energy of a structure at solved fields, eV; the history of the run is left as it is.
+
+        Raises:
+            ConvergenceError: The solve did not converge.
+        """
+        kept = replace(self.stats)
+        try:
+            return float(self._solved(graph)["energy"])
+        finally:
+            vars(self.stats).update(vars(kept))
 
     def _followed(self, graph: dict[str, Tensor], start: Tensor) -> dict[str, Tensor] | None:
         """Make a step at fields `start` [1, n_atoms, ...]; None if its residual is above the limit.

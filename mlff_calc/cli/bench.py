@@ -20,6 +20,7 @@ from mlff_calc.cli.bench_pretraining import pretraining
 from mlff_calc.cli.bench_rollout import rollout, trajectories
 from mlff_calc.cli.bench_scf import scf
 from mlff_calc.cli.bench_scores import scores
+from mlff_calc.cli.bench_shadow import shadow
 from mlff_calc.cli.bench_tensor_products import tensor_products
 from mlff_calc.cli.bench_uncertainty import uncertainty
 from mlff_calc.cli.console import guard
@@ -33,7 +34,7 @@ app = typer.Typer(
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
     "`fock-batches`, `functional`, `functional-scf`, `lammps`, `peers`, `scores`, "
     "`distribution`, `pretraining`, `uncertainty`, `rollout`, `trajectories`, "
-    "`fock-flow`, `tensor-products`, `scf` and `expressivity`.",
+    "`fock-flow`, `tensor-products`, `scf`, `shadow` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -50,6 +51,7 @@ app.command()(guard(rollout))
 app.command()(guard(distribution))
 app.command()(guard(pretraining))
 app.command()(guard(uncertainty))
+app.command()(guard(shadow))
 app.command()(guard(trajectories))
 app.command()(guard(scf))
 app.command("tensor-products")(guard(tensor_products))

@@ -105,12 +105,12 @@ class Couplings(nn.Module):
         centres, neighbors = edges.edge_index[0], edges.edge_index[1]
         other = exchange(fields, edges.nodes).index_select(0, neighbors)
         coefficients = edges.coefficients
-        seen, directions = [other[:, 0]], [None]
+        seen = [other[:, 0]]
         for degree in range(1, self.l_max + 1):
             here = slice(degree * degree, (degree + 1) * (degree + 1))
             ray = edges.harmonics[:, here.start - 1 : here.stop - 1].unsqueeze(-1)
-            directions.append(ray if degree % 2 == 0 else -ray)  # Y(r_ji)
-            seen.append((other[:, here] * directions[-1]).sum(dim=1))
+            invariant = (other[:, here] * ray).sum(dim=1)
+            seen.append(invariant if degree % 2 == 0 else -invariant)  # Y(r_ji) has the other sign for odd degrees
         mixed = [torch.zeros_like(seen[0]) for _ in seen]
         for number, (row, column) in enumerate(self.pairs):
             mixed[row] = mixed[row] + coefficients[:, number] * seen[column]

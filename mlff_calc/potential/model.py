@@ -17,7 +17,7 @@ Source: Thompson, Plimpton, Mattson, "General formulation of pressure and stress
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -123,12 +123,12 @@ class Potential(Network):
     @property
     def energy_heads(self) -> list[Head]:
         """Heads that give energies or add to them, in their order."""
-        return [head for head in self.heads.values() if ENERGIES in head.provides]
+        return [cast(Head, head) for head in self.heads.values() if ENERGIES in cast(Head, head).provides]
 
     @property
     def fields(self) -> FieldsHead | None:
         """Head that adds the energy of fields; None where there is none."""
-        return dict(self.heads).get("fields")
+        return cast(FieldsHead | None, dict(self.heads).get("fields"))
 
     @property
     def depth(self) -> int:

@@ -83,3 +83,10 @@ def solve_fields(
             before, fields = fields, head.response(source + head.couplings(fields, edges))
             change, products = float(residual(fields, before, graph).max()), products + 1
     return fields, change, products
+
+
+def with_products(potential: Potential, products: int) -> Potential:
+    """Return a copy whose energies from the structure alone take this number of products with the couplings."""
+    other = potential.to_precision(potential.precision)
+    fields_of(other).products = products
+    return other

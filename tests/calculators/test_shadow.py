@@ -98,10 +98,14 @@ def test_relaxations_have_exact_forces() -> None:
 def test_too_large_steps_stop_with_the_cure() -> None:
     atoms = molecule("CH3CH2OH")
     atoms.calc = calculator(Shadow(limit=2e-4))
-    with pytest.raises(ConvergenceError, match=r"shorten the time step, take Shadow\(products=2\)") as caught:
+
+    def run() -> None:
         for k in range(40):
             atoms.positions = positions(2 * k)
             atoms.get_potential_energy()
+
+    with pytest.raises(ConvergenceError, match=r"shorten the time step, take Shadow\(products=2\)") as caught:
+        run()
     assert atoms.calc.stats.n_retries == 3
     assert caught.value.residuals[0] > 2e-4
 
@@ -150,10 +154,31 @@ def test_invalid_options(options: dict[str, float], words: str) -> None:
         Shadow(**options)  # type: ignore[arg-type]
 
 
+def test_the_error_of_the_shadow_energy_on_demand() -> None:
+    shadow, atoms, plain = calculator(), molecule("CH3CH2OH"), calculator("none")
+    atoms.calc = shadow
+    with pytest.raises(OptionError, match=r"shadow_error\(\) needs reuse='shadow' and a structure.*no result"):
+        shadow.shadow_error()
+    for k in range(10):
+        atoms.positions = positions(k)
+        energy = atoms.get_potential_energy()
+    counts = shadow.stats.as_dict()
+    error = shadow.shadow_error()
+    assert {name: value for name, value in shadow.stats.as_dict().items() if name != "neighbors_s"} == {
+        name: value for name, value in counts.items() if name != "neighbors_s"
+    }
+    other = atoms.copy()
+    other.calc = plain
+    assert error == pytest.approx(energy - other.get_potential_energy(), abs=1e-9)
+    assert 1e-10 < abs(error) < 1e-3
+    with pytest.raises(OptionError, match=r"this calculator has reuse='none' and a result"):
+        plain.shadow_error()
+
+
 def test_other_potentials_and_other_modes_are_refused() -> None:
     with pytest.raises(OptionError, match="reuse='shadow' needs a potential with fields"):
         calculator(fields=None)
-    with pytest.raises(OptionError, match="reuse='fast' needs a potential with a fixed point.*take 'shadow'"):
+    with pytest.raises(OptionError, match=r"reuse='fast' needs a potential with a fixed point.*take 'shadow'"):
         calculator("fast")
     with pytest.raises(OptionError, match="choose one of auto, conservative, fast, shadow, none"):
         calculator("shadows")
