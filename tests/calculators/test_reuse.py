@@ -273,7 +273,7 @@ def test_reuse_without_a_fixed_point_is_refused(reuse: str | Reuse) -> None:
 
 
 def test_options_are_refused() -> None:
-    with pytest.raises(OptionError, match="unknown reuse 'conservativ'; choose one of auto, conservative, fast, none"):
+    with pytest.raises(OptionError, match="unknown reuse 'conservativ'; choose one of auto, conservative, fast, shadow, none"):
         calculator(reuse="conservativ")
     calc = calculator()
     with pytest.raises(OptionError, match="unknown reuse 'often'"):
