@@ -79,7 +79,7 @@ def reuse_mode(potential: Any, parameters: Mapping[str, Any]) -> Reuse | Shadow 
         potential: Potential or exported file.
         parameters: Parameters of a calculator, of which `reuse` and `precision` are used.
     """
-    fixed_point = isinstance(potential, FixedPointPotential) and not potential.direct_forces
+    fixed_point = isinstance(potential, FixedPointPotential)
     fields = isinstance(potential, Potential) and potential.fields is not None
     return reuse_of(parameters["reuse"], fixed_point=fixed_point, fields=fields, precision=parameters["precision"])
 

@@ -48,7 +48,8 @@ class Reuse:
 
     Args:
         predictor: Name of a predictor in `fixed_point.predictors.PREDICTORS`.
-        n_forward, n_adjoint: Numbers of evaluations of f and of products with its transposed Jacobian per step.
+        n_forward, n_adjoint: Numbers of evaluations of f and of products with its transposed Jacobian per step; direct
+            forces have no products.
         kept: Number of secants of earlier solves that accelerate the next one.
         window: Number of earlier steps that the compiled step takes as input; 0 for that of the predictor. A larger
             window lets one compiled file serve several predictors.
@@ -140,7 +141,7 @@ def reuse_of(
     if not fixed_point and option != "auto":
         cure = "take 'shadow' for its fields, or leave it out" if fields else "leave it out for this one"
         raise OptionError(
-            f"reuse={option!r} needs a potential with a fixed point (backbone deq) and gradient forces; {cure}"
+            f"reuse={option!r} needs a potential with a fixed point (backbone deq); {cure}"
         )
     return mode
 
@@ -273,7 +274,7 @@ class ReusingModel:
         for _ in range(REPEATS):
             outputs = self.step({**graph, **inputs})
             stats.n_forward += self.mode.n_forward
-            stats.n_adjoint += self.mode.n_adjoint
+            stats.n_adjoint += 0 if self.potential.direct_forces else self.mode.n_adjoint
             stats.residual, stats.adjoint_residual = float(outputs["residual"]), float(outputs["adjoint_residual"])
             worst = max(stats.residual, stats.adjoint_residual)
             if not (math.isfinite(stats.residual) and math.isfinite(stats.adjoint_residual)):

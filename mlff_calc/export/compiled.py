@@ -124,10 +124,10 @@ def compile_potential(
     if isinstance(step, ShadowSizes):
         eager = ShadowStep(potential, step).eval()
     elif isinstance(potential, FixedPointPotential):
-        if step is None or potential.direct_forces:
+        if step is None:
             raise OptionError(
-                "a fixed-point potential is compiled as a step of a trajectory, with gradient forces: "
-                "use MLFFCalculator(..., compile=True) with reuse, or leave compile off"
+                "a fixed-point potential is compiled as a step of a trajectory: use MLFFCalculator(..., compile=True) with "
+                "reuse, or leave compile off"
             )
         eager = FixedPointStep(potential, step).eval()
     folder = Path(cache_dir) if cache_dir is not None else compiled_cache_dir()

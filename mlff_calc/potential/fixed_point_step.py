@@ -41,7 +41,7 @@ class StepSizes(NamedTuple):
 
     Attributes:
         n_forward: number of evaluations of f.
-        n_adjoint: number of products with the transposed Jacobian of f.
+        n_adjoint: number of products with the transposed Jacobian of f; not used with direct forces.
         window: number of past steps in the start. With 0 the step is cold: it begins at the embedding and at de/dz.
         kept: number of secants kept per solve.
     """
@@ -56,7 +56,7 @@ class FixedPointStep(nn.Module):
     """Step of a potential with fixed numbers of evaluations.
 
     Args:
-        potential: potential in evaluation mode, with gradient forces.
+        potential: potential in evaluation mode. With direct forces there are no products, and adjoints are 0.
         sizes: sizes of the step, see `StepSizes`.
     """
 
@@ -99,6 +99,10 @@ class FixedPointStep(nn.Module):
 
         secants_z, secants_g = graph["state_secants"]
         forward = unrolled(evaluate, start, self.n_forward, secants_z, secants_g, graph["ridges"][1], total)
+        if potential.direct_forces:
+            out = self.direct(inputs, graph, forward)
+            none = Unrolled(*(torch.zeros_like(part).detach() for part in forward))
+            return out | _memory(prepared[0].detach(), forward, none)
         energies = potential.read(inputs, here[0])
         cotangent = derivatives([energies], here)[0]
         adjoint = cotangent
@@ -125,6 +129,13 @@ class FixedPointStep(nn.Module):
         out.update(pair_outputs(gradient, edge_vec.detach(), graph))
         out.update(_memory(prepared[0].detach(), forward, backward))
         return out
+
+    def direct(self, inputs: dict[str, Tensor], graph: dict[str, Tensor], forward: Unrolled) -> dict[str, Tensor]:
+        """Return the outputs of direct forces, which are read off the best estimate of z; there is no adjoint."""
+        potential = self.potential
+        features = {**inputs, "node_features": potential.backbone.read(forward.proposal)}
+        out = potential.totals(potential.heads["energy"](features)["energies"], graph) | potential.others(features)
+        return potential.finished(out)
 
     def mix(self, embedding: Tensor, graph: dict[str, Tensor], total: Callable[[Tensor], Tensor] = same) -> Tensor:
         """Return the weights [window, 1, 1, 1] of the last solutions: the given ones, or those of least squares."""

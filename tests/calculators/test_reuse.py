@@ -32,8 +32,10 @@ def make_potential(seed: int = 7, /, **options: object) -> Potential:
     return build_potential({"backbone": backbone, "elements": ["H", "C", "O"]}, seed=seed)
 
 
-def calculator(potential: Potential | None = None, reuse: str | Reuse = "conservative") -> MLFFCalculator:
-    return MLFFCalculator(potential or make_potential(), precision="float64", device="cpu", reuse=reuse)
+def calculator(
+    potential: Potential | None = None, reuse: str | Reuse = "conservative", **options: bool
+) -> MLFFCalculator:
+    return MLFFCalculator(potential or make_potential(), precision="float64", device="cpu", reuse=reuse, **options)
 
 
 def water(seed: int = 1) -> Atoms:
@@ -273,7 +275,7 @@ def test_reuse_without_a_fixed_point_is_refused(reuse: str | Reuse) -> None:
 
 
 def test_options_are_refused() -> None:
-    with pytest.raises(OptionError, match="unknown reuse 'conservativ'; choose one of auto, conservative, fast, shadow, none"):
+    with pytest.raises(OptionError, match="unknown reuse 'conservativ'; choose one of auto, conservative, fast, shadow"):
         calculator(reuse="conservativ")
     calc = calculator()
     with pytest.raises(OptionError, match="unknown reuse 'often'"):
@@ -338,16 +340,33 @@ def test_a_committee_has_a_memory_for_each_member() -> None:
     assert other.stats.n_cold == 0
 
 
-def test_direct_forces_are_solved_cold() -> None:
-    """Direct forces have no adjoint that a step could start from."""
+def test_direct_forces_start_from_earlier_steps_without_an_adjoint() -> None:
     config = make_potential().config
     direct = build_potential({**config, "heads": [*config["heads"], {"name": "direct_forces"}]}, seed=1)
-    calc = calculator(direct, reuse="auto")
-    assert calc.history_free
-    assert calc.evaluate(water())["forces"].shape == (3, 3)
-    assert calc.stats.n_adjoint == 0
-    with pytest.raises(OptionError, match="needs a potential with a fixed point"):
-        calculator(direct, reuse="conservative")
+    reused, cold, atoms = calculator(direct, reuse=Reuse(tolerance=1e-2)), calculator(direct, reuse="none"), water()
+    assert cold.history_free
+    assert not reused.history_free
+    for step in range(8):
+        found, exact = reused.evaluate(atoms)["forces"], cold.evaluate(atoms)["forces"]
+        assert np.abs(found - exact).max() < 1e-3 * np.abs(exact).max()
+        atoms.positions[1] += 0.003 * np.sin(0.3 * step + np.arange(3))
+    assert reused.stats.n_cold == 1
+    assert reused.stats.n_adjoint == 0
+    assert 0 < reused.stats.n_forward - reused.stats.cold_forward < 0.7 * (cold.stats.n_forward - 12)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_with_direct_forces() -> None:
+    config = make_potential().config
+    direct = build_potential({**config, "heads": [*config["heads"], {"name": "direct_forces"}]}, seed=1)
+    eager, compiled = calculator(direct), calculator(direct, compile=True)
+    one, other = water(), water()
+    for _ in range(4):
+        found, expected = compiled.evaluate(other)["forces"], eager.evaluate(one)["forces"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+        for atoms in (one, other):
+            atoms.positions[1] += 0.003
+    assert compiled.stats.n_cold == 1
 
 
 def test_no_global_state_and_no_gradients_left() -> None:
