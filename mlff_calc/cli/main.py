@@ -26,6 +26,7 @@ COMMANDS = (
     Command("eval", "mlff_calc.cli.evaluate", "evaluate"),
     Command("predict", "mlff_calc.cli.predict", "predict"),
     Command("md", "mlff_calc.cli.md", "md"),
+    Command("spectrum", "mlff_calc.cli.spectrum", "spectrum"),
     Command("relax", "mlff_calc.cli.relax", "relax"),
     Command("conformers", "mlff_calc.cli.conformers", "conformers"),
     Command("sample", "mlff_calc.cli.sample", "sample"),

@@ -24,7 +24,7 @@ from mlff_calc.locks import same_file
 _COUNT_OFFSET = 32  # bytes into the header of ASE's ULM format: number of items, then position of the table of offsets
 _HEAD = _COUNT_OFFSET + 16
 _MAGIC = b"- of Ulm"
-_STORED_RESULTS = ("energy", "forces", "stress")
+_STORED_RESULTS = ("energy", "forces", "stress", "dipole")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class TrajectoryFile:
 
         Args:
             atoms: Structure with momenta.
-            results: Results of a calculator, of which energy, forces and stress are stored.
+            results: Results of a calculator, of which energy, forces, stress and dipole are stored.
             info: Numbers to store in the `info` of the frame, such as the step.
 
         Raises:

@@ -8,6 +8,7 @@ from mlff_calc.dynamics.observables.diffusion import (
     unwrapped_positions,
 )
 from mlff_calc.dynamics.observables.drift import energy_drift, shadow_energy
+from mlff_calc.dynamics.observables.infrared import infrared_spectrum
 from mlff_calc.dynamics.observables.rdf import radial_distribution
 from mlff_calc.dynamics.observables.statistics import Slope, linear_fit, mean_with_error
 from mlff_calc.dynamics.observables.vibrations import velocities_of, velocity_autocorrelation, vibrational_spectrum
@@ -18,6 +19,7 @@ __all__ = [
     "autocorrelation",
     "diffusion_coefficient",
     "energy_drift",
+    "infrared_spectrum",
     "linear_fit",
     "mean_squared_displacement",
     "mean_with_error",

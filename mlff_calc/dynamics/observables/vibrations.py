@@ -75,7 +75,26 @@ def vibrational_spectrum(
     Raises:
         OptionError: There are fewer than four lags.
     """
-    correlation = velocity_autocorrelation(velocities, masses)
+    return density_of(velocity_autocorrelation(velocities, masses), interval_fs, max_lag_fs=max_lag_fs, padding=padding)
+
+
+def density_of(
+    correlation: np.ndarray, interval_fs: float, *, max_lag_fs: float | None = None, padding: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fourier transform of a correlation function, with a window and padding as in `vibrational_spectrum`.
+
+    Args:
+        correlation: Values at lags 0 to n - 1, [n].
+        interval_fs: Time between frames, fs.
+        max_lag_fs: Longest lag used, fs; None uses half of the lags.
+        padding: Factor by which zeros extend the correlation.
+
+    Returns:
+        Wave numbers, cm^-1, [m]; density, normalized to an integral of one, [m].
+
+    Raises:
+        OptionError: There are fewer than four lags.
+    """
     n_lags = len(correlation) // 2 if max_lag_fs is None else min(len(correlation), round(max_lag_fs / interval_fs))
     if n_lags < 4:
         raise OptionError(f"{n_lags} lags are too few for a spectrum. Give a longer trajectory or a longer max_lag_fs.")
