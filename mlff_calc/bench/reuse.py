@@ -32,6 +32,8 @@ from mlff_calc.potential.shadow import with_products
 
 logger = logging.getLogger(__name__)
 
+SETTLED = 8
+"""Number of steps before measurements begin: the first step of a fixed point is solved, and six of shadow dynamics."""
 TIGHT = 1e-10
 """Relative residual of the reference; a larger value makes it faster and less accurate."""
 
@@ -207,7 +209,7 @@ def _follow(
     calculator: MLFFCalculator = atoms.calc
     n_steps = round(time_ps * 1000.0 / timestep_fs)
     atoms.get_forces()
-    dynamics.run(1)  # the step after the cold start is solved like a cold start, so it is not counted
+    dynamics.run(SETTLED)  # first steps are solved like a cold start, so they are not counted
     calculator.stats.reset()
     energies, temperatures, errors, spent = [], [], [], 0.0
     block = max(1, n_steps // max(1, frames))
@@ -247,7 +249,7 @@ def _follow(
         n_cold=stats.n_cold,
         n_repeats=stats.n_repeats,
     )
-    logger.debug("%s", run)
+    logger.info("%s, %g K: drift %.3f +- %.3f meV/atom/ps, %.2f ms", name, temperature_K, run.drift, run.drift_error, run.ms)
     return run, points
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -128,6 +129,11 @@ class GraphCalculator(AseCalculator):
     def cutoff(self) -> float:
         """Largest cutoff of all members, in Angstrom."""
         return max(float(potential.cutoff) for potential in self._potentials)
+
+    def todict(self, skip_default: bool = True) -> dict[str, Any]:
+        """Return the parameters as plain types; a `Reuse` or `Shadow` as its options."""
+        plain = super().todict(skip_default)
+        return {key: asdict(value) if is_dataclass(value) else value for key, value in plain.items()}  # type: ignore[arg-type]
 
     def _prepare(self) -> None:
         """Build models, neighbour lists and checks for the current parameters.

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of
+from mlff_calc.calculators.reuse import ColdModel, Reuse, ReusingModel, reuse_of, wants_shadow
 from mlff_calc.calculators.shadow import Shadow, ShadowModel
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.device import resolve_device
@@ -80,6 +80,11 @@ def reuse_mode(potential: Any, parameters: Mapping[str, Any]) -> Reuse | Shadow 
         parameters: Parameters of a calculator, of which `reuse` and `precision` are used.
     """
     fixed_point = isinstance(potential, FixedPointPotential)
+    if isinstance(potential, ExportedPotential) and wants_shadow(parameters["reuse"]):
+        raise OptionError(
+            f"reuse='shadow' with the exported file {potential.path}: Python solves exported files anew in every step; give "
+            "the potential itself, or leave reuse out"
+        )
     fields = isinstance(potential, Potential) and potential.fields is not None
     return reuse_of(parameters["reuse"], fixed_point=fixed_point, fields=fields, precision=parameters["precision"])
 

@@ -25,16 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlff_calc.calculators.shadow import MOST, SOLVED, Shadow
+from mlff_calc.calculators.shadow import Shadow
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
-from mlff_calc.export.stepping import ShadowStepping, Stepping
 from mlff_calc.fixed_point import Solver, build_solver
 from mlff_calc.fixed_point.memory import Memory, RunCache
-from mlff_calc.fixed_point.predictors import LeastSquares, build_predictor
+from mlff_calc.fixed_point.predictors import build_predictor
 from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.graph.frame import Frame
-from mlff_calc.potential import Potential
 from mlff_calc.potential.fixed_point import DOUBLE_TOLERANCE, FixedPointPotential
 from mlff_calc.potential.fixed_point_step import StepSizes
 
@@ -101,6 +99,11 @@ MODES: dict[str, Reuse] = {
 """Predefined modes by name."""
 
 
+def wants_shadow(option: object) -> bool:
+    """Whether an option asks for shadow dynamics."""
+    return option == "shadow" or isinstance(option, Shadow)
+
+
 def reuse_of(
     option: str | Reuse | Shadow, *, fixed_point: bool, fields: bool = False, precision: str = "float32"
 ) -> Reuse | Shadow | None:
@@ -118,7 +121,7 @@ def reuse_of(
     Raises:
         OptionError: The name is unknown, or a mode was chosen for a potential without a fixed point or fields.
     """
-    if option == "shadow" or isinstance(option, Shadow):
+    if wants_shadow(option):
         if not fields:
             raise OptionError(
                 f"reuse={option!r} needs a potential with fields (`potential.fields` in its recipe); leave it out for "
@@ -144,39 +147,6 @@ def reuse_of(
             f"reuse={option!r} needs a potential with a fixed point (backbone deq); {cure}"
         )
     return mode
-
-
-def stepping_of(option: str | Reuse | Shadow, potential: Potential) -> Stepping | ShadowStepping | None:
-    """Return the settings of reuse for `export_potential`; None for potentials without a fixed point, or without reuse.
-
-    They include the tolerance for float64, since the exported file may differ in precision from the potential.
-
-    Raises:
-        OptionError: The option uses no earlier steps, has a predictor or window that exported steps lack, or was given
-            for a potential without a fixed point.
-    """
-    fixed_point = isinstance(potential, FixedPointPotential)
-    mode = reuse_of(option, fixed_point=fixed_point, fields=potential.fields is not None)
-    if isinstance(mode, Shadow):
-        return ShadowStepping(mode.sizes, mode.dissipation, mode.limit, SOLVED, MOST)
-    if not fixed_point:
-        return None
-    if mode is None or mode.sizes.window < 1:
-        raise OptionError(f"reuse={option!r} looks back no step; export with reuse='conservative' or 'fast'")
-    if mode.predictor != "previous" and not isinstance(build_predictor(mode.predictor), LeastSquares):
-        raise OptionError(
-            f"predictor {mode.predictor!r} of reuse is not part of exported steps, which start from the previous step or by "
-            "least squares; export with predictor='previous', 'least_squares4', 'least_squares6' or 'least_squares8'"
-        )
-    looks_back = build_predictor(mode.predictor).window
-    if mode.sizes.window != looks_back:
-        raise OptionError(
-            f"window = {mode.window} of reuse: an exported step with the predictor {mode.predictor!r} looks back "
-            f"{looks_back} steps and no more; leave window out"
-        )
-    double = reuse_of(option, fixed_point=True, precision="float64")
-    double_tolerance = double.tolerance if isinstance(double, Reuse) else None
-    return Stepping(mode.sizes, mode.tolerance, mode.fit_ridge, mode.ridge, double_tolerance, mode.warm)
 
 
 class ColdModel:

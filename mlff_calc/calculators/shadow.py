@@ -6,7 +6,8 @@ together with the kinetic energy is conserved although nothing is solved to any 
 residual) tells how good the fields are; it grows with the time step.
 
 Shadow dynamics suits trajectories. A structure that does not continue the motion of those before (the first of a run, a
-jump, a step back as in relaxations) is solved, and the history begins anew.
+jump, a step back, or one of another length, as in relaxations) is solved, and the history begins anew; so is one whose
+residual is above a limit.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ from torch import Tensor
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.fixed_point.memory import REACH, Memory, RunCache
-from mlff_calc.fixed_point.predictors import TimeReversible
+from mlff_calc.fixed_point.predictors import Past, TimeReversible
 from mlff_calc.graph.frame import Frame
 from mlff_calc.heads.fields import FIELDS, FIELDS_RESIDUAL, MOST_PRODUCTS, START_FIELDS
 from mlff_calc.potential import Potential
-from mlff_calc.potential.shadow import ShadowSizes, solve_fields
+from mlff_calc.potential.shadow import ShadowSizes, fields_of, solve_fields
 
 SOLVED = {"float32": 1e-6, "mixed": 1e-6, "float64": 1e-12}
 """Relative change of the fields at which a solve ends, by precision."""
-MOST = 400
-"""Largest number of products of a solve; couplings with a norm of 0.9 take about 130 in float32 and 260 in float64."""
-STRIKES = 3
-"""Number of steps above `Shadow.limit`, less one for every `FORGIVEN` good ones, at which a run stops."""
-FORGIVEN = 100
+LOOSELY = 10.0
+"""Multiple of `SOLVED` up to which a solve that ended for other reasons (rounding) is accepted."""
+LONGEST_SOLVE = 1000
+"""Number of products of a solve; couplings with a norm of 0.9 take about 130 in float32 and 260 in float64."""
+FAILURES, WITHIN = 3, 100
+"""Number of steps above `Shadow.limit`, within so many steps, at which a run stops."""
+PACE = 2.0
+"""Factor between the lengths of two successive steps above which the motion counts as interrupted."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class ShadowModel:
         self.predictor = TimeReversible(mode.dissipation)
         self._owner: Any = None
         self._place: Frame | None = None
-        self._strikes = 0.0
+        fields_of(potential).following = mode.products
 
     def serve(self, owner: Any, place: Frame) -> None:  # noqa: ANN401
         """Announce the structure of the next call.
@@ -112,13 +116,16 @@ class ShadowModel:
         if self._place is None:
             raise RuntimeError("serve() comes before the call")
         memory = self.cache.find(self._owner, self._place, REACH)
-        begun = memory is not None and memory.past.solutions
-        if memory is None or (begun and memory.move is not None and not memory.goes_on(self._place)):
-            memory = Memory(self._place)
+        if memory is None or not self._continues(memory):
+            failures = [] if memory is None else memory.failures
+            memory = Memory(self._place, failures=failures)
             self.cache.add(self._owner, memory)
         start = self.predictor.replaced(memory.past)
-        outputs = None if start is None else self._followed(graph, start)
+        memory.failures = [count + 1 for count in memory.failures if count + 1 < WITHIN]
+        outputs = None if start is None else self._followed(graph, start, memory)
         if outputs is None:
+            if start is not None:
+                memory.past = Past()
             start, outputs = None, self._solved(graph)
         memory.go_to(self._place)
         self.predictor.remember(memory.past, outputs[FIELDS].unsqueeze(0), None, start)
@@ -136,7 +143,12 @@ class ShadowModel:
         finally:
             vars(self.stats).update(vars(kept))
 
-    def _followed(self, graph: dict[str, Tensor], start: Tensor) -> dict[str, Tensor] | None:
+    def _continues(self, memory: Memory) -> bool:
+        """Whether the present structure continues the motion of a run, in direction and pace, as steps of equal time do."""
+        place: Any = self._place
+        return memory.move is None or (memory.goes_on(place) and memory.keeps_pace(place, PACE))
+
+    def _followed(self, graph: dict[str, Tensor], start: Tensor, memory: Memory) -> dict[str, Tensor] | None:
         """Make a step at fields `start` [1, n_atoms, ...]; None if its residual is above the limit.
 
         Raises:
@@ -146,15 +158,15 @@ class ShadowModel:
         self.stats.n_forward += self.mode.products
         self.stats.residual = float(outputs[FIELDS_RESIDUAL])
         if self.stats.residual <= self.mode.limit:
-            self._strikes = max(0.0, self._strikes - 1.0 / FORGIVEN)
             return outputs
         self.stats.n_retries += 1
-        self._strikes += 1.0
-        if self._strikes >= STRIKES:
+        memory.failures.append(0)
+        if len(memory.failures) >= FAILURES:
+            memory.failures = []
             raise ConvergenceError(
                 f"shadow dynamics: the fields are {self.stats.residual:.2g} of their length away from those that belong to "
-                f"the atoms, above the limit of {self.mode.limit:g}, in too many steps. The atoms move too far in one "
-                "step: shorten the time step, take Shadow(products=2), or leave reuse out",
+                f"the atoms, above the limit of {self.mode.limit:g}, for the {FAILURES}rd time within {WITHIN} steps. The "
+                "atoms move too far in one step: shorten the time step, take Shadow(products=2), or leave reuse out",
                 [self.stats.residual],
             )
         return None
@@ -166,11 +178,12 @@ class ShadowModel:
             ConvergenceError: The solve did not converge.
         """
         tolerance = SOLVED[self.potential.precision]
-        fields, change, products = solve_fields(self.potential, graph, tolerance, MOST)
+        fields, change, products = solve_fields(self.potential, graph, tolerance, LONGEST_SOLVE)
+        products += self.mode.products
         self.stats.n_forward += products
         self.stats.n_cold += 1
         self.stats.cold_forward += products
-        if not change <= 1e3 * tolerance:
+        if not change <= LOOSELY * tolerance:
             raise ConvergenceError(
                 f"the fields of this structure were not found: after {products} products with their couplings they still "
                 f"change by {change:.2g} of their length. Couplings with bound {self.potential.fields.bound:g} need not "  # type: ignore[union-attr]

@@ -38,7 +38,6 @@ def shadow(
             time_ps=time_ps,
             frames=frames,
             compiled=compiled,
-            tell=lambda text: typer.echo(text, err=True),
         )
     columns = {
         "fields": "name", "K": "temperature_K", "products": "n_forward", "ms": "ms", "model ms": "model_ms",

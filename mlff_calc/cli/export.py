@@ -50,7 +50,7 @@ def export(
 
     from rich.console import Console
 
-    from mlff_calc.calculators.reuse import stepping_of
+    from mlff_calc.calculators.stepping import stepping_of
     from mlff_calc.device import resolve_device
     from mlff_calc.export import export_potential
     from mlff_calc.potential import load_potential

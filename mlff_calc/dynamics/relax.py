@@ -13,6 +13,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 
+from mlff_calc.calculators.reuse import wants_shadow
 from mlff_calc.dynamics.guards import check_finite
 from mlff_calc.dynamics.trajectory import TrajectoryFile
 from mlff_calc.errors import OptionError, SimulationError, StructureError
@@ -55,6 +56,19 @@ class RelaxResult:
     target: float
 
 
+def refuse_shadow(atoms: Atoms) -> None:
+    """Refuse a calculator whose fields follow a motion in time, which a relaxation is not.
+
+    Raises:
+        OptionError: It does.
+    """
+    if wants_shadow(getattr(atoms.calc, "parameters", {}).get("reuse")):
+        raise OptionError(
+            "reuse='shadow' in a relaxation: fields follow a motion in time, and steps of a relaxation are none; leave "
+            "reuse (--reuse) out"
+        )
+
+
 def relax(
     atoms: Atoms,
     *,
@@ -91,6 +105,7 @@ def relax(
     if len(atoms) == 0:
         raise StructureError("the structure has no atoms, there is nothing to relax")
     check_finite(atoms)
+    refuse_shadow(atoms)
     method = _checked_options(fmax, steps, optimizer, cell, pressure)
     if cell and not atoms.pbc.all():
         raise StructureError(

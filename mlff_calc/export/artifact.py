@@ -47,7 +47,7 @@ from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
 from mlff_calc.potential import Potential
 from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
 from mlff_calc.potential.fixed_point import FixedPointPotential
-from mlff_calc.potential.shadow_engine import ShadowEngineStep
+from mlff_calc.potential.shadow_engine import AGAIN, ShadowEngineStep
 
 
 def export_potential(
@@ -211,7 +211,7 @@ def _example(
         graph["owned"] = torch.ones(n_atoms, dtype=torch.float64, device=device)
     if isinstance(module, EngineStep | ShadowEngineStep):
         graph["memory"] = probe_rows(module, graph, seed)
-        graph["control"] = torch.tensor([PREDICT, 1e-8, 1e-6, 0.0], dtype=torch.float64, device=device)
+        graph["control"] = torch.tensor([PREDICT, 1e-8, 1e-6, 1e-3], dtype=torch.float64, device=device)
     return graph
 
 
@@ -224,7 +224,8 @@ def _compare(potential: Potential, module: nn.Module, file: Path, metadata: Meta
     run = load_function(file.read_bytes(), metadata.backend)
     for n_atoms, seed, spacing in ((11, 1, 2.3), (30, 2, 2.3), (8, 3, 0.8)):
         graph = _example(potential, module, metadata.kind, n_atoms, seed=seed, spacing=spacing)
-        for mode in (COLD, PREDICT, CONTINUE) if metadata.fixed_point else (PREDICT,):
+        modes = (COLD, PREDICT, CONTINUE, AGAIN) if isinstance(module, ShadowEngineStep) else (COLD, PREDICT, CONTINUE)
+        for mode in modes if metadata.fixed_point else (PREDICT,):
             if metadata.fixed_point:
                 graph["control"][0] = mode
             eager = {name: tensor.detach() for name, tensor in module(graph).items()}

@@ -211,7 +211,8 @@ class ExportedPotential:
         memory = torch.zeros(shape, dtype=dtype, device=device)
         mode, residuals, warm = COLD, [], WarmStart.of_record(facts)
         for count in range(1, facts["max_repeats"] + 1):
-            control = torch.tensor([mode, facts["fit_ridge"], facts["ridge"], 0.0], dtype=torch.float64, device=device)
+            numbers = [mode, facts["fit_ridge"], facts["ridge"], facts["cold_tolerance"]]
+            control = torch.tensor(numbers, dtype=torch.float64, device=device)
             out = self._call({**inputs, "memory": memory, "control": control})
             worst = float(out["residuals"].max())
             if worst < facts["cold_tolerance"]:

@@ -157,7 +157,8 @@ def _is_fixed_point(said: Any, version: int) -> bool:
     policy = {field.name for field in fields(WarmStart)} if version > 2 else set()
     return (
         isinstance(said, dict)
-        and said.keys() == {*_COUNTS, *_NUMBERS, *policy}
+        and said.keys() - {"shadow"} == {*_COUNTS, *_NUMBERS, *policy}
+        and said.get("shadow", True) is True
         and _is_warm_start(said)
         and all(_whole(said[name], 0, MOST_WIDTH if name == "width" else MOST_COUNT) for name in _COUNTS)
         and all(_number(said[name], 1e6) and said[name] >= 0.0 for name in _NUMBERS)

@@ -71,10 +71,9 @@ class ShadowStepping:
         sizes: sizes of the step.
         dissipation: number of earlier steps in the friction of the fields.
         limit: relative residual above which a step is repeated.
-        solved: relative change of solved fields, by precision; where the history begins, residuals are those of the fields
-            times `limit` over this.
+        solved: relative residual of solved fields, by precision.
         max_repeats: largest number of repeated steps before a solve fails.
-        warm: policy of repeated calls and cold starts.
+        warm: policy of repeated calls and cold starts; plain iteration needs more patience than accelerated solves.
     """
 
     sizes: ShadowSizes
@@ -82,12 +81,12 @@ class ShadowStepping:
     limit: float
     solved: Mapping[str, float]
     max_repeats: int
-    warm: WarmStart = field(default_factory=WarmStart)
+    warm: WarmStart = field(default_factory=lambda: WarmStart(warm_patience=40, cold_patience=40))
 
     def engine(self, potential: Potential) -> ShadowEngineStep:
         """Build the module that a file holds, of a potential in evaluation mode."""
-        strictness = self.limit / self.solved[potential.precision]
-        return ShadowEngineStep(ShadowStep(potential, self.sizes), TimeReversible(self.dissipation), strictness).eval()
+        solved = self.solved[potential.precision]
+        return ShadowEngineStep(ShadowStep(potential, self.sizes), TimeReversible(self.dissipation), solved).eval()
 
     def record(self, module: ShadowEngineStep) -> dict[str, Any]:
         """Describe the step for the record of a file."""
@@ -96,8 +95,9 @@ class ShadowStepping:
             "n_adjoint": 0,
             "slots": module.slots,
             "width": module.width,
+            "shadow": True,
             "tolerance": self.limit,
-            "cold_tolerance": self.limit,
+            "cold_tolerance": module.solved,
             "fit_ridge": 0.0,
             "ridge": 0.0,
             "max_repeats": self.max_repeats,

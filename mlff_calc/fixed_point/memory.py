@@ -68,12 +68,14 @@ class Memory:
         past: past solutions, for the predictor.
         secants: secants of the solves for the state and for the adjoint, two lists of [2, n_atoms, ...], newest first.
         move: displacement of the atoms in the last step [n, 3], Angstrom; None after a cold start.
+        failures: numbers of steps since each of the last failed ones.
     """
 
     place: Frame
     past: Past = field(default_factory=Past)
     secants: tuple[list[Tensor], list[Tensor]] = field(default_factory=lambda: ([], []))
     move: NDArray[np.float64] | None = None
+    failures: list[int] = field(default_factory=list)
 
     def goes_on(self, place: Frame) -> bool:
         """Whether a step to `place` continues in the direction of the previous step, as steps of a trajectory do."""
@@ -82,6 +84,13 @@ class Memory:
         now = displacement(place, self.place)
         sizes = np.linalg.norm(now) * np.linalg.norm(self.move)
         return bool(sizes > 0.0 and np.vdot(now, self.move) >= ALIGNED * sizes)
+
+    def keeps_pace(self, place: Frame, factor: float) -> bool:
+        """Whether a step to `place` is as long as the previous step within a factor, as steps of equal time are."""
+        if self.move is None:
+            return False
+        now, before = np.linalg.norm(displacement(place, self.place)), np.linalg.norm(self.move)
+        return bool(before <= factor * now and now <= factor * before)
 
     def inputs(
         self, predictor: Predictor, kept: int, window: int = 0, ridges: tuple[float, float] = (1e-10, 1e-6)
@@ -143,7 +152,7 @@ class Memory:
         """Return a copy of the memory on `device`."""
         past = Past(*([tensor.to(device) for tensor in part] for part in vars(self.past).values()))
         first, second = ([tensor.to(device) for tensor in part] for part in self.secants)
-        return Memory(self.place, past, (first, second), self.move)
+        return Memory(self.place, past, (first, second), self.move, list(self.failures))
 
     def plain(self) -> dict[str, Any]:
         """Return the contents as JSON types and small arrays; numbers keep every bit."""
@@ -154,6 +163,7 @@ class Memory:
             "auxiliary": _packed(self.past.auxiliary),
             "secants": [_packed(part) for part in self.secants],
             "move": self.move,
+            "failures": self.failures,
         }
 
     @classmethod
@@ -170,7 +180,8 @@ class Memory:
         past = Past(tensors(plain["solutions"]), tensors(plain["embeddings"]), tensors(plain["auxiliary"]))
         first, second = plain["secants"]
         move = None if plain.get("move") is None else np.asarray(plain["move"])
-        return cls(_place(*plain["place"]), past, (tensors(first), tensors(second)), move)
+        failures = [int(count) for count in plain.get("failures", [])]
+        return cls(_place(*plain["place"]), past, (tensors(first), tensors(second)), move, failures)
 
 
 def _place(numbers: Any, positions: Any, cell: Any, pbc: Any) -> Frame:  # noqa: ANN401

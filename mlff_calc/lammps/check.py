@@ -116,7 +116,7 @@ def _exported(target: str | Path, folder: Path, trust: bool) -> ExportedPotentia
         OptionError: the file is for another program than LAMMPS.
         PotentialFileError: there is no such potential, or the file is somebody else's and not trusted.
     """
-    from mlff_calc.calculators.reuse import stepping_of
+    from mlff_calc.calculators.stepping import stepping_of
     from mlff_calc.export import ExportedPotential, export_potential, load_exported
     from mlff_calc.export.opening import load_any
 

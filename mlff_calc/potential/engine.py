@@ -2,9 +2,9 @@
 
 `memory` [n_atoms, slots, width] holds, slot by slot, the embeddings, states and adjoints of the last `window` steps,
 newest first, followed by the secants of the solves for state and adjoint, [2, kept] each. `control` [4] holds the mode,
-the ridge of the least-squares start, the ridge of the acceleration, and a zero. Mode 0 begins cold and fills the memory
-with its results; mode 1 predicts from the memory and adds its solution as the newest; mode 2 continues from the newest
-solution and replaces it.
+the ridge of the least-squares start, the ridge of the acceleration, and the tolerance of the engine, not used here.
+Mode 0 begins cold and fills the memory with its results; mode 1 predicts from the memory and adds its solution as the
+newest; mode 2 continues from the newest solution and replaces it.
 """
 
 from __future__ import annotations

@@ -53,5 +53,5 @@ declare("mix", WHOLE, (None,), DOUBLE, "", "weights of the last steps in the sta
 declare("ridges", WHOLE, (2,), DOUBLE, "", "ridges of the least-squares mix and of the acceleration")
 declare("cold", WHOLE, (), torch.bool, "", "whether the step begins at the embedding and ignores the memory")
 declare("memory", "atom", (None, None), None, "", "memory of a fixed point in rows [n_atoms, slots, width]")
-declare("control", WHOLE, (4,), DOUBLE, "", "mode, ridge of the start, ridge of the acceleration, and a zero")
+declare("control", WHOLE, (4,), DOUBLE, "", "mode, ridge of the start, ridge of the acceleration, tolerance of the engine")
 declare("residuals", WHOLE, (2,), DOUBLE, "", "relative residuals of state and adjoint, of all processes")

@@ -18,8 +18,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mlff_calc.errors import OptionError
 from mlff_calc.heads.fields import FIELDS, FIELDS_RESIDUAL, START_FIELDS, FieldsHead, residual
 from mlff_calc.potential.model import Potential
+
+STALLED = 12
+"""Number of products in which the change must fall by a hundredth, else steps are halved: fields that alternate between two
+values, as with eigenvalues of the couplings below -1, then converge."""
 
 
 class ShadowSizes(NamedTuple):
@@ -54,16 +59,20 @@ class ShadowStep(nn.Module):
 
 
 def fields_of(potential: Potential) -> FieldsHead:
-    """Return the head of fields of a potential that has one."""
+    """Return the head of fields of a potential that has one.
+
+    Raises:
+        OptionError: it has none.
+    """
     if potential.fields is None:
-        raise RuntimeError("this potential has no fields")
+        raise OptionError("shadow dynamics needs a potential with fields (`potential.fields` in its recipe)")
     return potential.fields
 
 
 def solve_fields(
     potential: Potential, graph: dict[str, Tensor], tolerance: float, most: int
 ) -> tuple[Tensor, float, int]:
-    """Solve y = phi(u + A y) by iteration.
+    """Solve y = phi(u + A y) by iteration, with half steps once full ones no longer come nearer.
 
     Args:
         potential: potential with fields.
@@ -78,15 +87,22 @@ def solve_fields(
     with torch.no_grad():
         source, edges = head.prepare(potential.backbone(potential.inputs(graph, graph["edge_vec"])))
         fields, change = head.response(source), float("inf")
-        products = 0
-        while products < most and change > tolerance:
-            before, fields = fields, head.response(source + head.couplings(fields, edges))
-            change, products = float(residual(fields, before, graph).max()), products + 1
-    return fields, change, products
+        changes: list[float] = []
+        share = 1.0
+        while len(changes) < most and change > tolerance:
+            found = head.response(source + head.couplings(fields, edges))
+            change = float(residual(found, fields, graph).max())
+            changes.append(change)
+            if len(changes) > 2 * STALLED and change > 0.99 * changes[-STALLED]:
+                share = 0.5
+            fields = torch.lerp(fields, found, share)
+    return fields, change, len(changes)
 
 
 def with_products(potential: Potential, products: int) -> Potential:
     """Return a copy whose energies from the structure alone take this number of products with the couplings."""
     other = potential.to_precision(potential.precision)
     fields_of(other).products = products
+    heads = [head | {"products": products} if head["name"] == "fields" else head for head in other.config["heads"]]
+    other.config = {**other.config, "heads": heads}
     return other

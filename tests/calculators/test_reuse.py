@@ -14,7 +14,8 @@ from ase.io.jsonio import decode, encode
 from ase.md.verlet import VelocityVerlet
 
 from mlff_calc.calculators import CommitteeCalculator, MLFFCalculator
-from mlff_calc.calculators.reuse import Reuse, stepping_of
+from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.calculators.stepping import stepping_of
 from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.fixed_point.warm_start import WarmStart

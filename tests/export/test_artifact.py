@@ -17,7 +17,7 @@ from ase.build import bulk, molecule
 
 from mlff_calc import MLFFCalculator
 from mlff_calc.backbones import available_backbones
-from mlff_calc.calculators.reuse import stepping_of
+from mlff_calc.calculators.stepping import stepping_of
 from mlff_calc.errors import ConvergenceError, MLFFError, OptionError, PotentialFileError
 from mlff_calc.export import ExportError, Stepping, export_potential, load_exported, read_metadata
 from mlff_calc.export import artifact as artifact_module

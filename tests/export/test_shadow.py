@@ -11,21 +11,23 @@ from ase import Atoms
 from ase.build import molecule
 
 from mlff_calc import MLFFCalculator
-from mlff_calc.calculators.reuse import stepping_of
 from mlff_calc.calculators.shadow import Shadow
+from mlff_calc.calculators.stepping import stepping_of
 from mlff_calc.errors import OptionError
 from mlff_calc.export import ExportedPotential, Stepping, compile_potential, export_potential, load_exported
+from mlff_calc.fixed_point.warm_start import WarmStart
 from mlff_calc.graph import graph_from_atoms
 from mlff_calc.heads.fields import START_FIELDS
 from mlff_calc.potential import Potential, build_potential
 from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT
 from mlff_calc.potential.fixed_point_step import StepSizes
 from mlff_calc.potential.shadow import ShadowSizes, ShadowStep
+from mlff_calc.potential.shadow_engine import AGAIN
 
 
 def make(fields: bool = True) -> Potential:
     backbone = {"name": "hegnn", "cutoff": 4.0, "l_max": 1, "channels": 8, "n_layers": 1}
-    config = {"backbone": backbone, "elements": ["H", "C", "O"], "fields": {"bound": 4.0} if fields else None}
+    config = {"backbone": backbone, "elements": ["H", "C", "O"], "fields": {"bound": 3.0} if fields else None}
     return build_potential(config, seed=3)
 
 
@@ -52,14 +54,18 @@ class Engine:
     def energy(self, atoms: Atoms) -> float:
         inputs = self.exported._inputs(graph_from_atoms(atoms, self.exported.cutoff))
         mode, self.mode = self.mode, PREDICT
+        tolerance = self.facts["cold_tolerance" if mode == COLD else "tolerance"]
+        warm, residuals = WarmStart.of_record(self.facts), []
         self.calls.append(0)
-        while self.calls[-1] < self.facts["max_repeats"]:
+        while True:
             self.calls[-1] += 1
-            control = torch.tensor([mode, 0.0, 0.0, 0.0], dtype=torch.float64)
+            control = torch.tensor([mode, 0.0, 0.0, tolerance], dtype=torch.float64)
             out = self.exported._call({**inputs, "memory": self.memory, "control": control})
             self.memory, mode = out["memory"], CONTINUE
-            if float(out["residuals"].max()) < self.facts["tolerance"]:
+            residuals.append(float(out["residuals"].max()))
+            if residuals[-1] < tolerance:
                 break
+            assert warm.goes_on(residuals, cold=False)
         return float(out["energies"].sum())
 
 
@@ -84,6 +90,38 @@ def test_an_engine_does_what_the_calculator_does(tmp_path: Path, shadow: Shadow)
     assert set(engine.calls[known:]) == {1}
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
     assert np.ptp(ours) > 1e-2
+
+
+def test_the_same_structure_again_changes_nothing(tmp_path: Path) -> None:
+    """LAMMPS computes the last structure again where a run begins."""
+    potential = make()
+    export_potential(
+        potential, tmp_path / "s.pt", to="lammps", precision="float64", stepping=stepping_of("shadow", potential)
+    )
+    engine, other = Engine(load_exported(tmp_path / "s.pt")), Engine(load_exported(tmp_path / "s.pt"))
+    for number, frame in enumerate(motion(20)):
+        energy = engine.energy(frame)
+        if number > 8:
+            engine.mode = AGAIN
+            assert engine.energy(frame) == pytest.approx(energy, abs=1e-12)
+        assert other.energy(frame) == pytest.approx(energy, abs=1e-12)
+    assert set(engine.calls[8:]) == {1}
+
+
+def test_a_step_above_the_limit_begins_a_new_history(tmp_path: Path) -> None:
+    potential, shadow = make(), Shadow(limit=3e-3)
+    export_potential(
+        potential, tmp_path / "s.pt", to="lammps", precision="float64", stepping=stepping_of(shadow, potential)
+    )
+    engine, atoms, found = Engine(load_exported(tmp_path / "s.pt")), molecule("CH3CH2OH"), []
+    atoms.calc = MLFFCalculator(potential, precision="float64", domain="off", reuse=shadow)
+    frames = motion(41)
+    for frame in [*frames[:20], *frames[21:]]:
+        atoms.positions = frame.positions
+        found.append((atoms.get_potential_energy(), engine.energy(frame)))
+    assert atoms.calc.stats.n_retries == 1
+    assert [k for k, calls in enumerate(engine.calls) if calls > 1] == [*range(6), *range(20, 26)]
+    np.testing.assert_allclose(*np.array(found).T, rtol=0, atol=1e-10)
 
 
 def test_python_solves_the_fields_of_such_a_file(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from mlff_calc.calculators import MLFFCalculator
-from mlff_calc.calculators.reuse import Reuse, stepping_of
+from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.calculators.stepping import stepping_of
 from mlff_calc.export import ExportedPotential, Stepping, export_potential, load_exported
 from mlff_calc.export.artifact import _metadata
 from mlff_calc.graph import graph_from_atoms

@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from mlff_calc.calculators import MLFFCalculator
-from mlff_calc.calculators.reuse import Reuse, stepping_of
+from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.calculators.stepping import stepping_of
 from mlff_calc.export import export_potential
 from mlff_calc.potential import build_potential, fixed_point_step, load_potential
 from mlff_calc.potential.fixed_point import FixedPointPotential

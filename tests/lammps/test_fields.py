@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlff_calc.calculators import MLFFCalculator
-from mlff_calc.calculators.reuse import stepping_of
+from mlff_calc.calculators.stepping import stepping_of
 from mlff_calc.export import export_potential
 from mlff_calc.potential import Potential, build_potential
 
@@ -65,9 +65,14 @@ def test_ranks_are_as_one_and_as_the_calculator(engine: Engine, exported: Path, 
 
 
 def test_a_restart_goes_on_with_the_fields(engine: Engine, exported: Path) -> None:
-    whole = moving(engine, exported) + "#RUN\nrun 10\nwrite_restart half.restart\nrun 10\n"
-    first = engine.run(whole, 2, extra=EXTRA)
+    first = engine.run(moving(engine, exported) + "#RUN\nrun 20\n", 2, extra=EXTRA)
+    engine.run(moving(engine, exported) + "#RUN\nrun 10\nwrite_restart half.restart\n", 2, extra=EXTRA)
     style = f"pair_style mlff\npair_coeff * * {exported} Si\n"
     rest = engine.run(f"{HEAD}read_restart half.restart\n{style}{DYNAMICS}#RUN\nrun 10\n", 2, extra=EXTRA)
-    np.testing.assert_allclose(rest.thermo["PotEng"], first.thermo["PotEng"][-11:], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(rest.thermo["PotEng"], first.thermo["PotEng"][-11:], rtol=0, atol=1e-9)
     assert (evaluations(rest)[:, 0] == 1).all()
+
+
+def test_minimizations_are_refused(engine: Engine, exported: Path) -> None:
+    said = engine.refusal(moving(engine, exported) + "minimize 0 1e-3 10 10\n")
+    assert "holds shadow dynamics, which follows a motion in time, and minimize has none" in said

@@ -10,7 +10,8 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from mlff_calc.calculators import MLFFCalculator
-from mlff_calc.calculators.reuse import Reuse, stepping_of
+from mlff_calc.calculators.reuse import Reuse
+from mlff_calc.calculators.stepping import stepping_of
 from mlff_calc.export import export_potential
 from mlff_calc.potential import load_potential
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mlff_calc.errors import OptionError
 from mlff_calc.potential import Potential
 from mlff_calc.potential.shadow import fields_of, with_products
 
-SOLVED = 20
+SOLVED_BY = 20
 """Number of products that count as a solve in the runs. With bounds up to 2 the energy is then exact in float32."""
 WAYS: dict[str, tuple[str | Shadow, bool]] = {
     "solved": ("none", True),
@@ -37,7 +37,6 @@ def shadow_runs(
     time_ps: float,
     frames: int,
     compiled: bool,
-    tell: Callable[[str], None],
 ) -> list[Run]:
     """Make all runs in turn.
 
@@ -49,7 +48,6 @@ def shadow_runs(
         time_ps: Length of each run.
         frames: Number of frames at which forces are compared with those of solved fields in float64.
         compiled: Whether potential and steps are compiled; solved fields are never.
-        tell: Receiver of lines of progress.
 
     Raises:
         OptionError: The potential has no fields.
@@ -63,7 +61,7 @@ def shadow_runs(
     reference, found = reference_of(potential), []
     for temperature in temperatures:
         for name, (reuse, solve) in WAYS.items():
-            own = with_products(potential, SOLVED) if solve else potential
+            own = with_products(potential, SOLVED_BY) if solve else potential
             run, _ = nve(
                 atoms,
                 calculator_of(own, reuse, compiled=compiled and not solve, precision="float32"),
@@ -74,6 +72,5 @@ def shadow_runs(
                 time_ps=time_ps,
                 frames=frames,
             )
-            tell(f"{name}, {temperature:g} K: drift {run.drift:.3f} +- {run.drift_error:.3f} meV/atom/ps, {run.ms:.2f} ms")
             found.append(run if run.n_forward else replace(run, n_forward=float(fields_of(own).products)))
     return found

@@ -19,6 +19,7 @@
 namespace mlff {
 
 static const double not_moved = 1e-9;       // Angstrom; wrapping back into the box changes the last digits
+static const int same_again = 3;            // mode of shadow dynamics for the structure of the last step
 static const size_t judged_after = 2;       // calls that are made before progress is judged at all
 
 FixedPointStep::FixedPointStep(LAMMPS_NS::LAMMPS *lammps, const Facts &about, double tolerance, bool always_cold) :
@@ -80,7 +81,8 @@ bool FixedPointStep::solve(Mode mode, const Model &model, std::map<std::string, 
   const size_t patience = std::max(1, mode == cold ? facts.cold_patience : facts.warm_patience);
   std::vector<double> known;
   for (int call = 0; call <= facts.max_repeats; call++) {
-    inputs["control"] = at::tensor({static_cast<double>(call ? go_on : mode), facts.fit_ridge, facts.ridge, 0.0}, at::kDouble);
+    const int how = call ? go_on : (facts.shadow && mode == go_on ? same_again : mode);
+    inputs["control"] = at::tensor({static_cast<double>(how), facts.fit_ridge, facts.ridge, tolerance}, at::kDouble);
     outputs = model(inputs);
     n_calls++;
     const double now = read_residuals(outputs);

@@ -49,6 +49,7 @@ static FixedPointFacts read_fixed_point(const json &said)
   facts.cold_tolerance = said.at("cold_tolerance").get<double>();
   facts.fit_ridge = said.at("fit_ridge").get<double>();
   facts.ridge = said.at("ridge").get<double>();
+  facts.shadow = said.value("shadow", false);
   facts.max_repeats = said.at("max_repeats").get<int>();
   facts.reach = said.value("reach", facts.reach);
   facts.factor = said.value("factor", facts.factor);

@@ -20,6 +20,7 @@ struct FixedPointFacts {
   int slots = 0, width = 0;            // an atom's memory
   double tolerance = 0, cold_tolerance = 0, fit_ridge = 0, ridge = 0;
   int max_repeats = 0;
+  bool shadow = false;                 // fields follow the atoms, and are solved only where a history begins
   // The policy of warm starts; these values are those of files of format version 2, which have none.
   double reach = 0.5;        // Angstrom; from farther away a memory says nothing
   double factor = 0.9;       // a solve goes on as long as its least residual falls to this share ...

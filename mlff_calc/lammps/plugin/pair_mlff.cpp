@@ -249,6 +249,9 @@ void PairMLFF::init_style()
   check_masses();
   const auto &facts = model->facts();
   if (step && wants_ghosts) error->all(FLERR, "pair_style mlff ghosts: a fixed point reaches through all atoms; leave out ghosts");
+  if (step && facts.fixed_point->shadow && update->whichflag == 2)
+    error->all(FLERR, "pair mlff: {} holds shadow dynamics, which follows a motion in time, and minimize has none; export the "
+               "potential without --reuse shadow for minimizations", facts.path);
   if (step && memory_id.empty()) make_memory();
   const auto layout = wants_ghosts ? Layout::ghosts : comm->nprocs == 1 ? Layout::fold : Layout::exchange;
   const int padding = facts.elements.begin()->second;

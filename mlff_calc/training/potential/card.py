@@ -26,6 +26,7 @@ def write_card(outcome: Outcome[PotentialRecipe, Frames]) -> str:
     for count in (count for frames in parts.values() for count in frames.count_by_file()):
         name, numbers = without_folder(short[Path(count.path)]), (count.labels[kind] for kind in KINDS)
         rows.append((count.part, name, count.frames, *numbers))
+    more = "" if potential.fields is None else f" and {potential.fields.products} products of its fields"
     return card_text(
         outcome,
         "frames",
@@ -34,5 +35,5 @@ def write_card(outcome: Outcome[PotentialRecipe, Frames]) -> str:
         start=f"Fine-tuned from {without_folder(recipe.fine_tune_from)}." if recipe.fine_tune_from else "",
         limits=f"Elements other than {elements}, and structures unlike the training data.",
         more_limits="The potential knows nothing of charge and spin, and no interaction beyond its cutoff of "
-        f"{potential.cutoff:g} Angstrom and {potential.backbone.n_layers} message-passing layers.",
+        f"{potential.cutoff:g} Angstrom and {potential.backbone.n_layers} message-passing layers{more}.",
     )

@@ -155,11 +155,18 @@ def _check_section(recipe: PotentialRecipe, start: Potential) -> None:
         repulsion = section.config()["repulsion"]
         asked = None if repulsion is None else resolve_heads([repulsion])[0]
         refuse_other(recipe, "potential.repulsion", asked, heads.get("zbl"), _NEW_HEADS)
+    if "fields" in given:
+        fields = section.config()["fields"]
+        asked = None if fields is None else resolve_heads([{"name": "fields", **fields}])[0]
+        known = heads.get("fields")
+        if asked is not None and known is not None:
+            asked["scale"] = known["scale"]
+        refuse_other(recipe, "potential.fields", asked, known, _NEW_HEADS)
     if not isinstance(section.scale, str):
         refuse_other(recipe, "potential.scale", float(section.scale), heads["energy"]["scale"], _NEW_HEADS)
     if not isinstance(section.avg_num_neighbors, str):
-        known = start.config["backbone"].get("avg_num_neighbors")
-        refuse_other(recipe, "potential.avg_num_neighbors", float(section.avg_num_neighbors), known, "another start")
+        mean = start.config["backbone"].get("avg_num_neighbors")
+        refuse_other(recipe, "potential.avg_num_neighbors", float(section.avg_num_neighbors), mean, "another start")
 
 
 def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:

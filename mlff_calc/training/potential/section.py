@@ -34,11 +34,11 @@ class FieldsSection(Section):
 
     copies: int = Field(4, ge=1)
     """Number of copies of each degree."""
-    l_max: int = Field(1, ge=0)
+    l_max: int = Field(1, ge=0, le=3)
     """Highest degree of the fields: 0 for scalars alone, 1 for vectors too."""
-    bound: float = Field(2.0, gt=0.0)
+    bound: float = Field(2.0, ge=0.01, le=16.0)
     """Norm that couplings stay below; higher ones carry information farther and need more products."""
-    products: int = Field(3, ge=1)
+    products: int = Field(3, ge=1, le=100)
     """Number of products with the couplings from nothing, in training and in use."""
     hidden: int = Field(32, ge=1)
     """Width of the perceptron that gives couplings."""
@@ -98,6 +98,11 @@ class PotentialSection(Section):
             raise ValueError(
                 "`repulsion` acts through the energy, and `forces: direct` takes no gradient of it; "
                 "leave `repulsion` out, or write forces: gradient"
+            )
+        if self.forces == "direct" and self.fields is not None:
+            raise ValueError(
+                "`fields` act through the energy, and `forces: direct` takes no gradient of it; leave `fields` out, or "
+                "write forces: gradient"
             )
         return self
 
