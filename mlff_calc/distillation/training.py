@@ -89,7 +89,7 @@ def train_student(
     made._raw["trainer"] = {**made._raw["trainer"], "validate_every": every, "checkpoint_every": every}
     if not begun and folder.exists():
         shutil.rmtree(folder)  # a training that was stopped
-    train(made, output=folder, resume=begun)
+    train(made, output=folder, resume=begun, drawings=bool(test))
     return load_potential(folder / "potential")
 
 
@@ -113,13 +113,13 @@ def seconds_per_step(recipe: DistillationRecipe, frames: Sequence[Atoms], folder
     """
     size = int(recipe.student.optimizer.get("batch_size", 8))
     wanted = size * TRIAL // 2
-    many = [frames[k % len(frames)] for k in range(wanted)]
-    write_frames(folder / "train.extxyz", many)
-    write_frames(folder / "valid.extxyz", frames)
+    others = frames[1:]
+    write_frames(folder / "train.extxyz", [others[k % len(others)] for k in range(wanted)])
+    write_frames(folder / "valid.extxyz", frames[:1])
     keys = {"energy": "energy", "forces": "forces"} | ({"stress": "stress"} if stress else {})
     data = {"train": "train.extxyz", "valid": "valid.extxyz", "keys": keys}
     made = recipe.training(folder / "trial.yaml", data, {"max_epochs": 2}, 0, stress=stress)
-    train(made, output=folder / "run")
+    train(made, output=folder / "run", drawings=False)
     rows = read_metrics(folder / "run" / "metrics.csv")
     if len(rows) < 2:
         raise TrainingError(f"{folder}: a trial of two epochs has {len(rows)} rows of metrics; look at the log above")
