@@ -124,7 +124,9 @@ class Distillation:
                 is_same_teacher(state, teacher, labeller, self._labels_file(0))
                 self._extend(state)
             else:
-                told = {"name": teacher.name, "options": teacher.key, "version": labeller.version}
+                told = {
+                    "name": teacher.name, "options": teacher.key, "version": labeller.version, "arguments": teacher.told,
+                }  # fmt: skip
                 seconds, probes = first_labels(labeller, teacher, systems, want, recipe.seed)
                 planned(recipe, seconds, 1e-6)  # whether labels fit is known before a training is tried
                 with tempfile.TemporaryDirectory(prefix="mlff-trial-") as trial:
@@ -384,6 +386,8 @@ class _Run:
         number = len(self.state.rounds) - 1
         result = finish(self.recipe, self.folder, self.state, self.plan, self.teacher, self._frames(number), self.want, self.line)
         write_report(self.folder, self.state, self.recipe)
+        self.state.plain["finished"] = True
+        self.state.save()
         return result
 
     def _frames(self, number: int) -> list[Atoms]:

@@ -217,8 +217,8 @@ class DistillationRecipe(Section):
         return (self._origin.parent / Path(path).expanduser()).resolve()
 
     def fixed(self) -> dict[str, Any]:
-        """What may not change when a run is resumed, by name."""
-        whole = self.model_dump(mode="json", exclude={"output", "budget"})
+        """What may not change when a run is resumed, by name; the teacher is compared by itself."""
+        whole = self.model_dump(mode="json", exclude={"output", "budget", "teacher"})
         for name in ("workers", "timeout"):
             del whole["label"][name]
         whole["systems"]["files"] = [str(self.resolve(file)) for file in self.systems.files]

@@ -134,8 +134,7 @@ def finish(
         provenance={**old.get("provenance", {}), "distillation": about}, overwrite=True,
     )  # fmt: skip
     failed = sum(int(entry["failed"]) for entry in state.rounds)
-    state.plain |= {"finished": True, "result": about}
-    state.save()
+    state.plain["result"] = about
     return Distilled(
         folder, written, parts[AUDIT].forces, parts[HELD_OUT].forces, threshold, len(frames), failed, state.plain["stopped"]
     )

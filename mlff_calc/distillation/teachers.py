@@ -71,6 +71,12 @@ class Teacher:
         whole = [factory, dict(self.arguments), dict(self.identity)]
         return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
+    @property
+    def told(self) -> str:
+        """Function and options, to be read by people."""
+        factory = self.factory if isinstance(self.factory, str) else _named(self.factory)
+        return f"{factory}({', '.join(f'{name}={value!r}' for name, value in sorted(self.arguments.items()))})"
+
     def charged(self, charge: int) -> dict[str, Any]:
         """Arguments for a structure of a total charge (e), where the function takes it; others find it in `info`."""
         takes = charge and isinstance(self.factory, str) and self.factory.startswith("tblite")

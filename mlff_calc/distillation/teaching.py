@@ -149,11 +149,14 @@ def is_same_teacher(state: State, teacher: Teacher, labeller: Labeller, labels: 
         SimulationError: The same structures have other energies.
     """
     before = state.plain["teacher"]
-    for what, now in (("name", teacher.name), ("options", teacher.key), ("version", labeller.version)):
-        if before[what] != now:
+    now = {"name": teacher.name, "options": teacher.key, "version": labeller.version}
+    told = {"name": teacher.name, "options": teacher.told, "version": labeller.version}
+    for what, value in now.items():
+        if before[what] != value:
+            old = before["arguments" if what == "options" else what]
             raise DatasetError(
-                f"{state.path.parent} was begun with another teacher: its {what} was {before[what]!r}, and is {now!r}. Labels of "
-                "two teachers do not mix: give the first one again, or begin anew in another folder"
+                f"{state.path.parent} was begun with another teacher, {old}, which is now {told[what]}. Labels of two teachers do "
+                "not mix: give the first one again, or begin anew in another folder"
             )
     frames = read_labels(labels)[:REPEATED]
     for answer in labeller.answers(list(enumerate(frames)), ["energy", "forces"]):

@@ -87,7 +87,7 @@ def test_what_was_labelled_before_a_stop_is_not_labelled_again(toy: Toy, tmp_pat
 @pytest.mark.parametrize("fault", ["raises", "dies", "nan", "shape", "large", "hangs"])
 def test_a_tenth_that_fails_is_left_out_and_told(toy: Toy, tmp_path: Path, fault: str) -> None:
     frames, teacher = _frames(24, seed=3), toy(fault=fault, share=0.08)
-    with TeacherProcesses(teacher, 2, timeout=0.5) as processes:
+    with TeacherProcesses(teacher, 2, timeout=0.3) as processes:
         _label(processes, teacher, frames, tmp_path / "a.extxyz")
     found, failed = read_labels(tmp_path / "a.extxyz"), read_labels(tmp_path / "failed.extxyz")
     assert len(found) + len(failed) == 24

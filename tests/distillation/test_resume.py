@@ -1,0 +1,163 @@
+"""A run that is killed in every phase and goes on: the same labels, byte for byte, and none made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ase import Atoms
+
+from mlff_calc.distillation import Distillation, teacher_of
+from mlff_calc.distillation.labels import read_labels
+from mlff_calc.distillation.state import State
+from mlff_calc.errors import DatasetError, OptionError, SimulationError
+
+from .conftest import small
+
+
+def _die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _killed_at(place: str, call: int) -> None:
+    """Let this process die at the nth call of a function."""
+    module, _, name = place.rpartition(".")
+    owner: Any = __import__(module.partition(":")[0], fromlist=["x"])
+    for part in filter(None, module.partition(":")[2].split(".")):
+        owner = getattr(owner, part)
+    function, calls = getattr(owner, name), [0]
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            _die()
+        return function(*arguments, **options)
+
+    setattr(owner, name, counted)
+
+
+# Where a run dies, one after another: each of these goes on where the one before has died.
+DEATHS = (
+    ("mlff_calc.distillation.loop:Distillation._begin", 1),
+    ("mlff_calc.distillation.state:State.save", 1),
+    ("mlff_calc.distillation.loop.label_round", 1),
+    ("mlff_calc.datasets.labelling.journal:LabelJournal.add", 7),
+    ("mlff_calc.distillation.labels:RoundLabels.write", 1),
+    ("mlff_calc.training.module:TrainingModule.training_step", 4),
+    ("mlff_calc.sampling.langevin:Langevin.run", 2),
+    ("mlff_calc.distillation.state:State.save", 2),
+    ("mlff_calc.datasets.labelling.journal:LabelJournal.add", 3),
+    ("mlff_calc.training.module:TrainingModule.training_step", 9),
+    ("mlff_calc.distillation.report.document", 1),
+)
+
+
+def _digest(atoms: Atoms) -> str:
+    return hashlib.sha256(atoms.positions.round(6).tobytes()).hexdigest()
+
+
+def _labels(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "labels").glob("*.extxyz"))}
+
+
+def test_a_run_that_is_killed_in_every_phase_gives_the_same_labels(toys: Path, child: Callable[..., Any]) -> None:
+    """It runs twice, with a new process for each death: 20 seconds."""
+    whole = Distillation(small(), toys / "whole").run()
+    recipe = small(teacher={"options": {"log": str(toys / "calls")}})
+    folder = toys / "killed"
+    for place, call in DEATHS:
+        begun = (folder / "state.json").exists()
+
+        def run(place: str = place, call: int = call, begun: bool = begun) -> None:
+            _killed_at(place, call)
+            Distillation(None if begun else recipe, folder, resume=begun, overwrite=not begun and folder.exists()).run()
+
+        died = child(run)
+        assert died.wait() == -signal.SIGKILL, (place, call, died.stderr)
+    result = Distillation(None, folder, resume=True).run()
+    options = (b"options=", b"key=")
+    killed, expected = _labels(folder), _labels(toys / "whole")
+    assert list(killed) == list(expected)
+    for name, content in expected.items():  # the digest of the options is another one: the file of calls is an option
+        one, two = (
+            b"\n".join(b" ".join(w for w in line.split(b" ") if not w.startswith(options)) for line in text.split(b"\n"))
+            for text in (content, killed[name])
+        )
+        assert one == two, name
+    assert result.labels == whole.labels
+    frames = [atoms for name in killed for atoms in read_labels(folder / "labels" / name) if "todo" not in name]
+    assert len({atoms.info["key"] for atoms in frames}) == len(frames)
+    calls = Counter((toys / "calls").read_text().split())
+    repeated = {_digest(atoms) for atoms in read_labels(folder / "labels" / "round-000.extxyz")[:5]}
+    twice = [digest for digest, count in calls.items() if count > 1 and digest not in repeated]
+    assert len(twice) <= 4 + 2  # the first labels, which a run that died before its record begins anew; and two at a death
+
+
+def test_a_teacher_that_has_changed_is_refused(toys: Path) -> None:
+    Distillation(small(), toys / "run").run()
+    with pytest.raises(DatasetError, match=r"toy_teacher:calculator\(\), which is now .*shift=1.0"):
+        Distillation(_without_teacher(), toys / "run", teacher=teacher_of("toy_teacher:calculator", {"shift": 1.0}),
+                     resume=True, labels=60).run()  # fmt: skip
+    text = (toys / "toy_teacher.py").read_text().replace("DEPTH, WIDTH, LENGTH = 0.6", "DEPTH, WIDTH, LENGTH = 0.61")
+    (toys / "toy_teacher.py").write_text(text)
+    with pytest.raises(SimulationError, match="has changed: frame 0 of"):
+        Distillation(None, toys / "run", resume=True, labels=60).run()
+    with pytest.raises(DatasetError, match=r"stop.target was 0.03, is 0.5"):
+        Distillation(small(stop={"target": 0.5}), toys / "run", resume=True, labels=60).run()
+
+
+def _without_teacher() -> dict[str, Any]:
+    recipe = small()
+    recipe["teacher"] = {}
+    return recipe
+
+
+def test_a_run_that_ended_goes_on_with_more(toys: Path) -> None:
+    first = Distillation(small(), toys / "run").run()
+    before = _labels(toys / "run")
+    with pytest.raises(OptionError, match="is finished; give minutes or labels"):
+        Distillation(None, toys / "run", resume=True).run()
+    with pytest.raises(OptionError, match="holds a distillation already; go on with --resume"):
+        Distillation(small(), toys / "run").run()
+    second = Distillation(None, toys / "run", resume=True, labels=70).run()
+    assert first.labels < second.labels <= 70
+    after = _labels(toys / "run")
+    assert {name: after[name] for name in before} == before
+    assert State.read(toys / "run").plain["finished"]
+
+
+def test_a_folder_of_something_else_is_left_alone(toys: Path) -> None:
+    (toys / "thesis").mkdir()
+    (toys / "thesis" / "chapter.tex").write_text("42")
+    with pytest.raises(OptionError, match="is not empty and holds no distillation"):
+        Distillation(small(), toys / "thesis").run()
+    with pytest.raises(DatasetError, match="holds no distillation to go on with"):
+        Distillation(None, toys / "thesis", resume=True)
+    with pytest.raises(OptionError, match="give one of them"):
+        Distillation(small(), toys / "run", resume=True, overwrite=True)
+
+
+def test_a_damaged_record_is_told(toys: Path) -> None:
+    (toys / "run").mkdir()
+    (toys / "run" / "state.json").write_text('{"format": 1, "rounds"')
+    with pytest.raises(DatasetError, match=r"state.json is damaged"):
+        Distillation(small(), toys / "run", resume=True).run()
+
+
+def test_two_runs_in_one_folder_are_refused(toys: Path, child: Callable[..., Any]) -> None:
+    slow = small(explore={"steps": 100_000})
+    folder = toys / "run"
+    running = child(lambda: Distillation(slow, folder).run())
+    until = time.monotonic() + 60.0
+    while not list(folder.glob("labels/round-000.extxyz")) and time.monotonic() < until:
+        time.sleep(0.05)
+    with pytest.raises(SimulationError, match="another process is running in"):
+        Distillation(None, folder, resume=True).run()
+    running.kill()
