@@ -11,6 +11,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
+from mlff_calc.distillation.calibration import GROUP, Calibration, calibrate
+from mlff_calc.distillation.seeds import AUDIT
 from mlff_calc.distillation.students import Students
 from mlff_calc.sampling.systems import Systems
 
@@ -40,6 +42,21 @@ class Errors:
     def plain(self) -> dict[str, Any]:
         """Means as a plain dict."""
         return {"forces": self.forces, "energy": self.energy, "by_element": self.by_element, "by_system": self.by_system}
+
+
+def calibrated(outside: Sequence[Atoms], errors: Errors) -> Calibration:
+    """Measure the bounds of errors, on audit frames where there are enough, else on all frames that were never learned.
+
+    Args:
+        outside: Frames that were never learned.
+        errors: Errors on them.
+
+    Raises:
+        SimulationError: See `calibrate`.
+    """
+    audits = [k for k, frame in enumerate(outside) if frame.info["part"] == AUDIT]
+    rows = audits if len(audits) >= GROUP else list(range(len(outside)))
+    return calibrate(errors.spreads[rows], errors.worst[rows])
 
 
 def errors_of(students: Students, frames: Sequence[Atoms]) -> Errors:

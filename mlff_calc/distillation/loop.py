@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -17,10 +18,10 @@ import numpy as np
 import yaml
 from ase import Atoms
 
-from mlff_calc.distillation.calibration import Calibration, calibrate
+from mlff_calc.distillation.calibration import Calibration
 from mlff_calc.distillation.choice import at_random, farthest_points
 from mlff_calc.distillation.explore import explore
-from mlff_calc.distillation.judged import errors_of
+from mlff_calc.distillation.judged import calibrated, errors_of
 from mlff_calc.distillation.labels import RoundLabels, as_in_file, key_of, label_round, read_labels, write_frames
 from mlff_calc.distillation.plan import Plan, planned
 from mlff_calc.distillation.recipe import DistillationRecipe, load_distillation, parse_distillation
@@ -31,7 +32,7 @@ from mlff_calc.distillation.state import FORMAT, NAME, State
 from mlff_calc.distillation.students import Students
 from mlff_calc.distillation.teachers import Teacher
 from mlff_calc.distillation.teaching import first_labels, is_same_teacher, labeller_for, teacher_for, wanted
-from mlff_calc.distillation.training import seconds_per_step, train_student
+from mlff_calc.distillation.training import timed, train_student
 from mlff_calc.errors import DatasetError, OptionError
 from mlff_calc.locks import LOCK, folder_lock
 from mlff_calc.whole_files import write_whole
@@ -110,7 +111,7 @@ class Distillation:
             OSError: A file cannot be written; `--resume` goes on once it can.
             KeyboardInterrupt: Ctrl-C; `--resume` goes on.
         """
-        recipe = self.recipe
+        recipe, began = self.recipe, time.monotonic()
         self._check_folder()
         systems = read_systems(recipe)
         teacher = teacher_for(recipe, self._teacher)
@@ -128,14 +129,13 @@ class Distillation:
                     "name": teacher.name, "options": teacher.key, "version": labeller.version, "arguments": teacher.told,
                 }  # fmt: skip
                 seconds, probes = first_labels(labeller, teacher, systems, want, recipe.seed)
-                planned(recipe, seconds, 1e-6)  # whether labels fit is known before a training is tried
+                planned(recipe, seconds, 1e-6, 1e-6)  # whether labels fit is known before a training is tried
                 with tempfile.TemporaryDirectory(prefix="mlff-trial-") as trial:
-                    step = seconds_per_step(recipe, probes, Path(trial), stress="stress" in want)
-                plan = planned(recipe, seconds, step)
+                    plan = planned(recipe, seconds, *timed(recipe, probes, Path(trial), stress="stress" in want))
                 self._line(plan.told(recipe))
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(folder_lock(self.folder))
-                state = self._begin(told, plan)
+                state = self._begin(told, plan, time.monotonic() - began)
             return _Run(self, state, systems, teacher, labeller, want).carry_out()
 
     def _check_folder(self) -> None:
@@ -151,7 +151,7 @@ class Distillation:
         if folder.is_dir() and not (folder / NAME).exists() and {one.name for one in folder.iterdir()} - {LOCK, *OWN}:
             raise OptionError(f"{folder} is not empty and holds no distillation; give another output")
 
-    def _begin(self, told: dict[str, str], plan: Plan) -> State:
+    def _begin(self, told: dict[str, str], plan: Plan, seconds: float) -> State:
         """Make the folder of a new run; its record comes last."""
         for name in OWN:
             path = self.folder / name
@@ -167,7 +167,7 @@ class Distillation:
         (self.folder / "students").mkdir()
         state = State(self.folder / NAME, {
             "format": FORMAT, "teacher": told, "fixed": recipe.fixed(), "plan": plan.plain(), "minutes": recipe.budget.minutes,
-            "final_share": recipe.budget.final, "rounds": [], "seconds": {}, "stopped": None, "finished": False,
+            "final_share": recipe.budget.final, "rounds": [], "seconds": {"plan": round(seconds, 3)}, "stopped": None, "finished": False,
         })  # fmt: skip
         state.save()
         return state
@@ -295,7 +295,7 @@ class _Run:
         audits = [k for k, frame in enumerate(outside) if frame.info["part"] == AUDIT and frame.info["round"] == number]
         audit = errors_of(students, [outside[k] for k in audits])
         held_out = errors_of(students, [frame for frame in outside if frame.info["part"] == HELD_OUT])
-        calibration = calibrate(errors.spreads, errors.worst)
+        calibration = calibrated(outside, errors)
         before = [_covered(outside[k]) for k in audits]
         failed = [frame for frame in read_labels(self.folder / "failed.extxyz") if frame.info.get("round") == number]
         entry = {

@@ -78,13 +78,14 @@ class Plan:
         )
 
 
-def planned(recipe: DistillationRecipe, label_seconds: float, step_seconds: float) -> Plan:
+def planned(recipe: DistillationRecipe, label_seconds: float, step_seconds: float, judge_seconds: float) -> Plan:
     """Make the plan of a recipe.
 
     Args:
         recipe: Recipe.
         label_seconds: Time for a label, s.
         step_seconds: Time for a step of a training, s.
+        judge_seconds: Time for an evaluation of one structure by one student, s.
 
     Raises:
         OptionError: Fewer labels fit into the time than a potential needs.
@@ -112,8 +113,7 @@ def planned(recipe: DistillationRecipe, label_seconds: float, step_seconds: floa
         if time < math.inf:
             steps = max(LEAST_STEPS, math.floor(TRAINING * time / ((rounds + 1) * k * step_seconds)))
     if time < math.inf and rounds:
-        size = int(student.optimizer.get("batch_size", 8))
-        one = k * step_seconds / size / 2.0 * (recipe.explore.replicas * 4 / 3)
+        one = k * judge_seconds * recipe.explore.replicas * 4 / 3
         md_steps = min(md_steps, max(recipe.explore.every, math.floor(EXPLORING * time / rounds / one)))
     final_steps = student.final_steps
     if final_steps is None and time == math.inf:

@@ -49,8 +49,8 @@ class SystemsSection(Section):
     """Files of structures, relative to the recipe, in any format that ASE reads."""
     smiles: list[str] = []
     """SMILES of molecules."""
-    frames: int = Field(20, ge=2)
-    """Number of frames that each system gives at first; fewer where the budget of labels is small."""
+    frames: int | None = Field(None, ge=2)
+    """Largest number of frames that each system gives at first; null for what the budget of labels allows."""
     conformers: int = Field(3, ge=1, le=1000)
     """Largest number of conformers of a SMILES."""
     temperatures: list[float] = Field([300.0, 600.0, 1000.0], min_length=1)
@@ -224,7 +224,7 @@ class DistillationRecipe(Section):
         whole["systems"]["files"] = [str(self.resolve(file)) for file in self.systems.files]
         return whole
 
-    def training(self, origin: Path, data: dict[str, Any], budget: dict[str, Any], seed: int, **more: Any) -> TrainingRecipe:
+    def training(self, origin: Path | str, data: dict[str, Any], budget: dict[str, Any], seed: int, **more: Any) -> TrainingRecipe:
         """The recipe of one training.
 
         Args:
@@ -238,6 +238,8 @@ class DistillationRecipe(Section):
             RecipeError: The sections of the student do not make a recipe.
         """
         potential = {"backbone": BACKBONE, **self.student.potential}
+        if isinstance(potential["backbone"], dict) and "name" not in potential["backbone"]:
+            potential["backbone"] = BACKBONE | potential["backbone"]
         if more.pop("uncertainty", False) and potential.get("uncertainty") is None:
             potential["uncertainty"] = {}
         loss = dict(self.student.loss)
@@ -264,7 +266,7 @@ def parse_distillation(data: dict[str, Any], origin: Path | str) -> Distillation
     except ValidationError as error:
         raise RecipeError(describe_validation_error(error, DistillationRecipe, data, str(origin))) from None
     recipe._origin, recipe._raw = Path(origin).absolute(), data
-    recipe.training(recipe.origin, {"train": "train.extxyz", "valid": "valid.extxyz"}, {"max_epochs": 1}, 0)
+    recipe.training(f"{origin}: student", {"train": "train.extxyz", "valid": "valid.extxyz"}, {"max_epochs": 1}, 0)
     return recipe
 
 

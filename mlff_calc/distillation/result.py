@@ -10,8 +10,8 @@ from typing import Any
 
 from ase import Atoms
 
-from mlff_calc.distillation.calibration import QUANTILE, calibrate
-from mlff_calc.distillation.judged import errors_of
+from mlff_calc.distillation.calibration import QUANTILE
+from mlff_calc.distillation.judged import calibrated, errors_of
 from mlff_calc.distillation.plan import Plan
 from mlff_calc.distillation.recipe import DistillationRecipe
 from mlff_calc.distillation.seeds import AUDIT, HELD_OUT, TRAIN
@@ -118,7 +118,7 @@ def finish(
         parts = {
             part: errors_of(students, [frame for frame in outside if frame.info["part"] == part]) for part in (AUDIT, HELD_OUT)
         }
-        calibration = calibrate(errors.spreads, errors.worst)
+        calibration = calibrated(outside, errors)
     threshold = calibration.threshold(recipe.tolerance)
     kinds = Counter(str(frame.info["system"]) for frame in frames)
     about = {

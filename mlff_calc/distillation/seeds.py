@@ -129,14 +129,15 @@ def seed_frames(recipe: DistillationRecipe, systems: Sequence[System], n_frames:
     Returns:
         Frames with `part`, `system` and `made` in `info`.
     """
-    each = max(2, min(recipe.systems.frames, n_frames // len(systems))) if len(systems) > 1 else n_frames
+    each = max(2, n_frames // len(systems))
+    each = min(each, recipe.systems.frames or each)
     frames: list[Atoms] = []
     for system in systems:
         part = HELD_OUT if system.is_held_out else TRAIN
         frames += _frames_of(system, recipe.systems, each, part, recipe.seed)
     if len(systems) == 1:
-        n_out = max(2, round(recipe.systems.held_out * n_frames))
-        frames = frames[: max(2, n_frames - n_out)] + _frames_of(systems[0], recipe.systems, n_out, HELD_OUT, recipe.seed, 1)
+        n_out = max(2, round(recipe.systems.held_out * each))
+        frames = frames[: max(2, each - n_out)] + _frames_of(systems[0], recipe.systems, n_out, HELD_OUT, recipe.seed, 1)
     return frames
 
 

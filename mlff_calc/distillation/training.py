@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +12,15 @@ from ase import Atoms
 
 from mlff_calc.distillation.labels import write_frames
 from mlff_calc.distillation.recipe import DistillationRecipe
+from mlff_calc.distillation.students import Students
 from mlff_calc.errors import TrainingError
 from mlff_calc.potential import Potential, load_potential
+from mlff_calc.sampling.systems import Systems
 from mlff_calc.training.metrics import read_metrics
 from mlff_calc.training.run import train
 
 VALID = 10
-"""Every how-manieth frame chooses the best epoch and is not learned. Raising it learns more frames, and chooses less well."""
+"""One of so many frames chooses the best epoch and is not learned. Raising it learns more frames, and chooses less well."""
 CHECKS = 10
 """Number of validations in a training of a round."""
 TRIAL = 20
@@ -27,8 +30,9 @@ TRIAL = 20
 def divided(frames: Sequence[Atoms]) -> tuple[list[Atoms], list[Atoms]]:
     """Frames to learn and frames to choose the best epoch by, which are never the same."""
     valid = list(frames[VALID - 1 :: VALID]) or list(frames[-1:])
-    train = [frame for k, frame in enumerate(frames) if k % VALID != VALID - 1] if len(frames) >= VALID else list(frames[:-1])
-    return train, valid
+    if len(frames) < VALID:
+        return list(frames[:-1]), valid
+    return [frame for k, frame in enumerate(frames) if k % VALID != VALID - 1], valid
 
 
 def train_student(
@@ -102,18 +106,20 @@ def is_finished(folder: Path) -> bool:
     return bool(record.get("finished"))
 
 
-def seconds_per_step(recipe: DistillationRecipe, frames: Sequence[Atoms], folder: Path, *, stress: bool) -> float:
-    """Time a few steps of a training.
+def timed(recipe: DistillationRecipe, frames: Sequence[Atoms], folder: Path, *, stress: bool) -> tuple[float, float]:
+    """Time a few steps of a training, and evaluations of its result.
 
     Args:
         recipe: Recipe of the distillation.
         frames: A few labelled frames, which are repeated.
         folder: Empty folder.
         stress: Whether stresses are learned.
+
+    Returns:
+        Seconds for a step, and for the evaluation of one structure by one student.
     """
     size = int(recipe.student.optimizer.get("batch_size", 8))
-    wanted = size * TRIAL // 2
-    others = frames[1:]
+    wanted, others = size * TRIAL // 2, frames[1:]
     write_frames(folder / "train.extxyz", [others[k % len(others)] for k in range(wanted)])
     write_frames(folder / "valid.extxyz", frames[:1])
     keys = {"energy": "energy", "forces": "forces"} | ({"stress": "stress"} if stress else {})
@@ -123,5 +129,11 @@ def seconds_per_step(recipe: DistillationRecipe, frames: Sequence[Atoms], folder
     rows = read_metrics(folder / "run" / "metrics.csv")
     if len(rows) < 2:
         raise TrainingError(f"{folder}: a trial of two epochs has {len(rows)} rows of metrics; look at the log above")
-    seconds = 60.0 * (float(rows[1]["minutes"]) - float(rows[0]["minutes"])) / (TRIAL // 2)
-    return max(seconds, 1e-4)
+    step = 60.0 * (float(rows[1]["minutes"]) - float(rows[0]["minutes"])) / (TRIAL // 2)
+    students = Students([load_potential(folder / "run" / "potential")] * 2)
+    systems, positions = Systems.of([frames[k % len(frames)] for k in range(size)])
+    students.judge(systems, positions)
+    began = time.perf_counter()
+    for _ in range(3):
+        students.judge(systems, positions)
+    return max(step, 1e-4), (time.perf_counter() - began) / (6 * size)
