@@ -23,8 +23,8 @@ def distill(
         typer.Option(
             "--teacher",
             "-t",
-            help="gfn2-xtb, gfn1-xtb, emt, 7net-0, chgnet, a potential (name or folder), or module:function that makes an ASE "
-            "calculator.",
+            help="gfn2-xtb, gfn1-xtb, emt, 7net-0, chgnet, a potential (name or folder), or module:function that makes "
+            "an ASE calculator.",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +79,6 @@ def distill(
     both = [f"--{name}" for name, value in given.items() if value]
     if recipe is not None and both:
         raise OptionError(f"{recipe} has a teacher and structures already; leave out {' and '.join(both)}, or the recipe")
-    budget = {"minutes": minutes, "labels": labels}
     more = {"budget.minutes": minutes, "budget.labels": labels, "stop.target": target, "label.workers": workers}
     words = [*(settings or []), *(f"{key}={value}" for key, value in more.items() if value is not None)]
     made: Any = None
@@ -90,13 +89,13 @@ def distill(
             raise typer.BadParameter("give the folder of the run that goes on as --output")
     else:
         if not (teacher and structures):
-            raise typer.BadParameter("give a recipe, or --teacher and --structures; `mlff distill --example` writes a recipe")
+            raise typer.BadParameter("give a recipe (`mlff distill --example` writes one), or --teacher and --structures")
         data = _recipe_of(teacher, structures, environment)
         made = parse_distillation(apply_overrides(data, words), Path.cwd() / "command line")
     with Bars(quiet=quiet) as bars, _quiet_trainings():
         run = Distillation(
-            made, output, resume=resume, overwrite=overwrite, on_line=None if quiet else typer.echo, on_bar=bars.show,
-            **(budget if resume else {}),
+            made, output, resume=resume, overwrite=overwrite, minutes=minutes if resume else None,
+            labels=labels if resume else None, on_line=None if quiet else typer.echo, on_bar=bars.show,
         )  # fmt: skip
         result = run.run()
     typer.echo(result.summary())

@@ -139,7 +139,8 @@ def energies_fit(work: float, energies: Sequence[float], name: str) -> None:
     words = next((text for factor, text in _FACTORS.items() if abs(ratio / factor - 1.0) < 0.05), None)
     cure = words or "check that both are in eV and Angstrom, and that forces are minus the gradient of the energy"
     raise OptionError(
-        f"energies and forces of teacher {name} do not fit together: along its forces the energy of the first structure falls by "
+        f"energies and forces of teacher {name} do not fit together: along its forces the energy of the first "
+        "structure falls by "
         f"{energies[0] - energies[1]:.4g} where the forces tell {work:.4g}; {cure}"
     )
 

@@ -1,4 +1,4 @@
-"""The commented recipe written by `mlff distill --example`. A test checks that it is valid, and that its defaults are those."""
+"""The commented recipe written by `mlff distill --example`. A test checks it, and that its defaults are those."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """Dynamics of students in one batch, each trajectory until it becomes implausible.
 
-A trajectory ends where two atoms are nearer than `NEAR` times their covalent radii, where a force is larger than allowed, where
-its temperature is above `HOT` times that of the thermostat, or where a bond breaks or forms. Its last plausible frame is then a
+A trajectory ends where two atoms are nearer than `NEAR` times their covalent radii, where a force is larger than
+allowed, where
+its temperature is above `HOT` times that of the thermostat, or where a bond breaks or forms. Its last plausible frame
+is then a
 candidate for a label, whatever its spread.
 """
 
@@ -101,7 +103,8 @@ def explore(
     temperatures = np.resize(np.asarray(section.temperatures, dtype=np.float64), len(starts))
     watched = _Watched(students, positions, section.max_force)
     run = Langevin(
-        systems, positions, watched, temperatures=temperatures, timestep=section.timestep, friction=section.friction, seed=seed
+        systems, positions, watched, temperatures=temperatures, timestep=section.timestep, friction=section.friction,
+        seed=seed
     )
     shapes = [_Shape(atoms, reactive=section.reactive) for atoms in starts]
     found, last = Explored(), dict[int, int]()
@@ -110,17 +113,17 @@ def explore(
         kinetic = 2.0 * run.kinetic_energies() / (units.kB * np.maximum(3 * systems.sizes - 3, 1))
         most = HOT * temperatures * (1.0 + 2.0 / np.sqrt(systems.sizes))
         watched.end(kinetic > most, "a temperature that is too high")
-        for number in np.flatnonzero(~watched.ended):
-            atoms = systems.atoms(int(number), run.positions)
+        for number in np.flatnonzero(~watched.ended).tolist():
+            atoms = systems.atoms(number, run.positions)
             why = shapes[number].change(atoms)
             if why is not None:
                 watched.end(np.arange(len(systems)) == number, why)
                 continue
-            last[int(number)] = len(found.frames)
+            last[number] = len(found.frames)
             atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
             info = starts[number].info
             atoms.info |= {name: info[name] for name in ("system", "charge") if name in info}
-            atoms.info |= {"replica": int(number), "step": run.n_steps, "temperature": float(temperatures[number])}
+            atoms.info |= {"replica": number, "step": run.n_steps, "temperature": float(temperatures[number])}
             found.frames.append(atoms)
             found.spreads.append(float(watched.spreads[number]))
         if watched.ended.all():

@@ -37,6 +37,11 @@ REPEATED = 5
 """Number of labels that are computed again when a run is resumed."""
 
 
+def labels_file(folder: Path, number: int) -> Path:
+    """File of the labels of a round of a run."""
+    return folder / "labels" / f"round-{number:03d}.extxyz"
+
+
 def key_of(atoms: Atoms, options: str) -> bytes:
     """Digest of what a label depends on: charge, periodicity, elements, positions, cell, and the teacher's options."""
     whole = np.array([charge_of(atoms), *atoms.pbc], dtype="<i8")
@@ -121,7 +126,8 @@ class RoundLabels(ItemKind[Atoms]):
         )  # fmt: skip
         return SimulationError(
             f"round {self.number} was stopped: {how}. The first: {self._failed[0][1]}. Its structure is the first of this "
-            f"round in {self.failed_file}. Labels so far are kept: correct the teacher or the structures, and go on with --resume"
+            f"round in {self.failed_file}. Labels so far are kept: correct the teacher or the structures, and go on "
+            "with --resume"
         )
 
     def _write_failed(self) -> None:
@@ -232,5 +238,6 @@ def _rewritable(atoms: Atoms) -> Atoms:
     """A copy whose texts are written so that they are read as they are."""
     copy = atoms.copy()
     copy.calc = atoms.calc
-    copy.info = {name: as_written(value) if isinstance(value, str) and value else value for name, value in atoms.info.items()}
+    copy.info = {name: as_written(value) if isinstance(value, str) and value else value for name, value in
+    atoms.info.items()}
     return copy

@@ -68,12 +68,14 @@ class Plan:
     def told(self, recipe: DistillationRecipe) -> str:
         """In words."""
         minutes, k = recipe.budget.minutes, recipe.student.committee
-        last = f"{self.final_steps} steps" if self.final_steps else f"the rest of the time, at least {recipe.budget.final:.0%}"
+        share = f"the rest of the time, at least {recipe.budget.final:.0%},"
+        last = f"{self.final_steps} steps" if self.final_steps else share
         later = f", then at most {self.rounds} rounds of {self.batch} and {self.audit} for the audit" if self.rounds else ""
         begin = "" if minutes is None else f"In {minutes:g} minutes: "
         return (
             f"A label takes {_time(self.label_seconds)}, a step of a training {_time(self.step_seconds)}. {begin}about "
-            f"{self.labels} labels ({self.first} at first{later}); {k} student{'s' if k > 1 else ''} of {self.steps} steps and "
+            f"{self.labels} labels ({self.first} at first{later}); {k} student{'s' if k > 1 else ''} of "
+            f"{self.steps} steps and "
             f"trajectories of {self.md_steps} steps in each round; {last} for the last training."
         )
 
@@ -97,8 +99,10 @@ def planned(recipe: DistillationRecipe, label_seconds: float, step_seconds: floa
     if fit < LEAST_LABELS:
         needed = LEAST_LABELS * label_seconds / (workers * 60.0 * (1.0 - budget.final))
         raise OptionError(
-            f"the budget of {budget.minutes:g} minutes is too small: a label takes {_time(label_seconds)}, so that {fit} labels "
-            f"fit beside the last training, and a potential needs at least {LEAST_LABELS}; give more than {needed:.3g} minutes, "
+            f"the budget of {budget.minutes:g} minutes is too small: a label takes {_time(label_seconds)}, so that "
+            f"{fit} labels "
+            f"fit beside the last training, and a potential needs at least {LEAST_LABELS}; give more than "
+            f"{needed:.3g} minutes, "
             "more label.workers, or a faster teacher"
         )
     n = min(MOST_LABELS if budget.labels is None else budget.labels, LABELLING * workers * time / label_seconds)
@@ -119,7 +123,8 @@ def planned(recipe: DistillationRecipe, label_seconds: float, step_seconds: floa
     if final_steps is None and time == math.inf:
         final_steps = FINAL_FACTOR * steps
     return Plan(
-        labels, first, each - audit, audit, rounds, steps, md_steps, final_steps, round(label_seconds, 6), round(step_seconds, 6)
+        labels, first, each - audit, audit, rounds, steps, md_steps, final_steps, round(label_seconds, 6),
+        round(step_seconds, 6)
     )
 
 

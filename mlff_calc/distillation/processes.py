@@ -1,6 +1,7 @@
 """Labels by processes of one thread each, any of which may hang, die or print without harm to the rest.
 
-They run `serve.py` alone, by the interpreter of the teacher: neither torch nor this package is loaded there unless the teacher
+They run `serve.py` alone, by the interpreter of the teacher: neither torch nor this package is loaded there unless the
+teacher
 itself needs them.
 """
 
@@ -126,15 +127,16 @@ class _Process:
         self._start()
 
     def _start(self) -> None:
-        self._said: IO[bytes] = tempfile.TemporaryFile()
-        self._rest, self._hello = b"", None
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `stop`)
+        self._rest = b""
+        self._hello: dict[str, Any] | None = None
         environment = os.environ | dict.fromkeys(_THREADS, "1")
         self._popen = subprocess.Popen(
             [self.teacher.python, str(_PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
             env=environment, bufsize=0, start_new_session=True,
         )  # fmt: skip
-        self.out = self._popen.stdout
-        os.set_blocking(self.out.fileno(), False)  # type: ignore[union-attr]
+        self.out: IO[bytes] = self._popen.stdout  # type: ignore[assignment]
+        os.set_blocking(self.out.fileno(), False)
         self.is_alive = True
         self.send(self.teacher.setup())
 
@@ -153,7 +155,7 @@ class _Process:
                 self._hello = {"error": self.end() if not self.is_alive else f"it was not ready within {START:g} s"}
                 break
             with selectors.DefaultSelector() as selector:
-                selector.register(self.out, selectors.EVENT_READ)  # type: ignore[arg-type]
+                selector.register(self.out, selectors.EVENT_READ)
                 selector.select(1.0)
         if "error" in self._hello:
             error = str(self._hello["error"])
@@ -172,7 +174,7 @@ class _Process:
     def answer(self) -> dict[str, Any] | None:
         """The next line, if a whole one is there."""
         while b"\n" not in self._rest:
-            piece = self.out.read(1 << 20)  # type: ignore[union-attr]
+            piece = self.out.read(1 << 20)
             if piece is None:
                 return None
             if not piece:

@@ -28,7 +28,7 @@ class TeacherSection(Section):
     """gfn2-xtb, gfn1-xtb, emt, 7net-0, chgnet, or name or folder of a potential of this package."""
     python: str | None = None
     """module:function of a function that makes an ASE calculator, instead of a name."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({})
     """Keyword arguments of the function, such as {accuracy: 0.1}."""
     environment: str | None = None
     """Python of another environment in which the teacher is installed; null for this one."""
@@ -45,9 +45,9 @@ class TeacherSection(Section):
 class SystemsSection(Section):
     """Structures to begin with."""
 
-    files: list[str] = []
+    files: list[str] = Field([])
     """Files of structures, relative to the recipe, in any format that ASE reads."""
-    smiles: list[str] = []
+    smiles: list[str] = Field([])
     """SMILES of molecules."""
     frames: int | None = Field(None, ge=2)
     """Largest number of frames that each system gives at first; null for what the budget of labels allows."""
@@ -109,13 +109,13 @@ class StudentSection(Section):
 
     committee: int = Field(3, ge=1, le=20)
     """Number of students whose spread is the uncertainty; 1 takes the error heads of one (`potential.uncertainty`)."""
-    potential: dict[str, Any] = {}
+    potential: dict[str, Any] = Field({})
     """Section `potential` of a training recipe."""
-    loss: dict[str, Any] = {}
+    loss: dict[str, Any] = Field({})
     """Section `loss` of a training recipe."""
-    optimizer: dict[str, Any] = {}
+    optimizer: dict[str, Any] = Field({})
     """Section `optimizer` of a training recipe, without a budget."""
-    trainer: dict[str, Any] = {}
+    trainer: dict[str, Any] = Field({})
     """Section `trainer` of a training recipe, without a seed."""
     steps: int | None = Field(None, ge=1)
     """Number of training steps of each student in a round; null for what the time allows."""
@@ -126,7 +126,7 @@ class StudentSection(Section):
     def _no_budget(self) -> StudentSection:
         given = [key for key in ("max_epochs", "max_minutes", "max_cpu_minutes") if key in self.optimizer]
         if given:
-            raise ValueError(f"optimizer.{given[0]} is given; the budget is that of the section `budget`, or `student.steps`")
+            raise ValueError(f"optimizer.{given[0]} is given; the budget is that of section `budget`, or `student.steps`")
         if "seed" in self.trainer:
             raise ValueError("trainer.seed is given; students differ by their seeds, which follow from `seed` of the recipe")
         return self
@@ -224,7 +224,9 @@ class DistillationRecipe(Section):
         whole["systems"]["files"] = [str(self.resolve(file)) for file in self.systems.files]
         return whole
 
-    def training(self, origin: Path | str, data: dict[str, Any], budget: dict[str, Any], seed: int, **more: Any) -> TrainingRecipe:
+    def training(
+        self, origin: Path | str, data: dict[str, Any], budget: dict[str, Any], seed: int, **more: Any
+    ) -> TrainingRecipe:
         """The recipe of one training.
 
         Args:

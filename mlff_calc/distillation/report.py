@@ -32,13 +32,14 @@ def write_report(folder: Path, state: State, recipe: DistillationRecipe) -> Path
     teacher = plain["teacher"]
     body = [
         f"<h1>{html.escape(', '.join(result.get('systems', {})) or 'Distillation')}</h1>",
-        f"<p>Labels by {html.escape(teacher['name'])} ({html.escape(teacher['version'])}). Errors are those against the teacher; "
+        f"<p>Labels by {html.escape(teacher['name'])} ({html.escape(teacher['version'])}). Errors are those against "
+        "the teacher; "
         "the teacher's own errors come on top.</p>",
         f"<p>The rounds ended because {html.escape(str(plain['stopped']))}.</p>",
         '<div class="row">',
         _figure("Error of forces (meV/Å) against the number of labels: line audit, dashes held out",
                 _curve(state.rounds, "audit"), _curve(state.rounds, "held_out"), target=1000 * recipe.stop.target),
-        _figure("Bound of the error (eV/Å) against the spread (eV/Å) of the last potential; the line across is the tolerance",
+        _figure("Bound of the error against the spread of the last potential (eV/Å); the line across is the tolerance",
                 _calibration(result), (), target=recipe.tolerance),
         "</div>",
         _rounds(state.rounds),

@@ -116,7 +116,8 @@ def finish(
         students = Students([potential])
         errors = errors_of(students, outside)
         parts = {
-            part: errors_of(students, [frame for frame in outside if frame.info["part"] == part]) for part in (AUDIT, HELD_OUT)
+            part: errors_of(students, [frame for frame in outside if frame.info["part"] == part]) for part in (AUDIT,
+            HELD_OUT)
         }
         calibration = calibrated(outside, errors)
     threshold = calibration.threshold(recipe.tolerance)
@@ -148,7 +149,8 @@ def _card(about: dict[str, Any], teacher: Teacher) -> str:
         "Errors below are those against the teacher. The teacher's own errors come on top of them.", "",
         "| frames | forces (meV/Angstrom) | energy (meV/atom) |", "|---|---|---|",
     ]  # fmt: skip
-    for part, words in ((AUDIT, "audit: drawn at random from trajectories of their own, never learned"), (HELD_OUT, "held out")):
+    words_of = {AUDIT: "audit: drawn at random from trajectories of their own, never learned", HELD_OUT: "held out"}
+    for part, words in words_of.items():
         errors = about[part]
         if errors["forces"] is not None:
             lines.append(f"| {words} | {1000 * errors['forces']:.1f} | {1000 * errors['energy']:.2f} |")
@@ -156,7 +158,8 @@ def _card(about: dict[str, Any], teacher: Teacher) -> str:
             lines.append(f"| of these by element | {elements} | |")
     lines += [
         "",
-        f"Threshold: where the largest `forces_std` (length of a row) of a structure is above {about['threshold']:.4g} eV/Angstrom, "
+        f"Threshold: where the largest `forces_std` (length of a row) of a structure is above "
+        f"{about['threshold']:.4g} eV/Angstrom, "
         f"the worst force of more than {100 * (1 - QUANTILE):.0f} of 100 such structures is wrong by more than "
         f"{about['tolerance']:g} eV/Angstrom, measured on {about['calibration']['n_frames']} frames that were not learned: "
         f"`mlff md FOLDER --threshold {about['threshold']:.3g}`. Systems: {', '.join(about['systems'])}. "

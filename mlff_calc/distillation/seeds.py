@@ -48,7 +48,8 @@ def read_systems(recipe: DistillationRecipe) -> list[System]:
     """Read the systems of a recipe, and choose those that are held out.
 
     Raises:
-        RecipeError: A file is missing or holds no structures, a SMILES cannot be used, or a package is missing; every fault is
+        RecipeError: A file is missing or holds no structures, a SMILES cannot be used, or a package is missing; every
+        fault is
             named.
     """
     section, found, faults = recipe.systems, list[System](), list[str]()

@@ -46,7 +46,7 @@ class State:
         try:
             plain = parse_json(read_text(path, DatasetError))
             if plain["format"] != FORMAT:
-                raise DatasetError(f"{path} is of format {plain['format']}, and this version reads {FORMAT}; update the package")
+                raise DatasetError(f"{path} has format {plain['format']}, and this version reads {FORMAT}; update mlff_calc")
             for name in ("fixed", "teacher", "plan", "rounds", "seconds"):
                 plain[name]
         except (ValueError, KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ CALM: tuple[dict[str, Any], ...] = ({"max_iterations": 1000, "mixer_damping": 0.
 """Options of tblite for a structure that did not converge: slower steps to the same energy, and more of them."""
 _SOFT = "It is known to be too soft: curvatures, and so frequencies and elastic constants, are under-predicted."
 _MPTRJ = "Trained on MPtrj (Materials Project, CC BY 4.0), which is to be cited."
-_PLAIN = {
+_PLAIN: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "gfn2-xtb": ("tblite.ase:TBLite", {"method": "GFN2-xTB", "verbosity": 0}, "LGPL-3.0-or-later (tblite)",
                  "GFN2-xTB: Bannwarth, Ehlert, Grimme, J. Chem. Theory Comput. 15, 1652 (2019)."),
     "gfn1-xtb": ("tblite.ase:TBLite", {"method": "GFN1-xTB", "verbosity": 0}, "LGPL-3.0-or-later (tblite)",
@@ -123,7 +123,8 @@ def teacher_of(
     wanted = name.lower()
     if any(wanted == one or wanted.startswith((f"{one}-", f"{one}_")) for one in _NO_WEIGHTS):
         raise OptionError(
-            f"the package of teacher {name!r} brings no weights, and fetches them at first use; fetch them yourself, and give "
+            f"the package of teacher {name!r} brings no weights, and fetches them at first use; fetch them "
+            "yourself, and give "
             "a function that makes the calculator from the file, as module:function"
         )
     return _own(name, given, python)
@@ -168,7 +169,9 @@ def _interpreter(environment: str | None) -> str:
     path = Path(environment).expanduser()
     path = path / "bin" / "python" if path.is_dir() else path
     if not (path.is_file() and os.access(path, os.X_OK)):
-        raise OptionError(f"teacher.environment: {environment} is no interpreter; give the path of a python, as venv/bin/python")
+        raise OptionError(
+            f"teacher.environment: {environment} is no interpreter; give the path of a python, as venv/bin/python"
+        )
     return str(path.absolute())
 
 

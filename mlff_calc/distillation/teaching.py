@@ -127,7 +127,8 @@ def _one(labeller: Labeller, teacher: Teacher, atoms: Atoms, want: Sequence[str]
         if isinstance(error, OptionError) and "first label" in str(error):
             raise
         raise OptionError(
-            f"teacher {teacher.name} gives no usable label for {formula}: {error}; a calculator of ASE returns an energy in eV, "
+            f"teacher {teacher.name} gives no usable label for {formula}: {error}; a calculator of ASE returns an "
+            "energy in eV, "
             "forces [n_atoms, 3] in eV/Angstrom and six components of the stress in eV/Angstrom^3"
         ) from error
     copy = atoms.copy()
@@ -155,7 +156,8 @@ def is_same_teacher(state: State, teacher: Teacher, labeller: Labeller, labels: 
         if before[what] != value:
             old = before["arguments" if what == "options" else what]
             raise DatasetError(
-                f"{state.path.parent} was begun with another teacher, {old}, which is now {told[what]}. Labels of two teachers do "
+                f"{state.path.parent} was begun with another teacher, {old}, which is now {told[what]}. Labels of "
+                "two teachers do "
                 "not mix: give the first one again, or begin anew in another folder"
             )
     frames = read_labels(labels)[:REPEATED]
@@ -165,6 +167,7 @@ def is_same_teacher(state: State, teacher: Teacher, labeller: Labeller, labels: 
         if new is None or not abs(new - old) <= SAME_ENERGY:
             said = answer.problem if new is None else f"{new:.8f} eV in place of {old:.8f} eV"
             raise SimulationError(
-                f"teacher {teacher.name} has changed: frame {answer.number} of {labels} now gives {said}. Labels of a run must "
+                f"teacher {teacher.name} has changed: frame {answer.number} of {labels} now gives {said}. Labels of "
+                "a run must "
                 "come from one teacher: restore its version and options, or begin anew in another folder"
             )

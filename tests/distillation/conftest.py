@@ -23,11 +23,15 @@ def tetrahedron(scale: float = 2.5) -> Atoms:
     return atoms
 
 
+def copy_toys(folder: Path) -> None:
+    shutil.copy(TOY, folder / "toy_teacher.py")
+    ase.io.write(folder / "cu4.xyz", tetrahedron())
+
+
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Present folder with the toy teacher and a file of structures."""
-    shutil.copy(TOY, tmp_path / "toy_teacher.py")
-    ase.io.write(tmp_path / "cu4.xyz", tetrahedron())
+    copy_toys(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

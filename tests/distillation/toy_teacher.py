@@ -1,4 +1,5 @@
-"""A teacher of microseconds with any fault that teachers have: Morse pairs, imported by its processes and not by the tests."""
+"""A teacher of microseconds with any fault that teachers have: Morse pairs, imported by its processes and not by the
+tests."""
 
 import hashlib
 import os
