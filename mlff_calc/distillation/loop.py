@@ -15,7 +15,7 @@ import yaml
 from ase import Atoms
 
 from mlff_calc.distillation.labels import labels_file
-from mlff_calc.distillation.plan import Plan, planned
+from mlff_calc.distillation.plan import FIRST, LEAST_AUDIT, Plan, planned
 from mlff_calc.distillation.recipe import DistillationRecipe, load_distillation, parse_distillation
 from mlff_calc.distillation.result import Distilled
 from mlff_calc.distillation.rounds import Bar, Line, Rounds
@@ -189,9 +189,11 @@ class Distillation:
         if self._labels is not None:
             state.plain["plan"] = plan.plain() | {"labels": self._labels}
         if state.plain["finished"]:
-            more = max(1, self.recipe.budget.rounds)
-            labels = max(plan.labels + more * (plan.batch + plan.audit), self._labels or 0)
-            state.plain["plan"] |= {"rounds": len(state.rounds) - 1 + more, "labels": self._labels or labels}
+            more, each = max(1, self.recipe.budget.rounds), {"batch": plan.batch, "audit": plan.audit}
+            if not plan.batch:  # it was planned without rounds
+                each = {"batch": max(LEAST_AUDIT, round(FIRST * plan.labels)), "audit": LEAST_AUDIT}
+            labels = plan.labels + more * sum(each.values()) if self._labels is None else self._labels
+            state.plain["plan"] |= {**each, "rounds": len(state.rounds) - 1 + more, "labels": labels}
             state.plain |= {"stopped": None, "finished": False}
             for name in ("final", "final-data", "final.yaml"):
                 path = self.folder / "students" / name

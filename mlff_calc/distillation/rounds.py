@@ -137,7 +137,8 @@ class Rounds:
                 folder = self.folder / "students" / f"round-{number:03d}-{member}"
                 found.append(train_student(
                     self.recipe, train, folder, seed_of(self.recipe.seed, number, member),
-                    data_name=f"round-{number:03d}-data", steps=self.plan.steps, uncertainty=k == 1, stress="stress" in self.want,
+                    data_name=f"round-{number:03d}-data", steps=self.plan.steps, uncertainty=k == 1,
+                    stress="stress" in self.want,
                 ))  # fmt: skip
             self.bar(f"round {number}: students", k, k, "")
         return Students(found)

@@ -27,6 +27,8 @@ from mlff_calc.errors import DatasetError, OptionError, SimulationError
 
 RATTLE = 0.05
 """Standard deviation of the displacements of the first structure that is labelled, Angstrom."""
+TRIES = 3
+"""Number of structures one of which the teacher must label before anything begins."""
 
 
 def teacher_for(recipe: DistillationRecipe, given: str | Teacher | Callable[[Atoms], Any] | None) -> Teacher:
@@ -90,35 +92,64 @@ def first_labels(
         OptionError: The teacher cannot label them, or its energies and forces do not fit together.
     """
     random = np.random.default_rng(seed)
-    start = sorted(systems, key=lambda one: len(one.starts[0]))[len(systems) // 2].starts[0].copy()
-    start.positions += random.normal(scale=RATTLE, size=start.positions.shape)
+    middle = sorted(systems, key=lambda one: len(one.starts[0]))[len(systems) // 2].starts[0]
+    for attempt in range(TRIES):
+        try:
+            seconds, found = _three(labeller, teacher, _rattled(middle, random), want)
+            break
+        except SimulationError as error:  # a teacher may fail for one structure
+            if attempt == TRIES - 1:
+                raise OptionError(str(error)) from error
+    known = set(middle.numbers.tolist())
+    for system in systems:
+        new = set(system.starts[0].numbers.tolist()) - known
+        if new:
+            known |= new
+            try:
+                found.append(_one(labeller, teacher, _rattled(system.starts[0], random), want))
+            except SimulationError as error:
+                raise OptionError(str(error)) from error
+    return seconds, found
+
+
+def _rattled(atoms: Atoms, random: np.random.Generator) -> Atoms:
+    copy = atoms.copy()
+    copy.positions += random.normal(scale=RATTLE, size=copy.positions.shape)
+    return copy
+
+
+def _three(labeller: Labeller, teacher: Teacher, start: Atoms, want: Sequence[str]) -> tuple[float, list[Atoms]]:
+    """A structure and two beside it, with the time for one of these.
+
+    Raises:
+        SimulationError: One has no label.
+        OptionError: Units, shapes or signs are wrong.
+    """
     first = _one(labeller, teacher, start, want, is_first=True)
     moved, work = probes(start, first.get_forces())
     began = time.monotonic()
     others = [_one(labeller, teacher, atoms, want) for atoms in moved]
     seconds = max(0.5 * (time.monotonic() - began), 1e-5)
     energies_fit(work, [atoms.get_potential_energy() for atoms in others], teacher.name)
-    known = set(start.numbers.tolist())
-    for system in systems:
-        atoms = system.starts[0].copy()
-        if not set(atoms.numbers.tolist()) <= known:
-            known |= set(atoms.numbers.tolist())
-            atoms.positions += random.normal(scale=RATTLE, size=atoms.positions.shape)
-            others.append(_one(labeller, teacher, atoms, want))
     return seconds, [first, *others]
 
 
 def _one(labeller: Labeller, teacher: Teacher, atoms: Atoms, want: Sequence[str], *, is_first: bool = False) -> Atoms:
-    """One labelled structure."""
+    """One labelled structure.
+
+    Raises:
+        SimulationError: It has no label.
+        OptionError: Its label is none, or none can be expected.
+    """
     (answer,) = list(labeller.answers([(0, atoms)], want))
     formula = atoms.get_chemical_formula()
     if answer.label is None:
-        cure = ""
+        text = f"teacher {teacher.name} gives no label for {formula}: {answer.problem}"
         if "stress" in want and "stress" in str(answer.problem).lower():
-            cure = "; crystals need stresses: take a teacher that has them, or set label.stress: false"
-        elif "no answer within" in str(answer.problem):
-            cure = "; give a longer label.timeout"
-        raise OptionError(f"teacher {teacher.name} gives no label for {formula}: {answer.problem}{cure}")
+            raise OptionError(f"{text}; crystals need stresses: take a teacher that has them, or set label.stress: false")
+        if "no answer within" in str(answer.problem):
+            raise OptionError(f"{text}; give a longer label.timeout")
+        raise SimulationError(text)
     try:
         if is_first:
             first_label({"forces": np.asarray(answer.label["forces"], dtype=np.float64)}, teacher.name)
