@@ -27,10 +27,10 @@ explore:                   # dynamics of the students
   # replicas: 12           # trajectories, and a third as many for the audit
   # steps: 400
   # every: 10              # steps between frames
-  timestep: 0.5            # fs; 1 without hydrogen, 2 for heavy elements
+  # timestep: null         # fs; by default 0.5 where there is hydrogen, else 2
   # friction: 10.0         # 1/ps
   # max_force: 50.0        # eV/Angstrom; a trajectory ends above it
-  # reactive: false        # true lets bonds break, as in metal clusters
+  # reactive: false        # true lets bonds of molecules break
 
 student:
   # committee: 3           # students whose spread is the uncertainty; 1 takes one with heads of errors

@@ -30,6 +30,10 @@ NEAR = 0.6
 """Times the sum of covalent radii below which two atoms are too near."""
 HOT = 3.0
 """Times the temperature of the thermostat above which a trajectory is too hot."""
+WITH_HYDROGEN, USUAL = 0.5, 2.0
+"""Time steps where none is given, fs."""
+COVALENT = {"H", "B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "Ge", "As", "Se", "Br", "I"}
+"""Elements whose molecules have bonds that are looked at; others bind as they like."""
 BROKEN, MADE = 1.6, 1.05
 """Times the sum of covalent radii above which a bond has broken, and below which one has formed."""
 
@@ -102,10 +106,11 @@ def explore(
     systems, positions = Systems.of(starts)
     temperatures = np.resize(np.asarray(section.temperatures, dtype=np.float64), len(starts))
     watched = _Watched(students, positions, section.max_force)
+    usual = WITH_HYDROGEN if (systems.numbers == 1).any() else USUAL
     run = Langevin(
-        systems, positions, watched, temperatures=temperatures, timestep=section.timestep, friction=section.friction,
-        seed=seed
-    )
+        systems, positions, watched, temperatures=temperatures, timestep=section.timestep or usual,
+        friction=section.friction, seed=seed,
+    )  # fmt: skip
     shapes = [_Shape(atoms, reactive=section.reactive) for atoms in starts]
     found, last = Explored(), dict[int, int]()
     for _ in range(max(1, n_steps // section.every)):
@@ -141,7 +146,7 @@ class _Shape:
         self.reach = radii[:, None] + radii[None, :]
         self.upper = np.triu(np.ones((len(atoms), len(atoms)), dtype=bool), 1)
         self.bonded: NDArray[np.bool_] | None = None
-        if not (reactive or atoms.pbc.any()):
+        if not (reactive or atoms.pbc.any()) and set(atoms.get_chemical_symbols()) <= COVALENT:
             self.bonded = self._distances(atoms) < BOND * self.reach
 
     @staticmethod

@@ -122,6 +122,7 @@ class Distillation:
                 self._line(plan.told(recipe))
                 self.folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(folder_lock(self.folder))
+                self._check_folder()  # again, as another run may have been here
                 state = self._begin(told, plan, time.monotonic() - began)
             rounds = Rounds(
                 recipe, self.folder, state, systems, teacher, labeller, want, on_line=self._line, on_bar=self._bar

@@ -87,14 +87,14 @@ class ExploreSection(Section):
     """Largest number of steps of a trajectory; fewer where the time is short."""
     every: int = Field(10, ge=1)
     """Number of steps between frames that are looked at."""
-    timestep: float = Field(1.0, gt=0.0, le=20.0)
-    """Time step [fs]."""
+    timestep: float | None = Field(None, gt=0.0, le=20.0)
+    """Time step; null for 0.5 where there is hydrogen, else 2 [fs]."""
     friction: float = Field(10.0, gt=0.0)
     """Friction of the Langevin thermostat [1/ps]."""
     max_force: float = Field(50.0, gt=0.0)
     """Force of a student above which a trajectory ends [eV/Angstrom]."""
     reactive: bool = False
-    """Whether bonds may break and form; else a trajectory ends there."""
+    """Whether bonds of molecules may break and form; else a trajectory ends there."""
 
     @field_validator("temperatures")
     @classmethod

@@ -104,6 +104,7 @@ def finish(
     with state.timed("last training"):
         potential = train_student(
             recipe, train, run, FINAL_SEED + recipe.seed, data_name="final-data", steps=plan.final_steps, minutes=minutes,
+            expected=0 if minutes is None else int(60.0 * minutes / plan.step_seconds),
             test=outside, uncertainty=True, stress="stress" in want, resume=True,
             card={
                 "title": f"{name} from {teacher.name}", "level_of_theory": f"{teacher.name} ({version})",

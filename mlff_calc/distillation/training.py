@@ -48,6 +48,7 @@ def train_student(
     uncertainty: bool = False,
     stress: bool = False,
     card: dict[str, str] | None = None,
+    expected: int = 0,
     resume: bool = False,
 ) -> Potential:
     """Train a student, unless it is there already.
@@ -64,6 +65,7 @@ def train_student(
         uncertainty: Whether it has heads of errors.
         stress: Whether it learns stresses.
         card: Section `card`.
+        expected: Number of steps that fit into the time, about.
         resume: Whether a training that was stopped goes on, and does not begin anew.
 
     Raises:
@@ -83,7 +85,7 @@ def train_student(
     per_epoch = -(-len(learned) // int(recipe.student.optimizer.get("batch_size", 8)))
     epochs = None if steps is None else max(1, round(steps / per_epoch))
     budget = {"max_epochs": epochs} if epochs is not None else {"max_minutes": minutes}
-    every = 1 if epochs is None else max(1, epochs // CHECKS)
+    every = max(1, (expected // per_epoch if epochs is None else epochs) // CHECKS)
     made = recipe.training(
         folder.with_suffix(".yaml"), data, budget, seed, uncertainty=uncertainty, stress=stress,
         **({"card": card} if card else {}),

@@ -85,10 +85,11 @@ class _Harmonic(Students):
         return systems.maxima(np.abs(positions - self.start).max(axis=1)) > 50.0
 
 
-def _starts(n: int) -> list[Atoms]:
+def _starts(n: int, symbols: str = "Cu4") -> list[Atoms]:
     starts = []
     for _ in range(n):
-        atoms = tetrahedron()
+        atoms = tetrahedron(2.5 if symbols == "Cu4" else 2.2)
+        atoms.symbols = symbols
         atoms.info["system"] = "cu4"
         starts.append(atoms)
     return starts
@@ -122,7 +123,7 @@ def test_plausible_trajectories_run_to_their_end() -> None:
 def test_implausible_trajectories_end_and_leave_their_last_frame(
     stiffness: float, more: dict[str, Any], expected: str
 ) -> None:
-    starts = _starts(3)
+    starts = _starts(3, "P4")
     students = _Harmonic(np.concatenate([atoms.positions for atoms in starts]), stiffness)
     section = ExploreSection(**{"temperatures": [300.0], "every": 5, "timestep": 5.0, "friction": 1.0} | more)
     found = explore(students, starts, section, 2000, seed=3)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import ase.io
 import numpy as np
@@ -76,6 +78,8 @@ def test_the_page_has_every_part(done: tuple[Distilled, list[str]]) -> None:
     parts = ("Rounds", "Errors of the potential", "Every label was made", "Where the time went", "<svg", "the spread")
     for words in parts:
         assert words in page
+    drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len([ElementTree.fromstring(drawing) for drawing in drawings]) == 2
     seconds = State.read(done[0].folder).plain["seconds"]
     assert set(seconds) >= {"plan", "label", "train", "explore", "judge", "last training"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,6 +138,23 @@ def test_the_teachers_side_needs_neither_this_package_nor_torch() -> None:
 
     text = Path(serve.__file__).read_text()
     assert "mlff_calc" not in text.replace("this package", "")
+
+
+def test_a_teacher_that_hangs_ends_with_the_process_that_asked(toys: Path, child: Callable[..., object]) -> None:
+    teacher = teacher_of("toy_teacher:calculator", {"fault": "hangs", "log": str(toys / "pid")})
+    asking = child(lambda: _answers(teacher, 1))
+    _until(lambda: (toys / "pid").exists() and (toys / "pid").read_text().isdigit())
+    process = Path("/proc") / (toys / "pid").read_text()
+    assert process.exists()
+    asking.kill()
+    _until(lambda: not process.exists() or "Z" in (process / "stat").read_text().split()[2])
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30.0
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_our_own_potentials_teach() -> None:

@@ -44,6 +44,8 @@ class Morse(Calculator):
             case "raises":
                 raise RuntimeError("no convergence after 9 cycles")
             case "hangs":
+                if self.log:
+                    Path(self.log).write_text(str(os.getpid()))
                 time.sleep(60.0)
             case "dies":
                 os._exit(9)
