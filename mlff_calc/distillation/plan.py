@@ -14,6 +14,8 @@ MOST_LABELS = 5000
 """Largest number of labels where none is given."""
 LABELLING, TRAINING, EXPLORING = 0.35, 0.45, 0.2
 """Shares of the time of the rounds."""
+PASSES = 20
+"""Smallest number of passes of the last training over the labels. Raising it makes fewer labels where they are cheap."""
 FIRST = 0.3
 """Share of the labels in round 0."""
 AUDIT = 0.1
@@ -70,7 +72,8 @@ class Plan:
         minutes, k = recipe.budget.minutes, recipe.student.committee
         share = f"the rest of the time, at least {recipe.budget.final:.0%},"
         last = f"{self.final_steps} steps" if self.final_steps else share
-        later = f", then at most {self.rounds} rounds of {self.batch} and {self.audit} for the audit" if self.rounds else ""
+        rounds = f"{self.rounds} round{'s' * (self.rounds > 1)} of {self.batch} and {self.audit} for the audit"
+        later = f", then at most {rounds}" if self.rounds else ""
         begin = "" if minutes is None else f"In {minutes:g} minutes: "
         return (
             f"A label takes {_time(self.label_seconds)}, a step of a training {_time(self.step_seconds)}. {begin}about "
@@ -106,6 +109,8 @@ def planned(recipe: DistillationRecipe, label_seconds: float, step_seconds: floa
             "more label.workers, or a faster teacher"
         )
     n = min(MOST_LABELS if budget.labels is None else budget.labels, LABELLING * workers * time / label_seconds)
+    if budget.minutes is not None and budget.labels is None:
+        n = min(n, 60.0 * budget.minutes * budget.final / step_seconds * recipe.batch_size / PASSES)
     labels = max(LEAST_LABELS, math.floor(n))
     first = labels if budget.rounds == 0 else max(2 * LEAST_AUDIT, round(FIRST * labels))
     rounds = min(budget.rounds, (labels - first) // (2 * LEAST_AUDIT))

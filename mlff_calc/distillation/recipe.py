@@ -15,9 +15,9 @@ from mlff_calc.training.recipe_section import Section
 
 LEAST_LABELS = 50
 """Smallest number of labels from which a potential is made."""
-BACKBONE = {"name": "hegnn", "cutoff": 5.0, "l_max": 2, "channels": 32, "n_layers": 2}
+BACKBONE: dict[str, Any] = {"name": "hegnn", "cutoff": 5.0, "l_max": 2, "channels": 32, "n_layers": 2}
 """Backbone of students by default."""
-OPTIMIZER = {"learning_rate": 0.004, "warmup_steps": 20, "batch_size": 8, "ema_decay": 0.99}
+OPTIMIZER: dict[str, Any] = {"learning_rate": 0.004, "warmup_steps": 20, "batch_size": 8, "ema_decay": 0.99}
 """Optimizer of students by default."""
 
 
@@ -211,6 +211,11 @@ class DistillationRecipe(Section):
     def tolerance(self) -> float:
         """Accepted error of the worst force of a frame, eV/Angstrom."""
         return 2.0 * self.stop.target if self.stop.tolerance is None else self.stop.tolerance
+
+    @property
+    def batch_size(self) -> int:
+        """Number of frames in a batch of a training."""
+        return int(self.student.optimizer.get("batch_size", OPTIMIZER["batch_size"]))
 
     def resolve(self, path: str) -> Path:
         """Absolute path of a file named in the recipe."""

@@ -169,7 +169,7 @@ class Rounds:
         if len(errors) == 2 and all(error is not None and error < target for error in errors):
             return f"the error on audit frames was below {target:g} eV/Angstrom in two rounds"
         if number >= self.plan.rounds:
-            return f"{self.plan.rounds} rounds are done"
+            return f"{self.plan.rounds} round{'s are' if self.plan.rounds != 1 else ' is'} done"
         if self.plan.labels - entry["labels"] < 2:
             return f"the budget of {self.plan.labels} labels is used"
         minutes = self.state.plain["minutes"]

@@ -82,7 +82,7 @@ def train_student(
         if some:
             data[part] = f"{data_folder.name}/{part}.extxyz"
             write_frames(data_folder / f"{part}.extxyz", some)
-    per_epoch = -(-len(learned) // int(recipe.student.optimizer.get("batch_size", 8)))
+    per_epoch = -(-len(learned) // recipe.batch_size)
     epochs = None if steps is None else max(1, round(steps / per_epoch))
     budget = {"max_epochs": epochs} if epochs is not None else {"max_minutes": minutes}
     every = max(1, (expected // per_epoch if epochs is None else epochs) // CHECKS)
@@ -120,7 +120,7 @@ def timed(recipe: DistillationRecipe, frames: Sequence[Atoms], folder: Path, *, 
     Returns:
         Seconds for a step, and for the evaluation of one structure by one student.
     """
-    size = int(recipe.student.optimizer.get("batch_size", 8))
+    size = recipe.batch_size
     wanted, others = size * TRIAL // 2, frames[1:]
     write_frames(folder / "train.extxyz", [others[k % len(others)] for k in range(wanted)])
     write_frames(folder / "valid.extxyz", frames[:1])

@@ -140,6 +140,8 @@ def test_outliers_are_found_in_mixtures() -> None:
     structures = [Atoms("C" * int(c) + "H" * int(h)) for c, h in random.integers(1, 9, size=(40, 2))]
     energies = [-1000.0 * one.numbers.tolist().count(6) - 15.0 * one.numbers.tolist().count(1) for one in structures]
     assert outliers(structures, energies) == {}
+    energies[3] += 1.5 * len(structures[3])  # a hot frame
+    assert outliers(structures, energies) == {}
     energies[7] /= 27.2114
     assert set(outliers(structures, energies)) == {7}
 

@@ -194,6 +194,8 @@ def test_what_a_budget_buys(toys: Path) -> None:
     recipe = _recipe(toys, budget={"minutes": 10.0, "rounds": 4, "labels": None}, student={"committee": 2, **free})
     plan = planned(recipe, 0.05, 0.02, 0.001)
     assert plan.labels == math.floor(0.35 * 360.0 / 0.05)
+    cheap = planned(recipe, 0.001, 0.4, 0.001)  # 600 steps of 8 frames in the last training, 20 passes over the labels
+    assert cheap.labels == 240
     assert plan.first + plan.rounds * (plan.batch + plan.audit) <= plan.labels
     assert plan.steps * 2 * (plan.rounds + 1) * 0.02 == pytest.approx(0.45 * 360.0, rel=0.05)
     assert plan.final_steps is None
