@@ -11,11 +11,13 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from mlff_calc.distillation.calibration import GROUP, Calibration, calibrate
+from mlff_calc.distillation.calibration import Calibration, calibrate
 from mlff_calc.distillation.seeds import AUDIT
 from mlff_calc.distillation.students import Students
 from mlff_calc.sampling.systems import Systems
 
+ENOUGH = 8
+"""Number of audit frames from which bounds are measured on these alone: first frames are calmer than those of trajectories."""
 FloatArray = NDArray[np.float64]
 
 
@@ -55,7 +57,7 @@ def calibrated(outside: Sequence[Atoms], errors: Errors) -> Calibration:
         SimulationError: See `calibrate`.
     """
     audits = [k for k, frame in enumerate(outside) if frame.info["part"] == AUDIT]
-    rows = audits if len(audits) >= GROUP else list(range(len(outside)))
+    rows = audits if len(audits) >= ENOUGH else list(range(len(outside)))
     return calibrate(errors.spreads[rows], errors.worst[rows])
 
 

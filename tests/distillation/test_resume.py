@@ -145,6 +145,9 @@ def test_a_run_that_ended_goes_on_with_more(toys: Path) -> None:
     after = _labels(toys / "run")
     assert {name: after[name] for name in before} == before
     assert State.read(toys / "run").plain["finished"]
+    third = Distillation(None, toys / "run", resume=True, minutes=5.0).run()
+    assert third.labels > second.labels
+    assert State.read(toys / "run").plain["minutes"] > 5.0
 
 
 def test_a_folder_of_something_else_is_left_alone(toys: Path) -> None:
