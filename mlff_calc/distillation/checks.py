@@ -19,8 +19,8 @@ WRONG_UNITS = 1000.0
 SIGMAS = 10.0
 """Distance of an energy from what its composition tells, in standard deviations, above which it is failed."""
 LEAST_SIGMA = 0.2
-"""Smallest standard deviation of this test, eV per atom. It is larger than the thermal energy at 1000 K, since hot frames are
-rare among calm ones, and right. Raising it accepts larger mistakes of the teacher."""
+"""Smallest standard deviation of this test, eV per atom. It exceeds the thermal energy at 1000 K, since hot frames
+are rare among calm ones, and right. Raising it accepts larger mistakes of the teacher."""
 FEWEST = 10
 """Number of energies below which this test is left out."""
 STEP = 0.02

@@ -17,7 +17,7 @@ from mlff_calc.distillation.students import Students
 from mlff_calc.sampling.systems import Systems
 
 ENOUGH = 8
-"""Number of audit frames from which bounds are measured on these alone: first frames are calmer than those of trajectories."""
+"""Number of audit frames from which bounds are measured on these alone: frames of round 0 are calmer than trajectories."""
 FloatArray = NDArray[np.float64]
 
 

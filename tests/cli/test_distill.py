@@ -33,6 +33,7 @@ def here(tmp_path: Path) -> Path:
 
 
 def test_from_a_teacher_and_a_file_to_a_potential_that_goes_on(here: Path, mlff: Mlff) -> None:
+    """A whole run, and a round more: 6 seconds."""
     settings = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
     line = ("distill", "--teacher", "toy_teacher:calculator", "--structures", "cu2.xyz", "--labels", 50, "-o", "run")
     told = mlff(*line, *settings, cwd=here)

@@ -84,19 +84,16 @@ def test_the_page_has_every_part(done: tuple[Distilled, list[str]]) -> None:
     assert set(seconds) >= {"plan", "label", "train", "explore", "judge", "last training"}
 
 
-def test_a_function_teaches_through_an_executor(toys: Path) -> None:
+def test_a_function_teaches_through_an_executor_and_failures_are_counted(toys: Path) -> None:
+    """A whole run: 3 seconds."""
     from .toy_teacher import calculator
 
-    recipe = small(budget={"labels": 50, "rounds": 0})
+    recipe = small(budget={"labels": 50, "rounds": 0}, seed=2)
     recipe["teacher"] = {}
     with ThreadPoolExecutor(2) as executor:
-        result = Distillation(recipe, toys / "run", teacher=lambda atoms: calculator(), executor=executor).run()
-    assert result.labels == 50
-
-
-def test_failures_are_left_out_and_counted(toys: Path) -> None:
-    recipe = small(teacher={"options": {"fault": "raises", "share": 0.06}}, budget={"labels": 50, "rounds": 0}, seed=2)
-    result = Distillation(recipe, toys / "run").run()
+        result = Distillation(
+            recipe, toys / "run", teacher=lambda atoms: calculator(fault="raises", share=0.06), executor=executor
+        ).run()
     assert result.failed > 0
     assert result.labels + result.failed == 50
     assert "no convergence after 9 cycles" in (toys / "run" / "report.html").read_text()
@@ -147,6 +144,7 @@ def test_crystals_need_stresses(toys: Path) -> None:
         Distillation(small(label={"stress": True}), toys / "run").run()
 
 
+@pytest.mark.slow
 def test_a_crystal_is_learned_with_its_stress(toys: Path) -> None:
     ase.io.write(toys / "cu.extxyz", bulk("Cu", cubic=True))
     recipe = small(systems={"files": ["cu.extxyz"]}, budget={"labels": 50, "rounds": 1})
