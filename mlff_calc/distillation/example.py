@@ -17,7 +17,7 @@ systems:
   # files: [ethanol.xyz]   # structures: frames of one composition are one system
   # frames: null           # most frames that a system gives at first; by default what the budget of labels allows
   # conformers: 3          # of a SMILES
-  # temperatures: [300, 600, 1000]   # of distortions by MMFF94, K
+  # temperatures: [300, 600, 1000]   # of dynamics by MMFF94, K
   # rattle: [0.02, 0.05, 0.1]        # random displacements, Angstrom
   # strain: 0.03           # of periodic cells
   # held_out: 0.2          # share of the systems (of one system: of its frames) that is never learned

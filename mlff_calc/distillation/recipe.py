@@ -54,7 +54,7 @@ class SystemsSection(Section):
     conformers: int = Field(3, ge=1, le=1000)
     """Largest number of conformers of a SMILES."""
     temperatures: list[float] = Field([300.0, 600.0, 1000.0], min_length=1)
-    """Temperatures of the distortions by MMFF94 of a SMILES [K]."""
+    """Temperatures of the dynamics by MMFF94 of a SMILES [K]."""
     rattle: list[float] = Field([0.02, 0.05, 0.1], min_length=1)
     """Standard deviations of random displacements [Angstrom]."""
     strain: float = Field(0.03, ge=0.0, le=0.3)

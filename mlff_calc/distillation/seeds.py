@@ -1,4 +1,4 @@
-"""Structures to begin with: those that are given, rattled and strained, and molecules of SMILES with distortions by MMFF94.
+"""Structures to begin with: those that are given, rattled and strained, and molecules of SMILES with dynamics by MMFF94.
 
 A part of the systems is held out for good. Of a single system, frames of a draw of their own are.
 """
@@ -18,9 +18,10 @@ from mlff_calc.charges import charge_of
 from mlff_calc.datasets import existing_file
 from mlff_calc.datasets.ase_files import read_frames_with_ase
 from mlff_calc.datasets.embed import embed
-from mlff_calc.datasets.mmff import distorted, minima
+from mlff_calc.datasets.mmff import minima
 from mlff_calc.datasets.molecules import MoleculeError, from_smiles
 from mlff_calc.distillation.recipe import DistillationRecipe, SystemsSection
+from mlff_calc.distillation.warm import warm_frames
 from mlff_calc.errors import RecipeError, StructureError
 
 TRAIN, HELD_OUT, AUDIT = "train", "held_out", "audit"
@@ -146,41 +147,44 @@ def _frames_of(system: System, section: SystemsSection, n: int, part: str, seed:
     """Frames of a system from a generator of its own; the structures as they are come first, unless it is another draw."""
     digest = hashlib.sha256(f"{seed} {system.name} {draw}".encode()).digest()
     random = np.random.default_rng(list(digest))
+    n_starts = len(system.starts)
+    turns = [k // n_starts for k in range(n)]
+    if system.mol is not None:
+        warm = iter(warm_frames(
+            system.mol, system.starts, section.temperatures, sum(turn % 4 > 0 for turn in turns), int(random.integers(2**31))
+        ))  # fmt: skip
     frames = []
-    for k in range(n):
-        start = system.starts[k % len(system.starts)]
-        turn = k // len(system.starts)
-        atoms, made = start.copy(), "given"
-        if turn or draw:
-            atoms, made = _changed(start, system.mol, section, turn, random)
+    for k, turn in enumerate(turns):
+        atoms, made = system.starts[k % n_starts].copy(), "given"
+        if system.mol is not None and turn % 4:
+            atoms, temperature = next(warm)
+            made = f"MMFF94 {temperature:g} K"
+        elif turn or draw:
+            made = _changed(atoms, section, turn, random)
         atoms.info |= {"part": part, "system": system.name, "made": made}
         frames.append(atoms)
     return frames
 
 
-def _changed(
-    start: Atoms, mol: Any, section: SystemsSection, turn: int, random: np.random.Generator
-) -> tuple[Atoms, str]:
-    """A distorted, rattled or strained structure, and how it was made."""
-    atoms = start.copy()
-    if mol is not None and turn % 4:
-        temperature = section.temperatures[turn % len(section.temperatures)]
-        atoms.positions = distorted(mol, start.positions, 1, temperature, random)[0]
-        return atoms, f"MMFF94 {temperature:g} K"
-    made = []
-    if atoms.pbc.all() and section.strain:
-        strain = random.uniform(-section.strain, section.strain, size=(3, 3))
-        atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
-        made.append("strained")
+def _changed(atoms: Atoms, section: SystemsSection, turn: int, random: np.random.Generator) -> str:
+    """Rattle a structure, and strain it if it is a crystal; returns how it was made."""
+    made = ["strained"] if _strain(atoms, section, random) else []
     width = section.rattle[turn % len(section.rattle)]
     atoms.positions += random.normal(scale=width, size=atoms.positions.shape)
-    return atoms, " ".join([*made, f"rattled {width:g}"])
+    return " ".join([*made, f"rattled {width:g}"])
+
+
+def _strain(atoms: Atoms, section: SystemsSection, random: np.random.Generator) -> bool:
+    """Strain the cell of a crystal; whether it is one."""
+    if not (atoms.pbc.all() and section.strain):
+        return False
+    strain = random.uniform(-section.strain, section.strain, size=(3, 3))
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
+    return True
 
 
 def strained(system: System, section: SystemsSection, random: np.random.Generator) -> Atoms:
     """A structure in which a trajectory begins: one of the system's, a crystal in a strained cell."""
     atoms = system.starts[int(random.integers(len(system.starts)))].copy()
-    if atoms.pbc.all() and section.strain:
-        strain = random.uniform(-section.strain, section.strain, size=(3, 3))
-        atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
+    _strain(atoms, section, random)
     return atoms

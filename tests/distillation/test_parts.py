@@ -69,6 +69,28 @@ def test_a_smiles_gives_conformers_and_warm_frames(toys: Path) -> None:
     assert frames[0].get_chemical_formula() == "C2H6O"
 
 
+def test_dynamics_by_mmff94_conserve_and_warm_up() -> None:
+    pytest.importorskip("rdkit")
+    from mlff_calc.datasets.molecules import from_smiles
+    from mlff_calc.distillation.warm import MMFF, warm_frames
+
+    mol = from_smiles("CO").mol
+    start = molecule("CH3OH")
+    start = Atoms([atom.GetAtomicNum() for atom in mol.GetAtoms()], start.positions)
+    systems, positions = Systems.of([start, start])
+    moved = positions.copy()
+    evaluate, step = MMFF(mol), 1e-4
+    moved[2] += step
+    forward = evaluate(systems, moved).energies[0]
+    moved[2] -= 2 * step
+    slope = (forward - evaluate(systems, moved).energies[0]) / (2 * step)
+    assert -evaluate(systems, positions).forces[2].sum() == pytest.approx(slope, rel=1e-4)
+    frames = warm_frames(mol, [start], [100.0, 1000.0], 20, seed=1)
+    assert [temperature for _, temperature in frames[:3]] == [100.0, 1000.0, 100.0]
+    far = [np.ptp([atoms.get_distance(0, 1) for atoms, at in frames[4:] if at == one]) for one in (100.0, 1000.0)]
+    assert far[1] > far[0]
+
+
 class _Harmonic(Students):
     """Students that hold atoms to their start, and forget to beyond a distance."""
 
