@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from mlff_calc import MLFFCalculator
+from mlff_calc import MLFFCalculator, run_md
 from mlff_calc.distillation import Distillation, Distilled, Teacher
 from mlff_calc.distillation.frames import STUDENT_FORCES
 from mlff_calc.distillation.labels import read_labels
@@ -56,6 +56,20 @@ def test_a_run_ends_with_a_potential_that_knows_its_threshold(done: tuple[Distil
     assert lines[0].startswith("A label takes")
     assert [line.split(":")[0] for line in lines[1:4]] == ["round 0", "round 1", "round 2"]
     assert str(result.potential) in result.summary()
+
+
+def test_dynamics_say_the_threshold_that_they_could_have(
+    done: tuple[Distilled, list[str]], toys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = done[0]
+    short = {"ensemble": "nve", "temperature": 1.0, "steps": 1, "domain": "off"}
+    with caplog.at_level("INFO", logger="mlff_calc.dynamics"):
+        run_md(tetrahedron(), result.potential, output=toys / "md", **short)
+    assert f"with threshold {result.threshold:.3g} the run stops there" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO", logger="mlff_calc.dynamics"):
+        run_md(tetrahedron(), result.potential, output=toys / "other", threshold=1e9, **short)
+    assert "calibrated" not in caplog.text
 
 
 def test_labels_say_where_they_come_from(done: tuple[Distilled, list[str]]) -> None:
