@@ -158,7 +158,8 @@ class Distillation:
         (self.folder / "students").mkdir()
         state = State(self.folder / NAME, {
             "format": FORMAT, "teacher": told, "fixed": recipe.fixed(), "plan": plan.plain(), "rounds": [],
-            "minutes": recipe.budget.minutes, "final_share": recipe.budget.final, "seconds": {"plan": round(seconds, 3)},
+            "minutes": recipe.budget.minutes, "limit": _limit(recipe, 0.0, recipe.budget.minutes),
+            "seconds": {"plan": round(seconds, 3)},
             "stopped": None, "finished": False,
         })  # fmt: skip
         state.save()
@@ -187,6 +188,7 @@ class Distillation:
         plan = Plan.of_plain(state.plain["plan"])
         if self._minutes is not None:
             state.plain["minutes"] = round(state.used / 60.0 + self._minutes, 6)
+            state.plain["limit"] = _limit(self.recipe, state.used, self._minutes)
         if self._labels is not None:
             state.plain["plan"] = plan.plain() | {"labels": self._labels}
         if state.plain["finished"]:
@@ -194,10 +196,16 @@ class Distillation:
             if not plan.batch:  # it was planned without rounds
                 each = {"batch": max(LEAST_AUDIT, round(FIRST * plan.labels)), "audit": LEAST_AUDIT}
             labels = plan.labels + more * sum(each.values()) if self._labels is None else self._labels
-            state.plain["plan"] |= {**each, "rounds": len(state.rounds) - 1 + more, "labels": labels}
+            state.rounds.pop()  # its frames and students are there, and its dynamics are still to come
+            state.plain["plan"] |= {**each, "rounds": len(state.rounds) + more, "labels": labels}
             state.plain |= {"stopped": None, "finished": False}
             for name in ("final", "final-data", "final.yaml"):
                 path = self.folder / "students" / name
                 if path.is_dir():
                     shutil.rmtree(path)
         state.save()
+
+
+def _limit(recipe: DistillationRecipe, used: float, minutes: float | None) -> float | None:
+    """Seconds at which the rounds end, so that the last training has its share of further minutes; None without a limit."""
+    return None if minutes is None else round(used + 60.0 * minutes * (1.0 - recipe.budget.final), 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mlff_calc.distillation.recipe import LEAST_LABELS, DistillationRecipe
@@ -66,6 +66,18 @@ class Plan:
     def of_plain(cls, plain: Mapping[str, Any]) -> Plan:
         """The inverse of `plain`."""
         return cls(**plain)
+
+    def within(self, spent: float, left: float) -> Plan:
+        """The plan with as many steps of training as fit into a round, where they took longer than planned; never with more.
+
+        Args:
+            spent: Seconds that the trainings of a round took.
+            left: Seconds that are left for a round.
+        """
+        share = TRAINING / (TRAINING + EXPLORING + LABELLING)
+        if spent <= share * left:
+            return self
+        return replace(self, steps=max(LEAST_STEPS, math.floor(self.steps * share * left / spent)))
 
     def told(self, recipe: DistillationRecipe) -> str:
         """In words."""

@@ -33,7 +33,10 @@ from mlff_calc.distillation.state import State
 from mlff_calc.distillation.students import Students
 from mlff_calc.distillation.teachers import Teacher
 from mlff_calc.distillation.training import train_student
+from mlff_calc.errors import DatasetError
 
+LEAST_LEFT = 0.1
+"""Share of the time of the rounds that must be left for another one."""
 _NAMES = {"teacher": "name", "version": "version", "options": "options"}
 Line = Callable[[str], None]
 Bar = Callable[[str, int, int, str], None]
@@ -86,6 +89,7 @@ class Rounds:
         frames = self._frames(number)
         train = [frame for frame in frames if frame.info["part"] == TRAIN]
         outside = [frame for frame in frames if frame.info["part"] != TRAIN]
+        trained = self.state.plain["seconds"].get("train", 0.0)
         students = self._train(number, train)
         with self.state.timed("judge"):
             entry, calibration = self._judge(number, train, outside, students)
@@ -100,6 +104,12 @@ class Rounds:
             stop = self._stop_after(entry, chosen)
             if stop is None:
                 write_frames(self._todo(number + 1), chosen)
+            limit = self.state.plain["limit"]
+            if limit is not None and self.recipe.student.steps is None:
+                seconds = self.state.plain["seconds"]["train"] - trained
+                left = (limit - self.state.used) / (self.plan.rounds - number)
+                self.plan = self.plan.within(seconds, left)
+                self.state.plain["plan"] = self.plan.plain()
         self.state.rounds.append(entry)
         self.state.plain["stopped"] = stop
         self.state.save()
@@ -112,6 +122,8 @@ class Rounds:
         todo, path = self._todo(number), labels_file(self.folder, number)
         if path.is_file():
             return
+        if number and not todo.is_file():
+            raise DatasetError(f"{todo} is missing, so that round {number} cannot be labelled; restore it, or begin anew")
         if not todo.is_file():
             frames = seed_frames(self.recipe, self.systems, self.plan.first)
             write_frames(todo, without_copies(frames, self.teacher.key, set()))
@@ -172,12 +184,9 @@ class Rounds:
             return f"{self.plan.rounds} round{'s are' if self.plan.rounds != 1 else ' is'} done"
         if self.plan.labels - entry["labels"] < 2:
             return f"the budget of {self.plan.labels} labels is used"
-        minutes = self.state.plain["minutes"]
-        if minutes is not None:
-            limit = 60.0 * minutes * (1.0 - self.state.plain["final_share"])
-            per_round = self.state.used / (number + 1)
-            if self.state.used + 0.5 * per_round > limit:
-                return f"the rest of the {minutes:.4g} minutes is for the last training"
+        limit = self.state.plain["limit"]
+        if limit is not None and limit - self.state.used < LEAST_LEFT * limit:
+            return f"the rest of the {self.state.plain['minutes']:.4g} minutes is for the last training"
         return None
 
     def _stop_after(self, entry: dict[str, Any], chosen: Sequence[Atoms]) -> str | None:

@@ -222,6 +222,9 @@ def test_what_a_budget_buys(toys: Path) -> None:
     assert plan.steps * 2 * (plan.rounds + 1) * 0.02 == pytest.approx(0.45 * 360.0, rel=0.05)
     assert plan.final_steps is None
     assert "In 10 minutes" in plan.told(recipe)
+    assert plan.within(10.0, 100.0) == plan
+    assert plan.within(90.0, 100.0).steps == plan.steps // 2
+    assert plan.within(1e9, 1.0).steps == 20
     assert planned(recipe, 4.0, 0.02, 0.001).labels == 50  # 31 are the share of the labels
     with pytest.raises(OptionError, match=r"so that 45 labels fit .* give more than 11.1 minutes"):
         planned(recipe, 8.0, 0.02, 0.001)

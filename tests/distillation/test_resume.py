@@ -145,13 +145,19 @@ def test_a_run_that_ended_goes_on_with_more(toys: Path, whole: Path) -> None:
     with pytest.raises(OptionError, match="holds a distillation already; go on with --resume"):
         Distillation(small(), toys / "run").run()
     second = Distillation(None, toys / "run", resume=True, labels=70).run()
-    assert 50 < second.labels <= 70
     after = _labels(toys / "run")
+    frames = [atoms for name in after for atoms in read_labels(toys / "run" / "labels" / name) if "todo" not in name]
+    assert len({_digest(atoms) for atoms in frames}) == len(frames) == second.labels
+    assert len(before) == 4
+    assert all(atoms.info["made"].startswith("trajectory") for atoms in frames if atoms.info["round"] == 2)
+    assert sum(atoms.info["round"] == 2 for atoms in frames) > 5
     assert {name: after[name] for name in before} == before
     assert State.read(toys / "run").plain["finished"]
     third = Distillation(None, toys / "run", resume=True, minutes=5.0).run()
     assert third.labels > second.labels
-    assert State.read(toys / "run").plain["minutes"] > 5.0
+    plain = State.read(toys / "run").plain
+    assert plain["minutes"] > 5.0
+    assert 60.0 * plain["minutes"] > plain["limit"] > 180.0
 
 
 def test_a_folder_of_something_else_is_left_alone(toys: Path) -> None:
@@ -170,6 +176,18 @@ def test_a_damaged_record_is_told(toys: Path) -> None:
     (toys / "run" / "state.json").write_text('{"format": 1, "rounds"')
     with pytest.raises(DatasetError, match=r"state.json is damaged"):
         Distillation(small(), toys / "run", resume=True).run()
+
+
+def test_frames_that_are_missing_are_told(toys: Path, whole: Path) -> None:
+    shutil.copytree(whole, toys / "run")
+    state = State.read(toys / "run")
+    state.rounds.pop()
+    state.plain |= {"stopped": None, "finished": False}
+    state.save()
+    for path in (toys / "run" / "labels").glob("round-001*"):
+        path.unlink()
+    with pytest.raises(DatasetError, match=r"round-001.todo.extxyz is missing"):
+        Distillation(None, toys / "run", resume=True).run()
 
 
 def test_two_runs_in_one_folder_are_refused(toys: Path, child: Callable[..., Any]) -> None:
