@@ -23,7 +23,7 @@ systems:
   # held_out: 0.2          # share of the systems (of one system: of its frames) that is never learned
 
 explore:                   # dynamics of the students
-  # temperatures: [300, 600, 1000]   # K
+  # temperatures: [300, 600, 1000]   # K; the first of several rounds takes the lowest
   # replicas: 12           # trajectories, and a third as many for the audit
   # steps: 400
   # every: 10              # steps between frames

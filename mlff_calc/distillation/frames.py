@@ -46,6 +46,8 @@ def next_frames(
         Frames, those of the audit last and with the forces of the students.
     """
     section, number = recipe.explore, int(entry["round"])
+    if is_cool(number, plan):
+        section = section.model_copy(update={"temperatures": [min(section.temperatures)]})
     random = np.random.default_rng([recipe.seed, number])
     open_systems = [system for system in systems if not system.is_held_out]
     n, starts = section.replicas, []
@@ -73,6 +75,11 @@ def next_frames(
         atoms.arrays[STUDENT_FORCES] = forces[place : place + len(atoms)]
         place += len(atoms)
     return frames
+
+
+def is_cool(number: int, plan: Plan) -> bool:
+    """Whether the trajectories of a round stay at the lowest temperature, as those of the first of several rounds."""
+    return number == 0 and plan.rounds > 1
 
 
 def _chosen(atoms: Atoms, part: str, spread: float, bound: float) -> Atoms:

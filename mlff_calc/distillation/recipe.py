@@ -80,7 +80,7 @@ class ExploreSection(Section):
     """Dynamics of the students, by which new frames are found."""
 
     temperatures: list[float] = Field([300.0, 600.0, 1000.0], min_length=1)
-    """Ladder of temperatures, which the trajectories take in turn [K]."""
+    """Ladder of temperatures, which trajectories take in turn; those of the first of several rounds take the lowest [K]."""
     replicas: int = Field(12, ge=1, le=10_000)
     """Number of trajectories; a third as many are run for the audit."""
     steps: int = Field(400, ge=1)

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from mlff_calc.distillation.answers import Labeller
 from mlff_calc.distillation.calibration import Calibration
-from mlff_calc.distillation.frames import STUDENT_FORCES, next_frames, seed_of, without_copies
+from mlff_calc.distillation.frames import STUDENT_FORCES, is_cool, next_frames, seed_of, without_copies
 from mlff_calc.distillation.judged import calibrated, errors_of
 from mlff_calc.distillation.labels import (
     RoundLabels,
@@ -176,7 +176,7 @@ class Rounds:
     def _stop_before(self, number: int, entry: dict[str, Any]) -> str | None:
         """Why the rounds end before the dynamics of this one."""
         target = self.recipe.stop.target
-        last = [*self.state.rounds[-1:], entry]
+        last = [one for one in (*self.state.rounds[-1:], entry) if not is_cool(one["round"] - 1, self.plan)]
         errors = [one["audit"]["forces"] for one in last]
         if len(errors) == 2 and all(error is not None and error < target for error in errors):
             return f"the error on audit frames was below {target:g} eV/Angstrom in two rounds"
@@ -192,7 +192,7 @@ class Rounds:
     def _stop_after(self, entry: dict[str, Any], chosen: Sequence[Atoms]) -> str | None:
         """Why the rounds end after the dynamics of this one."""
         least = self.recipe.stop.candidates
-        last = [*self.state.rounds[-1:], entry]
+        last = [one for one in (*self.state.rounds[-1:], entry) if not is_cool(one["round"], self.plan)]
         shares = [one["candidates"] / one["frames"] for one in last if one["frames"]]
         if len(shares) == 2 and max(shares) < least:
             return f"fewer than {least:.1%} of the frames were candidates in two rounds"

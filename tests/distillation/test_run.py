@@ -20,6 +20,9 @@ from mlff_calc import MLFFCalculator, run_md
 from mlff_calc.distillation import Distillation, Distilled, Teacher
 from mlff_calc.distillation.frames import STUDENT_FORCES
 from mlff_calc.distillation.labels import read_labels
+from mlff_calc.distillation.plan import planned
+from mlff_calc.distillation.recipe import parse_distillation
+from mlff_calc.distillation.rounds import Rounds
 from mlff_calc.distillation.state import State
 from mlff_calc.errors import OptionError, RecipeError, SimulationError
 from mlff_calc.networks.files import read_header
@@ -36,7 +39,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Distilled, list[str]
 
     folder, lines = tmp_path_factory.mktemp("done"), list[str]()
     copy_toys(folder)
-    recipe = small(student={**small()["student"], "committee": 2}, budget={"labels": 60, "rounds": 2})
+    recipe = small(
+        student={"committee": 2}, budget={"labels": 60, "rounds": 2}, explore={"temperatures": [300.0, 500.0], "replicas": 4}
+    )
     with contextlib.chdir(folder):
         return Distillation(recipe, folder / "run", on_line=lines.append).run(), lines
 
@@ -80,6 +85,8 @@ def test_labels_say_where_they_come_from(done: tuple[Distilled, list[str]]) -> N
     assert set(parts) == {"train", "held_out", "audit"}
     later = [frame for frame in frames if frame.info["round"]]
     assert all(frame.info["made"].startswith("trajectory") and frame.info["bound"] > 0.0 for frame in later)
+    assert {frame.info["made"].split(" at ")[1] for frame in later if frame.info["round"] == 1} == {"300 K"}
+    assert {frame.info["made"].split(" at ")[1] for frame in later if frame.info["round"] == 2} == {"300 K", "500 K"}
     assert all((STUDENT_FORCES in frame.arrays) == (frame.info["part"] == "audit") for frame in later)
     learned = read_labels(folder / "students" / "final-data" / "train.extxyz")
     learned += read_labels(folder / "students" / "final-data" / "valid.extxyz")
@@ -231,6 +238,31 @@ def test_a_teacher_is_given_once(toys: Path, toy: Toy) -> None:
     recipe["teacher"] = {}
     with pytest.raises(OptionError, match="there is no teacher"):
         Distillation(recipe, toys / "run").run()
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([(0.1, 90), (0.01, 90), (0.01, 90)], None),  # the audit of round 1 comes from cool trajectories
+        ([(0.1, 90), (0.01, 90), (0.01, 90), (0.01, 90)], "below 0.03 eV/Angstrom in two rounds"),
+        ([(0.1, 90), (0.1, 90), (0.1, 90), (0.01, 90)], None),
+        ([(0.1, 0), (0.1, 0)], None),
+        ([(0.1, 90), (0.1, 0), (0.1, 0)], "fewer than 1.0% of the frames were candidates in two rounds"),
+        ([(0.1, 90)] * 6, "5 rounds are done"),
+    ],
+)
+def test_when_the_rounds_end(toys: Path, entries: list[tuple[float, int]], expected: str | None) -> None:
+    plan = planned(parse_distillation(small(budget={"labels": 500, "rounds": 5}), toys / "recipe"), 0.01, 0.01, 0.01)
+    rounds = [
+        {"round": k, "labels": 60, "audit": {"forces": error if k else None}, "frames": 1000, "candidates": candidates}
+        for k, (error, candidates) in enumerate(entries)
+    ]
+    plain = {"plan": plan.plain(), "rounds": rounds[:-1], "limit": None, "seconds": {}, "minutes": None}
+    recipe = parse_distillation(small(), toys / "recipe")
+    run = Rounds(recipe, toys, State(toys / "state.json", plain), [], None, None, [], on_line=print, on_bar=print)
+    found = run._stop_before(len(entries) - 1, rounds[-1]) or run._stop_after(rounds[-1], [tetrahedron()])
+    assert (found is None) == (expected is None)
+    assert expected is None or expected in found
 
 
 @pytest.mark.slow
