@@ -82,6 +82,24 @@ def distorted(mol: Mol, minimum: FloatArray, n: int, temperature: float, random:
     return minimum + steps.reshape(n, *minimum.shape)
 
 
+def energy_and_gradient(mol: Mol, properties: Any, positions: FloatArray) -> tuple[float, FloatArray]:  # noqa: ANN401
+    """Energy (eV) and its gradient [n_atoms, 3] (eV/Angstrom) by MMFF94 at positions [n_atoms, 3] (Angstrom).
+
+    A new field is made each time: RDKit 2026.09 mixes distances of the last call into CalcGrad of other positions.
+
+    Args:
+        mol: RDKit's molecule with all hydrogens.
+        properties: Result of RDKit's MMFFGetMoleculeProperties.
+        positions: Positions.
+    """
+    from rdkit.Chem import rdForceFieldHelpers
+
+    placed = _placed(mol, positions[None])  # the field reads the positions of this molecule, and does not keep it
+    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(placed, properties)
+    unit = units.kcal / units.mol
+    return unit * float(field.CalcEnergy()), unit * np.array(field.CalcGrad()).reshape(-1, 3)
+
+
 def hessian(mol: Mol, positions: FloatArray) -> FloatArray:
     """Second derivatives of the MMFF94 energy [3 n_atoms, 3 n_atoms], eV/Angstrom^2, by differences of gradients."""
     from rdkit.Chem import rdForceFieldHelpers
@@ -92,13 +110,10 @@ def hessian(mol: Mol, positions: FloatArray) -> FloatArray:
         properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
 
         def gradient(place: FloatArray) -> FloatArray:
-            # A new field each time: RDKit 2026.09 mixes distances of the last call into CalcGrad of other positions.
-            placed = _placed(mol, place[None])  # the field reads the positions of this molecule, and does not keep it
-            field = rdForceFieldHelpers.MMFFGetMoleculeForceField(placed, properties)
-            return np.array(field.CalcGrad())
+            return energy_and_gradient(mol, properties, place)[1].ravel()
 
         rows = np.array([gradient(positions + step) - gradient(positions - step) for step in steps]) / (2.0 * STEP)
-    found: FloatArray = 0.5 * (rows + rows.T) * (units.kcal / units.mol)
+    found: FloatArray = 0.5 * (rows + rows.T)
     return found
 
 

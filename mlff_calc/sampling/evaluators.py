@@ -120,7 +120,7 @@ class BatchedPotential(Evaluator):
         if self._lists is None or self._systems is not systems:
             self._lists, self._systems = self._neighbors(systems), systems
         graph = self._lists.graph(np.ascontiguousarray(positions))
-        parts = _portions(np.bincount(systems.index[graph[keys.EDGE_INDEX][0].numpy()], minlength=len(systems)))
+        parts = portions(np.bincount(systems.index[graph[keys.EDGE_INDEX][0].numpy()], minlength=len(systems)))
         graphs = [graph] if len(parts) == 1 else split(graph, parts)
         outputs = [self.potential(part) for part in graphs]
         energies, forces = (torch.cat([found[name] for found in outputs]) for name in ("energy", "forces"))
@@ -149,7 +149,7 @@ class BatchedPotential(Evaluator):
         return Evaluation(energies, forces, problems)
 
 
-def _portions(n_edges: NDArray[np.intp]) -> list[int]:
+def portions(n_edges: NDArray[np.intp]) -> list[int]:
     """Numbers of systems that stand together, out of the numbers of edges of all [n_systems]."""
     parts, used = [0], 0
     for count in n_edges.tolist():

@@ -70,6 +70,7 @@ def train(
     command: str = "",
     show_bar: bool = False,
     task: Task[Any, Any] | None = None,
+    drawings: bool = True,
 ) -> TrainingResult:
     """Train the network that a recipe describes. Everything is checked before anything is written.
 
@@ -83,6 +84,7 @@ def train(
         command: Command line for the record.
         show_bar: Whether to draw a progress bar where standard error is a terminal.
         task: Task that carries it out; by default that of the recipe's kind.
+        drawings: Whether to draw the learning curve and the plots of the kind.
 
     Raises:
         RecipeError: The recipe is invalid, or needs labels or files that are missing.
@@ -126,7 +128,7 @@ def train(
         judged = "test" if "test" in parts else "valid"
         report = task.judge(recipe, best, parts[judged])
         outcome = Outcome(recipe, best, parts, fitted, report, judged, shipped_command(command), ready.notes)
-        model = _write(task, outcome, folder)
+        model = _write(task, outcome, folder, drawings=drawings)
         task.clean()
     minutes = fitted.seconds / 60.0
     weights = sum(weight.numel() for weight in best.parameters())
@@ -145,14 +147,15 @@ def _example(task: Task[Any, Any], recipe: TrainingRecipe, ready: Prepared) -> B
     return ready.train.batch(ready.example, 0, generator_of(recipe.trainer.seed))
 
 
-def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder) -> Path:
+def _write(task: Task[Any, Any], outcome: Outcome[Any, Any], folder: RunFolder, *, drawings: bool) -> Path:
     """Write errors, plots, network and record."""
-    from mlff_calc.training.plots import learning_curve
-
     recipe, best, report, fitted = outcome.recipe, outcome.network, outcome.report, outcome.fitted
     write_whole(folder.path / "evaluation.json", json.dumps(_judgement(outcome), indent=2) + "\n")
-    learning_curve(folder.metrics, folder.path / "learning_curve.png")
-    task.plots(folder, report, f"{len(outcome.parts[outcome.judged])} {outcome.judged} {task.items}")
+    if drawings:
+        from mlff_calc.training.plots import learning_curve
+
+        learning_curve(folder.metrics, folder.path / "learning_curve.png")
+        task.plots(folder, report, f"{len(outcome.parts[outcome.judged])} {outcome.judged} {task.items}")
     record = folder.read_record()
     minutes = round(fitted.seconds / 60.0, 3)
     cpu_minutes = round(fitted.cpu_seconds / 60.0, 3)

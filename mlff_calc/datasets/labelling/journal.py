@@ -83,7 +83,10 @@ class LabelJournal:
                     f"{self.path} was begun with other {self._kind.nouns}: number {number} differs. Give those of the first "
                     f"run in the same order (more may follow), {_BEGIN_ANEW}"
                 )
-            (self._failed if "reason" in values else self._labelled)[number] = record
+            if "reason" not in values:
+                self._labelled[number] = record
+            elif self._kind.fails_for_good:
+                self._failed[number] = record
 
     def _values(self, record: int) -> dict[str, Any]:
         return unpack(self._journal[record], f"{self.path}, record {record}")
@@ -126,6 +129,10 @@ class LabelJournal:
     def labelled(self) -> list[int]:
         """Numbers of the labelled items, rising."""
         return sorted(self._labelled)
+
+    def item(self, number: int) -> Any:
+        """An item by its number."""
+        return self._items[number]
 
     def label(self, number: int) -> dict[str, Any]:
         """Read a label with what is kept of its item, and its number `source`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from mlff_calc.charges import charge_of
-from mlff_calc.datasets.labelling.processes import Alone
+from mlff_calc.datasets.labelling.processes import Alone, Outcome, outcomes
 from mlff_calc.errors import StructureError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class ItemKind(ABC, Generic[I]):
         format: Name of the format of its files, for messages.
         noun: Name of an item, for messages.
         nouns: Name of several.
+        fails_for_good: Whether an item that failed is not tried again when an interrupted run is resumed.
         sync_seconds: Time between two writes to the disk itself. A power cut loses what was done since the last one, a kill
             loses nothing. Raising it saves time where an item takes milliseconds.
     """
@@ -65,6 +66,7 @@ class ItemKind(ABC, Generic[I]):
     format: ClassVar[str]
     noun: ClassVar[str] = "structure"
     nouns: ClassVar[str] = "structures"
+    fails_for_good: ClassVar[bool] = True
     sync_seconds: ClassVar[float] = 0.0
 
     @abstractmethod
@@ -91,6 +93,15 @@ class ItemKind(ABC, Generic[I]):
         Raises:
             MLFFError: The item has no result; the message is the reason.
         """
+
+    def outcomes(self, items: Sequence[tuple[int, I]], workers: int) -> Generator[Outcome]:
+        """Compute the results of items with their numbers, in any order.
+
+        Args:
+            items: Numbers and items.
+            workers: Number of processes.
+        """
+        return outcomes(self.compute, items, workers, self.alone())
 
     @abstractmethod
     def write(self, path: Path, journal: LabelJournal) -> None:

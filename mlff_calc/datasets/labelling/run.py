@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlff_calc.datasets.labelling.journal import LabelJournal
 from mlff_calc.datasets.labelling.kind import ItemKind, LabelKind, WholeFile
-from mlff_calc.datasets.labelling.processes import check_workers, outcomes
+from mlff_calc.datasets.labelling.processes import check_workers
 from mlff_calc.errors import DatasetError, OptionError, SimulationError
 from mlff_calc.locks import output_lock
 
@@ -141,7 +141,7 @@ def _fill(
 ) -> int:
     """Label what the journal lacks, write the file, and return the number of items labelled now."""
     before = journal.n_labelled
-    found = outcomes(kind.compute, journal.missing(), workers, kind.alone())
+    found = kind.outcomes(journal.missing(), workers)
     try:
         for outcome in found:
             if outcome.problem is None:
