@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase import Atoms, units
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.io import read
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
-from mlff_calc import MLFFCalculator, Shadow, relax
+from mlff_calc import CommitteeCalculator, MLFFCalculator, Shadow, relax, run_md
 from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.graph import graph_from_atoms
 from mlff_calc.potential import Potential, build_potential, load_potential
@@ -165,6 +168,50 @@ def test_a_restart_continues_bit_for_bit() -> None:
         assert np.array_equal(atoms.get_forces(), other.get_forces())
     assert second.stats.n_cold == 0
     assert not first.history_free
+
+
+def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
+    make(scale=0.02).save(tmp_path / "potential")
+    finals = []
+    for name, parts in (("whole", (20,)), ("parts", (12, 20))):
+        for steps in parts:
+            run_md(
+                "CH3CH2OH", tmp_path / "potential", output=tmp_path / name, temperature=20, steps=steps, timestep=0.5,
+                reuse="shadow", precision="float64", domain="off", traj_interval=4, seed=1, resume=steps != parts[0],
+                ensemble="nve" if steps == parts[0] else None,
+            )  # fmt: skip
+        finals.append(read(tmp_path / name / "trajectory.traj").positions)
+    assert np.array_equal(*finals)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed"])
+def test_committees_and_single_precision(precision: str) -> None:
+    members = [build_potential({**make().config}, seed=seed) for seed in (1, 2)]
+    options = {"precision": precision, "domain": "off", "reuse": "shadow"}
+    committee = CommitteeCalculator(members, **options)
+    alone = [MLFFCalculator(member, **options) for member in members]
+    atoms, twins = molecule("CH3CH2OH"), [molecule("CH3CH2OH") for _ in members]
+    for k in range(12):
+        for one in (atoms, *twins):
+            one.positions = positions(k)
+        parts = [calc.evaluate(twin)["forces"] for calc, twin in zip(alone, twins, strict=True)]
+        np.testing.assert_allclose(committee.evaluate(atoms)["forces"], np.mean(parts, axis=0), rtol=0, atol=1e-6)
+    assert committee.stats.n_cold == 2 * KNOWN
+    assert committee.stats.residual < 1e-2
+
+
+def test_a_cell_that_changes() -> None:
+    """A crystal under slow strain is followed; its stress is that of solved fields to the error of the fields."""
+    config = {"elements": ["H", "C", "O", "Si"]}
+    shadow, solved = calculator(**config), calculator("none", **config)
+    crystal = bulk("Si", cubic=True)
+    crystal.rattle(0.1, seed=1)
+    cell = crystal.cell.array.copy()
+    for k in range(14):
+        crystal.set_cell(cell * (1.0 + 0.002 * k), scale_atoms=True)
+        found, exact = (calc.evaluate(crystal)["stress"] for calc in (shadow, solved))
+    assert shadow.stats.n_cold == KNOWN
+    assert np.abs(found - exact).max() < 1e-2 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize(
