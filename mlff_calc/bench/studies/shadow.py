@@ -47,7 +47,7 @@ def shadow_runs(
         timestep_fs: Time step.
         time_ps: Length of each run.
         frames: Number of frames at which forces are compared with those of solved fields in float64.
-        compiled: Whether potential and steps are compiled; solved fields are never.
+        compiled: Whether potential and steps are compiled.
 
     Raises:
         OptionError: The potential has no fields.
@@ -64,7 +64,7 @@ def shadow_runs(
             own = with_products(potential, SOLVED_BY) if solve else potential
             run, _ = nve(
                 atoms,
-                calculator_of(own, reuse, compiled=compiled and not solve, precision="float32"),
+                calculator_of(own, reuse, compiled=compiled, precision="float32"),
                 reference,
                 name=name,
                 temperature_K=temperature,
