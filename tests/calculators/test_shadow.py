@@ -9,10 +9,10 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.io import read
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from mlff_calc import CommitteeCalculator, MLFFCalculator, Shadow, relax, run_md
+from mlff_calc.dynamics.velocities import set_maxwell_velocities
 from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.graph import graph_from_atoms
 from mlff_calc.potential import Potential, build_potential, load_potential
@@ -265,7 +265,7 @@ def test_the_shadow_energy_is_conserved(products: int) -> None:
     for reuse in ("none", Shadow(products=products)):
         atoms = molecule("CH3CH2OH")
         atoms.calc = MLFFCalculator(potential, precision="float64", domain="off", reuse=reuse)
-        MaxwellBoltzmannDistribution(atoms, temperature_K=500, rng=np.random.default_rng(0))
+        set_maxwell_velocities(atoms, 500.0, seed=0)
         energies: list[float] = []
         dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
         dynamics.attach(lambda atoms=atoms, energies=energies: energies.append(atoms.get_total_energy()))
