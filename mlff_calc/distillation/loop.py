@@ -17,7 +17,7 @@ import yaml
 from ase import Atoms
 
 from mlff_calc.distillation.labels import labels_file
-from mlff_calc.distillation.plan import FIRST, LEAST_AUDIT, Plan, planned
+from mlff_calc.distillation.plan import AUDIT, FIRST, LEAST_AUDIT, Plan, planned
 from mlff_calc.distillation.recipe import DistillationRecipe, load_distillation, parse_distillation
 from mlff_calc.distillation.result import Distilled
 from mlff_calc.distillation.rounds import Bar, Line, Rounds
@@ -171,14 +171,15 @@ class Distillation:
         recipe = self.recipe
         whole = recipe.model_dump(mode="json", exclude_unset=True, exclude={"output"})
         whole["systems"]["files"] = [str(recipe.resolve(file)) for file in recipe.systems.files]
-        name = recipe.teacher.name
-        if name is not None and recipe.resolve(name).is_dir():
-            whole["teacher"]["name"] = str(recipe.resolve(name))
+        named = recipe.teacher.name
+        if named is not None and recipe.resolve(named).is_dir():
+            whole["teacher"]["name"] = str(recipe.resolve(named))
         write_whole(self.folder / "recipe.yaml", yaml.safe_dump(whole, sort_keys=False))
         (self.folder / "labels").mkdir()
         (self.folder / "students").mkdir()
         state = State(self.folder / NAME, {
-            "format": FORMAT, "teacher": told, "fixed": recipe.fixed(), "plan": plan.plain(), "rounds": [],
+            "format": FORMAT, "teacher": told, "fixed": recipe.fixed(), "budget": recipe.budget.model_dump(),
+            "plan": plan.plain(), "rounds": [],
             "minutes": recipe.budget.minutes, "limit": _limit(recipe, 0.0, recipe.budget.minutes),
             "seconds": {"plan": round(seconds, 3)},
             "stopped": None, "finished": False,
@@ -195,6 +196,12 @@ class Distillation:
             for key, value in values.items() if old.get(section, {}).get(key) != value
         ]  # fmt: skip
         changed += [f"seed was {old['seed']}, is {new['seed']}"] if old["seed"] != new["seed"] else []
+        given = {"minutes": self._minutes, "labels": self._labels}
+        changed += [
+            f"budget.{key} was {value!r}, is {getattr(self.recipe.budget, key)!r} (minutes and labels to go on with are options)"
+            for key, value in state.plain.get("budget", {}).items()
+            if given.get(key) is None and getattr(self.recipe.budget, key) != value
+        ]
         if changed:
             raise DatasetError(
                 f"the run in {self.folder} had another recipe: {'; '.join(changed)}. Undo the change to go on, or "
@@ -225,6 +232,9 @@ class Distillation:
             if not plan.batch:  # it was planned without rounds
                 each = {"batch": max(LEAST_AUDIT, round(FIRST * plan.labels)), "audit": LEAST_AUDIT}
             labels = plan.labels + more * sum(each.values()) if self._labels is None else self._labels
+            if (size := (labels - made) // more) > sum(each.values()):  # so many that rounds must be larger
+                audit = max(LEAST_AUDIT, round(AUDIT * size))
+                each = {"batch": size - audit, "audit": audit}
             state.rounds.pop()  # its frames and students are there, and its dynamics are still to come
             state.plain["plan"] |= {**each, "rounds": len(state.rounds) + more, "labels": labels}
             state.plain |= {"stopped": None, "finished": False}

@@ -193,6 +193,13 @@ def test_budgets_that_a_run_cannot_go_on_with_are_refused(toys: Path, whole: Pat
     made = State.read(toys / "run").rounds[-1]["labels"]
     with pytest.raises(OptionError, match=rf"labels is {made}, and {made} are there already"):
         Distillation(None, toys / "run", resume=True, labels=made).run()
+    with pytest.raises(DatasetError, match=r"budget.rounds was 1, is 3"):
+        Distillation(small(budget={"rounds": 3}), toys / "run", resume=True, labels=90).run()
+    state = State.read(toys / "run")
+    Distillation(None, toys / "run", resume=True, labels=500)._extend(state)  # one round of all that are wanted
+    assert state.plain["plan"]["batch"] + state.plain["plan"]["audit"] == 500 - made
+    shutil.rmtree(toys / "run")
+    shutil.copytree(whole, toys / "run")
     state = State.read(toys / "run")  # as of a run of three seconds
     state.plain |= {"minutes": 0.05, "limit": 0.03}
     state.save()
