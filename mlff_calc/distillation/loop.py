@@ -198,7 +198,7 @@ class Distillation:
         changed += [f"seed was {old['seed']}, is {new['seed']}"] if old["seed"] != new["seed"] else []
         given = {"minutes": self._minutes, "labels": self._labels}
         changed += [
-            f"budget.{key} was {value!r}, is {getattr(self.recipe.budget, key)!r} (minutes and labels to go on with are options)"
+            f"budget.{key} was {value!r}, is {getattr(self.recipe.budget, key)!r} (give more minutes or labels as options)"
             for key, value in state.plain.get("budget", {}).items()
             if given.get(key) is None and getattr(self.recipe.budget, key) != value
         ]
