@@ -43,7 +43,7 @@ def main():
     recipe = {"teacher": {named: options.teacher}, "systems": {kind: [str(options.structure)]}}
     recipe |= SHORT if options.short else {"budget": {"minutes": options.minutes}}
     begun = (options.output / "state.json").exists()
-    result = Distillation(None if begun else recipe, options.output, resume=begun, on_line=print).run()
+    result = Distillation(recipe, options.output, resume=begun, on_line=print).run()
     print(result.summary())
 
     start = ase.io.read(options.output / "labels" / "round-000.extxyz", 0)

@@ -87,6 +87,8 @@ def distill(
     elif resume and not both:
         if output is None:
             raise typer.BadParameter("give the folder of the run that goes on as --output")
+        if words and (output / "state.json").is_file():
+            made = load_distillation(output / "recipe.yaml", words)
     else:
         if not (teacher and structures):
             raise typer.BadParameter("give a recipe (`mlff distill --example` writes one), or --teacher and --structures")

@@ -27,18 +27,20 @@ STEP = 0.02
 """Largest displacement of an atom in the test of the first labels, Angstrom."""
 AGREEMENT = 0.1
 """Relative difference of work and energy in this test above which the teacher is refused."""
+_HARTREE, _BOHR = 27.211386, 0.529177
 _FACTORS = {
-    27.211386: "forces are per Hartree and energies are not; return eV/Angstrom",
-    1.0 / 27.211386: "energies look like Hartree; return eV",
-    1.8897261: "forces look like those of a length in Bohr; return eV/Angstrom",
-    1.0 / 51.4220675: "energies look like Hartree, and forces like eV/Angstrom of them; return eV",
-    1.0 / 14.399645: "energies look like Hartree per Bohr; return eV",
+    1.0 / _HARTREE: "energies look like Hartree; return eV",
+    _HARTREE: "forces look like Hartree/Angstrom; return eV/Angstrom",
+    1.0 / _BOHR: "forces look like those of a length in Bohr, or both like atomic units; return eV and eV/Angstrom",
+    _HARTREE / _BOHR: "forces look like Hartree/Bohr; return eV/Angstrom",
+    1.0 / (_HARTREE * _BOHR): "energies look like Hartree and forces like eV/Bohr; return eV and eV/Angstrom",
     23.060548: "energies look like kcal/mol; return eV",
     1.0 / 23.060548: "forces look like kcal/mol/Angstrom; return eV/Angstrom",
     96.485332: "energies look like kJ/mol; return eV",
     1.0 / 96.485332: "forces look like kJ/mol/Angstrom; return eV/Angstrom",
     -1.0: "forces have the sign of the gradient; return minus the gradient",
 }
+"""What makes the energy fall by so many times what the forces tell."""
 Label = dict[str, Any]
 
 

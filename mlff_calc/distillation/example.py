@@ -44,7 +44,7 @@ student:
 label:
   # workers: 1             # processes of one thread each
   # timeout: 60.0          # s
-  # retries: []            # options of the teacher for structures that failed, one set for each further attempt
+  # retries: null          # options for structures that failed, a set for each further attempt; by default the teacher's own
   # stress: auto           # asked for where all structures are crystals
 
 stop:

@@ -46,16 +46,17 @@ def next_frames(
         Frames, those of the audit last and with the forces of the students.
     """
     section, number = recipe.explore, int(entry["round"])
-    if is_cool(number, plan):
-        section = section.model_copy(update={"temperatures": [min(section.temperatures)]})
+    ladder = [min(section.temperatures)] if is_cool(number, plan) else section.temperatures
     random = np.random.default_rng([recipe.seed, number])
     open_systems = [system for system in systems if not system.is_held_out]
-    n, starts = section.replicas, []
-    for k in range(n + max(2, n // 3)):
-        system = open_systems[k % len(open_systems)]
-        atoms = strained(system, recipe.systems, random)
-        atoms.info["system"] = system.name
-        starts.append(atoms)
+    n, starts, temperatures = section.replicas, list[Atoms](), list[float]()
+    for some in (n, max(2, n // 3)):
+        for place, rung in turns(some, len(open_systems), len(ladder), random):
+            atoms = strained(open_systems[place], recipe.systems, random)
+            atoms.info["system"] = open_systems[place].name
+            starts.append(atoms)
+            temperatures.append(ladder[rung])
+    section = section.model_copy(update={"temperatures": temperatures})
     found = explore(students, starts, section, plan.md_steps, seed_of(recipe.seed, number, _DYNAMICS))
     bounds = calibration.bound(np.asarray(found.spreads))
     own = [k for k, atoms in enumerate(found.frames) if atoms.info["replica"] < n]
@@ -75,6 +76,12 @@ def next_frames(
         atoms.arrays[STUDENT_FORCES] = forces[place : place + len(atoms)]
         place += len(atoms)
     return frames
+
+
+def turns(n: int, n_systems: int, n_temperatures: int, random: np.random.Generator) -> list[tuple[int, int]]:
+    """System and temperature of each of n trajectories: systems in a random order, each at all temperatures in turn."""
+    order = random.permutation(n_systems)
+    return [(int(order[k % n_systems]), (k // n_systems + k % n_systems) % n_temperatures) for k in range(n)]
 
 
 def is_cool(number: int, plan: Plan) -> bool:

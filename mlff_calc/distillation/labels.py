@@ -72,6 +72,7 @@ class RoundLabels(ItemKind[Atoms]):
     is_first: bool = False
     seconds: float = 0.0
     _failed: list[tuple[Atoms, str]] = field(default_factory=list)
+    _n_items: int = 0
     suffixes: ClassVar[tuple[str, ...]] = (".extxyz",)
     format: ClassVar[str] = "extended xyz"
     sync_seconds: ClassVar[float] = 5.0
@@ -79,7 +80,7 @@ class RoundLabels(ItemKind[Atoms]):
 
     def head_of(self, items: Sequence[Atoms]) -> dict[str, Any]:
         """See `ItemKind`."""
-        del items
+        self._n_items = len(items)
         return {**self.told, "want": list(self.want)}
 
     def mark(self, item: Atoms) -> bytes:
@@ -93,7 +94,8 @@ class RoundLabels(ItemKind[Atoms]):
             SimulationError: Too many failed; the text has the reason and the file of the first one.
         """
         del workers  # the labeller knows
-        structures, in_a_row, n_items = dict(items), 0, len(items)
+        structures, in_a_row, n_items = dict(items), 0, self._n_items
+        before = {self.mark(atoms) for atoms in read_labels(self.failed_file) if atoms.info.get("round") == self.number}
         for answer in self.labeller.answers(items, self.want):
             atoms, problem, label = structures[answer.number], answer.problem, answer.label
             self.seconds += answer.seconds
@@ -112,7 +114,8 @@ class RoundLabels(ItemKind[Atoms]):
                 in_a_row = 0
                 yield Outcome(answer.number, found)
                 continue
-            in_a_row += 1
+            if self.mark(atoms) not in before:  # those that failed before a stop come one after another now
+                in_a_row += 1
             self._failed.append((atoms, problem))
             self._write_failed()
             many = len(self._failed) > max(MOST_FAILED * n_items, 1.0)
@@ -152,10 +155,10 @@ class RoundLabels(ItemKind[Atoms]):
         odd = outliers(frames, [float(one["energy"]) for one in held])
         for k, problem in odd.items():
             self._failed.append((frames[k], problem))
-        if odd:
+        if odd or self.failed_file.is_file():  # which may hold some that have a label since
             self._write_failed()
-            if len(self._failed) > MOST_FAILED * len(frames):
-                raise self._too_many(len(frames), 0)
+        if odd and len(self._failed) > MOST_FAILED * len(frames):
+            raise self._too_many(len(frames), 0)
         write_frames(path, [self._frame(frames[k], held[k]) for k in range(len(held)) if k not in odd])
 
     def _frame(self, atoms: Atoms, held: Mapping[str, Any]) -> Atoms:

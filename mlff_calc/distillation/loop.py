@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
 import tempfile
 import time
@@ -15,7 +17,7 @@ import yaml
 from ase import Atoms
 
 from mlff_calc.distillation.labels import labels_file
-from mlff_calc.distillation.plan import FIRST, LEAST_AUDIT, Plan, planned
+from mlff_calc.distillation.plan import AUDIT, FIRST, LEAST_AUDIT, Plan, planned
 from mlff_calc.distillation.recipe import DistillationRecipe, load_distillation, parse_distillation
 from mlff_calc.distillation.result import Distilled
 from mlff_calc.distillation.rounds import Bar, Line, Rounds
@@ -70,6 +72,8 @@ class Distillation:
             raise OptionError("resume goes on with a run and overwrite replaces it; give one of them")
         if (minutes is not None or labels is not None) and not resume:
             raise OptionError("minutes and labels here are for a run that goes on; give resume=True, or the section budget")
+        if minutes is not None and not 0.0 < minutes < math.inf:
+            raise OptionError(f"minutes is {minutes}; give a positive number")
         if recipe is None:
             if not (resume and folder):
                 raise OptionError("there is no recipe; give one, or resume=True and the folder of a run")
@@ -116,7 +120,12 @@ class Distillation:
                     "name": teacher.name, "options": teacher.key, "version": labeller.version, "arguments": teacher.told,
                 }  # fmt: skip
                 seconds, probes = first_labels(labeller, teacher, systems, want, recipe.seed)
-                planned(recipe, seconds, 1e-6, 1e-6)  # whether labels fit is known before a training is tried
+                fits = planned(recipe, seconds, 1e-6, 1e-6)  # whether labels fit is known before a training is tried
+                if 2 * len(systems) > fits.labels:
+                    raise OptionError(
+                        f"there are {len(systems)} systems, two labels of each are the least, and {fits.labels} labels fit "
+                        "into the budget; give a larger one, or fewer systems"
+                    )
                 with tempfile.TemporaryDirectory(prefix="mlff-trial-") as trial:
                     plan = planned(recipe, seconds, *timed(recipe, probes, Path(trial), stress="stress" in want))
                 self._line(plan.told(recipe))
@@ -141,6 +150,15 @@ class Distillation:
             raise OptionError(f"{folder} holds a distillation already; go on with --resume, replace it with --overwrite")
         if folder.is_dir() and not (folder / NAME).exists() and {one.name for one in folder.iterdir()} - {LOCK, *OWN}:
             raise OptionError(f"{folder} is not empty and holds no distillation; give another output")
+        for name in () if self._overwrite or (folder / NAME).exists() else ("labels", "students", "potential"):
+            if (folder / name).is_dir() and any((folder / name).iterdir()):
+                raise OptionError(
+                    f"{folder / name} is there, and no record of a distillation beside it; give another output, or replace "
+                    "it with --overwrite"
+                )
+        there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise OptionError(f"{folder} cannot be made, as {there} cannot be written to; give another output")
 
     def _begin(self, told: dict[str, str], plan: Plan, seconds: float) -> State:
         """Make the folder of a new run; its record comes last."""
@@ -153,11 +171,15 @@ class Distillation:
         recipe = self.recipe
         whole = recipe.model_dump(mode="json", exclude_unset=True, exclude={"output"})
         whole["systems"]["files"] = [str(recipe.resolve(file)) for file in recipe.systems.files]
+        named = recipe.teacher.name
+        if named is not None and recipe.resolve(named).is_dir():
+            whole["teacher"]["name"] = str(recipe.resolve(named))
         write_whole(self.folder / "recipe.yaml", yaml.safe_dump(whole, sort_keys=False))
         (self.folder / "labels").mkdir()
         (self.folder / "students").mkdir()
         state = State(self.folder / NAME, {
-            "format": FORMAT, "teacher": told, "fixed": recipe.fixed(), "plan": plan.plain(), "rounds": [],
+            "format": FORMAT, "teacher": told, "fixed": recipe.fixed(), "budget": recipe.budget.model_dump(),
+            "plan": plan.plain(), "rounds": [],
             "minutes": recipe.budget.minutes, "limit": _limit(recipe, 0.0, recipe.budget.minutes),
             "seconds": {"plan": round(seconds, 3)},
             "stopped": None, "finished": False,
@@ -174,6 +196,12 @@ class Distillation:
             for key, value in values.items() if old.get(section, {}).get(key) != value
         ]  # fmt: skip
         changed += [f"seed was {old['seed']}, is {new['seed']}"] if old["seed"] != new["seed"] else []
+        given = {"minutes": self._minutes, "labels": self._labels}
+        changed += [
+            f"budget.{key} was {value!r}, is {getattr(self.recipe.budget, key)!r} (give more minutes or labels as options)"
+            for key, value in state.plain.get("budget", {}).items()
+            if given.get(key) is None and getattr(self.recipe.budget, key) != value
+        ]
         if changed:
             raise DatasetError(
                 f"the run in {self.folder} had another recipe: {'; '.join(changed)}. Undo the change to go on, or "
@@ -185,7 +213,15 @@ class Distillation:
         """Give a run that goes on its new budget."""
         if state.plain["finished"] and self._minutes is None and self._labels is None:
             raise OptionError(f"the run in {self.folder} is finished; give minutes or labels to go on with it")
-        plan = Plan.of_plain(state.plain["plan"])
+        plan, limit = Plan.of_plain(state.plain["plan"]), state.plain["limit"]
+        made = int(state.rounds[-1]["labels"]) if state.rounds else 0
+        if self._labels is not None and self._labels <= made:
+            raise OptionError(f"labels is {self._labels}, and {made} are there already in {self.folder}; give more")
+        if self._labels is not None and self._minutes is None and limit is not None and state.used >= limit:
+            raise OptionError(
+                f"the {state.plain['minutes']:.4g} minutes of the run in {self.folder} are used, so that no time is left "
+                "for more labels and another last training; give minutes too"
+            )
         if self._minutes is not None:
             state.plain["minutes"] = round(state.used / 60.0 + self._minutes, 6)
             state.plain["limit"] = _limit(self.recipe, state.used, self._minutes)
@@ -196,6 +232,9 @@ class Distillation:
             if not plan.batch:  # it was planned without rounds
                 each = {"batch": max(LEAST_AUDIT, round(FIRST * plan.labels)), "audit": LEAST_AUDIT}
             labels = plan.labels + more * sum(each.values()) if self._labels is None else self._labels
+            if (size := (labels - made) // more) > sum(each.values()):  # so many that rounds must be larger
+                audit = max(LEAST_AUDIT, round(AUDIT * size))
+                each = {"batch": size - audit, "audit": audit}
             state.rounds.pop()  # its frames and students are there, and its dynamics are still to come
             state.plain["plan"] |= {**each, "rounds": len(state.rounds) + more, "labels": labels}
             state.plain |= {"stopped": None, "finished": False}

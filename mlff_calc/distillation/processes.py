@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import tempfile
 import time
@@ -131,10 +132,16 @@ class _Process:
         self._rest = b""
         self._hello: dict[str, Any] | None = None
         environment = os.environ | dict.fromkeys(_THREADS, "1")
-        self._popen = subprocess.Popen(
-            [self.teacher.python, str(_PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
-            env=environment, bufsize=0, start_new_session=True,
-        )  # fmt: skip
+        try:
+            self._popen = subprocess.Popen(
+                [self.teacher.python, str(_PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
+                env=environment, bufsize=0, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            self._said.close()
+            raise OptionError(
+                f"teacher {self.teacher.name} cannot be started by {self.teacher.python}: {error}; give the path of a python"
+            ) from error
         self.out: IO[bytes] = self._popen.stdout  # type: ignore[assignment]
         os.set_blocking(self.out.fileno(), False)
         self.is_alive = True
@@ -182,8 +189,13 @@ class _Process:
                 return None
             self._rest += piece
         line, _, self._rest = self._rest.partition(b"\n")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if isinstance(found, dict):
+            return found
+        return {"error": f"it said {line[:_TAIL].decode(errors='replace')!r}, which no python that runs {_PROGRAM} says"}
 
     def end(self) -> str:
         """How the process ended, and what it said last."""
@@ -202,8 +214,10 @@ class _Process:
         self._start()
 
     def stop(self) -> None:
-        """End the process."""
-        self._popen.kill()
+        """End the process, and the programs that its teacher has started."""
+        if self._popen.returncode is None:  # then its number is still its own
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
         for pipe in (self._popen.stdin, self._popen.stdout, self._said):
             with suppress(OSError):

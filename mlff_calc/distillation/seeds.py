@@ -66,6 +66,15 @@ def read_systems(recipe: DistillationRecipe) -> list[System]:
             faults.append(f"SMILES {smiles!r}: {error.reason}: {error}")
     if faults:
         raise RecipeError(f"{recipe.origin}: systems: " + "; ".join(faults))
+    charges: dict[str, set[int]] = {}
+    for system in found:
+        charges.setdefault(system.starts[0].get_chemical_formula(), set()).add(charge_of(system.starts[0]))
+    for formula, several in charges.items():
+        if len(several) > 1:
+            raise RecipeError(
+                f"{recipe.origin}: systems: {formula} is given with the charges {', '.join(map(str, sorted(several)))}, "
+                "which students cannot tell apart; give one of them, or make a potential for each"
+            )
     names = [system.name for system in found]
     found = [
         System(name if names.count(name) == 1 else f"{name}-{k}", system.starts, system.mol)

@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import importlib
 import json
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -25,7 +26,7 @@ WANTED = ("energy", "forces", "stress")
 """What a request may ask for."""
 LOOK = 2.0
 """Seconds between two looks whether the parent is still there. Raising it leaves an orphan for longer."""
-_KEPT: dict[str, Any] = {}
+_KEPT = threading.local()  # calculators of a thread, since two threads in one would mix their results
 
 
 def factory_of(setup: dict[str, Any]) -> Any:
@@ -101,9 +102,10 @@ def _calculator(setup: dict[str, Any], arguments: dict[str, Any], atoms: Any) ->
         make = factory_of(setup)
         return make(atoms) if setup.get("takes_atoms") else make(**arguments)
     key = json.dumps([setup["factory"], arguments], sort_keys=True)
-    if key not in _KEPT:
-        _KEPT[key] = factory_of(setup)(**arguments)
-    return _KEPT[key]
+    kept = _KEPT.__dict__
+    if key not in kept:
+        kept[key] = factory_of(setup)(**arguments)
+    return kept[key]
 
 
 def _plain(value: Any) -> Any:
@@ -119,8 +121,10 @@ def main() -> None:
     """Answer lines until there are no more."""
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # what the teacher prints, from C too
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # programs that the teacher starts read nothing of the requests
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    setup = json.loads(sys.stdin.readline())
+    setup = json.loads(requests.readline())
     try:
         factory_of(setup)
         import ase  # noqa: F401
@@ -130,15 +134,17 @@ def main() -> None:
         return
     torch = "torch" in sys.modules
     answers.write(json.dumps({"version": version_of(setup), "python": sys.version.split()[0], "torch": torch}) + "\n")
-    for line in sys.stdin:
+    for line in requests:
         request = json.loads(line)
         answers.write(json.dumps({"number": request["number"], **label(setup, request)}) + "\n")
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent has gone, even while a label hangs."""
+    """End this process, and what it has started, when its parent has gone, even while a label hangs."""
     while os.getppid() == parent:
         time.sleep(LOOK)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 

@@ -50,6 +50,8 @@ def teacher_for(recipe: DistillationRecipe, given: str | Teacher | Callable[[Ato
     else:
         beside = recipe.resolve(str(named))
         teacher = teacher_of(str(beside) if beside.is_dir() else str(named), section.options, section.environment)
+    if recipe.label.retries and not isinstance(teacher.factory, str):
+        raise OptionError("label.retries are options of a teacher by name, and this one is a function; leave them out")
     return teacher if recipe.label.retries is None else replace(teacher, retries=tuple(recipe.label.retries))
 
 
@@ -60,8 +62,16 @@ def labeller_for(recipe: DistillationRecipe, teacher: Teacher, executor: Executo
     if executor is not None:
         yield ExecutorLabels(teacher, executor, label.workers, label.timeout)
     elif not isinstance(teacher.factory, str):
-        with ThreadPoolExecutor(1) as threads:
+        if label.workers > 1:
+            raise OptionError(
+                f"label.workers is {label.workers}, and a teacher that is a function labels one structure after another; "
+                "leave it out, give an executor, or name the function as module:function"
+            )
+        threads = ThreadPoolExecutor(1)
+        try:
             yield ExecutorLabels(teacher, threads, 1, label.timeout)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)  # a function that hangs is not waited for
     else:
         with TeacherProcesses(teacher, label.workers, label.timeout) as processes:
             yield processes
@@ -194,9 +204,14 @@ def is_same_teacher(state: State, teacher: Teacher, labeller: Labeller, labels: 
     frames = read_labels(labels)[:REPEATED]
     for answer in labeller.answers(list(enumerate(frames)), ["energy", "forces"]):
         old = frames[answer.number].get_potential_energy()
-        new = None if answer.label is None else float(answer.label["energy"])
+        new, problem = None, answer.problem
+        if answer.label is not None:
+            try:
+                new = float(checked(frames[answer.number], answer.label, ["energy", "forces"])["energy"])
+            except OptionError as error:
+                problem = str(error)
         if new is None or not abs(new - old) <= SAME_ENERGY:
-            said = answer.problem if new is None else f"{new:.8f} eV in place of {old:.8f} eV"
+            said = problem if new is None else f"{new:.8f} eV in place of {old:.8f} eV"
             raise SimulationError(
                 f"teacher {teacher.name} has changed: frame {answer.number} of {labels} now gives {said}. Labels of "
                 "a run must "

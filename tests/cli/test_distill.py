@@ -44,6 +44,9 @@ def test_from_a_teacher_and_a_file_to_a_potential_that_goes_on(here: Path, mlff:
     again = mlff("distill", "--resume", "-o", "run", cwd=here)
     assert again.returncode == 1
     assert "is finished; give minutes or labels to go on with it" in again.stderr
+    other = mlff("distill", "--resume", "-o", "run", "--labels", 60, "--set", "student.steps=7", cwd=here)
+    assert other.returncode == 1
+    assert "student.steps was 6, is 7" in other.stderr
     more = mlff("distill", "--resume", "-o", "run", "--labels", 60, "--quiet", cwd=here)
     assert more.returncode == 0, more.stderr
     assert "round 1" not in more.stdout

@@ -12,7 +12,7 @@ import pytest
 from ase import Atoms
 
 from mlff_calc.distillation.answers import Labeller
-from mlff_calc.distillation.checks import checked, outliers
+from mlff_calc.distillation.checks import checked, energies_fit, outliers
 from mlff_calc.distillation.executors import ExecutorLabels
 from mlff_calc.distillation.labels import RoundLabels, as_in_file, key_of, label_round, read_labels, write_frames
 from mlff_calc.distillation.processes import TeacherProcesses
@@ -87,7 +87,7 @@ def test_what_was_labelled_before_a_stop_is_not_labelled_again(toy: Toy, tmp_pat
 @pytest.mark.parametrize("fault", ["raises", "dies", "nan", "shape", "large", "hangs"])
 def test_a_tenth_that_fails_is_left_out_and_told(toy: Toy, tmp_path: Path, fault: str) -> None:
     frames, teacher = _frames(24, seed=3), toy(fault=fault, share=0.08)
-    with TeacherProcesses(teacher, 2, timeout=0.3) as processes:
+    with TeacherProcesses(teacher, 2, timeout=0.5 if fault == "hangs" else 20.0) as processes:
         _label(processes, teacher, frames, tmp_path / "a.extxyz")
     found, failed = read_labels(tmp_path / "a.extxyz"), read_labels(tmp_path / "failed.extxyz")
     assert len(found) + len(failed) == 24
@@ -111,6 +111,28 @@ def test_too_many_failures_stop_with_the_first_reason_and_its_structure(toy: Toy
     with TeacherProcesses(teacher) as processes:
         _label(processes, kept, frames, tmp_path / "1.0.extxyz")
     assert len(read_labels(tmp_path / "1.0.extxyz")) == 24
+    assert not read_labels(tmp_path / "failed.extxyz")  # as all of them have a label now
+
+
+def test_those_that_failed_before_a_stop_do_not_stop_the_run_that_goes_on(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight of 60 fail, and are all that is left when the run is stopped at its end."""
+    frames, teacher, path = _frames(60, seed=3), toy(fault="raises", share=0.12), tmp_path / "a.extxyz"
+    write = RoundLabels.write
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with TeacherProcesses(teacher) as processes:
+        monkeypatch.setattr(RoundLabels, "write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            _label(processes, teacher, frames, path)
+        monkeypatch.setattr(RoundLabels, "write", write)
+        before = len(read_labels(tmp_path / "failed.extxyz"))
+        _label(processes, teacher, frames, path)
+    assert len(read_labels(tmp_path / "failed.extxyz")) == before > 5
+    assert len(read_labels(path)) == 60 - before
 
 
 def test_more_than_five_in_a_row_stop(toy: Toy, tmp_path: Path) -> None:
@@ -254,6 +276,26 @@ def test_a_function_of_the_structure_is_a_teacher(toys: Path) -> None:
     atoms = tetrahedron()
     atoms.calc = calculator()
     assert answer.label["energy"] == atoms.get_potential_energy() + 4.0
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "expected"),
+    [
+        (1 / 27.2114, 1.0, "energies look like Hartree; return eV"),
+        (1.0, 1 / 27.2114, "forces look like Hartree/Angstrom"),
+        (1.0, 0.529177, "forces look like those of a length in Bohr"),
+        (1.0, 1 / 51.4221, "forces look like Hartree/Bohr"),
+        (1 / 27.2114, 1 / 51.4221, "or both like atomic units"),
+        (1 / 27.2114, 0.529177, "energies look like Hartree and forces like eV/Bohr"),
+        (23.06, 1.0, "energies look like kcal/mol"),
+        (96.49, 1.0, "energies look like kJ/mol"),
+        (-1.0, 1.0, "the sign of the gradient"),
+    ],
+)
+def test_units_that_do_not_fit_are_named(energy: float, forces: float, expected: str) -> None:
+    work = 0.5
+    with pytest.raises(OptionError, match=expected):
+        energies_fit(work * forces, [energy * work, 0.0], "toy")
 
 
 def test_dask_labels(toys: Path) -> None:

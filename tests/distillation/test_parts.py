@@ -14,6 +14,7 @@ from ase.build import molecule
 
 from mlff_calc import build_potential
 from mlff_calc.distillation.explore import explore
+from mlff_calc.distillation.frames import turns
 from mlff_calc.distillation.plan import planned
 from mlff_calc.distillation.recipe import ExploreSection, parse_distillation
 from mlff_calc.distillation.seeds import read_systems, seed_frames
@@ -26,6 +27,14 @@ from .conftest import small, tetrahedron
 
 def _recipe(toys: Path, **more: Any) -> Any:
     return parse_distillation(small(**more), toys / "recipe")
+
+
+def test_trajectories_take_all_systems_and_temperatures_in_turn() -> None:
+    random = np.random.default_rng(0)
+    assert set(turns(9, 3, 3, random)) == {(place, rung) for place in range(3) for rung in range(3)}
+    assert [rung for _, rung in turns(6, 1, 3, random)] == [0, 1, 2, 0, 1, 2]
+    rounds = {place for _ in range(20) for place, _ in turns(4, 20, 2, random)}
+    assert len(rounds) > 15
 
 
 def test_systems_are_held_out_whole_and_no_element_with_them(toys: Path) -> None:

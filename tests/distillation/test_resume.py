@@ -15,13 +15,17 @@ from typing import Any
 
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlff_calc.distillation import Distillation, teacher_of
-from mlff_calc.distillation.labels import read_labels
+from mlff_calc.distillation.labels import read_labels, write_frames
+from mlff_calc.distillation.processes import TeacherProcesses
 from mlff_calc.distillation.state import State
+from mlff_calc.distillation.teaching import is_same_teacher
 from mlff_calc.errors import DatasetError, OptionError, SimulationError
 
-from .conftest import copy_toys, small
+from .conftest import copy_toys, small, tetrahedron
+from .toy_teacher import calculator
 
 
 def _die(*_: object, **__: object) -> None:
@@ -169,6 +173,51 @@ def test_a_folder_of_something_else_is_left_alone(toys: Path) -> None:
         Distillation(None, toys / "thesis", resume=True)
     with pytest.raises(OptionError, match="give one of them"):
         Distillation(small(), toys / "run", resume=True, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["labels", "potential"])
+def test_labels_and_potentials_of_something_else_are_left_alone(toys: Path, name: str) -> None:
+    (toys / "mine" / name).mkdir(parents=True)
+    (toys / "mine" / name / "work.extxyz").write_text("42")
+    with pytest.raises(OptionError, match=f"{name} is there, and no record of a distillation beside it"):
+        Distillation(small(), toys / "mine").run()
+    assert (toys / "mine" / name / "work.extxyz").is_file()
+
+
+def test_budgets_that_a_run_cannot_go_on_with_are_refused(toys: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(whole, toys / "run")
+    monkeypatch.chdir(whole.parent)
+    for minutes in (-5.0, float("nan")):
+        with pytest.raises(OptionError, match="give a positive number"):
+            Distillation(None, toys / "run", resume=True, minutes=minutes)
+    made = State.read(toys / "run").rounds[-1]["labels"]
+    with pytest.raises(OptionError, match=rf"labels is {made}, and {made} are there already"):
+        Distillation(None, toys / "run", resume=True, labels=made).run()
+    with pytest.raises(DatasetError, match=r"budget.rounds was 1, is 3"):
+        Distillation(small(budget={"rounds": 3}), toys / "run", resume=True, labels=90).run()
+    state = State.read(toys / "run")
+    Distillation(None, toys / "run", resume=True, labels=500)._extend(state)  # one round of all that are wanted
+    assert state.plain["plan"]["batch"] + state.plain["plan"]["audit"] == 500 - made
+    shutil.rmtree(toys / "run")
+    shutil.copytree(whole, toys / "run")
+    state = State.read(toys / "run")  # as of a run of three seconds
+    state.plain |= {"minutes": 0.05, "limit": 0.03}
+    state.save()
+    with pytest.raises(OptionError, match=r"the 0.05 minutes of the run in .* are used.*give minutes too"):
+        Distillation(None, toys / "run", resume=True, labels=90).run()
+    assert State.read(toys / "run").plain["finished"]
+
+
+def test_a_teacher_whose_energy_is_an_array_is_the_same(toys: Path) -> None:
+    teacher = teacher_of("toy_teacher:calculator", {"fault": "one"})
+    state = State(toys / "state.json", {"teacher": {"name": teacher.name, "options": teacher.key, "version": "1"}})
+    atoms = tetrahedron(2.6)
+    atoms.calc = calculator()
+    atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+    write_frames(toys / "labels.extxyz", [atoms])
+    with TeacherProcesses(teacher) as processes:
+        processes.version = "1"
+        is_same_teacher(state, teacher, processes, toys / "labels.extxyz")
 
 
 def test_a_damaged_record_is_told(toys: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,7 +136,7 @@ def test_a_function_teaches_through_an_executor_and_failures_are_counted(toys: P
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(toys: Path, fault: str, expected: str) -> None:
-    recipe = small(teacher={"options": {"fault": fault}}, label={"timeout": 0.5})
+    recipe = small(teacher={"options": {"fault": fault}}, label={"timeout": 0.5 if fault == "hangs" else 20.0})
     with pytest.raises(OptionError, match=expected):
         Distillation(recipe, toys / "run").run()
     assert not (toys / "run").exists()
@@ -229,6 +231,59 @@ def test_a_budget_for_fewer_than_fifty_labels_is_refused(toys: Path) -> None:
     with pytest.raises(OptionError, match=r"the budget of 0.0001 minutes is too small.*give more than"):
         Distillation(recipe, toys / "run").run()
     assert not (toys / "run").exists()
+
+
+def test_a_budget_for_fewer_than_two_labels_of_each_system_is_refused(toys: Path) -> None:
+    ase.io.write(toys / "many.extxyz", [Atoms(f"Cu{n}", [[2.5 * k, 0.0, 0.0] for k in range(n)]) for n in range(2, 32)])
+    recipe = small(systems={"files": ["many.extxyz"]})
+    with pytest.raises(OptionError, match="there are 30 systems, two labels of each are the least, and 50 labels fit"):
+        Distillation(recipe, toys / "run").run()
+    assert not (toys / "run").exists()
+
+
+def test_charges_of_one_composition_are_refused(toys: Path) -> None:
+    ion = tetrahedron()
+    ion.info["charge"] = 1
+    ase.io.write(toys / "ion.extxyz", [tetrahedron(), ion])
+    with pytest.raises(RecipeError, match="Cu4 is given with the charges 0, 1, which students cannot tell apart"):
+        Distillation(small(systems={"files": ["ion.extxyz"]}), toys / "run").run()
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_labelled(toys: Path) -> None:
+    recipe = small(teacher={"options": {"log": str(toys / "calls")}})
+    with pytest.raises(OptionError, match=r"run cannot be made, as .*cu4.xyz cannot be written to; give another output"):
+        Distillation(recipe, toys / "cu4.xyz" / "run").run()
+    assert not (toys / "calls").exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ({"workers": 2}, "label.workers is 2, and a teacher that is a function"),
+        ({"retries": [{"a": 1}]}, "label.retries are options of a teacher by name"),
+    ],
+)
+def test_options_that_a_function_cannot_honour_are_refused(toys: Path, label: dict[str, Any], expected: str) -> None:
+    recipe = small(label=label)
+    recipe["teacher"] = {}
+    with pytest.raises(OptionError, match=expected):
+        Distillation(recipe, toys / "run", teacher=lambda atoms: EMT()).run()
+
+
+def test_a_function_that_hangs_is_not_waited_for(toys: Path) -> None:
+    goes_on = threading.Event()
+
+    def hangs(atoms: Atoms) -> Any:
+        goes_on.wait(60.0)
+        return EMT()
+
+    recipe = small(label={"timeout": 0.1})
+    recipe["teacher"] = {}
+    began = time.monotonic()
+    with pytest.raises(OptionError, match=r"no answer within 0\.1 s"):
+        Distillation(recipe, toys / "run", teacher=hangs).run()
+    assert time.monotonic() - began < 50.0
+    goes_on.set()
 
 
 def test_a_teacher_is_given_once(toys: Path, toy: Toy) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import molecule
 
+from mlff_calc.distillation import serve
 from mlff_calc.distillation.answers import Answer
 from mlff_calc.distillation.processes import TeacherProcesses
 from mlff_calc.distillation.teachers import Teacher, teacher_of
@@ -134,10 +137,44 @@ def test_the_teachers_side_needs_neither_this_package_nor_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    from mlff_calc.distillation import serve
-
     text = Path(serve.__file__).read_text()
     assert "mlff_calc" not in text.replace("this package", "")
+
+
+def test_what_is_no_python_is_told(toys: Path) -> None:
+    (toys / "text").write_text("hello")
+    (toys / "text").chmod(0o755)
+    (toys / "says").write_text("#!/bin/sh\necho hello\n")
+    (toys / "says").chmod(0o755)
+    for name, expected in (("text", "cannot be started by .*give the path of a python"), ("says", "it said 'hello'")):
+        with pytest.raises(OptionError, match=expected):
+            TeacherProcesses(teacher_of("toy_teacher:calculator", environment=str(toys / name)))
+
+
+def test_programs_of_a_teacher_read_no_requests(toy: Toy) -> None:
+    assert [answer.problem for answer in _answers(toy(fault="reads"), timeout=20.0)] == [None] * 4
+
+
+def test_programs_of_a_teacher_that_hangs_end_with_it(toy: Toy, toys: Path) -> None:
+    (answer,) = _answers(toy(fault="starts", log=str(toys / "pid")), 1, timeout=2.0)
+    assert "no answer within 2 s" in answer.problem
+    process = Path("/proc") / (toys / "pid").read_text()
+    _until(lambda: not process.exists() or "Z" in (process / "stat").read_text().split()[2])
+
+
+def test_threads_share_no_calculator(toys: Path) -> None:
+    setup = {"factory": "toy_teacher:calculator", "path": [str(toys)], "kept": True}
+    together = threading.Barrier(2)
+
+    def found() -> object:
+        together.wait(20.0)
+        first = serve._calculator(setup, {}, None)
+        assert serve._calculator(setup, {}, None) is first
+        return first
+
+    with ThreadPoolExecutor(2) as executor:
+        one, other = (future.result() for future in [executor.submit(found) for _ in range(2)])
+    assert one is not other
 
 
 def test_a_teacher_that_hangs_ends_with_the_process_that_asked(toys: Path, child: Callable[..., object]) -> None:

@@ -3,6 +3,8 @@ tests."""
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,6 +70,14 @@ class Morse(Calculator):
                 forces = -forces
             case "energy":
                 energy = energy + 1e4
+            case "reads":
+                sys.stdin.read()
+            case "starts":
+                program = subprocess.Popen(["sleep", "60"])
+                Path(self.log).write_text(str(program.pid))
+                time.sleep(60.0)
+            case "one":
+                energy = np.array([energy])
             case "none":
                 energy = None
         return energy, forces
