@@ -174,7 +174,7 @@ def _read(source: str | Path | Atoms | Mol, charge: int) -> list[Molecule]:
     if isinstance(source, Atoms):
         return [from_atoms([source], charge, "ASE atoms")]
     if isinstance(source, chem.Mol):
-        return [checked(source, _smiles(source), "RDKit molecule")]
+        return [checked(source, canonical_smiles(source), "RDKit molecule")]
     text = str(source)
     path = Path(text).expanduser()
     if path.suffix.lower() not in ENDINGS:
@@ -250,7 +250,7 @@ def _from_sdf(path: Path) -> list[Molecule]:
             )
         else:
             chem.AssignStereochemistryFrom3D(mol)
-        one = checked(chem.AddHs(mol), name or _smiles(mol), where)
+        one = checked(chem.AddHs(mol), name or canonical_smiles(mol), where)
         if molecules and _are_conformers(molecules[-1].mol, one.mol):
             molecules[-1].mol.AddConformer(one.mol.GetConformer(), assignId=True)
         else:
@@ -329,7 +329,7 @@ def from_atoms(frames: Sequence[Atoms], charge: int, source: str) -> Molecule:
             conformer.SetAtomPosition(number, Point3D(*map(float, place)))
         mol.AddConformer(conformer, assignId=True)
     try:
-        return checked(mol, str(first.info.get("name", "")) or _smiles(mol), source)
+        return checked(mol, str(first.info.get("name", "")) or canonical_smiles(mol), source)
     except MoleculeError as error:
         if error.reason != "radical":
             raise
@@ -375,7 +375,7 @@ def number_of_electrons(numbers: Sequence[int], charge: int) -> int:
     return sum(LANTHANUM if LANTHANUM < z < HAFNIUM else z for z in numbers) - charge
 
 
-def _smiles(mol: Mol) -> str:
+def canonical_smiles(mol: Mol) -> str:
     """Canonical SMILES without hydrogens."""
     chem = rdkit_chem()
     with quiet():

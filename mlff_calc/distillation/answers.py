@@ -11,7 +11,9 @@ from typing import Any, Self
 from ase import Atoms
 
 from mlff_calc.charges import charge_of
+from mlff_calc.distillation.checks import arrays_of
 from mlff_calc.distillation.teachers import Teacher
+from mlff_calc.errors import OptionError
 
 Pair = tuple[int, Atoms]
 
@@ -46,6 +48,7 @@ class Task:
         attempts: Number of attempts so far.
         problem: Why the first one failed.
         seconds: Time so far, s.
+        want: What was asked for.
     """
 
     number: int
@@ -53,9 +56,11 @@ class Task:
     attempts: int = 0
     problem: str | None = None
     seconds: float = field(default=0.0)
+    want: Sequence[str] = ()
 
     def request(self, want: Sequence[str], teacher: Teacher) -> dict[str, Any]:
         """The next attempt as plain values, see `serve.label`."""
+        self.want = want
         retries, charge = teacher.retries, charge_of(self.atoms)
         again = retries[min(self.attempts, len(retries)) - 1] if self.attempts and retries else {}
         return {
@@ -73,6 +78,24 @@ class Task:
             return None
         words = self.problem if self.problem == problem else f"{self.problem}; then {problem}"
         return Answer(self.number, None, words, self.attempts, self.seconds)
+
+    def settled(self, found: Mapping[str, Any], spent: float, teacher: Teacher) -> Answer | None:
+        """The answer that a teacher's words make; None where they are an error or no label, and an attempt is left.
+
+        Args:
+            found: Label, or `error`, and `seconds`.
+            spent: Time, s, where the words do not tell it.
+            teacher: Teacher.
+        """
+        problem = found.get("error")
+        if problem is None:
+            try:
+                arrays_of(self.atoms, found, self.want)
+            except OptionError as error:
+                problem = str(error)
+        if problem is not None:
+            return self.failed(str(problem), float(found.get("seconds", spent)), teacher)
+        return self.done(found)
 
     def done(self, found: Mapping[str, Any]) -> Answer:
         """The answer with a label."""

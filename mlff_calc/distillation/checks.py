@@ -44,19 +44,11 @@ _FACTORS = {
 Label = dict[str, Any]
 
 
-def checked(atoms: Atoms, label: Mapping[str, Any], want: Sequence[str]) -> Label:
-    """Return a label as arrays.
-
-    Args:
-        atoms: Structure.
-        label: Energy (eV), forces (eV/Angstrom), stress (eV/Angstrom^3) as lists.
-        want: Which of them there must be.
-
-    Returns:
-        `energy` (a float), `forces` [n_atoms, 3], `stress` [6].
+def arrays_of(atoms: Atoms, label: Mapping[str, Any], want: Sequence[str]) -> Label:
+    """Return a label as arrays; arguments and result are those of `checked`.
 
     Raises:
-        OptionError: It is not a label: a wrong shape, a value that is not finite, a force that is too large.
+        OptionError: A part has a wrong shape, or is not finite.
     """
     shapes = {"energy": (), "forces": (len(atoms), 3), "stress": (6,)}
     found: Label = {}
@@ -73,6 +65,24 @@ def checked(atoms: Atoms, label: Mapping[str, Any], want: Sequence[str]) -> Labe
         if not np.isfinite(value).all():
             raise OptionError(f"{name} is not finite")
         found[name] = float(value) if name == "energy" else value
+    return found
+
+
+def checked(atoms: Atoms, label: Mapping[str, Any], want: Sequence[str]) -> Label:
+    """Return a label as arrays.
+
+    Args:
+        atoms: Structure.
+        label: Energy (eV), forces (eV/Angstrom), stress (eV/Angstrom^3) as lists.
+        want: Which of them there must be.
+
+    Returns:
+        `energy` (a float), `forces` [n_atoms, 3], `stress` [6].
+
+    Raises:
+        OptionError: It is not a label: a wrong shape, a value that is not finite, a force that is too large.
+    """
+    found = arrays_of(atoms, label, want)
     largest, where = largest_force(found["forces"])
     if largest > MOST_FORCE:
         symbol = chemical_symbols[atoms.numbers[where]]

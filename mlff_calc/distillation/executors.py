@@ -75,6 +75,4 @@ class ExecutorLabels(Labeller):
             found = future.result()
         except Exception as error:  # workers that died, brokers that lost a task
             return task.failed(f"the executor lost it ({type(error).__name__}: {error})", spent, self.teacher)
-        if "error" in found:
-            return task.failed(str(found["error"]), float(found.get("seconds", spent)), self.teacher)
-        return task.done(found)
+        return task.settled(found, spent, self.teacher)

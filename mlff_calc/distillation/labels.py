@@ -36,6 +36,9 @@ SAME_ENERGY = 1e-6
 REPEATED = 5
 """Number of labels that are computed again when a run is resumed."""
 
+_GO_ON = "Labels so far are kept: correct the teacher or the structures, and go on with --resume"
+_BEGIN_ANEW = "These labels were made by one teacher and contradict each other: correct it, and begin anew with --overwrite"
+
 
 def labels_file(folder: Path, number: int) -> Path:
     """File of the labels of a round of a run."""
@@ -123,14 +126,13 @@ class RoundLabels(ItemKind[Atoms]):
                 raise self._too_many(n_items, in_a_row)
             yield Outcome(answer.number, None, problem)
 
-    def _too_many(self, n_items: int, in_a_row: int) -> SimulationError:
+    def _too_many(self, n_items: int, in_a_row: int, cure: str = _GO_ON) -> SimulationError:
         how = f"{in_a_row} labels failed one after another" if in_a_row > MOST_IN_A_ROW else (
             f"{len(self._failed)} of {n_items} labels failed, more than {100 * MOST_FAILED:g} %"
         )  # fmt: skip
         return SimulationError(
             f"round {self.number} was stopped: {how}. The first: {self._failed[0][1]}. Its structure is the first of this "
-            f"round in {self.failed_file}. Labels so far are kept: correct the teacher or the structures, and go on "
-            "with --resume"
+            f"round in {self.failed_file}. {cure}"
         )
 
     def _write_failed(self) -> None:
@@ -158,7 +160,7 @@ class RoundLabels(ItemKind[Atoms]):
         if odd or self.failed_file.is_file():  # which may hold some that have a label since
             self._write_failed()
         if odd and len(self._failed) > MOST_FAILED * len(frames):
-            raise self._too_many(len(frames), 0)
+            raise self._too_many(len(frames), 0, _BEGIN_ANEW)
         write_frames(path, [self._frame(frames[k], held[k]) for k in range(len(held)) if k not in odd])
 
     def _frame(self, atoms: Atoms, held: Mapping[str, Any]) -> Atoms:

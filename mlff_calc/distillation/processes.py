@@ -110,9 +110,7 @@ class TeacherProcesses(Labeller):
                 problem = f"the teacher's process ended ({process.end()})"
             process.restart()
             return task.failed(problem, spent, self.teacher)
-        if "error" in found:
-            return task.failed(str(found["error"]), float(found.get("seconds", spent)), self.teacher)
-        return task.done(found)
+        return task.settled(found, spent, self.teacher)
 
     def close(self) -> None:
         """End the processes."""

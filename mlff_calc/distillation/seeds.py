@@ -19,7 +19,7 @@ from mlff_calc.datasets import existing_file
 from mlff_calc.datasets.ase_files import read_frames_with_ase
 from mlff_calc.datasets.embed import embed
 from mlff_calc.datasets.mmff import minima
-from mlff_calc.datasets.molecules import MoleculeError, from_smiles
+from mlff_calc.datasets.molecules import MoleculeError, canonical_smiles, from_smiles
 from mlff_calc.distillation.recipe import DistillationRecipe, SystemsSection
 from mlff_calc.distillation.warm import warm_frames
 from mlff_calc.errors import RecipeError, StructureError
@@ -75,27 +75,51 @@ def read_systems(recipe: DistillationRecipe) -> list[System]:
                 f"{recipe.origin}: systems: {formula} is given with the charges {', '.join(map(str, sorted(several)))}, "
                 "which students cannot tell apart; give one of them, or make a potential for each"
             )
+    found = _each_once(found)
     names = [system.name for system in found]
     found = [
         System(name if names.count(name) == 1 else f"{name}-{k}", system.starts, system.mol)
         for k, (name, system) in enumerate(zip(names, found, strict=True))
     ]
-    if len(found) == 1:
-        return found
-    n_out = min(max(1, round(section.held_out * len(found))), len(found) - 1)
-    order = sorted(range(len(found)), key=lambda k: hashlib.sha256(f"{recipe.seed} {found[k].name}".encode()).digest())
+    groups = _groups(found)
+    n_out = min(max(1, round(section.held_out * len(groups))), len(groups) - 1)
+    order = sorted(groups, key=lambda group: hashlib.sha256(f"{recipe.seed} {found[group[0]].name}".encode()).digest())
     out = _spare(found, order, n_out)
     return [System(one.name, one.starts, one.mol, k in out) for k, one in enumerate(found)]
 
 
-def _spare(systems: Sequence[System], order: Sequence[int], n_out: int) -> set[int]:
-    """Systems to hold out, none of which has an element that the others lack."""
+def _each_once(systems: Sequence[System]) -> list[System]:
+    """Systems without those whose SMILES tell a molecule that an earlier one told."""
+    seen: set[str] = set()
+    found = []
+    for system in systems:
+        same = canonical_smiles(system.mol) if system.mol is not None else ""
+        if not same or same not in seen:
+            found.append(system)
+        seen.add(same)
+    return found
+
+
+def _groups(systems: Sequence[System]) -> list[list[int]]:
+    """Systems that may be one molecule: frames of a file, and whatever has their composition."""
+    of_files = {one.starts[0].get_chemical_formula() for one in systems if one.mol is None}
+    found: dict[str, list[int]] = {}
+    for k, one in enumerate(systems):
+        formula = one.starts[0].get_chemical_formula()
+        found.setdefault(formula if formula in of_files else f"{formula} {k}", []).append(k)
+    return list(found.values())
+
+
+def _spare(systems: Sequence[System], order: Sequence[Sequence[int]], n_out: int) -> set[int]:
+    """Systems of groups to hold out, none of which has an element that the others lack."""
     out: set[int] = set()
-    for k in order:
-        rest = [one for j, one in enumerate(systems) if j != k and j not in out]
+    n_groups = 0
+    for group in order:
+        rest = [one for j, one in enumerate(systems) if j not in group and j not in out]
         known = {int(z) for one in rest for z in one.starts[0].numbers}
-        if len(out) < n_out and {int(z) for z in systems[k].starts[0].numbers} <= known:
-            out.add(k)
+        if n_groups < n_out and all(int(z) in known for k in group for z in systems[k].starts[0].numbers):
+            out |= set(group)
+            n_groups += 1
     return out
 
 
@@ -146,10 +170,25 @@ def seed_frames(recipe: DistillationRecipe, systems: Sequence[System], n_frames:
     for system in systems:
         part = HELD_OUT if system.is_held_out else TRAIN
         frames += _frames_of(system, recipe.systems, each, part, recipe.seed)
-    if len(systems) == 1:
+    if not any(system.is_held_out for system in systems):
         n_out = max(2, round(recipe.systems.held_out * each))
-        frames = frames[: max(2, each - n_out)] + _frames_of(systems[0], recipe.systems, n_out, HELD_OUT, recipe.seed, 1)
+        frames = []
+        for system in systems:
+            learned, kept = _parts_of(system, recipe.systems.held_out)
+            frames += _frames_of(learned, recipe.systems, max(2, each - n_out), TRAIN, recipe.seed)
+            frames += _frames_of(kept, recipe.systems, n_out, HELD_OUT, recipe.seed, 1)
     return frames
+
+
+def _parts_of(system: System, share: float) -> tuple[System, System]:
+    """A system with the structures to learn from, and with those that are held out: others, where there are several."""
+    n = len(system.starts)
+    n_out = min(max(1, round(share * n)), n - 1)
+    if n_out < 1:
+        return system, system
+    out = {round((k + 0.5) * n / n_out - 0.5) for k in range(n_out)}
+    parts = [[one for k, one in enumerate(system.starts) if (k in out) is held] for held in (False, True)]
+    return System(system.name, parts[0], system.mol), System(system.name, parts[1], system.mol)
 
 
 def _frames_of(system: System, section: SystemsSection, n: int, part: str, seed: int, draw: int = 0) -> list[Atoms]:
@@ -157,6 +196,7 @@ def _frames_of(system: System, section: SystemsSection, n: int, part: str, seed:
     digest = hashlib.sha256(f"{seed} {system.name} {draw}".encode()).digest()
     random = np.random.default_rng(list(digest))
     n_starts = len(system.starts)
+    spread = max(1.0, n_starts / n)  # few frames of many structures are taken from all over
     turns = [k // n_starts for k in range(n)]
     if system.mol is not None:
         warm = iter(warm_frames(
@@ -164,7 +204,7 @@ def _frames_of(system: System, section: SystemsSection, n: int, part: str, seed:
         ))  # fmt: skip
     frames = []
     for k, turn in enumerate(turns):
-        atoms, made = system.starts[k % n_starts].copy(), "given"
+        atoms, made = system.starts[int(k * spread) % n_starts].copy(), "given"
         if system.mol is not None and turn % 4:
             atoms, temperature = next(warm)
             made = f"MMFF94 {temperature:g} K"

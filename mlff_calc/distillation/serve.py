@@ -86,7 +86,7 @@ def label(setup: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         for name in request["want"]:
             found[name] = _plain(atoms.get_stress() if name == "stress" else atoms.calc.get_property(name, atoms))
         converged = getattr(atoms.calc, "converged", None)
-        if isinstance(converged, bool) and not converged:
+        if type(converged).__name__ in ("bool", "bool_") and not converged:  # of Python and of NumPy
             found = {"error": "the calculator says that it did not converge"}
     except KeyboardInterrupt:
         raise
@@ -129,6 +129,9 @@ def main() -> None:
         factory_of(setup)
         import ase  # noqa: F401
         import numpy  # noqa: F401
+
+        if setup.get("kept"):  # it may load for longer than a label takes
+            _calculator(setup, setup.get("arguments", {}), None)
     except BaseException as error:
         answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         return

@@ -78,6 +78,33 @@ def test_a_smiles_gives_conformers_and_warm_frames(toys: Path) -> None:
     assert frames[0].get_chemical_formula() == "C2H6O"
 
 
+def test_one_molecule_is_one_system_and_is_held_out_whole(toys: Path) -> None:
+    pytest.importorskip("rdkit")
+    twice = read_systems(_recipe(toys, systems={"files": [], "smiles": ["CCO", "OCC", "CO"]}))
+    assert [system.name for system in twice] == ["CCO", "CO"]
+    ethanols = [molecule("CH3CH2OH"), molecule("CH3CH2OH")]
+    ase.io.write(toys / "ethanol.extxyz", ethanols)
+    for seed in range(4):
+        recipe = _recipe(toys, systems={"files": ["ethanol.extxyz"], "smiles": ["CCO", "CO"]}, seed=seed)
+        held = {system.name: system.is_held_out for system in read_systems(recipe)}
+        assert held["ethanol"] == held["CCO"]
+        assert sum(held.values()) in (1, 2)
+
+
+def test_what_is_held_out_of_one_system_begins_elsewhere(toys: Path) -> None:
+    """Of many frames, few are taken from all over, and those that are held out come from others."""
+    frames = [Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.0 + 0.01 * k]]) for k in range(200)]
+    ase.io.write(toys / "path.extxyz", frames)
+    recipe = _recipe(toys, systems={"files": ["path.extxyz"], "rattle": [1e-6]})
+    found = seed_frames(recipe, read_systems(recipe), 30)
+    parts = [
+        {round((frame.get_distance(0, 1) - 2.0) / 0.01) for frame in found if frame.info["part"] == part}
+        for part in ("train", "held_out")
+    ]
+    assert not parts[0] & parts[1]
+    assert min(map(np.ptp, map(sorted, parts))) > 100
+
+
 def test_dynamics_by_mmff94_conserve_and_warm_up() -> None:
     pytest.importorskip("rdkit")
     from mlff_calc.datasets.molecules import from_smiles

@@ -84,6 +84,15 @@ def test_a_structure_is_tried_again_with_the_next_options(toys: Path) -> None:
     assert [(answer.problem, answer.attempts) for answer in _answers(again, 2)] == [(None, 2)] * 2
 
 
+@pytest.mark.parametrize("fault", ["nan", "shape"])
+def test_what_is_no_label_is_tried_again(toys: Path, fault: str) -> None:
+    teacher = teacher_of("toy_teacher:calculator", {"fault": fault})
+    again = Teacher(teacher.name, teacher.factory, teacher.arguments, retries=({"fault": ""},))
+    (answer,) = _answers(again, 1)
+    assert answer.problem is None
+    assert answer.attempts == 2
+
+
 def test_a_calculator_that_did_not_converge_has_failed(toy: Toy) -> None:
     (answer,) = _answers(toy(converged=False), 1)
     assert "did not converge" in answer.problem
