@@ -128,7 +128,7 @@ def test_a_function_teaches_through_an_executor_and_failures_are_counted(toys: P
     [
         ("raises", "gives no label for Cu4: RuntimeError: no convergence after 9 cycles"),
         ("hangs", "no answer within 0.5 s; give a longer label.timeout"),
-        ("nan", "gives no usable label for Cu4: forces is not finite"),
+        ("nan", "gives no label for Cu4: forces is not finite"),
         ("shape", r"forces has the shape \(3, 3\)"),
         ("units", "its units are wrong"),
         ("hartree", "energies look like Hartree; return eV"),

@@ -53,7 +53,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
 
     def make(path: Path, *overrides: str, old: bool = False) -> Path:
         with monkeypatch.context() as patch:
-            patch.setattr(run, "_write", lambda *args: None)
+            patch.setattr(run, "_write", lambda *args, **options: None)
             train(path, overrides=overrides)
         folder = path.parent / "run"
         if old:  # a version that used forces per Angstrom, fitted, kept isolated atoms, and recorded none of it

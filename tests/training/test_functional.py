@@ -418,7 +418,7 @@ def test_constants_of_relative_errors_are_the_same_in_a_run_that_was_killed_at_i
     )  # fmt: skip
     whole = load_functional(train(recipe, output=tmp_path / "whole").model)
 
-    def killed(*arguments: object) -> None:
+    def killed(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -343,7 +343,7 @@ def test_a_run_killed_after_its_end_is_finished_and_not_trained_further(
     path = project(**budget[ending])
     from mlff_calc.training import run
 
-    def killed(*arguments: object) -> None:
+    def killed(*arguments: object, **options: object) -> None:
         raise _StopError
 
     with monkeypatch.context() as patch:
