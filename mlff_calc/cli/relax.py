@@ -49,6 +49,7 @@ def relax(
     from mlff_calc.calculators import MLFFCalculator
     from mlff_calc.calculators.extrapolation import warn_of_new_formula
     from mlff_calc.calculators.named import names_scf, scf_calculator
+    from mlff_calc.dynamics.relax import refuse_shadow
     from mlff_calc.dynamics.structures import read_structure
     from mlff_calc.export.opening import load_any, precision_of
 
@@ -69,6 +70,7 @@ def relax(
             warn_of_new_formula(loaded, atoms)
             arithmetic = precision_of([loaded], None if precision is None else precision.value, default="float64")
             atoms.calc = MLFFCalculator(loaded, device=device, precision=arithmetic, compile=compiled, reuse=reuse.value)
+            refuse_shadow(atoms)
         result, written, trajectory = _relax_and_keep(atoms, settings, files, quiet=quiet)
     last = result.last
     summary = f"{last.step} steps, energy {last.energy:.6f} eV, largest force {last.fmax:.5f} eV/Angstrom"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -114,6 +116,18 @@ def test_one_large_step_is_solved_and_the_run_goes_on() -> None:
     stats = atoms.calc.stats
     assert stats.n_retries == 1
     assert stats.n_cold == 2 * KNOWN
+
+
+def test_the_command_refuses_shadow_dynamics_in_relaxations(
+    tmp_path: Path, mlff: Callable[..., CompletedProcess[str]]
+) -> None:
+    make().save(tmp_path / "potential")
+    molecule("CH3CH2OH").write(tmp_path / "e.xyz")
+    said = mlff("relax", "potential", "e.xyz", "--reuse", "shadow", cwd=tmp_path)
+    assert said.returncode != 0
+    assert "reuse='shadow' in a relaxation" in said.stderr
+    assert "step" not in said.stderr.splitlines()[0].split("mlff:")[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"potential", "e.xyz"}
 
 
 def test_too_large_steps_stop_with_the_cure() -> None:
