@@ -47,6 +47,8 @@ def spectrum(
     for name in found.densities:
         write_whole(folder / f"spectrum_{name}.csv", found.table(name))
     write_whole(folder / "spectrum.png", found.picture())
+    if found.warning:
+        typer.echo(f"warning: {found.warning}", err=True)
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
         return

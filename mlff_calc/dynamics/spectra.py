@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
+from ase.geometry import find_mic
 from ase.io import read
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,10 +18,13 @@ from scipy.signal import find_peaks
 
 from mlff_calc.dynamics.folder import STATE, TRAJECTORY
 from mlff_calc.dynamics.observables import infrared_spectrum, velocities_of, vibrational_spectrum
+from mlff_calc.dynamics.observables.vibrations import PER_FS_IN_PER_CM
 from mlff_calc.dynamics.options import from_dict
 from mlff_calc.dynamics.state import load_state
 from mlff_calc.errors import OptionError
 
+COARSE = 0.3
+"""Mismatch of displacements and velocities above which frames are too far apart. Raising it warns later."""
 PROMINENT = 0.02
 """Height of a peak above its surroundings, relative to the highest, from which it is listed; raising it lists fewer."""
 
@@ -34,12 +38,25 @@ class Spectra:
         n_frames: Number of frames.
         wave_numbers: Wave numbers by spectrum, cm^-1.
         densities: Densities by spectrum (`power`, and `infrared` where frames have dipoles), of integral one.
+        mismatch: See `mismatch_of`.
     """
 
     interval_fs: float
     n_frames: int
     wave_numbers: Mapping[str, np.ndarray]
     densities: Mapping[str, np.ndarray]
+    mismatch: float
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with the spectra, and the cure; empty where nothing is."""
+        if self.mismatch <= COARSE:
+            return ""
+        return (
+            f"frames every {self.interval_fs:g} fs are too far apart for the fastest vibrations: what lies above "
+            f"{0.5 * PER_FS_IN_PER_CM / self.interval_fs:.0f} 1/cm appears at wrong, lower wave numbers. Write frames more "
+            "often (--traj-interval of mlff md; 4 fs or less with hydrogen)"
+        )
 
     def peaks(self, name: str, highest: float = 5000.0) -> list[tuple[float, float]]:
         """Wave number (cm^-1) and height relative to the highest of each peak of a spectrum, up to a wave number."""
@@ -52,7 +69,7 @@ class Spectra:
         peaks = {
             name: [{"cm-1": round(x, 1), "height": round(y, 4)} for x, y in self.peaks(name)] for name in self.densities
         }
-        return {"frames": self.n_frames, "interval_fs": self.interval_fs, "peaks": peaks}
+        return {"frames": self.n_frames, "interval_fs": self.interval_fs, "peaks": peaks, "warning": self.warning}
 
     def table(self, name: str) -> str:
         """Return a spectrum as text with two columns."""
@@ -107,9 +124,22 @@ def spectra_of(
     dipoles = [None if atoms.calc is None else atoms.calc.results.get("dipole") for atoms in frames]
     if all(dipole is not None for dipole in dipoles):
         found["infrared"] = infrared_spectrum(np.array(dipoles), interval, max_lag_fs=max_lag_fs)
-    return Spectra(
-        interval, len(frames), {name: x for name, (x, _) in found.items()}, {name: y for name, (_, y) in found.items()}
-    )
+    wave_numbers, densities = ({name: pair[k] for name, pair in found.items()} for k in range(2))
+    return Spectra(interval, len(frames), wave_numbers, densities, mismatch_of(frames, interval))
+
+
+def mismatch_of(frames: Sequence[Atoms], interval_fs: float) -> float:
+    """How much displacements between frames differ from what the velocities at both ends tell, relative to these.
+
+    For a vibration it is 0.05 with eight frames in a period, 0.19 with four, and 0.64 with two, where frequencies begin
+    to be folded. It is the root mean square over atoms, directions and pairs of frames.
+    """
+    velocities = units.fs * velocities_of(frames)
+    moved = [frames[k + 1].positions - frames[k].positions for k in range(len(frames) - 1)]
+    moved = [find_mic(one, frames[k].cell, frames[k].pbc)[0] if frames[k].pbc.any() else one for k, one in enumerate(moved)]
+    expected = 0.5 * (velocities[1:] + velocities[:-1])
+    size = float(np.sqrt(np.mean(velocities**2)))
+    return float(np.sqrt(np.mean((np.array(moved) / interval_fs - expected) ** 2))) / max(size, 1e-300)
 
 
 def _frames(path: Path, interval_fs: float | None) -> tuple[list[Atoms], float]:

@@ -80,6 +80,23 @@ def test_a_run_with_dipoles(tmp_path: Path) -> None:
     assert half.n_frames == found.n_frames - 1000
 
 
+def test_frames_that_are_too_far_apart_are_told(tmp_path: Path) -> None:
+    for wave_number, interval, expected in ((1500.0, 2.0, False), (1500.0, 9.0, True), (300.0, 9.0, False)):
+        omega, times = 2 * np.pi * wave_number * PER_FS, interval * np.arange(200)
+        file = tmp_path / f"{wave_number}-{interval}.traj"
+        with Trajectory(file, "w") as written:
+            for time in times:
+                atoms = Atoms("H", positions=[[1.98 + 0.05 * np.sin(omega * time), 0, 0]], cell=[2, 2, 2], pbc=True)
+                atoms.wrap()
+                atoms.set_velocities([[0.05 * omega * np.cos(omega * time) / units.fs, 0, 0]])
+                written.write(atoms)
+        found = spectra_of(file, interval_fs=interval)
+        assert bool(found.warning) == expected
+        if expected:
+            assert "frames every 9 fs are too far apart" in found.warning
+            assert "what lies above 1853 1/cm" in found.warning
+
+
 def test_the_command(tmp_path: Path, mlff: Callable[..., CompletedProcess[str]]) -> None:
     folder = run(tmp_path / "run", Springs(1500.0), Atoms("OC", positions=[[0, 0, 0], [2.0, 0, 0]]), seed=1)
     said = mlff("spectrum", str(folder))
