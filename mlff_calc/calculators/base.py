@@ -31,8 +31,7 @@ from mlff_calc.calculators.outputs import (
     require_stress,
     to_host,
 )
-from mlff_calc.calculators.reuse import ReusingModel
-from mlff_calc.calculators.shadow import ShadowModel
+from mlff_calc.calculators.served import ServedModel
 from mlff_calc.calculators.sharing import check_fork, in_forked_child, prepare_for_forks
 from mlff_calc.calculators.snapshot import Snapshot
 from mlff_calc.calculators.state import calculator_state, restore_state
@@ -162,7 +161,7 @@ class GraphCalculator(AseCalculator):
         ]
         for cache in self._caches:
             cache.to(device)
-        self._reusing = [model for model in self._models if isinstance(model, ReusingModel | ShadowModel)]
+        self._reusing = [model for model in self._models if isinstance(model, ServedModel)]
         self._known: NDArray[np.int64] | None = None  # atomic numbers that have passed the element check
         self._lists, self._device, self._on_gpu, self._prepared_in = lists, device, device.type == "cuda", os.getpid()
 

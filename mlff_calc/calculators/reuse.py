@@ -18,13 +18,12 @@ structure, the first step after a cold start) is solved to the tolerance of a co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from mlff_calc.calculators.served import ServedModel, Step
 from mlff_calc.calculators.shadow import Shadow
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
@@ -169,7 +168,7 @@ class ColdModel:
         return cold_solve(self.potential, graph, self.stats)
 
 
-class ReusingModel:
+class ReusingModel(ServedModel):
     """A fixed-point potential with a memory for each run that it serves; `serve` precedes every call.
 
     Args:
@@ -184,45 +183,32 @@ class ReusingModel:
         self,
         potential: FixedPointPotential,
         mode: Reuse,
-        step: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+        step: Step,
         cache: RunCache,
         stats: CalculatorStats,
     ) -> None:
-        self.potential, self.mode, self.step, self.cache, self.stats = potential, mode, step, cache, stats
-        self.predictor = build_predictor(mode.predictor)
+        super().__init__(step, cache, stats)
+        self.potential, self.mode, self.predictor = potential, mode, build_predictor(mode.predictor)
         self._sizes, self._ridges = mode.sizes, (mode.fit_ridge, mode.ridge)
-        self._owner: Any = None
-        self._place: Frame | None = None
 
-    def serve(self, owner: Any, place: Frame) -> None:  # noqa: ANN401
-        """Announce the structure of the next call.
-
-        Args:
-            owner: Atoms object of the run.
-            place: Frame of these atoms.
-        """
-        self._owner, self._place = owner, place
-
-    def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of the potential.
+    def _outputs(self, graph: dict[str, Tensor], place: Frame) -> dict[str, Tensor]:
+        """See `ServedModel`.
 
         Raises:
             ConvergenceError: No solve converged.
         """
-        if self._place is None:
-            raise RuntimeError("serve() comes before the call")
-        memory = self.cache.find(self._owner, self._place, self.mode.warm.reach)
+        memory = self.cache.find(self._owner, place, self.mode.warm.reach)
         if memory is not None:
-            smooth = memory.goes_on(self._place)
+            smooth = memory.goes_on(place)
             tolerance = self.mode.tolerance if smooth else min(self.mode.tolerance, self.potential.backbone.tolerance)
             outputs, start = self._warm(graph, memory, tolerance)
             if outputs is not None:
-                memory.remember(self.predictor, self.mode.kept, outputs, self._place, start)
+                memory.remember(self.predictor, self.mode.kept, outputs, place, start)
                 return outputs
             self.stats.n_retries += 1
         outputs = cold_solve(self.potential, graph, self.stats)
-        memory = Memory(self._place)
-        memory.remember(self.predictor, self.mode.kept, outputs, self._place, None)
+        memory = Memory(place)
+        memory.remember(self.predictor, self.mode.kept, outputs, place, None)
         self.cache.add(self._owner, memory)
         return outputs
 

@@ -12,12 +12,11 @@ residual is above a limit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor
 
+from mlff_calc.calculators.served import ServedModel, Step
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import ConvergenceError, OptionError
 from mlff_calc.fixed_point.memory import REACH, Memory, RunCache
@@ -73,7 +72,7 @@ class Shadow:
         return ShadowSizes(self.products)
 
 
-class ShadowModel:
+class ShadowModel(ServedModel):
     """A potential with fields and a memory for each run that it serves; `serve` precedes every call.
 
     Args:
@@ -88,37 +87,24 @@ class ShadowModel:
         self,
         potential: Potential,
         mode: Shadow,
-        step: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+        step: Step,
         cache: RunCache,
         stats: CalculatorStats,
     ) -> None:
-        self.potential, self.mode, self.step, self.cache, self.stats = potential, mode, step, cache, stats
-        self.predictor = TimeReversible(mode.dissipation)
-        self._owner: Any = None
-        self._place: Frame | None = None
+        super().__init__(step, cache, stats)
+        self.potential, self.mode, self.predictor = potential, mode, TimeReversible(mode.dissipation)
         fields_of(potential).following = mode.products
 
-    def serve(self, owner: Any, place: Frame) -> None:  # noqa: ANN401
-        """Announce the structure of the next call.
-
-        Args:
-            owner: Atoms object of the run.
-            place: Frame of these atoms.
-        """
-        self._owner, self._place = owner, place
-
-    def __call__(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs of the potential.
+    def _outputs(self, graph: dict[str, Tensor], place: Frame) -> dict[str, Tensor]:
+        """See `ServedModel`.
 
         Raises:
             ConvergenceError: A solve did not converge, or the fields do not follow the atoms.
         """
-        if self._place is None:
-            raise RuntimeError("serve() comes before the call")
-        memory = self.cache.find(self._owner, self._place, REACH)
-        if memory is None or not self._continues(memory):
+        memory = self.cache.find(self._owner, place, REACH)
+        if memory is None or not _continues(memory, place):
             failures = [] if memory is None else memory.failures
-            memory = Memory(self._place, failures=failures)
+            memory = Memory(place, failures=failures)
             self.cache.add(self._owner, memory)
         start = self.predictor.replaced(memory.past)
         memory.failures = [count + 1 for count in memory.failures if count + 1 < WITHIN]
@@ -127,7 +113,7 @@ class ShadowModel:
             if start is not None:
                 memory.past = Past()
             start, outputs = None, self._solved(graph)
-        memory.go_to(self._place)
+        memory.go_to(place)
         self.predictor.remember(memory.past, outputs[FIELDS].unsqueeze(0), None, start)
         return outputs
 
@@ -142,11 +128,6 @@ class ShadowModel:
             return float(self._solved(graph)["energy"])
         finally:
             vars(self.stats).update(vars(kept))
-
-    def _continues(self, memory: Memory) -> bool:
-        """Whether the present structure continues the motion of a run, in direction and pace, as steps of equal time do."""
-        place: Any = self._place
-        return memory.move is None or (memory.goes_on(place) and memory.keeps_pace(place, PACE))
 
     def _followed(self, graph: dict[str, Tensor], start: Tensor, memory: Memory) -> dict[str, Tensor] | None:
         """Make a step at fields `start` [1, n_atoms, ...]; None if its residual is above the limit.
@@ -193,3 +174,8 @@ class ShadowModel:
         outputs = {name: tensor.detach() for name, tensor in self.potential({**graph, START_FIELDS: fields}).items()}
         self.stats.residual = float(outputs[FIELDS_RESIDUAL])
         return outputs
+
+
+def _continues(memory: Memory, place: Frame) -> bool:
+    """Whether a structure continues the motion of a run, in direction and pace, as steps of equal time do."""
+    return memory.move is None or (memory.goes_on(place) and memory.keeps_pace(place, PACE))

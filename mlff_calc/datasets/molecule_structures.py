@@ -32,7 +32,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlff_calc.datasets.ase_files import as_written, read_frames_with_ase
 from mlff_calc.datasets.embed import embed
 from mlff_calc.datasets.energy_files import LEVEL, SOURCE, read_failures, write_failures
-from mlff_calc.datasets.labelling import Alone, ItemKind, LabelJournal, WholeFile
+from mlff_calc.datasets.labelling import Alone, ComputedKind, LabelJournal, WholeFile
 from mlff_calc.datasets.mmff import distorted, minima
 from mlff_calc.datasets.molecules import Molecule, MoleculeError, from_smiles, rdkit_chem
 from mlff_calc.datasets.motion.trajectories import xtb_calculator
@@ -64,7 +64,7 @@ MOST = {"conformers": 1000, "distortions": 10_000, "max_atoms": 1000}
 
 
 @dataclass(frozen=True)
-class MoleculeStructures(ItemKind[NamedSmiles]):
+class MoleculeStructures(ComputedKind[NamedSmiles]):
     """How structures are made of SMILES.
 
     Attributes:

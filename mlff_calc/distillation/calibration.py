@@ -1,9 +1,8 @@
 """From the spread of students to an error in eV/Angstrom: the bound below which 90 of 100 errors lie.
 
-With few frames the bound is one factor times the spread; with many it is a rising function of it, by isotonic
-regression of the
-quantiles of groups of frames with similar spreads (pool adjacent violators: Ayer and others, Ann. Math. Stat. 26, 641
-(1955)).
+With few frames the bound is one factor times the spread; with many it is a rising function of it, by isotonic regression
+of the quantiles of groups of frames with similar spreads (pool adjacent violators: Ayer and others, Ann. Math. Stat. 26,
+641 (1955)).
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Dynamics of students in one batch, each trajectory until it becomes implausible.
 
-A trajectory ends where two atoms are nearer than `NEAR` times their covalent radii, where a force is larger than
-allowed, where
-its temperature is above `HOT` times that of the thermostat, or where a bond breaks or forms. Its last plausible frame
-is then a
-candidate for a label, whatever its spread.
+A trajectory ends where two atoms are nearer than `NEAR` times their covalent radii, where a force is larger than allowed,
+where its temperature is above `HOT` times that of the thermostat, or where a bond breaks or forms. Its last plausible
+frame is then a candidate for a label, whatever its spread.
 """
 
 from __future__ import annotations

@@ -104,14 +104,12 @@ class RoundLabels(ItemKind[Atoms]):
             self.seconds += answer.seconds
             found: Label = {}
             if label is not None:
+                if self.is_first:
+                    check_units(atoms, label, self.told["teacher"])
                 try:
-                    if self.is_first:
-                        checked_shape(atoms, label, self.told["teacher"])
                     found = checked(atoms, label, self.want)
                     self.is_first = False
                 except OptionError as error:
-                    if self.is_first and "first label" in str(error):
-                        raise
                     problem = str(error)
             if problem is None:
                 in_a_row = 0
@@ -144,10 +142,6 @@ class RoundLabels(ItemKind[Atoms]):
             copy.info |= {"round": self.number, "reason": problem}
             now.append(copy)
         write_frames(self.failed_file, [*before, *now])
-
-    def compute(self, item: Atoms) -> Mapping[str, Any]:
-        """Not used: `outcomes` labels."""
-        raise NotImplementedError
 
     def write(self, path: Path, journal: LabelJournal) -> None:
         """Write the labels in the order of their frames; energies that cannot be are failures."""
@@ -182,8 +176,12 @@ class RoundLabels(ItemKind[Atoms]):
         return all(self.mark(atoms) in marks for atoms in whole.contents)
 
 
-def checked_shape(atoms: Atoms, label: Mapping[str, Any], name: str) -> None:
-    """Look at the units of a first label; other faults are those of `checked`."""
+def check_units(atoms: Atoms, label: Mapping[str, Any], name: str) -> None:
+    """Look at the units of a first label; other faults are those of `checked`.
+
+    Raises:
+        OptionError: They are wrong.
+    """
     forces: NDArray[np.float64] | None
     try:
         forces = np.asarray(label.get("forces"), dtype=np.float64)

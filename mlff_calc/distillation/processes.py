@@ -1,8 +1,7 @@
 """Labels by processes of one thread each, any of which may hang, die or print without harm to the rest.
 
 They run `serve.py` alone, by the interpreter of the teacher: neither torch nor this package is loaded there unless the
-teacher
-itself needs them.
+teacher itself needs them.
 """
 
 from __future__ import annotations

@@ -50,8 +50,7 @@ def read_systems(recipe: DistillationRecipe) -> list[System]:
 
     Raises:
         RecipeError: A file is missing or holds no structures, a SMILES cannot be used, or a package is missing; every
-        fault is
-            named.
+            fault is named.
     """
     section, found, faults = recipe.systems, list[System](), list[str]()
     for file in section.files:

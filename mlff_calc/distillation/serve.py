@@ -1,10 +1,8 @@
 """The teacher's side: reads structures, one line of JSON each, and answers with energy, forces and stress, one line each.
 
-This file is also a program of its own, which any Python of 3.9 or later with ASE and NumPy runs, so that a teacher may
-live in
-another environment: it imports neither this package nor torch. The first line tells which function makes the
-calculator. What
-a teacher prints goes to standard error, and a process whose parent has gone ends itself.
+This file is also a program of its own, which any Python of 3.9 or later with ASE and NumPy runs, so that a teacher may live
+in another environment: it imports neither this package nor torch. The first line tells which function makes the
+calculator. What a teacher prints goes to standard error, and a process whose parent has gone ends itself.
 """
 
 from __future__ import annotations

@@ -57,11 +57,6 @@ class Students:
         self._systems: Systems | None = None
         self._lists: NeighborLists | None = None
 
-    @property
-    def elements(self) -> Sequence[int]:
-        """Atomic numbers that all students know."""
-        return self.potentials[0].elements
-
     def judge(self, systems: Systems, positions: FloatArray) -> Judgement:
         """Energies, forces and spreads at positions [n_atoms, 3] (Angstrom).
 

@@ -87,13 +87,6 @@ class ItemKind(ABC, Generic[I]):
         return {}
 
     @abstractmethod
-    def compute(self, item: I) -> Mapping[str, Any]:
-        """Compute a result: arrays and numbers by name.
-
-        Raises:
-            MLFFError: The item has no result; the message is the reason.
-        """
-
     def outcomes(self, items: Sequence[tuple[int, I]], workers: int) -> Generator[Outcome]:
         """Compute the results of items with their numbers, in any order.
 
@@ -101,7 +94,6 @@ class ItemKind(ABC, Generic[I]):
             items: Numbers and items.
             workers: Number of processes.
         """
-        return outcomes(self.compute, items, workers, self.alone())
 
     @abstractmethod
     def write(self, path: Path, journal: LabelJournal) -> None:
@@ -119,12 +111,28 @@ class ItemKind(ABC, Generic[I]):
     def is_of(self, whole: WholeFile, items: Sequence[I]) -> bool:
         """Whether the frames of a file are of these items."""
 
+
+class ComputedKind(ItemKind[I]):
+    """A kind of work that this package computes, item by item, in several processes."""
+
+    @abstractmethod
+    def compute(self, item: I) -> Mapping[str, Any]:
+        """Compute a result: arrays and numbers by name.
+
+        Raises:
+            MLFFError: The item has no result; the message is the reason.
+        """
+
+    def outcomes(self, items: Sequence[tuple[int, I]], workers: int) -> Generator[Outcome]:
+        """See `ItemKind`."""
+        return outcomes(self.compute, items, workers, self.alone())
+
     def alone(self) -> Alone | None:
         """Return what holds this process to one thread; None where the work needs a process of its own."""
         return nullcontext
 
 
-class LabelKind(ItemKind[Atoms]):
+class LabelKind(ComputedKind[Atoms]):
     """A kind of labels of structures with its level."""
 
     @abstractmethod
