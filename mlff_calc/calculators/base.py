@@ -228,6 +228,7 @@ class GraphCalculator(AseCalculator):
                     cache.forget(source)
                 raise not_finite(results, frame.numbers)
             self._held = results
+            self.watch.look_at_spread(frame.numbers, results)
         finally:
             self._turn.new_results()
         if "stress" not in results and not STRESSES.isdisjoint(properties):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from mlff_calc.calculators.stats import CalculatorStats
 from mlff_calc.errors import OptionError, SimulationError
@@ -23,7 +25,7 @@ turns on one calculator, as images of a path do.
 
 
 class DomainWarning(UserWarning):
-    """A structure has distances or numbers of neighbours outside the range of the training data."""
+    """A structure has distances or numbers of neighbours outside the range of the training data, or too wide a spread."""
 
 
 def warn_of_new_formula(potential: Any, atoms: Atoms) -> None:  # noqa: ANN401
@@ -38,7 +40,8 @@ class DomainWatch:
     """Count structures outside the training data, and warn about them once or refuse them.
 
     Args:
-        potentials: Potentials; those without a `domain` (from older files) are not checked.
+        potentials: Potentials; those without a `domain` (from older files) are not checked. The spread of forces for which
+            a potential was calibrated counts where it is the only one.
         stats: Counters to increase.
 
     Attributes:
@@ -51,7 +54,9 @@ class DomainWatch:
     def __init__(self, potentials: Iterable[Any], stats: CalculatorStats) -> None:
         plain = [one.domain for one in potentials if getattr(one, "domain", None)]
         self._domains = [Domain(one) for one in plain]
+        self._calibrated = self._domains[0] if len(plain) == 1 and self._domains[0].spread is not None else None
         self._stats, self._calls, self._said = stats, 0, False
+        self._looked = self._found = False  # in the present calculation
         self.action = "warn"
 
     def act(self, action: str) -> None:
@@ -84,6 +89,7 @@ class DomainWatch:
         Raises:
             SimulationError: The structure is outside and the action is ``stop``.
         """
+        self._looked = self._found = False
         if not self.looks:
             return
         self._calls = 1 if jumped else self._calls + 1
@@ -94,9 +100,31 @@ class DomainWatch:
         """Check this graph; see `look`."""
         numbers, edges, vectors = (graph[key].detach().cpu().numpy() for key in (ATOMIC_NUMBERS, EDGE_INDEX, EDGE_VEC))
         self._stats.n_looks += 1
-        found = next(filter(None, (domain.outside(numbers, edges[0], edges[1], vectors) for domain in self._domains)), None)
+        self._looked = True
+        self._judge(next(filter(None, (one.outside(numbers, edges[0], edges[1], vectors) for one in self._domains)), None))
+
+    def look_at_spread(self, numbers: NDArray[np.int64], results: Mapping[str, Any]) -> None:
+        """Compare the spread of forces of every calculation with the one for which the potential was calibrated.
+
+        A structure that `look` has found to be outside in the same calculation does not count twice.
+
+        Args:
+            numbers: Atomic numbers [n].
+            results: Results of the calculation; without `forces_std` there is nothing to compare.
+
+        Raises:
+            SimulationError: The spread is too wide and the action is ``stop``.
+        """
+        if self._calibrated is None or self.action == "off" or self._found or "forces_std" not in results:
+            return
+        self._stats.n_looks += not self._looked
+        self._judge(self._calibrated.too_wide(numbers, results["forces_std"]))
+
+    def _judge(self, found: str | None) -> None:
+        """Count a finding and act on it."""
         if found is None:
             return
+        self._found = True
         self._stats.n_outside += 1
         if self.heard is not None:
             self.heard(found)

@@ -48,7 +48,8 @@ class MLFFCalculator(GraphCalculator):
             `mlff_calc.calculators.reuse` and `mlff_calc.calculators.shadow`.
         domain: Reaction to distances and numbers of neighbours outside the training data: ``warn`` once, ``stop`` with an
             error, or ``off`` for no checks. The first structure, every nineteenth, and each that is far from the one before
-            are checked.
+            are checked. A potential of `mlff distill` also has its spread of forces (`forces_std`) compared, in every
+            calculation, with the one for which it was calibrated.
         trust: Whether to run the code of an exported file that this user did not export on this machine.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from mlff_calc.distillation.state import State
 from mlff_calc.distillation.students import Students
 from mlff_calc.distillation.teachers import Teacher
 from mlff_calc.distillation.training import is_finished, train_student
+from mlff_calc.graph.domain import SPREAD
 from mlff_calc.networks.files import read_header
 
 LEAST_MINUTES = 0.05
@@ -35,7 +37,8 @@ class Distilled:
         potential: Folder of the potential.
         audit: Mean absolute error of forces on audit frames, eV/Angstrom; None where there are none.
         held_out: The same on what was held out.
-        threshold: Spread of a force (eV/Angstrom) above which errors are not accepted, for `mlff md --threshold`.
+        threshold: Spread of a force (eV/Angstrom) above which errors are not accepted; calculators of the potential and
+            `mlff md` warn there, or stop with `domain="stop"`.
         labels: Number of labels.
         failed: Number of frames without a label.
         stopped: Why the rounds ended.
@@ -61,8 +64,9 @@ class Distilled:
             f"{self.labels} labels{failed}; the rounds ended because {self.stopped}.",
             f"Mean error of a component of the forces: {', '.join(errors)}.",
             f"Report: {self.folder / 'report.html'}",
-            f"Potential: {self.potential}; for dynamics that end where it is not to be trusted:",
-            f"  mlff md {self.potential} --structure STRUCTURE --threshold {self.threshold:.3g}",
+            f"Potential: {self.potential}. It warns above a spread of {self.threshold:.3g} eV/Angstrom;",
+            "dynamics that end there:",
+            f"  mlff md {self.potential} --structure STRUCTURE --domain stop",
         ])  # fmt: skip
 
 
@@ -129,6 +133,8 @@ def finish(
         "audit": parts[AUDIT].plain(), "held_out": parts[HELD_OUT].plain(), "stopped": state.plain["stopped"],
     }  # fmt: skip
     old = read_header(run / "potential")
+    if potential.domain is not None and 0.0 < threshold < math.inf:
+        potential.domain = {**potential.domain, SPREAD: threshold}
     card = (run / "potential" / "card.md").read_text(encoding="utf-8").rstrip("\n")
     written = potential.save(
         folder / "potential", card=f"{card}\n\n{_card(about, teacher)}",
@@ -163,7 +169,7 @@ def _card(about: dict[str, Any], teacher: Teacher) -> str:
         f"{about['threshold']:.4g} eV/Angstrom, "
         f"the worst force of more than {100 * (1 - QUANTILE):.0f} of 100 such structures is wrong by more than "
         f"{about['tolerance']:g} eV/Angstrom, measured on {about['calibration']['n_frames']} frames that were not learned: "
-        f"`mlff md FOLDER --threshold {about['threshold']:.3g}`. Systems: {', '.join(about['systems'])}. "
+        "calculators and `mlff md` warn there, and stop with `--domain stop`. Systems: {', '.join(about['systems'])}. "
         f"The rounds ended because {about['stopped']}.", "",
     ]  # fmt: skip
     return "\n".join(lines)

@@ -30,7 +30,6 @@ from mlff_calc.dynamics.requests import (
 from mlff_calc.dynamics.run import MDRun, RunResult
 from mlff_calc.dynamics.structures import example_of, read_structure, structure_to_start
 from mlff_calc.errors import MLFFError, OptionError, SimulationError
-from mlff_calc.networks.files import WEIGHTS, calibrated_threshold, folder_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -157,7 +156,6 @@ def run_md(
         options = RunOptions(**made)
         moving = source.structure(atoms)
         moving.calc = source.calculator(vars(options))
-        source.tell_threshold(options.threshold)
         run = MDRun.start(moving, folder, held, options, overwrite=overwrite, seen=seen)
     return _carry_out(run, show=show)
 
@@ -203,18 +201,6 @@ class Source:
     def identity(self, remembered: str | None = None) -> str:
         """Return the text that identifies this potential, see `mlff_calc.dynamics.identity`."""
         return identity(",".join(self.names), remembered) if self.names else identity_of(self.potential)
-
-    def tell_threshold(self, threshold: float | None) -> None:
-        """Log the threshold for which a distilled potential was calibrated, where the run has none."""
-        if threshold is not None or len(self.names) != 1:
-            return
-        path = Path(self.names[0])
-        known = calibrated_threshold(path) if (folder_of(path) / WEIGHTS).is_file() else None
-        if known is not None:
-            logger.info(
-                "%s was distilled, and calibrated: above a spread of a force of %.3g eV/Angstrom it is not to be trusted; "
-                "with %s the run stops there", path, known, f"{self.spell('threshold')} {known:.3g}",
-            )  # fmt: skip
 
     def structure(self, atoms: Atoms | str | Path | None) -> Atoms:
         """Return a copy of the structure to start from."""

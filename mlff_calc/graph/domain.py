@@ -32,6 +32,8 @@ MARGIN = 0.05
 """Relative excess of a distance over the trained range that is still accepted; raising it reports fewer structures."""
 COUNT_MARGIN = 0.2
 """The same for the number of atoms within the cutoff; it is larger because a count grows as the cube of distances."""
+SPREAD = "forces_std"
+"""Name in a domain of the spread of a force (eV/Angstrom) up to which a calibrated potential is to be trusted."""
 MAX_FORMULAS = 32
 """Largest number of formulas that are kept; data with more of them teach kinds of molecules, and no single ones."""
 
@@ -111,6 +113,8 @@ def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
         frames: training structures.
         cutoff: cutoff of the potential (Angstrom).
 
+    A potential that was calibrated also has the key `SPREAD` there.
+
     Returns:
         Dict with `cutoff`; `nearest`, which has N_NEAREST ranges [smallest, largest] in Angstrom for each symbol;
         `pairs`, which has the range of the distance from an A to its nearest B for each "A-B" that occurred within the
@@ -141,7 +145,8 @@ def united(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
     Args:
         first: domain as returned by `domain_of`.
-        second: domain with the same cutoff. Entries that one of them lacks, as older files do, are left out.
+        second: domain with the same cutoff. Entries that one of them lacks, as older files do, are left out, and so is
+            `SPREAD`, which the training that follows would have to calibrate again.
 
     Raises:
         PotentialFileError: an argument is not a domain, or the cutoffs differ.
@@ -189,6 +194,8 @@ def _read(plain: Mapping[str, Any]) -> _Ranges:
             ranges.low[z, -1], ranges.high[z, -1] = _bounds(symbol, [each + 1 for each in found], 1)[:, 0]
         if not all(isinstance(formula, str) for formula in plain.get("formulas", [])):
             raise ValueError(f"formulas are {plain['formulas']}")
+        if not float(plain.get(SPREAD, np.inf)) > 0.0:  # not a number is refused as well
+            raise ValueError(f"the largest spread of a force is {plain[SPREAD]}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PotentialFileError(
             f"the potential's domain is not what training writes ({type(error).__name__}: {error}); copy its "
@@ -218,6 +225,12 @@ class Domain:
         plain: domain as returned by `domain_of`; `pairs`, `neighbors` and `formulas` may be missing, as in older files,
             and are then not checked.
 
+    Attributes:
+        cutoff: Cutoff of the potential, Angstrom.
+        formulas: Formulas of the training data; None where unknown or many.
+        spread: Spread of the force on an atom (length of its row in `forces_std`, eV/Angstrom) above which the potential
+            was calibrated not to be trusted; None where it was not calibrated.
+
     Raises:
         PotentialFileError: `plain` is not a domain.
     """
@@ -225,6 +238,7 @@ class Domain:
     def __init__(self, plain: Mapping[str, Any]) -> None:
         ranges = _read(plain)
         self.cutoff, self.formulas = ranges.cutoff, plain.get("formulas")
+        self.spread = float(plain[SPREAD]) if SPREAD in plain else None
         self._symbols = np.flatnonzero(ranges.known)
         self._kind_of = np.full(_N_ELEMENTS, len(self._symbols))  # the last kind stands for unknown elements
         self._kind_of[self._symbols] = np.arange(len(self._symbols))
@@ -259,6 +273,25 @@ class Domain:
         excess = (np.maximum(found / high, low / found) - 1.0) / self._margins
         atom, column = np.unravel_index(int(excess.argmax()), excess.shape)
         return self._said(numbers, int(atom), int(column), float(found[atom, column]), low[atom, column], high[atom, column])
+
+    def too_wide(self, numbers: Ints, forces_std: Floats) -> str | None:
+        """Describe the widest spread of a force in words; None where it is within the calibrated one, or none is known.
+
+        Args:
+            numbers: atomic numbers [n_atoms].
+            forces_std: standard deviations of forces [n_atoms, 3], eV/Angstrom.
+        """
+        if self.spread is None or len(numbers) == 0:
+            return None
+        squares = np.einsum("ij,ij->i", forces_std, forces_std)
+        atom = int(squares.argmax())
+        found = float(np.sqrt(squares[atom]))
+        if found <= self.spread:
+            return None
+        return (
+            f"the spread of the force on atom {atom} ({chemical_symbols[numbers[atom]]}) is {found:.3g} eV/Angstrom, the "
+            f"potential was calibrated to be trusted up to {self.spread:.3g}"
+        )
 
     def are_outside(self, numbers: Ints, centers: Ints, neighbors: Ints, vectors: Floats) -> NDArray[np.bool_]:
         """Whether each atom has a measure outside its trained range [n_atoms]; see `outside`."""

@@ -161,17 +161,6 @@ def trained_reading(folder: str | Path) -> dict[str, Any]:
     return dict(reading) if isinstance(reading, dict) else {}
 
 
-def calibrated_threshold(folder: str | Path) -> float | None:
-    """Spread of a force (eV/Angstrom) above which a distilled potential is not to be trusted; None where no file says it.
-
-    Raises:
-        PotentialFileError: The file is truncated, foreign or newer.
-    """
-    found = read_header(folder).get("provenance", {}).get("distillation", {})
-    threshold = found.get("threshold") if isinstance(found, dict) else None
-    return float(threshold) if isinstance(threshold, int | float) and threshold > 0.0 else None
-
-
 def check_kind(folder: Path, kind: str) -> None:
     """Check that a folder holds a network of a kind.
 

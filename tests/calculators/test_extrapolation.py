@@ -12,8 +12,8 @@ from ase.build import molecule
 from mlff_calc import MLFFCalculator, load_potential
 from mlff_calc.calculators import DomainWarning
 from mlff_calc.calculators.extrapolation import EVERY
-from mlff_calc.errors import OptionError, SimulationError
-from mlff_calc.graph.domain import domain_of
+from mlff_calc.errors import OptionError, PotentialFileError, SimulationError
+from mlff_calc.graph.domain import SPREAD, Domain, domain_of, united
 from mlff_calc.potential import build_potential
 
 
@@ -74,6 +74,67 @@ def test_exported_files_keep_the_domain(potential, tmp_path):
     calculator.evaluate(rattled(1))
     with pytest.warns(DomainWarning):
         calculator.evaluate(stretched())
+
+
+def with_errors(spread):
+    """A small potential with heads of errors, calibrated up to a spread of forces."""
+    backbone = {"name": "hegnn", "cutoff": 5.0, "l_max": 1, "channels": 4, "n_layers": 1}
+    config = {"backbone": backbone, "elements": ["H", "C", "O"], "uncertainty": {}}
+    potential = build_potential(config, seed=0).eval()
+    ranges = domain_of([rattled(seed) for seed in range(40)], potential.cutoff)
+    potential.domain = {**ranges, SPREAD: spread}
+    return potential
+
+
+def widest(calculator, atoms):
+    return float((calculator.evaluate(atoms)["forces_std"] ** 2).sum(axis=1).max() ** 0.5)
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_spread_above_the_calibrated_one_is_seen_in_every_calculation(exported, tmp_path):
+    from mlff_calc.export import export_potential
+
+    spread = widest(MLFFCalculator(with_errors(1e9)), rattled(1))
+    potential = with_errors(0.99 * spread)
+    if exported:
+        export_potential(potential, tmp_path / "ethanol.pt", to="torchscript")
+        potential = str(tmp_path / "ethanol.pt")
+    calculator = MLFFCalculator(potential, precision="float32")
+    atoms = rattled(1)
+    with pytest.warns(DomainWarning, match=r"spread of the force on atom \d \(.\) is .* calibrated to be trusted up to"):
+        calculator.evaluate(atoms)
+    for _ in range(3):  # said once, counted each time, also where distances are not looked at
+        atoms.positions += 1e-9
+        calculator.evaluate(atoms)
+    assert (calculator.stats.n_looks, calculator.stats.n_outside) == (4, 4)
+    strict = MLFFCalculator(potential, precision="float32", domain="stop")
+    with pytest.raises(SimulationError, match="spread of the force"):
+        strict.evaluate(rattled(1))
+    assert widest(MLFFCalculator(potential, precision="float32", domain="off"), rattled(1)) == pytest.approx(spread)
+
+
+def test_a_spread_within_the_calibrated_one_is_silent():
+    calculator = MLFFCalculator(with_errors(1e9))
+    calculator.evaluate(rattled(1))
+    assert (calculator.stats.n_looks, calculator.stats.n_outside) == (1, 0)
+
+
+def test_a_structure_that_is_outside_in_two_ways_counts_once():
+    calculator = MLFFCalculator(with_errors(1e-9))
+    with pytest.warns(DomainWarning, match="the training data had"):
+        calculator.evaluate(stretched())
+    assert (calculator.stats.n_looks, calculator.stats.n_outside) == (1, 1)
+
+
+def test_training_drops_the_calibrated_spread():
+    potential = with_errors(0.1)
+    assert SPREAD not in united(potential.domain, domain_of([rattled(1)], potential.cutoff))
+
+
+@pytest.mark.parametrize("spread", [0.0, -1.0, float("nan"), "wide"])
+def test_spreads_that_are_no_spreads(spread):
+    with pytest.raises(PotentialFileError, match="not what training writes"):
+        Domain(with_errors(spread).domain)
 
 
 def test_inside_is_silent(potential):

@@ -18,7 +18,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from mlff_calc import MLFFCalculator, run_md
+from mlff_calc import MLFFCalculator, load_potential, run_md
+from mlff_calc.calculators import DomainWarning
 from mlff_calc.distillation import Distillation, Distilled, Teacher
 from mlff_calc.distillation.frames import STUDENT_FORCES
 from mlff_calc.distillation.labels import read_labels
@@ -54,10 +55,10 @@ def test_a_run_ends_with_a_potential_that_knows_its_threshold(done: tuple[Distil
     assert about["threshold"] == result.threshold > 0.0
     assert about["teacher"] == "toy_teacher:calculator"
     card = (result.potential / "card.md").read_text()
-    for words in ("The teacher's own errors come on top", f"--threshold {result.threshold:.3g}", "licence", "by element"):
+    for words in ("The teacher's own errors come on top", "--domain stop", "licence", "by element"):
         assert words in card
     atoms = tetrahedron(2.6)
-    atoms.calc = MLFFCalculator(result.potential)
+    atoms.calc = MLFFCalculator(result.potential, domain="off")
     assert np.isfinite(atoms.get_potential_energy())
     assert atoms.calc.get_property("forces_std", atoms).shape == (4, 3)
     assert lines[0].startswith("A label takes")
@@ -65,18 +66,19 @@ def test_a_run_ends_with_a_potential_that_knows_its_threshold(done: tuple[Distil
     assert str(result.potential) in result.summary()
 
 
-def test_dynamics_say_the_threshold_that_they_could_have(
-    done: tuple[Distilled, list[str]], toys: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_result_warns_and_stops_at_its_threshold(done: tuple[Distilled, list[str]], toys: Path) -> None:
     result = done[0]
-    short = {"ensemble": "nve", "temperature": 1.0, "steps": 1, "domain": "off"}
-    with caplog.at_level("INFO", logger="mlff_calc.dynamics"):
-        run_md(tetrahedron(), result.potential, output=toys / "md", **short)
-    assert f"with threshold {result.threshold:.3g} the run stops there" in caplog.text
-    caplog.clear()
-    with caplog.at_level("INFO", logger="mlff_calc.dynamics"):
-        run_md(tetrahedron(), result.potential, output=toys / "other", threshold=1e9, **short)
-    assert "calibrated" not in caplog.text
+    potential = load_potential(result.potential)
+    assert potential.domain is not None
+    assert potential.domain["forces_std"] == pytest.approx(result.threshold)
+    potential.domain = {**potential.domain, "forces_std": 1e-9}
+    with pytest.warns(DomainWarning, match="was calibrated to be trusted up to 1e-09"):
+        MLFFCalculator(potential).evaluate(tetrahedron(2.6))
+    folder = potential.save(toys / "strict")
+    with pytest.raises(SimulationError, match="spread of the force on atom"):
+        run_md(
+            tetrahedron(2.6), folder, output=toys / "md", ensemble="nve", temperature=1.0, steps=1, domain="stop"
+        )
 
 
 def test_labels_say_where_they_come_from(done: tuple[Distilled, list[str]]) -> None:
