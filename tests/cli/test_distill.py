@@ -39,7 +39,7 @@ def test_from_a_teacher_and_a_file_to_a_potential_that_goes_on(here: Path, mlff:
     told = mlff(*line, *settings, cwd=here)
     assert told.returncode == 0, told.stderr
     assert "round 0: " in told.stdout
-    assert "mlff md run/potential --structure STRUCTURE --threshold" in told.stdout
+    assert "mlff md run/potential --structure STRUCTURE --domain stop" in told.stdout
     assert "valid MAE" not in told.stderr
     again = mlff("distill", "--resume", "-o", "run", cwd=here)
     assert again.returncode == 1
