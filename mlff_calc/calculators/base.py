@@ -227,8 +227,8 @@ class GraphCalculator(AseCalculator):
                 for cache in self._caches:
                     cache.forget(source)
                 raise not_finite(results, frame.numbers)
+            self.watch.look_at_spread(frame.numbers, results)  # results that are refused are not kept
             self._held = results
-            self.watch.look_at_spread(frame.numbers, results)
         finally:
             self._turn.new_results()
         if "stress" not in results and not STRESSES.isdisjoint(properties):

@@ -18,6 +18,7 @@ from mlff_calc.calculators.reuse import Reuse
 from mlff_calc.calculators.shadow import Shadow
 from mlff_calc.errors import OptionError, SimulationError
 from mlff_calc.export.opening import load_any, precision_of
+from mlff_calc.graph.domain import longest
 from mlff_calc.graph.frame import System
 from mlff_calc.graph.keys import EDGE_INDEX, EDGE_VEC, Graph
 from mlff_calc.potential.keys import ATOMIC_VIRIAL, ENERGIES, ENERGY, FORCES
@@ -127,13 +128,12 @@ class CommitteeCalculator(GraphCalculator):
         threshold = self.parameters["threshold"]
         if threshold is None or self._last is None or len(self._last.frame) == 0:
             return
-        spread = np.linalg.norm(self._held["forces_std"], axis=1)
-        worst = int(np.argmax(spread))
-        if spread[worst] <= threshold:
+        spread, worst = longest(self._held["forces_std"])
+        if spread <= threshold:
             return
         symbol = chemical_symbols[self._last.frame.numbers[worst]]
         message = (
-            f"the committee's spread of the force on atom {worst} ({symbol}) is {spread[worst]:.4f} "
+            f"the committee's spread of the force on atom {worst} ({symbol}) is {spread:.4f} "
             f"eV/Angstrom, above the threshold of {threshold}. Label this structure and train on it, or raise the threshold"
         )
         if self.parameters["action"] == "stop":

@@ -52,9 +52,10 @@ class DomainWatch:
     heard: Callable[[str], None] | None = None
 
     def __init__(self, potentials: Iterable[Any], stats: CalculatorStats) -> None:
-        plain = [one.domain for one in potentials if getattr(one, "domain", None)]
-        self._domains = [Domain(one) for one in plain]
-        self._calibrated = self._domains[0] if len(plain) == 1 and self._domains[0].spread is not None else None
+        plain = [getattr(one, "domain", None) for one in potentials]
+        self._domains = [Domain(one) for one in plain if one]
+        single = self._domains[0] if self._domains and len(plain) == 1 else None
+        self._calibrated = single if single is not None and single.spread is not None else None
         self._stats, self._calls, self._said = stats, 0, False
         self._looked = self._found = False  # in the present calculation
         self.action = "warn"

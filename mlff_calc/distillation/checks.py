@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from mlff_calc.errors import OptionError
+from mlff_calc.graph.domain import longest
 
 MOST_FORCE = 100.0
 """Largest force that is learned, eV/Angstrom. Raising it learns from atoms that nearly overlap."""
@@ -83,19 +84,13 @@ def checked(atoms: Atoms, label: Mapping[str, Any], want: Sequence[str]) -> Labe
         OptionError: It is not a label: a wrong shape, a value that is not finite, a force that is too large.
     """
     found = arrays_of(atoms, label, want)
-    largest, where = largest_force(found["forces"])
+    largest, where = longest(found["forces"])
     if largest > MOST_FORCE:
         symbol = chemical_symbols[atoms.numbers[where]]
         raise OptionError(
             f"the force on atom {where} ({symbol}) is {largest:.4g} eV/Angstrom, and more than {MOST_FORCE:g} is not learned"
         )
     return found
-
-
-def largest_force(forces: NDArray[np.float64]) -> tuple[float, int]:
-    """Largest length of a force (eV/Angstrom) and its atom."""
-    lengths = np.linalg.norm(forces, axis=1)
-    return float(lengths.max(initial=0.0)), int(lengths.argmax()) if len(lengths) else 0
 
 
 def first_label(label: Mapping[str, Any], name: str) -> None:
@@ -123,7 +118,7 @@ def probes(atoms: Atoms, forces: NDArray[np.float64]) -> tuple[list[Atoms], floa
     Returns:
         The structures, and minus the energy difference from the first to the second that the forces tell, eV.
     """
-    largest = max(largest_force(forces)[0], 1e-12)
+    largest = max(longest(forces)[0], 1e-12)
     step = STEP * forces / largest
     moved = []
     for sign in (-1.0, 1.0):

@@ -106,6 +106,12 @@ class _Ranges:
         }
 
 
+def longest(vectors: Floats) -> tuple[float, int]:
+    """Largest length of the vectors of atoms [n_atoms, 3], and its atom; 0 and 0 where there are none."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    return float(lengths.max(initial=0.0)), int(lengths.argmax()) if len(lengths) else 0
+
+
 def domain_of(frames: Iterable[Atoms], cutoff: float) -> dict[str, Any]:
     """The domain of training frames, as a plain dict for the header of weights.
 
@@ -283,9 +289,7 @@ class Domain:
         """
         if self.spread is None or len(numbers) == 0:
             return None
-        squares = np.einsum("ij,ij->i", forces_std, forces_std)
-        atom = int(squares.argmax())
-        found = float(np.sqrt(squares[atom]))
+        found, atom = longest(forces_std)
         if found <= self.spread:
             return None
         return (

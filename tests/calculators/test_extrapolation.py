@@ -9,7 +9,7 @@ import warnings
 import pytest
 from ase.build import molecule
 
-from mlff_calc import MLFFCalculator, load_potential
+from mlff_calc import CommitteeCalculator, MLFFCalculator, load_potential
 from mlff_calc.calculators import DomainWarning
 from mlff_calc.calculators.extrapolation import EVERY
 from mlff_calc.errors import OptionError, PotentialFileError, SimulationError
@@ -108,8 +108,11 @@ def test_a_spread_above_the_calibrated_one_is_seen_in_every_calculation(exported
         calculator.evaluate(atoms)
     assert (calculator.stats.n_looks, calculator.stats.n_outside) == (4, 4)
     strict = MLFFCalculator(potential, precision="float32", domain="stop")
-    with pytest.raises(SimulationError, match="spread of the force"):
-        strict.evaluate(rattled(1))
+    atoms = rattled(1)
+    atoms.calc = strict
+    for _ in range(2):  # refused again, and not taken from what was kept
+        with pytest.raises(SimulationError, match="spread of the force"):
+            atoms.get_forces()
     assert widest(MLFFCalculator(potential, precision="float32", domain="off"), rattled(1)) == pytest.approx(spread)
 
 
@@ -124,6 +127,14 @@ def test_a_structure_that_is_outside_in_two_ways_counts_once():
     with pytest.warns(DomainWarning, match="the training data had"):
         calculator.evaluate(stretched())
     assert (calculator.stats.n_looks, calculator.stats.n_outside) == (1, 1)
+
+
+def test_a_committee_does_not_read_the_calibrated_spread_of_a_member():
+    other = with_errors(1.0)
+    other.domain = None
+    calculator = CommitteeCalculator([with_errors(1e-9), other])
+    calculator.evaluate(rattled(1))
+    assert calculator.stats.n_outside == 0
 
 
 def test_training_drops_the_calibrated_spread():
