@@ -40,7 +40,18 @@ def molecules(
     max_atoms: Annotated[int, typer.Option("--max-atoms", help="Largest number of atoms, hydrogens counted.", min=1)] = 20,
     conformers: Annotated[int, typer.Option("--conformers", help="Largest number of minima of a molecule.", min=1)] = 1,
     distortions: Annotated[int, typer.Option("--distortions", help="Distortions of each minimum.", min=0)] = 0,
-    temperature: Annotated[float, typer.Option("--temperature", help="Temperature of the distortions, K.")] = 300.0,
+    temperature: Annotated[
+        str, typer.Option("--temperature", help="Temperatures of the distortions in turn, K, such as 300,600.")
+    ] = "300",
+    strained_bonds: Annotated[
+        int, typer.Option("--strained-bonds", help="Structures of each minimum with a bond too short or too long.", min=0)
+    ] = 0,
+    relax: Annotated[bool, typer.Option("--relax", help="Take minima of GFN2-xTB (with --label gfn2).")] = False,
+    way: Annotated[int, typer.Option("--way", help="Structures of the way to each such minimum.", min=0)] = 0,
+    pairs: Annotated[int, typer.Option("--pairs", help="Pairs of small molecules in contact, added to the list.", min=0)] = 0,
+    fragments: Annotated[
+        bool, typer.Option("--fragments", help="Add the fragments of the molecules by BRICS's rules.")
+    ] = False,
     label: Annotated[Label, typer.Option("--label", help="Energies and forces, by GFN2-xTB (extra xtb).")] = Label.none,
     seed: options.Seed = 0,
     workers: labelling.Workers = 1,
@@ -57,18 +68,24 @@ def molecules(
     """
     from mlff_calc.datasets.labelling import check_label_target, label_items
     from mlff_calc.datasets.molecule_structures import MoleculeStructures
-    from mlff_calc.datasets.smiles import bundled_smiles, read_smiles
+    from mlff_calc.datasets.smiles import bundled_smiles, read_smiles, with_fragments, with_pairs
 
-    if (smiles is None) == (bundled is None):
+    if (smiles is None) == (bundled is None) and not (pairs and smiles is None):
         raise typer.BadParameter("give a file of SMILES, or --bundled N, and not both")
     allowed = tuple(_symbols(elements))
-    kind = MoleculeStructures(allowed, max_atoms, conformers, distortions, temperature, str(label), seed)
+    kind = MoleculeStructures(
+        allowed, max_atoms, conformers, distortions, _temperatures(temperature), strained_bonds, relax=relax, way=way,
+        several=pairs > 0, label=str(label), seed=seed,
+    )  # fmt: skip
     kind.head_of([])  # packages that are missing are found before anything is read
     check_label_target(output, kind, resume=resume, overwrite=overwrite)
     if bundled is not None:
         items = bundled_smiles(bundled, allowed, max_atoms, seed)
     else:
-        items = read_smiles(smiles or Path(), column)
+        items = read_smiles(smiles, column) if smiles is not None else []
+    if fragments:
+        items = with_fragments(items)
+    items = with_pairs(items, pairs, allowed, seed)
     with Bars(quiet=quiet) as bars:
 
         def show(done: int, failed: int, total: int) -> None:
@@ -77,6 +94,14 @@ def molecules(
         summary = label_items(items, kind, output, workers, resume=resume, overwrite=overwrite, on_done=show)
     if not quiet:
         typer.echo(_told(summary, len(items)))
+
+
+def _temperatures(text: str) -> tuple[float, ...]:
+    """Temperatures of an option, separated by spaces or commas, K."""
+    try:
+        return tuple(float(one) for one in text.replace(",", " ").split())
+    except ValueError as error:
+        raise typer.BadParameter(f"--temperature is {text!r}; give temperatures in K such as 300,600,1000") from error
 
 
 def _symbols(text: str) -> list[str]:

@@ -1,4 +1,7 @@
-"""Structures of molecules from SMILES: minima of MMFF94, thermal distortions, and labels by GFN2-xTB on request.
+"""Structures of molecules from SMILES: minima and structures around them, and labels by GFN2-xTB on request.
+
+Minima are those of MMFF94, or of GFN2-xTB, with structures of the way between the two. Around each are distortions as at one
+or several temperatures, with the curvatures of MMFF94, and structures with a bond that is too short or too long.
 
 Frames of an extended xyz file hold, in `info`:
 
@@ -6,7 +9,7 @@ Frames of an extended xyz file hold, in `info`:
 ``smiles``, ``name``        canonical SMILES, and name in the source
 ``source``                  number of the SMILES in the source
 ``conformer``               number of the minimum, by rising energy
-``distortion``              0 for the minimum itself, from 1 for its distortions
+``distortion``              0 for the minimum itself, from 1 for distortions, structures with a strained bond, and the way
 ``made``                    how positions were made, and of which molecules, in words
 ``level``                   level of energy and forces (eV, eV/Angstrom), where there are any
 ==========================  ================================================================================
@@ -33,11 +36,15 @@ from mlff_calc.datasets.ase_files import as_written, read_frames_with_ase
 from mlff_calc.datasets.embed import embed
 from mlff_calc.datasets.energy_files import LEVEL, SOURCE, read_failures, write_failures
 from mlff_calc.datasets.labelling import Alone, ComputedKind, LabelJournal, WholeFile
+from mlff_calc.datasets.gfn2 import GFN2
 from mlff_calc.datasets.mmff import distorted, minima
 from mlff_calc.datasets.molecules import Molecule, MoleculeError, from_smiles, rdkit_chem
 from mlff_calc.datasets.motion.trajectories import xtb_calculator
+from mlff_calc.datasets.pairs import in_contact
 from mlff_calc.datasets.smiles import NamedSmiles, canonical
+from mlff_calc.datasets.strained_bonds import with_strained_bonds
 from mlff_calc.errors import DatasetError, OptionError, StructureError
+from mlff_calc.graph.rmsd import FloatArray
 from mlff_calc.whole_files import replacing
 
 USUAL = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br")
@@ -59,7 +66,7 @@ LEFT_OUT = {
     "embedding": "no positions",
 }
 """Reasons why a SMILES gives no structures, with words for a count."""
-MOST = {"conformers": 1000, "distortions": 10_000, "max_atoms": 1000}
+MOST = {"conformers": 1000, "distortions": 10_000, "strained_bonds": 10_000, "way": 1000, "max_atoms": 1000}
 """Largest values of options."""
 
 
@@ -72,7 +79,11 @@ class MoleculeStructures(ComputedKind[NamedSmiles]):
         max_atoms: Largest number of atoms, hydrogens counted.
         conformers: Largest number of minima of a molecule.
         distortions: Number of distortions of each minimum.
-        temperature: Temperature of the distortions, K.
+        temperatures: Temperatures of the distortions in turn, K.
+        strained_bonds: Number of structures of each minimum with a bond that is too short or too long.
+        relax: Whether minima are those of GFN2-xTB.
+        way: Number of structures, of each minimum, of the way from that of MMFF94.
+        several: Whether a SMILES may hold several molecules, which are placed in contact.
         label: One of `LEVELS`.
         seed: Seed of positions and distortions.
 
@@ -84,7 +95,11 @@ class MoleculeStructures(ComputedKind[NamedSmiles]):
     max_atoms: int = 20
     conformers: int = 1
     distortions: int = 0
-    temperature: float = 300.0
+    temperatures: tuple[float, ...] = (300.0,)
+    strained_bonds: int = 0
+    relax: bool = False
+    way: int = 0
+    several: bool = False
     label: str = "none"
     seed: int = 0
     suffixes: ClassVar[tuple[str, ...]] = (".extxyz", ".xyz")
@@ -95,11 +110,18 @@ class MoleculeStructures(ComputedKind[NamedSmiles]):
 
     def __post_init__(self) -> None:
         for name, most in MOST.items():
-            least = 0 if name == "distortions" else 1
+            least = 1 if name in ("conformers", "max_atoms") else 0
             if not least <= getattr(self, name) <= most:
                 raise OptionError(f"{name} is {getattr(self, name)}; give {least} to {most}")
-        if not 0.0 < self.temperature <= 10_000.0:
-            raise OptionError(f"the temperature of distortions is {self.temperature:g} K; give more than 0, at most 10000 K")
+        if not self.temperatures:
+            raise OptionError("there is no temperature of distortions; give one or several, K")
+        for temperature in self.temperatures:
+            if not 0.0 < temperature <= 10_000.0:
+                raise OptionError(f"the temperature of distortions is {temperature:g} K; give more than 0, at most 10000 K")
+        if self.relax and self.label == "none":
+            raise OptionError("minima of GFN2-xTB are for labels by it; give --label gfn2, or leave out --relax")
+        if self.way and not self.relax:
+            raise OptionError(f"{self.way} structures of the way to minima of GFN2-xTB are asked for; give --relax too")
         if self.label not in LEVELS:
             raise OptionError(f"there is no label {self.label!r}; give {' or '.join(LEVELS)}")
         if not 0 <= self.seed < 2**31:
@@ -107,7 +129,11 @@ class MoleculeStructures(ComputedKind[NamedSmiles]):
 
     def __str__(self) -> str:
         words = f"ETKDGv3 and MMFF94, seed {self.seed}, up to {self.conformers} conformers"
-        words += f", {self.distortions} distortions of each at {self.temperature:g} K" if self.distortions else ""
+        at = ", ".join(f"{one:g}" for one in self.temperatures)
+        words += f", relaxed by GFN2-xTB with {self.way} structures of the way" if self.relax else ""
+        words += f", {self.distortions} distortions of each at {at} K" if self.distortions else ""
+        words += f", {self.strained_bonds} with a strained bond" if self.strained_bonds else ""
+        words += ", several molecules in contact" if self.several else ""
         return f"{words}, at most {self.max_atoms} atoms of {' '.join(sorted(self.elements))}"
 
     def head_of(self, items: Sequence[NamedSmiles]) -> dict[str, Any]:
@@ -148,22 +174,43 @@ class MoleculeStructures(ComputedKind[NamedSmiles]):
     def _computed(self, item: NamedSmiles) -> Mapping[str, Any]:
         if item.first is not None:
             raise MoleculeError("duplicate", f"number {item.first} is the same molecule")
-        molecule = self._checked(from_smiles(item.text))
+        molecule = self._checked(from_smiles(item.text, several=self.several))
         digest = hashlib.sha256(f"{self.seed} {canonical(item.text)}".encode()).digest()
         start, random = int.from_bytes(digest[:4], "little") >> 2, np.random.default_rng(list(digest))
-        found = minima(molecule.mol, embed(molecule, self.conformers, start).positions)
-        frames, marks = [], []
-        for number, minimum in enumerate(found):
-            frames.append(minimum[None])
-            if self.distortions:
-                frames.append(distorted(molecule.mol, minimum, self.distortions, self.temperature, random))
-            marks += [(number, k) for k in range(self.distortions + 1)]
+        starts = self._starts(molecule, start)
         numbers = np.array(molecule.numbers, dtype=np.int64)
+        level = GFN2(numbers) if self.label == "gfn2" else None
+        frames, marks = [], []
+        for number, minimum in enumerate(minima(molecule.mol, starts)):
+            around = self._around(molecule, minimum, level, random)
+            frames += around
+            marks += [(number, k) for k in range(len(around))]
         conformer, distortion = np.array(marks, dtype=np.int64).T
-        made = {"positions": np.concatenate(frames), "conformer": conformer, "distortion": distortion}
-        if self.label == "none":
-            return made | {"numbers": numbers}
-        return {"numbers": numbers} | _labelled(numbers, made)
+        made = {"positions": np.array(frames), "conformer": conformer, "distortion": distortion}
+        return {"numbers": numbers} | (made if level is None else _labelled(level, made))
+
+    def _starts(self, molecule: Molecule, seed: int) -> FloatArray:
+        """Positions [n_starts, n_atoms, 3] from which minima are searched."""
+        if len(rdkit_chem().GetMolFrags(molecule.mol)) > 1:
+            return in_contact(molecule, self.conformers, seed)
+        return embed(molecule, self.conformers, seed).positions
+
+    def _around(
+        self, molecule: Molecule, minimum: FloatArray, level: GFN2 | None, random: np.random.Generator
+    ) -> list[FloatArray]:
+        """A minimum and the structures around it."""
+        found = [minimum]
+        if self.relax and level is not None:
+            found = level.relaxed(minimum, self.way)
+        minimum, way = found[0], found[1:]
+        found = [minimum]
+        for k, temperature in enumerate(self.temperatures):
+            n = len(range(k, self.distortions, len(self.temperatures)))
+            if n:
+                found += list(distorted(molecule.mol, minimum, n, temperature, random))
+        if self.strained_bonds:
+            found += list(with_strained_bonds(molecule.mol, minimum, self.strained_bonds, random))
+        return found + way
 
     def _checked(self, molecule: Molecule) -> Molecule:
         """Refuse a molecule that is charged, too large, or of other elements or isotopes."""
@@ -223,20 +270,14 @@ class MoleculeStructures(ComputedKind[NamedSmiles]):
         return all(canonical(items[k].text) == smiles for k, smiles in zip(whole.sources, whole.contents, strict=True))
 
 
-def _labelled(numbers: Any, made: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+def _labelled(level: GFN2, made: Mapping[str, Any]) -> dict[str, Any]:
     """Label frames by GFN2-xTB in eV and Angstrom; frames without a label are left out, and named in `problems`."""
-    calculator = xtb_calculator()
     energies, forces, problems = [], [], {}
     for k, positions in enumerate(made["positions"]):
-        atoms = Atoms(numbers, positions)
-        atoms.calc = calculator
         try:
-            energy, own = float(atoms.get_potential_energy()), np.array(atoms.get_forces(), dtype=np.float64)
-            if not (np.isfinite(energy) and np.isfinite(own).all()):
-                raise StructureError("energy or forces are not finite")
-        except Exception as error:  # tblite raises errors of several packages
-            problems[k] = " ".join(str(error).split())[:200]
-            calculator = xtb_calculator()  # nothing is left of the failure
+            energy, own = level.label(positions)
+        except StructureError as error:
+            problems[k] = str(error)
             continue
         energies.append(energy)
         forces.append(own)

@@ -199,8 +199,13 @@ def _read(source: str | Path | Atoms | Mol, charge: int) -> list[Molecule]:
     return [from_atoms(frames, charge, str(path))]
 
 
-def from_smiles(smiles: str, name: str | None = None) -> Molecule:
+def from_smiles(smiles: str, name: str | None = None, *, several: bool = False) -> Molecule:
     """The molecule of a SMILES, without positions.
+
+    Args:
+        smiles: SMILES.
+        name: Name; the SMILES by default.
+        several: Whether it may hold several molecules, separated by dots.
 
     Raises:
         MoleculeError: See `read_molecules`.
@@ -212,7 +217,7 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
         raise MoleculeError(
             "unreadable", f"{smiles!r}: RDKit reads no molecule in it; check the SMILES, or the file's name{_why(smiles)}"
         )
-    return checked(chem.AddHs(mol), name or smiles, smiles)
+    return checked(chem.AddHs(mol), name or smiles, smiles, several=several)
 
 
 def _why(smiles: str) -> str:
@@ -336,8 +341,8 @@ def from_atoms(frames: Sequence[Atoms], charge: int, source: str) -> Molecule:
         raise MoleculeError("radical", f"{error}; or hydrogens are missing in these positions: add them") from error
 
 
-def checked(mol: Mol, name: str, source: str) -> Molecule:
-    """A molecule that is one piece and has no unpaired electrons.
+def checked(mol: Mol, name: str, source: str, *, several: bool = False) -> Molecule:
+    """A molecule that is one piece, unless it may be several, and has no unpaired electrons.
 
     Raises:
         MoleculeError: It is not.
@@ -350,7 +355,7 @@ def checked(mol: Mol, name: str, source: str) -> Molecule:
         raise MoleculeError("unreadable", f"{source!r}: has no atoms")
     if any(atom.GetAtomicNum() == 0 for atom in mol.GetAtoms()):
         raise MoleculeError("unreadable", f"{source!r}: holds atoms without an element (*); name all of them")
-    if len(pieces) > 1:
+    if len(pieces) > 1 and not several:
         raise MoleculeError(
             "mixture",
             f"{source!r}: holds {len(pieces)} molecules (a salt or a mixture); give one of them by itself",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from mlff_calc.bounded import read_text
 from mlff_calc.datasets.molecules import quiet, rdkit_chem
+from mlff_calc.datasets.pairs import drawn_pairs
 from mlff_calc.datasets.readers import existing_file
 from mlff_calc.datasets.small_molecules import fits, grown
 from mlff_calc.datasets.tables import LARGEST, TABLES, table_rows
@@ -88,6 +90,37 @@ def canonical(smiles: str) -> str:
     with quiet():
         mol = chem.MolFromSmiles(smiles)
         return "" if mol is None else str(chem.MolToSmiles(mol))
+
+
+def with_fragments(items: Sequence[NamedSmiles]) -> list[NamedSmiles]:
+    """Molecules with their fragments behind them, whose cut bonds are filled with hydrogen; each once.
+
+    Source of the rules (BRICS): Degen, Wegscheid-Gerlach, Zaliani and Rarey, ChemMedChem 3, 1503 (2008).
+    """
+    chem = rdkit_chem()
+    from rdkit.Chem import BRICS
+
+    found = [(one.text, one.name) for one in items]
+    seen = {canonical(text) for text, _ in found}
+    for text, name in list(found):
+        with quiet():
+            mol = chem.MolFromSmiles(text)
+            if mol is None or len(chem.GetMolFrags(mol)) > 1:
+                continue
+            for cut in sorted(BRICS.BRICSDecompose(mol)):
+                whole = canonical(re.sub(r"\[\d*\*\]", "[H]", cut))
+                if whole and whole not in seen:
+                    seen.add(whole)
+                    found.append((whole, f"fragment of {name}" if name else "fragment"))
+    return _marked(found)
+
+
+def with_pairs(items: Sequence[NamedSmiles], n: int, elements: Collection[str], seed: int = 0) -> list[NamedSmiles]:
+    """Molecules with `n` pairs of small molecules behind them; see `drawn_pairs`."""
+    if not n:
+        return list(items)
+    pairs = [(text, "pair") for text in drawn_pairs(n, elements, seed)]
+    return _marked([*((one.text, one.name) for one in items), *pairs])
 
 
 def bundled_smiles(n: int, elements: Collection[str], max_atoms: int, seed: int = 0) -> list[NamedSmiles]:
