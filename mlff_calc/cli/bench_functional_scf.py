@@ -13,7 +13,7 @@ def functional_scf(
     molecules: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files (their last frame), or molecules of ASE's g2 set. [H2 H2O CH4 CH3CH2OH CH3COCH3 C6H6]",
+            help="Files (their last frame), molecules of ASE's g2 set, or SMILES. [H2 H2O CH4 CH3CH2OH CH3COCH3 C6H6]",
             show_default=False,
         ),
     ] = None,

@@ -15,7 +15,7 @@ from mlff_calc.cli.bench_output import JsonFile, give, table_of
 def scf(
     model: scf_level.Model,
     structures: Annotated[
-        list[str], typer.Argument(help="Files (their last frame), or molecules of ASE's g2 set.", show_default=False)
+        list[str], typer.Argument(help="Files (their last frame), molecules of ASE's g2 set, or SMILES.", show_default=False)
     ],
     starts: Annotated[
         str | None,

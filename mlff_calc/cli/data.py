@@ -185,7 +185,7 @@ def trajectory(
     structure: Annotated[
         str,
         typer.Argument(
-            help="A file that ASE reads (its last frame), or the name of a molecule of ASE's g2 set.",
+            help="A file that ASE reads (its last frame), a molecule of ASE's g2 set, or a SMILES.",
             show_default=False,
         ),
     ],

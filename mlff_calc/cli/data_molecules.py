@@ -48,7 +48,7 @@ def molecules(
     ] = 0,
     relax: Annotated[bool, typer.Option("--relax", help="Take minima of GFN2-xTB (with --label gfn2).")] = False,
     way: Annotated[int, typer.Option("--way", help="Structures of the way to each such minimum.", min=0)] = 0,
-    pairs: Annotated[int, typer.Option("--pairs", help="Pairs of small molecules in contact, added to the list.", min=0)] = 0,
+    pairs: Annotated[int, typer.Option("--pairs", help="Pairs of small molecules in contact, which are added.", min=0)] = 0,
     fragments: Annotated[
         bool, typer.Option("--fragments", help="Add the fragments of the molecules by BRICS's rules.")
     ] = False,

@@ -55,7 +55,7 @@ def md(
         str | None,
         _option(
             _WHAT,
-            "A file that ASE reads (its last frame), or the name of a molecule of ASE's g2 set. [the potential's example]",
+            "A file that ASE reads (its last frame), a molecule of ASE's g2 set, or a SMILES. [the potential's example]",
             "--structure",
             "-s",
         ),

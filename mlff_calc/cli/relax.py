@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 def relax(
     potential: options.Potential,
-    structure: Annotated[Path, typer.Argument(help="Any file that ASE reads; its last frame.", show_default=False)],
+    structure: Annotated[
+        Path,
+        typer.Argument(help="A file that ASE reads (its last frame), a molecule of ASE's g2 set, or a SMILES.",
+        show_default=False),
+    ],
     cell: Annotated[bool, typer.Option("--cell/--no-cell", help="Relax the cell as well.")] = False,
     fmax: Annotated[float, typer.Option(help="Stop when no force is above this, eV/Angstrom.")] = 0.01,
     steps: Annotated[int, typer.Option(help="Largest number of steps.")] = 500,
@@ -50,11 +54,14 @@ def relax(
     from mlff_calc.calculators.extrapolation import warn_of_new_formula
     from mlff_calc.calculators.named import names_scf, scf_calculator
     from mlff_calc.dynamics.relax import refuse_shadow
-    from mlff_calc.dynamics.structures import read_structure
+    from mlff_calc.dynamics.structures import structure_to_start
     from mlff_calc.export.opening import load_any, precision_of
 
-    output = structure.with_name(f"{structure.stem}_relaxed.extxyz") if output is None else output
-    atoms = read_structure(structure)
+    atoms = structure_to_start(structure, shown="STRUCTURE")
+    if output is None:
+        is_file = structure.exists()
+        output = (structure if is_file else Path(str(atoms.symbols))).with_suffix("")
+        output = output.with_name(f"{output.name}_relaxed.extxyz")
     unfinished = output.with_name(f"{output.stem}_not_converged{output.suffix}")
     trajectory = output.with_name(f"{output.stem}.traj")
     check_format(output)

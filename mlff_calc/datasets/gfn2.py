@@ -68,8 +68,9 @@ class GFN2:
             self._calculator = xtb_calculator()
             text = " ".join(str(error).split())[:200]
             raise MoleculeError("label", f"GFN2-xTB cannot relax it ({text}); leave it out") from error
-        chosen = np.unique(np.linspace(0, len(way) - 2, min(n_between, len(way) - 1)).round().astype(int)) if n_between else []
-        return [way[-1], *(way[k] for k in chosen)]
+        end = way.pop()
+        chosen = np.linspace(0, len(way) - 1, min(n_between, len(way))).round().astype(int)
+        return [end, *(way[k] for k in chosen)]
 
     def _label(self, atoms: Atoms) -> tuple[float, FloatArray]:
         atoms.calc = self._calculator

@@ -33,15 +33,14 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mlff_calc.datasets.ase_files import as_written, read_frames_with_ase
-from mlff_calc.datasets.embed import embed
 from mlff_calc.datasets.energy_files import LEVEL, SOURCE, read_failures, write_failures
-from mlff_calc.datasets.labelling import Alone, ComputedKind, LabelJournal, WholeFile
 from mlff_calc.datasets.gfn2 import GFN2
+from mlff_calc.datasets.labelling import Alone, ComputedKind, LabelJournal, WholeFile
 from mlff_calc.datasets.mmff import distorted, minima
 from mlff_calc.datasets.molecules import Molecule, MoleculeError, from_smiles, rdkit_chem
 from mlff_calc.datasets.motion.trajectories import xtb_calculator
-from mlff_calc.datasets.pairs import in_contact
 from mlff_calc.datasets.smiles import NamedSmiles, canonical
+from mlff_calc.datasets.starts import starts
 from mlff_calc.datasets.strained_bonds import with_strained_bonds
 from mlff_calc.errors import DatasetError, OptionError, StructureError
 from mlff_calc.graph.rmsd import FloatArray
@@ -177,23 +176,16 @@ class MoleculeStructures(ComputedKind[NamedSmiles]):
         molecule = self._checked(from_smiles(item.text, several=self.several))
         digest = hashlib.sha256(f"{self.seed} {canonical(item.text)}".encode()).digest()
         start, random = int.from_bytes(digest[:4], "little") >> 2, np.random.default_rng(list(digest))
-        starts = self._starts(molecule, start)
         numbers = np.array(molecule.numbers, dtype=np.int64)
         level = GFN2(numbers) if self.label == "gfn2" else None
         frames, marks = [], []
-        for number, minimum in enumerate(minima(molecule.mol, starts)):
+        for number, minimum in enumerate(minima(molecule.mol, starts(molecule, self.conformers, start))):
             around = self._around(molecule, minimum, level, random)
             frames += around
             marks += [(number, k) for k in range(len(around))]
         conformer, distortion = np.array(marks, dtype=np.int64).T
         made = {"positions": np.array(frames), "conformer": conformer, "distortion": distortion}
         return {"numbers": numbers} | (made if level is None else _labelled(level, made))
-
-    def _starts(self, molecule: Molecule, seed: int) -> FloatArray:
-        """Positions [n_starts, n_atoms, 3] from which minima are searched."""
-        if len(rdkit_chem().GetMolFrags(molecule.mol)) > 1:
-            return in_contact(molecule, self.conformers, seed)
-        return embed(molecule, self.conformers, seed).positions
 
     def _around(
         self, molecule: Molecule, minimum: FloatArray, level: GFN2 | None, random: np.random.Generator

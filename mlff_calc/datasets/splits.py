@@ -1,8 +1,11 @@
-"""Random division of frames into training, validation and test parts."""
+"""Random division of frames, or of compositions with all their frames, into training, validation and test parts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+from ase import Atoms
 from numpy.typing import NDArray
 
 from mlff_calc.errors import DatasetError
@@ -16,15 +19,17 @@ def split_indices(
     valid: int | float | None = None,
     test: int | float | None = None,
     seed: int = 0,
+    of: str = "frames",
 ) -> dict[str, NDArray[np.int64]]:
     """Draw disjoint parts of ``range(n)``.
 
     Args:
-        n: Number of frames.
+        n: Number of frames, or of other things.
         train: Count (int) or fraction (float, 0 to 1); None for all remaining frames.
         valid: Count or fraction; None for none.
         test: Count or fraction; None for none.
         seed: Seed of the draw; the same seed gives the same parts, independent of numpy's global state.
+        of: What is divided, for messages.
 
     Returns:
         ``train``, ``valid`` and ``test``, each sorted.
@@ -38,13 +43,19 @@ def split_indices(
     if total > n or sizes["train"] < 1:
         asked = ", ".join(f"{name} {sizes[name]}" for name in PARTS)
         why = "nothing is left to train on" if sizes["train"] < 1 else f"that is {total} in all"
-        raise DatasetError(f"the split asks for {asked} of {n} frames: {why}; lower the counts or add frames")
+        raise DatasetError(f"the split asks for {asked} of {n} {of}: {why}; lower the counts or add {of}")
     order = np.random.default_rng(seed).permutation(n)
     parts, start = {}, 0
     for name in PARTS:
         parts[name] = np.sort(order[start : start + sizes[name]]).astype(np.int64)
         start += sizes[name]
     return parts
+
+
+def compositions(structures: Iterable[Atoms]) -> NDArray[np.int64]:
+    """Number compositions [n_structures] from 0 in the order in which they come."""
+    seen: dict[str, int] = {}
+    return np.array([seen.setdefault(one.get_chemical_formula(), len(seen)) for one in structures], dtype=np.int64)
 
 
 def _count(value: int | float | None, n: int, name: str) -> int:

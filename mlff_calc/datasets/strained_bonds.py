@@ -1,4 +1,4 @@
-"""Structures with one bond that is too short or too long, and pairs of molecules that are pushed together or pulled apart."""
+"""Structures with one bond that is too short or too long, and pairs of molecules pushed together or pulled apart."""
 
 from __future__ import annotations
 

@@ -17,9 +17,8 @@ from ase import Atoms
 from mlff_calc.charges import charge_of
 from mlff_calc.datasets import existing_file
 from mlff_calc.datasets.ase_files import read_frames_with_ase
-from mlff_calc.datasets.embed import embed
-from mlff_calc.datasets.mmff import minima
 from mlff_calc.datasets.molecules import MoleculeError, canonical_smiles, from_smiles
+from mlff_calc.datasets.starts import structures
 from mlff_calc.distillation.recipe import DistillationRecipe, SystemsSection
 from mlff_calc.distillation.warm import warm_frames
 from mlff_calc.errors import RecipeError, StructureError
@@ -147,9 +146,7 @@ def _is_apart(atoms: Atoms) -> bool:
 def _of_smiles(smiles: str, n: int, seed: int) -> System:
     """A molecule with its conformers, minima of MMFF94."""
     molecule = from_smiles(smiles)
-    found = minima(molecule.mol, embed(molecule, n, seed).positions)
-    info = {"charge": molecule.charge} if molecule.charge else {}
-    return System(smiles, [Atoms(molecule.numbers, positions, info=info) for positions in found[:n]], molecule.mol)
+    return System(smiles, structures(molecule, n, seed), molecule.mol)
 
 
 def seed_frames(recipe: DistillationRecipe, systems: Sequence[System], n_frames: int) -> list[Atoms]:

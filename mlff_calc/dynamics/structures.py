@@ -1,17 +1,23 @@
-"""Initial structures of runs and relaxations: files, molecules by name, and the examples of potentials."""
+"""Initial structures of runs and relaxations: files, molecules by name or SMILES, and the examples of potentials."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ase import Atoms
 
 from mlff_calc.bounded import require_regular
 from mlff_calc.datasets.ase_files import read_frame
-from mlff_calc.errors import DatasetError, StructureError
+from mlff_calc.datasets.molecules import MoleculeError
+from mlff_calc.datasets.starts import structure_of
+from mlff_calc.errors import DatasetError, OptionError, StructureError
 from mlff_calc.graph.masses import with_named_masses
 from mlff_calc.near import nearest
 
+SMILES = "smiles:"
+"""Prefix of a SMILES that could be something else."""
+_ALPHABET = re.compile(r"[A-Za-z0-9@+\-\[\]()=#$:./\\%]+")
 EXAMPLES = ("example.extxyz", "structure.xyz")
 """File names of the example structure in the folder of a potential; the first that exists is used."""
 
@@ -55,14 +61,16 @@ def near_path(path: Path) -> Path | None:
 
 
 def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure") -> Atoms:
-    """Return the initial structure: the given atoms, the content of a file, or a molecule of ASE's g2 set.
+    """Return the initial structure: the given atoms, the content of a file, a molecule of ASE's g2 set, or of a SMILES.
 
     Args:
-        structure: Atoms, the path of a file that ASE reads (its last frame), or the name of a molecule.
+        structure: Atoms; the path of a file that ASE reads (its last frame); the name of a molecule; or a SMILES, of which
+            the structure is a minimum of MMFF94 (dots separate molecules in contact). `smiles:CO` is a SMILES in any case.
         shown: Name of the option, for the error text.
 
     Raises:
-        StructureError: There is no such file and no such molecule; see also `read_structure`.
+        StructureError: There is no such file, molecule and SMILES; see also `read_structure`.
+        OptionError: It is a SMILES, and RDKit is not installed.
     """
     if isinstance(structure, Atoms):
         return structure
@@ -74,9 +82,23 @@ def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure
     name = str(structure)
     if name in g2.names:
         return molecule(name)
+    text = name.removeprefix(SMILES)
+    if text != name:
+        try:
+            return structure_of(text)
+        except MoleculeError as error:
+            raise StructureError(f"{shown} {name}: {error}") from error
     near = near_path(Path(structure)) or nearest(name, g2.names)
-    cure = f"Did you mean {near}?" if near else "Give a file that ASE reads."
-    raise StructureError(f"{shown} {name}: no such file, and no molecule of ASE's g2 set has this name. {cure}")
+    cure = f"Did you mean {near}?" if near else "Give a file that ASE reads, or a SMILES."
+    if _ALPHABET.fullmatch(name):
+        try:
+            return structure_of(name)
+        except MoleculeError as error:
+            if error.reason != "unreadable":
+                raise StructureError(f"{shown} {name}: {error}") from error
+        except OptionError as error:
+            cure += f" If it is a SMILES: {error}"
+    raise StructureError(f"{shown} {name}: no such file, no molecule of ASE's g2 set with this name, and no SMILES. {cure}")
 
 
 def example_of(potential: str | Path, *, shown: str = "structure") -> Atoms:

@@ -20,7 +20,9 @@ from mlff_calc.datasets.labelling import label_items
 from mlff_calc.datasets.mmff import distorted, hessian, minima
 from mlff_calc.datasets.molecule_structures import USUAL, MoleculeStructures
 from mlff_calc.datasets.molecules import MoleculeError, from_smiles
-from mlff_calc.datasets.smiles import NamedSmiles, bundled_smiles, canonical, read_smiles
+from mlff_calc.datasets.pairs import in_contact
+from mlff_calc.datasets.smiles import NamedSmiles, bundled_smiles, canonical, read_smiles, with_fragments, with_pairs
+from mlff_calc.datasets.strained_bonds import with_strained_bonds
 from mlff_calc.errors import DatasetError, OptionError, SimulationError
 from mlff_calc.graph.rmsd import rmsds
 
@@ -152,7 +154,11 @@ def test_files_of_smiles(tmp_path: Path) -> None:
     [
         ({"conformers": 0}, "conformers is 0; give 1 to"),
         ({"distortions": -1}, "distortions is -1; give 0 to"),
-        ({"temperature": 0.0}, "temperature of distortions is 0 K"),
+        ({"temperatures": (300.0, 0.0)}, "temperature of distortions is 0 K"),
+        ({"temperatures": ()}, "no temperature of distortions; give one or several"),
+        ({"strained_bonds": -1}, "strained_bonds is -1; give 0 to"),
+        ({"relax": True}, "give --label gfn2, or leave out --relax"),
+        ({"way": 2, "label": "gfn2"}, "2 structures of the way .*give --relax too"),
         ({"label": "dft"}, "no label 'dft'; give none or gfn2"),
         ({"seed": -1}, "the seed is -1"),
     ],
@@ -197,7 +203,7 @@ def test_labels_are_those_of_gfn2(tmp_path: Path) -> None:
 def test_frames_without_a_label_are_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A distortion at 9000 K is refused by this test's calculator, which is tblite otherwise."""
     pytest.importorskip("tblite.ase")
-    import mlff_calc.datasets.molecule_structures as module
+    import mlff_calc.datasets.gfn2 as module
 
     kind = MoleculeStructures(distortions=2, label="gfn2")
     made = module.xtb_calculator()
@@ -215,6 +221,108 @@ def test_frames_without_a_label_are_left_out_and_named(monkeypatch: pytest.Monke
     found = kind.compute(NamedSmiles("O", ""))
     assert found["distortion"].tolist() == [0, 2]
     assert bytes(found["problems"]).decode() == "label: 1 of 3 frames have none, such as frame 1 (not converged)"
+
+
+def test_minima_of_the_level_with_the_way_and_what_is_around_them() -> None:
+    """The way falls in energy to the minimum, and one bond alone is strained."""
+    pytest.importorskip("tblite.ase")
+    kind = MoleculeStructures(
+        distortions=5, temperatures=(100.0, 2000.0), strained_bonds=3, relax=True, way=3, label="gfn2"
+    )
+    words = "relaxed by GFN2-xTB with 3 structures of the way, 5 distortions of each at 100, 2000 K, 3 with a strained bond"
+    assert words in str(kind)
+    found = kind.compute(NamedSmiles("CC=O", ""))
+    positions, energies = found["positions"], found["energy"]
+    assert found["distortion"].tolist() == list(range(12))
+    assert np.abs(found["forces"][0]).max() < 0.05
+    assert np.abs(found["forces"][9]).max() > 0.5  # the way begins at the minimum of MMFF94
+    assert energies[9] > energies[10] > energies[11] > energies[0]
+    molecule = from_smiles("CC=O")
+    bonds = np.array([(one.GetBeginAtomIdx(), one.GetEndAtomIdx()) for one in molecule.mol.GetBonds()])
+    factors = lengths(positions[6:9], bonds) / lengths(positions[:1], bonds)
+    assert [int((np.abs(one - 1.0) > 1e-9).sum()) for one in factors] == [1, 1, 1]
+    assert factors.min() > 0.8
+    assert factors.max() < 1.3
+
+
+def test_distortions_are_as_warm_as_their_turn_says() -> None:
+    pytest.importorskip("tblite.ase")
+    kind = MoleculeStructures(distortions=11, temperatures=(10.0, 3000.0), label="gfn2")
+    energies = kind.compute(NamedSmiles("O", ""))["energy"]
+    assert energies[1:7].max() < energies[7:12].min()
+
+
+def lengths(positions: np.ndarray, bonds: np.ndarray) -> np.ndarray:
+    """Lengths [n_frames, n_bonds] of bonds."""
+    return np.linalg.norm(positions[:, bonds[:, 0]] - positions[:, bonds[:, 1]], axis=-1)
+
+
+def test_a_ring_has_no_bond_to_strain() -> None:
+    """Bonds of hydrogen to the ring are strained, those in it are not; carbon dioxide of a ring alone has none."""
+    molecule = from_smiles("c1ccccc1")
+    minimum = MoleculeStructures().compute(NamedSmiles("c1ccccc1", ""))["positions"][0]
+    found = with_strained_bonds(molecule.mol, minimum, 12, np.random.default_rng(0))
+    assert np.array_equal(found[:, :6], np.repeat(minimum[None, :6], 12, axis=0))
+    assert (np.abs(found[:, 6:] - minimum[6:]).max(axis=(1, 2)) > 0.0).all()
+    alone = from_smiles("P1PP1").mol
+    from rdkit import Chem
+
+    bare = with_strained_bonds(Chem.RemoveHs(alone), np.eye(3), 5, np.random.default_rng(0))
+    assert bare.shape == (0, 3, 3)
+
+
+def test_pairs_are_in_contact_and_pulled_apart() -> None:
+    kind = MoleculeStructures(conformers=3, strained_bonds=40, several=True)
+    with pytest.raises(MoleculeError, match=r"mixture: .*2 molecules"):
+        MoleculeStructures().compute(NamedSmiles("O.CO", ""))
+    found = kind.compute(NamedSmiles("O.CO", ""))
+    positions, minima_ = found["positions"], found["distortion"] == 0
+    water, methanol = [0, 3, 4], [1, 2, 5, 6, 7, 8]  # hydrogens come last
+    assert sorted(found["numbers"][water].tolist()) == [1, 1, 8]
+
+    def inner(rows: list[int]) -> np.ndarray:
+        places = positions[:, rows]
+        return np.linalg.norm(places[:, :, None] - places[:, None], axis=-1)
+
+    away = np.linalg.norm(positions[:, water][:, :, None] - positions[:, methanol][:, None], axis=-1).min(axis=(1, 2))
+    assert 1.6 < away[minima_].min() < 2.2  # a hydrogen bond
+    assert away[minima_].max() < 4.0
+    first = slice(0, 41)
+    for rows in (water, methanol):
+        assert np.ptp(inner(rows)[first], axis=0).max() < 1e-9
+    moved = away[1:41] - away[0]
+    assert moved.min() > -0.41
+    assert moved.max() < 3.01
+    assert np.ptp(moved) > 2.0
+
+
+def test_starts_of_pairs_are_apart_and_keep_their_stereo() -> None:
+    molecule = from_smiles("C[C@H](F)Cl.C[C@H](F)Cl", several=True)
+    places = in_contact(molecule, 6, seed=2)
+    for positions in places:
+        away = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+        carbon, fluorine, chlorine, methyl = 1, 2, 3, 0
+        hands = []
+        for shift in (0, 4):
+            vectors = positions[[k + shift for k in (fluorine, chlorine, methyl)]] - positions[carbon + shift]
+            hands.append(np.sign(np.linalg.det(vectors)))
+        assert hands[0] == hands[1]
+        assert away[:4, 4:8].min() > 2.0
+
+
+def test_lists_grow_by_fragments_and_pairs() -> None:
+    items = with_fragments(listed("CC(=O)Nc1ccccc1", "O.C", "not a smiles"))
+    texts = [one.text for one in items]
+    assert {"c1ccccc1", "CC=O"} <= set(texts[3:])
+    assert len({canonical(text) for text in texts[3:]}) == len(texts) - 3
+    assert items[3].name == "fragment of row 0"
+    both = with_pairs(items, 20, ("H", "C", "O", "N"), seed=1)
+    pairs = [one.text for one in both[len(items):]]
+    assert len(set(pairs)) == 20
+    assert all(set(from_smiles(text, several=True).numbers) <= {1, 6, 7, 8} for text in pairs)
+    assert [one.text for one in with_pairs([], 5, ("H", "C", "O", "N"), seed=1)] == pairs[:5]
+    with pytest.raises(OptionError, match=r"5000 pairs are asked for, and \d+ can be drawn"):
+        with_pairs([], 5000, ("H", "C"))
 
 
 @pytest.mark.parametrize("label", ["none", pytest.param("gfn2", marks=pytest.mark.slow)])

@@ -17,6 +17,7 @@ from mlff_calc.datasets import (
     force_rms,
     split_indices,
 )
+from mlff_calc.datasets.splits import compositions
 from mlff_calc.errors import DatasetError, OptionError, StructureError
 from mlff_calc.graph import collate, validate_graph
 
@@ -88,6 +89,11 @@ def test_splits_are_disjoint_and_repeatable():
 def test_splits_that_cannot_be(sizes, message):
     with pytest.raises(DatasetError, match=message):
         split_indices(10, **sizes)
+
+
+def test_compositions_are_numbered_as_they_come():
+    found = compositions([molecule(name) for name in ("H2O", "CH3OCH3", "CH3CH2OH", "H2O", "CO2")])
+    assert found.tolist() == [0, 1, 1, 0, 2]
 
 
 def test_reference_energies():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixedLine, F
 
 from mlff_calc.dynamics import EnsembleOptions, MDRun, RunOptions
 from mlff_calc.dynamics.relax import relax
+from mlff_calc.dynamics.structures import structure_to_start
 from mlff_calc.errors import MLFFError, OptionError, StructureError
 
 LANGEVIN = EnsembleOptions(ensemble="langevin")
@@ -80,3 +82,36 @@ def test_relaxations_start_from_finite_numbers(tmp_path: Path, cell: bool) -> No
         with pytest.raises(StructureError, match=r"position of atom 1 \(Cu\) is" if change == "positions" else "the cell"):
             relax(atoms, cell=cell, trajectory=tmp_path / "steps.traj")
     assert not list(tmp_path.iterdir())
+
+
+def test_structures_of_smiles() -> None:
+    pytest.importorskip("rdkit")
+    acid = structure_to_start("CC(=O)O")
+    assert acid.get_chemical_formula() == "C2H4O2"
+    assert acid.positions.tolist() == structure_to_start("CC(=O)O").positions.tolist()
+    assert structure_to_start("CO").get_chemical_formula() == "CO"  # of the g2 set
+    assert structure_to_start("smiles:CO").get_chemical_formula() == "CH4O"
+    assert structure_to_start("[NH4+]").info == {"charge": 1}
+    assert structure_to_start("[Na+].[Cl-]").get_distance(0, 1) > 1.5
+    assert len(structure_to_start("C/C=C/C")) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("etanol", "structure etanol: no such file, no molecule of ASE's g2 set with this name, and no SMILES"),
+        ("water.xzy", "structure water.xzy: no such file"),
+        ("smiles:C1CC", "structure smiles:C1CC: 'C1CC': RDKit reads no molecule in it"),
+        ("[CH3]", r"structure \[CH3\]: '\[CH3\]': unpaired electrons on C0"),
+    ],
+)
+def test_texts_that_are_no_structure(text: str, match: str) -> None:
+    pytest.importorskip("rdkit")
+    with pytest.raises(StructureError, match=match):
+        structure_to_start(text)
+
+
+def test_a_smiles_without_rdkit_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    with pytest.raises(StructureError, match=r"no SMILES.*If it is a SMILES: .*pip install 'mlff_calc\[conformers\]'"):
+        structure_to_start("CC(=O)O")

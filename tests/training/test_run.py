@@ -216,6 +216,22 @@ def test_split_larger_than_the_file_is_refused(project: Project) -> None:
     assert_nothing_written(path)
 
 
+def test_a_split_by_composition_keeps_isomers_together(project: Project) -> None:
+    path = project(data__split={"by": "composition", "valid": 1, "test": 1, "seed": 5})
+    frames = ase.io.read(path.parent / "cu.extxyz", ":")
+    for number, atoms in enumerate(frames):
+        atoms.symbols[: number % 3] = "Ag"
+    ase.io.write(path.parent / "cu.extxyz", frames)
+    parts = read_frames(load_recipe(path))
+    held = {part: {sample.atoms.get_chemical_formula() for sample in one.samples} for part, one in parts.items()}
+    assert [len(held[part]) for part in ("train", "valid", "test")] == [1, 1, 1]
+    assert set.union(*held.values()) == {"Cu2", "AgCu", "Ag2"}
+    assert sum(len(one) for one in parts.values()) == len(frames)
+    path.write_text(path.read_text().replace("test: 1", "test: 2"))
+    with pytest.raises(RecipeError, match=r"asks for train 0, valid 1, test 2 of 3 compositions: nothing is left"):
+        read_frames(load_recipe(path))
+
+
 def test_files_that_disagree_on_elements_are_refused(project: Project) -> None:
     path = project(data={"train": "cu.extxyz", "valid": "valid.extxyz"})
     frames = ase.io.read(path.parent / "cu.extxyz", ":4")

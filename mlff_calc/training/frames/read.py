@@ -187,7 +187,7 @@ def _split(recipe: FramesRecipe, frames: Frames) -> dict[str, Frames]:
     isolated = {"train": frames.isolated}
     return {
         part: Frames(part, frames.paths, chosen(frames.samples, indices), isolated.get(part, []))
-        for part, indices in split.drawn(len(frames), f"{recipe.origin}: data.split of {frames.where}").items()
+        for part, indices in split.drawn(frames.samples, f"{recipe.origin}: data.split of {frames.where}").items()
     }
 
 

@@ -6,6 +6,7 @@ Paths of data files are relative to the folder of the recipe and may hold enviro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mlff_calc import datasets
-from mlff_calc.datasets.splits import split_indices
+from mlff_calc.datasets.splits import compositions, split_indices
 from mlff_calc.datasets.weights import LARGEST
 from mlff_calc.errors import DatasetError, RecipeError
 from mlff_calc.training.recipe_base import TrainingRecipe
@@ -135,29 +136,35 @@ def _one_by_one(value: Any) -> Any:  # noqa: ANN401
 class Split(Section):
     """Random division of the frames of `train`, by counts (integers) or fractions (0 to 1)."""
 
+    by: Literal["frame", "composition"] = "frame"
+    """What is drawn: single frames, or compositions with all their frames, so that no part has a molecule of another one."""
     train: int | float | None = None
-    """Number or share of training frames; null for the rest."""
+    """Number or share of training frames (or compositions); null for the rest."""
     valid: int | float | None = None
-    """Number or share of validation frames."""
+    """Number or share of validation frames (or compositions)."""
     test: int | float | None = None
-    """Number or share of test frames."""
+    """Number or share of test frames (or compositions)."""
     seed: int = Field(0, ge=0)
     """Seed of the draw."""
 
-    def drawn(self, n: int, what: str) -> dict[str, NDArray[np.int64]]:
-        """Return the indices of n frames by part; parts without frames are left out.
+    def drawn(self, structures: Sequence[Any], what: str) -> dict[str, NDArray[np.int64]]:
+        """Return the indices of frames by part; parts without frames are left out.
 
         Args:
-            n: Number of frames.
+            structures: Frames, with ASE's atoms as `atoms`.
             what: Beginning of an error: recipe, key and file.
 
         Raises:
             RecipeError: See `split_indices`.
         """
+        groups = compositions(one.atoms for one in structures) if self.by == "composition" else np.arange(len(structures))
+        n, of = int(groups.max(initial=-1)) + 1, "frames" if self.by == "frame" else "compositions"
         try:
-            found = split_indices(n, self.train, self.valid, self.test, self.seed)
+            found = split_indices(n, self.train, self.valid, self.test, self.seed, of)
         except DatasetError as error:
             raise RecipeError(f"{what}: {error}") from error
+        if self.by == "composition":
+            found = {part: np.flatnonzero(np.isin(groups, drawn)) for part, drawn in found.items()}
         return {part: indices for part, indices in found.items() if len(indices)}
 
     @field_validator("train", "valid", "test")

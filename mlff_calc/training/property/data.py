@@ -133,7 +133,7 @@ def _split(recipe: PropertyRecipe, whole: Labelled) -> dict[str, Labelled]:
         return {}
     return {
         part: Labelled(part, whole.paths, [whole.samples[k] for k in indices], whole.notes)
-        for part, indices in split.drawn(len(whole), f"{recipe.origin}: data.split of {whole.where}").items()
+        for part, indices in split.drawn(whole.samples, f"{recipe.origin}: data.split of {whole.where}").items()
     }
 
 
