@@ -15,6 +15,7 @@ from mlff_calc.cli.bench_fock import fock_flow
 from mlff_calc.cli.bench_fock_batches import fock_batches
 from mlff_calc.cli.bench_functional import functional
 from mlff_calc.cli.bench_functional_scf import functional_scf
+from mlff_calc.cli.bench_molecules import molecules
 from mlff_calc.cli.bench_output import give, positive_numbers, table_of, whole_numbers
 from mlff_calc.cli.bench_pretraining import pretraining
 from mlff_calc.cli.bench_rollout import rollout, trajectories
@@ -33,7 +34,7 @@ app = typer.Typer(
     invoke_without_command=True,
     help="Time a step of a calculator; see also `scaling`, `memory`, `front`, `backbones`, `batches`, `recall`, "
     "`fock-batches`, `functional`, `functional-scf`, `lammps`, `peers`, `scores`, "
-    "`distribution`, `pretraining`, `uncertainty`, `rollout`, `trajectories`, "
+    "`distribution`, `molecules`, `pretraining`, `uncertainty`, `rollout`, `trajectories`, "
     "`fock-flow`, `tensor-products`, `scf`, `shadow` and `expressivity`.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -49,6 +50,7 @@ app.command()(guard(fock_flow))
 app.command()(guard(functional))
 app.command()(guard(rollout))
 app.command()(guard(distribution))
+app.command()(guard(molecules))
 app.command()(guard(pretraining))
 app.command()(guard(uncertainty))
 app.command()(guard(shadow))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms, units
@@ -17,7 +18,7 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from mlff_calc.distillation.recipe import ExploreSection
-from mlff_calc.distillation.students import Students
+from mlff_calc.distillation.students import Judgement
 from mlff_calc.errors import StructureError
 from mlff_calc.graph.bonds import BOND
 from mlff_calc.sampling.evaluators import Evaluation, Evaluator
@@ -44,19 +45,36 @@ class Explored:
         frames: Plausible frames, with `replica`, `step` and `temperature` in `info`.
         spreads: Largest spread of a force in each frame, eV/Angstrom.
         last: Numbers of the last plausible frames of trajectories that ended.
-        endings: Number of trajectories for each reason why they ended.
+        ends: Reason why a trajectory ended, by its number.
     """
 
     frames: list[Atoms] = field(default_factory=list)
     spreads: list[float] = field(default_factory=list)
     last: list[int] = field(default_factory=list)
-    endings: Counter[str] = field(default_factory=Counter)
+    ends: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def endings(self) -> Counter[str]:
+        """Number of trajectories for each reason why they ended."""
+        return Counter(self.ends.values())
+
+
+class Judge(Protocol):
+    """What gives forces and their spread."""
+
+    def judge(self, systems: Systems, positions: FloatArray) -> Judgement:
+        """Energies, forces and spreads at positions [n_atoms, 3] (Angstrom); a StructureError where there are none."""
+        ...
+
+    def fails(self, systems: Systems, positions: FloatArray) -> NDArray[np.bool_]:
+        """Whether each system [n_systems] cannot be judged."""
+        ...
 
 
 class _Watched(Evaluator):
     """Forces of students; trajectories that have ended stand still in the eyes of the students, and feel no force."""
 
-    def __init__(self, students: Students, starts: FloatArray, max_force: float) -> None:
+    def __init__(self, students: Judge, starts: FloatArray, max_force: float) -> None:
         self.students, self.starts, self.max_force = students, starts, max_force
         self.ended: NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self.why: dict[int, str] = {}
@@ -90,7 +108,7 @@ class _Watched(Evaluator):
 
 
 def explore(
-    students: Students, starts: Sequence[Atoms], section: ExploreSection, n_steps: int, seed: int
+    students: Judge, starts: Sequence[Atoms], section: ExploreSection, n_steps: int, seed: int
 ) -> Explored:
     """Run a trajectory from each start.
 
@@ -131,7 +149,7 @@ def explore(
             found.spreads.append(float(watched.spreads[number]))
         if watched.ended.all():
             break
-    found.endings = Counter(watched.why.values())
+    found.ends = dict(watched.why)
     found.last = sorted(last[number] for number in watched.why if number in last)
     return found
 
