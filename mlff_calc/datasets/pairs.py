@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,23 +27,27 @@ GAP = (0.75, 1.1)
 """Smallest and largest closest distance of a start, in units of the sum of van der Waals radii."""
 
 
-def drawn_pairs(n: int, elements: Collection[str], seed: int = 0) -> list[str]:
-    """Draw pairs of small molecules, each once, as SMILES with a dot.
+def small_molecules(elements: Collection[str]) -> list[str]:
+    """Those of `SMALL` that are made of some elements."""
+    chem = rdkit_chem()
+    return [text for text in SMALL if fits(chem.MolFromSmiles(text), set(elements), 1000)]
+
+
+def drawn_pairs(n: int, molecules: Sequence[str], seed: int = 0) -> list[str]:
+    """Draw pairs of molecules, of one molecule with itself among them, each once, as SMILES with a dot.
 
     Args:
         n: Number of pairs.
-        elements: Chemical symbols that may occur.
+        molecules: SMILES.
         seed: Seed of the draw.
 
     Raises:
         OptionError: There are not as many.
     """
-    chem = rdkit_chem()
-    known = [text for text in SMALL if fits(chem.MolFromSmiles(text), set(elements), 1000)]
-    all_pairs = [f"{one}.{other}" for k, one in enumerate(known) for other in known[k:]]
-    if n > len(all_pairs):
-        raise OptionError(f"{n} pairs are asked for, and {len(all_pairs)} can be drawn; give fewer, or allow more elements")
-    return random.Random(seed).sample(all_pairs, n)
+    every = [f"{one}.{other}" for k, one in enumerate(molecules) for other in molecules[k:]]
+    if n > len(every):
+        raise OptionError(f"{n} pairs are asked for, and {len(molecules)} molecules have {len(every)}; give fewer")
+    return random.Random(seed).sample(every, n)
 
 
 def in_contact(molecule: Molecule, n: int, seed: int) -> FloatArray:

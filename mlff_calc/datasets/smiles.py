@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlff_calc.bounded import read_text
 from mlff_calc.datasets.molecules import quiet, rdkit_chem
-from mlff_calc.datasets.pairs import drawn_pairs
+from mlff_calc.datasets.pairs import drawn_pairs, small_molecules
 from mlff_calc.datasets.readers import existing_file
 from mlff_calc.datasets.small_molecules import fits, grown
 from mlff_calc.datasets.tables import LARGEST, TABLES, table_rows
@@ -119,7 +119,7 @@ def with_pairs(items: Sequence[NamedSmiles], n: int, elements: Collection[str], 
     """Molecules with `n` pairs of small molecules behind them; see `drawn_pairs`."""
     if not n:
         return list(items)
-    pairs = [(text, "pair") for text in drawn_pairs(n, elements, seed)]
+    pairs = [(text, "pair") for text in drawn_pairs(n, small_molecules(elements), seed)]
     return _marked([*((one.text, one.name) for one in items), *pairs])
 
 

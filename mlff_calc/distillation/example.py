@@ -13,7 +13,11 @@ teacher:
   # environment: ~/other/bin/python   # another Python, in which the teacher is installed; it needs ASE and NumPy, and not us
 
 systems:
-  smiles: [CCO]            # molecules
+  smiles: [CCO]            # molecules; O.CO is two of them in contact
+  # fragments: false       # fragments of the SMILES by the rules of BRICS are systems too
+  # pairs: 0               # so many pairs of the SMILES in contact are systems too
+  # vacancies: 0           # so many supercells of each crystal in `files` that lack an atom
+  # surfaces: []           # slabs of each crystal by Miller indices, such as [[1, 0, 0], [1, 1, 1]]
   # files: [ethanol.xyz]   # structures: frames of one composition are one system
   # frames: null           # most frames that a system gives at first; by default what the budget of labels allows
   # conformers: 3          # of a SMILES

@@ -17,7 +17,7 @@ from ase import Atoms, units
 from ase.data import covalent_radii
 from numpy.typing import NDArray
 
-from mlff_calc.distillation.recipe import ExploreSection
+from mlff_calc.distillation.sections import ExploreSection
 from mlff_calc.distillation.students import Judgement
 from mlff_calc.errors import StructureError
 from mlff_calc.graph.bonds import BOND

@@ -21,8 +21,8 @@ from mlff_calc.distillation.plan import AUDIT, FIRST, LEAST_AUDIT, Plan, planned
 from mlff_calc.distillation.recipe import DistillationRecipe, load_distillation, parse_distillation
 from mlff_calc.distillation.result import Distilled
 from mlff_calc.distillation.rounds import Bar, Line, Rounds
-from mlff_calc.distillation.seeds import read_systems
 from mlff_calc.distillation.state import FORMAT, NAME, State
+from mlff_calc.distillation.systems import read_systems
 from mlff_calc.distillation.teachers import Teacher
 from mlff_calc.distillation.teaching import first_labels, is_same_teacher, labeller_for, teacher_for, wanted
 from mlff_calc.distillation.training import timed

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mlff_calc.distillation.recipe import LEAST_LABELS, DistillationRecipe
+from mlff_calc.distillation.recipe import DistillationRecipe
+from mlff_calc.distillation.sections import LEAST_LABELS
 from mlff_calc.errors import OptionError
 
 MOST_LABELS = 5000

@@ -1,152 +1,23 @@
-"""Structures to begin with: those that are given, rattled and strained, and molecules of SMILES with dynamics by MMFF94.
+"""Frames to begin with: structures of systems, rattled and strained, and dynamics of molecules of SMILES by MMFF94.
 
-A part of the systems is held out for good. Of a single system, frames of a draw of their own are.
+Of a single system, frames of a draw of their own are held out.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from mlff_calc.charges import charge_of
-from mlff_calc.datasets import existing_file
-from mlff_calc.datasets.ase_files import read_frames_with_ase
-from mlff_calc.datasets.molecules import MoleculeError, canonical_smiles, from_smiles
-from mlff_calc.datasets.starts import structures
-from mlff_calc.distillation.recipe import DistillationRecipe, SystemsSection
+from mlff_calc.distillation.recipe import DistillationRecipe
+from mlff_calc.distillation.sections import SystemsSection
+from mlff_calc.distillation.systems import System
 from mlff_calc.distillation.warm import warm_frames
-from mlff_calc.errors import RecipeError, StructureError
 
 TRAIN, HELD_OUT, AUDIT = "train", "held_out", "audit"
 """Parts of frames."""
-
-
-@dataclass(frozen=True)
-class System:
-    """A molecule or crystal.
-
-    Attributes:
-        name: Name in files.
-        starts: Structures as they are given or relaxed, from which others are made and trajectories begin.
-        mol: RDKit's molecule, of a SMILES.
-        is_held_out: Whether no student ever learns it.
-    """
-
-    name: str
-    starts: list[Atoms]
-    mol: Any = None
-    is_held_out: bool = False
-
-
-def read_systems(recipe: DistillationRecipe) -> list[System]:
-    """Read the systems of a recipe, and choose those that are held out.
-
-    Raises:
-        RecipeError: A file is missing or holds no structures, a SMILES cannot be used, or a package is missing; every
-            fault is named.
-    """
-    section, found, faults = recipe.systems, list[System](), list[str]()
-    for file in section.files:
-        try:
-            found += _of_file(existing_file(recipe.resolve(file)), Path(file).stem)
-        except (OSError, ValueError) as error:
-            faults.append(str(error))
-    for smiles in section.smiles:
-        try:
-            found.append(_of_smiles(smiles, section.conformers, recipe.seed))
-        except MoleculeError as error:
-            faults.append(f"SMILES {smiles!r}: {error.reason}: {error}")
-    if faults:
-        raise RecipeError(f"{recipe.origin}: systems: " + "; ".join(faults))
-    charges: dict[str, set[int]] = {}
-    for system in found:
-        charges.setdefault(system.starts[0].get_chemical_formula(), set()).add(charge_of(system.starts[0]))
-    for formula, several in charges.items():
-        if len(several) > 1:
-            raise RecipeError(
-                f"{recipe.origin}: systems: {formula} is given with the charges {', '.join(map(str, sorted(several)))}, "
-                "which students cannot tell apart; give one of them, or make a potential for each"
-            )
-    found = _each_once(found)
-    names = [system.name for system in found]
-    found = [
-        System(name if names.count(name) == 1 else f"{name}-{k}", system.starts, system.mol)
-        for k, (name, system) in enumerate(zip(names, found, strict=True))
-    ]
-    groups = _groups(found)
-    n_out = min(max(1, round(section.held_out * len(groups))), len(groups) - 1)
-    order = sorted(groups, key=lambda group: hashlib.sha256(f"{recipe.seed} {found[group[0]].name}".encode()).digest())
-    out = _spare(found, order, n_out)
-    return [System(one.name, one.starts, one.mol, k in out) for k, one in enumerate(found)]
-
-
-def _each_once(systems: Sequence[System]) -> list[System]:
-    """Systems without those whose SMILES tell a molecule that an earlier one told."""
-    seen: set[str] = set()
-    found = []
-    for system in systems:
-        same = canonical_smiles(system.mol) if system.mol is not None else ""
-        if not same or same not in seen:
-            found.append(system)
-        seen.add(same)
-    return found
-
-
-def _groups(systems: Sequence[System]) -> list[list[int]]:
-    """Systems that may be one molecule: frames of a file, and whatever has their composition."""
-    of_files = {one.starts[0].get_chemical_formula() for one in systems if one.mol is None}
-    found: dict[str, list[int]] = {}
-    for k, one in enumerate(systems):
-        formula = one.starts[0].get_chemical_formula()
-        found.setdefault(formula if formula in of_files else f"{formula} {k}", []).append(k)
-    return list(found.values())
-
-
-def _spare(systems: Sequence[System], order: Sequence[Sequence[int]], n_out: int) -> set[int]:
-    """Systems of groups to hold out, none of which has an element that the others lack."""
-    out: set[int] = set()
-    n_groups = 0
-    for group in order:
-        rest = [one for j, one in enumerate(systems) if j not in group and j not in out]
-        known = {int(z) for one in rest for z in one.starts[0].numbers}
-        if n_groups < n_out and all(int(z) in known for k in group for z in systems[k].starts[0].numbers):
-            out |= set(group)
-            n_groups += 1
-    return out
-
-
-def _of_file(path: Path, name: str) -> list[System]:
-    """Systems of a file: frames of one composition and periodicity are one."""
-    groups: dict[tuple[str, tuple[bool, ...]], list[Atoms]] = {}
-    for number, atoms in read_frames_with_ase(path, ":", None):
-        if len(atoms) == 0:
-            raise StructureError(f"{path}, frame {number} has no atoms; leave it out")
-        if len(atoms) > 1 and not _is_apart(atoms):
-            raise StructureError(f"{path}, frame {number}: two atoms are at the same place; correct it")
-        charge = charge_of(atoms)
-        plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        plain.info |= {"charge": charge} if charge else {}
-        groups.setdefault((f"{atoms.get_chemical_formula()} {charge}", tuple(atoms.pbc.tolist())), []).append(plain)
-    if len(groups) == 1:
-        return [System(name, starts) for starts in groups.values()]
-    return [System(f"{name}-{formula.split()[0]}", starts) for (formula, _), starts in groups.items()]
-
-
-def _is_apart(atoms: Atoms) -> bool:
-    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
-    return bool(distances[np.triu_indices(len(atoms), 1)].min() > 0.1)
-
-
-def _of_smiles(smiles: str, n: int, seed: int) -> System:
-    """A molecule with its conformers, minima of MMFF94."""
-    molecule = from_smiles(smiles)
-    return System(smiles, structures(molecule, n, seed), molecule.mol)
 
 
 def seed_frames(recipe: DistillationRecipe, systems: Sequence[System], n_frames: int) -> list[Atoms]:

@@ -321,7 +321,7 @@ def test_lists_grow_by_fragments_and_pairs() -> None:
     assert len(set(pairs)) == 20
     assert all(set(from_smiles(text, several=True).numbers) <= {1, 6, 7, 8} for text in pairs)
     assert [one.text for one in with_pairs([], 5, ("H", "C", "O", "N"), seed=1)] == pairs[:5]
-    with pytest.raises(OptionError, match=r"5000 pairs are asked for, and \d+ can be drawn"):
+    with pytest.raises(OptionError, match=r"5000 pairs are asked for, and \d+ molecules have \d+; give fewer"):
         with_pairs([], 5000, ("H", "C"))
 
 

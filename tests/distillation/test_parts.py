@@ -16,9 +16,11 @@ from mlff_calc import build_potential
 from mlff_calc.distillation.explore import explore
 from mlff_calc.distillation.frames import turns
 from mlff_calc.distillation.plan import planned
-from mlff_calc.distillation.recipe import ExploreSection, parse_distillation
-from mlff_calc.distillation.seeds import read_systems, seed_frames
+from mlff_calc.distillation.recipe import parse_distillation
+from mlff_calc.distillation.sections import ExploreSection
+from mlff_calc.distillation.seeds import seed_frames
 from mlff_calc.distillation.students import Judgement, Students
+from mlff_calc.distillation.systems import read_systems
 from mlff_calc.errors import OptionError, StructureError
 from mlff_calc.sampling.systems import Systems
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from mlff_calc.datasets.molecules import MoleculeError, from_smiles
 from mlff_calc.datasets.starts import structures
 from mlff_calc.distillation.explore import Explored, explore
-from mlff_calc.distillation.recipe import ExploreSection
+from mlff_calc.distillation.sections import ExploreSection
 from mlff_calc.distillation.students import Judgement
 from mlff_calc.errors import OptionError, StructureError, UnknownElementError
 from mlff_calc.sampling.calculators import evaluator_of, workers_for
