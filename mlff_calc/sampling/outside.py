@@ -11,6 +11,7 @@ from mlff_calc.export.compiled import CompiledPotential
 from mlff_calc.graph import keys
 from mlff_calc.graph.domain import Domain
 from mlff_calc.graph.many import NeighborLists
+from mlff_calc.heads.uncertainty import FORCES_STD
 from mlff_calc.sampling.systems import FloatArray, Systems
 
 
@@ -37,7 +38,24 @@ def outside_of_training(potential: Any, systems: Systems, positions: FloatArray)
         chosen = outside[:1]
         alone = _neighbors(systems.take(chosen), positions[systems.rows(chosen)], domain.cutoff)
         found.append(f"{domain.outside(*alone)}, and {len(outside)} of {len(systems)} structures are outside")
+    if domain.spread is not None:
+        found += _too_wide(potential, domain, systems, positions)
     return found
+
+
+def _too_wide(potential: Any, domain: Domain, systems: Systems, positions: FloatArray) -> list[str]:
+    """The first structure with a spread of a force above the calibrated one, and the number of all of them."""
+    lists = NeighborLists(systems.numbers, systems.sizes, systems.cells, systems.pbc, potential.cutoff, skin=0.0)
+    spreads = potential(lists.graph(np.ascontiguousarray(positions))).get(FORCES_STD)
+    if spreads is None:
+        return []
+    spreads = spreads.detach().double().numpy()
+    wide = np.flatnonzero(systems.maxima(np.linalg.norm(spreads, axis=1)) > domain.spread)
+    if not len(wide):
+        return []
+    rows = systems.rows(wide[:1])
+    text = domain.too_wide(systems.numbers[rows], spreads[rows])
+    return [f"{text}, and that of {len(wide)} of {len(systems)} structures is above it"]
 
 
 def _neighbors(systems: Systems, positions: FloatArray, cutoff: float) -> tuple[Any, Any, Any, Any]:
