@@ -21,7 +21,7 @@ from mlff_calc.distillation.plan import AUDIT, FIRST, LEAST_AUDIT, Plan, planned
 from mlff_calc.distillation.recipe import DistillationRecipe, load_distillation, parse_distillation
 from mlff_calc.distillation.result import Distilled
 from mlff_calc.distillation.rounds import Bar, Line, Rounds
-from mlff_calc.distillation.state import FORMAT, NAME, State
+from mlff_calc.distillation.state import CLOCK, FORMAT, NAME, State
 from mlff_calc.distillation.systems import read_systems
 from mlff_calc.distillation.teachers import Teacher
 from mlff_calc.distillation.teaching import first_labels, is_same_teacher, labeller_for, teacher_for, wanted
@@ -30,7 +30,7 @@ from mlff_calc.errors import DatasetError, OptionError
 from mlff_calc.locks import LOCK, folder_lock
 from mlff_calc.whole_files import write_whole
 
-OWN = ("labels", "students", "potential", NAME, "recipe.yaml", "report.html", "failed.extxyz")
+OWN = ("labels", "students", "potential", NAME, CLOCK, "recipe.yaml", "report.html", "failed.extxyz")
 """What a run writes into its folder."""
 
 
@@ -112,6 +112,7 @@ class Distillation:
             if self._resume:
                 stack.enter_context(folder_lock(self.folder))
                 state = State.read(self.folder)
+                state.add_lost_time()
                 self._check_same(state)
                 is_same_teacher(state, teacher, labeller, labels_file(self.folder, 0))
                 self._extend(state)

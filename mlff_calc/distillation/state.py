@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from mlff_calc.whole_files import write_whole
 FORMAT = 1
 """Version of the record."""
 NAME = "state.json"
+CLOCK = ".clock.json"
+"""File with the phase that goes on and its seconds so far, from which a run that was killed knows what it used."""
+BEAT = 5.0
+"""Seconds between two writings of it. Raising it loses more of the time before a kill."""
 
 
 class State:
@@ -55,6 +60,17 @@ class State:
             raise DatasetError(f"{path} is damaged ({error}); restore it, or begin anew with --overwrite") from error
         return cls(path, plain)
 
+    def add_lost_time(self) -> None:
+        """Add the time of a phase in which the run was killed or failed, once."""
+        clock = self.path.with_name(CLOCK)
+        try:
+            phase, seconds = parse_json(read_text(clock, DatasetError))
+            self._add(str(phase), max(0.0, float(seconds)))
+        except (DatasetError, ValueError, TypeError):  # none, or a damaged one
+            return
+        self.save()
+        clock.unlink(missing_ok=True)
+
     @property
     def rounds(self) -> list[dict[str, Any]]:
         """What each round gave."""
@@ -72,9 +88,31 @@ class State:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the time of a block to that of a phase, also where the block fails."""
-        began = time.monotonic()
+        """Add the time of a block to that of a phase, and save; after a failure or a kill, `add_lost_time` does it."""
+        began, done, clock = time.monotonic(), threading.Event(), self.path.with_name(CLOCK)
+
+        def beat() -> None:
+            with suppress(OSError):  # a full disk is told by what the phase writes
+                write_whole(clock, json.dumps([phase, round(time.monotonic() - began, 3)]))
+
+        def beats() -> None:
+            while not done.wait(BEAT):
+                beat()
+
+        thread = threading.Thread(target=beats, daemon=True)
+        thread.start()
+        failed = True
         try:
             yield
+            failed = False
         finally:
-            self.plain["seconds"][phase] = round(self.plain["seconds"].get(phase, 0.0) + time.monotonic() - began, 3)
+            done.set()
+            thread.join()
+            if failed:
+                beat()
+        self._add(phase, time.monotonic() - began)
+        self.save()
+        clock.unlink(missing_ok=True)
+
+    def _add(self, phase: str, seconds: float) -> None:
+        self.plain["seconds"][phase] = round(self.plain["seconds"].get(phase, 0.0) + seconds, 3)
