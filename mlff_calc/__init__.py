@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlff_calc.calculators import CommitteeCalculator, EGXCCalculator, MLFFCalculator, SCFCalculator, freeze
     from mlff_calc.calculators.reuse import Reuse
     from mlff_calc.calculators.shadow import Shadow
+    from mlff_calc.datasets.starts import atoms_from_smiles
     from mlff_calc.dynamics import run_md
     from mlff_calc.dynamics.relax import relax
     from mlff_calc.errors import (
@@ -65,6 +66,7 @@ __all__ = [
     "TrainingError",
     "UnknownElementError",
     "__version__",
+    "atoms_from_smiles",
     "build_potential",
     "evaluate",
     "freeze",
@@ -82,6 +84,7 @@ _HOMES = {
     "mlff_calc.calculators": ("CommitteeCalculator", "EGXCCalculator", "MLFFCalculator", "SCFCalculator", "freeze"),
     "mlff_calc.calculators.reuse": ("Reuse",),
     "mlff_calc.calculators.shadow": ("Shadow",),
+    "mlff_calc.datasets.starts": ("atoms_from_smiles",),
     "mlff_calc.dynamics": ("run_md",),
     "mlff_calc.dynamics.relax": ("relax",),
     "mlff_calc.errors": tuple(name for name in __all__ if name.endswith("Error")),

@@ -33,7 +33,7 @@ def structures(molecule: Molecule, n: int, seed: int) -> list[Atoms]:
     return [Atoms(molecule.numbers, positions, info=dict(info)) for positions in found]
 
 
-def structure_of(smiles: str, seed: int = 0) -> Atoms:
+def atoms_from_smiles(smiles: str, seed: int = 0) -> Atoms:
     """A structure of a SMILES: a minimum of MMFF94, or positions by ETKDG without it; dots separate molecules in contact.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ APART = (-0.4, 3.0)
 def with_strained_bonds(mol: Mol, minimum: FloatArray, n: int, random: np.random.Generator) -> FloatArray:
     """Draw structures in each of which one part of the molecule is moved, as a whole, along a bond that is in no ring.
 
-    Of a pair of molecules, one is moved along the line between the two atoms that are closest.
+    Of several molecules, one is moved along the line between its atom and that of another one that are closest.
 
     Args:
         mol: RDKit's molecule with all hydrogens.
@@ -33,7 +34,7 @@ def with_strained_bonds(mol: Mol, minimum: FloatArray, n: int, random: np.random
         Positions [n, n_atoms, 3], Angstrom; [0, n_atoms, 3] where all bonds are in rings, or there is none.
     """
     pieces = rdkit_chem().GetMolFrags(mol)
-    sides = [(*_closest(minimum, pieces[0], pieces[1]), list(pieces[1]))] if len(pieces) > 1 else _sides(mol)
+    sides = _pieces(minimum, pieces) if len(pieces) > 1 else _sides(mol)
     if not sides:
         return np.zeros((0, *minimum.shape))
     found = np.repeat(minimum[None], n, axis=0)
@@ -66,8 +67,17 @@ def _behind(mol: Mol, i: int, j: int) -> list[int]:
     return sorted(seen - {i})
 
 
-def _closest(positions: FloatArray, one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, int]:
-    """Atoms of two molecules that are closest to each other."""
+def _pieces(positions: FloatArray, pieces: Sequence[Sequence[int]]) -> list[tuple[int, int, list[int]]]:
+    """Each molecule but the first, behind the pair of its atom and that of another one that are closest."""
+    found = []
+    for piece in pieces[1:]:
+        rest = [atom for other in pieces if other is not piece for atom in other]
+        found.append((*_closest(positions, rest, piece), list(piece)))
+    return found
+
+
+def _closest(positions: FloatArray, one: Sequence[int], other: Sequence[int]) -> tuple[int, int]:
+    """Atoms of two groups that are closest to each other."""
     away = np.linalg.norm(positions[list(one), None] - positions[None, list(other)], axis=-1)
     i, j = np.unravel_index(int(away.argmin()), away.shape)
     return one[int(i)], other[int(j)]

@@ -10,7 +10,7 @@ from ase import Atoms
 from mlff_calc.bounded import require_regular
 from mlff_calc.datasets.ase_files import read_frame
 from mlff_calc.datasets.molecules import MoleculeError
-from mlff_calc.datasets.starts import structure_of
+from mlff_calc.datasets.starts import atoms_from_smiles
 from mlff_calc.errors import DatasetError, OptionError, StructureError
 from mlff_calc.graph.masses import with_named_masses
 from mlff_calc.near import nearest
@@ -85,14 +85,14 @@ def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure
     text = name.removeprefix(SMILES)
     if text != name:
         try:
-            return structure_of(text)
+            return atoms_from_smiles(text)
         except MoleculeError as error:
             raise StructureError(f"{shown} {name}: {error}") from error
     near = near_path(Path(structure)) or nearest(name, g2.names)
     cure = f"Did you mean {near}?" if near else "Give a file that ASE reads, or a SMILES."
     if _ALPHABET.fullmatch(name):
         try:
-            return structure_of(name)
+            return atoms_from_smiles(name)
         except MoleculeError as error:
             if error.reason != "unreadable":
                 raise StructureError(f"{shown} {name}: {error}") from error

@@ -36,6 +36,17 @@ def test_nve_ethanol(script, potentials, tmp_path):
     )
 
 
+def test_organic_molecule(script, potentials, tmp_path):
+    pytest.importorskip("rdkit")
+    output = tmp_path / "run"
+    said = script("organic_molecule.py", "CCO", "--potential", potentials / "ethanol", "--output", output)
+    assert re.search(r"^relaxed C2H6O: -?\d", said, re.MULTILINE)
+    mean, most = map(float, re.search(r"RMSD\): (\S+) Angstrom on average, (\S+) at most", said).groups())
+    assert 0.0 < mean < most < 3.0
+    assert len(read(output / "trajectory.traj", ":")) == 6
+    assert "RMSD" in script("organic_molecule.py", "--potential", potentials / "ethanol", "--output", output, "--resume")
+
+
 def test_npt_silicon(script, potentials, tmp_path):
     output = tmp_path / "run"
     said = script("npt_silicon.py", "--potential", potentials / "silicon", "--output", output)
