@@ -38,6 +38,7 @@ COMMANDS = (
     Command("lammps", "mlff_calc.cli.lammps", "app"),
     Command("data", "mlff_calc.cli.data", "app"),
     Command("bench", "mlff_calc.cli.bench", "app"),
+    Command("calibrate", "mlff_calc.cli.calibrate", "calibrate"),
     Command("distill", "mlff_calc.cli.distill", "distill"),
     Command("potentials", "mlff_calc.cli.potentials", "potentials"),
 )

@@ -103,3 +103,19 @@ def rising(values: Sequence[float], weights: Sequence[float]) -> list[float]:
             (a, m, j), (b, n, k) = blocks[-2:]
             blocks[-2:] = [((a * m + b * n) / (m + n), m + n, j + k)]
     return [value for value, _, n in blocks for _ in range(n)]
+
+
+def threshold_in_words(spread: float, tolerance: float, n_frames: int) -> str:
+    """What a card says of the spread above which a potential warns.
+
+    Args:
+        spread: Threshold, eV/Angstrom.
+        tolerance: Accepted error of the worst force of a frame, eV/Angstrom.
+        n_frames: Number of frames on which it was measured.
+    """
+    return (
+        f"Threshold: where the largest `forces_std` (length of a row) of a structure is above {spread:.4g} eV/Angstrom, the "
+        f"worst force of more than {100 * (1 - QUANTILE):.0f} of 100 such structures is wrong by more than {tolerance:g} "
+        f"eV/Angstrom, measured on {n_frames} frames that were not learned: calculators, exported files and `mlff md` warn "
+        "there, and stop with `--domain stop`."
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ase import Atoms
 
-from mlff_calc.distillation.calibration import QUANTILE
+from mlff_calc.distillation.calibration import threshold_in_words
 from mlff_calc.distillation.judged import calibrated, errors_of
 from mlff_calc.distillation.plan import Plan
 from mlff_calc.distillation.recipe import DistillationRecipe
@@ -165,11 +165,8 @@ def _card(about: dict[str, Any], teacher: Teacher) -> str:
             lines.append(f"| of these by element | {elements} | |")
     lines += [
         "",
-        f"Threshold: where the largest `forces_std` (length of a row) of a structure is above "
-        f"{about['threshold']:.4g} eV/Angstrom, "
-        f"the worst force of more than {100 * (1 - QUANTILE):.0f} of 100 such structures is wrong by more than "
-        f"{about['tolerance']:g} eV/Angstrom, measured on {about['calibration']['n_frames']} frames that were not learned: "
-        "calculators and `mlff md` warn there, and stop with `--domain stop`. Systems: {', '.join(about['systems'])}. "
+        f"{threshold_in_words(about['threshold'], about['tolerance'], about['calibration']['n_frames'])} "
+        f"Systems: {', '.join(about['systems'])}. "
         f"The rounds ended because {about['stopped']}.", "",
     ]  # fmt: skip
     return "\n".join(lines)
