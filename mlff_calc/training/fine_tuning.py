@@ -36,8 +36,9 @@ class FineTuning(Section):
     """Heads: auto continues a network of the same kind as a whole, new takes its backbone and makes new heads."""
     new_elements: Literal["refuse", "add"] = "refuse"
     """Elements that the start does not know: an error, or added with new rows of the embeddings."""
-    freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=0, strict=True)] = "none"
-    """Weights that stay: none, the backbone, or, by number, its embeddings and that many of its lowest layers."""
+    freeze: Literal["none", "backbone", "start"] | Annotated[int, Field(ge=0, strict=True)] = "none"
+    """Weights that stay: none, the backbone, all of the start (only heads that it lacks are trained, and its reference
+    energies stay), or, by number, the backbone's embeddings and that many of its lowest layers."""
     layer_decay: float = Field(1.0, gt=0.0, le=1.0)
     """Factor of the learning rate from a layer to the one below; the heads have the rate of `optimizer`."""
 

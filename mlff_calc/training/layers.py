@@ -17,6 +17,8 @@ from mlff_calc.training.recipe_base import TrainingRecipe
 
 FACTOR = "factor"
 """Entry of a group of parameters: its learning rate as a share of that of the schedule."""
+ADDED = "added"
+"""Attribute of a network that is continued: how names of parameters begin that its start did not have."""
 _PREFIX = "backbone."
 
 
@@ -39,24 +41,27 @@ def is_frozen(name: str, network: nn.Module, freeze: str | int) -> bool:
     Args:
         name: Name of the parameter in the network.
         network: Network with a `backbone`.
-        freeze: `none`, `backbone`, or a number of lowest layers.
+        freeze: `none`, `backbone`, a number of lowest layers, or `start`: all but the heads that were added to the start,
+            whose names begin as `network.added` says; without it, all heads are new.
     """
+    if freeze == "start" and hasattr(network, ADDED):
+        return not any(name.startswith(one) for one in getattr(network, ADDED))
     if freeze == "none" or not name.startswith(_PREFIX):
         return False
-    return freeze == "backbone" or depth_of(name, network) <= int(freeze)
+    return freeze in ("backbone", "start") or depth_of(name, network) <= int(freeze)
 
 
 def freeze_weights(network: nn.Module, recipe: TrainingRecipe) -> None:
     """Freeze the weights that a recipe's `fine_tuning` asks for, in place.
 
     Raises:
-        RecipeError: There are fewer layers than are to be frozen.
+        RecipeError: There are fewer layers than are to be frozen, or nothing is left to train.
     """
     section = getattr(recipe, "fine_tuning", None)
     if section is None or section.freeze == "none":
         return
     levels = cast(Backbone, network.backbone).n_levels
-    if section.freeze != "backbone" and section.freeze > levels:
+    if isinstance(section.freeze, int) and section.freeze > levels:
         raise RecipeError(
             f"{recipe.origin}: fine_tuning.freeze is {section.freeze}, but the backbone has {levels} layers; give at most "
             f"{levels}, or backbone"
@@ -64,6 +69,11 @@ def freeze_weights(network: nn.Module, recipe: TrainingRecipe) -> None:
     for name, parameter in network.named_parameters():
         if is_frozen(name, network, section.freeze):
             parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise RecipeError(
+            f"{recipe.origin}: fine_tuning.freeze is {section.freeze}, and nothing is left to train; add heads that the "
+            "start lacks, such as potential.uncertainty, or freeze less"
+        )
 
 
 def groups_by_layer(

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from mlff_calc.errors import RecipeError
-from mlff_calc.potential import load_potential
+from mlff_calc.potential import build_potential, load_potential
 from mlff_calc.training.run import train
 
 Project = Callable[..., Path]
@@ -70,3 +70,25 @@ def test_the_same_heads_of_errors_may_be_repeated(project: Project, tmp_path: Pa
     _, path = started(project, tmp_path, potential__uncertainty={})
     tuned = load_potential(train(change(path, potential={"uncertainty": {}})).model)
     assert [head.title for head in tuned.error_heads] == ["energy_error", "force_error"]
+
+
+@pytest.mark.usefixtures("drawn_plots")
+def test_heads_of_errors_are_added_to_a_potential_that_stays_as_it_is(project: Project, tmp_path: Path) -> None:
+    start, path = started(project, tmp_path)
+    before = load_potential(start)
+    path = change(path, potential={"uncertainty": {}}, fine_tuning={"freeze": "start"})
+    tuned = load_potential(train(path).model)
+    assert tuned.error_heads
+    own = before.state_dict()
+    assert all(torch.equal(tuned.state_dict()[name], value) for name, value in own.items())
+    assert tuned.config["reference_energies"] == before.config["reference_energies"]
+    fresh = build_potential(tuned.config, seed=5)
+    heads = [name for name in tuned.state_dict() if name not in own and name.endswith("weight")]
+    assert heads
+    assert all(not torch.equal(tuned.state_dict()[name], fresh.state_dict()[name]) for name in heads)
+
+
+def test_nothing_to_train_is_refused(project: Project, tmp_path: Path) -> None:
+    _, path = started(project, tmp_path)
+    with pytest.raises(RecipeError, match=r"fine_tuning\.freeze is start, and nothing is left to train; add heads that"):
+        train(change(path, fine_tuning={"freeze": "start"}))

@@ -25,6 +25,7 @@ from mlff_calc.potential import Potential, build_potential, load_potential
 from mlff_calc.potential.build import ERROR_HEADS, error_heads
 from mlff_calc.training.fine_tuning import backbone_of, new_elements, refuse_other, start_notes
 from mlff_calc.training.frames.read import Frames, symbol_number
+from mlff_calc.training.layers import ADDED
 from mlff_calc.training.potential.build import new_potential
 from mlff_calc.training.potential.data import GraphSource, graph_frames
 from mlff_calc.training.potential.recipe import PotentialRecipe
@@ -99,7 +100,8 @@ def _continued(
         potential = build_potential(config, seed=recipe.trainer.seed)
     backbone.carry_to(potential.backbone, elements)
     missing, unexpected = potential.load_state_dict(_weights_of_heads(start, elements), strict=False)
-    new = (_BACKBONE, *(f"heads.{head['name']}." for head in added))
+    setattr(potential, ADDED, tuple(f"heads.{head['name']}." for head in added))
+    new = (_BACKBONE, *getattr(potential, ADDED))
     if unexpected or any(not key.endswith(_REFERENCES) and not key.startswith(new) for key in missing):
         raise RecipeError(f"{recipe.origin}: fine_tune_from: the weights of {name!r} do not fit its configuration")
     energies = _references(recipe, potential, frames, graphs)
@@ -182,6 +184,8 @@ def _domain_to_go_on_from(start: Potential, name: str) -> dict[str, Any] | None:
 def _references(recipe: PotentialRecipe, start: Potential, frames: Frames, graphs: GraphSource) -> dict[int, float]:
     """Reference energies as the recipe says; elements without isolated atoms among the new frames keep theirs."""
     before = {z: float(start.config[_REFERENCES][str(z)]) for z in start.elements}
+    if recipe.fine_tuning.freeze == "start":
+        return before
     origin = origin_of(recipe, frames)
     if origin == "given in the recipe":
         return given_energies(recipe, start.elements)
