@@ -121,8 +121,10 @@ def ase_results(arrays: Arrays, system: System) -> Results:
         "energies": arrays[ENERGIES],
         "forces": arrays[FORCES],
     }
+    if ENERGY_STD in arrays:
+        results[ENERGY_STD] = float(arrays[ENERGY_STD][0])
     if FORCES_STD in arrays:
-        results |= {ENERGY_STD: float(arrays[ENERGY_STD][0]), FORCES_STD: arrays[FORCES_STD]}
+        results[FORCES_STD] = arrays[FORCES_STD]
     if ATOMIC_VIRIAL in arrays and no_stress_reason(system) is None:
         virials = arrays[ATOMIC_VIRIAL]
         voigt = 0.5 * (virials[:, _ROWS, _COLUMNS] + virials[:, _COLUMNS, _ROWS])

@@ -44,6 +44,8 @@ from mlff_calc.export.own import enter
 from mlff_calc.export.stepping import ShadowStepping, Stepping
 from mlff_calc.export.torchscript import script_of
 from mlff_calc.export.trace import INPUTS, output_names, trace_for_use
+from mlff_calc.graph.domain import SPREAD
+from mlff_calc.heads.uncertainty import FORCES_STD
 from mlff_calc.potential import Potential
 from mlff_calc.potential.engine import COLD, CONTINUE, PREDICT, EngineStep
 from mlff_calc.potential.fixed_point import FixedPointPotential
@@ -149,7 +151,7 @@ def _metadata(
     potential: Potential, module: nn.Module, to: str, backend: str, stepping: Stepping | ShadowStepping | None
 ) -> Metadata:
     inputs = list(ENGINE_INPUTS if to == "lammps" else INPUTS)
-    outputs = list(ENGINE_OUTPUTS if to == "lammps" else output_names(potential))
+    outputs = [*(_engine_outputs(potential) if to == "lammps" else output_names(potential))]
     fixed_point = None
     if stepping is not None:
         inputs += ["memory", "control"]
@@ -176,6 +178,12 @@ def _metadata(
         fixed_point=fixed_point,
         domain=potential.domain,
     )
+
+
+def _engine_outputs(potential: Potential) -> list[str]:
+    """Outputs of a file for LAMMPS; spreads only where the potential has a threshold to compare them with."""
+    compared = FORCES_STD in potential.uncertainties and SPREAD in (potential.domain or {})
+    return [*ENGINE_OUTPUTS, *([FORCES_STD] if compared else [])]
 
 
 def _own_version() -> str:

@@ -67,7 +67,8 @@ class ExportedPotential:
         cutoff: cutoff radius, Angstrom.
         precision: precision of the export.
         domain: distances in the training data; None where the file has none.
-        uncertainties: names of the standard deviations among the outputs; files for LAMMPS have none.
+        uncertainties: names of the standard deviations among the outputs; files for LAMMPS have those of forces where there is
+            a threshold for them, and no others.
     """
 
     direct_forces = False
@@ -159,9 +160,11 @@ class ExportedPotential:
             virial, volume = atomic.sum(dim=0).unsqueeze(0), cell_volume(graph["cell"]).view(-1, 1, 1)
             stress = torch.where(volume > 0.0, -virial / volume.clamp(min=1e-30), torch.zeros_like(virial))
             found |= {"virial": virial, "atomic_virial": atomic, "stress": stress}
-        if FORCES_STD in out:
+        if ENERGY_STD in out:
             share = n_atoms / inputs["atomic_numbers"].shape[0]  # below 1 with copies, see `_inputs`
-            found |= {ENERGY_STD: share * out[ENERGY_STD], FORCES_STD: out[FORCES_STD][:n_atoms]}
+            found[ENERGY_STD] = share * out[ENERGY_STD]
+        if FORCES_STD in out:
+            found[FORCES_STD] = out[FORCES_STD][:n_atoms]
         return found | {name: out[name] for name in ("residuals", "evaluations") if name in out}
 
     def _inputs(self, graph: dict[str, Tensor]) -> dict[str, Tensor]:

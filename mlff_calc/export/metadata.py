@@ -190,7 +190,7 @@ def _signature(said: Metadata) -> tuple[list[str], list[list[str]]]:
     fixed_point = said.fixed_point is not None
     inputs, more = (["memory", "control"], ["memory", "residuals"]) if fixed_point else ([], [])
     if said.kind == "lammps":
-        return [*ENGINE_INPUTS, *inputs], [[*ENGINE_OUTPUTS, *more]]
+        return [*ENGINE_INPUTS, *inputs], [[*ENGINE_OUTPUTS, *spread, *more] for spread in ([], [FORCES_STD])]
     spreads = [[], [ENERGY_STD, FORCES_STD]]
     given = [[*outputs, *spread] for outputs in (GRADIENT_OUTPUTS, DIRECT_OUTPUTS) for spread in spreads]
     return [*INPUTS, *inputs], [[*outputs, *more] for outputs in given]

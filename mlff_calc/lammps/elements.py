@@ -24,6 +24,7 @@ _OPTIONS = {
     "tolerance": 1,
     "reset": 1,
     "device": 1,
+    "domain": 1,
 }  # words of `pair_style mlff`, and the number of values that follow
 
 
@@ -45,6 +46,20 @@ def translate_style(words: Sequence[str], cutoff: float) -> list[str]:
             at += 1 + _OPTIONS[words[at]]
         made += ["zero", f"{cutoff:.10g}"]
     return made
+
+
+def domain_in(words: Sequence[str]) -> str | None:
+    """Value of `domain` among the options of mlff in a `pair_style` command; None where it is not there.
+
+    Args:
+        words: words of the command, mlff among them.
+    """
+    options = list(words[list(words).index(_STYLE) + 1 :])
+    while options and options[0] in _OPTIONS:
+        if options[0] == "domain":
+            return options[1] if len(options) > 1 else None
+        options = options[1 + _OPTIONS[options[0]] :]
+    return None
 
 
 def split_coefficients(words: Sequence[str]) -> tuple[list[str], list[str] | None]:

@@ -35,6 +35,7 @@ from mlff_calc.dynamics.signals import StopRequest
 from mlff_calc.errors import MLFFError, OptionError, SimulationError
 from mlff_calc.lammps.elements import (
     contradictions,
+    domain_in,
     numbers_of_masses,
     numbers_of_symbols,
     split_coefficients,
@@ -207,6 +208,7 @@ class ExternalForces:
         if name == "pair_style":
             self._alone = words[1:2] == ["mlff"]
         if name == "pair_style" and "mlff" in words:
+            self._take_domain(domain_in(words))
             return " ".join(translate_style(words, self._cutoff))
         if name == "pair_coeff" and (self._alone or words[3:4] == ["mlff"]):
             return self._take_elements(words)
@@ -256,6 +258,22 @@ class ExternalForces:
         thermo = self._lammps.last_thermo() or {}
         step = int(self._lammps.extract_global("ntimestep"))
         return LammpsRun(step, self.n_evaluations, dict(thermo), self._atoms)
+
+    def _take_domain(self, action: str | None) -> None:
+        """Take over `domain` of `pair_style mlff` for a calculator that has this parameter.
+
+        Raises:
+            OptionError: the action is unknown, or it is stop and the calculator cannot do that.
+        """
+        if action is None:
+            return
+        if "domain" in getattr(self._calculator, "parameters", {}):
+            self._calculator.set(domain=action)
+        elif action == "stop":
+            raise OptionError(
+                f"domain stop of pair_style mlff: the calculator {type(self._calculator).__name__} does not compare structures "
+                "with training data; leave it out"
+            )
 
     def _take_elements(self, words: list[str]) -> str:
         line, named = split_coefficients([self._lammps.expand(word) or word for word in words])

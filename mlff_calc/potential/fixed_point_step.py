@@ -103,7 +103,8 @@ class FixedPointStep(nn.Module):
             out = self.direct(inputs, graph, forward)
             none = Unrolled(*(torch.zeros_like(part).detach() for part in forward))
             return out | _memory(prepared[0].detach(), forward, none)
-        energies = potential.read(inputs, here[0])
+        features = {**inputs, "node_features": potential.backbone.read(here[0])}
+        energies, others = potential.heads["energy"](features)["energies"], potential.others(features)
         cotangent = derivatives([energies], here)[0]
         adjoint = cotangent
         if self.sizes.window > 0:
@@ -125,7 +126,7 @@ class FixedPointStep(nn.Module):
             energies = energies + repulsion.detach()
             ends, weights = [*ends, repulsion], [*weights, torch.ones_like(repulsion)]
         gradient = derivatives(ends, [edge_vec], weights)[0]
-        out = potential.totals(energies, graph)
+        out = potential.totals(energies, graph) | others
         out.update(pair_outputs(gradient, edge_vec.detach(), graph))
         out.update(_memory(prepared[0].detach(), forward, backward))
         return out

@@ -13,6 +13,7 @@
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <algorithm>
 #include <fstream>
 #include <stdexcept>
 
@@ -97,6 +98,11 @@ static Facts read_facts(const std::string &path, const json &said)
   facts.inputs = said.at("inputs").get<std::vector<std::string>>();
   facts.outputs = said.at("outputs").get<std::vector<std::string>>();
   if (!said.at("fixed_point").is_null()) facts.fixed_point = read_fixed_point(said.at("fixed_point"));
+  if (said.contains("domain") && said.at("domain").contains("forces_std"))    // null, or no such key, in most files
+    facts.threshold = said.at("domain").at("forces_std").get<double>();
+  require(!facts.threshold || *facts.threshold > 0.0, path,
+          std::string("its threshold for spreads of forces is not above zero; ") + write_again);
+  facts.gives_spreads = std::find(facts.outputs.begin(), facts.outputs.end(), "forces_std") != facts.outputs.end();
   return facts;
 }
 
@@ -225,6 +231,7 @@ void Model::check(const std::map<std::string, at::Tensor> &outputs, const std::m
   const auto n_local = inputs.at("atomic_numbers").size(0), n_nodes = inputs.at("node_numbers").size(0);
   std::map<std::string, std::vector<int64_t>> shapes = {
       {"energies", {n_local}}, {"forces", {n_nodes, 3}}, {"atomic_virial", {n_nodes, 3, 3}}};
+  if (about.gives_spreads) shapes["forces_std"] = {n_local, 3};
   if (about.fixed_point) {
     shapes["residuals"] = {2};
     shapes["memory"] = {n_local, about.fixed_point->slots, about.fixed_point->width};

@@ -37,6 +37,8 @@ struct Facts {
   std::string symbols;                    // "H C O", for messages
   std::vector<std::string> inputs, outputs;
   std::optional<FixedPointFacts> fixed_point;
+  std::optional<double> threshold;        // eV/Angstrom; spread of a force above which the potential is not to be trusted
+  bool gives_spreads = false;             // false for files with a threshold that an earlier version wrote, too
 };
 
 // Version of the PyTorch that is loaded, as "2.13.0".

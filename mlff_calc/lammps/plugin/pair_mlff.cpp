@@ -97,6 +97,7 @@ void PairMLFF::settings(int narg, char **arg)
   wants_ghosts = always_cold = false;
   tolerance = 0.0;
   device = "cpu";
+  domain_action = "warn";
   for (int k = 0; k < narg; k++) {
     const std::string word = arg[k];
     if (word == "ghosts") {
@@ -114,8 +115,13 @@ void PairMLFF::settings(int narg, char **arg)
       device = value;
       if (device != "cpu" && device != "cuda" && !utils::strmatch(device, "^cuda:\\d+$"))
         error->all(FLERR, "pair_style mlff: device {} is neither cpu nor cuda nor cuda:N", device);
+    } else if (word == "domain") {
+      domain_action = value;
+      if (domain_action != "warn" && domain_action != "stop" && domain_action != "off")
+        error->all(FLERR, "pair_style mlff: domain {} is neither warn nor stop nor off", domain_action);
     } else {
-      error->all(FLERR, "pair_style mlff: {} is no option; there are ghosts, tolerance X, reset yes, device cuda", word);
+      error->all(FLERR, "pair_style mlff: {} is no option; there are ghosts, tolerance X, reset yes, device cuda, domain stop",
+                 word);
     }
   }
 }
@@ -125,6 +131,7 @@ void PairMLFF::forget()
 {
   drop_memory();
   step.reset();
+  watch.reset();
   builder.reset();
   model.reset();
   if (!allocated) return;
@@ -164,6 +171,7 @@ void PairMLFF::coeff(int narg, char **arg)
   drop_memory();
   step.reset();
   builder.reset();
+  make_watch();
   if (!model->facts().fixed_point) {
     if (tolerance > 0.0) error->all(FLERR, "pair_style mlff tolerance is for fixed-point potentials, and {} is none", arg[2]);
     return;
@@ -171,6 +179,25 @@ void PairMLFF::coeff(int narg, char **arg)
   if (wants_ghosts)
     error->all(FLERR, "pair_style mlff ghosts: the fixed point of {} reaches through all atoms; leave out ghosts", arg[2]);
   step = std::make_unique<FixedPointStep>(lmp, model->facts(), tolerance, always_cold);
+}
+
+// A threshold that is there and not compared is said, and one that is asked for and not there refused.
+void PairMLFF::make_watch()
+{
+  watch.reset();
+  const auto &facts = model->facts();
+  if (domain_action == "off") return;
+  const bool stops = domain_action == "stop";
+  if (facts.threshold && facts.gives_spreads) {
+    watch = std::make_unique<SpreadWatch>(lmp, facts.path, *facts.threshold, stops);
+  } else if (stops) {
+    error->all(FLERR, "pair_style mlff domain stop: {} {}; write domain off", facts.path,
+               facts.threshold ? "was exported without the spreads to compare with its threshold: export it again"
+                               : "has no threshold for spreads of forces, as potentials of mlff distill do");
+  } else if (facts.threshold && comm->me == 0) {
+    utils::logmesg(lmp, "Note: pair mlff: {} has a threshold for spreads of forces and no spreads to compare with it; export it "
+                        "again\n", facts.path);
+  }
 }
 
 // The device of this rank, where a machine has several: its number among the ranks of the machine, in turn.
@@ -311,7 +338,7 @@ void PairMLFF::compute(int eflag, int vflag)
   const auto graph = builder->build(list);
   ghosts.set_rows(comm->nprocs == 1 || wants_ghosts, graph.first_ghost);
   const auto outputs = run(graph);
-  check_finite(outputs, graph);
+  judge(outputs, graph);
   add(outputs, graph);
   publish();
 }
@@ -330,20 +357,26 @@ PairMLFF::Outputs PairMLFF::run(const Graph &graph)
   }
 }
 
-void PairMLFF::check_finite(const Outputs &outputs, const Graph &graph)
+// One sum over ranks for all that ends a run.
+void PairMLFF::judge(const Outputs &outputs, const Graph &graph)
 {
   const auto *energies = outputs.at("energies").const_data_ptr<double>();
   const auto *forces = outputs.at("forces").const_data_ptr<double>();
   double sum = 0.0;
   for (int64_t k = 0; k < graph.n_local; k++) sum += 0.0 * energies[k];
   for (int64_t k = 0; k < 3 * graph.n_nodes; k++) sum += 0.0 * forces[k];    // 0, or NaN for a NaN and for an infinity
-  int bad = std::isfinite(sum) ? 0 : 1;
-  MPI_Allreduce(MPI_IN_PLACE, &bad, 1, MPI_INT, MPI_SUM, world);
-  if (bad)
+  double worst[2] = {std::isfinite(sum) ? 0.0 : 1.0, 0.0};
+  if (watch) worst[1] = watch->longest(outputs.at("forces_std"), graph.tensors.at("owned"));
+  MPI_Allreduce(MPI_IN_PLACE, worst, watch ? 2 : 1, MPI_DOUBLE, MPI_MAX, world);
+  if (worst[0] > 0.0) {
+    int bad = std::isfinite(sum) ? 0 : 1;
+    MPI_Allreduce(MPI_IN_PLACE, &bad, 1, MPI_INT, MPI_SUM, world);
     error->all(FLERR,
                "pair mlff: energy or forces are not finite in step {} on {} of {} ranks. Atoms are probably too close: check "
                "the structure, shorten the timestep",
                update->ntimestep, bad, comm->nprocs);
+  }
+  if (watch) watch->judge(worst[1]);
 }
 
 void PairMLFF::add(const Outputs &outputs, const Graph &graph)
@@ -370,6 +403,12 @@ void PairMLFF::add(const Outputs &outputs, const Graph &graph)
     const double nine[9] = {w[0], w[4], w[8], w[1], w[2], w[5], w[3], w[6], w[7]};    // xx yy zz xy xz yz yx zx zy
     for (int k = 0; k < 9; k++) cvatom[i][k] += nine[k];
   }
+}
+
+// LAMMPS calls this at the end of a run or a minimization.
+void PairMLFF::finish()
+{
+  if (watch) watch->say_count();
 }
 
 // compute pair sums over ranks: rank 0 speaks for all.
