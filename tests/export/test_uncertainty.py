@@ -11,9 +11,12 @@ from ase import Atoms
 from ase.build import molecule
 
 from mlff_calc import MLFFCalculator
+from mlff_calc.calculators.stepping import stepping_of
+from mlff_calc.errors import SimulationError
 from mlff_calc.export import ExportedPotential, compile_potential, export_potential, load_exported, read_metadata
 from mlff_calc.export.trace import INPUTS, trace_for_training
 from mlff_calc.graph import collate, graph_from_atoms
+from mlff_calc.graph.domain import SPREAD, domain_of
 from mlff_calc.potential import Potential, build_potential
 
 
@@ -37,7 +40,7 @@ def evaluated(potential: Potential | ExportedPotential, atoms: Atoms) -> dict[st
     return MLFFCalculator(potential, precision="float64", device="cpu").evaluate(atoms)
 
 
-def test_torchscript_gives_deviations_and_lammps_has_none(tmp_path: Path) -> None:
+def test_torchscript_gives_deviations_and_lammps_has_none_without_a_threshold(tmp_path: Path) -> None:
     potential = potential_of()
     export_potential(potential, tmp_path / "one.pt")
     loaded = load_exported(tmp_path / "one.pt")
@@ -49,6 +52,36 @@ def test_torchscript_gives_deviations_and_lammps_has_none(tmp_path: Path) -> Non
     export_potential(potential, tmp_path / "lammps.pt", to="lammps")
     assert read_metadata(tmp_path / "lammps.pt").outputs == ["energies", "forces", "atomic_virial"]
     assert "energy_std" not in evaluated(load_exported(tmp_path / "lammps.pt"), molecule("H2O"))
+
+
+def test_files_for_lammps_give_deviations_of_forces_where_there_is_a_threshold(tmp_path: Path) -> None:
+    potential, atoms = potential_of(), molecule("CH3CH2OH")
+    potential.domain = domain_of([atoms], potential.cutoff) | {SPREAD: 1e-6}
+    export_potential(potential, tmp_path / "lammps.pt", to="lammps")
+    loaded = load_exported(tmp_path / "lammps.pt")
+    assert loaded.uncertainties == ("forces_std",)
+    calculator = MLFFCalculator(loaded, precision="float64", device="cpu", domain="stop")
+    with pytest.raises(SimulationError, match="spread of the force"):  # in Python too
+        calculator.evaluate(atoms)
+    calculator.set(domain="off")
+    found, expected = calculator.evaluate(atoms), potential(batch(potential, "CH3CH2OH"))
+    assert "energy_std" not in found
+    assert found["forces_std"] == pytest.approx(expected["forces_std"].numpy(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("to", "names"), [("torchscript", {"energy_std", "forces_std"}), ("lammps", {"forces_std"})])
+def test_steps_on_a_fixed_point_give_deviations(tmp_path: Path, to: str, names: set[str]) -> None:
+    atoms = molecule("H2O")
+    backbone = {"name": "deq", "block": "equiformer", "prelude": 0, "cutoff": 4.0, "l_max": 1, "channels": 4, "heads": 2}
+    config = {"backbone": backbone, "elements": ["H", "O"], "uncertainty": {}}
+    potential = build_potential(config, seed=7).to_precision("float64").eval()
+    potential.domain = domain_of([atoms], potential.cutoff) | {SPREAD: 1e9}
+    export_potential(potential, tmp_path / "deq.pt", to=to, stepping=stepping_of("conservative", potential))
+    loaded = load_exported(tmp_path / "deq.pt")
+    assert set(loaded.uncertainties) == names
+    found, expected = evaluated(loaded, atoms), evaluated(potential, atoms)
+    for name in ("energy", *names):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5)
 
 
 @pytest.mark.parametrize("detach", [True, False])

@@ -283,6 +283,18 @@ class TestInputs:
         done = run_lammps(write_input(text), ethanol_calculator)
         assert done.thermo["PotEng"] == pytest.approx(ethanol_calculator.evaluate(ethanol)["energy"], abs=1e-9)
 
+    def test_domain_of_the_style_is_that_of_the_calculator(self, ethanol, ethanol_calculator):
+        write_data(ethanol, ["C", "H", "O"])
+        text = HEAD + "pair_style mlff ghosts domain {} device cpu\npair_coeff * * nowhere.pt C H O\nrun 0\n"
+        for action in ("off", "stop"):
+            run_lammps(write_input(text.format(action)), ethanol_calculator)
+            assert ethanol_calculator.parameters["domain"] == action
+        with pytest.raises(OptionError, match="unknown domain 'maybe'"):
+            run_lammps(write_input(text.format("maybe")), ethanol_calculator)
+        self.run(text.format("warn").replace("C H O", "Ar Ar Ar"))
+        with pytest.raises(OptionError, match="LennardJones does not compare structures"):
+            self.run(text.format("stop"))
+
     def test_hybrid_overlay_adds_the_other_style(self, argon):
         write_data(argon, ["Ar"])
         zbl = "zbl 3.0 4.0\npair_coeff * * {}zbl 18 18\n"
