@@ -67,8 +67,8 @@ class ExportedPotential:
         cutoff: cutoff radius, Angstrom.
         precision: precision of the export.
         domain: distances in the training data; None where the file has none.
-        uncertainties: names of the standard deviations among the outputs; files for LAMMPS have those of forces where there is
-            a threshold for them, and no others.
+        uncertainties: names of the standard deviations among the outputs; files for LAMMPS have those of forces where there
+            is a threshold for them, and no others.
     """
 
     direct_forces = False

@@ -271,8 +271,8 @@ class ExternalForces:
             self._calculator.set(domain=action)
         elif action == "stop":
             raise OptionError(
-                f"domain stop of pair_style mlff: the calculator {type(self._calculator).__name__} does not compare structures "
-                "with training data; leave it out"
+                f"domain stop of pair_style mlff: the calculator {type(self._calculator).__name__} does not compare "
+                "structures with training data; leave it out"
             )
 
     def _take_elements(self, words: list[str]) -> str:

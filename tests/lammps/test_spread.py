@@ -1,4 +1,4 @@
-"""Potentials with heads of errors and a threshold: `pair_style mlff` compares, warns once, counts, and stops where asked to."""
+"""Potentials with heads of errors and a threshold: `pair_style mlff` compares, warns once, counts, and stops if asked to."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def test_off_is_silent(engine: Engine, files: dict[str, Path]) -> None:
 
 def test_atoms_of_other_styles_do_not_count(engine: Engine, files: dict[str, Path]) -> None:
     """The moved atom is of the second type here."""
-    style = f"pair_style hybrid/overlay lj/cut 4.0 mlff\npair_coeff * * lj/cut 0.001 1.0\npair_coeff * * mlff {files['low']} Ar"
+    style = "pair_style hybrid/overlay lj/cut 4.0 mlff\npair_coeff * * lj/cut 0.001 1.0\n"
+    style += f"pair_coeff * * mlff {files['low']} Ar"
     write_data(noble((2, 2, 2)), engine.folder / "atoms.data", [18, 10])
     head = setup("", "").split("\npair_coeff")[0]
     status, said = engine.start(f"{head}\n{style} NULL\nrun 0\n")
@@ -128,7 +129,8 @@ def test_a_file_with_a_threshold_and_no_spreads(engine: Engine) -> None:
     save(LennardJones(0.0104, 3.4, 8.0), file, metadata(8.0, 1, domain={"cutoff": 8.0, "forces_std": 0.1}))
     said = said_of(engine, STYLE, Path(file.name), "run 0\n")
     assert len(said) == 1
-    assert said[0].endswith("old.pt has a threshold for spreads of forces and no spreads to compare with it; export it again")
+    end = "old.pt has a threshold for spreads of forces and no spreads to compare with it; export it again"
+    assert said[0].endswith(end)
     assert said_of(engine, f"{STYLE} domain off", Path(file.name), "run 0\n") == []
     said = engine.refusal(setup(f"{STYLE} domain stop", file.name))
     assert "old.pt was exported without the spreads to compare with its threshold: export it again" in said
@@ -136,7 +138,8 @@ def test_a_file_with_a_threshold_and_no_spreads(engine: Engine) -> None:
 
 def test_spreads_that_break_their_promise(engine: Engine) -> None:
     write_data(noble((2, 2, 2)), engine.folder / "atoms.data", [18, 10])
-    for domain, message in (({"forces_std": 0.0}, "threshold for spreads of forces is not above zero"), (None, "gives 3 outputs")):
+    zero = "threshold for spreads of forces is not above zero"
+    for domain, message in (({"forces_std": 0.0}, zero), (None, "gives 3 outputs")):
         facts = metadata(8.0, 1, domain=domain, outputs=["energies", "forces", "atomic_virial", "forces_std"])
         save(LennardJones(0.0104, 3.4, 8.0), engine.folder / "bad.pt", facts)
         assert message in engine.refusal(f"{setup(STYLE, 'bad.pt')}run 0\n")
