@@ -55,7 +55,8 @@ def md(
         str | None,
         _option(
             _WHAT,
-            "A file that ASE reads (its last frame), a molecule of ASE's g2 set, or a SMILES. [the potential's example]",
+            "A file that ASE reads (its last frame), a molecule of ASE's g2 set, or a SMILES (smiles:CO where it is a name "
+            "too). [the potential's example]",
             "--structure",
             "-s",
         ),

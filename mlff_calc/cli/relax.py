@@ -23,8 +23,11 @@ def relax(
     potential: options.Potential,
     structure: Annotated[
         Path,
-        typer.Argument(help="A file that ASE reads (its last frame), a molecule of ASE's g2 set, or a SMILES.",
-        show_default=False),
+        typer.Argument(
+            help="A file that ASE reads (its last frame), a molecule of ASE's g2 set, or a SMILES (smiles:CO where it is a "
+            "name too).",
+            show_default=False,
+        ),
     ],
     cell: Annotated[bool, typer.Option("--cell/--no-cell", help="Relax the cell as well.")] = False,
     fmax: Annotated[float, typer.Option(help="Stop when no force is above this, eV/Angstrom.")] = 0.01,
@@ -54,12 +57,12 @@ def relax(
     from mlff_calc.calculators.extrapolation import warn_of_new_formula
     from mlff_calc.calculators.named import names_scf, scf_calculator
     from mlff_calc.dynamics.relax import refuse_shadow
-    from mlff_calc.dynamics.structures import structure_to_start
+    from mlff_calc.dynamics.structures import is_there, structure_to_start
     from mlff_calc.export.opening import load_any, precision_of
 
     atoms = structure_to_start(structure, shown="STRUCTURE")
     if output is None:
-        is_file = structure.exists()
+        is_file = is_there(structure)
         output = (structure if is_file else Path(str(atoms.symbols))).with_suffix("")
         output = output.with_name(f"{output.name}_relaxed.extxyz")
     unfinished = output.with_name(f"{output.stem}_not_converged{output.suffix}")

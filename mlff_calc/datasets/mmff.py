@@ -47,7 +47,9 @@ def minima(mol: Mol, starts: FloatArray) -> FloatArray:
         if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
             raise MoleculeError("parameters", "MMFF94 has no parameters for one of its atoms; leave it out")
         mol = _placed(mol, starts)
-        ends = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=MOST_STEPS, mmffVariant="MMFF94")
+        ends = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(
+            mol, numThreads=1, maxIters=MOST_STEPS, mmffVariant="MMFF94", ignoreInterfragInteractions=False
+        )
     reached = [(energy, k) for k, (left, energy) in enumerate(ends) if left == 0]
     kept: list[FloatArray] = []
     for _, number in sorted(reached):
@@ -95,7 +97,7 @@ def energy_and_gradient(mol: Mol, properties: Any, positions: FloatArray) -> tup
     from rdkit.Chem import rdForceFieldHelpers
 
     placed = _placed(mol, positions[None])  # the field reads the positions of this molecule, and does not keep it
-    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(placed, properties)
+    field = rdForceFieldHelpers.MMFFGetMoleculeForceField(placed, properties, ignoreInterfragInteractions=False)
     unit = units.kcal / units.mol
     return unit * float(field.CalcEnergy()), unit * np.array(field.CalcGrad()).reshape(-1, 3)
 

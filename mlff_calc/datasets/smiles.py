@@ -108,7 +108,8 @@ def with_fragments(items: Sequence[NamedSmiles]) -> list[NamedSmiles]:
             if mol is None or len(chem.GetMolFrags(mol)) > 1:
                 continue
             for cut in sorted(BRICS.BRICSDecompose(mol)):
-                whole = canonical(re.sub(r"\[\d*\*\]", "[H]", cut))
+                single = re.sub(r"\(=\[7\*\]\)|=\[7\*\]|\[7\*\]=", "", cut)  # cut double bonds: two hydrogens, by valence
+                whole = canonical(re.sub(r"\[\d*\*\]", "[H]", single))
                 if whole and whole not in seen:
                     seen.add(whole)
                     found.append((whole, f"fragment of {name}" if name else "fragment"))

@@ -21,20 +21,25 @@ def vacancies(crystal: Atoms, n: int, seed: int) -> list[Atoms]:
 
     Args:
         crystal: Cell of a crystal.
-        n: Number of supercells; their vacancies are at different sites of the cell in turn.
+        n: Number of supercells, whose vacancies are at different sites of the cell.
         seed: Seed of the order of the sites.
 
     Raises:
-        StructureError: A supercell would have more than `MOST` atoms.
+        StructureError: A supercell would have more than `MOST` atoms or none left, or the cell has fewer sites.
     """
     if not n:
         return []
     cell = _repeated(crystal, np.ones(3, dtype=bool), "a vacancy")
+    if n > len(crystal) or len(cell) < 2:
+        raise StructureError(
+            f"{n} vacancies are asked for in cells of {crystal.get_chemical_formula()}, which has {len(crystal)} sites"
+            f"{', and nothing would be left' if len(cell) < 2 else ''}; give fewer"
+        )
     sites = np.random.default_rng(seed).permutation(len(crystal))
     found = []
     for k in range(n):
         one = cell.copy()
-        del one[int(sites[k % len(sites)])]
+        del one[int(sites[k])]
         found.append(one)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -66,6 +67,9 @@ class SystemsSection(Section):
     def _planes(cls, value: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
         if (0, 0, 0) in value:
             raise ValueError("0 0 0 are the indices of no surface; give indices such as [1, 1, 1]")
+        planes = {tuple(one // math.gcd(*indices) for one in indices) for indices in value}
+        if len(planes) < len(value):
+            raise ValueError("some indices are of one family of planes, such as [1, 1, 1] and [2, 2, 2]; give each once")
         return value
 
     @field_validator("temperatures", "rattle")

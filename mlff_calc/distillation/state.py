@@ -18,7 +18,7 @@ FORMAT = 1
 """Version of the record."""
 NAME = "state.json"
 CLOCK = ".clock.json"
-"""File with the phase that goes on and its seconds so far, from which a run that was killed knows what it used."""
+"""File with the phase that goes on and all its seconds so far, from which a run that was killed knows what it used."""
 BEAT = 5.0
 """Seconds between two writings of it. Raising it loses more of the time before a kill."""
 
@@ -65,7 +65,8 @@ class State:
         clock = self.path.with_name(CLOCK)
         try:
             phase, seconds = parse_json(read_text(clock, DatasetError))
-            self._add(str(phase), max(0.0, float(seconds)))
+            before = self.plain["seconds"].get(str(phase), 0.0)
+            self.plain["seconds"][str(phase)] = max(before, float(seconds))  # the phase as a whole: nothing counts twice
         except (DatasetError, ValueError, TypeError):  # none, or a damaged one
             return
         self.save()
@@ -90,10 +91,14 @@ class State:
     def timed(self, phase: str) -> Iterator[None]:
         """Add the time of a block to that of a phase, and save; after a failure or a kill, `add_lost_time` does it."""
         began, done, clock = time.monotonic(), threading.Event(), self.path.with_name(CLOCK)
+        before = self.plain["seconds"].get(phase, 0.0)
+
+        def total() -> float:
+            return round(float(before + time.monotonic() - began), 3)
 
         def beat() -> None:
             with suppress(OSError):  # a full disk is told by what the phase writes
-                write_whole(clock, json.dumps([phase, round(time.monotonic() - began, 3)]))
+                write_whole(clock, json.dumps([phase, total()]))
 
         def beats() -> None:
             while not done.wait(BEAT):
@@ -110,9 +115,6 @@ class State:
             thread.join()
             if failed:
                 beat()
-        self._add(phase, time.monotonic() - began)
+        self.plain["seconds"][phase] = total()
         self.save()
         clock.unlink(missing_ok=True)
-
-    def _add(self, phase: str, seconds: float) -> None:
-        self.plain["seconds"][phase] = round(self.plain["seconds"].get(phase, 0.0) + seconds, 3)

@@ -87,6 +87,11 @@ def read_systems(recipe: DistillationRecipe) -> list[System]:
         replace(system, name=name if names.count(name) == 1 else f"{name}-{k}")
         for k, (name, system) in enumerate(zip(names, found, strict=True))
     ]
+    if (section.vacancies or section.surfaces) and not any(one.starts[0].pbc.all() for one in found):
+        raise RecipeError(
+            f"{recipe.origin}: systems: vacancies and surfaces are made of crystals, and no structure of the files is "
+            "periodic in three directions; leave them out, or set pbc"
+        )
     try:
         found += [new for one in found for new in _made_of_crystal(one, section, recipe.seed)]
     except StructureError as error:

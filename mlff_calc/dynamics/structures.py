@@ -51,6 +51,14 @@ def read_structure(path: Path, *, frame: int = -1, masses: bool = False) -> Atom
     return with_named_masses(atoms) if masses else atoms
 
 
+def is_there(path: str | Path) -> bool:
+    """Whether there is a file or folder of this name; a text that can be no name is none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long, or with a character that no name has
+        return False
+
+
 def near_path(path: Path) -> Path | None:
     """Return the path of the file with the most similar name in the same folder; None where there is none."""
     if not path.parent.is_dir():
@@ -74,12 +82,12 @@ def structure_to_start(structure: Atoms | str | Path, *, shown: str = "structure
     """
     if isinstance(structure, Atoms):
         return structure
-    if Path(structure).exists():
+    if is_there(structure):
         return read_structure(Path(structure), masses=True)
     from ase.build import molecule
     from ase.collections import g2
 
-    name = str(structure)
+    name = str(structure).strip()
     if name in g2.names:
         return molecule(name)
     text = name.removeprefix(SMILES)

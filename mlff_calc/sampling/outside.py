@@ -47,7 +47,7 @@ def _too_wide(potential: Any, domain: Domain, systems: Systems, positions: Float
     """The first structure with a spread of a force above the calibrated one, and the number of all of them."""
     lists = NeighborLists(systems.numbers, systems.sizes, systems.cells, systems.pbc, potential.cutoff, skin=0.0)
     spreads = potential(lists.graph(np.ascontiguousarray(positions))).get(FORCES_STD)
-    if spreads is None:
+    if spreads is None or domain.spread is None:
         return []
     spreads = spreads.detach().double().numpy()
     wide = np.flatnonzero(systems.maxima(np.linalg.norm(spreads, axis=1)) > domain.spread)

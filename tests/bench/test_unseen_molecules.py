@@ -20,7 +20,7 @@ SMILES = ("CO", "C=O", "C[NH3+]", "CS", "OCCO")
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder with two potentials, `one` and `other`, of H, C and O."""
-    monkeypatch.setattr(module, "TIMED", {"methanol": "CO"})
+    monkeypatch.setattr(module, "TIMED", {"methanol": "CO", "methylamine": "CN"})
     for seed, name in enumerate(("one", "other")):
         backbone = {"name": "hegnn", "cutoff": 3.0, "l_max": 1, "channels": 4, "n_layers": 1}
         potential = build_potential(
@@ -32,24 +32,25 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def study(made: Path, reference: str = "one", **changes: object) -> UnseenStudy:
     options = {"temperatures": (50.0, 300.0), "time": 0.01, "hot_time": 0.005, "timestep": 0.5, "frames": 2, "repeats": 2,
-               "workers": 0, "compiled": False} | changes  # fmt: skip
+               "compiled": False} | changes  # fmt: skip
     return UnseenStudy(str(made / "one"), SMILES, made / "out", str(made / reference), **options)
 
 
 def test_a_potential_agrees_with_itself_and_differs_from_another(made: Path) -> None:
     own = study(made)
     found = own.run()
-    assert set(found["left_out"]) == {"C[NH3+]", "CS"}
+    assert set(found["left_out"]) == {"C[NH3+]", "CS", "CN"}
     assert [(row["temperature"], row["frames"]) for row in found["errors"]] == [(50.0, 6), (300.0, 6)]
     assert max(row["forces"] for row in found["errors"]) < 1e-3
     assert [row["element"] for row in found["elements"]] == ["H", "C", "O"] * 2
     assert sum(row["frames"] for row in found["sizes"]) == 12
     assert [(row["molecules"], row["ended"]) for row in found["ends"]] == [(3, ""), (3, "")]
-    assert found["times"][0]["atoms"] == 6
-    pairs = found["conformers"][0]
-    assert pairs["pairs"] == 0 or pairs["same order"] == 1.0
+    assert [(row["molecule"], row["atoms"]) for row in found["times"]] == [("methanol", 6)]
     other = study(made, "other").run()
     assert min(row["forces"] for row in other["errors"]) > 1.0
+    files = {file: file.stat().st_mtime_ns for file in (made / "out").iterdir()}
+    hot = study(made, "other", temperatures=(40.0, 50.0)).run()  # 50 K as the hot run, which is shorter
+    assert hot["errors"][1]["forces"] != other["errors"][0]["forces"]
     files = {file: file.stat().st_mtime_ns for file in (made / "out").iterdir()}
     again = study(made).run()
     assert again["errors"] == found["errors"]

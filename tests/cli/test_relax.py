@@ -158,7 +158,7 @@ def test_steps_are_kept_where_the_structure_cannot_be_written(potentials, work, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["ethnol.xyz"], "no structure file ethnol.xyz: did you mean ethanol.xyz?"),
+        (["ethnol.xyz"], "STRUCTURE ethnol.xyz: no such file"),
         (["ethanol.xyz", "--optimizer", "LBFG"], "did you mean 'LBFGS'?"),
         (["ethanol.xyz", "--cell"], "the cell can only be relaxed where all directions are periodic"),
         (["ethanol.xyz", "--pressure", "1"], "acts on the cell"),

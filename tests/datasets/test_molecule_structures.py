@@ -17,7 +17,7 @@ pytest.importorskip("rdkit")
 
 from mlff_calc.datasets.energy_files import EnergyFile, read_failures
 from mlff_calc.datasets.labelling import label_items
-from mlff_calc.datasets.mmff import distorted, hessian, minima
+from mlff_calc.datasets.mmff import distorted, energy_and_gradient, hessian, minima
 from mlff_calc.datasets.molecule_structures import USUAL, MoleculeStructures
 from mlff_calc.datasets.molecules import MoleculeError, from_smiles
 from mlff_calc.datasets.pairs import in_contact
@@ -287,6 +287,16 @@ def test_pairs_are_in_contact_and_pulled_apart() -> None:
     away = np.linalg.norm(positions[:, water][:, :, None] - positions[:, methanol][:, None], axis=-1).min(axis=(1, 2))
     assert 1.6 < away[minima_].min() < 2.2  # a hydrogen bond
     assert away[minima_].max() < 4.0
+    mol = from_smiles("O.CO", several=True).mol
+    from rdkit.Chem import rdForceFieldHelpers
+
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+    energies, gradients = zip(*(energy_and_gradient(mol, properties, one) for one in positions[minima_]), strict=True)
+    assert max(np.abs(one).max() for one in gradients) < 0.02  # eV/Angstrom, the force between the molecules included
+    assert list(energies) == sorted(energies)
+    apart = positions[0].copy()
+    apart[methanol] += 30.0
+    assert energy_and_gradient(mol, properties, apart)[0] - energies[0] > 0.15  # eV of the hydrogen bond
     first = slice(0, 41)
     for rows in (water, methanol):
         assert np.ptp(inner(rows)[first], axis=0).max() < 1e-9

@@ -72,6 +72,17 @@ def test_the_time_before_a_kill_is_added(
     assert not clock.exists()
 
 
+def test_a_kill_between_saving_and_the_end_of_a_phase_counts_once(tmp_path: Path) -> None:
+    state = begun(tmp_path)
+    with state.timed("label"):
+        time.sleep(0.05)
+    used = state.used
+    (tmp_path / CLOCK).write_text(json.dumps(["label", used]))  # as if it had not been removed
+    again = State.read(tmp_path)
+    again.add_lost_time()
+    assert again.used == used
+
+
 @pytest.mark.parametrize("text", ["", "[1", "{}", '["train", "x"]', "[]"])
 def test_a_damaged_clock_is_left_alone(tmp_path: Path, text: str) -> None:
     state = begun(tmp_path)

@@ -8,8 +8,10 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
+from mlff_calc.datasets.smiles import NamedSmiles, with_fragments
 from mlff_calc.distillation.crystals import WIDTH, slab_of, vacancies
 from mlff_calc.distillation.recipe import parse_distillation
 from mlff_calc.distillation.seeds import seed_frames
@@ -33,6 +35,11 @@ def test_vacancies_are_far_from_their_images_and_at_all_sites() -> None:
     assert {atoms.get_chemical_formula() for atoms in found} == {"Cl26Na27", "Cl27Na26"}
     assert all(heights(atoms.cell.array).min() >= WIDTH - 1e-6 for atoms in found)
     assert vacancies(salt, 0, seed=0) == []
+    with pytest.raises(StructureError, match=r"3 vacancies are asked for in cells of ClNa, which has 2 sites; give fewer"):
+        vacancies(salt, 3, seed=0)
+    alone = Atoms("Cu", cell=[10.0, 10.0, 10.0], pbc=True)
+    with pytest.raises(StructureError, match=r"1 vacancies .* which has 1 sites, and nothing would be left; give fewer"):
+        vacancies(alone, 1, seed=0)
 
 
 def test_slabs_are_thick_and_have_vacuum() -> None:
@@ -84,6 +91,8 @@ def test_pairs_and_fragments_of_smiles(toys: Path) -> None:
     names = [system.name for system in found]
     assert names[:3] == ["O", "CC(=O)Nc1ccccc1", "N.O"]
     assert "c1ccccc1" in names
+    ends = [one.text for one in with_fragments([NamedSmiles("c1ccccc1C=CCC(=O)NC", "")])[1:]]
+    assert "CCC=O" in ends  # a double bond was cut, and two hydrogens fill it
     pairs = {name for name in names[3:] if "." in name}
     assert pairs == {"O.O", "O.CC(=O)Nc1ccccc1", "CC(=O)Nc1ccccc1.CC(=O)Nc1ccccc1"}
     water = next(system for system in found if system.name == "O.O")
@@ -99,6 +108,8 @@ def test_pairs_and_fragments_of_smiles(toys: Path) -> None:
     [
         ({"surfaces": [[0, 0, 0]]}, "0 0 0 are the indices of no surface"),
         ({"surfaces": [[1, 1]]}, "surfaces"),
+        ({"surfaces": [[1, 1, 1], [2, 2, 2]]}, "some indices are of one family of planes"),
+        ({"vacancies": 1}, "no structure of the files is periodic in three directions"),
         ({"vacancies": -1}, "vacancies"),
         ({"pairs": 2}, "pairs and fragments are made of `smiles`, and there are none"),
         ({"files": [], "smiles": ["O"], "vacancies": 1}, "vacancies and surfaces are made of crystals in `files`"),

@@ -100,7 +100,8 @@ class UnseenStudy:
             OptionError: No molecule can be used, or a calculator cannot.
         """
         evaluator = evaluator_of(self.potential, compile=self.compiled)
-        reference = evaluator_of(self.reference, workers=workers_for(self.workers, self.reference)[0])
+        workers = workers_for(self.workers, self.reference, list)[0]  # none where the reference is a potential
+        reference = evaluator_of(self.reference, workers=workers)
         try:
             starts = self._starts(evaluator)
             store = PieceStore(self.folder, {
@@ -122,29 +123,34 @@ class UnseenStudy:
             on_line("conformers")
             found["conformers"] = self._conformers(store, evaluator, reference)
             on_line("times")
-            found["times"] = [self._timed(evaluator, reference, *one) for one in TIMED.items()]
+            timed = [one for one in TIMED.items() if one[1] not in self.left_out]
+            found["times"] = [self._timed(evaluator, reference, *one) for one in timed]
         finally:
             reference.close()
         return found
 
     def _starts(self, evaluator: Evaluator) -> list[Atoms]:
-        """A structure of each molecule that can be used; why others cannot is in `left_out`."""
-        found: list[Atoms] = []
-        for text in self.smiles:
-            try:
-                molecule = from_smiles(text)
-                if molecule.charge:
-                    raise MoleculeError("charge", f"{text!r} has a charge of {molecule.charge} e")
-                one = structures(molecule, 1, self.seed)[0]
-                evaluator.check(Systems.of([one])[0])
-            except (MoleculeError, StructureError, UnknownElementError) as error:
-                self.left_out[text] = str(error)
-                continue
-            one.info["system"] = text
-            found.append(one)
+        """A structure of each molecule that can be used; why others cannot, timed ones among them, is in `left_out`."""
+        found = [one for one in (self._structure(text, evaluator) for text in self.smiles) if one is not None]
         if not found:
             raise OptionError(f"none of the {len(self.smiles)} molecules can be used; the first: {self.left_out}")
+        for text in TIMED.values():
+            self._structure(text, evaluator)
         return found
+
+    def _structure(self, text: str, evaluator: Evaluator) -> Atoms | None:
+        """A structure of a molecule; None, with the reason in `left_out`, where it cannot be used."""
+        try:
+            molecule = from_smiles(text)
+            if molecule.charge:
+                raise MoleculeError("charge", f"{text!r} has a charge of {molecule.charge} e")
+            one = structures(molecule, 1, self.seed)[0]
+            evaluator.check(Systems.of([one])[0])
+        except (MoleculeError, StructureError, UnknownElementError) as error:
+            self.left_out[text] = str(error)
+            return None
+        one.info["system"] = text
+        return one
 
     def _dynamics(
         self, store: PieceStore, evaluator: Evaluator, starts: Sequence[Atoms], temperature: float
@@ -165,7 +171,7 @@ class UnseenStudy:
                 "ended": np.array(list(made.ends), dtype=np.int64), "why": np.array(list(made.ends.values()), dtype="U60"),
             }
 
-        held = store.piece(f"dynamics {temperature:g}", positions, run)
+        held = store.piece(f"dynamics {temperature:g} {steps}", positions, run)
         frames, first = [], 0
         for number in held["numbers"].tolist():
             atoms = starts[number].copy()
