@@ -39,13 +39,17 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BYTECODE)
 	touch $@
 
-# Nine atoms: a second thread costs more than it gives.
+$(VENV)/.installed-demo: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[conformers]"
+	touch $@
+
+# Some twenty atoms: a second thread costs more than it gives.
 demo: export OMP_NUM_THREADS ?= 1
-demo: $(VENV)/.installed  ## 2 ps NVE and 5 ps Langevin dynamics of ethanol with the potential that ships
+demo: $(VENV)/.installed-demo  ## aspirin and caffeine from their SMILES: 1 ps NVE and 2 ps Langevin dynamics
 	rm -rf demo
-	$(BIN)/mlff md ethanol --ensemble nve --temperature 300 --time 2ps --timestep 0.5 --output demo/nve
-	$(BIN)/mlff md ethanol --ensemble langevin --temperature 300 --time 5ps --timestep 1.0 --output demo/langevin
-	@echo "Look at demo/nve and demo/langevin: open report.html in a browser."
+	$(BIN)/mlff md organic --structure "CC(=O)Oc1ccccc1C(=O)O" --ensemble nve --temperature 300 --time 1ps --timestep 0.5 --output demo/aspirin
+	$(BIN)/mlff md organic --structure "CN1C=NC2=C1C(=O)N(C)C(=O)N2C" --ensemble langevin --temperature 300 --time 2ps --timestep 1.0 --output demo/caffeine
+	@echo "Look at demo/aspirin and demo/caffeine: open report.html in a browser."
 
 test: $(VENV)/.installed-dev  ## the tests, without the slow ones
 	$(PYTEST) $(SPREAD) -m "not slow and not gpu" $(PYTEST_ARGS)

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 TUTORIALS = (
     "score_models", "rollouts", "md", "predict_motion", "train_your_own", "relaxations", "getting_started", "uncertainty",
     "calculator", "properties", "pretraining", "learned_fock_matrices", "learned_functionals", "distillation",
-    "fields",
+    "fields", "organic",
 )  # fmt: skip
 """Pages that are run; those that take long stand first."""
 _BLOCK = re.compile(
