@@ -16,6 +16,7 @@ from mlff_calc.graph.domain import SPREAD
 from mlff_calc.networks.catalogue import find_network
 from mlff_calc.networks.files import read_header
 from mlff_calc.potential import Potential, load_potential
+from mlff_calc.potential.evaluate import check_elements
 from mlff_calc.sampling.systems import Systems
 
 ENOUGH = 40
@@ -62,6 +63,7 @@ def measured_threshold(potential: Potential, samples: Sequence[Sample], toleranc
     if len(labelled) < ENOUGH:
         raise DatasetError(f"{len(labelled)} of {len(samples)} frames have forces; a threshold needs at least {ENOUGH}")
     systems, positions = Systems.of([sample.atoms for sample in labelled])
+    check_elements(systems.numbers, potential, "the frames")
     found = Students([potential]).judge(systems, positions)
     away = found.forces - np.concatenate([sample.forces for sample in labelled])
     errors = systems.maxima(np.linalg.norm(away, axis=1))

@@ -258,7 +258,7 @@ def lengths(positions: np.ndarray, bonds: np.ndarray) -> np.ndarray:
 
 
 def test_a_ring_has_no_bond_to_strain() -> None:
-    """Bonds of hydrogen to the ring are strained, those in it are not; carbon dioxide of a ring alone has none."""
+    """Bonds of hydrogen to the ring are strained, those in it are not; a ring without hydrogens has none."""
     molecule = from_smiles("c1ccccc1")
     minimum = MoleculeStructures().compute(NamedSmiles("c1ccccc1", ""))["positions"][0]
     found = with_strained_bonds(molecule.mol, minimum, 12, np.random.default_rng(0))

@@ -16,7 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from mlff_calc.calculators import MLFFCalculator
 from mlff_calc.datasets import Sample, read_structures
 from mlff_calc.distillation.thresholds import calibrated_copy, measured_threshold
-from mlff_calc.errors import DatasetError, OptionError, PotentialFileError
+from mlff_calc.errors import DatasetError, OptionError, PotentialFileError, UnknownElementError
 from mlff_calc.graph.domain import SPREAD, domain_of
 from mlff_calc.networks import read_header
 from mlff_calc.potential import Potential, build_potential, load_potential
@@ -101,6 +101,10 @@ def test_what_cannot_be_calibrated_is_refused(saved: Path) -> None:
         measured_threshold(small(heads=False), samples, 0.3)
     with pytest.raises(DatasetError, match=r"39 of 39 frames have forces; a threshold needs at least 40"):
         measured_threshold(small(), samples[:39], 0.3)
+    samples[0].atoms.symbols[0] = "C"
+    with pytest.raises(UnknownElementError, match=r"unknown element C \(atom 0 of the frames\); this potential knows H O"):
+        measured_threshold(small(), samples, 0.3)
+    samples[0].atoms.symbols[0] = "O"
     potential = small()
     potential.domain = None
     potential.save(saved / "unknown")

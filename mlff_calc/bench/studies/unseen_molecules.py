@@ -264,7 +264,7 @@ class _Plain:
 
 
 def _spread_out(made: Explored, n_replicas: int, n: int) -> list[Atoms]:
-    """Up to n frames of each trajectory, from all over its second half and the rest."""
+    """Up to n frames of each trajectory, at equal distances, its last one among them."""
     kept = []
     for replica in range(n_replicas):
         own = [atoms for atoms in made.frames if atoms.info["replica"] == replica]
